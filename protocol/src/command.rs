@@ -1,0 +1,205 @@
+//! A command: one instruction to one agent, signed by its manager. The claims are the whole order; an agent
+//! needs nothing else to decide whether to obey, and obeys nothing that is not in them.
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::MANAGER;
+use crate::jws::{self, JwsError, Unverified};
+use crate::target::Target;
+use crate::time::Timestamp;
+
+/// The `typ` of a signed command.
+pub const TYP: &str = "riposte-command+jwt";
+
+/// What a command asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Bring the effect into force, or change its end.
+    Apply,
+    /// Lift the effect.
+    Revert,
+}
+
+impl Op {
+    /// The word used on the wire and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Revert => "revert",
+        }
+    }
+
+    /// The operation that `word` names.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Apply, Self::Revert].into_iter().find(|op| op.as_str() == word)
+    }
+}
+
+/// The claims of a command. Unknown claims are ignored, so that a newer manager can add some.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Always [`MANAGER`].
+    pub iss: String,
+    /// The agent it is addressed to.
+    pub aud: Uuid,
+    /// The command's id; the agent never executes one id twice.
+    pub jti: Uuid,
+    /// The command's number: strictly rising per agent, and the order within one effect.
+    pub seq: u64,
+    /// When it was issued, in seconds since the epoch.
+    pub iat: i64,
+    /// After this second it must not be executed any more.
+    pub exp: i64,
+    /// Apply or revert.
+    pub op: Op,
+    /// The effect it is about; all commands of one effect share this id.
+    pub effect: Uuid,
+    /// The action's name.
+    pub action: String,
+    /// What the action is aimed at.
+    pub target: Target,
+    /// Parameters of the action, passed as data.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// When the effect ends by itself; `null` means only by a revert.
+    pub until: Option<Timestamp>,
+    /// The response that asked for it.
+    pub response: Uuid,
+    /// The alert behind it, where the action asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<serde_json::Value>,
+}
+
+/// Why an agent does not obey a command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The token was not believed.
+    #[error(transparent)]
+    Token(#[from] JwsError),
+    /// It was issued by something that is not a manager.
+    #[error("the command was not issued by a manager")]
+    Issuer,
+    /// It is for another agent.
+    #[error("the command is addressed to another agent")]
+    Audience,
+}
+
+/// A public key of the manager that the agent pinned at enrolment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManagerKey {
+    /// The key's id, as in a command's header.
+    pub kid: String,
+    /// 32 raw bytes in base64url.
+    pub public_key: String,
+}
+
+impl Command {
+    /// Signs the command.
+    ///
+    /// # Errors
+    /// [`JwsError::Malformed`] if the claims cannot be written as JSON.
+    pub fn sign(&self, key: &SigningKey, kid: &str) -> Result<String, JwsError> {
+        jws::sign(key, TYP, kid, self)
+    }
+
+    /// Reads a signed command: signed by a pinned key, issued by a manager, addressed to `agent`. Whether it has
+    /// expired is a separate question ([`Command::is_expired`]), because an expired command still deserves a
+    /// result that says so, while a forged one deserves nothing.
+    ///
+    /// # Errors
+    /// The first reason not to believe it.
+    pub fn open(token: &str, keys: &[(String, VerifyingKey)], agent: Uuid) -> Result<Self, Refusal> {
+        let unverified = Unverified::parse(token, TYP, false)?;
+        let kid = unverified.header.kid.as_deref().unwrap_or_default();
+        let (_, key) = keys.iter().find(|(id, _)| id == kid).ok_or(JwsError::UnknownKey)?;
+        let command: Self = unverified.verify(key)?;
+        if command.iss != MANAGER {
+            return Err(Refusal::Issuer);
+        }
+        if command.aud != agent {
+            return Err(Refusal::Audience);
+        }
+        Ok(command)
+    }
+
+    /// Whether it came too late to be executed at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now.as_secs() > self.exp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::TargetKind;
+
+    fn signer(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn command() -> Command {
+        Command {
+            iss: MANAGER.into(),
+            aud: Uuid::from_u128(1),
+            jti: Uuid::from_u128(2),
+            seq: 7,
+            iat: 1_795_514_400,
+            exp: 1_795_515_000,
+            op: Op::Apply,
+            effect: Uuid::from_u128(3),
+            action: "firewall-drop".into(),
+            target: Target::parse(TargetKind::Ip, "203.0.113.7").unwrap(),
+            arguments: vec![],
+            until: Some("2026-11-24T10:00:00Z".parse().unwrap()),
+            response: Uuid::from_u128(4),
+            alert: None,
+        }
+    }
+
+    #[test]
+    fn the_claims_are_the_documented_ones() {
+        insta::assert_json_snapshot!(command(), @r#"
+        {
+          "iss": "riposte",
+          "aud": "00000000-0000-0000-0000-000000000001",
+          "jti": "00000000-0000-0000-0000-000000000002",
+          "seq": 7,
+          "iat": 1795514400,
+          "exp": 1795515000,
+          "op": "apply",
+          "effect": "00000000-0000-0000-0000-000000000003",
+          "action": "firewall-drop",
+          "target": {
+            "kind": "ip",
+            "value": "203.0.113.7"
+          },
+          "arguments": [],
+          "until": "2026-11-24T10:00:00.000Z",
+          "response": "00000000-0000-0000-0000-000000000004"
+        }
+        "#);
+    }
+
+    #[test]
+    fn no_forged_or_misaddressed_order_is_opened() {
+        let pinned = [("k1".to_owned(), signer(1).verifying_key())];
+        let agent = Uuid::from_u128(1);
+        let open = |token: String| Command::open(&token, &pinned, agent);
+        assert_eq!(open(command().sign(&signer(1), "k1").unwrap()), Ok(command()));
+        assert_eq!(open(command().sign(&signer(2), "k1").unwrap()), Err(JwsError::Signature.into()));
+        assert_eq!(open(command().sign(&signer(1), "k2").unwrap()), Err(JwsError::UnknownKey.into()));
+        let other = Command { aud: Uuid::from_u128(9), ..command() };
+        assert_eq!(open(other.sign(&signer(1), "k1").unwrap()), Err(Refusal::Audience));
+        let stranger = Command { iss: "someone".into(), ..command() };
+        assert_eq!(open(stranger.sign(&signer(1), "k1").unwrap()), Err(Refusal::Issuer));
+    }
+
+    #[test]
+    fn a_command_expires_after_its_last_second() {
+        assert!(!command().is_expired(Timestamp::from_millis(1_795_515_000_999)));
+        assert!(command().is_expired(Timestamp::from_millis(1_795_515_001_000)));
+    }
+}

@@ -1,0 +1,320 @@
+//! The delivery rules, without I/O: the manager's side of one conversation ([`Session`]) and the agent's memory
+//! of what it has received ([`Inbox`]). Stream and long poll are two ways to carry the same conversation, so
+//! both drive these and nothing else.
+//!
+//! Together they keep promises 3 and 4: a command stays owed until it is acknowledged, it is executed once,
+//! and the commands of one effect are executed in the order of their numbers.
+//!
+//! The **cursor** is the agent's word: "everything up to this number that you sent me is in my journal". So a
+//! command above the cursor is sent again on a new conversation whatever its lease says (the frame that held it
+//! may be lost, and a later one must not overtake it), and one below is sent again only when its lease has run
+//! out (only its acknowledgement can be lost).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+
+/// A command that the manager still owes to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// Its number.
+    pub seq: u64,
+    /// Until when the last delivery is given the benefit of the doubt; `None` if it was never delivered.
+    pub lease_until: Option<Timestamp>,
+}
+
+/// The manager's side of one conversation with one agent: one stream, or one poll.
+#[derive(Debug)]
+pub struct Session {
+    cursor: u64,
+    /// Numbers sent in this conversation and when their lease ends. The store learns of a delivery a little
+    /// later than the agent does; until then this is what prevents a second sending.
+    sent: BTreeMap<u64, Timestamp>,
+}
+
+impl Session {
+    /// Begins a conversation with an agent whose journal holds everything up to `cursor`.
+    pub fn new(cursor: u64) -> Self {
+        Self { cursor, sent: BTreeMap::new() }
+    }
+
+    /// Chooses what to send now from `owed` (ascending by number), at most `max`, and remembers it as sent with a
+    /// lease until `lease_until`. Gives positions in `owed`, ascending.
+    pub fn choose(&mut self, owed: &[Owed], now: Timestamp, lease_until: Timestamp, max: usize) -> Vec<usize> {
+        // What is not owed any more was acknowledged, cancelled or expired.
+        let lowest = owed.first().map_or(u64::MAX, |first| first.seq);
+        self.sent = self.sent.split_off(&lowest);
+        let mut chosen = Vec::new();
+        for (position, command) in owed.iter().enumerate() {
+            if chosen.len() == max {
+                break;
+            }
+            let due = match self.sent.get(&command.seq) {
+                Some(lease) => *lease <= now,
+                None if command.seq > self.cursor => true,
+                None => command.lease_until.is_none_or(|lease| lease <= now),
+            };
+            if due {
+                self.sent.insert(command.seq, lease_until);
+                chosen.push(position);
+            }
+        }
+        chosen
+    }
+
+    /// When the next lease of this conversation runs out.
+    pub fn next_lease_end(&self) -> Option<Timestamp> {
+        self.sent.values().min().copied()
+    }
+
+    /// Forgets a command that was acknowledged.
+    pub fn acknowledged(&mut self, seq: u64) {
+        self.sent.remove(&seq);
+    }
+}
+
+/// What the agent does with a command that has just arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// New: write it to the journal, acknowledge it, execute it.
+    New,
+    /// Already in the journal: acknowledge it again, and send its result again if it is still in the outbox.
+    Duplicate,
+    /// A later command of the same effect is already in the journal: refuse it, or it would undo the later one.
+    Overtaken,
+}
+
+/// How many received ids the agent remembers. Beyond them the number decides: it rises strictly, so whatever is
+/// not above the highest forgotten number has been received before.
+pub const REMEMBERED: usize = 4096;
+
+/// The agent's memory of what it has received; rebuilt from its journal at start.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    cursor: u64,
+    forgotten_up_to: u64,
+    ids: HashMap<Uuid, u64>,
+    order: VecDeque<Uuid>,
+    last_of_effect: HashMap<Uuid, u64>,
+}
+
+impl Inbox {
+    /// An inbox that has never received anything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The highest number up to which everything that was sent is in the journal.
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// The highest number whose id has been forgotten; a compacted journal has to keep it.
+    pub fn forgotten_up_to(&self) -> u64 {
+        self.forgotten_up_to
+    }
+
+    /// Starts from a compacted journal.
+    pub fn restore(cursor: u64, forgotten_up_to: u64) -> Self {
+        Self { cursor, forgotten_up_to, ..Self::default() }
+    }
+
+    /// What to do with this command. Changes nothing: call [`Inbox::journaled`] once it is on disk.
+    pub fn receive(&self, id: Uuid, seq: u64, effect: Uuid) -> Receipt {
+        if self.ids.contains_key(&id) || seq <= self.forgotten_up_to {
+            Receipt::Duplicate
+        } else if self.last_of_effect.get(&effect).is_some_and(|last| *last >= seq) {
+            Receipt::Overtaken
+        } else {
+            Receipt::New
+        }
+    }
+
+    /// The command is in the journal.
+    pub fn journaled(&mut self, id: Uuid, seq: u64, effect: Uuid) {
+        self.cursor = self.cursor.max(seq);
+        if self.ids.insert(id, seq).is_none() {
+            self.order.push_back(id);
+        }
+        let last = self.last_of_effect.entry(effect).or_insert(0);
+        *last = (*last).max(seq);
+        while self.order.len() > REMEMBERED {
+            if let Some(seq) = self.order.pop_front().and_then(|oldest| self.ids.remove(&oldest)) {
+                self.forgotten_up_to = self.forgotten_up_to.max(seq);
+            }
+        }
+        // An effect whose last command is forgotten needs no entry: anything older is a duplicate already.
+        let forgotten = self.forgotten_up_to;
+        if self.last_of_effect.len() > 2 * REMEMBERED {
+            self.last_of_effect.retain(|_, last| *last > forgotten);
+        }
+    }
+
+    /// The ids that are remembered with their numbers, oldest first, for a compacted journal.
+    pub fn remembered(&self) -> impl Iterator<Item = (Uuid, u64)> + '_ {
+        self.order.iter().filter_map(|id| self.ids.get(id).map(|seq| (*id, *seq)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const LATER: Timestamp = Timestamp::from_millis(1_030_000);
+
+    fn owed(seqs: &[u64]) -> Vec<Owed> {
+        seqs.iter().map(|seq| Owed { seq: *seq, lease_until: None }).collect()
+    }
+
+    #[test]
+    fn everything_owed_is_sent_once_in_order() {
+        let mut session = Session::new(0);
+        assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 2), [0, 1]);
+        assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 2), [2]);
+        assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 2), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn an_unacknowledged_command_is_sent_again_when_its_lease_ends() {
+        let mut session = Session::new(0);
+        session.choose(&owed(&[3]), NOW, LATER, 9);
+        assert_eq!(session.next_lease_end(), Some(LATER));
+        assert_eq!(session.choose(&owed(&[3]), LATER, LATER, 9), [0]);
+        session.acknowledged(3);
+        assert_eq!(session.next_lease_end(), None);
+    }
+
+    #[test]
+    fn a_new_conversation_resends_above_the_cursor_whatever_the_lease_says() {
+        let leased = [3, 5, 9].map(|seq| Owed { seq, lease_until: Some(LATER) });
+        assert_eq!(Session::new(0).choose(&leased, NOW, LATER, 9), [0, 1, 2]);
+        assert_eq!(Session::new(5).choose(&leased, NOW, LATER, 9), [2]);
+        assert_eq!(Session::new(9).choose(&leased, NOW, LATER, 9), Vec::<usize>::new());
+        assert_eq!(Session::new(9).choose(&leased, LATER, LATER, 9), [0, 1, 2]);
+        assert_eq!(Session::new(9).choose(&owed(&[3]), NOW, LATER, 9), [0], "journaled, but never marked delivered");
+    }
+
+    #[test]
+    fn a_command_is_new_once() {
+        let mut inbox = Inbox::new();
+        let (id, effect) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert_eq!(inbox.receive(id, 1, effect), Receipt::New);
+        inbox.journaled(id, 1, effect);
+        assert_eq!(inbox.receive(id, 1, effect), Receipt::Duplicate);
+    }
+
+    #[test]
+    fn an_older_command_of_the_same_effect_never_follows_a_newer_one() {
+        let mut inbox = Inbox::new();
+        let (effect, other) = (Uuid::from_u128(2), Uuid::from_u128(3));
+        inbox.journaled(Uuid::from_u128(10), 5, effect);
+        assert_eq!(inbox.receive(Uuid::from_u128(11), 4, effect), Receipt::Overtaken);
+        assert_eq!(inbox.receive(Uuid::from_u128(11), 4, other), Receipt::New);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_forgotten_is_still_a_duplicate() {
+        let mut inbox = Inbox::new();
+        let count = u64::try_from(REMEMBERED).unwrap() * 4;
+        for seq in 1..=count {
+            inbox.journaled(Uuid::from_u128(u128::from(seq)), seq, Uuid::from_u128(u128::from(seq) << 64));
+        }
+        assert_eq!(inbox.ids.len(), REMEMBERED);
+        assert!(inbox.last_of_effect.len() <= 2 * REMEMBERED);
+        for seq in [1, 2, count - 1, count] {
+            let receipt = inbox.receive(Uuid::from_u128(u128::from(seq)), seq, Uuid::from_u128(u128::from(seq) << 64));
+            assert_eq!(receipt, Receipt::Duplicate, "{seq}");
+        }
+    }
+
+    /// A lossy world: frames and acknowledgements are dropped, conversations end, the agent restarts.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Queue { effect: u8 },
+        Deliver { lost: bool, acks_lost: bool },
+        Reconnect,
+        WaitForLease,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let event = prop_oneof![
+            (0u8..3).prop_map(|effect| Event::Queue { effect }),
+            (any::<bool>(), any::<bool>()).prop_map(|(lost, acks_lost)| Event::Deliver { lost, acks_lost }),
+            Just(Event::Reconnect),
+            Just(Event::WaitForLease),
+        ];
+        proptest::collection::vec(event, 1..80)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_lost_each_command_runs_once_and_in_order(events in events()) {
+            let mut now = NOW;
+            let lease = std::time::Duration::from_secs(30);
+            let mut owed: Vec<(Owed, u8)> = Vec::new();
+            let mut inbox = Inbox::new();
+            let mut session = Session::new(0);
+            let mut executed: Vec<(u64, u8)> = Vec::new();
+            let mut seq = 0;
+            let mut run = |event: &Event, now: &mut Timestamp, owed: &mut Vec<(Owed, u8)>, inbox: &mut Inbox, session: &mut Session| {
+                match event {
+                    Event::Queue { effect } => {
+                        seq += 1;
+                        owed.push((Owed { seq, lease_until: None }, *effect));
+                    }
+                    Event::Reconnect => *session = Session::new(inbox.cursor()),
+                    Event::WaitForLease => *now = now.plus(lease),
+                    Event::Deliver { lost, acks_lost } => {
+                        let view: Vec<Owed> = owed.iter().map(|(command, _)| *command).collect();
+                        let chosen = session.choose(&view, *now, now.plus(lease), 4);
+                        let mut acked = Vec::new();
+                        for position in chosen {
+                            owed[position].0.lease_until = Some(now.plus(lease));
+                            let (command, effect) = owed[position];
+                            // A lost frame means a broken connection: TCP loses nothing in the middle.
+                            if *lost { continue; }
+                            let id = Uuid::from_u128(u128::from(command.seq));
+                            let of = Uuid::from_u128(u128::from(effect) << 64);
+                            match inbox.receive(id, command.seq, of) {
+                                Receipt::New => {
+                                    inbox.journaled(id, command.seq, of);
+                                    executed.push((command.seq, effect));
+                                }
+                                Receipt::Duplicate => {}
+                                Receipt::Overtaken => panic!("the manager let a command be overtaken"),
+                            }
+                            acked.push(command.seq);
+                        }
+                        if *lost { *session = Session::new(inbox.cursor()); }
+                        if !*acks_lost {
+                            owed.retain(|(command, _)| !acked.contains(&command.seq));
+                            acked.iter().for_each(|seq| session.acknowledged(*seq));
+                        }
+                    }
+                }
+            };
+            for event in &events {
+                run(event, &mut now, &mut owed, &mut inbox, &mut session);
+            }
+            // Quiescence: nothing is lost any more.
+            for _ in 0..200 {
+                run(&Event::WaitForLease, &mut now, &mut owed, &mut inbox, &mut session);
+                run(&Event::Deliver { lost: false, acks_lost: false }, &mut now, &mut owed, &mut inbox, &mut session);
+            }
+            prop_assert!(owed.is_empty());
+            let mut seqs: Vec<u64> = executed.iter().map(|(seq, _)| *seq).collect();
+            prop_assert!(executed.len() == usize::try_from(seq).unwrap(), "each exactly once");
+            for effect in 0..3 {
+                let of: Vec<u64> = executed.iter().filter(|(_, e)| *e == effect).map(|(seq, _)| *seq).collect();
+                prop_assert!(of.is_sorted());
+            }
+            seqs.sort_unstable();
+            seqs.dedup();
+            prop_assert_eq!(seqs.len(), executed.len());
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The messages, as they are on the wire: JSON with `snake_case` names. Readers ignore fields they do not
+//! know, so that either side may be newer. The shapes are pinned by snapshot tests.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::command::ManagerKey;
+use crate::target::Target;
+use crate::time::Timestamp;
+
+/// The largest frame either side accepts, in bytes.
+pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+/// The longest `output` of a result, in bytes; the agent cuts it, the manager refuses more.
+pub const MAX_OUTPUT_BYTES: usize = 16 * 1024;
+/// The most commands, acknowledgements or results in one message.
+pub const MAX_ITEMS: usize = 256;
+
+/// What the agent runs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// `linux`, `windows`, `macos`, `freebsd` …
+    pub os: String,
+    /// `x86_64`, `aarch64` …
+    pub arch: String,
+    /// The operating system's version, in its own words.
+    pub version: String,
+}
+
+/// Whether this agent can run one action, and if not, why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// The action's name.
+    pub action: String,
+    /// Whether it can be run now.
+    pub available: bool,
+    /// Why not, for people.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `POST /v1/agents/enroll`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrollRequest {
+    /// The enrolment token.
+    pub token: String,
+    /// The agent's name; usually the host's.
+    pub name: String,
+    /// The raw 32-byte Ed25519 public key in base64url.
+    pub public_key: String,
+    /// What the agent runs on.
+    #[serde(default)]
+    pub platform: Platform,
+    /// The agent's version.
+    #[serde(default)]
+    pub version: String,
+    /// What it can do.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+}
+
+/// The answer to an enrolment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrollResponse {
+    /// The agent's id from now on.
+    pub agent_id: Uuid,
+    /// The keys to pin: nothing that they did not sign is executed.
+    pub manager_keys: Vec<ManagerKey>,
+    /// Where to stream.
+    pub stream_url: String,
+    /// Where to poll.
+    pub poll_url: String,
+}
+
+/// An effect that the agent holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldEffect {
+    /// The effect's id.
+    pub effect: Uuid,
+    /// The action that brought it into force.
+    pub action: String,
+    /// What it is aimed at.
+    pub target: Target,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// How an execution ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done.
+    Succeeded,
+    /// Tried, and it did not work.
+    Failed,
+    /// Tried, and stopped because it took too long.
+    TimedOut,
+    /// Not tried: the agent's own rules forbid it, or it came too late.
+    Refused,
+}
+
+impl Outcome {
+    /// The word used on the wire and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What the agent says about one command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandResult {
+    /// The command.
+    pub command_id: Uuid,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The exit code of the program that was run, if one was.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// What the program printed, cut to [`MAX_OUTPUT_BYTES`].
+    #[serde(default)]
+    pub output: String,
+    /// Whether the effect was looked at afterwards and found as it should be; `null` if it cannot be looked at.
+    #[serde(default)]
+    pub verified: Option<bool>,
+    /// One sentence for an administrator.
+    #[serde(default)]
+    pub message: String,
+    /// When the execution began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+/// What the agent sends over a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromAgent {
+    /// The first message of a stream.
+    Hello {
+        /// The highest command number up to which everything is in the agent's journal.
+        cursor: u64,
+        /// What the agent can do.
+        #[serde(default)]
+        capabilities: Vec<Capability>,
+        /// The effects it holds.
+        #[serde(default)]
+        effects: Vec<HeldEffect>,
+    },
+    /// These commands are in the agent's journal.
+    Ack {
+        /// Their ids.
+        command_ids: Vec<Uuid>,
+    },
+    /// These commands are done.
+    Result {
+        /// How they ended.
+        results: Vec<CommandResult>,
+    },
+    /// The agent is alive.
+    Heartbeat,
+}
+
+/// How the agent is to behave, set by the manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Seconds between heartbeats of an idle stream.
+    pub heartbeat_seconds: u32,
+    /// Seconds to wait between two polls that brought nothing.
+    pub poll_interval_seconds: u32,
+    /// Reconnects are spread at random over this many seconds.
+    pub reconnect_spread_seconds: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { heartbeat_seconds: 30, poll_interval_seconds: 1, reconnect_spread_seconds: 5 }
+    }
+}
+
+/// What the manager sends over a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToAgent {
+    /// Signed commands, in the order of their numbers.
+    Commands {
+        /// Compact JWS each.
+        commands: Vec<String>,
+    },
+    /// These results are committed; the agent may forget them.
+    ResultAck {
+        /// The commands' ids.
+        command_ids: Vec<Uuid>,
+    },
+    /// How to behave.
+    Settings {
+        /// The settings.
+        #[serde(flatten)]
+        settings: Settings,
+    },
+    /// The manager is about to close this stream.
+    Bye {
+        /// Seconds to wait before coming back, to which the agent adds its own spread.
+        retry_after: u32,
+    },
+}
+
+/// `POST /v1/agent/poll`: the same messages, in one exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollRequest {
+    /// As in `hello`.
+    pub cursor: u64,
+    /// As in `ack`.
+    #[serde(default)]
+    pub acks: Vec<Uuid>,
+    /// As in `result`.
+    #[serde(default)]
+    pub results: Vec<CommandResult>,
+    /// As in `hello`; absent means "as I said before".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effects: Option<Vec<HeldEffect>>,
+    /// As in `hello`; absent means "as I said before".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Capability>>,
+    /// How long to wait for a command, in seconds.
+    #[serde(default)]
+    pub wait_seconds: u32,
+    /// The most commands to send.
+    #[serde(default = "default_max")]
+    pub max: usize,
+}
+
+fn default_max() -> usize {
+    64
+}
+
+/// The answer to a poll.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollResponse {
+    /// Signed commands, in the order of their numbers.
+    pub commands: Vec<String>,
+    /// These results are committed.
+    pub result_acks: Vec<Uuid>,
+    /// How to behave.
+    pub settings: Settings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::TargetKind;
+
+    fn json<T: Serialize>(value: &T) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    #[test]
+    fn the_frames_of_a_stream_are_the_documented_ones() {
+        let id = Uuid::from_u128(7);
+        let at: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
+        let held = HeldEffect {
+            effect: id,
+            action: "firewall-drop".into(),
+            target: Target::parse(TargetKind::Ip, "203.0.113.7").unwrap(),
+            until: Some(at),
+        };
+        let result = CommandResult {
+            command_id: id,
+            outcome: Outcome::TimedOut,
+            exit_code: None,
+            output: "x".into(),
+            verified: Some(false),
+            message: "m".into(),
+            started_at: at,
+            finished_at: at,
+        };
+        let capability = Capability { action: "firewall-drop".into(), available: true, reason: None };
+        let frames = [
+            json(&FromAgent::Hello { cursor: 3, capabilities: vec![capability], effects: vec![held] }),
+            json(&FromAgent::Ack { command_ids: vec![id] }),
+            json(&FromAgent::Result { results: vec![result] }),
+            json(&FromAgent::Heartbeat),
+            json(&ToAgent::Commands { commands: vec!["a.b.c".into()] }),
+            json(&ToAgent::ResultAck { command_ids: vec![id] }),
+            json(&ToAgent::Settings { settings: Settings::default() }),
+            json(&ToAgent::Bye { retry_after: 5 }),
+            json(&PollRequest { cursor: 3, wait_seconds: 30, max: 64, ..PollRequest::default() }),
+            json(&PollResponse { commands: vec![], result_acks: vec![id], settings: Settings::default() }),
+        ];
+        insta::assert_snapshot!(frames.join("\n"), @r#"
+        {"type":"hello","cursor":3,"capabilities":[{"action":"firewall-drop","available":true,"reason":null}],"effects":[{"effect":"00000000-0000-0000-0000-000000000007","action":"firewall-drop","target":{"kind":"ip","value":"203.0.113.7"},"until":"2026-11-24T10:00:00.000Z"}]}
+        {"type":"ack","command_ids":["00000000-0000-0000-0000-000000000007"]}
+        {"type":"result","results":[{"command_id":"00000000-0000-0000-0000-000000000007","outcome":"timed_out","exit_code":null,"output":"x","verified":false,"message":"m","started_at":"2026-11-24T10:00:00.000Z","finished_at":"2026-11-24T10:00:00.000Z"}]}
+        {"type":"heartbeat"}
+        {"type":"commands","commands":["a.b.c"]}
+        {"type":"result_ack","command_ids":["00000000-0000-0000-0000-000000000007"]}
+        {"type":"settings","heartbeat_seconds":30,"poll_interval_seconds":1,"reconnect_spread_seconds":5}
+        {"type":"bye","retry_after":5}
+        {"cursor":3,"acks":[],"results":[],"wait_seconds":30,"max":64}
+        {"commands":[],"result_acks":["00000000-0000-0000-0000-000000000007"],"settings":{"heartbeat_seconds":30,"poll_interval_seconds":1,"reconnect_spread_seconds":5}}
+        "#);
+    }
+
+    #[test]
+    fn fields_of_a_newer_peer_are_ignored() {
+        let frame: FromAgent = serde_json::from_str(r#"{"type":"hello","cursor":1,"mood":"good"}"#).unwrap();
+        assert_eq!(frame, FromAgent::Hello { cursor: 1, capabilities: vec![], effects: vec![] });
+        let poll: PollRequest = serde_json::from_str(r#"{"cursor":0,"later":true}"#).unwrap();
+        assert_eq!(poll.max, 64);
+    }
+}

@@ -1,0 +1,411 @@
+//! What an action may be aimed at, in canonical form. A [`Target`] cannot hold a wrong value: everything in an
+//! alert is written by an attacker, so what is not plainly one address, one account or one path is refused
+//! here, by the manager when it decides and by the agent before it acts.
+//!
+//! It must never become lenient: `1`, `0177.1`, `fe80::1%eth0` and `-R` are all "valid" to some parser
+//! somewhere, and that difference between parsers is the attack.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of target an action can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// One IPv4 or IPv6 address.
+    Ip,
+    /// One local account.
+    User,
+    /// One absolute path.
+    File,
+    /// One process, by number.
+    Process,
+    /// The agent's whole host.
+    Host,
+    /// Nothing: the action needs no target.
+    None,
+}
+
+impl TargetKind {
+    /// The word used on the wire and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::User => "user",
+            Self::File => "file",
+            Self::Process => "process",
+            Self::Host => "host",
+            Self::None => "none",
+        }
+    }
+
+    /// The kind that `word` names.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Ip, Self::User, Self::File, Self::Process, Self::Host, Self::None]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+impl fmt::Display for TargetKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A target in canonical form; equal targets are equal text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Target {
+    kind: TargetKind,
+    value: String,
+}
+
+/// Why a text is not a target. The text itself is not repeated: it is hostile, and the caller has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Not exactly one IPv4 or IPv6 address in its usual notation.
+    #[error("is not one IPv4 or IPv6 address in its usual notation")]
+    Ip,
+    /// Not a local account name.
+    #[error(
+        "is not a plain account name: it starts with a letter or _, then letters, digits, '.', '_', '@' or '-', 256 at most"
+    )]
+    User,
+    /// Not an absolute path without `.` and `..` parts.
+    #[error("is not an absolute path without '.' or '..' parts, 4096 bytes at most")]
+    File,
+    /// Not a process number above 1.
+    #[error("is not a process number above 1")]
+    Process,
+    /// The kind takes no value but one was given.
+    #[error("must be empty for this kind of target")]
+    NotEmpty,
+}
+
+/// The longest account name that is accepted, in bytes: what Wazuh's own agent accepts.
+const USER_MAX_BYTES: usize = 256;
+/// The longest path that is accepted, in bytes: Linux's PATH_MAX.
+const FILE_MAX_BYTES: usize = 4096;
+
+impl Target {
+    /// Reads `text` as a target of `kind`, strictly, and brings it into canonical form
+    /// (`::ffff:203.0.113.7` becomes `203.0.113.7`, IPv6 is written as RFC 5952 says).
+    ///
+    /// # Errors
+    /// When the text is anything but one plain value of that kind.
+    pub fn parse(kind: TargetKind, text: &str) -> Result<Self, TargetError> {
+        let value = match kind {
+            TargetKind::Ip => parse_ip(text)?.to_string(),
+            TargetKind::User => parse_user(text)?.to_owned(),
+            TargetKind::File => parse_file(text)?.to_owned(),
+            TargetKind::Process => parse_process(text)?.to_string(),
+            TargetKind::Host | TargetKind::None if text.is_empty() => String::new(),
+            TargetKind::Host | TargetKind::None => return Err(TargetError::NotEmpty),
+        };
+        Ok(Self { kind, value })
+    }
+
+    /// The target that names the agent's own host.
+    pub fn host() -> Self {
+        Self { kind: TargetKind::Host, value: String::new() }
+    }
+
+    /// The target of an action that needs none.
+    pub fn none() -> Self {
+        Self { kind: TargetKind::None, value: String::new() }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> TargetKind {
+        self.kind
+    }
+
+    /// The canonical text; empty for `host` and `none`.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The address, if this is an `ip` target.
+    pub fn ip(&self) -> Option<IpAddr> {
+        (self.kind == TargetKind::Ip).then(|| self.value.parse().ok()).flatten()
+    }
+
+    /// Why no response may ever touch this target, if so: the part of the always-on protected list that needs
+    /// no knowledge of a host. The manager asks when it decides and again when it delivers; the agent asks
+    /// again, whoever signed the order.
+    pub fn always_protected(&self) -> Option<&'static str> {
+        match self.kind {
+            TargetKind::Ip => self.ip().and_then(protected_ip),
+            TargetKind::User => {
+                ["root", "system"].iter().any(|name| self.value.eq_ignore_ascii_case(name)).then_some("the superuser")
+            }
+            TargetKind::File | TargetKind::Process | TargetKind::Host | TargetKind::None => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.value.is_empty() { write!(f, "{}", self.kind) } else { write!(f, "{} {}", self.kind, self.value) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Raw {
+            kind: TargetKind,
+            #[serde(default)]
+            value: String,
+        }
+        let raw = Raw::deserialize(deserializer)?;
+        Self::parse(raw.kind, &raw.value)
+            .map_err(|error| serde::de::Error::custom(format!("a target of kind {} {error}", raw.kind)))
+    }
+}
+
+fn parse_ip(text: &str) -> Result<IpAddr, TargetError> {
+    // 45 bytes is the longest IPv6 notation (INET6_ADDRSTRLEN less its terminator).
+    if text.len() > 45 {
+        return Err(TargetError::Ip);
+    }
+    // std refuses leading zeros, fewer than four parts, other bases, scopes, brackets, ports and blanks.
+    match text.parse::<IpAddr>().map_err(|_| TargetError::Ip)? {
+        IpAddr::V4(v4) => Ok(IpAddr::V4(v4)),
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => Ok(IpAddr::V4(v4)),
+            // The long-deprecated `::203.0.113.7` matches no real packet: blocking it would be a false success.
+            None if v6.segments()[..6] == [0; 6] && !v6.is_loopback() && !v6.is_unspecified() => Err(TargetError::Ip),
+            None => Ok(IpAddr::V6(v6)),
+        },
+    }
+}
+
+fn parse_user(text: &str) -> Result<&str, TargetError> {
+    let mut bytes = text.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    let rest = bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-'));
+    if first && rest && text.len() <= USER_MAX_BYTES && !text.contains("..") {
+        Ok(text)
+    } else {
+        Err(TargetError::User)
+    }
+}
+
+fn parse_file(text: &str) -> Result<&str, TargetError> {
+    let parts_ok = text.strip_prefix('/').is_some_and(|rest| {
+        !rest.is_empty() && rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+    });
+    if parts_ok && text.len() <= FILE_MAX_BYTES && !text.chars().any(char::is_control) {
+        Ok(text)
+    } else {
+        Err(TargetError::File)
+    }
+}
+
+fn parse_process(text: &str) -> Result<u32, TargetError> {
+    let number: u32 = text.parse().map_err(|_| TargetError::Process)?;
+    // `+12`, `012` parse too: only the canonical text is one process. 0 is a group, 1 is init.
+    if number > 1 && number.to_string() == text { Ok(number) } else { Err(TargetError::Process) }
+}
+
+fn protected_ip(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(v4) => protected_v4(v4),
+        IpAddr::V6(v6) => protected_v6(v6),
+    }
+}
+
+fn protected_v4(ip: Ipv4Addr) -> Option<&'static str> {
+    if ip.octets()[0] == 0 {
+        Some("an unspecified address")
+    } else if ip.is_loopback() {
+        Some("a loopback address")
+    } else if ip.is_link_local() {
+        Some("a link-local address")
+    } else if ip.is_multicast() {
+        Some("a multicast address")
+    } else if ip.octets()[0] >= 240 {
+        Some("a broadcast or reserved address")
+    } else {
+        None
+    }
+}
+
+fn protected_v6(ip: Ipv6Addr) -> Option<&'static str> {
+    if ip.is_unspecified() {
+        Some("an unspecified address")
+    } else if ip.is_loopback() {
+        Some("a loopback address")
+    } else if ip.is_unicast_link_local() {
+        Some("a link-local address")
+    } else if ip.is_multicast() {
+        Some("a multicast address")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Result<String, TargetError> {
+        Target::parse(TargetKind::Ip, text).map(|target| target.value)
+    }
+
+    #[test]
+    fn addresses_are_written_in_canonical_form() {
+        for (text, canonical) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("::FFFF:CB00:7107", "203.0.113.7"),
+            ("2001:DB8:0:0:0:0:0:1", "2001:db8::1"),
+        ] {
+            assert_eq!(ip(text).as_deref(), Ok(canonical), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_other_parsers_let_through_is_refused() {
+        for text in [
+            "",
+            "-",
+            "1",
+            "127.1",
+            "0177.1",
+            "0x7f000001",
+            "2130706433",
+            "1.2.3",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "08.0.0.1",
+            " 1.2.3.4",
+            "1.2.3.4 ",
+            "1.2.3.4\0",
+            "1.2.3.4/32",
+            "0.0.0.0/0",
+            "::/0",
+            "fe80::1%eth0",
+            "[2001:db8::1]",
+            "[2001:db8::1]:80",
+            "1.2.3.4:80",
+            "::203.0.113.7",
+            "localhost",
+            "any",
+            "-F",
+            "１.２.３.４",
+            "١.٢.٣.٤",
+            "183.106.179.x",
+            "***",
+            "1.2.3.4\n5.6.7.8",
+            "::ffff:1.2.3.4:5",
+        ] {
+            assert_eq!(ip(text), Err(TargetError::Ip), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn account_names_that_could_be_anything_else_are_refused() {
+        for text in ["alice", "_svc", "a.b-c@example.org", "Administrator"] {
+            assert!(Target::parse(TargetKind::User, text).is_ok(), "{text}");
+        }
+        let long = "a".repeat(257);
+        for text in [
+            "",
+            " ",
+            "-R",
+            "--lock",
+            "+",
+            "~x",
+            "a b",
+            "a\nb",
+            "a:b",
+            "a,b",
+            "a/b",
+            "..",
+            ".",
+            "a..b",
+            "*",
+            "0",
+            "#0",
+            "$(id)",
+            "rооt",
+            "ro\u{200b}ot",
+            "a\0",
+            "N/A",
+            "--",
+            "$ALOC$",
+            "DOMAIN\\user",
+            "HOST$",
+            long.as_str(),
+        ] {
+            assert_eq!(Target::parse(TargetKind::User, text), Err(TargetError::User), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn protected_means_protected_in_every_notation() {
+        for text in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "::FFFF:7f00:1",
+            "0:0:0:0:0:ffff:7f00:1",
+            "169.254.169.254",
+            "fe80::1",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "240.0.0.1",
+        ] {
+            let target = Target::parse(TargetKind::Ip, text).unwrap();
+            assert!(target.always_protected().is_some(), "{text}");
+        }
+        for text in ["203.0.113.7", "10.0.0.1", "2001:db8::1", "100.64.0.1"] {
+            assert_eq!(Target::parse(TargetKind::Ip, text).unwrap().always_protected(), None, "{text}");
+        }
+        for text in ["root", "ROOT", "System"] {
+            assert!(Target::parse(TargetKind::User, text).unwrap().always_protected().is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_on_the_wire_is_checked_like_any_other() {
+        let good: Target = serde_json::from_str(r#"{"kind":"ip","value":"::ffff:203.0.113.7"}"#).unwrap();
+        assert_eq!(good.value(), "203.0.113.7");
+        assert!(serde_json::from_str::<Target>(r#"{"kind":"ip","value":"1"}"#).is_err());
+        assert!(serde_json::from_str::<Target>(r#"{"kind":"host","value":"x"}"#).is_err());
+        assert!(serde_json::from_str::<Target>(r#"{"kind":"planet","value":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn processes_and_files_have_one_spelling() {
+        assert!(Target::parse(TargetKind::Process, "4711").is_ok());
+        for text in ["0", "1", "-1", "+12", "012", "4294967296", "x", ""] {
+            assert!(Target::parse(TargetKind::Process, text).is_err(), "{text}");
+        }
+        assert!(Target::parse(TargetKind::File, "/var/www/x.php").is_ok());
+        for text in ["", "/", "x", "/a/../b", "/a//b", "/a/./b", "/a/\nb", "/a\0"] {
+            assert!(Target::parse(TargetKind::File, text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_parses_is_canonical_and_parses_to_itself(text in "\\PC{0,60}") {
+            for kind in [TargetKind::Ip, TargetKind::User, TargetKind::File, TargetKind::Process] {
+                if let Ok(target) = Target::parse(kind, &text) {
+                    proptest::prop_assert_eq!(Target::parse(kind, target.value()), Ok(target.clone()));
+                    proptest::prop_assert!(!target.value().starts_with('-'));
+                }
+            }
+        }
+    }
+}
