@@ -15,6 +15,7 @@ pub const TYP: &str = "riposte-command+jwt";
 
 /// What a command asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
     /// Bring the effect into force, or change its end.
@@ -89,6 +90,7 @@ pub enum Refusal {
 
 /// A public key of the manager that the agent pinned at enrolment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ManagerKey {
     /// The key's id, as in a command's header.
     pub kid: String,

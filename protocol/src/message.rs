@@ -17,6 +17,7 @@ pub const MAX_ITEMS: usize = 256;
 
 /// What the agent runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Platform {
     /// `linux`, `windows`, `macos`, `freebsd` …
     pub os: String,
@@ -28,6 +29,7 @@ pub struct Platform {
 
 /// Whether this agent can run one action, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Capability {
     /// The action's name.
     pub action: String,
@@ -40,6 +42,7 @@ pub struct Capability {
 
 /// `POST /v1/agents/enroll`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EnrollRequest {
     /// The enrolment token.
     pub token: String,
@@ -60,6 +63,7 @@ pub struct EnrollRequest {
 
 /// The answer to an enrolment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EnrollResponse {
     /// The agent's id from now on.
     pub agent_id: Uuid,
@@ -73,6 +77,7 @@ pub struct EnrollResponse {
 
 /// An effect that the agent holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeldEffect {
     /// The effect's id.
     pub effect: Uuid,
@@ -86,6 +91,7 @@ pub struct HeldEffect {
 
 /// How an execution ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Done.
@@ -112,6 +118,7 @@ impl Outcome {
 
 /// What the agent says about one command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CommandResult {
     /// The command.
     pub command_id: Uuid,
@@ -137,6 +144,7 @@ pub struct CommandResult {
 
 /// What the agent sends over a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromAgent {
     /// The first message of a stream.
@@ -166,6 +174,7 @@ pub enum FromAgent {
 
 /// How the agent is to behave, set by the manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Settings {
     /// Seconds between heartbeats of an idle stream.
     pub heartbeat_seconds: u32,
@@ -183,6 +192,7 @@ impl Default for Settings {
 
 /// What the manager sends over a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToAgent {
     /// Signed commands, in the order of their numbers.
@@ -210,6 +220,7 @@ pub enum ToAgent {
 
 /// `POST /v1/agent/poll`: the same messages, in one exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PollRequest {
     /// As in `hello`.
     pub cursor: u64,
@@ -239,6 +250,7 @@ fn default_max() -> usize {
 
 /// The answer to a poll.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PollResponse {
     /// Signed commands, in the order of their numbers.
     pub commands: Vec<String>,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// The kinds of target an action can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
     /// One IPv4 or IPv6 address.
@@ -57,6 +58,7 @@ impl fmt::Display for TargetKind {
 
 /// A target in canonical form; equal targets are equal text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Target {
     kind: TargetKind,
     value: String,

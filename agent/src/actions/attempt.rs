@@ -1,0 +1,109 @@
+//! One attempt at one step of an action: what it is aimed at, and a record of the programs it ran. The record is
+//! kept on failure too; a result that says "failed" without what the program complained is of no use to anybody.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use riposte_protocol::target::Target;
+use serde_json::Value;
+
+use crate::runner::{self, Exit, Program, RunError, Runner};
+
+/// Why a step did not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ActionError {
+    /// The action will not do this to this target.
+    #[error("{0}")]
+    Refused(String),
+    /// A program was killed because it took too long.
+    #[error("{0}")]
+    TimedOut(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What the programs of one execution said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transcript {
+    /// The exit code of the last program that was to change something.
+    pub exit_code: Option<i32>,
+    /// What they printed, bounded.
+    pub output: String,
+}
+
+/// What a step is aimed at, and how it runs programs.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// What the action is aimed at.
+    pub target: &'a Target,
+    /// Parameters of the action.
+    pub arguments: &'a [String],
+    /// How long the effect is to last from now; `None` means until it is lifted.
+    pub remaining: Option<Duration>,
+    /// What [`super::Action::prepare`] wrote down; `None` if the effect is not held.
+    pub undo: Option<&'a Value>,
+    runner: &'a Runner,
+    transcript: &'a Mutex<Transcript>,
+}
+
+impl<'a> Attempt<'a> {
+    /// An attempt at `target` whose programs are written down in `transcript`.
+    pub fn new(runner: &'a Runner, transcript: &'a Mutex<Transcript>, target: &'a Target) -> Self {
+        Self { target, arguments: &[], remaining: None, undo: None, runner, transcript }
+    }
+
+    /// Runs a program that changes something and must succeed; what it says goes into the result.
+    ///
+    /// # Errors
+    /// When it cannot be started, takes too long, or ends with a failure.
+    pub async fn run(&self, program: &Program) -> Result<Exit, ActionError> {
+        let exit = self.change(program).await?;
+        if exit.is_success() { Ok(exit) } else { Err(failure(program, &exit)) }
+    }
+
+    /// Runs a program that changes something and may fail for a reason that the caller knows.
+    ///
+    /// # Errors
+    /// When it cannot be started or takes too long.
+    pub async fn change(&self, program: &Program) -> Result<Exit, ActionError> {
+        match self.runner.run(program).await {
+            Ok(exit) => {
+                self.note(Some(exit.code), &runner::join(&exit.stdout, &exit.stderr));
+                Ok(exit)
+            }
+            Err(error) => Err(self.not_ended(&error)),
+        }
+    }
+
+    /// Runs a program that only looks; a failure is an answer, and nothing goes into the result.
+    ///
+    /// # Errors
+    /// When it cannot be started or takes too long.
+    pub async fn look(&self, program: &Program) -> Result<Exit, ActionError> {
+        self.runner.run(program).await.map_err(|error| self.not_ended(&error))
+    }
+
+    fn not_ended(&self, error: &RunError) -> ActionError {
+        match error {
+            RunError::TimedOut { output, .. } => {
+                self.note(None, output);
+                ActionError::TimedOut(error.to_string())
+            }
+            RunError::Start { .. } => ActionError::Failed(error.to_string()),
+        }
+    }
+
+    fn note(&self, exit_code: Option<i32>, output: &str) {
+        let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
+        transcript.exit_code = exit_code;
+        transcript.output = runner::join(&transcript.output, output);
+    }
+}
+
+/// The sentence for a program that ended with a failure: its name, its code, and the first thing it complained.
+pub(super) fn failure(program: &Program, exit: &Exit) -> ActionError {
+    let complaint = exit.stderr.lines().chain(exit.stdout.lines()).find(|line| !line.trim().is_empty());
+    let complaint = complaint.map(|line| format!(": {}", line.trim())).unwrap_or_default();
+    ActionError::Failed(format!("{} ended with {}{complaint}", program.name(), exit.code))
+}

@@ -1,0 +1,189 @@
+//! `disable-account`: nobody can log in as this local account, by password or by key, and reverting restores exactly
+//! what was before. The password is locked *and* the account is expired: a locked password alone still lets SSH keys
+//! in. What was locked or expired before stays so.
+//!
+//! The journal never holds a password hash, only what kind of field it was; and none is ever in an argv.
+
+use riposte_protocol::command::Op;
+use riposte_protocol::target::TargetKind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Action, ActionError, Attempt, Step};
+use crate::platform;
+use crate::runner::{Program, Runner};
+
+/// The day that an account expires on while it is disabled: the first day of the epoch but one, since 0 is ambiguous
+/// to some programs.
+const EXPIRED_ON_DAY: &str = "1";
+
+/// The action.
+#[derive(Debug)]
+pub(super) struct DisableAccount;
+
+/// What kind of password field an account has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Password {
+    /// Begins with `!`.
+    Locked,
+    /// No password at all; unlocking to this needs a tool of its own.
+    Empty,
+    /// A hash, or `*`.
+    Set,
+}
+
+/// The login state of an account, from its line in `/etc/shadow`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Login {
+    password: Password,
+    /// The day it expires on, as written; empty means never.
+    expires_on_day: String,
+}
+
+impl Login {
+    fn parse(shadow: &str, account: &str) -> Option<Self> {
+        let line = shadow.lines().find(|line| line.split(':').next() == Some(account))?;
+        let fields: Vec<&str> = line.split(':').collect();
+        let password = match *fields.get(1)? {
+            "" => Password::Empty,
+            field if field.starts_with('!') => Password::Locked,
+            _ => Password::Set,
+        };
+        Some(Self { password, expires_on_day: (*fields.get(7)?).to_owned() })
+    }
+
+    fn is_disabled(&self) -> bool {
+        self.password == Password::Locked && self.expires_on_day == EXPIRED_ON_DAY
+    }
+
+    /// The change that leads from `now` back to `self`, as options of `usermod`; none if there is nothing to restore.
+    /// What somebody else has changed since is theirs: a password that was set anew is not touched, nor another expiry.
+    fn restore(&self, now: &Self) -> Vec<&str> {
+        let mut options = Vec::new();
+        if now.expires_on_day == EXPIRED_ON_DAY && self.expires_on_day != EXPIRED_ON_DAY {
+            options.extend(["--expiredate", &self.expires_on_day]);
+        }
+        match (now.password, self.password) {
+            (Password::Locked, Password::Set) => options.push("--unlock"),
+            // `--unlock` refuses to leave an account without a password; this is the state it had.
+            (Password::Locked, Password::Empty) => options.extend(["--password", ""]),
+            _ => {}
+        }
+        options
+    }
+}
+
+impl Action for DisableAccount {
+    fn name(&self) -> &'static str {
+        "disable-account"
+    }
+
+    fn target_kind(&self) -> Option<TargetKind> {
+        Some(TargetKind::User)
+    }
+
+    fn lock_domain(&self) -> &'static str {
+        "accounts"
+    }
+
+    fn availability(&self) -> Result<(), String> {
+        Runner::find("usermod").ok_or("usermod is not installed")?;
+        if platform::is_root() { Ok(()) } else { Err("not permitted: needs root".into()) }
+    }
+
+    fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
+        match op {
+            Op::Apply => disable(attempt).text(),
+            Op::Revert => {
+                format!("usermod --unlock --expiredate '' {} (as far as it was so before)", attempt.target.value())
+            }
+        }
+    }
+
+    fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
+        Box::pin(async {
+            let passwd = read("/etc/passwd")?;
+            check(&passwd, attempt.target.value(), nix::unistd::geteuid().as_raw()).map_err(ActionError::Refused)?;
+            let login = login(attempt)?.ok_or_else(|| {
+                ActionError::Refused("the account has no line in /etc/shadow, so it cannot be locked here".into())
+            })?;
+            serde_json::to_value(login).map_err(|error| ActionError::Failed(error.to_string()))
+        })
+    }
+
+    fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async {
+            if login(attempt)?.is_some_and(|login| login.is_disabled()) {
+                return Ok(());
+            }
+            attempt.run(&disable(attempt)).await.map(drop)
+        })
+    }
+
+    fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async { Ok(login(attempt)?.is_some_and(|login| login.is_disabled())) })
+    }
+
+    fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async {
+            // An account that was deleted meanwhile has nothing left to restore.
+            let (Some(before), Some(now)) = (before(attempt)?, login(attempt)?) else { return Ok(()) };
+            let options = before.restore(&now);
+            if options.is_empty() {
+                return Ok(());
+            }
+            attempt.run(&usermod(&options, attempt.target.value())).await.map(drop)
+        })
+    }
+
+    fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async {
+            let (Some(before), Some(now)) = (before(attempt)?, login(attempt)?) else { return Ok(true) };
+            Ok(before.restore(&now).is_empty())
+        })
+    }
+}
+
+/// The state before, if the effect is held. Without it nothing is known to be ours, and nothing is unlocked.
+fn before(attempt: &Attempt<'_>) -> Result<Option<Login>, ActionError> {
+    let undo = attempt.undo.filter(|undo| !undo.is_null()).cloned();
+    undo.map(serde_json::from_value)
+        .transpose()
+        .map_err(|error| ActionError::Failed(format!("the journal does not say what the account was before: {error}")))
+}
+
+fn login(attempt: &Attempt<'_>) -> Result<Option<Login>, ActionError> {
+    Ok(Login::parse(&read("/etc/shadow")?, attempt.target.value()))
+}
+
+fn read(path: &str) -> Result<String, ActionError> {
+    std::fs::read_to_string(path).map_err(|error| ActionError::Failed(format!("{path} cannot be read: {error}")))
+}
+
+/// Whether the account may be disabled: it is a local one, not a superuser under any name, not the agent's own.
+fn check(passwd: &str, account: &str, own_uid: u32) -> Result<(), String> {
+    let mut found = false;
+    for line in passwd.lines().filter(|line| line.split(':').next() == Some(account)) {
+        found = true;
+        match line.split(':').nth(2).and_then(|uid| uid.parse::<u32>().ok()) {
+            None => return Err("the account's line in /etc/passwd is damaged".into()),
+            Some(0) => return Err("the account is a superuser: protected".into()),
+            Some(uid) if uid == own_uid => return Err("the account is the agent's own: protected".into()),
+            Some(_) => {}
+        }
+    }
+    if found { Ok(()) } else { Err("there is no such account on this host".into()) }
+}
+
+fn disable(attempt: &Attempt<'_>) -> Program {
+    usermod(&["--lock", "--expiredate", EXPIRED_ON_DAY], attempt.target.value())
+}
+
+fn usermod(options: &[&str], account: &str) -> Program {
+    // `--` although a target never begins with a dash: whoever loosens that rule must not open this door.
+    Program::new("usermod", []).arguments(options).arguments(&["--", account])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! The states an account can be in, as a table; and one real account, in a mount namespace with an `/etc` of its own.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+
+use riposte_protocol::target::{Target, TargetKind};
+
+use super::*;
+use crate::actions::Transcript;
+
+fn login(password: &str, expires_on_day: &str) -> Login {
+    let shadow = format!("other:x:1:::::2:\nalice:{password}:20000:0:99999:7::{expires_on_day}:\n");
+    Login::parse(&shadow, "alice").unwrap()
+}
+
+#[test]
+fn what_was_before_is_what_is_restored() {
+    const HASH: &str = "$y$j9T$abc";
+    for (before, now, options) in [
+        // (before the lock) (when it is lifted) (what is run)
+        ((HASH, ""), ("!$y$j9T$abc", "1"), vec!["--expiredate", "", "--unlock"]),
+        ((HASH, "20500"), ("!$y$j9T$abc", "1"), vec!["--expiredate", "20500", "--unlock"]),
+        (("*", ""), ("!*", "1"), vec!["--expiredate", "", "--unlock"]),
+        (("", ""), ("!", "1"), vec!["--expiredate", "", "--password", ""]),
+        (("!$y$j9T$abc", ""), ("!$y$j9T$abc", "1"), vec!["--expiredate", ""]),
+        (("!", ""), ("!", "1"), vec!["--expiredate", ""]),
+        (("!!", "20500"), ("!!", "1"), vec!["--expiredate", "20500"]),
+        (("!$y$j9T$abc", "1"), ("!$y$j9T$abc", "1"), vec![]),
+        ((HASH, "1"), ("!$y$j9T$abc", "1"), vec!["--unlock"]),
+        // Somebody has changed it since: a new password, another expiry.
+        ((HASH, ""), ("$y$j9T$new", "1"), vec!["--expiredate", ""]),
+        ((HASH, ""), ("!$y$j9T$abc", "20600"), vec!["--unlock"]),
+        ((HASH, ""), (HASH, ""), vec![]),
+    ] {
+        assert_eq!(login(before.0, before.1).restore(&login(now.0, now.1)), options, "{before:?} {now:?}");
+    }
+}
+
+#[test]
+fn an_account_is_disabled_only_if_neither_password_nor_key_lets_in() {
+    assert!(login("!$y$abc", "1").is_disabled());
+    assert!(!login("!$y$abc", "").is_disabled(), "an SSH key still lets in");
+    assert!(!login("$y$abc", "1").is_disabled());
+}
+
+#[test]
+fn superusers_strangers_and_the_agent_itself_are_refused() {
+    let passwd = "root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\nriposte:x:990:990::/:/bin/false\nalice:x:1000:1000::/:/bin/sh\nbroken:x\n";
+    assert_eq!(check(passwd, "alice", 990), Ok(()));
+    for (account, reason) in [
+        ("root", "superuser"),
+        ("toor", "superuser"),
+        ("riposte", "agent's own"),
+        ("ali", "no such account"),
+        ("alice2", "no such account"),
+        ("broken", "damaged"),
+    ] {
+        let refusal = check(passwd, account, 990).unwrap_err();
+        assert!(refusal.contains(reason), "{account}: {refusal}");
+    }
+}
+
+/// Set in the child that has an `/etc` of its own.
+const IN_NAMESPACE: &str = "RIPOSTE_TEST_OWN_ETC";
+
+#[tokio::test]
+async fn a_real_account_is_disabled_and_restored_exactly() {
+    if std::env::var_os(IN_NAMESPACE).is_some() {
+        return disable_and_restore_real_accounts().await;
+    }
+    assert!(platform::is_root(), "this test needs root: it makes a mount namespace with an /etc of its own");
+    for tool in ["unshare", "mount", "usermod"] {
+        assert!(Runner::find(tool).is_some(), "this test needs {tool}, which is not installed");
+    }
+    let script = "set -e; own=$(mktemp -d); cp -a /etc/. \"$own\"; mount -t tmpfs tmpfs /etc; cp -a \"$own\"/. /etc; \
+                  rm -rf \"$own\"; exec \"$0\" --exact \"$1\" --nocapture";
+    let name = "actions::disable_account::tests::a_real_account_is_disabled_and_restored_exactly";
+    let output = tokio::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env(IN_NAMESPACE, "1")
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+async fn disable_and_restore_real_accounts() {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    assert!(mounts.lines().any(|mount| mount.starts_with("tmpfs /etc ")), "the real /etc must not be touched");
+    let line = |name: &str, password: &str, expiry: &str| format!("{name}:{password}:20000:0:99999:7::{expiry}:\n");
+    let accounts = [
+        ("rip-set", "$6$abc$def", ""),
+        ("rip-locked", "!$6$abc$def", ""),
+        ("rip-star", "*", "20500"),
+        ("rip-empty", "", ""),
+        ("rip-never", "!", "40000"),
+    ];
+    let (mut passwd, mut shadow) =
+        (std::fs::read_to_string("/etc/passwd").unwrap(), std::fs::read_to_string("/etc/shadow").unwrap());
+    for (position, (name, password, expiry)) in accounts.iter().enumerate() {
+        writeln!(passwd, "{name}:x:{}:65534::/nonexistent:/bin/sh", 41_000 + position).unwrap();
+        shadow += &line(name, password, expiry);
+    }
+    std::fs::write("/etc/passwd", passwd).unwrap();
+    std::fs::write("/etc/shadow", &shadow).unwrap();
+    let runner = Runner::new();
+    for (name, password, expiry) in accounts {
+        let (target, transcript) = (Target::parse(TargetKind::User, name).unwrap(), Mutex::<Transcript>::default());
+        let mut attempt = Attempt::new(&runner, &transcript, &target);
+        let undo = DisableAccount.prepare(&attempt).await.unwrap();
+        assert!(!undo.to_string().contains("abc"), "no hash is written down");
+        attempt.undo = Some(&undo);
+        for _ in 0..2 {
+            DisableAccount.apply(&attempt).await.unwrap();
+            assert!(DisableAccount.is_in_force(&attempt).await.unwrap(), "{name}");
+            assert!(!DisableAccount.is_lifted(&attempt).await.unwrap(), "{name}");
+        }
+        for _ in 0..2 {
+            DisableAccount.revert(&attempt).await.unwrap();
+            assert!(DisableAccount.is_lifted(&attempt).await.unwrap(), "{name}");
+            let shadow = std::fs::read_to_string("/etc/shadow").unwrap();
+            // The day of the last change is the system's to set.
+            let now: Vec<&str> =
+                shadow.lines().find(|l| l.split(':').next() == Some(name)).unwrap().split(':').collect();
+            assert_eq!((now[1], now[7]), (password, expiry), "{name}");
+        }
+        attempt.undo = None;
+        DisableAccount.revert(&attempt).await.unwrap();
+        assert!(DisableAccount.is_lifted(&attempt).await.unwrap(), "{name}: not held, so nothing of ours");
+    }
+}

@@ -1,0 +1,39 @@
+//! `riposte-agent enroll`.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use super::EnrollArguments;
+use crate::{actions, platform};
+
+pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
+    let token = match (arguments.token, arguments.token_file) {
+        (Some(token), _) => token,
+        (None, Some(file)) => read_token(&file)?,
+        (None, None) => bail!("no token was given"),
+    };
+    let token = token.trim().to_owned();
+    if token.is_empty() {
+        bail!("the token is empty");
+    }
+    let name = arguments.name.unwrap_or_else(platform::hostname);
+    let capabilities = actions::capabilities(actions::ALL, false);
+    let state_dir = &arguments.state.path;
+    let enrolment = crate::enroll::enroll(&arguments.manager, token, &name, state_dir, capabilities).await?;
+    let mut out = std::io::stdout();
+    writeln!(out, "Enrolled {} as {} at {}.", enrolment.name, enrolment.agent_id, enrolment.manager)?;
+    writeln!(out, "Next: riposte-agent run --state-dir {}", state_dir.display())?;
+    Ok(())
+}
+
+fn read_token(file: &Path) -> anyhow::Result<String> {
+    if file == Path::new("-") {
+        let mut token = String::new();
+        // No token is that long; an endless input must not fill the memory.
+        std::io::stdin().take(4096).read_to_string(&mut token).context("cannot read the token")?;
+        return Ok(token);
+    }
+    std::fs::read_to_string(file).with_context(|| format!("cannot read the token from {}", file.display()))
+}

@@ -1,0 +1,114 @@
+//! The command line: what can be asked of the program, and the exit codes. 0 is done, 1 is not done, 2 is a command
+//! line that cannot be understood.
+
+mod enroll;
+mod run;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::session::Transport;
+use crate::telemetry::{self, LogFormat};
+
+#[derive(Debug, Parser)]
+#[command(name = "riposte-agent", version, about = "Executes signed commands, proves what it did, undoes it on time")]
+struct Cli {
+    /// How log lines look
+    #[arg(long, global = true, env = "RIPOSTE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// Make this host an agent of a manager
+    Enroll(EnrollArguments),
+    /// Connect to the manager and execute its commands
+    Run(RunArguments),
+    /// Show what this agent holds, from its journal
+    Status {
+        #[command(flatten)]
+        state: StateDir,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what this agent can do on this host, and why not the rest
+    Actions {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct StateDir {
+    /// Where the agent keeps its identity and its journal
+    #[arg(long = "state-dir", env = "RIPOSTE_STATE_DIR", default_value = "/var/lib/riposte-agent", value_name = "DIR")]
+    path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct EnrollArguments {
+    /// The manager's URL, http or https
+    #[arg(long, env = "RIPOSTE_MANAGER", value_name = "URL")]
+    manager: String,
+    /// The enrolment token; a command line can be read by others, so prefer the variable or the file
+    #[arg(
+        long,
+        env = "RIPOSTE_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file",
+        required_unless_present = "token_file"
+    )]
+    token: Option<String>,
+    /// A file that holds the enrolment token; `-` is the standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The agent's name; the host's if not given
+    #[arg(long, env = "RIPOSTE_NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    state: StateDir,
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    #[command(flatten)]
+    state: StateDir,
+    /// Bring nothing into force, and say what would have been done
+    #[arg(long, env = "RIPOSTE_OBSERVE", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    observe: bool,
+    /// How to talk to the manager
+    #[arg(long, env = "RIPOSTE_TRANSPORT", value_enum, default_value_t = Transport::Auto)]
+    transport: Transport,
+}
+
+/// Does what the command line asks.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::start(cli.log_format);
+    let done = match cli.order {
+        Order::Enroll(arguments) => on_runtime(enroll::enroll(arguments)),
+        Order::Run(arguments) => on_runtime(run::run(arguments)),
+        Order::Status { state, json } => show::status(&state.path, json),
+        Order::Actions { json } => show::actions(json),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever typed the command reads this, whatever the log's filter is.
+            eprintln!("riposte-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread is enough: the agent waits for others almost always, and an idle thread costs memory.
+fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

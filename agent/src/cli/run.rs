@@ -1,0 +1,117 @@
+//! `riposte-agent run`: puts the parts together, runs them until a signal or a failure, and lets what is being
+//! executed finish. Stopping lifts nothing: effects are in the journal, and the next start carries on with them.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::RunArguments;
+use crate::agent::Agent;
+use crate::clock::Clock;
+use crate::identity::Identity;
+use crate::journal::Book;
+use crate::runner::Runner;
+use crate::{actions, durable, executor, session};
+
+/// How long running executions may take to finish after the order to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
+    let state_dir = &arguments.state.path;
+    let identity = Identity::load(state_dir)?;
+    let _lock = lock(state_dir)?;
+    let book = Book::open(&super::show::journal_path(state_dir))?;
+    for url in [&identity.enrolment.stream_url, &identity.enrolment.poll_url] {
+        if is_plain_and_remote(url) {
+            tracing::warn!(
+                url,
+                "the conversation with the manager is not encrypted: others can read it, though not forge commands"
+            );
+        }
+    }
+    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::System, Runner::new(), arguments.observe));
+    let (held, pending) = agent.read(|ledger| (ledger.held().count(), ledger.pending().count()));
+    let (id, observe) = (identity.agent_id(), arguments.observe);
+    tracing::info!(agent = %id, name = identity.enrolment.name, held, pending, observe, "agent started");
+
+    executor::start(&agent);
+    let conversation = session::run(Arc::clone(&agent), identity, arguments.transport);
+    agent.tasks.spawn("session", conversation);
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = agent.tasks.stopped() => {}
+    }
+    agent.tasks.stop();
+    tracing::info!("stopping; what is in force stays in force");
+    tokio::select! {
+        finished = agent.tasks.finish(GRACE) => if !finished {
+            tracing::warn!("an execution did not finish in time; it is looked at after the next start");
+        },
+        // A second signal means now.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    match agent.tasks.failure() {
+        Some(reason) => bail!("{reason}"),
+        None => Ok(()),
+    }
+}
+
+/// Two agents on one journal would execute everything twice.
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file = durable::private(OpenOptions::new().create(true).append(true))
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another riposte-agent is running on {}", state_dir.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn is_plain_and_remote(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("ws://")) else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    host != "localhost" && !is_loopback
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_conversations_over_a_network_are_warned_of() {
+        for url in ["ws://manager.example/v1", "http://10.0.0.1:8480/x", "ws://[2001:db8::1]:8480/x"] {
+            assert!(is_plain_and_remote(url), "{url}");
+        }
+        for url in [
+            "wss://manager.example/v1",
+            "https://10.0.0.1/x",
+            "ws://127.0.0.1:8480/x",
+            "ws://[::1]:1/x",
+            "http://localhost/x",
+        ] {
+            assert!(!is_plain_and_remote(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_second_agent_on_the_same_state_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = lock(directory.path()).unwrap();
+        assert!(lock(directory.path()).unwrap_err().to_string().contains("another riposte-agent"));
+    }
+}

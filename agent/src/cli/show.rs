@@ -1,0 +1,64 @@
+//! `riposte-agent status` and `riposte-agent actions`: read-only, and beside a running agent.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::journal::{self, Held, Ledger};
+use crate::{actions, identity};
+
+/// Where the journal is.
+pub(super) fn journal_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("journal")
+}
+
+pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
+    let enrolment = identity::Identity::load(state_dir)?.enrolment;
+    let contents = journal::read(&journal_path(state_dir))?;
+    let mut ledger = Ledger::default();
+    for record in contents.records {
+        ledger.apply(record);
+    }
+    let held: Vec<&Held> = ledger.held().collect();
+    let (pending, outbox, cursor) = (ledger.pending().count(), ledger.outbox().len(), ledger.inbox().cursor());
+    let mut out = std::io::stdout().lock();
+    if json {
+        let status = json!({
+            "agent_id": enrolment.agent_id,
+            "name": enrolment.name,
+            "manager": enrolment.manager,
+            "cursor": cursor,
+            "commands_pending": pending,
+            "results_unsent": outbox,
+            "journal_bytes": contents.whole_bytes,
+            "effects": held.iter().map(|held| held.report()).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{status}")?;
+        return Ok(());
+    }
+    writeln!(out, "agent    {} ({})", enrolment.name, enrolment.agent_id)?;
+    writeln!(out, "manager  {}", enrolment.manager)?;
+    writeln!(out, "pending  {pending} commands; {outbox} results not committed by the manager")?;
+    writeln!(out, "held     {} effects", held.len())?;
+    for held in held {
+        let until = held.until.map_or_else(|| "lifted by hand".to_owned(), |until| format!("until {until}"));
+        writeln!(out, "  {:<18} {:<42} {until}", held.action, held.target.to_string())?;
+    }
+    Ok(())
+}
+
+pub(super) fn actions(json: bool) -> anyhow::Result<()> {
+    let capabilities = actions::capabilities(actions::ALL, false);
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&capabilities)?)?;
+        return Ok(());
+    }
+    for (action, capability) in actions::ALL.iter().zip(capabilities) {
+        let kind = action.target_kind().map_or("any", riposte_protocol::target::TargetKind::as_str);
+        let available = capability.reason.unwrap_or_else(|| "available".into());
+        writeln!(out, "{:<18} {kind:<8} {available}", capability.action)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What a lane does next: an overdue undo before anything else, then the unfinished command with the lowest number,
+//! else wait. A function of the ledger, the retries and the time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use riposte_protocol::time::Timestamp;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::journal::{Held, Ledger, Pending};
+
+/// While something with an end is held, the wall clock is looked at this often: it may jump, and a suspended host's
+/// timers do not count the time it slept.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The longest pause between two attempts to undo the same effect.
+const MAX_RETRY: Duration = Duration::from_mins(1);
+
+/// What a lane does next.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    /// Undo this effect, its time is up.
+    Undo(Box<Held>),
+    /// Execute this command.
+    Command(Box<Pending>),
+    /// Nothing, for this long or until the bell.
+    Wait(Option<Duration>),
+}
+
+/// The undos that have failed and when they are tried again. In memory only: after a restart they are tried at once.
+#[derive(Debug, Default)]
+pub(super) struct Retries(HashMap<Uuid, Retry>);
+
+#[derive(Debug)]
+struct Retry {
+    failures: u32,
+    at: Instant,
+}
+
+impl Retries {
+    /// The undo failed again: 1 s, 2 s, 4 s … 60 s, for ever.
+    pub(super) fn delay(&mut self, effect: Uuid) {
+        let retry = self.0.entry(effect).or_insert_with(|| Retry { failures: 0, at: Instant::now() });
+        let pause = Duration::from_secs(1 << retry.failures.min(6)).min(MAX_RETRY);
+        retry.failures = retry.failures.saturating_add(1);
+        retry.at = Instant::now() + pause;
+    }
+
+    /// The effect is lifted.
+    pub(super) fn forget(&mut self, effect: Uuid) {
+        self.0.remove(&effect);
+    }
+
+    fn wait(&self, effect: Uuid) -> Duration {
+        self.0.get(&effect).map_or(Duration::ZERO, |retry| retry.at.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// What the lane of the actions for which `of_domain` holds does at `now`.
+pub(super) fn next(ledger: &Ledger, retries: &Retries, now: Timestamp, of_domain: impl Fn(&str) -> bool) -> Next {
+    let mut pause = None;
+    for held in ledger.held().filter(|held| of_domain(&held.action)) {
+        let Some(until) = held.until else { continue };
+        let wait = until.since(now).max(retries.wait(held.effect));
+        if wait.is_zero() {
+            return Next::Undo(Box::new(held.clone()));
+        }
+        pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
+    }
+    match ledger.pending().find(|pending| of_domain(&pending.command.action)) {
+        Some(pending) => Next::Command(Box::new(pending.clone())),
+        None => Next::Wait(pause),
+    }
+}

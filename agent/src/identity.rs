@@ -1,0 +1,190 @@
+//! Who this agent is: its own key (`DIR/key`) and what the manager said at enrolment (`DIR/agent.json`). Both
+//! are private files. The key never leaves this host; what leaves are short-lived tokens signed with it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use riposte_protocol::command::ManagerKey;
+use riposte_protocol::jws::{self, JwsError};
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::durable;
+
+/// What the manager said at enrolment, as it is kept in `agent.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// The agent's id.
+    pub agent_id: Uuid,
+    /// The name it was enrolled with.
+    pub name: String,
+    /// The manager it was enrolled at.
+    pub manager: String,
+    /// The pinned keys: nothing that they did not sign is executed.
+    pub manager_keys: Vec<ManagerKey>,
+    /// Where to stream.
+    pub stream_url: String,
+    /// Where to poll.
+    pub poll_url: String,
+}
+
+/// Who this agent is.
+#[derive(Debug)]
+pub struct Identity {
+    /// What the manager said.
+    pub enrolment: Enrolment,
+    key: SigningKey,
+    pinned: Vec<(String, VerifyingKey)>,
+}
+
+/// Why there is no usable identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// `agent.json` is not there.
+    #[error("this agent is not enrolled: {0} does not exist; run `riposte-agent enroll` first")]
+    NotEnrolled(PathBuf),
+    /// A file could not be read or written.
+    #[error("cannot use {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path} is damaged: {reason}")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Identity {
+    /// Reads the identity from the state directory.
+    ///
+    /// # Errors
+    /// When the agent is not enrolled, or a file is unreadable or damaged.
+    pub fn load(state_dir: &Path) -> Result<Self, IdentityError> {
+        let path = enrolment_path(state_dir);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(IdentityError::NotEnrolled(path)),
+            Err(source) => return Err(IdentityError::File { path, source }),
+        };
+        let damaged = |reason: String| IdentityError::Damaged { path: path.clone(), reason };
+        let enrolment: Enrolment = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let pinned = pin(&enrolment.manager_keys).map_err(|error| damaged(error.to_string()))?;
+        let key = load_key(state_dir)?.ok_or_else(|| damaged("the agent's key is missing beside it".into()))?;
+        Ok(Self { enrolment, key, pinned })
+    }
+
+    /// The agent's id.
+    pub fn agent_id(&self) -> Uuid {
+        self.enrolment.agent_id
+    }
+
+    /// The manager's keys by id.
+    pub fn pinned(&self) -> &[(String, VerifyingKey)] {
+        &self.pinned
+    }
+
+    /// A fresh `Authorization` header value.
+    ///
+    /// # Errors
+    /// Never in practice: only if the claims could not be written as JSON.
+    pub fn bearer(&self, now: Timestamp) -> Result<String, JwsError> {
+        let jti = Uuid::now_v7();
+        let lifetime = riposte_protocol::identity::MAX_LIFETIME;
+        let token = riposte_protocol::identity::issue(&self.key, self.agent_id(), jti, now, lifetime)?;
+        Ok(format!("Bearer {token}"))
+    }
+}
+
+/// Reads the keys to pin.
+///
+/// # Errors
+/// If one of them is no key, or there is none: then nothing could ever be believed.
+pub fn pin(keys: &[ManagerKey]) -> Result<Vec<(String, VerifyingKey)>, JwsError> {
+    if keys.is_empty() {
+        return Err(JwsError::UnknownKey);
+    }
+    keys.iter().map(|key| Ok((key.kid.clone(), jws::parse_public_key(&key.public_key)?))).collect()
+}
+
+/// The key in the state directory; made there first if there is none. A key that an interrupted enrolment left
+/// behind is used again, so that repeating it is the same agent to the manager.
+///
+/// # Errors
+/// When the file cannot be read or written, or the system has no randomness.
+pub fn create_key(state_dir: &Path) -> Result<SigningKey, IdentityError> {
+    if let Some(key) = load_key(state_dir)? {
+        return Ok(key);
+    }
+    let path = key_path(state_dir);
+    let file_error = |source| IdentityError::File { path: path.clone(), source };
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| file_error(io::Error::other(error.to_string())))?;
+    durable::replace(&path, URL_SAFE_NO_PAD.encode(seed).as_bytes()).map_err(file_error)?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Writes `agent.json`.
+///
+/// # Errors
+/// When it cannot be written durably.
+pub fn save(state_dir: &Path, enrolment: &Enrolment) -> Result<(), IdentityError> {
+    let path = enrolment_path(state_dir);
+    let text = serde_json::to_vec_pretty(enrolment).map_err(io::Error::from);
+    text.and_then(|text| durable::replace(&path, &text)).map_err(|source| IdentityError::File { path, source })
+}
+
+/// Whether the state directory holds an enrolment already, readable or not.
+pub fn is_enrolled(state_dir: &Path) -> bool {
+    enrolment_path(state_dir).exists()
+}
+
+fn load_key(state_dir: &Path) -> Result<Option<SigningKey>, IdentityError> {
+    let path = key_path(state_dir);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(IdentityError::File { path, source }),
+    };
+    let seed: Option<[u8; 32]> = URL_SAFE_NO_PAD.decode(text.trim()).ok().and_then(|seed| seed.try_into().ok());
+    match seed {
+        Some(seed) => Ok(Some(SigningKey::from_bytes(&seed))),
+        None => Err(IdentityError::Damaged { path, reason: "not a key".into() }),
+    }
+}
+
+fn key_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("key")
+}
+
+fn enrolment_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("agent.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = create_key(directory.path()).unwrap();
+        assert_eq!(create_key(directory.path()).unwrap().to_bytes(), first.to_bytes());
+    }
+
+    #[test]
+    fn an_identity_without_a_manager_key_is_refused() {
+        assert_eq!(pin(&[]).unwrap_err(), JwsError::UnknownKey);
+    }
+}

@@ -1,0 +1,211 @@
+//! The journal's file. One line is one batch of records that became durable together:
+//!
+//! ```text
+//! <crc32 of the JSON, 8 hexadecimal digits> <JSON array of records>\n
+//! ```
+//!
+//! A batch is one line, because a line is the unit that a crash can tear: every line is synced before the next one
+//! is written, so at most the last is incomplete, and a batch is there as a whole or not at all. Whatever else is
+//! wrong with the file is damage, and the agent refuses to guess around it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::record::Record;
+use crate::durable;
+
+/// The most records that compaction puts on one line: keeps a line within a few hundred KiB.
+const RECORDS_PER_LINE: usize = 512;
+/// Below this size a journal is not worth compacting while running, in bytes.
+const COMPACT_ABOVE_BYTES: u64 = 1024 * 1024;
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Reading or writing failed.
+    #[error("cannot {doing} the journal {path}")]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A line in the middle is damaged; this is not what a crash leaves behind.
+    #[error(
+        "the journal {path} is damaged at line {line} with intact lines after it; it says which effects are in \
+         force, so it is not repaired by guessing: restore it, or lift the effects by hand and remove it"
+    )]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+    },
+    /// A line is intact but says something that this version does not know.
+    #[error("line {line} of the journal {path} was written by a newer version of the agent: {reason}")]
+    Unknown {
+        /// Where.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What could not be read.
+        reason: String,
+    },
+}
+
+/// An open journal, positioned at its end.
+#[derive(Debug)]
+pub struct JournalFile {
+    path: PathBuf,
+    file: File,
+    size_bytes: u64,
+    /// How large it was after the last compaction.
+    compact_bytes: u64,
+}
+
+/// What a journal holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Its records, oldest first.
+    pub records: Vec<Record>,
+    /// How many bytes of it are whole lines.
+    pub whole_bytes: u64,
+    /// How many bytes of a torn line follow.
+    pub torn_bytes: u64,
+}
+
+/// Reads a journal and changes nothing; a missing one is empty.
+///
+/// # Errors
+/// When it cannot be read or is damaged before its last line.
+pub fn read(path: &Path) -> Result<Contents, JournalError> {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contents::default()),
+        Err(source) => return Err(JournalError::File { doing: "read", path: path.into(), source }),
+    }
+    let mut contents = Contents::default();
+    let mut bad_line = None;
+    for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        match (payload(line), bad_line) {
+            (Some(json), None) => {
+                let batch: Vec<Record> = serde_json::from_slice(json).map_err(|error| JournalError::Unknown {
+                    path: path.into(),
+                    line: number + 1,
+                    reason: error.to_string(),
+                })?;
+                contents.records.extend(batch);
+                contents.whole_bytes += line.len() as u64;
+            }
+            (Some(_), Some(line)) => return Err(JournalError::Damaged { path: path.into(), line }),
+            (None, _) if hides_a_line(line) => {
+                return Err(JournalError::Damaged { path: path.into(), line: bad_line.unwrap_or(number + 1) });
+            }
+            (None, _) => {
+                bad_line.get_or_insert(number + 1);
+                contents.torn_bytes += line.len() as u64;
+            }
+        }
+    }
+    Ok(contents)
+}
+
+/// The JSON of a line whose checksum is right.
+fn payload(line: &[u8]) -> Option<&[u8]> {
+    let line = line.strip_suffix(b"\n")?;
+    let (checksum, json) = (line.get(..8)?, line.get(9..)?);
+    if line[8] != b' ' || !checksum.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let checksum = u32::from_str_radix(std::str::from_utf8(checksum).ok()?, 16).ok()?;
+    (crc32fast::hash(json) == checksum).then_some(json)
+}
+
+/// Whether an intact line follows within a bad one: then a line's end was damaged, which no crash does.
+fn hides_a_line(line: &[u8]) -> bool {
+    (1..line.len()).any(|start| payload(&line[start..]).is_some())
+}
+
+fn line(records: &[Record]) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(records)?;
+    let mut line = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
+    line.extend(json);
+    line.push(b'\n');
+    Ok(line)
+}
+
+impl JournalFile {
+    /// Opens the journal for writing, made if it is missing, and cuts a torn last line off.
+    ///
+    /// # Errors
+    /// As [`read`], and when it cannot be written.
+    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), JournalError> {
+        let failed = |doing, source| JournalError::File { doing, path: path.into(), source };
+        let contents = read(path)?;
+        let file = durable::private(OpenOptions::new().create(true).append(true))
+            .open(path)
+            .map_err(|source| failed("open", source))?;
+        if contents.torn_bytes > 0 {
+            tracing::warn!(
+                path = %path.display(),
+                bytes = contents.torn_bytes,
+                "the journal's last line is incomplete, as a crash leaves it: cut off, nothing that was acknowledged is in it"
+            );
+            file.set_len(contents.whole_bytes).map_err(|source| failed("repair", source))?;
+        }
+        file.sync_all().and_then(|()| durable::sync_directory_of(path)).map_err(|source| failed("sync", source))?;
+        let journal = Self { path: path.into(), file, size_bytes: contents.whole_bytes, compact_bytes: 0 };
+        Ok((journal, contents.records))
+    }
+
+    /// Writes a batch and waits until it is on disk.
+    ///
+    /// # Errors
+    /// When it is not on disk; the journal must not be written to any more then.
+    pub fn append(&mut self, batch: &[Record]) -> Result<(), JournalError> {
+        let written = line(batch).and_then(|line| {
+            self.file.write_all(&line)?;
+            self.file.sync_data()?;
+            Ok(line.len() as u64)
+        });
+        self.size_bytes += written.map_err(|source| self.failed("write", source))?;
+        Ok(())
+    }
+
+    /// Whether most of the journal is probably dead.
+    pub fn is_worth_compacting(&self) -> bool {
+        self.size_bytes > COMPACT_ABOVE_BYTES.max(2 * self.compact_bytes)
+    }
+
+    /// Replaces the journal by one that holds `records` alone.
+    ///
+    /// # Errors
+    /// When the new one is not in place; the old one still is then.
+    pub fn compact(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        let mut bytes = Vec::new();
+        let replaced = records
+            .chunks(RECORDS_PER_LINE)
+            .try_for_each(|chunk| line(chunk).map(|line| bytes.extend(line)))
+            .and_then(|()| durable::replace(&self.path, &bytes))
+            .and_then(|()| OpenOptions::new().append(true).open(&self.path));
+        self.file = replaced.map_err(|source| self.failed("compact", source))?;
+        self.size_bytes = bytes.len() as u64;
+        self.compact_bytes = self.size_bytes;
+        Ok(())
+    }
+
+    /// Writes to another file from now on, to make writing fail.
+    #[cfg(test)]
+    pub(super) fn redirect(&mut self, file: File) {
+        self.file = file;
+    }
+
+    fn failed(&self, doing: &'static str, source: io::Error) -> JournalError {
+        JournalError::File { doing, path: self.path.clone(), source }
+    }
+}

@@ -1,0 +1,223 @@
+//! The journal under everything that a crash, a bad disk and time can do to it.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use riposte_protocol::command::{Command, Op};
+use riposte_protocol::delivery::Receipt;
+use riposte_protocol::message::{CommandResult, Outcome};
+use riposte_protocol::target::Target;
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::file::{JournalError, JournalFile, read};
+use super::{Book, Held, Ledger, Record};
+
+fn journal() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    (directory, path)
+}
+
+fn received(seq: u64, effect: u8) -> Record {
+    Record::Received {
+        command: Box::new(Command {
+            iss: "riposte".into(),
+            aud: Uuid::nil(),
+            jti: Uuid::from_u128(u128::from(seq)),
+            seq,
+            iat: 0,
+            exp: 1,
+            op: Op::Apply,
+            effect: Uuid::from_u128(u128::from(effect) << 64),
+            action: "log-only".into(),
+            target: Target::none(),
+            arguments: vec!["ü\n".into()],
+            until: None,
+            response: Uuid::nil(),
+            alert: None,
+        }),
+    }
+}
+
+fn finished(seq: u64) -> Record {
+    Record::Finished {
+        result: Box::new(CommandResult {
+            command_id: Uuid::from_u128(u128::from(seq)),
+            outcome: Outcome::Succeeded,
+            exit_code: Some(0),
+            output: "done".into(),
+            verified: Some(true),
+            message: String::new(),
+            started_at: Timestamp::from_millis(1),
+            finished_at: Timestamp::from_millis(2),
+        }),
+    }
+}
+
+fn held(effect: u8) -> Record {
+    Record::Held {
+        held: Box::new(Held {
+            effect: Uuid::from_u128(u128::from(effect) << 64),
+            action: "log-only".into(),
+            target: Target::none(),
+            arguments: vec![],
+            until: Some(Timestamp::from_millis(i64::from(effect))),
+            undo: serde_json::json!({"before": effect}),
+        }),
+    }
+}
+
+#[test]
+fn a_journal_torn_at_any_byte_keeps_what_was_before_and_invents_nothing() {
+    let (_directory, path) = journal();
+    let batches = [vec![received(1, 1), received(2, 2)], vec![held(1), held(2)], vec![finished(1)]];
+    let (mut file, _) = JournalFile::open(&path).unwrap();
+    let mut ends = vec![0];
+    for batch in &batches {
+        file.append(batch).unwrap();
+        ends.push(std::fs::metadata(&path).unwrap().len());
+    }
+    let whole = std::fs::read(&path).unwrap();
+    for length in 0..=whole.len() {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let complete = ends[1..].iter().filter(|end| **end <= length as u64).count();
+        let expected: Vec<Record> = batches[..complete].concat();
+        let (mut file, records) = JournalFile::open(&path).unwrap();
+        assert_eq!(records, expected, "cut at byte {length}");
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), ends[complete], "the torn line is cut off");
+        file.append(&[finished(2)]).unwrap();
+        assert_eq!(read(&path).unwrap().records.last(), Some(&finished(2)), "and it can be written on");
+    }
+}
+
+#[test]
+fn a_last_line_of_garbage_is_cut_off_like_a_torn_one() {
+    let (_directory, path) = journal();
+    let (mut file, _) = JournalFile::open(&path).unwrap();
+    file.append(&[held(1)]).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    for garbage in [&b"\0\0\0\0\0\n\0\0\n"[..], b"00000000 []\n", b"\n", b"zzzzzzzz [\n", "é\n".as_bytes()] {
+        std::fs::write(&path, [&good, garbage].concat()).unwrap();
+        assert_eq!(JournalFile::open(&path).unwrap().1, [held(1)], "{garbage:?}");
+    }
+}
+
+#[test]
+fn damage_in_the_middle_refuses_to_start_whichever_byte_it_is() {
+    let (_directory, path) = journal();
+    let (mut file, _) = JournalFile::open(&path).unwrap();
+    file.append(&[held(1)]).unwrap();
+    let first_line = std::fs::metadata(&path).unwrap().len();
+    file.append(&[held(2)]).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    for position in 0..usize::try_from(first_line).unwrap() {
+        let mut bad = good.clone();
+        bad[position] ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        let error = JournalFile::open(&path).unwrap_err();
+        assert!(matches!(error, JournalError::Damaged { line: 1, .. }), "byte {position}: {error}");
+        assert_eq!(std::fs::read(&path).unwrap(), bad, "and nothing is changed");
+    }
+}
+
+#[test]
+fn a_record_of_a_newer_version_refuses_to_start() {
+    let (_directory, path) = journal();
+    let json = br#"[{"record":"prophecy"}]"#;
+    let line = format!("{:08x} {}\n", crc32fast::hash(json), std::str::from_utf8(json).unwrap());
+    std::fs::write(&path, line).unwrap();
+    assert!(matches!(JournalFile::open(&path).unwrap_err(), JournalError::Unknown { line: 1, .. }));
+}
+
+#[test]
+fn a_long_life_does_not_make_a_large_journal() {
+    let (_directory, path) = journal();
+    let mut book = Book::open(&path).unwrap();
+    for seq in 1..=6000 {
+        book.add(received(seq, 1));
+        book.add(finished(seq));
+        book.add(Record::Acknowledged { ids: vec![Uuid::from_u128(u128::from(seq))] });
+        if seq % 100 == 0 {
+            book.commit().unwrap();
+        }
+    }
+    book.commit().unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < 2 * 1024 * 1024);
+    drop(book);
+    let book = Book::open(&path).unwrap();
+    assert_eq!(book.ledger().inbox().cursor(), 6000);
+    assert_eq!(book.ledger().inbox().receive(Uuid::from_u128(1), 1, Uuid::nil()), Receipt::Duplicate);
+}
+
+#[test]
+fn a_write_that_fails_breaks_the_book_for_good() {
+    let (directory, path) = journal();
+    let mut book = Book::open(&path).unwrap();
+    book.file = JournalFile::open(&path).map(|(file, _)| file).unwrap();
+    book.file.redirect(std::fs::File::open("/dev/null").unwrap());
+    book.add(held(1));
+    assert!(book.commit().is_err());
+    assert!(book.is_broken());
+    drop(directory);
+}
+
+fn records() -> impl Strategy<Value = Vec<Record>> {
+    let record = prop_oneof![
+        3 => (1u64..40, 0u8..5).prop_map(|(seq, effect)| received(seq, effect)),
+        2 => (1u64..40).prop_map(|seq| Record::Started {
+            id: Uuid::from_u128(u128::from(seq)),
+            at: Timestamp::from_millis(7),
+        }),
+        3 => (1u64..40).prop_map(finished),
+        1 => (1u64..40).prop_map(|seq| Record::Acknowledged { ids: vec![Uuid::from_u128(u128::from(seq))] }),
+        2 => (0u8..5).prop_map(held),
+        1 => (0u8..5).prop_map(|effect| Record::Lifted { effect: Uuid::from_u128(u128::from(effect) << 64) }),
+    ];
+    proptest::collection::vec(record, 0..120)
+}
+
+/// What the agent can write: no command arrives twice, and none begins or finishes that has not arrived.
+fn possible(records: Vec<Record>, received: &mut std::collections::HashSet<Uuid>) -> Vec<Record> {
+    let is_possible = |record: &Record| match record {
+        Record::Received { command } => received.insert(command.jti),
+        Record::Started { id, .. } => received.contains(id),
+        Record::Finished { result } => received.contains(&result.command_id),
+        _ => true,
+    };
+    records.into_iter().filter(is_possible).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_compacted_journal_means_the_same(records in records(), later in records()) {
+        let mut received = std::collections::HashSet::new();
+        let records = possible(records, &mut received);
+        let later = possible(later, &mut received);
+        let (_directory, path) = journal();
+        let (mut file, _) = JournalFile::open(&path).unwrap();
+        file.append(&records).unwrap();
+        let mut plain = Ledger::default();
+        records.iter().cloned().for_each(|record| plain.apply(record));
+        let book = Book::open(&path).unwrap();
+        prop_assert_eq!(book.ledger().records(), plain.records());
+        drop(book);
+
+        let mut again = Ledger::default();
+        read(&path).unwrap().records.into_iter().for_each(|record| again.apply(record));
+        prop_assert_eq!(again.records(), plain.records());
+        for seq in 0..45 {
+            for effect in 0..5 {
+                let (id, effect) = (Uuid::from_u128(u128::from(seq)), Uuid::from_u128(effect << 64));
+                prop_assert_eq!(again.inbox().receive(id, seq, effect), plain.inbox().receive(id, seq, effect));
+            }
+        }
+        for record in later {
+            plain.apply(record.clone());
+            again.apply(record);
+        }
+        prop_assert_eq!(again.records(), plain.records());
+    }
+}

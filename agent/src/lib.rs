@@ -1,0 +1,33 @@
+//! The Riposte agent: it takes signed commands from its manager, carries them out, proves what it did, and
+//! undoes every effect on time, whether or not the manager is still there.
+//!
+//! The way of a command, one file a step:
+//!
+//! ```text
+//! session (stream | poll) → intake → journal → executor → actions → runner
+//!                     results ← journal ←┘
+//! ```
+//!
+//! - [`session`] carries messages; it holds nothing that a lost connection could lose.
+//! - [`intake`] believes or refuses what arrives, and puts it on disk before it is acknowledged.
+//! - [`journal`] is the memory: what was received, what is in force and how to undo it, what is still to be told.
+//! - [`executor`] runs one lane per lock domain: commands by number, undos by the clock.
+//! - [`actions`] know how to apply, verify and revert; [`runner`] starts their programs and ends them.
+//!
+//! [`clock`], [`tasks`], [`durable`], [`platform`] and [`telemetry`] are ground: anyone may stand on them.
+
+pub mod actions;
+pub mod agent;
+pub mod cli;
+pub mod clock;
+pub mod durable;
+pub mod enroll;
+pub mod executor;
+pub mod identity;
+pub mod intake;
+pub mod journal;
+pub mod platform;
+pub mod runner;
+pub mod session;
+pub mod tasks;
+pub mod telemetry;

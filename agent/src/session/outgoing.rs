@@ -1,0 +1,42 @@
+//! Which results to send in a conversation: those in the outbox that were not sent in it yet, in messages that fit.
+//! A new conversation starts from nothing, so whatever was lost with the last one is sent again.
+
+use std::collections::HashSet;
+
+use riposte_protocol::message::{CommandResult, MAX_FRAME_BYTES, MAX_ITEMS};
+use uuid::Uuid;
+
+use crate::journal::Ledger;
+
+/// Room for what surrounds the results in a message, in bytes.
+const ENVELOPE_BYTES: usize = 64 * 1024;
+
+/// What was sent in this conversation and is not committed by the manager yet.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    sent: HashSet<Uuid>,
+}
+
+impl Outgoing {
+    /// The next results to send, as many as one message holds; empty when there are none. Marks them as sent.
+    pub(super) fn next(&mut self, ledger: &Ledger) -> Vec<CommandResult> {
+        let (mut results, mut bytes) = (Vec::new(), 0);
+        for result in ledger.outbox().iter().filter(|result| !self.sent.contains(&result.command_id)) {
+            // In JSON one byte of output can become six; so what it really takes is counted.
+            bytes += serde_json::to_vec(result).map_or(0, |json| json.len());
+            if results.len() == MAX_ITEMS || (bytes > MAX_FRAME_BYTES - ENVELOPE_BYTES && !results.is_empty()) {
+                break;
+            }
+            results.push(result.clone());
+        }
+        self.sent.extend(results.iter().map(|result| result.command_id));
+        results
+    }
+
+    /// Sends the results of these commands again, if they are still in the outbox.
+    pub(super) fn again<'a>(&mut self, commands: impl IntoIterator<Item = &'a Uuid>) {
+        for id in commands {
+            self.sent.remove(id);
+        }
+    }
+}

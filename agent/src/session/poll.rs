@@ -1,0 +1,146 @@
+//! The conversation by long polls, for networks that let no WebSocket through. Each exchange carries everything both
+//! ways; a lost one loses nothing, because acknowledgements and results are repeated until the manager has them.
+
+use std::time::Duration;
+
+use reqwest::header;
+use riposte_protocol::message::{HeldEffect, MAX_FRAME_BYTES, PollRequest, PollResponse};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::outgoing::Outgoing;
+use super::{CONNECT_TIMEOUT, Conversation, Ended, is_rejection, retry_after};
+use crate::actions;
+use crate::journal::Record;
+
+/// How long the manager is asked to wait for a command.
+const WAIT_SECS: u32 = 30;
+/// How long it is asked to wait while something is being executed whose result is to be told soon.
+const BUSY_WAIT_SECS: u32 = 1;
+/// How much longer than asked an answer may take.
+const ANSWER_GRACE: Duration = Duration::from_secs(15);
+/// The most commands in one answer.
+const MAX_COMMANDS: usize = 64;
+
+/// What has to be told by the next exchange.
+#[derive(Default)]
+struct Untold {
+    acks: Vec<Uuid>,
+    /// The effects as the manager was last told of them; `None` before the first exchange.
+    told_effects: Option<Vec<HeldEffect>>,
+}
+
+impl Conversation {
+    /// Polls until something breaks, or until `back_to_stream`.
+    pub(super) async fn poll(&mut self, back_to_stream: Option<Instant>) -> Ended {
+        let client = match client() {
+            Ok(client) => client,
+            Err(error) => return Ended::broken(crate::telemetry::chain(&error), false),
+        };
+        tracing::info!(url = self.identity.enrolment.poll_url, "polling");
+        let mut untold = Untold::default();
+        let mut was_open = false;
+        loop {
+            if back_to_stream.is_some_and(|at| at <= Instant::now()) {
+                return Ended::BackToStream;
+            }
+            let agent = std::sync::Arc::clone(&self.agent);
+            let asked_at = Instant::now();
+            let exchanged = tokio::select! {
+                exchanged = self.exchange(&client, &mut untold, was_open) => exchanged,
+                () = agent.tasks.stopped() => return Ended::Stopping,
+            };
+            let brought_something = match exchanged {
+                Ok(brought_something) => brought_something,
+                Err(ended) => return ended,
+            };
+            was_open = true;
+            let interval = Duration::from_secs(self.settings.poll_interval_seconds.max(1).into());
+            if !brought_something && asked_at.elapsed() < interval {
+                tokio::select! {
+                    () = tokio::time::sleep(interval) => {}
+                    () = agent.outbox.notified() => {}
+                    () = agent.tasks.stopped() => return Ended::Stopping,
+                }
+            }
+        }
+    }
+
+    /// One exchange; gives whether it brought something.
+    async fn exchange(&mut self, client: &reqwest::Client, untold: &mut Untold, was_open: bool) -> Result<bool, Ended> {
+        let request = self.poll_request(untold);
+        let bearer = self.identity.bearer(self.agent.clock.now()).map_err(|error| Ended::broken(error, was_open))?;
+        let broken = |error: reqwest::Error| Ended::broken(crate::telemetry::chain(&error.without_url()), was_open);
+        let mut answer = client
+            .post(&self.identity.enrolment.poll_url)
+            .header(header::AUTHORIZATION, bearer)
+            .timeout(Duration::from_secs(request.wait_seconds.into()) + ANSWER_GRACE)
+            .json(&request)
+            .send()
+            .await
+            .map_err(broken)?;
+        let status = answer.status();
+        if is_rejection(status.as_u16()) {
+            return Err(Ended::Rejected(status.as_u16()));
+        }
+        if !status.is_success() {
+            let reason = format!("the manager answered {status}");
+            let retry_after = retry_after(answer.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()));
+            return Err(Ended::Broken { reason, retry_after, was_open });
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(broken)? {
+            if body.len() + chunk.len() > MAX_FRAME_BYTES {
+                return Err(Ended::broken("the manager's answer is too large", was_open));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let answer: PollResponse = serde_json::from_slice(&body).map_err(|error| Ended::broken(error, was_open))?;
+        untold.acks.clear();
+        if request.effects.is_some() {
+            untold.told_effects = request.effects;
+        }
+        self.hear_answer(answer, untold)
+    }
+
+    fn poll_request(&self, untold: &Untold) -> PollRequest {
+        let first = untold.told_effects.is_none();
+        self.agent.read(|ledger| {
+            let effects: Vec<HeldEffect> = ledger.held().map(crate::journal::Held::report).collect();
+            let busy = ledger.pending().next().is_some();
+            PollRequest {
+                cursor: ledger.inbox().cursor(),
+                acks: untold.acks.clone(),
+                // Whatever is in the outbox: what was sent and committed is not in it any more.
+                results: Outgoing::default().next(ledger),
+                effects: (untold.told_effects.as_ref() != Some(&effects)).then_some(effects),
+                capabilities: first.then(|| actions::capabilities(self.agent.actions(), self.agent.observe)),
+                wait_seconds: if busy { BUSY_WAIT_SECS } else { WAIT_SECS },
+                max: MAX_COMMANDS,
+            }
+        })
+    }
+
+    fn hear_answer(&mut self, answer: PollResponse, untold: &mut Untold) -> Result<bool, Ended> {
+        let brought_something = !answer.commands.is_empty() || !answer.result_acks.is_empty();
+        self.settings = answer.settings;
+        if !answer.result_acks.is_empty() {
+            let acknowledged = Record::Acknowledged { ids: answer.result_acks };
+            self.agent.record([acknowledged]).map_err(|_| Ended::Stopping)?;
+        }
+        if !answer.commands.is_empty() {
+            let receipts =
+                self.intake.take(&self.agent, &self.identity, &answer.commands).map_err(|_| Ended::Stopping)?;
+            untold.acks = receipts.acks;
+        }
+        Ok(brought_something)
+    }
+}
+
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .user_agent(concat!("riposte-agent/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}

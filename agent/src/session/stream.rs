@@ -1,0 +1,202 @@
+//! The conversation over a WebSocket. It ends when the manager says so, when the network breaks, or when nothing,
+//! not even an answer to a ping, was heard for three heartbeats.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use riposte_protocol::SUBPROTOCOL;
+use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Bytes, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use super::outgoing::Outgoing;
+use super::{CONNECT_TIMEOUT, Conversation, Ended, SEND_TIMEOUT, is_rejection, retry_after};
+use crate::actions;
+use crate::journal::Record;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// An idle agent's memory is mostly its buffers, so they start small and grow when they must.
+const BUFFER_BYTES: usize = 4 * 1024;
+/// The most effects that a `hello` names: what fits into one frame.
+const MAX_HELLO_EFFECTS: usize = 4096;
+
+impl Conversation {
+    /// One stream, from its first byte to its last.
+    pub(super) async fn stream(&mut self) -> Ended {
+        let mut socket = tokio::select! {
+            connected = self.connect() => match connected {
+                Ok(socket) => socket,
+                Err(ended) => return ended,
+            },
+            () = self.agent.tasks.stopped() => return Ended::Stopping,
+        };
+        let ended = match self.converse(&mut socket).await {
+            Err(ended) => ended,
+            Ok(never) => match never {},
+        };
+        // A courtesy: the manager learns at once that the agent is gone, if the network still works.
+        let _closed = timeout(Duration::from_secs(1), socket.close(None)).await;
+        ended
+    }
+
+    async fn connect(&self) -> Result<Socket, Ended> {
+        let request = self.request()?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_write_buffer_size(2 * MAX_FRAME_BYTES)
+            .max_message_size(Some(MAX_FRAME_BYTES))
+            .max_frame_size(Some(MAX_FRAME_BYTES));
+        match timeout(CONNECT_TIMEOUT, connect_async_with_config(request, Some(config), true)).await {
+            Ok(Ok((socket, _response))) => Ok(socket),
+            Ok(Err(tungstenite::Error::Http(response))) if is_rejection(response.status().as_u16()) => {
+                Err(Ended::Rejected(response.status().as_u16()))
+            }
+            Ok(Err(tungstenite::Error::Http(response))) => Err(Ended::Broken {
+                reason: format!("the manager answered {}", response.status()),
+                retry_after: retry_after(response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok())),
+                was_open: false,
+            }),
+            Ok(Err(error)) => Err(Ended::broken(crate::telemetry::chain(&error), false)),
+            Err(_) => Err(Ended::broken("the manager did not answer in time", false)),
+        }
+    }
+
+    fn request(&self) -> Result<Request, Ended> {
+        let bearer = self.identity.bearer(self.agent.clock.now()).map_err(|error| Ended::broken(error, false))?;
+        let mut request = self
+            .identity
+            .enrolment
+            .stream_url
+            .as_str()
+            .into_client_request()
+            .map_err(|error| Ended::broken(error, false))?;
+        let bearer = HeaderValue::from_str(&bearer).map_err(|error| Ended::broken(error, false))?;
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        Ok(request)
+    }
+
+    async fn converse(&mut self, socket: &mut Socket) -> Result<std::convert::Infallible, Ended> {
+        let agent = std::sync::Arc::clone(&self.agent);
+        send(socket, &self.hello()).await?;
+        tracing::info!(url = self.identity.enrolment.stream_url, "streaming");
+        let mut outgoing = Outgoing::default();
+        let mut heard_at = Instant::now();
+        let mut heartbeat = self.heartbeat();
+        loop {
+            self.send_results(socket, &mut outgoing).await?;
+            tokio::select! {
+                message = socket.next() => {
+                    heard_at = Instant::now();
+                    match message {
+                        Some(Ok(Message::Text(text))) => {
+                            let before = self.settings.heartbeat_seconds;
+                            self.hear(socket, &text, &mut outgoing).await?;
+                            if self.settings.heartbeat_seconds != before {
+                                heartbeat = self.heartbeat();
+                            }
+                        }
+                        Some(Ok(Message::Close(_))) | None => return Err(Ended::broken("the manager closed the stream", true)),
+                        // Pings are answered by the library; binary messages are not part of this version.
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => return Err(Ended::broken(error, true)),
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    if heard_at.elapsed() >= 3 * heartbeat.period() {
+                        return Err(Ended::broken("nothing was heard from the manager for three heartbeats", true));
+                    }
+                    send(socket, &FromAgent::Heartbeat).await?;
+                    deliver(socket, Message::Ping(Bytes::new())).await?;
+                }
+                () = agent.outbox.notified() => {}
+                () = agent.tasks.stopped() => return Err(Ended::Stopping),
+            }
+        }
+    }
+
+    fn hello(&self) -> FromAgent {
+        let (cursor, mut effects): (_, Vec<_>) = self
+            .agent
+            .read(|ledger| (ledger.inbox().cursor(), ledger.held().map(crate::journal::Held::report).collect()));
+        if effects.len() > MAX_HELLO_EFFECTS {
+            tracing::warn!(
+                held = effects.len(),
+                told = MAX_HELLO_EFFECTS,
+                "more effects are held than a hello can name"
+            );
+            effects.truncate(MAX_HELLO_EFFECTS);
+        }
+        FromAgent::Hello {
+            cursor,
+            capabilities: actions::capabilities(self.agent.actions(), self.agent.observe),
+            effects,
+        }
+    }
+
+    fn heartbeat(&self) -> tokio::time::Interval {
+        let period = Duration::from_secs(self.settings.heartbeat_seconds.max(1).into());
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + period, period);
+        // After a suspended host wakes, one heartbeat says as much as a thousand.
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat
+    }
+
+    async fn send_results(&self, socket: &mut Socket, outgoing: &mut Outgoing) -> Result<(), Ended> {
+        loop {
+            let results = self.agent.read(|ledger| outgoing.next(ledger));
+            if results.is_empty() {
+                return Ok(());
+            }
+            send(socket, &FromAgent::Result { results }).await?;
+        }
+    }
+
+    async fn hear(&mut self, socket: &mut Socket, text: &str, outgoing: &mut Outgoing) -> Result<(), Ended> {
+        let message = match serde_json::from_str(text) {
+            Ok(message) => message,
+            Err(error) => {
+                // A newer manager may say more than this agent knows; what it must do comes in messages that it knows.
+                tracing::debug!(%error, "a message that this version does not know was ignored");
+                return Ok(());
+            }
+        };
+        match message {
+            ToAgent::Commands { commands } => {
+                let receipts = self.intake.take(&self.agent, &self.identity, &commands).map_err(|_| Ended::Stopping)?;
+                outgoing.again(&receipts.duplicates);
+                for command_ids in receipts.acks.chunks(MAX_ITEMS) {
+                    send(socket, &FromAgent::Ack { command_ids: command_ids.to_vec() }).await?;
+                }
+            }
+            ToAgent::ResultAck { command_ids: ids } => {
+                outgoing.again(&ids);
+                self.agent.record([Record::Acknowledged { ids }]).map_err(|_| Ended::Stopping)?;
+            }
+            ToAgent::Settings { settings } => self.settings = settings,
+            ToAgent::Bye { retry_after } => return Err(Ended::Bye(Duration::from_secs(retry_after.min(3600).into()))),
+        }
+        Ok(())
+    }
+}
+
+async fn send(socket: &mut Socket, message: &FromAgent) -> Result<(), Ended> {
+    let text = serde_json::to_string(message).map_err(|error| Ended::broken(error, true))?;
+    deliver(socket, Message::text(text)).await
+}
+
+async fn deliver(socket: &mut Socket, message: Message) -> Result<(), Ended> {
+    match timeout(SEND_TIMEOUT, socket.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Ended::broken(error, true)),
+        Err(_) => Err(Ended::broken("the manager does not read what is sent to it", true)),
+    }
+}

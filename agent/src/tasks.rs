@@ -1,0 +1,66 @@
+//! The only place that starts tasks, so that stopping can wait for each of them. It also remembers why the agent
+//! had to stop, if something went wrong that it cannot work with: then the program ends with an error, and whoever
+//! supervises it starts it again.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The running tasks and the order to stop.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    failure: Mutex<Option<String>>,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a task; `name` appears in the log when it begins and ends.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(async move {
+            tracing::trace!(task = name, "task began");
+            task.await;
+            tracing::trace!(task = name, "task ended");
+        });
+    }
+
+    /// Resolves when the agent has to stop; every loop waits for it beside its own work.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Whether the agent has to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Asks every task to stop after what it is doing now.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops the agent because of `reason`; the first reason is kept.
+    pub fn fail(&self, reason: String) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.stop.cancel();
+    }
+
+    /// Why the agent had to stop, if not because it was asked to.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits at most `grace` for the tasks to end; gives whether they did.
+    pub async fn finish(&self, grace: Duration) -> bool {
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}

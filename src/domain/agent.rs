@@ -1,0 +1,232 @@
+//! An agent as the manager knows it, and the fleet: all of them, with the lookups that a decision needs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ed25519_dalek::VerifyingKey;
+use riposte_protocol::message::Capability;
+use riposte_protocol::time::Timestamp;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::alert::AlertAgent;
+use super::fault::Fault;
+use super::policy::On;
+use super::wazuh::canonical_agent_id;
+
+/// The label that holds an agent's Wazuh id.
+pub const WAZUH_ID: &str = "wazuh_id";
+/// The most labels of an agent.
+const MAX_LABELS: usize = 64;
+/// The longest agent name, in bytes: that of a DNS name.
+const MAX_NAME_BYTES: usize = 253;
+
+/// One enrolled agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// The key it signs its tokens with.
+    pub public_key: VerifyingKey,
+    /// What people and enrolment tokens said of it.
+    pub labels: BTreeMap<String, String>,
+    /// What it says it can do.
+    pub capabilities: Vec<Capability>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl Agent {
+    /// Whether it carries all of `labels`.
+    pub fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
+    /// Why it says that it cannot run `action`, if it says so. An agent that does not mention the action may
+    /// still run it: it is asked, and can refuse.
+    pub fn cannot(&self, action: &str) -> Option<&str> {
+        let capability = self.capabilities.iter().find(|capability| capability.action == action)?;
+        (!capability.available).then(|| capability.reason.as_deref().unwrap_or("not available there"))
+    }
+}
+
+/// Labels of an agent: keys of 1 to 64 characters (a-z, 0-9, `_`, `-`, `.`), values of at most 256 bytes.
+///
+/// # Errors
+/// Every label that is not one, with a pointer relative to the object.
+pub fn parse_labels(object: &Map<String, Value>) -> Result<BTreeMap<String, String>, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut labels = BTreeMap::new();
+    if object.len() > MAX_LABELS {
+        faults.push(Fault::at("", format!("has more than {MAX_LABELS} labels")));
+    }
+    for (key, value) in object {
+        let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
+        let key_ok = (1..=64).contains(&key.len())
+            && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.'));
+        if !key_ok {
+            faults.push(Fault::at(pointer, "a label's key is 1 to 64 characters of a-z, 0-9, '_', '-' and '.'"));
+            continue;
+        }
+        match value.as_str() {
+            Some(text) if key == WAZUH_ID => match canonical_agent_id(text) {
+                Some(id) => drop(labels.insert(key.clone(), id)),
+                None => faults.push(Fault::at(pointer, "a Wazuh agent id is one to ten digits")),
+            },
+            Some(text) if text.len() <= 256 && !text.contains('\0') => drop(labels.insert(key.clone(), text.into())),
+            _ => faults.push(Fault::at(pointer, "a label's value is a text of at most 256 bytes")),
+        }
+    }
+    if faults.is_empty() { Ok(labels) } else { Err(faults) }
+}
+
+/// Whether `name` can name an agent: what a host name or a Wazuh agent name may hold, nothing that could act up in
+/// a log or a page.
+pub fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Every agent that is not revoked, with the lookups a decision needs. Immutable, replaced as a whole.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    by_id: HashMap<Uuid, Arc<Agent>>,
+    by_wazuh_id: HashMap<String, Uuid>,
+    by_name: HashMap<String, Uuid>,
+    revoked: HashMap<Uuid, Timestamp>,
+}
+
+impl Fleet {
+    /// Builds the lookups. Among agents that share a name or a Wazuh id the one enrolled last wins.
+    pub fn new(mut agents: Vec<Agent>) -> Self {
+        let mut fleet = Self::default();
+        agents.sort_by_key(|agent| agent.id);
+        for agent in agents {
+            if let Some(at) = agent.revoked_at {
+                fleet.revoked.insert(agent.id, at);
+                continue;
+            }
+            if let Some(wazuh_id) = agent.labels.get(WAZUH_ID) {
+                fleet.by_wazuh_id.insert(wazuh_id.clone(), agent.id);
+            }
+            fleet.by_name.insert(agent.name.clone(), agent.id);
+            fleet.by_id.insert(agent.id, Arc::new(agent));
+        }
+        fleet
+    }
+
+    /// The agent of that id.
+    pub fn get(&self, id: Uuid) -> Option<&Arc<Agent>> {
+        self.by_id.get(&id)
+    }
+
+    /// Whether the agent of that id was revoked.
+    pub fn is_revoked(&self, id: Uuid) -> bool {
+        self.revoked.contains_key(&id)
+    }
+
+    /// How many agents there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The agent an alert comes from: the one whose label `wazuh_id` is the alert's agent id, else the one of that name.
+    pub fn origin(&self, agent: &AlertAgent) -> Option<&Arc<Agent>> {
+        let by_wazuh_id = agent.id.as_ref().and_then(|id| self.by_wazuh_id.get(id));
+        by_wazuh_id
+            .or_else(|| agent.name.as_ref().and_then(|name| self.by_name.get(name)))
+            .and_then(|id| self.by_id.get(id))
+    }
+
+    /// The agent that a person calls `word`: its id or its name.
+    pub fn called(&self, word: &str) -> Option<&Arc<Agent>> {
+        let by_id = word.parse().ok().and_then(|id: Uuid| self.by_id.get(&id));
+        by_id.or_else(|| self.by_name.get(word).and_then(|id| self.by_id.get(id)))
+    }
+
+    /// The agents that `on` names, by id, ascending; `origin` is the alert's.
+    pub fn select(&self, on: &On, origin: Option<&Arc<Agent>>) -> Vec<Arc<Agent>> {
+        let mut agents: Vec<Arc<Agent>> = match on {
+            On::Origin => origin.cloned().into_iter().collect(),
+            On::All => self.by_id.values().cloned().collect(),
+            On::Agents(words) => words.iter().filter_map(|word| self.called(word)).cloned().collect(),
+            On::Labels(labels) => self.by_id.values().filter(|agent| agent.carries(labels)).cloned().collect(),
+        };
+        agents.sort_by_key(|agent| agent.id);
+        agents.dedup_by_key(|agent| agent.id);
+        agents
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(n: u128, name: &str, labels: &[(&str, &str)]) -> Agent {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        Agent {
+            id: Uuid::from_u128(n),
+            name: name.into(),
+            public_key: key.verifying_key(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            capabilities: vec![],
+            revoked_at: None,
+        }
+    }
+
+    fn alert_agent(id: &str, name: &str) -> AlertAgent {
+        AlertAgent { id: Some(id.into()), name: Some(name.into()) }
+    }
+
+    #[test]
+    fn the_origin_is_found_by_wazuh_id_and_then_by_name() {
+        let fleet = Fleet::new(vec![agent(1, "web-01", &[("wazuh_id", "005")]), agent(2, "web-02", &[])]);
+        let origin = |id: &str, name: &str| fleet.origin(&alert_agent(id, name)).map(|agent| agent.name.clone());
+        assert_eq!(origin("005", "web-02").as_deref(), Some("web-01"));
+        assert_eq!(origin("006", "web-02").as_deref(), Some("web-02"));
+        assert_eq!(origin("006", "web-03"), None);
+    }
+
+    #[test]
+    fn a_revoked_agent_is_nobody() {
+        let revoked =
+            Agent { revoked_at: Some(Timestamp::from_millis(1)), ..agent(1, "web-01", &[("wazuh_id", "005")]) };
+        let fleet = Fleet::new(vec![revoked]);
+        assert!(fleet.origin(&alert_agent("005", "web-01")).is_none() && fleet.select(&On::All, None).is_empty());
+        assert!(fleet.is_revoked(Uuid::from_u128(1)));
+    }
+
+    #[test]
+    fn agents_are_selected_once_each() {
+        let fleet = Fleet::new(vec![
+            agent(1, "a", &[("env", "prod")]),
+            agent(2, "b", &[("env", "prod"), ("role", "web")]),
+            agent(3, "c", &[]),
+        ]);
+        let select = |on: On| fleet.select(&on, None).iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();
+        assert_eq!(select(On::All), ["a", "b", "c"]);
+        assert_eq!(select(On::Agents(vec!["c".into(), Uuid::from_u128(3).to_string(), "nobody".into()])), ["c"]);
+        assert_eq!(select(On::Labels([("env".to_owned(), "prod".to_owned())].into())), ["a", "b"]);
+    }
+
+    #[test]
+    fn labels_are_checked_and_wazuh_ids_padded() {
+        let parse = |value: serde_json::Value| parse_labels(value.as_object().unwrap());
+        assert_eq!(parse(serde_json::json!({"wazuh_id": "5"})).unwrap()["wazuh_id"], "005");
+        for bad in [
+            serde_json::json!({"Env": "x"}),
+            serde_json::json!({"env": 1}),
+            serde_json::json!({"wazuh_id": "x"}),
+            serde_json::json!({"": "x"}),
+        ] {
+            assert!(parse(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The audit log: every change of state, by whom and why. Each entry's hash covers the one before it, so an edit
+//! anywhere breaks the chain from there on (promise 12).
+
+use riposte_protocol::time::Timestamp;
+use sha2::{Digest, Sha256};
+
+/// The hash that the first entry follows.
+pub const GENESIS: [u8; 32] = [0; 32];
+
+/// An entry that has not been given its place in the chain yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// Who: `key:ID`, `agent:ID`, `policy:NAME` or `riposte` itself.
+    pub actor: String,
+    /// What was done, in the past tense: `created`, `lifted`, `acknowledged` …
+    pub verb: &'static str,
+    /// What it was done to: `response`, `command`, `policy` …
+    pub noun: &'static str,
+    /// Which one.
+    pub noun_id: String,
+    /// Why, and what else matters, for people.
+    pub detail: String,
+}
+
+/// The hash of the entry numbered `seq` that follows `previous`. Every part is written with its length, so that no
+/// two different entries are the same bytes.
+pub fn hash(previous: &[u8; 32], seq: i64, entry: &EntryRef) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(previous);
+    hasher.update(seq.to_be_bytes());
+    hasher.update(entry.at.as_millis().to_be_bytes());
+    for part in [entry.actor, entry.verb, entry.noun, entry.noun_id, entry.detail] {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().into()
+}
+
+/// The parts of an entry that its hash covers.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryRef<'a> {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: &'a str,
+    /// What was done.
+    pub verb: &'a str,
+    /// To what.
+    pub noun: &'a str,
+    /// To which.
+    pub noun_id: &'a str,
+    /// Why.
+    pub detail: &'a str,
+}
+
+impl Entry {
+    /// The parts that the hash covers.
+    pub fn as_ref(&self) -> EntryRef<'_> {
+        let Self { at, actor, verb, noun, noun_id, detail } = self;
+        EntryRef { at: *at, actor, verb, noun, noun_id, detail }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_edit_changes_the_hash() {
+        let entry = Entry {
+            at: Timestamp::from_millis(1),
+            actor: "key:a".into(),
+            verb: "created",
+            noun: "policy",
+            noun_id: "p".into(),
+            detail: "d".into(),
+        };
+        let base = hash(&GENESIS, 1, &entry.as_ref());
+        assert_ne!(base, hash(&GENESIS, 2, &entry.as_ref()));
+        assert_ne!(base, hash(&[1; 32], 1, &entry.as_ref()));
+        let moved = Entry { actor: "key:".into(), ..entry.clone() };
+        let shifted = Entry { actor: "key:ac".into(), verb: "reated", ..entry };
+        assert_ne!(base, hash(&GENESIS, 1, &moved.as_ref()));
+        assert_ne!(base, hash(&GENESIS, 1, &shifted.as_ref()));
+    }
+}

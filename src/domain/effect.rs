@@ -1,0 +1,196 @@
+//! An effect: what is, or is to be, in force on one agent. Several responses can hold the same effect; the longest
+//! wins. These are the rules for when that takes a command, and which (promises 5 and 6).
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+
+/// When something ends. `Never` is the longest of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Until {
+    /// At an instant.
+    At(Timestamp),
+    /// Only when lifted by hand.
+    Never,
+}
+
+impl Until {
+    /// The instant, if there is one.
+    pub const fn instant(self) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Never => None,
+        }
+    }
+
+    /// Whether it is over at `now`.
+    pub fn is_over(self, now: Timestamp) -> bool {
+        self <= Self::At(now)
+    }
+}
+
+impl From<Option<Timestamp>> for Until {
+    fn from(instant: Option<Timestamp>) -> Self {
+        instant.map_or(Self::Never, Self::At)
+    }
+}
+
+/// What is wanted of an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// It is to be in force.
+    InForce,
+    /// It is to be lifted.
+    Absent,
+}
+
+impl Desired {
+    /// The word used in the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InForce => "in_force",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// What the agent last said of an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Actual {
+    /// Nothing yet, or nothing certain.
+    Unknown,
+    /// It is in force.
+    InForce,
+    /// It is not.
+    Absent,
+    /// It is not as it should be.
+    Drifted,
+}
+
+impl Actual {
+    /// Every state, for the test that compares the code with the schema and the docs.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::InForce, Self::Absent, Self::Drifted];
+
+    /// The word used in the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::InForce => "in_force",
+            Self::Absent => "absent",
+            Self::Drifted => "drifted",
+        }
+    }
+}
+
+/// An effect as it stands before a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What is wanted.
+    pub desired: Desired,
+    /// What the agent said.
+    pub actual: Actual,
+    /// When it ends.
+    pub until: Until,
+}
+
+/// A response takes hold of an effect until `until`: gives the end to apply now, or `None` if what stands is enough.
+pub fn take_hold(standing: Option<Standing>, until: Until) -> Option<Until> {
+    match standing {
+        Some(Standing { desired: Desired::InForce, actual, until: stands }) => {
+            // Known not to be in force although it should be: try again, with the longer end.
+            let lost = matches!(actual, Actual::Absent | Actual::Drifted);
+            (lost || until > stands).then(|| until.max(stands))
+        }
+        _ => Some(until),
+    }
+}
+
+/// What the end of one hold asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Another hold lasts as long.
+    Nothing,
+    /// Another hold lasts, but less long: the end comes earlier.
+    Shorten(Until),
+    /// Nobody holds it any more.
+    Lift,
+}
+
+/// One hold of an effect that ends at `stands` is gone; `longest_left` is the longest of those that remain.
+pub fn let_go(stands: Until, longest_left: Option<Until>) -> Release {
+    match longest_left {
+        None => Release::Lift,
+        Some(left) if left < stands => Release::Shorten(left),
+        Some(_) => Release::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn at(secs: i64) -> Until {
+        Until::At(Timestamp::from_millis(secs * 1000))
+    }
+
+    const fn in_force(actual: Actual, until: Until) -> Option<Standing> {
+        Some(Standing { desired: Desired::InForce, actual, until })
+    }
+
+    #[test]
+    fn the_longest_wins() {
+        assert_eq!(take_hold(None, at(10)), Some(at(10)));
+        assert_eq!(take_hold(in_force(Actual::InForce, at(20)), at(10)), None);
+        assert_eq!(take_hold(in_force(Actual::Unknown, at(20)), at(20)), None);
+        assert_eq!(take_hold(in_force(Actual::InForce, at(20)), at(30)), Some(at(30)));
+        assert_eq!(take_hold(in_force(Actual::InForce, at(20)), Until::Never), Some(Until::Never));
+        assert_eq!(take_hold(in_force(Actual::InForce, Until::Never), at(30)), None);
+        let lifted = Standing { desired: Desired::Absent, actual: Actual::Unknown, until: at(20) };
+        assert_eq!(take_hold(Some(lifted), at(10)), Some(at(10)));
+    }
+
+    #[test]
+    fn a_block_that_never_came_into_force_is_tried_again() {
+        assert_eq!(take_hold(in_force(Actual::Absent, at(20)), at(10)), Some(at(20)));
+        assert_eq!(take_hold(in_force(Actual::Drifted, at(20)), at(30)), Some(at(30)));
+    }
+
+    #[test]
+    fn lifting_one_hold_does_not_lift_the_other() {
+        assert_eq!(let_go(at(20), None), Release::Lift);
+        assert_eq!(let_go(at(20), Some(at(20))), Release::Nothing);
+        assert_eq!(let_go(at(20), Some(at(10))), Release::Shorten(at(10)));
+        assert_eq!(let_go(Until::Never, Some(at(10))), Release::Shorten(at(10)));
+        assert_eq!(let_go(Until::Never, Some(Until::Never)), Release::Nothing);
+    }
+
+    proptest! {
+        /// Whatever comes and goes, the effect ends when its longest hold does.
+        #[test]
+        fn the_end_is_always_that_of_the_longest_hold(steps in proptest::collection::vec((any::<bool>(), 0i64..50), 1..60)) {
+            let mut holds: Vec<Until> = Vec::new();
+            let mut standing: Option<Standing> = None;
+            for (take, value) in steps {
+                if take || holds.is_empty() {
+                    let until = if value == 49 { Until::Never } else { at(value) };
+                    holds.push(until);
+                    if let Some(until) = take_hold(standing, until) {
+                        standing = in_force(Actual::InForce, until);
+                    }
+                } else {
+                    holds.remove(usize::try_from(value).unwrap() % holds.len());
+                    let stands = standing.unwrap().until;
+                    standing = match let_go(stands, holds.iter().max().copied()) {
+                        Release::Nothing => standing,
+                        Release::Shorten(until) => in_force(Actual::InForce, until),
+                        Release::Lift => Some(Standing { desired: Desired::Absent, ..standing.unwrap() }),
+                    };
+                }
+                let in_force = standing.filter(|standing| standing.desired == Desired::InForce);
+                prop_assert_eq!(in_force.map(|standing| standing.until), holds.iter().max().copied());
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Ids are UUIDv7: they sort by the time they were made, in both databases and on every screen.
+
+use riposte_protocol::time::Timestamp;
+use std::sync::{Mutex, PoisonError};
+use uuid::{ContextV7, Uuid};
+
+/// Keeps ids rising within one millisecond; a UUIDv7 alone is only random there (RFC 9562 §6.2).
+static CONTEXT: Mutex<Option<ContextV7>> = Mutex::new(None);
+
+/// A fresh id for something that comes into being at `now`.
+pub fn new_id(now: Timestamp) -> Uuid {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+    let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
+    let mut context = CONTEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    let context = context.get_or_insert_with(ContextV7::new);
+    Uuid::new_v7(uuid::Timestamp::from_unix(&*context, millis / 1000, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_rise_within_a_millisecond() {
+        let now = Timestamp::from_millis(1_795_514_400_123);
+        let ids: Vec<Uuid> = (0..1000).map(|_| new_id(now)).collect();
+        assert!(ids.is_sorted() && ids[0] != ids[999]);
+    }
+}

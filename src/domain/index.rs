@@ -1,0 +1,172 @@
+//! All policies, compiled: which selectors an alert has to be tried against is looked up by rule id, group or
+//! level, so that the cost of a decision does not grow with the policies that cannot match.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::agent::Agent;
+use super::alert::Alert;
+use super::policy::{Policy, Selector};
+
+/// A policy and its version.
+#[derive(Clone, Debug)]
+pub struct VersionedPolicy {
+    /// The policy.
+    pub policy: Policy,
+    /// Counts up with every change; the policy's `ETag`.
+    pub version: i64,
+}
+
+/// Where a selector is: which policy, which of its selectors.
+type Place = (u32, u32);
+
+/// The compiled policies; immutable, replaced as a whole.
+#[derive(Debug, Default)]
+pub struct PolicyIndex {
+    policies: Vec<Arc<VersionedPolicy>>,
+    by_rule_id: HashMap<String, Vec<Place>>,
+    by_group: HashMap<String, Vec<Place>>,
+    /// Selectors with neither rule ids nor groups, by their `min_level`.
+    by_level: [Vec<Place>; 17],
+}
+
+impl PolicyIndex {
+    /// Compiles `policies`. A selector is filed under its rarest condition only: rule id before group before level.
+    pub fn compile(policies: Vec<Arc<VersionedPolicy>>) -> Self {
+        let mut index = Self::default();
+        for (at, versioned) in (0_u32..).zip(&policies) {
+            for (nth, selector) in (0_u32..).zip(&versioned.policy.selectors) {
+                let place = (at, nth);
+                if selector.is_empty() {
+                    continue;
+                } else if !selector.rule_ids.is_empty() {
+                    for id in &selector.rule_ids {
+                        index.by_rule_id.entry(id.clone()).or_default().push(place);
+                    }
+                } else if !selector.rule_groups.is_empty() {
+                    for group in &selector.rule_groups {
+                        index.by_group.entry(group.clone()).or_default().push(place);
+                    }
+                } else {
+                    index.by_level[usize::from(selector.min_level.unwrap_or(0).min(16))].push(place);
+                }
+            }
+        }
+        index.policies = policies;
+        index
+    }
+
+    /// All policies, in the order of their names.
+    pub fn policies(&self) -> &[Arc<VersionedPolicy>] {
+        &self.policies
+    }
+
+    /// The policies that this alert fires, each once, in the order of their names. `origin` is the enrolled agent
+    /// that the alert comes from, if there is one. A level-0 alert fires nothing, as in Wazuh.
+    pub fn matching(&self, alert: &Alert, origin: Option<&Agent>) -> Vec<&Arc<VersionedPolicy>> {
+        let level = alert.rule.level;
+        if level == 0 {
+            return Vec::new();
+        }
+        let mut fired: Vec<u32> = Vec::new();
+        let mut try_all = |places: &[Place]| {
+            for (at, nth) in places {
+                let policy = &self.policies[*at as usize].policy;
+                if holds(&policy.selectors[*nth as usize], alert, origin) {
+                    fired.push(*at);
+                }
+            }
+        };
+        if let Some(places) = self.by_rule_id.get(&alert.rule.id) {
+            try_all(places);
+        }
+        if !self.by_group.is_empty() {
+            alert.rule.groups.iter().filter_map(|group| self.by_group.get(group)).for_each(|places| try_all(places));
+        }
+        self.by_level.iter().take(usize::from(level) + 1).for_each(|places| try_all(places));
+        fired.sort_unstable();
+        fired.dedup();
+        fired.into_iter().map(|at| &self.policies[at as usize]).collect()
+    }
+}
+
+/// Whether every condition of `selector` holds.
+pub fn holds(selector: &Selector, alert: &Alert, origin: Option<&Agent>) -> bool {
+    let Selector { rule_ids, min_level, rule_groups, agents } = selector;
+    !selector.is_empty()
+        && (rule_ids.is_empty() || rule_ids.contains(&alert.rule.id))
+        && min_level.is_none_or(|level| alert.rule.level >= level)
+        && (rule_groups.is_empty() || rule_groups.iter().any(|group| alert.rule.groups.contains(group)))
+        && (agents.ids.is_empty()
+            || alert.agent.id.as_ref().is_some_and(|id| agents.ids.contains(id))
+            || origin.is_some_and(|origin| agents.ids.iter().any(|id| *id == origin.id.to_string())))
+        && (agents.labels.is_empty() || origin.is_some_and(|origin| origin.carries(&agents.labels)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn index(matches: &[serde_json::Value]) -> PolicyIndex {
+        let policy = |(n, selectors): (usize, &serde_json::Value)| {
+            let document = json!({"name": format!("p{n}"), "match": selectors, "respond": {"action": "log-only"}});
+            Arc::new(VersionedPolicy { policy: Policy::parse(&document).unwrap(), version: 1 })
+        };
+        PolicyIndex::compile(matches.iter().enumerate().map(policy).collect())
+    }
+
+    fn alert(id: &str, level: u8, groups: &[&str]) -> Alert {
+        let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005"},
+            "rule": {"id": id, "level": level, "groups": groups}});
+        crate::domain::alert::parse(&raw.to_string()).unwrap()
+    }
+
+    fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {
+        index.matching(alert, None).iter().map(|versioned| versioned.policy.name.clone()).collect()
+    }
+
+    #[test]
+    fn selectors_are_alternatives_and_conditions_are_joint() {
+        let index = index(&[
+            json!([{"rule_ids": ["5763"]}]),
+            json!([{"min_level": 10}]),
+            json!([{"min_level": 11, "rule_groups": ["sshd"]}]),
+            json!([{"min_level": 11, "rule_groups": ["sshd"]}, {"rule_ids": [5763]}]),
+            json!([{"rule_groups": ["ssh"]}]),
+            json!([{"agents": {"ids": ["5"]}}]),
+            json!([{"agents": {"ids": ["006"]}, "min_level": 3}]),
+            json!([{"rule_ids": ["5763"], "min_level": 11}]),
+            json!([]),
+            json!([{}]),
+            json!([{"min_level": 0}]),
+        ]);
+        assert_eq!(fired(&index, &alert("5763", 10, &["syslog", "sshd"])), ["p0", "p1", "p3", "p5", "p10"]);
+        assert_eq!(fired(&index, &alert("5763", 0, &["syslog", "sshd"])), Vec::<String>::new());
+        assert_eq!(fired(&index, &alert("1", 12, &["sshd"])), ["p1", "p2", "p3", "p5", "p10"]);
+    }
+
+    proptest::proptest! {
+        /// The index must find exactly what trying every selector of every policy finds.
+        #[test]
+        fn the_index_agrees_with_trying_everything(
+            selectors in proptest::collection::vec((0u8..4, proptest::option::of(0u8..17), 0u8..4), 1..12),
+            id in 0u8..4, level in 0u8..17, group in 0u8..4,
+        ) {
+            let documents: Vec<_> = selectors.iter().map(|(id, min_level, group)| {
+                let mut selector = serde_json::Map::new();
+                if *id > 0 { selector.insert("rule_ids".into(), json!([id])); }
+                if let Some(min_level) = min_level { selector.insert("min_level".into(), json!(min_level)); }
+                if *group > 0 { selector.insert("rule_groups".into(), json!([format!("g{group}"), "other"])); }
+                json!([selector])
+            }).collect();
+            let index = index(&documents);
+            let group = format!("g{group}");
+            let alert = alert(&id.to_string(), level, &[&group]);
+            let plain: Vec<String> = index.policies().iter()
+                .filter(|versioned| level > 0 && versioned.policy.selectors.iter().any(|selector| holds(selector, &alert, None)))
+                .map(|versioned| versioned.policy.name.clone()).collect();
+            proptest::prop_assert_eq!(fired(&index, &alert), plain);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! FLOOR 1: what things are. No I/O, no async, no clock of its own: pure rules, with their tests beside them.
+//!
+//! In the order of the flow: an [`alert`] (shapes: [`wazuh`]) meets the [`policy`] documents compiled in the
+//! [`index`]; a [`response`] holds [`effect`]s on [`agent`]s by means of [`command`]s. [`principal`] says who may ask,
+//! [`audit`] what is kept of it.
+
+pub mod action;
+pub mod agent;
+pub mod alert;
+pub mod audit;
+pub mod command;
+pub mod duration;
+pub mod effect;
+pub mod fault;
+pub mod id;
+pub mod index;
+pub mod policy;
+pub mod principal;
+pub mod response;
+pub mod wazuh;

@@ -1,0 +1,175 @@
+//! Deciding: one alert, all policies, and what follows. A pure function: no clock, no I/O, no order of arrival. What
+//! only the ledger can know (is it a repetition, does a longer block stand already) is settled when it is committed.
+
+use std::sync::Arc;
+
+use riposte_protocol::target::Target;
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::agent::{Agent, Fleet};
+use crate::domain::alert::{Alert, TargetField};
+use crate::domain::effect::Until;
+use crate::domain::id::new_id;
+use crate::domain::index::{PolicyIndex, VersionedPolicy};
+use crate::domain::policy::{Mode, Respond};
+use crate::domain::response::{NewResponse, Spared, Verdict};
+
+/// What a decision needs to know beside the alert.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// The policies.
+    pub policies: &'a PolicyIndex,
+    /// The agents.
+    pub fleet: &'a Fleet,
+    /// The time.
+    pub now: Timestamp,
+    /// The request's trace.
+    pub trace: Option<&'a str>,
+}
+
+/// The responses that `alert` (stored as `id`) gets: one for each policy that fires, also if it comes to nothing.
+pub fn decide(id: Uuid, alert: &Alert, circumstances: Circumstances) -> Vec<NewResponse> {
+    let origin = circumstances.fleet.origin(&alert.agent);
+    let fired = circumstances.policies.matching(alert, origin.map(Arc::as_ref));
+    fired.into_iter().map(|versioned| respond(id, alert, origin, versioned, circumstances)).collect()
+}
+
+fn respond(
+    id: Uuid,
+    alert: &Alert,
+    origin: Option<&Arc<Agent>>,
+    versioned: &VersionedPolicy,
+    Circumstances { fleet, now, trace, .. }: Circumstances,
+) -> NewResponse {
+    let VersionedPolicy { policy, version } = versioned;
+    let Respond { action, target, on, duration, arguments } = &policy.respond;
+    let aim = aim(alert, *target);
+    let agents = fleet.select(on, origin);
+    let (able, spared) = match &aim {
+        Err(spared) => (agents, Some(spared.clone())),
+        Ok(_) => able(agents, action),
+    };
+    let verdict = match (spared, policy.mode) {
+        (Some(spared), _) => Verdict::Spare(spared),
+        (None, Mode::Observe) => Verdict::Observe,
+        (None, Mode::Enforce) => Verdict::Act,
+    };
+    NewResponse {
+        id: new_id(now),
+        alert: Some(id),
+        policy: Some((policy.name.clone(), *version)),
+        action: action.clone(),
+        target: aim.ok(),
+        arguments: arguments.clone(),
+        agents: able.iter().map(|agent| agent.id).collect(),
+        until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
+        verdict,
+        requested_by: format!("policy:{}", policy.name),
+        note: String::new(),
+        trace: trace.map(str::to_owned),
+    }
+}
+
+/// What the response is aimed at.
+fn aim(alert: &Alert, field: Option<TargetField>) -> Result<Target, Spared> {
+    let Some(field) = field else { return Ok(Target::none()) };
+    match alert.observables.target(field) {
+        None => Err(Spared::TargetMissing),
+        Some(Err(error)) => Err(Spared::TargetInvalid(error.to_string())),
+        Some(Ok(target)) => unprotected(target),
+    }
+}
+
+/// The target, unless no response may touch it.
+pub fn unprotected(target: Target) -> Result<Target, Spared> {
+    match target.always_protected() {
+        Some(why) => Err(Spared::Protected(why.to_owned())),
+        None => Ok(target),
+    }
+}
+
+/// The agents that do not say they cannot run `action`, or why there is none.
+pub fn able(agents: Vec<Arc<Agent>>, action: &str) -> (Vec<Arc<Agent>>, Option<Spared>) {
+    if agents.is_empty() {
+        return (agents, Some(Spared::AgentUnknown));
+    }
+    let why_not = agents.iter().find_map(|agent| agent.cannot(action)).map(str::to_owned);
+    let able: Vec<Arc<Agent>> = agents.into_iter().filter(|agent| agent.cannot(action).is_none()).collect();
+    let spared = able.is_empty().then(|| Spared::ActionUnavailable(why_not.unwrap_or_default()));
+    (able, spared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::policy::Policy;
+    use riposte_protocol::message::Capability;
+    use serde_json::{Value, json};
+
+    fn agent(name: &str, capabilities: Vec<Capability>) -> Agent {
+        Agent {
+            id: Uuid::from_u128(u128::from(name.len() as u64)),
+            name: name.into(),
+            public_key: ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key(),
+            labels: std::collections::BTreeMap::new(),
+            capabilities,
+            revoked_at: None,
+        }
+    }
+
+    fn decided(policy: Value, data: Value, agents: Vec<Agent>) -> NewResponse {
+        let policy = Policy::parse(&policy).unwrap();
+        let policies = PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy, version: 3 })]);
+        let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005", "name": "web-01"},
+            "rule": {"id": "5763", "level": 10}, "data": data});
+        let alert = crate::domain::alert::parse(&raw.to_string()).unwrap();
+        let fleet = Fleet::new(agents);
+        let now = Timestamp::from_millis(1_000_000);
+        let circumstances = Circumstances { policies: &policies, fleet: &fleet, now, trace: None };
+        decide(Uuid::from_u128(1), &alert, circumstances).remove(0)
+    }
+
+    fn drop_policy(mode: &str) -> Value {
+        json!({"name": "p", "mode": mode, "match": [{"rule_ids": ["5763"]}], "respond": {"action": "firewall-drop", "for": "10m"}})
+    }
+
+    #[test]
+    fn a_matching_alert_gets_a_response_on_its_agent() {
+        let response =
+            decided(drop_policy("enforce"), json!({"srcip": "::ffff:203.0.113.7"}), vec![agent("web-01", vec![])]);
+        assert_eq!(response.verdict, Verdict::Act);
+        assert_eq!(response.target.unwrap().value(), "203.0.113.7");
+        assert_eq!((response.policy, response.agents.len()), (Some(("p".into(), 3)), 1));
+        assert_eq!(response.until, Until::At(Timestamp::from_millis(1_600_000)));
+    }
+
+    #[test]
+    fn observing_changes_nothing_but_the_verdict() {
+        let data = json!({"srcip": "203.0.113.7"});
+        let observed = decided(drop_policy("observe"), data.clone(), vec![agent("web-01", vec![])]);
+        let enforced = decided(drop_policy("enforce"), data, vec![agent("web-01", vec![])]);
+        assert_eq!(observed.verdict, Verdict::Observe);
+        assert_eq!(
+            (observed.target, observed.agents, observed.until),
+            (enforced.target, enforced.agents, enforced.until)
+        );
+    }
+
+    #[test]
+    fn whatever_stops_a_response_is_its_reason() {
+        let unable =
+            Capability { action: "firewall-drop".into(), available: false, reason: Some("nft not found".into()) };
+        let reason = |data: Value, agents: Vec<Agent>| match decided(drop_policy("enforce"), data, agents).verdict {
+            Verdict::Spare(spared) => spared.reason(),
+            other => panic!("{other:?}"),
+        };
+        let good = json!({"srcip": "203.0.113.7"});
+        assert_eq!(reason(good.clone(), vec![agent("other", vec![])]), "agent_unknown");
+        assert_eq!(reason(good, vec![agent("web-01", vec![unable])]), "action_unavailable");
+        let here = || vec![agent("web-01", vec![])];
+        assert_eq!(reason(json!({}), here()), "target_missing");
+        assert_eq!(reason(json!({"srcip": "0177.1"}), here()), "target_invalid");
+        assert_eq!(reason(json!({"srcip": "::ffff:127.0.0.1"}), here()), "protected");
+    }
+}

@@ -1,0 +1,130 @@
+//! Delivery: what one agent is owed, in order, signed. A conversation (a stream or a poll) asks for the next commands
+//! and sends them; the rules of what to send when are the protocol's (`protocol/src/delivery.rs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use riposte_protocol::MANAGER;
+use riposte_protocol::command::{Command, ManagerKey, Op};
+use riposte_protocol::delivery::{Owed, Session};
+use riposte_protocol::message::MAX_ITEMS;
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::Engine;
+use crate::store::commands::{self, OwedCommand};
+use crate::store::db::{Result, StoreError};
+
+/// How long a delivered command is given to be acknowledged before it is sent again.
+const LEASE: Duration = Duration::from_secs(30);
+/// How long a signed revert is valid; it is signed anew at each delivery, so it is owed for as long as it takes.
+const REVERT_VALIDITY: Duration = Duration::from_secs(24 * 3600);
+
+/// The manager's keys: the first one signs, all of them are given to agents to pin.
+#[derive(Debug)]
+pub struct Signer {
+    keys: Vec<(String, SigningKey)>,
+}
+
+impl Signer {
+    /// A signer with `keys`, each with its id; the first one signs.
+    pub fn new(keys: Vec<(String, SigningKey)>) -> Self {
+        Self { keys }
+    }
+
+    /// The keys that an agent has to pin.
+    pub fn pinned(&self) -> Vec<ManagerKey> {
+        let public = |(kid, key): &(String, SigningKey)| ManagerKey {
+            kid: kid.clone(),
+            public_key: riposte_protocol::jws::public_key_text(&key.verifying_key()),
+        };
+        self.keys.iter().map(public).collect()
+    }
+
+    fn sign(&self, command: &Command) -> Result<String> {
+        let signed = self.keys.first().and_then(|(kid, key)| command.sign(key, kid).ok());
+        signed.ok_or_else(|| StoreError::Corrupt(format!("command {} cannot be signed", command.jti)))
+    }
+}
+
+/// One conversation with one agent.
+#[derive(Debug)]
+pub struct Conversation {
+    engine: Arc<Engine>,
+    agent: Uuid,
+    session: Session,
+}
+
+impl Conversation {
+    /// Begins one with an agent whose journal holds everything up to `cursor`.
+    pub fn new(engine: Arc<Engine>, agent: Uuid, cursor: u64) -> Self {
+        Self { engine, agent, session: Session::new(cursor) }
+    }
+
+    /// The next commands to send, signed, in order, at most `max`. They count as delivered from here on.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
+        let Engine { db, clock, writer, signer, metrics, .. } = &*self.engine;
+        let window = i64::try_from(MAX_ITEMS).unwrap_or(i64::MAX);
+        let mut owed = commands::owed(db, self.agent, window).await?;
+        let now = clock.now();
+        // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.
+        owed.retain(|command| is_deliverable(command, now));
+        let states: Vec<Owed> =
+            owed.iter().map(|command| Owed { seq: command.seq, lease_until: command.lease_until }).collect();
+        let lease_until = now.plus(LEASE);
+        let chosen = self.session.choose(&states, now, lease_until, max.min(MAX_ITEMS));
+        let mut signed = Vec::with_capacity(chosen.len());
+        let mut ids = Vec::with_capacity(chosen.len());
+        for position in chosen {
+            let command = &owed[position];
+            ids.push(command.id);
+            signed.push(signer.sign(&claims(command, self.agent, now))?);
+        }
+        if !ids.is_empty() {
+            metrics.commands_sent.inc_by(ids.len() as u64);
+            writer.delivered(ids, lease_until);
+        }
+        Ok(signed)
+    }
+
+    /// When to ask again even if nothing new comes: the next lease that ends.
+    pub fn next_lease_end(&self) -> Option<Timestamp> {
+        self.session.next_lease_end()
+    }
+}
+
+fn is_deliverable(command: &OwedCommand, now: Timestamp) -> bool {
+    if command.expires_at.is_some_and(|at| at <= now) {
+        return false;
+    }
+    // Lifting is always allowed: what is protected must not stay blocked.
+    let protected = command.op == Op::Apply && command.target.always_protected().is_some();
+    if protected {
+        tracing::error!(command = %command.id, "command {} is aimed at a protected target, not delivered", command.id);
+    }
+    !protected
+}
+
+fn claims(command: &OwedCommand, agent: Uuid, now: Timestamp) -> Command {
+    let exp = command.expires_at.unwrap_or_else(|| now.plus(REVERT_VALIDITY)).as_secs();
+    Command {
+        iss: MANAGER.into(),
+        aud: agent,
+        jti: command.id,
+        seq: command.seq,
+        iat: command.created_at.as_secs(),
+        exp,
+        op: command.op,
+        effect: command.effect,
+        action: command.action.clone(),
+        target: command.target.clone(),
+        arguments: command.arguments.clone(),
+        until: command.until,
+        response: command.response,
+        alert: None,
+    }
+}

@@ -1,0 +1,123 @@
+//! The hub: which agents are connected to this node, and how to nudge them. A nudge is only a hint to look into the
+//! store; one that is lost costs time, never a command.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use riposte_protocol::time::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Who is connected; cheap to share.
+#[derive(Debug, Default)]
+pub struct Hub {
+    places: Mutex<HashMap<Uuid, Place>>,
+    /// Agents heard of since the last flush, and when.
+    heard: Mutex<HashMap<Uuid, Timestamp>>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    nudge: Arc<Notify>,
+    /// Ends the agent's present stream when a newer one takes its place.
+    stream: Option<(u64, CancellationToken)>,
+    streams_so_far: u64,
+}
+
+/// An agent's stream, for as long as it is connected.
+#[derive(Debug)]
+pub struct Seat {
+    hub: Arc<Hub>,
+    agent: Uuid,
+    number: u64,
+    /// Notified when the agent may have something to fetch.
+    pub nudge: Arc<Notify>,
+    /// Cancelled when a newer stream of the same agent takes over: the older one is usually half dead.
+    pub replaced: CancellationToken,
+}
+
+impl Hub {
+    /// Takes the agent's place with a new stream and ends the one that was there.
+    pub fn sit(self: &Arc<Self>, agent: Uuid) -> Seat {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = places.entry(agent).or_default();
+        place.streams_so_far += 1;
+        let (number, replaced) = (place.streams_so_far, CancellationToken::new());
+        if let Some((_, older)) = place.stream.replace((number, replaced.clone())) {
+            older.cancel();
+        }
+        Seat { hub: Arc::clone(self), agent, number, nudge: Arc::clone(&place.nudge), replaced }
+    }
+
+    /// What to wait on for an agent that polls.
+    pub fn nudge_of(&self, agent: Uuid) -> Arc<Notify> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&places.entry(agent).or_default().nudge)
+    }
+
+    /// Nudges whoever is connected of `agents`.
+    pub fn wake(&self, agents: &[Uuid]) {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in agents.iter().filter_map(|agent| places.get(agent)) {
+            place.nudge.notify_waiters();
+        }
+    }
+
+    /// Whether the agent streams from this node now.
+    pub fn is_streaming(&self, agent: Uuid) -> bool {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.get(&agent).is_some_and(|place| place.stream.is_some())
+    }
+
+    /// Ends the agent's stream, if it has one.
+    pub fn disconnect(&self, agent: Uuid) {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, stream)) = places.get(&agent).and_then(|place| place.stream.as_ref()) {
+            stream.cancel();
+        }
+    }
+
+    /// The agent was heard of.
+    pub fn heard(&self, agent: Uuid, at: Timestamp) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(agent, at);
+    }
+
+    /// When it was last heard of, if that is not in the store yet.
+    pub fn last_heard(&self, agent: Uuid) -> Option<Timestamp> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&agent).copied()
+    }
+
+    /// Takes what was heard since the last time, to be stored in one batch.
+    pub fn take_heard(&self) -> Vec<(Uuid, Timestamp)> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut places = self.hub.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get_mut(&self.agent)
+            && place.stream.as_ref().is_some_and(|(number, _)| *number == self.number)
+        {
+            place.stream = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_stream_takes_the_place_of_the_older_one() {
+        let (hub, agent) = (Arc::new(Hub::default()), Uuid::from_u128(1));
+        let older = hub.sit(agent);
+        let newer = hub.sit(agent);
+        assert!(older.replaced.is_cancelled() && !newer.replaced.is_cancelled());
+        drop(older);
+        assert!(hub.is_streaming(agent), "the older one's end must not take the newer one's place away");
+        drop(newer);
+        assert!(!hub.is_streaming(agent));
+    }
+}

@@ -1,0 +1,141 @@
+//! FLOOR 3: what happens. One file per stage of the flow: [`intake`] reads alerts and has them decided ([`decide`]) and
+//! committed; the [`hub`] knows who is connected, [`deliver`] what each is owed; [`undo`] ends what is over, and the
+//! [`sweep`] owns every other deadline.
+//!
+//! Nothing here is remembered that is not in the store: policies, agents and keys are kept as immutable copies that are
+//! replaced when they change.
+
+pub mod decide;
+pub mod deliver;
+pub mod hub;
+pub mod intake;
+pub mod sweep;
+pub mod undo;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::domain::agent::Fleet;
+use crate::domain::index::{PolicyIndex, VersionedPolicy};
+use crate::domain::policy::Policy;
+use crate::shutdown::Tasks;
+use crate::store::db::{Db, Result, StoreError};
+use crate::store::keys::KeyRow;
+use crate::store::writer::Writer;
+use crate::store::{agents, keys, policies};
+use crate::telemetry::Metrics;
+use deliver::Signer;
+use hub::Hub;
+use undo::Undo;
+
+/// The engine: everything that stages and handlers share.
+#[derive(Debug)]
+pub struct Engine {
+    /// What is remembered.
+    pub db: Db,
+    /// The way to change it.
+    pub writer: Writer,
+    /// The time.
+    pub clock: Clock,
+    /// Who is connected.
+    pub hub: Arc<Hub>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// All policies, compiled.
+    pub policies: ArcSwap<PolicyIndex>,
+    /// All agents.
+    pub fleet: ArcSwap<Fleet>,
+    /// All API keys, by id.
+    pub keys: ArcSwap<HashMap<String, KeyRow>>,
+    /// The manager's keys.
+    pub signer: Signer,
+    /// What the undo stage waits for.
+    pub undo: Undo,
+    /// How long alerts are kept.
+    pub alert_retention: Option<Duration>,
+    /// Everything that runs.
+    pub tasks: Tasks,
+}
+
+impl Engine {
+    /// Loads what is remembered and starts the stages.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn start(
+        db: Db,
+        clock: Clock,
+        signer: Signer,
+        alert_retention: Option<Duration>,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>> {
+        let hub = Arc::new(Hub::default());
+        let wake = {
+            let hub = Arc::clone(&hub);
+            Arc::new(move |agents: &[uuid::Uuid]| hub.wake(agents))
+        };
+        let stop = tasks.stopping().clone();
+        let (writer, write) = Writer::start(db.clone(), clock.clone(), wake, stop);
+        tasks.spawn("writer", write);
+        let engine = Arc::new(Self {
+            db,
+            writer,
+            clock,
+            hub,
+            metrics: Metrics::default(),
+            policies: ArcSwap::default(),
+            fleet: ArcSwap::default(),
+            keys: ArcSwap::default(),
+            signer,
+            undo: Undo::default(),
+            alert_retention,
+            tasks: tasks.clone(),
+        });
+        engine.reload_policies().await?;
+        engine.reload_fleet().await?;
+        engine.reload_keys().await?;
+        let stage = Arc::clone(&engine);
+        tasks.spawn("undo", async move { undo::run(&stage).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("sweep", async move { sweep::run(&stage).await });
+        Ok(engine)
+    }
+
+    /// Compiles the stored policies and swaps them in.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or holds a policy that this program does not understand.
+    pub async fn reload_policies(&self) -> Result<()> {
+        let mut versioned = Vec::new();
+        for row in policies::all(&self.db).await? {
+            let policy = Policy::parse(&row.document.read()?)
+                .map_err(|faults| StoreError::Corrupt(format!("policy {}: {faults:?}", row.name)))?;
+            versioned.push(Arc::new(VersionedPolicy { policy, version: row.version }));
+        }
+        self.policies.store(Arc::new(PolicyIndex::compile(versioned)));
+        Ok(())
+    }
+
+    /// Takes a fresh copy of all agents.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_fleet(&self) -> Result<()> {
+        self.fleet.store(Arc::new(Fleet::new(agents::all(&self.db).await?)));
+        Ok(())
+    }
+
+    /// Takes a fresh copy of all API keys.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_keys(&self) -> Result<()> {
+        let rows = keys::all(&self.db).await?;
+        self.keys.store(Arc::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()));
+        Ok(())
+    }
+}

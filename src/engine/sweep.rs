@@ -1,0 +1,61 @@
+//! The sweep: the owner of every other deadline (promise 11). It takes no input and keeps no state: each round looks
+//! at the store, does what is due, and would do the same after a crash.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::store::StoreError;
+use crate::store::writer::SweepStep;
+
+/// The time between two rounds.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Rounds between two clearances of what is kept for a time only.
+const CLEAR_EVERY: u64 = 60;
+/// Rows per transaction, so that no sweep holds up the intake.
+const BATCH: i64 = 500;
+/// How long answers to requests with an `Idempotency-Key` are kept.
+const KEEP_ANSWERS: Duration = Duration::from_secs(24 * 3600);
+/// How long expired enrolment tokens stay listed.
+const KEEP_TOKENS: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Sweeps until the engine stops.
+pub async fn run(engine: &Engine) {
+    let stop = engine.tasks.stopping().clone();
+    let mut round: u64 = 0;
+    while !stop.is_cancelled() {
+        if let Err(error) = tick(engine, round).await {
+            tracing::warn!("the sweep could not finish, trying again: {error}");
+        }
+        round += 1;
+        tokio::select! {
+            () = engine.clock.sleep(PERIOD) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
+    let now = engine.clock.now();
+    engine.metrics.writer_load.set(engine.writer.load());
+    let heard = engine.hub.take_heard();
+    if !heard.is_empty() {
+        engine.writer.seen(heard);
+    }
+    all(engine, SweepStep::Expire).await?;
+    all(engine, SweepStep::TimeOut).await?;
+    if round % CLEAR_EVERY == 0 {
+        engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
+        engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
+        if let Some(retention) = engine.alert_retention {
+            all(engine, SweepStep::ForgetAlerts(now.minus(retention))).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Repeats one step until it finds less than a full batch.
+async fn all(engine: &Engine, step: SweepStep) -> Result<(), StoreError> {
+    let full = usize::try_from(BATCH).unwrap_or(usize::MAX);
+    while engine.writer.sweep(step, BATCH).await? >= full {}
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! GROUND: starting tasks and stopping them. Every task is spawned through [`Tasks`], which names it, counts it and
+//! notices when it ends by itself: a stage of the engine that died must not leave a manager that looks alive.
+//!
+//! The first signal asks for a graceful end (finish what is under way, tell agents to come back), the second one,
+//! or the deadline, ends at once.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a graceful end may take before it becomes an abrupt one.
+pub const GRACE: Duration = Duration::from_secs(20);
+
+/// All tasks of the program; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when the program is to stop.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Asks everything to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Runs `task` until it ends. It must end when [`Tasks::stopping`] is cancelled; ending earlier, or a panic,
+    /// stops the program, because what the task did is not done any more.
+    pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
+        let handle = tokio::spawn(task);
+        self.spawn_short(async move {
+            let ended = handle.await;
+            if !stop.is_cancelled() {
+                let cause = ended.err().map_or_else(|| "it returned".to_owned(), |error| error.to_string());
+                tracing::error!(task = name, cause, "task {name} ended by itself, stopping");
+                stop.cancel();
+            }
+        });
+    }
+
+    /// Runs a short task that may end at any time, such as one connection.
+    pub fn spawn_short<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
+        drop(tokio::spawn(self.tracker.track_future(task)));
+    }
+
+    /// Waits until every task has ended, for at most `grace`; gives whether they have.
+    pub async fn ended(&self, grace: Duration) -> bool {
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the signals cannot be listened to.
+pub async fn signalled() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! Agents and the tokens they enrol with.
+
+use std::collections::BTreeMap;
+
+use riposte_protocol::jws;
+use riposte_protocol::message::{Capability, Platform};
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::columns::{JsonText, Millis, id, json};
+use super::db::{Bind, Db, Result, StoreError, binds, statements};
+use crate::domain::agent::Agent;
+use crate::domain::audit::Entry;
+
+statements! {
+    ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at
+        FROM agents ORDER BY id";
+    ONE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at
+        FROM agents WHERE id = $1";
+    PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at
+        FROM agents WHERE id > $1 AND ($2 IS NULL OR name = $2) AND (revoked_at IS NULL OR $3) ORDER BY id LIMIT $4";
+    INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    SET_LABELS = "UPDATE agents SET labels = $2 WHERE id = $1 AND revoked_at IS NULL";
+    SET_CAPABILITIES = "UPDATE agents SET capabilities = $2 WHERE id = $1";
+    REVOKE = "UPDATE agents SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+    CANCEL_COMMANDS = "UPDATE commands SET state = 'cancelled', detail = 'the agent was revoked', finished_at = $2
+        WHERE agent_id = $1 AND state = 'queued'";
+    EXPIRE_COMMANDS = "UPDATE commands SET state = 'expired', detail = 'the agent was revoked', finished_at = $2
+        WHERE agent_id = $1 AND state = 'delivered'";
+    FORGET_RETRIES = "UPDATE effects SET next_revert_at = NULL WHERE agent_id = $1";
+    INSERT_TOKEN = "INSERT INTO enrollment_tokens (id, hash, labels, uses, uses_left, expires_at, created_at, created_by)
+        VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
+    USE_TOKEN = "UPDATE enrollment_tokens SET uses_left = uses_left - 1
+        WHERE hash = $1 AND uses_left > 0 AND expires_at > $2 RETURNING id, labels";
+    TOKENS = "SELECT id, labels, uses, uses_left, expires_at, created_at, created_by FROM enrollment_tokens
+        WHERE id > $1 ORDER BY id LIMIT $2";
+    DELETE_TOKEN = "DELETE FROM enrollment_tokens WHERE id = $1";
+    FORGET_TOKENS = "DELETE FROM enrollment_tokens WHERE expires_at < $1";
+}
+
+const SEEN: &str = "UPDATE agents SET last_seen_at = CAST(v.column2 AS BIGINT) FROM (";
+const SEEN_AFTER: &str = ") AS v WHERE agents.id = v.column1";
+
+/// One agent.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct AgentRow {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its Ed25519 public key in base64url.
+    pub public_key: String,
+    /// Its labels.
+    pub labels: JsonText,
+    /// What it runs on.
+    #[schema(value_type = Platform)]
+    pub platform: JsonText,
+    /// Its version.
+    pub version: String,
+    /// What it can do.
+    #[schema(value_type = Vec<Capability>)]
+    pub capabilities: JsonText,
+    /// When it enrolled.
+    pub enrolled_at: Millis,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Millis>,
+    /// When it was last heard of, up to a minute late.
+    pub last_seen_at: Option<Millis>,
+}
+
+impl TryFrom<AgentRow> for Agent {
+    type Error = StoreError;
+
+    fn try_from(row: AgentRow) -> Result<Self> {
+        let key = jws::parse_public_key(&row.public_key);
+        Ok(Self {
+            id: id(&row.id)?,
+            name: row.name,
+            public_key: key.map_err(|_| StoreError::Corrupt("an agent's public key".into()))?,
+            labels: row.labels.read()?,
+            capabilities: row.capabilities.read()?,
+            revoked_at: row.revoked_at.map(Timestamp::from),
+        })
+    }
+}
+
+/// Every agent, the revoked ones too.
+pub async fn all(db: &Db) -> Result<Vec<Agent>> {
+    db.all::<AgentRow>(ALL, vec![]).await?.into_iter().map(Agent::try_from).collect()
+}
+
+/// The agent of that id.
+pub async fn find(db: &Db, agent: Uuid) -> Result<Option<AgentRow>> {
+    db.optional(ONE, binds![agent]).await
+}
+
+/// A page of agents in the order of enrolment, after `after`; revoked ones only if asked for.
+pub async fn list(
+    db: &Db,
+    name: Option<&str>,
+    with_revoked: bool,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<AgentRow>> {
+    db.all(PAGE, binds![after.unwrap_or(Uuid::nil()), name, with_revoked, limit]).await
+}
+
+/// What an agent says of itself when it enrols.
+#[derive(Debug)]
+pub struct Enrollment {
+    /// The id it gets.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its public key in base64url.
+    pub public_key: String,
+    /// What it runs on.
+    pub platform: Platform,
+    /// Its version.
+    pub version: String,
+    /// What it can do.
+    pub capabilities: Vec<Capability>,
+}
+
+#[derive(sqlx::FromRow)]
+struct UsedToken {
+    id: String,
+    labels: JsonText,
+}
+
+/// Uses up one use of the token whose secret has this hash, and enrols the agent with the token's labels.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if no such token is valid, [`StoreError::Duplicate`] if a living agent has that name; then
+/// the token is not used up.
+pub async fn enroll(ledger: &mut LedgerTx, token_hash: Vec<u8>, agent: Enrollment, now: Timestamp) -> Result<()> {
+    let used: Option<UsedToken> = ledger.tx.optional(USE_TOKEN, binds![token_hash, now]).await?;
+    let token = used.ok_or(StoreError::NotFound)?;
+    let Enrollment { id, name, public_key, platform, version, capabilities } = agent;
+    let (platform, capabilities) = (json(&platform)?, json(&capabilities)?);
+    let binds = binds![id, name.as_str(), public_key, token.labels.as_str(), platform, version, capabilities, now];
+    ledger.tx.execute(INSERT, binds).await?;
+    let detail = format!("{name}, with enrolment token {}", token.id);
+    record(ledger, format!("agent:{id}"), "enrolled", "agent", id.to_string(), detail, now);
+    Ok(())
+}
+
+/// Replaces an agent's labels.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no living agent of that id.
+pub async fn set_labels(
+    ledger: &mut LedgerTx,
+    agent: Uuid,
+    labels: &BTreeMap<String, String>,
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let labels = json(labels)?;
+    if ledger.tx.execute(SET_LABELS, binds![agent, labels.as_str()]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    record(ledger, by.into(), "labelled", "agent", agent.to_string(), labels, now);
+    Ok(())
+}
+
+/// Keeps what an agent says it can do.
+pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capability], now: Timestamp) -> Result<()> {
+    let unavailable: Vec<&str> = list.iter().filter(|c| !c.available).map(|c| c.action.as_str()).collect();
+    let detail = format!("{} actions, unavailable: {}", list.len(), unavailable.join(", "));
+    ledger.tx.execute(SET_CAPABILITIES, binds![agent, json(&list)?]).await?;
+    record(ledger, format!("agent:{agent}"), "announced capabilities", "agent", agent.to_string(), detail, now);
+    Ok(())
+}
+
+/// Revokes an agent: nothing it says counts any more, and nothing is owed to it.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no living agent of that id.
+pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<()> {
+    if ledger.tx.execute(REVOKE, binds![agent, now]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    let cancelled = ledger.tx.execute(CANCEL_COMMANDS, binds![agent, now]).await?;
+    let expired = ledger.tx.execute(EXPIRE_COMMANDS, binds![agent, now]).await?;
+    ledger.tx.execute(FORGET_RETRIES, binds![agent]).await?;
+    let detail = format!("{cancelled} queued commands cancelled, {expired} delivered ones expired");
+    record(ledger, by.into(), "revoked", "agent", agent.to_string(), detail, now);
+    Ok(())
+}
+
+/// Notes when agents were last heard of.
+pub(super) async fn seen(ledger: &mut LedgerTx, agents: Vec<(Uuid, Timestamp)>) -> Result<()> {
+    let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, at)| binds![agent, at]).collect();
+    ledger.tx.execute_rows(SEEN, rows, SEEN_AFTER, &[]).await
+}
+
+/// An enrolment token, without its secret.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct TokenRow {
+    /// Its id.
+    pub id: String,
+    /// Labels of the agents that enrol with it.
+    pub labels: JsonText,
+    /// How many agents may use it.
+    pub uses: i64,
+    /// How many still may.
+    pub uses_left: i64,
+    /// Until when.
+    pub expires_at: Millis,
+    /// When it was made.
+    pub created_at: Millis,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// A token to be made.
+#[derive(Debug)]
+pub struct NewToken {
+    /// The id it gets.
+    pub id: Uuid,
+    /// SHA-256 of its secret.
+    pub hash: Vec<u8>,
+    /// Labels of the agents that enrol with it.
+    pub labels: BTreeMap<String, String>,
+    /// How many agents may use it.
+    pub uses: i64,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// Makes an enrolment token.
+pub async fn create_token(ledger: &mut LedgerTx, token: &NewToken, by: &str, now: Timestamp) -> Result<()> {
+    let NewToken { id, hash, labels, uses, expires_at } = token;
+    let labels = json(labels)?;
+    let binds = binds![*id, hash.clone(), labels.as_str(), *uses, *expires_at, now, by];
+    ledger.tx.execute(INSERT_TOKEN, binds).await?;
+    let detail = format!("{uses} uses until {expires_at}, labels {labels}");
+    record(ledger, by.into(), "created", "enrollment_token", id.to_string(), detail, now);
+    Ok(())
+}
+
+/// A page of enrolment tokens.
+pub async fn tokens(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<TokenRow>> {
+    db.all(TOKENS, binds![after.unwrap_or(Uuid::nil()), limit]).await
+}
+
+/// Deletes an enrolment token.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub async fn delete_token(ledger: &mut LedgerTx, token: Uuid, by: &str, now: Timestamp) -> Result<()> {
+    if ledger.tx.execute(DELETE_TOKEN, binds![token]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    record(ledger, by.into(), "deleted", "enrollment_token", token.to_string(), String::new(), now);
+    Ok(())
+}
+
+/// Forgets tokens that expired before `cutoff`.
+pub(super) async fn forget_tokens(ledger: &mut LedgerTx, cutoff: Timestamp) -> Result<u64> {
+    ledger.tx.execute(FORGET_TOKENS, binds![cutoff]).await
+}
+
+fn record(
+    ledger: &mut LedgerTx,
+    actor: String,
+    verb: &'static str,
+    noun: &'static str,
+    noun_id: String,
+    detail: String,
+    now: Timestamp,
+) {
+    ledger.record(Entry { at: now, actor, verb, noun, noun_id, detail });
+}

@@ -1,0 +1,129 @@
+//! Alerts: as they came, and the few columns that lists are filtered by. Everything else is read from the raw alert
+//! when somebody looks.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::codec;
+use super::columns::{Millis, id};
+use super::db::{Bind, Db, Result, binds, statements};
+use crate::domain::alert::Alert;
+use riposte_protocol::time::Timestamp;
+
+statements! {
+    ONE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts WHERE id = $1";
+    PAGE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
+        WHERE id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
+            AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
+        ORDER BY id DESC LIMIT $7";
+    COUNT = "SELECT COUNT(*) AS count FROM alerts";
+    FORGET = "DELETE FROM alerts WHERE id IN (
+            SELECT id FROM alerts WHERE id < $1 AND NOT EXISTS (
+                SELECT 1 FROM responses
+                WHERE responses.alert_id = alerts.id AND responses.state IN ('active', 'awaiting_approval'))
+            ORDER BY id LIMIT $2)";
+}
+
+const INSERT: &str = "INSERT INTO alerts (id, dedupe, pipeline, time, agent_id, rule_id, rule_level, raw)";
+/// A repeated alert, also one repeated within the same statement, is left out, and so is not returned.
+const UNLESS_KNOWN: &str = " ON CONFLICT (dedupe) DO NOTHING RETURNING id";
+
+/// An alert that has been read and not yet stored.
+#[derive(Debug)]
+pub struct NewAlert {
+    /// The id it gets.
+    pub id: Uuid,
+    /// Its normalised fields.
+    pub alert: Alert,
+    /// The raw alert, encoded by [`codec::Encoder`].
+    pub stored: Vec<u8>,
+}
+
+/// A stored alert.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct AlertRow {
+    /// Its id.
+    pub id: String,
+    /// Who sent it.
+    pub pipeline: String,
+    /// When it happened.
+    pub time: Millis,
+    /// The rule.
+    pub rule_id: String,
+    /// Its level.
+    pub rule_level: i64,
+    raw: Vec<u8>,
+}
+
+impl AlertRow {
+    /// The alert as it came.
+    pub fn raw(&self) -> Result<String> {
+        codec::decode(&self.raw)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Inserted {
+    id: String,
+}
+
+/// Stores `alerts` and gives the ids of those that are new.
+pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Result<Vec<Uuid>> {
+    let rows: Vec<Vec<Bind>> = alerts
+        .into_iter()
+        .map(|NewAlert { id, alert, stored }| {
+            let level = i64::from(alert.rule.level);
+            binds![id, alert.dedupe.to_vec(), alert.pipeline, alert.time, alert.agent.id, alert.rule.id, level, stored]
+        })
+        .collect();
+    let inserted: Vec<Inserted> = ledger.tx.each_row(INSERT, rows, UNLESS_KNOWN, &[]).await?;
+    inserted.iter().map(|row| id(&row.id)).collect()
+}
+
+/// The alert of that id.
+pub async fn find(db: &Db, alert: Uuid) -> Result<Option<AlertRow>> {
+    db.optional(ONE, binds![alert]).await
+}
+
+/// Which alerts to list.
+#[derive(Clone, Debug, Default)]
+pub struct AlertFilter {
+    /// Of this rule.
+    pub rule_id: Option<String>,
+    /// At least of this level.
+    pub min_level: Option<i64>,
+    /// From this agent, by the pipeline's id.
+    pub agent_id: Option<String>,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
+}
+
+/// A page of alerts, newest first, older than `before`.
+pub async fn list(db: &Db, filter: AlertFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<AlertRow>> {
+    let before = before.unwrap_or(Uuid::max());
+    let AlertFilter { rule_id, min_level, agent_id, since, until } = filter;
+    db.all(PAGE, binds![before, rule_id, min_level, agent_id, since, until, limit]).await
+}
+
+/// How many alerts are stored.
+#[derive(Clone, Copy, Debug, sqlx::FromRow, Serialize)]
+pub struct Count {
+    /// So many.
+    pub count: i64,
+}
+
+/// How many alerts are stored.
+pub async fn count(db: &Db) -> Result<i64> {
+    Ok(db.optional::<Count>(COUNT, vec![]).await?.map_or(0, |row| row.count))
+}
+
+/// Forgets at most `limit` alerts received before `cutoff` that no live response refers to; gives how many.
+pub(super) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp, limit: i64) -> Result<u64> {
+    // A UUIDv7 begins with its time: everything older sorts below this one.
+    let millis = u64::try_from(cutoff.as_millis()).unwrap_or(0);
+    let bound = Uuid::from_u64_pair(millis << 16, 0);
+    ledger.tx.execute(FORGET, binds![bound, limit]).await
+}

@@ -1,0 +1,167 @@
+//! The audit log's rows and the head of its chain. Every transaction that changes the ledger takes the head first:
+//! on PostgreSQL that queues up the writers of all nodes, so what is decided inside holds for all of them.
+
+use serde::Serialize;
+
+use super::columns::Millis;
+use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
+use crate::domain::audit::{Entry, EntryRef, GENESIS, hash};
+
+statements! {
+    FIRST_HEAD = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
+    TAKE_HEAD = "UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash";
+    MOVE_HEAD = "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1";
+    HEAD = "SELECT seq, hash FROM audit_head WHERE id = 1";
+    PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
+        WHERE seq < $1 AND ($2 IS NULL OR noun = $2) AND ($3 IS NULL OR noun_id = $3)
+        ORDER BY seq DESC LIMIT $4";
+    FORWARD = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
+        WHERE seq > $1 ORDER BY seq LIMIT $2";
+}
+
+const INSERT: &str = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash)";
+
+/// One entry of the audit log.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct AuditRow {
+    /// Its place in the chain.
+    pub seq: i64,
+    /// When.
+    pub at: Millis,
+    /// Who: `key:ID`, `agent:ID`, `policy:NAME`, or `riposte` itself.
+    pub actor: String,
+    /// What was done.
+    pub verb: String,
+    /// To what kind of thing.
+    pub noun: String,
+    /// To which one.
+    pub noun_id: String,
+    /// Why.
+    pub detail: String,
+    /// Hash over the previous entry's hash and this entry, in hexadecimal.
+    #[serde(serialize_with = "hex")]
+    #[schema(value_type = String)]
+    pub hash: Vec<u8>,
+}
+
+fn hex<S: serde::Serializer>(bytes: &[u8], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    use std::fmt::Write as _;
+    let text = bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    serializer.serialize_str(&text)
+}
+
+#[derive(sqlx::FromRow)]
+struct Head {
+    seq: i64,
+    hash: Vec<u8>,
+}
+
+/// A transaction that may change the ledger: it holds the head of the audit chain, and every change it makes must
+/// leave an entry. The entries are written when it commits.
+#[derive(Debug)]
+pub struct LedgerTx {
+    /// The transaction itself.
+    pub(super) tx: Tx,
+    seq: i64,
+    hash: [u8; 32],
+    entries: Vec<Entry>,
+}
+
+impl LedgerTx {
+    /// Begins one.
+    pub async fn begin(db: &Db) -> Result<Self> {
+        let mut tx = db.begin().await?;
+        let head = match tx.optional::<Head>(TAKE_HEAD, vec![]).await? {
+            Some(head) => head,
+            None => {
+                tx.execute(FIRST_HEAD, binds![GENESIS.to_vec()]).await?;
+                tx.optional(TAKE_HEAD, vec![]).await?.ok_or(StoreError::NotFound)?
+            }
+        };
+        let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
+        Ok(Self { tx, seq: head.seq, hash, entries: Vec::new() })
+    }
+
+    /// Adds an entry.
+    pub fn record(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// Writes the entries and makes everything durable.
+    pub async fn commit(mut self) -> Result<()> {
+        if !self.entries.is_empty() {
+            let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
+            for entry in std::mem::take(&mut self.entries) {
+                self.seq += 1;
+                self.hash = hash(&self.hash, self.seq, &entry.as_ref());
+                let Entry { at, actor, verb, noun, noun_id, detail } = entry;
+                rows.push(binds![self.seq, at, actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
+            }
+            self.tx.execute_rows(INSERT, rows, "", &[]).await?;
+            self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
+        }
+        self.tx.commit().await
+    }
+}
+
+/// Which entries to list.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only this kind of thing.
+    pub noun: Option<String>,
+    /// Only this one.
+    pub noun_id: Option<String>,
+}
+
+/// A page of entries, newest first, older than `before`.
+pub async fn list(db: &Db, filter: AuditFilter, before: Option<i64>, limit: i64) -> Result<Vec<AuditRow>> {
+    db.all(PAGE, binds![before.unwrap_or(i64::MAX), filter.noun, filter.noun_id, limit]).await
+}
+
+/// What a check of the whole chain found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct AuditProof {
+    /// How many entries were checked.
+    pub entries: i64,
+    /// Whether every entry is as it was written, none missing.
+    pub intact: bool,
+    /// The first entry that is not, if any.
+    pub broken_at: Option<i64>,
+}
+
+/// Recomputes the chain from its beginning to its head, in bounded memory.
+pub async fn verify(db: &Db) -> Result<AuditProof> {
+    const PAGE_ROWS: i64 = 1000;
+    let head: Option<Head> = db.optional(HEAD, vec![]).await?;
+    let (mut previous, mut seq) = (GENESIS, 0);
+    let broken = |seq| Ok(AuditProof { entries: seq - 1, intact: false, broken_at: Some(seq) });
+    loop {
+        let rows: Vec<AuditRow> = db.all(FORWARD, binds![seq, PAGE_ROWS]).await?;
+        for row in &rows {
+            let entry = EntryRef {
+                at: row.at.into(),
+                actor: &row.actor,
+                verb: &row.verb,
+                noun: &row.noun,
+                noun_id: &row.noun_id,
+                detail: &row.detail,
+            };
+            seq += 1;
+            previous = hash(&previous, seq, &entry);
+            if row.seq != seq || row.hash != previous {
+                return broken(seq);
+            }
+        }
+        if rows.is_empty() {
+            break;
+        }
+    }
+    // The head that was read first may lag behind entries written meanwhile, but never be ahead of them.
+    match head {
+        Some(head) if head.seq > seq => broken(seq + 1),
+        _ => Ok(AuditProof { entries: seq, intact: true, broken_at: None }),
+    }
+}

@@ -1,0 +1,80 @@
+//! How a raw alert is kept: one byte that names the codec, then the bytes. Alerts are mostly repetition, so they
+//! are compressed; the byte lets a better codec come later without touching what is stored.
+
+use super::db::{Result, StoreError};
+
+const PLAIN: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// Compresses one alert after the other with one context, which is most of the cost of a small frame.
+pub struct Encoder(Option<zstd::bulk::Compressor<'static>>);
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self(zstd::bulk::Compressor::new(1).ok())
+    }
+}
+
+impl Encoder {
+    /// The stored form of `raw`; plain where compression fails or does not pay.
+    pub fn encode(&mut self, raw: &[u8]) -> Vec<u8> {
+        if let Some(packed) = self.0.as_mut().and_then(|zstd| zstd.compress(raw).ok())
+            && packed.len() < raw.len()
+        {
+            return tagged(ZSTD, &packed);
+        }
+        tagged(PLAIN, raw)
+    }
+}
+
+fn tagged(codec: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(bytes.len() + 1);
+    stored.push(codec);
+    stored.extend_from_slice(bytes);
+    stored
+}
+
+/// The raw alert again.
+///
+/// # Errors
+/// If the stored form is not one that [`Encoder::encode`] has written.
+pub fn decode(stored: &[u8]) -> Result<String> {
+    let corrupt = |why: &str| StoreError::Corrupt(format!("a raw alert: {why}"));
+    let (codec, bytes) = stored.split_first().ok_or_else(|| corrupt("empty"))?;
+    let raw = match *codec {
+        PLAIN => bytes.to_vec(),
+        ZSTD => zstd::bulk::decompress(bytes, crate::domain::alert::MAX_ALERT_BYTES).map_err(|_| corrupt("zstd"))?,
+        _ => return Err(corrupt("unknown codec")),
+    };
+    String::from_utf8(raw).map_err(|_| corrupt("not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_read_back() {
+        let mut encoder = Encoder::default();
+        let long = r#"{"rule":{"id":"5763"}}"#.repeat(50);
+        for raw in ["", "{}", long.as_str()] {
+            let stored = encoder.encode(raw.as_bytes());
+            assert!(stored.len() <= raw.len() + 1);
+            assert_eq!(decode(&stored).unwrap(), raw);
+        }
+        assert!(encoder.encode(long.as_bytes()).len() < 100);
+    }
+
+    #[test]
+    fn nonsense_is_corrupt_not_a_crash() {
+        for stored in [&[][..], &[9, 1, 2], &[1, 0xff, 0xff], &[0, 0xff]] {
+            assert!(matches!(decode(stored), Err(StoreError::Corrupt(_))));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Column types that both databases can read and the API can write as they are: this is what lets a row be the
+//! answer to a request without a second struct for each table.
+
+use riposte_protocol::time::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::db::{Result, StoreError};
+
+/// A time: an integer in the database, RFC 3339 in the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::Type, utoipa::ToSchema)]
+#[sqlx(transparent)]
+#[schema(value_type = String, format = DateTime)]
+pub struct Millis(i64);
+
+impl From<Millis> for Timestamp {
+    fn from(millis: Millis) -> Self {
+        Self::from_millis(millis.0)
+    }
+}
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        Timestamp::from(*self).serialize(serializer)
+    }
+}
+
+/// JSON: text in the database, itself in the API.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::Type, utoipa::ToSchema)]
+#[sqlx(transparent)]
+#[schema(value_type = Object)]
+pub struct JsonText(String);
+
+impl JsonText {
+    /// Reads it.
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.0).map_err(|error| StoreError::Corrupt(format!("a JSON column: {error}")))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for JsonText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(&self.0).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+/// The JSON text of `value`.
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(format!("cannot be written as JSON: {error}")))
+}
+
+/// The id in `text`.
+pub(super) fn id(text: &str) -> Result<Uuid> {
+    text.parse().map_err(|_| StoreError::Corrupt("an id column holds no UUID".into()))
+}

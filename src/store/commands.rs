@@ -1,0 +1,222 @@
+//! Commands and their results, as they are read: by people, and by whoever delivers them. How they come into being and
+//! end is in `store/ledger.rs`.
+
+use riposte_protocol::command::Op;
+use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::columns::{JsonText, Millis, id};
+use super::db::{Db, Result, StoreError, binds, statements};
+
+statements! {
+    ONE = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments, until,
+            state, detail, created_at, expires_at, deliveries, delivered_at, acknowledged_at, finished_at
+        FROM commands WHERE id = $1";
+    PAGE = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments, until,
+            state, detail, created_at, expires_at, deliveries, delivered_at, acknowledged_at, finished_at
+        FROM commands
+        WHERE id < $1 AND ($2 IS NULL OR agent_id = $2) AND ($3 IS NULL OR state = $3)
+            AND ($4 IS NULL OR effect_id = $4) AND ($5 IS NULL OR response_id = $5)
+        ORDER BY id DESC LIMIT $6";
+    OWED = "SELECT id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments, until,
+            created_at, expires_at, lease_until
+        FROM commands WHERE agent_id = $1 AND state IN ('queued', 'delivered') ORDER BY seq LIMIT $2";
+    RESULT = "SELECT command_id, outcome, exit_code, output, verified, message, started_at, finished_at, received_at
+        FROM results WHERE command_id = $1";
+    RESULTS_OF_RESPONSE = "SELECT results.command_id, results.outcome, results.exit_code, results.output,
+            results.verified, results.message, results.started_at, results.finished_at, results.received_at
+        FROM results JOIN commands ON commands.id = results.command_id
+        WHERE commands.response_id = $1 ORDER BY results.command_id LIMIT $2";
+    COUNTS = "SELECT state, COUNT(*) AS count FROM commands WHERE state IN ('queued', 'delivered') GROUP BY state";
+}
+
+/// One command.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct CommandRow {
+    /// Its id.
+    pub id: String,
+    /// The agent it is for.
+    pub agent_id: String,
+    /// Its number; rises per agent.
+    pub seq: i64,
+    /// The effect it is about.
+    pub effect_id: String,
+    /// The response that asked for it.
+    pub response_id: String,
+    /// `apply` or `revert`.
+    pub op: String,
+    /// The action.
+    pub action: String,
+    /// The kind of its target.
+    pub target_kind: String,
+    /// Its target, in canonical form.
+    pub target_value: String,
+    /// Parameters of the action.
+    #[schema(value_type = Vec<String>)]
+    pub arguments: JsonText,
+    /// When the effect ends by itself.
+    pub until: Option<Millis>,
+    /// Where it stands.
+    pub state: String,
+    /// Why it was cancelled, expired or timed out.
+    pub detail: String,
+    /// When it was committed.
+    pub created_at: Millis,
+    /// When it is given up if it has not been acknowledged; absent: never.
+    pub expires_at: Option<Millis>,
+    /// How often it was sent.
+    pub deliveries: i64,
+    /// When it was first sent.
+    pub delivered_at: Option<Millis>,
+    /// When the agent had it in its journal.
+    pub acknowledged_at: Option<Millis>,
+    /// When it ended.
+    pub finished_at: Option<Millis>,
+}
+
+/// What the agent said about one command.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct ResultRow {
+    /// The command.
+    pub command_id: String,
+    /// How it ended: `succeeded`, `failed`, `timed_out` or `refused`.
+    pub outcome: String,
+    /// The exit code of the program that was run.
+    pub exit_code: Option<i64>,
+    /// What it printed, bounded.
+    pub output: String,
+    /// Whether the effect was looked at afterwards and found as it should be.
+    pub verified: Option<bool>,
+    /// One sentence for an administrator.
+    pub message: String,
+    /// When the execution began, by the agent's clock.
+    pub started_at: Millis,
+    /// When it ended, by the agent's clock.
+    pub finished_at: Millis,
+    /// When the manager committed it.
+    pub received_at: Millis,
+}
+
+/// The command of that id.
+pub async fn find(db: &Db, command: Uuid) -> Result<Option<CommandRow>> {
+    db.optional(ONE, binds![command]).await
+}
+
+/// Which commands to list.
+#[derive(Clone, Debug, Default)]
+pub struct CommandFilter {
+    /// For this agent.
+    pub agent: Option<Uuid>,
+    /// In this state.
+    pub state: Option<String>,
+    /// About this effect.
+    pub effect: Option<Uuid>,
+    /// Asked for by this response.
+    pub response: Option<Uuid>,
+}
+
+/// A page of commands, newest first, older than `before`.
+pub async fn list(db: &Db, filter: CommandFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<CommandRow>> {
+    let CommandFilter { agent, state, effect, response } = filter;
+    db.all(PAGE, binds![before.unwrap_or(Uuid::max()), agent, state, effect, response, limit]).await
+}
+
+/// The result of a command, if there is one.
+pub async fn result(db: &Db, command: Uuid) -> Result<Option<ResultRow>> {
+    db.optional(RESULT, binds![command]).await
+}
+
+/// The results of a response's commands, at most `limit`.
+pub async fn results_of_response(db: &Db, response: Uuid, limit: i64) -> Result<Vec<ResultRow>> {
+    db.all(RESULTS_OF_RESPONSE, binds![response, limit]).await
+}
+
+#[derive(sqlx::FromRow)]
+struct OwedRow {
+    id: String,
+    seq: i64,
+    effect_id: String,
+    response_id: String,
+    op: String,
+    action: String,
+    target_kind: String,
+    target_value: String,
+    arguments: JsonText,
+    until: Option<Millis>,
+    created_at: Millis,
+    expires_at: Option<Millis>,
+    lease_until: Option<Millis>,
+}
+
+/// A command that is owed to an agent: everything that its signed form needs.
+#[derive(Clone, Debug)]
+pub struct OwedCommand {
+    /// Its id.
+    pub id: Uuid,
+    /// Its number.
+    pub seq: u64,
+    /// The effect it is about.
+    pub effect: Uuid,
+    /// The response that asked for it.
+    pub response: Uuid,
+    /// Apply or revert.
+    pub op: Op,
+    /// The action.
+    pub action: String,
+    /// The target.
+    pub target: Target,
+    /// Parameters of the action.
+    pub arguments: Vec<String>,
+    /// When the effect ends by itself.
+    pub until: Option<Timestamp>,
+    /// When it was committed.
+    pub created_at: Timestamp,
+    /// When it is given up.
+    pub expires_at: Option<Timestamp>,
+    /// Until when its last delivery is waited for.
+    pub lease_until: Option<Timestamp>,
+}
+
+impl TryFrom<OwedRow> for OwedCommand {
+    type Error = StoreError;
+
+    fn try_from(row: OwedRow) -> Result<Self> {
+        let corrupt = |what: &str| StoreError::Corrupt(format!("command {}: {what}", row.id));
+        let kind = TargetKind::parse(&row.target_kind).ok_or_else(|| corrupt("target kind"))?;
+        Ok(Self {
+            id: id(&row.id)?,
+            seq: u64::try_from(row.seq).map_err(|_| corrupt("number"))?,
+            effect: id(&row.effect_id)?,
+            response: id(&row.response_id)?,
+            op: Op::parse(&row.op).ok_or_else(|| corrupt("op"))?,
+            target: Target::parse(kind, &row.target_value).map_err(|_| corrupt("target"))?,
+            arguments: row.arguments.read()?,
+            action: row.action,
+            until: row.until.map(Timestamp::from),
+            created_at: row.created_at.into(),
+            expires_at: row.expires_at.map(Timestamp::from),
+            lease_until: row.lease_until.map(Timestamp::from),
+        })
+    }
+}
+
+/// The first `limit` commands that are owed to an agent, in the order of their numbers.
+pub async fn owed(db: &Db, agent: Uuid, limit: i64) -> Result<Vec<OwedCommand>> {
+    db.all::<OwedRow>(OWED, binds![agent, limit]).await?.into_iter().map(OwedCommand::try_from).collect()
+}
+
+/// How many commands are in a state.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct CommandCount {
+    /// The state.
+    pub state: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// How many commands are owed, for the metrics.
+pub async fn counts(db: &Db) -> Result<Vec<CommandCount>> {
+    db.all(COUNTS, vec![]).await
+}

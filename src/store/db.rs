@@ -1,0 +1,362 @@
+//! Two databases behind one door: an enum of two pools, one transaction type, one kind of bind value. Statements
+//! are written once, in the subset that SQLite and PostgreSQL share; `docs/decisions/0002-one-sql-text.md` says why.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use riposte_protocol::time::Timestamp;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
+use sqlx::sqlite::{
+    Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, FromRow, Transaction};
+use uuid::Uuid;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a statement waits for SQLite's write lock, which another process (a backup, a shell) may hold.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits for a connection before it is answered 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Statements kept prepared per connection: every constant, and each size of the many-row ones.
+const STATEMENTS: usize = 512;
+/// The most rows in one statement; with 18 columns still far below both databases' limit of bound values.
+const MAX_ROWS: usize = 256;
+
+/// What can go wrong with what is remembered.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot do its work just now.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// Something of that key exists already.
+    #[error("it exists already")]
+    Duplicate,
+    /// It has changed since it was read.
+    #[error("it has changed meanwhile")]
+    Conflict,
+    /// There is no such thing.
+    #[error("there is no such thing")]
+    NotFound,
+    /// The stored data is not what this program writes.
+    #[error("the database holds something unreadable: {0}")]
+    Corrupt(String),
+    /// The writer has more work than it may queue.
+    #[error("the ledger is busy")]
+    Busy,
+    /// The schema could not be brought up to date.
+    #[error("the schema could not be brought up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The database's address is not one.
+    #[error("{0}")]
+    Address(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) if database.is_unique_violation() => Self::Duplicate,
+            _ => Self::Unavailable(error),
+        }
+    }
+}
+
+/// Result of everything in this floor.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A value to bind. Typed even when absent, because PostgreSQL wants to know the type of a NULL.
+#[derive(Clone, Debug)]
+pub enum Bind {
+    /// An integer or a time.
+    Int(Option<i64>),
+    /// A text or an id.
+    Text(Option<String>),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A truth value.
+    Bool(Option<bool>),
+}
+
+macro_rules! bind_from {
+    ($($type:ty => |$value:ident| $bind:expr;)*) => {
+        $(impl From<$type> for Bind { fn from($value: $type) -> Self { $bind } })*
+    };
+}
+
+bind_from! {
+    i64 => |value| Self::Int(Some(value));
+    Option<i64> => |value| Self::Int(value);
+    Timestamp => |value| Self::Int(Some(value.as_millis()));
+    Option<Timestamp> => |value| Self::Int(value.map(Timestamp::as_millis));
+    &str => |value| Self::Text(Some(value.to_owned()));
+    String => |value| Self::Text(Some(value));
+    Option<String> => |value| Self::Text(value);
+    Option<&str> => |value| Self::Text(value.map(str::to_owned));
+    Uuid => |value| Self::Text(Some(value.to_string()));
+    Option<Uuid> => |value| Self::Text(value.map(|id| id.to_string()));
+    Vec<u8> => |value| Self::Bytes(value);
+    bool => |value| Self::Bool(Some(value));
+    Option<bool> => |value| Self::Bool(value);
+}
+
+/// Bind values, in the order of their numbers.
+macro_rules! binds {
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::db::Bind::from($value)),*] };
+}
+pub(super) use binds;
+
+/// Names a module's statements and lists them for the test that prepares each on both databases.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
+        $($(#[$doc])* const $name: &str = $text;)*
+        /// Every statement of this module.
+        #[cfg(test)]
+        pub(super) const STATEMENTS: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
+    };
+}
+pub(super) use statements;
+
+/// A row that both databases can give.
+pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+
+macro_rules! bind_all {
+    ($query:expr, $binds:expr) => {{
+        let mut query = $query;
+        for bind in $binds {
+            query = match bind {
+                Bind::Int(value) => query.bind(value),
+                Bind::Text(value) => query.bind(value),
+                Bind::Bytes(value) => query.bind(value),
+                Bind::Bool(value) => query.bind(value),
+            };
+        }
+        query
+    }};
+}
+
+/// The database; cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Db {
+    /// One file: one writing connection, several reading ones.
+    Sqlite {
+        /// Exactly one connection, so that writers queue here instead of meeting SQLITE_BUSY.
+        write: SqlitePool,
+        /// Sees what is committed, never waits for the writer (WAL).
+        read: SqlitePool,
+    },
+    /// A server, shared by several managers.
+    Postgres(PgPool),
+}
+
+impl Db {
+    /// Opens `url` (`sqlite:PATH` or `postgres://…`) and brings the schema up to date.
+    ///
+    /// # Errors
+    /// If the address is not one, the database cannot be opened, or it is newer than this program.
+    pub async fn open(url: &str) -> Result<Self> {
+        let db = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let options =
+                PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
+            let options = options.statement_cache_capacity(STATEMENTS).application_name("riposte");
+            let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(ACQUIRE_TIMEOUT);
+            Self::Postgres(pool.connect_with(options).await?)
+        } else if let Some(path) = url.strip_prefix("sqlite:") {
+            Self::open_sqlite(PathBuf::from(path.trim_start_matches("//"))).await?
+        } else {
+            let hint = "a database URL starts with sqlite: or postgres://";
+            return Err(StoreError::Address(hint.into()));
+        };
+        match &db {
+            Self::Sqlite { write, .. } => MIGRATIONS.run(write).await,
+            Self::Postgres(pool) => MIGRATIONS.run(pool).await,
+        }
+        .map_err(StoreError::Migrate)?;
+        Ok(db)
+    }
+
+    async fn open_sqlite(path: PathBuf) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL: a commit is on disk when it returns, also if the power fails a moment later (promise 1).
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(STATEMENTS);
+        let one = SqlitePoolOptions::new().max_connections(1).min_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        let write = one.connect_with(options.clone()).await?;
+        let several = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
+        let read = several.connect_with(options.read_only(true)).await?;
+        Ok(Self::Sqlite { write, read })
+    }
+
+    /// Begins a transaction that may write. On SQLite it holds the write lock from here on: a deferred one would
+    /// read first and then fail as busy.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(match self {
+            Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
+    /// All rows.
+    pub async fn all<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
+        Ok(match self {
+            Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
+            Self::Postgres(pool) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(pool).await?,
+        })
+    }
+
+    /// At most one row.
+    pub async fn optional<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Option<T>> {
+        Ok(self.all(sql, binds).await?.pop())
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A transaction; rolled back when it is dropped before [`Tx::commit`].
+#[derive(Debug)]
+pub enum Tx {
+    /// On the writing connection.
+    Sqlite(Transaction<'static, Sqlite>),
+    /// On any connection.
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    /// Makes everything in it durable, and only then returns.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// All rows.
+    pub async fn all<T: Row>(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
+        Ok(match self {
+            Self::Sqlite(tx) => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?,
+            Self::Postgres(tx) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?,
+        })
+    }
+
+    /// At most one row.
+    pub async fn optional<T: Row>(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<Option<T>> {
+        Ok(self.all(sql, binds).await?.pop())
+    }
+
+    /// Runs a statement and gives the number of rows it touched.
+    pub async fn execute(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<u64> {
+        Ok(match self {
+            Self::Sqlite(tx) => bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected(),
+            Self::Postgres(tx) => {
+                bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?.rows_affected()
+            }
+        })
+    }
+
+    /// Runs `before VALUES (…), (…) after` over `rows` (of equal length), in as few statements as the databases
+    /// allow: sqlx pays a thread hop per statement, so many rows must share one. `first` binds take the lowest
+    /// numbers, for use in `before` and `after`.
+    pub async fn each_row<T: Row>(
+        &mut self,
+        before: &'static str,
+        rows: Vec<Vec<Bind>>,
+        after: &'static str,
+        first: &[Bind],
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        for (sql, binds) in in_chunks(before, rows, after, first) {
+            let sql = AssertSqlSafe(sql);
+            match self {
+                Self::Sqlite(tx) => {
+                    found.extend(bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?);
+                }
+                Self::Postgres(tx) => {
+                    found.extend(bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// As [`Tx::each_row`], for statements that return nothing.
+    pub async fn execute_rows(
+        &mut self,
+        before: &'static str,
+        rows: Vec<Vec<Bind>>,
+        after: &'static str,
+        first: &[Bind],
+    ) -> Result<()> {
+        for (sql, binds) in in_chunks(before, rows, after, first) {
+            let sql = AssertSqlSafe(sql);
+            match self {
+                Self::Sqlite(tx) => {
+                    bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?;
+                }
+                Self::Postgres(tx) => {
+                    bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Statements for `rows`, in sizes that are powers of two, so that few different texts have to be kept prepared.
+fn in_chunks(before: &str, rows: Vec<Vec<Bind>>, after: &str, first: &[Bind]) -> Vec<(String, Vec<Bind>)> {
+    let mut statements = Vec::new();
+    let mut rows = rows.into_iter();
+    while rows.len() > 0 {
+        let size = MAX_ROWS.min(1 << rows.len().ilog2());
+        let mut binds = first.to_vec();
+        let mut sql = String::with_capacity(before.len() + after.len() + size * 48);
+        sql.push_str(before);
+        sql.push_str(" VALUES ");
+        for (nth, row) in rows.by_ref().take(size).enumerate() {
+            sql.push_str(if nth == 0 { "(" } else { ", (" });
+            for (column, bind) in row.into_iter().enumerate() {
+                binds.push(bind);
+                if column > 0 {
+                    sql.push_str(", ");
+                }
+                sql.push('$');
+                sql.push_str(&binds.len().to_string());
+            }
+            sql.push(')');
+        }
+        sql.push_str(after);
+        statements.push((sql, binds));
+    }
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_rows_share_statements_of_few_sizes() {
+        let rows = (0..700_i64).map(|n| binds![n, "x"]).collect();
+        let statements = in_chunks("INSERT INTO t (a, b)", rows, " ON CONFLICT DO NOTHING", &[Bind::from(9_i64)]);
+        let sizes: Vec<usize> = statements.iter().map(|(_, binds)| (binds.len() - 1) / 2).collect();
+        assert_eq!(sizes, [256, 256, 128, 32, 16, 8, 4]);
+        let (sql, _) = &statements[6];
+        assert_eq!(sql, "INSERT INTO t (a, b) VALUES ($2, $3), ($4, $5), ($6, $7), ($8, $9) ON CONFLICT DO NOTHING");
+    }
+}

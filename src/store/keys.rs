@@ -1,0 +1,83 @@
+//! API keys: only hashes of their secrets.
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+
+use super::audit::LedgerTx;
+use super::columns::Millis;
+use super::db::{Db, Result, StoreError, binds, statements};
+use crate::domain::audit::Entry;
+use crate::domain::principal::Role;
+
+statements! {
+    ALL = "SELECT id, name, hash, role, created_at, created_by, expires_at, revoked_at FROM api_keys ORDER BY id";
+    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    REVOKE = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+}
+
+/// An API key, without its secret.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct KeyRow {
+    /// Its public part.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// SHA-256 of its secret.
+    #[serde(skip)]
+    pub hash: Vec<u8>,
+    /// What it may do.
+    #[schema(value_type = Role)]
+    pub role: String,
+    /// When it was made.
+    pub created_at: Millis,
+    /// By whom.
+    pub created_by: String,
+    /// Until when it is valid; absent means until revoked.
+    pub expires_at: Option<Millis>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Millis>,
+}
+
+/// A key to be made.
+#[derive(Debug)]
+pub struct NewKey {
+    /// Its public part.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// SHA-256 of its secret.
+    pub hash: Vec<u8>,
+    /// What it may do.
+    pub role: Role,
+    /// Until when it is valid.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Every key, the revoked ones too.
+pub async fn all(db: &Db) -> Result<Vec<KeyRow>> {
+    db.all(ALL, vec![]).await
+}
+
+/// Makes a key.
+pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestamp) -> Result<()> {
+    let NewKey { id, name, hash, role, expires_at } = key;
+    let binds = binds![id.as_str(), name.as_str(), hash.clone(), role.as_str(), now, by, *expires_at];
+    ledger.tx.execute(INSERT, binds).await?;
+    let detail = format!("{name}, role {}", role.as_str());
+    ledger.record(Entry { at: now, actor: by.into(), verb: "created", noun: "api_key", noun_id: id.clone(), detail });
+    Ok(())
+}
+
+/// Revokes a key.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no living key of that id.
+pub async fn revoke(ledger: &mut LedgerTx, id: &str, by: &str, now: Timestamp) -> Result<()> {
+    if ledger.tx.execute(REVOKE, binds![id, now]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    let detail = String::new();
+    ledger.record(Entry { at: now, actor: by.into(), verb: "revoked", noun: "api_key", noun_id: id.into(), detail });
+    Ok(())
+}

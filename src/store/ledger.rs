@@ -1,0 +1,375 @@
+//! The ledger's rules in the database: how responses take hold of effects, how holds end, and which commands that
+//! takes. All of it runs inside a [`LedgerTx`], so alert, responses, effects, commands and audit entries are
+//! committed together or not at all (promise 1), and what is decided here holds under concurrency.
+//!
+//! The rules themselves are pure (`domain/effect.rs`); this file fetches what they need and writes what they say,
+//! many rows per statement.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use riposte_protocol::command::Op;
+use riposte_protocol::target::Target;
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::columns::{id, json};
+use super::db::{Bind, Result, StoreError, binds, statements};
+use crate::domain::audit::Entry;
+use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
+use crate::domain::id::new_id;
+use crate::domain::response::{NewResponse, Verdict};
+
+statements! {
+    REVERTS_DUE = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
+        WHERE next_revert_at <= $1 AND desired = 'absent' ORDER BY next_revert_at LIMIT $2";
+    LAST_RESPONSE = "SELECT response_id AS id FROM holds WHERE effect_id = $1 ORDER BY response_id DESC LIMIT 1";
+}
+
+const FIND_EFFECTS: &str =
+    "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
+    WHERE (agent_id, action, target_kind, target_value) IN (";
+const EFFECTS_HELD: &str = "SELECT DISTINCT effects.id, agent_id, action, target_kind, target_value, effects.arguments, desired, actual, effects.until
+    FROM holds JOIN effects ON effects.id = holds.effect_id WHERE released_at IS NULL AND response_id IN (";
+const RELEASE: &str = "UPDATE holds SET released_at = $1 WHERE released_at IS NULL AND response_id IN (";
+const HOLDS_LEFT: &str = "SELECT effect_id, until FROM holds WHERE released_at IS NULL AND effect_id IN (";
+const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, reason = $2, detail = $3
+    WHERE state = 'active' AND id IN (";
+const INSERT_RESPONSES: &str = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
+    target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at)";
+const UPSERT_EFFECTS: &str = "INSERT INTO effects (id, agent_id, action, target_kind, target_value, arguments,
+    desired, actual, until, actual_seq, created_at, changed_at)";
+const UPSERT_EFFECTS_AFTER: &str = " ON CONFLICT (id) DO UPDATE SET arguments = excluded.arguments,
+    desired = excluded.desired, actual = excluded.actual, until = excluded.until, changed_at = excluded.changed_at, next_revert_at = NULL, failed_reverts = 0";
+const INSERT_HOLDS: &str = "INSERT INTO holds (response_id, effect_id, until)";
+const INSERT_COMMANDS: &str =
+    "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
+    target_value, arguments, until, state, created_at, expires_at)";
+const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT) FROM (";
+const TAKE_NUMBERS_AFTER: &str = ") AS v WHERE agents.id = v.column1 RETURNING agents.id, last_seq";
+
+/// How long an apply waits for an agent that is away, unless the block would be over before.
+pub const COMMAND_TTL: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(sqlx::FromRow)]
+struct EffectKeyRow {
+    id: String,
+    agent_id: String,
+    action: String,
+    target_kind: String,
+    target_value: String,
+    arguments: String,
+    desired: String,
+    actual: String,
+    until: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct HoldRow {
+    effect_id: String,
+    until: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Id {
+    id: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct Numbered {
+    id: String,
+    last_seq: i64,
+}
+
+/// What makes two effects the same: agent, action, target.
+type Key = (Uuid, String, &'static str, String);
+
+/// An effect while a transaction works on it.
+struct Effect {
+    id: Uuid,
+    key: Key,
+    arguments: String,
+    standing: Standing,
+    is_new: bool,
+    touched: bool,
+}
+
+impl TryFrom<EffectKeyRow> for Effect {
+    type Error = StoreError;
+
+    fn try_from(row: EffectKeyRow) -> Result<Self> {
+        let corrupt = || StoreError::Corrupt(format!("effect {}", row.id));
+        let kind = riposte_protocol::target::TargetKind::parse(&row.target_kind).ok_or_else(corrupt)?;
+        let desired = if row.desired == Desired::InForce.as_str() { Desired::InForce } else { Desired::Absent };
+        let actual = Actual::ALL.into_iter().find(|actual| actual.as_str() == row.actual).ok_or_else(corrupt)?;
+        let until = row.until.map(Timestamp::from_millis).into();
+        Ok(Self {
+            id: id(&row.id)?,
+            key: (id(&row.agent_id)?, row.action, kind.as_str(), row.target_value),
+            arguments: row.arguments,
+            standing: Standing { desired, actual, until },
+            is_new: false,
+            touched: false,
+        })
+    }
+}
+
+/// A command to be numbered and queued.
+struct NewCommand {
+    effect: Uuid,
+    key: Key,
+    response: Uuid,
+    op: Op,
+    arguments: String,
+    until: Until,
+}
+
+/// Commits decisions: their responses, and for those that act also effects, holds and commands. Gives the agents
+/// that have something to fetch.
+pub(super) async fn record(ledger: &mut LedgerTx, responses: Vec<NewResponse>, now: Timestamp) -> Result<Vec<Uuid>> {
+    let mut effects = find_effects(ledger, &responses).await?;
+    let (mut holds, mut commands, mut rows) = (Vec::new(), Vec::new(), Vec::with_capacity(responses.len()));
+    for response in responses {
+        let arguments = json(&response.arguments)?;
+        if let (Verdict::Act, Some(target)) = (&response.verdict, &response.target) {
+            for agent in &response.agents {
+                let key = key(*agent, &response.action, target);
+                let effect = effects.entry(key.clone()).or_insert_with(|| {
+                    let standing =
+                        Standing { desired: Desired::Absent, actual: Actual::Unknown, until: response.until };
+                    let (key, arguments) = (key.clone(), arguments.clone());
+                    Effect { id: new_id(now), key, arguments, standing, is_new: true, touched: true }
+                });
+                let standing =
+                    (!effect.is_new || effect.standing.desired == Desired::InForce).then_some(effect.standing);
+                holds.push(binds![response.id, effect.id, response.until.instant()]);
+                if let Some(until) = take_hold(standing, response.until) {
+                    // An extended block is still in force; anything else has yet to come into force.
+                    let extended =
+                        effect.standing.desired == Desired::InForce && effect.standing.actual == Actual::InForce;
+                    let actual = if extended { Actual::InForce } else { Actual::Unknown };
+                    effect.standing = Standing { desired: Desired::InForce, actual, until };
+                    effect.touched = true;
+                    effect.arguments.clone_from(&arguments);
+                    let arguments = arguments.clone();
+                    commands.push(NewCommand {
+                        effect: effect.id,
+                        key,
+                        response: response.id,
+                        op: Op::Apply,
+                        arguments,
+                        until,
+                    });
+                }
+            }
+        }
+        rows.push(response_row(ledger, response, arguments, now)?);
+    }
+    ledger.tx.execute_rows(INSERT_RESPONSES, rows, "", &[]).await?;
+    write_effects(ledger, effects.into_values(), now).await?;
+    ledger.tx.execute_rows(INSERT_HOLDS, holds, "", &[]).await?;
+    queue(ledger, commands, now).await
+}
+
+fn key(agent: Uuid, action: &str, target: &Target) -> Key {
+    (agent, action.to_owned(), target.kind().as_str(), target.value().to_owned())
+}
+
+async fn find_effects(ledger: &mut LedgerTx, responses: &[NewResponse]) -> Result<HashMap<Key, Effect>> {
+    let mut keys: Vec<Key> = Vec::new();
+    for response in responses.iter().filter(|response| response.verdict == Verdict::Act) {
+        if let Some(target) = &response.target {
+            keys.extend(response.agents.iter().map(|agent| key(*agent, &response.action, target)));
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    let rows: Vec<Vec<Bind>> =
+        keys.into_iter().map(|(agent, action, kind, value)| binds![agent, action, kind, value]).collect();
+    let found: Vec<EffectKeyRow> = ledger.tx.each_row(FIND_EFFECTS, rows, ")", &[]).await?;
+    found.into_iter().map(|row| Effect::try_from(row).map(|effect| (effect.key.clone(), effect))).collect()
+}
+
+fn response_row(ledger: &mut LedgerTx, response: NewResponse, arguments: String, now: Timestamp) -> Result<Vec<Bind>> {
+    let (state, reason, detail) = match &response.verdict {
+        Verdict::Act => ("active", None, String::new()),
+        Verdict::Observe => ("observed", None, "the policy only observes".to_owned()),
+        Verdict::Spare(spared) => ("spared", Some(spared.reason()), spared.detail()),
+    };
+    let aim = response.target.as_ref().map_or_else(|| "nothing".to_owned(), Target::to_string);
+    let mut why = format!("{} on {} agents at {aim}", response.action, response.agents.len());
+    if let Some(alert) = response.alert {
+        why.push_str(&format!(", alert {alert}"));
+    }
+    for text in [&response.note, &detail] {
+        if !text.is_empty() {
+            why.push_str(": ");
+            why.push_str(text);
+        }
+    }
+    ledger.record(Entry {
+        at: now,
+        actor: response.requested_by.clone(),
+        verb: match response.verdict {
+            Verdict::Act => "created",
+            Verdict::Observe => "observed",
+            Verdict::Spare(_) => "spared",
+        },
+        noun: "response",
+        noun_id: response.id.to_string(),
+        detail: why,
+    });
+    let (policy, version) = response.policy.unzip();
+    let (kind, value) = response.target.map(|t| (t.kind().as_str(), t.value().to_owned())).unzip();
+    let NewResponse { id, alert, action, agents, until, requested_by, note, trace, .. } = response;
+    let (agents, until) = (json(&agents)?, until.instant());
+    let head = binds![id, alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
+    Ok([head, binds![requested_by, note, trace, now]].concat())
+}
+
+async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effect>, now: Timestamp) -> Result<()> {
+    let rows = effects
+        .filter(|effect| effect.touched)
+        .map(|Effect { id, key: (agent, action, kind, value), arguments, standing, .. }| {
+            let Standing { desired, actual, until } = standing;
+            let (desired, actual, until) = (desired.as_str(), actual.as_str(), until.instant());
+            binds![id, agent, action, kind, value, arguments, desired, actual, until, 0_i64, now, now]
+        })
+        .collect();
+    ledger.tx.execute_rows(UPSERT_EFFECTS, rows, UPSERT_EFFECTS_AFTER, &[]).await
+}
+
+/// Numbers commands per agent, in their order, and queues them. Gives the agents concerned.
+async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp) -> Result<Vec<Uuid>> {
+    let mut per_agent: BTreeMap<Uuid, i64> = BTreeMap::new();
+    for command in &commands {
+        *per_agent.entry(command.key.0).or_insert(0) += 1;
+    }
+    let rows = per_agent.iter().map(|(agent, count)| binds![*agent, *count]).collect();
+    let numbered: Vec<Numbered> = ledger.tx.each_row(TAKE_NUMBERS, rows, TAKE_NUMBERS_AFTER, &[]).await?;
+    let mut next: HashMap<Uuid, i64> = HashMap::with_capacity(numbered.len());
+    for row in &numbered {
+        let agent = id(&row.id)?;
+        next.insert(agent, row.last_seq - per_agent.get(&agent).copied().unwrap_or(0));
+    }
+    let mut rows = Vec::with_capacity(commands.len());
+    for NewCommand { effect, key: (agent, action, kind, value), response, op, arguments, until } in commands {
+        let seq = next.get_mut(&agent).ok_or_else(|| StoreError::Corrupt(format!("there is no agent {agent}")))?;
+        *seq += 1;
+        let command = new_id(now);
+        // A revert is owed until it is done; an apply is pointless once the block would be over.
+        let expires_at = match op {
+            Op::Apply => Until::At(now.plus(COMMAND_TTL)).min(until).instant(),
+            Op::Revert => None,
+        };
+        let (until, detail) =
+            (until.instant(), format!("{} {action} {kind} {value} on agent {agent}, number {seq}", op.as_str()));
+        ledger.record(Entry {
+            at: now,
+            actor: "riposte".into(),
+            verb: "queued",
+            noun: "command",
+            noun_id: command.to_string(),
+            detail,
+        });
+        let head = binds![command, agent, *seq, effect, response, op.as_str(), action, kind, value, arguments, until];
+        rows.push([head, binds!["queued", now, expires_at]].concat());
+    }
+    ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", &[]).await?;
+    Ok(per_agent.into_keys().collect())
+}
+
+/// Why a response ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndReason {
+    /// In a word: `elapsed` or `lifted`.
+    pub word: &'static str,
+    /// In a sentence.
+    pub detail: String,
+    /// Who ended it.
+    pub by: String,
+}
+
+/// Ends active responses: their holds are released, and what nobody else holds is lifted. Gives the agents that
+/// have something to fetch. Ids of responses that are not active are passed over.
+pub(super) async fn release(
+    ledger: &mut LedgerTx,
+    responses: &[Uuid],
+    why: &EndReason,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
+    let ids = || -> Vec<Vec<Bind>> { responses.iter().map(|response| binds![*response]).collect() };
+    let first = binds![now, why.word, why.detail.as_str()];
+    let ended: Vec<Id> = ledger.tx.each_row(END_RESPONSES, ids(), ") RETURNING id", &first).await?;
+    for row in &ended {
+        ledger.record(Entry {
+            at: now,
+            actor: why.by.clone(),
+            verb: "ended",
+            noun: "response",
+            noun_id: row.id.clone(),
+            detail: format!("{}: {}", why.word, why.detail),
+        });
+    }
+    let ended: Vec<Vec<Bind>> = ended.into_iter().map(|row| binds![row.id]).collect();
+    let held: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_HELD, ended.clone(), ")", &[]).await?;
+    ledger.tx.execute_rows(RELEASE, ended, ")", &binds![now]).await?;
+    let mut effects: HashMap<Uuid, Effect> = HashMap::new();
+    for row in held {
+        let effect = Effect::try_from(row)?;
+        effects.insert(effect.id, effect);
+    }
+    let rows = effects.keys().map(|effect| binds![*effect]).collect();
+    let left: Vec<HoldRow> = ledger.tx.each_row(HOLDS_LEFT, rows, ")", &[]).await?;
+    let mut longest: HashMap<Uuid, Until> = HashMap::new();
+    for row in left {
+        let until = Until::from(row.until.map(Timestamp::from_millis));
+        let entry = longest.entry(id(&row.effect_id)?).or_insert(until);
+        *entry = (*entry).max(until);
+    }
+    let mut commands = Vec::new();
+    let mut effects: Vec<Effect> = effects.into_values().collect();
+    effects.sort_by_key(|effect| effect.id);
+    for effect in &mut effects {
+        let op = match let_go(effect.standing.until, longest.get(&effect.id).copied()) {
+            Release::Nothing => continue,
+            Release::Shorten(until) => {
+                effect.standing.until = until;
+                Op::Apply
+            }
+            Release::Lift => {
+                effect.standing.desired = Desired::Absent;
+                Op::Revert
+            }
+        };
+        effect.touched = true;
+        commands.push(follow_up(ledger, effect, op).await?);
+    }
+    write_effects(ledger, effects.into_iter(), now).await?;
+    queue(ledger, commands, now).await
+}
+
+/// A command about an effect that no new response asked for; it is filed under the last response that held it.
+async fn follow_up(ledger: &mut LedgerTx, effect: &Effect, op: Op) -> Result<NewCommand> {
+    let last: Option<Id> = ledger.tx.optional(LAST_RESPONSE, binds![effect.id]).await?;
+    let response = last.map_or(Ok(Uuid::nil()), |row| id(&row.id))?;
+    let until = effect.standing.until;
+    let (key, arguments) = (effect.key.clone(), effect.arguments.clone());
+    Ok(NewCommand { effect: effect.id, key, response, op, arguments, until })
+}
+
+/// Queues another revert for effects whose last one failed, at most `limit`. Gives the agents concerned.
+pub(super) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
+    let rows: Vec<EffectKeyRow> = ledger.tx.all(REVERTS_DUE, binds![now, limit]).await?;
+    let mut commands = Vec::with_capacity(rows.len());
+    let mut effects = Vec::with_capacity(rows.len());
+    for row in rows {
+        let effect = Effect::try_from(row)?;
+        commands.push(follow_up(ledger, &effect, Op::Revert).await?);
+        effects.push(binds![effect.id]);
+    }
+    const PENDING: &str = "UPDATE effects SET next_revert_at = NULL WHERE id IN (";
+    ledger.tx.execute_rows(PENDING, effects, ")", &[]).await?;
+    queue(ledger, commands, now).await
+}

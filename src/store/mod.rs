@@ -1,0 +1,23 @@
+//! FLOOR 2: what is remembered. All SQL is here and only here, one file per noun; each writes its statements once
+//! for both databases. [`db`] is the door to them, [`writer`] the group commit in front of it.
+//!
+//! Reads go straight to a noun's functions. Whatever changes the ledger happens inside an [`audit::LedgerTx`], which
+//! cannot be committed without its audit entries.
+
+pub mod agents;
+pub mod alerts;
+pub mod audit;
+pub mod codec;
+pub mod columns;
+pub mod commands;
+pub mod db;
+pub mod effects;
+pub mod idempotency;
+pub mod keys;
+pub mod ledger;
+pub mod policies;
+pub mod responses;
+pub mod settle;
+pub mod writer;
+
+pub use db::{Db, StoreError};

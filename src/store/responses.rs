@@ -1,0 +1,111 @@
+//! Responses, as people read them. How they are written is in `store/ledger.rs`.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::columns::{JsonText, Millis};
+use super::db::{Db, Result, binds, statements};
+
+statements! {
+    ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
+            state, reason, detail, requested_by, note, trace, created_at, ended_at
+        FROM responses WHERE id = $1";
+    PAGE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
+            state, reason, detail, requested_by, note, trace, created_at, ended_at
+        FROM responses
+        WHERE id < $1 AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR policy = $3)
+            AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
+        ORDER BY id DESC LIMIT $7";
+    DUE = "SELECT id FROM responses WHERE state = 'active' AND until <= $1 ORDER BY until LIMIT $2";
+    NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
+}
+
+/// One response.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct ResponseRow {
+    /// Its id.
+    pub id: String,
+    /// The alert behind it; absent if it was made by hand.
+    pub alert_id: Option<String>,
+    /// The policy that decided.
+    pub policy: Option<String>,
+    /// The version of the policy that decided.
+    pub policy_version: Option<i64>,
+    /// The action.
+    pub action: String,
+    /// The kind of its target; absent if there was nothing to aim at.
+    pub target_kind: Option<String>,
+    /// Its target, in canonical form.
+    pub target_value: Option<String>,
+    /// Parameters of the action.
+    #[schema(value_type = Vec<String>)]
+    pub arguments: JsonText,
+    /// The agents it is, or would have been, carried out on.
+    #[schema(value_type = Vec<Uuid>)]
+    pub agents: JsonText,
+    /// When it ends; absent means when it is lifted by hand.
+    pub until: Option<Millis>,
+    /// Where it stands.
+    pub state: String,
+    /// Why it was spared, or why it ended, in a word.
+    pub reason: Option<String>,
+    /// The same in a sentence.
+    pub detail: String,
+    /// Who asked for it: `policy:NAME` or `key:ID`.
+    pub requested_by: String,
+    /// The reason that a person gave.
+    pub note: String,
+    /// The trace of the request that brought it about (W3C `traceparent`).
+    pub trace: Option<String>,
+    /// When it was decided.
+    pub created_at: Millis,
+    /// When it ended.
+    pub ended_at: Option<Millis>,
+}
+
+/// The response of that id.
+pub async fn find(db: &Db, response: Uuid) -> Result<Option<ResponseRow>> {
+    db.optional(ONE, binds![response]).await
+}
+
+/// Which responses to list.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseFilter {
+    /// In this state.
+    pub state: Option<String>,
+    /// Decided by this policy.
+    pub policy: Option<String>,
+    /// Because of this alert.
+    pub alert: Option<Uuid>,
+    /// Aimed at this, in canonical form.
+    pub target: Option<String>,
+    /// With this action.
+    pub action: Option<String>,
+}
+
+/// A page of responses, newest first, older than `before`.
+pub async fn list(db: &Db, filter: ResponseFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<ResponseRow>> {
+    let ResponseFilter { state, policy, alert, target, action } = filter;
+    db.all(PAGE, binds![before.unwrap_or(Uuid::max()), state, policy, alert, target, action, limit]).await
+}
+
+#[derive(sqlx::FromRow)]
+struct Id {
+    id: String,
+}
+
+/// Ids of at most `limit` active responses whose time is over at `now`.
+pub async fn due(db: &Db, now: riposte_protocol::time::Timestamp, limit: i64) -> Result<Vec<Uuid>> {
+    db.all::<Id>(DUE, binds![now, limit]).await?.iter().map(|row| super::columns::id(&row.id)).collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct Instant {
+    at: Option<i64>,
+}
+
+/// When the next active response is over.
+pub async fn next_due(db: &Db) -> Result<Option<riposte_protocol::time::Timestamp>> {
+    let row: Option<Instant> = db.optional(NEXT_DUE, vec![]).await?;
+    Ok(row.and_then(|row| row.at).map(riposte_protocol::time::Timestamp::from_millis))
+}
