@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `riposte`: reads its arguments and runs a command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    riposte::cli::run()
+}

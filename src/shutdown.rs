@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ pub const GRACE: Duration = Duration::from_secs(20);
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    failed: CancellationToken,
 }
 
 impl Tasks {
@@ -42,7 +44,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
+        let (stop, failed) = (self.stop.clone(), self.failed.clone());
         #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
         let handle = tokio::spawn(task);
         self.spawn_short(async move {
@@ -50,9 +52,24 @@ impl Tasks {
             if !stop.is_cancelled() {
                 let cause = ended.err().map_or_else(|| "it returned".to_owned(), |error| error.to_string());
                 tracing::error!(task = name, cause, "task {name} ended by itself, stopping");
+                failed.cancel();
                 stop.cancel();
             }
         });
+    }
+
+    /// Whether a task ended that should have gone on.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_cancelled()
+    }
+
+    /// Runs something that nobody waits for at the end, such as listening to signals.
+    pub fn watch<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
+        drop(tokio::spawn(task));
     }
 
     /// Runs a short task that may end at any time, such as one connection.
@@ -71,16 +88,27 @@ impl Tasks {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
-///
-/// # Errors
-/// If the signals cannot be listened to.
-pub async fn signalled() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens to them from now on; none that comes later is lost.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -59,6 +59,8 @@ pub struct Engine {
     pub alert_retention: Option<Duration>,
     /// Everything that runs.
     pub tasks: Tasks,
+    /// Held while a copy is read and swapped in, so that an older reading never replaces a newer one.
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl Engine {
@@ -94,6 +96,7 @@ impl Engine {
             undo: Undo::default(),
             alert_retention,
             tasks: tasks.clone(),
+            reloading: tokio::sync::Mutex::default(),
         });
         engine.reload_policies().await?;
         engine.reload_fleet().await?;
@@ -110,6 +113,7 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read, or holds a policy that this program does not understand.
     pub async fn reload_policies(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
         let mut versioned = Vec::new();
         for row in policies::all(&self.db).await? {
             let policy = Policy::parse(&row.document.read()?)
@@ -125,6 +129,7 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read.
     pub async fn reload_fleet(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
         self.fleet.store(Arc::new(Fleet::new(agents::all(&self.db).await?)));
         Ok(())
     }
@@ -134,6 +139,7 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read.
     pub async fn reload_keys(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
         let rows = keys::all(&self.db).await?;
         self.keys.store(Arc::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()));
         Ok(())

@@ -56,6 +56,6 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<String> {
 }
 
 /// The id in `text`.
-pub(super) fn id(text: &str) -> Result<Uuid> {
+pub fn id(text: &str) -> Result<Uuid> {
     text.parse().map_err(|_| StoreError::Corrupt("an id column holds no UUID".into()))
 }

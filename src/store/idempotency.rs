@@ -51,12 +51,11 @@ pub(super) async fn find_in(ledger: &mut LedgerTx, once: &Once) -> Result<Option
     ledger.tx.optional(FIND, binds![once.principal.as_str(), once.key.as_str()]).await
 }
 
-/// Keeps the answer; the first one stays.
-pub async fn keep(ledger: &mut LedgerTx, once: &Once, status: u16, body: &str, now: Timestamp) -> Result<()> {
+/// Keeps the answer; gives false if there is one already, which stays.
+pub async fn keep(ledger: &mut LedgerTx, once: &Once, status: u16, body: &str, now: Timestamp) -> Result<bool> {
     let Once { principal, key, fingerprint } = once;
     let binds = binds![principal.as_str(), key.as_str(), fingerprint.clone(), i64::from(status), body, now];
-    ledger.tx.execute(INSERT, binds).await?;
-    Ok(())
+    Ok(ledger.tx.execute(INSERT, binds).await? == 1)
 }
 
 /// Forgets answers given before `cutoff`.

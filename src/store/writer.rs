@@ -369,7 +369,7 @@ async fn keep<T: Serialize>(
     now: Timestamp,
 ) -> Result<()> {
     match once {
-        Some(once) => idempotency::keep(ledger, once, status, &json(kept)?, now).await,
+        Some(once) => idempotency::keep(ledger, once, status, &json(kept)?, now).await.map(|_| ()),
         None => Ok(()),
     }
 }

@@ -1,0 +1,337 @@
+//! `/v1/agents` and `/v1/enrollment-tokens`: enrolling, labelling and revoking agents.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::Response;
+use riposte_protocol::message::{EnrollRequest, EnrollResponse};
+use riposte_protocol::time::Timestamp;
+use riposte_protocol::{jws, message};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::AppState;
+use super::auth::{Caller, ManageAgents, Read, hash_secret, new_secret};
+use super::error::{ApiError, ApiResult};
+use super::extract::{Json, Path, Query};
+use super::once;
+use super::page::{Page, cursor_id, limit, page};
+use crate::domain::agent::{is_name, parse_labels};
+use crate::domain::duration::Span;
+use crate::domain::fault::Fault;
+use crate::domain::id::new_id;
+use crate::store::StoreError;
+use crate::store::agents::{self, AgentRow, Enrollment, NewToken, TokenRow};
+use crate::store::audit::LedgerTx;
+
+/// The most capabilities an agent may announce.
+const MAX_CAPABILITIES: usize = 256;
+/// The most agents that one enrolment token may enrol.
+const MAX_USES: i64 = 100_000;
+
+/// An agent, and whether it is here.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct AgentView {
+    /// The agent.
+    #[serde(flatten)]
+    pub agent: AgentRow,
+    /// Whether it has a stream to this node now.
+    pub streaming: bool,
+}
+
+fn view(state: &AppState, agent: AgentRow) -> AgentView {
+    let streaming = agent.id.parse().is_ok_and(|id| state.engine.hub.is_streaming(id));
+    AgentView { agent, streaming }
+}
+
+/// Which agents to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListAgents {
+    limit: Option<i64>,
+    cursor: Option<String>,
+    /// Of this name.
+    name: Option<String>,
+    /// Revoked ones too.
+    #[serde(default)]
+    revoked: bool,
+}
+
+/// Lists agents in the order of their enrolment
+#[utoipa::path(get, path = "/v1/agents", tag = "agents", params(ListAgents), responses((status = 200, body = Page<AgentView>)))]
+pub async fn list(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Query(query): Query<ListAgents>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let (limit, after) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
+    let rows = agents::list(&state.engine.db, query.name.as_deref(), query.revoked, after, limit + 1).await?;
+    let views = rows.into_iter().map(|row| view(&state, row)).collect();
+    Ok(page(views, limit, &uri, |view: &AgentView| view.agent.id.clone()))
+}
+
+async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
+    let row = agents::find(&state.engine.db, id).await?;
+    Ok(view(state, row.ok_or_else(|| ApiError::not_found("there is no such agent"))?))
+}
+
+/// Gives one agent
+#[utoipa::path(get, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 200, body = AgentView)))]
+pub async fn find(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<axum::Json<AgentView>> {
+    Ok(axum::Json(stored(&state, id).await?))
+}
+
+/// What can be changed of an agent.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeAgent {
+    /// Labels to set; one with the value null is removed, one that is not named stays.
+    #[schema(value_type = Object, example = json!({"env": "prod", "wazuh_id": "005"}))]
+    labels: Map<String, Value>,
+}
+
+/// Changes an agent's labels
+#[utoipa::path(patch, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), request_body = ChangeAgent,
+    responses((status = 200, body = AgentView)))]
+pub async fn change(
+    caller: Caller<ManageAgents>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+    body: Json<ChangeAgent>,
+) -> ApiResult<axum::Json<AgentView>> {
+    let current = stored(&state, id).await?;
+    let mut labels: Map<String, Value> = current.agent.labels.read()?;
+    for (key, value) in body.value.labels {
+        if value.is_null() {
+            labels.remove(&key);
+        } else {
+            labels.insert(key, value);
+        }
+    }
+    let labels = parse_labels(&labels).map_err(|faults| below("/labels", faults))?;
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    agents::set_labels(&mut ledger, id, &labels, &caller.principal.name, state.engine.clock.now()).await?;
+    ledger.commit().await?;
+    state.engine.reload_fleet().await?;
+    Ok(axum::Json(stored(&state, id).await?))
+}
+
+fn below(place: &str, faults: Vec<Fault>) -> ApiError {
+    let placed = faults.into_iter().map(|fault| Fault::at(format!("{place}{}", fault.pointer), fault.detail));
+    ApiError::invalid(placed.collect())
+}
+
+/// Revokes an agent
+///
+/// Its stream ends, its token is not taken any more, and what was queued for it is cancelled.
+#[utoipa::path(delete, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 204)))]
+pub async fn revoke(
+    caller: Caller<ManageAgents>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<StatusCode> {
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    agents::revoke(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
+    ledger.commit().await?;
+    state.engine.reload_fleet().await?;
+    state.engine.hub.disconnect(id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Enrols an agent
+///
+/// Needs no API key but an enrolment token. The agent pins the keys it gets here.
+#[utoipa::path(post, path = "/v1/agents/enroll", tag = "agents", request_body = EnrollRequest, security(()),
+    responses((status = 201, body = EnrollResponse)))]
+pub async fn enroll(
+    State(state): State<AppState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Json<EnrollRequest>,
+) -> ApiResult<(StatusCode, axum::Json<EnrollResponse>)> {
+    let asked = body.value;
+    check_enrollment(&asked)?;
+    let (engine, now) = (&state.engine, state.engine.clock.now());
+    let id = new_id(now);
+    let EnrollRequest { token, name, public_key, platform, version, capabilities } = asked;
+    let agent = Enrollment { id, name: name.clone(), public_key, platform, version, capabilities };
+    let mut ledger = LedgerTx::begin(&engine.db).await?;
+    agents::enroll(&mut ledger, hash_secret(&token), agent, now).await.map_err(|error| match error {
+        StoreError::NotFound => {
+            let answer = ApiError::unauthenticated("the enrolment token is not valid: unknown, used up or expired");
+            state.strangers.count_from(engine, peer.ip(), "/v1/agents/enroll", answer)
+        }
+        StoreError::Duplicate => {
+            let hint = "revoke that agent first if this is the same host again";
+            ApiError::conflict(format!("an agent called {name} is enrolled already; {hint}"))
+        }
+        other => other.into(),
+    })?;
+    ledger.commit().await?;
+    engine.reload_fleet().await?;
+    let base = base_url(&state, &headers)?;
+    let answer = EnrollResponse {
+        agent_id: id,
+        manager_keys: engine.signer.pinned(),
+        // http becomes ws, https becomes wss.
+        stream_url: format!("{}/v1/agent/stream", base.replacen("http", "ws", 1)),
+        poll_url: format!("{base}/v1/agent/poll"),
+    };
+    Ok((StatusCode::CREATED, axum::Json(answer)))
+}
+
+fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
+    let mut faults = Vec::new();
+    if !is_name(&asked.name) {
+        faults.push(Fault::at("/name", "must be 1 to 253 characters of a-z, A-Z, 0-9, '.', '_' and '-'"));
+    }
+    if jws::parse_public_key(&asked.public_key).is_err() {
+        faults.push(Fault::at("/public_key", "must be a raw 32-byte Ed25519 public key in base64url"));
+    }
+    let message::Platform { os, arch, version } = &asked.platform;
+    for (pointer, text) in
+        [("/version", &asked.version), ("/platform/os", os), ("/platform/arch", arch), ("/platform/version", version)]
+    {
+        if text.len() > 256 || text.chars().any(char::is_control) {
+            faults.push(Fault::at(pointer, "must be at most 256 bytes without control characters"));
+        }
+    }
+    faults.extend(capability_faults(&asked.capabilities));
+    if faults.is_empty() { Ok(()) } else { Err(ApiError::invalid(faults)) }
+}
+
+/// What is wrong with a list of capabilities.
+pub fn capability_faults(capabilities: &[message::Capability]) -> Vec<Fault> {
+    if capabilities.len() > MAX_CAPABILITIES {
+        return vec![Fault::at("/capabilities", format!("has more than {MAX_CAPABILITIES} entries"))];
+    }
+    let mut faults = Vec::new();
+    for (index, capability) in capabilities.iter().enumerate() {
+        let reason = capability.reason.as_deref().unwrap_or_default();
+        if capability.action.is_empty() || capability.action.len() > 64 || reason.len() > 512 || reason.contains('\0') {
+            let detail = "an action is 1 to 64 bytes, a reason at most 512 bytes";
+            faults.push(Fault::at(format!("/capabilities/{index}"), detail));
+        }
+    }
+    faults
+}
+
+fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
+    if !state.public_url.is_empty() {
+        return Ok(state.public_url.trim_end_matches('/').to_owned());
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.ok_or_else(|| ApiError::malformed("the Host header is missing"))?;
+    // Behind a proxy that ends TLS; it is the agent's own enrolment, so it can only mislead itself.
+    let https = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+    Ok(format!("{}://{host}", if https { "https" } else { "http" }))
+}
+
+/// An enrolment token to be made.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// Labels of the agents that enrol with it.
+    #[serde(default)]
+    #[schema(value_type = Object, example = json!({"env": "prod"}))]
+    labels: Map<String, Value>,
+    /// How many agents may use it; 1 unless said otherwise.
+    #[serde(default = "one")]
+    uses: i64,
+    /// For how long; an hour unless said otherwise.
+    #[serde(default = "an_hour")]
+    #[schema(value_type = String, example = "1h")]
+    expires_in: Span,
+}
+
+fn one() -> i64 {
+    1
+}
+
+#[expect(clippy::expect_used, reason = "a constant text, covered by every test that leaves it out")]
+fn an_hour() -> Span {
+    "1h".parse().expect("a span")
+}
+
+/// An enrolment token, with its secret: shown once.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct CreatedToken {
+    /// Its id.
+    pub id: Uuid,
+    /// What an agent enrols with; absent when the request is repeated, because it is not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Until when it can be used.
+    pub expires_at: Timestamp,
+}
+
+/// Makes an enrolment token
+#[utoipa::path(post, path = "/v1/enrollment-tokens", tag = "agents", request_body = CreateToken, responses((status = 201, body = CreatedToken)))]
+pub async fn create_token(
+    caller: Caller<ManageAgents>,
+    State(state): State<AppState>,
+    body: Json<CreateToken>,
+) -> ApiResult<(StatusCode, axum::Json<CreatedToken>)> {
+    let claim = once::claim(&state, body.once(&caller.principal)).await?;
+    if let Some(before) = claim.answered() {
+        let (id, expires_at) = super::read_kept(before)?;
+        return Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token: None, expires_at })));
+    }
+    let CreateToken { labels, uses, expires_in } = body.value;
+    let labels = parse_labels(&labels).map_err(|faults| below("/labels", faults))?;
+    if !(1..=MAX_USES).contains(&uses) {
+        return Err(ApiError::invalid(vec![Fault::at("/uses", format!("must be from 1 to {MAX_USES}"))]));
+    }
+    let now = state.engine.clock.now();
+    let (id, secret) = (new_id(now), format!("rit_{}", new_secret()?));
+    let expires_at = now.plus(expires_in.duration());
+    let token = NewToken { id, hash: hash_secret(&secret), labels, uses, expires_at };
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    agents::create_token(&mut ledger, &token, &caller.principal.name, now).await?;
+    claim.keep(&mut ledger, 201, &format!("{id} {expires_at}"), now).await?;
+    ledger.commit().await?;
+    Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token: Some(secret), expires_at })))
+}
+
+/// Which tokens to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListTokens {
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// Lists enrolment tokens, without their secrets
+#[utoipa::path(get, path = "/v1/enrollment-tokens", tag = "agents", params(ListTokens), responses((status = 200, body = Page<TokenRow>)))]
+pub async fn list_tokens(
+    _: Caller<ManageAgents>,
+    State(state): State<AppState>,
+    Query(query): Query<ListTokens>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let (limit, after) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
+    let rows = agents::tokens(&state.engine.db, after, limit + 1).await?;
+    Ok(page(rows, limit, &uri, |row| row.id.clone()))
+}
+
+/// Deletes an enrolment token
+#[utoipa::path(delete, path = "/v1/enrollment-tokens/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 204)))]
+pub async fn delete_token(
+    caller: Caller<ManageAgents>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<StatusCode> {
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    agents::delete_token(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
+    ledger.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,208 @@
+//! `/v1/alerts`: handing alerts in, and looking at them.
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::AppState;
+use super::auth::{Caller, Ingest, Read};
+use super::error::{ApiError, ApiResult};
+use super::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
+use super::page::{Page, cursor_id, limit, page};
+use crate::domain::alert::{self, AlertAgent, Observables, Rule};
+use crate::domain::fault::Fault;
+use crate::domain::wazuh::{canonical_agent_id, canonical_rule_id};
+use crate::engine::intake::Receipt;
+use crate::store::alerts::{self, AlertFilter, AlertRow};
+use crate::store::idempotency::Once;
+use crate::store::writer::Outcome;
+use riposte_protocol::time::Timestamp;
+
+/// An alert that was not taken in.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Rejected {
+    /// Its position in the request: in the array, or among the lines that are not empty.
+    pub index: usize,
+    /// What is wrong with it.
+    pub errors: Vec<Fault>,
+}
+
+/// What became of the alerts of one request. Everything it names is durable.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Intake {
+    /// How many are new.
+    pub accepted: usize,
+    /// How many had been handed in before; they change nothing.
+    pub duplicates: usize,
+    /// Which were not taken in.
+    pub rejected: Vec<Rejected>,
+    /// The responses that the new ones got, spared and observed ones too.
+    pub responses: Vec<Uuid>,
+}
+
+/// Hands alerts in
+///
+/// One JSON object, a JSON array, or NDJSON (`application/x-ndjson`), plain, gzip or zstd. Answered when alerts, responses
+/// and commands are durable. A faulty alert in a batch is rejected alone; a request in which every alert is faulty is 422.
+#[utoipa::path(post, path = "/v1/alerts", tag = "alerts", request_body(content = Object, content_type = "application/json"),
+    responses((status = 202, description = "Committed", body = Intake)))]
+pub async fn create(
+    caller: Caller<Ingest>,
+    State(state): State<AppState>,
+    request: Request,
+) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
+    let headers = request.headers().clone();
+    let payload = Payload::read(request, state.limits.max_body_bytes).await?;
+    let once = idempotency_key(&headers)?.map(|key| Once {
+        principal: caller.principal.name.clone(),
+        key,
+        fingerprint: fingerprint("POST /v1/alerts\n", &payload.bytes),
+    });
+    let text = utf8(&payload.bytes)?;
+    let (raws, is_batch) = split(text, &payload.media_type)?;
+    if raws.len() > state.limits.max_batch {
+        let most = state.limits.max_batch;
+        return Err(ApiError::too_large(format!("a request may hold at most {most} alerts")));
+    }
+    let outcome = state.engine.accept(raws, once, traceparent(&headers)).await?;
+    match outcome {
+        Outcome::KeyReused => Err(ApiError::key_reused()),
+        Outcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),
+    }
+}
+
+fn utf8(bytes: &[u8]) -> ApiResult<&str> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| ApiError::malformed(format!("the body is not UTF-8 after byte {}", error.valid_up_to())))?;
+    // A byte order mark is no JSON, but editors on Windows write one.
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// The texts of single alerts, and whether they came as a batch.
+fn split<'a>(text: &'a str, media_type: &str) -> ApiResult<(Vec<Result<&'a str, Fault>>, bool)> {
+    match media_type {
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+            let lines: Vec<&str> = text.lines().map(str::trim_ascii).filter(|line| !line.is_empty()).collect();
+            if lines.is_empty() {
+                return Err(ApiError::malformed("the body holds no alert"));
+            }
+            Ok((lines.into_iter().map(Ok).collect(), true))
+        }
+        "" => split_json(text),
+        json if is_json(json) => split_json(text),
+        _ => Err(ApiError::unsupported("Content-Type must be application/json or application/x-ndjson")),
+    }
+}
+
+fn split_json(text: &str) -> ApiResult<(Vec<Result<&str, Fault>>, bool)> {
+    let not_json = |error: serde_json::Error| ApiError::malformed(format!("the body is not JSON: {error}"));
+    if text.trim_ascii_start().starts_with('[') {
+        let alerts: Vec<&RawValue> = serde_json::from_str(text).map_err(not_json)?;
+        Ok((alerts.into_iter().map(|alert| Ok(alert.get())).collect(), true))
+    } else {
+        let alert: &RawValue = serde_json::from_str(text).map_err(not_json)?;
+        Ok((vec![Ok(alert.get())], false))
+    }
+}
+
+fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
+    let Receipt { accepted, duplicates, rejected, responses } = receipt;
+    if accepted + duplicates == 0 && !rejected.is_empty() {
+        let faults = rejected.into_iter().flat_map(|(index, faults)| {
+            let place = if is_batch { format!("/{index}") } else { String::new() };
+            faults.into_iter().map(move |fault| Fault::at(format!("{place}{}", fault.pointer), fault.detail))
+        });
+        // A hundred faults say as much as ten thousand.
+        return Err(ApiError::invalid(faults.take(100).collect()));
+    }
+    let rejected = rejected.into_iter().map(|(index, errors)| Rejected { index, errors }).collect();
+    Ok(Intake { accepted, duplicates, rejected, responses })
+}
+
+/// A stored alert.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct AlertView {
+    /// Its id; its time is when it was received.
+    pub id: String,
+    /// Who sent it.
+    pub pipeline: String,
+    /// The pipeline's id of it.
+    pub pipeline_id: String,
+    /// When it happened.
+    pub time: Timestamp,
+    /// The rule that fired.
+    pub rule: Rule,
+    /// Where it comes from.
+    pub agent: AlertAgent,
+    /// What it saw.
+    pub observables: Observables,
+    /// The alert as it came; only when one alert is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub raw: Option<Box<RawValue>>,
+}
+
+fn view(row: AlertRow, with_raw: bool) -> ApiResult<AlertView> {
+    let raw = row.raw()?;
+    let alert = alert::parse(&raw).map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
+    let raw =
+        if with_raw { Some(RawValue::from_string(raw).map_err(|error| ApiError::internal(&error))?) } else { None };
+    let alert::Alert { pipeline, pipeline_id, time, rule, agent, observables, .. } = alert;
+    Ok(AlertView { id: row.id, pipeline, pipeline_id, time, rule, agent, observables, raw })
+}
+
+/// Which alerts to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListAlerts {
+    limit: Option<i64>,
+    cursor: Option<String>,
+    /// Of this rule.
+    rule_id: Option<String>,
+    /// At least of this level.
+    min_level: Option<i64>,
+    /// From this agent, by the pipeline's id.
+    agent_id: Option<String>,
+    /// Not before this time.
+    #[param(value_type = Option<String>)]
+    since: Option<Timestamp>,
+    /// Before this time.
+    #[param(value_type = Option<String>)]
+    until: Option<Timestamp>,
+}
+
+/// Lists alerts, newest first
+#[utoipa::path(get, path = "/v1/alerts", tag = "alerts", params(ListAlerts), responses((status = 200, body = Page<AlertView>)))]
+pub async fn list(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Query(query): Query<ListAlerts>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let (limit, before) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
+    let filter = AlertFilter {
+        rule_id: query.rule_id.map(|id| canonical_rule_id(&id)),
+        min_level: query.min_level,
+        agent_id: query.agent_id.map(|id| canonical_agent_id(&id).unwrap_or(id)),
+        since: query.since,
+        until: query.until,
+    };
+    let rows = alerts::list(&state.engine.db, filter, before, limit + 1).await?;
+    let views = rows.into_iter().map(|row| view(row, false)).collect::<ApiResult<Vec<AlertView>>>()?;
+    Ok(page(views, limit, &uri, |alert| alert.id.clone()))
+}
+
+/// Gives one alert, as it came too
+#[utoipa::path(get, path = "/v1/alerts/{id}", tag = "alerts", params(("id" = Uuid, Path)), responses((status = 200, body = AlertView)))]
+pub async fn find(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<axum::Json<AlertView>> {
+    let row = alerts::find(&state.engine.db, id).await?.ok_or_else(|| ApiError::not_found("there is no such alert"))?;
+    Ok(axum::Json(view(row, true)?))
+}

@@ -1,0 +1,46 @@
+//! `/v1/audit`: who did what, and the proof that nobody edited it.
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::AppState;
+use super::auth::{Caller, Read};
+use super::error::ApiResult;
+use super::extract::Query;
+use super::page::{Page, cursor_number, limit, page};
+use crate::store::audit::{self, AuditFilter, AuditProof, AuditRow};
+
+/// Which entries to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListAudit {
+    limit: Option<i64>,
+    cursor: Option<String>,
+    /// Only about this kind of thing: `response`, `command`, `policy`, `agent` …
+    noun: Option<String>,
+    /// Only about this one.
+    noun_id: Option<String>,
+}
+
+/// Lists the audit log, newest first
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(ListAudit), responses((status = 200, body = Page<AuditRow>)))]
+pub async fn list(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Query(query): Query<ListAudit>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
+    let filter = AuditFilter { noun: query.noun, noun_id: query.noun_id };
+    let rows = audit::list(&state.engine.db, filter, before, limit + 1).await?;
+    Ok(page(rows, limit, &uri, |row| row.seq.to_string()))
+}
+
+/// Recomputes the hash chain from its beginning
+#[utoipa::path(get, path = "/v1/audit/verify", tag = "audit", responses((status = 200, body = AuditProof)))]
+pub async fn verify(_: Caller<Read>, State(state): State<AppState>) -> ApiResult<axum::Json<AuditProof>> {
+    Ok(axum::Json(audit::verify(&state.engine.db).await?))
+}

@@ -1,0 +1,197 @@
+//! Who is calling. A handler that takes a [`Caller<R>`] runs only for somebody who has the right `R`; one that takes an
+//! [`AgentCaller`] only for a living agent. Both are extractors that stand before the body, so that nobody without
+//! credentials gets a body read.
+//!
+//! Failed attempts are limited per address. Valid credentials are looked at first, so that a stranger behind the same
+//! address cannot lock anybody out.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use riposte_protocol::identity;
+use riposte_protocol::time::Timestamp;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+
+use super::AppState;
+use super::error::{ApiError, ApiResult};
+use crate::domain::principal::{Principal, Right, Role};
+use crate::engine::Engine;
+
+/// A right, as a type.
+pub trait Needed: Send + Sync {
+    /// Which.
+    const RIGHT: Right;
+}
+
+macro_rules! needed {
+    ($($(#[$doc:meta])* $name:ident => $right:ident;)*) => {
+        $($(#[$doc])* #[derive(Debug)] pub struct $name; impl Needed for $name { const RIGHT: Right = Right::$right; })*
+    };
+}
+
+needed! {
+    /// May see.
+    Read => Read;
+    /// May hand in alerts.
+    Ingest => Ingest;
+    /// May respond.
+    Respond => Respond;
+    /// May write policies.
+    WritePolicies => WritePolicies;
+    /// May manage agents.
+    ManageAgents => ManageAgents;
+    /// May administer.
+    Administer => Administer;
+}
+
+/// Somebody who has proved who they are and has the right `R`.
+#[derive(Debug)]
+pub struct Caller<R: Needed> {
+    /// Who.
+    pub principal: Principal,
+    right: PhantomData<R>,
+}
+
+impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        let engine = &state.engine;
+        let found = bearer(parts).and_then(|key| principal(engine, key));
+        let Some(principal) = found else {
+            return Err(state.strangers.refuse(engine, parts, "an API key is needed: Authorization: Bearer rip_…"));
+        };
+        if !principal.role.may(R::RIGHT) {
+            let Principal { name, role } = principal;
+            tracing::warn!(principal = name, path = parts.uri.path(), "{name} asked for something that is not allowed");
+            return Err(ApiError::forbidden(format!("the role {} does not have the right to do that", role.as_str())));
+        }
+        Ok(Self { principal, right: PhantomData })
+    }
+}
+
+/// A living agent that has proved who it is.
+#[derive(Debug)]
+pub struct AgentCaller {
+    /// Its id.
+    pub id: Uuid,
+    /// Until when its token is believed: a stream is not kept longer than the agent could have asked for.
+    pub expires_at: Timestamp,
+}
+
+impl FromRequestParts<AppState> for AgentCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        let engine = &state.engine;
+        let Some(token) = bearer(parts) else {
+            return Err(state.strangers.refuse(engine, parts, "an agent token is needed: Authorization: Bearer …"));
+        };
+        let refuse = |detail: &str| state.strangers.refuse(engine, parts, detail);
+        let claimed = identity::claimed_agent(token).map_err(|error| refuse(&error.to_string()))?;
+        let fleet = engine.fleet.load();
+        let Some(agent) = fleet.get(claimed) else {
+            if fleet.is_revoked(claimed) {
+                tracing::warn!(agent = %claimed, "revoked agent {claimed} tried to connect");
+                return Err(state.strangers.count(engine, parts, ApiError::forbidden("this agent was revoked")));
+            }
+            return Err(refuse("no such agent is enrolled"));
+        };
+        let now = engine.clock.now();
+        let claims = identity::check(token, &agent.public_key, agent.id, now);
+        let claims = claims.map_err(|error| refuse(&error.to_string()))?;
+        engine.hub.heard(agent.id, now);
+        let expires_at = Timestamp::from_millis(claims.exp.saturating_mul(1000));
+        Ok(Self { id: agent.id, expires_at })
+    }
+}
+
+fn bearer(parts: &Parts) -> Option<&str> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The principal whose API key this is, if it is valid now.
+fn principal(engine: &Engine, key: &str) -> Option<Principal> {
+    let (id, secret) = key.strip_prefix("rip_")?.split_once('_')?;
+    let keys = engine.keys.load();
+    let row = keys.get(id)?;
+    let same: bool = hash_secret(secret).as_slice().ct_eq(&row.hash).into();
+    let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= engine.clock.now());
+    let role = Role::parse(&row.role)?;
+    (same && !expired && row.revoked_at.is_none()).then(|| Principal { name: format!("key:{id}"), role })
+}
+
+/// What is stored of a secret. A plain hash is enough: the secrets are 256 random bits, there is nothing to guess.
+pub fn hash_secret(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
+}
+
+/// 256 random bits as text.
+///
+/// # Errors
+/// If the system has no randomness to give.
+pub fn new_secret() -> ApiResult<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(&error))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Failed attempts that an address may make in a minute before it is answered 429.
+const FAILURES_PER_MINUTE: u32 = 600;
+/// Addresses that are counted; when there are more, counting starts anew.
+const ADDRESSES: usize = 10_000;
+const MINUTE_MILLIS: i64 = 60_000;
+
+/// Counts those who could not prove who they are.
+#[derive(Debug, Default)]
+pub struct Strangers {
+    failures: Mutex<HashMap<IpAddr, (Timestamp, u32)>>,
+}
+
+impl Strangers {
+    /// The answer to somebody without valid credentials: 401, or 429 after too many attempts.
+    pub fn refuse(&self, engine: &Engine, parts: &Parts, detail: &str) -> ApiError {
+        self.count(engine, parts, ApiError::unauthenticated(detail))
+    }
+
+    /// Counts a failed attempt; gives `answer`, or 429 after too many.
+    pub fn count(&self, engine: &Engine, parts: &Parts, answer: ApiError) -> ApiError {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        self.count_from(engine, peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), parts.uri.path(), answer)
+    }
+
+    /// The same for a request whose parts are gone.
+    pub fn count_from(&self, engine: &Engine, peer: IpAddr, path: &str, answer: ApiError) -> ApiError {
+        engine.metrics.unauthenticated.inc();
+        let now = engine.clock.now();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= ADDRESSES && !failures.contains_key(&peer) {
+            failures.clear();
+        }
+        let (since, count) = failures.entry(peer).or_insert((now, 0));
+        if now.as_millis() - since.as_millis() >= MINUTE_MILLIS {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        if *count <= FAILURES_PER_MINUTE {
+            // The first ones are worth a line each; a flood is worth one.
+            if *count <= 10 || *count == FAILURES_PER_MINUTE {
+                tracing::warn!(%peer, path, attempt = *count, "a request from {peer} without valid credentials");
+            }
+            return answer;
+        }
+        let left = (MINUTE_MILLIS - (now.as_millis() - since.as_millis())).max(1000) / 1000;
+        ApiError::too_many("too many attempts without valid credentials", u64::try_from(left).unwrap_or(60))
+    }
+}

@@ -1,0 +1,72 @@
+//! `/v1/effects`: what is in force now, where, why and until when.
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::AppState;
+use super::auth::{Caller, Read};
+use super::error::{ApiError, ApiResult};
+use super::extract::{Path, Query};
+use super::page::{Page, cursor_id, limit, page};
+use crate::store::effects::{self, EffectFilter, EffectRow, HolderRow};
+
+/// Which effects to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListEffects {
+    limit: Option<i64>,
+    cursor: Option<String>,
+    /// On this agent.
+    agent_id: Option<Uuid>,
+    /// Of which this is wanted: `in_force` or `absent`.
+    desired: Option<String>,
+    /// Of which the agent said this: `unknown`, `in_force`, `absent` or `drifted`.
+    actual: Option<String>,
+    /// On this target, in canonical form.
+    target: Option<String>,
+    /// Only those that could not be lifted.
+    #[serde(default)]
+    failing: bool,
+}
+
+/// An effect with what holds it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EffectView {
+    /// The effect.
+    #[serde(flatten)]
+    pub effect: EffectRow,
+    /// The responses that hold it now; the longest wins.
+    pub held_by: Vec<HolderRow>,
+}
+
+/// Lists effects, newest first
+#[utoipa::path(get, path = "/v1/effects", tag = "effects", params(ListEffects), responses((status = 200, body = Page<EffectRow>)))]
+pub async fn list(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Query(query): Query<ListEffects>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let ListEffects { limit: asked, cursor, agent_id, desired, actual, target, failing } = query;
+    let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
+    let filter = EffectFilter { agent: agent_id, desired, actual, target, failing };
+    let rows = effects::list(&state.engine.db, filter, before, limit + 1).await?;
+    Ok(page(rows, limit, &uri, |row| row.id.clone()))
+}
+
+/// Gives one effect and the responses that hold it
+#[utoipa::path(get, path = "/v1/effects/{id}", tag = "effects", params(("id" = Uuid, Path)), responses((status = 200, body = EffectView)))]
+pub async fn find(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<axum::Json<EffectView>> {
+    let effect = effects::find(&state.engine.db, id).await?;
+    let effect = effect.ok_or_else(|| ApiError::not_found("there is no such effect"))?;
+    let held_by = effects::holders(&state.engine.db, id).await?;
+    Ok(axum::Json(EffectView { effect, held_by }))
+}

@@ -1,0 +1,191 @@
+//! Errors as clients see them: problem+json (RFC 9457) with a stable `type`, and for bad input a JSON Pointer to each
+//! fault. This is the only place where an error becomes an answer; the cause of a 5xx is logged here, once, and never
+//! shown.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::domain::fault::Fault;
+use crate::store::StoreError;
+
+/// The body of every error.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// What went wrong, as a stable word: `urn:riposte:problem:WORD`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The same for people, in a few words.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// Each fault of the input.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+}
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    word: &'static str,
+    title: &'static str,
+    detail: String,
+    faults: Vec<Fault>,
+    retry_after_secs: Option<u64>,
+}
+
+/// Result of every handler.
+pub type ApiResult<T> = Result<T, ApiError>;
+
+/// How long a client is asked to wait when the manager is busy.
+const BUSY_RETRY_SECS: u64 = 1;
+
+impl ApiError {
+    fn new(status: StatusCode, word: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, word, title, detail: detail.into(), faults: Vec::new(), retry_after_secs: None }
+    }
+
+    /// 400: the request cannot be read.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "The request cannot be read", detail)
+    }
+
+    /// 422: it can be read, and these parts of it are wrong.
+    pub fn invalid(faults: Vec<Fault>) -> Self {
+        let detail = match faults.as_slice() {
+            [only] if only.pointer.is_empty() => only.detail.clone(),
+            [only] => format!("{} {}", only.pointer, only.detail),
+            many => format!("{} faults were found", many.len()),
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The input has faults", detail).with_faults(faults)
+    }
+
+    /// 401: nobody has proved who they are.
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Valid credentials are needed", detail)
+    }
+
+    /// 403: known, and not allowed.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "That is not allowed to you", detail)
+    }
+
+    /// 404.
+    pub fn not_found(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such thing", what)
+    }
+
+    /// 409: it cannot be done as things stand.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "That cannot be done as things stand", detail)
+    }
+
+    /// 412: it has changed since the client read it.
+    pub fn changed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "changed", "It has changed meanwhile", detail)
+    }
+
+    /// 428: the client must say which version it means.
+    pub fn version_needed() -> Self {
+        let detail = "send If-Match with the ETag that you read, so that nobody's change is lost";
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "version_needed", "If-Match is needed", detail)
+    }
+
+    /// 413.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is too large", detail)
+    }
+
+    /// 415.
+    pub fn unsupported(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", "That media type is not taken here", detail)
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        let detail = "see /docs for what this address takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "That method is not taken here", detail)
+    }
+
+    /// 408: the request did not come to its end in time.
+    pub fn timed_out() -> Self {
+        let detail = "the request was not complete in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "The request took too long", detail)
+    }
+
+    /// 422 with the word that clients of `Idempotency-Key` look for.
+    pub fn key_reused() -> Self {
+        let detail = "this Idempotency-Key was used before, for another request";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "That key is taken", detail)
+    }
+
+    /// 429.
+    pub fn too_many(detail: impl Into<String>, retry_after_secs: u64) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many requests", detail);
+        Self { retry_after_secs: Some(retry_after_secs), ..error }
+    }
+
+    /// 503.
+    pub fn unavailable(detail: impl Into<String>, retry_after_secs: u64) -> Self {
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not just now", detail);
+        Self { retry_after_secs: Some(retry_after_secs), ..error }
+    }
+
+    /// 500: a fault of ours.
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!("a request failed: {cause}");
+        let detail = "the manager's log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side", detail)
+    }
+
+    fn with_faults(self, faults: Vec<Fault>) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// The status it will be answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NotFound => Self::not_found("there is no such thing"),
+            StoreError::Duplicate => Self::conflict("something of that name exists already"),
+            StoreError::Conflict => Self::conflict("it is not in a state in which that could be done"),
+            StoreError::Busy => Self::unavailable("the ledger has more work than it may queue", BUSY_RETRY_SECS),
+            StoreError::Unavailable(cause) => {
+                tracing::error!(%cause, "a request failed: {error}");
+                Self::unavailable("the database is not available", BUSY_RETRY_SECS)
+            }
+            StoreError::Corrupt(_) | StoreError::Migrate(_) | StoreError::Address(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: format!("urn:riposte:problem:{}", self.word),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail,
+            errors: self.faults,
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let mut response = (self.status, [content_type], body).into_response();
+        if let Some(secs) = self.retry_after_secs {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"riposte\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}

@@ -1,0 +1,295 @@
+//! What handlers take out of a request, and how it is said when it is not there: bodies with limits, decompressed with
+//! limits, JSON with a pointer to the fault, queries without unknown parameters.
+
+use std::io::Read as _;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::AppState;
+use super::error::{ApiError, ApiResult};
+use crate::domain::fault::Fault;
+use crate::domain::principal::Principal;
+use crate::store::idempotency::Once;
+
+/// The largest JSON body where nothing else is said, in bytes.
+const MAX_JSON_BYTES: usize = 1024 * 1024;
+
+/// A body as it was meant: read to its end, within the limit, decompressed.
+#[derive(Debug)]
+pub struct Payload {
+    /// The media type without parameters, in lower case; empty if none was given.
+    pub media_type: String,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+impl Payload {
+    /// Reads a body of at most `limit` bytes, before and after decompression.
+    ///
+    /// # Errors
+    /// 413, 415 or 400.
+    pub async fn read(request: Request, limit: usize) -> ApiResult<Self> {
+        let media_type = media_type(request.headers());
+        let encoding = content_encoding(request.headers())?;
+        let bytes = collect(request, limit).await?;
+        let bytes = match encoding {
+            Encoding::Identity => bytes,
+            // Megabytes of compressed text take long enough to hold up other requests of this thread.
+            other => tokio::task::spawn_blocking(move || decompress(&bytes, other, limit))
+                .await
+                .map_err(|error| ApiError::internal(&error))??,
+        };
+        Ok(Self { media_type, bytes })
+    }
+}
+
+async fn collect(request: Request, limit: usize) -> ApiResult<Bytes> {
+    let too_large = || ApiError::too_large(format!("a body may have at most {limit} bytes here"));
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+        Err(error) => Err(ApiError::malformed(format!("the body could not be read to its end: {error}"))),
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+#[derive(Clone, Copy)]
+enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+fn content_encoding(headers: &HeaderMap) -> ApiResult<Encoding> {
+    let value = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
+    match value.as_deref() {
+        None | Some("" | "identity") => Ok(Encoding::Identity),
+        Some("gzip" | "x-gzip") => Ok(Encoding::Gzip),
+        Some("zstd") => Ok(Encoding::Zstd),
+        Some(_) => Err(ApiError::unsupported("Content-Encoding may be gzip or zstd")),
+    }
+}
+
+/// Decompresses at most `limit` bytes: a few kilobytes can stand for gigabytes.
+fn decompress(bytes: &[u8], encoding: Encoding, limit: usize) -> ApiResult<Bytes> {
+    let mut plain = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let read = match encoding {
+        Encoding::Identity => return Ok(Bytes::copy_from_slice(bytes)),
+        Encoding::Gzip => flate2::read::MultiGzDecoder::new(bytes).take(most).read_to_end(&mut plain),
+        Encoding::Zstd => {
+            zstd::stream::read::Decoder::new(bytes).and_then(|decoder| decoder.take(most).read_to_end(&mut plain))
+        }
+    };
+    read.map_err(|error| ApiError::malformed(format!("the body cannot be decompressed: {error}")))?;
+    if plain.len() > limit {
+        return Err(ApiError::too_large(format!("a body may have at most {limit} bytes decompressed")));
+    }
+    Ok(plain.into())
+}
+
+/// A JSON body.
+#[derive(Debug)]
+pub struct Json<T> {
+    /// What it says.
+    pub value: T,
+    /// SHA-256 of method, path and body: what an `Idempotency-Key` stands for.
+    fingerprint: Vec<u8>,
+    key: Option<String>,
+}
+
+impl<T> Json<T> {
+    /// The request as one that must be carried out once, if it carries an `Idempotency-Key`.
+    pub fn once(&self, principal: &Principal) -> Option<Once> {
+        let (principal, fingerprint) = (principal.name.clone(), self.fingerprint.clone());
+        self.key.clone().map(|key| Once { principal, key, fingerprint })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &AppState) -> ApiResult<Self> {
+        let key = idempotency_key(request.headers())?;
+        let asked = format!("{} {}\n", request.method(), request.uri().path());
+        let payload = Payload::read(request, MAX_JSON_BYTES).await?;
+        if !payload.media_type.is_empty() && !is_json(&payload.media_type) {
+            return Err(ApiError::unsupported("Content-Type must be application/json"));
+        }
+        let fingerprint = fingerprint(&asked, &payload.bytes);
+        Ok(Self { value: read_json(&payload.bytes)?, fingerprint, key })
+    }
+}
+
+/// SHA-256 of what is asked.
+pub fn fingerprint(asked: &str, body: &[u8]) -> Vec<u8> {
+    Sha256::new().chain_update(asked).chain_update(body).finalize().to_vec()
+}
+
+/// The request's `Idempotency-Key`.
+///
+/// # Errors
+/// 400 if it is not 1 to 255 printable ASCII characters.
+pub fn idempotency_key(headers: &HeaderMap) -> ApiResult<Option<String>> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| (1..=255).contains(&text.len()));
+    match text {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(ApiError::malformed("Idempotency-Key must be 1 to 255 printable ASCII characters")),
+    }
+}
+
+/// The request's `traceparent` (W3C Trace Context), if it has the right form.
+pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    let hex = text.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    (hex && lengths == [2, 32, 16, 2]).then_some(text)
+}
+
+/// Whether a media type is JSON.
+pub fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+}
+
+/// Reads JSON; the error points at the field.
+///
+/// # Errors
+/// 400 if it is not JSON, 422 if it is not what is expected.
+pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let pointer = pointer(error.path());
+        let error = error.into_inner();
+        if error.is_data() {
+            ApiError::invalid(vec![Fault::at(pointer, error.to_string())])
+        } else {
+            ApiError::malformed(format!("the body is not JSON: {error}"))
+        }
+    })?;
+    reader.end().map_err(|error| ApiError::malformed(format!("the body goes on after the JSON: {error}")))?;
+    Ok(value)
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        let part = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Enum { .. } | Segment::Unknown => continue,
+        };
+        pointer.push('/');
+        pointer.push_str(&part);
+    }
+    pointer
+}
+
+/// A query string.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> ApiResult<Self> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(ApiError::malformed(format!("the query: {}", rejection.body_text()))),
+        }
+    }
+}
+
+/// A part of the path. One that cannot be what it should be names nothing: 404.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(_) => Err(ApiError::not_found("there is nothing at that address")),
+        }
+    }
+}
+
+/// The version that the client means, from `If-Match`.
+#[derive(Debug)]
+pub struct IfMatch(pub Option<i64>);
+
+impl FromRequestParts<AppState> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> ApiResult<Self> {
+        let Some(value) = parts.headers.get(header::IF_MATCH) else { return Ok(Self(None)) };
+        let version =
+            value.to_str().ok().and_then(|text| text.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok());
+        match version {
+            Some(version) => Ok(Self(Some(version))),
+            None => Err(ApiError::changed("If-Match must be an ETag that was read here, such as \"3\"")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_bomb_does_not_become_a_large_body() {
+        let limit = 64 * 1024;
+        let zeros = vec![0_u8; 4 * 1024 * 1024];
+        let zstd = zstd::stream::encode_all(zeros.as_slice(), 1).unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut gzip, &zeros).unwrap();
+        for (bytes, encoding) in [(zstd, Encoding::Zstd), (gzip.finish().unwrap(), Encoding::Gzip)] {
+            assert!(bytes.len() < limit);
+            assert_eq!(decompress(&bytes, encoding, limit).unwrap_err().status().as_u16(), 413);
+            assert!(
+                decompress(&bytes[..bytes.len() / 2], encoding, usize::MAX - 1).is_err(),
+                "a torn body is an error"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fault_in_a_body_is_pointed_at() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Body {
+            #[expect(dead_code, reason = "only read")]
+            list: Vec<u8>,
+        }
+        let error = |text: &str| format!("{:?}", read_json::<Body>(text.as_bytes()).unwrap_err());
+        assert!(error(r#"{"list":[1,"x"]}"#).contains("/list/1"));
+        assert!(error(r#"{"list":[],"lost":1}"#).contains("unknown field"));
+        assert!(error(r#"{"list":[]"#).contains("malformed"));
+        assert!(error(r#"{"list":[]} x"#).contains("malformed"));
+    }
+
+    #[test]
+    fn only_a_well_formed_traceparent_is_carried() {
+        let with = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", value.parse().unwrap());
+            traceparent(&headers).map(str::to_owned)
+        };
+        assert!(with("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").is_some());
+        for bad in ["", "x", "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-1-2-3"] {
+            assert_eq!(with(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `/v1/api-keys`: keys for people and pipelines. A secret is shown once, when it is made.
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::AppState;
+use super::auth::{Administer, Caller, hash_secret, new_secret};
+use super::error::{ApiError, ApiResult};
+use super::extract::{Json, Path, Query};
+use super::once;
+use super::page::{Page, page};
+use crate::domain::duration::Span;
+use crate::domain::fault::Fault;
+use crate::domain::principal::Role;
+use crate::engine::Engine;
+use crate::store::audit::LedgerTx;
+use crate::store::keys::{self, KeyRow, NewKey};
+
+/// A key to be made.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// What it is for.
+    name: String,
+    /// What it may do.
+    role: Role,
+    /// For how long; absent means until revoked.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "90d")]
+    expires_in: Option<Span>,
+}
+
+/// A key, with its secret: shown once.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct CreatedKey {
+    /// Its public part.
+    pub id: String,
+    /// The whole key, `rip_ID_SECRET`; absent when the request is repeated, because it is not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What it may do.
+    pub role: Role,
+    /// Until when it is valid.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Makes an API key
+#[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", request_body = CreateKey, responses((status = 201, body = CreatedKey)))]
+pub async fn create(
+    caller: Caller<Administer>,
+    State(state): State<AppState>,
+    body: Json<CreateKey>,
+) -> ApiResult<(StatusCode, axum::Json<CreatedKey>)> {
+    let claim = once::claim(&state, body.once(&caller.principal)).await?;
+    let CreateKey { name, role, expires_in } = body.value;
+    if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+        let detail = "must be 1 to 128 bytes without control characters";
+        return Err(ApiError::invalid(vec![Fault::at("/name", detail)]));
+    }
+    if let Some(id) = claim.answered() {
+        let keys = state.engine.keys.load();
+        let expires_at = keys.get(id).and_then(|row| row.expires_at).map(Timestamp::from);
+        return Ok((StatusCode::CREATED, axum::Json(CreatedKey { id: id.into(), key: None, role, expires_at })));
+    }
+    let now = state.engine.clock.now();
+    let expires_at = expires_in.map(|span| now.plus(span.duration()));
+    let (new, key) = make(name, role, expires_at)?;
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    keys::create(&mut ledger, &new, &caller.principal.name, now).await?;
+    claim.keep(&mut ledger, 201, &new.id, now).await?;
+    ledger.commit().await?;
+    state.engine.reload_keys().await?;
+    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id: new.id, key: Some(key), role, expires_at })))
+}
+
+/// A fresh key: what is stored of it, and the key itself.
+pub fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> ApiResult<(NewKey, String)> {
+    let mut bytes = [0_u8; 8];
+    getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(&error))?;
+    let id = format!("{:016x}", u64::from_be_bytes(bytes));
+    let secret = new_secret()?;
+    let key = format!("rip_{id}_{secret}");
+    Ok((NewKey { id, name, hash: hash_secret(&secret), role, expires_at }, key))
+}
+
+/// Makes the first admin key if there is no key at all; gives it. `write_down` gets it before it is committed: a key
+/// that counts but that nobody has would lock everybody out.
+///
+/// # Errors
+/// If it cannot be written down or stored.
+pub async fn first(engine: &Engine, write_down: impl FnOnce(&str) -> std::io::Result<()>) -> ApiResult<Option<String>> {
+    if !engine.keys.load().is_empty() {
+        return Ok(None);
+    }
+    let (new, key) = make("first admin key".into(), Role::Admin, None)?;
+    write_down(&key).map_err(|error| ApiError::internal(&format!("the first key cannot be written down: {error}")))?;
+    let mut ledger = LedgerTx::begin(&engine.db).await?;
+    keys::create(&mut ledger, &new, "riposte", engine.clock.now()).await?;
+    ledger.commit().await?;
+    engine.reload_keys().await?;
+    Ok(Some(key))
+}
+
+/// Nothing but a page.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListKeys {}
+
+/// Lists API keys, without their secrets
+#[utoipa::path(get, path = "/v1/api-keys", tag = "api keys", params(ListKeys), responses((status = 200, body = Page<KeyRow>)))]
+pub async fn list(
+    _: Caller<Administer>,
+    State(state): State<AppState>,
+    Query(ListKeys {}): Query<ListKeys>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let rows = keys::all(&state.engine.db).await?;
+    Ok(page(rows, i64::MAX, &uri, |row| row.id.clone()))
+}
+
+/// Revokes an API key
+#[utoipa::path(delete, path = "/v1/api-keys/{id}", tag = "api keys", params(("id" = String, Path)), responses((status = 204)))]
+pub async fn revoke(
+    caller: Caller<Administer>,
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    if caller.principal.name == format!("key:{id}") {
+        return Err(ApiError::conflict("a key cannot revoke itself: make another admin key and use that"));
+    }
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    keys::revoke(&mut ledger, &id, &caller.principal.name, state.engine.clock.now()).await?;
+    ledger.commit().await?;
+    state.engine.reload_keys().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

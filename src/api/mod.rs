@@ -1,0 +1,209 @@
+//! FLOOR 4: how others talk to Riposte. [`routes`] is the table of contents; each resource is one file with its
+//! requests, its answers and its handlers. A handler takes apart, calls one function below, and puts together.
+
+pub mod actions;
+pub mod agents;
+pub mod alerts;
+pub mod audit;
+pub mod auth;
+pub mod commands;
+pub mod docs;
+pub mod effects;
+pub mod error;
+pub mod exchange;
+pub mod extract;
+pub mod health;
+pub mod keys;
+pub mod once;
+pub mod page;
+pub mod policies;
+pub mod poll;
+pub mod responses;
+pub mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::registry::Registry;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder, SecurityRequirement};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::store::StoreError;
+use crate::store::columns;
+use crate::telemetry::ByRoute;
+use auth::Strangers;
+use error::{ApiError, ApiResult, Problem};
+
+/// How long a request may take, its body included. Streams and polls have limits of their own.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a poll may take: the longest wait, and what is taken in before.
+const POLL_TIMEOUT: Duration = Duration::from_secs(85);
+
+/// Limits that the configuration sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest alert body, in bytes.
+    pub max_body_bytes: usize,
+    /// The most alerts in one request.
+    pub max_batch: usize,
+}
+
+/// What every handler shares; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Those who could not prove who they are.
+    pub strangers: Arc<Strangers>,
+    /// What is shown at `/metrics`.
+    pub registry: Arc<Registry>,
+    /// The contract, as JSON text.
+    pub contract: Arc<str>,
+    /// How agents reach this manager; empty: as they enrolled.
+    pub public_url: Arc<str>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+impl AppState {
+    /// What handlers need, around a running engine.
+    pub fn new(engine: Arc<Engine>, config: &Config) -> Self {
+        let mut registry = Registry::default();
+        engine.metrics.register(&mut registry);
+        Self {
+            engine,
+            strangers: Arc::default(),
+            registry: Arc::new(registry),
+            contract: serde_json::to_string(&contract()).unwrap_or_default().into(),
+            public_url: config.public_url.as_str().into(),
+            limits: Limits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
+        }
+    }
+}
+
+/// Every route, with its documentation.
+fn routes() -> OpenApiRouter<AppState> {
+    let timed = OpenApiRouter::new()
+        .routes(routes!(alerts::create, alerts::list))
+        .routes(routes!(alerts::find))
+        .routes(routes!(policies::list, policies::create))
+        .routes(routes!(policies::find, policies::replace, policies::delete))
+        .routes(routes!(policies::versions))
+        .routes(routes!(actions::list))
+        .routes(routes!(responses::list, responses::create))
+        .routes(routes!(responses::find))
+        .routes(routes!(responses::lift))
+        .routes(routes!(effects::list))
+        .routes(routes!(effects::find))
+        .routes(routes!(commands::list))
+        .routes(routes!(commands::find))
+        .routes(routes!(commands::cancel))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::find, agents::change, agents::revoke))
+        .routes(routes!(agents::enroll))
+        .routes(routes!(agents::list_tokens, agents::create_token))
+        .routes(routes!(agents::delete_token))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::verify))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(docs::contract))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::script))
+        .routes(routes!(docs::style))
+        .layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
+    let polls = OpenApiRouter::new()
+        .routes(routes!(poll::exchange))
+        .layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
+    let streams = OpenApiRouter::new().routes(routes!(stream::open));
+    timed.merge(polls).merge(streams)
+}
+
+/// The service.
+pub fn router(state: AppState) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(|| async { ApiError::not_found("there is nothing at that address") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        // Handlers read bodies with limits of their own.
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clone(), observe))
+        .with_state(state)
+}
+
+/// The contract: generated from the same table as the service, committed as `openapi.yaml`, compared by a test.
+pub fn contract() -> OpenApi {
+    let (_, mut api) = routes().split_for_parts();
+    let info = InfoBuilder::new()
+        .title("Riposte")
+        .version("1")
+        .description(Some(
+            "Alerts in, commands out, every block lifted again. Errors are problem+json (RFC 9457); lists are paged by \
+             cursor; times are RFC 3339 in UTC; durations are texts such as 10m; a POST that creates takes an Idempotency-Key.",
+        ))
+        .build();
+    let mut components = api.components.take().unwrap_or_default();
+    let schema = <Problem as utoipa::PartialSchema>::schema();
+    components.schemas.insert("Problem".into(), schema);
+    components.schemas.insert("Fault".into(), <crate::domain::fault::Fault as utoipa::PartialSchema>::schema());
+    for (name, format) in [("api_key", "rip_ID_SECRET"), ("agent_token", "JWT")] {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.bearer_format = Some(format.into());
+        components.security_schemes.insert(name.into(), RefOr::T(SecurityScheme::Http(scheme)));
+    }
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let content = utoipa::openapi::ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            let error =
+                ResponseBuilder::new().description("Any error").content("application/problem+json", content).build();
+            operation.responses.responses.insert("default".into(), RefOr::T(error));
+        }
+    }
+    let security = SecurityRequirement::new("api_key", Vec::<String>::new());
+    OpenApiBuilder::from(api).info(info).components(Some(components)).security(Some([security])).build()
+}
+
+/// What a kept answer says of a token: its id and its end.
+fn read_kept(kept: &str) -> ApiResult<(uuid::Uuid, riposte_protocol::time::Timestamp)> {
+    let corrupt = || ApiError::from(StoreError::Corrupt("a kept answer".into()));
+    let (id, at) = kept.split_once(' ').ok_or_else(corrupt)?;
+    Ok((columns::id(id)?, at.parse().map_err(|_| corrupt())?))
+}
+
+async fn within(limit: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::timed_out().into_response(),
+    }
+}
+
+/// Counts requests by route and gives every answer the headers that keep browsers from guessing.
+async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let method = request.method().as_str().to_owned();
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let begun = std::time::Instant::now();
+    let response = next.run(request).await;
+    let labels = ByRoute { method, route, status: format!("{}xx", response.status().as_u16() / 100) };
+    state.engine.metrics.request_seconds.get_or_create(&labels).observe(begun.elapsed().as_secs_f64());
+    state.engine.metrics.requests.get_or_create(&labels).inc();
+    response
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    ApiError::internal(&"a handler panicked").into_response()
+}

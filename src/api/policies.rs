@@ -1,0 +1,191 @@
+//! `/v1/policies`: policies and their versions. The `ETag` is the version; who changes a policy says which one they saw.
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::AppState;
+use super::auth::{Caller, Read, WritePolicies};
+use super::error::{ApiError, ApiResult};
+use super::extract::{IfMatch, Json, Path, Query};
+use super::once;
+use super::page::{Page, cursor_number, limit, page};
+use crate::domain::fault::Fault;
+use crate::domain::policy::Policy;
+use crate::store::StoreError;
+use crate::store::audit::LedgerTx;
+use crate::store::columns::Millis;
+use crate::store::policies::{self, PolicyRow, PolicyVersionRow};
+
+/// A policy as it stands.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct PolicyView {
+    /// The policy.
+    #[serde(flatten)]
+    pub policy: Policy,
+    /// Its version; the same as the `ETag`.
+    pub version: i64,
+    /// When it came into being.
+    pub created_at: Millis,
+    /// When it was last changed.
+    pub updated_at: Millis,
+    /// What is odd about it without being wrong.
+    pub warnings: Vec<Fault>,
+}
+
+impl TryFrom<PolicyRow> for PolicyView {
+    type Error = StoreError;
+
+    fn try_from(row: PolicyRow) -> Result<Self, StoreError> {
+        let PolicyRow { name, version, document, created_at, updated_at } = row;
+        let policy = Policy::parse(&document.read::<Value>()?)
+            .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
+        let warnings = policy.warnings();
+        Ok(Self { policy, version, created_at, updated_at, warnings })
+    }
+}
+
+fn tagged(status: StatusCode, view: PolicyView) -> Response {
+    let tag = format!("\"{}\"", view.version);
+    (status, [(header::ETAG, tag)], axum::Json(view)).into_response()
+}
+
+async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
+    let row = policies::find(&state.engine.db, name).await?;
+    let row = row.ok_or_else(|| ApiError::not_found(format!("there is no policy called {name:?}")))?;
+    Ok(PolicyView::try_from(row)?)
+}
+
+/// Which policies to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListPolicies {
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// Lists policies by name
+#[utoipa::path(get, path = "/v1/policies", tag = "policies", params(ListPolicies), responses((status = 200, body = Page<PolicyView>)))]
+pub async fn list(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Query(query): Query<ListPolicies>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let limit = limit(query.limit)?;
+    let rows = policies::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
+    let views = rows.into_iter().map(PolicyView::try_from).collect::<Result<Vec<_>, _>>()?;
+    Ok(page(views, limit, &uri, |view| view.policy.name.clone()))
+}
+
+/// Creates a policy
+///
+/// A policy with a fault is refused whole, with a pointer to each fault.
+#[utoipa::path(post, path = "/v1/policies", tag = "policies", request_body = Policy, responses((status = 201, body = PolicyView)))]
+pub async fn create(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    body: Json<Value>,
+) -> ApiResult<Response> {
+    let policy = Policy::parse(&body.value).map_err(ApiError::invalid)?;
+    let claim = once::claim(&state, body.once(&caller.principal)).await?;
+    if claim.answered().is_none() {
+        let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+        let created = policies::create(&mut ledger, &policy, &caller.principal.name, state.engine.clock.now()).await;
+        created.map_err(|error| taken(error, &policy.name))?;
+        claim.keep(&mut ledger, 201, "", state.engine.clock.now()).await?;
+        ledger.commit().await?;
+        state.engine.reload_policies().await?;
+    }
+    Ok(tagged(StatusCode::CREATED, stored(&state, &policy.name).await?))
+}
+
+fn taken(error: StoreError, name: &str) -> ApiError {
+    match error {
+        StoreError::Duplicate => ApiError::conflict(format!("there is a policy called {name} already")),
+        other => other.into(),
+    }
+}
+
+/// Gives one policy
+#[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)), responses((status = 200, body = PolicyView)))]
+pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
+    Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
+}
+
+/// Replaces a policy
+///
+/// `If-Match` must carry the `ETag` that was read: 412 if somebody was faster, 428 if it is missing.
+#[utoipa::path(put, path = "/v1/policies/{name}", tag = "policies",
+    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Policy, responses((status = 200, body = PolicyView)))]
+pub async fn replace(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    IfMatch(version): IfMatch,
+    body: Json<Value>,
+) -> ApiResult<Response> {
+    let policy = Policy::parse(&body.value).map_err(ApiError::invalid)?;
+    if policy.name != name {
+        return Err(ApiError::invalid(vec![Fault::at(
+            "/name",
+            "must be the name in the address; a policy keeps its name",
+        )]));
+    }
+    let version = version.ok_or_else(ApiError::version_needed)?;
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    let now = state.engine.clock.now();
+    policies::update(&mut ledger, &policy, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
+    ledger.commit().await?;
+    state.engine.reload_policies().await?;
+    Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
+}
+
+/// Deletes a policy
+///
+/// Its responses go on and its versions are kept.
+#[utoipa::path(delete, path = "/v1/policies/{name}", tag = "policies",
+    params(("name" = String, Path), ("If-Match" = String, Header)), responses((status = 204)))]
+pub async fn delete(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    IfMatch(version): IfMatch,
+) -> ApiResult<StatusCode> {
+    let version = version.ok_or_else(ApiError::version_needed)?;
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    let now = state.engine.clock.now();
+    policies::delete(&mut ledger, &name, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
+    ledger.commit().await?;
+    state.engine.reload_policies().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn stale(error: StoreError, name: &str) -> ApiError {
+    match error {
+        StoreError::NotFound => ApiError::not_found(format!("there is no policy called {name:?}")),
+        StoreError::Conflict => ApiError::changed(format!("policy {name} is at another version than If-Match says")),
+        other => other.into(),
+    }
+}
+
+/// Lists the versions of a policy, newest first
+#[utoipa::path(get, path = "/v1/policies/{name}/versions", tag = "policies", params(("name" = String, Path), ListPolicies),
+    responses((status = 200, body = Page<PolicyVersionRow>)))]
+pub async fn versions(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    Query(query): Query<ListPolicies>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
+    let rows = policies::versions(&state.engine.db, &name, before, limit + 1).await?;
+    if rows.is_empty() && before.is_none() {
+        return Err(ApiError::not_found(format!("there never was a policy called {name:?}")));
+    }
+    Ok(page(rows, limit, &uri, |row| row.version.to_string()))
+}

@@ -1,0 +1,58 @@
+//! `/v1/agent/poll`: the same conversation as the stream, one exchange at a time, for networks that break long
+//! connections. An empty poll waits on a nudge and costs no I/O.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use riposte_protocol::message::{PollRequest, PollResponse, Settings};
+
+use super::auth::AgentCaller;
+use super::error::ApiResult;
+use super::extract::Json;
+use super::{AppState, exchange};
+use crate::engine::deliver::Conversation;
+
+/// The longest wait for a command, in seconds: below the idle time-out of common proxies.
+const MAX_WAIT_SECS: u32 = 55;
+
+/// Exchanges messages with an agent
+///
+/// Takes in acknowledgements and results, then waits for commands for up to `wait_seconds`.
+#[utoipa::path(post, path = "/v1/agent/poll", tag = "agent protocol", security(("agent_token" = [])), request_body = PollRequest,
+    responses((status = 200, body = PollResponse)))]
+pub async fn exchange(
+    agent: AgentCaller,
+    State(state): State<AppState>,
+    body: Json<PollRequest>,
+) -> ApiResult<axum::Json<PollResponse>> {
+    let PollRequest { cursor, acks, results, effects, capabilities, wait_seconds, max } = body.value;
+    exchange::note_effects(agent.id, effects.as_deref().unwrap_or_default());
+    if let Some(capabilities) = capabilities {
+        exchange::announce(&state, agent.id, capabilities).await?;
+    }
+    exchange::acknowledge(&state, agent.id, acks).await?;
+    let result_acks = exchange::settle(&state, agent.id, results).await?;
+    let mut conversation = Conversation::new(Arc::clone(&state.engine), agent.id, cursor);
+    let wait = Duration::from_secs(u64::from(wait_seconds.min(MAX_WAIT_SECS)));
+    // Results are answered at once: the agent wants to forget them.
+    let wait = if result_acks.is_empty() { wait } else { Duration::ZERO };
+    let until = state.engine.clock.now().plus(wait);
+    let place = state.engine.hub.nudge_of(agent.id);
+    let commands = loop {
+        // Registered before the store is read: what is committed in between is not slept through.
+        let nudge = place.notified();
+        tokio::pin!(nudge);
+        nudge.as_mut().enable();
+        let commands = conversation.next(max).await?;
+        if !commands.is_empty() || state.engine.clock.now() >= until {
+            break commands;
+        }
+        tokio::select! {
+            () = &mut nudge => {}
+            () = state.engine.clock.sleep_until(until) => break Vec::new(),
+            () = state.engine.tasks.stopping().cancelled() => break Vec::new(),
+        }
+    };
+    Ok(axum::Json(PollResponse { commands, result_acks, settings: Settings::default() }))
+}

@@ -1,0 +1,284 @@
+//! `/v1/responses`: what was decided, and responses made and lifted by hand.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::AppState;
+use super::auth::{Caller, Read, Respond};
+use super::error::{ApiError, ApiResult};
+use super::extract::{Json, Path, Query, traceparent};
+use super::page::{Page, cursor_id, limit, page};
+use crate::domain::action::{self, ACTIONS, nearest};
+use crate::domain::duration::Span;
+use crate::domain::effect::Until;
+use crate::domain::fault::Fault;
+use crate::domain::id::new_id;
+use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
+use crate::engine::decide::{able, unprotected};
+use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
+use crate::store::effects::{self, EffectRow};
+use crate::store::ledger::EndReason;
+use crate::store::responses::{self, ResponseFilter, ResponseRow};
+use crate::store::writer::Outcome;
+use riposte_protocol::target::{Target, TargetKind};
+
+/// The most commands, results and effects shown with one response; the lists have the rest.
+const SHOWN: i64 = 500;
+
+/// A response with all that became of it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ResponseView {
+    /// The response.
+    #[serde(flatten)]
+    pub response: ResponseRow,
+    /// The effects it holds or held, the first 500.
+    pub effects: Vec<EffectRow>,
+    /// The commands it asked for, newest first, at most 500.
+    pub commands: Vec<CommandRow>,
+    /// What the agents said about them.
+    pub results: Vec<ResultRow>,
+}
+
+/// Which responses to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListResponses {
+    limit: Option<i64>,
+    cursor: Option<String>,
+    /// In this state.
+    #[param(inline)]
+    state: Option<String>,
+    /// Decided by this policy.
+    policy: Option<String>,
+    /// Because of this alert.
+    alert_id: Option<Uuid>,
+    /// Aimed at this, in canonical form.
+    target: Option<String>,
+    /// With this action.
+    action: Option<String>,
+}
+
+/// Lists responses, newest first
+#[utoipa::path(get, path = "/v1/responses", tag = "responses", params(ListResponses), responses((status = 200, body = Page<ResponseRow>)))]
+pub async fn list(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Query(query): Query<ListResponses>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let ListResponses { limit: asked, cursor, state: in_state, policy, alert_id, target, action } = query;
+    if in_state.as_deref().is_some_and(|word| ResponseState::parse(word).is_none()) {
+        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a state of a response")]));
+    }
+    let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
+    let filter = ResponseFilter { state: in_state, policy, alert: alert_id, target, action };
+    let rows = responses::list(&state.engine.db, filter, before, limit + 1).await?;
+    Ok(page(rows, limit, &uri, |row| row.id.clone()))
+}
+
+/// Gives one response with its effects, commands and results
+#[utoipa::path(get, path = "/v1/responses/{id}", tag = "responses", params(("id" = Uuid, Path)), responses((status = 200, body = ResponseView)))]
+pub async fn find(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<axum::Json<ResponseView>> {
+    Ok(axum::Json(view(&state, id).await?))
+}
+
+async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
+    let db = &state.engine.db;
+    let response = responses::find(db, id).await?.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let filter = CommandFilter { response: Some(id), ..CommandFilter::default() };
+    Ok(ResponseView {
+        response,
+        effects: effects::of_response(db, id, SHOWN).await?,
+        commands: commands::list(db, filter, None, SHOWN).await?,
+        results: commands::results_of_response(db, id, SHOWN).await?,
+    })
+}
+
+/// A response to be made by hand.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewManualResponse {
+    /// The action.
+    action: String,
+    /// What it is aimed at: `{"kind":"ip","value":"203.0.113.7"}`, or the value alone where the action takes one kind.
+    #[serde(default)]
+    #[schema(value_type = Option<Target>)]
+    target: Option<ManualTarget>,
+    /// The agents, by id or name.
+    agents: Vec<String>,
+    /// For how long; absent means until lifted by hand.
+    #[serde(default, rename = "for")]
+    #[schema(value_type = Option<String>, example = "10m")]
+    duration: Option<Span>,
+    /// Why; kept in the audit log.
+    reason: String,
+    /// Parameters of the action.
+    #[serde(default)]
+    arguments: Vec<String>,
+}
+
+/// A target as a person writes it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum ManualTarget {
+    Value(String),
+    Full {
+        kind: TargetKind,
+        #[serde(default)]
+        value: String,
+    },
+}
+
+/// Makes a response by hand
+#[utoipa::path(post, path = "/v1/responses", tag = "responses", request_body = NewManualResponse, responses((status = 201, body = ResponseView)))]
+pub async fn create(
+    caller: Caller<Respond>,
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    body: Json<NewManualResponse>,
+) -> ApiResult<(StatusCode, axum::Json<ResponseView>)> {
+    let once = body.once(&caller.principal);
+    let mut response = decide(&state, body.value)?;
+    response.requested_by = caller.principal.name;
+    response.trace = traceparent(&headers).map(str::to_owned);
+    let until = response.until.instant();
+    let id = match state.engine.writer.respond(response, once).await? {
+        Outcome::Done(id) => id,
+        Outcome::KeyReused => return Err(ApiError::key_reused()),
+    };
+    if let Some(until) = until {
+        state.engine.undo.expect(until);
+    }
+    Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)))
+}
+
+/// A person is told what is wrong at once; only what depends on the fleet's state becomes a spared response.
+fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> {
+    let NewManualResponse { action: name, target, agents: words, duration, reason, arguments } = asked;
+    let mut faults = Vec::new();
+    let action = action::action(&name);
+    if action.is_none() {
+        let meant = nearest(&name, ACTIONS.iter().map(|action| action.name));
+        let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+        faults.push(Fault::at("/action", format!("is not an action that is known{hint}")));
+    }
+    let target = action.and_then(|action| manual_target(action, target, &mut faults));
+    if reason.trim().is_empty() || reason.len() > 2000 || reason.contains('\0') {
+        faults.push(Fault::at("/reason", "must say why, in 1 to 2000 bytes"));
+    }
+    if arguments.len() > 32 || arguments.iter().any(|text| text.len() > 1024 || text.contains('\0')) {
+        faults.push(Fault::at("/arguments", "takes at most 32 texts of 1024 bytes each"));
+    }
+    let fleet = state.engine.fleet.load();
+    let mut agents = Vec::with_capacity(words.len());
+    for (index, word) in words.iter().enumerate() {
+        match fleet.called(word) {
+            Some(agent) => agents.push(agent.clone()),
+            None => faults.push(Fault::at(format!("/agents/{index}"), "no such agent is enrolled")),
+        }
+    }
+    if words.is_empty() {
+        faults.push(Fault::at("/agents", "must name at least one agent"));
+    }
+    let target = match target.map(unprotected) {
+        Some(Err(spared)) => {
+            faults.push(Fault::at("/target", spared.detail()));
+            None
+        }
+        Some(Ok(target)) => Some(target),
+        None => None,
+    };
+    let Some(target) = target.filter(|_| faults.is_empty()) else { return Err(ApiError::invalid(faults)) };
+    agents.sort_by_key(|agent| agent.id);
+    agents.dedup_by_key(|agent| agent.id);
+    let (agents, spared): (_, Option<Spared>) = able(agents, &name);
+    let now = state.engine.clock.now();
+    Ok(NewResponse {
+        id: new_id(now),
+        alert: None,
+        policy: None,
+        action: name,
+        target: Some(target),
+        arguments,
+        agents: agents.iter().map(|agent| agent.id).collect(),
+        until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
+        verdict: spared.map_or(Verdict::Act, Verdict::Spare),
+        requested_by: String::new(),
+        note: reason,
+        trace: None,
+    })
+}
+
+fn manual_target(action: &action::Action, target: Option<ManualTarget>, faults: &mut Vec<Fault>) -> Option<Target> {
+    let (kind, value) = match target {
+        None if action.target_kinds.contains(&TargetKind::None) => return Some(Target::none()),
+        None => {
+            faults.push(Fault::at("/target", "is missing"));
+            return None;
+        }
+        Some(ManualTarget::Full { kind, value }) => (kind, value),
+        Some(ManualTarget::Value(value)) => match action.target_kinds {
+            [only] => (*only, value),
+            _ => {
+                let detail = "must say its kind too: {\"kind\":\"ip\",\"value\":\"203.0.113.7\"}";
+                faults.push(Fault::at("/target", detail));
+                return None;
+            }
+        },
+    };
+    if !action.target_kinds.contains(&kind) {
+        faults.push(Fault::at("/target/kind", format!("{} does not take a target of kind {kind}", action.name)));
+        return None;
+    }
+    match Target::parse(kind, &value) {
+        Ok(target) => Some(target),
+        Err(error) => {
+            faults.push(Fault::at("/target/value", error.to_string()));
+            None
+        }
+    }
+}
+
+/// Why a response is lifted.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lift {
+    /// Kept in the audit log.
+    reason: String,
+}
+
+/// Lifts a response
+///
+/// What no other response holds is reverted on every agent. Lifting what has ended changes nothing.
+#[utoipa::path(post, path = "/v1/responses/{id}/lift", tag = "responses", params(("id" = Uuid, Path)), request_body = Lift,
+    responses((status = 200, body = ResponseView)))]
+pub async fn lift(
+    caller: Caller<Respond>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+    body: Json<Lift>,
+) -> ApiResult<axum::Json<ResponseView>> {
+    let reason = body.value.reason;
+    if reason.trim().is_empty() || reason.len() > 2000 || reason.contains('\0') {
+        return Err(ApiError::invalid(vec![Fault::at("/reason", "must say why, in 1 to 2000 bytes")]));
+    }
+    let standing = responses::find(&state.engine.db, id).await?;
+    let standing = standing.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    match ResponseState::parse(&standing.state) {
+        Some(ResponseState::Active) => {
+            let why = EndReason { word: "lifted", detail: reason, by: caller.principal.name };
+            state.engine.writer.release(vec![id], why).await?;
+        }
+        Some(ResponseState::Ended) => {}
+        _ => return Err(ApiError::conflict(format!("the response is {}, there is nothing to lift", standing.state))),
+    }
+    Ok(axum::Json(view(&state, id).await?))
+}

@@ -1,0 +1,224 @@
+//! `/v1/agent/stream`: the WebSocket of one agent. One task per connection; it holds no command, only a cursor, and
+//! reads the store again whenever it is nudged. Ten thousand idle ones must cost next to nothing, so buffers are small
+//! and nothing here polls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use riposte_protocol::SUBPROTOCOL;
+use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_ITEMS, Settings, ToAgent};
+use uuid::Uuid;
+
+use super::auth::AgentCaller;
+use super::error::{ApiError, ApiResult};
+use super::{AppState, exchange};
+use crate::engine::deliver::Conversation;
+use crate::engine::hub::Seat;
+
+/// Bytes read from a socket at once: frames are small, connections are many.
+const READ_BUFFER: usize = 1024;
+/// How long the first message may take.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream that says nothing for this long is dead: three heartbeats and some.
+const SILENCE: Duration = Duration::from_secs(100);
+/// How long a slow agent may take to accept a frame before its connection is given up. What was on its way is owed still.
+const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// The wait before the store is asked again after it failed.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Seconds after which an agent comes back when the manager stops.
+const RETRY_AFTER_SECS: u32 = 2;
+
+/// Opens an agent's stream
+///
+/// WebSocket, subprotocol `riposte.v1`; frames are JSON text, see `docs/agent-protocol.md`.
+#[utoipa::path(get, path = "/v1/agent/stream", tag = "agent protocol", security(("agent_token" = [])),
+    responses((status = 101, description = "Switching to WebSocket")))]
+pub async fn open(
+    agent: AgentCaller,
+    State(state): State<AppState>,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> ApiResult<Response> {
+    let upgrade = upgrade.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
+    if state.engine.tasks.stopping().is_cancelled() {
+        return Err(ApiError::unavailable("the manager is stopping", u64::from(RETRY_AFTER_SECS)));
+    }
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(MAX_FRAME_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES);
+    Ok(upgrade.on_upgrade(move |socket| serve(state, agent.id, socket)))
+}
+
+/// Why a stream ends.
+enum End {
+    /// The agent went away, or its connection broke.
+    Gone,
+    /// The manager ends it, with a WebSocket close code and a reason.
+    Close(u16, &'static str),
+}
+
+async fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
+    let tasks = state.engine.tasks.clone();
+    // Counted, so that stopping waits for the farewell.
+    tasks.spawn_short(async move {
+        let streaming = state.engine.metrics.agents_streaming.clone();
+        streaming.inc();
+        let mut line = Line { socket };
+        if let End::Close(code, reason) = talk(&state, agent, &mut line).await {
+            line.close(code, reason).await;
+        }
+        streaming.dec();
+    });
+}
+
+/// The socket, with a time limit on every send.
+struct Line {
+    socket: WebSocket,
+}
+
+impl Line {
+    async fn say(&mut self, message: &ToAgent) -> Result<(), End> {
+        let text = serde_json::to_string(message).map_err(|_| End::Gone)?;
+        let sent = tokio::time::timeout(SEND_TIMEOUT, self.socket.send(Message::text(text))).await;
+        sent.ok().and_then(Result::ok).ok_or(End::Gone)
+    }
+
+    async fn hear(&mut self) -> Result<FromAgent, End> {
+        loop {
+            match self.socket.recv().await {
+                Some(Ok(Message::Text(text))) => {
+                    return serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame that is no message"));
+                }
+                // axum answers pings by itself; they count as signs of life.
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(FromAgent::Heartbeat),
+                Some(Ok(Message::Binary(_))) => return Err(End::Close(1003, "frames are JSON text")),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
+            }
+        }
+    }
+
+    async fn close(&mut self, code: u16, reason: &'static str) {
+        let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        let _ = tokio::time::timeout(SEND_TIMEOUT, self.socket.send(frame)).await;
+    }
+}
+
+async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await;
+    let cursor = match hello {
+        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects })) => {
+            exchange::note_effects(agent, &effects);
+            if let Err(error) = exchange::announce(state, agent, capabilities).await {
+                return refused(&error);
+            }
+            cursor
+        }
+        Ok(Ok(_)) => return End::Close(1002, "the first message is hello"),
+        Ok(Err(end)) => return end,
+        Err(_) => return End::Close(1008, "no hello in time"),
+    };
+    let seat = state.engine.hub.sit(agent);
+    tracing::info!(%agent, cursor, "agent {agent} streams");
+    let end = converse(state, agent, line, &seat, cursor).await;
+    tracing::info!(%agent, "agent {agent} streams no more");
+    end
+}
+
+async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &Seat, cursor: u64) -> End {
+    if let Err(end) = line.say(&ToAgent::Settings { settings: Settings::default() }).await {
+        return end;
+    }
+    let (clock, stop) = (state.engine.clock.clone(), state.engine.tasks.stopping().clone());
+    let mut conversation = Conversation::new(Arc::clone(&state.engine), agent, cursor);
+    let mut fetch = true;
+    loop {
+        // Registered before the store is read: what is committed in between is not slept through.
+        let nudge = seat.nudge.notified();
+        tokio::pin!(nudge);
+        nudge.as_mut().enable();
+        let mut retry = None;
+        if fetch {
+            match send_owed(&mut conversation, line).await {
+                Ok(()) => {}
+                Err(Some(end)) => return end,
+                Err(None) => retry = Some(clock.now().plus(STORE_RETRY)),
+            }
+        }
+        let wait = [conversation.next_lease_end(), retry].into_iter().flatten().min();
+        let due = async {
+            match wait {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        fetch = tokio::select! {
+            heard = tokio::time::timeout(SILENCE, line.hear()) => match heard {
+                Err(_) => return End::Close(1001, "nothing was heard for too long"),
+                Ok(Err(end)) => return end,
+                Ok(Ok(message)) => {
+                    state.engine.hub.heard(agent, clock.now());
+                    match take_in(state, agent, line, message).await {
+                        Ok(fetch) => fetch,
+                        Err(end) => return end,
+                    }
+                }
+            },
+            () = &mut nudge => true,
+            () = due => true,
+            () = seat.replaced.cancelled() => return End::Close(1008, "another stream of this agent took over, or it was revoked"),
+            () = stop.cancelled() => {
+                let _ = line.say(&ToAgent::Bye { retry_after: RETRY_AFTER_SECS }).await;
+                return End::Close(1001, "the manager is stopping");
+            }
+        };
+    }
+}
+
+/// Sends everything that is owed now. `Err(None)` means the store could not be read: try again.
+async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(), Option<End>> {
+    loop {
+        let commands = match conversation.next(MAX_ITEMS / 4).await {
+            Ok(commands) => commands,
+            Err(error) => {
+                tracing::warn!("cannot read what is owed: {error}");
+                return Err(None);
+            }
+        };
+        if commands.is_empty() {
+            return Ok(());
+        }
+        line.say(&ToAgent::Commands { commands }).await.map_err(Some)?;
+    }
+}
+
+/// Takes in one message; gives whether more may be owed now.
+async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAgent) -> Result<bool, End> {
+    match message {
+        FromAgent::Heartbeat => Ok(false),
+        FromAgent::Ack { command_ids } => {
+            // An acknowledgement makes room in the window of what may be under way.
+            exchange::acknowledge(state, agent, command_ids).await.map_err(|error| refused(&error))?;
+            Ok(true)
+        }
+        FromAgent::Result { results } => {
+            let command_ids = exchange::settle(state, agent, results).await.map_err(|error| refused(&error))?;
+            line.say(&ToAgent::ResultAck { command_ids }).await?;
+            Ok(false)
+        }
+        FromAgent::Hello { .. } => Err(End::Close(1002, "hello is said once")),
+    }
+}
+
+/// A message that could not be taken in ends the stream: the agent says it again on the next one.
+fn refused(error: &ApiError) -> End {
+    if error.status().is_server_error() {
+        End::Close(1013, "try again later")
+    } else {
+        End::Close(1007, "a message with faults")
+    }
+}

@@ -1,0 +1,129 @@
+//! The files of the data directory that hold secrets: made with mode 0600, written so that a crash leaves the old one
+//! or the new one, never half of one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::SigningKey;
+use sha2::{Digest, Sha256};
+
+use crate::engine::deliver::Signer;
+
+/// The first API key.
+pub const ADMIN_KEY: &str = "admin.key";
+/// The keys that sign commands, one a line, base64url; the first one signs.
+const SIGNING_KEY: &str = "signing.key";
+const LOCK: &str = "lock";
+
+/// Makes the directory if it is not there, for its owner alone.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("cannot make the data directory {}", dir.display()))
+}
+
+/// Takes the directory for this process; held until the file is dropped, or the process ends however it ends.
+///
+/// # Errors
+/// If another manager has it.
+pub fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    if file.try_lock().is_err() {
+        bail!("another manager is running on {}", dir.display());
+    }
+    Ok(file)
+}
+
+/// Writes a secret to `dir`/`name`.
+///
+/// # Errors
+/// If it cannot be made durable.
+pub fn write_secret(dir: &Path, name: &str, secret: &str) -> io::Result<()> {
+    let (path, temporary) = (dir.join(name), dir.join(format!("{name}.new")));
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+    // The mode above counts only for a new file; one left by a crash may have any.
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(secret.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, &path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Reads the signing keys, or makes the first one.
+///
+/// # Errors
+/// If the file cannot be read or written, or holds something else.
+pub fn signer(dir: &Path) -> anyhow::Result<Signer> {
+    let path = dir.join(SIGNING_KEY);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut secret = [0_u8; 32];
+            getrandom::fill(&mut secret).context("the system has no randomness to give")?;
+            let text = URL_SAFE_NO_PAD.encode(secret);
+            write_secret(dir, SIGNING_KEY, &text).with_context(|| format!("cannot write {}", path.display()))?;
+            text
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mut keys = Vec::new();
+    for (number, line) in text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
+        let bytes = URL_SAFE_NO_PAD.decode(line).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        let Some(bytes) = bytes else {
+            bail!("{}: line {} is not a key (32 bytes in base64url)", path.display(), number + 1);
+        };
+        let key = SigningKey::from_bytes(&bytes);
+        keys.push((key_id(&key), key));
+    }
+    if keys.is_empty() {
+        bail!("{} holds no key", path.display());
+    }
+    Ok(Signer::new(keys))
+}
+
+/// A key's id: the beginning of its public key's hash, so that it needs no register.
+fn key_id(key: &SigningKey) -> String {
+    URL_SAFE_NO_PAD.encode(&Sha256::digest(key.verifying_key().as_bytes())[..9])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_for_their_owner_and_keys_stay_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = signer(dir.path()).unwrap().pinned();
+        assert_eq!(signer(dir.path()).unwrap().pinned(), first);
+        let mode = std::fs::metadata(dir.path().join(SIGNING_KEY)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_never_replaced_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["", "AAAA"] {
+            std::fs::write(dir.path().join(SIGNING_KEY), text).unwrap();
+            assert!(signer(dir.path()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_data_directory_has_one_manager() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        assert!(lock(dir.path()).is_err());
+        drop(held);
+        assert!(lock(dir.path()).is_ok());
+    }
+}

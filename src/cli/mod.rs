@@ -1,0 +1,116 @@
+//! FLOOR 5: the command line. Nouns, then verbs; `--json` for machines, tables for people; exit code 0 when what was
+//! asked for is done, 1 when it is not, 2 when the question was wrong.
+
+pub mod client;
+pub mod demo;
+pub mod keyfiles;
+pub mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::Remote;
+use serve::ServeArgs;
+
+/// Alerts in, commands out, every block lifted again.
+#[derive(Debug, Parser)]
+#[command(name = "riposte", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the manager.
+    Serve(ServeArgs),
+    /// Run a manager and an agent with sample alerts, and watch.
+    Demo(demo::DemoArgs),
+    /// Say whether a manager is ready (exit code 0) or not (1).
+    Status(Remote),
+    /// Agents and their enrolment.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Print the HTTP contract (OpenAPI 3.1, YAML).
+    Openapi,
+}
+
+#[derive(Debug, Subcommand)]
+enum AgentCommand {
+    /// Make an enrolment token and print it.
+    Token {
+        #[command(flatten)]
+        remote: Remote,
+        /// How many agents may use it.
+        #[arg(long, default_value_t = 1)]
+        uses: i64,
+        /// For how long.
+        #[arg(long, default_value = "1h")]
+        expires_in: String,
+        /// A label of the agents that enrol with it, KEY=VALUE; may be repeated.
+        #[arg(long = "label")]
+        labels: Vec<String>,
+    },
+    /// List the agents.
+    List {
+        #[command(flatten)]
+        remote: Remote,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Recompute the hash chain; exit code 1 if it is broken.
+    Verify {
+        #[command(flatten)]
+        remote: Remote,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command that the arguments ask for.
+pub fn run() -> ExitCode {
+    let command = Cli::parse().command;
+    let outcome = match command {
+        Command::Serve(args) => block_on(serve::run(args)),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Status(remote) => block_on(client::status(remote)),
+        Command::Agent(AgentCommand::Token { remote, uses, expires_in, labels }) => {
+            block_on(client::token(remote, uses, expires_in, labels))
+        }
+        Command::Agent(AgentCommand::List { remote, json }) => block_on(client::agents(remote, json)),
+        Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
+        Command::Openapi => crate::api::contract().to_yaml().map_err(anyhow::Error::from).map(|yaml| {
+            say(yaml.trim_end());
+            ExitCode::SUCCESS
+        }),
+    };
+    outcome.unwrap_or_else(|error| {
+        complain(&format!("riposte: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn block_on<F: Future<Output = anyhow::Result<ExitCode>>>(work: F) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// Prints a line for whoever asked; a reader that has gone away is no error.
+pub(crate) fn say(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn complain(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

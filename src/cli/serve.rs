@@ -1,0 +1,149 @@
+//! `riposte serve`: puts the floors together and runs them until a signal. Listener, clock and tasks are arguments of
+//! [`serve`], so that a test starts the real program on port 0 with a clock of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::keyfiles;
+use crate::api::{self, AppState, keys};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::shutdown::{self, GRACE, Tasks};
+use crate::store::Db;
+use crate::telemetry::{self, LogFormat};
+
+/// Flags of `riposte serve`; each overrides its variable, which overrides the file.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    /// A configuration file (TOML); see config.default.toml.
+    #[arg(long, env = "RIPOSTE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where to listen.
+    #[arg(long, env = "RIPOSTE_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where keys and, without a database URL, the ledger are kept.
+    #[arg(long, env = "RIPOSTE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// postgres://… or sqlite:PATH. May hold a password: prefer the variable or the file.
+    #[arg(long, env = "RIPOSTE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// How agents reach this manager, if not under the address they enrol at.
+    #[arg(long, env = "RIPOSTE_PUBLIC_URL")]
+    public_url: Option<String>,
+    /// How log lines look.
+    #[arg(long, env = "RIPOSTE_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Serve plain HTTP on addresses other than loopback: only behind a proxy that ends TLS.
+    #[arg(long, env = "RIPOSTE_ALLOW_PLAIN_HTTP", num_args = 0..=1, default_missing_value = "true")]
+    allow_plain_http: Option<bool>,
+    /// Days that alerts are kept; 0 keeps all.
+    #[arg(long, env = "RIPOSTE_ALERT_RETENTION_DAYS")]
+    alert_retention_days: Option<u32>,
+    /// The largest request body, in bytes.
+    #[arg(long, env = "RIPOSTE_MAX_BODY_BYTES")]
+    max_body_bytes: Option<usize>,
+    /// The most alerts in one request.
+    #[arg(long, env = "RIPOSTE_MAX_BATCH")]
+    max_batch: Option<usize>,
+}
+
+impl ServeArgs {
+    fn into_config(self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        fn set<T>(field: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *field = value;
+            }
+        }
+        set(&mut config.listen, self.listen);
+        set(&mut config.data_dir, self.data_dir);
+        set(&mut config.database_url, self.database_url);
+        set(&mut config.public_url, self.public_url);
+        set(&mut config.log_format, self.log_format);
+        set(&mut config.allow_plain_http, self.allow_plain_http);
+        set(&mut config.alert_retention_days, self.alert_retention_days);
+        set(&mut config.max_body_bytes, self.max_body_bytes);
+        set(&mut config.max_batch, self.max_batch);
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Runs the manager until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If it cannot start.
+pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = args.into_config()?;
+    telemetry::start_logging(config.log_format);
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let tasks = Tasks::new();
+    stop_on_signals(&tasks)?;
+    let clean = serve(config, listener, Clock::system(), tasks).await?;
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The first signal asks for a graceful end, the second one ends at once.
+fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
+    let stopping = tasks.clone();
+    let mut signals = shutdown::Signals::listen().context("cannot listen to signals")?;
+    tasks.watch(async move {
+        signals.next().await;
+        tracing::info!("stopping; a second signal stops at once");
+        stopping.stop();
+        signals.next().await;
+        tracing::warn!("stopped at once");
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+/// Serves on `listener` until `tasks` are asked to stop; gives whether everything ended in time.
+///
+/// # Errors
+/// If the store, a key file or the listener cannot be used.
+pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<bool> {
+    keyfiles::make_data_dir(&config.data_dir)?;
+    let lock = keyfiles::lock(&config.data_dir)?;
+    let signer = keyfiles::signer(&config.data_dir)?;
+    let db = Db::open(&config.database()).await.context("cannot open the database")?;
+    let days = u64::from(config.alert_retention_days);
+    let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
+    let engine = Engine::start(db.clone(), clock, signer, retention, tasks.clone()).await?;
+    let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
+    if let Some(key) = keys::first(&engine, write_down).await.map_err(|error| anyhow::anyhow!("{error:?}"))? {
+        let path = config.data_dir.join(keyfiles::ADMIN_KEY);
+        super::say(&format!("The first admin key, shown once and kept in {}:\n{key}", path.display()));
+    }
+    let address = listener.local_addr()?;
+    tracing::info!(%address, data_dir = %config.data_dir.display(), "Riposte listens on {address}");
+    let service = api::router(AppState::new(engine, &config)).into_make_service_with_connect_info::<SocketAddr>();
+    // Small frames must not wait for the next one (Nagle).
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let stopping = tasks.stopping().clone();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await });
+    let served = tokio::select! {
+        served = async { serving.await } => served,
+        // Clients that keep their connections open may not keep the manager.
+        () = async { tasks.stopping().cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+    };
+    tasks.stop();
+    let clean = tasks.ended(GRACE).await;
+    db.close().await;
+    drop(lock);
+    served.context("the listener failed")?;
+    tracing::info!("Riposte has stopped");
+    Ok(clean && !tasks.has_failed())
+}
