@@ -168,7 +168,12 @@ async fn move_effect(
     let actual = |actual: Actual| binds![effect, seq, actual.as_str(), now];
     match (Op::parse(&command.op).ok_or_else(|| corrupt(command))?, result.outcome) {
         (Op::Apply, Outcome::Succeeded) => {
-            let found = if result.verified == Some(false) { Actual::Drifted } else { Actual::InForce };
+            // Nobody looked (an observing agent, an action that cannot be looked at): nothing is claimed.
+            let found = match result.verified {
+                Some(true) => Actual::InForce,
+                Some(false) => Actual::Drifted,
+                None => Actual::Unknown,
+            };
             ledger.tx.execute(SET_ACTUAL, actual(found)).await?;
         }
         (Op::Apply, Outcome::Failed | Outcome::TimedOut) => {
