@@ -1,7 +1,7 @@
 //! What a stream and a poll have in common: taking in what an agent says. Both transports end up here, so that neither
 //! can be more lenient than the other.
 
-use riposte_protocol::message::{Capability, CommandResult, HeldEffect, MAX_ITEMS, MAX_OUTPUT_BYTES};
+use riposte_protocol::message::{Capability, CommandResult, HeldEffect, MAX_ITEMS, MAX_OUTPUT_BYTES, Settings};
 use uuid::Uuid;
 
 use super::AppState;
@@ -59,6 +59,13 @@ pub async fn announce(state: &AppState, agent: Uuid, capabilities: Vec<Capabilit
         state.engine.reload_fleet().await?;
     }
     Ok(())
+}
+
+/// How agents are to behave. Reconnects are spread so that about this many come a second.
+pub fn settings(state: &AppState) -> Settings {
+    const RECONNECTS_PER_SECOND: usize = 4000;
+    let spread = state.engine.fleet.load().len() / RECONNECTS_PER_SECOND;
+    Settings { reconnect_spread_seconds: u32::try_from(spread).unwrap_or(u32::MAX), ..Settings::default() }
 }
 
 /// Notes the effects that an agent says it holds.

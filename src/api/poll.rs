@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use riposte_protocol::message::{PollRequest, PollResponse, Settings};
+use riposte_protocol::message::{PollRequest, PollResponse};
 
 use super::auth::AgentCaller;
 use super::error::ApiResult;
@@ -54,5 +54,5 @@ pub async fn exchange(
             () = state.engine.tasks.stopping().cancelled() => break Vec::new(),
         }
     };
-    Ok(axum::Json(PollResponse { commands, result_acks, settings: Settings::default() }))
+    Ok(axum::Json(PollResponse { commands, result_acks, settings: exchange::settings(&state) }))
 }

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use riposte_protocol::SUBPROTOCOL;
-use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_ITEMS, Settings, ToAgent};
+use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
 use uuid::Uuid;
 
 use super::auth::AgentCaller;
@@ -130,7 +130,7 @@ async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
 }
 
 async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &Seat, cursor: u64) -> End {
-    if let Err(end) = line.say(&ToAgent::Settings { settings: Settings::default() }).await {
+    if let Err(end) = line.say(&ToAgent::Settings { settings: exchange::settings(state) }).await {
         return end;
     }
     let (clock, stop) = (state.engine.clock.clone(), state.engine.tasks.stopping().clone());

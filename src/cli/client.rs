@@ -29,6 +29,21 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// The manager at `manager`, with the key in `key_file`.
+    pub fn to(manager: &str, key_file: PathBuf) -> Self {
+        Self { manager: manager.to_owned(), key_file: Some(key_file), key: None }
+    }
+
+    /// What a GET of `path` gives.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// What a POST of `body` to `path` gives.
+    pub async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
     fn key(&self) -> anyhow::Result<String> {
         match (&self.key, &self.key_file) {
             (Some(key), _) => Ok(key.clone()),
@@ -91,7 +106,7 @@ pub async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<St
         object.insert(key.to_owned(), value.into());
     }
     let body = json!({"labels": object, "uses": uses, "expires_in": expires_in});
-    let answer = remote.ask(Method::POST, "/v1/enrollment-tokens", Some(body)).await?;
+    let answer = remote.post("/v1/enrollment-tokens", body).await?;
     say(answer["token"].as_str().context("the manager gave no token")?);
     Ok(ExitCode::SUCCESS)
 }
@@ -100,7 +115,7 @@ pub async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<St
 pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
     let mut path = "/v1/agents?limit=500".to_owned();
     loop {
-        let page = remote.ask(Method::GET, &path, None).await?;
+        let page = remote.get(&path).await?;
         for agent in page["items"].as_array().map(Vec::as_slice).unwrap_or_default() {
             if json {
                 say(&agent.to_string());
@@ -119,7 +134,7 @@ pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
 
 /// `riposte audit verify`
 pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    let proof = remote.ask(Method::GET, "/v1/audit/verify", None).await?;
+    let proof = remote.get("/v1/audit/verify").await?;
     let intact = proof["intact"] == true;
     if json {
         say(&proof.to_string());
