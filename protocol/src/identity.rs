@@ -12,9 +12,9 @@ use crate::jws::{self, JwsError, Unverified};
 use crate::time::Timestamp;
 
 /// The longest life of an agent token: long enough for a poll, short enough to be worthless in a log.
-pub const MAX_LIFETIME: Duration = Duration::from_secs(300);
+pub const MAX_LIFETIME: Duration = Duration::from_mins(5);
 /// How far the two clocks may be apart.
-pub const LEEWAY: Duration = Duration::from_secs(60);
+pub const LEEWAY: Duration = Duration::from_mins(1);
 
 /// The claims of an agent token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -88,7 +88,7 @@ pub enum TargetError {
 
 /// The longest account name that is accepted, in bytes: what Wazuh's own agent accepts.
 const USER_MAX_BYTES: usize = 256;
-/// The longest path that is accepted, in bytes: Linux's PATH_MAX.
+/// The longest path that is accepted, in bytes: Linux's `PATH_MAX`.
 const FILE_MAX_BYTES: usize = 4096;
 
 impl Target {

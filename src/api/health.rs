@@ -43,8 +43,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     for count in effects::counts(&state.engine.db).await? {
         failing += count.failing;
         let (desired, actual, count) = (count.desired, count.actual, count.count);
-        writeln!(text, "riposte_effects{{desired=\"{desired}\",actual=\"{actual}\"}} {count}")
-            .unwrap_or_else(|e| ignore(e));
+        writeln!(text, "riposte_effects{{desired=\"{desired}\",actual=\"{actual}\"}} {count}").unwrap_or_else(ignore);
     }
     text.push_str(
         "# HELP riposte_effects_failing Effects that could not be lifted.\n# TYPE riposte_effects_failing gauge\n",

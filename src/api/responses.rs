@@ -17,7 +17,7 @@ use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
-use crate::engine::decide::{able, unprotected};
+use crate::engine::decide::{able, protected};
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
 use crate::store::ledger::EndReason;
@@ -188,14 +188,9 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     if words.is_empty() {
         faults.push(Fault::at("/agents", "must name at least one agent"));
     }
-    let target = match target.map(unprotected) {
-        Some(Err(spared)) => {
-            faults.push(Fault::at("/target", spared.detail()));
-            None
-        }
-        Some(Ok(target)) => Some(target),
-        None => None,
-    };
+    if let Some(spared) = target.as_ref().and_then(protected) {
+        faults.push(Fault::at("/target", spared.detail()));
+    }
     let Some(target) = target.filter(|_| faults.is_empty()) else { return Err(ApiError::invalid(faults)) };
     agents.sort_by_key(|agent| agent.id);
     agents.dedup_by_key(|agent| agent.id);

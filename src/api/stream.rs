@@ -51,7 +51,10 @@ pub async fn open(
         .write_buffer_size(0)
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES);
-    Ok(upgrade.on_upgrade(move |socket| serve(state, agent.id, socket)))
+    Ok(upgrade.on_upgrade(move |socket| {
+        serve(state, agent.id, socket);
+        std::future::ready(())
+    }))
 }
 
 /// Why a stream ends.
@@ -62,7 +65,7 @@ enum End {
     Close(u16, &'static str),
 }
 
-async fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
+fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
     let tasks = state.engine.tasks.clone();
     // Counted, so that stopping waits for the farewell.
     tasks.spawn_short(async move {
@@ -89,16 +92,14 @@ impl Line {
     }
 
     async fn hear(&mut self) -> Result<FromAgent, End> {
-        loop {
-            match self.socket.recv().await {
-                Some(Ok(Message::Text(text))) => {
-                    return serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame that is no message"));
-                }
-                // axum answers pings by itself; they count as signs of life.
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(FromAgent::Heartbeat),
-                Some(Ok(Message::Binary(_))) => return Err(End::Close(1003, "frames are JSON text")),
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
+        match self.socket.recv().await {
+            Some(Ok(Message::Text(text))) => {
+                serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame that is no message"))
             }
+            // axum answers pings by itself; they count as signs of life.
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(FromAgent::Heartbeat),
+            Some(Ok(Message::Binary(_))) => Err(End::Close(1003, "frames are JSON text")),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Gone),
         }
     }
 

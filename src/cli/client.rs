@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::say;
 
 /// How long a manager may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Which manager, and as whom.
 #[derive(Clone, Debug, Args)]
@@ -20,7 +20,7 @@ pub struct Remote {
     /// The manager's address.
     #[arg(long, env = "RIPOSTE_MANAGER", default_value = "http://127.0.0.1:8480")]
     manager: String,
-    /// A file that holds an API key, such as DATA_DIR/admin.key.
+    /// A file that holds an API key, such as `DATA_DIR/admin.key`.
     #[arg(long, env = "RIPOSTE_KEY_FILE")]
     key_file: Option<PathBuf>,
     /// An API key; as a variable only, because arguments can be seen by everybody on the machine.

@@ -1,12 +1,15 @@
 //! `riposte serve`: puts the floors together and runs them until a signal. Listener, clock and tasks are arguments of
 //! [`serve`], so that a test starts the real program on port 0 with a clock of its own.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::serve::ListenerExt as _;
 use clap::Args;
 use tokio::net::TcpListener;
@@ -91,7 +94,11 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     let tasks = Tasks::new();
     stop_on_signals(&tasks)?;
-    let clean = serve(config, listener, Clock::system(), tasks).await?;
+    let running = start(config, listener, Clock::system(), tasks).await?;
+    if let Some((key, path)) = &running.first_key {
+        super::say(&format!("The first admin key, shown once and kept in {}:\n{key}", path.display()));
+    }
+    let clean = running.wait().await?;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -115,6 +122,22 @@ fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
 /// # Errors
 /// If the store, a key file or the listener cannot be used.
 pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<bool> {
+    start(config, listener, clock, tasks).await?.wait().await
+}
+
+/// A manager that is ready to answer.
+struct Running {
+    service: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
+    listener: TcpListener,
+    tasks: Tasks,
+    db: Db,
+    /// The first admin key and where it is kept, if this is the first start.
+    first_key: Option<(String, PathBuf)>,
+    /// Held as long as the manager runs.
+    lock: File,
+}
+
+async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<Running> {
     keyfiles::make_data_dir(&config.data_dir)?;
     let lock = keyfiles::lock(&config.data_dir)?;
     let signer = keyfiles::signer(&config.data_dir)?;
@@ -123,27 +146,32 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: T
     let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
     let engine = Engine::start(db.clone(), clock, signer, retention, tasks.clone()).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
-    if let Some(key) = keys::first(&engine, write_down).await.map_err(|error| anyhow::anyhow!("{error:?}"))? {
-        let path = config.data_dir.join(keyfiles::ADMIN_KEY);
-        super::say(&format!("The first admin key, shown once and kept in {}:\n{key}", path.display()));
-    }
+    let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be made")?;
+    let first_key = first_key.map(|key| (key, config.data_dir.join(keyfiles::ADMIN_KEY)));
     let address = listener.local_addr()?;
-    tracing::info!(%address, data_dir = %config.data_dir.display(), "Riposte listens on {address}");
+    tracing::info!(data_dir = %config.data_dir.display(), "Riposte listens on {address}");
     let service = api::router(AppState::new(engine, &config)).into_make_service_with_connect_info::<SocketAddr>();
-    // Small frames must not wait for the next one (Nagle).
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let stopping = tasks.stopping().clone();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await });
-    let served = tokio::select! {
-        served = async { serving.await } => served,
-        // Clients that keep their connections open may not keep the manager.
-        () = async { tasks.stopping().cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
-    };
-    tasks.stop();
-    let clean = tasks.ended(GRACE).await;
-    db.close().await;
-    drop(lock);
-    served.context("the listener failed")?;
-    tracing::info!("Riposte has stopped");
-    Ok(clean && !tasks.has_failed())
+    Ok(Running { service, listener, tasks, db, first_key, lock })
+}
+
+impl Running {
+    async fn wait(self) -> anyhow::Result<bool> {
+        let Self { service, listener, tasks, db, lock, .. } = self;
+        // Small frames must not wait for the next one (Nagle).
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let stopping = tasks.stopping().clone();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await });
+        let served = tokio::select! {
+            served = async { serving.await } => served,
+            // Clients that keep their connections open may not keep the manager.
+            () = async { tasks.stopping().cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+        };
+        tasks.stop();
+        let clean = tasks.ended(GRACE).await;
+        db.close().await;
+        drop(lock);
+        served.context("the listener failed")?;
+        tracing::info!("Riposte has stopped");
+        Ok(clean && !tasks.has_failed())
+    }
 }

@@ -16,7 +16,7 @@ use super::wazuh;
 
 /// The largest single alert, in bytes. Wazuh's own buffers end at 64 KiB; the rest is room for other pipelines.
 pub const MAX_ALERT_BYTES: usize = 1024 * 1024;
-/// How deeply an alert may be nested: what the strictest common JSON readers (serde_json's default) still follow.
+/// How deeply an alert may be nested: what the strictest common JSON readers (`serde_json`'s default) still follow.
 pub const MAX_DEPTH: usize = 127;
 /// The longest description that is kept beside the raw alert, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 512;

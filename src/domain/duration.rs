@@ -20,7 +20,7 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 impl Span {
     /// Ten years: longer is "until lifted by hand", and should say so.
-    pub const MAX: Duration = Duration::from_secs(3650 * 86_400);
+    pub const MAX: Duration = Duration::from_hours(87600);
 
     /// The span as a [`Duration`].
     pub const fn duration(self) -> Duration {

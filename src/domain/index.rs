@@ -39,7 +39,8 @@ impl PolicyIndex {
                 let place = (at, nth);
                 if selector.is_empty() {
                     continue;
-                } else if !selector.rule_ids.is_empty() {
+                }
+                if !selector.rule_ids.is_empty() {
                     for id in &selector.rule_ids {
                         index.by_rule_id.entry(id.clone()).or_default().push(place);
                     }

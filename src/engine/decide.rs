@@ -44,11 +44,11 @@ fn respond(
 ) -> NewResponse {
     let VersionedPolicy { policy, version } = versioned;
     let Respond { action, target, on, duration, arguments } = &policy.respond;
-    let aim = aim(alert, *target);
+    let (target, not_aimed) = aim(alert, *target);
     let agents = fleet.select(on, origin);
-    let (able, spared) = match &aim {
-        Err(spared) => (agents, Some(spared.clone())),
-        Ok(_) => able(agents, action),
+    let (able, spared) = match not_aimed {
+        Some(spared) => (agents, Some(spared)),
+        None => able(agents, action),
     };
     let verdict = match (spared, policy.mode) {
         (Some(spared), _) => Verdict::Spare(spared),
@@ -60,7 +60,7 @@ fn respond(
         alert: Some(id),
         policy: Some((policy.name.clone(), *version)),
         action: action.clone(),
-        target: aim.ok(),
+        target,
         arguments: arguments.clone(),
         agents: able.iter().map(|agent| agent.id).collect(),
         until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
@@ -71,22 +71,22 @@ fn respond(
     }
 }
 
-/// What the response is aimed at.
-fn aim(alert: &Alert, field: Option<TargetField>) -> Result<Target, Spared> {
-    let Some(field) = field else { return Ok(Target::none()) };
+/// What the response is aimed at, and why it must not be.
+fn aim(alert: &Alert, field: Option<TargetField>) -> (Option<Target>, Option<Spared>) {
+    let Some(field) = field else { return (Some(Target::none()), None) };
     match alert.observables.target(field) {
-        None => Err(Spared::TargetMissing),
-        Some(Err(error)) => Err(Spared::TargetInvalid(error.to_string())),
-        Some(Ok(target)) => unprotected(target),
+        None => (None, Some(Spared::TargetMissing)),
+        Some(Err(error)) => (None, Some(Spared::TargetInvalid(error.to_string()))),
+        Some(Ok(target)) => {
+            let spared = protected(&target);
+            (Some(target), spared)
+        }
     }
 }
 
-/// The target, unless no response may touch it.
-pub fn unprotected(target: Target) -> Result<Target, Spared> {
-    match target.always_protected() {
-        Some(why) => Err(Spared::Protected(why.to_owned())),
-        None => Ok(target),
-    }
+/// Why no response may touch `target`, if so.
+pub fn protected(target: &Target) -> Option<Spared> {
+    target.always_protected().map(|why| Spared::Protected(why.to_owned()))
 }
 
 /// The agents that do not say they cannot run `action`, or why there is none.

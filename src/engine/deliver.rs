@@ -19,7 +19,7 @@ use crate::store::db::{Result, StoreError};
 /// How long a delivered command is given to be acknowledged before it is sent again.
 const LEASE: Duration = Duration::from_secs(30);
 /// How long a signed revert is valid; it is signed anew at each delivery, so it is owed for as long as it takes.
-const REVERT_VALIDITY: Duration = Duration::from_secs(24 * 3600);
+const REVERT_VALIDITY: Duration = Duration::from_hours(24);
 
 /// The manager's keys: the first one signs, all of them are given to agents to pin.
 #[derive(Debug)]

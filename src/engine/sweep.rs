@@ -14,9 +14,9 @@ const CLEAR_EVERY: u64 = 60;
 /// Rows per transaction, so that no sweep holds up the intake.
 const BATCH: i64 = 500;
 /// How long answers to requests with an `Idempotency-Key` are kept.
-const KEEP_ANSWERS: Duration = Duration::from_secs(24 * 3600);
+const KEEP_ANSWERS: Duration = Duration::from_hours(24);
 /// How long expired enrolment tokens stay listed.
-const KEEP_TOKENS: Duration = Duration::from_secs(7 * 24 * 3600);
+const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
 /// Sweeps until the engine stops.
 pub async fn run(engine: &Engine) {
@@ -43,7 +43,7 @@ async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
     }
     all(engine, SweepStep::Expire).await?;
     all(engine, SweepStep::TimeOut).await?;
-    if round % CLEAR_EVERY == 0 {
+    if round.is_multiple_of(CLEAR_EVERY) {
         engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
         engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
         if let Some(retention) = engine.alert_retention {

@@ -77,7 +77,7 @@ pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Resu
             binds![id, alert.dedupe.to_vec(), alert.pipeline, alert.time, alert.agent.id, alert.rule.id, level, stored]
         })
         .collect();
-    let inserted: Vec<Inserted> = ledger.tx.each_row(INSERT, rows, UNLESS_KNOWN, &[]).await?;
+    let inserted: Vec<Inserted> = ledger.tx.each_row(INSERT, rows, UNLESS_KNOWN, vec![]).await?;
     inserted.iter().map(|row| id(&row.id)).collect()
 }
 

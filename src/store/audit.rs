@@ -100,7 +100,7 @@ impl LedgerTx {
                 let Entry { at, actor, verb, noun, noun_id, detail } = entry;
                 rows.push(binds![self.seq, at, actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
             }
-            self.tx.execute_rows(INSERT, rows, "", &[]).await?;
+            self.tx.execute_rows(INSERT, rows, "", vec![]).await?;
             self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
         }
         self.tx.commit().await

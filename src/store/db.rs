@@ -142,7 +142,7 @@ macro_rules! bind_all {
 pub enum Db {
     /// One file: one writing connection, several reading ones.
     Sqlite {
-        /// Exactly one connection, so that writers queue here instead of meeting SQLITE_BUSY.
+        /// Exactly one connection, so that writers queue here instead of meeting `SQLITE_BUSY`.
         write: SqlitePool,
         /// Sees what is committed, never waits for the writer (WAL).
         read: SqlitePool,
@@ -278,10 +278,10 @@ impl Tx {
         before: &'static str,
         rows: Vec<Vec<Bind>>,
         after: &'static str,
-        first: &[Bind],
+        first: Vec<Bind>,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        for (sql, binds) in in_chunks(before, rows, after, first) {
+        for (sql, binds) in in_chunks(before, rows, after, &first) {
             let sql = AssertSqlSafe(sql);
             match self {
                 Self::Sqlite(tx) => {
@@ -301,9 +301,9 @@ impl Tx {
         before: &'static str,
         rows: Vec<Vec<Bind>>,
         after: &'static str,
-        first: &[Bind],
+        first: Vec<Bind>,
     ) -> Result<()> {
-        for (sql, binds) in in_chunks(before, rows, after, first) {
+        for (sql, binds) in in_chunks(before, rows, after, &first) {
             let sql = AssertSqlSafe(sql);
             match self {
                 Self::Sqlite(tx) => {

@@ -24,7 +24,6 @@ use crate::domain::response::{NewResponse, Verdict};
 statements! {
     REVERTS_DUE = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
         WHERE next_revert_at <= $1 AND desired = 'absent' ORDER BY next_revert_at LIMIT $2";
-    LAST_RESPONSE = "SELECT response_id AS id FROM holds WHERE effect_id = $1 ORDER BY response_id DESC LIMIT 1";
 }
 
 const FIND_EFFECTS: &str =
@@ -32,6 +31,7 @@ const FIND_EFFECTS: &str =
     WHERE (agent_id, action, target_kind, target_value) IN (";
 const EFFECTS_HELD: &str = "SELECT DISTINCT effects.id, agent_id, action, target_kind, target_value, effects.arguments, desired, actual, effects.until
     FROM holds JOIN effects ON effects.id = holds.effect_id WHERE released_at IS NULL AND response_id IN (";
+const LAST_HOLDERS: &str = "SELECT effect_id, MAX(response_id) AS response_id FROM holds WHERE effect_id IN (";
 const RELEASE: &str = "UPDATE holds SET released_at = $1 WHERE released_at IS NULL AND response_id IN (";
 const HOLDS_LEFT: &str = "SELECT effect_id, until FROM holds WHERE released_at IS NULL AND effect_id IN (";
 const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, reason = $2, detail = $3
@@ -50,7 +50,7 @@ const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.colum
 const TAKE_NUMBERS_AFTER: &str = ") AS v WHERE agents.id = v.column1 RETURNING agents.id, last_seq";
 
 /// How long an apply waits for an agent that is away, unless the block would be over before.
-pub const COMMAND_TTL: Duration = Duration::from_secs(24 * 3600);
+pub const COMMAND_TTL: Duration = Duration::from_hours(24);
 
 #[derive(sqlx::FromRow)]
 struct EffectKeyRow {
@@ -74,6 +74,12 @@ struct HoldRow {
 #[derive(sqlx::FromRow)]
 struct Id {
     id: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct LastHolder {
+    effect_id: String,
+    response_id: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -166,9 +172,9 @@ pub(super) async fn record(ledger: &mut LedgerTx, responses: Vec<NewResponse>, n
         }
         rows.push(response_row(ledger, response, arguments, now)?);
     }
-    ledger.tx.execute_rows(INSERT_RESPONSES, rows, "", &[]).await?;
+    ledger.tx.execute_rows(INSERT_RESPONSES, rows, "", vec![]).await?;
     write_effects(ledger, effects.into_values(), now).await?;
-    ledger.tx.execute_rows(INSERT_HOLDS, holds, "", &[]).await?;
+    ledger.tx.execute_rows(INSERT_HOLDS, holds, "", vec![]).await?;
     queue(ledger, commands, now).await
 }
 
@@ -187,7 +193,7 @@ async fn find_effects(ledger: &mut LedgerTx, responses: &[NewResponse]) -> Resul
     keys.dedup();
     let rows: Vec<Vec<Bind>> =
         keys.into_iter().map(|(agent, action, kind, value)| binds![agent, action, kind, value]).collect();
-    let found: Vec<EffectKeyRow> = ledger.tx.each_row(FIND_EFFECTS, rows, ")", &[]).await?;
+    let found: Vec<EffectKeyRow> = ledger.tx.each_row(FIND_EFFECTS, rows, ")", vec![]).await?;
     found.into_iter().map(|row| Effect::try_from(row).map(|effect| (effect.key.clone(), effect))).collect()
 }
 
@@ -199,9 +205,8 @@ fn response_row(ledger: &mut LedgerTx, response: NewResponse, arguments: String,
     };
     let aim = response.target.as_ref().map_or_else(|| "nothing".to_owned(), Target::to_string);
     let mut why = format!("{} on {} agents at {aim}", response.action, response.agents.len());
-    if let Some(alert) = response.alert {
-        why.push_str(&format!(", alert {alert}"));
-    }
+    let alert = response.alert.map_or_else(String::new, |alert| format!(", alert {alert}"));
+    why.push_str(&alert);
     for text in [&response.note, &detail] {
         if !text.is_empty() {
             why.push_str(": ");
@@ -237,7 +242,7 @@ async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effe
             binds![id, agent, action, kind, value, arguments, desired, actual, until, 0_i64, now, now]
         })
         .collect();
-    ledger.tx.execute_rows(UPSERT_EFFECTS, rows, UPSERT_EFFECTS_AFTER, &[]).await
+    ledger.tx.execute_rows(UPSERT_EFFECTS, rows, UPSERT_EFFECTS_AFTER, vec![]).await
 }
 
 /// Numbers commands per agent, in their order, and queues them. Gives the agents concerned.
@@ -247,7 +252,7 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
         *per_agent.entry(command.key.0).or_insert(0) += 1;
     }
     let rows = per_agent.iter().map(|(agent, count)| binds![*agent, *count]).collect();
-    let numbered: Vec<Numbered> = ledger.tx.each_row(TAKE_NUMBERS, rows, TAKE_NUMBERS_AFTER, &[]).await?;
+    let numbered: Vec<Numbered> = ledger.tx.each_row(TAKE_NUMBERS, rows, TAKE_NUMBERS_AFTER, vec![]).await?;
     let mut next: HashMap<Uuid, i64> = HashMap::with_capacity(numbered.len());
     for row in &numbered {
         let agent = id(&row.id)?;
@@ -263,8 +268,10 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
             Op::Apply => Until::At(now.plus(COMMAND_TTL)).min(until).instant(),
             Op::Revert => None,
         };
-        let (until, detail) =
-            (until.instant(), format!("{} {action} {kind} {value} on agent {agent}, number {seq}", op.as_str()));
+        let (until, detail) = (
+            until.instant(),
+            format!("{} {action} {} on agent {agent}, number {seq}", op.as_str(), format!("{kind} {value}").trim_end()),
+        );
         ledger.record(Entry {
             at: now,
             actor: "riposte".into(),
@@ -276,7 +283,7 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
         let head = binds![command, agent, *seq, effect, response, op.as_str(), action, kind, value, arguments, until];
         rows.push([head, binds!["queued", now, expires_at]].concat());
     }
-    ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", &[]).await?;
+    ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", vec![]).await?;
     Ok(per_agent.into_keys().collect())
 }
 
@@ -301,7 +308,7 @@ pub(super) async fn release(
 ) -> Result<Vec<Uuid>> {
     let ids = || -> Vec<Vec<Bind>> { responses.iter().map(|response| binds![*response]).collect() };
     let first = binds![now, why.word, why.detail.as_str()];
-    let ended: Vec<Id> = ledger.tx.each_row(END_RESPONSES, ids(), ") RETURNING id", &first).await?;
+    let ended: Vec<Id> = ledger.tx.each_row(END_RESPONSES, ids(), ") RETURNING id", first).await?;
     for row in &ended {
         ledger.record(Entry {
             at: now,
@@ -313,15 +320,15 @@ pub(super) async fn release(
         });
     }
     let ended: Vec<Vec<Bind>> = ended.into_iter().map(|row| binds![row.id]).collect();
-    let held: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_HELD, ended.clone(), ")", &[]).await?;
-    ledger.tx.execute_rows(RELEASE, ended, ")", &binds![now]).await?;
+    let held: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_HELD, ended.clone(), ")", vec![]).await?;
+    ledger.tx.execute_rows(RELEASE, ended, ")", binds![now]).await?;
     let mut effects: HashMap<Uuid, Effect> = HashMap::new();
     for row in held {
         let effect = Effect::try_from(row)?;
         effects.insert(effect.id, effect);
     }
     let rows = effects.keys().map(|effect| binds![*effect]).collect();
-    let left: Vec<HoldRow> = ledger.tx.each_row(HOLDS_LEFT, rows, ")", &[]).await?;
+    let left: Vec<HoldRow> = ledger.tx.each_row(HOLDS_LEFT, rows, ")", vec![]).await?;
     let mut longest: HashMap<Uuid, Until> = HashMap::new();
     for row in left {
         let until = Until::from(row.until.map(Timestamp::from_millis));
@@ -344,32 +351,39 @@ pub(super) async fn release(
             }
         };
         effect.touched = true;
-        commands.push(follow_up(ledger, effect, op).await?);
+        commands.push((op, effect.id));
     }
+    let commands = follow_up(ledger, &effects, commands).await?;
     write_effects(ledger, effects.into_iter(), now).await?;
     queue(ledger, commands, now).await
 }
 
-/// A command about an effect that no new response asked for; it is filed under the last response that held it.
-async fn follow_up(ledger: &mut LedgerTx, effect: &Effect, op: Op) -> Result<NewCommand> {
-    let last: Option<Id> = ledger.tx.optional(LAST_RESPONSE, binds![effect.id]).await?;
-    let response = last.map_or(Ok(Uuid::nil()), |row| id(&row.id))?;
-    let until = effect.standing.until;
-    let (key, arguments) = (effect.key.clone(), effect.arguments.clone());
-    Ok(NewCommand { effect: effect.id, key, response, op, arguments, until })
+/// Commands about effects that no new response asked for; each is filed under the last response that held the effect.
+async fn follow_up(ledger: &mut LedgerTx, effects: &[Effect], ops: Vec<(Op, Uuid)>) -> Result<Vec<NewCommand>> {
+    let rows = ops.iter().map(|(_, effect)| binds![*effect]).collect();
+    let holders: Vec<LastHolder> = ledger.tx.each_row(LAST_HOLDERS, rows, ") GROUP BY effect_id", vec![]).await?;
+    let mut last = HashMap::with_capacity(holders.len());
+    for holder in &holders {
+        last.insert(id(&holder.effect_id)?, id(&holder.response_id)?);
+    }
+    let by_id: HashMap<Uuid, &Effect> = effects.iter().map(|effect| (effect.id, effect)).collect();
+    let commands = ops.into_iter().filter_map(|(op, id)| {
+        let effect = by_id.get(&id)?;
+        let (key, arguments, until) = (effect.key.clone(), effect.arguments.clone(), effect.standing.until);
+        let response = last.get(&id).copied().unwrap_or(Uuid::nil());
+        Some(NewCommand { effect: id, key, response, op, arguments, until })
+    });
+    Ok(commands.collect())
 }
 
 /// Queues another revert for effects whose last one failed, at most `limit`. Gives the agents concerned.
 pub(super) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
     let rows: Vec<EffectKeyRow> = ledger.tx.all(REVERTS_DUE, binds![now, limit]).await?;
-    let mut commands = Vec::with_capacity(rows.len());
-    let mut effects = Vec::with_capacity(rows.len());
-    for row in rows {
-        let effect = Effect::try_from(row)?;
-        commands.push(follow_up(ledger, &effect, Op::Revert).await?);
-        effects.push(binds![effect.id]);
-    }
+    let effects: Vec<Effect> = rows.into_iter().map(Effect::try_from).collect::<Result<_>>()?;
+    let ops = effects.iter().map(|effect| (Op::Revert, effect.id)).collect();
+    let commands = follow_up(ledger, &effects, ops).await?;
     const PENDING: &str = "UPDATE effects SET next_revert_at = NULL WHERE id IN (";
-    ledger.tx.execute_rows(PENDING, effects, ")", &[]).await?;
+    let rows = effects.iter().map(|effect| binds![effect.id]).collect();
+    ledger.tx.execute_rows(PENDING, rows, ")", vec![]).await?;
     queue(ledger, commands, now).await
 }

@@ -17,21 +17,9 @@ use crate::domain::command::CommandState;
 use crate::domain::effect::Actual;
 
 statements! {
-    SET_STATE = "UPDATE commands SET state = $3, finished_at = $4 WHERE id = $1 AND state = $2";
-    INSERT_RESULT = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message, started_at,
-            finished_at, received_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (command_id) DO NOTHING";
-    SET_ACTUAL = "UPDATE effects SET actual = $3, actual_seq = $2, failed_reverts = 0, changed_at = $4
+    REVERT_FAILED = "UPDATE effects SET actual = 'drifted', actual_seq = $2, failed_reverts = failed_reverts + 1,
+            next_revert_at = CASE WHEN desired = 'absent' THEN $3 ELSE NULL END, changed_at = $4
         WHERE id = $1 AND actual_seq <= $2";
-    REVERT_DONE = "UPDATE effects SET actual = $3, actual_seq = $2, failed_reverts = 0, next_revert_at = NULL, changed_at = $4
-        WHERE id = $1 AND actual_seq <= $2";
-    REVERT_FAILED = "UPDATE effects SET actual = $3, actual_seq = $2, failed_reverts = failed_reverts + 1,
-            next_revert_at = CASE WHEN desired = 'absent' THEN $4 ELSE NULL END, changed_at = $5
-        WHERE id = $1 AND actual_seq <= $2";
-    LIFT_STRAY = "UPDATE effects SET next_revert_at = $2
-        WHERE id = $1 AND desired = 'absent' AND actual <> 'absent' AND next_revert_at IS NULL AND NOT EXISTS (
-            SELECT 1 FROM commands WHERE effect_id = $1 AND op = 'revert' AND seq > $3
-                AND state IN ('queued', 'delivered', 'acknowledged'))";
     FAILED_REVERTS = "SELECT failed_reverts AS count FROM effects WHERE id = $1";
     OVERDUE = "SELECT id, agent_id, seq, effect_id, op, state FROM commands
         WHERE state IN ('queued', 'delivered') AND expires_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
@@ -39,26 +27,43 @@ statements! {
     UNANSWERED = "SELECT id, agent_id, seq, effect_id, op, state FROM commands
         WHERE state = 'acknowledged' AND acknowledged_at <= $1 ORDER BY acknowledged_at LIMIT $2";
     CANCEL = "UPDATE commands SET state = 'cancelled', detail = $2, finished_at = $3
-        WHERE id = $1 AND state = 'queued' AND op = 'apply' RETURNING effect_id AS id";
+        WHERE id = $1 AND state = 'queued' AND op = 'apply'";
     GIVE_UP = "UPDATE commands SET state = $3, detail = $4, finished_at = $5 WHERE id = $1 AND state = $2";
     UNKNOWN_ACTUAL = "UPDATE effects SET actual = 'unknown', changed_at = $2 WHERE id = $1";
 }
 
-const DELIVERED: &str = "UPDATE commands SET state = 'delivered', lease_until = $1, deliveries = deliveries + 1,
-    delivered_at = COALESCE(delivered_at, $2)
-    WHERE state IN ('queued', 'delivered') AND id IN (";
-const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowledged_at = $2, lease_until = NULL
-    WHERE agent_id = $1 AND state IN ('queued', 'delivered') AND id IN (";
-const FIND: &str = "SELECT id, agent_id, seq, effect_id, op, state FROM commands WHERE agent_id = $1 AND id IN (";
+const DELIVERED: &str = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
+    deliveries = deliveries + 1, delivered_at = COALESCE(delivered_at, $1) FROM (";
+const DELIVERED_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state IN ('queued', 'delivered')";
+const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowledged_at = $1, lease_until = NULL FROM (";
+const ACKNOWLEDGE_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND agent_id = v.column2
+    AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id";
+const FIND: &str = "SELECT id, agent_id, seq, effect_id, op, state FROM commands WHERE (id, agent_id) IN (";
+const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = $1 FROM (";
+const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
+const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
+    started_at, finished_at, received_at)";
+/// A refused apply changed nothing, so what was in force before still is; a first one leaves nothing: `if_unknown`.
+const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if_unknown' AND actual <> 'unknown'
+        THEN actual ELSE v.column3 END,
+    actual_seq = CAST(v.column2 AS BIGINT), failed_reverts = 0, changed_at = $1,
+    next_revert_at = CASE WHEN v.column4 = 'revert' THEN NULL ELSE next_revert_at END FROM (";
+const SET_ACTUALS_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column2 AS BIGINT)";
+/// An apply that came into force after everybody had let go of it must be lifted again.
+const LIFT_STRAYS: &str = "UPDATE effects SET next_revert_at = $1
+    WHERE desired = 'absent' AND actual <> 'absent' AND next_revert_at IS NULL AND NOT EXISTS (
+        SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'revert'
+            AND state IN ('queued', 'delivered', 'acknowledged'))
+    AND id IN (";
 
 /// How long an agent may take to answer what it has acknowledged: the longest execution and a lost connection.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// The first wait before a failed revert is tried again; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(2);
 /// The longest wait between two reverts.
-const RETRY_MAX: Duration = Duration::from_secs(300);
+const RETRY_MAX: Duration = Duration::from_mins(5);
 
-#[derive(sqlx::FromRow)]
+#[derive(Clone, sqlx::FromRow)]
 struct CommandBrief {
     id: String,
     agent_id: String,
@@ -69,8 +74,9 @@ struct CommandBrief {
 }
 
 #[derive(sqlx::FromRow)]
-struct Id {
+struct OfAgent {
     id: String,
+    agent_id: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -78,61 +84,95 @@ struct Count {
     count: i64,
 }
 
-/// Commands were handed to an agent's connection.
-pub(super) async fn delivered(
-    ledger: &mut LedgerTx,
-    commands: &[Uuid],
-    lease_until: Timestamp,
-    now: Timestamp,
-) -> Result<()> {
-    let rows = commands.iter().map(|command| binds![*command]).collect();
-    ledger.tx.execute_rows(DELIVERED, rows, ")", &binds![lease_until, now]).await
+/// Commands were handed to agents' connections, each with the end of its lease.
+pub(super) async fn delivered(ledger: &mut LedgerTx, sent: Vec<(Uuid, Timestamp)>, now: Timestamp) -> Result<()> {
+    let rows = sent.into_iter().map(|(command, lease_until)| binds![command, lease_until]).collect();
+    ledger.tx.execute_rows(DELIVERED, rows, DELIVERED_AFTER, binds![now]).await
 }
 
-/// An agent has commands in its journal. Ids that are not its own, or not owed any more, are passed over.
-pub(super) async fn acknowledge(ledger: &mut LedgerTx, agent: Uuid, commands: &[Uuid], now: Timestamp) -> Result<()> {
-    let rows = commands.iter().map(|command| binds![*command]).collect();
-    let first = binds![agent, now];
-    let acknowledged: Vec<Id> = ledger.tx.each_row(ACKNOWLEDGE, rows, ") RETURNING id", &first).await?;
+/// Agents have commands in their journals. Ids that are not an agent's own, or not owed any more, are passed over.
+pub(super) async fn acknowledge(ledger: &mut LedgerTx, acks: Vec<(Uuid, Uuid)>, now: Timestamp) -> Result<()> {
+    let rows = acks.into_iter().map(|(agent, command)| binds![command, agent]).collect();
+    let acknowledged: Vec<OfAgent> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, binds![now]).await?;
     for row in acknowledged {
-        record(ledger, format!("agent:{agent}"), "acknowledged", row.id, String::new(), now);
+        record(ledger, format!("agent:{}", row.agent_id), "acknowledged", row.id, String::new(), now);
     }
     Ok(())
 }
 
-/// An agent says how commands ended. Repetitions and ids that are not its own change nothing.
-pub(super) async fn settle(
-    ledger: &mut LedgerTx,
-    agent: Uuid,
-    results: Vec<CommandResult>,
-    now: Timestamp,
-) -> Result<()> {
-    let rows: Vec<Vec<Bind>> = results.iter().map(|result| binds![result.command_id]).collect();
-    let found: Vec<CommandBrief> = ledger.tx.each_row(FIND, rows, ")", &binds![agent]).await?;
-    let found: HashMap<Uuid, CommandBrief> =
-        found.into_iter().map(|row| id(&row.id).map(|id| (id, row))).collect::<Result<_>>()?;
-    for result in results {
-        let Some(command) = found.get(&result.command_id) else {
-            tracing::warn!(%agent, command = %result.command_id, "agent {agent} answered a command that is not its own");
+/// Agents say how commands ended. Repetitions, and ids that are not an agent's own, change nothing.
+pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandResult)>, now: Timestamp) -> Result<()> {
+    let rows = results.iter().map(|(agent, result)| binds![result.command_id, *agent]).collect();
+    let found: Vec<CommandBrief> = ledger.tx.each_row(FIND, rows, ")", vec![]).await?;
+    let mut open: HashMap<(Uuid, Uuid), CommandBrief> = HashMap::with_capacity(found.len());
+    for row in found {
+        open.insert((id(&row.agent_id)?, id(&row.id)?), row);
+    }
+    let (mut states, mut rows) = (Vec::new(), Vec::new());
+    let mut news: HashMap<String, News> = HashMap::new();
+    let mut failed: Vec<CommandBrief> = Vec::new();
+    for (agent, result) in results {
+        // Taken out: a second result for the same command in this group is a repetition.
+        let Some(command) = open.remove(&(agent, result.command_id)) else {
+            tracing::debug!(%agent, command = %result.command_id, "a result that changes nothing");
             continue;
         };
-        let state = CommandState::parse(&command.state).ok_or_else(|| corrupt(command))?;
+        let state = CommandState::parse(&command.state).ok_or_else(|| corrupt(&command))?;
         let next = CommandState::from(result.outcome);
         if !state.can_become(next) {
             continue;
         }
-        let finished = now;
-        let changed =
-            ledger.tx.execute(SET_STATE, binds![result.command_id, state.as_str(), next.as_str(), finished]).await?;
-        if changed == 0 {
-            continue;
+        states.push(binds![result.command_id, state.as_str(), next.as_str()]);
+        record(ledger, format!("agent:{agent}"), next.as_str(), command.id.clone(), result_detail(&result), now);
+        match News::of(&command, &result)? {
+            Some(item) => {
+                let newest = news.entry(command.effect_id).or_insert_with(|| item.clone());
+                if item.seq > newest.seq {
+                    *newest = item;
+                }
+            }
+            None => failed.push(command),
         }
-        move_effect(ledger, command, &result, now).await?;
-        let detail = result_detail(&result);
-        record(ledger, format!("agent:{agent}"), next.as_str(), command.id.clone(), detail, now);
-        insert_result(ledger, result, now).await?;
+        rows.push(result_row(result, now));
     }
-    Ok(())
+    ledger.tx.execute_rows(SET_STATES, states, SET_STATES_AFTER, binds![now]).await?;
+    ledger.tx.execute_rows(INSERT_RESULTS, rows, " ON CONFLICT (command_id) DO NOTHING", vec![]).await?;
+    let effects: Vec<Vec<Bind>> = news.keys().map(|effect| binds![effect.as_str()]).collect();
+    let actuals = news.into_iter().map(|(effect, News { seq, actual, how })| binds![effect, seq, actual.as_str(), how]);
+    ledger.tx.execute_rows(SET_ACTUALS, actuals.collect(), SET_ACTUALS_AFTER, binds![now]).await?;
+    for command in &failed {
+        revert_failed(ledger, command, now).await?;
+    }
+    ledger.tx.execute_rows(LIFT_STRAYS, effects, ")", binds![now]).await
+}
+
+/// What a result says about its effect. Only the newest command's word counts: `actual_seq` guards against results
+/// that arrive out of order.
+#[derive(Clone)]
+struct News {
+    seq: i64,
+    actual: Actual,
+    how: &'static str,
+}
+
+impl News {
+    /// `None` if a revert failed, which is more than news.
+    fn of(command: &CommandBrief, result: &CommandResult) -> Result<Option<Self>> {
+        let seq = command.seq;
+        let news = |actual, how| Some(Self { seq, actual, how });
+        Ok(match (Op::parse(&command.op).ok_or_else(|| corrupt(command))?, result.outcome, result.verified) {
+            (Op::Apply, Outcome::Succeeded | Outcome::Failed | Outcome::TimedOut, Some(true)) => {
+                news(Actual::InForce, "apply")
+            }
+            (Op::Apply, Outcome::Succeeded, Some(false)) => news(Actual::Drifted, "apply"),
+            // Nobody looked (an observing agent, an action that cannot be looked at): nothing is claimed.
+            (Op::Apply, Outcome::Succeeded, None) => news(Actual::Unknown, "apply"),
+            (Op::Apply, Outcome::Failed | Outcome::TimedOut, _) => news(Actual::Absent, "apply"),
+            (Op::Apply, Outcome::Refused, _) => news(Actual::Absent, "if_unknown"),
+            (Op::Revert, Outcome::Succeeded, Some(true) | None) => news(Actual::Absent, "revert"),
+            (Op::Revert, _, _) => None,
+        })
+    }
 }
 
 fn result_detail(result: &CommandResult) -> String {
@@ -142,65 +182,26 @@ fn result_detail(result: &CommandResult) -> String {
         None => "not verified",
     };
     let exit = result.exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
-    format!("{verified}{exit}: {}", result.message)
+    format!("{verified}{exit}: {}", text(&result.message))
 }
 
-async fn insert_result(ledger: &mut LedgerTx, result: CommandResult, now: Timestamp) -> Result<()> {
+/// A NUL cannot be stored as text by PostgreSQL, and an agent may be older or newer than our bound.
+fn text(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_OUTPUT_BYTES)].replace('\0', "\u{fffd}")
+}
+
+fn result_row(result: CommandResult, now: Timestamp) -> Vec<Bind> {
     let CommandResult { command_id, outcome, exit_code, output, verified, message, started_at, finished_at } = result;
-    // A NUL cannot be stored as text by PostgreSQL, and an agent may be older or newer than our bound.
-    let text = |text: String| text[..text.floor_char_boundary(MAX_OUTPUT_BYTES)].replace('\0', "\u{fffd}");
-    let (exit_code, output, message) = (exit_code.map(i64::from), text(output), text(message));
-    let head = binds![command_id, outcome.as_str(), exit_code, output, verified, message];
-    let binds = [head, binds![started_at, finished_at, now]].concat();
-    ledger.tx.execute(INSERT_RESULT, binds).await?;
-    Ok(())
-}
-
-/// What a result says about the effect. Only the newest command's word counts: `actual_seq` guards against results
-/// that arrive out of order.
-async fn move_effect(
-    ledger: &mut LedgerTx,
-    command: &CommandBrief,
-    result: &CommandResult,
-    now: Timestamp,
-) -> Result<()> {
-    let (effect, seq) = (command.effect_id.as_str(), command.seq);
-    let actual = |actual: Actual| binds![effect, seq, actual.as_str(), now];
-    match (Op::parse(&command.op).ok_or_else(|| corrupt(command))?, result.outcome) {
-        (Op::Apply, Outcome::Succeeded) => {
-            // Nobody looked (an observing agent, an action that cannot be looked at): nothing is claimed.
-            let found = match result.verified {
-                Some(true) => Actual::InForce,
-                Some(false) => Actual::Drifted,
-                None => Actual::Unknown,
-            };
-            ledger.tx.execute(SET_ACTUAL, actual(found)).await?;
-        }
-        (Op::Apply, Outcome::Failed | Outcome::TimedOut) => {
-            let found = if result.verified == Some(true) { Actual::InForce } else { Actual::Absent };
-            ledger.tx.execute(SET_ACTUAL, actual(found)).await?;
-        }
-        // Nothing was done, so what was in force before still is; a first apply leaves nothing.
-        (Op::Apply, Outcome::Refused) => {
-            const REFUSED: &str =
-                "UPDATE effects SET actual = 'absent', changed_at = $2 WHERE id = $1 AND actual = 'unknown'";
-            ledger.tx.execute(REFUSED, binds![effect, now]).await?;
-        }
-        (Op::Revert, Outcome::Succeeded) if result.verified != Some(false) => {
-            ledger.tx.execute(REVERT_DONE, actual(Actual::Absent)).await?;
-        }
-        (Op::Revert, _) => revert_failed(ledger, command, now).await?,
-    }
-    // An apply that came into force after everybody had let go of it must be lifted again.
-    ledger.tx.execute(LIFT_STRAY, binds![effect, now, seq]).await?;
-    Ok(())
+    let (exit_code, output, message) = (exit_code.map(i64::from), text(&output), text(&message));
+    let (outcome, now) = (outcome.as_str(), now);
+    binds![command_id, outcome, exit_code, output, verified, message, started_at, finished_at, now]
 }
 
 async fn revert_failed(ledger: &mut LedgerTx, command: &CommandBrief, now: Timestamp) -> Result<()> {
     let failed: Option<Count> = ledger.tx.optional(FAILED_REVERTS, binds![command.effect_id.as_str()]).await?;
     let failed = u32::try_from(failed.map_or(0, |row| row.count)).unwrap_or(0);
     let wait = RETRY_MIN.saturating_mul(1 << failed.min(10)).min(RETRY_MAX);
-    let binds = binds![command.effect_id.as_str(), command.seq, Actual::Drifted.as_str(), now.plus(wait), now];
+    let binds = binds![command.effect_id.as_str(), command.seq, now.plus(wait), now];
     ledger.tx.execute(REVERT_FAILED, binds).await?;
     let (effect, agent) = (&command.effect_id, &command.agent_id);
     tracing::error!(effect, agent, "effect {effect} on agent {agent} could not be lifted, trying again in {wait:?}");
@@ -250,8 +251,7 @@ async fn give_up(
 /// # Errors
 /// [`StoreError::Conflict`] if it was sent, is over, or is a revert (which is owed whatever anybody says).
 pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str, now: Timestamp) -> Result<()> {
-    let cancelled: Option<Id> = ledger.tx.optional(CANCEL, binds![command, reason, now]).await?;
-    if cancelled.is_none() {
+    if ledger.tx.execute(CANCEL, binds![command, reason, now]).await? == 0 {
         return Err(StoreError::Conflict);
     }
     record(ledger, by.into(), "cancelled", command.to_string(), reason.into(), now);

@@ -171,10 +171,7 @@ async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: mpsc::Receiver<Job>,
         let first = tokio::select! {
             biased;
             job = waiting.recv() => job,
-            () = stop.cancelled() => match waiting.try_recv() {
-                Ok(job) => Some(job),
-                Err(_) => None,
-            },
+            () = stop.cancelled() => waiting.try_recv().ok(),
         };
         let Some(first) = first else { return };
         let mut alerts = weight(&first);
@@ -235,7 +232,8 @@ async fn commit(db: &Db, clock: &Clock, wake: &Wake, group: Vec<Job>) {
     }
 }
 
-/// Does the jobs in the order in which they came, alerts of all requests first and together.
+/// Does the jobs. Those of one kind are done together, many rows per statement; what agents say comes after what they
+/// are told, results after acknowledgements, because that is the order in which one agent says it.
 async fn work(
     ledger: &mut LedgerTx,
     group: Vec<Job>,
@@ -243,18 +241,28 @@ async fn work(
     answers: &mut Vec<Answer>,
     wake: &mut Vec<Uuid>,
 ) -> Result<()> {
-    let mut intakes = Vec::new();
-    let mut rest = Vec::new();
+    let (mut intakes, mut sent, mut acks, mut results, mut rest) = (vec![], vec![], vec![], vec![], vec![]);
     for job in group {
         match job {
             Job::Intake { intake, reply } => intakes.push((intake, reply)),
+            Job::Delivered { commands, lease_until } => sent.extend(commands.into_iter().map(|id| (id, lease_until))),
+            Job::Acknowledge { agent, commands, reply } => {
+                answers.push(Answer::Done(reply));
+                acks.extend(commands.into_iter().map(|command| (agent, command)));
+            }
+            Job::Settle { agent, results: said, reply } => {
+                answers.push(Answer::Done(reply));
+                results.extend(said.into_iter().map(|result| (agent, result)));
+            }
             other => rest.push(other),
         }
     }
     wake.extend(take_in(ledger, intakes, now, answers).await?);
+    settle::delivered(ledger, sent, now).await?;
+    settle::acknowledge(ledger, acks, now).await?;
+    settle::settle(ledger, results, now).await?;
     for job in rest {
         match job {
-            Job::Intake { .. } => {}
             Job::Respond { response, once, reply } => {
                 let outcome = match earlier::<Uuid>(ledger, once.as_ref()).await? {
                     Some(earlier) => earlier,
@@ -271,22 +279,12 @@ async fn work(
                 answers.push(Answer::Done(reply));
                 wake.extend(ledger::release(ledger, &responses, &why, now).await?);
             }
-            Job::Delivered { commands, lease_until } => {
-                settle::delivered(ledger, &commands, lease_until, now).await?;
-            }
-            Job::Acknowledge { agent, commands, reply } => {
-                answers.push(Answer::Done(reply));
-                settle::acknowledge(ledger, agent, &commands, now).await?;
-            }
-            Job::Settle { agent, results, reply } => {
-                answers.push(Answer::Done(reply));
-                settle::settle(ledger, agent, results, now).await?;
-            }
             Job::Seen { agents } => agents::seen(ledger, agents).await?,
             Job::Sweep { step, limit, reply } => {
                 let count = sweep(ledger, step, limit, now, wake).await?;
                 answers.push(Answer::Swept(reply, count));
             }
+            Job::Intake { .. } | Job::Delivered { .. } | Job::Acknowledge { .. } | Job::Settle { .. } => {}
         }
     }
     Ok(())

@@ -235,13 +235,17 @@ impl<'a> Timeline<'a> {
 }
 
 fn show_entry(entry: &Value) {
+    let print_line = |word: &str, rest: &str| print_at(text(entry, "at"), word, rest);
     let detail = text(entry, "detail");
     let first_line = detail.lines().next().unwrap_or_default();
     let by = text(entry, "actor").strip_prefix("policy:").unwrap_or_default();
     match (text(entry, "noun"), text(entry, "verb")) {
         ("response", "created") => print_line("  decided", &format!("{by}: {}", before_alert(first_line))),
         ("response", "observed") => print_line("  observed", &format!("{by}: {}", before_alert(first_line))),
-        ("response", "spared") => print_line("  spared", &format!("{by}: {first_line}")),
+        ("response", "spared") => {
+            let why = first_line.rsplit_once(": ").map_or("", |(_, why)| why);
+            print_line("  spared", &format!("{by}: {}: {why}", before_alert(first_line)));
+        }
         ("response", "ended") => print_line("  over", first_line),
         ("command", "queued") => print_line("    queued", first_line),
         ("command", "acknowledged") => print_line("    taken", "the agent has it in its journal"),
@@ -256,9 +260,12 @@ fn before_alert(detail: &str) -> &str {
 }
 
 fn print_line(word: &str, rest: &str) {
-    let now = Clock::system().now().to_string();
+    print_at(&Clock::system().now().to_string(), word, rest);
+}
+
+fn print_at(at: &str, word: &str, rest: &str) {
     // 2026-11-24T10:00:00.123Z: the time of day is enough here.
-    let time = now.get(11..23).unwrap_or(&now);
+    let time = at.get(11..23).unwrap_or(at);
     say(&format!("{time}  {word:14} {rest}"));
 }
 
