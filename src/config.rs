@@ -30,6 +30,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// The most alerts in one request.
     pub max_batch: usize,
+    /// The most connections at a time; one more is answered 503.
+    pub max_connections: usize,
 }
 
 impl Default for Config {
@@ -44,6 +46,7 @@ impl Default for Config {
             alert_retention_days: 30,
             max_body_bytes: 16 * 1024 * 1024,
             max_batch: 10_000,
+            max_connections: 20_000,
         }
     }
 }
@@ -118,7 +121,7 @@ mod tests {
         let parsed: Config = toml::from_str(&text).unwrap();
         assert_eq!(parsed, Config::default());
         let table: toml::Table = toml::from_str(&text).unwrap();
-        assert_eq!(table.len(), 9, "a key is missing in config.default.toml");
+        assert_eq!(table.len(), 10, "a key is missing in config.default.toml");
     }
 
     #[test]

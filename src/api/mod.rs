@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod extract;
 pub mod health;
 pub mod keys;
+pub mod listen;
 pub mod once;
 pub mod page;
 pub mod policies;

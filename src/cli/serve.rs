@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
-use axum::serve::ListenerExt as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
 use super::keyfiles;
-use crate::api::{self, AppState, keys};
+use crate::api::{self, AppState, keys, listen};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -56,6 +54,9 @@ pub struct ServeArgs {
     /// The most alerts in one request.
     #[arg(long, env = "RIPOSTE_MAX_BATCH")]
     max_batch: Option<usize>,
+    /// The most connections at a time.
+    #[arg(long, env = "RIPOSTE_MAX_CONNECTIONS")]
+    max_connections: Option<usize>,
 }
 
 impl ServeArgs {
@@ -78,6 +79,7 @@ impl ServeArgs {
         set(&mut config.alert_retention_days, self.alert_retention_days);
         set(&mut config.max_body_bytes, self.max_body_bytes);
         set(&mut config.max_batch, self.max_batch);
+        set(&mut config.max_connections, self.max_connections);
         config.check()?;
         Ok(config)
     }
@@ -92,14 +94,23 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log_format);
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
+    raise_file_limit();
     let tasks = Tasks::new();
     stop_on_signals(&tasks)?;
     let running = start(config, listener, Clock::system(), tasks).await?;
     if let Some((key, path)) = &running.first_key {
         super::say(&format!("The first admin key, shown once and kept in {}:\n{key}", path.display()));
     }
-    let clean = running.wait().await?;
+    let clean = running.wait().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Every connected agent is an open file, and shells still start programs with room for 1,024.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "up to {limit} files may be open"),
+        Err(error) => tracing::warn!("the limit of open files stays as it is: {error}"),
+    }
 }
 
 /// The first signal asks for a graceful end, the second one ends at once.
@@ -122,13 +133,14 @@ fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
 /// # Errors
 /// If the store, a key file or the listener cannot be used.
 pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<bool> {
-    start(config, listener, clock, tasks).await?.wait().await
+    Ok(start(config, listener, clock, tasks).await?.wait().await)
 }
 
 /// A manager that is ready to answer.
 struct Running {
-    service: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
+    router: Router,
     listener: TcpListener,
+    max_connections: usize,
     tasks: Tasks,
     db: Db,
     /// The first admin key and where it is kept, if this is the first start.
@@ -150,28 +162,19 @@ async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks
     let first_key = first_key.map(|key| (key, config.data_dir.join(keyfiles::ADMIN_KEY)));
     let address = listener.local_addr()?;
     tracing::info!(data_dir = %config.data_dir.display(), "Riposte listens on {address}");
-    let service = api::router(AppState::new(engine, &config)).into_make_service_with_connect_info::<SocketAddr>();
-    Ok(Running { service, listener, tasks, db, first_key, lock })
+    let router = api::router(AppState::new(engine, &config));
+    Ok(Running { router, listener, max_connections: config.max_connections, tasks, db, first_key, lock })
 }
 
 impl Running {
-    async fn wait(self) -> anyhow::Result<bool> {
-        let Self { service, listener, tasks, db, lock, .. } = self;
-        // Small frames must not wait for the next one (Nagle).
-        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        let stopping = tasks.stopping().clone();
-        let serving = axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await });
-        let served = tokio::select! {
-            served = async { serving.await } => served,
-            // Clients that keep their connections open may not keep the manager.
-            () = async { tasks.stopping().cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
-        };
+    async fn wait(self) -> bool {
+        let Self { router, listener, max_connections, tasks, db, lock, .. } = self;
+        listen::run(listener, router, &tasks, max_connections).await;
         tasks.stop();
         let clean = tasks.ended(GRACE).await;
         db.close().await;
         drop(lock);
-        served.context("the listener failed")?;
         tracing::info!("Riposte has stopped");
-        Ok(clean && !tasks.has_failed())
+        clean && !tasks.has_failed()
     }
 }

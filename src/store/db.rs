@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, FromRow, Transaction};
+use sqlx::{AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 use uuid::Uuid;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -112,7 +112,6 @@ macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
         $($(#[$doc])* const $name: &str = $text;)*
         /// Every statement of this module.
-        #[cfg(test)]
         pub(super) const STATEMENTS: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
     };
 }
@@ -214,6 +213,18 @@ impl Db {
     /// At most one row.
     pub async fn optional<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Option<T>> {
         Ok(self.all(sql, binds).await?.pop())
+    }
+
+    /// Has the database parse a statement, without running it.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub async fn prepare(&self, sql: &'static str) -> Result<()> {
+        match self {
+            Self::Sqlite { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
+            Self::Postgres(pool) => drop(pool.prepare(sql.into_sql_str()).await?),
+        }
+        Ok(())
     }
 
     /// Closes every connection.

@@ -21,3 +21,21 @@ pub mod settle;
 pub mod writer;
 
 pub use db::{Db, StoreError};
+
+/// Every statement with a name, for the test that has both databases parse each.
+pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let modules = [
+        agents::STATEMENTS,
+        alerts::STATEMENTS,
+        audit::STATEMENTS,
+        commands::STATEMENTS,
+        effects::STATEMENTS,
+        idempotency::STATEMENTS,
+        keys::STATEMENTS,
+        ledger::STATEMENTS,
+        policies::STATEMENTS,
+        responses::STATEMENTS,
+        settle::STATEMENTS,
+    ];
+    modules.into_iter().flatten().copied()
+}

@@ -1,0 +1,95 @@
+//! The front door: accepts connections and gives each a task. It is written out instead of borrowed from axum because
+//! the door has limits that axum's does not: how many connections there may be, and how long a client may take to say
+//! what it wants.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower_service::Service as _;
+
+use crate::shutdown::Tasks;
+
+/// How long a client may take to send a request's head, or to begin the next one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a head is read, in bytes: room for a token and generous headers.
+const HEAD_BYTES: usize = 64 * 1024;
+/// The wait after the system refused a connection (out of files, say).
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long telling a client that there is no room may take.
+const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Serves until `tasks` are asked to stop; then open requests are finished and nothing new is taken.
+pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, max_connections: usize) {
+    let room = Arc::new(Semaphore::new(max_connections));
+    let stop = tasks.stopping().clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        // Small frames must not wait for the next one (Nagle). A socket that is gone already shows itself soon enough.
+        let _ = stream.set_nodelay(true);
+        match Arc::clone(&room).try_acquire_owned() {
+            Ok(place) => {
+                let (router, stop) = (router.clone(), stop.clone());
+                tasks.spawn_short(async move {
+                    serve(stream, peer, router, stop).await;
+                    drop(place);
+                });
+            }
+            Err(_) => tasks.spawn_short(refuse(stream)),
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stop: tokio_util::sync::CancellationToken) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let mut router = router.clone();
+        async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            // A client that breaks off or talks nonsense is its own trouble; hyper has answered what can be answered.
+            _ = connection.as_mut() => return,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+async fn refuse(mut stream: TcpStream) {
+    let _ = tokio::time::timeout(REFUSE_TIMEOUT, stream.write_all(NO_ROOM)).await;
+}
