@@ -5,8 +5,9 @@
 
 use serde::Deserialize;
 
-use super::alert::{Alert, AlertAgent, Faults, Field, Observables, Rule, dedupe, observable, syntax_fault};
+use super::alert::{Alert, AlertAgent, Observables, Rule, dedupe};
 use super::fault::Fault;
+use super::field::{Faults, Field, observable, syntax_fault};
 
 /// The name of this pipeline.
 pub const PIPELINE: &str = "wazuh";

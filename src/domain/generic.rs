@@ -1,0 +1,115 @@
+//! The generic shape of an alert, for any pipeline that is not Wazuh: nested objects with the names that policies use.
+
+use serde::Deserialize;
+
+use super::alert::{Alert, AlertAgent, Observables, dedupe};
+use super::fault::Fault;
+use super::field::{Faults, Field, observable, syntax_fault};
+use super::wazuh;
+
+#[derive(Deserialize)]
+struct Generic<'a> {
+    #[serde(borrow)]
+    pipeline: Field<'a>,
+    #[serde(borrow, default)]
+    id: Option<Field<'a>>,
+    #[serde(borrow, default)]
+    time: Option<Field<'a>>,
+    #[serde(borrow, default)]
+    rule: Option<wazuh::RawRule<'a>>,
+    #[serde(borrow, default)]
+    agent: Option<GenericAgent<'a>>,
+    #[serde(borrow, default)]
+    source: Option<Endpoint<'a>>,
+    #[serde(borrow, default)]
+    destination: Option<Endpoint<'a>>,
+}
+
+#[derive(Deserialize)]
+struct GenericAgent<'a> {
+    #[serde(borrow, default)]
+    id: Option<Field<'a>>,
+    #[serde(borrow, default)]
+    name: Option<Field<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Endpoint<'a> {
+    #[serde(borrow, default)]
+    ip: Option<Field<'a>>,
+    #[serde(borrow, default)]
+    user: Option<Field<'a>>,
+}
+
+/// Reads one generic alert.
+///
+/// # Errors
+/// Every fault, with a pointer to its field.
+pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
+    let shape: Generic = serde_json::from_str(raw).map_err(|error| vec![syntax_fault(&error)])?;
+    let mut faults = Faults::default();
+    let pipeline = faults.required_word("/pipeline", Some(&shape.pipeline));
+    let pipeline_id = faults.required_word("/id", shape.id.as_ref());
+    if pipeline == wazuh::PIPELINE {
+        // Else a generic alert could claim the id of a Wazuh alert that has not arrived yet, and silence it.
+        faults.add("/pipeline", "`wazuh` is reserved for Wazuh's own alerts");
+    }
+    let time = faults.time("/time", shape.time.as_ref());
+    let rule = wazuh::rule(shape.rule, &mut faults);
+    let agent = shape.agent.map_or_else(AlertAgent::default, |agent| AlertAgent {
+        id: faults.optional_word("/agent/id", agent.id.as_ref()),
+        name: faults.optional_word("/agent/name", agent.name.as_ref()),
+    });
+    let (source, destination) = (shape.source.unwrap_or_default(), shape.destination.unwrap_or_default());
+    let observables = Observables {
+        source_ip: observable("source.ip", source.ip.as_ref()),
+        destination_ip: observable("destination.ip", destination.ip.as_ref()),
+        source_user: observable("source.user", source.user.as_ref()),
+        destination_user: observable("destination.user", destination.user.as_ref()),
+    };
+    faults.into_result(Alert {
+        dedupe: dedupe(&[&pipeline, &pipeline_id]),
+        pipeline,
+        pipeline_id,
+        time,
+        rule,
+        agent,
+        observables,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::alert::{AlertAgent, TargetField, parse};
+
+    #[test]
+    fn a_generic_alert_is_normalised() {
+        let alert = parse(
+            r#"{"pipeline":"suricata","id":"a1","time":"2026-11-20T10:11:12.345Z","rule":{"id":2001219,"level":9,"groups":["scan"],
+               "description":"ET SCAN"},"agent":{"name":"web-01"},"source":{"ip":"203.0.113.7"},"destination":{"user":"alice"},"extra":1}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (alert.pipeline.as_str(), alert.pipeline_id.as_str(), alert.rule.id.as_str()),
+            ("suricata", "a1", "2001219")
+        );
+        assert_eq!(alert.agent, AlertAgent { id: None, name: Some("web-01".into()) });
+        assert_eq!(alert.observables.target(TargetField::SourceIp).unwrap().unwrap().value(), "203.0.113.7");
+        assert_eq!(alert.observables.target(TargetField::DestinationUser).unwrap().unwrap().value(), "alice");
+        assert_eq!(alert.observables.target(TargetField::SourceUser), None);
+    }
+
+    #[test]
+    fn every_fault_of_an_alert_is_named_at_once() {
+        let faults = parse(r#"{"pipeline":"x","id":"","time":"yesterday","rule":{"id":[],"level":17}}"#).unwrap_err();
+        let pointers: Vec<&str> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/id", "/time", "/rule/id", "/rule/level"]);
+    }
+
+    #[test]
+    fn a_generic_alert_cannot_pose_as_wazuh() {
+        let faults =
+            parse(r#"{"pipeline":"wazuh","id":"1","time":"2026-11-20T10:11:12Z","rule":{"id":"1","level":1}}"#);
+        assert_eq!(faults.unwrap_err()[0].pointer, "/pipeline");
+    }
+}
