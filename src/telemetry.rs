@@ -27,6 +27,8 @@ pub enum LogFormat {
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("RIPOSTE_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Colours are for terminals; in a file they are noise.
+    let builder = builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // A second start (several servers in one test process) keeps the first.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

@@ -86,13 +86,18 @@ pub fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> ApiResul
     Ok((NewKey { id, name, hash: hash_secret(&secret), role, expires_at }, key))
 }
 
-/// Makes the first admin key if there is no key at all; gives it. `write_down` gets it before it is committed: a key
+/// Makes an admin key if there is none that is valid; gives it. So losing the last one costs a restart, not the ledger. `write_down` gets it before it is committed: a key
 /// that counts but that nobody has would lock everybody out.
 ///
 /// # Errors
 /// If it cannot be written down or stored.
 pub async fn first(engine: &Engine, write_down: impl FnOnce(&str) -> std::io::Result<()>) -> ApiResult<Option<String>> {
-    if !engine.keys.load().is_empty() {
+    let now = engine.clock.now();
+    let is_valid_admin = |row: &KeyRow| {
+        let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= now);
+        row.role == Role::Admin.as_str() && row.revoked_at.is_none() && !expired
+    };
+    if engine.keys.load().values().any(is_valid_admin) {
         return Ok(None);
     }
     let (new, key) = make("first admin key".into(), Role::Admin, None)?;

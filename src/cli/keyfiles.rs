@@ -43,6 +43,17 @@ pub fn lock(dir: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
+/// Makes sure that the ledger's file, if it is one, is for its owner alone; SQLite gives its side files the same mode.
+///
+/// # Errors
+/// If it can be neither opened nor made.
+pub fn keep_private(database: &str) -> anyhow::Result<()> {
+    let Some(path) = database.strip_prefix("sqlite:") else { return Ok(()) };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.with_context(|| format!("cannot open {path}"))?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).with_context(|| format!("cannot protect {path}"))
+}
+
 /// Writes a secret to `dir`/`name`.
 ///
 /// # Errors

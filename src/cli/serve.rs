@@ -153,6 +153,7 @@ async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks
     keyfiles::make_data_dir(&config.data_dir)?;
     let lock = keyfiles::lock(&config.data_dir)?;
     let signer = keyfiles::signer(&config.data_dir)?;
+    keyfiles::keep_private(&config.database())?;
     let db = Db::open(&config.database()).await.context("cannot open the database")?;
     let days = u64::from(config.alert_retention_days);
     let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));

@@ -67,7 +67,7 @@ pub struct AgentRow {
     pub enrolled_at: Millis,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Millis>,
-    /// When it was last heard of, up to a minute late.
+    /// When it was last heard of; written in batches, so some seconds late.
     pub last_seen_at: Option<Millis>,
 }
 

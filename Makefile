@@ -1,0 +1,25 @@
+.PHONY: run test check bench package
+
+# A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
+run:
+	cargo build --workspace --locked
+	@scripts/run.sh
+
+test:
+	scripts/test-deps.sh
+	cargo fmt --all --check
+	cargo nextest run --workspace --locked
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install cargo-deny --locked' >&2; exit 1; }
+	cargo deny check licenses bans sources
+
+bench:
+	cargo bench --package riposte --locked
+
+# Both binaries with their systemd units, as one archive: target/riposte.tar.gz.
+package:
+	cargo build --release --workspace --locked
+	tar -czf target/riposte.tar.gz README.md LICENSE config.default.toml deploy/*.service -C target/release riposte riposte-agent

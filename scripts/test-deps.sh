@@ -1,0 +1,63 @@
+#!/bin/sh
+# Makes sure that everything `make test` needs is here. Installs what is missing where it may (root, or sudo without a
+# password); otherwise says what is missing and fails. Nothing is ever skipped: a test that cannot run is a failure.
+set -eu
+
+# A server's programs are not in PATH on Debian.
+PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
+for bin in /usr/lib/postgresql/*/bin; do
+    PATH="$PATH:$bin"
+done
+export PATH
+
+# program:Debian package
+needed='cc:build-essential nft:nftables ip:iproute2 iptables:iptables ip6tables:iptables initdb:postgresql
+postgres:postgresql unshare:util-linux setpriv:util-linux ps:procps python3:python3'
+
+missing_packages() {
+    for entry in $needed; do
+        command -v "${entry%%:*}" >/dev/null 2>&1 || echo "${entry##*:}"
+    done | sort -u | tr '\n' ' '
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+packages=$(missing_packages)
+if [ -n "$packages" ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "make test needs these (Debian's names), and there is no apt-get to install them: $packages" >&2
+        exit 1
+    fi
+    if [ "$(id -u)" -ne 0 ] && ! sudo -n true 2>/dev/null; then
+        echo 'make test needs Debian packages that are not installed, and may not install them itself. As root:' >&2
+        echo "    apt-get install $packages" >&2
+        exit 1
+    fi
+    echo "installing $packages"
+    as_root apt-get update -q
+    # Unquoted: one argument a package.
+    # shellcheck disable=SC2086
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+    for bin in /usr/lib/postgresql/*/bin; do
+        PATH="$PATH:$bin"
+    done
+    packages=$(missing_packages)
+    if [ -n "$packages" ]; then
+        echo "still missing after the installation: $packages" >&2
+        exit 1
+    fi
+fi
+
+if ! cargo nextest --version >/dev/null 2>&1; then
+    echo 'installing cargo-nextest'
+    if ! cargo install cargo-nextest --locked; then
+        echo 'cargo-nextest is missing and could not be installed: cargo install cargo-nextest --locked' >&2
+        exit 1
+    fi
+fi
