@@ -17,8 +17,10 @@ pub const GRACE: Duration = Duration::from_secs(20);
 /// All tasks of the program; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
-    tracker: TaskTracker,
+    stages: TaskTracker,
+    connections: TaskTracker,
     stop: CancellationToken,
+    finish: CancellationToken,
     failed: CancellationToken,
 }
 
@@ -33,12 +35,17 @@ impl Tasks {
         &self.stop
     }
 
+    /// Cancelled when every connection has ended: for what connections need to the last, such as the writer.
+    pub fn finishing(&self) -> &CancellationToken {
+        &self.finish
+    }
+
     /// Asks everything to stop.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Runs `task` until it ends. It must end when [`Tasks::stopping`] is cancelled; ending earlier, or a panic,
+    /// Runs `task` until it ends. It must end when [`Tasks::stopping`] or [`Tasks::finishing`] is cancelled; ending earlier, or a panic,
     /// stops the program, because what the task did is not done any more.
     pub fn spawn<F>(&self, name: &'static str, task: F)
     where
@@ -47,7 +54,8 @@ impl Tasks {
         let (stop, failed) = (self.stop.clone(), self.failed.clone());
         #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
         let handle = tokio::spawn(task);
-        self.spawn_short(async move {
+        #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
+        drop(tokio::spawn(self.stages.track_future(async move {
             let ended = handle.await;
             if !stop.is_cancelled() {
                 let cause = ended.err().map_or_else(|| "it returned".to_owned(), |error| error.to_string());
@@ -55,7 +63,7 @@ impl Tasks {
                 failed.cancel();
                 stop.cancel();
             }
-        });
+        })));
     }
 
     /// Whether a task ended that should have gone on.
@@ -78,13 +86,16 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
-        drop(tokio::spawn(self.tracker.track_future(task)));
+        drop(tokio::spawn(self.connections.track_future(task)));
     }
 
-    /// Waits until every task has ended, for at most `grace`; gives whether they have.
+    /// Waits until every connection has ended and then every stage, each for at most `grace`; gives whether they have.
     pub async fn ended(&self, grace: Duration) -> bool {
-        self.tracker.close();
-        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+        self.connections.close();
+        let quiet = tokio::time::timeout(grace, self.connections.wait()).await.is_ok();
+        self.finish.cancel();
+        self.stages.close();
+        quiet && tokio::time::timeout(grace, self.stages.wait()).await.is_ok()
     }
 }
 

@@ -79,7 +79,10 @@ fetch("/openapi.json").then((answer) => answer.json()).then((contract) => {
     }
   }
   const index = document.getElementById("index");
-  for (const [tag, operations] of tags) {
+  // What people come for stands first.
+  const last = ["agent protocol", "health", "docs"];
+  const order = [...tags].sort(([a], [b]) => last.indexOf(a) - last.indexOf(b));
+  for (const [tag, operations] of order) {
     main.append(make("h2", {}, tag));
     index.append(make("h2", {}, tag), make("ul", {}, ...operations.map(([path, method]) =>
       make("li", {}, make("a", { href: `#${method}-${path}` }, make("span", { class: method }, method.toUpperCase()), ` ${path}`)))));

@@ -171,6 +171,13 @@ pub fn contract() -> OpenApi {
             let content = utoipa::openapi::ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
             let error =
                 ResponseBuilder::new().description("Any error").content("application/problem+json", content).build();
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    response.description = "Done".into();
+                }
+            }
             operation.responses.responses.insert("default".into(), RefOr::T(error));
         }
     }

@@ -38,18 +38,16 @@ pub async fn exchange(
     // Results are answered at once: the agent wants to forget them.
     let wait = if result_acks.is_empty() { wait } else { Duration::ZERO };
     let until = state.engine.clock.now().plus(wait);
-    let place = state.engine.hub.nudge_of(agent.id);
+    let mut nudges = state.engine.hub.nudges_of(agent.id);
     let commands = loop {
-        // Registered before the store is read: what is committed in between is not slept through.
-        let nudge = place.notified();
-        tokio::pin!(nudge);
-        nudge.as_mut().enable();
+        // Marked before the store is read: what is committed in between is not slept through.
+        nudges.borrow_and_update();
         let commands = conversation.next(max).await?;
         if !commands.is_empty() || state.engine.clock.now() >= until {
             break commands;
         }
         tokio::select! {
-            () = &mut nudge => {}
+            _ = nudges.changed() => {}
             () = state.engine.clock.sleep_until(until) => break Vec::new(),
             () = state.engine.tasks.stopping().cancelled() => break Vec::new(),
         }

@@ -123,14 +123,14 @@ async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
         Ok(Err(end)) => return end,
         Err(_) => return End::Close(1008, "no hello in time"),
     };
-    let seat = state.engine.hub.sit(agent);
+    let mut seat = state.engine.hub.sit(agent);
     tracing::info!(%agent, cursor, "agent {agent} streams");
-    let end = converse(state, agent, line, &seat, cursor).await;
+    let end = converse(state, agent, line, &mut seat, cursor).await;
     tracing::info!(%agent, "agent {agent} streams no more");
     end
 }
 
-async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &Seat, cursor: u64) -> End {
+async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Seat, cursor: u64) -> End {
     if let Err(end) = line.say(&ToAgent::Settings { settings: exchange::settings(state) }).await {
         return end;
     }
@@ -138,12 +138,10 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &Seat, c
     let mut conversation = Conversation::new(Arc::clone(&state.engine), agent, cursor);
     let mut fetch = true;
     loop {
-        // Registered before the store is read: what is committed in between is not slept through.
-        let nudge = seat.nudge.notified();
-        tokio::pin!(nudge);
-        nudge.as_mut().enable();
         let mut retry = None;
         if fetch {
+            // Marked before the store is read: what is committed in between is not slept through.
+            seat.nudges.borrow_and_update();
             match send_owed(&mut conversation, line).await {
                 Ok(()) => {}
                 Err(Some(end)) => return end,
@@ -164,12 +162,13 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &Seat, c
                 Ok(Ok(message)) => {
                     state.engine.hub.heard(agent, clock.now());
                     match take_in(state, agent, line, message).await {
-                        Ok(fetch) => fetch,
+                        // An acknowledgement makes room, which matters only if there was none.
+                        Ok(acknowledged) => acknowledged && conversation.is_full(),
                         Err(end) => return end,
                     }
                 }
             },
-            () = &mut nudge => true,
+            _ = seat.nudges.changed() => true,
             () = due => true,
             () = seat.replaced.cancelled() => return End::Close(1008, "another stream of this agent took over, or it was revoked"),
             () = stop.cancelled() => {
@@ -180,29 +179,34 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &Seat, c
     }
 }
 
+/// Commands in one frame.
+const FRAME: usize = MAX_ITEMS / 4;
+
 /// Sends everything that is owed now. `Err(None)` means the store could not be read: try again.
 async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(), Option<End>> {
     loop {
-        let commands = match conversation.next(MAX_ITEMS / 4).await {
+        let commands = match conversation.next(FRAME).await {
             Ok(commands) => commands,
             Err(error) => {
                 tracing::warn!("cannot read what is owed: {error}");
                 return Err(None);
             }
         };
-        if commands.is_empty() {
+        let is_last = commands.len() < FRAME;
+        if !commands.is_empty() {
+            line.say(&ToAgent::Commands { commands }).await.map_err(Some)?;
+        }
+        if is_last {
             return Ok(());
         }
-        line.say(&ToAgent::Commands { commands }).await.map_err(Some)?;
     }
 }
 
-/// Takes in one message; gives whether more may be owed now.
+/// Takes in one message; gives whether it acknowledged commands.
 async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAgent) -> Result<bool, End> {
     match message {
         FromAgent::Heartbeat => Ok(false),
         FromAgent::Ack { command_ids } => {
-            // An acknowledgement makes room in the window of what may be under way.
             exchange::acknowledge(state, agent, command_ids).await.map_err(|error| refused(&error))?;
             Ok(true)
         }

@@ -54,12 +54,13 @@ pub struct Conversation {
     engine: Arc<Engine>,
     agent: Uuid,
     session: Session,
+    is_full: bool,
 }
 
 impl Conversation {
     /// Begins one with an agent whose journal holds everything up to `cursor`.
     pub fn new(engine: Arc<Engine>, agent: Uuid, cursor: u64) -> Self {
-        Self { engine, agent, session: Session::new(cursor) }
+        Self { engine, agent, session: Session::new(cursor), is_full: false }
     }
 
     /// The next commands to send, signed, in order, at most `max`. They count as delivered from here on.
@@ -70,6 +71,7 @@ impl Conversation {
         let Engine { db, clock, writer, signer, metrics, .. } = &*self.engine;
         let window = i64::try_from(MAX_ITEMS).unwrap_or(i64::MAX);
         let mut owed = commands::owed(db, self.agent, window).await?;
+        self.is_full = owed.len() >= MAX_ITEMS;
         let now = clock.now();
         // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.
         owed.retain(|command| is_deliverable(command, now));
@@ -89,6 +91,11 @@ impl Conversation {
             writer.delivered(ids, lease_until);
         }
         Ok(signed)
+    }
+
+    /// Whether as much was under way, at the last look, as may be: then there may be more behind it.
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// When to ask again even if nothing new comes: the next lease that ends.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use riposte_protocol::time::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -19,7 +19,9 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct Place {
-    nudge: Arc<Notify>,
+    /// Counts nudges. A counter and not a bare notification, because one that comes while the connection is busy
+    /// with something else must not be lost.
+    nudges: watch::Sender<u64>,
     /// Ends the agent's present stream when a newer one takes its place.
     stream: Option<(u64, CancellationToken)>,
     streams_so_far: u64,
@@ -31,8 +33,8 @@ pub struct Seat {
     hub: Arc<Hub>,
     agent: Uuid,
     number: u64,
-    /// Notified when the agent may have something to fetch.
-    pub nudge: Arc<Notify>,
+    /// Changes when the agent may have something to fetch.
+    pub nudges: watch::Receiver<u64>,
     /// Cancelled when a newer stream of the same agent takes over: the older one is usually half dead.
     pub replaced: CancellationToken,
 }
@@ -47,20 +49,20 @@ impl Hub {
         if let Some((_, older)) = place.stream.replace((number, replaced.clone())) {
             older.cancel();
         }
-        Seat { hub: Arc::clone(self), agent, number, nudge: Arc::clone(&place.nudge), replaced }
+        Seat { hub: Arc::clone(self), agent, number, nudges: place.nudges.subscribe(), replaced }
     }
 
     /// What to wait on for an agent that polls.
-    pub fn nudge_of(&self, agent: Uuid) -> Arc<Notify> {
+    pub fn nudges_of(&self, agent: Uuid) -> watch::Receiver<u64> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&places.entry(agent).or_default().nudge)
+        places.entry(agent).or_default().nudges.subscribe()
     }
 
     /// Nudges whoever is connected of `agents`.
     pub fn wake(&self, agents: &[Uuid]) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         for place in agents.iter().filter_map(|agent| places.get(agent)) {
-            place.nudge.notify_waiters();
+            place.nudges.send_modify(|count| *count += 1);
         }
     }
 

@@ -80,8 +80,8 @@ impl Engine {
             let hub = Arc::clone(&hub);
             Arc::new(move |agents: &[uuid::Uuid]| hub.wake(agents))
         };
-        let stop = tasks.stopping().clone();
-        let (writer, write) = Writer::start(db.clone(), clock.clone(), wake, stop);
+        let finish = tasks.finishing().clone();
+        let (writer, write) = Writer::start(db.clone(), clock.clone(), wake, finish);
         tasks.spawn("writer", write);
         let engine = Arc::new(Self {
             db,

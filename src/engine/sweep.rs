@@ -11,6 +11,8 @@ use crate::store::writer::SweepStep;
 const PERIOD: Duration = Duration::from_secs(5);
 /// Rounds between two clearances of what is kept for a time only.
 const CLEAR_EVERY: u64 = 60;
+/// Rounds between two fresh copies of policies, agents and keys: the guarantee behind the swap at each change.
+const RELOAD_EVERY: u64 = 12;
 /// Rows per transaction, so that no sweep holds up the intake.
 const BATCH: i64 = 500;
 /// How long answers to requests with an `Idempotency-Key` are kept.
@@ -40,6 +42,11 @@ async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
     let heard = engine.hub.take_heard();
     if !heard.is_empty() {
         engine.writer.seen(heard);
+    }
+    if round.is_multiple_of(RELOAD_EVERY) && round > 0 {
+        engine.reload_policies().await?;
+        engine.reload_fleet().await?;
+        engine.reload_keys().await?;
     }
     all(engine, SweepStep::Expire).await?;
     all(engine, SweepStep::TimeOut).await?;
