@@ -3,7 +3,7 @@
 //! THE MAP, in the order in which the flow passes:
 //!
 //! 1. `api/alerts.rs` takes a request apart and hands its alerts to `engine/intake.rs`.
-//! 2. `engine/intake.rs` reads each (`domain/alert.rs`, `domain/wazuh.rs`, `domain/generic.rs`) and has it decided.
+//! 2. `engine/intake.rs` reads each (`domain/shapes/` makes a `domain/alert.rs` of it) and has it decided.
 //! 3. `engine/decide.rs` asks the compiled policies (`domain/index.rs`) and says what follows.
 //! 4. `store/writer.rs` commits alert, responses, effects, commands and audit entries together (`store/ledger.rs`,
 //!    by the rules of `domain/effect.rs`), and only then is the request answered.

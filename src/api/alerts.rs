@@ -12,9 +12,10 @@ use super::auth::{Caller, Ingest, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
 use super::page::{Page, cursor_id, limit, page};
-use crate::domain::alert::{self, AlertAgent, Observables, Rule};
+use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
 use crate::domain::fault::Fault;
-use crate::domain::wazuh::{canonical_agent_id, canonical_rule_id};
+use crate::domain::shapes;
+use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::engine::intake::Receipt;
 use crate::store::alerts::{self, AlertFilter, AlertRow};
 use crate::store::idempotency::Once;
@@ -147,10 +148,10 @@ pub struct AlertView {
 
 fn view(row: AlertRow, with_raw: bool) -> ApiResult<AlertView> {
     let raw = row.raw()?;
-    let alert = alert::parse(&raw).map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
+    let alert = shapes::parse(&raw).map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
     let raw =
         if with_raw { Some(RawValue::from_string(raw).map_err(|error| ApiError::internal(&error))?) } else { None };
-    let alert::Alert { pipeline, pipeline_id, time, rule, agent, observables, .. } = alert;
+    let Alert { pipeline, pipeline_id, time, rule, agent, observables, .. } = alert;
     Ok(AlertView { id: row.id, pipeline, pipeline_id, time, rule, agent, observables, raw })
 }
 

@@ -6,18 +6,12 @@ use std::sync::Arc;
 use ed25519_dalek::VerifyingKey;
 use riposte_protocol::message::Capability;
 use riposte_protocol::time::Timestamp;
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::alert::AlertAgent;
-use super::fault::Fault;
+use super::labels::WAZUH_ID;
 use super::policy::On;
-use super::wazuh::canonical_agent_id;
 
-/// The label that holds an agent's Wazuh id.
-pub const WAZUH_ID: &str = "wazuh_id";
-/// The most labels of an agent.
-const MAX_LABELS: usize = 64;
 /// The longest agent name, in bytes: that of a DNS name.
 const MAX_NAME_BYTES: usize = 253;
 
@@ -50,36 +44,6 @@ impl Agent {
         let capability = self.capabilities.iter().find(|capability| capability.action == action)?;
         (!capability.available).then(|| capability.reason.as_deref().unwrap_or("not available there"))
     }
-}
-
-/// Labels of an agent: keys of 1 to 64 characters (a-z, 0-9, `_`, `-`, `.`), values of at most 256 bytes.
-///
-/// # Errors
-/// Every label that is not one, with a pointer relative to the object.
-pub fn parse_labels(object: &Map<String, Value>) -> Result<BTreeMap<String, String>, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let mut labels = BTreeMap::new();
-    if object.len() > MAX_LABELS {
-        faults.push(Fault::at("", format!("has more than {MAX_LABELS} labels")));
-    }
-    for (key, value) in object {
-        let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
-        let key_ok = (1..=64).contains(&key.len())
-            && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.'));
-        if !key_ok {
-            faults.push(Fault::at(pointer, "a label's key is 1 to 64 characters of a-z, 0-9, '_', '-' and '.'"));
-            continue;
-        }
-        match value.as_str() {
-            Some(text) if key == WAZUH_ID => match canonical_agent_id(text) {
-                Some(id) => drop(labels.insert(key.clone(), id)),
-                None => faults.push(Fault::at(pointer, "a Wazuh agent id is one to ten digits")),
-            },
-            Some(text) if text.len() <= 256 && !text.contains('\0') => drop(labels.insert(key.clone(), text.into())),
-            _ => faults.push(Fault::at(pointer, "a label's value is a text of at most 256 bytes")),
-        }
-    }
-    if faults.is_empty() { Ok(labels) } else { Err(faults) }
 }
 
 /// Whether `name` can name an agent: what a host name or a Wazuh agent name may hold, nothing that could act up in
@@ -214,19 +178,5 @@ mod tests {
         assert_eq!(select(On::All), ["a", "b", "c"]);
         assert_eq!(select(On::Agents(vec!["c".into(), Uuid::from_u128(3).to_string(), "nobody".into()])), ["c"]);
         assert_eq!(select(On::Labels([("env".to_owned(), "prod".to_owned())].into())), ["a", "b"]);
-    }
-
-    #[test]
-    fn labels_are_checked_and_wazuh_ids_padded() {
-        let parse = |value: serde_json::Value| parse_labels(value.as_object().unwrap());
-        assert_eq!(parse(serde_json::json!({"wazuh_id": "5"})).unwrap()["wazuh_id"], "005");
-        for bad in [
-            serde_json::json!({"Env": "x"}),
-            serde_json::json!({"env": 1}),
-            serde_json::json!({"wazuh_id": "x"}),
-            serde_json::json!({"": "x"}),
-        ] {
-            assert!(parse(bad.clone()).is_err(), "{bad}");
-        }
     }
 }

@@ -1,22 +1,10 @@
-//! One alert: the normalised fields that policies read, and the raw bytes as the pipeline sent them. Two shapes are
-//! recognised: Wazuh 4.x (`domain/wazuh.rs`) and a generic one (`domain/generic.rs`). Everything in here was written by an
-//! attacker or can have been: a text that is kept is bounded and free of NUL, and an observable becomes a target
-//! only through `Target::parse`.
+//! One alert: the normalised fields that policies read. They come from the raw alert by way of `domain/shapes/`.
+//! Everything in here was written by an attacker or can have been: a text that is kept is bounded and free of NUL, and
+//! an observable becomes a target only through `Target::parse`.
 
 use riposte_protocol::target::{Target, TargetError, TargetKind};
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
-
-use super::fault::Fault;
-use super::field::syntax_fault;
-use super::{generic, wazuh};
-
-/// The largest single alert, in bytes. Wazuh's own buffers end at 64 KiB; the rest is room for other pipelines.
-pub const MAX_ALERT_BYTES: usize = 1024 * 1024;
-/// How deeply an alert may be nested: what the strictest common JSON readers (`serde_json`'s default) still follow.
-pub const MAX_DEPTH: usize = 127;
 
 /// The rule that fired.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -130,74 +118,4 @@ pub struct Alert {
     pub agent: AlertAgent,
     /// What it saw.
     pub observables: Observables,
-}
-
-#[derive(Deserialize)]
-struct Shape<'a> {
-    #[serde(borrow, default)]
-    pipeline: Option<&'a RawValue>,
-}
-
-/// Reads one alert in any known shape.
-///
-/// # Errors
-/// Every fault, with a pointer to its field.
-pub fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
-    if raw.len() > MAX_ALERT_BYTES {
-        return Err(vec![Fault::at("", format!("the alert is larger than {MAX_ALERT_BYTES} bytes"))]);
-    }
-    if depth_exceeds(raw, MAX_DEPTH) {
-        return Err(vec![Fault::at("", format!("the alert is nested deeper than {MAX_DEPTH} levels"))]);
-    }
-    if !raw.trim_ascii_start().starts_with('{') {
-        return Err(vec![Fault::at("", "an alert is a JSON object")]);
-    }
-    let shape: Shape = serde_json::from_str(raw).map_err(|error| vec![syntax_fault(&error)])?;
-    if shape.pipeline.is_some() { generic::parse(raw) } else { wazuh::parse(raw) }
-}
-
-/// Whether brackets are nested deeper than `limit`, strings left aside. A reader without recursion (ours) does not
-/// mind, but whoever reads the stored alert later would.
-fn depth_exceeds(raw: &str, limit: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in raw.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                if depth > limit {
-                    return true;
-                }
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
-}
-
-/// 128 bits of SHA-256 over the parts that make an alert the same again, each with its length, so that no
-/// shifting of characters between parts makes two different alerts equal.
-pub(super) fn dedupe(parts: &[&str]) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    let mut key = [0; 16];
-    key.copy_from_slice(&hash.finalize()[..16]);
-    key
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_the_dedupe_key_cannot_run_into_each_other() {
-        assert_ne!(dedupe(&["ab", "c"]), dedupe(&["a", "bc"]));
-        assert_eq!(dedupe(&["ab", "c"]), dedupe(&["ab", "c"]));
-    }
 }

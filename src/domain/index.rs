@@ -120,7 +120,7 @@ mod tests {
     fn alert(id: &str, level: u8, groups: &[&str]) -> Alert {
         let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005"},
             "rule": {"id": id, "level": level, "groups": groups}});
-        crate::domain::alert::parse(&raw.to_string()).unwrap()
+        crate::domain::shapes::parse(&raw.to_string()).unwrap()
     }
 
     fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! FLOOR 1: what things are. No I/O, no async, no clock of its own: pure rules, with their tests beside them.
 //!
-//! In the order of the flow: an [`alert`] (shapes: [`wazuh`], `generic`) meets the [`policy`] documents compiled in the
+//! In the order of the flow: an [`alert`] (in one of the [`shapes`]) meets the [`policy`] documents compiled in the
 //! [`index`]; a [`response`] holds [`effect`]s on [`agent`]s by means of [`command`]s. [`principal`] says who may ask,
 //! [`audit`] what is kept of it.
 
@@ -12,11 +12,10 @@ pub mod command;
 pub mod duration;
 pub mod effect;
 pub mod fault;
-mod field;
-mod generic;
 pub mod id;
 pub mod index;
+pub mod labels;
 pub mod policy;
 pub mod principal;
 pub mod response;
-pub mod wazuh;
+pub mod shapes;

@@ -12,7 +12,7 @@ use super::action::{self, ACTIONS, nearest};
 use super::alert::TargetField;
 use super::duration::Span;
 use super::fault::Fault;
-use super::wazuh::{canonical_agent_id, canonical_rule_id};
+use super::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 
 /// The longest policy document, in bytes.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;
@@ -256,7 +256,7 @@ impl Reader<'_> {
 
     fn labels(&mut self, value: &Value, at: &str) -> BTreeMap<String, String> {
         let Some(object) = self.object(value, at) else { return BTreeMap::new() };
-        match super::agent::parse_labels(object) {
+        match super::labels::parse_labels(object) {
             Ok(labels) => labels,
             Err(faults) => {
                 let placed = faults.into_iter().map(|fault| Fault::at(format!("{at}{}", fault.pointer), fault.detail));

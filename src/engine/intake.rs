@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::decide::{Circumstances, decide};
-use crate::domain::alert;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, Verdict};
+use crate::domain::shapes;
 use crate::store::alerts::NewAlert;
 use crate::store::codec::Encoder;
 use crate::store::db::Result;
@@ -94,7 +94,7 @@ impl Engine {
 }
 
 fn read(raw: &str, circumstances: Circumstances) -> std::result::Result<(NewAlert, Vec<NewResponse>), Vec<Fault>> {
-    let alert = alert::parse(raw)?;
+    let alert = shapes::parse(raw)?;
     let id = new_id(circumstances.now);
     let responses = decide(id, &alert, circumstances);
     let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw.as_bytes()));

@@ -57,7 +57,7 @@ pub fn decode(stored: &[u8]) -> Result<String> {
         PLAIN => bytes.to_vec(),
         ZSTD_1 => {
             let mut zstd = zstd::bulk::Decompressor::with_dictionary(DICTIONARY).map_err(|_| corrupt("zstd"))?;
-            zstd.decompress(bytes, crate::domain::alert::MAX_ALERT_BYTES).map_err(|_| corrupt("zstd"))?
+            zstd.decompress(bytes, crate::domain::shapes::MAX_ALERT_BYTES).map_err(|_| corrupt("zstd"))?
         }
         _ => return Err(corrupt("unknown codec")),
     };

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use super::alert::{Alert, AlertAgent, Observables, dedupe};
-use super::fault::Fault;
 use super::field::{Faults, Field, observable, syntax_fault};
-use super::wazuh;
+use super::{dedupe, wazuh};
+use crate::domain::alert::{Alert, AlertAgent, Observables};
+use crate::domain::fault::Fault;
 
 #[derive(Deserialize)]
 struct Generic<'a> {
@@ -80,7 +80,8 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::alert::{AlertAgent, TargetField, parse};
+    use super::super::parse;
+    use crate::domain::alert::{AlertAgent, TargetField};
 
     #[test]
     fn a_generic_alert_is_normalised() {

@@ -5,9 +5,10 @@
 
 use serde::Deserialize;
 
-use super::alert::{Alert, AlertAgent, Observables, Rule, dedupe};
-use super::fault::Fault;
+use super::dedupe;
 use super::field::{Faults, Field, observable, syntax_fault};
+use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
+use crate::domain::fault::Fault;
 
 /// The name of this pipeline.
 pub const PIPELINE: &str = "wazuh";
@@ -254,7 +255,7 @@ mod tests {
             "id": "1795169472.12345", "data": {"srcip": "203.0.113.45", "dstuser": "admin"}, "location": "/var/log/auth.log"
         });
         change(&mut alert);
-        crate::domain::alert::parse(&alert.to_string())
+        crate::domain::shapes::parse(&alert.to_string())
     }
 
     #[test]
@@ -296,7 +297,7 @@ mod tests {
             let raw = format!(
                 r#"{{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{{"id":"5"}},"rule":{{"id":"1","level":{text}}}}}"#
             );
-            crate::domain::alert::parse(&raw).map(|alert| alert.rule.level)
+            crate::domain::shapes::parse(&raw).map(|alert| alert.rule.level)
         };
         for (text, want) in [("0", 0), ("16", 16), ("12.0", 12), ("1e1", 10), ("-0", 0)] {
             assert_eq!(level(text), Ok(want), "{text}");

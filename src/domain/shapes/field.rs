@@ -7,8 +7,8 @@ use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::alert::Observable;
-use super::fault::Fault;
+use crate::domain::alert::Observable;
+use crate::domain::fault::Fault;
 
 /// The longest description that is kept beside the raw alert, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 512;
