@@ -19,6 +19,7 @@ pub mod once;
 pub mod page;
 pub mod policies;
 pub mod poll;
+pub mod protected;
 pub mod responses;
 pub mod stream;
 
@@ -113,6 +114,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(agents::enroll))
         .routes(routes!(agents::list_tokens, agents::create_token))
         .routes(routes!(agents::delete_token))
+        .routes(routes!(protected::list, protected::create))
+        .routes(routes!(protected::find, protected::delete))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(audit::list))

@@ -17,7 +17,7 @@ use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
-use crate::engine::decide::{able, protected};
+use crate::engine::decide::{Protection, able};
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
 use crate::store::ledger::EndReason;
@@ -188,14 +188,16 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     if words.is_empty() {
         faults.push(Fault::at("/agents", "must name at least one agent"));
     }
-    if let Some(spared) = target.as_ref().and_then(protected) {
+    let now = state.engine.clock.now();
+    let set = state.engine.protected.load();
+    let protection = Protection { set: &set, policy: None, now };
+    if let Some(spared) = target.as_ref().and_then(|target| protection.of(target)) {
         faults.push(Fault::at("/target", spared.detail()));
     }
     let Some(target) = target.filter(|_| faults.is_empty()) else { return Err(ApiError::invalid(faults)) };
     agents.sort_by_key(|agent| agent.id);
     agents.dedup_by_key(|agent| agent.id);
-    let (agents, spared): (_, Option<Spared>) = able(agents, &name);
-    let now = state.engine.clock.now();
+    let (agents, spared): (_, Option<Spared>) = able(agents, &name, protection);
     Ok(NewResponse {
         id: new_id(now),
         alert: None,

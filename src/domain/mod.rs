@@ -1,7 +1,7 @@
 //! FLOOR 1: what things are. No I/O, no async, no clock of its own: pure rules, with their tests beside them.
 //!
 //! In the order of the flow: an [`alert`] (in one of the [`shapes`]) meets the [`policy`] documents compiled in the
-//! [`index`]; a [`response`] holds [`effect`]s on [`agent`]s by means of [`command`]s. [`principal`] says who may ask,
+//! [`index`]; a [`response`] holds [`effect`]s on [`agent`]s by means of [`command`]s. [`protected`] is what none of them may touch; [`principal`] says who may ask,
 //! [`audit`] what is kept of it.
 
 pub mod action;
@@ -17,5 +17,6 @@ pub mod index;
 pub mod labels;
 pub mod policy;
 pub mod principal;
+pub mod protected;
 pub mod response;
 pub mod shapes;

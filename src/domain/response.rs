@@ -85,7 +85,7 @@ impl Spared {
             Self::ActionUnavailable(why) => format!("no agent can run the action: {why}"),
             Self::TargetMissing => "the alert has no such target".into(),
             Self::TargetInvalid(why) => format!("the alert's target {why}"),
-            Self::Protected(why) => format!("the target is {why}, which no response may touch"),
+            Self::Protected(why) => format!("the target is {why}: no response may touch it"),
         }
     }
 }

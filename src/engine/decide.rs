@@ -13,6 +13,7 @@ use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::{Mode, Respond};
+use crate::domain::protected::ProtectedSet;
 use crate::domain::response::{NewResponse, Spared, Verdict};
 
 /// What a decision needs to know beside the alert.
@@ -22,6 +23,8 @@ pub struct Circumstances<'a> {
     pub policies: &'a PolicyIndex,
     /// The agents.
     pub fleet: &'a Fleet,
+    /// What no response may touch.
+    pub protected: &'a ProtectedSet,
     /// The time.
     pub now: Timestamp,
     /// The request's trace.
@@ -40,15 +43,16 @@ fn respond(
     alert: &Alert,
     origin: Option<&Arc<Agent>>,
     versioned: &VersionedPolicy,
-    Circumstances { fleet, now, trace, .. }: Circumstances,
+    Circumstances { fleet, protected, now, trace, .. }: Circumstances,
 ) -> NewResponse {
     let VersionedPolicy { policy, version } = versioned;
     let Respond { action, target, on, duration, arguments } = &policy.respond;
-    let (target, not_aimed) = aim(alert, *target);
+    let protection = Protection { set: protected, policy: Some(&policy.name), now };
+    let (target, not_aimed) = aim(alert, *target, protection);
     let agents = fleet.select(on, origin);
     let (able, spared) = match not_aimed {
         Some(spared) => (agents, Some(spared)),
-        None => able(agents, action),
+        None => able(agents, action, protection),
     };
     let verdict = match (spared, policy.mode) {
         (Some(spared), _) => Verdict::Spare(spared),
@@ -71,32 +75,58 @@ fn respond(
     }
 }
 
+/// What is protected, from whom, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Protection<'a> {
+    /// The list.
+    pub set: &'a ProtectedSet,
+    /// The policy that responds; `None` for a response made by hand.
+    pub policy: Option<&'a str>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Protection<'_> {
+    /// Why no response may touch `target`, if so: because it is always protected, or because somebody said so.
+    pub fn of(self, target: &Target) -> Option<Spared> {
+        let always = target.always_protected().map(str::to_owned);
+        let listed = || self.set.target(target, self.policy, self.now).map(|entry| reason(&entry.reason));
+        always.or_else(listed).map(Spared::Protected)
+    }
+}
+
+fn reason(reason: &str) -> String {
+    format!("protected ({reason})")
+}
+
 /// What the response is aimed at, and why it must not be.
-fn aim(alert: &Alert, field: Option<TargetField>) -> (Option<Target>, Option<Spared>) {
+fn aim(alert: &Alert, field: Option<TargetField>, protection: Protection) -> (Option<Target>, Option<Spared>) {
     let Some(field) = field else { return (Some(Target::none()), None) };
     match alert.observables.target(field) {
         None => (None, Some(Spared::TargetMissing)),
         Some(Err(error)) => (None, Some(Spared::TargetInvalid(error.to_string()))),
         Some(Ok(target)) => {
-            let spared = protected(&target);
+            let spared = protection.of(&target);
             (Some(target), spared)
         }
     }
 }
 
-/// Why no response may touch `target`, if so.
-pub fn protected(target: &Target) -> Option<Spared> {
-    target.always_protected().map(|why| Spared::Protected(why.to_owned()))
-}
-
-/// The agents that do not say they cannot run `action`, or why there is none.
-pub fn able(agents: Vec<Arc<Agent>>, action: &str) -> (Vec<Arc<Agent>>, Option<Spared>) {
-    if agents.is_empty() {
-        return (agents, Some(Spared::AgentUnknown));
+/// The agents that are not protected and do not say they cannot run `action`, or why there is none.
+pub fn able(agents: Vec<Arc<Agent>>, action: &str, protection: Protection) -> (Vec<Arc<Agent>>, Option<Spared>) {
+    let Protection { set, policy, now } = protection;
+    let mut why_not = Spared::AgentUnknown;
+    let mut able = Vec::with_capacity(agents.len());
+    for agent in agents {
+        if let Some(entry) = set.agent(agent.id, policy, now) {
+            why_not = Spared::Protected(reason(&entry.reason));
+        } else if let Some(why) = agent.cannot(action) {
+            why_not = Spared::ActionUnavailable(why.to_owned());
+        } else {
+            able.push(agent);
+        }
     }
-    let why_not = agents.iter().find_map(|agent| agent.cannot(action)).map(str::to_owned);
-    let able: Vec<Arc<Agent>> = agents.into_iter().filter(|agent| agent.cannot(action).is_none()).collect();
-    let spared = able.is_empty().then(|| Spared::ActionUnavailable(why_not.unwrap_or_default()));
+    let spared = able.is_empty().then_some(why_not);
     (able, spared)
 }
 
@@ -126,7 +156,9 @@ mod tests {
         let alert = crate::domain::shapes::parse(&raw.to_string()).unwrap();
         let fleet = Fleet::new(agents);
         let now = Timestamp::from_millis(1_000_000);
-        let circumstances = Circumstances { policies: &policies, fleet: &fleet, now, trace: None };
+        let protected = ProtectedSet::default();
+        let circumstances =
+            Circumstances { policies: &policies, fleet: &fleet, protected: &protected, now, trace: None };
         decide(Uuid::from_u128(1), &alert, circumstances).remove(0)
     }
 

@@ -13,6 +13,8 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::Engine;
+use super::decide::Protection;
+use crate::domain::protected::ProtectedSet;
 use crate::store::commands::{self, OwedCommand};
 use crate::store::db::{Result, StoreError};
 
@@ -68,13 +70,14 @@ impl Conversation {
     /// # Errors
     /// If the store cannot be read.
     pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
-        let Engine { db, clock, writer, signer, metrics, .. } = &*self.engine;
+        let Engine { db, clock, writer, signer, metrics, protected, .. } = &*self.engine;
         let window = i64::try_from(MAX_ITEMS).unwrap_or(i64::MAX);
         let mut owed = commands::owed(db, self.agent, window).await?;
         self.is_full = owed.len() >= MAX_ITEMS;
         let now = clock.now();
         // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.
-        owed.retain(|command| is_deliverable(command, now));
+        let protected = protected.load();
+        owed.retain(|command| is_deliverable(command, &protected, now));
         let states: Vec<Owed> =
             owed.iter().map(|command| Owed { seq: command.seq, lease_until: command.lease_until }).collect();
         let lease_until = now.plus(LEASE);
@@ -104,16 +107,20 @@ impl Conversation {
     }
 }
 
-fn is_deliverable(command: &OwedCommand, now: Timestamp) -> bool {
+fn is_deliverable(command: &OwedCommand, set: &ProtectedSet, now: Timestamp) -> bool {
     if command.expires_at.is_some_and(|at| at <= now) {
         return false;
     }
     // Lifting is always allowed: what is protected must not stay blocked.
-    let protected = command.op == Op::Apply && command.target.always_protected().is_some();
-    if protected {
-        tracing::error!(command = %command.id, "command {} is aimed at a protected target, not delivered", command.id);
+    if command.op == Op::Revert {
+        return true;
     }
-    !protected
+    let protection = Protection { set, policy: command.policy.as_deref(), now };
+    let why = protection.of(&command.target).map(|spared| spared.detail());
+    if let Some(why) = &why {
+        tracing::warn!(command = %command.id, "command {} is not delivered: {why}", command.id);
+    }
+    why.is_none()
 }
 
 fn claims(command: &OwedCommand, agent: Uuid, now: Timestamp) -> Command {

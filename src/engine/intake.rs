@@ -49,8 +49,8 @@ impl Engine {
         trace: Option<&str>,
     ) -> Result<Outcome<Receipt>> {
         let now = self.clock.now();
-        let (policies, fleet) = (self.policies.load(), self.fleet.load());
-        let circumstances = Circumstances { policies: &policies, fleet: &fleet, now, trace };
+        let (policies, fleet, protected) = (self.policies.load(), self.fleet.load(), self.protected.load());
+        let circumstances = Circumstances { policies: &policies, fleet: &fleet, protected: &protected, now, trace };
         let mut receipt = Receipt::default();
         let mut alerts = Vec::with_capacity(raws.len());
         for (index, raw) in raws.into_iter().enumerate() {
@@ -59,7 +59,7 @@ impl Engine {
                 Err(faults) => receipt.rejected.push((index, faults)),
             }
         }
-        drop((policies, fleet));
+        drop((policies, fleet, protected));
         self.count("rejected", receipt.rejected.len());
         // Nothing to store and nothing to remember: an answer that needs no transaction.
         if alerts.is_empty() && once.is_none() {

@@ -22,11 +22,14 @@ use crate::clock::Clock;
 use crate::domain::agent::Fleet;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
+use crate::domain::protected::{Entry, ProtectedSet};
 use crate::shutdown::Tasks;
 use crate::store::db::{Db, Result, StoreError};
 use crate::store::keys::KeyRow;
+use crate::store::ledger::EndReason;
+use crate::store::protected::Hold;
 use crate::store::writer::Writer;
-use crate::store::{agents, keys, policies};
+use crate::store::{agents, keys, policies, protected};
 use crate::telemetry::Metrics;
 use deliver::Signer;
 use hub::Hub;
@@ -49,6 +52,8 @@ pub struct Engine {
     pub policies: ArcSwap<PolicyIndex>,
     /// All agents.
     pub fleet: ArcSwap<Fleet>,
+    /// What no response may touch.
+    pub protected: ArcSwap<ProtectedSet>,
     /// All API keys, by id.
     pub keys: ArcSwap<HashMap<String, KeyRow>>,
     /// The manager's keys.
@@ -91,6 +96,7 @@ impl Engine {
             metrics: Metrics::default(),
             policies: ArcSwap::default(),
             fleet: ArcSwap::default(),
+            protected: ArcSwap::default(),
             keys: ArcSwap::default(),
             signer,
             undo: Undo::default(),
@@ -100,6 +106,7 @@ impl Engine {
         });
         engine.reload_policies().await?;
         engine.reload_fleet().await?;
+        engine.reload_protected().await?;
         engine.reload_keys().await?;
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });
@@ -132,6 +139,30 @@ impl Engine {
         let _alone = self.reloading.lock().await;
         self.fleet.store(Arc::new(Fleet::new(agents::all(&self.db).await?)));
         Ok(())
+    }
+
+    /// Takes a fresh copy of what is protected.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_protected(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        self.protected.store(Arc::new(ProtectedSet::new(protected::all(&self.db).await?)));
+        Ok(())
+    }
+
+    /// Lifts what is in force against `entries`; gives what that was.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn lift_protected(&self, entries: Vec<Entry>) -> Result<Vec<Hold>> {
+        let holds = protected::against(&self.db, &ProtectedSet::new(entries), self.clock.now()).await?;
+        if !holds.is_empty() {
+            let detail = "what it touches has become protected".to_owned();
+            let why = EndReason { word: "protected", detail, by: "riposte".into() };
+            self.writer.release_holds(holds.clone(), why).await?;
+        }
+        Ok(holds)
     }
 
     /// Takes a fresh copy of all API keys.

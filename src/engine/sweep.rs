@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::Engine;
-use crate::store::StoreError;
 use crate::store::writer::SweepStep;
+use crate::store::{StoreError, protected};
 
 /// The time between two rounds.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -47,6 +47,12 @@ async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
         engine.reload_policies().await?;
         engine.reload_fleet().await?;
         engine.reload_keys().await?;
+        engine.reload_protected().await?;
+        // A response that was decided just before an entry was added slips past both checks; here it ends.
+        let entries = protected::all(&engine.db).await?;
+        if !entries.is_empty() {
+            engine.lift_protected(entries).await?;
+        }
     }
     all(engine, SweepStep::Expire).await?;
     all(engine, SweepStep::TimeOut).await?;

@@ -20,9 +20,11 @@ statements! {
         WHERE id < $1 AND ($2 IS NULL OR agent_id = $2) AND ($3 IS NULL OR state = $3)
             AND ($4 IS NULL OR effect_id = $4) AND ($5 IS NULL OR response_id = $5)
         ORDER BY id DESC LIMIT $6";
-    OWED = "SELECT id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments, until,
-            created_at, expires_at, lease_until
-        FROM commands WHERE agent_id = $1 AND state IN ('queued', 'delivered') ORDER BY seq LIMIT $2";
+    OWED = "SELECT commands.id, seq, effect_id, response_id, op, commands.action, commands.target_kind,
+            commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
+            responses.policy
+        FROM commands LEFT JOIN responses ON responses.id = commands.response_id
+        WHERE agent_id = $1 AND commands.state IN ('queued', 'delivered') ORDER BY seq LIMIT $2";
     RESULT = "SELECT command_id, outcome, exit_code, output, verified, message, started_at, finished_at, received_at
         FROM results WHERE command_id = $1";
     RESULTS_OF_RESPONSE = "SELECT results.command_id, results.outcome, results.exit_code, results.output,
@@ -148,6 +150,7 @@ struct OwedRow {
     created_at: Millis,
     expires_at: Option<Millis>,
     lease_until: Option<Millis>,
+    policy: Option<String>,
 }
 
 /// A command that is owed to an agent: everything that its signed form needs.
@@ -177,6 +180,8 @@ pub struct OwedCommand {
     pub expires_at: Option<Timestamp>,
     /// Until when its last delivery is waited for.
     pub lease_until: Option<Timestamp>,
+    /// The policy that asked for it, unless a person did.
+    pub policy: Option<String>,
 }
 
 impl TryFrom<OwedRow> for OwedCommand {
@@ -198,6 +203,7 @@ impl TryFrom<OwedRow> for OwedCommand {
             created_at: row.created_at.into(),
             expires_at: row.expires_at.map(Timestamp::from),
             lease_until: row.lease_until.map(Timestamp::from),
+            policy: row.policy,
         })
     }
 }

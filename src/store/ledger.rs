@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::{id, json};
 use super::db::{Bind, Result, StoreError, binds, statements};
+use super::protected::Hold;
 use crate::domain::audit::Entry;
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
 use crate::domain::id::new_id;
@@ -29,13 +30,16 @@ statements! {
 const FIND_EFFECTS: &str =
     "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
     WHERE (agent_id, action, target_kind, target_value) IN (";
-const EFFECTS_HELD: &str = "SELECT DISTINCT effects.id, agent_id, action, target_kind, target_value, effects.arguments, desired, actual, effects.until
-    FROM holds JOIN effects ON effects.id = holds.effect_id WHERE released_at IS NULL AND response_id IN (";
+const EFFECTS_BY_ID: &str = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until
+    FROM effects WHERE id IN (";
+const HOLDS_OF: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND response_id IN (";
 const LAST_HOLDERS: &str = "SELECT effect_id, MAX(response_id) AS response_id FROM holds WHERE effect_id IN (";
-const RELEASE: &str = "UPDATE holds SET released_at = $1 WHERE released_at IS NULL AND response_id IN (";
+const RELEASE: &str = "UPDATE holds SET released_at = $1 WHERE released_at IS NULL AND (response_id, effect_id) IN (";
 const HOLDS_LEFT: &str = "SELECT effect_id, until FROM holds WHERE released_at IS NULL AND effect_id IN (";
 const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, reason = $2, detail = $3
     WHERE state = 'active' AND id IN (";
+const END_RESPONSES_AFTER: &str = ") AND NOT EXISTS (
+    SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) RETURNING id";
 const INSERT_RESPONSES: &str = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
     target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at)";
 const UPSERT_EFFECTS: &str = "INSERT INTO effects (id, agent_id, action, target_kind, target_value, arguments,
@@ -76,8 +80,9 @@ struct Id {
     id: String,
 }
 
+/// A response and an effect that it holds, or held last.
 #[derive(sqlx::FromRow)]
-struct LastHolder {
+struct PairRow {
     effect_id: String,
     response_id: String,
 }
@@ -290,7 +295,7 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
 /// Why a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndReason {
-    /// In a word: `elapsed` or `lifted`.
+    /// In a word: `elapsed`, `lifted` or `protected`.
     pub word: &'static str,
     /// In a sentence.
     pub detail: String,
@@ -298,36 +303,40 @@ pub struct EndReason {
     pub by: String,
 }
 
-/// Ends active responses: their holds are released, and what nobody else holds is lifted. Gives the agents that
-/// have something to fetch. Ids of responses that are not active are passed over.
+/// Ends active responses: all their holds are let go of. Gives the agents that have something to fetch. Ids of responses
+/// that are not active are passed over.
 pub(super) async fn release(
     ledger: &mut LedgerTx,
     responses: &[Uuid],
     why: &EndReason,
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
-    let ids = || -> Vec<Vec<Bind>> { responses.iter().map(|response| binds![*response]).collect() };
-    let first = binds![now, why.word, why.detail.as_str()];
-    let ended: Vec<Id> = ledger.tx.each_row(END_RESPONSES, ids(), ") RETURNING id", first).await?;
-    for row in &ended {
-        ledger.record(Entry {
-            at: now,
-            actor: why.by.clone(),
-            verb: "ended",
-            noun: "response",
-            noun_id: row.id.clone(),
-            detail: format!("{}: {}", why.word, why.detail),
-        });
-    }
-    let ended: Vec<Vec<Bind>> = ended.into_iter().map(|row| binds![row.id]).collect();
-    let held: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_HELD, ended.clone(), ")", vec![]).await?;
-    ledger.tx.execute_rows(RELEASE, ended, ")", binds![now]).await?;
+    let rows = responses.iter().map(|response| binds![*response]).collect();
+    let held: Vec<PairRow> = ledger.tx.each_row(HOLDS_OF, rows, ")", vec![]).await?;
+    let holds = held.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
+    let holds: Vec<Hold> = holds.collect::<Result<_>>()?;
+    release_holds(ledger, &holds, why, now).await
+}
+
+/// Lets go of single holds: what nobody else holds is lifted, and a response that holds nothing any more ends. Gives the
+/// agents that have something to fetch.
+pub(super) async fn release_holds(
+    ledger: &mut LedgerTx,
+    holds: &[Hold],
+    why: &EndReason,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
+    let rows = holds.iter().map(|hold| binds![hold.response_id, hold.effect_id]).collect();
+    let released: Vec<PairRow> =
+        ledger.tx.each_row(RELEASE, rows, ") RETURNING response_id, effect_id", binds![now]).await?;
+    end_responses(ledger, &released, why, now).await?;
+    let rows = unique(released.iter().map(|row| row.effect_id.as_str()));
+    let found: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_BY_ID, rows.clone(), ")", vec![]).await?;
     let mut effects: HashMap<Uuid, Effect> = HashMap::new();
-    for row in held {
+    for row in found {
         let effect = Effect::try_from(row)?;
         effects.insert(effect.id, effect);
     }
-    let rows = effects.keys().map(|effect| binds![*effect]).collect();
     let left: Vec<HoldRow> = ledger.tx.each_row(HOLDS_LEFT, rows, ")", vec![]).await?;
     let mut longest: HashMap<Uuid, Until> = HashMap::new();
     for row in left {
@@ -358,10 +367,28 @@ pub(super) async fn release(
     queue(ledger, commands, now).await
 }
 
+fn unique<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<Bind>> {
+    let ids: std::collections::BTreeSet<&str> = ids.collect();
+    ids.into_iter().map(|id| binds![id]).collect()
+}
+
+/// Ends those responses that hold nothing any more.
+async fn end_responses(ledger: &mut LedgerTx, released: &[PairRow], why: &EndReason, now: Timestamp) -> Result<()> {
+    let rows = unique(released.iter().map(|row| row.response_id.as_str()));
+    let first = binds![now, why.word, why.detail.as_str()];
+    let ended: Vec<Id> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
+    for row in ended {
+        let detail = format!("{}: {}", why.word, why.detail);
+        let (actor, noun_id) = (why.by.clone(), row.id);
+        ledger.record(Entry { at: now, actor, verb: "ended", noun: "response", noun_id, detail });
+    }
+    Ok(())
+}
+
 /// Commands about effects that no new response asked for; each is filed under the last response that held the effect.
 async fn follow_up(ledger: &mut LedgerTx, effects: &[Effect], ops: Vec<(Op, Uuid)>) -> Result<Vec<NewCommand>> {
     let rows = ops.iter().map(|(_, effect)| binds![*effect]).collect();
-    let holders: Vec<LastHolder> = ledger.tx.each_row(LAST_HOLDERS, rows, ") GROUP BY effect_id", vec![]).await?;
+    let holders: Vec<PairRow> = ledger.tx.each_row(LAST_HOLDERS, rows, ") GROUP BY effect_id", vec![]).await?;
     let mut last = HashMap::with_capacity(holders.len());
     for holder in &holders {
         last.insert(id(&holder.effect_id)?, id(&holder.response_id)?);

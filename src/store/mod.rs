@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod keys;
 pub mod ledger;
 pub mod policies;
+pub mod protected;
 pub mod responses;
 pub mod settle;
 pub mod writer;
@@ -34,6 +35,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         keys::STATEMENTS,
         ledger::STATEMENTS,
         policies::STATEMENTS,
+        protected::STATEMENTS,
         responses::STATEMENTS,
         settle::STATEMENTS,
     ];

@@ -20,6 +20,7 @@ use super::columns::json;
 use super::db::{Db, Result, StoreError};
 use super::idempotency::{self, Once};
 use super::ledger::{self, EndReason};
+use super::protected::Hold;
 use super::{agents, settle};
 use crate::clock::Clock;
 use crate::domain::response::NewResponse;
@@ -64,6 +65,7 @@ enum Job {
     Intake { intake: Intake, reply: Reply<Outcome<Accepted>> },
     Respond { response: Box<NewResponse>, once: Option<Once>, reply: Reply<Outcome<Uuid>> },
     Release { responses: Vec<Uuid>, why: EndReason, reply: Reply<()> },
+    ReleaseHolds { holds: Vec<Hold>, why: EndReason, reply: Reply<()> },
     Delivered { commands: Vec<Uuid>, lease_until: Timestamp },
     Acknowledge { agent: Uuid, commands: Vec<Uuid>, reply: Reply<()> },
     Settle { agent: Uuid, results: Vec<CommandResult>, reply: Reply<()> },
@@ -129,6 +131,11 @@ impl Writer {
     /// Ends responses.
     pub async fn release(&self, responses: Vec<Uuid>, why: EndReason) -> Result<()> {
         self.ask(|reply| Job::Release { responses, why, reply }).await
+    }
+
+    /// Lets go of single holds.
+    pub async fn release_holds(&self, holds: Vec<Hold>, why: EndReason) -> Result<()> {
+        self.ask(|reply| Job::ReleaseHolds { holds, why, reply }).await
     }
 
     /// Notes that commands were sent. If the note is lost they are sent again, which the agent can take.
@@ -278,6 +285,10 @@ async fn work(
             Job::Release { responses, why, reply } => {
                 answers.push(Answer::Done(reply));
                 wake.extend(ledger::release(ledger, &responses, &why, now).await?);
+            }
+            Job::ReleaseHolds { holds, why, reply } => {
+                answers.push(Answer::Done(reply));
+                wake.extend(ledger::release_holds(ledger, &holds, &why, now).await?);
             }
             Job::Seen { agents } => agents::seen(ledger, agents).await?,
             Job::Sweep { step, limit, reply } => {

@@ -1,0 +1,192 @@
+//! `/v1/protected`: what no response may touch. A new entry lifts at once what is in force against it; `dry_run=true` shows
+//! what that would be.
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::AppState;
+use super::auth::{Caller, Read, WritePolicies};
+use super::error::{ApiError, ApiResult};
+use super::extract::{Json, Path, Query};
+use super::once;
+use super::page::{Page, cursor_id, limit, page};
+use crate::domain::duration::Span;
+use crate::domain::effect::Until;
+use crate::domain::fault::Fault;
+use crate::domain::id::new_id;
+use crate::domain::policy;
+use crate::domain::protected::{Covered, CoveredError, Entry, ProtectedSet};
+use crate::store::audit::LedgerTx;
+use crate::store::protected::{self, Hold, ProtectedRow};
+
+/// The most policies that one entry may name.
+const MAX_POLICIES: usize = 256;
+
+/// An entry to be added.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateProtected {
+    /// `ip`, `user` or `agent`.
+    #[schema(example = "ip")]
+    kind: String,
+    /// An address or a network, an account, or an agent's id or name.
+    #[schema(example = "203.0.113.0/24")]
+    value: String,
+    /// The policies whose responses it stops; none: every response.
+    #[serde(default)]
+    policies: Vec<String>,
+    /// Why.
+    reason: String,
+    /// For how long; absent means until it is deleted.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "30d")]
+    expires_in: Option<Span>,
+}
+
+/// How to add it.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HowToCreate {
+    /// Change nothing, only say what would be lifted.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// An entry, and what adding it lifts.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct CreatedProtected {
+    /// Its id; absent when nothing was added.
+    pub id: Option<Uuid>,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What it protects, in canonical form.
+    pub value: String,
+    /// Until when.
+    pub expires_at: Option<Timestamp>,
+    /// What was in force against it, and is (or would be) lifted.
+    pub lifts: Vec<Hold>,
+}
+
+/// Protects something
+///
+/// What is in force against it is lifted at once.
+#[utoipa::path(post, path = "/v1/protected", tag = "protected", params(HowToCreate), request_body = CreateProtected,
+    responses((status = 201, body = CreatedProtected), (status = 200, description = "A dry run", body = CreatedProtected)))]
+pub async fn create(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Query(how): Query<HowToCreate>,
+    body: Json<CreateProtected>,
+) -> ApiResult<(StatusCode, axum::Json<CreatedProtected>)> {
+    let claim = once::claim(&state, body.once(&caller.principal)).await?;
+    let (engine, now) = (&state.engine, state.engine.clock.now());
+    let mut entry = read(&state, body.value)?;
+    if how.dry_run {
+        let lifts = protected::against(&engine.db, &ProtectedSet::new(vec![entry.clone()]), now).await?;
+        return Ok((StatusCode::OK, axum::Json(answer(None, &entry, lifts))));
+    }
+    if let Some(id) = claim.answered() {
+        entry.id = crate::store::columns::id(id)?;
+        return Ok((StatusCode::CREATED, axum::Json(answer(Some(entry.id), &entry, Vec::new()))));
+    }
+    let mut ledger = LedgerTx::begin(&engine.db).await?;
+    protected::create(&mut ledger, &entry, &caller.principal.name, now).await?;
+    claim.keep(&mut ledger, 201, &entry.id.to_string(), now).await?;
+    ledger.commit().await?;
+    engine.reload_protected().await?;
+    let lifts = engine.lift_protected(vec![entry.clone()]).await?;
+    Ok((StatusCode::CREATED, axum::Json(answer(Some(entry.id), &entry, lifts))))
+}
+
+fn answer(id: Option<Uuid>, entry: &Entry, lifts: Vec<Hold>) -> CreatedProtected {
+    let Entry { covered, until, .. } = entry;
+    CreatedProtected { id, kind: covered.kind(), value: covered.value(), expires_at: until.instant(), lifts }
+}
+
+fn read(state: &AppState, asked: CreateProtected) -> ApiResult<Entry> {
+    let CreateProtected { kind, value, policies, reason, expires_in } = asked;
+    let mut faults = Vec::new();
+    let covered = match kind.as_str() {
+        "ip" => Covered::network(&value),
+        "user" => Covered::user(&value),
+        "agent" => {
+            let fleet = state.engine.fleet.load();
+            fleet.called(&value).map(|agent| Covered::Agent(agent.id)).ok_or(CoveredError::Agent)
+        }
+        _ => {
+            faults.push(Fault::at("/kind", "must be ip, user or agent"));
+            Err(CoveredError::Network)
+        }
+    };
+    if let Err(error) = &covered
+        && faults.is_empty()
+    {
+        faults.push(Fault::at("/value", error.to_string()));
+    }
+    for (index, name) in policies.iter().enumerate() {
+        if !policy::is_name(name) || index >= MAX_POLICIES {
+            faults.push(Fault::at(format!("/policies/{index}"), "is not a policy's name, or one too many"));
+        }
+    }
+    if reason.trim().is_empty() || reason.len() > 2000 || reason.contains('\0') {
+        faults.push(Fault::at("/reason", "must say why, in 1 to 2000 bytes"));
+    }
+    let now = state.engine.clock.now();
+    let until = expires_in.map_or(Until::Never, |span| Until::At(now.plus(span.duration())));
+    match covered {
+        Ok(covered) if faults.is_empty() => Ok(Entry { id: new_id(now), covered, policies, until, reason }),
+        _ => Err(ApiError::invalid(faults)),
+    }
+}
+
+/// Which entries to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListProtected {
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// Lists what is protected, oldest first
+#[utoipa::path(get, path = "/v1/protected", tag = "protected", params(ListProtected), responses((status = 200, body = Page<ProtectedRow>)))]
+pub async fn list(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Query(query): Query<ListProtected>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let (limit, after) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
+    let rows = protected::list(&state.engine.db, after, limit + 1).await?;
+    Ok(page(rows, limit, &uri, |row| row.id.clone()))
+}
+
+/// Gives one protected entry
+#[utoipa::path(get, path = "/v1/protected/{id}", tag = "protected", params(("id" = Uuid, Path)), responses((status = 200, body = ProtectedRow)))]
+pub async fn find(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<axum::Json<ProtectedRow>> {
+    let row = protected::find(&state.engine.db, id).await?;
+    Ok(axum::Json(row.ok_or_else(|| ApiError::not_found("there is no such protected entry"))?))
+}
+
+/// Protects something no more
+#[utoipa::path(delete, path = "/v1/protected/{id}", tag = "protected", params(("id" = Uuid, Path)), responses((status = 204)))]
+pub async fn delete(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<StatusCode> {
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    protected::delete(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
+    ledger.commit().await?;
+    state.engine.reload_protected().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

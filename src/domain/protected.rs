@@ -1,0 +1,237 @@
+//! What no response may touch: addresses, networks, accounts, agents; for every response or for those of some policies,
+//! with a reason, for a time or for good. The same check runs when a response is decided, when a command is delivered,
+//! and when an entry is added, for what is in force already (promise 7).
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::effect::Until;
+
+/// What an entry protects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Covered {
+    /// Every address of a network; a single address is a network of one.
+    Network(IpNet),
+    /// An account, whatever its case.
+    User(String),
+    /// Everything on an agent.
+    Agent(Uuid),
+}
+
+/// Why a text names nothing that can be protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoveredError {
+    /// Not an address or network.
+    #[error("is not an address or a network such as 203.0.113.0/24")]
+    Network,
+    /// An address with bits set behind the prefix: a typing error as often as not.
+    #[error("is not a network: bits are set behind its prefix")]
+    HostBits,
+    /// Not an account.
+    #[error("is not a plain account name")]
+    User,
+    /// No such agent.
+    #[error("is no enrolled agent's id or name")]
+    Agent,
+}
+
+impl Covered {
+    /// Reads an address or a network; a mapped one (`::ffff:…`) is the IPv4 one.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn network(text: &str) -> Result<Self, CoveredError> {
+        if let Ok(target) = Target::parse(TargetKind::Ip, text) {
+            return target.ip().map(|ip| Self::Network(ip.into())).ok_or(CoveredError::Network);
+        }
+        let net: IpNet = text.parse().map_err(|_| CoveredError::Network)?;
+        let net = match net {
+            IpNet::V6(v6) => match v6.addr().to_ipv4_mapped() {
+                Some(v4) if v6.prefix_len() >= 96 => {
+                    IpNet::new(IpAddr::V4(v4), v6.prefix_len() - 96).map_err(|_| CoveredError::Network)?
+                }
+                _ => net,
+            },
+            IpNet::V4(_) => net,
+        };
+        if net.trunc() == net { Ok(Self::Network(net)) } else { Err(CoveredError::HostBits) }
+    }
+
+    /// Reads an account name.
+    ///
+    /// # Errors
+    /// If it is not a plain one.
+    pub fn user(text: &str) -> Result<Self, CoveredError> {
+        let target = Target::parse(TargetKind::User, text).map_err(|_| CoveredError::User)?;
+        Ok(Self::User(target.value().to_ascii_lowercase()))
+    }
+
+    /// The word for its kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Network(_) => "ip",
+            Self::User(_) => "user",
+            Self::Agent(_) => "agent",
+        }
+    }
+
+    /// The canonical text.
+    pub fn value(&self) -> String {
+        match self {
+            Self::Network(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
+            Self::Network(net) => net.to_string(),
+            Self::User(name) => name.clone(),
+            Self::Agent(id) => id.to_string(),
+        }
+    }
+}
+
+/// An entry of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: Uuid,
+    /// What it protects.
+    pub covered: Covered,
+    /// The policies whose responses it stops; empty means every response.
+    pub policies: Vec<String>,
+    /// Until when.
+    pub until: Until,
+    /// Why.
+    pub reason: String,
+}
+
+impl Entry {
+    /// Whether it stops a response of `policy` (`None`: made by hand) at `now`.
+    pub fn stops(&self, policy: Option<&str>, now: Timestamp) -> bool {
+        let concerned = self.policies.is_empty() || policy.is_some_and(|name| self.policies.iter().any(|p| p == name));
+        concerned && !self.until.is_over(now)
+    }
+}
+
+/// Every entry, with lookups that do not grow with their number. Immutable, replaced as a whole.
+#[derive(Debug, Default)]
+pub struct ProtectedSet {
+    /// By prefix length (IPv4's first), then by network.
+    networks: BTreeMap<(bool, u8), HashMap<IpNet, Vec<Entry>>>,
+    users: HashMap<String, Vec<Entry>>,
+    agents: HashMap<Uuid, Vec<Entry>>,
+}
+
+impl ProtectedSet {
+    /// Builds the lookups.
+    pub fn new(entries: Vec<Entry>) -> Self {
+        let mut set = Self::default();
+        for entry in entries {
+            match entry.covered.clone() {
+                Covered::Network(net) => {
+                    let of_length = set.networks.entry((net.addr().is_ipv6(), net.prefix_len())).or_default();
+                    of_length.entry(net).or_default().push(entry);
+                }
+                Covered::User(name) => set.users.entry(name).or_default().push(entry),
+                Covered::Agent(id) => set.agents.entry(id).or_default().push(entry),
+            }
+        }
+        set
+    }
+
+    /// The entry that protects `target` from a response of `policy`, if there is one.
+    pub fn target(&self, target: &Target, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
+        let stops = |entries: &&Vec<Entry>| entries.iter().any(|entry| entry.stops(policy, now));
+        let found = match target.kind() {
+            TargetKind::User => self.users.get(&target.value().to_ascii_lowercase()).filter(stops),
+            TargetKind::Ip => {
+                let ip = target.ip()?;
+                self.networks
+                    .iter()
+                    .filter(|((is_v6, _), _)| *is_v6 == ip.is_ipv6())
+                    .filter_map(|((_, prefix), of_length)| of_length.get(&IpNet::new(ip, *prefix).ok()?.trunc()))
+                    .find(stops)
+            }
+            _ => None,
+        };
+        found?.iter().find(|entry| entry.stops(policy, now))
+    }
+
+    /// The entry that protects an agent from a response of `policy`, if there is one.
+    pub fn agent(&self, agent: Uuid, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
+        self.agents.get(&agent)?.iter().find(|entry| entry.stops(policy, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn entry(covered: Covered) -> Entry {
+        Entry { id: Uuid::nil(), covered, policies: vec![], until: Until::Never, reason: "because".into() }
+    }
+
+    fn ip(text: &str) -> Target {
+        Target::parse(TargetKind::Ip, text).unwrap()
+    }
+
+    #[test]
+    fn networks_cover_their_addresses_in_every_notation() {
+        let nets = ["10.0.0.0/8", "203.0.113.7", "2001:db8::/32", "::ffff:192.0.2.0/120", "::/0"];
+        let set = ProtectedSet::new(nets.iter().map(|net| entry(Covered::network(net).unwrap())).collect());
+        for covered in ["10.255.0.1", "::ffff:10.0.0.1", "203.0.113.7", "2001:db8:1::1", "192.0.2.200", "2001:dead::1"]
+        {
+            assert!(set.target(&ip(covered), None, NOW).is_some(), "{covered}");
+        }
+        for open in ["11.0.0.1", "203.0.113.8", "192.0.3.1"] {
+            assert!(set.target(&ip(open), None, NOW).is_none(), "{open}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_one_network_and_nothing_else() {
+        assert_eq!(Covered::network("203.0.113.7/24"), Err(CoveredError::HostBits));
+        for text in ["", "any", "10.0.0.0/33", "10.0.0/8", "0177.1", "fe80::1%eth0"] {
+            assert_eq!(Covered::network(text), Err(CoveredError::Network), "{text}");
+        }
+        assert_eq!(Covered::network("::ffff:192.0.2.0/120").unwrap().value(), "192.0.2.0/24");
+        assert_eq!(Covered::network("2001:DB8::1").unwrap().value(), "2001:db8::1");
+    }
+
+    #[test]
+    fn an_entry_can_be_for_some_policies_and_for_a_time() {
+        let covered = Covered::network("203.0.113.7").unwrap();
+        let for_p = Entry { policies: vec!["p".into()], ..entry(covered.clone()) };
+        let over = Entry { until: Until::At(NOW), ..entry(covered) };
+        let target = ip("203.0.113.7");
+        let set = ProtectedSet::new(vec![for_p]);
+        assert!(set.target(&target, Some("p"), NOW).is_some());
+        assert!(set.target(&target, Some("q"), NOW).is_none() && set.target(&target, None, NOW).is_none());
+        let set = ProtectedSet::new(vec![over]);
+        assert!(set.target(&target, None, NOW).is_none());
+        assert!(set.target(&target, None, NOW.minus(std::time::Duration::from_millis(1))).is_some());
+    }
+
+    #[test]
+    fn accounts_are_protected_whatever_their_case() {
+        let set = ProtectedSet::new(vec![entry(Covered::user("Deploy").unwrap())]);
+        let user = |name| Target::parse(TargetKind::User, name).unwrap();
+        assert!(set.target(&user("DEPLOY"), None, NOW).is_some() && set.target(&user("deploy2"), None, NOW).is_none());
+    }
+
+    proptest::proptest! {
+        /// The lookup must find exactly what trying every network finds.
+        #[test]
+        fn the_lookup_agrees_with_trying_everything(nets in proptest::collection::vec((0u32.., 0u8..33), 0..20), address: u32) {
+            let nets: Vec<IpNet> = nets.iter().map(|(bits, len)| IpNet::new(IpAddr::V4((*bits).into()), *len).unwrap().trunc()).collect();
+            let set = ProtectedSet::new(nets.iter().map(|net| entry(Covered::Network(*net))).collect());
+            let address = IpAddr::V4(address.into());
+            let target = ip(&address.to_string());
+            let plain = nets.iter().any(|net| net.contains(&address));
+            proptest::prop_assert_eq!(set.target(&target, None, NOW).is_some(), plain);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Protected entries, and what is in force against them.
+
+use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::columns::{JsonText, Millis, id, json};
+use super::db::{Db, Result, StoreError, binds, statements};
+use crate::domain::audit;
+use crate::domain::effect::Until;
+use crate::domain::protected::{Covered, Entry, ProtectedSet};
+
+statements! {
+    ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected ORDER BY id";
+    PAGE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected
+        WHERE id > $1 ORDER BY id LIMIT $2";
+    ONE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected WHERE id = $1";
+    INSERT = "INSERT INTO protected (id, kind, value, policies, reason, expires_at, created_at, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    DELETE = "DELETE FROM protected WHERE id = $1";
+    HELD = "SELECT holds.response_id, holds.effect_id, effects.agent_id, effects.target_kind, effects.target_value,
+            responses.policy
+        FROM holds JOIN effects ON effects.id = holds.effect_id JOIN responses ON responses.id = holds.response_id
+        WHERE holds.released_at IS NULL AND (holds.effect_id > $1 OR (holds.effect_id = $1 AND holds.response_id > $2))
+        ORDER BY holds.effect_id, holds.response_id LIMIT $3";
+}
+
+/// Holds looked at in one go.
+const BATCH: i64 = 1000;
+
+/// A protected entry.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct ProtectedRow {
+    /// Its id.
+    pub id: String,
+    /// `ip`, `user` or `agent`.
+    pub kind: String,
+    /// An address, a network, an account, or an agent's id; canonical.
+    pub value: String,
+    /// The policies whose responses it stops; empty: every response.
+    #[schema(value_type = Vec<String>)]
+    pub policies: JsonText,
+    /// Why.
+    pub reason: String,
+    /// Until when; absent: until it is deleted.
+    pub expires_at: Option<Millis>,
+    /// When it was made.
+    pub created_at: Millis,
+    /// By whom.
+    pub created_by: String,
+}
+
+impl TryFrom<ProtectedRow> for Entry {
+    type Error = StoreError;
+
+    fn try_from(row: ProtectedRow) -> Result<Self> {
+        let corrupt = || StoreError::Corrupt(format!("protected entry {}", row.id));
+        let covered = match row.kind.as_str() {
+            "ip" => Covered::network(&row.value).map_err(|_| corrupt())?,
+            "user" => Covered::user(&row.value).map_err(|_| corrupt())?,
+            "agent" => Covered::Agent(id(&row.value)?),
+            _ => return Err(corrupt()),
+        };
+        let until = Until::from(row.expires_at.map(Timestamp::from));
+        Ok(Self { id: id(&row.id)?, covered, policies: row.policies.read()?, until, reason: row.reason })
+    }
+}
+
+/// Every entry.
+pub async fn all(db: &Db) -> Result<Vec<Entry>> {
+    db.all::<ProtectedRow>(ALL, vec![]).await?.into_iter().map(Entry::try_from).collect()
+}
+
+/// A page of entries, oldest first, after `after`.
+pub async fn list(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<ProtectedRow>> {
+    db.all(PAGE, binds![after.unwrap_or(Uuid::nil()), limit]).await
+}
+
+/// The entry of that id.
+pub async fn find(db: &Db, entry: Uuid) -> Result<Option<ProtectedRow>> {
+    db.optional(ONE, binds![entry]).await
+}
+
+/// Adds an entry.
+pub async fn create(ledger: &mut LedgerTx, entry: &Entry, by: &str, now: Timestamp) -> Result<()> {
+    let Entry { id, covered, policies, until, reason } = entry;
+    let (kind, value, policies) = (covered.kind(), covered.value(), json(policies)?);
+    let detail = format!("{kind} {value}, policies {policies}: {reason}");
+    let binds = binds![*id, kind, value, policies, reason.as_str(), until.instant(), now, by];
+    ledger.tx.execute(INSERT, binds).await?;
+    let noun_id = id.to_string();
+    ledger.record(audit::Entry { at: now, actor: by.into(), verb: "created", noun: "protected", noun_id, detail });
+    Ok(())
+}
+
+/// Deletes an entry.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub async fn delete(ledger: &mut LedgerTx, entry: Uuid, by: &str, now: Timestamp) -> Result<()> {
+    if ledger.tx.execute(DELETE, binds![entry]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    let (noun_id, detail) = (entry.to_string(), String::new());
+    ledger.record(audit::Entry { at: now, actor: by.into(), verb: "deleted", noun: "protected", noun_id, detail });
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct HeldRow {
+    response_id: String,
+    effect_id: String,
+    agent_id: String,
+    target_kind: String,
+    target_value: String,
+    policy: Option<String>,
+}
+
+/// One response's hold on one effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Hold {
+    /// The response.
+    pub response_id: Uuid,
+    /// The effect.
+    pub effect_id: Uuid,
+}
+
+/// Every hold that stands against `set`, in bounded memory apart from the answer.
+pub async fn against(db: &Db, set: &ProtectedSet, now: Timestamp) -> Result<Vec<Hold>> {
+    let (mut found, mut last) = (Vec::new(), (Uuid::nil().to_string(), Uuid::nil().to_string()));
+    loop {
+        let rows: Vec<HeldRow> = db.all(HELD, binds![last.0.as_str(), last.1.as_str(), BATCH]).await?;
+        let Some(end) = rows.last() else { return Ok(found) };
+        last = (end.effect_id.clone(), end.response_id.clone());
+        for row in rows {
+            let policy = row.policy.as_deref();
+            let kind = TargetKind::parse(&row.target_kind);
+            let target = kind.and_then(|kind| Target::parse(kind, &row.target_value).ok());
+            let stopped = set.agent(id(&row.agent_id)?, policy, now).is_some()
+                || target.is_some_and(|target| set.target(&target, policy, now).is_some());
+            if stopped {
+                found.push(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? });
+            }
+        }
+    }
+}
