@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::auth::{Caller, Read, Respond};
 use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query};
+use super::extract::{Json, Path, Query, reason};
 use super::page::{Page, cursor_id, limit, page};
 use crate::domain::command::CommandState;
 use crate::domain::fault::Fault;
@@ -97,10 +97,7 @@ pub async fn cancel(
     Path(id): Path<Uuid>,
     body: Json<Cancel>,
 ) -> ApiResult<axum::Json<CommandView>> {
-    let reason = body.value.reason;
-    if reason.trim().is_empty() || reason.len() > 2000 || reason.contains('\0') {
-        return Err(ApiError::invalid(vec![Fault::at("/reason", "must say why, in 1 to 2000 bytes")]));
-    }
+    let reason = reason(body.value.reason)?;
     let before = view(&state, id).await?;
     let now = state.engine.clock.now();
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;

@@ -196,6 +196,26 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
+/// The longest reason that a person may give, in bytes.
+const MAX_REASON_BYTES: usize = 2000;
+
+/// What is wrong with a reason that a person gave, if anything.
+pub fn reason_fault(text: &str) -> Option<Fault> {
+    let good = !text.trim().is_empty() && text.len() <= MAX_REASON_BYTES && !text.contains('\0');
+    (!good).then(|| Fault::at("/reason", format!("must say why, in 1 to {MAX_REASON_BYTES} bytes")))
+}
+
+/// A reason that a person gave.
+///
+/// # Errors
+/// 422 if there is none.
+pub fn reason(text: String) -> ApiResult<String> {
+    match reason_fault(&text) {
+        None => Ok(text),
+        Some(fault) => Err(ApiError::invalid(vec![fault])),
+    }
+}
+
 /// A query string.
 #[derive(Debug)]
 pub struct Query<T>(pub T);

@@ -11,7 +11,9 @@ pub mod docs;
 pub mod effects;
 pub mod error;
 pub mod exchange;
+pub mod explain;
 pub mod extract;
+pub mod freeze;
 pub mod health;
 pub mod keys;
 pub mod listen;
@@ -97,6 +99,7 @@ fn routes() -> OpenApiRouter<AppState> {
     let timed = OpenApiRouter::new()
         .routes(routes!(alerts::create, alerts::list))
         .routes(routes!(alerts::find))
+        .routes(routes!(explain::explain))
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::find, policies::replace, policies::delete))
         .routes(routes!(policies::versions))
@@ -104,6 +107,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(responses::list, responses::create))
         .routes(routes!(responses::find))
         .routes(routes!(responses::lift))
+        .routes(routes!(responses::lift_many))
         .routes(routes!(effects::list))
         .routes(routes!(effects::find))
         .routes(routes!(commands::list))
@@ -116,6 +120,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(agents::delete_token))
         .routes(routes!(protected::list, protected::create))
         .routes(routes!(protected::find, protected::delete))
+        .routes(routes!(freeze::find, freeze::set))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(audit::list))

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::auth::{Caller, Read, WritePolicies};
 use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query};
+use super::extract::{Json, Path, Query, reason_fault};
 use super::once;
 use super::page::{Page, cursor_id, limit, page};
 use crate::domain::duration::Span;
@@ -133,9 +133,7 @@ fn read(state: &AppState, asked: CreateProtected) -> ApiResult<Entry> {
             faults.push(Fault::at(format!("/policies/{index}"), "is not a policy's name, or one too many"));
         }
     }
-    if reason.trim().is_empty() || reason.len() > 2000 || reason.contains('\0') {
-        faults.push(Fault::at("/reason", "must say why, in 1 to 2000 bytes"));
-    }
+    faults.extend(reason_fault(&reason));
     let now = state.engine.clock.now();
     let until = expires_in.map_or(Until::Never, |span| Until::At(now.plus(span.duration())));
     match covered {

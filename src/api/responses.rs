@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::auth::{Caller, Read, Respond};
 use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query, traceparent};
+use super::extract::{Json, Path, Query, reason, reason_fault, traceparent};
 use super::page::{Page, cursor_id, limit, page};
 use crate::domain::action::{self, ACTIONS, nearest};
 use crate::domain::duration::Span;
@@ -17,14 +17,18 @@ use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
+use crate::domain::shapes::wazuh::canonical_rule_id;
 use crate::engine::decide::{Protection, able};
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
 use crate::store::ledger::EndReason;
-use crate::store::responses::{self, ResponseFilter, ResponseRow};
+use crate::store::responses::{self, LiftFilter, ResponseFilter, ResponseRow};
 use crate::store::writer::Outcome;
 use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::time::Timestamp;
 
+/// Responses lifted in one transaction.
+const LIFT_BATCH: usize = 500;
 /// The most commands, results and effects shown with one response; the lists have the rest.
 const SHOWN: i64 = 500;
 
@@ -171,9 +175,7 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
         faults.push(Fault::at("/action", format!("is not an action that is known{hint}")));
     }
     let target = action.and_then(|action| manual_target(action, target, &mut faults));
-    if reason.trim().is_empty() || reason.len() > 2000 || reason.contains('\0') {
-        faults.push(Fault::at("/reason", "must say why, in 1 to 2000 bytes"));
-    }
+    faults.extend(reason_fault(&reason));
     if arguments.len() > 32 || arguments.iter().any(|text| text.len() > 1024 || text.contains('\0')) {
         faults.push(Fault::at("/arguments", "takes at most 32 texts of 1024 bytes each"));
     }
@@ -263,10 +265,7 @@ pub async fn lift(
     Path(id): Path<Uuid>,
     body: Json<Lift>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    let reason = body.value.reason;
-    if reason.trim().is_empty() || reason.len() > 2000 || reason.contains('\0') {
-        return Err(ApiError::invalid(vec![Fault::at("/reason", "must say why, in 1 to 2000 bytes")]));
-    }
+    let reason = reason(body.value.reason)?;
     let standing = responses::find(&state.engine.db, id).await?;
     let standing = standing.ok_or_else(|| ApiError::not_found("there is no such response"))?;
     match ResponseState::parse(&standing.state) {
@@ -278,4 +277,72 @@ pub async fn lift(
         _ => return Err(ApiError::conflict(format!("the response is {}, there is nothing to lift", standing.state))),
     }
     Ok(axum::Json(view(&state, id).await?))
+}
+
+/// Which responses to lift: those to which everything holds that is said; at least one thing must be.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LiftMany {
+    /// Decided by this policy.
+    #[serde(default)]
+    policy: Option<String>,
+    /// Because of this alert.
+    #[serde(default)]
+    alert_id: Option<Uuid>,
+    /// Because of an alert of this rule.
+    #[serde(default)]
+    rule_id: Option<String>,
+    /// Aimed at this, in canonical form.
+    #[serde(default)]
+    target: Option<String>,
+    /// Decided at or after this time.
+    #[serde(default)]
+    since: Option<Timestamp>,
+    /// Decided before this time.
+    #[serde(default)]
+    until: Option<Timestamp>,
+    /// Lift everything there is.
+    #[serde(default)]
+    everything: bool,
+    /// Change nothing, only say what would be lifted.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why; kept in the audit log.
+    reason: String,
+}
+
+/// What was, or would be, lifted.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Lifted {
+    /// How many responses.
+    pub count: usize,
+    /// Which ones.
+    pub responses: Vec<Uuid>,
+}
+
+/// Lifts many responses at once
+///
+/// What no other response holds is reverted on every agent.
+#[utoipa::path(post, path = "/v1/responses/lift", tag = "responses", request_body = LiftMany, responses((status = 200, body = Lifted)))]
+pub async fn lift_many(
+    caller: Caller<Respond>,
+    State(state): State<AppState>,
+    body: Json<LiftMany>,
+) -> ApiResult<axum::Json<Lifted>> {
+    let LiftMany { policy, alert_id, rule_id, target, since, until, everything, dry_run, reason: why } = body.value;
+    let why = reason(why)?;
+    let filter =
+        LiftFilter { policy, alert: alert_id, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
+    if filter == LiftFilter::default() && !everything {
+        let detail = "says nothing about what to lift; set everything to true if you mean it";
+        return Err(ApiError::invalid(vec![Fault::at("", detail)]));
+    }
+    let responses = responses::to_lift(&state.engine.db, &filter).await?;
+    if !dry_run {
+        for some in responses.chunks(LIFT_BATCH) {
+            let why = EndReason { word: "lifted", detail: why.clone(), by: caller.principal.name.clone() };
+            state.engine.writer.release(some.to_vec(), why).await?;
+        }
+    }
+    Ok(axum::Json(Lifted { count: responses.len(), responses }))
 }

@@ -93,15 +93,32 @@ impl PolicyIndex {
 
 /// Whether every condition of `selector` holds.
 pub fn holds(selector: &Selector, alert: &Alert, origin: Option<&Agent>) -> bool {
+    why_not(selector, alert, origin).is_none()
+}
+
+/// The first condition of `selector` that does not hold, for people; `None` if all do.
+pub fn why_not(selector: &Selector, alert: &Alert, origin: Option<&Agent>) -> Option<&'static str> {
     let Selector { rule_ids, min_level, rule_groups, agents } = selector;
-    !selector.is_empty()
-        && (rule_ids.is_empty() || rule_ids.contains(&alert.rule.id))
-        && min_level.is_none_or(|level| alert.rule.level >= level)
-        && (rule_groups.is_empty() || rule_groups.iter().any(|group| alert.rule.groups.contains(group)))
-        && (agents.ids.is_empty()
-            || alert.agent.id.as_ref().is_some_and(|id| agents.ids.contains(id))
-            || origin.is_some_and(|origin| agents.ids.iter().any(|id| *id == origin.id.to_string())))
-        && (agents.labels.is_empty() || origin.is_some_and(|origin| origin.carries(&agents.labels)))
+    let checks: [(&'static str, bool); 6] = [
+        ("the selector has no condition", !selector.is_empty()),
+        ("rule_ids: the alert's rule is not among them", rule_ids.is_empty() || rule_ids.contains(&alert.rule.id)),
+        ("min_level: the alert's level is lower", min_level.is_none_or(|level| alert.rule.level >= level)),
+        (
+            "rule_groups: the alert's rule is in none of them",
+            rule_groups.is_empty() || rule_groups.iter().any(|group| alert.rule.groups.contains(group)),
+        ),
+        (
+            "agents.ids: the alert's agent is not among them",
+            agents.ids.is_empty()
+                || alert.agent.id.as_ref().is_some_and(|id| agents.ids.contains(id))
+                || origin.is_some_and(|origin| agents.ids.iter().any(|id| *id == origin.id.to_string())),
+        ),
+        (
+            "agents.labels: no enrolled agent with these labels is the alert's",
+            agents.labels.is_empty() || origin.is_some_and(|origin| origin.carries(&agents.labels)),
+        ),
+    ];
+    checks.into_iter().find(|(_, holds)| !holds).map(|(why, _)| why)
 }
 
 #[cfg(test)]

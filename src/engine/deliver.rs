@@ -2,6 +2,7 @@
 //! and sends them; the rules of what to send when are the protocol's (`protocol/src/delivery.rs`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -70,14 +71,15 @@ impl Conversation {
     /// # Errors
     /// If the store cannot be read.
     pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
-        let Engine { db, clock, writer, signer, metrics, protected, .. } = &*self.engine;
+        let Engine { db, clock, writer, signer, metrics, protected, frozen, .. } = &*self.engine;
         let window = i64::try_from(MAX_ITEMS).unwrap_or(i64::MAX);
         let mut owed = commands::owed(db, self.agent, window).await?;
         self.is_full = owed.len() >= MAX_ITEMS;
         let now = clock.now();
         // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.
         let protected = protected.load();
-        owed.retain(|command| is_deliverable(command, &protected, now));
+        let frozen = frozen.load(Ordering::SeqCst);
+        owed.retain(|command| is_deliverable(command, &protected, frozen, now));
         let states: Vec<Owed> =
             owed.iter().map(|command| Owed { seq: command.seq, lease_until: command.lease_until }).collect();
         let lease_until = now.plus(LEASE);
@@ -107,13 +109,16 @@ impl Conversation {
     }
 }
 
-fn is_deliverable(command: &OwedCommand, set: &ProtectedSet, now: Timestamp) -> bool {
+fn is_deliverable(command: &OwedCommand, set: &ProtectedSet, frozen: bool, now: Timestamp) -> bool {
     if command.expires_at.is_some_and(|at| at <= now) {
         return false;
     }
     // Lifting is always allowed: what is protected must not stay blocked.
     if command.op == Op::Revert {
         return true;
+    }
+    if frozen {
+        return false;
     }
     let protection = Protection { set, policy: command.policy.as_deref(), now };
     let why = protection.of(&command.target).map(|spared| spared.detail());

@@ -66,6 +66,12 @@ impl Hub {
         }
     }
 
+    /// Nudges everybody who is connected.
+    pub fn wake_all(&self) {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.values().for_each(|place| place.nudges.send_modify(|count| *count += 1));
+    }
+
     /// Whether the agent streams from this node now.
     pub fn is_streaming(&self, agent: Uuid) -> bool {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);

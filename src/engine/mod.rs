@@ -14,6 +14,7 @@ pub mod undo;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -29,7 +30,7 @@ use crate::store::keys::KeyRow;
 use crate::store::ledger::EndReason;
 use crate::store::protected::Hold;
 use crate::store::writer::Writer;
-use crate::store::{agents, keys, policies, protected};
+use crate::store::{agents, freeze, keys, policies, protected};
 use crate::telemetry::Metrics;
 use deliver::Signer;
 use hub::Hub;
@@ -54,6 +55,8 @@ pub struct Engine {
     pub fleet: ArcSwap<Fleet>,
     /// What no response may touch.
     pub protected: ArcSwap<ProtectedSet>,
+    /// Whether nothing new is delivered.
+    pub frozen: AtomicBool,
     /// All API keys, by id.
     pub keys: ArcSwap<HashMap<String, KeyRow>>,
     /// The manager's keys.
@@ -97,6 +100,7 @@ impl Engine {
             policies: ArcSwap::default(),
             fleet: ArcSwap::default(),
             protected: ArcSwap::default(),
+            frozen: AtomicBool::new(false),
             keys: ArcSwap::default(),
             signer,
             undo: Undo::default(),
@@ -104,15 +108,35 @@ impl Engine {
             tasks: tasks.clone(),
             reloading: tokio::sync::Mutex::default(),
         });
-        engine.reload_policies().await?;
-        engine.reload_fleet().await?;
-        engine.reload_protected().await?;
-        engine.reload_keys().await?;
+        engine.reload_all().await?;
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)
+    }
+
+    /// Takes fresh copies of everything that is kept as a copy.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_all(&self) -> Result<()> {
+        self.reload_policies().await?;
+        self.reload_fleet().await?;
+        self.reload_protected().await?;
+        self.reload_freeze().await?;
+        self.reload_keys().await
+    }
+
+    /// Reads whether nothing new is to be delivered.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_freeze(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let frozen = freeze::find(&self.db).await?.is_some_and(|row| row.frozen);
+        self.frozen.store(frozen, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Compiles the stored policies and swaps them in.

@@ -44,10 +44,7 @@ async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
         engine.writer.seen(heard);
     }
     if round.is_multiple_of(RELOAD_EVERY) && round > 0 {
-        engine.reload_policies().await?;
-        engine.reload_fleet().await?;
-        engine.reload_keys().await?;
-        engine.reload_protected().await?;
+        engine.reload_all().await?;
         // A response that was decided just before an entry was added slips past both checks; here it ends.
         let entries = protected::all(&engine.db).await?;
         if !entries.is_empty() {

@@ -12,6 +12,7 @@ pub mod columns;
 pub mod commands;
 pub mod db;
 pub mod effects;
+pub mod freeze;
 pub mod idempotency;
 pub mod keys;
 pub mod ledger;
@@ -31,6 +32,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         audit::STATEMENTS,
         commands::STATEMENTS,
         effects::STATEMENTS,
+        freeze::STATEMENTS,
         idempotency::STATEMENTS,
         keys::STATEMENTS,
         ledger::STATEMENTS,

@@ -1,5 +1,6 @@
 //! Responses, as people read them. How they are written is in `store/ledger.rs`.
 
+use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -17,6 +18,12 @@ statements! {
             AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
         ORDER BY id DESC LIMIT $7";
     DUE = "SELECT id FROM responses WHERE state = 'active' AND until <= $1 ORDER BY until LIMIT $2";
+    TO_LIFT = "SELECT responses.id FROM responses LEFT JOIN alerts ON alerts.id = responses.alert_id
+        WHERE responses.state = 'active' AND responses.id > $1 AND ($2 IS NULL OR policy = $2)
+            AND ($3 IS NULL OR alert_id = $3) AND ($4 IS NULL OR alerts.rule_id = $4)
+            AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR created_at >= $6)
+            AND ($7 IS NULL OR created_at < $7)
+        ORDER BY responses.id LIMIT $8";
     NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
 }
 
@@ -95,8 +102,42 @@ struct Id {
 }
 
 /// Ids of at most `limit` active responses whose time is over at `now`.
-pub async fn due(db: &Db, now: riposte_protocol::time::Timestamp, limit: i64) -> Result<Vec<Uuid>> {
+pub async fn due(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
     db.all::<Id>(DUE, binds![now, limit]).await?.iter().map(|row| super::columns::id(&row.id)).collect()
+}
+
+/// Which active responses to lift.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiftFilter {
+    /// Decided by this policy.
+    pub policy: Option<String>,
+    /// Because of this alert.
+    pub alert: Option<Uuid>,
+    /// Because of an alert of this rule.
+    pub rule: Option<String>,
+    /// Aimed at this.
+    pub target: Option<String>,
+    /// Decided at or after this time.
+    pub since: Option<Timestamp>,
+    /// Decided before this time.
+    pub until: Option<Timestamp>,
+}
+
+/// Ids of the active responses that `filter` names.
+pub async fn to_lift(db: &Db, filter: &LiftFilter) -> Result<Vec<Uuid>> {
+    const BATCH: i64 = 1000;
+    let (mut found, mut last) = (Vec::new(), Uuid::nil());
+    loop {
+        let LiftFilter { policy, alert, rule, target, since, until } = filter.clone();
+        let rows: Vec<Id> = db.all(TO_LIFT, binds![last, policy, alert, rule, target, since, until, BATCH]).await?;
+        for row in &rows {
+            last = super::columns::id(&row.id)?;
+            found.push(last);
+        }
+        if rows.is_empty() {
+            return Ok(found);
+        }
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -105,7 +146,7 @@ struct Instant {
 }
 
 /// When the next active response is over.
-pub async fn next_due(db: &Db) -> Result<Option<riposte_protocol::time::Timestamp>> {
+pub async fn next_due(db: &Db) -> Result<Option<Timestamp>> {
     let row: Option<Instant> = db.optional(NEXT_DUE, vec![]).await?;
-    Ok(row.and_then(|row| row.at).map(riposte_protocol::time::Timestamp::from_millis))
+    Ok(row.and_then(|row| row.at).map(Timestamp::from_millis))
 }

@@ -1,0 +1,10 @@
+-- The switch that stops everything new; one row.
+CREATE TABLE freeze (
+    id         BIGINT PRIMARY KEY,
+    frozen     BOOLEAN NOT NULL,
+    reason     TEXT NOT NULL,
+    changed_at BIGINT NOT NULL,
+    changed_by TEXT NOT NULL
+);
+-- Lifting by target, and later the counting of responses per policy and time.
+CREATE INDEX responses_policy ON responses (policy, created_at);

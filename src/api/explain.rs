@@ -1,0 +1,103 @@
+//! `/v1/alerts/{id}/explain`: for one alert, why each policy does or does not fire, as things stand now, beside what was
+//! decided when it came.
+
+use axum::extract::State;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::AppState;
+use super::auth::{Caller, Read};
+use super::error::{ApiError, ApiResult};
+use super::extract::Path;
+use crate::domain::index::why_not;
+use crate::domain::response::Verdict;
+use crate::domain::shapes;
+use crate::engine::decide::{Circumstances, decide};
+use crate::store::alerts;
+use crate::store::responses::{self, ResponseFilter, ResponseRow};
+
+/// The most stored responses shown; an alert gets one for each policy that fires.
+const SHOWN: i64 = 500;
+
+/// Why a selector holds or does not.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct SelectorVerdict {
+    /// Whether all its conditions hold.
+    pub holds: bool,
+    /// The first condition that does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<&'static str>,
+}
+
+/// What one policy makes of the alert now.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct PolicyVerdict {
+    /// The policy.
+    pub policy: String,
+    /// Its version.
+    pub version: i64,
+    /// Whether it fires.
+    pub fires: bool,
+    /// Its selectors, in their order.
+    pub selectors: Vec<SelectorVerdict>,
+    /// What it comes to: `act`, `observe` or `spare`; absent if it does not fire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<&'static str>,
+    /// Why it is spared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Why an alert got the responses it got, and what it would get now.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Explanation {
+    /// The alert.
+    pub alert_id: Uuid,
+    /// The enrolled agent it comes from, if there is one.
+    pub origin: Option<Uuid>,
+    /// What was decided when it came.
+    pub decided: Vec<ResponseRow>,
+    /// What every policy makes of it now.
+    pub now: Vec<PolicyVerdict>,
+}
+
+/// Explains what policies make of an alert
+#[utoipa::path(get, path = "/v1/alerts/{id}/explain", tag = "alerts", params(("id" = Uuid, Path)), responses((status = 200, body = Explanation)))]
+pub async fn explain(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+) -> ApiResult<axum::Json<Explanation>> {
+    let engine = &state.engine;
+    let row = alerts::find(&engine.db, id).await?.ok_or_else(|| ApiError::not_found("there is no such alert"))?;
+    let alert = shapes::parse(&row.raw()?).map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
+    let filter = ResponseFilter { alert: Some(id), ..ResponseFilter::default() };
+    let decided = responses::list(&engine.db, filter, None, SHOWN).await?;
+    let (policies, fleet, protected) = (engine.policies.load(), engine.fleet.load(), engine.protected.load());
+    let now = engine.clock.now();
+    let circumstances = Circumstances { policies: &policies, fleet: &fleet, protected: &protected, now, trace: None };
+    let responses = decide(id, &alert, circumstances);
+    let origin = fleet.origin(&alert.agent);
+    let verdicts = policies.policies().iter().map(|versioned| {
+        let (policy, version) = (&versioned.policy, versioned.version);
+        let selectors = policy.selectors.iter().map(|selector| {
+            let because = match alert.rule.level {
+                0 => Some("alerts of level 0 fire nothing"),
+                _ => why_not(selector, &alert, origin.map(AsRef::as_ref)),
+            };
+            SelectorVerdict { holds: because.is_none(), because }
+        });
+        let response =
+            responses.iter().find(|response| response.policy.as_ref().is_some_and(|(name, _)| *name == policy.name));
+        let (verdict, reason) = match response.map(|response| &response.verdict) {
+            None => (None, None),
+            Some(Verdict::Act) => (Some("act"), None),
+            Some(Verdict::Observe) => (Some("observe"), None),
+            Some(Verdict::Spare(spared)) => (Some("spare"), Some(spared.detail())),
+        };
+        let (policy, fires) = (policy.name.clone(), response.is_some());
+        PolicyVerdict { policy, version, fires, selectors: selectors.collect(), verdict, reason }
+    });
+    let verdicts = verdicts.collect();
+    Ok(axum::Json(Explanation { alert_id: id, origin: origin.map(|agent| agent.id), decided, now: verdicts }))
+}

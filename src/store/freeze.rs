@@ -1,0 +1,42 @@
+//! The freeze: one switch that stops everything new from being delivered.
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+
+use super::audit::LedgerTx;
+use super::columns::Millis;
+use super::db::{Db, Result, binds, statements};
+use crate::domain::audit::Entry;
+
+statements! {
+    GET = "SELECT frozen, reason, changed_at, changed_by FROM freeze WHERE id = 1";
+    SET = "INSERT INTO freeze (id, frozen, reason, changed_at, changed_by) VALUES (1, $1, $2, $3, $4)
+        ON CONFLICT (id) DO UPDATE SET frozen = excluded.frozen, reason = excluded.reason,
+            changed_at = excluded.changed_at, changed_by = excluded.changed_by";
+}
+
+/// The switch as it stands.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct FreezeRow {
+    /// Whether nothing new is delivered.
+    pub frozen: bool,
+    /// Why it was last turned.
+    pub reason: String,
+    /// When.
+    pub changed_at: Millis,
+    /// By whom.
+    pub changed_by: String,
+}
+
+/// The switch, if it was ever turned.
+pub async fn find(db: &Db) -> Result<Option<FreezeRow>> {
+    db.optional(GET, vec![]).await
+}
+
+/// Turns it.
+pub async fn set(ledger: &mut LedgerTx, frozen: bool, reason: &str, by: &str, now: Timestamp) -> Result<()> {
+    ledger.tx.execute(SET, binds![frozen, reason, now, by]).await?;
+    let (verb, detail) = (if frozen { "frozen" } else { "thawed" }, reason.to_owned());
+    ledger.record(Entry { at: now, actor: by.into(), verb, noun: "manager", noun_id: "freeze".into(), detail });
+    Ok(())
+}
