@@ -9,7 +9,7 @@ use super::AppState;
 use super::auth::{Caller, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::Path;
-use crate::domain::index::why_not;
+use crate::domain::index::{Seen, why_not};
 use crate::domain::response::Verdict;
 use crate::domain::shapes;
 use crate::engine::decide::{Circumstances, decide};
@@ -70,20 +70,22 @@ pub async fn explain(
 ) -> ApiResult<axum::Json<Explanation>> {
     let engine = &state.engine;
     let row = alerts::find(&engine.db, id).await?.ok_or_else(|| ApiError::not_found("there is no such alert"))?;
-    let alert = shapes::parse(&row.raw()?).map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
+    let raw = row.raw()?;
+    let alert = shapes::parse(&raw).map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
     let filter = ResponseFilter { alert: Some(id), ..ResponseFilter::default() };
     let decided = responses::list(&engine.db, filter, None, SHOWN).await?;
     let (policies, fleet, protected) = (engine.policies.load(), engine.fleet.load(), engine.protected.load());
     let now = engine.clock.now();
     let circumstances = Circumstances { policies: &policies, fleet: &fleet, protected: &protected, now, trace: None };
-    let responses = decide(id, &alert, circumstances);
+    let responses = decide(id, &alert, &raw, circumstances);
     let origin = fleet.origin(&alert.agent);
+    let seen = Seen::new(&alert, &raw, origin.map(AsRef::as_ref));
     let verdicts = policies.policies().iter().map(|versioned| {
         let (policy, version) = (&versioned.policy, versioned.version);
         let selectors = policy.selectors.iter().map(|selector| {
             let because = match alert.rule.level {
                 0 => Some("alerts of level 0 fire nothing"),
-                _ => why_not(selector, &alert, origin.map(AsRef::as_ref)),
+                _ => why_not(selector, &seen),
             };
             SelectorVerdict { holds: because.is_none(), because }
         });

@@ -17,6 +17,9 @@ pub struct Rule {
     pub groups: Vec<String>,
     /// What the rule says, cut to 512 bytes.
     pub description: String,
+    /// ATT&CK techniques, such as `T1110.001`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mitre: Vec<String>,
 }
 
 /// Where the alert comes from, in the pipeline's words.
@@ -52,6 +55,9 @@ pub struct Observables {
     /// `destination.user`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_user: Option<Observable>,
+    /// `file.path`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_path: Option<Observable>,
 }
 
 /// Which observable of an alert a response is aimed at.
@@ -69,14 +75,21 @@ pub enum TargetField {
     /// The account that was acted on or logged in to.
     #[serde(rename = "destination.user")]
     DestinationUser,
+    /// The file that was found, changed or run.
+    #[serde(rename = "file.path")]
+    FilePath,
 }
 
 impl TargetField {
+    /// The names that a policy uses.
+    pub const NAMES: [&str; 5] = ["source.ip", "destination.ip", "source.user", "destination.user", "file.path"];
+
     /// The kind of target that this observable makes.
     pub const fn kind(self) -> TargetKind {
         match self {
             Self::SourceIp | Self::DestinationIp => TargetKind::Ip,
             Self::SourceUser | Self::DestinationUser => TargetKind::User,
+            Self::FilePath => TargetKind::File,
         }
     }
 }
@@ -89,6 +102,7 @@ impl Observables {
             TargetField::DestinationIp => self.destination_ip.as_ref(),
             TargetField::SourceUser => self.source_user.as_ref(),
             TargetField::DestinationUser => self.destination_user.as_ref(),
+            TargetField::FilePath => self.file_path.as_ref(),
         }
     }
 
@@ -102,7 +116,7 @@ impl Observables {
 }
 
 /// One alert, normalised.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alert {
     /// Which pipeline sent it: `wazuh`, or what a generic alert says.
     pub pipeline: String,

@@ -1,12 +1,14 @@
 //! All policies, compiled: which selectors an alert has to be tried against is looked up by rule id, group or
 //! level, so that the cost of a decision does not grow with the policies that cannot match.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::agent::Agent;
 use super::alert::Alert;
-use super::policy::{Policy, Selector};
+use super::expression::Facts;
+use super::policy::{AgentSelector, Policy, Selector};
 
 /// A policy and its version.
 #[derive(Clone, Debug)]
@@ -62,9 +64,10 @@ impl PolicyIndex {
         &self.policies
     }
 
-    /// The policies that this alert fires, each once, in the order of their names. `origin` is the enrolled agent
+    /// The policies that this alert (whose text is `raw`) fires, each once, in the order of their names. `origin` is the enrolled agent
     /// that the alert comes from, if there is one. A level-0 alert fires nothing, as in Wazuh.
-    pub fn matching(&self, alert: &Alert, origin: Option<&Agent>) -> Vec<&Arc<VersionedPolicy>> {
+    pub fn matching(&self, alert: &Alert, raw: &str, origin: Option<&Agent>) -> Vec<&Arc<VersionedPolicy>> {
+        let seen = Seen::new(alert, raw, origin);
         let level = alert.rule.level;
         if level == 0 {
             return Vec::new();
@@ -73,7 +76,7 @@ impl PolicyIndex {
         let mut try_all = |places: &[Place]| {
             for (at, nth) in places {
                 let policy = &self.policies[*at as usize].policy;
-                if holds(&policy.selectors[*nth as usize], alert, origin) {
+                if holds(&policy.selectors[*nth as usize], &seen) {
                     fired.push(*at);
                 }
             }
@@ -91,34 +94,70 @@ impl PolicyIndex {
     }
 }
 
-/// Whether every condition of `selector` holds.
-pub fn holds(selector: &Selector, alert: &Alert, origin: Option<&Agent>) -> bool {
-    why_not(selector, alert, origin).is_none()
+/// An alert as selectors see it.
+pub struct Seen<'a> {
+    alert: &'a Alert,
+    raw: &'a str,
+    origin: Option<&'a Agent>,
+    /// Made when the first expression asks, and shared by all.
+    facts: OnceCell<Facts<'a>>,
 }
 
-/// The first condition of `selector` that does not hold, for people; `None` if all do.
-pub fn why_not(selector: &Selector, alert: &Alert, origin: Option<&Agent>) -> Option<&'static str> {
-    let Selector { rule_ids, min_level, rule_groups, agents } = selector;
-    let checks: [(&'static str, bool); 6] = [
-        ("the selector has no condition", !selector.is_empty()),
-        ("rule_ids: the alert's rule is not among them", rule_ids.is_empty() || rule_ids.contains(&alert.rule.id)),
-        ("min_level: the alert's level is lower", min_level.is_none_or(|level| alert.rule.level >= level)),
-        (
-            "rule_groups: the alert's rule is in none of them",
-            rule_groups.is_empty() || rule_groups.iter().any(|group| alert.rule.groups.contains(group)),
-        ),
-        (
-            "agents.ids: the alert's agent is not among them",
-            agents.ids.is_empty()
-                || alert.agent.id.as_ref().is_some_and(|id| agents.ids.contains(id))
-                || origin.is_some_and(|origin| agents.ids.iter().any(|id| *id == origin.id.to_string())),
-        ),
-        (
-            "agents.labels: no enrolled agent with these labels is the alert's",
-            agents.labels.is_empty() || origin.is_some_and(|origin| origin.carries(&agents.labels)),
-        ),
-    ];
-    checks.into_iter().find(|(_, holds)| !holds).map(|(why, _)| why)
+impl<'a> Seen<'a> {
+    /// `alert`, whose text is `raw`, coming from the enrolled agent `origin`.
+    pub fn new(alert: &'a Alert, raw: &'a str, origin: Option<&'a Agent>) -> Self {
+        Self { alert, raw, origin, facts: OnceCell::new() }
+    }
+
+    fn is_from(&self, agents: &AgentSelector) -> bool {
+        let AgentSelector { ids, labels, not: _ } = agents;
+        let by_id = self.alert.agent.id.as_ref().is_some_and(|id| ids.contains(id))
+            || self.origin.is_some_and(|origin| ids.iter().any(|id| *id == origin.id.to_string()));
+        let by_labels = self.origin.is_some_and(|origin| origin.carries(labels));
+        (ids.is_empty() || by_id) && (labels.is_empty() || by_labels)
+    }
+}
+
+/// Whether every condition of `selector` holds.
+pub fn holds(selector: &Selector, seen: &Seen) -> bool {
+    why_not(selector, seen).is_none()
+}
+
+/// The first condition of `selector` that does not hold, for people; `None` if all do. The cheap ones come first.
+pub fn why_not(selector: &Selector, seen: &Seen) -> Option<&'static str> {
+    let Selector { rule_ids, min_level, max_level, rule_groups, mitre, pipelines, agents, when } = selector;
+    let rule = &seen.alert.rule;
+    let technique = |wanted: &String| {
+        let below = |id: &String| id.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        rule.mitre.iter().any(|id| id == wanted || below(id))
+    };
+    if selector.is_empty() {
+        Some("the selector has no condition")
+    } else if !rule_ids.is_empty() && !rule_ids.contains(&rule.id) {
+        Some("rule_ids: the alert's rule is not among them")
+    } else if min_level.is_some_and(|level| rule.level < level) {
+        Some("min_level: the alert's level is lower")
+    } else if max_level.is_some_and(|level| rule.level > level) {
+        Some("max_level: the alert's level is higher")
+    } else if !rule_groups.is_empty() && !rule_groups.iter().any(|group| rule.groups.contains(group)) {
+        Some("rule_groups: the alert's rule is in none of them")
+    } else if !mitre.is_empty() && !mitre.iter().any(technique) {
+        Some("mitre: the alert's rule names none of them")
+    } else if !pipelines.is_empty() && !pipelines.contains(&seen.alert.pipeline) {
+        Some("pipelines: the alert was sent by another one")
+    } else if !seen.is_from(agents) {
+        Some("agents: the alert comes from another agent, or one without these labels")
+    } else if agents
+        .not
+        .as_ref()
+        .is_some_and(|not| (!not.ids.is_empty() || !not.labels.is_empty()) && seen.is_from(not))
+    {
+        Some("agents.not: the alert comes from one of these")
+    } else {
+        let facts = || seen.facts.get_or_init(|| Facts::new(seen.alert, seen.raw));
+        let fails = when.as_ref().is_some_and(|when| !when.holds(facts()));
+        fails.then_some("when: the expression does not hold")
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +180,7 @@ mod tests {
     }
 
     fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {
-        index.matching(alert, None).iter().map(|versioned| versioned.policy.name.clone()).collect()
+        index.matching(alert, "{}", None).iter().map(|versioned| versioned.policy.name.clone()).collect()
     }
 
     #[test]
@@ -164,6 +203,24 @@ mod tests {
         assert_eq!(fired(&index, &alert("1", 12, &["sshd"])), ["p1", "p2", "p3", "p5", "p10"]);
     }
 
+    #[test]
+    fn the_finer_conditions_hold_as_written() {
+        let index = index(&[
+            json!([{"rule_ids": ["5763"], "max_level": 9}]),
+            json!([{"rule_ids": ["5763"], "max_level": 10}]),
+            json!([{"mitre": ["t1110"]}]),
+            json!([{"mitre": ["T111"]}]),
+            json!([{"pipelines": ["suricata"], "min_level": 1}]),
+            json!([{"min_level": 1, "agents": {"not": {"ids": ["5"]}}}]),
+            json!([{"min_level": 1, "agents": {"not": {"ids": ["6"]}}}]),
+            json!([{"rule_ids": ["5763"], "when": "rule.level == 10"}]),
+            json!([{"rule_ids": ["5763"], "when": "rule.level == 11"}]),
+        ]);
+        let mut alert = alert("5763", 10, &["sshd"]);
+        alert.rule.mitre = vec!["T1110.001".into()];
+        assert_eq!(fired(&index, &alert), ["p1", "p2", "p6", "p7"]);
+    }
+
     proptest::proptest! {
         /// The index must find exactly what trying every selector of every policy finds.
         #[test]
@@ -182,7 +239,7 @@ mod tests {
             let group = format!("g{group}");
             let alert = alert(&id.to_string(), level, &[&group]);
             let plain: Vec<String> = index.policies().iter()
-                .filter(|versioned| level > 0 && versioned.policy.selectors.iter().any(|selector| holds(selector, &alert, None)))
+                .filter(|versioned| level > 0 && versioned.policy.selectors.iter().any(|selector| holds(selector, &Seen::new(&alert, "{}", None))))
                 .map(|versioned| versioned.policy.name.clone()).collect();
             proptest::prop_assert_eq!(fired(&index, &alert), plain);
         }

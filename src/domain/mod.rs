@@ -11,6 +11,7 @@ pub mod audit;
 pub mod command;
 pub mod duration;
 pub mod effect;
+pub mod expression;
 pub mod fault;
 pub mod id;
 pub mod index;

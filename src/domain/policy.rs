@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::action::{self, ACTIONS, nearest};
 use super::alert::TargetField;
 use super::duration::Span;
+use super::expression::Expression;
 use super::fault::Fault;
 use super::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 
@@ -50,11 +51,15 @@ pub struct AgentSelector {
     /// Labels that the enrolled agent must carry, all of them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Whose alerts it does not take: ids, or agents that carry all of these labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(no_recursion)]
+    pub not: Option<Box<AgentSelector>>,
 }
 
 impl AgentSelector {
     fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.labels.is_empty()
+        self.ids.is_empty() && self.labels.is_empty() && self.not.as_ref().is_none_or(|not| not.is_empty())
     }
 }
 
@@ -70,15 +75,29 @@ pub struct Selector {
     /// The rule is in one of these groups; whole words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rule_groups: Vec<String>,
+    /// The rule's level is at most this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_level: Option<u8>,
+    /// The rule names one of these ATT&CK techniques; `T1110` takes `T1110.001` too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mitre: Vec<String>,
+    /// The alert was sent by one of these pipelines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pipelines: Vec<String>,
     /// The alert comes from one of these agents.
     #[serde(skip_serializing_if = "AgentSelector::is_empty")]
     pub agents: AgentSelector,
+    /// A condition in CEL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "data.srcport > 1024 && !source.ip.startsWith(\"10.\")")]
+    pub when: Option<Expression>,
 }
 
 impl Selector {
     /// Whether it says nothing at all, and so never holds: "everything" has to be asked for (`min_level: 1`).
     pub fn is_empty(&self) -> bool {
-        self.rule_ids.is_empty() && self.min_level.is_none() && self.rule_groups.is_empty() && self.agents.is_empty()
+        *self == Self::default()
+            || (Self { agents: AgentSelector::default(), ..self.clone() } == Self::default() && self.agents.is_empty())
     }
 }
 
@@ -172,6 +191,16 @@ impl Policy {
             if selector.is_empty() {
                 let detail = "has no condition, so it never matches; write min_level: 1 for every alert";
                 warnings.push(Fault::at(format!("/match/{index}"), detail));
+            }
+            if let (Some(min), Some(max)) = (selector.min_level, selector.max_level)
+                && min > max
+            {
+                let detail = "is below min_level, so the selector never matches";
+                warnings.push(Fault::at(format!("/match/{index}/max_level"), detail));
+            }
+            if selector.max_level == Some(0) {
+                let detail = "alerts of level 0 fire nothing, so the selector never matches";
+                warnings.push(Fault::at(format!("/match/{index}/max_level"), detail));
             }
         }
         warnings
@@ -280,26 +309,44 @@ impl Reader<'_> {
 
     fn selector(&mut self, value: &Value, at: &str) -> Selector {
         let Some(object) = self.object(value, at) else { return Selector::default() };
-        self.known(object, at, &["rule_ids", "min_level", "rule_groups", "agents"]);
+        const KNOWN: [&str; 8] =
+            ["rule_ids", "min_level", "max_level", "rule_groups", "mitre", "pipelines", "agents", "when"];
+        self.known(object, at, &KNOWN);
         let rule_ids = self.words(object, at, "rule_ids").iter().map(|id| canonical_rule_id(id)).collect();
         let rule_groups = self.words(object, at, "rule_groups");
-        let min_level = object.get("min_level").and_then(|value| {
-            let level = value.as_u64().and_then(|level| u8::try_from(level).ok()).filter(|level| *level <= 16);
-            if level.is_none() {
-                self.fault(format!("{at}/min_level"), "must be a whole number from 0 to 16");
+        let (min_level, max_level) = (self.level(object, at, "min_level"), self.level(object, at, "max_level"));
+        let mitre = self.words(object, at, "mitre").iter().map(|id| id.to_ascii_uppercase()).collect();
+        let pipelines = self.words(object, at, "pipelines");
+        let agents = object
+            .get("agents")
+            .map_or_else(AgentSelector::default, |value| self.agents(value, &format!("{at}/agents"), true));
+        let when = self.text(object, at, "when").and_then(|source| match Expression::parse(&source) {
+            Ok(expression) => Some(expression),
+            Err(fault) => {
+                self.fault(format!("{at}/when"), fault);
+                None
             }
-            level
         });
-        let agents = object.get("agents").map_or_else(AgentSelector::default, |value| {
-            let at = format!("{at}/agents");
-            let Some(object) = self.object(value, &at) else { return AgentSelector::default() };
-            self.known(object, &at, &["ids", "labels"]);
-            let ids = self.words(object, &at, "ids");
-            let ids = ids.into_iter().map(|id| canonical_agent_id(&id).unwrap_or(id)).collect();
-            let labels = object.get("labels").map(|value| self.labels(value, &format!("{at}/labels")));
-            AgentSelector { ids, labels: labels.unwrap_or_default() }
-        });
-        Selector { rule_ids, min_level, rule_groups, agents }
+        Selector { rule_ids, min_level, rule_groups, max_level, mitre, pipelines, agents, when }
+    }
+
+    fn level(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<u8> {
+        let value = object.get(key)?;
+        let level = value.as_u64().and_then(|level| u8::try_from(level).ok()).filter(|level| *level <= 16);
+        if level.is_none() {
+            self.fault(format!("{at}/{key}"), "must be a whole number from 0 to 16");
+        }
+        level
+    }
+
+    fn agents(&mut self, value: &Value, at: &str, may_negate: bool) -> AgentSelector {
+        let Some(object) = self.object(value, at) else { return AgentSelector::default() };
+        self.known(object, at, if may_negate { &["ids", "labels", "not"] } else { &["ids", "labels"] });
+        let ids = self.words(object, at, "ids");
+        let ids = ids.into_iter().map(|id| canonical_agent_id(&id).unwrap_or(id)).collect();
+        let labels = object.get("labels").map(|value| self.labels(value, &format!("{at}/labels")));
+        let not = object.get("not").filter(|_| may_negate).map(|value| self.agents(value, &format!("{at}/not"), false));
+        AgentSelector { ids, labels: labels.unwrap_or_default(), not: not.map(Box::new) }
     }
 
     fn respond(&mut self, policy: &Map<String, Value>) -> Option<Respond> {
@@ -349,10 +396,9 @@ impl Reader<'_> {
             return action.default_target;
         };
         let Ok(field) = serde_json::from_value::<TargetField>(value.clone()) else {
-            const NAMES: [&str; 4] = ["source.ip", "destination.ip", "source.user", "destination.user"];
             let word = value.as_str().unwrap_or_default();
-            let message = format!("must be one of {}", NAMES.join(", "));
-            self.fault("/respond/target", suggest(&message, word, NAMES));
+            let message = format!("must be one of {}", TargetField::NAMES.join(", "));
+            self.fault("/respond/target", suggest(&message, word, TargetField::NAMES));
             return None;
         };
         if let Some(action) = action.filter(|action| !action.target_kinds.contains(&field.kind())) {
@@ -445,7 +491,7 @@ mod tests {
         /match/0/min_level: must be a whole number from 0 to 16
         /match/1: must be an object
         /respond/action: is not an action that is known; did you mean firewall-drop?
-        /respond/target: must be one of source.ip, destination.ip, source.user, destination.user; did you mean source.ip?
+        /respond/target: must be one of source.ip, destination.ip, source.user, destination.user, file.path; did you mean source.ip?
         /respond/on: must be origin, all, {agents: [...]} or {labels: {...}}
         /respond/for: is not a duration such as "30s", "10m", "2h" or "7d" (more than zero, ten years at most)
         "#);

@@ -31,10 +31,10 @@ pub struct Circumstances<'a> {
     pub trace: Option<&'a str>,
 }
 
-/// The responses that `alert` (stored as `id`) gets: one for each policy that fires, also if it comes to nothing.
-pub fn decide(id: Uuid, alert: &Alert, circumstances: Circumstances) -> Vec<NewResponse> {
+/// The responses that `alert` (stored as `id`, its text `raw`) gets: one for each policy that fires, also if it comes to nothing.
+pub fn decide(id: Uuid, alert: &Alert, raw: &str, circumstances: Circumstances) -> Vec<NewResponse> {
     let origin = circumstances.fleet.origin(&alert.agent);
-    let fired = circumstances.policies.matching(alert, origin.map(Arc::as_ref));
+    let fired = circumstances.policies.matching(alert, raw, origin.map(Arc::as_ref));
     fired.into_iter().map(|versioned| respond(id, alert, origin, versioned, circumstances)).collect()
 }
 
@@ -159,7 +159,7 @@ mod tests {
         let protected = ProtectedSet::default();
         let circumstances =
             Circumstances { policies: &policies, fleet: &fleet, protected: &protected, now, trace: None };
-        decide(Uuid::from_u128(1), &alert, circumstances).remove(0)
+        decide(Uuid::from_u128(1), &alert, &raw.to_string(), circumstances).remove(0)
     }
 
     fn drop_policy(mode: &str) -> Value {

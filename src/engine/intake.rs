@@ -96,7 +96,7 @@ impl Engine {
 fn read(raw: &str, circumstances: Circumstances) -> std::result::Result<(NewAlert, Vec<NewResponse>), Vec<Fault>> {
     let alert = shapes::parse(raw)?;
     let id = new_id(circumstances.now);
-    let responses = decide(id, &alert, circumstances);
+    let responses = decide(id, &alert, raw, circumstances);
     let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw.as_bytes()));
     Ok((NewAlert { id, alert, stored }, responses))
 }

@@ -14,6 +14,8 @@ use crate::domain::fault::Fault;
 const MAX_DESCRIPTION_BYTES: usize = 512;
 /// The longest name, group or id that is kept, in bytes.
 const MAX_WORD_BYTES: usize = 256;
+/// The longest observable that is kept, in bytes: one more than the longest path, so that what is cut stays invalid.
+const MAX_OBSERVABLE_BYTES: usize = 4097;
 /// The most groups that one alert may carry.
 const MAX_GROUPS: usize = 1024;
 
@@ -55,7 +57,8 @@ impl<'a> Field<'a> {
 /// A text that no target could be is kept short: it is shown to people, never acted on.
 pub(super) fn observable(name: &str, field: Option<&Field>) -> Option<Observable> {
     let text = field?.text()?;
-    (!text.is_empty() && text != "-").then(|| Observable { value: cut(&text, MAX_WORD_BYTES + 1), field: name.into() })
+    (!text.is_empty() && text != "-")
+        .then(|| Observable { value: cut(&text, MAX_OBSERVABLE_BYTES), field: name.into() })
 }
 
 /// Collects faults while an alert is read, so that a client learns of all of them at once.

@@ -23,6 +23,14 @@ struct Generic<'a> {
     source: Option<Endpoint<'a>>,
     #[serde(borrow, default)]
     destination: Option<Endpoint<'a>>,
+    #[serde(borrow, default)]
+    file: Option<File<'a>>,
+}
+
+#[derive(Deserialize)]
+struct File<'a> {
+    #[serde(borrow, default)]
+    path: Option<Field<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +74,7 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         destination_ip: observable("destination.ip", destination.ip.as_ref()),
         source_user: observable("source.user", source.user.as_ref()),
         destination_user: observable("destination.user", destination.user.as_ref()),
+        file_path: shape.file.and_then(|file| observable("file.path", file.path.as_ref())),
     };
     faults.into_result(Alert {
         dedupe: dedupe(&[&pipeline, &pipeline_id]),

@@ -3,7 +3,11 @@
 //!
 //! Sources of the shape: `src/analysisd/format/to_json.c` of Wazuh 4.14 as described in its documentation.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::dedupe;
 use super::field::{Faults, Field, observable, syntax_fault};
@@ -14,6 +18,8 @@ use crate::domain::fault::Fault;
 pub const PIPELINE: &str = "wazuh";
 /// The highest rule level that Wazuh documents.
 const MAX_LEVEL: u64 = 16;
+/// The most techniques that are kept of one alert.
+const MAX_TECHNIQUES: usize = 64;
 /// The longest agent name that is kept, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -32,7 +38,9 @@ struct RawAlert<'a> {
     #[serde(borrow, default)]
     id: Option<Field<'a>>,
     #[serde(borrow, default)]
-    data: Option<RawData<'a>>,
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    syscheck: Option<&'a RawValue>,
 }
 
 /// A rule, in Wazuh's names; the generic shape uses the same.
@@ -47,6 +55,8 @@ pub(super) struct RawRule<'a> {
     #[serde(borrow, default)]
     description: Option<Field<'a>>,
     #[serde(borrow, default)]
+    mitre: Option<RawMitre<'a>>,
+    #[serde(borrow, default)]
     pci_dss: Option<Field<'a>>,
     #[serde(borrow, default)]
     gdpr: Option<Field<'a>>,
@@ -60,6 +70,17 @@ pub(super) struct RawRule<'a> {
     gpg13: Option<Field<'a>>,
     #[serde(borrow, default)]
     cis: Option<Field<'a>>,
+}
+
+/// `{"id": [...], ...}` as Wazuh writes it; anything else is passed over.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawMitre<'a> {
+    Object {
+        #[serde(default)]
+        id: Vec<Cow<'a, str>>,
+    },
+    Other(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -82,33 +103,30 @@ struct RawCluster<'a> {
     node: Option<Field<'a>>,
 }
 
-#[derive(Deserialize, Default)]
-struct RawData<'a> {
-    #[serde(borrow, default)]
-    srcip: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    dstip: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    srcuser: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    dstuser: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    win: Option<&'a serde_json::value::RawValue>,
-}
+/// Where Wazuh's sources keep what policies aim at; the first path that holds a text wins.
+type Paths = &'static [&'static [&'static str]];
 
-#[derive(Deserialize)]
-struct RawWindows<'a> {
-    #[serde(borrow, default)]
-    eventdata: Option<RawEventData<'a>>,
-}
-
-#[derive(Deserialize)]
-struct RawEventData<'a> {
-    #[serde(borrow, default, rename = "ipAddress")]
-    ip_address: Option<Field<'a>>,
-    #[serde(borrow, default, rename = "targetUserName")]
-    target_user_name: Option<Field<'a>>,
-}
+const SOURCE_IP: Paths = &[
+    &["data", "srcip"],
+    &["data", "src_ip"],
+    &["data", "win", "eventdata", "ipAddress"],
+    &["data", "aws", "sourceIPAddress"],
+    &["data", "aws", "source_ip_address"],
+    &["data", "office365", "ClientIP"],
+    &["data", "gcp", "protoPayload", "requestMetadata", "callerIp"],
+];
+const DESTINATION_IP: Paths =
+    &[&["data", "dstip"], &["data", "dest_ip"], &["data", "win", "eventdata", "destinationIp"]];
+const SOURCE_USER: Paths = &[
+    &["data", "srcuser"],
+    &["data", "win", "eventdata", "subjectUserName"],
+    &["data", "aws", "userIdentity", "userName"],
+    &["data", "office365", "UserId"],
+    &["data", "gcp", "protoPayload", "authenticationInfo", "principalEmail"],
+    &["syscheck", "audit", "user", "name"],
+];
+const DESTINATION_USER: Paths = &[&["data", "dstuser"], &["data", "win", "eventdata", "targetUserName"]];
+const FILE_PATH: Paths = &[&["syscheck", "path"], &["data", "virustotal", "source", "file"], &["data", "file"]];
 
 /// Reads one Wazuh alert.
 ///
@@ -123,7 +141,7 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
     let agent = agent(shape.agent, &mut faults);
     let manager = shape.manager.and_then(|manager| faults.optional_word("/manager/name", manager.name.as_ref()));
     let node = shape.cluster.and_then(|cluster| faults.optional_word("/cluster/node", cluster.node.as_ref()));
-    let observables = observables(&shape.data.unwrap_or_default());
+    let observables = observables(shape.data, shape.syscheck, &mut faults);
     // An id is unique per node only: it is a second and an offset in that node's log.
     let dedupe =
         dedupe(&[PIPELINE, manager.as_deref().unwrap_or_default(), node.as_deref().unwrap_or_default(), &pipeline_id]);
@@ -158,7 +176,11 @@ pub(super) fn rule(raw: Option<RawRule>, faults: &mut Faults) -> Rule {
     ] {
         faults.groups(&format!("/rule/{name}"), field.as_ref(), &mut groups, &format!("{name}_"));
     }
-    Rule { id, level, groups, description: Faults::description(raw.description.as_ref()) }
+    let mitre = match raw.mitre {
+        Some(RawMitre::Object { id }) => id.iter().take(MAX_TECHNIQUES).map(|id| id.to_ascii_uppercase()).collect(),
+        _ => Vec::new(),
+    };
+    Rule { id, level, groups, description: Faults::description(raw.description.as_ref()), mitre }
 }
 
 /// A whole number from 0 to 16, however JSON spells it (`12`, `12.0`, `1e1`); never a text.
@@ -223,22 +245,41 @@ fn agent(raw: Option<RawAgent>, faults: &mut Faults) -> AlertAgent {
     AlertAgent { id, name: Faults::name(raw.name.as_ref(), MAX_NAME_BYTES) }
 }
 
-fn observables(data: &RawData) -> Observables {
-    let windows =
-        data.win.and_then(|win| serde_json::from_str::<RawWindows>(win.get()).ok()).and_then(|win| win.eventdata);
-    let (windows_ip, windows_user) = windows.map_or((None, None), |event| (event.ip_address, event.target_user_name));
-    let first = |candidates: [(&str, Option<&Field>); 2]| {
-        candidates.into_iter().find_map(|(name, field)| observable(name, field))
+/// One level of an object, unread below.
+type Level<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+
+fn observables(data: Option<&RawValue>, syscheck: Option<&RawValue>, faults: &mut Faults) -> Observables {
+    let (data, syscheck) = (fields("/data", data, faults), fields("/syscheck", syscheck, faults));
+    let first = |paths: Paths| {
+        paths.iter().find_map(|path| {
+            let top = if path[0] == "data" { &data } else { &syscheck };
+            let raw = descend(top.get(path[1]).copied()?, &path[2..])?;
+            observable(&path.join("."), Some(&Field(raw)))
+        })
     };
     Observables {
-        source_ip: first([("data.srcip", data.srcip.as_ref()), ("data.win.eventdata.ipAddress", windows_ip.as_ref())]),
-        destination_ip: observable("data.dstip", data.dstip.as_ref()),
-        source_user: observable("data.srcuser", data.srcuser.as_ref()),
-        destination_user: first([
-            ("data.dstuser", data.dstuser.as_ref()),
-            ("data.win.eventdata.targetUserName", windows_user.as_ref()),
-        ]),
+        source_ip: first(SOURCE_IP),
+        destination_ip: first(DESTINATION_IP),
+        source_user: first(SOURCE_USER),
+        destination_user: first(DESTINATION_USER),
+        file_path: first(FILE_PATH),
     }
+}
+
+/// The fields of an object; none where there is none.
+fn fields<'a>(pointer: &str, raw: Option<&'a RawValue>, faults: &mut Faults) -> Level<'a> {
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Level::new() };
+    serde_json::from_str(raw.get()).unwrap_or_else(|_| {
+        faults.add(pointer, "must be an object");
+        Level::new()
+    })
+}
+
+/// What stands at `path` below `raw`.
+fn descend<'a>(raw: &'a RawValue, path: &[&str]) -> Option<&'a RawValue> {
+    let Some((key, rest)) = path.split_first() else { return Some(raw) };
+    let mut level: Level = serde_json::from_str(raw.get()).ok()?;
+    descend(level.remove(*key)?, rest)
 }
 
 #[cfg(test)]

@@ -1,0 +1,345 @@
+//! `when`: a condition in CEL over one alert. CEL has no loops but its macros and no I/O; what it lacks is a limit on
+//! steps, so an expression is checked when it is saved: its length, no macro inside a macro, and only names that exist.
+//! Whatever goes wrong when it runs means "does not hold", never a crash.
+//!
+//! Names: `source.ip`, `source.user`, `destination.ip`, `destination.user`, `file.path`, and the alert's own fields
+//! (`data.url`, `rule.level`, `agent.name` …); everything is also under `alert`.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr};
+use cel::objects::{Key, Map};
+use cel::{Context, ExecutionError, Program, Value};
+
+use super::action::nearest;
+use super::alert::{Alert, Observable};
+
+/// The longest expression, in bytes.
+const MAX_BYTES: usize = 2048;
+/// The longest list that an expression gets to see: with one level of macros, the most steps per macro.
+const MAX_LIST: usize = 256;
+/// The top-level names of an alert that an expression may use; anything else is under `alert`.
+const NAMES: [&str; 16] = [
+    "agent",
+    "alert",
+    "cluster",
+    "data",
+    "decoder",
+    "destination",
+    "file",
+    "full_log",
+    "location",
+    "manager",
+    "pipeline",
+    "predecoder",
+    "process",
+    "rule",
+    "source",
+    "syscheck",
+];
+
+/// An expression that can be run.
+#[derive(Clone)]
+pub struct Expression {
+    source: String,
+    program: Arc<Program>,
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Expression({:?})", self.source)
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Expression {}
+
+impl serde::Serialize for Expression {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+impl Expression {
+    /// Reads an expression and checks it.
+    ///
+    /// # Errors
+    /// What is wrong, with line and column where it is a matter of writing.
+    pub fn parse(source: &str) -> Result<Self, String> {
+        if source.len() > MAX_BYTES {
+            return Err(format!("is longer than {MAX_BYTES} bytes"));
+        }
+        let program = Program::compile(source).map_err(|faults| {
+            let first = faults.errors.first();
+            let (line, column) = first.map_or((1, 1), |fault| fault.pos);
+            let message = first.map_or("it cannot be read", |fault| fault.msg.as_str());
+            format!("line {line}, column {column}: {message}")
+        })?;
+        check(program.expression(), &mut Vec::new(), false)?;
+        let expression = Self { source: source.to_owned(), program: Arc::new(program) };
+        expression.try_on_samples()?;
+        Ok(expression)
+    }
+
+    /// Unknown functions, and operators between types that never fit, show only when an expression runs.
+    fn try_on_samples(&self) -> Result<(), String> {
+        let outcome = self.program.execute(Facts::sample().context(Numbers::AsWritten));
+        match outcome {
+            Err(ExecutionError::UndeclaredReference(name)) => Err(format!("there is no {name}")),
+            Ok(Value::Bool(_)) | Err(_) => Ok(()),
+            Ok(other) => Err(format!("must say true or false; it says {}", other.type_of())),
+        }
+    }
+
+    /// Whether it holds for the alert behind `facts`.
+    pub fn holds(&self, facts: &Facts) -> bool {
+        match self.program.execute(facts.context(Numbers::AsWritten)) {
+            Ok(value) => value == Value::Bool(true),
+            // Wazuh writes every number in `data` as a text: where a number is needed, the text of one will do.
+            Err(
+                ExecutionError::NoSuchOverload(_)
+                | ExecutionError::ValuesNotComparable(..)
+                | ExecutionError::UnsupportedBinaryOperator(..),
+            ) => {
+                let again = self.program.execute(facts.context(Numbers::FromText));
+                again.is_ok_and(|value| value == Value::Bool(true))
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Walks an expression: refuses names that are not known and macros inside macros (their cost multiplies).
+fn check(node: &IdedExpr, bound: &mut Vec<String>, in_macro: bool) -> Result<(), String> {
+    match &node.expr {
+        Expr::Unspecified | Expr::Literal(_) => Ok(()),
+        Expr::Ident(name) => {
+            let known = NAMES.contains(&name.as_str()) || bound.contains(name);
+            if known || is_type(name) { Ok(()) } else { Err(unknown(name)) }
+        }
+        Expr::Select(select) => check(&select.operand, bound, in_macro),
+        Expr::Call(call) => {
+            if let Some(target) = &call.target {
+                check(target, bound, in_macro)?;
+            }
+            call.args.iter().try_for_each(|arg| check(arg, bound, in_macro))
+        }
+        Expr::List(list) => list.elements.iter().try_for_each(|element| check(element, bound, in_macro)),
+        Expr::Map(map) => map.entries.iter().try_for_each(|entry| check_entry(&entry.expr, bound, in_macro)),
+        Expr::Struct(object) => object.entries.iter().try_for_each(|entry| check_entry(&entry.expr, bound, in_macro)),
+        Expr::Comprehension(_) if in_macro => {
+            Err("has a macro (all, exists, map, filter …) inside another one, which could run for very long".into())
+        }
+        Expr::Comprehension(comprehension) => {
+            let ComprehensionExpr { iter_range, accu_init, loop_cond, loop_step, result, .. } = &**comprehension;
+            check(iter_range, bound, true)?;
+            check(accu_init, bound, true)?;
+            let before = bound.len();
+            bound.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
+            bound.extend(comprehension.iter_var2.clone());
+            let checked = [loop_cond, loop_step, result].into_iter().try_for_each(|part| check(part, bound, true));
+            bound.truncate(before);
+            checked
+        }
+    }
+}
+
+fn check_entry(entry: &EntryExpr, bound: &mut Vec<String>, in_macro: bool) -> Result<(), String> {
+    match entry {
+        EntryExpr::StructField(field) => check(&field.value, bound, in_macro),
+        EntryExpr::MapEntry(entry) => {
+            check(&entry.key, bound, in_macro)?;
+            check(&entry.value, bound, in_macro)
+        }
+    }
+}
+
+/// Type names, which CEL lets stand where a value can.
+fn is_type(name: &str) -> bool {
+    ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint", "type"].contains(&name)
+}
+
+fn unknown(name: &str) -> String {
+    match nearest(name, NAMES) {
+        Some(meant) => format!("there is no {name}; did you mean {meant}?"),
+        None => format!("there is no {name}; fields of other shapes are under alert, as in alert.{name}"),
+    }
+}
+
+/// How digits in texts are taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    AsWritten,
+    FromText,
+}
+
+/// What an expression gets to see of one alert; made once per alert, and only if an expression asks.
+pub struct Facts<'a> {
+    alert: &'a Alert,
+    raw: serde_json::Value,
+    as_written: OnceCell<Context<'static, 'static>>,
+    from_text: OnceCell<Context<'static, 'static>>,
+}
+
+impl<'a> Facts<'a> {
+    /// The facts of `alert`, whose text is `raw`.
+    pub fn new(alert: &'a Alert, raw: &str) -> Self {
+        // What was taken in as an alert is JSON; if it cannot be read here, its own fields are missing.
+        let raw = serde_json::from_str(raw).unwrap_or_default();
+        Self { alert, raw, as_written: OnceCell::new(), from_text: OnceCell::new() }
+    }
+
+    /// Facts of no alert, for trying an expression out.
+    fn sample() -> Facts<'static> {
+        static NOTHING: std::sync::LazyLock<Alert> = std::sync::LazyLock::new(Alert::default);
+        Facts::new(&NOTHING, "{}")
+    }
+
+    fn context(&self, numbers: Numbers) -> &Context<'static, 'static> {
+        let cell = match numbers {
+            Numbers::AsWritten => &self.as_written,
+            Numbers::FromText => &self.from_text,
+        };
+        cell.get_or_init(|| {
+            let mut top: HashMap<Key, Value> = match value(&self.raw, numbers) {
+                Value::Map(map) => (*map.map).clone(),
+                _ => HashMap::new(),
+            };
+            for (name, fields) in self.normalised() {
+                let merged = match top.remove(&Key::from(name)) {
+                    Some(Value::Map(map)) => (*map.map).clone().into_iter().chain(fields).collect(),
+                    _ => fields,
+                };
+                top.insert(name.into(), Value::Map(Map { map: Arc::new(merged) }));
+            }
+            top.insert("pipeline".into(), self.alert.pipeline.clone().into());
+            let mut context = Context::default();
+            for name in NAMES.iter().filter(|name| **name != "alert") {
+                let empty = || Value::Map(Map { map: Arc::default() });
+                context.add_variable_from_value(*name, top.get(&Key::from(*name)).cloned().unwrap_or_else(empty));
+            }
+            context.add_variable_from_value("alert", Value::Map(Map { map: Arc::new(top) }));
+            context
+        })
+    }
+
+    /// The normalised fields, which win over what the alert calls the same.
+    fn normalised(&self) -> [(&'static str, HashMap<Key, Value>); 4] {
+        let observables = &self.alert.observables;
+        let of = |fields: &[(&'static str, &Option<Observable>)]| {
+            let present = fields.iter().filter_map(|(name, field)| Some((*name, field.as_ref()?)));
+            present.map(|(name, observable)| (Key::from(name), Value::from(observable.value.clone()))).collect()
+        };
+        let rule = &self.alert.rule;
+        let groups: Vec<Value> = rule.groups.iter().take(MAX_LIST).map(|group| group.clone().into()).collect();
+        let rule = [
+            (Key::from("id"), Value::from(rule.id.clone())),
+            (Key::from("level"), Value::Int(i64::from(rule.level))),
+            (Key::from("groups"), Value::List(Arc::new(groups))),
+        ];
+        [
+            ("source", of(&[("ip", &observables.source_ip), ("user", &observables.source_user)])),
+            ("destination", of(&[("ip", &observables.destination_ip), ("user", &observables.destination_user)])),
+            ("file", of(&[("path", &observables.file_path)])),
+            ("rule", rule.into_iter().collect()),
+        ]
+    }
+}
+
+/// JSON as CEL sees it. Every whole number is an `int`: CEL would not add an `int` to a `uint`.
+fn value(json: &serde_json::Value, numbers: Numbers) -> Value {
+    match json {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(truth) => Value::Bool(*truth),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Value::Int(whole),
+            (None, float) => Value::Float(float.unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => match text.parse::<i64>() {
+            Ok(number) if numbers == Numbers::FromText && number.to_string() == *text => Value::Int(number),
+            _ => text.clone().into(),
+        },
+        serde_json::Value::Array(list) => {
+            Value::List(Arc::new(list.iter().take(MAX_LIST).map(|item| value(item, numbers)).collect()))
+        }
+        serde_json::Value::Object(object) => {
+            let entries = object.iter().map(|(key, item)| (Key::from(key.as_str()), value(item, numbers)));
+            Value::Map(Map { map: Arc::new(entries.collect()) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::shapes;
+
+    fn holds(source: &str) -> bool {
+        let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"005","name":"web-01"},
+            "rule":{"id":"5763","level":10,"groups":["sshd","authentication_failures"]},
+            "data":{"srcip":"203.0.113.45","srcport":"40118","dstuser":"admin"},"location":"/var/log/auth.log","odd":{"x":3}}"#;
+        let alert = shapes::parse(raw).unwrap();
+        Expression::parse(source).unwrap().holds(&Facts::new(&alert, raw))
+    }
+
+    #[test]
+    fn conditions_read_the_alert_and_what_was_normalised() {
+        for source in [
+            r#"data.srcport > 1024 && !source.ip.startsWith("10.")"#,
+            r#"rule.level >= 10 && rule.level + 1 == 11"#,
+            r#"destination.user == "admin" && location.endsWith("auth.log")"#,
+            r#"rule.groups.exists(group, group == "sshd")"#,
+            r#"has(data.srcip) && !has(data.url)"#,
+            r#"alert.odd.x == 3 && agent.name in ["web-01", "web-02"]"#,
+            r#"source.ip.matches("^203\\.0\\.113\\.[0-9]+$")"#,
+            r#"data.srcport == "40118""#,
+        ] {
+            assert!(holds(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_goes_wrong_means_no() {
+        for source in [
+            r#"data.url.contains("x")"#,
+            r#"source.user == "x""#,
+            r#"data.dstuser > 3"#,
+            r#"1 / 0 == 1"#,
+            "data.list.exists(x, x == 1)",
+        ] {
+            assert!(!holds(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_when_it_is_saved() {
+        let refused = |source: &str| Expression::parse(source).unwrap_err();
+        assert!(refused("rule.level >").starts_with("line 1, column"), "{}", refused("rule.level >"));
+        assert_eq!(refused("dat.url == 'x'"), "there is no dat; did you mean data?");
+        assert_eq!(
+            refused("threat.score > 3"),
+            "there is no threat; fields of other shapes are under alert, as in alert.threat"
+        );
+        assert!(refused("1 + 1").contains("true or false"));
+        assert!(refused("nosuch(rule.level)").contains("nosuch"));
+        let nested = "rule.groups.all(a, rule.groups.all(b, rule.groups.all(c, a == b && b == c)))";
+        assert!(refused(nested).contains("inside another"));
+        assert!(refused(&"true && ".repeat(400)).contains("2048"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_crash(source in "\\PC{0,80}") {
+            if let Ok(expression) = Expression::parse(&source) {
+                let _ = expression.holds(&Facts::sample());
+            }
+        }
+    }
+}
