@@ -1,5 +1,5 @@
--- The switch that stops everything new; one row.
-CREATE TABLE freeze (
+-- The switch that stops everything new; one row. (FREEZE is a word of PostgreSQL's own.)
+CREATE TABLE freezes (
     id         BIGINT PRIMARY KEY,
     frozen     BOOLEAN NOT NULL,
     reason     TEXT NOT NULL,

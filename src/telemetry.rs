@@ -47,7 +47,7 @@ pub struct ByOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByState {
     /// Which.
-    pub state: &'static str,
+    pub state: String,
 }
 
 /// Labels of a request: the route's pattern, never the path.

@@ -177,7 +177,7 @@ pub async fn enroll(
         other => other.into(),
     })?;
     ledger.commit().await?;
-    engine.reload_fleet().await?;
+    engine.reload_agent(id).await?;
     let base = base_url(&state, &headers)?;
     let answer = EnrollResponse {
         agent_id: id,

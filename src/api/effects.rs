@@ -11,6 +11,8 @@ use super::auth::{Caller, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Path, Query};
 use super::page::{Page, cursor_id, limit, page};
+use crate::domain::effect::{Actual, Desired};
+use crate::domain::fault::Fault;
 use crate::store::effects::{self, EffectFilter, EffectRow, HolderRow};
 
 /// Which effects to list.
@@ -52,6 +54,14 @@ pub async fn list(
     uri: Uri,
 ) -> ApiResult<Response> {
     let ListEffects { limit: asked, cursor, agent_id, desired, actual, target, failing } = query;
+    let is_desired = |word: &str| [Desired::InForce, Desired::Absent].iter().any(|known| known.as_str() == word);
+    let is_actual = |word: &str| Actual::ALL.iter().any(|known| known.as_str() == word);
+    if desired.as_deref().is_some_and(|word| !is_desired(word)) {
+        return Err(ApiError::invalid(vec![Fault::at("/desired", "must be in_force or absent")]));
+    }
+    if actual.as_deref().is_some_and(|word| !is_actual(word)) {
+        return Err(ApiError::invalid(vec![Fault::at("/actual", "must be unknown, in_force, absent or drifted")]));
+    }
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let filter = EffectFilter { agent: agent_id, desired, actual, target, failing };
     let rows = effects::list(&state.engine.db, filter, before, limit + 1).await?;

@@ -56,7 +56,7 @@ pub async fn announce(state: &AppState, agent: Uuid, capabilities: Vec<Capabilit
         let mut ledger = LedgerTx::begin(&state.engine.db).await?;
         agents::set_capabilities(&mut ledger, agent, &capabilities, now).await?;
         ledger.commit().await?;
-        state.engine.reload_fleet().await?;
+        state.engine.reload_agent(agent).await?;
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ pub async fn explain(
             responses.iter().find(|response| response.policy.as_ref().is_some_and(|(name, _)| *name == policy.name));
         let (verdict, reason) = match response.map(|response| &response.verdict) {
             None => (None, None),
-            Some(Verdict::Act) => (Some("act"), None),
+            Some(Verdict::Act | Verdict::Await(_)) => (Some("act"), None),
             Some(Verdict::Observe) => (Some("observe"), None),
             Some(Verdict::Spare(spared)) => (Some("spare"), Some(spared.detail())),
         };

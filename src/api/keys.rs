@@ -11,7 +11,7 @@ use super::auth::{Administer, Caller, hash_secret, new_secret};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
 use super::once;
-use super::page::{Page, page};
+use super::page::{Page, limit, page};
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Role;
@@ -109,22 +109,26 @@ pub async fn first(engine: &Engine, write_down: impl FnOnce(&str) -> std::io::Re
     Ok(Some(key))
 }
 
-/// Nothing but a page.
+/// Which keys to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ListKeys {}
+pub struct ListKeys {
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
 
 /// Lists API keys, without their secrets
 #[utoipa::path(get, path = "/v1/api-keys", tag = "api keys", params(ListKeys), responses((status = 200, body = Page<KeyRow>)))]
 pub async fn list(
     _: Caller<Administer>,
     State(state): State<AppState>,
-    Query(ListKeys {}): Query<ListKeys>,
+    Query(query): Query<ListKeys>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let rows = keys::all(&state.engine.db).await?;
-    Ok(page(rows, i64::MAX, &uri, |row| row.id.clone()))
+    let limit = limit(query.limit)?;
+    let rows = keys::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
+    Ok(page(rows, limit, &uri, |row| row.id.clone()))
 }
 
 /// Revokes an API key

@@ -108,6 +108,9 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(responses::find))
         .routes(routes!(responses::lift))
         .routes(routes!(responses::lift_many))
+        .routes(routes!(responses::approve))
+        .routes(routes!(responses::reject))
+        .routes(routes!(responses::confirm))
         .routes(routes!(effects::list))
         .routes(routes!(effects::find))
         .routes(routes!(commands::list))
@@ -179,6 +182,10 @@ pub fn contract() -> OpenApi {
             let content = utoipa::openapi::ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
             let error =
                 ResponseBuilder::new().description("Any error").content("application/problem+json", content).build();
+            // Handlers of different resources share names; an operation's id must be its own.
+            let tag = operation.tags.as_ref().and_then(|tags| tags.first()).map_or("api", String::as_str);
+            let own = operation.operation_id.clone().unwrap_or_default();
+            operation.operation_id = Some(format!("{}_{own}", tag.replace(' ', "_")));
             for response in operation.responses.responses.values_mut() {
                 if let RefOr::T(response) = response
                     && response.description.is_empty()

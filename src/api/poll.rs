@@ -29,10 +29,10 @@ pub async fn exchange(
     let PollRequest { cursor, acks, results, effects, capabilities, wait_seconds, max } = body.value;
     exchange::note_effects(agent.id, effects.as_deref().unwrap_or_default());
     if let Some(capabilities) = capabilities {
-        exchange::announce(&state, agent.id, capabilities).await?;
+        Box::pin(exchange::announce(&state, agent.id, capabilities)).await?;
     }
-    exchange::acknowledge(&state, agent.id, acks).await?;
-    let result_acks = exchange::settle(&state, agent.id, results).await?;
+    Box::pin(exchange::acknowledge(&state, agent.id, acks)).await?;
+    let result_acks = Box::pin(exchange::settle(&state, agent.id, results)).await?;
     let mut conversation = Conversation::new(Arc::clone(&state.engine), agent.id, cursor);
     let wait = Duration::from_secs(u64::from(wait_seconds.min(MAX_WAIT_SECS)));
     // Results are answered at once: the agent wants to forget them.
@@ -42,7 +42,7 @@ pub async fn exchange(
     let commands = loop {
         // Marked before the store is read: what is committed in between is not slept through.
         nudges.borrow_and_update();
-        let commands = conversation.next(max).await?;
+        let commands = Box::pin(conversation.next(max)).await?;
         if !commands.is_empty() || state.engine.clock.now() >= until {
             break commands;
         }

@@ -19,6 +19,7 @@ use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
 use crate::domain::shapes::wazuh::canonical_rule_id;
 use crate::engine::decide::{Protection, able};
+use crate::store::answers::{self, Answer, AnswerRow};
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
 use crate::store::ledger::EndReason;
@@ -44,6 +45,8 @@ pub struct ResponseView {
     pub commands: Vec<CommandRow>,
     /// What the agents said about them.
     pub results: Vec<ResultRow>,
+    /// What people said to it.
+    pub answers: Vec<AnswerRow>,
 }
 
 /// Which responses to list.
@@ -103,6 +106,7 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
         effects: effects::of_response(db, id, SHOWN).await?,
         commands: commands::list(db, filter, None, SHOWN).await?,
         results: commands::results_of_response(db, id, SHOWN).await?,
+        answers: answers::of_response(db, id).await?,
     })
 }
 
@@ -202,17 +206,15 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     let (agents, spared): (_, Option<Spared>) = able(agents, &name, protection);
     Ok(NewResponse {
         id: new_id(now),
-        alert: None,
-        policy: None,
         action: name,
         target: Some(target),
         arguments,
         agents: agents.iter().map(|agent| agent.id).collect(),
         until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
         verdict: spared.map_or(Verdict::Act, Verdict::Spare),
-        requested_by: String::new(),
         note: reason,
-        trace: None,
+        duration: duration.map(Span::duration),
+        ..NewResponse::default()
     })
 }
 
@@ -345,4 +347,77 @@ pub async fn lift_many(
         }
     }
     Ok(axum::Json(Lifted { count: responses.len(), responses }))
+}
+
+/// Why somebody approves, rejects or confirms.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Say {
+    /// Kept in the audit log.
+    reason: String,
+}
+
+async fn answer(
+    caller: Caller<Respond>,
+    state: AppState,
+    id: Uuid,
+    said: Say,
+    answer: Answer,
+) -> ApiResult<axum::Json<ResponseView>> {
+    let reason = reason(said.reason)?;
+    let before = responses::find(&state.engine.db, id).await?;
+    let before = before.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    match state.engine.writer.answer(id, caller.principal.name, answer, reason).await? {
+        answers::Outcome::Counted => {}
+        answers::Outcome::Carried => state.engine.undo.look_again(),
+        answers::Outcome::NotWaiting => {
+            return Err(ApiError::conflict(format!("the response is {}, and waits for no such answer", before.state)));
+        }
+        answers::Outcome::NotYours => {
+            return Err(ApiError::conflict("who asked for a response cannot approve it, and nobody can answer twice"));
+        }
+    }
+    Ok(axum::Json(view(&state, id).await?))
+}
+
+/// Approves a response that waits for people
+///
+/// It is carried out when as many have approved as its policy asks for.
+#[utoipa::path(post, path = "/v1/responses/{id}/approve", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
+    responses((status = 200, body = ResponseView)))]
+pub async fn approve(
+    caller: Caller<Respond>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+    body: Json<Say>,
+) -> ApiResult<axum::Json<ResponseView>> {
+    answer(caller, state, id, body.value, Answer::Approve).await
+}
+
+/// Rejects a response that waits for people
+///
+/// One is enough.
+#[utoipa::path(post, path = "/v1/responses/{id}/reject", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
+    responses((status = 200, body = ResponseView)))]
+pub async fn reject(
+    caller: Caller<Respond>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+    body: Json<Say>,
+) -> ApiResult<axum::Json<ResponseView>> {
+    answer(caller, state, id, body.value, Answer::Reject).await
+}
+
+/// Confirms a response that acted first
+///
+/// It is undone by itself if nobody does in time.
+#[utoipa::path(post, path = "/v1/responses/{id}/confirm", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
+    responses((status = 200, body = ResponseView)))]
+pub async fn confirm(
+    caller: Caller<Respond>,
+    State(state): State<AppState>,
+    Path(id): Path<Uuid>,
+    body: Json<Say>,
+) -> ApiResult<axum::Json<ResponseView>> {
+    answer(caller, state, id, body.value, Answer::Confirm).await
 }

@@ -114,7 +114,7 @@ async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
     let cursor = match hello {
         Ok(Ok(FromAgent::Hello { cursor, capabilities, effects })) => {
             exchange::note_effects(agent, &effects);
-            if let Err(error) = exchange::announce(state, agent, capabilities).await {
+            if let Err(error) = Box::pin(exchange::announce(state, agent, capabilities)).await {
                 return refused(&error);
             }
             cursor
@@ -142,7 +142,8 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
         if fetch {
             // Marked before the store is read: what is committed in between is not slept through.
             seat.nudges.borrow_and_update();
-            match send_owed(&mut conversation, line).await {
+            // Boxed: ten thousand idle streams must not carry the state of a query each.
+            match Box::pin(send_owed(&mut conversation, line)).await {
                 Ok(()) => {}
                 Err(Some(end)) => return end,
                 Err(None) => retry = Some(clock.now().plus(STORE_RETRY)),
@@ -161,7 +162,7 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
                 Ok(Err(end)) => return end,
                 Ok(Ok(message)) => {
                     state.engine.hub.heard(agent, clock.now());
-                    match take_in(state, agent, line, message).await {
+                    match Box::pin(take_in(state, agent, line, message)).await {
                         // An acknowledgement makes room, which matters only if there was none.
                         Ok(acknowledged) => acknowledged && conversation.is_full(),
                         Err(end) => return end,

@@ -54,7 +54,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// Every agent that is not revoked, with the lookups a decision needs. Immutable, replaced as a whole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Fleet {
     by_id: HashMap<Uuid, Arc<Agent>>,
     by_wazuh_id: HashMap<String, Uuid>,
@@ -78,6 +78,18 @@ impl Fleet {
             fleet.by_name.insert(agent.name.clone(), agent.id);
             fleet.by_id.insert(agent.id, Arc::new(agent));
         }
+        fleet
+    }
+
+    /// The same fleet with `agent` added, or in the place of what it was.
+    #[must_use]
+    pub fn with(&self, agent: Agent) -> Self {
+        let mut fleet = self.clone();
+        if let Some(wazuh_id) = agent.labels.get(WAZUH_ID) {
+            fleet.by_wazuh_id.insert(wazuh_id.clone(), agent.id);
+        }
+        fleet.by_name.insert(agent.name.clone(), agent.id);
+        fleet.by_id.insert(agent.id, Arc::new(agent));
         fleet
     }
 

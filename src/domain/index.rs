@@ -14,7 +14,7 @@ use super::policy::{AgentSelector, Policy, Selector};
 #[derive(Clone, Debug)]
 pub struct VersionedPolicy {
     /// The policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Counts up with every change; the policy's `ETag`.
     pub version: i64,
 }
@@ -168,7 +168,7 @@ mod tests {
     fn index(matches: &[serde_json::Value]) -> PolicyIndex {
         let policy = |(n, selectors): (usize, &serde_json::Value)| {
             let document = json!({"name": format!("p{n}"), "match": selectors, "respond": {"action": "log-only"}});
-            Arc::new(VersionedPolicy { policy: Policy::parse(&document).unwrap(), version: 1 })
+            Arc::new(VersionedPolicy { policy: Arc::new(Policy::parse(&document).unwrap()), version: 1 })
         };
         PolicyIndex::compile(matches.iter().enumerate().map(policy).collect())
     }

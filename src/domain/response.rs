@@ -1,11 +1,16 @@
 //! A response: one decision, and why. What becomes of it on each agent are effects and commands; this is the record
 //! that an alert got its answer, also when the answer was to do nothing.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use riposte_protocol::target::Target;
+use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::effect::Until;
+use super::policy::{OnSilence, Policy};
 
 /// Where a response stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
@@ -64,6 +69,12 @@ pub enum Spared {
     TargetInvalid(String),
     /// The target is protected.
     Protected(String),
+    /// The policy has responded to this target a moment ago.
+    Cooldown,
+    /// One of the policy's limits would be exceeded.
+    OverLimit(&'static str),
+    /// The same response is waiting for people already.
+    Waiting,
 }
 
 impl Spared {
@@ -75,6 +86,9 @@ impl Spared {
             Self::TargetMissing => "target_missing",
             Self::TargetInvalid(_) => "target_invalid",
             Self::Protected(_) => "protected",
+            Self::Cooldown => "cooldown",
+            Self::OverLimit(_) => "over_limit",
+            Self::Waiting => "waiting_already",
         }
     }
 
@@ -85,16 +99,33 @@ impl Spared {
             Self::ActionUnavailable(why) => format!("no agent can run the action: {why}"),
             Self::TargetMissing => "the alert has no such target".into(),
             Self::TargetInvalid(why) => format!("the alert's target {why}"),
+            Self::Cooldown => "the policy has responded to this target a moment ago".into(),
+            Self::OverLimit(limit) => format!("the policy's limit of {limit} would be exceeded"),
+            Self::Waiting => "the same response is waiting for approval already".into(),
             Self::Protected(why) => format!("the target is {why}: no response may touch it"),
         }
     }
 }
 
+/// What a response waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Await {
+    /// So many people have to approve.
+    pub quorum: u32,
+    /// Until then.
+    pub answer_by: Timestamp,
+    /// What happens when they do not answer.
+    pub on_silence: OnSilence,
+}
+
 /// What a decision came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
     /// Carry it out.
+    #[default]
     Act,
+    /// Ask people first.
+    Await(Await),
     /// Record it.
     Observe,
     /// Leave it, because of this.
@@ -128,4 +159,47 @@ pub struct NewResponse {
     pub note: String,
     /// The request's trace, carried through to the results.
     pub trace: Option<String>,
+    /// How long it lasts, if for a time: needed again once it is approved.
+    pub duration: Option<Duration>,
+    /// Undone then unless somebody confirms it.
+    pub confirm_by: Option<Timestamp>,
+    /// The policy, if it has guardrails that only the ledger can judge.
+    pub guarded_by: Option<Arc<Policy>>,
+    /// What the policy's threshold counts this alert by.
+    pub counted: String,
+}
+
+impl Default for NewResponse {
+    fn default() -> Self {
+        Self {
+            id: Uuid::nil(),
+            alert: None,
+            policy: None,
+            action: String::new(),
+            target: None,
+            arguments: Vec::new(),
+            agents: Vec::new(),
+            until: Until::Never,
+            verdict: Verdict::Act,
+            requested_by: String::new(),
+            note: String::new(),
+            trace: None,
+            duration: None,
+            confirm_by: None,
+            guarded_by: None,
+            counted: String::new(),
+        }
+    }
+}
+
+impl NewResponse {
+    /// The state it begins in.
+    pub const fn first_state(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Act => "active",
+            Verdict::Await(_) => "awaiting_approval",
+            Verdict::Observe => "observed",
+            Verdict::Spare(_) => "spared",
+        }
+    }
 }

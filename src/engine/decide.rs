@@ -9,12 +9,14 @@ use uuid::Uuid;
 
 use crate::domain::agent::{Agent, Fleet};
 use crate::domain::alert::{Alert, TargetField};
+use crate::domain::duration::Span;
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
-use crate::domain::policy::{Mode, Respond};
+use crate::domain::policy::{Mode, Policy, Respond};
 use crate::domain::protected::ProtectedSet;
 use crate::domain::response::{NewResponse, Spared, Verdict};
+use crate::store::guard::guards;
 
 /// What a decision needs to know beside the alert.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +48,7 @@ fn respond(
     Circumstances { fleet, protected, now, trace, .. }: Circumstances,
 ) -> NewResponse {
     let VersionedPolicy { policy, version } = versioned;
-    let Respond { action, target, on, duration, arguments } = &policy.respond;
+    let Respond { action, target, on, duration, arguments, escalate: _ } = &policy.respond;
     let protection = Protection { set: protected, policy: Some(&policy.name), now };
     let (target, not_aimed) = aim(alert, *target, protection);
     let agents = fleet.select(on, origin);
@@ -57,7 +59,7 @@ fn respond(
     let verdict = match (spared, policy.mode) {
         (Some(spared), _) => Verdict::Spare(spared),
         (None, Mode::Observe) => Verdict::Observe,
-        (None, Mode::Enforce) => Verdict::Act,
+        (None, Mode::Enforce | Mode::Approve) => Verdict::Act,
     };
     NewResponse {
         id: new_id(now),
@@ -70,9 +72,19 @@ fn respond(
         until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
         verdict,
         requested_by: format!("policy:{}", policy.name),
-        note: String::new(),
         trace: trace.map(str::to_owned),
+        duration: duration.map(Span::duration),
+        counted: counted(alert, policy),
+        guarded_by: guards(policy),
+        ..NewResponse::default()
     }
+}
+
+/// What the policy's threshold counts this alert by.
+fn counted(alert: &Alert, policy: &Policy) -> String {
+    let by = policy.guardrails.threshold.as_ref().and_then(|threshold| threshold.by);
+    let target = by.and_then(|field| alert.observables.target(field)).and_then(Result::ok);
+    target.map_or_else(String::new, |target| target.value().to_owned())
 }
 
 /// What is protected, from whom, and when.
@@ -150,7 +162,7 @@ mod tests {
 
     fn decided(policy: Value, data: Value, agents: Vec<Agent>) -> NewResponse {
         let policy = Policy::parse(&policy).unwrap();
-        let policies = PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy, version: 3 })]);
+        let policies = PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy: Arc::new(policy), version: 3 })]);
         let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005", "name": "web-01"},
             "rule": {"id": "5763", "level": 10}, "data": data});
         let alert = crate::domain::shapes::parse(&raw.to_string()).unwrap();

@@ -66,8 +66,6 @@ impl Engine {
             return Ok(Outcome::Done(receipt));
         }
         let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
-        let states: Vec<Vec<&'static str>> =
-            alerts.iter().map(|(_, responses)| responses.iter().map(first_state).collect()).collect();
         let accepted = match self.writer.intake(Intake { alerts, once }).await? {
             Outcome::Done(accepted) => accepted,
             Outcome::KeyReused => return Ok(Outcome::KeyReused),
@@ -80,8 +78,8 @@ impl Engine {
         receipt.responses = accepted.responses;
         self.count("accepted", receipt.accepted);
         self.count("duplicate", receipt.duplicates);
-        for state in states.iter().zip(&accepted.new).filter(|(_, new)| **new).flat_map(|(states, _)| states) {
-            self.metrics.responses.get_or_create(&ByState { state }).inc();
+        for (state, count) in accepted.states {
+            self.metrics.responses.get_or_create(&ByState { state }).inc_by(count);
         }
         Ok(Outcome::Done(receipt))
     }
@@ -103,12 +101,4 @@ fn read(raw: &str, circumstances: Circumstances) -> std::result::Result<(NewAler
 
 fn ends_at(response: &NewResponse) -> Option<Timestamp> {
     response.until.instant().filter(|_| response.verdict == Verdict::Act)
-}
-
-fn first_state(response: &NewResponse) -> &'static str {
-    match response.verdict {
-        Verdict::Act => "active",
-        Verdict::Observe => "observed",
-        Verdict::Spare(_) => "spared",
-    }
 }

@@ -112,6 +112,8 @@ impl Engine {
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });
         let stage = Arc::clone(&engine);
+        tasks.spawn("tidy", async move { sweep::tidy(&stage).await });
+        let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)
     }
@@ -149,7 +151,7 @@ impl Engine {
         for row in policies::all(&self.db).await? {
             let policy = Policy::parse(&row.document.read()?)
                 .map_err(|faults| StoreError::Corrupt(format!("policy {}: {faults:?}", row.name)))?;
-            versioned.push(Arc::new(VersionedPolicy { policy, version: row.version }));
+            versioned.push(Arc::new(VersionedPolicy { policy: Arc::new(policy), version: row.version }));
         }
         self.policies.store(Arc::new(PolicyIndex::compile(versioned)));
         Ok(())
@@ -162,6 +164,21 @@ impl Engine {
     pub async fn reload_fleet(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         self.fleet.store(Arc::new(Fleet::new(agents::all(&self.db).await?)));
+        Ok(())
+    }
+
+    /// Adds an agent that has just enrolled, or changed what it can do, to the copy: taking all of them anew for each one
+    /// would make the enrolment of a fleet quadratic.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_agent(&self, agent: uuid::Uuid) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        if let Some(row) = agents::find(&self.db, agent).await?
+            && row.revoked_at.is_none()
+        {
+            self.fleet.store(Arc::new(self.fleet.load().with(row.try_into()?)));
+        }
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use super::Engine;
 use crate::store::writer::SweepStep;
 use crate::store::{StoreError, protected};
 
+/// The time between two rounds of tidying up.
+const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// The time between two rounds.
 const PERIOD: Duration = Duration::from_secs(5);
 /// Rounds between two clearances of what is kept for a time only.
@@ -17,6 +19,8 @@ const RELOAD_EVERY: u64 = 12;
 const BATCH: i64 = 500;
 /// How long answers to requests with an `Idempotency-Key` are kept.
 const KEEP_ANSWERS: Duration = Duration::from_hours(24);
+/// How far back a threshold may look.
+const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 /// How long expired enrolment tokens stay listed.
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
@@ -31,6 +35,20 @@ pub async fn run(engine: &Engine) {
         round += 1;
         tokio::select! {
             () = engine.clock.sleep(PERIOD) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Has the database tidy up behind the commits, every second, until the engine stops.
+pub async fn tidy(engine: &Engine) {
+    let stop = engine.tasks.stopping().clone();
+    while !stop.is_cancelled() {
+        if let Err(error) = engine.db.tidy().await {
+            tracing::debug!("the database could not tidy up: {error}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TIDY_PERIOD) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -53,8 +71,11 @@ async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
     }
     all(engine, SweepStep::Expire).await?;
     all(engine, SweepStep::TimeOut).await?;
+    all(engine, SweepStep::Silence).await?;
+    all(engine, SweepStep::Unconfirmed).await?;
     if round.is_multiple_of(CLEAR_EVERY) {
         engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
+        engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH).await?;
         engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
         if let Some(retention) = engine.alert_retention {
             all(engine, SweepStep::ForgetAlerts(now.minus(retention))).await?;

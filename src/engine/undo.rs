@@ -33,6 +33,11 @@ impl Default for Undo {
 }
 
 impl Undo {
+    /// Something has changed that may be over soon.
+    pub fn look_again(&self) {
+        self.sooner.notify_one();
+    }
+
     /// Something is over at `at`: look again then, if the next look is planned for later.
     pub fn expect(&self, at: Timestamp) {
         if at.as_millis() < self.planned.load(Ordering::SeqCst) {

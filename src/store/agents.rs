@@ -195,7 +195,8 @@ pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp
 /// Notes when agents were last heard of.
 pub(super) async fn seen(ledger: &mut LedgerTx, agents: Vec<(Uuid, Timestamp)>) -> Result<()> {
     let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, at)| binds![agent, at]).collect();
-    ledger.tx.execute_rows(SEEN, rows, SEEN_AFTER, vec![]).await
+    ledger.tx.execute_rows(SEEN, rows, SEEN_AFTER, vec![]).await?;
+    Ok(())
 }
 
 /// An enrolment token, without its secret.

@@ -26,8 +26,9 @@ statements! {
 }
 
 const INSERT: &str = "INSERT INTO alerts (id, dedupe, pipeline, time, agent_id, rule_id, rule_level, raw)";
-/// A repeated alert, also one repeated within the same statement, is left out, and so is not returned.
-const UNLESS_KNOWN: &str = " ON CONFLICT (dedupe) DO NOTHING RETURNING id";
+/// A repeated alert, also one repeated within the same statement, is left out.
+const UNLESS_KNOWN: &str = " ON CONFLICT (dedupe) DO NOTHING";
+const WHICH: &str = "SELECT id FROM alerts WHERE id IN (";
 
 /// An alert that has been read and not yet stored.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ struct Inserted {
 
 /// Stores `alerts` and gives the ids of those that are new.
 pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Result<Vec<Uuid>> {
+    let ids: Vec<Uuid> = alerts.iter().map(|alert| alert.id).collect();
     let rows: Vec<Vec<Bind>> = alerts
         .into_iter()
         .map(|NewAlert { id, alert, stored }| {
@@ -77,8 +79,14 @@ pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Resu
             binds![id, alert.dedupe.to_vec(), alert.pipeline, alert.time, alert.agent.id, alert.rule.id, level, stored]
         })
         .collect();
-    let inserted: Vec<Inserted> = ledger.tx.each_row(INSERT, rows, UNLESS_KNOWN, vec![]).await?;
-    inserted.iter().map(|row| id(&row.id)).collect()
+    let inserted = ledger.tx.execute_rows(INSERT, rows, UNLESS_KNOWN, vec![]).await?;
+    // Repetitions are rare: asking which ones they are costs less than having every insert say its id.
+    if usize::try_from(inserted).is_ok_and(|inserted| inserted == ids.len()) {
+        return Ok(ids);
+    }
+    let rows = ids.into_iter().map(|id| binds![id]).collect();
+    let there: Vec<Inserted> = ledger.tx.each_row(WHICH, rows, ")", vec![]).await?;
+    there.iter().map(|row| id(&row.id)).collect()
 }
 
 /// The alert of that id.

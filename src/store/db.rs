@@ -22,6 +22,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements kept prepared per connection: every constant, and each size of the many-row ones.
 const STATEMENTS: usize = 512;
+/// Pages of SQLite's log after which a commit tidies it up itself (64 MiB), if [`Db::tidy`] could not keep up.
+const WAL_PAGES: &str = "16000";
 /// The most rows in one statement; with 18 columns still far below both databases' limit of bound values.
 const MAX_ROWS: usize = 256;
 
@@ -145,6 +147,8 @@ pub enum Db {
         write: SqlitePool,
         /// Sees what is committed, never waits for the writer (WAL).
         read: SqlitePool,
+        /// Moves what is committed from the log into the database, so that no commit has to.
+        aside: SqlitePool,
     },
     /// A server, shared by several managers.
     Postgres(PgPool),
@@ -185,12 +189,15 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            .pragma("wal_autocheckpoint", WAL_PAGES)
             .statement_cache_capacity(STATEMENTS);
         let one = SqlitePoolOptions::new().max_connections(1).min_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let write = one.connect_with(options.clone()).await?;
+        let aside = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        let aside = aside.connect_lazy_with(options.clone());
         let several = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
         let read = several.connect_with(options.read_only(true)).await?;
-        Ok(Self::Sqlite { write, read })
+        Ok(Self::Sqlite { write, read, aside })
     }
 
     /// Begins a transaction that may write. On SQLite it holds the write lock from here on: a deferred one would
@@ -215,6 +222,14 @@ impl Db {
         Ok(self.all(sql, binds).await?.pop())
     }
 
+    /// Does the work that commits leave behind, without holding any of them up. Nothing hangs on it.
+    pub async fn tidy(&self) -> Result<()> {
+        if let Self::Sqlite { aside, .. } = self {
+            sqlx::query::<Sqlite>("PRAGMA wal_checkpoint(PASSIVE)").execute(aside).await?;
+        }
+        Ok(())
+    }
+
     /// Has the database parse a statement, without running it.
     ///
     /// # Errors
@@ -230,7 +245,8 @@ impl Db {
     /// Closes every connection.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { write, read } => {
+            Self::Sqlite { write, read, aside } => {
+                aside.close().await;
                 read.close().await;
                 write.close().await;
             }
@@ -292,7 +308,7 @@ impl Tx {
         first: Vec<Bind>,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        for (sql, binds) in in_chunks(before, rows, after, &first) {
+        for (sql, binds) in in_chunks(before, rows, after, &first, self.names_parameters()) {
             let sql = AssertSqlSafe(sql);
             match self {
                 Self::Sqlite(tx) => {
@@ -306,32 +322,41 @@ impl Tx {
         Ok(found)
     }
 
-    /// As [`Tx::each_row`], for statements that return nothing.
+    /// As [`Tx::each_row`], for statements that return nothing; gives the number of rows touched.
     pub async fn execute_rows(
         &mut self,
         before: &'static str,
         rows: Vec<Vec<Bind>>,
         after: &'static str,
         first: Vec<Bind>,
-    ) -> Result<()> {
-        for (sql, binds) in in_chunks(before, rows, after, &first) {
+    ) -> Result<u64> {
+        let mut touched = 0;
+        for (sql, binds) in in_chunks(before, rows, after, &first, self.names_parameters()) {
             let sql = AssertSqlSafe(sql);
-            match self {
+            touched += match self {
                 Self::Sqlite(tx) => {
-                    bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?;
+                    bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected()
                 }
                 Self::Postgres(tx) => {
-                    bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?;
+                    bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?.rows_affected()
                 }
-            }
+            };
         }
-        Ok(())
+        Ok(touched)
+    }
+
+    /// Whether parameters must have names. SQLite looks a name up in a list, once for each parameter: with a thousand of
+    /// them that is most of a statement's cost, so its many-row statements go without.
+    const fn names_parameters(&self) -> bool {
+        matches!(self, Self::Postgres(_))
     }
 }
 
 /// Statements for `rows`, in sizes that are powers of two, so that few different texts have to be kept prepared.
-fn in_chunks(before: &str, rows: Vec<Vec<Bind>>, after: &str, first: &[Bind]) -> Vec<(String, Vec<Bind>)> {
+fn in_chunks(before: &str, rows: Vec<Vec<Bind>>, after: &str, first: &[Bind], named: bool) -> Vec<(String, Vec<Bind>)> {
     let mut statements = Vec::new();
+    // Named and nameless parameters do not mix: sqlx would count the nameless ones from the first again.
+    let named = named || !first.is_empty();
     let mut rows = rows.into_iter();
     while rows.len() > 0 {
         let size = MAX_ROWS.min(1 << rows.len().ilog2());
@@ -346,8 +371,12 @@ fn in_chunks(before: &str, rows: Vec<Vec<Bind>>, after: &str, first: &[Bind]) ->
                 if column > 0 {
                     sql.push_str(", ");
                 }
-                sql.push('$');
-                sql.push_str(&binds.len().to_string());
+                if named {
+                    sql.push('$');
+                    sql.push_str(&binds.len().to_string());
+                } else {
+                    sql.push('?');
+                }
             }
             sql.push(')');
         }
@@ -364,7 +393,8 @@ mod tests {
     #[test]
     fn many_rows_share_statements_of_few_sizes() {
         let rows = (0..700_i64).map(|n| binds![n, "x"]).collect();
-        let statements = in_chunks("INSERT INTO t (a, b)", rows, " ON CONFLICT DO NOTHING", &[Bind::from(9_i64)]);
+        let statements =
+            in_chunks("INSERT INTO t (a, b)", rows, " ON CONFLICT DO NOTHING", &[Bind::from(9_i64)], false);
         let sizes: Vec<usize> = statements.iter().map(|(_, binds)| (binds.len() - 1) / 2).collect();
         assert_eq!(sizes, [256, 256, 128, 32, 16, 8, 4]);
         let (sql, _) = &statements[6];

@@ -9,8 +9,8 @@ use super::db::{Db, Result, binds, statements};
 use crate::domain::audit::Entry;
 
 statements! {
-    GET = "SELECT frozen, reason, changed_at, changed_by FROM freeze WHERE id = 1";
-    SET = "INSERT INTO freeze (id, frozen, reason, changed_at, changed_by) VALUES (1, $1, $2, $3, $4)
+    GET = "SELECT frozen, reason, changed_at, changed_by FROM freezes WHERE id = 1";
+    SET = "INSERT INTO freezes (id, frozen, reason, changed_at, changed_by) VALUES (1, $1, $2, $3, $4)
         ON CONFLICT (id) DO UPDATE SET frozen = excluded.frozen, reason = excluded.reason,
             changed_at = excluded.changed_at, changed_by = excluded.changed_by";
 }

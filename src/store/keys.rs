@@ -11,6 +11,8 @@ use crate::domain::principal::Role;
 
 statements! {
     ALL = "SELECT id, name, hash, role, created_at, created_by, expires_at, revoked_at FROM api_keys ORDER BY id";
+    PAGE = "SELECT id, name, hash, role, created_at, created_by, expires_at, revoked_at FROM api_keys
+        WHERE id > $1 ORDER BY id LIMIT $2";
     INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
     REVOKE = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
@@ -57,6 +59,11 @@ pub struct NewKey {
 /// Every key, the revoked ones too.
 pub async fn all(db: &Db) -> Result<Vec<KeyRow>> {
     db.all(ALL, vec![]).await
+}
+
+/// A page of keys, after `after`.
+pub async fn list(db: &Db, after: &str, limit: i64) -> Result<Vec<KeyRow>> {
+    db.all(PAGE, binds![after, limit]).await
 }
 
 /// Makes a key.

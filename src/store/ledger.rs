@@ -20,7 +20,8 @@ use super::protected::Hold;
 use crate::domain::audit::Entry;
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
 use crate::domain::id::new_id;
-use crate::domain::response::{NewResponse, Verdict};
+use crate::domain::policy::OnSilence;
+use crate::domain::response::{Await, NewResponse, Verdict};
 
 statements! {
     REVERTS_DUE = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
@@ -34,14 +35,17 @@ const EFFECTS_BY_ID: &str = "SELECT id, agent_id, action, target_kind, target_va
     FROM effects WHERE id IN (";
 const HOLDS_OF: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND response_id IN (";
 const LAST_HOLDERS: &str = "SELECT effect_id, MAX(response_id) AS response_id FROM holds WHERE effect_id IN (";
-const RELEASE: &str = "UPDATE holds SET released_at = $1 WHERE released_at IS NULL AND (response_id, effect_id) IN (";
+const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT) FROM (";
+const RELEASE_AFTER: &str = ") AS v WHERE released_at IS NULL AND response_id = v.column1 AND effect_id = v.column2
+    RETURNING response_id, effect_id";
 const HOLDS_LEFT: &str = "SELECT effect_id, until FROM holds WHERE released_at IS NULL AND effect_id IN (";
 const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, reason = $2, detail = $3
     WHERE state = 'active' AND id IN (";
 const END_RESPONSES_AFTER: &str = ") AND NOT EXISTS (
     SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) RETURNING id";
 const INSERT_RESPONSES: &str = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
-    target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at)";
+    target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at, quorum,
+    answer_by, on_silence, duration_millis, confirm_by)";
 const UPSERT_EFFECTS: &str = "INSERT INTO effects (id, agent_id, action, target_kind, target_value, arguments,
     desired, actual, until, actual_seq, created_at, changed_at)";
 const UPSERT_EFFECTS_AFTER: &str = " ON CONFLICT (id) DO UPDATE SET arguments = excluded.arguments,
@@ -51,7 +55,9 @@ const INSERT_COMMANDS: &str =
     "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
     target_value, arguments, until, state, created_at, expires_at)";
 const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT) FROM (";
-const TAKE_NUMBERS_AFTER: &str = ") AS v WHERE agents.id = v.column1 RETURNING agents.id, last_seq";
+/// A revoked agent is owed nothing: it could never fetch it.
+const TAKE_NUMBERS_AFTER: &str =
+    ") AS v WHERE agents.id = v.column1 AND revoked_at IS NULL RETURNING agents.id, last_seq";
 
 /// How long an apply waits for an agent that is away, unless the block would be over before.
 pub const COMMAND_TTL: Duration = Duration::from_hours(24);
@@ -139,45 +145,46 @@ struct NewCommand {
 /// Commits decisions: their responses, and for those that act also effects, holds and commands. Gives the agents
 /// that have something to fetch.
 pub(super) async fn record(ledger: &mut LedgerTx, responses: Vec<NewResponse>, now: Timestamp) -> Result<Vec<Uuid>> {
-    let mut effects = find_effects(ledger, &responses).await?;
-    let (mut holds, mut commands, mut rows) = (Vec::new(), Vec::new(), Vec::with_capacity(responses.len()));
+    if responses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let agents = hold(ledger, &responses, now).await?;
+    let mut rows = Vec::with_capacity(responses.len());
     for response in responses {
-        let arguments = json(&response.arguments)?;
-        if let (Verdict::Act, Some(target)) = (&response.verdict, &response.target) {
-            for agent in &response.agents {
-                let key = key(*agent, &response.action, target);
-                let effect = effects.entry(key.clone()).or_insert_with(|| {
-                    let standing =
-                        Standing { desired: Desired::Absent, actual: Actual::Unknown, until: response.until };
-                    let (key, arguments) = (key.clone(), arguments.clone());
-                    Effect { id: new_id(now), key, arguments, standing, is_new: true, touched: true }
-                });
-                let standing =
-                    (!effect.is_new || effect.standing.desired == Desired::InForce).then_some(effect.standing);
-                holds.push(binds![response.id, effect.id, response.until.instant()]);
-                if let Some(until) = take_hold(standing, response.until) {
-                    // An extended block is still in force; anything else has yet to come into force.
-                    let extended =
-                        effect.standing.desired == Desired::InForce && effect.standing.actual == Actual::InForce;
-                    let actual = if extended { Actual::InForce } else { Actual::Unknown };
-                    effect.standing = Standing { desired: Desired::InForce, actual, until };
-                    effect.touched = true;
-                    effect.arguments.clone_from(&arguments);
-                    let arguments = arguments.clone();
-                    commands.push(NewCommand {
-                        effect: effect.id,
-                        key,
-                        response: response.id,
-                        op: Op::Apply,
-                        arguments,
-                        until,
-                    });
-                }
-            }
-        }
-        rows.push(response_row(ledger, response, arguments, now)?);
+        rows.push(response_row(ledger, response, now)?);
     }
     ledger.tx.execute_rows(INSERT_RESPONSES, rows, "", vec![]).await?;
+    Ok(agents)
+}
+
+/// Those of `responses` that act take hold of their effects. Gives the agents that have something to fetch.
+pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: Timestamp) -> Result<Vec<Uuid>> {
+    let mut effects = find_effects(ledger, responses).await?;
+    let (mut holds, mut commands) = (Vec::new(), Vec::new());
+    for response in responses {
+        let (Verdict::Act, Some(target)) = (&response.verdict, &response.target) else { continue };
+        let arguments = json(&response.arguments)?;
+        for agent in &response.agents {
+            let key = key(*agent, &response.action, target);
+            let effect = effects.entry(key.clone()).or_insert_with(|| {
+                let standing = Standing { desired: Desired::Absent, actual: Actual::Unknown, until: response.until };
+                let (key, arguments) = (key.clone(), arguments.clone());
+                Effect { id: new_id(now), key, arguments, standing, is_new: true, touched: true }
+            });
+            let standing = (!effect.is_new || effect.standing.desired == Desired::InForce).then_some(effect.standing);
+            holds.push(binds![response.id, effect.id, response.until.instant()]);
+            if let Some(until) = take_hold(standing, response.until) {
+                // An extended block is still in force; anything else has yet to come into force.
+                let extended = effect.standing.desired == Desired::InForce && effect.standing.actual == Actual::InForce;
+                let actual = if extended { Actual::InForce } else { Actual::Unknown };
+                effect.standing = Standing { desired: Desired::InForce, actual, until };
+                effect.touched = true;
+                effect.arguments.clone_from(&arguments);
+                let (effect, arguments) = (effect.id, arguments.clone());
+                commands.push(NewCommand { effect, key, response: response.id, op: Op::Apply, arguments, until });
+            }
+        }
+    }
     write_effects(ledger, effects.into_values(), now).await?;
     ledger.tx.execute_rows(INSERT_HOLDS, holds, "", vec![]).await?;
     queue(ledger, commands, now).await
@@ -202,17 +209,37 @@ async fn find_effects(ledger: &mut LedgerTx, responses: &[NewResponse]) -> Resul
     found.into_iter().map(|row| Effect::try_from(row).map(|effect| (effect.key.clone(), effect))).collect()
 }
 
-fn response_row(ledger: &mut LedgerTx, response: NewResponse, arguments: String, now: Timestamp) -> Result<Vec<Bind>> {
-    let (state, reason, detail) = match &response.verdict {
-        Verdict::Act => ("active", None, String::new()),
-        Verdict::Observe => ("observed", None, "the policy only observes".to_owned()),
-        Verdict::Spare(spared) => ("spared", Some(spared.reason()), spared.detail()),
+fn response_row(ledger: &mut LedgerTx, response: NewResponse, now: Timestamp) -> Result<Vec<Bind>> {
+    let state = response.first_state();
+    let (reason, detail) = match &response.verdict {
+        Verdict::Act | Verdict::Await(_) => (None, String::new()),
+        Verdict::Observe => (None, "the policy only observes".to_owned()),
+        Verdict::Spare(spared) => (Some(spared.reason()), spared.detail()),
     };
+    record_response(ledger, &response, &detail, now);
+    let waits = match &response.verdict {
+        Verdict::Await(Await { quorum, answer_by, on_silence }) => {
+            let on_silence = if *on_silence == OnSilence::Enforce { "enforce" } else { "reject" };
+            binds![i64::from(*quorum), *answer_by, on_silence]
+        }
+        _ => binds![None::<i64>, None::<i64>, None::<String>],
+    };
+    let (policy, version) = response.policy.unzip();
+    let (kind, value) = response.target.map(|t| (t.kind().as_str(), t.value().to_owned())).unzip();
+    let NewResponse { id, alert, action, arguments, agents, until, requested_by, note, trace, .. } = response;
+    let (arguments, agents, until) = (json(&arguments)?, json(&agents)?, until.instant());
+    let duration = response.duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+    let head = binds![id, alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
+    let tail = binds![requested_by, note, trace, now];
+    Ok([head, tail, waits, binds![duration, response.confirm_by]].concat())
+}
+
+fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, now: Timestamp) {
     let aim = response.target.as_ref().map_or_else(|| "nothing".to_owned(), Target::to_string);
     let mut why = format!("{} on {} agents at {aim}", response.action, response.agents.len());
     let alert = response.alert.map_or_else(String::new, |alert| format!(", alert {alert}"));
     why.push_str(&alert);
-    for text in [&response.note, &detail] {
+    for text in [&response.note, detail] {
         if !text.is_empty() {
             why.push_str(": ");
             why.push_str(text);
@@ -223,6 +250,7 @@ fn response_row(ledger: &mut LedgerTx, response: NewResponse, arguments: String,
         actor: response.requested_by.clone(),
         verb: match response.verdict {
             Verdict::Act => "created",
+            Verdict::Await(_) => "submitted",
             Verdict::Observe => "observed",
             Verdict::Spare(_) => "spared",
         },
@@ -230,12 +258,6 @@ fn response_row(ledger: &mut LedgerTx, response: NewResponse, arguments: String,
         noun_id: response.id.to_string(),
         detail: why,
     });
-    let (policy, version) = response.policy.unzip();
-    let (kind, value) = response.target.map(|t| (t.kind().as_str(), t.value().to_owned())).unzip();
-    let NewResponse { id, alert, action, agents, until, requested_by, note, trace, .. } = response;
-    let (agents, until) = (json(&agents)?, until.instant());
-    let head = binds![id, alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
-    Ok([head, binds![requested_by, note, trace, now]].concat())
 }
 
 async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effect>, now: Timestamp) -> Result<()> {
@@ -247,7 +269,8 @@ async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effe
             binds![id, agent, action, kind, value, arguments, desired, actual, until, 0_i64, now, now]
         })
         .collect();
-    ledger.tx.execute_rows(UPSERT_EFFECTS, rows, UPSERT_EFFECTS_AFTER, vec![]).await
+    ledger.tx.execute_rows(UPSERT_EFFECTS, rows, UPSERT_EFFECTS_AFTER, vec![]).await?;
+    Ok(())
 }
 
 /// Numbers commands per agent, in their order, and queues them. Gives the agents concerned.
@@ -265,7 +288,7 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
     }
     let mut rows = Vec::with_capacity(commands.len());
     for NewCommand { effect, key: (agent, action, kind, value), response, op, arguments, until } in commands {
-        let seq = next.get_mut(&agent).ok_or_else(|| StoreError::Corrupt(format!("there is no agent {agent}")))?;
+        let Some(seq) = next.get_mut(&agent) else { continue };
         *seq += 1;
         let command = new_id(now);
         // A revert is owed until it is done; an apply is pointless once the block would be over.
@@ -326,9 +349,8 @@ pub(super) async fn release_holds(
     why: &EndReason,
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
-    let rows = holds.iter().map(|hold| binds![hold.response_id, hold.effect_id]).collect();
-    let released: Vec<PairRow> =
-        ledger.tx.each_row(RELEASE, rows, ") RETURNING response_id, effect_id", binds![now]).await?;
+    let rows = holds.iter().map(|hold| binds![hold.response_id, hold.effect_id, now]).collect();
+    let released: Vec<PairRow> = ledger.tx.each_row(RELEASE, rows, RELEASE_AFTER, vec![]).await?;
     end_responses(ledger, &released, why, now).await?;
     let rows = unique(released.iter().map(|row| row.effect_id.as_str()));
     let found: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_BY_ID, rows.clone(), ")", vec![]).await?;

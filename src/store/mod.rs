@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod alerts;
+pub mod answers;
 pub mod audit;
 pub mod codec;
 pub mod columns;
@@ -13,6 +14,7 @@ pub mod commands;
 pub mod db;
 pub mod effects;
 pub mod freeze;
+pub mod guard;
 pub mod idempotency;
 pub mod keys;
 pub mod ledger;
@@ -29,10 +31,12 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
     let modules = [
         agents::STATEMENTS,
         alerts::STATEMENTS,
+        answers::STATEMENTS,
         audit::STATEMENTS,
         commands::STATEMENTS,
         effects::STATEMENTS,
         freeze::STATEMENTS,
+        guard::STATEMENTS,
         idempotency::STATEMENTS,
         keys::STATEMENTS,
         ledger::STATEMENTS,

@@ -9,10 +9,10 @@ use super::db::{Db, Result, binds, statements};
 
 statements! {
     ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
-            state, reason, detail, requested_by, note, trace, created_at, ended_at
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by
         FROM responses WHERE id = $1";
     PAGE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
-            state, reason, detail, requested_by, note, trace, created_at, ended_at
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by
         FROM responses
         WHERE id < $1 AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR policy = $3)
             AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
@@ -68,6 +68,12 @@ pub struct ResponseRow {
     pub created_at: Millis,
     /// When it ended.
     pub ended_at: Option<Millis>,
+    /// How many people have to approve it.
+    pub quorum: Option<i64>,
+    /// Until when they are waited for.
+    pub answer_by: Option<Millis>,
+    /// It is undone then, unless somebody confirms it.
+    pub confirm_by: Option<Millis>,
 }
 
 /// The response of that id.

@@ -29,32 +29,34 @@ statements! {
     CANCEL = "UPDATE commands SET state = 'cancelled', detail = $2, finished_at = $3
         WHERE id = $1 AND state = 'queued' AND op = 'apply'";
     GIVE_UP = "UPDATE commands SET state = $3, detail = $4, finished_at = $5 WHERE id = $1 AND state = $2";
-    UNKNOWN_ACTUAL = "UPDATE effects SET actual = 'unknown', changed_at = $2 WHERE id = $1";
+    LOSE = "UPDATE effects SET actual = $2, changed_at = $3 WHERE id = $1 AND actual_seq <= $4";
+    EFFECT_OF = "SELECT id, agent_id, seq, effect_id, op, state FROM commands WHERE id = $1";
 }
 
 const DELIVERED: &str = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
-    deliveries = deliveries + 1, delivered_at = COALESCE(delivered_at, $1) FROM (";
+    deliveries = deliveries + 1, delivered_at = COALESCE(delivered_at, CAST(v.column3 AS BIGINT)) FROM (";
 const DELIVERED_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state IN ('queued', 'delivered')";
-const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowledged_at = $1, lease_until = NULL FROM (";
+const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowledged_at = CAST(v.column3 AS BIGINT),
+    lease_until = NULL FROM (";
 const ACKNOWLEDGE_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND agent_id = v.column2
     AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id";
 const FIND: &str = "SELECT id, agent_id, seq, effect_id, op, state FROM commands WHERE (id, agent_id) IN (";
-const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = $1 FROM (";
+const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT) FROM (";
 const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
     started_at, finished_at, received_at)";
 /// A refused apply changed nothing, so what was in force before still is; a first one leaves nothing: `if_unknown`.
 const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if_unknown' AND actual <> 'unknown'
         THEN actual ELSE v.column3 END,
-    actual_seq = CAST(v.column2 AS BIGINT), failed_reverts = 0, changed_at = $1,
+    actual_seq = CAST(v.column2 AS BIGINT), failed_reverts = 0, changed_at = CAST(v.column5 AS BIGINT),
     next_revert_at = CASE WHEN v.column4 = 'revert' THEN NULL ELSE next_revert_at END FROM (";
 const SET_ACTUALS_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column2 AS BIGINT)";
 /// An apply that came into force after everybody had let go of it must be lifted again.
-const LIFT_STRAYS: &str = "UPDATE effects SET next_revert_at = $1
-    WHERE desired = 'absent' AND actual <> 'absent' AND next_revert_at IS NULL AND NOT EXISTS (
+const LIFT_STRAYS: &str = "UPDATE effects SET next_revert_at = CAST(v.column2 AS BIGINT) FROM (";
+const LIFT_STRAYS_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND desired = 'absent' AND actual <> 'absent'
+    AND next_revert_at IS NULL AND NOT EXISTS (
         SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'revert'
-            AND state IN ('queued', 'delivered', 'acknowledged'))
-    AND id IN (";
+            AND state IN ('queued', 'delivered', 'acknowledged'))";
 
 /// How long an agent may take to answer what it has acknowledged: the longest execution and a lost connection.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
@@ -86,14 +88,15 @@ struct Count {
 
 /// Commands were handed to agents' connections, each with the end of its lease.
 pub(super) async fn delivered(ledger: &mut LedgerTx, sent: Vec<(Uuid, Timestamp)>, now: Timestamp) -> Result<()> {
-    let rows = sent.into_iter().map(|(command, lease_until)| binds![command, lease_until]).collect();
-    ledger.tx.execute_rows(DELIVERED, rows, DELIVERED_AFTER, binds![now]).await
+    let rows = sent.into_iter().map(|(command, lease_until)| binds![command, lease_until, now]).collect();
+    ledger.tx.execute_rows(DELIVERED, rows, DELIVERED_AFTER, vec![]).await?;
+    Ok(())
 }
 
 /// Agents have commands in their journals. Ids that are not an agent's own, or not owed any more, are passed over.
 pub(super) async fn acknowledge(ledger: &mut LedgerTx, acks: Vec<(Uuid, Uuid)>, now: Timestamp) -> Result<()> {
-    let rows = acks.into_iter().map(|(agent, command)| binds![command, agent]).collect();
-    let acknowledged: Vec<OfAgent> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, binds![now]).await?;
+    let rows = acks.into_iter().map(|(agent, command)| binds![command, agent, now]).collect();
+    let acknowledged: Vec<OfAgent> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, vec![]).await?;
     for row in acknowledged {
         record(ledger, format!("agent:{}", row.agent_id), "acknowledged", row.id, String::new(), now);
     }
@@ -122,7 +125,7 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
         if !state.can_become(next) {
             continue;
         }
-        states.push(binds![result.command_id, state.as_str(), next.as_str()]);
+        states.push(binds![result.command_id, state.as_str(), next.as_str(), now]);
         record(ledger, format!("agent:{agent}"), next.as_str(), command.id.clone(), result_detail(&result), now);
         match News::of(&command, &result)? {
             Some(item) => {
@@ -135,15 +138,17 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
         }
         rows.push(result_row(result, now));
     }
-    ledger.tx.execute_rows(SET_STATES, states, SET_STATES_AFTER, binds![now]).await?;
+    ledger.tx.execute_rows(SET_STATES, states, SET_STATES_AFTER, vec![]).await?;
     ledger.tx.execute_rows(INSERT_RESULTS, rows, " ON CONFLICT (command_id) DO NOTHING", vec![]).await?;
-    let effects: Vec<Vec<Bind>> = news.keys().map(|effect| binds![effect.as_str()]).collect();
-    let actuals = news.into_iter().map(|(effect, News { seq, actual, how })| binds![effect, seq, actual.as_str(), how]);
-    ledger.tx.execute_rows(SET_ACTUALS, actuals.collect(), SET_ACTUALS_AFTER, binds![now]).await?;
+    let effects: Vec<Vec<Bind>> = news.keys().map(|effect| binds![effect.as_str(), now]).collect();
+    let actuals =
+        news.into_iter().map(|(effect, News { seq, actual, how })| binds![effect, seq, actual.as_str(), how, now]);
+    ledger.tx.execute_rows(SET_ACTUALS, actuals.collect(), SET_ACTUALS_AFTER, vec![]).await?;
     for command in &failed {
         revert_failed(ledger, command, now).await?;
     }
-    ledger.tx.execute_rows(LIFT_STRAYS, effects, ")", binds![now]).await
+    ledger.tx.execute_rows(LIFT_STRAYS, effects, LIFT_STRAYS_AFTER, vec![]).await?;
+    Ok(())
 }
 
 /// What a result says about its effect. Only the newest command's word counts: `actual_seq` guards against results
@@ -214,6 +219,9 @@ pub(super) async fn expire(ledger: &mut LedgerTx, now: Timestamp, limit: i64) ->
     for command in &overdue {
         let detail = "no agent acknowledged it in time";
         give_up(ledger, command, CommandState::Expired, detail, now).await?;
+        // One that was on its way may have arrived; whether it did, only the agent knows.
+        let sent = command.state == CommandState::Delivered.as_str();
+        lose(ledger, command, if sent { Actual::Drifted } else { Actual::Absent }, now).await?;
     }
     Ok(overdue.len())
 }
@@ -227,10 +235,19 @@ pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) 
         if Op::parse(&command.op) == Some(Op::Revert) {
             revert_failed(ledger, command, now).await?;
         } else {
-            ledger.tx.execute(UNKNOWN_ACTUAL, binds![command.effect_id.as_str(), now]).await?;
+            lose(ledger, command, Actual::Drifted, now).await?;
         }
     }
     Ok(unanswered.len())
+}
+
+/// An apply came to nothing, so the next response that wants the effect must send one again.
+async fn lose(ledger: &mut LedgerTx, command: &CommandBrief, actual: Actual, now: Timestamp) -> Result<()> {
+    if Op::parse(&command.op) == Some(Op::Apply) {
+        let binds = binds![command.effect_id.as_str(), actual.as_str(), now, command.seq];
+        ledger.tx.execute(LOSE, binds).await?;
+    }
+    Ok(())
 }
 
 async fn give_up(
@@ -253,6 +270,9 @@ async fn give_up(
 pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str, now: Timestamp) -> Result<()> {
     if ledger.tx.execute(CANCEL, binds![command, reason, now]).await? == 0 {
         return Err(StoreError::Conflict);
+    }
+    if let Some(cancelled) = ledger.tx.optional::<CommandBrief>(EFFECT_OF, binds![command]).await? {
+        lose(ledger, &cancelled, Actual::Absent, now).await?;
     }
     record(ledger, by.into(), "cancelled", command.to_string(), reason.into(), now);
     Ok(())

@@ -1,1 +1,612 @@
-//! Being written.
+//! Who may do what: every operation of the contract for nobody, for the wrong and for the right role; keys, agents'
+//! tokens, and what happens to those who guess.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use reqwest::Method;
+use riposte_protocol::identity::{self, AgentToken};
+use riposte_protocol::jws;
+use riposte_protocol::message::PollRequest;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::agent::{enrollment, new_key};
+use crate::support::alert::{brute_force, drop_policy};
+use crate::support::{Answer, Client, Database, FakeAgent, TestApp};
+
+const VIEWERS: &[&str] = &["viewer", "analyst", "engineer", "admin"];
+const PIPELINES: &[&str] = &["ingest", "engineer", "admin"];
+const ANALYSTS: &[&str] = &["analyst", "engineer", "admin"];
+const ENGINEERS: &[&str] = &["engineer", "admin"];
+const ADMINS: &[&str] = &["admin"];
+const ROLES: &[&str] = &["viewer", "analyst", "engineer", "admin", "ingest"];
+
+/// Who may.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Who {
+    Anybody,
+    /// Whoever has an enrolment token.
+    TokenHolders,
+    Agents,
+    Roles(&'static [&'static str]),
+}
+
+/// What an operation is called on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum On {
+    Nothing,
+    Alert,
+    Policy,
+    Response,
+    Effect,
+    Command,
+    Agent,
+    Token,
+    Key,
+    Protected,
+    /// A response that waits for people.
+    Waiting,
+    /// A response that acted first.
+    Unconfirmed,
+}
+
+/// One operation: who may, on what, what it answers to who may, and the verb it leaves in the audit log.
+type Operation = (&'static str, &'static str, Who, On, u16, Option<&'static str>);
+
+/// Every operation there is. One that is not in here fails the test.
+const OPERATIONS: &[Operation] = &[
+    ("POST", "/v1/alerts", Who::Roles(PIPELINES), On::Nothing, 202, Some("created")),
+    ("GET", "/v1/alerts", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/alerts/{id}", Who::Roles(VIEWERS), On::Alert, 200, None),
+    ("GET", "/v1/alerts/{id}/explain", Who::Roles(VIEWERS), On::Alert, 200, None),
+    ("GET", "/v1/policies", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/policies", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
+    ("GET", "/v1/policies/{name}", Who::Roles(VIEWERS), On::Policy, 200, None),
+    ("PUT", "/v1/policies/{name}", Who::Roles(ENGINEERS), On::Policy, 200, Some("updated")),
+    ("DELETE", "/v1/policies/{name}", Who::Roles(ENGINEERS), On::Policy, 204, Some("deleted")),
+    ("GET", "/v1/policies/{name}/versions", Who::Roles(VIEWERS), On::Policy, 200, None),
+    ("GET", "/v1/actions", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/responses", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/responses", Who::Roles(ANALYSTS), On::Nothing, 201, Some("created")),
+    ("GET", "/v1/responses/{id}", Who::Roles(VIEWERS), On::Response, 200, None),
+    ("POST", "/v1/responses/{id}/lift", Who::Roles(ANALYSTS), On::Response, 200, Some("ended")),
+    ("POST", "/v1/responses/lift", Who::Roles(ANALYSTS), On::Response, 200, Some("ended")),
+    ("POST", "/v1/responses/{id}/approve", Who::Roles(ANALYSTS), On::Waiting, 200, Some("approved")),
+    ("POST", "/v1/responses/{id}/reject", Who::Roles(ANALYSTS), On::Waiting, 200, Some("rejected")),
+    ("POST", "/v1/responses/{id}/confirm", Who::Roles(ANALYSTS), On::Unconfirmed, 200, Some("confirmed")),
+    ("GET", "/v1/freeze", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("PUT", "/v1/freeze", Who::Roles(ANALYSTS), On::Nothing, 200, Some("frozen")),
+    ("GET", "/v1/effects", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/effects/{id}", Who::Roles(VIEWERS), On::Effect, 200, None),
+    ("GET", "/v1/commands", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/commands/{id}", Who::Roles(VIEWERS), On::Command, 200, None),
+    ("POST", "/v1/commands/{id}/cancel", Who::Roles(ANALYSTS), On::Command, 200, Some("cancelled")),
+    ("GET", "/v1/agents", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/agents/{id}", Who::Roles(VIEWERS), On::Agent, 200, None),
+    ("PATCH", "/v1/agents/{id}", Who::Roles(ENGINEERS), On::Agent, 200, Some("labelled")),
+    ("DELETE", "/v1/agents/{id}", Who::Roles(ENGINEERS), On::Agent, 204, Some("revoked")),
+    ("POST", "/v1/agents/enroll", Who::TokenHolders, On::Nothing, 201, Some("enrolled")),
+    ("GET", "/v1/enrollment-tokens", Who::Roles(ENGINEERS), On::Nothing, 200, None),
+    ("POST", "/v1/enrollment-tokens", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
+    ("DELETE", "/v1/enrollment-tokens/{id}", Who::Roles(ENGINEERS), On::Token, 204, Some("deleted")),
+    ("GET", "/v1/api-keys", Who::Roles(ADMINS), On::Nothing, 200, None),
+    ("POST", "/v1/api-keys", Who::Roles(ADMINS), On::Nothing, 201, Some("created")),
+    ("DELETE", "/v1/api-keys/{id}", Who::Roles(ADMINS), On::Key, 204, Some("revoked")),
+    ("GET", "/v1/protected", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/protected", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
+    ("GET", "/v1/protected/{id}", Who::Roles(VIEWERS), On::Protected, 200, None),
+    ("DELETE", "/v1/protected/{id}", Who::Roles(ENGINEERS), On::Protected, 204, Some("deleted")),
+    ("GET", "/v1/audit", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("GET", "/v1/audit/verify", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/agent/poll", Who::Agents, On::Nothing, 200, None),
+    // Not a WebSocket handshake: refused, but not because of who asks.
+    ("GET", "/v1/agent/stream", Who::Agents, On::Nothing, 400, None),
+    ("GET", "/livez", Who::Anybody, On::Nothing, 200, None),
+    ("GET", "/readyz", Who::Anybody, On::Nothing, 200, None),
+    ("GET", "/metrics", Who::Anybody, On::Nothing, 200, None),
+    ("GET", "/openapi.json", Who::Anybody, On::Nothing, 200, None),
+    ("GET", "/docs", Who::Anybody, On::Nothing, 200, None),
+    ("GET", "/docs/docs.js", Who::Anybody, On::Nothing, 200, None),
+    ("GET", "/docs/docs.css", Who::Anybody, On::Nothing, 200, None),
+];
+
+#[test]
+fn the_table_of_this_test_names_every_operation_of_the_contract() {
+    let contract = serde_json::to_value(riposte::api::contract()).unwrap();
+    let mut documented = BTreeSet::new();
+    for (path, item) in contract["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            documented.insert((method.to_ascii_uppercase(), path.clone()));
+            // Who may is in the contract too: nothing said means an API key.
+            let security = operation.get("security").cloned();
+            let (.., who, _, _, _) = OPERATIONS
+                .iter()
+                .find(|(m, p, ..)| m.eq_ignore_ascii_case(method) && p == path)
+                .unwrap_or_else(|| panic!("{method} {path} is not in the table of this test: who may call it?"));
+            match who {
+                Who::Anybody | Who::TokenHolders => assert_eq!(security, Some(json!([{}])), "{method} {path}"),
+                Who::Agents => assert_eq!(security, Some(json!([{"agent_token": []}])), "{method} {path}"),
+                Who::Roles(_) => assert_eq!(security, None, "{method} {path}"),
+            }
+        }
+    }
+    let tested: BTreeSet<(String, String)> =
+        OPERATIONS.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
+    assert_eq!((tested.len(), &tested), (OPERATIONS.len(), &documented));
+    assert_eq!(contract["security"], json!([{"api_key": []}]));
+}
+
+/// Makes fresh things to be acted on, and numbers them.
+struct Stage {
+    app: TestApp,
+    admin: Client,
+    agent: FakeAgent,
+    made: u32,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let (app, admin) = TestApp::start().await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        admin.policy(&drop_policy("drop")).await;
+        for (name, more) in [("waits", "mode"), ("acts-first", "approval")] {
+            let mut policy = drop_policy(name);
+            policy["match"] = json!([{"rule_ids": [name]}]);
+            policy[more] = if more == "mode" { json!("approve") } else { json!({"undo_unless_confirmed": "1h"}) };
+            admin.policy(&policy).await;
+        }
+        Self { app, admin, agent, made: 0 }
+    }
+
+    /// An address that no other call has had.
+    fn target(&mut self) -> String {
+        self.made += 1;
+        format!("10.1.{}.{}", self.made / 256, self.made % 256)
+    }
+
+    fn response(&mut self) -> Value {
+        json!({"action": "firewall-drop", "target": self.target(), "agents": ["web-01"], "reason": "seen"})
+    }
+
+    /// Something to be acted on: its id.
+    async fn fresh(&mut self, on: On) -> String {
+        let admin = self.admin.clone();
+        let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
+        match on {
+            On::Nothing => String::new(),
+            On::Alert => {
+                self.alert().await;
+                id(&admin.get("/v1/alerts?limit=1").await.is(200)["items"][0])
+            }
+            On::Policy => {
+                let name = format!("p-{}", self.target().replace('.', "-"));
+                admin.policy(&drop_policy_that_never_fires(&name)).await;
+                name
+            }
+            On::Response | On::Effect | On::Command => {
+                let asked = self.response();
+                let response = admin.post("/v1/responses", &asked).await.is(201);
+                match on {
+                    On::Response => id(&response),
+                    On::Effect => id(&response["effects"][0]),
+                    _ => id(&response["commands"][0]),
+                }
+            }
+            On::Agent => {
+                let name = format!("host-{}", self.target());
+                self.app.enrol(&admin, &name, &json!({})).await.id.to_string()
+            }
+            On::Token => id(&admin.post("/v1/enrollment-tokens", &json!({})).await.is(201)),
+            On::Protected => {
+                let value = self.target();
+                let asked = json!({"kind": "ip", "value": value, "reason": "why"});
+                id(&admin.post("/v1/protected", &asked).await.is(201))
+            }
+            On::Waiting | On::Unconfirmed => {
+                let target = self.target();
+                let policy = if on == On::Waiting { "waits" } else { "acts-first" };
+                let mut alert = brute_force(&target, &target);
+                alert["rule"]["id"] = json!(policy);
+                let answer = admin.post("/v1/alerts", &alert).await.is(202);
+                answer["responses"][0].as_str().unwrap().to_owned()
+            }
+            On::Key => id(&admin.post("/v1/api-keys", &json!({"name": "k", "role": "viewer"})).await.is(201)),
+        }
+    }
+
+    async fn alert(&mut self) {
+        let target = self.target();
+        self.admin.post("/v1/alerts", &brute_force(&target, &target)).await.is(202);
+    }
+
+    /// A body that the operation takes.
+    async fn body(&mut self, method: &str, path: &str, thing: &str) -> Option<Value> {
+        let target = self.target();
+        Some(match (method, path) {
+            ("POST", "/v1/alerts") => brute_force(&target, &target),
+            ("POST", "/v1/policies") => drop_policy_that_never_fires(&format!("p-{}", target.replace('.', "-"))),
+            ("PUT", "/v1/policies/{name}") => drop_policy_that_never_fires(thing),
+            ("POST", "/v1/responses") => self.response(),
+            (
+                "POST",
+                "/v1/responses/{id}/lift"
+                | "/v1/responses/{id}/approve"
+                | "/v1/responses/{id}/reject"
+                | "/v1/responses/{id}/confirm"
+                | "/v1/commands/{id}/cancel",
+            ) => json!({"reason": "over"}),
+            ("PATCH", "/v1/agents/{id}") => json!({"labels": {"env": "prod"}}),
+            ("POST", "/v1/agents/enroll") => {
+                let token = self.admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
+                let asked = enrollment(token["token"].as_str().unwrap(), &format!("host-{target}"), &new_key());
+                serde_json::to_value(asked).unwrap()
+            }
+            ("POST", "/v1/enrollment-tokens") => json!({}),
+            ("POST", "/v1/responses/lift") => json!({"everything": true, "reason": "over"}),
+            ("PUT", "/v1/freeze") => json!({"frozen": true, "reason": "night"}),
+            ("POST", "/v1/protected") => json!({"kind": "ip", "value": target, "reason": "why"}),
+            ("POST", "/v1/api-keys") => json!({"name": "k", "role": "viewer"}),
+            ("POST", "/v1/agent/poll") => {
+                serde_json::to_value(PollRequest { max: 1, ..PollRequest::default() }).unwrap()
+            }
+            _ => return None,
+        })
+    }
+
+    async fn call(&mut self, client: &Client, (method, path, _, on, ..): Operation) -> Answer {
+        let thing = self.fresh(on).await;
+        let body = self.body(method, path, &thing).await;
+        let path = path.replace("{id}", &thing).replace("{name}", &thing);
+        let mut request = client.request(method.parse().unwrap(), &path);
+        if on == On::Policy && method != "GET" {
+            request = request.header("if-match", "\"1\"");
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::to(request).await
+    }
+
+    async fn newest_entry(&self) -> Value {
+        self.admin.get("/v1/audit?limit=1").await.is(200)["items"][0].clone()
+    }
+
+    async fn last_seq(&self) -> i64 {
+        self.newest_entry().await["seq"].as_i64().unwrap()
+    }
+
+    /// The verbs of the entries after `seq`.
+    async fn verbs_since(&self, seq: i64) -> Vec<(String, String)> {
+        let entries = self.admin.get("/v1/audit?limit=500").await.is(200)["items"].clone();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let entries = entries.as_array().unwrap().iter().filter(|entry| entry["seq"].as_i64().unwrap() > seq);
+        entries.map(|entry| (text(&entry["actor"]), text(&entry["verb"]))).collect()
+    }
+}
+
+fn drop_policy_that_never_fires(name: &str) -> Value {
+    let mut policy = drop_policy(name);
+    policy["match"] = json!([{"rule_ids": ["1"]}]);
+    policy
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_key_but_where_the_table_says_so() {
+    let mut stage = Stage::set().await;
+    let nobody = Client::anonymous(&stage.app.base);
+    let forged = nobody.with_key("rip_0123456789abcdef_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    let wrong_secret = nobody.with_key(&format!("{}x", stage.admin.key()));
+    let agent = nobody.with_key(&stage.agent.token());
+    for operation in OPERATIONS {
+        let (method, path, who, _, right, _) = *operation;
+        for (name, client) in
+            [("nobody", &nobody), ("forged", &forged), ("wrong secret", &wrong_secret), ("an agent", &agent)]
+        {
+            let answer = stage.call(client, *operation).await;
+            match (who, name) {
+                (Who::Anybody | Who::TokenHolders, _) | (Who::Agents, "an agent") => {
+                    assert_eq!(answer.status, right, "{method} {path} as {name}: {}", answer.text);
+                }
+                _ => {
+                    answer.is_problem(401);
+                    assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"), "{method} {path}");
+                }
+            }
+        }
+        if who == Who::Agents {
+            // An administrator is no agent.
+            let admin = stage.admin.clone();
+            stage.call(&admin, *operation).await.is_problem(401);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down() {
+    let mut stage = Stage::set().await;
+    let mut somebody = BTreeMap::new();
+    for role in ROLES {
+        somebody.insert(*role, stage.app.somebody(&stage.admin, role).await);
+    }
+    for operation in OPERATIONS {
+        let (method, path, who, on, right, verb) = *operation;
+        let Who::Roles(may) = who else { continue };
+        for (role, client) in &somebody {
+            let key = format!("key:{}", client.key().split('_').nth(1).unwrap());
+            // What is acted on is made before the audit log is looked at, and by somebody else.
+            let thing = stage.fresh(on).await;
+            let body = stage.body(method, path, &thing).await;
+            let before = stage.last_seq().await;
+            let address = path.replace("{id}", &thing).replace("{name}", &thing);
+            let mut request = client.request(method.parse().unwrap(), &address);
+            if on == On::Policy && method != "GET" {
+                request = request.header("if-match", "\"1\"");
+            }
+            if let Some(body) = &body {
+                request = request.json(body);
+            }
+            let answer = Answer::to(request).await;
+            let since = stage.verbs_since(before).await;
+            if may.contains(role) {
+                assert_eq!(answer.status, right, "{method} {path} as {role}: {}", answer.text);
+                match verb {
+                    // A policy decides about an alert, not the key that handed it in.
+                    Some(verb) if path == "/v1/alerts" => {
+                        assert!(since.contains(&("policy:drop".into(), verb.into())), "{since:?}");
+                    }
+                    Some(verb) => assert!(since.contains(&(key, verb.into())), "{method} {path} as {role}: {since:?}"),
+                    None => assert_eq!(since, [], "{method} {path} changed something"),
+                }
+            } else {
+                let problem = answer.is_problem(403);
+                assert!(problem["detail"].as_str().unwrap().contains(role), "{problem}");
+                assert_eq!(since, [], "{method} {path} as {role} changed something");
+            }
+        }
+    }
+    assert_eq!(stage.admin.get("/v1/audit/verify").await.is(200)["intact"], true);
+}
+
+#[tokio::test]
+async fn who_may_not_is_refused_before_anything_is_looked_at() {
+    let mut stage = Stage::set().await;
+    let ingest = stage.app.somebody(&stage.admin, "ingest").await;
+    for operation in
+        OPERATIONS.iter().filter(|(_, path, who, ..)| matches!(who, Who::Roles(_)) && *path != "/v1/alerts")
+    {
+        let (method, path, ..) = *operation;
+        // A thing that is not there and a body that is none: still 403, not 404 or 422.
+        let address = path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone");
+        let request = ingest.request(method.parse().unwrap(), &address).header("content-type", "text/xml");
+        Answer::to(request.body("<no/>")).await.is_problem(403);
+    }
+    stage.alert().await;
+}
+
+#[tokio::test]
+async fn a_key_counts_until_it_expires_or_is_revoked() {
+    let (app, admin) = TestApp::start().await;
+    let made = admin.post("/v1/api-keys", &json!({"name": "k", "role": "viewer", "expires_in": "1h"})).await.is(201);
+    assert_eq!(made["expires_at"], "2026-11-24T11:00:00.000Z");
+    let brief = admin.with_key(made["key"].as_str().unwrap());
+    let lasting = app.somebody(&admin, "viewer").await;
+    app.advance(3599);
+    brief.get("/v1/alerts").await.is(200);
+    app.advance(1);
+    brief.get("/v1/alerts").await.is_problem(401);
+    lasting.get("/v1/alerts").await.is(200);
+    let id = lasting.key().split('_').nth(1).unwrap().to_owned();
+    admin.delete(&format!("/v1/api-keys/{id}"), None).await.is(204);
+    lasting.get("/v1/alerts").await.is_problem(401);
+    admin.delete(&format!("/v1/api-keys/{id}"), None).await.is_problem(404);
+    // Whoever revokes the key in their hand may have no other.
+    let own = admin.key().split('_').nth(1).unwrap().to_owned();
+    admin.delete(&format!("/v1/api-keys/{own}"), None).await.is_problem(409);
+    admin.get("/v1/alerts").await.is(200);
+    let bad = json!({"name": "", "role": "viewer"});
+    assert_eq!(admin.post("/v1/api-keys", &bad).await.points_at(), ["/name"]);
+    let bad = json!({"name": "k", "role": "root"});
+    assert_eq!(admin.post("/v1/api-keys", &bad).await.points_at(), ["/role"]);
+}
+
+#[tokio::test]
+async fn an_agent_is_believed_only_with_a_fresh_token_signed_by_its_own_key() {
+    let (app, admin) = TestApp::start().await;
+    let agent = app.enrol(&admin, "web-01", &json!({})).await;
+    let other = app.enrol(&admin, "web-02", &json!({})).await;
+    let request = PollRequest { max: 1, ..PollRequest::default() };
+    let now = app.clock.now();
+    let claims = |change: &dyn Fn(&mut AgentToken)| {
+        let mut claims = AgentToken {
+            iss: agent.id,
+            sub: agent.id,
+            aud: "riposte".into(),
+            iat: now.as_secs(),
+            exp: now.as_secs() + 300,
+            jti: "1".into(),
+        };
+        change(&mut claims);
+        jws::sign(&agent.key, "JWT", "", &claims).unwrap()
+    };
+    let token = |key: &_, id| identity::issue(key, id, Uuid::from_u128(1), now, Duration::from_mins(5)).unwrap();
+    agent.exchange(&claims(&|_| ()), &request).await.is(200);
+    let unsigned = {
+        let token = claims(&|_| ());
+        format!("{}.", token.rsplit_once('.').unwrap().0)
+    };
+    let another_kind = jws::sign(
+        &agent.key,
+        "riposte-command+jwt",
+        "",
+        &json!({"iss": agent.id, "sub": agent.id, "aud": "riposte",
+        "iat": now.as_secs(), "exp": now.as_secs() + 300, "jti": "1"}),
+    )
+    .unwrap();
+    for (what, token) in [
+        ("an agent that is not enrolled", token(&agent.key, Uuid::from_u128(7))),
+        ("another agent's key", token(&other.key, agent.id)),
+        ("a token that lives too long", claims(&|c| c.exp += 1)),
+        ("a token for somebody else", claims(&|c| c.aud = "other".into())),
+        ("a token about another agent", claims(&|c| c.sub = other.id)),
+        (
+            "a token of the future",
+            claims(&|c| {
+                c.iat += 120;
+                c.exp += 120;
+            }),
+        ),
+        (
+            "a token of the past",
+            claims(&|c| {
+                c.iat -= 400;
+                c.exp -= 400;
+            }),
+        ),
+        ("a token without a signature", unsigned),
+        ("another kind of token", another_kind),
+        ("no token", "x".into()),
+    ] {
+        let answer = agent.exchange(&token, &request).await;
+        assert_eq!(answer.status, 401, "{what}: {}", answer.text);
+        answer.is_problem(401);
+        let stream = Client::anonymous(&app.base).with_key(&token);
+        assert_eq!(stream.get("/v1/agent/stream").await.status, 401, "{what}");
+    }
+    // One second longer than the clocks may be apart.
+    let kept = agent.token();
+    app.advance(360);
+    agent.exchange(&kept, &request).await.is(200);
+    app.advance(1);
+    agent.exchange(&kept, &request).await.is_problem(401);
+    admin.delete(&format!("/v1/agents/{}", agent.id), None).await.is(204);
+    agent.exchange(&agent.token(), &request).await.is_problem(403);
+    other.exchange(&other.token(), &request).await.is(200);
+}
+
+#[tokio::test]
+async fn an_enrolment_token_counts_for_as_many_agents_and_as_long_as_it_says() {
+    let (app, admin) = TestApp::start().await;
+    let made = admin
+        .post("/v1/enrollment-tokens", &json!({"labels": {"env": "prod"}, "uses": 2, "expires_in": "1h"}))
+        .await
+        .is(201);
+    let token = made["token"].as_str().unwrap();
+    let nobody = Client::anonymous(&app.base);
+    let enroll = async |token: &str, name: &str| {
+        let asked = serde_json::to_value(enrollment(token, name, &new_key())).unwrap();
+        nobody.post("/v1/agents/enroll", &asked).await
+    };
+    let first = enroll(token, "a").await.is(201);
+    // A name that is taken costs no use.
+    enroll(token, "a").await.is_problem(409);
+    enroll(token, "b").await.is(201);
+    enroll(token, "c").await.is_problem(401);
+    let agent = admin.get(&format!("/v1/agents/{}", first["agent_id"].as_str().unwrap())).await.is(200);
+    assert_eq!(agent["labels"], json!({"env": "prod"}));
+    let made = admin.post("/v1/enrollment-tokens", &json!({"expires_in": "1h"})).await.is(201);
+    app.advance(3600);
+    enroll(made["token"].as_str().unwrap(), "c").await.is_problem(401);
+    let made = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
+    admin.delete(&format!("/v1/enrollment-tokens/{}", made["id"].as_str().unwrap()), None).await.is(204);
+    enroll(made["token"].as_str().unwrap(), "c").await.is_problem(401);
+    enroll("rit_x", "c").await.is_problem(401);
+    assert_eq!(admin.list("/v1/agents").await.len(), 2);
+    for (asked, places) in [
+        (json!({"token": "t", "name": "a b", "public_key": "x"}), vec!["/name", "/public_key"]),
+        (json!({"token": "t", "name": "a", "public_key": "AAAA", "version": "1\n2"}), vec!["/public_key", "/version"]),
+    ] {
+        assert_eq!(nobody.post("/v1/agents/enroll", &asked).await.points_at(), places, "{asked}");
+    }
+    for (asked, place) in [
+        (json!({"uses": 0}), "/uses"),
+        (json!({"uses": 100_001}), "/uses"),
+        (json!({"labels": {"Env": "x"}}), "/labels/Env"),
+        (json!({"labels": {"wazuh_id": "x"}}), "/labels/wazuh_id"),
+        (json!({"expires_in": "soon"}), "/expires_in"),
+    ] {
+        assert_eq!(admin.post("/v1/enrollment-tokens", &asked).await.points_at(), [place], "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn who_guesses_too_often_is_slowed_down_and_nobody_else_is() {
+    let (app, admin) = TestApp::start().await;
+    let agent = app.enrol(&admin, "web-01", &json!({})).await;
+    let nobody = Client::anonymous(&app.base);
+    for _ in 0..200 {
+        nobody.get("/v1/alerts").await.is_problem(401);
+        agent.exchange("guess", &PollRequest::default()).await.is_problem(401);
+        let asked = serde_json::to_value(enrollment("rit_guess", "x", &new_key())).unwrap();
+        nobody.post("/v1/agents/enroll", &asked).await.is_problem(401);
+    }
+    app.advance(20);
+    for answer in [nobody.get("/v1/alerts").await, agent.exchange("guess", &PollRequest::default()).await] {
+        answer.is_problem(429);
+        assert_eq!(answer.header("retry-after"), Some("40"));
+    }
+    // The same address, with something to show.
+    admin.get("/v1/alerts").await.is(200);
+    agent.exchange(&agent.token(), &PollRequest { max: 1, ..PollRequest::default() }).await.is(200);
+    app.advance(40);
+    nobody.get("/v1/alerts").await.is_problem(401);
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_once_and_its_files_are_for_their_owner_alone() {
+    let (app, admin) = TestApp::start().await;
+    let viewer = app.somebody(&admin, "viewer").await;
+    let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
+    let token = token["token"].as_str().unwrap().to_owned();
+    FakeAgent::enrol(&app, &token, "web-01", vec![]).await;
+    let secret = |key: &str| key.splitn(3, '_').nth(2).unwrap().to_owned();
+    let secrets = [secret(admin.key()), secret(viewer.key()), token.trim_start_matches("rit_").to_owned()];
+    assert!(secrets.iter().all(|secret| secret.len() == 43), "{secrets:?}");
+    for (method, path, _, on, ..) in OPERATIONS.iter().filter(|(method, ..)| *method == "GET") {
+        if *on == On::Nothing && *path != "/v1/agent/stream" {
+            let shown = admin.get(path).await;
+            assert_eq!(shown.status, 200, "{method} {path}");
+            for secret in &secrets {
+                assert!(!shown.text.contains(secret), "{path} shows a secret");
+            }
+            assert!(!shown.text.contains("\"hash\":\"") || *path == "/v1/audit", "{path} shows a hash");
+        }
+    }
+    let dir = app.data_dir();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for file in ["admin.key", "signing.key"] {
+        assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
+    }
+    let signing = std::fs::read_to_string(dir.join("signing.key")).unwrap();
+    for path in ["/openapi.json", "/metrics", "/v1/audit", "/v1/agents"] {
+        assert!(!admin.get(path).await.text.contains(signing.trim()), "{path}");
+    }
+}
+
+on_both_databases! {
+    async fn keys_and_revocations_outlive_a_restart(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let (kept, revoked) = (app.somebody(&admin, "viewer").await, app.somebody(&admin, "viewer").await);
+        let id = revoked.key().split('_').nth(1).unwrap();
+        admin.delete(&format!("/v1/api-keys/{id}"), None).await.is(204);
+        let agent = app.enrol(&admin, "web-01", &json!({})).await;
+        admin.delete(&format!("/v1/agents/{}", agent.id), None).await.is(204);
+        let (app, admin) = app.restart().await;
+        admin.with_key(kept.key()).get("/v1/alerts").await.is(200);
+        admin.with_key(revoked.key()).get("/v1/alerts").await.is_problem(401);
+        let agent = agent.moved_to(&app);
+        agent.exchange(&agent.token(), &PollRequest::default()).await.is_problem(403);
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_there_and_a_method_that_is_not_taken_are_problems_too() {
+    let (_app, admin) = TestApp::start().await;
+    for path in ["/v1/alert", "/v2/alerts", "/", "/v1/alerts/not-an-id", "/v1/responses/7"] {
+        admin.get(path).await.is_problem(404);
+    }
+    admin.delete("/v1/alerts", None).await.is_problem(405);
+    Answer::to(admin.request(Method::PATCH, "/livez")).await.is_problem(405);
+}

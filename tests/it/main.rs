@@ -1,12 +1,17 @@
 //! The integration tests: one binary, the real program over real sockets, on a fresh database each.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what goes wrong here fails the test")]
+
+#[macro_use]
 mod support;
 
 mod alerts;
 mod auth;
 mod contract;
 mod corpus;
+mod guardrails;
 mod policies;
+mod protected;
 mod responses;
 mod storage;
 

@@ -1,1 +1,279 @@
-//! Being written.
+//! What is remembered: the same on both databases, over restarts, and in the words that code and docs use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use riposte::cli::serve::serve;
+use riposte::clock::Clock;
+use riposte::domain::command::CommandState;
+use riposte::domain::effect::{Actual, Desired};
+use riposte::domain::response::ResponseState;
+use riposte::shutdown::Tasks;
+use riposte_protocol::command::Op;
+use riposte_protocol::message::Outcome;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+use crate::support::alert::{brute_force, drop_policy};
+use crate::support::{Client, Database, TestApp};
+
+on_both_databases! {
+    /// Promise 1: what was answered 2xx is there, and goes on where it was.
+    async fn promise_1_a_restart_keeps_everything(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        admin.policy(&drop_policy("drop")).await;
+        let entry = json!({"kind": "ip", "value": "192.0.2.0/24", "reason": "why"});
+        admin.post("/v1/protected", &entry).await.is(201);
+        admin.post("/v1/alerts", &brute_force("1.1", "203.0.113.7")).await.is(202);
+        let done = agent.answer(Outcome::Succeeded, Some(true)).await;
+        let kept = admin.post_once("/v1/alerts", &brute_force("1.2", "203.0.113.8"), "key-1").await.is(202);
+        let everything = async |admin: &Client| {
+            let mut lists = Vec::new();
+            for list in [
+                "alerts",
+                "policies",
+                "responses",
+                "effects",
+                "commands",
+                "agents",
+                "enrollment-tokens",
+                "protected",
+                "audit",
+            ] {
+                lists.push((list, admin.list(&format!("/v1/{list}")).await));
+            }
+            lists
+        };
+        let before = everything(&admin).await;
+        assert!(before.iter().all(|(_, items)| !items.is_empty()));
+        let (app, again) = app.restart().await;
+        assert_eq!(again.key(), admin.key(), "a second first key");
+        for ((list, was), (_, is)) in before.iter().zip(everything(&again).await) {
+            let quiet = |items: &[Value]| items.iter().cloned().map(without_liveness).collect::<Vec<_>>();
+            assert_eq!(quiet(was), quiet(&is), "{list}");
+        }
+        // The same keys sign, the numbers go on, and what was owed is owed.
+        let agent = agent.moved_to(&app);
+        let owed = agent.owed_one().await;
+        assert_eq!((owed.seq, owed.target.value()), (done.seq + 1, "203.0.113.8"));
+        assert_eq!(again.post("/v1/alerts", &brute_force("1.1", "203.0.113.7")).await.is(202)["duplicates"], 1);
+        assert_eq!(again.post_once("/v1/alerts", &brute_force("1.2", "203.0.113.8"), "key-1").await.is(202), kept);
+        again.post("/v1/alerts", &brute_force("1.3", "203.0.113.9")).await.is(202);
+        assert_eq!(agent.owed().await.last().unwrap().seq, done.seq + 2);
+        assert_eq!(again.get("/v1/audit/verify").await.is(200)["intact"], true);
+    }
+
+    async fn alerts_are_forgotten_when_they_are_old_but_not_behind_a_live_response(database: Database) {
+        let (app, admin) = TestApp::start_with(database, |config| config.alert_retention_days = 1).await;
+        app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        let mut policy = drop_policy("drop");
+        policy["match"] = json!([{"min_level": 10}]);
+        policy["respond"]["for"] = json!("7d");
+        admin.policy(&policy).await;
+        let live = brute_force("live", "203.0.113.7");
+        let mut quiet = brute_force("quiet", "203.0.113.8");
+        quiet["rule"]["level"] = json!(3);
+        admin.alerts("application/json", json!([live, quiet]).to_string()).await.is(202);
+        app.advance(86_400 - 3600);
+        admin.post("/v1/alerts", &brute_force("young", "203.0.113.9")).await.is(202);
+        let left = async || {
+            admin
+                .list("/v1/alerts")
+                .await
+                .iter()
+                .map(|alert| alert["pipeline_id"].as_str().unwrap().to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        let expected = BTreeSet::from(["live".to_owned(), "young".to_owned()]);
+        app.advance(3600);
+        // The sweep clears up every five minutes.
+        let found = app
+            .in_time("the old alert is forgotten", || async {
+                app.advance(5);
+                let left = left().await;
+                (left.len() < 3).then_some(left)
+            })
+            .await;
+        assert_eq!(found, expected);
+        assert_eq!(admin.list("/v1/responses").await.len(), 2, "responses are kept");
+    }
+
+    /// After the last migration, and not only where it was made for.
+    async fn a_second_start_finds_the_schema_as_it_is(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let before = schema(&app).await;
+        drop(admin);
+        let (app, _admin) = app.restart().await;
+        assert_eq!(schema(&app).await, before);
+    }
+}
+
+/// A thing as it is, but for when it was last heard of.
+fn without_liveness(mut thing: Value) -> Value {
+    if let Some(object) = thing.as_object_mut() {
+        object.remove("last_seen_at");
+        object.remove("streaming");
+    }
+    thing
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Column {
+    place: String,
+    name: String,
+    kind: String,
+}
+
+/// Columns and their types, by table.
+type Schema = BTreeMap<String, BTreeMap<String, String>>;
+
+async fn schema(app: &TestApp) -> Schema {
+    const SQLITE: &str = "SELECT tables.name AS place, columns.name AS name, columns.type AS kind
+        FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns
+        WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite%'";
+    const POSTGRESQL: &str = "SELECT CAST(table_name AS TEXT) AS place,
+        CAST(column_name AS TEXT) AS name, CAST(data_type AS TEXT) AS kind
+        FROM information_schema.columns WHERE table_schema = 'public'";
+    let is_sqlite = app.config.database_url.is_empty();
+    let columns: Vec<Column> = app.db().await.all(if is_sqlite { SQLITE } else { POSTGRESQL }, vec![]).await.unwrap();
+    let mut schema = Schema::new();
+    for Column { place, name, kind } in columns {
+        // sqlx's own book-keeping differs.
+        if place != "_sqlx_migrations" {
+            schema.entry(place).or_default().insert(name, kind.to_ascii_lowercase());
+        }
+    }
+    schema
+}
+
+#[tokio::test]
+async fn both_databases_have_the_same_tables_and_columns() {
+    let (sqlite, _admin) = TestApp::start().await;
+    let (postgresql, _admin) = TestApp::start_on(Database::postgresql().await).await;
+    let (sqlite, postgresql) = (schema(&sqlite).await, schema(&postgresql).await);
+    assert_eq!(sqlite, postgresql);
+    for table in ["alerts", "responses", "effects", "holds", "commands", "results", "audit"] {
+        assert!(sqlite.contains_key(table), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_data_directory_has_one_manager() {
+    let (app, admin) = TestApp::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let second = serve(app.config.clone(), listener, Clock::manual(app.clock.now()), Tasks::new());
+    let error = second.await.unwrap_err().to_string();
+    assert!(error.contains("another manager is running on"), "{error}");
+    // The first one did not notice.
+    admin.get("/readyz").await;
+    admin.policy(&drop_policy("drop")).await;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Words
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn migrations() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The words that the schema allows in `table`.`column`: the list of the last CHECK on it.
+fn allowed(table: &str, column: &str) -> BTreeSet<String> {
+    let sql: String = migrations().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let (_, body) = sql.split_once(&format!("CREATE TABLE {table} (")).unwrap();
+    let body = body.split("\n);").next().unwrap();
+    let (_, list) =
+        body.split_once(&format!("CHECK ({column} IN")).unwrap_or_else(|| panic!("no CHECK on {table}.{column}"));
+    let list = list.trim_start().strip_prefix('(').unwrap().split(')').next().unwrap();
+    list.split(',').map(|word| word.trim().trim_matches('\'').to_owned()).collect()
+}
+
+/// The arrows of the diagram under a heading of `docs/states.md`.
+fn arrows(heading: &str) -> BTreeSet<(String, String)> {
+    let text = read("docs/states.md");
+    let (_, section) =
+        text.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("docs/states.md has no part {heading}"));
+    let section = section.split("\n## ").next().unwrap();
+    let diagram = section
+        .split("```mermaid")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{heading} has no diagram"))
+        .split("```")
+        .next()
+        .unwrap();
+    diagram
+        .lines()
+        .filter_map(|line| line.split_once("-->"))
+        .map(|(from, to)| (from.trim().to_owned(), to.split(':').next().unwrap().trim().to_owned()))
+        .collect()
+}
+
+fn words<'a>(states: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    states.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn docs_code_and_schema_agree_on_the_states_of_a_command() {
+    let code = words(CommandState::ALL.iter().map(|state| state.as_str()));
+    assert_eq!(code, allowed("commands", "state"));
+    let mut becomes = BTreeSet::new();
+    for from in CommandState::ALL {
+        for to in CommandState::ALL.into_iter().filter(|to| from.can_become(*to)) {
+            becomes.insert((from.as_str().to_owned(), to.as_str().to_owned()));
+        }
+    }
+    let documented: BTreeSet<(String, String)> =
+        arrows("Command").into_iter().filter(|(from, to)| from != "[*]" && to != "[*]").collect();
+    assert_eq!(documented, becomes);
+}
+
+#[test]
+fn docs_code_and_schema_agree_on_the_states_of_a_response_and_an_effect() {
+    let code = words(ResponseState::ALL.iter().map(|state| state.as_str()));
+    assert_eq!(code, allowed("responses", "state"));
+    let documented: BTreeSet<String> =
+        arrows("Response").into_iter().flat_map(|(from, to)| [from, to]).filter(|state| state != "[*]").collect();
+    assert_eq!(documented, code);
+    assert_eq!(words([Desired::InForce, Desired::Absent].map(Desired::as_str)), allowed("effects", "desired"));
+    assert_eq!(words(Actual::ALL.map(Actual::as_str)), allowed("effects", "actual"));
+    let text = read("docs/states.md");
+    for state in Actual::ALL {
+        assert!(text.contains(&format!("`{}`", state.as_str())), "docs/states.md says nothing of {}", state.as_str());
+    }
+    assert_eq!(words([Op::Apply, Op::Revert].map(Op::as_str)), allowed("commands", "op"));
+    let outcomes = [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Refused];
+    assert_eq!(words(outcomes.map(Outcome::as_str)), allowed("results", "outcome"));
+    let roles = riposte::domain::principal::Role::ALL.map(riposte::domain::principal::Role::as_str);
+    assert_eq!(words(roles), allowed("api_keys", "role"));
+    assert_eq!(words(["ip", "user", "agent"]), allowed("protected", "kind"));
+}
+
+/// SHA-256 of each migration that has landed: the next file changes the schema, never these.
+const LANDED: &[(&str, &str)] = &[
+    ("0001_ledger.sql", "cc34545e42804a1c4551128bb6585d9d30b42232e03da21848eb4cc4cbd8a2d0"),
+    ("0002_protected.sql", "5dbe4c17ccf20930ae6e82391ccedea6a24b98a2ba0acd99af56ac682d55f0d2"),
+    ("0003_freeze.sql", "246b97f64b173b77387609d115aa9901fedaff72634aaf5ad3c0f97b124663f5"),
+    ("0004_guardrails.sql", "ca0f2ca16ff403f6f704de0b5aaa46c04f50ade7c536fa6482ccfe9a382b805a"),
+];
+
+#[test]
+fn a_migration_that_has_landed_is_never_edited() {
+    let files: Vec<String> =
+        migrations().iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let landed: Vec<&str> = LANDED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(files, landed, "a new migration is added to LANDED");
+    for ((name, expected), path) in LANDED.iter().zip(migrations()) {
+        let digest = Sha256::digest(std::fs::read(path).unwrap());
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(&digest, expected, "{name} was edited");
+    }
+}

@@ -1,0 +1,107 @@
+//! The server under load: the real `riposte serve`, built with the bench, as a child process on loopback with its own
+//! data directory, all defaults, authentication on.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::http::{Connection, request};
+
+/// What `/proc/PID/stat` counts in; the same on every Linux that Rust's targets know.
+const TICKS_PER_SECOND: f64 = 100.0;
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    dir: PathBuf,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The first admin key.
+    pub(crate) key: String,
+    /// From starting the process to its first answer.
+    pub(crate) started_in: Duration,
+}
+
+impl Server {
+    /// Starts one on `dir`, which may hold the ledger of an earlier one.
+    pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
+        // Free now; nobody else is likely to take it within the next milliseconds.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let log = std::fs::File::options().create(true).append(true).open(dir.join("server.log"))?;
+        let begun = Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_riposte"));
+        command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(dir.join("data"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
+        let mut server =
+            Self { child, dir: dir.to_owned(), address, key: String::new(), started_in: Duration::default() };
+        let ask = request("GET", "/readyz", "", "application/json", b"");
+        loop {
+            if let Ok(mut connection) = Connection::open(address).await
+                && connection.exchange(&ask).await.is_ok_and(|answer| answer.status == 200)
+            {
+                break;
+            }
+            if begun.elapsed() > START_TIMEOUT || server.child.try_wait()?.is_some() {
+                bail!("the server does not answer; see {}", dir.join("server.log").display());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        server.started_in = begun.elapsed();
+        std::fs::read_to_string(dir.join("data/admin.key"))?.trim().clone_into(&mut server.key);
+        Ok(server)
+    }
+
+    /// The database file.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.dir.join("data/riposte.db")
+    }
+
+    /// Ends it as an administrator would, and waits.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status()?;
+        let ended = self.child.wait()?;
+        if !asked.success() || !ended.success() {
+            bail!("the server did not stop cleanly: {ended}");
+        }
+        Ok(())
+    }
+
+    /// CPU seconds that it has used so far, in user and kernel mode, all threads.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        cpu_seconds(&self.child.id().to_string())
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn resident_bytes(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024.0)
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU seconds of a process so far; `self` is this one.
+pub(crate) fn cpu_seconds(process: &str) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in brackets, may hold blanks; utime and stime are fields 14 and 15.
+    let (_, rest) = stat.rsplit_once(')').context("stat")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok(ticks / TICKS_PER_SECOND)
+}

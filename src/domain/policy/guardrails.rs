@@ -1,0 +1,323 @@
+//! What keeps a policy from doing too much: threshold, limits, escalation, approval. Here is what can be said; what it
+//! comes to depends on what happened before, and is settled when the decision is committed (`store/guard.rs`).
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::reader::{Reader, suggest};
+use crate::domain::alert::TargetField;
+use crate::domain::duration::Span;
+
+/// How far back a threshold may look: what it counts is kept for so long.
+const MAX_WINDOW: Duration = Duration::from_hours(24);
+/// The most steps of a ladder.
+const MAX_STEPS: usize = 16;
+
+/// At most so many in so long: `60/1m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// So many.
+    pub count: u32,
+    /// In so long.
+    pub within: Span,
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}/{}", self.count, self.within))
+    }
+}
+
+impl Rate {
+    fn parse(text: &str) -> Option<Self> {
+        let (count, within) = text.split_once('/')?;
+        let digits = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
+        let count = count.parse().ok().filter(|count| digits && *count > 0)?;
+        Some(Self { count, within: within.parse().ok()? })
+    }
+}
+
+/// Fires only at the n-th alert within a time, counted per observable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Threshold {
+    /// At which alert.
+    pub count: u32,
+    /// Within which time, by the time of arrival.
+    #[schema(value_type = String, example = "2m")]
+    pub within: Span,
+    /// Counted for each value of this observable; absent: together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<TargetField>,
+}
+
+/// A longer time for those who come back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Escalation {
+    /// The first time is `for`; the second is the first of these, and so on; the last one stays.
+    #[schema(value_type = Vec<String>, example = json!(["30m", "2h", "24h"]))]
+    pub ladder: Vec<Span>,
+    /// Who was quiet for so long, counted from the last response, begins anew.
+    #[schema(value_type = String, example = "7d")]
+    pub forget_after: Span,
+}
+
+impl Escalation {
+    /// How long the response lasts for somebody who was responded to `before` times.
+    pub fn duration(&self, first: Duration, before: u32) -> Duration {
+        match (before as usize).checked_sub(1) {
+            None => first,
+            Some(step) => self.ladder[step.min(self.ladder.len() - 1)].duration(),
+        }
+    }
+}
+
+/// What happens to a response that is over a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OverLimit {
+    /// It waits for people.
+    #[default]
+    Approve,
+    /// It is spared.
+    Drop,
+    /// It is only recorded.
+    Observe,
+}
+
+/// How much a policy may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Limits {
+    /// Responses in a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "60/1m")]
+    pub responses: Option<Rate>,
+    /// Different targets in a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "200/1h")]
+    pub targets: Option<Rate>,
+    /// Agents of one response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agents_per_response: Option<u32>,
+    /// The same target is left alone for so long after a response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "30s")]
+    pub cooldown: Option<Span>,
+    /// What happens to a response that is over a limit.
+    pub over_limit: OverLimit,
+}
+
+/// What happens when nobody answers in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSilence {
+    /// It lapses.
+    #[default]
+    Reject,
+    /// It is carried out.
+    Enforce,
+}
+
+/// How people are asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Approval {
+    /// How many people have to approve.
+    pub quorum: u32,
+    /// For how long they are waited for.
+    #[schema(value_type = String, example = "15m")]
+    pub within: Span,
+    /// What happens when they do not answer.
+    pub on_silence: OnSilence,
+    /// Act first, and undo unless somebody confirms within this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "10m")]
+    pub undo_unless_confirmed: Option<Span>,
+}
+
+/// Fifteen minutes: long enough to be woken, short enough to matter.
+const DEFAULT_WITHIN: &str = "15m";
+
+impl Default for Approval {
+    #[expect(clippy::expect_used, reason = "a constant text, read by the tests")]
+    fn default() -> Self {
+        let within = DEFAULT_WITHIN.parse().expect("a span");
+        Self { quorum: 1, within, on_silence: OnSilence::Reject, undo_unless_confirmed: None }
+    }
+}
+
+/// All guardrails of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Guardrails {
+    /// Fires only at the n-th alert.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    /// How much it may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// How people are asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+impl Guardrails {
+    /// Reads the parts of a policy that are guardrails.
+    pub(super) fn read(read: &mut Reader, policy: &Map<String, Value>) -> Self {
+        Self {
+            threshold: policy.get("threshold").and_then(|value| threshold(read, value)),
+            limits: policy.get("limits").and_then(|value| limits(read, value)),
+            approval: policy.get("approval").and_then(|value| approval(read, value)),
+        }
+    }
+}
+
+fn threshold(read: &mut Reader, value: &Value) -> Option<Threshold> {
+    const AT: &str = "/threshold";
+    let object = read.object(value, AT)?;
+    read.known(object, AT, &["count", "within", "by"]);
+    for key in ["count", "within"] {
+        if !object.contains_key(key) {
+            read.fault(format!("{AT}/{key}"), "is missing");
+        }
+    }
+    let (count, within) = (read.count(object, AT, "count", 2..=10_000), read.span(object, AT, "within"));
+    let by = object.get("by").and_then(|value| read.observable(value, "/threshold/by"));
+    let within = within?;
+    if within.duration() > MAX_WINDOW {
+        read.fault(format!("{AT}/within"), "must be at most 24h");
+    }
+    Some(Threshold { count: count?, within, by })
+}
+
+fn limits(read: &mut Reader, value: &Value) -> Option<Limits> {
+    const AT: &str = "/limits";
+    let object = read.object(value, AT)?;
+    read.known(object, AT, &["responses", "targets", "agents_per_response", "cooldown", "over_limit"]);
+    let mut rate = |key: &str| {
+        let text = read.text(object, AT, key)?;
+        let rate = Rate::parse(&text);
+        if rate.is_none() {
+            read.fault(format!("{AT}/{key}"), "is not a rate such as \"60/1m\"");
+        }
+        rate
+    };
+    let (responses, targets) = (rate("responses"), rate("targets"));
+    let agents_per_response = read.count(object, AT, "agents_per_response", 1..=1_000_000);
+    let cooldown = read.span(object, AT, "cooldown");
+    let over_limit = match read.text(object, AT, "over_limit").as_deref() {
+        None | Some("approve") => OverLimit::Approve,
+        Some("drop") => OverLimit::Drop,
+        Some("observe") => OverLimit::Observe,
+        Some(other) => {
+            let words = ["approve", "drop", "observe"];
+            read.fault("/limits/over_limit", suggest("must be approve, drop or observe", other, words));
+            OverLimit::Approve
+        }
+    };
+    Some(Limits { responses, targets, agents_per_response, cooldown, over_limit })
+}
+
+fn approval(read: &mut Reader, value: &Value) -> Option<Approval> {
+    const AT: &str = "/approval";
+    let object = read.object(value, AT)?;
+    read.known(object, AT, &["quorum", "within", "on_silence", "undo_unless_confirmed"]);
+    let base = Approval::default();
+    let quorum = read.count(object, AT, "quorum", 1..=100).unwrap_or(base.quorum);
+    let within = read.span(object, AT, "within").unwrap_or(base.within);
+    let on_silence = match read.text(object, AT, "on_silence").as_deref() {
+        None | Some("reject") => OnSilence::Reject,
+        Some("enforce") => OnSilence::Enforce,
+        Some(other) => {
+            read.fault("/approval/on_silence", suggest("must be reject or enforce", other, ["reject", "enforce"]));
+            OnSilence::Reject
+        }
+    };
+    let undo_unless_confirmed = read.span(object, AT, "undo_unless_confirmed");
+    Some(Approval { quorum, within, on_silence, undo_unless_confirmed })
+}
+
+/// Reads `respond.escalate`.
+pub(super) fn escalation(read: &mut Reader, value: &Value, has_duration: bool) -> Option<Escalation> {
+    const AT: &str = "/respond/escalate";
+    let object = read.object(value, AT)?;
+    read.known(object, AT, &["ladder", "forget_after"]);
+    if !has_duration {
+        read.fault(AT, "needs respond.for, which is the first time");
+    }
+    let list = object.get("ladder").and_then(Value::as_array).filter(|list| (1..=MAX_STEPS).contains(&list.len()));
+    let Some(list) = list else {
+        read.fault(format!("{AT}/ladder"), format!("must be a list of 1 to {MAX_STEPS} durations"));
+        return None;
+    };
+    let mut ladder = Vec::with_capacity(list.len());
+    for (index, step) in list.iter().enumerate() {
+        match step.as_str().and_then(|text| text.parse().ok()) {
+            Some(span) => ladder.push(span),
+            None => read.fault(format!("{AT}/ladder/{index}"), crate::domain::duration::InvalidSpan.to_string()),
+        }
+    }
+    if !object.contains_key("forget_after") {
+        read.fault(format!("{AT}/forget_after"), "is missing");
+    }
+    let forget_after = read.span(object, AT, "forget_after")?;
+    (ladder.len() == list.len()).then_some(Escalation { ladder, forget_after })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::policy::Policy;
+    use serde_json::json;
+
+    fn policy(change: impl FnOnce(&mut Value)) -> Result<Policy, Vec<String>> {
+        let mut document = json!({"name": "p", "mode": "approve", "match": [{"min_level": 3}],
+            "respond": {"action": "firewall-drop", "target": "source.ip", "on": "origin", "for": "10m",
+                "escalate": {"ladder": ["30m", "2h"], "forget_after": "7d"}},
+            "threshold": {"count": 3, "within": "2m", "by": "source.ip"},
+            "limits": {"responses": "60/1m", "targets": "200/1h", "agents_per_response": 50, "cooldown": "30s", "over_limit": "drop"},
+            "approval": {"quorum": 2, "within": "15m", "on_silence": "reject", "undo_unless_confirmed": "10m"}});
+        change(&mut document);
+        let policy = Policy::parse(&document)
+            .map_err(|faults| faults.into_iter().map(|fault| fault.pointer).collect::<Vec<_>>())?;
+        assert_eq!(serde_json::to_value(&policy).unwrap(), document);
+        Ok(policy)
+    }
+
+    #[test]
+    fn guardrails_are_read_and_written_alike() {
+        let policy = policy(|_| ()).unwrap();
+        assert_eq!(policy.guardrails.limits.unwrap().responses.unwrap().count, 60);
+    }
+
+    #[test]
+    fn every_fault_of_a_guardrail_is_pointed_at() {
+        let faults = policy(|document| {
+            document["threshold"] = json!({"count": 1, "by": "source.i"});
+            document["limits"] =
+                json!({"responses": "60", "targets": "0/1h", "agents_per_response": 0, "over_limit": "dropp"});
+            document["approval"] = json!({"quorum": 0, "on_silence": "maybe"});
+            document["respond"]["escalate"] = json!({"ladder": ["30m", "x"]});
+        });
+        let want = [
+            "/respond/escalate/ladder/1",
+            "/respond/escalate/forget_after",
+            "/threshold/within",
+            "/threshold/count",
+            "/threshold/by",
+            "/limits/responses",
+            "/limits/targets",
+            "/limits/agents_per_response",
+            "/limits/over_limit",
+            "/approval/quorum",
+            "/approval/on_silence",
+        ];
+        assert_eq!(faults.unwrap_err(), want);
+    }
+
+    #[test]
+    fn the_ladder_is_climbed_step_by_step_and_its_top_stays() {
+        let escalation = policy(|_| ()).unwrap().respond.escalate.unwrap();
+        let minutes = |before| escalation.duration(Duration::from_mins(10), before).as_secs() / 60;
+        assert_eq!([0, 1, 2, 3, 9].map(minutes), [10, 30, 120, 120, 120]);
+    }
+}

@@ -1,0 +1,267 @@
+//! A policy: which alerts get which response, on which agents, for how long, under which guardrails. How it is read is in
+//! `reader.rs`, what its limits mean in `guardrails.rs`; matching itself is in `domain/index.rs`.
+
+mod guardrails;
+mod reader;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::alert::TargetField;
+use super::duration::Span;
+use super::expression::Expression;
+use super::fault::Fault;
+pub use guardrails::{Approval, Escalation, Guardrails, Limits, OnSilence, OverLimit, Rate, Threshold};
+
+/// The longest policy document, in bytes.
+pub const MAX_POLICY_BYTES: usize = 256 * 1024;
+
+/// What a policy does when it fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Responds.
+    Enforce,
+    /// Waits for people.
+    Approve,
+    /// Records exactly what it would have done, and does nothing.
+    Observe,
+}
+
+impl Mode {
+    /// The word used in policies and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Approve => "approve",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+/// Whose alerts a selector takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct AgentSelector {
+    /// Ids of the alert's agent: the pipeline's (`"005"`) or Riposte's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// Labels that the enrolled agent must carry, all of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Whose alerts it does not take: ids, or agents that carry all of these labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(no_recursion)]
+    pub not: Option<Box<AgentSelector>>,
+}
+
+impl AgentSelector {
+    fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.labels.is_empty() && self.not.as_ref().is_none_or(|not| not.is_empty())
+    }
+}
+
+/// Conditions that must all hold; a policy fires when any of its selectors does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Selector {
+    /// The rule is one of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rule_ids: Vec<String>,
+    /// The rule's level is at least this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_level: Option<u8>,
+    /// The rule is in one of these groups; whole words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rule_groups: Vec<String>,
+    /// The rule's level is at most this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_level: Option<u8>,
+    /// The rule names one of these ATT&CK techniques; `T1110` takes `T1110.001` too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mitre: Vec<String>,
+    /// The alert was sent by one of these pipelines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pipelines: Vec<String>,
+    /// The alert comes from one of these agents.
+    #[serde(skip_serializing_if = "AgentSelector::is_empty")]
+    pub agents: AgentSelector,
+    /// A condition in CEL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "data.srcport > 1024 && !source.ip.startsWith(\"10.\")")]
+    pub when: Option<Expression>,
+}
+
+impl Selector {
+    /// Whether it says nothing at all, and so never holds: "everything" has to be asked for (`min_level: 1`).
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+            || (Self { agents: AgentSelector::default(), ..self.clone() } == Self::default() && self.agents.is_empty())
+    }
+}
+
+/// On which agents a response is carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    /// The agent that the alert comes from.
+    Origin,
+    /// Every enrolled agent.
+    All,
+    /// These agents, by Riposte's id or by name.
+    Agents(Vec<String>),
+    /// Every agent that carries these labels, all of them.
+    Labels(BTreeMap<String, String>),
+}
+
+/// The response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Respond {
+    /// The action's name.
+    pub action: String,
+    /// The observable it is aimed at; absent for actions that need none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetField>,
+    /// On which agents.
+    pub on: On,
+    /// For how long; absent means until lifted by hand.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "10m")]
+    pub duration: Option<Span>,
+    /// A longer time for those who come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escalate: Option<Escalation>,
+    /// Passed to the action as data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+}
+
+/// A policy that can be obeyed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Policy {
+    /// Unique: a-z, 0-9 and '-', 64 characters at most.
+    pub name: String,
+    /// What it does when it fires.
+    pub mode: Mode,
+    /// Any of these must hold.
+    #[serde(rename = "match")]
+    pub selectors: Vec<Selector>,
+    /// What it does.
+    pub respond: Respond,
+    /// What keeps it from doing too much.
+    #[serde(flatten)]
+    pub guardrails: Guardrails,
+    /// Why it exists.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+impl Policy {
+    /// Reads a policy document.
+    ///
+    /// # Errors
+    /// Every fault, each with a pointer and, where a word looks misspelt, a suggestion.
+    pub fn parse(document: &Value) -> Result<Self, Vec<Fault>> {
+        reader::read(document)
+    }
+
+    /// What is odd about the policy without being wrong: reasons why it, or a part of it, can never match.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let mut warnings = Vec::new();
+        if self.selectors.is_empty() {
+            warnings.push(Fault::at("/match", "has no selector, so the policy never matches"));
+        }
+        for (index, selector) in self.selectors.iter().enumerate() {
+            if selector.is_empty() {
+                let detail = "has no condition, so it never matches; write min_level: 1 for every alert";
+                warnings.push(Fault::at(format!("/match/{index}"), detail));
+            }
+            if let (Some(min), Some(max)) = (selector.min_level, selector.max_level)
+                && min > max
+            {
+                let detail = "is below min_level, so the selector never matches";
+                warnings.push(Fault::at(format!("/match/{index}/max_level"), detail));
+            }
+            if selector.max_level == Some(0) {
+                let detail = "alerts of level 0 fire nothing, so the selector never matches";
+                warnings.push(Fault::at(format!("/match/{index}/max_level"), detail));
+            }
+        }
+        warnings
+    }
+}
+
+/// Whether `name` can name a policy.
+pub fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_policy_is_read_and_written_alike() {
+        let document = json!({
+            "name": "block-ssh", "mode": "observe",
+            "match": [{"rule_ids": ["5712", "5763"], "agents": {"labels": {"env": "prod"}}}, {"min_level": 12, "rule_groups": ["web"]}],
+            "respond": {"action": "firewall-drop", "target": "source.ip", "on": {"agents": ["web-01"]}, "for": "10m"},
+            "note": "why"
+        });
+        let policy = Policy::parse(&document).unwrap();
+        assert_eq!(serde_json::to_value(&policy).unwrap(), document);
+        assert!(policy.warnings().is_empty());
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_plain_default() {
+        let policy = Policy::parse(
+            &json!({"name": "a", "match": [{"rule_ids": [5763]}], "respond": {"action": "disable-account"}}),
+        )
+        .unwrap();
+        assert_eq!((policy.mode, policy.respond.on), (Mode::Enforce, On::Origin));
+        assert_eq!(policy.respond.target, Some(TargetField::DestinationUser));
+        assert_eq!(policy.selectors[0].rule_ids, ["5763"]);
+    }
+
+    #[test]
+    fn every_fault_is_pointed_at_with_a_suggestion() {
+        let document = json!({
+            "name": "Bad Name", "mode": "enforced", "treshold": 1,
+            "match": [{"rule_id": ["1"], "min_level": 17}, 3],
+            "respond": {"action": "firewal-drop", "target": "source.ipp", "on": "every", "for": "10"}
+        });
+        let faults = Policy::parse(&document).unwrap_err();
+        let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        /treshold: is not a field that is known here; did you mean threshold?
+        /name: must be 1 to 64 characters of a-z, 0-9 and '-'
+        /mode: must be enforce, approve or observe; did you mean enforce?
+        /match/0/rule_id: is not a field that is known here; did you mean rule_ids?
+        /match/0/min_level: must be a whole number from 0 to 16
+        /match/1: must be an object
+        /respond/action: is not an action that is known; did you mean firewall-drop?
+        /respond/target: must be one of source.ip, destination.ip, source.user, destination.user, file.path; did you mean source.ip?
+        /respond/on: must be origin, all, {agents: [...]} or {labels: {...}}
+        /respond/for: is not a duration such as "30s", "10m", "2h" or "7d" (more than zero, ten years at most)
+        "#);
+    }
+
+    #[test]
+    fn an_action_gets_only_targets_that_it_takes() {
+        let document =
+            json!({"name": "a", "match": [], "respond": {"action": "firewall-drop", "target": "source.user"}});
+        assert_eq!(Policy::parse(&document).unwrap_err()[0].pointer, "/respond/target");
+    }
+
+    #[test]
+    fn a_policy_that_can_never_match_is_a_warning() {
+        let warnings = |selectors: Value| {
+            let document = json!({"name": "a", "match": selectors, "respond": {"action": "log-only"}});
+            Policy::parse(&document).unwrap().warnings().into_iter().map(|fault| fault.pointer).collect::<Vec<_>>()
+        };
+        assert_eq!(warnings(json!([])), ["/match"]);
+        assert_eq!(warnings(json!([{"min_level": 3}, {}])), ["/match/1"]);
+    }
+}

@@ -1,0 +1,312 @@
+//! Reading a policy document. By hand rather than by derive, because a person who writes one deserves every fault at once,
+//! each with its place and a suggestion.
+
+use std::collections::BTreeMap;
+
+use riposte_protocol::target::TargetKind;
+use serde_json::{Map, Value};
+
+use super::guardrails::escalation;
+use super::{AgentSelector, Guardrails, Mode, On, Policy, Respond, Selector, is_name};
+use crate::domain::action::{self, ACTIONS, nearest};
+use crate::domain::alert::TargetField;
+use crate::domain::duration::Span;
+use crate::domain::expression::Expression;
+use crate::domain::fault::Fault;
+use crate::domain::labels;
+use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
+
+/// The most entries of any list in a policy.
+const MAX_ENTRIES: usize = 4096;
+/// The most arguments of an action, and the longest of them in bytes.
+const MAX_ARGUMENTS: (usize, usize) = (32, 1024);
+
+/// Reads a policy document.
+///
+/// # Errors
+/// Every fault.
+pub(super) fn read(document: &Value) -> Result<Policy, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let Some(object) = document.as_object() else {
+        return Err(vec![Fault::at("", "a policy is a JSON object")]);
+    };
+    let mut read = Reader { faults: &mut faults };
+    let known = ["name", "mode", "match", "respond", "threshold", "limits", "approval", "note"];
+    read.known(object, "", &known);
+    let name = read.name(object);
+    let mode = match read.text(object, "", "mode").as_deref() {
+        None | Some("enforce") => Mode::Enforce,
+        Some("observe") => Mode::Observe,
+        Some("approve") => Mode::Approve,
+        Some(other) => {
+            read.fault(
+                "/mode",
+                suggest("must be enforce, approve or observe", other, ["enforce", "approve", "observe"]),
+            );
+            Mode::Observe
+        }
+    };
+    let selectors = read.selectors(object);
+    let respond = read.respond(object);
+    let guardrails = Guardrails::read(&mut read, object);
+    let note = read.text(object, "", "note").unwrap_or_default();
+    match respond {
+        Some(respond) if faults.is_empty() => Ok(Policy { name, mode, selectors, respond, guardrails, note }),
+        _ => Err(faults),
+    }
+}
+
+pub(super) fn suggest<'a>(message: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    match nearest(word, known) {
+        Some(meant) => format!("{message}; did you mean {meant}?"),
+        None => message.to_owned(),
+    }
+}
+
+/// Reads fields and collects faults.
+pub(super) struct Reader<'a> {
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Reader<'_> {
+    pub(super) fn fault(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.faults.push(Fault::at(pointer, detail));
+    }
+
+    pub(super) fn known(&mut self, object: &Map<String, Value>, at: &str, known: &[&str]) {
+        for key in object.keys().filter(|key| !known.contains(&key.as_str())) {
+            let pointer = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+            self.fault(pointer, suggest("is not a field that is known here", key, known.iter().copied()));
+        }
+    }
+
+    pub(super) fn text(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<String> {
+        match object.get(key)? {
+            Value::String(text) if !text.contains('\0') && text.len() <= 4096 => Some(text.clone()),
+            Value::String(_) => {
+                self.fault(format!("{at}/{key}"), "is longer than 4096 bytes or contains NUL");
+                None
+            }
+            _ => {
+                self.fault(format!("{at}/{key}"), "must be a text");
+                None
+            }
+        }
+    }
+
+    pub(super) fn span(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<Span> {
+        let text = self.text(object, at, key)?;
+        let span = text.parse().map_err(|error: crate::domain::duration::InvalidSpan| error.to_string());
+        span.map_err(|error| self.fault(format!("{at}/{key}"), error)).ok()
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn count(
+        &mut self,
+        object: &Map<String, Value>,
+        at: &str,
+        key: &str,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let number = object.get(key)?.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n));
+        if number.is_none() {
+            let (least, most) = range.into_inner();
+            self.fault(format!("{at}/{key}"), format!("must be a whole number from {least} to {most}"));
+        }
+        number
+    }
+
+    /// One of the observables.
+    pub(super) fn observable(&mut self, value: &Value, at: &str) -> Option<TargetField> {
+        let field = serde_json::from_value(value.clone()).ok();
+        if field.is_none() {
+            let message = format!("must be one of {}", TargetField::NAMES.join(", "));
+            self.fault(at, suggest(&message, value.as_str().unwrap_or_default(), TargetField::NAMES));
+        }
+        field
+    }
+
+    fn name(&mut self, object: &Map<String, Value>) -> String {
+        let name = self.text(object, "", "name").unwrap_or_default();
+        if !is_name(&name) && !self.faults.iter().any(|fault| fault.pointer == "/name") {
+            self.fault("/name", "must be 1 to 64 characters of a-z, 0-9 and '-'");
+        }
+        name
+    }
+
+    pub(super) fn object<'v>(&mut self, value: &'v Value, at: &str) -> Option<&'v Map<String, Value>> {
+        if value.is_object() {
+            value.as_object()
+        } else {
+            self.fault(at, "must be an object");
+            None
+        }
+    }
+
+    /// A list of words; numbers count as words where people write rule ids without quotes.
+    fn words(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
+        let Some(value) = object.get(key) else { return Vec::new() };
+        let at = format!("{at}/{key}");
+        let Some(list) = value.as_array().filter(|list| list.len() <= MAX_ENTRIES) else {
+            self.fault(at, format!("must be a list of at most {MAX_ENTRIES} texts"));
+            return Vec::new();
+        };
+        let mut words = Vec::with_capacity(list.len());
+        for (index, item) in list.iter().enumerate() {
+            match item {
+                Value::String(text) if !text.is_empty() && text.len() <= 256 && !text.contains('\0') => {
+                    words.push(text.clone());
+                }
+                Value::Number(number) if number.is_u64() => words.push(number.to_string()),
+                _ => self.fault(format!("{at}/{index}"), "must be a text of 1 to 256 bytes"),
+            }
+        }
+        words
+    }
+
+    fn labels(&mut self, value: &Value, at: &str) -> BTreeMap<String, String> {
+        let Some(object) = self.object(value, at) else { return BTreeMap::new() };
+        match labels::parse_labels(object) {
+            Ok(labels) => labels,
+            Err(faults) => {
+                let placed = faults.into_iter().map(|fault| Fault::at(format!("{at}{}", fault.pointer), fault.detail));
+                self.faults.extend(placed);
+                BTreeMap::new()
+            }
+        }
+    }
+
+    fn selectors(&mut self, policy: &Map<String, Value>) -> Vec<Selector> {
+        let Some(value) = policy.get("match") else {
+            self.fault("/match", "is missing");
+            return Vec::new();
+        };
+        let Some(list) = value.as_array().filter(|list| list.len() <= MAX_ENTRIES) else {
+            self.fault("/match", format!("must be a list of at most {MAX_ENTRIES} selectors"));
+            return Vec::new();
+        };
+        list.iter().enumerate().map(|(index, item)| self.selector(item, &format!("/match/{index}"))).collect()
+    }
+
+    fn selector(&mut self, value: &Value, at: &str) -> Selector {
+        let Some(object) = self.object(value, at) else { return Selector::default() };
+        const KNOWN: [&str; 8] =
+            ["rule_ids", "min_level", "max_level", "rule_groups", "mitre", "pipelines", "agents", "when"];
+        self.known(object, at, &KNOWN);
+        let rule_ids = self.words(object, at, "rule_ids").iter().map(|id| canonical_rule_id(id)).collect();
+        let rule_groups = self.words(object, at, "rule_groups");
+        let (min_level, max_level) = (self.level(object, at, "min_level"), self.level(object, at, "max_level"));
+        let mitre = self.words(object, at, "mitre").iter().map(|id| id.to_ascii_uppercase()).collect();
+        let pipelines = self.words(object, at, "pipelines");
+        let agents = object
+            .get("agents")
+            .map_or_else(AgentSelector::default, |value| self.agents(value, &format!("{at}/agents"), true));
+        let when = self.text(object, at, "when").and_then(|source| match Expression::parse(&source) {
+            Ok(expression) => Some(expression),
+            Err(fault) => {
+                self.fault(format!("{at}/when"), fault);
+                None
+            }
+        });
+        Selector { rule_ids, min_level, rule_groups, max_level, mitre, pipelines, agents, when }
+    }
+
+    fn level(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<u8> {
+        let value = object.get(key)?;
+        let level = value.as_u64().and_then(|level| u8::try_from(level).ok()).filter(|level| *level <= 16);
+        if level.is_none() {
+            self.fault(format!("{at}/{key}"), "must be a whole number from 0 to 16");
+        }
+        level
+    }
+
+    fn agents(&mut self, value: &Value, at: &str, may_negate: bool) -> AgentSelector {
+        let Some(object) = self.object(value, at) else { return AgentSelector::default() };
+        self.known(object, at, if may_negate { &["ids", "labels", "not"] } else { &["ids", "labels"] });
+        let ids = self.words(object, at, "ids");
+        let ids = ids.into_iter().map(|id| canonical_agent_id(&id).unwrap_or(id)).collect();
+        let labels = object.get("labels").map(|value| self.labels(value, &format!("{at}/labels")));
+        let not = object.get("not").filter(|_| may_negate).map(|value| self.agents(value, &format!("{at}/not"), false));
+        AgentSelector { ids, labels: labels.unwrap_or_default(), not: not.map(Box::new) }
+    }
+
+    fn respond(&mut self, policy: &Map<String, Value>) -> Option<Respond> {
+        let Some(value) = policy.get("respond") else {
+            self.fault("/respond", "is missing");
+            return None;
+        };
+        let object = self.object(value, "/respond")?;
+        self.known(object, "/respond", &["action", "target", "on", "for", "escalate", "arguments"]);
+        let action = self.action(object);
+        let target = self.target(object, action);
+        let on = self.on(object);
+        let duration = self.span(object, "/respond", "for");
+        let escalate = object.get("escalate").and_then(|value| escalation(self, value, duration.is_some()));
+        let arguments = self.words(object, "/respond", "arguments");
+        if arguments.len() > MAX_ARGUMENTS.0 || arguments.iter().any(|argument| argument.len() > MAX_ARGUMENTS.1) {
+            let (count, bytes) = MAX_ARGUMENTS;
+            self.fault("/respond/arguments", format!("takes at most {count} texts of {bytes} bytes each"));
+        }
+        Some(Respond { action: action?.name.into(), target, on, duration, escalate, arguments })
+    }
+
+    fn action(&mut self, respond: &Map<String, Value>) -> Option<&'static action::Action> {
+        if !respond.contains_key("action") {
+            self.fault("/respond/action", "is missing");
+        }
+        let name = self.text(respond, "/respond", "action")?;
+        let found = action::action(&name);
+        if found.is_none() {
+            let names = ACTIONS.iter().map(|action| action.name);
+            self.fault("/respond/action", suggest("is not an action that is known", &name, names));
+        }
+        found
+    }
+
+    fn target(&mut self, respond: &Map<String, Value>, action: Option<&action::Action>) -> Option<TargetField> {
+        let Some(value) = respond.get("target") else {
+            let action = action?;
+            if action.default_target.is_none() && !action.target_kinds.contains(&TargetKind::None) {
+                self.fault("/respond/target", format!("is missing: {} has no target of its own", action.name));
+            }
+            return action.default_target;
+        };
+        let field = self.observable(value, "/respond/target")?;
+        if let Some(action) = action.filter(|action| !action.target_kinds.contains(&field.kind())) {
+            let detail = format!("is a target of kind {}, which {} does not take", field.kind(), action.name);
+            self.fault("/respond/target", detail);
+        }
+        Some(field)
+    }
+
+    fn on(&mut self, respond: &Map<String, Value>) -> On {
+        const DETAIL: &str = "must be origin, all, {agents: [...]} or {labels: {...}}";
+        match respond.get("on") {
+            None => On::Origin,
+            Some(Value::String(word)) if word == "origin" => On::Origin,
+            Some(Value::String(word)) if word == "all" => On::All,
+            Some(Value::Object(object)) if object.len() == 1 && object.contains_key("agents") => {
+                let agents = self.words(object, "/respond/on", "agents");
+                if agents.is_empty() {
+                    self.fault("/respond/on/agents", "must name at least one agent");
+                }
+                On::Agents(agents)
+            }
+            Some(Value::Object(object)) if object.len() == 1 && object.contains_key("labels") => {
+                let labels = self.labels(&object["labels"], "/respond/on/labels");
+                if labels.is_empty() {
+                    self.fault("/respond/on/labels", "must name at least one label");
+                }
+                On::Labels(labels)
+            }
+            Some(Value::String(word)) => {
+                self.fault("/respond/on", suggest(DETAIL, word, ["origin", "all"]));
+                On::Origin
+            }
+            Some(_) => {
+                self.fault("/respond/on", DETAIL);
+                On::Origin
+            }
+        }
+    }
+}

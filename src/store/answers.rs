@@ -1,0 +1,221 @@
+//! What people say to a response: approve, reject, confirm. Each may say each once; the answers are counted in the
+//! transaction that acts on them, so a quorum is reached exactly once.
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::columns::{JsonText, Millis, id};
+use super::db::{Db, Result, StoreError, binds, statements};
+use super::ledger::{self, EndReason};
+use crate::domain::audit::Entry;
+use crate::domain::effect::Until;
+use crate::domain::response::{NewResponse, Verdict};
+use riposte_protocol::target::{Target, TargetKind};
+
+statements! {
+    WAITING = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+            on_silence, duration_millis
+        FROM responses WHERE id = $1 AND state = 'awaiting_approval'";
+    SAY = "INSERT INTO answers (response_id, principal, answer, reason, at) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (response_id, principal, answer) DO NOTHING";
+    APPROVALS = "SELECT COUNT(*) AS count FROM answers WHERE response_id = $1 AND answer = 'approve'";
+    CLOSE = "UPDATE responses SET state = $2, reason = $3, detail = $4 WHERE id = $1 AND state = 'awaiting_approval'";
+    ACTIVATE = "UPDATE responses SET state = 'active', until = $2, detail = $3
+        WHERE id = $1 AND state = 'awaiting_approval'";
+    CONFIRM = "UPDATE responses SET confirm_by = NULL WHERE id = $1 AND state = 'active' AND confirm_by IS NOT NULL";
+    SILENT = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+            on_silence, duration_millis
+        FROM responses WHERE state = 'awaiting_approval' AND answer_by <= $1 ORDER BY answer_by LIMIT $2";
+    UNCONFIRMED = "SELECT id FROM responses WHERE state = 'active' AND confirm_by <= $1 ORDER BY confirm_by LIMIT $2";
+    OF_RESPONSE = "SELECT principal, answer, reason, at FROM answers WHERE response_id = $1 ORDER BY at, principal";
+}
+
+/// What somebody said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Carry it out.
+    Approve,
+    /// Leave it.
+    Reject,
+    /// It was right to act.
+    Confirm,
+}
+
+impl Answer {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::Confirm => "confirm",
+        }
+    }
+}
+
+/// One answer to a response.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct AnswerRow {
+    /// Who.
+    pub principal: String,
+    /// `approve`, `reject` or `confirm`.
+    pub answer: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Millis,
+}
+
+/// What was said to a response.
+pub async fn of_response(db: &Db, response: Uuid) -> Result<Vec<AnswerRow>> {
+    db.all(OF_RESPONSE, binds![response]).await
+}
+
+#[derive(sqlx::FromRow)]
+struct Waiting {
+    id: String,
+    policy: Option<String>,
+    action: String,
+    target_kind: Option<String>,
+    target_value: Option<String>,
+    arguments: JsonText,
+    agents: JsonText,
+    until: Option<i64>,
+    requested_by: String,
+    quorum: Option<i64>,
+    on_silence: Option<String>,
+    duration_millis: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Count {
+    count: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Id {
+    id: String,
+}
+
+/// What an answer led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It counts; more are needed, or nothing more had to happen.
+    Counted,
+    /// It was the last that was needed: the response is carried out.
+    Carried,
+    /// There is nothing to say that to.
+    NotWaiting,
+    /// This principal asked for the response, or has said that before.
+    NotYours,
+}
+
+/// Somebody answers. Gives what it led to and the agents that have something to fetch.
+pub(super) async fn say(
+    ledger: &mut LedgerTx,
+    response: Uuid,
+    principal: &str,
+    answer: Answer,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(Outcome, Vec<Uuid>)> {
+    if answer == Answer::Confirm {
+        if ledger.tx.execute(CONFIRM, binds![response]).await? == 0 {
+            return Ok((Outcome::NotWaiting, Vec::new()));
+        }
+        ledger.tx.execute(SAY, binds![response, principal, answer.as_str(), reason, now]).await?;
+        record(ledger, principal, "confirmed", response, reason, now);
+        return Ok((Outcome::Counted, Vec::new()));
+    }
+    let waiting: Option<Waiting> = ledger.tx.optional(WAITING, binds![response]).await?;
+    let Some(waiting) = waiting else { return Ok((Outcome::NotWaiting, Vec::new())) };
+    if waiting.requested_by == principal {
+        return Ok((Outcome::NotYours, Vec::new()));
+    }
+    if ledger.tx.execute(SAY, binds![response, principal, answer.as_str(), reason, now]).await? == 0 {
+        return Ok((Outcome::NotYours, Vec::new()));
+    }
+    if answer == Answer::Reject {
+        close(ledger, response, "rejected", principal, reason, now).await?;
+        return Ok((Outcome::Counted, Vec::new()));
+    }
+    record(ledger, principal, "approved", response, reason, now);
+    let approvals = ledger.tx.optional::<Count>(APPROVALS, binds![response]).await?.map_or(0, |row| row.count);
+    if approvals < waiting.quorum.unwrap_or(1) {
+        return Ok((Outcome::Counted, Vec::new()));
+    }
+    Ok((Outcome::Carried, carry_out(ledger, waiting, "approved", now).await?))
+}
+
+async fn close(
+    ledger: &mut LedgerTx,
+    response: Uuid,
+    state: &'static str,
+    by: &str,
+    detail: &str,
+    now: Timestamp,
+) -> Result<()> {
+    ledger.tx.execute(CLOSE, binds![response, state, state, detail]).await?;
+    record(ledger, by, state, response, detail, now);
+    Ok(())
+}
+
+/// What was waiting is carried out; its time begins now.
+async fn carry_out(ledger: &mut LedgerTx, waiting: Waiting, why: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+    let response = id(&waiting.id)?;
+    let until = match waiting.duration_millis.and_then(|millis| u64::try_from(millis).ok()) {
+        Some(millis) => Until::At(now.plus(std::time::Duration::from_millis(millis))),
+        None => Until::from(waiting.until.map(Timestamp::from_millis)),
+    };
+    ledger.tx.execute(ACTIVATE, binds![response, until.instant(), why]).await?;
+    record(ledger, "riposte", "activated", response, why, now);
+    let corrupt = || StoreError::Corrupt(format!("response {response}"));
+    let kind = waiting.target_kind.as_deref().and_then(TargetKind::parse).ok_or_else(corrupt)?;
+    let target = Target::parse(kind, waiting.target_value.as_deref().unwrap_or_default()).map_err(|_| corrupt())?;
+    let approved = NewResponse {
+        id: response,
+        alert: None,
+        policy: waiting.policy.map(|name| (name, 0)),
+        action: waiting.action,
+        target: Some(target),
+        arguments: waiting.arguments.read()?,
+        agents: waiting.agents.read()?,
+        until,
+        verdict: Verdict::Act,
+        requested_by: waiting.requested_by,
+        ..NewResponse::default()
+    };
+    ledger::hold(ledger, &[approved], now).await
+}
+
+/// Ends the waiting of responses that nobody answered, each as its policy says, at most `limit`; gives how many there
+/// were and the agents that have something to fetch.
+pub(super) async fn silence(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
+    let silent: Vec<Waiting> = ledger.tx.all(SILENT, binds![now, limit]).await?;
+    let (count, mut agents) = (silent.len(), Vec::new());
+    for waiting in silent {
+        if waiting.on_silence.as_deref() == Some("enforce") {
+            agents.extend(carry_out(ledger, waiting, "nobody answered in time", now).await?);
+        } else {
+            let response = id(&waiting.id)?;
+            close(ledger, response, "lapsed", "riposte", "nobody answered in time", now).await?;
+        }
+    }
+    Ok((count, agents))
+}
+
+/// Undoes responses that nobody confirmed, at most `limit`; gives how many there were and the agents that have something
+/// to fetch.
+pub(super) async fn unconfirmed(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
+    let rows: Vec<Id> = ledger.tx.all(UNCONFIRMED, binds![now, limit]).await?;
+    let responses = rows.iter().map(|row| id(&row.id)).collect::<Result<Vec<_>>>()?;
+    let detail = "nobody confirmed it in time".to_owned();
+    let why = EndReason { word: "unconfirmed", detail, by: "riposte".into() };
+    let agents = ledger::release(ledger, &responses, &why, now).await?;
+    Ok((responses.len(), agents))
+}
+
+fn record(ledger: &mut LedgerTx, by: &str, verb: &'static str, response: Uuid, detail: &str, now: Timestamp) {
+    let (noun_id, detail) = (response.to_string(), detail.to_owned());
+    ledger.record(Entry { at: now, actor: by.to_owned(), verb, noun: "response", noun_id, detail });
+}

@@ -1,0 +1,193 @@
+//! Guardrails, settled inside the transaction that commits a decision: thresholds, cooldowns, rate and radius limits,
+//! escalation, approval. Because every writer of the ledger holds its head, what is counted here cannot change before it
+//! is written, so the limits hold under concurrency and on several nodes.
+
+use std::sync::Arc;
+
+use riposte_protocol::target::Target;
+use riposte_protocol::time::Timestamp;
+
+use super::audit::LedgerTx;
+use super::db::{Bind, Result, binds, statements};
+use crate::domain::effect::Until;
+use crate::domain::policy::{Approval, Limits, Mode, OverLimit, Policy, Rate, Threshold};
+use crate::domain::response::{Await, NewResponse, Spared, Verdict};
+
+statements! {
+    SIGHT = "INSERT INTO sightings (policy, counted, alert_id, at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (policy, counted, alert_id) DO NOTHING";
+    SIGHTED = "SELECT COUNT(*) AS count FROM sightings WHERE policy = $1 AND counted = $2 AND at > $3";
+    UNSIGHT = "DELETE FROM sightings WHERE policy = $1 AND counted = $2";
+    FORGET = "DELETE FROM sightings WHERE at < $1";
+    LAST_ON_TARGET = "SELECT COUNT(*) AS count FROM responses WHERE policy = $1 AND target_value = $2 AND target_kind = $3
+            AND created_at > $4 AND state IN ('active', 'ended', 'awaiting_approval', 'observed')";
+    RESPONSES_SINCE = "SELECT COUNT(*) AS count FROM responses WHERE policy = $1 AND created_at > $2
+            AND state IN ('active', 'ended')";
+    TARGETS_SINCE = "SELECT COUNT(DISTINCT target_value) AS count FROM responses WHERE policy = $1 AND created_at > $2
+            AND state IN ('active', 'ended') AND target_value <> $3";
+    WAITING = "SELECT COUNT(*) AS count FROM responses WHERE policy = $1 AND target_value = $2 AND target_kind = $3
+            AND state = 'awaiting_approval'";
+    OFFENCES = "SELECT count, last_at FROM offences WHERE policy = $1 AND target_kind = $2 AND target_value = $3";
+    OFFEND = "INSERT INTO offences (policy, target_kind, target_value, count, last_at) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (policy, target_kind, target_value) DO UPDATE SET count = excluded.count, last_at = excluded.last_at";
+    HELD_BY_POLICY = "SELECT COUNT(*) AS count FROM responses WHERE policy = $1 AND target_kind = $2 AND target_value = $3
+            AND state = 'active'";
+}
+
+#[derive(sqlx::FromRow)]
+struct Count {
+    count: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Offence {
+    count: i64,
+    last_at: i64,
+}
+
+/// Applies a policy's guardrails to its response. `None`: the policy's threshold is not reached, there is no response
+/// (the alert is counted). `counted` is the observable that a threshold counts by.
+pub(super) async fn check(
+    ledger: &mut LedgerTx,
+    mut response: NewResponse,
+    now: Timestamp,
+) -> Result<Option<NewResponse>> {
+    let Some(policy) = response.guarded_by.take() else { return Ok(Some(response)) };
+    if matches!(response.verdict, Verdict::Spare(_)) {
+        return Ok(Some(response));
+    }
+    if let Some(threshold) = &policy.guardrails.threshold
+        && !reaches(ledger, &policy, threshold, &response, now).await?
+    {
+        return Ok(None);
+    }
+    let over = match &policy.guardrails.limits {
+        Some(limits) => over(ledger, &policy, limits, &response, now).await?,
+        None => None,
+    };
+    let observed = response.verdict == Verdict::Observe;
+    match over {
+        Some(spared @ Spared::Cooldown) => response.verdict = Verdict::Spare(spared),
+        Some(spared) => match policy.guardrails.limits.as_ref().map(|limits| limits.over_limit).unwrap_or_default() {
+            OverLimit::Drop => response.verdict = Verdict::Spare(spared),
+            OverLimit::Observe => response.verdict = Verdict::Observe,
+            OverLimit::Approve if observed => {}
+            OverLimit::Approve => wait(ledger, &policy, &mut response, now).await?,
+        },
+        None if policy.mode == Mode::Approve && !observed => wait(ledger, &policy, &mut response, now).await?,
+        None => {}
+    }
+    if response.verdict == Verdict::Act {
+        escalate(ledger, &policy, &mut response, now).await?;
+        let confirm = policy.guardrails.approval.as_ref().and_then(|approval| approval.undo_unless_confirmed);
+        response.confirm_by = confirm.map(|span| now.plus(span.duration()));
+    }
+    Ok(Some(response))
+}
+
+async fn count(ledger: &mut LedgerTx, sql: &'static str, binds: Vec<Bind>) -> Result<i64> {
+    Ok(ledger.tx.optional::<Count>(sql, binds).await?.map_or(0, |row| row.count))
+}
+
+/// Counts the alert; whether that makes enough. Then counting begins anew.
+async fn reaches(
+    ledger: &mut LedgerTx,
+    policy: &Policy,
+    threshold: &Threshold,
+    response: &NewResponse,
+    now: Timestamp,
+) -> Result<bool> {
+    let (name, counted) = (policy.name.as_str(), response.counted.as_str());
+    ledger.tx.execute(SIGHT, binds![name, counted, response.alert, now]).await?;
+    let since = now.minus(threshold.within.duration());
+    let reached = count(ledger, SIGHTED, binds![name, counted, since]).await? >= i64::from(threshold.count);
+    if reached {
+        ledger.tx.execute(UNSIGHT, binds![name, counted]).await?;
+    }
+    Ok(reached)
+}
+
+/// The limit that this response would exceed.
+async fn over(
+    ledger: &mut LedgerTx,
+    policy: &Policy,
+    limits: &Limits,
+    response: &NewResponse,
+    now: Timestamp,
+) -> Result<Option<Spared>> {
+    let name = policy.name.as_str();
+    let (kind, value) = target(response.target.as_ref());
+    if let Some(cooldown) = limits.cooldown {
+        let since = now.minus(cooldown.duration());
+        if count(ledger, LAST_ON_TARGET, binds![name, value.as_str(), kind, since]).await? > 0 {
+            return Ok(Some(Spared::Cooldown));
+        }
+    }
+    if limits.agents_per_response.is_some_and(|most| response.agents.len() > most as usize) {
+        return Ok(Some(Spared::OverLimit("agents_per_response")));
+    }
+    if let Some(Rate { count: most, within }) = limits.responses {
+        let since = now.minus(within.duration());
+        if count(ledger, RESPONSES_SINCE, binds![name, since]).await? >= i64::from(most) {
+            return Ok(Some(Spared::OverLimit("responses")));
+        }
+    }
+    if let Some(Rate { count: most, within }) = limits.targets {
+        let since = now.minus(within.duration());
+        if count(ledger, TARGETS_SINCE, binds![name, since, value]).await? >= i64::from(most) {
+            return Ok(Some(Spared::OverLimit("targets")));
+        }
+    }
+    Ok(None)
+}
+
+fn target(target: Option<&Target>) -> (&'static str, String) {
+    target.map_or(("none", String::new()), |target| (target.kind().as_str(), target.value().to_owned()))
+}
+
+/// Makes the response wait for people, unless the same is waiting already: a storm asks once.
+async fn wait(ledger: &mut LedgerTx, policy: &Policy, response: &mut NewResponse, now: Timestamp) -> Result<()> {
+    let (kind, value) = target(response.target.as_ref());
+    if count(ledger, WAITING, binds![policy.name.as_str(), value, kind]).await? > 0 {
+        response.verdict = Verdict::Spare(Spared::Waiting);
+        return Ok(());
+    }
+    let Approval { quorum, within, on_silence, .. } = policy.guardrails.approval.clone().unwrap_or_default();
+    let answer_by = now.plus(within.duration());
+    response.verdict = Verdict::Await(Await { quorum, answer_by, on_silence });
+    Ok(())
+}
+
+/// Lengthens the response for a target that comes back. While a block of the policy stands, further alerts are the same
+/// offence.
+async fn escalate(ledger: &mut LedgerTx, policy: &Policy, response: &mut NewResponse, now: Timestamp) -> Result<()> {
+    let (Some(escalation), Some(first)) = (&policy.respond.escalate, policy.respond.duration) else { return Ok(()) };
+    let (kind, value) = target(response.target.as_ref());
+    let key = || binds![policy.name.as_str(), kind, value.as_str()];
+    let stands = count(ledger, HELD_BY_POLICY, key()).await? > 0;
+    let known: Option<Offence> = ledger.tx.optional(OFFENCES, key()).await?;
+    let remembered =
+        known.filter(|offence| Timestamp::from_millis(offence.last_at).plus(escalation.forget_after.duration()) > now);
+    let total = remembered.map_or(0, |offence| offence.count);
+    let before = if stands { (total - 1).max(0) } else { total };
+    let before_capped = u32::try_from(before).unwrap_or(u32::MAX);
+    response.until = Until::At(now.plus(escalation.duration(first.duration(), before_capped)));
+    ledger.tx.execute(OFFEND, [key(), binds![before + 1, now]].concat()).await?;
+    Ok(())
+}
+
+/// Forgets sightings older than `cutoff`: longer than any threshold looks back.
+pub(super) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp) -> Result<u64> {
+    ledger.tx.execute(FORGET, binds![cutoff]).await
+}
+
+/// A policy whose responses need this file at all.
+pub fn guards(policy: &Arc<Policy>) -> Option<Arc<Policy>> {
+    let guardrails = &policy.guardrails;
+    let needed = guardrails.threshold.is_some()
+        || guardrails.limits.is_some()
+        || guardrails.approval.is_some()
+        || policy.mode == Mode::Approve
+        || policy.respond.escalate.is_some();
+    needed.then(|| Arc::clone(policy))
+}

@@ -1,0 +1,183 @@
+//! What one group commit does: the jobs of a group, those of one kind together, many rows per statement.
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{Accepted, Answer, Intake, Job, Outcome, Reply, SweepStep};
+use crate::store::audit::LedgerTx;
+use crate::store::columns::json;
+use crate::store::db::{Result, StoreError};
+use crate::store::idempotency::{self, Once};
+use crate::store::{agents, alerts, answers, guard, ledger, settle};
+
+/// Does the jobs. Those of one kind are done together, many rows per statement; what agents say comes after what they
+/// are told, results after acknowledgements, because that is the order in which one agent says it.
+pub(super) async fn work(
+    ledger: &mut LedgerTx,
+    group: Vec<Job>,
+    now: Timestamp,
+    replies: &mut Vec<Answer>,
+    wake: &mut Vec<Uuid>,
+) -> Result<()> {
+    let (mut intakes, mut sent, mut acks, mut results, mut rest) = (vec![], vec![], vec![], vec![], vec![]);
+    for job in group {
+        match job {
+            Job::Intake { intake, reply } => intakes.push((intake, reply)),
+            Job::Delivered { commands, lease_until } => sent.extend(commands.into_iter().map(|id| (id, lease_until))),
+            Job::Acknowledge { agent, commands, reply } => {
+                replies.push(Answer::Done(reply));
+                acks.extend(commands.into_iter().map(|command| (agent, command)));
+            }
+            Job::Settle { agent, results: said, reply } => {
+                replies.push(Answer::Done(reply));
+                results.extend(said.into_iter().map(|result| (agent, result)));
+            }
+            other => rest.push(other),
+        }
+    }
+    wake.extend(take_in(ledger, intakes, now, replies).await?);
+    settle::delivered(ledger, sent, now).await?;
+    settle::acknowledge(ledger, acks, now).await?;
+    settle::settle(ledger, results, now).await?;
+    for job in rest {
+        match job {
+            Job::Respond { response, once, reply } => {
+                let outcome = match earlier::<Uuid>(ledger, once.as_ref()).await? {
+                    Some(earlier) => earlier,
+                    None => {
+                        let id = response.id;
+                        wake.extend(ledger::record(ledger, vec![*response], now).await?);
+                        keep(ledger, once.as_ref(), 201, &id, now).await?;
+                        Outcome::Done(id)
+                    }
+                };
+                replies.push(Answer::Responded(reply, outcome));
+            }
+            Job::Release { responses, why, reply } => {
+                replies.push(Answer::Done(reply));
+                wake.extend(ledger::release(ledger, &responses, &why, now).await?);
+            }
+            Job::Answer { response, principal, answer, reason, reply } => {
+                let (outcome, agents) = answers::say(ledger, response, &principal, answer, &reason, now).await?;
+                wake.extend(agents);
+                replies.push(Answer::Answered(reply, outcome));
+            }
+            Job::ReleaseHolds { holds, why, reply } => {
+                replies.push(Answer::Done(reply));
+                wake.extend(ledger::release_holds(ledger, &holds, &why, now).await?);
+            }
+            Job::Seen { agents } => agents::seen(ledger, agents).await?,
+            Job::Sweep { step, limit, reply } => {
+                let count = sweep(ledger, step, limit, now, wake).await?;
+                replies.push(Answer::Swept(reply, count));
+            }
+            Job::Intake { .. } | Job::Delivered { .. } | Job::Acknowledge { .. } | Job::Settle { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+async fn sweep(
+    ledger: &mut LedgerTx,
+    step: SweepStep,
+    limit: i64,
+    now: Timestamp,
+    wake: &mut Vec<Uuid>,
+) -> Result<usize> {
+    let rows = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+    Ok(match step {
+        SweepStep::Expire => settle::expire(ledger, now, limit).await?,
+        SweepStep::TimeOut => settle::time_out(ledger, now, limit).await?,
+        SweepStep::RetryReverts => {
+            let agents = ledger::retry_reverts(ledger, now, limit).await?;
+            let count = agents.len();
+            wake.extend(agents);
+            count
+        }
+        SweepStep::Silence => {
+            let (count, agents) = answers::silence(ledger, now, limit).await?;
+            wake.extend(agents);
+            count
+        }
+        SweepStep::Unconfirmed => {
+            let (count, agents) = answers::unconfirmed(ledger, now, limit).await?;
+            wake.extend(agents);
+            count
+        }
+        SweepStep::ForgetSightings(cutoff) => rows(guard::forget(ledger, cutoff).await?),
+        SweepStep::ForgetAlerts(cutoff) => rows(alerts::forget(ledger, cutoff, limit).await?),
+        SweepStep::ForgetAnswers(cutoff) => rows(idempotency::forget(ledger, cutoff).await?),
+        SweepStep::ForgetTokens(cutoff) => rows(agents::forget_tokens(ledger, cutoff).await?),
+    })
+}
+
+/// Stores the alerts of all requests together, then the responses of those that are new.
+async fn take_in(
+    ledger: &mut LedgerTx,
+    intakes: Vec<(Intake, Reply<Outcome<Accepted>>)>,
+    now: Timestamp,
+    replies: &mut Vec<Answer>,
+) -> Result<Vec<Uuid>> {
+    let (mut rows, mut waiting) = (Vec::new(), Vec::with_capacity(intakes.len()));
+    for (intake, reply) in intakes {
+        if let Some(earlier) = earlier::<Accepted>(ledger, intake.once.as_ref()).await? {
+            replies.push(Answer::Accepted(reply, earlier));
+            continue;
+        }
+        let (mut ids, mut decided) = (Vec::new(), Vec::new());
+        for (alert, responses) in intake.alerts {
+            ids.push(alert.id);
+            decided.push(responses);
+            rows.push(alert);
+        }
+        waiting.push((ids, decided, intake.once, reply));
+    }
+    let new: std::collections::HashSet<Uuid> = alerts::insert(ledger, rows).await?.into_iter().collect();
+    let (mut responses, mut wake) = (Vec::new(), Vec::new());
+    for (ids, decided, once, reply) in waiting {
+        let is_new: Vec<bool> = ids.iter().map(|id| new.contains(id)).collect();
+        let mut accepted = Accepted { new: is_new, ..Accepted::default() };
+        let fresh =
+            decided.into_iter().zip(&accepted.new).filter(|(_, new)| **new).flat_map(|(responses, _)| responses);
+        for response in fresh.collect::<Vec<_>>() {
+            // Guardrails count what stands in the ledger, so what came before in this group must stand there too.
+            if response.guarded_by.is_some() {
+                wake.extend(ledger::record(ledger, std::mem::take(&mut responses), now).await?);
+            }
+            let Some(response) = guard::check(ledger, response, now).await? else { continue };
+            accepted.responses.push(response.id);
+            *accepted.states.entry(response.first_state().to_owned()).or_insert(0) += 1;
+            responses.push(response);
+        }
+        keep(ledger, once.as_ref(), 202, &accepted, now).await?;
+        replies.push(Answer::Accepted(reply, Outcome::Done(accepted)));
+    }
+    wake.extend(ledger::record(ledger, responses, now).await?);
+    Ok(wake)
+}
+
+/// What the same request came to when it was first made.
+async fn earlier<T: DeserializeOwned>(ledger: &mut LedgerTx, once: Option<&Once>) -> Result<Option<Outcome<T>>> {
+    let Some(once) = once else { return Ok(None) };
+    let Some(answered) = idempotency::find_in(ledger, once).await? else { return Ok(None) };
+    if !answered.is_for(once) {
+        return Ok(Some(Outcome::KeyReused));
+    }
+    let corrupt = |error| StoreError::Corrupt(format!("a kept answer: {error}"));
+    serde_json::from_str(&answered.body).map(|kept| Some(Outcome::Done(kept))).map_err(corrupt)
+}
+
+async fn keep<T: Serialize>(
+    ledger: &mut LedgerTx,
+    once: Option<&Once>,
+    status: u16,
+    kept: &T,
+    now: Timestamp,
+) -> Result<()> {
+    match once {
+        Some(once) => idempotency::keep(ledger, once, status, &json(kept)?, now).await.map(|_| ()),
+        None => Ok(()),
+    }
+}

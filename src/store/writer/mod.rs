@@ -1,0 +1,339 @@
+//! The group commit: whoever has something for the ledger hands it to one writer, which takes all that is waiting,
+//! writes it in one transaction and tells each when it is durable. One disk flush then serves them all, and on
+//! SQLite nobody waits for a lock.
+//!
+//! Every queue here is bounded; a full one is [`StoreError::Busy`], never silence.
+
+mod group;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use riposte_protocol::message::CommandResult;
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::alerts::NewAlert;
+use super::answers;
+use super::audit::LedgerTx;
+use super::db::{Db, Result, StoreError};
+use super::idempotency::Once;
+use super::ledger::EndReason;
+use super::protected::Hold;
+use crate::clock::Clock;
+use crate::domain::response::NewResponse;
+
+/// Jobs that may wait; each is at most one request's alerts.
+const QUEUE: usize = 4096;
+/// How long what an agent says may wait for a place in the queue.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Alerts in one transaction: past this the flush is no longer what costs.
+const MAX_ALERTS: usize = 4000;
+/// Notes that may be put off.
+const MAX_NOTES: usize = 512;
+/// For how long.
+const NOTE_DELAY: Duration = Duration::from_millis(20);
+/// Jobs in one transaction.
+const MAX_JOBS: usize = 2048;
+
+/// Alerts of one request, decided.
+#[derive(Debug)]
+pub struct Intake {
+    /// The alerts, each with the responses it got.
+    pub alerts: Vec<(NewAlert, Vec<NewResponse>)>,
+    /// Set if the request may be repeated.
+    pub once: Option<Once>,
+}
+
+/// What became of an [`Intake`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Which alerts are new, by position in the request.
+    pub new: Vec<bool>,
+    /// The responses of the new ones.
+    pub responses: Vec<Uuid>,
+    /// How many of these responses began in which state.
+    #[serde(skip)]
+    pub states: BTreeMap<String, u64>,
+}
+
+/// What became of a request with an `Idempotency-Key`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// It was carried out, now or the first time it was made.
+    Done(T),
+    /// The key was used before, for something else.
+    KeyReused,
+}
+
+type Reply<T> = oneshot::Sender<std::result::Result<T, Arc<StoreError>>>;
+
+enum Job {
+    Intake {
+        intake: Intake,
+        reply: Reply<Outcome<Accepted>>,
+    },
+    Respond {
+        response: Box<NewResponse>,
+        once: Option<Once>,
+        reply: Reply<Outcome<Uuid>>,
+    },
+    Release {
+        responses: Vec<Uuid>,
+        why: EndReason,
+        reply: Reply<()>,
+    },
+    Answer {
+        response: Uuid,
+        principal: String,
+        answer: answers::Answer,
+        reason: String,
+        reply: Reply<answers::Outcome>,
+    },
+    ReleaseHolds {
+        holds: Vec<Hold>,
+        why: EndReason,
+        reply: Reply<()>,
+    },
+    Delivered {
+        commands: Vec<Uuid>,
+        lease_until: Timestamp,
+    },
+    Acknowledge {
+        agent: Uuid,
+        commands: Vec<Uuid>,
+        reply: Reply<()>,
+    },
+    Settle {
+        agent: Uuid,
+        results: Vec<CommandResult>,
+        reply: Reply<()>,
+    },
+    Seen {
+        agents: Vec<(Uuid, Timestamp)>,
+    },
+    Sweep {
+        step: SweepStep,
+        limit: i64,
+        reply: Reply<usize>,
+    },
+}
+
+/// One of the sweep's duties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SweepStep {
+    /// Commands that were not acknowledged in time.
+    Expire,
+    /// Commands that were acknowledged and never answered.
+    TimeOut,
+    /// Reverts that failed and are to be tried again.
+    RetryReverts,
+    /// Responses that wait for people who did not answer in time.
+    Silence,
+    /// Responses that acted first and were not confirmed in time.
+    Unconfirmed,
+    /// Sightings older than an instant.
+    ForgetSightings(Timestamp),
+    /// Alerts received before an instant.
+    ForgetAlerts(Timestamp),
+    /// Kept answers given before an instant.
+    ForgetAnswers(Timestamp),
+    /// Enrolment tokens that expired before an instant.
+    ForgetTokens(Timestamp),
+}
+
+impl Job {
+    /// Whether it may be put off: if it is lost, a command is sent once more, which its agent can take.
+    const fn is_note(&self) -> bool {
+        matches!(self, Self::Delivered { .. })
+    }
+}
+
+/// The door to the writer; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// A hint that agents have something to fetch; the store is the truth.
+pub type Wake = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
+
+impl Writer {
+    /// A writer and the task that does its work until `stop`; then it finishes what is waiting.
+    pub fn start(db: Db, clock: Clock, wake: Wake, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        (Self { jobs }, run(db, clock, wake, waiting, stop))
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.try_send(job(reply)).map_err(|_| StoreError::Busy)?;
+        let answer = answer.await.map_err(|_| StoreError::Busy)?;
+        // An error that is shared with the others of the group was logged once, where it happened.
+        answer.map_err(|error| Arc::try_unwrap(error).unwrap_or(StoreError::Busy))
+    }
+
+    /// As [`Writer::ask`], but waits for a place in the queue: what agents say is said again if it is refused, and ten
+    /// thousand of them answer at once.
+    async fn ask_patiently<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
+        let place = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
+        let place = place.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        place.send(job(reply));
+        let answer = answer.await.map_err(|_| StoreError::Busy)?;
+        answer.map_err(|error| Arc::try_unwrap(error).unwrap_or(StoreError::Busy))
+    }
+
+    /// Commits alerts with their responses; returns when they are durable.
+    pub async fn intake(&self, intake: Intake) -> Result<Outcome<Accepted>> {
+        self.ask(|reply| Job::Intake { intake, reply }).await
+    }
+
+    /// Commits a response made by hand and gives its id, or that of the response an earlier request with the same key
+    /// made.
+    pub async fn respond(&self, response: NewResponse, once: Option<Once>) -> Result<Outcome<Uuid>> {
+        self.ask(|reply| Job::Respond { response: Box::new(response), once, reply }).await
+    }
+
+    /// Ends responses.
+    pub async fn release(&self, responses: Vec<Uuid>, why: EndReason) -> Result<()> {
+        self.ask(|reply| Job::Release { responses, why, reply }).await
+    }
+
+    /// Somebody answers to a response.
+    pub async fn answer(
+        &self,
+        response: Uuid,
+        principal: String,
+        answer: answers::Answer,
+        reason: String,
+    ) -> Result<answers::Outcome> {
+        self.ask(|reply| Job::Answer { response, principal, answer, reason, reply }).await
+    }
+
+    /// Lets go of single holds.
+    pub async fn release_holds(&self, holds: Vec<Hold>, why: EndReason) -> Result<()> {
+        self.ask(|reply| Job::ReleaseHolds { holds, why, reply }).await
+    }
+
+    /// Notes that commands were sent. If the note is lost they are sent again, which the agent can take.
+    pub fn delivered(&self, commands: Vec<Uuid>, lease_until: Timestamp) {
+        let _ = self.jobs.try_send(Job::Delivered { commands, lease_until });
+    }
+
+    /// Commits an agent's acknowledgement.
+    pub async fn acknowledge(&self, agent: Uuid, commands: Vec<Uuid>) -> Result<()> {
+        self.ask_patiently(|reply| Job::Acknowledge { agent, commands, reply }).await
+    }
+
+    /// Commits an agent's results; only then may they be acknowledged (promise 9).
+    pub async fn settle(&self, agent: Uuid, results: Vec<CommandResult>) -> Result<()> {
+        self.ask_patiently(|reply| Job::Settle { agent, results, reply }).await
+    }
+
+    /// Notes when agents were heard of; may be lost.
+    pub fn seen(&self, agents: Vec<(Uuid, Timestamp)>) {
+        let _ = self.jobs.try_send(Job::Seen { agents });
+    }
+
+    /// Does one of the sweep's duties on at most `limit` rows; gives how many it found.
+    pub async fn sweep(&self, step: SweepStep, limit: i64) -> Result<usize> {
+        self.ask(|reply| Job::Sweep { step, limit, reply }).await
+    }
+
+    /// How full the queue is, from 0 to 1.
+    pub fn load(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+        let full = 1.0 - self.jobs.capacity() as f64 / QUEUE as f64;
+        full
+    }
+}
+
+async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: mpsc::Receiver<Job>, stop: CancellationToken) {
+    let mut group = Vec::with_capacity(64);
+    // Notes that nobody waits for; they ride along with the next job that somebody does.
+    let mut notes = Vec::new();
+    loop {
+        // Stop only when nothing is waiting any more: what was taken in gets its answer.
+        let first = tokio::select! {
+            biased;
+            job = waiting.recv() => job,
+            () = tokio::time::sleep(NOTE_DELAY), if !notes.is_empty() => {
+                commit(&db, &clock, &wake, std::mem::take(&mut notes)).await;
+                continue;
+            }
+            () = stop.cancelled() => waiting.try_recv().ok(),
+        };
+        let Some(first) = first else { return };
+        let (mut alerts, mut next) = (0, Some(first));
+        while let Some(job) = next {
+            alerts += weight(&job);
+            if job.is_note() {
+                notes.push(job);
+            } else {
+                group.push(job);
+            }
+            let full = group.len() >= MAX_JOBS || alerts >= MAX_ALERTS;
+            next = if full { None } else { waiting.try_recv().ok() };
+        }
+        if group.is_empty() && notes.len() < MAX_NOTES {
+            // Nobody waits for these; the next job is likely to be the answer to what they note.
+            continue;
+        }
+        group.append(&mut notes);
+        commit(&db, &clock, &wake, std::mem::take(&mut group)).await;
+    }
+}
+
+fn weight(job: &Job) -> usize {
+    if let Job::Intake { intake, .. } = job { intake.alerts.len() } else { 0 }
+}
+
+/// What to tell whom once the transaction is durable.
+enum Answer {
+    Accepted(Reply<Outcome<Accepted>>, Outcome<Accepted>),
+    Responded(Reply<Outcome<Uuid>>, Outcome<Uuid>),
+    Done(Reply<()>),
+    Answered(Reply<answers::Outcome>, answers::Outcome),
+    Swept(Reply<usize>, usize),
+}
+
+impl Answer {
+    fn send(self, outcome: &std::result::Result<(), Arc<StoreError>>) {
+        // Whoever asked may be gone; what was asked for is done all the same.
+        match self {
+            Self::Accepted(reply, accepted) => drop(reply.send(outcome.clone().map(|()| accepted))),
+            Self::Responded(reply, response) => drop(reply.send(outcome.clone().map(|()| response))),
+            Self::Answered(reply, said) => drop(reply.send(outcome.clone().map(|()| said))),
+            Self::Done(reply) => drop(reply.send(outcome.clone())),
+            Self::Swept(reply, count) => drop(reply.send(outcome.clone().map(|()| count))),
+        }
+    }
+}
+
+async fn commit(db: &Db, clock: &Clock, wake: &Wake, group: Vec<Job>) {
+    let (mut replies, mut agents) = (Vec::with_capacity(group.len()), Vec::new());
+    let outcome = async {
+        let mut ledger = LedgerTx::begin(db).await?;
+        let work = group::work(&mut ledger, group, clock.now(), &mut replies, &mut agents).await;
+        work?;
+        ledger.commit().await
+    };
+    let outcome = outcome.await.map_err(|error: StoreError| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(cause, "a group of changes was not committed: {error}");
+        Arc::new(error)
+    });
+    if outcome.is_ok() && !agents.is_empty() {
+        agents.sort_unstable();
+        agents.dedup();
+        wake(&agents);
+    }
+    for reply in replies {
+        reply.send(&outcome);
+    }
+}

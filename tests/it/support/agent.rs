@@ -1,0 +1,200 @@
+//! An agent that the test plays: its own key, real tokens, real signatures, and whatever else the test wants it to say.
+
+use std::time::Duration;
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::Method;
+use riposte::clock::Clock;
+use riposte_protocol::command::Command;
+use riposte_protocol::message::{
+    Capability, CommandResult, EnrollRequest, EnrollResponse, FromAgent, Outcome, Platform, PollRequest, PollResponse,
+    ToAgent,
+};
+use riposte_protocol::{SUBPROTOCOL, identity, jws};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use uuid::Uuid;
+
+use super::{Answer, Client, PATIENCE, TestApp};
+
+/// An enrolled agent.
+pub(crate) struct FakeAgent {
+    pub(crate) id: Uuid,
+    pub(crate) key: SigningKey,
+    clock: Clock,
+    http: Client,
+    stream_url: String,
+    pinned: Vec<(String, VerifyingKey)>,
+}
+
+/// A key that nobody else has.
+pub(crate) fn new_key() -> SigningKey {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).unwrap();
+    SigningKey::from_bytes(&seed)
+}
+
+/// What an agent called `name` says to be enrolled.
+pub(crate) fn enrollment(token: &str, name: &str, key: &SigningKey) -> EnrollRequest {
+    EnrollRequest {
+        token: token.into(),
+        name: name.into(),
+        public_key: jws::public_key_text(&key.verifying_key()),
+        platform: Platform { os: "linux".into(), arch: "x86_64".into(), version: "12".into() },
+        version: "0.1.0".into(),
+        capabilities: vec![],
+    }
+}
+
+impl FakeAgent {
+    /// Enrols with `token`.
+    pub(crate) async fn enrol(app: &TestApp, token: &str, name: &str, capabilities: Vec<Capability>) -> Self {
+        let (http, key) = (Client::anonymous(&app.base), new_key());
+        let asked = EnrollRequest { capabilities, ..enrollment(token, name, &key) };
+        let answer = http.post("/v1/agents/enroll", &serde_json::to_value(asked).unwrap()).await.is(201);
+        let EnrollResponse { agent_id, manager_keys, stream_url, .. } = serde_json::from_value(answer).unwrap();
+        let pinned = manager_keys.into_iter().map(|key| {
+            let public = jws::parse_public_key(&key.public_key).unwrap();
+            (key.kid, public)
+        });
+        Self { id: agent_id, key, clock: app.clock.clone(), http, stream_url, pinned: pinned.collect() }
+    }
+
+    /// A token that it may be believed for.
+    pub(crate) fn token(&self) -> String {
+        identity::issue(&self.key, self.id, Uuid::from_u128(1), self.clock.now(), Duration::from_mins(5)).unwrap()
+    }
+
+    /// One exchange, with any token.
+    pub(crate) async fn exchange(&self, token: &str, request: &PollRequest) -> Answer {
+        Answer::to(self.http.with_key(token).request(Method::POST, "/v1/agent/poll").json(request)).await
+    }
+
+    /// One exchange.
+    pub(crate) async fn poll(&self, request: &PollRequest) -> PollResponse {
+        serde_json::from_value(self.exchange(&self.token(), request).await.is(200)).unwrap()
+    }
+
+    /// Everything it is owed, by somebody who has nothing in their journal; checked as a real agent checks it.
+    pub(crate) async fn owed(&self) -> Vec<Command> {
+        let answer = self.poll(&PollRequest { max: 256, ..PollRequest::default() }).await;
+        answer.commands.iter().map(|token| self.open(token)).collect()
+    }
+
+    /// The one command that it is owed.
+    pub(crate) async fn owed_one(&self) -> Command {
+        let mut owed = self.owed().await;
+        assert_eq!(owed.len(), 1, "{owed:?}");
+        owed.remove(0)
+    }
+
+    /// Reads a signed command.
+    pub(crate) fn open(&self, token: &str) -> Command {
+        Command::open(token, &self.pinned, self.id).unwrap()
+    }
+
+    /// Says that commands are in its journal.
+    pub(crate) async fn acknowledge(&self, commands: &[&Command]) {
+        let acks = commands.iter().map(|command| command.jti).collect();
+        // Asks for nothing: a window of its own is what `owed` is for.
+        self.poll(&PollRequest { acks, cursor: u64::MAX >> 1, max: 0, ..PollRequest::default() }).await;
+    }
+
+    /// Says how commands ended.
+    pub(crate) async fn report(&self, results: Vec<CommandResult>) -> Vec<Uuid> {
+        let request = PollRequest { results, cursor: u64::MAX >> 1, max: 0, ..PollRequest::default() };
+        self.poll(&request).await.result_acks
+    }
+
+    /// How a command ended.
+    pub(crate) fn result(&self, command: Uuid, outcome: Outcome, verified: Option<bool>) -> CommandResult {
+        CommandResult {
+            command_id: command,
+            outcome,
+            exit_code: Some(i32::from(outcome != Outcome::Succeeded)),
+            output: "played".into(),
+            verified,
+            message: "the test says so".into(),
+            started_at: self.clock.now(),
+            finished_at: self.clock.now(),
+        }
+    }
+
+    /// Fetches everything, does it, and says so.
+    pub(crate) async fn obey(&self) -> Vec<Command> {
+        let owed = self.owed().await;
+        self.acknowledge(&owed.iter().collect::<Vec<_>>()).await;
+        let results = owed.iter().map(|command| self.result(command.jti, Outcome::Succeeded, Some(true)));
+        self.report(results.collect()).await;
+        owed
+    }
+
+    /// Fetches the one command that it is owed, and says how it ended.
+    pub(crate) async fn answer(&self, outcome: Outcome, verified: Option<bool>) -> Command {
+        let command = self.owed_one().await;
+        self.acknowledge(&[&command]).await;
+        self.report(vec![self.result(command.jti, outcome, verified)]).await;
+        command
+    }
+
+    /// The same agent, which has found the manager at its new address.
+    pub(crate) fn moved_to(self, app: &TestApp) -> Self {
+        let stream_url = format!("{}/v1/agent/stream", app.base.replacen("http", "ws", 1));
+        Self { http: Client::anonymous(&app.base), stream_url, ..self }
+    }
+
+    /// Opens a stream and says hello.
+    pub(crate) async fn stream(&self, cursor: u64) -> Stream {
+        let mut request = self.stream_url.as_str().into_client_request().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("authorization", format!("Bearer {}", self.token()).parse().unwrap());
+        headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
+        let (socket, answer) = tokio_tungstenite::connect_async(request).await.unwrap();
+        assert_eq!(answer.headers()["sec-websocket-protocol"], SUBPROTOCOL);
+        let mut stream = Stream { socket };
+        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: vec![] }).await;
+        stream
+    }
+}
+
+/// A stream to the manager.
+pub(crate) struct Stream {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Stream {
+    pub(crate) async fn say(&mut self, message: &FromAgent) {
+        self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
+    }
+
+    /// The next message; `None` when the manager has ended the stream.
+    pub(crate) async fn hear(&mut self) -> Option<ToAgent> {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the manager said nothing");
+            match frame {
+                Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(_) | Err(_)) | None => return None,
+            }
+        }
+    }
+
+    /// What is left to hear until the manager ends the stream.
+    pub(crate) async fn hear_the_end(&mut self) {
+        while self.hear().await.is_some() {}
+    }
+
+    /// The next commands, settings left aside.
+    pub(crate) async fn commands(&mut self, agent: &FakeAgent) -> Vec<Command> {
+        loop {
+            match self.hear().await.expect("the stream ended") {
+                ToAgent::Commands { commands } => return commands.iter().map(|token| agent.open(token)).collect(),
+                ToAgent::Settings { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

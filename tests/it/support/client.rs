@@ -1,0 +1,152 @@
+//! A client of the manager, and what it is answered.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use serde_json::Value;
+
+/// Somebody with an API key, or nobody.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Arc<str>,
+    key: Option<Arc<str>>,
+}
+
+impl Client {
+    /// Somebody who has no key.
+    pub(crate) fn anonymous(base: &str) -> Self {
+        // No proxy from the environment may come between.
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { http, base: base.into(), key: None }
+    }
+
+    /// Somebody else, with `key`.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.into()), ..self.clone() }
+    }
+
+    /// The key.
+    pub(crate) fn key(&self) -> &str {
+        self.key.as_deref().unwrap()
+    }
+
+    /// A request to be finished by the test.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        Answer::to(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// As `post`, as a request that may be repeated.
+    pub(crate) async fn post_once(&self, path: &str, body: &Value, key: &str) -> Answer {
+        Answer::to(self.request(Method::POST, path).header("idempotency-key", key).json(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value, version: Option<&str>) -> Answer {
+        let request = self.request(Method::PUT, path).json(body);
+        Answer::to(match version {
+            Some(version) => request.header("if-match", version),
+            None => request,
+        })
+        .await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, version: Option<&str>) -> Answer {
+        let request = self.request(Method::DELETE, path);
+        Answer::to(match version {
+            Some(version) => request.header("if-match", version),
+            None => request,
+        })
+        .await
+    }
+
+    /// Hands in a body of any kind.
+    pub(crate) async fn alerts(&self, media_type: &str, body: impl Into<reqwest::Body>) -> Answer {
+        Answer::to(self.request(Method::POST, "/v1/alerts").header(CONTENT_TYPE, media_type).body(body)).await
+    }
+
+    /// All entries of a list, page by page.
+    pub(crate) async fn list(&self, path: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let mut next = format!("{path}{joint}limit=500");
+        loop {
+            let page = self.get(&next).await.is(200);
+            items.extend(page["items"].as_array().unwrap().iter().cloned());
+            let Some(cursor) = page["next_cursor"].as_str() else { return items };
+            next = format!("{path}{joint}limit=500&cursor={cursor}");
+        }
+    }
+
+    /// Writes a policy.
+    pub(crate) async fn policy(&self, policy: &Value) -> Value {
+        self.post("/v1/policies", policy).await.is(201)
+    }
+
+    /// What the audit log says of one thing: actor and verb, oldest first.
+    pub(crate) async fn history(&self, noun: &str, id: &str) -> Vec<(String, String)> {
+        let mut entries = self.list(&format!("/v1/audit?noun={noun}&noun_id={id}")).await;
+        entries.reverse();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        entries.iter().map(|entry| (text(&entry["actor"]), text(&entry["verb"]))).collect()
+    }
+}
+
+/// What a request was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// Sends a request.
+    pub(crate) async fn to(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, text: response.text().await.unwrap() }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The body, if the status is `status`; null if it is empty.
+    #[track_caller]
+    pub(crate) fn is(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        if self.text.is_empty() { Value::Null } else { serde_json::from_str(&self.text).unwrap() }
+    }
+
+    /// The problem, if the status is `status`.
+    #[track_caller]
+    pub(crate) fn is_problem(&self, status: u16) -> Value {
+        let problem = self.is(status);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(problem["status"], status);
+        assert!(problem["type"].as_str().unwrap().starts_with("urn:riposte:problem:"), "{problem}");
+        assert!(!problem["title"].as_str().unwrap().is_empty() && problem["detail"].is_string(), "{problem}");
+        problem
+    }
+
+    /// The places that a 422 points at, in its order.
+    #[track_caller]
+    pub(crate) fn points_at(&self) -> Vec<String> {
+        let problem = self.is_problem(422);
+        let faults = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors: {problem}"));
+        faults.iter().map(|fault| fault["pointer"].as_str().unwrap().to_owned()).collect()
+    }
+}

@@ -1,0 +1,134 @@
+//! The two databases. SQLite is a file in the manager's data directory; PostgreSQL is a server of the test's own, made
+//! and started in under a second, that ends with the test however the test ends.
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::eventually;
+
+/// Where a manager keeps its ledger.
+#[derive(Clone, Debug)]
+pub(crate) enum Database {
+    Sqlite,
+    Postgresql(Arc<Server>),
+}
+
+impl Database {
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite
+    }
+
+    /// A fresh PostgreSQL.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed, saying what to install.
+    pub(crate) async fn postgresql() -> Self {
+        Self::Postgresql(Arc::new(Server::start().await))
+    }
+
+    /// Its address; empty for SQLite, which is where nothing else is said.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgresql(server) => server.url(),
+        }
+    }
+}
+
+/// A PostgreSQL server that listens on a socket in its own directory and nowhere else.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Child,
+    dir: TempDir,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let programs = programs();
+        let dir = tempfile::Builder::new().prefix("riposte-pg-").tempdir().unwrap();
+        let owner = Owner::of(dir.path());
+        let data = dir.path().join("data");
+        // The cluster holds nothing yet: making it need not wait for the disk. What the manager commits does.
+        let mut init = owner.command(&programs.join("initdb"));
+        init.args(["--no-sync", "--no-instructions", "--auth=trust", "--username=postgres", "--encoding=UTF8"]);
+        let made = init.args(["--locale=C", "--pgdata"]).arg(&data).output().unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let mut serve = owner.command(&programs.join("postgres"));
+        serve.arg("-D").arg(&data).arg("-k").arg(dir.path()).args(["-h", "", "-c", "fsync=on"]);
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let process = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut server = Self { process, dir };
+        server.answers().await;
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@localhost/postgres?host={}", self.dir.path().display())
+    }
+
+    async fn answers(&mut self) {
+        use sqlx::Connection as _;
+        let url = self.url();
+        let log = self.dir.path().join("log");
+        eventually("PostgreSQL answers", || {
+            let ended = self.process.try_wait().unwrap();
+            let url = url.clone();
+            assert!(ended.is_none(), "PostgreSQL did not start: {}", std::fs::read_to_string(&log).unwrap());
+            async move { sqlx::PgConnection::connect(&url).await.ok() }
+        })
+        .await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Whom PostgreSQL runs as: it refuses to run as root.
+enum Owner {
+    Us,
+    Nobody,
+}
+
+impl Owner {
+    /// Whoever is to own `dir`, made the owner.
+    fn of(dir: &Path) -> Self {
+        if std::fs::metadata(dir).unwrap().uid() != 0 {
+            return Self::Us;
+        }
+        let id = |flag: &str| -> u32 {
+            let id = Command::new("id").args([flag, "nobody"]).output().unwrap();
+            String::from_utf8(id.stdout).unwrap().trim().parse().expect("root needs an account called nobody")
+        };
+        chown(dir, Some(id("-u")), Some(id("-g"))).unwrap();
+        Self::Nobody
+    }
+
+    /// A program that is killed when we end, however we end.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if matches!(self, Self::Nobody) {
+            command.args(["--reuid=nobody", "--clear-groups"]);
+        }
+        command.arg(program).current_dir("/");
+        command
+    }
+}
+
+/// Where PostgreSQL's programs are: Debian does not put them into PATH.
+fn programs() -> PathBuf {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut places: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
+    places.sort();
+    places.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    let found = places.into_iter().rev().find(|place| place.join("initdb").exists() && place.join("postgres").exists());
+    found.expect("PostgreSQL is not installed, and half of the tests need it: apt-get install postgresql")
+}
