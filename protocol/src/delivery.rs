@@ -32,29 +32,34 @@ pub struct Session {
     /// Numbers sent in this conversation and when their lease ends. The store learns of a delivery a little
     /// later than the agent does; until then this is what prevents a second sending.
     sent: BTreeMap<u64, Timestamp>,
+    /// The earliest end of the leases that earlier conversations left behind.
+    left_behind: Option<Timestamp>,
 }
 
 impl Session {
     /// Begins a conversation with an agent whose journal holds everything up to `cursor`.
     pub fn new(cursor: u64) -> Self {
-        Self { cursor, sent: BTreeMap::new() }
+        Self { cursor, sent: BTreeMap::new(), left_behind: None }
     }
 
     /// Chooses what to send now from `owed` (ascending by number), at most `max`, and remembers it as sent with a
     /// lease until `lease_until`. Gives positions in `owed`, ascending.
     pub fn choose(&mut self, owed: &[Owed], now: Timestamp, lease_until: Timestamp, max: usize) -> Vec<usize> {
-        // What is not owed any more was acknowledged, cancelled or expired.
-        let lowest = owed.first().map_or(u64::MAX, |first| first.seq);
-        self.sent = self.sent.split_off(&lowest);
+        // What is not owed any more was acknowledged, cancelled or expired, in whatever order.
+        self.sent.retain(|seq, _| owed.binary_search_by_key(seq, |command| command.seq).is_ok());
+        self.left_behind = None;
         let mut chosen = Vec::new();
         for (position, command) in owed.iter().enumerate() {
             if chosen.len() == max {
                 break;
             }
-            let due = match self.sent.get(&command.seq) {
-                Some(lease) => *lease <= now,
-                None if command.seq > self.cursor => true,
-                None => command.lease_until.is_none_or(|lease| lease <= now),
+            let due = match (self.sent.get(&command.seq), command.lease_until) {
+                (Some(lease), _) => *lease <= now,
+                (None, Some(lease)) if command.seq <= self.cursor && lease > now => {
+                    self.left_behind = Some(self.left_behind.map_or(lease, |earliest| earliest.min(lease)));
+                    false
+                }
+                (None, _) => true,
             };
             if due {
                 self.sent.insert(command.seq, lease_until);
@@ -64,9 +69,9 @@ impl Session {
         chosen
     }
 
-    /// When the next lease of this conversation runs out.
+    /// When the next lease runs out, of this conversation or of one before: then there may be something to send again.
     pub fn next_lease_end(&self) -> Option<Timestamp> {
-        self.sent.values().min().copied()
+        self.sent.values().copied().chain(self.left_behind).min()
     }
 
     /// Forgets a command that was acknowledged.
@@ -196,6 +201,23 @@ mod tests {
         assert_eq!(Session::new(9).choose(&leased, NOW, LATER, 9), Vec::<usize>::new());
         assert_eq!(Session::new(9).choose(&leased, LATER, LATER, 9), [0, 1, 2]);
         assert_eq!(Session::new(9).choose(&owed(&[3]), NOW, LATER, 9), [0], "journaled, but never marked delivered");
+    }
+
+    #[test]
+    fn what_was_acknowledged_out_of_order_leaves_no_lease_behind() {
+        let mut session = Session::new(0);
+        session.choose(&owed(&[3, 5]), NOW, LATER, 9);
+        // 5 is acknowledged, 3 never is.
+        session.choose(&owed(&[3]), LATER, Timestamp::from_millis(1_060_000), 9);
+        assert_eq!(session.next_lease_end(), Some(Timestamp::from_millis(1_060_000)));
+    }
+
+    #[test]
+    fn a_lease_of_an_earlier_conversation_is_waited_for() {
+        let mut session = Session::new(9);
+        let leased = [Owed { seq: 3, lease_until: Some(LATER) }];
+        assert_eq!(session.choose(&leased, NOW, LATER, 9), Vec::<usize>::new());
+        assert_eq!(session.next_lease_end(), Some(LATER));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::extract::State;
 use riposte_protocol::message::{PollRequest, PollResponse};
 
 use super::auth::AgentCaller;
-use super::error::ApiResult;
+use super::error::{ApiError, ApiResult};
 use super::extract::Json;
 use super::{AppState, exchange};
 use crate::engine::deliver::Conversation;
@@ -42,6 +42,9 @@ pub async fn exchange(
     let commands = loop {
         // Marked before the store is read: what is committed in between is not slept through.
         nudges.borrow_and_update();
+        if state.engine.fleet.load().get(agent.id).is_none() {
+            return Err(ApiError::forbidden("this agent was revoked"));
+        }
         let commands = Box::pin(conversation.next(max)).await?;
         if !commands.is_empty() || state.engine.clock.now() >= until {
             break commands;

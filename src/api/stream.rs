@@ -99,7 +99,8 @@ impl Line {
             // axum answers pings by itself; they count as signs of life.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(FromAgent::Heartbeat),
             Some(Ok(Message::Binary(_))) => Err(End::Close(1003, "frames are JSON text")),
-            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Gone),
+            Some(Err(_)) => Err(End::Close(1009, "a frame that is too large or malformed")),
+            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
         }
     }
 
@@ -124,6 +125,10 @@ async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
         Err(_) => return End::Close(1008, "no hello in time"),
     };
     let mut seat = state.engine.hub.sit(agent);
+    // Revoked between its token and its hello: then nobody was there to be disconnected.
+    if state.engine.fleet.load().get(agent).is_none() {
+        return End::Close(1008, "this agent was revoked");
+    }
     tracing::info!(%agent, cursor, "agent {agent} streams");
     let end = converse(state, agent, line, &mut seat, cursor).await;
     tracing::info!(%agent, "agent {agent} streams no more");

@@ -78,12 +78,14 @@ impl Hub {
         places.get(&agent).is_some_and(|place| place.stream.is_some())
     }
 
-    /// Ends the agent's stream, if it has one.
+    /// Ends the agent's stream, if it has one, and wakes its polls.
     pub fn disconnect(&self, agent: Uuid) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, stream)) = places.get(&agent).and_then(|place| place.stream.as_ref()) {
+        let Some(place) = places.get(&agent) else { return };
+        if let Some((_, stream)) = &place.stream {
             stream.cancel();
         }
+        place.nudges.send_modify(|count| *count += 1);
     }
 
     /// The agent was heard of.

@@ -271,9 +271,17 @@ impl Execution<'_> {
             "not in force: the agent was stopped during the execution",
         );
         if verdict.outcome == Outcome::Succeeded {
-            self.finish(verdict, None)
-        } else {
-            self.abandon(held, verdict).await
+            return self.finish(verdict, None);
+        }
+        // What was half done is cleaned up now. But it may yet come into force: a program that the agent had started can
+        // outlive it. So the effect stays held, and is lifted at its end like any other; lifting what is not there does
+        // no harm.
+        if held.until.is_none() {
+            return self.abandon(held, verdict).await;
+        }
+        match lift(self.agent, self.action, &held, &self.transcript).await {
+            Ok(()) => self.finish(verdict, None),
+            Err(_) => self.abandon(held, verdict).await,
         }
     }
 
