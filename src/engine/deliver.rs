@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::Engine;
 use super::decide::Protection;
 use crate::domain::protected::ProtectedSet;
-use crate::store::commands::{self, OwedCommand};
+use crate::store::commands::OwedCommand;
 use crate::store::db::{Result, StoreError};
 
 /// How long a delivered command is given to be acknowledged before it is sent again.
@@ -71,9 +71,8 @@ impl Conversation {
     /// # Errors
     /// If the store cannot be read.
     pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
-        let Engine { db, clock, writer, signer, metrics, protected, frozen, .. } = &*self.engine;
-        let window = i64::try_from(MAX_ITEMS).unwrap_or(i64::MAX);
-        let mut owed = commands::owed(db, self.agent, window).await?;
+        let Engine { owed_reader, clock, writer, signer, metrics, protected, frozen, .. } = &*self.engine;
+        let mut owed = owed_reader.of(self.agent).await?;
         self.is_full = owed.len() >= MAX_ITEMS;
         let now = clock.now();
         // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod deliver;
 pub mod hub;
 pub mod intake;
+pub mod owed;
 pub mod sweep;
 pub mod undo;
 
@@ -34,6 +35,7 @@ use crate::store::{agents, freeze, keys, policies, protected};
 use crate::telemetry::Metrics;
 use deliver::Signer;
 use hub::Hub;
+use owed::OwedReader;
 use undo::Undo;
 
 /// The engine: everything that stages and handlers share.
@@ -43,6 +45,8 @@ pub struct Engine {
     pub db: Db,
     /// The way to change it.
     pub writer: Writer,
+    /// The way to ask what agents are owed.
+    pub owed_reader: OwedReader,
     /// The time.
     pub clock: Clock,
     /// Who is connected.
@@ -91,9 +95,12 @@ impl Engine {
         let finish = tasks.finishing().clone();
         let (writer, write) = Writer::start(db.clone(), clock.clone(), wake, finish);
         tasks.spawn("writer", write);
+        let (owed_reader, read) = OwedReader::start(db.clone(), tasks.finishing().clone());
+        tasks.spawn("owed", read);
         let engine = Arc::new(Self {
             db,
             writer,
+            owed_reader,
             clock,
             hub,
             metrics: Metrics::default(),

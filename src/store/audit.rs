@@ -1,10 +1,12 @@
 //! The audit log's rows and the head of its chain. Every transaction that changes the ledger takes the head first:
 //! on PostgreSQL that queues up the writers of all nodes, so what is decided inside holds for all of them.
 
+use std::sync::{Arc, PoisonError};
+
 use serde::Serialize;
 
 use super::columns::Millis;
-use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
+use super::db::{Bind, Db, KeptHead, Result, StoreError, Tx, binds, statements};
 use crate::domain::audit::{Entry, EntryRef, GENESIS, hash};
 
 statements! {
@@ -68,12 +70,23 @@ pub struct LedgerTx {
     seq: i64,
     hash: [u8; 32],
     entries: Vec<Entry>,
+    /// Where the head is kept for the next transaction, once this one is durable.
+    kept: Option<KeptHead>,
 }
 
 impl LedgerTx {
     /// Begins one.
     pub async fn begin(db: &Db) -> Result<Self> {
         let mut tx = db.begin().await?;
+        let kept = match db {
+            Db::Sqlite { head, .. } => Some(Arc::clone(head)),
+            Db::Postgres(_) => None,
+        };
+        // Taken, and put back only by a commit: after anything else the database is asked again.
+        let known = kept.as_ref().and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some((seq, hash)) = known {
+            return Ok(Self { tx, seq, hash, entries: Vec::new(), kept });
+        }
         let head = match tx.optional::<Head>(TAKE_HEAD, vec![]).await? {
             Some(head) => head,
             None => {
@@ -82,7 +95,7 @@ impl LedgerTx {
             }
         };
         let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-        Ok(Self { tx, seq: head.seq, hash, entries: Vec::new() })
+        Ok(Self { tx, seq: head.seq, hash, entries: Vec::new(), kept })
     }
 
     /// Adds an entry.
@@ -103,7 +116,11 @@ impl LedgerTx {
             self.tx.execute_rows(INSERT, rows, "", vec![]).await?;
             self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
         }
-        self.tx.commit().await
+        self.tx.commit().await?;
+        if let Some(kept) = &self.kept {
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.seq, self.hash));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Commands and their results, as they are read: by people, and by whoever delivers them. How they come into being and
 //! end is in `store/ledger.rs`.
 
+use std::collections::HashMap;
+
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
@@ -20,11 +22,6 @@ statements! {
         WHERE id < $1 AND ($2 IS NULL OR agent_id = $2) AND ($3 IS NULL OR state = $3)
             AND ($4 IS NULL OR effect_id = $4) AND ($5 IS NULL OR response_id = $5)
         ORDER BY id DESC LIMIT $6";
-    OWED = "SELECT commands.id, seq, effect_id, response_id, op, commands.action, commands.target_kind,
-            commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
-            responses.policy
-        FROM commands LEFT JOIN responses ON responses.id = commands.response_id
-        WHERE agent_id = $1 AND commands.state IN ('queued', 'delivered') ORDER BY seq LIMIT $2";
     RESULT = "SELECT command_id, outcome, exit_code, output, verified, message, started_at, finished_at, received_at
         FROM results WHERE command_id = $1";
     RESULTS_OF_RESPONSE = "SELECT results.command_id, results.outcome, results.exit_code, results.output,
@@ -33,6 +30,16 @@ statements! {
         WHERE commands.response_id = $1 ORDER BY results.command_id LIMIT $2";
     COUNTS = "SELECT state, COUNT(*) AS count FROM commands WHERE state IN ('queued', 'delivered') GROUP BY state";
 }
+
+/// The first commands that each of some agents is owed; as many as may be under way to one.
+const OWED: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments,
+        until, created_at, expires_at, lease_until, policy
+    FROM (SELECT commands.id, agent_id, seq, effect_id, response_id, op, commands.action, commands.target_kind,
+            commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
+            responses.policy, ROW_NUMBER() OVER (PARTITION BY agent_id ORDER BY seq) AS nth
+        FROM commands LEFT JOIN responses ON responses.id = commands.response_id
+        WHERE commands.state IN ('queued', 'delivered') AND agent_id IN (";
+const OWED_AFTER: &str = ")) AS owed WHERE nth <= 256 ORDER BY agent_id, seq";
 
 /// One command.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
@@ -138,6 +145,7 @@ pub async fn results_of_response(db: &Db, response: Uuid, limit: i64) -> Result<
 #[derive(sqlx::FromRow)]
 struct OwedRow {
     id: String,
+    agent_id: String,
     seq: i64,
     effect_id: String,
     response_id: String,
@@ -208,9 +216,15 @@ impl TryFrom<OwedRow> for OwedCommand {
     }
 }
 
-/// The first `limit` commands that are owed to an agent, in the order of their numbers.
-pub async fn owed(db: &Db, agent: Uuid, limit: i64) -> Result<Vec<OwedCommand>> {
-    db.all::<OwedRow>(OWED, binds![agent, limit]).await?.into_iter().map(OwedCommand::try_from).collect()
+/// The first 256 commands that each of `agents` is owed, in the order of their numbers; an agent that is owed nothing is
+/// not in it.
+pub async fn owed(db: &Db, agents: Vec<Uuid>) -> Result<HashMap<Uuid, Vec<OwedCommand>>> {
+    let rows = agents.into_iter().map(|agent| binds![agent]).collect();
+    let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
+    for row in db.each_row::<OwedRow>(OWED, rows, OWED_AFTER).await? {
+        owed.entry(id(&row.agent_id)?).or_default().push(row.try_into()?);
+    }
+    Ok(owed)
 }
 
 /// How many commands are in a state.

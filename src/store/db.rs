@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
@@ -21,7 +22,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a connection before it is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements kept prepared per connection: every constant, and each size of the many-row ones.
-const STATEMENTS: usize = 512;
+const STATEMENTS: usize = 1024;
+/// Up to so many rows a statement is written for just that many: each statement is a hop to another thread, and small
+/// groups are what latency is made of.
+const EXACT_ROWS: usize = 32;
 /// Pages of SQLite's log after which a commit tidies it up itself (64 MiB), if [`Db::tidy`] could not keep up.
 const WAL_PAGES: &str = "16000";
 /// The most rows in one statement; with 18 columns still far below both databases' limit of bound values.
@@ -138,6 +142,9 @@ macro_rules! bind_all {
     }};
 }
 
+/// The end of the audit chain: its last number and hash.
+pub(super) type KeptHead = Arc<Mutex<Option<(i64, [u8; 32])>>>;
+
 /// The database; cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Db {
@@ -149,6 +156,9 @@ pub enum Db {
         read: SqlitePool,
         /// Moves what is committed from the log into the database, so that no commit has to.
         aside: SqlitePool,
+        /// The end of the audit chain as the last commit left it. Nobody else writes this file, so it need not be asked
+        /// for each time.
+        head: KeptHead,
     },
     /// A server, shared by several managers.
     Postgres(PgPool),
@@ -197,7 +207,7 @@ impl Db {
         let aside = aside.connect_lazy_with(options.clone());
         let several = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
         let read = several.connect_with(options.read_only(true)).await?;
-        Ok(Self::Sqlite { write, read, aside })
+        Ok(Self::Sqlite { write, read, aside, head: Arc::default() })
     }
 
     /// Begins a transaction that may write. On SQLite it holds the write lock from here on: a deferred one would
@@ -220,6 +230,24 @@ impl Db {
     /// At most one row.
     pub async fn optional<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Option<T>> {
         Ok(self.all(sql, binds).await?.pop())
+    }
+
+    /// As [`Tx::each_row`], outside a transaction.
+    pub async fn each_row<T: Row>(
+        &self,
+        before: &'static str,
+        rows: Vec<Vec<Bind>>,
+        after: &'static str,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        for (sql, binds) in in_chunks(before, rows, after, &[], matches!(self, Self::Postgres(_))) {
+            let sql = AssertSqlSafe(sql);
+            found.extend(match self {
+                Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
+                Self::Postgres(pool) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(pool).await?,
+            });
+        }
+        Ok(found)
     }
 
     /// Does the work that commits leave behind, without holding any of them up. Nothing hangs on it.
@@ -245,7 +273,7 @@ impl Db {
     /// Closes every connection.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { write, read, aside } => {
+            Self::Sqlite { write, read, aside, head: _ } => {
                 aside.close().await;
                 read.close().await;
                 write.close().await;
@@ -352,14 +380,15 @@ impl Tx {
     }
 }
 
-/// Statements for `rows`, in sizes that are powers of two, so that few different texts have to be kept prepared.
+/// Statements for `rows`, in sizes that are small or powers of two, so that few different texts have to be kept prepared.
 fn in_chunks(before: &str, rows: Vec<Vec<Bind>>, after: &str, first: &[Bind], named: bool) -> Vec<(String, Vec<Bind>)> {
     let mut statements = Vec::new();
     // Named and nameless parameters do not mix: sqlx would count the nameless ones from the first again.
     let named = named || !first.is_empty();
     let mut rows = rows.into_iter();
     while rows.len() > 0 {
-        let size = MAX_ROWS.min(1 << rows.len().ilog2());
+        let left = rows.len();
+        let size = if left <= EXACT_ROWS { left } else { MAX_ROWS.min(1 << left.ilog2()) };
         let mut binds = first.to_vec();
         let mut sql = String::with_capacity(before.len() + after.len() + size * 48);
         sql.push_str(before);
@@ -392,12 +421,14 @@ mod tests {
 
     #[test]
     fn many_rows_share_statements_of_few_sizes() {
-        let rows = (0..700_i64).map(|n| binds![n, "x"]).collect();
+        let rows = (0..707_i64).map(|n| binds![n, "x"]).collect();
         let statements =
             in_chunks("INSERT INTO t (a, b)", rows, " ON CONFLICT DO NOTHING", &[Bind::from(9_i64)], false);
         let sizes: Vec<usize> = statements.iter().map(|(_, binds)| (binds.len() - 1) / 2).collect();
-        assert_eq!(sizes, [256, 256, 128, 32, 16, 8, 4]);
-        let (sql, _) = &statements[6];
-        assert_eq!(sql, "INSERT INTO t (a, b) VALUES ($2, $3), ($4, $5), ($6, $7), ($8, $9) ON CONFLICT DO NOTHING");
+        assert_eq!(sizes, [256, 256, 128, 64, 3]);
+        let (sql, _) = &statements[4];
+        assert_eq!(sql, "INSERT INTO t (a, b) VALUES ($2, $3), ($4, $5), ($6, $7) ON CONFLICT DO NOTHING");
+        let (sql, _) = &in_chunks("INSERT INTO t (a, b)", vec![binds![1_i64, "x"]], "", &[], false)[0];
+        assert_eq!(sql, "INSERT INTO t (a, b) VALUES (?, ?)");
     }
 }

@@ -46,18 +46,18 @@ const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state =
 const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
     started_at, finished_at, received_at)";
 /// A refused apply changed nothing, so what was in force before still is; a first one leaves nothing: `if_unknown`.
+/// An apply that came into force after everybody had let go of it must be lifted again: `next_revert_at`.
 const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if_unknown' AND actual <> 'unknown'
         THEN actual ELSE v.column3 END,
     actual_seq = CAST(v.column2 AS BIGINT), failed_reverts = 0, changed_at = CAST(v.column5 AS BIGINT),
-    next_revert_at = CASE WHEN v.column4 = 'revert' THEN NULL ELSE next_revert_at END FROM (";
+    next_revert_at = CASE
+        WHEN v.column4 = 'revert' THEN NULL
+        WHEN desired = 'absent' AND v.column3 <> 'absent' AND next_revert_at IS NULL AND NOT EXISTS (
+            SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'revert'
+                AND state IN ('queued', 'delivered', 'acknowledged')) THEN CAST(v.column5 AS BIGINT)
+        ELSE next_revert_at END FROM (";
 const SET_ACTUALS_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column2 AS BIGINT)";
 /// An apply that came into force after everybody had let go of it must be lifted again.
-const LIFT_STRAYS: &str = "UPDATE effects SET next_revert_at = CAST(v.column2 AS BIGINT) FROM (";
-const LIFT_STRAYS_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND desired = 'absent' AND actual <> 'absent'
-    AND next_revert_at IS NULL AND NOT EXISTS (
-        SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'revert'
-            AND state IN ('queued', 'delivered', 'acknowledged'))";
-
 /// How long an agent may take to answer what it has acknowledged: the longest execution and a lost connection.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// The first wait before a failed revert is tried again; it doubles up to [`RETRY_MAX`].
@@ -140,14 +140,12 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
     }
     ledger.tx.execute_rows(SET_STATES, states, SET_STATES_AFTER, vec![]).await?;
     ledger.tx.execute_rows(INSERT_RESULTS, rows, " ON CONFLICT (command_id) DO NOTHING", vec![]).await?;
-    let effects: Vec<Vec<Bind>> = news.keys().map(|effect| binds![effect.as_str(), now]).collect();
     let actuals =
         news.into_iter().map(|(effect, News { seq, actual, how })| binds![effect, seq, actual.as_str(), how, now]);
     ledger.tx.execute_rows(SET_ACTUALS, actuals.collect(), SET_ACTUALS_AFTER, vec![]).await?;
     for command in &failed {
         revert_failed(ledger, command, now).await?;
     }
-    ledger.tx.execute_rows(LIFT_STRAYS, effects, LIFT_STRAYS_AFTER, vec![]).await?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use riposte_protocol::message::CommandResult;
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,10 +34,10 @@ const QUEUE: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Alerts in one transaction: past this the flush is no longer what costs.
 const MAX_ALERTS: usize = 4000;
-/// Notes that may be put off.
-const MAX_NOTES: usize = 512;
-/// For how long.
-const NOTE_DELAY: Duration = Duration::from_millis(20);
+/// How long what agents report may wait for company.
+const PATIENT_DELAY: Duration = Duration::from_millis(8);
+/// How much of it may wait.
+const MAX_PATIENT: usize = 512;
 /// Jobs in one transaction.
 const MAX_JOBS: usize = 2048;
 
@@ -147,9 +148,10 @@ pub enum SweepStep {
 }
 
 impl Job {
-    /// Whether it may be put off: if it is lost, a command is sent once more, which its agent can take.
-    const fn is_note(&self) -> bool {
-        matches!(self, Self::Delivered { .. })
+    /// Whether it may wait a little: nobody looks at a clock for what agents report, and a group without it is faster
+    /// for those who do.
+    const fn can_wait(&self) -> bool {
+        matches!(self, Self::Delivered { .. } | Self::Acknowledge { .. } | Self::Settle { .. } | Self::Seen { .. })
     }
 }
 
@@ -255,37 +257,47 @@ impl Writer {
 
 async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: mpsc::Receiver<Job>, stop: CancellationToken) {
     let mut group = Vec::with_capacity(64);
-    // Notes that nobody waits for; they ride along with the next job that somebody does.
-    let mut notes = Vec::new();
+    let (mut patient, mut patient_until) = (Vec::new(), None);
     loop {
         // Stop only when nothing is waiting any more: what was taken in gets its answer.
         let first = tokio::select! {
             biased;
             job = waiting.recv() => job,
-            () = tokio::time::sleep(NOTE_DELAY), if !notes.is_empty() => {
-                commit(&db, &clock, &wake, std::mem::take(&mut notes)).await;
-                continue;
-            }
-            () = stop.cancelled() => waiting.try_recv().ok(),
+            () = until(patient_until) => None,
+            () = stop.cancelled() => match waiting.try_recv() {
+                Ok(job) => Some(job),
+                Err(_) if patient.is_empty() => return,
+                Err(_) => None,
+            },
         };
-        let Some(first) = first else { return };
-        let (mut alerts, mut next) = (0, Some(first));
+        let (mut alerts, mut next) = (0, first);
         while let Some(job) = next {
             alerts += weight(&job);
-            if job.is_note() {
-                notes.push(job);
+            if job.can_wait() {
+                patient_until.get_or_insert_with(|| Instant::now() + PATIENT_DELAY);
+                patient.push(job);
             } else {
                 group.push(job);
             }
-            let full = group.len() >= MAX_JOBS || alerts >= MAX_ALERTS;
+            let full = group.len() + patient.len() >= MAX_JOBS || alerts >= MAX_ALERTS;
             next = if full { None } else { waiting.try_recv().ok() };
         }
-        if group.is_empty() && notes.len() < MAX_NOTES {
-            // Nobody waits for these; the next job is likely to be the answer to what they note.
+        let waited = patient_until.is_some_and(|until| Instant::now() >= until);
+        if waited || patient.len() >= MAX_PATIENT || stop.is_cancelled() {
+            group.append(&mut patient);
+            patient_until = None;
+        }
+        if group.is_empty() {
             continue;
         }
-        group.append(&mut notes);
         commit(&db, &clock, &wake, std::mem::take(&mut group)).await;
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

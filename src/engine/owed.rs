@@ -1,0 +1,65 @@
+//! Looking up what agents are owed, for many conversations at once: a commit nudges all agents concerned in the same
+//! instant, and one look at the store serves those that ask while the last look was under way.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::store::commands::{self, OwedCommand};
+use crate::store::db::{Db, Result, StoreError};
+
+/// Conversations that may wait for an answer; each asks for one thing at a time.
+const QUEUE: usize = 4096;
+/// Agents in one look.
+const MAX_AGENTS: usize = 256;
+
+type Ask = (Uuid, oneshot::Sender<std::result::Result<Vec<OwedCommand>, Arc<StoreError>>>);
+
+/// The way to ask; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OwedReader {
+    asks: mpsc::Sender<Ask>,
+}
+
+impl OwedReader {
+    /// A reader, and the task that does its work until `stop`.
+    pub fn start(db: Db, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+        let (asks, asked) = mpsc::channel(QUEUE);
+        (Self { asks }, run(db, asked, stop))
+    }
+
+    /// The first commands that `agent` is owed, in the order of their numbers.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn of(&self, agent: Uuid) -> Result<Vec<OwedCommand>> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send((agent, answer)).await.map_err(|_| StoreError::Busy)?;
+        let owed = answered.await.map_err(|_| StoreError::Busy)?;
+        owed.map_err(|error| Arc::try_unwrap(error).unwrap_or(StoreError::Busy))
+    }
+}
+
+async fn run(db: Db, mut asked: mpsc::Receiver<Ask>, stop: CancellationToken) {
+    let mut asks = Vec::with_capacity(MAX_AGENTS);
+    loop {
+        let count = tokio::select! {
+            count = asked.recv_many(&mut asks, MAX_AGENTS) => count,
+            () = stop.cancelled() => return,
+        };
+        if count == 0 {
+            return;
+        }
+        let mut agents: Vec<Uuid> = asks.iter().map(|(agent, _)| *agent).collect();
+        agents.sort_unstable();
+        agents.dedup();
+        let found = commands::owed(&db, agents).await.map_err(Arc::new);
+        for (agent, answer) in asks.drain(..) {
+            // Not taken out: a stream and a poll of one agent may ask at once.
+            let owed = found.as_ref().map(|found| found.get(&agent).cloned().unwrap_or_default());
+            let _ = answer.send(owed.map_err(Arc::clone));
+        }
+    }
+}
