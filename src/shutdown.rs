@@ -57,6 +57,7 @@ impl Tasks {
         #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
         drop(tokio::spawn(self.stages.track_future(async move {
             let ended = handle.await;
+            tracing::debug!(task = name, "task {name} has ended");
             if !stop.is_cancelled() {
                 let cause = ended.err().map_or_else(|| "it returned".to_owned(), |error| error.to_string());
                 tracing::error!(task = name, cause, "task {name} ended by itself, stopping");

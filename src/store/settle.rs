@@ -1,7 +1,7 @@
 //! What becomes of a command after it was queued: sent, acknowledged, answered, or given up. Every change names the
 //! states it expects in its WHERE, so that a late or repeated message changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use riposte_protocol::command::Op;
@@ -34,7 +34,7 @@ statements! {
 }
 
 const DELIVERED: &str = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
-    deliveries = deliveries + 1, delivered_at = COALESCE(delivered_at, CAST(v.column3 AS BIGINT)) FROM (";
+    deliveries = deliveries + CAST(v.column4 AS BIGINT), delivered_at = COALESCE(delivered_at, CAST(v.column3 AS BIGINT)) FROM (";
 const DELIVERED_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state IN ('queued', 'delivered')";
 const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowledged_at = CAST(v.column3 AS BIGINT),
     lease_until = NULL FROM (";
@@ -88,7 +88,14 @@ struct Count {
 
 /// Commands were handed to agents' connections, each with the end of its lease.
 pub(super) async fn delivered(ledger: &mut LedgerTx, sent: Vec<(Uuid, Timestamp)>, now: Timestamp) -> Result<()> {
-    let rows = sent.into_iter().map(|(command, lease_until)| binds![command, lease_until, now]).collect();
+    // A command may have been sent twice within one group.
+    let mut times: BTreeMap<Uuid, (Timestamp, i64)> = BTreeMap::new();
+    for (command, lease_until) in sent {
+        let entry = times.entry(command).or_insert((lease_until, 0));
+        *entry = (entry.0.max(lease_until), entry.1 + 1);
+    }
+    let rows =
+        times.into_iter().map(|(command, (lease_until, count))| binds![command, lease_until, now, count]).collect();
     ledger.tx.execute_rows(DELIVERED, rows, DELIVERED_AFTER, vec![]).await?;
     Ok(())
 }

@@ -283,11 +283,16 @@ async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: mpsc::Receiver<Job>,
             next = if full { None } else { waiting.try_recv().ok() };
         }
         let waited = patient_until.is_some_and(|until| Instant::now() >= until);
-        if waited || patient.len() >= MAX_PATIENT || stop.is_cancelled() {
+        // When the last door is dropped nothing more can come.
+        let is_last = stop.is_cancelled() || waiting.is_closed();
+        if waited || patient.len() >= MAX_PATIENT || is_last {
             group.append(&mut patient);
             patient_until = None;
         }
         if group.is_empty() {
+            if is_last && waiting.is_empty() {
+                return;
+            }
             continue;
         }
         commit(&db, &clock, &wake, std::mem::take(&mut group)).await;
