@@ -314,7 +314,7 @@ mod tests {
                         if *lost { *session = Session::new(inbox.cursor()); }
                         if !*acks_lost {
                             owed.retain(|(command, _)| !acked.contains(&command.seq));
-                            acked.iter().for_each(|seq| session.acknowledged(*seq));
+                            for seq in &acked { session.acknowledged(*seq); }
                         }
                     }
                 }

@@ -135,6 +135,7 @@ mod tests {
         Until::At(Timestamp::from_millis(secs * 1000))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what stands is optional where it is used")]
     const fn in_force(actual: Actual, until: Until) -> Option<Standing> {
         Some(Standing { desired: Desired::InForce, actual, until })
     }

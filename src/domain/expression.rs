@@ -293,10 +293,10 @@ mod tests {
     fn conditions_read_the_alert_and_what_was_normalised() {
         for source in [
             r#"data.srcport > 1024 && !source.ip.startsWith("10.")"#,
-            r#"rule.level >= 10 && rule.level + 1 == 11"#,
+            "rule.level >= 10 && rule.level + 1 == 11",
             r#"destination.user == "admin" && location.endsWith("auth.log")"#,
             r#"rule.groups.exists(group, group == "sshd")"#,
-            r#"has(data.srcip) && !has(data.url)"#,
+            "has(data.srcip) && !has(data.url)",
             r#"alert.odd.x == 3 && agent.name in ["web-01", "web-02"]"#,
             r#"source.ip.matches("^203\\.0\\.113\\.[0-9]+$")"#,
             r#"data.srcport == "40118""#,
@@ -310,8 +310,8 @@ mod tests {
         for source in [
             r#"data.url.contains("x")"#,
             r#"source.user == "x""#,
-            r#"data.dstuser > 3"#,
-            r#"1 / 0 == 1"#,
+            "data.dstuser > 3",
+            "1 / 0 == 1",
             "data.list.exists(x, x == 1)",
         ] {
             assert!(!holds(source), "{source}");

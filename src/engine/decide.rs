@@ -160,6 +160,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the calls read better")]
     fn decided(policy: Value, data: Value, agents: Vec<Agent>) -> NewResponse {
         let policy = Policy::parse(&policy).unwrap();
         let policies = PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy: Arc::new(policy), version: 3 })]);
