@@ -146,6 +146,7 @@ impl Manager {
             until: None,
             response: Uuid::nil(),
             alert: None,
+            script: None,
         };
         change(&mut command);
         command.sign(&self.key, "k1").unwrap()

@@ -39,6 +39,33 @@ impl Op {
     }
 }
 
+/// How a custom action's program is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ScriptStyle {
+    /// As Wazuh 4.2 and later: one line of JSON on standard input, `add` and `delete`, `check_keys`.
+    #[default]
+    Wazuh,
+    /// As Wazuh 5: the same with a flat alert, `enable` and `disable`.
+    Wazuh5,
+    /// As before Wazuh 4.2: everything in the arguments.
+    Argv,
+}
+
+/// The program of a custom action: a file of the agent's own folder for such programs, never a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Script {
+    /// The file's name.
+    pub executable: String,
+    /// How it is spoken to.
+    #[serde(default)]
+    pub style: ScriptStyle,
+    /// Whether a revert runs it again; if not, each command is complete in itself.
+    pub undoable: bool,
+}
+
 /// The claims of a command. Unknown claims are ignored, so that a newer manager can add some.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
@@ -72,6 +99,9 @@ pub struct Command {
     /// The alert behind it, where the action asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<serde_json::Value>,
+    /// The program to run, where the action is a custom one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
 }
 
 /// Why an agent does not obey a command.
@@ -158,6 +188,7 @@ mod tests {
             until: Some("2026-11-24T10:00:00Z".parse().unwrap()),
             response: Uuid::from_u128(4),
             alert: None,
+            script: None,
         }
     }
 

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The kinds of target an action can take.
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
-    /// One IPv4 or IPv6 address.
+    /// One IPv4 or IPv6 address, or (never out of an alert) one network.
     Ip,
     /// One local account.
     User,
@@ -70,6 +71,9 @@ pub enum TargetError {
     /// Not exactly one IPv4 or IPv6 address in its usual notation.
     #[error("is not one IPv4 or IPv6 address in its usual notation")]
     Ip,
+    /// Not exactly one network in its usual notation.
+    #[error("is not one network such as 203.0.113.0/24, without bits behind its prefix")]
+    Network,
     /// Not a local account name.
     #[error(
         "is not a plain account name: it starts with a letter or _, then letters, digits, '.', '_', '@' or '-', 256 at most"
@@ -109,6 +113,35 @@ impl Target {
         Ok(Self { kind, value })
     }
 
+    /// Reads a network (`203.0.113.0/24`), strictly. An alert never names one: only people and policies do, so
+    /// [`Target::parse`] refuses it. A network of one address is that address.
+    ///
+    /// # Errors
+    /// When the text is anything but one network, or bits are set behind its prefix.
+    pub fn parse_network(text: &str) -> Result<Self, TargetError> {
+        let (address, length) = text.split_once('/').ok_or(TargetError::Network)?;
+        let address = parse_ip(address).map_err(|_| TargetError::Network)?;
+        let digits = (1..=3).contains(&length.len()) && length.bytes().all(|b| b.is_ascii_digit());
+        let plain = digits && (length == "0" || !length.starts_with('0'));
+        let length = length.parse().ok().filter(|_| plain).ok_or(TargetError::Network)?;
+        let network = IpNet::new(address, length).map_err(|_| TargetError::Network)?;
+        if network.trunc() == network { Ok(Self::of_network(network)) } else { Err(TargetError::Network) }
+    }
+
+    /// The network of `prefix` bits around an `ip` target; the target itself if that would not be wider.
+    #[must_use]
+    pub fn widened(&self, prefix: u8) -> Self {
+        let network = self.network().filter(|network| network.prefix_len() > prefix);
+        let wider = network.and_then(|network| IpNet::new(network.addr(), prefix).ok());
+        wider.map_or_else(|| self.clone(), |network| Self::of_network(network.trunc()))
+    }
+
+    fn of_network(network: IpNet) -> Self {
+        let is_one = network.prefix_len() == network.max_prefix_len();
+        let value = if is_one { network.addr().to_string() } else { network.to_string() };
+        Self { kind: TargetKind::Ip, value }
+    }
+
     /// The target that names the agent's own host.
     pub fn host() -> Self {
         Self { kind: TargetKind::Host, value: String::new() }
@@ -129,9 +162,17 @@ impl Target {
         &self.value
     }
 
-    /// The address, if this is an `ip` target.
+    /// The addresses, if this is an `ip` target; one address is a network of one.
+    pub fn network(&self) -> Option<IpNet> {
+        if self.kind != TargetKind::Ip {
+            return None;
+        }
+        self.value.parse().ok().or_else(|| self.value.parse::<IpAddr>().ok().map(IpNet::from))
+    }
+
+    /// The address, if this is an `ip` target and not a wider network.
     pub fn ip(&self) -> Option<IpAddr> {
-        (self.kind == TargetKind::Ip).then(|| self.value.parse().ok()).flatten()
+        self.network().filter(|network| network.prefix_len() == network.max_prefix_len()).map(|network| network.addr())
     }
 
     /// Why no response may ever touch this target, if so: the part of the always-on protected list that needs
@@ -139,7 +180,7 @@ impl Target {
     /// again, whoever signed the order.
     pub fn always_protected(&self) -> Option<&'static str> {
         match self.kind {
-            TargetKind::Ip => self.ip().and_then(protected_ip),
+            TargetKind::Ip => self.network().and_then(protected_network),
             TargetKind::User => {
                 ["root", "system"].iter().any(|name| self.value.eq_ignore_ascii_case(name)).then_some("the superuser")
             }
@@ -163,8 +204,9 @@ impl<'de> Deserialize<'de> for Target {
             value: String,
         }
         let raw = Raw::deserialize(deserializer)?;
-        Self::parse(raw.kind, &raw.value)
-            .map_err(|error| serde::de::Error::custom(format!("a target of kind {} {error}", raw.kind)))
+        let is_network = raw.kind == TargetKind::Ip && raw.value.contains('/');
+        let target = if is_network { Self::parse_network(&raw.value) } else { Self::parse(raw.kind, &raw.value) };
+        target.map_err(|error| serde::de::Error::custom(format!("a target of kind {} {error}", raw.kind)))
     }
 }
 
@@ -213,10 +255,19 @@ fn parse_process(text: &str) -> Result<u32, TargetError> {
     if number > 1 && number.to_string() == text { Ok(number) } else { Err(TargetError::Process) }
 }
 
-fn protected_ip(ip: IpAddr) -> Option<&'static str> {
-    match ip {
-        IpAddr::V4(v4) => protected_v4(v4),
-        IpAddr::V6(v6) => protected_v6(v6),
+/// The widest networks that may be a target, in bits of their prefix.
+pub const WIDEST: (u8, u8) = (16, 48);
+
+fn protected_network(network: IpNet) -> Option<&'static str> {
+    let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
+    if network.prefix_len() < widest {
+        return Some("a network wider than /16 (IPv4) or /48 (IPv6)");
+    }
+    // No range below is narrower than the widest network, but for the single addresses that are looked at here.
+    match network {
+        IpNet::V4(v4) => protected_v4(v4.network()),
+        IpNet::V6(v6) if v6.contains(&Ipv6Addr::LOCALHOST) => Some("a loopback address"),
+        IpNet::V6(v6) => protected_v6(v6.network()),
     }
 }
 
@@ -397,6 +448,36 @@ mod tests {
         for text in ["", "/", "x", "/a/../b", "/a//b", "/a/./b", "/a/\nb", "/a\0"] {
             assert!(Target::parse(TargetKind::File, text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_network_has_one_spelling_and_is_never_too_wide() {
+        let network = |text: &str| Target::parse_network(text).map(|target| target.value);
+        assert_eq!(network("203.0.113.0/24").as_deref(), Ok("203.0.113.0/24"));
+        assert_eq!(network("2001:DB8::/48").as_deref(), Ok("2001:db8::/48"));
+        assert_eq!(network("203.0.113.7/32").as_deref(), Ok("203.0.113.7"));
+        for text in [
+            "203.0.113.7",
+            "203.0.113.7/24",
+            "203.0.113.0/024",
+            "203.0.113.0/33",
+            "203.0.113.0/",
+            "::/-1",
+            "1/8",
+            "10.0.0.0/+8",
+        ] {
+            assert_eq!(network(text), Err(TargetError::Network), "{text}");
+        }
+        let protected = |text: &str| Target::parse_network(text).unwrap().always_protected().is_some();
+        for text in
+            ["0.0.0.0/0", "10.0.0.0/8", "::/0", "2001:db8::/32", "127.0.0.0/16", "::/64", "169.254.0.0/16", "ff02::/64"]
+        {
+            assert!(protected(text), "{text}");
+        }
+        assert!(!protected("10.0.0.0/16") && !protected("2001:db8::/48"));
+        let on_the_wire: Target = serde_json::from_str(r#"{"kind":"ip","value":"203.0.113.0/24"}"#).unwrap();
+        assert_eq!(on_the_wire.widened(16).value(), "203.0.0.0/16");
+        assert_eq!(on_the_wire.widened(32), on_the_wire);
     }
 
     proptest::proptest! {

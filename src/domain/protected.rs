@@ -47,7 +47,7 @@ impl Covered {
     /// If it is neither.
     pub fn network(text: &str) -> Result<Self, CoveredError> {
         if let Ok(target) = Target::parse(TargetKind::Ip, text) {
-            return target.ip().map(|ip| Self::Network(ip.into())).ok_or(CoveredError::Network);
+            return target.network().map(Self::Network).ok_or(CoveredError::Network);
         }
         let net: IpNet = text.parse().map_err(|_| CoveredError::Network)?;
         let net = match net {
@@ -146,12 +146,17 @@ impl ProtectedSet {
         let found = match target.kind() {
             TargetKind::User => self.users.get(&target.value().to_ascii_lowercase()).filter(stops),
             TargetKind::Ip => {
-                let ip = target.ip()?;
-                self.networks
-                    .iter()
-                    .filter(|((is_v6, _), _)| *is_v6 == ip.is_ipv6())
-                    .filter_map(|((_, prefix), of_length)| of_length.get(&IpNet::new(ip, *prefix).ok()?.trunc()))
-                    .find(stops)
+                let wanted = target.network()?;
+                let alike = self.networks.iter().filter(|((is_v6, _), _)| *is_v6 == wanted.addr().is_ipv6());
+                // An entry as wide or wider is found by its network; a narrower one lies somewhere within.
+                let mut hits = alike.flat_map(|((_, prefix), of_length)| {
+                    let around = IpNet::new(wanted.addr(), *prefix).ok().map(|network| network.trunc());
+                    let is_wider = *prefix <= wanted.prefix_len();
+                    let hit = around.filter(|_| is_wider).and_then(|network| of_length.get(&network));
+                    let within = of_length.iter().filter(move |(network, _)| !is_wider && wanted.contains(*network));
+                    hit.into_iter().chain(within.map(|(_, entries)| entries))
+                });
+                hits.find(stops)
             }
             _ => None,
         };
@@ -188,6 +193,10 @@ mod tests {
         }
         for open in ["11.0.0.1", "203.0.113.8", "192.0.3.1"] {
             assert!(set.target(&ip(open), None, NOW).is_none(), "{open}");
+        }
+        for (network, covered) in [("203.0.113.0/24", true), ("10.1.0.0/16", true), ("203.0.112.0/24", false)] {
+            let target = Target::parse_network(network).unwrap();
+            assert_eq!(set.target(&target, None, NOW).is_some(), covered, "{network}");
         }
     }
 

@@ -144,5 +144,6 @@ fn claims(command: &OwedCommand, agent: Uuid, now: Timestamp) -> Command {
         until: command.until,
         response: command.response,
         alert: None,
+        script: None,
     }
 }

@@ -388,6 +388,7 @@ impl FakeManager {
             until: Some(now.plus(Duration::from_hours(1))),
             response: Uuid::now_v7(),
             alert: None,
+            script: None,
         }
     }
 

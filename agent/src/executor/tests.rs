@@ -124,6 +124,7 @@ fn command(seq: u64, op: Op, action: &str, target: &str, until_secs: Option<u64>
         until: until_secs.map(|secs| NOW.plus(Duration::from_secs(secs))),
         response: Uuid::nil(),
         alert: None,
+        script: None,
     }
 }
 

@@ -36,6 +36,7 @@ fn received(seq: u64, effect: u8) -> Record {
             until: None,
             response: Uuid::nil(),
             alert: None,
+            script: None,
         }),
     }
 }
