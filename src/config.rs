@@ -1,6 +1,7 @@
 //! GROUND: the configuration. Defaults, then the file, then `RIPOSTE_…` variables, then flags; a key that is not
 //! known is an error. `config.default.toml` lists every key with its reason, and a test compares it with this.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub max_batch: usize,
     /// The most connections at a time; one more is answered 503.
     pub max_connections: usize,
+    /// Fields of alerts in which observables are looked for before the known ones: `"source.ip" = ["data.client"]`.
+    pub observables: BTreeMap<String, Vec<String>>,
 }
 
 impl Default for Config {
@@ -47,6 +50,7 @@ impl Default for Config {
             max_body_bytes: 16 * 1024 * 1024,
             max_batch: 10_000,
             max_connections: 20_000,
+            observables: BTreeMap::new(),
         }
     }
 }
@@ -121,7 +125,7 @@ mod tests {
         let parsed: Config = toml::from_str(&text).unwrap();
         assert_eq!(parsed, Config::default());
         let table: toml::Table = toml::from_str(&text).unwrap();
-        assert_eq!(table.len(), 10, "a key is missing in config.default.toml");
+        assert_eq!(table.len(), 11, "a key is missing in config.default.toml");
     }
 
     #[test]

@@ -128,6 +128,14 @@ impl Target {
         if network.trunc() == network { Ok(Self::of_network(network)) } else { Err(TargetError::Network) }
     }
 
+    /// Reads a target that a person or a ledger names: as [`Target::parse`], but an `ip` may be a network.
+    ///
+    /// # Errors
+    /// As [`Target::parse`] and [`Target::parse_network`].
+    pub fn named(kind: TargetKind, text: &str) -> Result<Self, TargetError> {
+        if kind == TargetKind::Ip && text.contains('/') { Self::parse_network(text) } else { Self::parse(kind, text) }
+    }
+
     /// The network of `prefix` bits around an `ip` target; the target itself if that would not be wider.
     #[must_use]
     pub fn widened(&self, prefix: u8) -> Self {
@@ -204,9 +212,8 @@ impl<'de> Deserialize<'de> for Target {
             value: String,
         }
         let raw = Raw::deserialize(deserializer)?;
-        let is_network = raw.kind == TargetKind::Ip && raw.value.contains('/');
-        let target = if is_network { Self::parse_network(&raw.value) } else { Self::parse(raw.kind, &raw.value) };
-        target.map_err(|error| serde::de::Error::custom(format!("a target of kind {} {error}", raw.kind)))
+        Self::named(raw.kind, &raw.value)
+            .map_err(|error| serde::de::Error::custom(format!("a target of kind {} {error}", raw.kind)))
     }
 }
 

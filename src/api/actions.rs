@@ -1,14 +1,214 @@
-//! `/v1/actions`: what agents can be asked to do.
+//! `/v1/actions`: what agents can be asked to do. The actions that come with Riposte are fixed; people add programs that
+//! stand in the agents' own folder.
 
-use axum::http::Uri;
-use axum::response::Response;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
 
-use super::auth::{Caller, Read};
+use super::AppState;
+use super::auth::{Caller, Read, WritePolicies};
+use super::error::{ApiError, ApiResult};
+use super::extract::{IfMatch, Json, Path};
+use super::once;
 use super::page::{Page, page};
-use crate::domain::action::{ACTIONS, Action};
+use crate::domain::action::{Action, Catalogue};
+use crate::domain::fault::Fault;
+use crate::store::audit::LedgerTx;
+use crate::store::columns::Millis;
+use crate::store::{StoreError, actions};
 
-/// Lists the actions
-#[utoipa::path(get, path = "/v1/actions", tag = "actions", responses((status = 200, body = Page<Action>)))]
-pub async fn list(_: Caller<Read>, uri: Uri) -> Response {
-    page(ACTIONS.to_vec(), i64::MAX, &uri, |action| action.name.to_owned())
+/// An action as it stands.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ActionView {
+    /// The action.
+    #[serde(flatten)]
+    pub action: Action,
+    /// Its version, the same as the `ETag`; absent for those that come with Riposte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// When it was last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Millis>,
+}
+
+/// Lists the actions by name
+#[utoipa::path(get, path = "/v1/actions", tag = "actions", responses((status = 200, body = Page<ActionView>)))]
+pub async fn list(_: Caller<Read>, State(state): State<AppState>, uri: Uri) -> ApiResult<Response> {
+    let custom = actions::all(&state.engine.db).await?;
+    let views = Catalogue::built_in().iter().map(|action| Ok(own(action)));
+    let custom = custom.into_iter().map(|row| {
+        Ok(ActionView { action: row.action()?, version: Some(row.version), updated_at: Some(row.updated_at) })
+    });
+    let mut views = views.chain(custom).collect::<Result<Vec<_>, StoreError>>()?;
+    views.sort_by(|a, b| a.action.name.cmp(&b.action.name));
+    Ok(page(views, i64::MAX, &uri, |view| view.action.name.clone()))
+}
+
+fn own(action: &Action) -> ActionView {
+    ActionView { action: action.clone(), version: None, updated_at: None }
+}
+
+fn answer(status: StatusCode, view: ActionView) -> Response {
+    match view.version {
+        Some(version) => (status, [(header::ETAG, format!("\"{version}\""))], axum::Json(view)).into_response(),
+        None => (status, axum::Json(view)).into_response(),
+    }
+}
+
+async fn stored(state: &AppState, name: &str) -> ApiResult<ActionView> {
+    if let Some(action) = Catalogue::built_in().find(name) {
+        return Ok(own(action));
+    }
+    let row = actions::find(&state.engine.db, name).await?.ok_or_else(|| unknown(name))?;
+    Ok(ActionView { action: row.action()?, version: Some(row.version), updated_at: Some(row.updated_at) })
+}
+
+fn unknown(name: &str) -> ApiError {
+    ApiError::not_found(format!("there is no action called {name:?}"))
+}
+
+/// Gives one action
+#[utoipa::path(get, path = "/v1/actions/{name}", tag = "actions", params(("name" = String, Path)), responses((status = 200, body = ActionView)))]
+pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
+    Ok(answer(StatusCode::OK, stored(&state, &name).await?))
+}
+
+/// A custom action, as it is given.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "read by hand, so that every fault is told at once; this is its schema")]
+pub struct CustomAction {
+    /// a-z, 0-9, '-', '_' and '.', 64 characters at most; not that of an action that comes with Riposte.
+    name: String,
+    /// What it does, in one sentence.
+    summary: Option<String>,
+    /// The name of the program, a file in the agents' folder for programs.
+    executable: String,
+    /// How the program is spoken to; absent: as Wazuh 4.2 and later.
+    style: Option<riposte_protocol::command::ScriptStyle>,
+    /// The kinds of target it takes; absent: `none`.
+    target_kinds: Option<Vec<riposte_protocol::target::TargetKind>>,
+    /// The observable it is aimed at unless the policy names another.
+    default_target: Option<crate::domain::alert::TargetField>,
+    /// Whether the program is run again to undo; absent: no.
+    undoable: Option<bool>,
+    /// Operating systems it runs on; absent: all.
+    platforms: Option<Vec<String>>,
+    /// JSON Schema of its arguments, a list of texts; absent: any.
+    #[schema(value_type = Option<Object>)]
+    parameters: Option<Value>,
+    /// Whether the agent gets the alert with the command; absent: yes.
+    wants_alert: Option<bool>,
+}
+
+/// Adds an action
+#[utoipa::path(post, path = "/v1/actions", tag = "actions", request_body = CustomAction, responses((status = 201, body = ActionView)))]
+pub async fn create(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    body: Json<Value>,
+) -> ApiResult<Response> {
+    let action = Action::parse(&body.value).map_err(ApiError::invalid)?;
+    let claim = once::claim(&state, body.once(&caller.principal)).await?;
+    if claim.answered().is_none() {
+        let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
+        let created = actions::create(&mut ledger, &action.name, &body.value, &caller.principal.name, now).await;
+        created.map_err(|error| match error {
+            StoreError::Duplicate => ApiError::conflict(format!("there is an action called {} already", action.name)),
+            other => other.into(),
+        })?;
+        claim.keep(&mut ledger, 201, "", now).await?;
+        ledger.commit().await?;
+        state.engine.reload_actions().await?;
+    }
+    Ok(answer(StatusCode::CREATED, stored(&state, &action.name).await?))
+}
+
+/// Replaces a custom action
+///
+/// `If-Match` must carry the `ETag` that was read. Policies that use it must still be right with the new one.
+#[utoipa::path(put, path = "/v1/actions/{name}", tag = "actions",
+    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = CustomAction, responses((status = 200, body = ActionView)))]
+pub async fn replace(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    IfMatch(version): IfMatch,
+    body: Json<Value>,
+) -> ApiResult<Response> {
+    let action = Action::parse(&body.value).map_err(ApiError::invalid)?;
+    if action.name != name {
+        return Err(ApiError::invalid(vec![Fault::at("/name", "must be the name in the address")]));
+    }
+    let version = version.ok_or_else(ApiError::version_needed)?;
+    unbroken(&state, &action)?;
+    let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
+    let updated = actions::update(&mut ledger, &name, &body.value, version, &caller.principal.name, now).await;
+    updated.map_err(|error| stale(error, &name))?;
+    ledger.commit().await?;
+    state.engine.reload_actions().await?;
+    state.engine.reload_policies().await?;
+    Ok(answer(StatusCode::OK, stored(&state, &name).await?))
+}
+
+/// Every stored policy must still be readable with the action as it would be.
+fn unbroken(state: &AppState, action: &Action) -> ApiResult<()> {
+    let mut custom: Vec<Action> = state
+        .engine
+        .actions
+        .load()
+        .iter()
+        .filter(|known| known.script.is_some())
+        .map(|known| (**known).clone())
+        .collect();
+    custom.retain(|known| known.name != action.name);
+    custom.push(action.clone());
+    let catalogue = Catalogue::with(custom);
+    for versioned in state.engine.policies.load().policies() {
+        let document = serde_json::to_value(&versioned.policy).map_err(|error| ApiError::internal(&error))?;
+        if let Err(faults) = crate::domain::policy::Policy::parse(&document, &catalogue) {
+            let fault = faults.first().map_or_else(String::new, |fault| format!("{} {}", fault.pointer, fault.detail));
+            return Err(ApiError::conflict(format!(
+                "policy {} would not be right any more: {fault}",
+                versioned.policy.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a custom action
+///
+/// 409 while a policy uses it, or while something of it is in force: its undo needs it.
+#[utoipa::path(delete, path = "/v1/actions/{name}", tag = "actions",
+    params(("name" = String, Path), ("If-Match" = String, Header)), responses((status = 204)))]
+pub async fn delete(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    IfMatch(version): IfMatch,
+) -> ApiResult<StatusCode> {
+    let version = version.ok_or_else(ApiError::version_needed)?;
+    let policies = state.engine.policies.load();
+    let user = policies.policies().iter().find(|versioned| versioned.policy.respond.action == name);
+    if let Some(user) = user {
+        return Err(ApiError::conflict(format!("policy {} uses it", user.policy.name)));
+    }
+    let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
+    if actions::is_in_use(&mut ledger, &name).await? {
+        return Err(ApiError::conflict("something of it is in force or under way; lift that first".to_owned()));
+    }
+    actions::delete(&mut ledger, &name, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
+    ledger.commit().await?;
+    state.engine.reload_actions().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn stale(error: StoreError, name: &str) -> ApiError {
+    match error {
+        StoreError::NotFound => unknown(name),
+        StoreError::Conflict => ApiError::changed(format!("action {name} is at another version than If-Match says")),
+        other => other.into(),
+    }
 }

@@ -15,6 +15,7 @@ use super::page::{Page, cursor_id, limit, page};
 use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
 use crate::domain::fault::Fault;
 use crate::domain::shapes;
+use crate::domain::shapes::Sources;
 use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::engine::intake::Receipt;
 use crate::store::alerts::{self, AlertFilter, AlertRow};
@@ -146,9 +147,10 @@ pub struct AlertView {
     pub raw: Option<Box<RawValue>>,
 }
 
-fn view(row: AlertRow, with_raw: bool) -> ApiResult<AlertView> {
+fn view(row: AlertRow, sources: &Sources, with_raw: bool) -> ApiResult<AlertView> {
     let raw = row.raw()?;
-    let alert = shapes::parse(&raw).map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
+    let alert =
+        shapes::parse(&raw, sources).map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
     let raw =
         if with_raw { Some(RawValue::from_string(raw).map_err(|error| ApiError::internal(&error))?) } else { None };
     let Alert { pipeline, pipeline_id, time, rule, agent, observables, .. } = alert;
@@ -193,7 +195,8 @@ pub async fn list(
         until: query.until,
     };
     let rows = alerts::list(&state.engine.db, filter, before, limit + 1).await?;
-    let views = rows.into_iter().map(|row| view(row, false)).collect::<ApiResult<Vec<AlertView>>>()?;
+    let views =
+        rows.into_iter().map(|row| view(row, &state.engine.sources, false)).collect::<ApiResult<Vec<AlertView>>>()?;
     Ok(page(views, limit, &uri, |alert| alert.id.clone()))
 }
 
@@ -205,5 +208,5 @@ pub async fn find(
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<AlertView>> {
     let row = alerts::find(&state.engine.db, id).await?.ok_or_else(|| ApiError::not_found("there is no such alert"))?;
-    Ok(axum::Json(view(row, true)?))
+    Ok(axum::Json(view(row, &state.engine.sources, true)?))
 }

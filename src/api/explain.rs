@@ -10,6 +10,7 @@ use super::auth::{Caller, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::Path;
 use crate::domain::index::{Seen, why_not};
+use crate::domain::policy::Mode;
 use crate::domain::response::Verdict;
 use crate::domain::shapes;
 use crate::engine::decide::{Circumstances, decide};
@@ -40,7 +41,7 @@ pub struct PolicyVerdict {
     pub fires: bool,
     /// Its selectors, in their order.
     pub selectors: Vec<SelectorVerdict>,
-    /// What it comes to: `act`, `observe` or `spare`; absent if it does not fire.
+    /// What it comes to: `act`, `ask` (people), `observe` or `spare`; absent if it does not fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<&'static str>,
     /// Why it is spared.
@@ -71,12 +72,21 @@ pub async fn explain(
     let engine = &state.engine;
     let row = alerts::find(&engine.db, id).await?.ok_or_else(|| ApiError::not_found("there is no such alert"))?;
     let raw = row.raw()?;
-    let alert = shapes::parse(&raw).map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
+    let alert = shapes::parse(&raw, &engine.sources)
+        .map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
     let filter = ResponseFilter { alert: Some(id), ..ResponseFilter::default() };
     let decided = responses::list(&engine.db, filter, None, SHOWN).await?;
-    let (policies, fleet, protected) = (engine.policies.load(), engine.fleet.load(), engine.protected.load());
+    let (policies, actions) = (engine.policies.load(), engine.actions.load());
+    let (fleet, protected) = (engine.fleet.load(), engine.protected.load());
     let now = engine.clock.now();
-    let circumstances = Circumstances { policies: &policies, fleet: &fleet, protected: &protected, now, trace: None };
+    let circumstances = Circumstances {
+        policies: &policies,
+        actions: &actions,
+        fleet: &fleet,
+        protected: &protected,
+        now,
+        trace: None,
+    };
     let responses = decide(id, &alert, &raw, circumstances);
     let origin = fleet.origin(&alert.agent);
     let seen = Seen::new(&alert, &raw, origin.map(AsRef::as_ref));
@@ -93,8 +103,9 @@ pub async fn explain(
             responses.iter().find(|response| response.policy.as_ref().is_some_and(|(name, _)| *name == policy.name));
         let (verdict, reason) = match response.map(|response| &response.verdict) {
             None => (None, None),
+            Some(Verdict::Act | Verdict::Await(_)) if policy.mode == Mode::Approve => (Some("ask"), None),
             Some(Verdict::Act | Verdict::Await(_)) => (Some("act"), None),
-            Some(Verdict::Observe) => (Some("observe"), None),
+            Some(Verdict::Observe(_)) => (Some("observe"), None),
             Some(Verdict::Spare(spared)) => (Some("spare"), Some(spared.detail())),
         };
         let (policy, fires) = (policy.name.clone(), response.is_some());

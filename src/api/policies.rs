@@ -12,8 +12,10 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{IfMatch, Json, Path, Query};
 use super::once;
 use super::page::{Page, cursor_number, limit, page};
+use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
+use crate::engine::rehearse::rehearse;
 use crate::store::StoreError;
 use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
@@ -35,12 +37,10 @@ pub struct PolicyView {
     pub warnings: Vec<Fault>,
 }
 
-impl TryFrom<PolicyRow> for PolicyView {
-    type Error = StoreError;
-
-    fn try_from(row: PolicyRow) -> Result<Self, StoreError> {
+impl PolicyView {
+    fn read(row: PolicyRow, actions: &Catalogue) -> Result<Self, StoreError> {
         let PolicyRow { name, version, document, created_at, updated_at } = row;
-        let policy = Policy::parse(&document.read::<Value>()?)
+        let policy = Policy::parse(&document.read::<Value>()?, actions)
             .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
         let warnings = policy.warnings();
         Ok(Self { policy, version, created_at, updated_at, warnings })
@@ -55,7 +55,7 @@ fn tagged(status: StatusCode, view: PolicyView) -> Response {
 async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
     let row = policies::find(&state.engine.db, name).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no policy called {name:?}")))?;
-    Ok(PolicyView::try_from(row)?)
+    Ok(PolicyView::read(row, &state.engine.actions.load())?)
 }
 
 /// Which policies to list.
@@ -77,7 +77,8 @@ pub async fn list(
 ) -> ApiResult<Response> {
     let limit = limit(query.limit)?;
     let rows = policies::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
-    let views = rows.into_iter().map(PolicyView::try_from).collect::<Result<Vec<_>, _>>()?;
+    let actions = state.engine.actions.load();
+    let views = rows.into_iter().map(|row| PolicyView::read(row, &actions)).collect::<Result<Vec<_>, _>>()?;
     Ok(page(views, limit, &uri, |view| view.policy.name.clone()))
 }
 
@@ -90,7 +91,7 @@ pub async fn create(
     State(state): State<AppState>,
     body: Json<Value>,
 ) -> ApiResult<Response> {
-    let policy = Policy::parse(&body.value).map_err(ApiError::invalid)?;
+    let policy = checked(&state, &body.value)?;
     let claim = once::claim(&state, body.once(&caller.principal)).await?;
     if claim.answered().is_none() {
         let mut ledger = LedgerTx::begin(&state.engine.db).await?;
@@ -101,6 +102,14 @@ pub async fn create(
         state.engine.reload_policies().await?;
     }
     Ok(tagged(StatusCode::CREATED, stored(&state, &policy.name).await?))
+}
+
+/// The policy that a document is, if it is right and its own tests agree.
+fn checked(state: &AppState, document: &Value) -> ApiResult<Policy> {
+    let actions = state.engine.actions.load();
+    let policy = Policy::parse(document, &actions).map_err(ApiError::invalid)?;
+    let faults = rehearse(&policy, &state.engine.sources);
+    if faults.is_empty() { Ok(policy) } else { Err(ApiError::invalid(faults)) }
 }
 
 fn taken(error: StoreError, name: &str) -> ApiError {
@@ -128,7 +137,7 @@ pub async fn replace(
     IfMatch(version): IfMatch,
     body: Json<Value>,
 ) -> ApiResult<Response> {
-    let policy = Policy::parse(&body.value).map_err(ApiError::invalid)?;
+    let policy = checked(&state, &body.value)?;
     if policy.name != name {
         return Err(ApiError::invalid(vec![Fault::at(
             "/name",

@@ -30,10 +30,10 @@ const MAX_POLICIES: usize = 256;
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateProtected {
-    /// `ip`, `user` or `agent`.
+    /// `ip`, `user`, `file`, `process`, `host` or `agent`.
     #[schema(example = "ip")]
     kind: String,
-    /// An address or a network, an account, or an agent's id or name.
+    /// An address or a network, an account, a file or folder, a process number, or (`host`, `agent`) an agent's id or name.
     #[schema(example = "203.0.113.0/24")]
     value: String,
     /// The policies whose responses it stops; none: every response.
@@ -114,12 +114,15 @@ fn read(state: &AppState, asked: CreateProtected) -> ApiResult<Entry> {
     let covered = match kind.as_str() {
         "ip" => Covered::network(&value),
         "user" => Covered::user(&value),
-        "agent" => {
+        "file" => Covered::file(&value),
+        "process" => Covered::process(&value),
+        "host" | "agent" => {
+            let covers = if kind == "host" { Covered::Host } else { Covered::Agent };
             let fleet = state.engine.fleet.load();
-            fleet.called(&value).map(|agent| Covered::Agent(agent.id)).ok_or(CoveredError::Agent)
+            fleet.called(&value).map(|agent| covers(agent.id)).ok_or(CoveredError::Agent)
         }
         _ => {
-            faults.push(Fault::at("/kind", "must be ip, user or agent"));
+            faults.push(Fault::at("/kind", "must be ip, user, file, process, host or agent"));
             Err(CoveredError::Network)
         }
     };

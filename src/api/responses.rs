@@ -11,7 +11,7 @@ use super::auth::{Caller, Read, Respond};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query, reason, reason_fault, traceparent};
 use super::page::{Page, cursor_id, limit, page};
-use crate::domain::action::{self, ACTIONS, nearest};
+use crate::domain::action::Action;
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
@@ -172,16 +172,20 @@ pub async fn create(
 fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> {
     let NewManualResponse { action: name, target, agents: words, duration, reason, arguments } = asked;
     let mut faults = Vec::new();
-    let action = action::action(&name);
+    let actions = state.engine.actions.load();
+    let action = actions.find(&name);
     if action.is_none() {
-        let meant = nearest(&name, ACTIONS.iter().map(|action| action.name));
+        let meant = actions.nearest(&name);
         let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
         faults.push(Fault::at("/action", format!("is not an action that is known{hint}")));
     }
     let target = action.and_then(|action| manual_target(action, target, &mut faults));
     faults.extend(reason_fault(&reason));
-    if arguments.len() > 32 || arguments.iter().any(|text| text.len() > 1024 || text.contains('\0')) {
-        faults.push(Fault::at("/arguments", "takes at most 32 texts of 1024 bytes each"));
+    if let Some(action) = action {
+        faults.extend(action.check_arguments(&arguments, "/arguments"));
+        if !action.undoable && duration.is_some() {
+            faults.push(Fault::at("/for", format!("cannot be given: {name} leaves nothing that could be undone")));
+        }
     }
     let fleet = state.engine.fleet.load();
     let mut agents = Vec::with_capacity(words.len());
@@ -200,12 +204,15 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     if let Some(spared) = target.as_ref().and_then(|target| protection.of(target)) {
         faults.push(Fault::at("/target", spared.detail()));
     }
-    let Some(target) = target.filter(|_| faults.is_empty()) else { return Err(ApiError::invalid(faults)) };
+    let (Some(target), Some(action), true) = (target, action, faults.is_empty()) else {
+        return Err(ApiError::invalid(faults));
+    };
     agents.sort_by_key(|agent| agent.id);
     agents.dedup_by_key(|agent| agent.id);
-    let (agents, spared): (_, Option<Spared>) = able(agents, &name, protection);
+    let (agents, spared): (_, Option<Spared>) = able(agents, action, target.kind(), protection);
     Ok(NewResponse {
         id: new_id(now),
+        one_shot: !action.undoable,
         action: name,
         target: Some(target),
         arguments,
@@ -218,15 +225,16 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     })
 }
 
-fn manual_target(action: &action::Action, target: Option<ManualTarget>, faults: &mut Vec<Fault>) -> Option<Target> {
+fn manual_target(action: &Action, target: Option<ManualTarget>, faults: &mut Vec<Fault>) -> Option<Target> {
     let (kind, value) = match target {
         None if action.target_kinds.contains(&TargetKind::None) => return Some(Target::none()),
+        None if action.target_kinds.as_slice() == [TargetKind::Host] => return Some(Target::host()),
         None => {
             faults.push(Fault::at("/target", "is missing"));
             return None;
         }
         Some(ManualTarget::Full { kind, value }) => (kind, value),
-        Some(ManualTarget::Value(value)) => match action.target_kinds {
+        Some(ManualTarget::Value(value)) => match action.target_kinds.as_slice() {
             [only] => (*only, value),
             _ => {
                 let detail = "must say its kind too: {\"kind\":\"ip\",\"value\":\"203.0.113.7\"}";
@@ -239,7 +247,7 @@ fn manual_target(action: &action::Action, target: Option<ManualTarget>, faults: 
         faults.push(Fault::at("/target/kind", format!("{} does not take a target of kind {kind}", action.name)));
         return None;
     }
-    match Target::parse(kind, &value) {
+    match Target::named(kind, &value) {
         Ok(target) => Some(target),
         Err(error) => {
             faults.push(Fault::at("/target/value", error.to_string()));

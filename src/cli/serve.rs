@@ -16,6 +16,7 @@ use super::keyfiles;
 use crate::api::{self, AppState, keys, listen};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::shapes::Sources;
 use crate::engine::Engine;
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::Db;
@@ -157,7 +158,11 @@ async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks
     let db = Db::open(&config.database()).await.context("cannot open the database")?;
     let days = u64::from(config.alert_retention_days);
     let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
-    let engine = Engine::start(db.clone(), clock, signer, retention, tasks.clone()).await?;
+    let sources = Sources::read(&config.observables).map_err(|faults| {
+        let faults = faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
+        anyhow::anyhow!("the configuration's observables: {}", faults.collect::<Vec<_>>().join("; "))
+    })?;
+    let engine = Engine::start(db.clone(), clock, signer, sources, retention, tasks.clone()).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be made")?;
     let first_key = first_key.map(|key| (key, config.data_dir.join(keyfiles::ADMIN_KEY)));

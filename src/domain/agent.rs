@@ -8,12 +8,16 @@ use riposte_protocol::message::Capability;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use super::action::Action;
 use super::alert::AlertAgent;
 use super::labels::WAZUH_ID;
 use super::policy::On;
 
 /// The longest agent name, in bytes: that of a DNS name.
 const MAX_NAME_BYTES: usize = 253;
+
+/// Wazuh's id of its manager's own host.
+const SERVER: &str = "000";
 
 /// One enrolled agent.
 #[derive(Clone, Debug)]
@@ -38,10 +42,11 @@ impl Agent {
         labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
     }
 
-    /// Why it says that it cannot run `action`, if it says so. An agent that does not mention the action may
-    /// still run it: it is asked, and can refuse.
-    pub fn cannot(&self, action: &str) -> Option<&str> {
-        let capability = self.capabilities.iter().find(|capability| capability.action == action)?;
+    /// Why it says that it cannot run `action`, if it says so: by the action's name, or that of its program. An agent that
+    /// mentions neither may still run it: it is asked, and can refuse.
+    pub fn cannot(&self, action: &Action) -> Option<&str> {
+        let named = |name: &str| self.capabilities.iter().find(|capability| capability.action == name);
+        let capability = named(&action.name).or_else(|| named(&action.capability()))?;
         (!capability.available).then(|| capability.reason.as_deref().unwrap_or("not available there"))
     }
 }
@@ -132,6 +137,7 @@ impl Fleet {
         let mut agents: Vec<Arc<Agent>> = match on {
             On::Origin => origin.cloned().into_iter().collect(),
             On::All => self.by_id.values().cloned().collect(),
+            On::Server => self.by_wazuh_id.get(SERVER).and_then(|id| self.by_id.get(id)).cloned().into_iter().collect(),
             On::Agents(words) => words.iter().filter_map(|word| self.called(word)).cloned().collect(),
             On::Labels(labels) => self.by_id.values().filter(|agent| agent.carries(labels)).cloned().collect(),
         };

@@ -58,6 +58,9 @@ pub struct Observables {
     /// `file.path`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_path: Option<Observable>,
+    /// `process.id`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process_id: Option<Observable>,
 }
 
 /// Which observable of an alert a response is aimed at.
@@ -78,11 +81,18 @@ pub enum TargetField {
     /// The file that was found, changed or run.
     #[serde(rename = "file.path")]
     FilePath,
+    /// The process that acted.
+    #[serde(rename = "process.id")]
+    ProcessId,
+    /// The agent's host itself; every alert has it.
+    #[serde(rename = "host")]
+    Host,
 }
 
 impl TargetField {
     /// The names that a policy uses.
-    pub const NAMES: [&str; 5] = ["source.ip", "destination.ip", "source.user", "destination.user", "file.path"];
+    pub const NAMES: [&str; 7] =
+        ["source.ip", "destination.ip", "source.user", "destination.user", "file.path", "process.id", "host"];
 
     /// The kind of target that this observable makes.
     pub const fn kind(self) -> TargetKind {
@@ -90,6 +100,8 @@ impl TargetField {
             Self::SourceIp | Self::DestinationIp => TargetKind::Ip,
             Self::SourceUser | Self::DestinationUser => TargetKind::User,
             Self::FilePath => TargetKind::File,
+            Self::ProcessId => TargetKind::Process,
+            Self::Host => TargetKind::Host,
         }
     }
 }
@@ -103,7 +115,23 @@ impl Observables {
             TargetField::SourceUser => self.source_user.as_ref(),
             TargetField::DestinationUser => self.destination_user.as_ref(),
             TargetField::FilePath => self.file_path.as_ref(),
+            TargetField::ProcessId => self.process_id.as_ref(),
+            TargetField::Host => None,
         }
+    }
+
+    /// Puts an observable in its place.
+    pub fn set(&mut self, field: TargetField, observable: Option<Observable>) {
+        let place = match field {
+            TargetField::SourceIp => &mut self.source_ip,
+            TargetField::DestinationIp => &mut self.destination_ip,
+            TargetField::SourceUser => &mut self.source_user,
+            TargetField::DestinationUser => &mut self.destination_user,
+            TargetField::FilePath => &mut self.file_path,
+            TargetField::ProcessId => &mut self.process_id,
+            TargetField::Host => return,
+        };
+        *place = observable;
     }
 
     /// The target that `field` makes; `None` if the alert has nothing there.
@@ -111,6 +139,9 @@ impl Observables {
     /// # Errors
     /// If there is a text that is not a target.
     pub fn target(&self, field: TargetField) -> Option<Result<Target, TargetError>> {
+        if field == TargetField::Host {
+            return Some(Ok(Target::host()));
+        }
         self.field(field).map(|observable| Target::parse(field.kind(), &observable.value))
     }
 }

@@ -285,7 +285,7 @@ mod tests {
         let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"005","name":"web-01"},
             "rule":{"id":"5763","level":10,"groups":["sshd","authentication_failures"]},
             "data":{"srcip":"203.0.113.45","srcport":"40118","dstuser":"admin"},"location":"/var/log/auth.log","odd":{"x":3}}"#;
-        let alert = shapes::parse(raw).unwrap();
+        let alert = shapes::parse(raw, &shapes::Sources::default()).unwrap();
         Expression::parse(source).unwrap().holds(&Facts::new(&alert, raw))
     }
 

@@ -125,7 +125,8 @@ pub fn holds(selector: &Selector, seen: &Seen) -> bool {
 
 /// The first condition of `selector` that does not hold, for people; `None` if all do. The cheap ones come first.
 pub fn why_not(selector: &Selector, seen: &Seen) -> Option<&'static str> {
-    let Selector { rule_ids, min_level, max_level, rule_groups, mitre, pipelines, agents, when } = selector;
+    let Selector { rule_ids, min_level, max_level, rule_groups, wazuh_rules_group, mitre, pipelines, agents, when } =
+        selector;
     let rule = &seen.alert.rule;
     let technique = |wanted: &String| {
         let below = |id: &String| id.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('.'));
@@ -141,6 +142,8 @@ pub fn why_not(selector: &Selector, seen: &Seen) -> Option<&'static str> {
         Some("max_level: the alert's level is higher")
     } else if !rule_groups.is_empty() && !rule_groups.iter().any(|group| rule.groups.contains(group)) {
         Some("rule_groups: the alert's rule is in none of them")
+    } else if wazuh_rules_group.as_ref().is_some_and(|expression| !expression.matches(&rule.groups)) {
+        Some("wazuh_rules_group: the expression does not match the rule's groups")
     } else if !mitre.is_empty() && !mitre.iter().any(technique) {
         Some("mitre: the alert's rule names none of them")
     } else if !pipelines.is_empty() && !pipelines.contains(&seen.alert.pipeline) {
@@ -168,7 +171,10 @@ mod tests {
     fn index(matches: &[serde_json::Value]) -> PolicyIndex {
         let policy = |(n, selectors): (usize, &serde_json::Value)| {
             let document = json!({"name": format!("p{n}"), "match": selectors, "respond": {"action": "log-only"}});
-            Arc::new(VersionedPolicy { policy: Arc::new(Policy::parse(&document).unwrap()), version: 1 })
+            Arc::new(VersionedPolicy {
+                policy: Arc::new(Policy::parse(&document, crate::domain::action::Catalogue::built_in()).unwrap()),
+                version: 1,
+            })
         };
         PolicyIndex::compile(matches.iter().enumerate().map(policy).collect())
     }
@@ -176,7 +182,7 @@ mod tests {
     fn alert(id: &str, level: u8, groups: &[&str]) -> Alert {
         let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005"},
             "rule": {"id": id, "level": level, "groups": groups}});
-        crate::domain::shapes::parse(&raw.to_string()).unwrap()
+        crate::domain::shapes::parse(&raw.to_string(), &crate::domain::shapes::Sources::default()).unwrap()
     }
 
     fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {

@@ -13,6 +13,7 @@ pub mod duration;
 pub mod effect;
 pub mod expression;
 pub mod fault;
+pub mod group_expression;
 pub mod id;
 pub mod index;
 pub mod labels;

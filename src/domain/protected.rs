@@ -1,9 +1,10 @@
-//! What no response may touch: addresses, networks, accounts, agents; for every response or for those of some policies,
+//! What no response may touch: addresses, networks, accounts, files, processes, hosts, agents; for every response or for those of some policies,
 //! with a reason, for a time or for good. The same check runs when a response is decided, when a command is delivered,
 //! and when an entry is added, for what is in force already (promise 7).
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 use riposte_protocol::target::{Target, TargetKind};
@@ -19,6 +20,12 @@ pub enum Covered {
     Network(IpNet),
     /// An account, whatever its case.
     User(String),
+    /// A file, or a folder with all that is below it.
+    File(String),
+    /// A process, by number.
+    Process(String),
+    /// An agent's host as a whole: it may be acted on, but not be isolated.
+    Host(Uuid),
     /// Everything on an agent.
     Agent(Uuid),
 }
@@ -35,6 +42,12 @@ pub enum CoveredError {
     /// Not an account.
     #[error("is not a plain account name")]
     User,
+    /// Not a path.
+    #[error("is not an absolute path without '.' or '..' parts")]
+    File,
+    /// Not a process.
+    #[error("is not a process number above 1")]
+    Process,
     /// No such agent.
     #[error("is no enrolled agent's id or name")]
     Agent,
@@ -71,11 +84,32 @@ impl Covered {
         Ok(Self::User(target.value().to_ascii_lowercase()))
     }
 
+    /// Reads the path of a file or folder.
+    ///
+    /// # Errors
+    /// If it is not a plain one.
+    pub fn file(text: &str) -> Result<Self, CoveredError> {
+        let target = Target::parse(TargetKind::File, text).map_err(|_| CoveredError::File)?;
+        Ok(Self::File(target.value().to_owned()))
+    }
+
+    /// Reads a process number.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn process(text: &str) -> Result<Self, CoveredError> {
+        let target = Target::parse(TargetKind::Process, text).map_err(|_| CoveredError::Process)?;
+        Ok(Self::Process(target.value().to_owned()))
+    }
+
     /// The word for its kind.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Network(_) => "ip",
             Self::User(_) => "user",
+            Self::File(_) => "file",
+            Self::Process(_) => "process",
+            Self::Host(_) => "host",
             Self::Agent(_) => "agent",
         }
     }
@@ -85,8 +119,8 @@ impl Covered {
         match self {
             Self::Network(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
             Self::Network(net) => net.to_string(),
-            Self::User(name) => name.clone(),
-            Self::Agent(id) => id.to_string(),
+            Self::User(text) | Self::File(text) | Self::Process(text) => text.clone(),
+            Self::Host(id) | Self::Agent(id) => id.to_string(),
         }
     }
 }
@@ -120,6 +154,9 @@ pub struct ProtectedSet {
     /// By prefix length (IPv4's first), then by network.
     networks: BTreeMap<(bool, u8), HashMap<IpNet, Vec<Entry>>>,
     users: HashMap<String, Vec<Entry>>,
+    files: HashMap<String, Vec<Entry>>,
+    processes: HashMap<String, Vec<Entry>>,
+    hosts: HashMap<Uuid, Vec<Entry>>,
     agents: HashMap<Uuid, Vec<Entry>>,
 }
 
@@ -134,6 +171,9 @@ impl ProtectedSet {
                     of_length.entry(net).or_default().push(entry);
                 }
                 Covered::User(name) => set.users.entry(name).or_default().push(entry),
+                Covered::File(path) => set.files.entry(path).or_default().push(entry),
+                Covered::Process(number) => set.processes.entry(number).or_default().push(entry),
+                Covered::Host(id) => set.hosts.entry(id).or_default().push(entry),
                 Covered::Agent(id) => set.agents.entry(id).or_default().push(entry),
             }
         }
@@ -158,14 +198,21 @@ impl ProtectedSet {
                 });
                 hits.find(stops)
             }
-            _ => None,
+            TargetKind::File => {
+                let folders = Path::new(target.value()).ancestors();
+                folders.filter_map(|folder| self.files.get(folder.to_str()?)).find(stops)
+            }
+            TargetKind::Process => self.processes.get(target.value()).filter(stops),
+            TargetKind::Host | TargetKind::None => None,
         };
         found?.iter().find(|entry| entry.stops(policy, now))
     }
 
-    /// The entry that protects an agent from a response of `policy`, if there is one.
-    pub fn agent(&self, agent: Uuid, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
-        self.agents.get(&agent)?.iter().find(|entry| entry.stops(policy, now))
+    /// The entry that protects an agent from a response of `policy` aimed at a target of `kind`, if there is one.
+    pub fn agent(&self, agent: Uuid, kind: TargetKind, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
+        let hosts = self.hosts.get(&agent).filter(|_| kind == TargetKind::Host);
+        let mut entries = self.agents.get(&agent).into_iter().chain(hosts).flatten();
+        entries.find(|entry| entry.stops(policy, now))
     }
 }
 
@@ -229,6 +276,19 @@ mod tests {
         let set = ProtectedSet::new(vec![entry(Covered::user("Deploy").unwrap())]);
         let user = |name| Target::parse(TargetKind::User, name).unwrap();
         assert!(set.target(&user("DEPLOY"), None, NOW).is_some() && set.target(&user("deploy2"), None, NOW).is_none());
+    }
+
+    #[test]
+    fn a_folder_covers_what_is_below_it_and_a_host_only_itself() {
+        let host = Uuid::from_u128(1);
+        let covered = [Covered::file("/srv/www").unwrap(), Covered::process("4711").unwrap(), Covered::Host(host)];
+        let set = ProtectedSet::new(covered.into_iter().map(entry).collect());
+        let stops = |kind, value| set.target(&Target::parse(kind, value).unwrap(), None, NOW).is_some();
+        assert!(stops(TargetKind::File, "/srv/www") && stops(TargetKind::File, "/srv/www/a/b"));
+        assert!(!stops(TargetKind::File, "/srv/www2") && !stops(TargetKind::File, "/srv"));
+        assert!(stops(TargetKind::Process, "4711") && !stops(TargetKind::Process, "471"));
+        assert!(set.agent(host, TargetKind::Host, None, NOW).is_some());
+        assert!(set.agent(host, TargetKind::Ip, None, NOW).is_none());
     }
 
     proptest::proptest! {

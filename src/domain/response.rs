@@ -10,7 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::effect::Until;
-use super::policy::{OnSilence, Policy};
+use super::policy::{OnSilence, Policy, Waves};
 
 /// Where a response stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
@@ -71,6 +71,8 @@ pub enum Spared {
     Protected(String),
     /// The policy has responded to this target a moment ago.
     Cooldown,
+    /// The policy's breaker has stopped it.
+    Breaker(String),
     /// One of the policy's limits would be exceeded.
     OverLimit(&'static str),
     /// The same response is waiting for people already.
@@ -87,6 +89,7 @@ impl Spared {
             Self::TargetInvalid(_) => "target_invalid",
             Self::Protected(_) => "protected",
             Self::Cooldown => "cooldown",
+            Self::Breaker(_) => "breaker",
             Self::OverLimit(_) => "over_limit",
             Self::Waiting => "waiting_already",
         }
@@ -99,6 +102,7 @@ impl Spared {
             Self::ActionUnavailable(why) => format!("no agent can run the action: {why}"),
             Self::TargetMissing => "the alert has no such target".into(),
             Self::TargetInvalid(why) => format!("the alert's target {why}"),
+            Self::Breaker(why) => format!("the policy's breaker has stopped it: {why}"),
             Self::Cooldown => "the policy has responded to this target a moment ago".into(),
             Self::OverLimit(limit) => format!("the policy's limit of {limit} would be exceeded"),
             Self::Waiting => "the same response is waiting for approval already".into(),
@@ -126,8 +130,8 @@ pub enum Verdict {
     Act,
     /// Ask people first.
     Await(Await),
-    /// Record it.
-    Observe,
+    /// Record it, with what would have become of it instead of being carried out.
+    Observe(Option<&'static str>),
     /// Leave it, because of this.
     Spare(Spared),
 }
@@ -167,6 +171,12 @@ pub struct NewResponse {
     pub guarded_by: Option<Arc<Policy>>,
     /// What the policy's threshold counts this alert by.
     pub counted: String,
+    /// Whether each command is complete in itself: nothing is held when it is done.
+    pub one_shot: bool,
+    /// How it goes out, if not to all agents at once.
+    pub waves: Option<Waves>,
+    /// How many agents are enrolled.
+    pub fleet: usize,
 }
 
 impl Default for NewResponse {
@@ -188,6 +198,9 @@ impl Default for NewResponse {
             confirm_by: None,
             guarded_by: None,
             counted: String::new(),
+            one_shot: false,
+            waves: None,
+            fleet: 0,
         }
     }
 }
@@ -198,7 +211,7 @@ impl NewResponse {
         match self.verdict {
             Verdict::Act => "active",
             Verdict::Await(_) => "awaiting_approval",
-            Verdict::Observe => "observed",
+            Verdict::Observe(_) => "observed",
             Verdict::Spare(_) => "spared",
         }
     }

@@ -3,17 +3,18 @@
 
 use std::sync::Arc;
 
-use riposte_protocol::target::Target;
+use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use crate::domain::action::{Action, Catalogue};
 use crate::domain::agent::{Agent, Fleet};
 use crate::domain::alert::{Alert, TargetField};
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
-use crate::domain::policy::{Mode, Policy, Respond};
+use crate::domain::policy::{Mode, Network, Policy, Respond};
 use crate::domain::protected::ProtectedSet;
 use crate::domain::response::{NewResponse, Spared, Verdict};
 use crate::store::guard::guards;
@@ -23,6 +24,8 @@ use crate::store::guard::guards;
 pub struct Circumstances<'a> {
     /// The policies.
     pub policies: &'a PolicyIndex,
+    /// What they can ask for.
+    pub actions: &'a Catalogue,
     /// The agents.
     pub fleet: &'a Fleet,
     /// What no response may touch.
@@ -45,28 +48,34 @@ fn respond(
     alert: &Alert,
     origin: Option<&Arc<Agent>>,
     versioned: &VersionedPolicy,
-    Circumstances { fleet, protected, now, trace, .. }: Circumstances,
+    Circumstances { actions, fleet, protected, now, trace, .. }: Circumstances,
 ) -> NewResponse {
     let VersionedPolicy { policy, version } = versioned;
-    let Respond { action, target, on, duration, arguments, escalate: _ } = &policy.respond;
+    let Respond { action: name, target, network, on, waves, duration, arguments, escalate: _ } = &policy.respond;
     let protection = Protection { set: protected, policy: Some(&policy.name), now };
-    let (target, not_aimed) = aim(alert, *target, protection);
+    let (target, not_aimed) = aim(alert, *target, *network, protection);
     let agents = fleet.select(on, origin);
-    let (able, spared) = match not_aimed {
-        Some(spared) => (agents, Some(spared)),
-        None => able(agents, action, protection),
+    let action = actions.find(name);
+    let kind = target.as_ref().map_or(TargetKind::None, Target::kind);
+    let (able, spared) = match (not_aimed, action) {
+        (Some(spared), _) => (agents, Some(spared)),
+        (None, Some(action)) => able(agents, action, kind, protection),
+        (None, None) => (agents, Some(Spared::ActionUnavailable(format!("there is no action called {name} any more")))),
     };
     let verdict = match (spared, policy.mode) {
         (Some(spared), _) => Verdict::Spare(spared),
-        (None, Mode::Observe) => Verdict::Observe,
+        (None, Mode::Observe) => Verdict::Observe(None),
         (None, Mode::Enforce | Mode::Approve) => Verdict::Act,
     };
     NewResponse {
         id: new_id(now),
         alert: Some(id),
         policy: Some((policy.name.clone(), *version)),
-        action: action.clone(),
+        action: name.clone(),
         target,
+        one_shot: action.is_some_and(|action| !action.undoable),
+        waves: waves.clone(),
+        fleet: fleet.len(),
         arguments: arguments.clone(),
         agents: able.iter().map(|agent| agent.id).collect(),
         until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
@@ -112,25 +121,44 @@ fn reason(reason: &str) -> String {
 }
 
 /// What the response is aimed at, and why it must not be.
-fn aim(alert: &Alert, field: Option<TargetField>, protection: Protection) -> (Option<Target>, Option<Spared>) {
+fn aim(
+    alert: &Alert,
+    field: Option<TargetField>,
+    network: Option<Network>,
+    protection: Protection,
+) -> (Option<Target>, Option<Spared>) {
     let Some(field) = field else { return (Some(Target::none()), None) };
     match alert.observables.target(field) {
         None => (None, Some(Spared::TargetMissing)),
         Some(Err(error)) => (None, Some(Spared::TargetInvalid(error.to_string()))),
-        Some(Ok(target)) => {
+        Some(Ok(address)) => {
+            let target = network.map_or_else(|| address.clone(), |network| widen(&address, network));
             let spared = protection.of(&target);
             (Some(target), spared)
         }
     }
 }
 
-/// The agents that are not protected and do not say they cannot run `action`, or why there is none.
-pub fn able(agents: Vec<Arc<Agent>>, action: &str, protection: Protection) -> (Vec<Arc<Agent>>, Option<Spared>) {
+/// What a response of `network` around `address` is aimed at.
+pub fn widen(address: &Target, network: Network) -> Target {
+    let is_v6 = address.ip().is_some_and(|ip| ip.is_ipv6());
+    let prefix = if is_v6 { network.v6 } else { network.v4 };
+    prefix.map_or_else(|| address.clone(), |prefix| address.widened(prefix))
+}
+
+/// The agents that are not protected from a response aimed at a target of `kind` and do not say they cannot run `action`,
+/// or why there is none.
+pub fn able(
+    agents: Vec<Arc<Agent>>,
+    action: &Action,
+    kind: TargetKind,
+    protection: Protection,
+) -> (Vec<Arc<Agent>>, Option<Spared>) {
     let Protection { set, policy, now } = protection;
     let mut why_not = Spared::AgentUnknown;
     let mut able = Vec::with_capacity(agents.len());
     for agent in agents {
-        if let Some(entry) = set.agent(agent.id, policy, now) {
+        if let Some(entry) = set.agent(agent.id, kind, policy, now) {
             why_not = Spared::Protected(reason(&entry.reason));
         } else if let Some(why) = agent.cannot(action) {
             why_not = Spared::ActionUnavailable(why.to_owned());
@@ -162,16 +190,17 @@ mod tests {
 
     #[expect(clippy::needless_pass_by_value, reason = "the calls read better")]
     fn decided(policy: Value, data: Value, agents: Vec<Agent>) -> NewResponse {
-        let policy = Policy::parse(&policy).unwrap();
+        let actions = Catalogue::built_in();
+        let policy = Policy::parse(&policy, actions).unwrap();
         let policies = PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy: Arc::new(policy), version: 3 })]);
         let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005", "name": "web-01"},
             "rule": {"id": "5763", "level": 10}, "data": data});
-        let alert = crate::domain::shapes::parse(&raw.to_string()).unwrap();
+        let alert = crate::domain::shapes::parse(&raw.to_string(), &crate::domain::shapes::Sources::default()).unwrap();
         let fleet = Fleet::new(agents);
         let now = Timestamp::from_millis(1_000_000);
         let protected = ProtectedSet::default();
         let circumstances =
-            Circumstances { policies: &policies, fleet: &fleet, protected: &protected, now, trace: None };
+            Circumstances { policies: &policies, actions, fleet: &fleet, protected: &protected, now, trace: None };
         decide(Uuid::from_u128(1), &alert, &raw.to_string(), circumstances).remove(0)
     }
 
@@ -194,7 +223,7 @@ mod tests {
         let data = json!({"srcip": "203.0.113.7"});
         let observed = decided(drop_policy("observe"), data.clone(), vec![agent("web-01", vec![])]);
         let enforced = decided(drop_policy("enforce"), data, vec![agent("web-01", vec![])]);
-        assert_eq!(observed.verdict, Verdict::Observe);
+        assert_eq!(observed.verdict, Verdict::Observe(None));
         assert_eq!(
             (observed.target, observed.agents, observed.until),
             (enforced.target, enforced.agents, enforced.until)

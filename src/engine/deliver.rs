@@ -16,11 +16,14 @@ use uuid::Uuid;
 use super::Engine;
 use super::decide::Protection;
 use crate::domain::protected::ProtectedSet;
+use crate::store::alerts;
 use crate::store::commands::OwedCommand;
-use crate::store::db::{Result, StoreError};
+use crate::store::db::{Db, Result, StoreError};
 
 /// How long a delivered command is given to be acknowledged before it is sent again.
 const LEASE: Duration = Duration::from_secs(30);
+/// The largest alert that is sent with a command: signed, it must still fit into a frame with others.
+const MAX_ALERT_BYTES: usize = 256 * 1024;
 /// How long a signed revert is valid; it is signed anew at each delivery, so it is owed for as long as it takes.
 const REVERT_VALIDITY: Duration = Duration::from_hours(24);
 
@@ -71,14 +74,14 @@ impl Conversation {
     /// # Errors
     /// If the store cannot be read.
     pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
-        let Engine { owed_reader, clock, writer, signer, metrics, protected, frozen, .. } = &*self.engine;
+        let Engine { db, owed_reader, clock, writer, signer, metrics, protected, frozen, actions, .. } = &*self.engine;
         let mut owed = owed_reader.of(self.agent).await?;
         self.is_full = owed.len() >= MAX_ITEMS;
         let now = clock.now();
         // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.
-        let protected = protected.load();
+        let (protected, actions) = (protected.load_full(), actions.load_full());
         let frozen = frozen.load(Ordering::SeqCst);
-        owed.retain(|command| is_deliverable(command, &protected, frozen, now));
+        owed.retain(|command| is_deliverable(command, self.agent, &protected, frozen, now));
         let states: Vec<Owed> =
             owed.iter().map(|command| Owed { seq: command.seq, lease_until: command.lease_until }).collect();
         let lease_until = now.plus(LEASE);
@@ -88,7 +91,14 @@ impl Conversation {
         for position in chosen {
             let command = &owed[position];
             ids.push(command.id);
-            signed.push(signer.sign(&claims(command, self.agent, now))?);
+            let mut claims = claims(command, self.agent, now);
+            if let Some(action) = actions.find(&command.action) {
+                claims.script.clone_from(&action.script);
+                if action.wants_alert {
+                    claims.alert = alert(db, command).await?;
+                }
+            }
+            signed.push(signer.sign(&claims)?);
         }
         if !ids.is_empty() {
             metrics.commands_sent.inc_by(ids.len() as u64);
@@ -108,7 +118,19 @@ impl Conversation {
     }
 }
 
-fn is_deliverable(command: &OwedCommand, set: &ProtectedSet, frozen: bool, now: Timestamp) -> bool {
+/// The alert behind a command; none if a person asked for it, or if it is not kept any more.
+async fn alert(db: &Db, command: &OwedCommand) -> Result<Option<serde_json::Value>> {
+    let Some(id) = command.alert else { return Ok(None) };
+    let Some(row) = alerts::find(db, id).await? else { return Ok(None) };
+    let raw = row.raw()?;
+    if raw.len() > MAX_ALERT_BYTES {
+        tracing::warn!(command = %command.id, "the alert of command {} is too large to be sent with it", command.id);
+        return Ok(None);
+    }
+    Ok(serde_json::from_str(&raw).ok())
+}
+
+fn is_deliverable(command: &OwedCommand, agent: Uuid, set: &ProtectedSet, frozen: bool, now: Timestamp) -> bool {
     if command.expires_at.is_some_and(|at| at <= now) {
         return false;
     }
@@ -120,7 +142,8 @@ fn is_deliverable(command: &OwedCommand, set: &ProtectedSet, frozen: bool, now: 
         return false;
     }
     let protection = Protection { set, policy: command.policy.as_deref(), now };
-    let why = protection.of(&command.target).map(|spared| spared.detail());
+    let of_agent = || set.agent(agent, command.target.kind(), protection.policy, now).map(|entry| entry.reason.clone());
+    let why = protection.of(&command.target).map(|spared| spared.detail()).or_else(of_agent);
     if let Some(why) = &why {
         tracing::warn!(command = %command.id, "command {} is not delivered: {why}", command.id);
     }

@@ -11,7 +11,7 @@ use super::decide::{Circumstances, decide};
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, Verdict};
-use crate::domain::shapes;
+use crate::domain::shapes::{self, Sources};
 use crate::store::alerts::NewAlert;
 use crate::store::codec::Encoder;
 use crate::store::db::Result;
@@ -49,17 +49,19 @@ impl Engine {
         trace: Option<&str>,
     ) -> Result<Outcome<Receipt>> {
         let now = self.clock.now();
-        let (policies, fleet, protected) = (self.policies.load(), self.fleet.load(), self.protected.load());
-        let circumstances = Circumstances { policies: &policies, fleet: &fleet, protected: &protected, now, trace };
+        let (policies, actions) = (self.policies.load(), self.actions.load());
+        let (fleet, protected) = (self.fleet.load(), self.protected.load());
+        let circumstances =
+            Circumstances { policies: &policies, actions: &actions, fleet: &fleet, protected: &protected, now, trace };
         let mut receipt = Receipt::default();
         let mut alerts = Vec::with_capacity(raws.len());
         for (index, raw) in raws.into_iter().enumerate() {
-            match raw.map_err(|fault| vec![fault]).and_then(|raw| read(raw, circumstances)) {
+            match raw.map_err(|fault| vec![fault]).and_then(|raw| read(raw, &self.sources, circumstances)) {
                 Ok(alert) => alerts.push(alert),
                 Err(faults) => receipt.rejected.push((index, faults)),
             }
         }
-        drop((policies, fleet, protected));
+        drop((policies, actions, fleet, protected));
         self.count("rejected", receipt.rejected.len());
         // Nothing to store and nothing to remember: an answer that needs no transaction.
         if alerts.is_empty() && once.is_none() {
@@ -91,8 +93,12 @@ impl Engine {
     }
 }
 
-fn read(raw: &str, circumstances: Circumstances) -> std::result::Result<(NewAlert, Vec<NewResponse>), Vec<Fault>> {
-    let alert = shapes::parse(raw)?;
+fn read(
+    raw: &str,
+    sources: &Sources,
+    circumstances: Circumstances,
+) -> std::result::Result<(NewAlert, Vec<NewResponse>), Vec<Fault>> {
+    let alert = shapes::parse(raw, sources)?;
     let id = new_id(circumstances.now);
     let responses = decide(id, &alert, raw, circumstances);
     let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw.as_bytes()));

@@ -10,6 +10,7 @@ pub mod deliver;
 pub mod hub;
 pub mod intake;
 pub mod owed;
+pub mod rehearse;
 pub mod sweep;
 pub mod undo;
 
@@ -21,17 +22,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
+use crate::domain::action::Catalogue;
 use crate::domain::agent::Fleet;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{Entry, ProtectedSet};
+use crate::domain::shapes::Sources;
 use crate::shutdown::Tasks;
 use crate::store::db::{Db, Result, StoreError};
 use crate::store::keys::KeyRow;
 use crate::store::ledger::EndReason;
 use crate::store::protected::Hold;
 use crate::store::writer::Writer;
-use crate::store::{agents, freeze, keys, policies, protected};
+use crate::store::{actions, agents, freeze, keys, policies, protected};
 use crate::telemetry::Metrics;
 use deliver::Signer;
 use hub::Hub;
@@ -53,6 +56,8 @@ pub struct Engine {
     pub hub: Arc<Hub>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What can be asked for.
+    pub actions: ArcSwap<Catalogue>,
     /// All policies, compiled.
     pub policies: ArcSwap<PolicyIndex>,
     /// All agents.
@@ -67,6 +72,8 @@ pub struct Engine {
     pub signer: Signer,
     /// What the undo stage waits for.
     pub undo: Undo,
+    /// Fields of the site's own in which observables are looked for.
+    pub sources: Sources,
     /// How long alerts are kept.
     pub alert_retention: Option<Duration>,
     /// Everything that runs.
@@ -84,6 +91,7 @@ impl Engine {
         db: Db,
         clock: Clock,
         signer: Signer,
+        sources: Sources,
         alert_retention: Option<Duration>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
@@ -104,6 +112,7 @@ impl Engine {
             clock,
             hub,
             metrics: Metrics::default(),
+            actions: ArcSwap::default(),
             policies: ArcSwap::default(),
             fleet: ArcSwap::default(),
             protected: ArcSwap::default(),
@@ -111,6 +120,7 @@ impl Engine {
             keys: ArcSwap::default(),
             signer,
             undo: Undo::default(),
+            sources,
             alert_retention,
             tasks: tasks.clone(),
             reloading: tokio::sync::Mutex::default(),
@@ -130,6 +140,7 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read.
     pub async fn reload_all(&self) -> Result<()> {
+        self.reload_actions().await?;
         self.reload_policies().await?;
         self.reload_fleet().await?;
         self.reload_protected().await?;
@@ -148,6 +159,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes a fresh copy of the actions that people added.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or holds an action that this program does not understand.
+    pub async fn reload_actions(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let rows = actions::all(&self.db).await?;
+        let custom = rows.iter().map(actions::ActionRow::action).collect::<Result<_>>()?;
+        self.actions.store(Arc::new(Catalogue::with(custom)));
+        Ok(())
+    }
+
     /// Compiles the stored policies and swaps them in.
     ///
     /// # Errors
@@ -156,7 +179,7 @@ impl Engine {
         let _alone = self.reloading.lock().await;
         let mut versioned = Vec::new();
         for row in policies::all(&self.db).await? {
-            let policy = Policy::parse(&row.document.read()?)
+            let policy = Policy::parse(&row.document.read()?, &self.actions.load())
                 .map_err(|faults| StoreError::Corrupt(format!("policy {}: {faults:?}", row.name)))?;
             versioned.push(Arc::new(VersionedPolicy { policy: Arc::new(policy), version: row.version }));
         }

@@ -1,6 +1,7 @@
 //! The sweep: the owner of every other deadline (promise 11). It takes no input and keeps no state: each round looks
 //! at the store, does what is due, and would do the same after a crash.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
@@ -73,6 +74,8 @@ async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
     all(engine, SweepStep::TimeOut).await?;
     all(engine, SweepStep::Silence).await?;
     all(engine, SweepStep::Unconfirmed).await?;
+    all(engine, SweepStep::Waves).await?;
+    trip(engine).await?;
     if round.is_multiple_of(CLEAR_EVERY) {
         engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
         engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH).await?;
@@ -80,6 +83,17 @@ async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
         if let Some(retention) = engine.alert_retention {
             all(engine, SweepStep::ForgetAlerts(now.minus(retention))).await?;
         }
+    }
+    Ok(())
+}
+
+/// A policy that has gone wrong says so before the next alert.
+async fn trip(engine: &Engine) -> Result<(), StoreError> {
+    let policies = engine.policies.load();
+    let with_breaker = policies.policies().iter().filter(|versioned| versioned.policy.guardrails.breaker.is_some());
+    let with_breaker: Vec<_> = with_breaker.map(|versioned| Arc::clone(&versioned.policy)).collect();
+    if !with_breaker.is_empty() {
+        engine.writer.trip(with_breaker).await?;
     }
     Ok(())
 }

@@ -11,13 +11,17 @@ use super::db::{Db, Result, StoreError, binds, statements};
 use super::ledger::{self, EndReason};
 use crate::domain::audit::Entry;
 use crate::domain::effect::Until;
+use crate::domain::policy::Percent;
 use crate::domain::response::{NewResponse, Verdict};
 use riposte_protocol::target::{Target, TargetKind};
 
 statements! {
     WAITING = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
-            on_silence, duration_millis
+            on_silence, duration_millis, waves, one_shot
         FROM responses WHERE id = $1 AND state = 'awaiting_approval'";
+    ACTIVE = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+            on_silence, duration_millis, waves, one_shot
+        FROM responses WHERE id = $1 AND state = 'active'";
     SAY = "INSERT INTO answers (response_id, principal, answer, reason, at) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (response_id, principal, answer) DO NOTHING";
     APPROVALS = "SELECT COUNT(*) AS count FROM answers WHERE response_id = $1 AND answer = 'approve'";
@@ -26,7 +30,7 @@ statements! {
         WHERE id = $1 AND state = 'awaiting_approval'";
     CONFIRM = "UPDATE responses SET confirm_by = NULL WHERE id = $1 AND state = 'active' AND confirm_by IS NOT NULL";
     SILENT = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
-            on_silence, duration_millis
+            on_silence, duration_millis, waves, one_shot
         FROM responses WHERE state = 'awaiting_approval' AND answer_by <= $1 ORDER BY answer_by LIMIT $2";
     UNCONFIRMED = "SELECT id FROM responses WHERE state = 'active' AND confirm_by <= $1 ORDER BY confirm_by LIMIT $2";
     OF_RESPONSE = "SELECT principal, answer, reason, at FROM answers WHERE response_id = $1 ORDER BY at, principal";
@@ -85,6 +89,39 @@ struct Waiting {
     quorum: Option<i64>,
     on_silence: Option<String>,
     duration_millis: Option<i64>,
+    waves: Option<JsonText>,
+    one_shot: bool,
+}
+
+impl Waiting {
+    /// The response again, as it was decided, ending at `until`.
+    fn decided(&self, until: Until) -> Result<NewResponse> {
+        let corrupt = || StoreError::Corrupt(format!("response {}", self.id));
+        let kind = self.target_kind.as_deref().and_then(TargetKind::parse).ok_or_else(corrupt)?;
+        let target = Target::named(kind, self.target_value.as_deref().unwrap_or_default()).map_err(|_| corrupt())?;
+        Ok(NewResponse {
+            id: id(&self.id)?,
+            policy: self.policy.clone().map(|name| (name, 0)),
+            action: self.action.clone(),
+            target: Some(target),
+            arguments: self.arguments.read()?,
+            agents: self.agents.read()?,
+            until,
+            verdict: Verdict::Act,
+            requested_by: self.requested_by.clone(),
+            one_shot: self.one_shot,
+            waves: self.waves.as_ref().map(JsonText::read).transpose()?,
+            ..NewResponse::default()
+        })
+    }
+}
+
+/// An active response that goes out in waves, as it was decided, all agents at once, and the share of failures that
+/// stops it.
+pub(super) async fn active(ledger: &mut LedgerTx, response: Uuid) -> Result<Option<(NewResponse, Percent)>> {
+    let Some(row) = ledger.tx.optional::<Waiting>(ACTIVE, binds![response]).await? else { return Ok(None) };
+    let mut decided = row.decided(Until::from(row.until.map(Timestamp::from_millis)))?;
+    Ok(decided.waves.take().map(|waves| (decided, waves.stop_at)))
 }
 
 #[derive(sqlx::FromRow)]
@@ -169,22 +206,7 @@ async fn carry_out(ledger: &mut LedgerTx, waiting: Waiting, why: &str, now: Time
     };
     ledger.tx.execute(ACTIVATE, binds![response, until.instant(), why]).await?;
     record(ledger, "riposte", "activated", response, why, now);
-    let corrupt = || StoreError::Corrupt(format!("response {response}"));
-    let kind = waiting.target_kind.as_deref().and_then(TargetKind::parse).ok_or_else(corrupt)?;
-    let target = Target::parse(kind, waiting.target_value.as_deref().unwrap_or_default()).map_err(|_| corrupt())?;
-    let approved = NewResponse {
-        id: response,
-        alert: None,
-        policy: waiting.policy.map(|name| (name, 0)),
-        action: waiting.action,
-        target: Some(target),
-        arguments: waiting.arguments.read()?,
-        agents: waiting.agents.read()?,
-        until,
-        verdict: Verdict::Act,
-        requested_by: waiting.requested_by,
-        ..NewResponse::default()
-    };
+    let approved = waiting.decided(until)?;
     ledger::hold(ledger, &[approved], now).await
 }
 

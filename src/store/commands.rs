@@ -33,10 +33,10 @@ statements! {
 
 /// The first commands that each of some agents is owed; as many as may be under way to one.
 const OWED: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments,
-        until, created_at, expires_at, lease_until, policy
+        until, created_at, expires_at, lease_until, policy, alert_id
     FROM (SELECT commands.id, agent_id, seq, effect_id, response_id, op, commands.action, commands.target_kind,
             commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
-            responses.policy, ROW_NUMBER() OVER (PARTITION BY agent_id ORDER BY seq) AS nth
+            responses.policy, responses.alert_id, ROW_NUMBER() OVER (PARTITION BY agent_id ORDER BY seq) AS nth
         FROM commands LEFT JOIN responses ON responses.id = commands.response_id
         WHERE commands.state IN ('queued', 'delivered') AND agent_id IN (";
 const OWED_AFTER: &str = ")) AS owed WHERE nth <= 256 ORDER BY agent_id, seq";
@@ -159,6 +159,7 @@ struct OwedRow {
     expires_at: Option<Millis>,
     lease_until: Option<Millis>,
     policy: Option<String>,
+    alert_id: Option<String>,
 }
 
 /// A command that is owed to an agent: everything that its signed form needs.
@@ -190,6 +191,8 @@ pub struct OwedCommand {
     pub lease_until: Option<Timestamp>,
     /// The policy that asked for it, unless a person did.
     pub policy: Option<String>,
+    /// The alert behind it, unless a person asked for it.
+    pub alert: Option<Uuid>,
 }
 
 impl TryFrom<OwedRow> for OwedCommand {
@@ -204,7 +207,7 @@ impl TryFrom<OwedRow> for OwedCommand {
             effect: id(&row.effect_id)?,
             response: id(&row.response_id)?,
             op: Op::parse(&row.op).ok_or_else(|| corrupt("op"))?,
-            target: Target::parse(kind, &row.target_value).map_err(|_| corrupt("target"))?,
+            target: Target::named(kind, &row.target_value).map_err(|_| corrupt("target"))?,
             arguments: row.arguments.read()?,
             action: row.action,
             until: row.until.map(Timestamp::from),
@@ -212,6 +215,7 @@ impl TryFrom<OwedRow> for OwedCommand {
             expires_at: row.expires_at.map(Timestamp::from),
             lease_until: row.lease_until.map(Timestamp::from),
             policy: row.policy,
+            alert: row.alert_id.as_deref().map(id).transpose()?,
         })
     }
 }

@@ -17,6 +17,7 @@ use super::audit::LedgerTx;
 use super::columns::{id, json};
 use super::db::{Bind, Result, StoreError, binds, statements};
 use super::protected::Hold;
+use super::waves;
 use crate::domain::audit::Entry;
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
 use crate::domain::id::new_id;
@@ -42,10 +43,13 @@ const HOLDS_LEFT: &str = "SELECT effect_id, until FROM holds WHERE released_at I
 const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, reason = $2, detail = $3
     WHERE state = 'active' AND id IN (";
 const END_RESPONSES_AFTER: &str = ") AND NOT EXISTS (
-    SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) RETURNING id";
+    SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) AND NOT EXISTS (
+    SELECT 1 FROM waves WHERE waves.response_id = responses.id) RETURNING id";
+const CALL_BACK: &str = "UPDATE commands SET state = 'cancelled', detail = $1, finished_at = $2
+    WHERE state = 'queued' AND one_shot = TRUE AND response_id IN (";
 const INSERT_RESPONSES: &str = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
     target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at, quorum,
-    answer_by, on_silence, duration_millis, confirm_by)";
+    answer_by, on_silence, duration_millis, confirm_by, waves, one_shot)";
 const UPSERT_EFFECTS: &str = "INSERT INTO effects (id, agent_id, action, target_kind, target_value, arguments,
     desired, actual, until, actual_seq, created_at, changed_at)";
 const UPSERT_EFFECTS_AFTER: &str = " ON CONFLICT (id) DO UPDATE SET arguments = excluded.arguments,
@@ -53,7 +57,7 @@ const UPSERT_EFFECTS_AFTER: &str = " ON CONFLICT (id) DO UPDATE SET arguments = 
 const INSERT_HOLDS: &str = "INSERT INTO holds (response_id, effect_id, until)";
 const INSERT_COMMANDS: &str =
     "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
-    target_value, arguments, until, state, created_at, expires_at)";
+    target_value, arguments, until, state, created_at, expires_at, one_shot)";
 const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT) FROM (";
 /// A revoked agent is owed nothing: it could never fetch it.
 const TAKE_NUMBERS_AFTER: &str =
@@ -61,6 +65,8 @@ const TAKE_NUMBERS_AFTER: &str =
 
 /// How long an apply waits for an agent that is away, unless the block would be over before.
 pub const COMMAND_TTL: Duration = Duration::from_hours(24);
+/// How long a command that is complete in itself waits: what was right to kill or to restart is another thing an hour later.
+pub const ONE_SHOT_TTL: Duration = Duration::from_hours(1);
 
 #[derive(sqlx::FromRow)]
 struct EffectKeyRow {
@@ -140,6 +146,7 @@ struct NewCommand {
     op: Op,
     arguments: String,
     until: Until,
+    one_shot: bool,
 }
 
 /// Commits decisions: their responses, and for those that act also effects, holds and commands. Gives the agents
@@ -164,13 +171,22 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
     for response in responses {
         let (Verdict::Act, Some(target)) = (&response.verdict, &response.target) else { continue };
         let arguments = json(&response.arguments)?;
-        for agent in &response.agents {
+        let agents = waves::first(ledger, response, now).await?;
+        for agent in agents {
             let key = key(*agent, &response.action, target);
             let effect = effects.entry(key.clone()).or_insert_with(|| {
                 let standing = Standing { desired: Desired::Absent, actual: Actual::Unknown, until: response.until };
                 let (key, arguments) = (key.clone(), arguments.clone());
                 Effect { id: new_id(now), key, arguments, standing, is_new: true, touched: true }
             });
+            if response.one_shot {
+                // Nothing comes into force: it is held only until the command is done.
+                holds.push(binds![response.id, effect.id, None::<i64>]);
+                let (effect, arguments, until) = (effect.id, arguments.clone(), Until::Never);
+                let (response, op, one_shot) = (response.id, Op::Apply, true);
+                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot });
+                continue;
+            }
             let standing = (!effect.is_new || effect.standing.desired == Desired::InForce).then_some(effect.standing);
             holds.push(binds![response.id, effect.id, response.until.instant()]);
             if let Some(until) = take_hold(standing, response.until) {
@@ -181,7 +197,8 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
                 effect.touched = true;
                 effect.arguments.clone_from(&arguments);
                 let (effect, arguments) = (effect.id, arguments.clone());
-                commands.push(NewCommand { effect, key, response: response.id, op: Op::Apply, arguments, until });
+                let (response, op, one_shot) = (response.id, Op::Apply, false);
+                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot });
             }
         }
     }
@@ -213,7 +230,8 @@ fn response_row(ledger: &mut LedgerTx, response: NewResponse, now: Timestamp) ->
     let state = response.first_state();
     let (reason, detail) = match &response.verdict {
         Verdict::Act | Verdict::Await(_) => (None, String::new()),
-        Verdict::Observe => (None, "the policy only observes".to_owned()),
+        Verdict::Observe(None) => (None, "the policy only observes".to_owned()),
+        Verdict::Observe(Some(why)) => (Some("over_limit"), (*why).to_owned()),
         Verdict::Spare(spared) => (Some(spared.reason()), spared.detail()),
     };
     record_response(ledger, &response, &detail, now);
@@ -231,7 +249,8 @@ fn response_row(ledger: &mut LedgerTx, response: NewResponse, now: Timestamp) ->
     let duration = response.duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
     let head = binds![id, alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
     let tail = binds![requested_by, note, trace, now];
-    Ok([head, tail, waits, binds![duration, response.confirm_by]].concat())
+    let waves = response.waves.as_ref().map(json).transpose()?;
+    Ok([head, tail, waits, binds![duration, response.confirm_by, waves, response.one_shot]].concat())
 }
 
 fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, now: Timestamp) {
@@ -251,7 +270,7 @@ fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, 
         verb: match response.verdict {
             Verdict::Act => "created",
             Verdict::Await(_) => "submitted",
-            Verdict::Observe => "observed",
+            Verdict::Observe(_) => "observed",
             Verdict::Spare(_) => "spared",
         },
         noun: "response",
@@ -287,12 +306,13 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
         next.insert(agent, row.last_seq - per_agent.get(&agent).copied().unwrap_or(0));
     }
     let mut rows = Vec::with_capacity(commands.len());
-    for NewCommand { effect, key: (agent, action, kind, value), response, op, arguments, until } in commands {
+    for NewCommand { effect, key: (agent, action, kind, value), response, op, arguments, until, one_shot } in commands {
         let Some(seq) = next.get_mut(&agent) else { continue };
         *seq += 1;
         let command = new_id(now);
         // A revert is owed until it is done; an apply is pointless once the block would be over.
         let expires_at = match op {
+            Op::Apply if one_shot => Some(now.plus(ONE_SHOT_TTL)),
             Op::Apply => Until::At(now.plus(COMMAND_TTL)).min(until).instant(),
             Op::Revert => None,
         };
@@ -309,7 +329,7 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
             detail,
         });
         let head = binds![command, agent, *seq, effect, response, op.as_str(), action, kind, value, arguments, until];
-        rows.push([head, binds!["queued", now, expires_at]].concat());
+        rows.push([head, binds!["queued", now, expires_at, one_shot]].concat());
     }
     ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", vec![]).await?;
     Ok(per_agent.into_keys().collect())
@@ -318,7 +338,7 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
 /// Why a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndReason {
-    /// In a word: `elapsed`, `lifted` or `protected`.
+    /// In a word: `elapsed`, `lifted`, `protected`, `unconfirmed` or `done`.
     pub word: &'static str,
     /// In a sentence.
     pub detail: String,
@@ -334,7 +354,10 @@ pub(super) async fn release(
     why: &EndReason,
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
-    let rows = responses.iter().map(|response| binds![*response]).collect();
+    waves::drop_rest(ledger, responses).await?;
+    let rows: Vec<_> = responses.iter().map(|response| binds![*response]).collect();
+    let first = binds![why.detail.as_str(), now];
+    ledger.tx.execute_rows(CALL_BACK, rows.clone(), ")", first).await?;
     let held: Vec<PairRow> = ledger.tx.each_row(HOLDS_OF, rows, ")", vec![]).await?;
     let holds = held.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
     let holds: Vec<Hold> = holds.collect::<Result<_>>()?;
@@ -370,6 +393,10 @@ pub(super) async fn release_holds(
     let mut effects: Vec<Effect> = effects.into_values().collect();
     effects.sort_by_key(|effect| effect.id);
     for effect in &mut effects {
+        // A command that was complete in itself leaves nothing to lift.
+        if effect.standing.desired == Desired::Absent {
+            continue;
+        }
         let op = match let_go(effect.standing.until, longest.get(&effect.id).copied()) {
             Release::Nothing => continue,
             Release::Shorten(until) => {
@@ -420,7 +447,7 @@ async fn follow_up(ledger: &mut LedgerTx, effects: &[Effect], ops: Vec<(Op, Uuid
         let effect = by_id.get(&id)?;
         let (key, arguments, until) = (effect.key.clone(), effect.arguments.clone(), effect.standing.until);
         let response = last.get(&id).copied().unwrap_or(Uuid::nil());
-        Some(NewCommand { effect: id, key, response, op, arguments, until })
+        Some(NewCommand { effect: id, key, response, op, arguments, until, one_shot: false })
     });
     Ok(commands.collect())
 }

@@ -4,6 +4,7 @@
 //! Reads go straight to a noun's functions. Whatever changes the ledger happens inside an [`audit::LedgerTx`], which
 //! cannot be committed without its audit entries.
 
+pub mod actions;
 pub mod agents;
 pub mod alerts;
 pub mod answers;
@@ -22,6 +23,7 @@ pub mod policies;
 pub mod protected;
 pub mod responses;
 pub mod settle;
+pub mod waves;
 pub mod writer;
 
 pub use db::{Db, StoreError};
@@ -29,6 +31,7 @@ pub use db::{Db, StoreError};
 /// Every statement with a name, for the test that has both databases parse each.
 pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
     let modules = [
+        actions::STATEMENTS,
         agents::STATEMENTS,
         alerts::STATEMENTS,
         answers::STATEMENTS,
@@ -44,6 +47,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         protected::STATEMENTS,
         responses::STATEMENTS,
         settle::STATEMENTS,
+        waves::STATEMENTS,
     ];
     modules.into_iter().flatten().copied()
 }

@@ -13,13 +13,13 @@ use crate::domain::effect::Until;
 use crate::domain::protected::{Covered, Entry, ProtectedSet};
 
 statements! {
-    ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected ORDER BY id";
-    PAGE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected
+    ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries ORDER BY id";
+    PAGE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries
         WHERE id > $1 ORDER BY id LIMIT $2";
-    ONE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected WHERE id = $1";
-    INSERT = "INSERT INTO protected (id, kind, value, policies, reason, expires_at, created_at, created_by)
+    ONE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries WHERE id = $1";
+    INSERT = "INSERT INTO protected_entries (id, kind, value, policies, reason, expires_at, created_at, created_by)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    DELETE = "DELETE FROM protected WHERE id = $1";
+    DELETE = "DELETE FROM protected_entries WHERE id = $1";
     HELD = "SELECT holds.response_id, holds.effect_id, effects.agent_id, effects.target_kind, effects.target_value,
             responses.policy
         FROM holds JOIN effects ON effects.id = holds.effect_id JOIN responses ON responses.id = holds.response_id
@@ -35,9 +35,9 @@ const BATCH: i64 = 1000;
 pub struct ProtectedRow {
     /// Its id.
     pub id: String,
-    /// `ip`, `user` or `agent`.
+    /// `ip`, `user`, `file`, `process`, `host` or `agent`.
     pub kind: String,
-    /// An address, a network, an account, or an agent's id; canonical.
+    /// An address, a network, an account, a path, a process number, or an agent's id; canonical.
     pub value: String,
     /// The policies whose responses it stops; empty: every response.
     #[schema(value_type = Vec<String>)]
@@ -60,6 +60,9 @@ impl TryFrom<ProtectedRow> for Entry {
         let covered = match row.kind.as_str() {
             "ip" => Covered::network(&row.value).map_err(|_| corrupt())?,
             "user" => Covered::user(&row.value).map_err(|_| corrupt())?,
+            "file" => Covered::file(&row.value).map_err(|_| corrupt())?,
+            "process" => Covered::process(&row.value).map_err(|_| corrupt())?,
+            "host" => Covered::Host(id(&row.value)?),
             "agent" => Covered::Agent(id(&row.value)?),
             _ => return Err(corrupt()),
         };
@@ -137,8 +140,8 @@ pub async fn against(db: &Db, set: &ProtectedSet, now: Timestamp) -> Result<Vec<
         for row in rows {
             let policy = row.policy.as_deref();
             let kind = TargetKind::parse(&row.target_kind);
-            let target = kind.and_then(|kind| Target::parse(kind, &row.target_value).ok());
-            let stopped = set.agent(id(&row.agent_id)?, policy, now).is_some()
+            let target = kind.and_then(|kind| Target::named(kind, &row.target_value).ok());
+            let stopped = set.agent(id(&row.agent_id)?, kind.unwrap_or(TargetKind::None), policy, now).is_some()
                 || target.is_some_and(|target| set.target(&target, policy, now).is_some());
             if stopped {
                 found.push(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? });

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::id;
 use super::db::{Bind, Result, StoreError, binds, statements};
+use super::ledger::{self, EndReason};
+use super::protected::Hold;
 use crate::domain::audit::Entry;
 use crate::domain::command::CommandState;
 use crate::domain::effect::Actual;
@@ -21,16 +23,16 @@ statements! {
             next_revert_at = CASE WHEN desired = 'absent' THEN $3 ELSE NULL END, changed_at = $4
         WHERE id = $1 AND actual_seq <= $2";
     FAILED_REVERTS = "SELECT failed_reverts AS count FROM effects WHERE id = $1";
-    OVERDUE = "SELECT id, agent_id, seq, effect_id, op, state FROM commands
+    OVERDUE = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
         WHERE state IN ('queued', 'delivered') AND expires_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
         ORDER BY expires_at LIMIT $2";
-    UNANSWERED = "SELECT id, agent_id, seq, effect_id, op, state FROM commands
+    UNANSWERED = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
         WHERE state = 'acknowledged' AND acknowledged_at <= $1 ORDER BY acknowledged_at LIMIT $2";
     CANCEL = "UPDATE commands SET state = 'cancelled', detail = $2, finished_at = $3
         WHERE id = $1 AND state = 'queued' AND op = 'apply'";
     GIVE_UP = "UPDATE commands SET state = $3, detail = $4, finished_at = $5 WHERE id = $1 AND state = $2";
     LOSE = "UPDATE effects SET actual = $2, changed_at = $3 WHERE id = $1 AND actual_seq <= $4";
-    EFFECT_OF = "SELECT id, agent_id, seq, effect_id, op, state FROM commands WHERE id = $1";
+    EFFECT_OF = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands WHERE id = $1";
 }
 
 const DELIVERED: &str = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
@@ -40,7 +42,8 @@ const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowled
     lease_until = NULL FROM (";
 const ACKNOWLEDGE_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND agent_id = v.column2
     AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id";
-const FIND: &str = "SELECT id, agent_id, seq, effect_id, op, state FROM commands WHERE (id, agent_id) IN (";
+const FIND: &str =
+    "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands WHERE (id, agent_id) IN (";
 const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT) FROM (";
 const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
@@ -71,8 +74,10 @@ struct CommandBrief {
     agent_id: String,
     seq: i64,
     effect_id: String,
+    response_id: String,
     op: String,
     state: String,
+    one_shot: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -120,7 +125,7 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
     }
     let (mut states, mut rows) = (Vec::new(), Vec::new());
     let mut news: HashMap<String, News> = HashMap::new();
-    let mut failed: Vec<CommandBrief> = Vec::new();
+    let (mut failed, mut done) = (Vec::new(), Vec::new());
     for (agent, result) in results {
         // Taken out: a second result for the same command in this group is a repetition.
         let Some(command) = open.remove(&(agent, result.command_id)) else {
@@ -134,6 +139,7 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
         }
         states.push(binds![result.command_id, state.as_str(), next.as_str(), now]);
         record(ledger, format!("agent:{agent}"), next.as_str(), command.id.clone(), result_detail(&result), now);
+        done.extend(hold_of(&command)?);
         match News::of(&command, &result)? {
             Some(item) => {
                 let newest = news.entry(command.effect_id).or_insert_with(|| item.clone());
@@ -153,6 +159,22 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
     for command in &failed {
         revert_failed(ledger, command, now).await?;
     }
+    release_done(ledger, &done, now).await
+}
+
+/// What a command that is complete in itself holds: until it is done, one way or another.
+fn hold_of(command: &CommandBrief) -> Result<Option<Hold>> {
+    if !command.one_shot {
+        return Ok(None);
+    }
+    Ok(Some(Hold { response_id: id(&command.response_id)?, effect_id: id(&command.effect_id)? }))
+}
+
+async fn release_done(ledger: &mut LedgerTx, holds: &[Hold], now: Timestamp) -> Result<()> {
+    if !holds.is_empty() {
+        let why = EndReason { word: "done", detail: "its commands are done".into(), by: "riposte".into() };
+        ledger::release_holds(ledger, holds, &why, now).await?;
+    }
     Ok(())
 }
 
@@ -171,6 +193,7 @@ impl News {
         let seq = command.seq;
         let news = |actual, how| Some(Self { seq, actual, how });
         Ok(match (Op::parse(&command.op).ok_or_else(|| corrupt(command))?, result.outcome, result.verified) {
+            (Op::Apply, _, _) if command.one_shot => news(Actual::Absent, "apply"),
             (Op::Apply, Outcome::Succeeded | Outcome::Failed | Outcome::TimedOut, Some(true)) => {
                 news(Actual::InForce, "apply")
             }
@@ -227,6 +250,7 @@ pub(super) async fn expire(ledger: &mut LedgerTx, now: Timestamp, limit: i64) ->
         // One that was on its way may have arrived; whether it did, only the agent knows.
         let sent = command.state == CommandState::Delivered.as_str();
         lose(ledger, command, if sent { Actual::Drifted } else { Actual::Absent }, now).await?;
+        release_done(ledger, hold_of(command)?.as_slice(), now).await?;
     }
     Ok(overdue.len())
 }
@@ -242,13 +266,14 @@ pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) 
         } else {
             lose(ledger, command, Actual::Drifted, now).await?;
         }
+        release_done(ledger, hold_of(command)?.as_slice(), now).await?;
     }
     Ok(unanswered.len())
 }
 
 /// An apply came to nothing, so the next response that wants the effect must send one again.
 async fn lose(ledger: &mut LedgerTx, command: &CommandBrief, actual: Actual, now: Timestamp) -> Result<()> {
-    if Op::parse(&command.op) == Some(Op::Apply) {
+    if Op::parse(&command.op) == Some(Op::Apply) && !command.one_shot {
         let binds = binds![command.effect_id.as_str(), actual.as_str(), now, command.seq];
         ledger.tx.execute(LOSE, binds).await?;
     }
@@ -278,6 +303,7 @@ pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str
     }
     if let Some(cancelled) = ledger.tx.optional::<CommandBrief>(EFFECT_OF, binds![command]).await? {
         lose(ledger, &cancelled, Actual::Absent, now).await?;
+        release_done(ledger, hold_of(&cancelled)?.as_slice(), now).await?;
     }
     record(ledger, by.into(), "cancelled", command.to_string(), reason.into(), now);
     Ok(())

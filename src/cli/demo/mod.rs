@@ -278,13 +278,13 @@ mod tests {
     #[test]
     fn the_demos_policies_and_alerts_are_good_ones() {
         for policy in serde_json::from_str::<Vec<Value>>(POLICIES).unwrap() {
-            let policy = Policy::parse(&policy).unwrap();
+            let policy = Policy::parse(&policy, crate::domain::action::Catalogue::built_in()).unwrap();
             assert!(policy.warnings().is_empty() && !policy.note.is_empty(), "{}", policy.name);
         }
         for mut sample in serde_json::from_str::<Vec<Value>>(ALERTS).unwrap() {
             sample["timestamp"] = json!("2026-11-24T10:00:00.000Z");
             sample["id"] = json!("1");
-            shapes::parse(&sample.to_string()).unwrap();
+            shapes::parse(&sample.to_string(), &crate::domain::shapes::Sources::default()).unwrap();
         }
     }
 }

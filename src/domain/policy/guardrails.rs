@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::reader::{Reader, suggest};
@@ -14,6 +14,41 @@ use crate::domain::duration::Span;
 const MAX_WINDOW: Duration = Duration::from_hours(24);
 /// The most steps of a ladder.
 const MAX_STEPS: usize = 16;
+
+/// A share in whole percent: `25%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u8);
+
+impl Serialize for Percent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}%", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("is not a share"))
+    }
+}
+
+impl Percent {
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_suffix('%')?;
+        let plain = (1..=3).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse().ok().filter(|share| plain && (1..=100).contains(share)).map(Self)
+    }
+
+    /// Whether `part` of `whole` is more than this share.
+    pub fn is_exceeded(self, part: u64, whole: u64) -> bool {
+        part.saturating_mul(100) > whole.saturating_mul(u64::from(self.0))
+    }
+
+    /// Whether `part` of `whole` is this share or more.
+    pub fn is_reached(self, part: u64, whole: u64) -> bool {
+        whole > 0 && part.saturating_mul(100) >= whole.saturating_mul(u64::from(self.0))
+    }
+}
 
 /// At most so many in so long: `60/1m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,12 +135,47 @@ pub struct Limits {
     /// Agents of one response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agents_per_response: Option<u32>,
+    /// Share of all enrolled agents that one response may reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "10%")]
+    pub fleet_share: Option<Percent>,
     /// The same target is left alone for so long after a response.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "30s")]
     pub cooldown: Option<Span>,
     /// What happens to a response that is over a limit.
     pub over_limit: OverLimit,
+}
+
+/// Stops a policy whose responses fail, or are undone by people, too often. Only people start it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Breaker {
+    /// So many of its commands failed, timed out or were refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "50%")]
+    pub failed: Option<Percent>,
+    /// So many of its responses were lifted or rejected by people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "30%")]
+    pub undone: Option<Percent>,
+    /// Of at least so many; fewer say nothing.
+    pub at_least: u32,
+    /// Within this time.
+    #[schema(value_type = String, example = "1h")]
+    pub within: Span,
+}
+
+/// A response to many agents goes out in waves, and stops when too many of them fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Waves {
+    /// How many.
+    pub count: u32,
+    /// Spread over this time, evenly.
+    #[schema(value_type = String, example = "10m")]
+    pub over: Span,
+    /// The rest is left when so many of the commands so far have failed.
+    #[schema(value_type = String, example = "20%")]
+    pub stop_at: Percent,
 }
 
 /// What happens when nobody answers in time.
@@ -137,6 +207,12 @@ pub struct Approval {
 
 /// Fifteen minutes: long enough to be woken, short enough to matter.
 const DEFAULT_WITHIN: &str = "15m";
+/// Fewer outcomes than this say nothing about a policy.
+const DEFAULT_AT_LEAST: u32 = 10;
+/// Long enough to see a pattern, short enough that last week does not count.
+const DEFAULT_BREAKER_WITHIN: &str = "1h";
+/// One agent in five: more is no accident.
+const DEFAULT_STOP_AT: Percent = Percent(20);
 
 impl Default for Approval {
     #[expect(clippy::expect_used, reason = "a constant text, read by the tests")]
@@ -155,6 +231,9 @@ pub struct Guardrails {
     /// How much it may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// What stops it altogether.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
     /// How people are asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
@@ -166,6 +245,7 @@ impl Guardrails {
         Self {
             threshold: policy.get("threshold").and_then(|value| threshold(read, value)),
             limits: policy.get("limits").and_then(|value| limits(read, value)),
+            breaker: policy.get("breaker").and_then(|value| breaker(read, value)),
             approval: policy.get("approval").and_then(|value| approval(read, value)),
         }
     }
@@ -192,7 +272,7 @@ fn threshold(read: &mut Reader, value: &Value) -> Option<Threshold> {
 fn limits(read: &mut Reader, value: &Value) -> Option<Limits> {
     const AT: &str = "/limits";
     let object = read.object(value, AT)?;
-    read.known(object, AT, &["responses", "targets", "agents_per_response", "cooldown", "over_limit"]);
+    read.known(object, AT, &["responses", "targets", "agents_per_response", "fleet_share", "cooldown", "over_limit"]);
     let mut rate = |key: &str| {
         let text = read.text(object, AT, key)?;
         let rate = Rate::parse(&text);
@@ -203,6 +283,7 @@ fn limits(read: &mut Reader, value: &Value) -> Option<Limits> {
     };
     let (responses, targets) = (rate("responses"), rate("targets"));
     let agents_per_response = read.count(object, AT, "agents_per_response", 1..=1_000_000);
+    let fleet_share = percent(read, object, AT, "fleet_share");
     let cooldown = read.span(object, AT, "cooldown");
     let over_limit = match read.text(object, AT, "over_limit").as_deref() {
         None | Some("approve") => OverLimit::Approve,
@@ -214,7 +295,47 @@ fn limits(read: &mut Reader, value: &Value) -> Option<Limits> {
             OverLimit::Approve
         }
     };
-    Some(Limits { responses, targets, agents_per_response, cooldown, over_limit })
+    Some(Limits { responses, targets, agents_per_response, fleet_share, cooldown, over_limit })
+}
+
+fn percent(read: &mut Reader, object: &Map<String, Value>, at: &str, key: &str) -> Option<Percent> {
+    let text = read.text(object, at, key)?;
+    let percent = Percent::parse(&text);
+    if percent.is_none() {
+        read.fault(format!("{at}/{key}"), "is not a share such as \"25%\", from 1% to 100%");
+    }
+    percent
+}
+
+fn breaker(read: &mut Reader, value: &Value) -> Option<Breaker> {
+    const AT: &str = "/breaker";
+    let object = read.object(value, AT)?;
+    read.known(object, AT, &["failed", "undone", "at_least", "within"]);
+    if !object.contains_key("failed") && !object.contains_key("undone") {
+        read.fault(AT, "needs failed or undone, a share such as \"50%\"");
+    }
+    let (failed, undone) = (percent(read, object, AT, "failed"), percent(read, object, AT, "undone"));
+    let at_least = read.count(object, AT, "at_least", 1..=100_000).unwrap_or(DEFAULT_AT_LEAST);
+    let within = match object.get("within") {
+        Some(_) => read.span(object, AT, "within")?,
+        None => DEFAULT_BREAKER_WITHIN.parse().ok()?,
+    };
+    Some(Breaker { failed, undone, at_least, within })
+}
+
+/// Reads `respond.waves`.
+pub(super) fn waves(read: &mut Reader, value: &Value) -> Option<Waves> {
+    const AT: &str = "/respond/waves";
+    let object = read.object(value, AT)?;
+    read.known(object, AT, &["count", "over", "stop_at"]);
+    for key in ["count", "over"] {
+        if !object.contains_key(key) {
+            read.fault(format!("{AT}/{key}"), "is missing");
+        }
+    }
+    let (count, over) = (read.count(object, AT, "count", 2..=100), read.span(object, AT, "over"));
+    let stop_at = if object.contains_key("stop_at") { percent(read, object, AT, "stop_at")? } else { DEFAULT_STOP_AT };
+    Some(Waves { count: count?, over: over?, stop_at })
 }
 
 fn approval(read: &mut Reader, value: &Value) -> Option<Approval> {
@@ -266,18 +387,21 @@ pub(super) fn escalation(read: &mut Reader, value: &Value, has_duration: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::action::Catalogue;
     use crate::domain::policy::Policy;
     use serde_json::json;
 
     fn policy(change: impl FnOnce(&mut Value)) -> Result<Policy, Vec<String>> {
         let mut document = json!({"name": "p", "mode": "approve", "match": [{"min_level": 3}],
-            "respond": {"action": "firewall-drop", "target": "source.ip", "on": "origin", "for": "10m",
+            "respond": {"action": "firewall-drop", "target": "source.ip", "network": {"v4": 24, "v6": 64}, "on": "all",
+                "waves": {"count": 5, "over": "10m", "stop_at": "20%"}, "for": "10m",
                 "escalate": {"ladder": ["30m", "2h"], "forget_after": "7d"}},
             "threshold": {"count": 3, "within": "2m", "by": "source.ip"},
-            "limits": {"responses": "60/1m", "targets": "200/1h", "agents_per_response": 50, "cooldown": "30s", "over_limit": "drop"},
+            "limits": {"responses": "60/1m", "targets": "200/1h", "agents_per_response": 50, "fleet_share": "10%", "cooldown": "30s", "over_limit": "drop"},
+            "breaker": {"failed": "50%", "undone": "30%", "at_least": 20, "within": "2h"},
             "approval": {"quorum": 2, "within": "15m", "on_silence": "reject", "undo_unless_confirmed": "10m"}});
         change(&mut document);
-        let policy = Policy::parse(&document)
+        let policy = Policy::parse(&document, Catalogue::built_in())
             .map_err(|faults| faults.into_iter().map(|fault| fault.pointer).collect::<Vec<_>>())?;
         assert_eq!(serde_json::to_value(&policy).unwrap(), document);
         Ok(policy)
@@ -293,12 +417,19 @@ mod tests {
     fn every_fault_of_a_guardrail_is_pointed_at() {
         let faults = policy(|document| {
             document["threshold"] = json!({"count": 1, "by": "source.i"});
-            document["limits"] =
-                json!({"responses": "60", "targets": "0/1h", "agents_per_response": 0, "over_limit": "dropp"});
+            document["limits"] = json!({"responses": "60", "targets": "0/1h", "agents_per_response": 0, "fleet_share": "101%", "over_limit": "dropp"});
+            document["breaker"] = json!({"at_least": 0, "with": "1h"});
             document["approval"] = json!({"quorum": 0, "on_silence": "maybe"});
             document["respond"]["escalate"] = json!({"ladder": ["30m", "x"]});
+            document["respond"]["network"] = json!({"v4": 15, "v6": 47});
+            document["respond"]["waves"] = json!({"count": 1, "stop_at": "0%"});
         });
         let want = [
+            "/respond/network/v4",
+            "/respond/network/v6",
+            "/respond/waves/over",
+            "/respond/waves/count",
+            "/respond/waves/stop_at",
             "/respond/escalate/ladder/1",
             "/respond/escalate/forget_after",
             "/threshold/within",
@@ -307,7 +438,11 @@ mod tests {
             "/limits/responses",
             "/limits/targets",
             "/limits/agents_per_response",
+            "/limits/fleet_share",
             "/limits/over_limit",
+            "/breaker/with",
+            "/breaker",
+            "/breaker/at_least",
             "/approval/quorum",
             "/approval/on_silence",
         ];

@@ -9,11 +9,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::action::Catalogue;
 use super::alert::TargetField;
 use super::duration::Span;
 use super::expression::Expression;
 use super::fault::Fault;
-pub use guardrails::{Approval, Escalation, Guardrails, Limits, OnSilence, OverLimit, Rate, Threshold};
+use super::group_expression::GroupExpression;
+pub use guardrails::{
+    Approval, Breaker, Escalation, Guardrails, Limits, OnSilence, OverLimit, Percent, Rate, Threshold, Waves,
+};
 
 /// The longest policy document, in bytes.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;
@@ -74,6 +78,10 @@ pub struct Selector {
     /// The rule is in one of these groups; whole words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rule_groups: Vec<String>,
+    /// Wazuh's own `rules_group`, with its semantics: tried anywhere in the rule's group text `a,b,c,`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "web_scan|recon")]
+    pub wazuh_rules_group: Option<GroupExpression>,
     /// The rule's level is at most this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_level: Option<u8>,
@@ -108,10 +116,39 @@ pub enum On {
     Origin,
     /// Every enrolled agent.
     All,
+    /// The agent on the Wazuh manager's own host: the one whose `wazuh_id` is `000`.
+    Server,
     /// These agents, by Riposte's id or by name.
     Agents(Vec<String>),
     /// Every agent that carries these labels, all of them.
     Labels(BTreeMap<String, String>),
+}
+
+/// How much wider than the address in the alert a response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Network {
+    /// The prefix of IPv4 networks; absent: the address alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v4: Option<u8>,
+    /// The prefix of IPv6 networks; absent: the address alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v6: Option<u8>,
+}
+
+/// An example that is kept with its policy, and tried whenever that is saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct PolicyTest {
+    /// What it shows.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The alert.
+    #[schema(value_type = Object)]
+    pub alert: Value,
+    /// Whether the policy fires at it.
+    pub fires: bool,
+    /// What the response is aimed at then, in canonical form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// The response.
@@ -122,8 +159,14 @@ pub struct Respond {
     /// The observable it is aimed at; absent for actions that need none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetField>,
+    /// How much wider than that it is; absent: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// On which agents.
     pub on: On,
+    /// Those agents are reached in waves; absent: all at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Waves>,
     /// For how long; absent means until lifted by hand.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "10m")]
@@ -151,18 +194,21 @@ pub struct Policy {
     /// What keeps it from doing too much.
     #[serde(flatten)]
     pub guardrails: Guardrails,
+    /// Examples of what it fires at and what not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<PolicyTest>,
     /// Why it exists.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
 impl Policy {
-    /// Reads a policy document.
+    /// Reads a policy document that may use the actions of `actions`.
     ///
     /// # Errors
     /// Every fault, each with a pointer and, where a word looks misspelt, a suggestion.
-    pub fn parse(document: &Value) -> Result<Self, Vec<Fault>> {
-        reader::read(document)
+    pub fn parse(document: &Value, actions: &Catalogue) -> Result<Self, Vec<Fault>> {
+        reader::read(document, actions)
     }
 
     /// What is odd about the policy without being wrong: reasons why it, or a part of it, can never match.
@@ -209,7 +255,7 @@ mod tests {
             "respond": {"action": "firewall-drop", "target": "source.ip", "on": {"agents": ["web-01"]}, "for": "10m"},
             "note": "why"
         });
-        let policy = Policy::parse(&document).unwrap();
+        let policy = Policy::parse(&document, Catalogue::built_in()).unwrap();
         assert_eq!(serde_json::to_value(&policy).unwrap(), document);
         assert!(policy.warnings().is_empty());
     }
@@ -218,6 +264,7 @@ mod tests {
     fn what_is_left_out_has_a_plain_default() {
         let policy = Policy::parse(
             &json!({"name": "a", "match": [{"rule_ids": [5763]}], "respond": {"action": "disable-account"}}),
+            Catalogue::built_in(),
         )
         .unwrap();
         assert_eq!((policy.mode, policy.respond.on), (Mode::Enforce, On::Origin));
@@ -232,7 +279,7 @@ mod tests {
             "match": [{"rule_id": ["1"], "min_level": 17}, 3],
             "respond": {"action": "firewal-drop", "target": "source.ipp", "on": "every", "for": "10"}
         });
-        let faults = Policy::parse(&document).unwrap_err();
+        let faults = Policy::parse(&document, Catalogue::built_in()).unwrap_err();
         let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         /treshold: is not a field that is known here; did you mean threshold?
@@ -242,8 +289,8 @@ mod tests {
         /match/0/min_level: must be a whole number from 0 to 16
         /match/1: must be an object
         /respond/action: is not an action that is known; did you mean firewall-drop?
-        /respond/target: must be one of source.ip, destination.ip, source.user, destination.user, file.path; did you mean source.ip?
-        /respond/on: must be origin, all, {agents: [...]} or {labels: {...}}
+        /respond/target: must be one of source.ip, destination.ip, source.user, destination.user, file.path, process.id, host; did you mean source.ip?
+        /respond/on: must be origin, all, server, {agents: [...]} or {labels: {...}}
         /respond/for: is not a duration such as "30s", "10m", "2h" or "7d" (more than zero, ten years at most)
         "#);
     }
@@ -252,14 +299,19 @@ mod tests {
     fn an_action_gets_only_targets_that_it_takes() {
         let document =
             json!({"name": "a", "match": [], "respond": {"action": "firewall-drop", "target": "source.user"}});
-        assert_eq!(Policy::parse(&document).unwrap_err()[0].pointer, "/respond/target");
+        assert_eq!(Policy::parse(&document, Catalogue::built_in()).unwrap_err()[0].pointer, "/respond/target");
     }
 
     #[test]
     fn a_policy_that_can_never_match_is_a_warning() {
         let warnings = |selectors: Value| {
             let document = json!({"name": "a", "match": selectors, "respond": {"action": "log-only"}});
-            Policy::parse(&document).unwrap().warnings().into_iter().map(|fault| fault.pointer).collect::<Vec<_>>()
+            Policy::parse(&document, Catalogue::built_in())
+                .unwrap()
+                .warnings()
+                .into_iter()
+                .map(|fault| fault.pointer)
+                .collect::<Vec<_>>()
         };
         assert_eq!(warnings(json!([])), ["/match"]);
         assert_eq!(warnings(json!([{"min_level": 3}, {}])), ["/match/1"]);

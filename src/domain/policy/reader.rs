@@ -2,36 +2,38 @@
 //! each with its place and a suggestion.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use riposte_protocol::target::TargetKind;
+use riposte_protocol::target::{TargetKind, WIDEST};
 use serde_json::{Map, Value};
 
-use super::guardrails::escalation;
-use super::{AgentSelector, Guardrails, Mode, On, Policy, Respond, Selector, is_name};
-use crate::domain::action::{self, ACTIONS, nearest};
+use super::guardrails::{escalation, waves};
+use super::{AgentSelector, Guardrails, Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name};
+use crate::domain::action::{Action, Catalogue, nearest};
 use crate::domain::alert::TargetField;
 use crate::domain::duration::Span;
 use crate::domain::expression::Expression;
 use crate::domain::fault::Fault;
+use crate::domain::group_expression::GroupExpression;
 use crate::domain::labels;
 use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 
 /// The most entries of any list in a policy.
 const MAX_ENTRIES: usize = 4096;
-/// The most arguments of an action, and the longest of them in bytes.
-const MAX_ARGUMENTS: (usize, usize) = (32, 1024);
+/// The most tests of a policy.
+const MAX_TESTS: usize = 64;
 
 /// Reads a policy document.
 ///
 /// # Errors
 /// Every fault.
-pub(super) fn read(document: &Value) -> Result<Policy, Vec<Fault>> {
+pub(super) fn read(document: &Value, actions: &Catalogue) -> Result<Policy, Vec<Fault>> {
     let mut faults = Vec::new();
     let Some(object) = document.as_object() else {
         return Err(vec![Fault::at("", "a policy is a JSON object")]);
     };
-    let mut read = Reader { faults: &mut faults };
-    let known = ["name", "mode", "match", "respond", "threshold", "limits", "approval", "note"];
+    let mut read = Reader { faults: &mut faults, actions };
+    let known = ["name", "mode", "match", "respond", "threshold", "limits", "breaker", "approval", "tests", "note"];
     read.known(object, "", &known);
     let name = read.name(object);
     let mode = match read.text(object, "", "mode").as_deref() {
@@ -49,9 +51,10 @@ pub(super) fn read(document: &Value) -> Result<Policy, Vec<Fault>> {
     let selectors = read.selectors(object);
     let respond = read.respond(object);
     let guardrails = Guardrails::read(&mut read, object);
+    let tests = read.tests(object);
     let note = read.text(object, "", "note").unwrap_or_default();
     match respond {
-        Some(respond) if faults.is_empty() => Ok(Policy { name, mode, selectors, respond, guardrails, note }),
+        Some(respond) if faults.is_empty() => Ok(Policy { name, mode, selectors, respond, guardrails, tests, note }),
         _ => Err(faults),
     }
 }
@@ -66,6 +69,7 @@ pub(super) fn suggest<'a>(message: &str, word: &str, known: impl IntoIterator<It
 /// Reads fields and collects faults.
 pub(super) struct Reader<'a> {
     faults: &'a mut Vec<Fault>,
+    actions: &'a Catalogue,
 }
 
 impl Reader<'_> {
@@ -190,8 +194,17 @@ impl Reader<'_> {
 
     fn selector(&mut self, value: &Value, at: &str) -> Selector {
         let Some(object) = self.object(value, at) else { return Selector::default() };
-        const KNOWN: [&str; 8] =
-            ["rule_ids", "min_level", "max_level", "rule_groups", "mitre", "pipelines", "agents", "when"];
+        const KNOWN: [&str; 9] = [
+            "rule_ids",
+            "min_level",
+            "max_level",
+            "rule_groups",
+            "wazuh_rules_group",
+            "mitre",
+            "pipelines",
+            "agents",
+            "when",
+        ];
         self.known(object, at, &KNOWN);
         let rule_ids = self.words(object, at, "rule_ids").iter().map(|id| canonical_rule_id(id)).collect();
         let rule_groups = self.words(object, at, "rule_groups");
@@ -208,7 +221,15 @@ impl Reader<'_> {
                 None
             }
         });
-        Selector { rule_ids, min_level, rule_groups, max_level, mitre, pipelines, agents, when }
+        let wazuh_rules_group =
+            self.text(object, at, "wazuh_rules_group").and_then(|source| match GroupExpression::parse(&source) {
+                Ok(expression) => Some(expression),
+                Err(error) => {
+                    self.fault(format!("{at}/wazuh_rules_group"), error);
+                    None
+                }
+            });
+        Selector { rule_ids, min_level, rule_groups, wazuh_rules_group, max_level, mitre, pipelines, agents, when }
     }
 
     fn level(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<u8> {
@@ -236,34 +257,82 @@ impl Reader<'_> {
             return None;
         };
         let object = self.object(value, "/respond")?;
-        self.known(object, "/respond", &["action", "target", "on", "for", "escalate", "arguments"]);
+        self.known(object, "/respond", &["action", "target", "network", "on", "waves", "for", "escalate", "arguments"]);
         let action = self.action(object);
-        let target = self.target(object, action);
+        let target = self.target(object, action.as_deref());
+        let network = object.get("network").and_then(|value| self.network(value, target));
         let on = self.on(object);
+        let waves = object.get("waves").and_then(|value| waves(self, value));
+        if waves.is_some() && matches!(on, On::Origin | On::Server) {
+            self.fault("/respond/waves", "needs an on that names several agents");
+        }
         let duration = self.span(object, "/respond", "for");
+        if let Some(action) = action.as_deref().filter(|action| !action.undoable && duration.is_some()) {
+            self.fault("/respond/for", format!("cannot be given: {} leaves nothing that could be undone", action.name));
+        }
         let escalate = object.get("escalate").and_then(|value| escalation(self, value, duration.is_some()));
         let arguments = self.words(object, "/respond", "arguments");
-        if arguments.len() > MAX_ARGUMENTS.0 || arguments.iter().any(|argument| argument.len() > MAX_ARGUMENTS.1) {
-            let (count, bytes) = MAX_ARGUMENTS;
-            self.fault("/respond/arguments", format!("takes at most {count} texts of {bytes} bytes each"));
+        if let Some(action) = &action {
+            self.faults.extend(action.check_arguments(&arguments, "/respond/arguments"));
         }
-        Some(Respond { action: action?.name.into(), target, on, duration, escalate, arguments })
+        Some(Respond { action: action?.name.clone(), target, network, on, waves, duration, escalate, arguments })
     }
 
-    fn action(&mut self, respond: &Map<String, Value>) -> Option<&'static action::Action> {
+    /// How much wider than an address the response is: the prefix for each version.
+    fn network(&mut self, value: &Value, target: Option<TargetField>) -> Option<Network> {
+        const AT: &str = "/respond/network";
+        let object = self.object(value, AT)?;
+        self.known(object, AT, &["v4", "v6"]);
+        if target.is_none_or(|field| field.kind() != TargetKind::Ip) {
+            self.fault(AT, "needs a target that is an address");
+        }
+        let mut prefix = |key: &str, widest: u8, longest: u32| {
+            let prefix = self.count(object, AT, key, u32::from(widest)..=longest);
+            prefix.and_then(|prefix| u8::try_from(prefix).ok())
+        };
+        Some(Network { v4: prefix("v4", WIDEST.0, 32), v6: prefix("v6", WIDEST.1, 128) })
+    }
+
+    fn tests(&mut self, policy: &Map<String, Value>) -> Vec<PolicyTest> {
+        let Some(value) = policy.get("tests") else { return Vec::new() };
+        let Some(list) = value.as_array().filter(|list| list.len() <= MAX_TESTS) else {
+            self.fault("/tests", format!("must be a list of at most {MAX_TESTS} tests"));
+            return Vec::new();
+        };
+        let read = list.iter().enumerate().filter_map(|(index, item)| {
+            let at = format!("/tests/{index}");
+            let object = self.object(item, &at)?;
+            self.known(object, &at, &["name", "alert", "fires", "target"]);
+            let fires = object.get("fires").and_then(Value::as_bool);
+            if fires.is_none() {
+                self.fault(format!("{at}/fires"), "must be true or false");
+            }
+            let alert = object.get("alert").filter(|alert| alert.is_object());
+            if alert.is_none() {
+                self.fault(format!("{at}/alert"), "must be an alert, a JSON object");
+            }
+            let name = self.text(object, &at, "name").unwrap_or_default();
+            let target = self.text(object, &at, "target");
+            Some(PolicyTest { name, alert: alert?.clone(), fires: fires?, target })
+        });
+        read.collect()
+    }
+
+    fn action(&mut self, respond: &Map<String, Value>) -> Option<Arc<Action>> {
         if !respond.contains_key("action") {
             self.fault("/respond/action", "is missing");
         }
         let name = self.text(respond, "/respond", "action")?;
-        let found = action::action(&name);
+        let found = self.actions.find(&name).cloned();
         if found.is_none() {
-            let names = ACTIONS.iter().map(|action| action.name);
-            self.fault("/respond/action", suggest("is not an action that is known", &name, names));
+            let meant = self.actions.nearest(&name);
+            let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            self.fault("/respond/action", format!("is not an action that is known{hint}"));
         }
         found
     }
 
-    fn target(&mut self, respond: &Map<String, Value>, action: Option<&action::Action>) -> Option<TargetField> {
+    fn target(&mut self, respond: &Map<String, Value>, action: Option<&Action>) -> Option<TargetField> {
         let Some(value) = respond.get("target") else {
             let action = action?;
             if action.default_target.is_none() && !action.target_kinds.contains(&TargetKind::None) {
@@ -280,11 +349,12 @@ impl Reader<'_> {
     }
 
     fn on(&mut self, respond: &Map<String, Value>) -> On {
-        const DETAIL: &str = "must be origin, all, {agents: [...]} or {labels: {...}}";
+        const DETAIL: &str = "must be origin, all, server, {agents: [...]} or {labels: {...}}";
         match respond.get("on") {
             None => On::Origin,
             Some(Value::String(word)) if word == "origin" => On::Origin,
             Some(Value::String(word)) if word == "all" => On::All,
+            Some(Value::String(word)) if word == "server" => On::Server,
             Some(Value::Object(object)) if object.len() == 1 && object.contains_key("agents") => {
                 let agents = self.words(object, "/respond/on", "agents");
                 if agents.is_empty() {
@@ -300,7 +370,7 @@ impl Reader<'_> {
                 On::Labels(labels)
             }
             Some(Value::String(word)) => {
-                self.fault("/respond/on", suggest(DETAIL, word, ["origin", "all"]));
+                self.fault("/respond/on", suggest(DETAIL, word, ["origin", "all", "server"]));
                 On::Origin
             }
             Some(_) => {

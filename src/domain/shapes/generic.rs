@@ -25,6 +25,14 @@ struct Generic<'a> {
     destination: Option<Endpoint<'a>>,
     #[serde(borrow, default)]
     file: Option<File<'a>>,
+    #[serde(borrow, default)]
+    process: Option<Process<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Process<'a> {
+    #[serde(borrow, default)]
+    id: Option<Field<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +83,7 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         source_user: observable("source.user", source.user.as_ref()),
         destination_user: observable("destination.user", destination.user.as_ref()),
         file_path: shape.file.and_then(|file| observable("file.path", file.path.as_ref())),
+        process_id: shape.process.and_then(|process| observable("process.id", process.id.as_ref())),
     };
     faults.into_result(Alert {
         dedupe: dedupe(&[&pipeline, &pipeline_id]),
@@ -89,8 +98,13 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse;
+    use crate::domain::alert::Alert;
     use crate::domain::alert::{AlertAgent, TargetField};
+    use crate::domain::fault::Fault;
+
+    fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
+        super::super::parse(raw, &super::super::Sources::default())
+    }
 
     #[test]
     fn a_generic_alert_is_normalised() {

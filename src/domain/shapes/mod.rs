@@ -1,9 +1,14 @@
-//! The shapes in which alerts come, and how each becomes an [`Alert`]: Wazuh 4.x ([`wazuh`]) and a generic one. A field
-//! is read without trust (`field.rs`), whatever the shape.
+//! The shapes in which alerts come, and how each becomes an [`Alert`]: Wazuh 4.x ([`wazuh`]), the findings of Wazuh 5
+//! and a generic one. A field is read without trust (`field.rs`), whatever the shape; [`Sources`] are fields of a site's own.
 
 mod field;
+mod finding;
 mod generic;
+mod sources;
 pub mod wazuh;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::alert::Alert;
 use super::fault::Fault;
 use field::syntax_fault;
+pub use sources::Sources;
 
 /// The largest single alert, in bytes. Wazuh's own buffers end at 64 KiB; the rest is room for other pipelines.
 pub const MAX_ALERT_BYTES: usize = 1024 * 1024;
@@ -22,13 +28,29 @@ pub const MAX_DEPTH: usize = 127;
 struct Shape<'a> {
     #[serde(borrow, default)]
     pipeline: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    wazuh: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "wazuh.rule.id")]
+    flat_rule_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    rule: Option<&'a RawValue>,
+}
+
+/// One level of an object, unread below.
+type Level<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+
+/// What stands at `path` below `raw`.
+fn descend<'a>(raw: &'a RawValue, path: &[&str]) -> Option<&'a RawValue> {
+    let Some((key, rest)) = path.split_first() else { return Some(raw) };
+    let mut level: Level = serde_json::from_str(raw.get()).ok()?;
+    descend(level.remove(*key)?, rest)
 }
 
 /// Reads one alert in any known shape.
 ///
 /// # Errors
 /// Every fault, with a pointer to its field.
-pub fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
+pub fn parse(raw: &str, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     if raw.len() > MAX_ALERT_BYTES {
         return Err(vec![Fault::at("", format!("the alert is larger than {MAX_ALERT_BYTES} bytes"))]);
     }
@@ -39,7 +61,15 @@ pub fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         return Err(vec![Fault::at("", "an alert is a JSON object")]);
     }
     let shape: Shape = serde_json::from_str(raw).map_err(|error| vec![syntax_fault(&error)])?;
-    if shape.pipeline.is_some() { generic::parse(raw) } else { wazuh::parse(raw) }
+    let mut alert = if shape.pipeline.is_some() {
+        generic::parse(raw)
+    } else if shape.rule.is_none() && (shape.wazuh.is_some() || shape.flat_rule_id.is_some()) {
+        finding::parse(raw)
+    } else {
+        wazuh::parse(raw)
+    }?;
+    sources.apply(raw, &mut alert.observables);
+    Ok(alert)
 }
 
 /// Whether brackets are nested deeper than `limit`, strings left aside. A reader without recursion (ours) does not

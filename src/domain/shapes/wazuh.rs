@@ -4,13 +4,12 @@
 //! Sources of the shape: `src/analysisd/format/to_json.c` of Wazuh 4.14 as described in its documentation.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::dedupe;
 use super::field::{Faults, Field, observable, syntax_fault};
+use super::{Level, dedupe, descend};
 use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
 use crate::domain::fault::Fault;
 
@@ -126,6 +125,8 @@ const SOURCE_USER: Paths = &[
     &["syscheck", "audit", "user", "name"],
 ];
 const DESTINATION_USER: Paths = &[&["data", "dstuser"], &["data", "win", "eventdata", "targetUserName"]];
+const PROCESS_ID: Paths =
+    &[&["data", "win", "eventdata", "processId"], &["data", "audit", "pid"], &["syscheck", "audit", "process", "id"]];
 const FILE_PATH: Paths = &[&["syscheck", "path"], &["data", "virustotal", "source", "file"], &["data", "file"]];
 
 /// Reads one Wazuh alert.
@@ -245,9 +246,6 @@ fn agent(raw: Option<RawAgent>, faults: &mut Faults) -> AlertAgent {
     AlertAgent { id, name: Faults::name(raw.name.as_ref(), MAX_NAME_BYTES) }
 }
 
-/// One level of an object, unread below.
-type Level<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
-
 fn observables(data: Option<&RawValue>, syscheck: Option<&RawValue>, faults: &mut Faults) -> Observables {
     let (data, syscheck) = (fields("/data", data, faults), fields("/syscheck", syscheck, faults));
     let first = |paths: Paths| {
@@ -263,6 +261,7 @@ fn observables(data: Option<&RawValue>, syscheck: Option<&RawValue>, faults: &mu
         source_user: first(SOURCE_USER),
         destination_user: first(DESTINATION_USER),
         file_path: first(FILE_PATH),
+        process_id: first(PROCESS_ID),
     }
 }
 
@@ -273,13 +272,6 @@ fn fields<'a>(pointer: &str, raw: Option<&'a RawValue>, faults: &mut Faults) -> 
         faults.add(pointer, "must be an object");
         Level::new()
     })
-}
-
-/// What stands at `path` below `raw`.
-fn descend<'a>(raw: &'a RawValue, path: &[&str]) -> Option<&'a RawValue> {
-    let Some((key, rest)) = path.split_first() else { return Some(raw) };
-    let mut level: Level = serde_json::from_str(raw.get()).ok()?;
-    descend(level.remove(*key)?, rest)
 }
 
 #[cfg(test)]
@@ -296,7 +288,7 @@ mod tests {
             "id": "1795169472.12345", "data": {"srcip": "203.0.113.45", "dstuser": "admin"}, "location": "/var/log/auth.log"
         });
         change(&mut alert);
-        crate::domain::shapes::parse(&alert.to_string())
+        crate::domain::shapes::parse(&alert.to_string(), &crate::domain::shapes::Sources::default())
     }
 
     #[test]
@@ -338,7 +330,7 @@ mod tests {
             let raw = format!(
                 r#"{{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{{"id":"5"}},"rule":{{"id":"1","level":{text}}}}}"#
             );
-            crate::domain::shapes::parse(&raw).map(|alert| alert.rule.level)
+            crate::domain::shapes::parse(&raw, &crate::domain::shapes::Sources::default()).map(|alert| alert.rule.level)
         };
         for (text, want) in [("0", 0), ("16", 16), ("12.0", 12), ("1e1", 10), ("-0", 0)] {
             assert_eq!(level(text), Ok(want), "{text}");

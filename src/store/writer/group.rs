@@ -10,7 +10,7 @@ use crate::store::audit::LedgerTx;
 use crate::store::columns::json;
 use crate::store::db::{Result, StoreError};
 use crate::store::idempotency::{self, Once};
-use crate::store::{agents, alerts, answers, guard, ledger, settle};
+use crate::store::{agents, alerts, answers, guard, ledger, settle, waves};
 
 /// Does the jobs. Those of one kind are done together, many rows per statement; what agents say comes after what they
 /// are told, results after acknowledgements, because that is the order in which one agent says it.
@@ -68,6 +68,10 @@ pub(super) async fn work(
                 replies.push(Answer::Done(reply));
                 wake.extend(ledger::release_holds(ledger, &holds, &why, now).await?);
             }
+            Job::Trip { policies, reply } => {
+                let count = guard::trip(ledger, &policies, now).await?;
+                replies.push(Answer::Swept(reply, count));
+            }
             Job::Seen { agents } => agents::seen(ledger, agents).await?,
             Job::Sweep { step, limit, reply } => {
                 let count = sweep(ledger, step, limit, now, wake).await?;
@@ -103,6 +107,11 @@ async fn sweep(
         }
         SweepStep::Unconfirmed => {
             let (count, agents) = answers::unconfirmed(ledger, now, limit).await?;
+            wake.extend(agents);
+            count
+        }
+        SweepStep::Waves => {
+            let (count, agents) = waves::send(ledger, now, limit).await?;
             wake.extend(agents);
             count
         }

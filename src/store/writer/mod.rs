@@ -26,6 +26,7 @@ use super::idempotency::Once;
 use super::ledger::EndReason;
 use super::protected::Hold;
 use crate::clock::Clock;
+use crate::domain::policy::Policy;
 use crate::domain::response::NewResponse;
 
 /// Jobs that may wait; each is at most one request's alerts.
@@ -117,6 +118,10 @@ enum Job {
     Seen {
         agents: Vec<(Uuid, Timestamp)>,
     },
+    Trip {
+        policies: Vec<Arc<Policy>>,
+        reply: Reply<usize>,
+    },
     Sweep {
         step: SweepStep,
         limit: i64,
@@ -137,6 +142,8 @@ pub enum SweepStep {
     Silence,
     /// Responses that acted first and were not confirmed in time.
     Unconfirmed,
+    /// Waves of staged responses that are due.
+    Waves,
     /// Sightings older than an instant.
     ForgetSightings(Timestamp),
     /// Alerts received before an instant.
@@ -245,6 +252,11 @@ impl Writer {
     /// Does one of the sweep's duties on at most `limit` rows; gives how many it found.
     pub async fn sweep(&self, step: SweepStep, limit: i64) -> Result<usize> {
         self.ask(|reply| Job::Sweep { step, limit, reply }).await
+    }
+
+    /// Opens the breakers of those policies whose ratio is reached; gives how many are open.
+    pub async fn trip(&self, policies: Vec<Arc<Policy>>) -> Result<usize> {
+        self.ask(|reply| Job::Trip { policies, reply }).await
     }
 
     /// How full the queue is, from 0 to 1.

@@ -1,0 +1,181 @@
+//! Reading a custom action: a program in the agents' own folder, with what it takes.
+
+use riposte_protocol::command::{Script, ScriptStyle};
+use riposte_protocol::target::TargetKind;
+use serde_json::{Map, Value, json};
+
+use super::{Action, Catalogue, is_name, nearest};
+use crate::domain::alert::TargetField;
+use crate::domain::fault::Fault;
+
+const KNOWN: [&str; 10] = [
+    "name",
+    "summary",
+    "executable",
+    "style",
+    "target_kinds",
+    "default_target",
+    "undoable",
+    "platforms",
+    "parameters",
+    "wants_alert",
+];
+const PLATFORMS: [&str; 6] = ["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"];
+/// The largest schema of parameters, in bytes.
+const MAX_SCHEMA_BYTES: usize = 16 * 1024;
+
+/// Reads a custom action.
+///
+/// # Errors
+/// Every fault.
+pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
+    let Some(object) = document.as_object() else { return Err(vec![Fault::at("", "an action is a JSON object")]) };
+    let mut faults = Vec::new();
+    for key in object.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
+        let meant = nearest(key, KNOWN).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+        let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
+        faults.push(Fault::at(pointer, format!("is not a field that is known here{meant}")));
+    }
+    let name = text(object, "name", &mut faults).unwrap_or_default();
+    if !is_name(&name) {
+        faults.push(Fault::at("/name", "must be 1 to 64 characters of a-z, 0-9, '-', '_' and '.'"));
+    } else if Catalogue::built_in().find(&name).is_some() {
+        faults.push(Fault::at("/name", "is the name of an action that comes with Riposte"));
+    }
+    let executable = text(object, "executable", &mut faults).unwrap_or_default();
+    if !is_file_name(&executable) {
+        faults.push(Fault::at("/executable", "must be the name of a file in the agents' folder for programs, no path"));
+    }
+    let style = word(object, "style", &mut faults).unwrap_or(ScriptStyle::Wazuh);
+    let target_kinds =
+        words::<TargetKind>(object, "target_kinds", &mut faults).unwrap_or_else(|| vec![TargetKind::None]);
+    if target_kinds.is_empty() {
+        faults.push(Fault::at("/target_kinds", "must name at least one kind; none is \"none\""));
+    }
+    let default_target: Option<TargetField> = word(object, "default_target", &mut faults);
+    if default_target.is_some_and(|field| !target_kinds.contains(&field.kind())) {
+        faults.push(Fault::at("/default_target", "is of a kind that target_kinds does not have"));
+    }
+    let platforms: Vec<String> =
+        words(object, "platforms", &mut faults).unwrap_or_else(|| PLATFORMS.map(String::from).to_vec());
+    for (index, _) in platforms.iter().enumerate().filter(|(_, word)| !PLATFORMS.contains(&word.as_str())) {
+        faults.push(Fault::at(format!("/platforms/{index}"), format!("must be one of {}", PLATFORMS.join(", "))));
+    }
+    let parameters = object.get("parameters").cloned().unwrap_or_else(free_arguments);
+    if parameters.to_string().len() > MAX_SCHEMA_BYTES {
+        faults.push(Fault::at("/parameters", format!("is larger than {MAX_SCHEMA_BYTES} bytes")));
+    } else if let Err(error) = jsonschema::validator_for(&parameters) {
+        faults.push(Fault::at("/parameters", format!("is not a JSON Schema: {error}")));
+    }
+    let undoable = flag(object, "undoable", false, &mut faults);
+    let wants_alert = flag(object, "wants_alert", true, &mut faults);
+    let summary = text(object, "summary", &mut faults).unwrap_or_default();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let script = Some(Script { executable, style, undoable });
+    Ok(Action { name, summary, target_kinds, default_target, undoable, platforms, parameters, wants_alert, script })
+}
+
+/// The schema of any list of texts.
+pub(super) fn free_arguments() -> Value {
+    json!({"type": "array", "items": {"type": "string"}})
+}
+
+/// Whether `name` is a plain file name: it reaches agents that run as root.
+fn is_file_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+');
+    (1..=128).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['.', '-'])
+}
+
+fn text(object: &Map<String, Value>, key: &str, faults: &mut Vec<Fault>) -> Option<String> {
+    match object.get(key)? {
+        Value::String(text) if text.len() <= 4096 && !text.contains('\0') => Some(text.clone()),
+        _ => {
+            faults.push(Fault::at(format!("/{key}"), "must be a text of at most 4096 bytes"));
+            None
+        }
+    }
+}
+
+fn flag(object: &Map<String, Value>, key: &str, default: bool, faults: &mut Vec<Fault>) -> bool {
+    let Some(value) = object.get(key) else { return default };
+    value.as_bool().unwrap_or_else(|| {
+        faults.push(Fault::at(format!("/{key}"), "must be true or false"));
+        default
+    })
+}
+
+fn word<T: serde::de::DeserializeOwned>(object: &Map<String, Value>, key: &str, faults: &mut Vec<Fault>) -> Option<T> {
+    let read = serde_json::from_value(object.get(key)?.clone());
+    read.map_err(|error| faults.push(Fault::at(format!("/{key}"), format!("is not known: {error}")))).ok()
+}
+
+fn words<T: serde::de::DeserializeOwned>(
+    object: &Map<String, Value>,
+    key: &str,
+    faults: &mut Vec<Fault>,
+) -> Option<Vec<T>> {
+    let value = object.get(key)?;
+    let Some(list) = value.as_array().filter(|list| list.len() <= 16) else {
+        faults.push(Fault::at(format!("/{key}"), "must be a list of at most 16 words"));
+        return None;
+    };
+    let mut words = Vec::with_capacity(list.len());
+    for (index, item) in list.iter().enumerate() {
+        match serde_json::from_value(item.clone()) {
+            Ok(word) => words.push(word),
+            Err(error) => faults.push(Fault::at(format!("/{key}/{index}"), format!("is not known: {error}"))),
+        }
+    }
+    Some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_action_has_plain_defaults() {
+        let action = read(&json!({"name": "yara", "summary": "Scans.", "executable": "yara.sh"})).unwrap();
+        assert_eq!(
+            (action.target_kinds.as_slice(), action.undoable, action.wants_alert),
+            (&[TargetKind::None][..], false, true)
+        );
+        assert_eq!(action.capability(), "script:yara.sh");
+        assert!(action.check_arguments(&["-x".into()], "").is_empty());
+    }
+
+    #[test]
+    fn every_fault_of_a_custom_action_is_pointed_at() {
+        let faults = read(
+            &json!({"name": "netsh!", "executable": "../x", "stile": "wazuh", "style": "perl", "target_kinds": ["ip", "planet"],
+            "default_target": "source.user", "platforms": ["beos"], "parameters": {"type": 7}, "undoable": "yes"}),
+        );
+        let pointers: Vec<String> = faults.unwrap_err().into_iter().map(|fault| fault.pointer).collect();
+        let want = [
+            "/stile",
+            "/name",
+            "/executable",
+            "/style",
+            "/target_kinds/1",
+            "/default_target",
+            "/platforms/0",
+            "/parameters",
+            "/undoable",
+        ];
+        assert_eq!(pointers, want);
+        let taken = read(&json!({"name": "firewall-drop", "executable": "x"})).unwrap_err();
+        assert_eq!(taken[0].pointer, "/name");
+    }
+
+    #[test]
+    fn a_program_is_a_file_name_and_never_a_path() {
+        for good in ["yara.sh", "route-null.exe", "a+b_c"] {
+            assert!(is_file_name(good), "{good}");
+        }
+        for bad in ["", "..", ".hidden", "-x", "a/b", "a\\b", "a b", "a\nb", "/bin/sh"] {
+            assert!(!is_file_name(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Wazuh's `rules_group`: one expression, tried anywhere in the text of a rule's groups (`syslog,sshd,`), whatever the
+//! case. `|` separates alternatives, `^` and `$` anchor one. A comma is an ordinary character, which is why
+//! `a,b` needs both as neighbours. What else Wazuh's expressions know (classes, parentheses) no rule of Wazuh's own uses in groups; it is refused rather
+//! than read in another way.
+
+use serde::{Serialize, Serializer};
+
+/// The longest expression, in bytes.
+const MAX_BYTES: usize = 1024;
+
+/// A group expression that can be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupExpression {
+    source: String,
+    alternatives: Vec<Alternative>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Alternative {
+    text: String,
+    at_start: bool,
+    at_end: bool,
+}
+
+impl GroupExpression {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// Why it cannot be read as Wazuh would, for people.
+    pub fn parse(source: &str) -> Result<Self, &'static str> {
+        if source.is_empty() || source.len() > MAX_BYTES {
+            return Err("must be a text of 1 to 1024 bytes");
+        }
+        if source.contains(['\\', '(', ')']) {
+            return Err("uses classes or parentheses, which are not supported here");
+        }
+        let alternatives = source.split('|').map(|part| {
+            let (at_start, part) = part.strip_prefix('^').map_or((false, part), |rest| (true, rest));
+            let (at_end, part) = part.strip_suffix('$').map_or((false, part), |rest| (true, rest));
+            Alternative { text: part.to_ascii_lowercase(), at_start, at_end }
+        });
+        Ok(Self { source: source.to_owned(), alternatives: alternatives.collect() })
+    }
+
+    /// Whether it matches the groups of a rule.
+    pub fn matches(&self, groups: &[String]) -> bool {
+        let mut text = String::with_capacity(groups.iter().map(|group| group.len() + 1).sum());
+        for group in groups {
+            text.push_str(&group.to_ascii_lowercase());
+            text.push(',');
+        }
+        self.alternatives.iter().any(|Alternative { text: part, at_start, at_end }| match (at_start, at_end) {
+            (true, true) => text == *part,
+            (true, false) => text.starts_with(part.as_str()),
+            (false, true) => text.ends_with(part.as_str()),
+            (false, false) => text.contains(part.as_str()),
+        })
+    }
+}
+
+impl Serialize for GroupExpression {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_is_tried_on_the_text_of_the_groups() {
+        let groups: Vec<String> =
+            ["syslog", "sshd", "authentication_failures", "pci_dss_11.4"].map(String::from).to_vec();
+        let matches = |source: &str| GroupExpression::parse(source).unwrap().matches(&groups);
+        for good in [
+            "ssh",
+            "SSHD,",
+            "^syslog,",
+            "web|authentication_failures,",
+            "pci_dss_11.4,$",
+            "sshd,authentication",
+            "^syslog,sshd,authentication_failures,pci_dss_11.4,$",
+        ] {
+            assert!(matches(good), "{good}");
+        }
+        for bad in ["^sshd", "authentication_failures,sshd", "sshd$", "web", "^syslog$"] {
+            assert!(!matches(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_would_mean_something_else_in_wazuh_is_refused() {
+        for source in ["", "a\\wb", "(a|b)"] {
+            assert!(GroupExpression::parse(source).is_err(), "{source:?}");
+        }
+    }
+}

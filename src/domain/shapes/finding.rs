@@ -1,0 +1,174 @@
+//! Findings of Wazuh 5, as they stand in its `wazuh-findings-v5-*` indices: the common schema, nested or with dotted keys.
+//! Levels are words there; they become the numbers that Wazuh 4 gives the same severities.
+//!
+//! Source of the names: Wazuh's guides for the move from 4.x to 5.x.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::field::{Faults, Field, observable, syntax_fault};
+use super::wazuh::{PIPELINE, canonical_agent_id, canonical_rule_id};
+use super::{Level, dedupe, descend};
+use crate::domain::alert::{Alert, AlertAgent, Observable, Observables, Rule};
+use crate::domain::fault::Fault;
+
+/// What the words mean: the lowest level of each severity in Wazuh 4.
+const LEVELS: [(&str, u8); 5] = [("informational", 1), ("low", 4), ("medium", 7), ("high", 12), ("critical", 15)];
+/// Frameworks whose tags Wazuh 4 writes as groups (`pci_dss_11.4`).
+const COMPLIANCE: [&str; 7] = ["pci_dss", "gdpr", "hipaa", "nist_800_53", "tsc", "gpg13", "cis"];
+/// The most techniques that are kept of one finding.
+const MAX_TECHNIQUES: usize = 64;
+/// The longest agent name that is kept, in bytes.
+const MAX_NAME_BYTES: usize = 256;
+
+/// A document whose keys may be nested or dotted.
+struct Document<'a>(Level<'a>);
+
+impl<'a> Document<'a> {
+    /// What stands at a dotted path: every split between dotted key and nesting is looked at, the most dotted first.
+    fn at(&self, path: &str) -> Option<Field<'a>> {
+        if let Some(value) = self.0.get(path) {
+            return Some(Field(value));
+        }
+        let splits = path.rmatch_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
+        let found = splits.filter_map(|(head, tail)| {
+            let keys: Vec<&str> = tail.split('.').collect();
+            let value: &RawValue = descend(self.0.get(head).copied()?, &keys)?;
+            Some(Field(value))
+        });
+        found.into_iter().next()
+    }
+
+    fn observable(&self, paths: &[&str]) -> Option<Observable> {
+        paths.iter().find_map(|path| {
+            let field = self.at(path)?;
+            // A process is a number there.
+            let number = field.text().is_none().then(|| field.word()).flatten();
+            number
+                .map(|word| Observable { value: word.into_owned(), field: (*path).to_owned() })
+                .or_else(|| observable(path, Some(&field)))
+        })
+    }
+}
+
+/// Reads one finding.
+///
+/// # Errors
+/// Every fault, with a pointer to its field.
+pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
+    let document = Document(serde_json::from_str(raw).map_err(|error| vec![syntax_fault(&error)])?);
+    let mut faults = Faults::default();
+    let time = faults.time("/@timestamp", document.at("@timestamp").as_ref());
+    let ids = ["id", "_id", "event.doc_id", "event.id", "wazuh.event.id"];
+    let id = ids.iter().find_map(|path| document.at(path));
+    let pipeline_id = faults.required_word("/id", id.as_ref());
+    let index = faults.optional_word("/event/index", document.at("event.index").as_ref()).unwrap_or_default();
+    let rule = rule(&document, &mut faults);
+    let agent_id = faults.optional_word("/wazuh/agent/id", document.at("wazuh.agent.id").as_ref());
+    let agent = AlertAgent {
+        id: agent_id.map(|id| canonical_agent_id(&id).unwrap_or(id)),
+        name: Faults::name(document.at("wazuh.agent.name").as_ref(), MAX_NAME_BYTES),
+    };
+    let observables = Observables {
+        source_ip: document.observable(&["source.ip", "client.ip"]),
+        destination_ip: document.observable(&["destination.ip", "server.ip"]),
+        source_user: document.observable(&["source.user.name", "client.user.name", "user.name"]),
+        destination_user: document.observable(&["destination.user.name", "user.target.name", "user.name"]),
+        file_path: document.observable(&["file.path"]),
+        process_id: document.observable(&["process.pid"]),
+    };
+    // An id is unique in its index; "5" keeps it apart from the ids of Wazuh 4.
+    let dedupe = dedupe(&[PIPELINE, "5", &index, &pipeline_id]);
+    faults.into_result(Alert { pipeline: PIPELINE.into(), pipeline_id, dedupe, time, rule, agent, observables })
+}
+
+fn rule(document: &Document, faults: &mut Faults) -> Rule {
+    let id = faults.required_word("/wazuh/rule/id", document.at("wazuh.rule.id").as_ref());
+    let mut groups = Vec::new();
+    faults.groups("/wazuh/rule/tags", document.at("wazuh.rule.tags").as_ref(), &mut groups, "");
+    let category = faults.optional_word("/wazuh/rule/category", document.at("wazuh.rule.category").as_ref());
+    groups.extend(category);
+    for framework in COMPLIANCE {
+        let field = document.at(&format!("wazuh.rule.compliance.{framework}"));
+        let pointer = format!("/wazuh/rule/compliance/{framework}");
+        faults.groups(&pointer, field.as_ref(), &mut groups, &format!("{framework}_"));
+    }
+    let techniques = document.at("wazuh.rule.mitre.technique.id").or_else(|| document.at("wazuh.rule.mitre.technique"));
+    let title = document.at("wazuh.rule.title").or_else(|| document.at("wazuh.rule.description"));
+    Rule {
+        id: canonical_rule_id(&id),
+        level: level(document.at("wazuh.rule.level"), faults),
+        groups,
+        description: Faults::description(title.as_ref()),
+        mitre: techniques.map(texts).unwrap_or_default(),
+    }
+}
+
+/// A text or a list of texts; anything else is passed over.
+fn texts(field: Field) -> Vec<String> {
+    let list = serde_json::from_str::<Vec<Cow<'_, str>>>(field.0.get());
+    let texts = list.unwrap_or_else(|_| field.text().into_iter().collect());
+    texts.into_iter().take(MAX_TECHNIQUES).map(|text| text.to_ascii_uppercase()).collect()
+}
+
+fn level(field: Option<Field>, faults: &mut Faults) -> u8 {
+    let word = field.and_then(Field::word);
+    let named = word.as_deref().and_then(|word| {
+        let by_name = LEVELS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|(_, level)| *level);
+        by_name.or_else(|| word.parse().ok().filter(|level| *level <= 16))
+    });
+    named.unwrap_or_else(|| {
+        let words: Vec<&str> = LEVELS.iter().map(|(name, _)| *name).collect();
+        faults.add("/wazuh/rule/level", format!("must be one of {}, or a number from 0 to 16", words.join(", ")));
+        0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Sources, parse};
+    use crate::domain::alert::TargetField;
+    use serde_json::{Value, json};
+
+    fn finding() -> Value {
+        json!({"@timestamp": "2026-11-20T10:11:12.345Z", "event": {"doc_id": "4f1c", "index": "wazuh-findings-v5-security"},
+            "wazuh": {"agent": {"id": "7", "name": "web-01"}, "rule": {"id": "0a1b2c3d-0000-4000-8000-000000000001", "level": "high",
+                "title": "Failed logins from one address", "tags": ["attack.credential-access", "linux"], "category": "system-activity",
+                "mitre": {"technique": {"id": ["t1110"]}}, "compliance": {"pci_dss": ["10.2.4"]}}},
+            "source": {"ip": "203.0.113.7"}, "user": {"name": "alice"}, "process": {"pid": 4711}})
+    }
+
+    #[test]
+    fn a_finding_is_normalised() {
+        let alert = parse(&finding().to_string(), &Sources::default()).unwrap();
+        assert_eq!((alert.pipeline.as_str(), alert.pipeline_id.as_str(), alert.rule.level), ("wazuh", "4f1c", 12));
+        assert_eq!(alert.rule.groups, ["attack.credential-access", "linux", "system-activity", "pci_dss_10.2.4"]);
+        assert_eq!((alert.rule.mitre.as_slice(), alert.agent.id.as_deref()), (&["T1110".to_owned()][..], Some("007")));
+        let target = |field| alert.observables.target(field).unwrap().unwrap().value().to_owned();
+        assert_eq!(target(TargetField::SourceIp), "203.0.113.7");
+        assert_eq!(target(TargetField::DestinationUser), "alice");
+        assert_eq!(target(TargetField::ProcessId), "4711");
+    }
+
+    #[test]
+    fn dotted_keys_mean_the_same() {
+        let mut flat = json!({"@timestamp": "2026-11-20T10:11:12.345Z", "wazuh.rule.id": "r", "wazuh.rule.level": "Critical",
+            "wazuh.agent.name": "web-01", "event.id": "e1", "source.ip": "203.0.113.7"});
+        let alert = parse(&flat.to_string(), &Sources::default()).unwrap();
+        assert_eq!((alert.rule.level, alert.pipeline_id.as_str()), (15, "e1"));
+        assert_eq!(alert.observables.source_ip.unwrap().value, "203.0.113.7");
+        flat["wazuh.rule.level"] = json!("severe");
+        assert_eq!(parse(&flat.to_string(), &Sources::default()).unwrap_err()[0].pointer, "/wazuh/rule/level");
+    }
+
+    #[test]
+    fn what_a_finding_lacks_is_named() {
+        let pointers: Vec<String> = parse(r#"{"wazuh":{"rule":{}}}"#, &Sources::default())
+            .unwrap_err()
+            .into_iter()
+            .map(|fault| fault.pointer)
+            .collect();
+        assert_eq!(pointers, ["/@timestamp", "/id", "/wazuh/rule/id", "/wazuh/rule/level"]);
+    }
+}

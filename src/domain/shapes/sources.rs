@@ -1,0 +1,100 @@
+//! Where observables are looked for beside the fields that Riposte knows: what a site's own decoders and pipelines call
+//! them. Set by the configuration, tried before the known fields, in any shape.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::field::{Field, observable};
+use super::{Level, descend};
+use crate::domain::alert::{Observables, TargetField};
+use crate::domain::fault::Fault;
+
+/// The most fields for one observable.
+const MAX_FIELDS: usize = 32;
+
+/// Fields of a site's own, by the observable that they hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    fields: Vec<(TargetField, Vec<Vec<String>>)>,
+}
+
+impl Sources {
+    /// Reads `{"source.ip": ["data.my_decoder.client", …], …}`.
+    ///
+    /// # Errors
+    /// Every observable that is not known and every field that is no dotted path.
+    pub fn read(table: &BTreeMap<String, Vec<String>>) -> Result<Self, Vec<Fault>> {
+        let (mut fields, mut faults) = (Vec::new(), Vec::new());
+        for (name, paths) in table {
+            let known = serde_json::from_value(serde_json::Value::from(name.as_str())).ok();
+            let Some(observable) = known.filter(|field| *field != TargetField::Host) else {
+                let known =
+                    TargetField::NAMES.into_iter().filter(|name| *name != "host").collect::<Vec<_>>().join(", ");
+                faults.push(Fault::at(format!("/{name}"), format!("must be one of {known}")));
+                continue;
+            };
+            let split = |path: &String| path.split('.').map(str::to_owned).collect::<Vec<_>>();
+            let bad = paths.iter().find(|path| path.len() > 256 || path.split('.').any(str::is_empty));
+            match bad {
+                Some(path) => faults.push(Fault::at(format!("/{name}"), format!("{path:?} is not a dotted path"))),
+                None if paths.len() > MAX_FIELDS => {
+                    faults.push(Fault::at(format!("/{name}"), format!("names more than {MAX_FIELDS} fields")));
+                }
+                None => fields.push((observable, paths.iter().map(split).collect())),
+            }
+        }
+        if faults.is_empty() { Ok(Self { fields }) } else { Err(faults) }
+    }
+
+    /// Looks into `raw` for what the site's own fields hold; that wins over what was found before.
+    pub(super) fn apply(&self, raw: &str, observables: &mut Observables) {
+        if self.fields.is_empty() {
+            return;
+        }
+        let Ok(top) = serde_json::from_str::<Level>(raw) else { return };
+        for (field, paths) in &self.fields {
+            let found = paths.iter().find_map(|path| {
+                let keys: Vec<&str> = path.iter().map(String::as_str).collect();
+                let (first, rest) = keys.split_first()?;
+                let value: &RawValue = descend(top.get(*first).copied()?, rest)?;
+                observable(&path.join("."), Some(&Field(value)))
+            });
+            if found.is_some() {
+                observables.set(*field, found);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(entries: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
+        let owned = |(name, paths): &(&str, &[&str])| {
+            ((*name).to_owned(), paths.iter().map(|path| (*path).to_owned()).collect())
+        };
+        entries.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_site_s_own_field_wins_over_the_known_one() {
+        let sources = Sources::read(&table(&[("source.ip", &["data.absent", "data.client.addr"])])).unwrap();
+        let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"5"},"rule":{"id":"1","level":3},
+            "data":{"srcip":"203.0.113.1","client":{"addr":"203.0.113.2"}}}"#;
+        let source = |sources: &Sources| super::super::parse(raw, sources).unwrap().observables.source_ip.unwrap();
+        assert_eq!(source(&Sources::default()).field, "data.srcip");
+        assert_eq!(
+            (source(&sources).value.as_str(), source(&sources).field.as_str()),
+            ("203.0.113.2", "data.client.addr")
+        );
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_is_refused() {
+        for (name, path) in [("source.ipp", "a"), ("host", "a"), ("source.ip", "a..b"), ("source.ip", "")] {
+            assert!(Sources::read(&table(&[(name, &[path])])).is_err(), "{name} {path}");
+        }
+    }
+}

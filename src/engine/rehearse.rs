@@ -1,0 +1,58 @@
+//! A policy's own tests: examples of what it fires at and what not, tried whenever it is saved and by `riposte policy test`.
+//! Who is enrolled or protected makes no difference to whether a policy means an alert, so neither is asked.
+
+use crate::domain::alert::Alert;
+use crate::domain::fault::Fault;
+use crate::domain::index::{Seen, holds};
+use crate::domain::policy::{Policy, PolicyTest};
+use crate::domain::shapes::{self, Sources};
+use crate::engine::decide::widen;
+
+/// What is wrong with each test of `policy` that does not come out as it says.
+pub fn rehearse(policy: &Policy, sources: &Sources) -> Vec<Fault> {
+    let tests = policy.tests.iter().enumerate();
+    tests.flat_map(|(index, test)| try_one(policy, test, sources, &format!("/tests/{index}"))).collect()
+}
+
+fn try_one(policy: &Policy, test: &PolicyTest, sources: &Sources, at: &str) -> Vec<Fault> {
+    let raw = test.alert.to_string();
+    let alert = match shapes::parse(&raw, sources) {
+        Ok(alert) => alert,
+        Err(faults) => {
+            let placed = |fault: Fault| Fault::at(format!("{at}/alert{}", fault.pointer), fault.detail);
+            return faults.into_iter().map(placed).collect();
+        }
+    };
+    let name = if test.name.is_empty() { String::new() } else { format!(" ({})", test.name) };
+    let seen = Seen::new(&alert, &raw, None);
+    let fires = alert.rule.level > 0 && policy.selectors.iter().any(|selector| holds(selector, &seen));
+    match (fires, &test.target) {
+        (fires, _) if fires != test.fires => {
+            let does = if fires { "fires" } else { "does not fire" };
+            vec![Fault::at(
+                format!("{at}/fires"),
+                format!("is {}, but the policy {does} at this alert{name}", test.fires),
+            )]
+        }
+        (true, Some(wanted)) => {
+            let aimed = aimed_at(policy, &alert);
+            let differs = aimed.as_ref() != Ok(wanted);
+            let aimed = aimed.unwrap_or_else(|why| why);
+            let detail = format!("is {wanted:?}, but the response would be aimed at {aimed:?}{name}");
+            differs.then(|| Fault::at(format!("{at}/target"), detail)).into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn aimed_at(policy: &Policy, alert: &Alert) -> Result<String, String> {
+    let Some(field) = policy.respond.target else { return Ok(String::new()) };
+    match alert.observables.target(field) {
+        None => Err("nothing".into()),
+        Some(Err(error)) => Err(format!("what {error}")),
+        Some(Ok(address)) => {
+            let network = policy.respond.network;
+            Ok(network.map_or_else(|| address.clone(), |network| widen(&address, network)).value().to_owned())
+        }
+    }
+}
