@@ -145,6 +145,26 @@ impl ApiError {
         Self { faults, ..self }
     }
 
+    /// The same, its faults placed below `pointer`: the input was a part of a larger one.
+    #[must_use]
+    pub fn below(mut self, pointer: &str) -> Self {
+        for fault in &mut self.faults {
+            fault.pointer.insert_str(0, pointer);
+        }
+        self
+    }
+
+    /// What the client is told.
+    pub fn problem(self) -> Problem {
+        Problem {
+            kind: format!("urn:riposte:problem:{}", self.word),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail,
+            errors: self.faults,
+        }
+    }
+
     /// The status it will be answered with.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -177,20 +197,14 @@ impl From<StoreError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let problem = Problem {
-            kind: format!("urn:riposte:problem:{}", self.word),
-            title: self.title,
-            status: self.status.as_u16(),
-            detail: self.detail,
-            errors: self.faults,
-        };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let (status, retry_after_secs) = (self.status, self.retry_after_secs);
+        let body = serde_json::to_vec(&self.problem()).unwrap_or_default();
         let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        let mut response = (self.status, [content_type], body).into_response();
-        if let Some(secs) = self.retry_after_secs {
+        let mut response = (status, [content_type], body).into_response();
+        if let Some(secs) = retry_after_secs {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"riposte\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }

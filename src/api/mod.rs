@@ -6,7 +6,9 @@ pub mod agents;
 pub mod alerts;
 pub mod audit;
 pub mod auth;
+pub mod backtest;
 pub mod commands;
+pub mod counts;
 pub mod docs;
 pub mod effects;
 pub mod error;
@@ -51,6 +53,9 @@ use error::{ApiError, ApiResult, Problem};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a poll may take: the longest wait, and what is taken in before.
 const POLL_TIMEOUT: Duration = Duration::from_secs(85);
+
+/// How long a backtest may take.
+const BACKTEST_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Limits that the configuration sets.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +108,9 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::find, policies::replace, policies::delete))
         .routes(routes!(policies::versions))
+        .routes(routes!(policies::rollback))
+        .routes(routes!(policies::reset))
+        .routes(routes!(counts::find))
         .routes(routes!(actions::list, actions::create))
         .routes(routes!(actions::find, actions::replace, actions::delete))
         .routes(routes!(responses::list, responses::create))
@@ -140,8 +148,11 @@ fn routes() -> OpenApiRouter<AppState> {
     let polls = OpenApiRouter::new()
         .routes(routes!(poll::exchange))
         .layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
+    let backtests = OpenApiRouter::new()
+        .routes(routes!(backtest::run))
+        .layer(from_fn(|request, next| within(BACKTEST_TIMEOUT, request, next)));
     let streams = OpenApiRouter::new().routes(routes!(stream::open));
-    timed.merge(polls).merge(streams)
+    timed.merge(polls).merge(backtests).merge(streams)
 }
 
 /// The service.

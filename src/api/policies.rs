@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::AppState;
 use super::auth::{Caller, Read, WritePolicies};
 use super::error::{ApiError, ApiResult};
-use super::extract::{IfMatch, Json, Path, Query};
+use super::extract::{IfMatch, Json, Path, Query, reason};
 use super::once;
 use super::page::{Page, cursor_number, limit, page};
 use crate::domain::action::Catalogue;
@@ -19,6 +19,7 @@ use crate::engine::rehearse::rehearse;
 use crate::store::StoreError;
 use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
+use crate::store::guard::{self, BreakerRow};
 use crate::store::policies::{self, PolicyRow, PolicyVersionRow};
 
 /// A policy as it stands.
@@ -35,6 +36,9 @@ pub struct PolicyView {
     pub updated_at: Millis,
     /// What is odd about it without being wrong.
     pub warnings: Vec<Fault>,
+    /// Why its breaker has stopped it, if it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<BreakerRow>,
 }
 
 impl PolicyView {
@@ -43,7 +47,7 @@ impl PolicyView {
         let policy = Policy::parse(&document.read::<Value>()?, actions)
             .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
         let warnings = policy.warnings();
-        Ok(Self { policy, version, created_at, updated_at, warnings })
+        Ok(Self { policy, version, created_at, updated_at, warnings, stopped: None })
     }
 }
 
@@ -55,7 +59,9 @@ fn tagged(status: StatusCode, view: PolicyView) -> Response {
 async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
     let row = policies::find(&state.engine.db, name).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no policy called {name:?}")))?;
-    Ok(PolicyView::read(row, &state.engine.actions.load())?)
+    let view = PolicyView::read(row, &state.engine.actions.load())?;
+    let breaker = guard::breaker(&state.engine.db, name).await?;
+    Ok(PolicyView { stopped: breaker.filter(|breaker| breaker.is_open), ..view })
 }
 
 /// Which policies to list.
@@ -78,7 +84,12 @@ pub async fn list(
     let limit = limit(query.limit)?;
     let rows = policies::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
     let actions = state.engine.actions.load();
-    let views = rows.into_iter().map(|row| PolicyView::read(row, &actions)).collect::<Result<Vec<_>, _>>()?;
+    let mut views = rows.into_iter().map(|row| PolicyView::read(row, &actions)).collect::<Result<Vec<_>, _>>()?;
+    for breaker in guard::open_breakers(&state.engine.db).await? {
+        if let Some(view) = views.iter_mut().find(|view| view.policy.name == breaker.policy) {
+            view.stopped = Some(breaker);
+        }
+    }
     Ok(page(views, limit, &uri, |view| view.policy.name.clone()))
 }
 
@@ -105,7 +116,7 @@ pub async fn create(
 }
 
 /// The policy that a document is, if it is right and its own tests agree.
-fn checked(state: &AppState, document: &Value) -> ApiResult<Policy> {
+pub(super) fn checked(state: &AppState, document: &Value) -> ApiResult<Policy> {
     let actions = state.engine.actions.load();
     let policy = Policy::parse(document, &actions).map_err(ApiError::invalid)?;
     let faults = rehearse(&policy, &state.engine.sources);
@@ -197,4 +208,68 @@ pub async fn versions(
         return Err(ApiError::not_found(format!("there never was a policy called {name:?}")));
     }
     Ok(page(rows, limit, &uri, |row| row.version.to_string()))
+}
+
+/// Which version to go back to.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The version whose document becomes the policy again.
+    version: i64,
+}
+
+/// Makes an earlier version of a policy the newest
+///
+/// `If-Match` as for a replacement. The earlier version is checked anew: it may use an action that is gone.
+#[utoipa::path(post, path = "/v1/policies/{name}/rollback", tag = "policies",
+    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Rollback, responses((status = 200, body = PolicyView)))]
+pub async fn rollback(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
+    body: Json<Rollback>,
+) -> ApiResult<Response> {
+    let expected = expected.ok_or_else(ApiError::version_needed)?;
+    let row = policies::version(&state.engine.db, &name, body.value.version).await?;
+    let document = row.and_then(|row| row.document).ok_or_else(|| {
+        ApiError::invalid(vec![Fault::at("/version", "is no version of that policy, or the one that deleted it")])
+    })?;
+    let policy = checked(&state, &document.read::<Value>()?)?;
+    let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
+    policies::update(&mut ledger, &policy, expected, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
+    ledger.commit().await?;
+    state.engine.reload_policies().await?;
+    Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
+}
+
+/// Why a policy may go on.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResetBreaker {
+    /// Kept in the audit log.
+    reason: String,
+}
+
+/// Lets a policy go on that its breaker has stopped
+///
+/// What happened before counts no more. 409 if it is not stopped.
+#[utoipa::path(post, path = "/v1/policies/{name}/reset", tag = "policies", params(("name" = String, Path)),
+    request_body = ResetBreaker, responses((status = 200, body = PolicyView)))]
+pub async fn reset(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    body: Json<ResetBreaker>,
+) -> ApiResult<Response> {
+    let why = reason(body.value.reason)?;
+    stored(&state, &name).await?;
+    let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
+    let closed = guard::reset(&mut ledger, &name, &caller.principal.name, &why, now).await;
+    closed.map_err(|error| match error {
+        StoreError::Conflict => ApiError::conflict(format!("the breaker of policy {name} has not stopped it")),
+        other => other.into(),
+    })?;
+    ledger.commit().await?;
+    Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }

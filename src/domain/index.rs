@@ -59,6 +59,13 @@ impl PolicyIndex {
         index
     }
 
+    /// Whether an alert of this rule and level could fire anything, as far as these two say: most stored alerts need not be
+    /// read to know that they do not.
+    pub fn could_match(&self, rule_id: &str, level: u8) -> bool {
+        let by_level = || self.by_level.iter().take(usize::from(level) + 1).any(|places| !places.is_empty());
+        level > 0 && (!self.by_group.is_empty() || self.by_rule_id.contains_key(rule_id) || by_level())
+    }
+
     /// All policies, in the order of their names.
     pub fn policies(&self) -> &[Arc<VersionedPolicy>] {
         &self.policies

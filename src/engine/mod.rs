@@ -5,11 +5,13 @@
 //! Nothing here is remembered that is not in the store: policies, agents and keys are kept as immutable copies that are
 //! replaced when they change.
 
+pub mod backtest;
 pub mod decide;
 pub mod deliver;
 pub mod hub;
 pub mod intake;
 pub mod owed;
+pub mod rehearsal;
 pub mod rehearse;
 pub mod sweep;
 pub mod undo;
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::domain::action::Catalogue;
@@ -78,6 +81,8 @@ pub struct Engine {
     pub alert_retention: Option<Duration>,
     /// Everything that runs.
     pub tasks: Tasks,
+    /// The right to run a backtest.
+    pub backtests: Arc<Semaphore>,
     /// Held while a copy is read and swapped in, so that an older reading never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -123,6 +128,7 @@ impl Engine {
             sources,
             alert_retention,
             tasks: tasks.clone(),
+            backtests: Arc::new(Semaphore::new(backtest::AT_ONCE)),
             reloading: tokio::sync::Mutex::default(),
         });
         engine.reload_all().await?;

@@ -17,6 +17,11 @@ statements! {
         WHERE id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
             AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
         ORDER BY id DESC LIMIT $7";
+    SCAN = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
+        WHERE id > $1 AND rule_level > 0 AND ($2 IS NULL OR time >= $2) AND ($3 IS NULL OR time < $3)
+        ORDER BY id LIMIT $4";
+    COUNT_BETWEEN = "SELECT COUNT(*) AS count FROM alerts
+        WHERE ($1 IS NULL OR time >= $1) AND ($2 IS NULL OR time < $2)";
     COUNT = "SELECT COUNT(*) AS count FROM alerts";
     FORGET = "DELETE FROM alerts WHERE id IN (
             SELECT id FROM alerts WHERE id < $1 AND NOT EXISTS (
@@ -114,6 +119,23 @@ pub async fn list(db: &Db, filter: AlertFilter, before: Option<Uuid>, limit: i64
     let before = before.unwrap_or(Uuid::max());
     let AlertFilter { rule_id, min_level, agent_id, since, until } = filter;
     db.all(PAGE, binds![before, rule_id, min_level, agent_id, since, until, limit]).await
+}
+
+/// A page of alerts that can fire something, oldest first, after `after`.
+pub async fn scan(
+    db: &Db,
+    after: Uuid,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    limit: i64,
+) -> Result<Vec<AlertRow>> {
+    db.all(SCAN, binds![after, since, until, limit]).await
+}
+
+/// How many alerts happened within a time.
+pub async fn count_between(db: &Db, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<u64> {
+    let row = db.optional::<Count>(COUNT_BETWEEN, binds![since, until]).await?;
+    Ok(row.and_then(|row| u64::try_from(row.count).ok()).unwrap_or(0))
 }
 
 /// How many alerts are stored.

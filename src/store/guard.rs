@@ -168,9 +168,7 @@ async fn over(
     if limits.agents_per_response.is_some_and(|most| response.agents.len() > most as usize) {
         return Ok(Some(Spared::OverLimit("agents_per_response")));
     }
-    let reached = (response.agents.len() as u64, response.fleet as u64);
-    // One agent is never too many: else a share of a small fleet would forbid everything.
-    if limits.fleet_share.is_some_and(|share| reached.0 > 1 && share.is_exceeded(reached.0, reached.1)) {
+    if limits.is_over_share(response.agents.len(), response.fleet) {
         return Ok(Some(Spared::OverLimit("fleet_share")));
     }
     if let Some(Rate { count: most, within }) = limits.responses {

@@ -20,6 +20,7 @@ statements! {
     DELETE = "DELETE FROM policies WHERE name = $1 AND version = $2";
     INSERT_VERSION = "INSERT INTO policy_versions (name, version, document, changed_at, changed_by)
         VALUES ($1, $2, $3, $4, $5)";
+    VERSION = "SELECT version, document, changed_at, changed_by FROM policy_versions WHERE name = $1 AND version = $2";
     VERSIONS = "SELECT version, document, changed_at, changed_by FROM policy_versions
         WHERE name = $1 AND version < $2 ORDER BY version DESC LIMIT $3";
 }
@@ -75,6 +76,11 @@ pub async fn list(db: &Db, after: &str, limit: i64) -> Result<Vec<PolicyRow>> {
 /// A page of a policy's versions, newest first, older than `before`.
 pub async fn versions(db: &Db, name: &str, before: Option<i64>, limit: i64) -> Result<Vec<PolicyVersionRow>> {
     db.all(VERSIONS, binds![name, before.unwrap_or(i64::MAX), limit]).await
+}
+
+/// One version of a policy.
+pub async fn version(db: &Db, name: &str, version: i64) -> Result<Option<PolicyVersionRow>> {
+    db.optional(VERSION, binds![name, version]).await
 }
 
 /// Creates a policy and gives its version: 1, or one more than it had when it was deleted.

@@ -24,7 +24,37 @@ statements! {
             AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR created_at >= $6)
             AND ($7 IS NULL OR created_at < $7)
         ORDER BY responses.id LIMIT $8";
+    COUNTS = "SELECT state, COALESCE(reason, '') AS reason, COUNT(*) AS count FROM responses
+        WHERE policy = $1 AND created_at >= $2 GROUP BY state, reason";
+    TARGETS = "SELECT COUNT(DISTINCT target_value) AS count FROM responses
+        WHERE policy = $1 AND created_at >= $2 AND state IN ('active', 'ended', 'awaiting_approval', 'observed')";
     NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
+}
+
+/// How many responses of a policy are in one state, for one reason.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct StateCount {
+    /// The state.
+    pub state: String,
+    /// Why; empty where there is no reason.
+    pub reason: String,
+    /// How many.
+    pub count: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Count {
+    count: i64,
+}
+
+/// What a policy has done since an instant, by state and reason.
+pub async fn counts(db: &Db, policy: &str, since: Timestamp) -> Result<Vec<StateCount>> {
+    db.all(COUNTS, binds![policy, since]).await
+}
+
+/// How many different targets a policy has responded to, or would have, since an instant.
+pub async fn targets(db: &Db, policy: &str, since: Timestamp) -> Result<i64> {
+    Ok(db.optional::<Count>(TARGETS, binds![policy, since]).await?.map_or(0, |row| row.count))
 }
 
 /// One response.

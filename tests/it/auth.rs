@@ -39,6 +39,9 @@ enum On {
     Nothing,
     Alert,
     Policy,
+    /// A policy that its breaker has stopped.
+    Stopped,
+    Action,
     Response,
     Effect,
     Command,
@@ -67,7 +70,15 @@ const OPERATIONS: &[Operation] = &[
     ("PUT", "/v1/policies/{name}", Who::Roles(ENGINEERS), On::Policy, 200, Some("updated")),
     ("DELETE", "/v1/policies/{name}", Who::Roles(ENGINEERS), On::Policy, 204, Some("deleted")),
     ("GET", "/v1/policies/{name}/versions", Who::Roles(VIEWERS), On::Policy, 200, None),
+    ("POST", "/v1/policies/{name}/rollback", Who::Roles(ENGINEERS), On::Policy, 200, Some("updated")),
+    ("POST", "/v1/policies/{name}/reset", Who::Roles(ENGINEERS), On::Stopped, 200, Some("reset")),
+    ("GET", "/v1/policies/{name}/counts", Who::Roles(VIEWERS), On::Policy, 200, None),
+    ("POST", "/v1/policies/backtest", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/actions", Who::Roles(VIEWERS), On::Nothing, 200, None),
+    ("POST", "/v1/actions", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
+    ("GET", "/v1/actions/{name}", Who::Roles(VIEWERS), On::Action, 200, None),
+    ("PUT", "/v1/actions/{name}", Who::Roles(ENGINEERS), On::Action, 200, Some("updated")),
+    ("DELETE", "/v1/actions/{name}", Who::Roles(ENGINEERS), On::Action, 204, Some("deleted")),
     ("GET", "/v1/responses", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/responses", Who::Roles(ANALYSTS), On::Nothing, 201, Some("created")),
     ("GET", "/v1/responses/{id}", Who::Roles(VIEWERS), On::Response, 200, None),
@@ -185,6 +196,27 @@ impl Stage {
                 admin.policy(&drop_policy_that_never_fires(&name)).await;
                 name
             }
+            On::Stopped => {
+                let name = format!("p-{}", self.target().replace('.', "-"));
+                let mut policy = drop_policy(&name);
+                policy["match"] = json!([{"rule_ids": [name]}]);
+                policy["breaker"] = json!({"undone": "50%", "at_least": 1});
+                admin.policy(&policy).await;
+                for _ in 0..2 {
+                    let target = self.target();
+                    let mut alert = brute_force(&target, &target);
+                    alert["rule"]["id"] = json!(name);
+                    let answer = admin.post("/v1/alerts", &alert).await.is(202);
+                    let path = format!("/v1/responses/{}/lift", answer["responses"][0].as_str().unwrap());
+                    admin.post(&path, &json!({"reason": "wrong"})).await;
+                }
+                name
+            }
+            On::Action => {
+                let name = format!("a-{}", self.target().replace('.', "-"));
+                admin.post("/v1/actions", &custom_action(&name)).await.is(201);
+                name
+            }
             On::Response | On::Effect | On::Command => {
                 let asked = self.response();
                 let response = admin.post("/v1/responses", &asked).await.is(201);
@@ -228,6 +260,11 @@ impl Stage {
             ("POST", "/v1/alerts") => brute_force(&target, &target),
             ("POST", "/v1/policies") => drop_policy_that_never_fires(&format!("p-{}", target.replace('.', "-"))),
             ("PUT", "/v1/policies/{name}") => drop_policy_that_never_fires(thing),
+            ("POST", "/v1/policies/{name}/rollback") => json!({"version": 1}),
+            ("POST", "/v1/policies/{name}/reset") => json!({"reason": "looked at it"}),
+            ("POST", "/v1/policies/backtest") => json!({"policy": drop_policy("draft")}),
+            ("POST", "/v1/actions") => custom_action(&format!("a-{}", target.replace('.', "-"))),
+            ("PUT", "/v1/actions/{name}") => custom_action(thing),
             ("POST", "/v1/responses") => self.response(),
             (
                 "POST",
@@ -260,7 +297,7 @@ impl Stage {
         let body = self.body(method, path, &thing).await;
         let path = path.replace("{id}", &thing).replace("{name}", &thing);
         let mut request = client.request(method.parse().unwrap(), &path);
-        if on == On::Policy && method != "GET" {
+        if matches!(on, On::Policy | On::Action) && method != "GET" {
             request = request.header("if-match", "\"1\"");
         }
         if let Some(body) = body {
@@ -284,6 +321,10 @@ impl Stage {
         let entries = entries.as_array().unwrap().iter().filter(|entry| entry["seq"].as_i64().unwrap() > seq);
         entries.map(|entry| (text(&entry["actor"]), text(&entry["verb"]))).collect()
     }
+}
+
+fn custom_action(name: &str) -> Value {
+    json!({"name": name, "summary": "Looks.", "executable": "look.sh"})
 }
 
 fn drop_policy_that_never_fires(name: &str) -> Value {
@@ -341,7 +382,7 @@ async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down()
             let before = stage.last_seq().await;
             let address = path.replace("{id}", &thing).replace("{name}", &thing);
             let mut request = client.request(method.parse().unwrap(), &address);
-            if on == On::Policy && method != "GET" {
+            if matches!(on, On::Policy | On::Action) && method != "GET" {
                 request = request.header("if-match", "\"1\"");
             }
             if let Some(body) = &body {

@@ -185,8 +185,9 @@ fn faults(contract: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
             }
             "oneOf" | "anyOf" => {
                 let parts = rule.as_array().unwrap();
-                if !parts.iter().any(|part| faults(contract, part, value, at).is_empty()) {
-                    found.push(format!("{at}: {value} is none of the {} kinds", parts.len()));
+                let wrong: Vec<_> = parts.iter().map(|part| faults(contract, part, value, at)).collect();
+                if wrong.iter().all(|faults| !faults.is_empty()) {
+                    found.push(format!("{at}: {value} is none of the {} kinds: {wrong:?}", parts.len()));
                 }
             }
             "additionalProperties" => {
@@ -336,6 +337,28 @@ async fn answers_are_of_the_shape_that_the_contract_promises() {
         let answer = admin.post(&format!("/v1/responses/{made}/{word}"), &json!({"reason": "x"})).await;
         check("post", &format!("/v1/responses/{{id}}/{word}"), answer);
     }
+    let rollback = admin.request(Method::POST, "/v1/policies/drop/rollback").json(&json!({"version": 1}));
+    check("post", "/v1/policies/{name}/rollback", Answer::to(rollback.header("if-match", "\"2\"")).await);
+    check("get", "/v1/policies/{name}/counts", admin.get("/v1/policies/drop/counts").await);
+    let draft = json!({"policy": drop_policy("draft")});
+    check("post", "/v1/policies/backtest", admin.post("/v1/policies/backtest", &draft).await);
+    let mut breaks = drop_policy("breaks");
+    breaks["match"] = json!([{"rule_ids": ["breaks"]}]);
+    breaks["breaker"] = json!({"undone": "1%", "at_least": 1});
+    admin.policy(&breaks).await;
+    for n in 0..2 {
+        let mut alert = brute_force(&format!("breaks {n}"), "198.51.100.10");
+        alert["rule"]["id"] = json!("breaks");
+        let made = admin.post("/v1/alerts", &alert).await.is(202)["responses"][0].as_str().unwrap().to_owned();
+        admin.post(&format!("/v1/responses/{made}/lift"), &json!({"reason": "x"})).await;
+    }
+    check("get", "/v1/policies/{name}", admin.get("/v1/policies/breaks").await);
+    let reset = admin.post("/v1/policies/breaks/reset", &json!({"reason": "x"})).await;
+    check("post", "/v1/policies/{name}/reset", reset);
+    let custom = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh"});
+    check("post", "/v1/actions", admin.post("/v1/actions", &custom).await);
+    check("get", "/v1/actions/{name}", admin.get("/v1/actions/scan").await);
+    check("put", "/v1/actions/{name}", admin.put("/v1/actions/scan", &custom, Some("\"1\"")).await);
     check("get", "/v1/freeze", admin.get("/v1/freeze").await);
     check("put", "/v1/freeze", admin.put("/v1/freeze", &json!({"frozen": true, "reason": "x"}), None).await);
     check("get", "/v1/freeze", admin.get("/v1/freeze").await);

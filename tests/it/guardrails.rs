@@ -117,7 +117,7 @@ on_both_databases! {
         .await;
         assert_eq!(state(&response(&admin, "1", "203.0.113.1").await), ("active", ""));
         app.enrol(&admin, "web-02", &json!({})).await;
-        assert_eq!(state(&response(&admin, "2", "203.0.113.2").await), ("observed", ""));
+        assert_eq!(state(&response(&admin, "2", "203.0.113.2").await), ("observed", "over_limit"));
     }
 
     async fn escalation_climbs_for_who_comes_back_and_decays(database: Database) {

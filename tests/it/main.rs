@@ -5,14 +5,17 @@
 #[macro_use]
 mod support;
 
+mod actions;
 mod alerts;
 mod auth;
+mod backtest;
 mod contract;
 mod corpus;
 mod guardrails;
 mod policies;
 mod protected;
 mod responses;
+mod staging;
 mod storage;
 
 mod processes;

@@ -116,7 +116,7 @@ async fn nobody_may_aim_by_hand_at_what_is_protected() {
 async fn a_response_by_hand_says_what_it_did_and_who_wanted_it() {
     let (_app, admin, agent) = with_agent(Database::sqlite()).await;
     let asked = json!({"action": "disable-account", "target": {"kind": "user", "value": "jdoe"},
-        "agents": [agent.id.to_string(), "web-01"], "for": "1h30m", "reason": "ticket 7", "arguments": ["--sessions"]});
+        "agents": [agent.id.to_string(), "web-01"], "for": "1h30m", "reason": "ticket 7", "arguments": ["end-sessions"]});
     let traced = admin.request(reqwest::Method::POST, "/v1/responses");
     let traced = traced.header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let made = crate::support::Answer::to(traced.json(&asked)).await.is(201);
@@ -131,7 +131,7 @@ async fn a_response_by_hand_says_what_it_did_and_who_wanted_it() {
         (sent.op, sent.action.as_str(), sent.target.to_string().as_str()),
         (Op::Apply, "disable-account", "user jdoe")
     );
-    assert_eq!((sent.arguments.as_slice(), sent.until), (["--sessions".to_owned()].as_slice(), Some(after(5400))));
+    assert_eq!((sent.arguments.as_slice(), sent.until), (["end-sessions".to_owned()].as_slice(), Some(after(5400))));
     assert_eq!((sent.aud, sent.response.to_string()), (agent.id, made["id"].as_str().unwrap().to_owned()));
     let seen = admin.get(&path("responses", &made)).await.is(200);
     let result = &seen["results"][0];
@@ -289,7 +289,7 @@ on_both_databases! {
     async fn observing_records_exactly_what_would_have_been_sent_and_sends_nothing(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         let mut policy = drop_policy("enforcing");
-        policy["respond"]["arguments"] = json!(["a b", "$(c)"]);
+        policy["respond"] = json!({"action": "log-only", "target": "source.ip", "for": "10m", "arguments": ["a b", "$(c)"]});
         admin.policy(&policy).await;
         policy["name"] = json!("observing");
         policy["mode"] = json!("observe");

@@ -26,7 +26,10 @@ pub(super) fn all() -> Vec<Action> {
             "disable-account",
             "Locks a local account; lifting it restores exactly the earlier state.",
             LINUX,
-            self::action(&[TargetKind::User], Some(TargetField::DestinationUser)),
+            Action {
+                parameters: words(&["end-sessions"]),
+                ..self::action(&[TargetKind::User], Some(TargetField::DestinationUser))
+            },
         ),
         action(
             "firewall-drop",

@@ -178,6 +178,14 @@ pub struct Waves {
     pub stop_at: Percent,
 }
 
+impl Limits {
+    /// Whether a response to `agents` of a fleet of `fleet` reaches too large a share of it. One agent is never too many:
+    /// else a share of a small fleet would forbid everything.
+    pub fn is_over_share(&self, agents: usize, fleet: usize) -> bool {
+        self.fleet_share.is_some_and(|share| agents > 1 && share.is_exceeded(agents as u64, fleet as u64))
+    }
+}
+
 /// What happens when nobody answers in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,8 @@
 //! How a raw alert is kept: one byte that names the codec, then the bytes. Alerts are mostly repetition, so they
 //! are compressed; the byte lets a better codec come later without touching what is stored.
 
+use std::cell::RefCell;
+
 use super::db::{Result, StoreError};
 
 const PLAIN: u8 = 0;
@@ -46,6 +48,25 @@ fn tagged(codec: u8, bytes: &[u8]) -> Vec<u8> {
     stored
 }
 
+/// Reads one alert after the other with one context: making one for the dictionary costs more than many alerts.
+type Decoder = zstd::bulk::Decompressor<'static>;
+
+thread_local! {
+    static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) };
+}
+
+fn decompress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    DECODER.with_borrow_mut(|kept| {
+        let mut decoder = match kept.take() {
+            Some(decoder) => decoder,
+            None => Decoder::with_dictionary(DICTIONARY)?,
+        };
+        let raw = decoder.decompress(bytes, crate::domain::shapes::MAX_ALERT_BYTES)?;
+        *kept = Some(decoder);
+        Ok(raw)
+    })
+}
+
 /// The raw alert again.
 ///
 /// # Errors
@@ -55,10 +76,7 @@ pub fn decode(stored: &[u8]) -> Result<String> {
     let (codec, bytes) = stored.split_first().ok_or_else(|| corrupt("empty"))?;
     let raw = match *codec {
         PLAIN => bytes.to_vec(),
-        ZSTD_1 => {
-            let mut zstd = zstd::bulk::Decompressor::with_dictionary(DICTIONARY).map_err(|_| corrupt("zstd"))?;
-            zstd.decompress(bytes, crate::domain::shapes::MAX_ALERT_BYTES).map_err(|_| corrupt("zstd"))?
-        }
+        ZSTD_1 => decompress(bytes).map_err(|_| corrupt("zstd"))?,
         _ => return Err(corrupt("unknown codec")),
     };
     String::from_utf8(raw).map_err(|_| corrupt("not UTF-8"))

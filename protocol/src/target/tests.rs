@@ -1,0 +1,190 @@
+//! What is a target, and above all what is not.
+
+use super::*;
+
+fn ip(text: &str) -> Result<String, TargetError> {
+    Target::parse(TargetKind::Ip, text).map(|target| target.value)
+}
+
+#[test]
+fn addresses_are_written_in_canonical_form() {
+    for (text, canonical) in [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::FFFF:CB00:7107", "203.0.113.7"),
+        ("2001:DB8:0:0:0:0:0:1", "2001:db8::1"),
+    ] {
+        assert_eq!(ip(text).as_deref(), Ok(canonical), "{text}");
+    }
+}
+
+#[test]
+fn what_other_parsers_let_through_is_refused() {
+    for text in [
+        "",
+        "-",
+        "1",
+        "127.1",
+        "0177.1",
+        "0x7f000001",
+        "2130706433",
+        "1.2.3",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "08.0.0.1",
+        " 1.2.3.4",
+        "1.2.3.4 ",
+        "1.2.3.4\0",
+        "1.2.3.4/32",
+        "0.0.0.0/0",
+        "::/0",
+        "fe80::1%eth0",
+        "[2001:db8::1]",
+        "[2001:db8::1]:80",
+        "1.2.3.4:80",
+        "::203.0.113.7",
+        "localhost",
+        "any",
+        "-F",
+        "１.２.３.４",
+        "١.٢.٣.٤",
+        "183.106.179.x",
+        "***",
+        "1.2.3.4\n5.6.7.8",
+        "::ffff:1.2.3.4:5",
+    ] {
+        assert_eq!(ip(text), Err(TargetError::Ip), "{text:?}");
+    }
+}
+
+#[test]
+fn account_names_that_could_be_anything_else_are_refused() {
+    for text in ["alice", "_svc", "a.b-c@example.org", "Administrator"] {
+        assert!(Target::parse(TargetKind::User, text).is_ok(), "{text}");
+    }
+    let long = "a".repeat(257);
+    for text in [
+        "",
+        " ",
+        "-R",
+        "--lock",
+        "+",
+        "~x",
+        "a b",
+        "a\nb",
+        "a:b",
+        "a,b",
+        "a/b",
+        "..",
+        ".",
+        "a..b",
+        "*",
+        "0",
+        "#0",
+        "$(id)",
+        "rооt",
+        "ro\u{200b}ot",
+        "a\0",
+        "N/A",
+        "--",
+        "$ALOC$",
+        "DOMAIN\\user",
+        "HOST$",
+        long.as_str(),
+    ] {
+        assert_eq!(Target::parse(TargetKind::User, text), Err(TargetError::User), "{text:?}");
+    }
+}
+
+#[test]
+fn protected_means_protected_in_every_notation() {
+    for text in [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "::",
+        "::ffff:127.0.0.1",
+        "::FFFF:7f00:1",
+        "0:0:0:0:0:ffff:7f00:1",
+        "169.254.169.254",
+        "fe80::1",
+        "224.0.0.1",
+        "ff02::1",
+        "255.255.255.255",
+        "240.0.0.1",
+    ] {
+        let target = Target::parse(TargetKind::Ip, text).unwrap();
+        assert!(target.always_protected().is_some(), "{text}");
+    }
+    for text in ["203.0.113.7", "10.0.0.1", "2001:db8::1", "100.64.0.1"] {
+        assert_eq!(Target::parse(TargetKind::Ip, text).unwrap().always_protected(), None, "{text}");
+    }
+    for text in ["root", "ROOT", "System"] {
+        assert!(Target::parse(TargetKind::User, text).unwrap().always_protected().is_some(), "{text}");
+    }
+}
+
+#[test]
+fn a_target_on_the_wire_is_checked_like_any_other() {
+    let good: Target = serde_json::from_str(r#"{"kind":"ip","value":"::ffff:203.0.113.7"}"#).unwrap();
+    assert_eq!(good.value(), "203.0.113.7");
+    assert!(serde_json::from_str::<Target>(r#"{"kind":"ip","value":"1"}"#).is_err());
+    assert!(serde_json::from_str::<Target>(r#"{"kind":"host","value":"x"}"#).is_err());
+    assert!(serde_json::from_str::<Target>(r#"{"kind":"planet","value":"x"}"#).is_err());
+}
+
+#[test]
+fn processes_and_files_have_one_spelling() {
+    assert!(Target::parse(TargetKind::Process, "4711").is_ok());
+    for text in ["0", "1", "-1", "+12", "012", "4294967296", "x", ""] {
+        assert!(Target::parse(TargetKind::Process, text).is_err(), "{text}");
+    }
+    assert!(Target::parse(TargetKind::File, "/var/www/x.php").is_ok());
+    for text in ["", "/", "x", "/a/../b", "/a//b", "/a/./b", "/a/\nb", "/a\0"] {
+        assert!(Target::parse(TargetKind::File, text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_network_has_one_spelling_and_is_never_too_wide() {
+    let network = |text: &str| Target::parse_network(text).map(|target| target.value);
+    assert_eq!(network("203.0.113.0/24").as_deref(), Ok("203.0.113.0/24"));
+    assert_eq!(network("2001:DB8::/48").as_deref(), Ok("2001:db8::/48"));
+    assert_eq!(network("203.0.113.7/32").as_deref(), Ok("203.0.113.7"));
+    for text in [
+        "203.0.113.7",
+        "203.0.113.7/24",
+        "203.0.113.0/024",
+        "203.0.113.0/33",
+        "203.0.113.0/",
+        "::/-1",
+        "1/8",
+        "10.0.0.0/+8",
+    ] {
+        assert_eq!(network(text), Err(TargetError::Network), "{text}");
+    }
+    let protected = |text: &str| Target::parse_network(text).unwrap().always_protected().is_some();
+    for text in
+        ["0.0.0.0/0", "10.0.0.0/8", "::/0", "2001:db8::/32", "127.0.0.0/16", "::/64", "169.254.0.0/16", "ff02::/64"]
+    {
+        assert!(protected(text), "{text}");
+    }
+    assert!(!protected("10.0.0.0/16") && !protected("2001:db8::/48"));
+    let on_the_wire: Target = serde_json::from_str(r#"{"kind":"ip","value":"203.0.113.0/24"}"#).unwrap();
+    assert_eq!(on_the_wire.widened(16).value(), "203.0.0.0/16");
+    assert_eq!(on_the_wire.widened(32), on_the_wire);
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_parses_is_canonical_and_parses_to_itself(text in "\\PC{0,60}") {
+        for kind in [TargetKind::Ip, TargetKind::User, TargetKind::File, TargetKind::Process] {
+            if let Ok(target) = Target::parse(kind, &text) {
+                proptest::prop_assert_eq!(Target::parse(kind, target.value()), Ok(target.clone()));
+                proptest::prop_assert!(!target.value().starts_with('-'));
+            }
+        }
+    }
+}

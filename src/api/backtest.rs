@@ -1,0 +1,104 @@
+//! `/v1/policies/backtest`: what a draft would have done over the stored alerts. With `Accept: application/x-ndjson` the
+//! answer is a stream of progress lines that ends in one result, or in one error: it never just stops (promise 13).
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::AppState;
+use super::auth::{Caller, Read};
+use super::error::{ApiError, ApiResult};
+use super::extract::Json;
+use super::policies::checked;
+use crate::engine::backtest::{Draft, backtest};
+use crate::engine::rehearsal::Report;
+
+/// Samples given unless asked otherwise, and the most.
+const SAMPLES: (usize, usize) = (20, 1000);
+/// Lines of progress that may wait for a slow reader; more are left out.
+const LINES: usize = 64;
+/// When to ask again if another backtest is running.
+const RETRY_AFTER_SECS: u64 = 5;
+/// How lines of JSON are called.
+const NDJSON: &str = "application/x-ndjson";
+
+/// A draft, and over which alerts to try it.
+#[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewBacktest {
+    /// The policy; it need not be stored.
+    #[schema(value_type = crate::domain::policy::Policy)]
+    policy: Value,
+    /// Only alerts that did not happen before this.
+    #[serde(default, alias = "from")]
+    #[schema(value_type = Option<String>)]
+    since: Option<Timestamp>,
+    /// Only alerts that happened before this.
+    #[serde(default, alias = "to")]
+    #[schema(value_type = Option<String>)]
+    until: Option<Timestamp>,
+    /// How many examples to give, at most 1000; absent: 20.
+    #[serde(default)]
+    samples: Option<usize>,
+}
+
+/// Tries a draft over the stored alerts
+///
+/// With `Accept: application/x-ndjson`: lines `{"progress":{"scanned","total"}}`, then one `{"result":…}` or `{"error":…}`.
+/// One at a time: 503 while another one runs.
+#[utoipa::path(post, path = "/v1/policies/backtest", tag = "policies", request_body = NewBacktest, responses((status = 200, body = Report)))]
+pub async fn run(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    body: Json<NewBacktest>,
+) -> ApiResult<Response> {
+    let NewBacktest { policy, since, until, samples } = body.value;
+    let policy = Arc::new(checked(&state, &policy).map_err(|error| error.below("/policy"))?);
+    let samples = samples.unwrap_or(SAMPLES.0).min(SAMPLES.1);
+    let permit = Arc::clone(&state.engine.backtests).try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::unavailable("another backtest is running", RETRY_AFTER_SECS))?;
+    let draft = Draft { policy, since, until, samples };
+    let wants_lines =
+        headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains(NDJSON));
+    if wants_lines {
+        return Ok(lines(&state, draft, permit));
+    }
+    let report = backtest(&state.engine, draft, |_, _| ()).await?;
+    Ok(axum::Json(report).into_response())
+}
+
+fn lines(state: &AppState, draft: Draft, permit: OwnedSemaphorePermit) -> Response {
+    let (sender, receiver) = mpsc::channel::<Value>(LINES);
+    let engine = Arc::clone(&state.engine);
+    state.engine.tasks.spawn_short(async move {
+        let progress = |scanned: u64, total: u64| {
+            let _ = sender.try_send(json!({"progress": {"scanned": scanned, "total": total}}));
+        };
+        let outcome = tokio::select! {
+            outcome = backtest(&engine, draft, progress) => outcome,
+            // Nobody reads any more.
+            () = sender.closed() => return,
+        };
+        // A reader that is slow to take the last line keeps nobody else waiting.
+        drop(permit);
+        let last = match outcome {
+            Ok(report) => json!({"result": report}),
+            Err(error) => json!({"error": ApiError::from(error).problem()}),
+        };
+        let _ = sender.send(last).await;
+    });
+    let lines = stream::unfold(receiver, |mut receiver| async {
+        let line = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(format!("{line}\n"))), receiver))
+    });
+    ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
+}

@@ -1,0 +1,70 @@
+//! `/v1/policies/{name}/counts`: what a policy has done, would have done and was kept from doing.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::AppState;
+use super::auth::{Caller, Read};
+use super::error::ApiResult;
+use super::extract::{Path, Query};
+use crate::domain::duration::Span;
+use crate::store::responses;
+
+/// Over how long a policy is looked at unless asked otherwise.
+const DEFAULT_WITHIN: std::time::Duration = std::time::Duration::from_hours(24);
+
+/// Over how long.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Within {
+    /// Until now; absent: 24h.
+    #[param(value_type = Option<String>, example = "24h")]
+    within: Option<Span>,
+}
+
+/// What became of a policy's responses.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct PolicyCounts {
+    /// The policy.
+    pub policy: String,
+    /// Since when they are counted.
+    pub since: Timestamp,
+    /// How many are in each state.
+    pub responses: BTreeMap<String, i64>,
+    /// Those that were spared, by reason.
+    pub spared: BTreeMap<String, i64>,
+    /// Those that were only observed: `would_act`, or the guardrail that would have stopped them.
+    pub observed: BTreeMap<String, i64>,
+    /// How many different targets they have, those spared left aside.
+    pub targets: i64,
+}
+
+/// Counts what a policy did, would have done and was kept from doing
+#[utoipa::path(get, operation_id = "counts", path = "/v1/policies/{name}/counts", tag = "policies", params(("name" = String, Path), Within),
+    responses((status = 200, body = PolicyCounts)))]
+pub async fn find(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(policy): Path<String>,
+    Query(query): Query<Within>,
+) -> ApiResult<axum::Json<PolicyCounts>> {
+    let within = query.within.map_or(DEFAULT_WITHIN, Span::duration);
+    let since = state.engine.clock.now().minus(within);
+    let db = &state.engine.db;
+    let (mut by_state, mut spared, mut observed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for row in responses::counts(db, &policy, since).await? {
+        match row.state.as_str() {
+            "spared" => *spared.entry(row.reason).or_insert(0) += row.count,
+            "observed" if row.reason.is_empty() => *observed.entry("would_act".to_owned()).or_insert(0) += row.count,
+            "observed" => *observed.entry(row.reason).or_insert(0) += row.count,
+            _ => {}
+        }
+        *by_state.entry(row.state).or_insert(0) += row.count;
+    }
+    let targets = responses::targets(db, &policy, since).await?;
+    Ok(axum::Json(PolicyCounts { policy, since, responses: by_state, spared, observed, targets }))
+}

@@ -1,0 +1,96 @@
+//! Backtest: what a draft of a policy would have done over the alerts that are stored, before anybody lets it. Every alert
+//! is decided as at intake, with today's agents and protected entries; thresholds, limits and cooldowns are counted along
+//! the alerts' own times, since what was loaded in an hour may have happened in a month. Nothing is written.
+//!
+//! Memory does not grow with the alerts: they are read page by page, and what is counted is bounded by windows and hashes.
+
+use std::sync::Arc;
+
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::Engine;
+use super::decide::{Circumstances, decide};
+use super::rehearsal::{Judged, Rehearsal, Report};
+use crate::domain::index::{PolicyIndex, VersionedPolicy};
+use crate::domain::policy::Policy;
+use crate::domain::shapes;
+use crate::store::alerts::{self, AlertRow};
+use crate::store::columns::id;
+use crate::store::db::{Result, StoreError};
+
+/// Alerts read in one go: enough to keep both cores busy, few enough to be held.
+const PAGE: i64 = 2000;
+/// Backtests at a time: each takes what a core has.
+pub const AT_ONCE: usize = 1;
+
+/// What is to be tried.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// Alerts that did not happen before this.
+    pub since: Option<Timestamp>,
+    /// Alerts that happened before this.
+    pub until: Option<Timestamp>,
+    /// How many examples to give.
+    pub samples: usize,
+}
+
+/// Tries `draft` over the stored alerts; `progress` hears how many of how many were looked at.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64, u64)) -> Result<Report> {
+    let Draft { policy, since, until, samples } = draft;
+    let total = alerts::count_between(&engine.db, since, until).await?;
+    let index =
+        Arc::new(PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy: Arc::clone(&policy), version: 0 })]));
+    let mut rehearsal = Rehearsal::new(&policy, samples);
+    let (mut after, mut scanned) = (Uuid::nil(), 0_u64);
+    let mut pages = std::collections::VecDeque::new();
+    loop {
+        let page = alerts::scan(&engine.db, after, since, until, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = id(&last.id)?;
+        scanned += page.len() as u64;
+        let (engine, index) = (Arc::clone(engine), Arc::clone(&index));
+        pages.push_back(tokio::task::spawn_blocking(move || judge(&engine, &index, page)));
+        // The next page is read while this one is judged; more than two would only wait in memory.
+        if pages.len() > 2
+            && let Some(judged) = pages.pop_front()
+        {
+            rehearsal.take(joined(judged.await)?);
+            progress(scanned, total);
+        }
+    }
+    for judged in pages {
+        rehearsal.take(joined(judged.await)?);
+    }
+    progress(total, total);
+    Ok(rehearsal.report(total))
+}
+
+fn joined(judged: std::result::Result<Result<Vec<Judged>>, tokio::task::JoinError>) -> Result<Vec<Judged>> {
+    judged.map_err(|error| StoreError::Corrupt(format!("a page of alerts could not be judged: {error}")))?
+}
+
+fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Vec<Judged>> {
+    let (actions, fleet) = (engine.actions.load(), engine.fleet.load());
+    let (protected, now) = (engine.protected.load(), engine.clock.now());
+    let circumstances =
+        Circumstances { policies: index, actions: &actions, fleet: &fleet, protected: &protected, now, trace: None };
+    let mut judged = Vec::new();
+    for row in page {
+        if !index.could_match(&row.rule_id, u8::try_from(row.rule_level).unwrap_or(0)) {
+            continue;
+        }
+        let raw = row.raw()?;
+        // What was an alert when it came may not be one for a newer program; it then fires nothing.
+        let Ok(alert) = shapes::parse(&raw, &engine.sources) else { continue };
+        let alert_id = id(&row.id)?;
+        let Some(response) = decide(alert_id, &alert, &raw, circumstances).pop() else { continue };
+        judged.push(Judged { alert_id, time: row.time.into(), rule_id: row.rule_id, response });
+    }
+    Ok(judged)
+}

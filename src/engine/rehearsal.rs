@@ -1,0 +1,265 @@
+//! What a draft's guardrails would have made of a series of decisions: the same rules as in `store/guard.rs`, counted in
+//! memory along the alerts' own times.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::domain::policy::{Limits, Mode, OverLimit, Policy, Rate};
+use crate::domain::response::{NewResponse, Spared, Verdict};
+
+/// Values whose windows are kept; beyond it those that are over are dropped first.
+const MAX_WINDOWS: usize = 100_000;
+/// Examples of what was spared, for each reason.
+const SAMPLES_PER_REASON: usize = 3;
+
+/// One decision of the draft.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) alert_id: Uuid,
+    pub(super) time: Timestamp,
+    pub(super) rule_id: String,
+    pub(super) response: NewResponse,
+}
+
+/// One example of what the draft would have done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Sample {
+    /// The alert.
+    pub alert_id: Uuid,
+    /// When it happened.
+    pub time: Timestamp,
+    /// Its rule.
+    pub rule_id: String,
+    /// `act`, `ask` (people) or `spare`.
+    pub outcome: &'static str,
+    /// Why it would have been spared, or people asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it would have been aimed at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// On how many agents.
+    pub agents: usize,
+}
+
+/// What a draft would have done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Report {
+    /// How many alerts were looked at.
+    pub alerts_scanned: u64,
+    /// At how many it fires, before any guardrail.
+    pub matched: u64,
+    /// How many responses it would have made or asked for.
+    pub responses: u64,
+    /// How many of these would have waited for people.
+    pub awaiting_approval: u64,
+    /// How many different targets they have.
+    pub targets: u64,
+    /// How many different agents they reach.
+    pub agents: u64,
+    /// What would have been spared, by reason.
+    pub spared: BTreeMap<String, u64>,
+    /// The most responses within one minute.
+    pub peak_per_minute: u64,
+    /// Examples.
+    pub samples: Vec<Sample>,
+}
+
+enum Fate {
+    Act,
+    Ask(&'static str),
+    Spare(Spared),
+    /// Below the threshold: counted, nothing more.
+    Nothing,
+}
+
+/// The guardrails' memory.
+pub(super) struct Rehearsal<'a> {
+    policy: &'a Policy,
+    wanted: usize,
+    report: Report,
+    sightings: HashMap<u64, VecDeque<Timestamp>>,
+    responses: VecDeque<Timestamp>,
+    recent: VecDeque<(Timestamp, u64)>,
+    last_on: HashMap<u64, Timestamp>,
+    waiting: HashMap<u64, Timestamp>,
+    targets: HashSet<u64>,
+    agents: HashSet<Uuid>,
+    minutes: HashMap<i64, u64>,
+}
+
+impl<'a> Rehearsal<'a> {
+    pub(super) fn new(policy: &'a Policy, wanted: usize) -> Self {
+        Self {
+            policy,
+            wanted,
+            report: Report::default(),
+            sightings: HashMap::new(),
+            responses: VecDeque::new(),
+            recent: VecDeque::new(),
+            last_on: HashMap::new(),
+            waiting: HashMap::new(),
+            targets: HashSet::new(),
+            agents: HashSet::new(),
+            minutes: HashMap::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, judged: Vec<Judged>) {
+        for one in judged {
+            self.one(one);
+        }
+    }
+
+    pub(super) fn report(mut self, scanned: u64) -> Report {
+        self.report.alerts_scanned = scanned;
+        self.report.targets = self.targets.len() as u64;
+        self.report.agents = self.agents.len() as u64;
+        self.report.peak_per_minute = self.minutes.into_values().max().unwrap_or(0);
+        self.report
+    }
+
+    fn one(&mut self, judged: Judged) {
+        let Judged { alert_id, time, rule_id, mut response } = judged;
+        self.report.matched += 1;
+        let target = hashed(&response.target);
+        let fate = match std::mem::take(&mut response.verdict) {
+            Verdict::Spare(spared) => Fate::Spare(spared),
+            _ => self.guard(&response, target, time),
+        };
+        let (outcome, reason) = match fate {
+            Fate::Nothing => return,
+            Fate::Act => ("act", None),
+            Fate::Ask(why) => ("ask", Some(why.to_owned())),
+            Fate::Spare(spared) => {
+                let count = self.report.spared.entry(spared.reason().to_owned()).or_insert(0);
+                *count += 1;
+                if *count > SAMPLES_PER_REASON as u64 {
+                    return;
+                }
+                ("spare", Some(spared.detail()))
+            }
+        };
+        if outcome != "spare" {
+            self.report.responses += 1;
+            self.report.awaiting_approval += u64::from(outcome == "ask");
+            self.targets.insert(target);
+            self.agents.extend(&response.agents);
+            *self.minutes.entry(time.as_millis().div_euclid(60_000)).or_insert(0) += 1;
+        }
+        if self.report.samples.len() < self.wanted {
+            let target = response.target.map(|target| target.value().to_owned());
+            let agents = response.agents.len();
+            self.report.samples.push(Sample { alert_id, time, rule_id, outcome, reason, target, agents });
+        }
+    }
+
+    fn guard(&mut self, response: &NewResponse, target: u64, time: Timestamp) -> Fate {
+        if let Some(threshold) = &self.policy.guardrails.threshold {
+            let within = threshold.within.duration();
+            let seen = self.sightings.entry(hashed(&response.counted)).or_default();
+            seen.push_back(time);
+            drop_older(seen, time, within, |at| *at);
+            if seen.len() < threshold.count as usize {
+                bound(&mut self.sightings, |seen| seen.back().is_none_or(|last| last.plus(within) < time));
+                return Fate::Nothing;
+            }
+            seen.clear();
+        }
+        let over = self.policy.guardrails.limits.as_ref().and_then(|limits| self.over(limits, response, target, time));
+        let over_limit = self.policy.guardrails.limits.as_ref().map(|limits| limits.over_limit).unwrap_or_default();
+        match (over, over_limit) {
+            (Some(Spared::Cooldown), _) => Fate::Spare(Spared::Cooldown),
+            (Some(_), OverLimit::Approve) => self.ask(target, time, "over a limit"),
+            (Some(spared), OverLimit::Drop | OverLimit::Observe) => Fate::Spare(spared),
+            (None, _) if self.policy.mode == Mode::Approve => self.ask(target, time, "the policy asks people"),
+            (None, _) => {
+                if let Some(limits) = &self.policy.guardrails.limits {
+                    self.remember(limits, target, time);
+                }
+                Fate::Act
+            }
+        }
+    }
+
+    fn remember(&mut self, limits: &Limits, target: u64, time: Timestamp) {
+        if limits.responses.is_some() {
+            self.responses.push_back(time);
+        }
+        if limits.targets.is_some() {
+            self.recent.push_back((time, target));
+        }
+        if limits.cooldown.is_some() {
+            self.last_on.insert(target, time);
+        }
+    }
+
+    /// People are asked once for each target as long as nobody has answered.
+    fn ask(&mut self, target: u64, time: Timestamp, why: &'static str) -> Fate {
+        let within = self.policy.guardrails.approval.clone().unwrap_or_default().within.duration();
+        if self.waiting.get(&target).is_some_and(|asked| asked.plus(within) > time) {
+            return Fate::Spare(Spared::Waiting);
+        }
+        self.waiting.insert(target, time);
+        if self.policy.guardrails.limits.as_ref().is_some_and(|limits| limits.cooldown.is_some()) {
+            self.last_on.insert(target, time);
+        }
+        bound(&mut self.waiting, |asked| asked.plus(within) < time);
+        Fate::Ask(why)
+    }
+
+    fn over(&mut self, limits: &Limits, response: &NewResponse, target: u64, time: Timestamp) -> Option<Spared> {
+        if let Some(cooldown) = limits.cooldown {
+            let cooldown = cooldown.duration();
+            bound(&mut self.last_on, |last| last.plus(cooldown) < time);
+            if self.last_on.get(&target).is_some_and(|last| last.plus(cooldown) > time) {
+                return Some(Spared::Cooldown);
+            }
+        }
+        if limits.agents_per_response.is_some_and(|most| response.agents.len() > most as usize) {
+            return Some(Spared::OverLimit("agents_per_response"));
+        }
+        if limits.is_over_share(response.agents.len(), response.fleet) {
+            return Some(Spared::OverLimit("fleet_share"));
+        }
+        if let Some(Rate { count, within }) = limits.responses {
+            drop_older(&mut self.responses, time, within.duration(), |at| *at);
+            if self.responses.len() >= count as usize {
+                return Some(Spared::OverLimit("responses"));
+            }
+        }
+        if let Some(Rate { count, within }) = limits.targets {
+            drop_older(&mut self.recent, time, within.duration(), |(at, _)| *at);
+            let others: HashSet<u64> = self.recent.iter().map(|(_, of)| *of).filter(|of| *of != target).collect();
+            if others.len() >= count as usize {
+                return Some(Spared::OverLimit("targets"));
+            }
+        }
+        None
+    }
+}
+
+/// Alerts are not quite in the order of their times: what is older than the window by the newest one's clock goes.
+fn drop_older<T>(window: &mut VecDeque<T>, now: Timestamp, within: Duration, at: impl Fn(&T) -> Timestamp) {
+    while window.front().is_some_and(|first| at(first).plus(within) <= now) {
+        window.pop_front();
+    }
+}
+
+fn bound<T>(windows: &mut HashMap<u64, T>, is_over: impl Fn(&T) -> bool) {
+    if windows.len() > MAX_WINDOWS {
+        windows.retain(|_, window| !is_over(window));
+    }
+}
+
+fn hashed(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

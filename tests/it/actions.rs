@@ -1,0 +1,147 @@
+//! Custom actions: programs that people add, what is refused of them, and commands that are complete in themselves. On both
+//! databases.
+
+use riposte_protocol::command::ScriptStyle;
+use riposte_protocol::message::Outcome;
+use serde_json::{Value, json};
+
+use crate::support::alert::{brute_force, drop_policy};
+use crate::support::{Answer, Client, Database, FakeAgent, TestApp};
+
+async fn with_scan(database: Database) -> (TestApp, Client, FakeAgent) {
+    let (app, admin) = TestApp::start_on(database).await;
+    let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+    let action = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh", "parameters":
+        {"type": "array", "items": {"enum": ["-deep"]}}});
+    admin.post("/v1/actions", &action).await.is(201);
+    let mut policy = drop_policy("scan");
+    policy["respond"] = json!({"action": "scan", "arguments": ["-deep"]});
+    admin.policy(&policy).await;
+    (app, admin, agent)
+}
+
+async fn post(admin: &Client, id: &str) -> Value {
+    let answer = admin.post("/v1/alerts", &brute_force(id, "203.0.113.7")).await.is(202);
+    find(admin, answer["responses"][0].as_str().unwrap()).await
+}
+
+async fn find(admin: &Client, id: &str) -> Value {
+    admin.get(&format!("/v1/responses/{id}")).await.is(200)
+}
+
+on_both_databases! {
+    async fn a_custom_action_reaches_the_agent_with_its_program_and_its_alert(database: Database) {
+        let (_app, admin, agent) = with_scan(database).await;
+        let response = post(&admin, "a").await;
+        let sent = agent.owed().await;
+        let script = sent[0].script.clone().unwrap();
+        assert_eq!((script.executable.as_str(), script.style, script.undoable), ("scan.sh", ScriptStyle::Wazuh, false));
+        assert_eq!(sent[0].alert.as_ref().unwrap()["data"]["srcip"], "203.0.113.7");
+        assert_eq!((sent[0].arguments.as_slice(), sent[0].until), (["-deep".to_owned()].as_slice(), None));
+        assert_eq!(response["state"], "active");
+    }
+
+    async fn a_command_that_is_complete_in_itself_ends_its_response_and_runs_for_every_alert(database: Database) {
+        let (_app, admin, agent) = with_scan(database).await;
+        let (first, second) = (post(&admin, "a").await, post(&admin, "b").await);
+        assert_eq!(admin.list("/v1/commands").await.len(), 2, "one for each alert, although the effect is the same");
+        let owed = agent.owed().await;
+        agent.acknowledge(&owed.iter().collect::<Vec<_>>()).await;
+        let outcomes = [Outcome::Succeeded, Outcome::Failed];
+        let results = owed.iter().zip(outcomes).map(|(command, outcome)| agent.result(command.jti, outcome, None));
+        agent.report(results.collect()).await;
+        for response in [first, second] {
+            let ended = find(&admin, response["id"].as_str().unwrap()).await;
+            assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")), "{ended}");
+        }
+        assert_eq!(admin.list("/v1/commands").await.len(), 2, "nothing is undone");
+        let effect = &admin.list("/v1/effects?desired=absent").await;
+        assert!(effect.iter().all(|effect| effect["actual"] != "in_force"), "{effect:?}");
+    }
+
+    async fn a_lifted_one_shot_is_called_back_as_long_as_it_was_not_sent(database: Database) {
+        let (_app, admin, agent) = with_scan(database).await;
+        let response = post(&admin, "a").await;
+        let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
+        admin.post(&path, &json!({"reason": "wrong"})).await.is(200);
+        assert_eq!(admin.list("/v1/commands").await[0]["state"], "cancelled");
+        assert!(agent.owed().await.is_empty());
+        assert_eq!(find(&admin, response["id"].as_str().unwrap()).await["reason"], "lifted");
+    }
+
+    async fn a_one_shot_nobody_fetches_expires_within_the_hour(database: Database) {
+        let (app, admin, agent) = with_scan(database).await;
+        let response = post(&admin, "a").await;
+        app.advance(3601);
+        for _ in 0..200 {
+            if admin.list("/v1/commands").await[0]["state"] == "expired" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert!(agent.owed().await.is_empty());
+        let ended = find(&admin, response["id"].as_str().unwrap()).await;
+        assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")));
+    }
+
+    async fn what_a_policy_uses_stays_and_what_would_break_one_is_refused(database: Database) {
+        let (_app, admin, _agent) = with_scan(database).await;
+        let delete = admin.request(reqwest::Method::DELETE, "/v1/actions/scan").header("if-match", "\"1\"");
+        Answer::to(delete).await.is_problem(409);
+        let shown = admin.get("/v1/actions/scan").await;
+        assert_eq!(shown.header("etag"), Some("\"1\""), "it is still there");
+        let narrower = json!({"name": "scan", "executable": "scan.sh", "parameters": {"type": "array", "maxItems": 0}});
+        admin.put("/v1/actions/scan", &narrower, Some("\"1\"")).await.is_problem(409);
+        let other = json!({"name": "scan", "executable": "scan2.sh"});
+        admin.put("/v1/actions/scan", &other, Some("\"7\"")).await.is_problem(412);
+        assert_eq!(admin.put("/v1/actions/scan", &other, Some("\"1\"")).await.is(200)["version"], 2);
+        let policy = json!({"name": "x", "match": [{"min_level": 3}], "respond": {"action": "scan", "for": "10m"}});
+        let problem = admin.post("/v1/policies", &policy).await.is_problem(422);
+        assert_eq!(problem["errors"][0]["pointer"], "/respond/for");
+        admin.post("/v1/actions", &json!({"name": "scan", "executable": "x"})).await.is_problem(409);
+        admin.post("/v1/actions", &json!({"name": "firewall-drop", "executable": "x"})).await.is_problem(422);
+        admin.get("/v1/actions/nothing").await.is_problem(404);
+    }
+
+    async fn arguments_an_action_does_not_take_are_refused_at_once(database: Database) {
+        let (_app, admin, _agent) = with_scan(database).await;
+        let by_hand = json!({"action": "scan", "agents": ["web-01"], "arguments": ["-shallow"], "reason": "look"});
+        let problem = admin.post("/v1/responses", &by_hand).await.is_problem(422);
+        assert_eq!(problem["errors"][0]["pointer"], "/arguments/0");
+        let lasting = json!({"action": "scan", "agents": ["web-01"], "for": "1h", "reason": "look"});
+        let problem = admin.post("/v1/responses", &lasting).await.is_problem(422);
+        assert_eq!(problem["errors"][0]["pointer"], "/for");
+        let mut policy = drop_policy("wrong");
+        policy["respond"]["arguments"] = json!(["everything"]);
+        let problem = admin.post("/v1/policies", &policy).await.is_problem(422);
+        assert_eq!(problem["errors"][0]["pointer"], "/respond/arguments/0");
+    }
+
+    async fn a_network_is_blocked_by_hand_or_by_a_policy_that_says_so_and_never_out_of_an_alert(database: Database) {
+        let (_app, admin, agent) = with_scan(database).await;
+        let block = |value: &str| json!({"action": "firewall-drop", "target": value, "agents": ["web-01"], "reason": "seen"});
+        admin.post("/v1/responses", &block("198.51.100.0/24")).await.is(201);
+        assert_eq!(agent.owed().await[0].target.value(), "198.51.100.0/24");
+        for bad in ["198.51.100.7/24", "0.0.0.0/0", "10.0.0.0/8", "127.0.0.0/24"] {
+            admin.post("/v1/responses", &block(bad)).await.is_problem(422);
+        }
+        admin.post("/v1/protected", &json!({"kind": "ip", "value": "192.0.2.9", "reason": "ours"})).await.is(201);
+        admin.post("/v1/responses", &block("192.0.2.0/24")).await.is_problem(422);
+        let mut policy = drop_policy("wide");
+        policy["match"] = json!([{"rule_ids": ["7"]}]);
+        policy["respond"]["network"] = json!({"v4": 24, "v6": 64});
+        admin.policy(&policy).await;
+        let mut targets = Vec::new();
+        for (n, source) in ["203.0.113.7", "2001:db8:1:2::3", "192.0.2.1", "203.0.113.0/24"].iter().enumerate() {
+            let mut alert = brute_force(&n.to_string(), source);
+            alert["rule"]["id"] = json!("7");
+            let answer = admin.post("/v1/alerts", &alert).await.is(202);
+            let response = find(&admin, answer["responses"][0].as_str().unwrap()).await;
+            targets.push((response["state"].clone(), response["target_value"].clone(), response["reason"].clone()));
+        }
+        assert_eq!(targets[0], (json!("active"), json!("203.0.113.0/24"), json!(null)));
+        assert_eq!(targets[1], (json!("active"), json!("2001:db8:1:2::/64"), json!(null)));
+        assert_eq!((&targets[2].0, &targets[2].2), (&json!("spared"), &json!("protected")), "a protected one lies within");
+        assert_eq!(targets[3].2, "target_invalid");
+    }
+}

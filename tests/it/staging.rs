@@ -1,0 +1,241 @@
+//! What stops a policy, or a response, that goes wrong: the breaker, waves, the share of the fleet; and what is counted
+//! meanwhile. On both databases.
+
+use std::time::Duration;
+
+use riposte_protocol::message::Outcome;
+use serde_json::{Value, json};
+
+use crate::support::alert::{brute_force, drop_policy};
+use crate::support::{Client, Database, FakeAgent, TestApp};
+
+async fn post(admin: &Client, id: &str, source: &str) -> Value {
+    let answer = admin.post("/v1/alerts", &brute_force(id, source)).await.is(202);
+    let id = answer["responses"][0].as_str().unwrap_or_else(|| panic!("no response: {answer}")).to_owned();
+    admin.get(&format!("/v1/responses/{id}")).await.is(200)
+}
+
+fn state(response: &Value) -> (&str, &str) {
+    (response["state"].as_str().unwrap(), response["reason"].as_str().unwrap_or_default())
+}
+
+async fn lift(admin: &Client, response: &Value) {
+    let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
+    admin.post(&path, &json!({"reason": "wrong"})).await.is(200);
+}
+
+async fn fleet(app: &TestApp, admin: &Client, count: usize) -> Vec<FakeAgent> {
+    let mut agents = Vec::new();
+    for n in 0..count {
+        let labels = json!({"wazuh_id": format!("{:03}", n + 5), "env": "prod"});
+        agents.push(app.enrol(admin, &format!("web-{n:02}"), &labels).await);
+    }
+    agents
+}
+
+async fn commands(admin: &Client) -> usize {
+    admin.list("/v1/commands").await.len()
+}
+
+/// Waits for what the sweep does between two looks.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..200 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("never: {what}");
+}
+
+on_both_databases! {
+    async fn a_policy_whose_responses_people_undo_stops_itself_until_people_start_it_again(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let _agents = fleet(&app, &admin, 1).await;
+        let mut policy = drop_policy("drop");
+        policy["breaker"] = json!({"undone": "50%", "at_least": 4, "within": "1h"});
+        admin.policy(&policy).await;
+        for n in 0..4 {
+            let response = post(&admin, &format!("a{n}"), &format!("203.0.113.{n}")).await;
+            assert_eq!(state(&response), ("active", ""), "{n}");
+            if n % 2 == 0 {
+                lift(&admin, &response).await;
+            }
+        }
+        let stopped = post(&admin, "b", "203.0.113.50").await;
+        assert_eq!(state(&stopped), ("spared", "breaker"));
+        assert!(stopped["detail"].as_str().unwrap().contains("2 of 4 responses were undone by people"), "{stopped}");
+        let shown = admin.get("/v1/policies/drop").await.is(200);
+        assert_eq!((&shown["stopped"]["is_open"], &shown["stopped"]["changed_by"]), (&json!(true), &json!("riposte")));
+        assert_eq!(admin.list("/v1/policies").await[0]["stopped"]["is_open"], true);
+        app.advance(7200);
+        assert_eq!(state(&post(&admin, "c", "203.0.113.51").await), ("spared", "breaker"), "time does not start it again");
+        admin.post("/v1/policies/drop/reset", &json!({"reason": " "})).await.is_problem(422);
+        admin.post("/v1/policies/drop/reset", &json!({"reason": "rule repaired"})).await.is(200);
+        admin.post("/v1/policies/drop/reset", &json!({"reason": "again"})).await.is_problem(409);
+        assert_eq!(state(&post(&admin, "d", "203.0.113.52").await), ("active", ""), "what was before counts no more");
+        let verbs = admin.list("/v1/audit").await;
+        let says = |verb: &str| verbs.iter().any(|entry| entry["verb"] == verb && entry["noun"] == "policy");
+        assert!(says("stopped") && says("reset"));
+        assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
+    }
+
+    async fn a_policy_whose_commands_fail_says_so_before_the_next_alert(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agents = fleet(&app, &admin, 1).await;
+        let mut policy = drop_policy("drop");
+        policy["breaker"] = json!({"failed": "100%", "at_least": 3});
+        admin.policy(&policy).await;
+        for n in 0..3 {
+            post(&admin, &format!("a{n}"), &format!("203.0.113.{n}")).await;
+            agents[0].answer(Outcome::Failed, None).await;
+        }
+        app.advance(6);
+        eventually("the sweep opens the breaker", async || {
+            admin.get("/v1/policies/drop").await.is(200)["stopped"]["is_open"] == true
+        })
+        .await;
+        assert_eq!(state(&post(&admin, "b", "203.0.113.50").await), ("spared", "breaker"));
+    }
+
+    async fn fewer_outcomes_than_asked_for_stop_nothing(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agents = fleet(&app, &admin, 1).await;
+        let mut policy = drop_policy("drop");
+        policy["breaker"] = json!({"failed": "50%", "undone": "100%", "at_least": 3});
+        admin.policy(&policy).await;
+        for n in 0..2 {
+            let response = post(&admin, &format!("a{n}"), &format!("203.0.113.{n}")).await;
+            agents[0].answer(Outcome::Failed, None).await;
+            lift(&admin, &response).await;
+            agents[0].obey().await;
+        }
+        assert_eq!(state(&post(&admin, "b", "203.0.113.50").await), ("active", ""));
+    }
+
+    async fn waves_reach_the_fleet_step_by_step(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agents = fleet(&app, &admin, 5).await;
+        let mut policy = drop_policy("drop");
+        policy["respond"]["on"] = json!({"labels": {"env": "prod"}});
+        policy["respond"]["for"] = json!("1h");
+        policy["respond"]["waves"] = json!({"count": 3, "over": "3m"});
+        admin.policy(&policy).await;
+        let response = post(&admin, "a", "203.0.113.7").await;
+        assert_eq!((response["agents"].as_array().unwrap().len(), commands(&admin).await), (5, 2));
+        app.advance(59);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(commands(&admin).await, 2, "the second wave is not due");
+        for agent in &agents[..2] {
+            agent.answer(Outcome::Succeeded, Some(true)).await;
+        }
+        app.advance(6);
+        eventually("the second wave", async || commands(&admin).await == 4).await;
+        app.advance(60);
+        eventually("the third wave", async || commands(&admin).await == 5).await;
+        assert_eq!(admin.list("/v1/effects").await.len(), 5);
+        let all = admin.get(&format!("/v1/responses/{}", response["id"].as_str().unwrap())).await.is(200);
+        let ends: std::collections::BTreeSet<&str> =
+            all["commands"].as_array().unwrap().iter().map(|command| command["until"].as_str().unwrap()).collect();
+        assert_eq!(ends.len(), 1, "all of them end together");
+    }
+
+    async fn too_many_failures_stop_the_waves_that_are_left(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agents = fleet(&app, &admin, 4).await;
+        let mut policy = drop_policy("drop");
+        policy["respond"]["on"] = json!("all");
+        policy["respond"]["for"] = json!("1h");
+        policy["respond"]["waves"] = json!({"count": 4, "over": "4m", "stop_at": "50%"});
+        admin.policy(&policy).await;
+        let response = post(&admin, "a", "203.0.113.7").await;
+        agents[0].answer(Outcome::Failed, None).await;
+        let path = format!("/v1/responses/{}", response["id"].as_str().unwrap());
+        app.advance(61);
+        eventually("the response says that it stopped", async || {
+            admin.get(&path).await.is(200)["detail"].as_str().unwrap().contains("3 waves to go")
+        })
+        .await;
+        app.advance(600);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(commands(&admin).await, 1, "nothing goes out any more");
+    }
+
+    async fn a_lifted_response_sends_no_further_wave(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let _agents = fleet(&app, &admin, 4).await;
+        let mut policy = drop_policy("drop");
+        policy["respond"]["on"] = json!("all");
+        policy["respond"]["for"] = json!("1h");
+        policy["respond"]["waves"] = json!({"count": 2, "over": "2m"});
+        admin.policy(&policy).await;
+        let response = post(&admin, "a", "203.0.113.7").await;
+        lift(&admin, &response).await;
+        let lifted = admin.get(&format!("/v1/responses/{}", response["id"].as_str().unwrap())).await.is(200);
+        assert_eq!(state(&lifted), ("ended", "lifted"));
+        app.advance(120);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let applies = admin.list("/v1/commands").await.iter().filter(|command| command["op"] == "apply").count();
+        assert_eq!(applies, 2);
+    }
+
+    async fn approval_and_waves_go_together(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let _agents = fleet(&app, &admin, 4).await;
+        let mut policy = drop_policy("drop");
+        policy["mode"] = json!("approve");
+        policy["respond"]["on"] = json!("all");
+        policy["respond"]["for"] = json!("1h");
+        policy["respond"]["waves"] = json!({"count": 2, "over": "2m"});
+        admin.policy(&policy).await;
+        let response = post(&admin, "a", "203.0.113.7").await;
+        assert_eq!((state(&response).0, commands(&admin).await), ("awaiting_approval", 0));
+        let path = format!("/v1/responses/{}/approve", response["id"].as_str().unwrap());
+        admin.post(&path, &json!({"reason": "yes"})).await.is(200);
+        assert_eq!(commands(&admin).await, 2);
+        app.advance(61);
+        eventually("the second wave", async || commands(&admin).await == 4).await;
+    }
+
+    async fn a_response_on_too_large_a_share_of_the_fleet_is_over_the_limit(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let _agents = fleet(&app, &admin, 4).await;
+        let mut policy = drop_policy("drop");
+        policy["respond"]["on"] = json!("all");
+        policy["limits"] = json!({"fleet_share": "99%", "over_limit": "drop"});
+        admin.policy(&policy).await;
+        let over = post(&admin, "a", "203.0.113.1").await;
+        assert_eq!(state(&over), ("spared", "over_limit"));
+        assert!(over["detail"].as_str().unwrap().contains("fleet_share"));
+        let mut policy = drop_policy("one");
+        policy["match"] = json!([{"rule_ids": ["1"]}]);
+        policy["limits"] = json!({"fleet_share": "1%", "over_limit": "drop"});
+        admin.policy(&policy).await;
+        let mut alert = brute_force("b", "203.0.113.2");
+        alert["rule"]["id"] = json!("1");
+        let answer = admin.post("/v1/alerts", &alert).await.is(202);
+        let one = admin.get(&format!("/v1/responses/{}", answer["responses"][0].as_str().unwrap())).await.is(200);
+        assert_eq!(state(&one), ("active", ""), "one agent is never too many");
+    }
+
+    async fn observing_counts_what_would_have_been_limits_included(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let _agents = fleet(&app, &admin, 1).await;
+        let mut policy = drop_policy("drop");
+        policy["mode"] = json!("observe");
+        policy["limits"] = json!({"responses": "2/1m"});
+        admin.policy(&policy).await;
+        for n in 0..3 {
+            assert_eq!(state(&post(&admin, &format!("a{n}"), &format!("203.0.113.{n}")).await).0, "observed");
+        }
+        post(&admin, "b", "127.0.0.1").await;
+        let counts = admin.get("/v1/policies/drop/counts?within=1h").await.is(200);
+        assert_eq!(counts["observed"], json!({"would_act": 2, "over_limit": 1}));
+        assert_eq!((&counts["spared"], &counts["targets"]), (&json!({"protected": 1}), &json!(3)));
+        assert_eq!(counts["responses"], json!({"observed": 3, "spared": 1}));
+        assert_eq!(commands(&admin).await, 0, "and nothing is done");
+        app.advance(3601);
+        assert_eq!(admin.get("/v1/policies/drop/counts?within=1h").await.is(200)["responses"], json!({}));
+        admin.get("/v1/policies/drop/counts?within=never").await.is_problem(400);
+    }
+}
