@@ -2,6 +2,7 @@
 //! escalation, approval. Because every writer of the ledger holds its head, what is counted here cannot change before it
 //! is written, so the limits hold under concurrency and on several nodes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use riposte_protocol::target::Target;
@@ -76,10 +77,54 @@ struct Ratio {
     part: i64,
 }
 
+/// What was found out about policies within one transaction and cannot change before it ends: results and people come after
+/// the alerts of a group, and a rate that is reached stays reached at the same instant.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    stopped: HashMap<String, Option<String>>,
+    full: HashMap<String, &'static str>,
+}
+
+impl Memo {
+    async fn stopped(
+        &mut self,
+        ledger: &mut LedgerTx,
+        policy: &str,
+        breaker: &Breaker,
+        now: Timestamp,
+    ) -> Result<Option<String>> {
+        if let Some(known) = self.stopped.get(policy) {
+            return Ok(known.clone());
+        }
+        let found = stopped(ledger, policy, breaker, now).await?;
+        self.stopped.insert(policy.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    async fn over(
+        &mut self,
+        ledger: &mut LedgerTx,
+        policy: &Policy,
+        limits: &Limits,
+        response: &NewResponse,
+        now: Timestamp,
+    ) -> Result<Option<Spared>> {
+        if let Some(limit) = self.full.get(&policy.name) {
+            return Ok(Some(Spared::OverLimit(limit)));
+        }
+        let over = over(ledger, policy, limits, response, now).await?;
+        if let Some(Spared::OverLimit(limit @ "responses")) = over {
+            self.full.insert(policy.name.clone(), limit);
+        }
+        Ok(over)
+    }
+}
+
 /// Applies a policy's guardrails to its response. `None`: the policy's threshold is not reached, there is no response
 /// (the alert is counted). `counted` is the observable that a threshold counts by.
 pub(super) async fn check(
     ledger: &mut LedgerTx,
+    memo: &mut Memo,
     mut response: NewResponse,
     now: Timestamp,
 ) -> Result<Option<NewResponse>> {
@@ -88,7 +133,7 @@ pub(super) async fn check(
         return Ok(Some(response));
     }
     if let Some(breaker) = &policy.guardrails.breaker
-        && let Some(why) = stopped(ledger, &policy.name, breaker, now).await?
+        && let Some(why) = memo.stopped(ledger, &policy.name, breaker, now).await?
     {
         response.verdict = Verdict::Spare(Spared::Breaker(why));
         return Ok(Some(response));
@@ -99,7 +144,7 @@ pub(super) async fn check(
         return Ok(None);
     }
     let over = match &policy.guardrails.limits {
-        Some(limits) => over(ledger, &policy, limits, &response, now).await?,
+        Some(limits) => memo.over(ledger, &policy, limits, &response, now).await?,
         None => None,
     };
     let observed = matches!(response.verdict, Verdict::Observe(_));

@@ -13,6 +13,7 @@ mod contract;
 mod corpus;
 mod guardrails;
 mod policies;
+mod properties;
 mod protected;
 mod responses;
 mod staging;

@@ -7,7 +7,7 @@ use riposte_protocol::message::Outcome;
 use serde_json::{Value, json};
 
 use crate::support::alert::{brute_force, drop_policy};
-use crate::support::{Client, Database, FakeAgent, TestApp};
+use crate::support::{Client, Database, FakeAgent, TestApp, eventually};
 
 async fn post(admin: &Client, id: &str, source: &str) -> Value {
     let answer = admin.post("/v1/alerts", &brute_force(id, source)).await.is(202);
@@ -38,14 +38,8 @@ async fn commands(admin: &Client) -> usize {
 }
 
 /// Waits for what the sweep does between two looks.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..200 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("never: {what}");
+async fn soon(what: &str, holds: impl AsyncFn() -> bool) {
+    eventually(what, || async { holds().await.then_some(()) }).await;
 }
 
 on_both_databases! {
@@ -91,7 +85,7 @@ on_both_databases! {
             agents[0].answer(Outcome::Failed, None).await;
         }
         app.advance(6);
-        eventually("the sweep opens the breaker", async || {
+        soon("the sweep opens the breaker", async || {
             admin.get("/v1/policies/drop").await.is(200)["stopped"]["is_open"] == true
         })
         .await;
@@ -130,9 +124,9 @@ on_both_databases! {
             agent.answer(Outcome::Succeeded, Some(true)).await;
         }
         app.advance(6);
-        eventually("the second wave", async || commands(&admin).await == 4).await;
+        soon("the second wave", async || commands(&admin).await == 4).await;
         app.advance(60);
-        eventually("the third wave", async || commands(&admin).await == 5).await;
+        soon("the third wave", async || commands(&admin).await == 5).await;
         assert_eq!(admin.list("/v1/effects").await.len(), 5);
         let all = admin.get(&format!("/v1/responses/{}", response["id"].as_str().unwrap())).await.is(200);
         let ends: std::collections::BTreeSet<&str> =
@@ -152,7 +146,7 @@ on_both_databases! {
         agents[0].answer(Outcome::Failed, None).await;
         let path = format!("/v1/responses/{}", response["id"].as_str().unwrap());
         app.advance(61);
-        eventually("the response says that it stopped", async || {
+        soon("the response says that it stopped", async || {
             admin.get(&path).await.is(200)["detail"].as_str().unwrap().contains("3 waves to go")
         })
         .await;
@@ -194,7 +188,7 @@ on_both_databases! {
         admin.post(&path, &json!({"reason": "yes"})).await.is(200);
         assert_eq!(commands(&admin).await, 2);
         app.advance(61);
-        eventually("the second wave", async || commands(&admin).await == 4).await;
+        soon("the second wave", async || commands(&admin).await == 4).await;
     }
 
     async fn a_response_on_too_large_a_share_of_the_fleet_is_over_the_limit(database: Database) {
@@ -237,5 +231,32 @@ on_both_databases! {
         app.advance(3601);
         assert_eq!(admin.get("/v1/policies/drop/counts?within=1h").await.is(200)["responses"], json!({}));
         admin.get("/v1/policies/drop/counts?within=never").await.is_problem(400);
+    }
+
+    async fn a_storm_under_limits_acts_within_them_and_every_alert_has_its_answer(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let _agents = fleet(&app, &admin, 1).await;
+        let mut policy = drop_policy("drop");
+        policy["limits"] = json!({"responses": "50/1m", "targets": "40/1h", "over_limit": "drop"});
+        policy["breaker"] = json!({"failed": "50%", "undone": "30%"});
+        admin.policy(&policy).await;
+        // 4,000 alerts of 250 sources, 500 to a request, four requests at a time.
+        let batches = (0..8).map(|batch| {
+            let admin = admin.clone();
+            async move {
+                let alert = |n: usize| brute_force(&format!("s{batch}-{n}"), &format!("10.{}.0.1", (batch * 500 + n) % 250));
+                let alerts: Vec<Value> = (0..500).map(alert).collect();
+                let answer = admin.post("/v1/alerts", &json!(alerts)).await.is(202);
+                answer["responses"].as_array().unwrap().len()
+            }
+        });
+        let answered: usize = futures_util::future::join_all(batches).await.into_iter().sum();
+        assert_eq!(answered, 4000);
+        let counts = admin.get("/v1/policies/drop/counts").await.is(200);
+        let acted = counts["responses"]["active"].as_u64().unwrap();
+        assert!((40..=50).contains(&acted), "{counts}");
+        assert_eq!(counts["spared"], json!({"over_limit": 4000 - acted}));
+        assert_eq!(counts["targets"], 40);
+        assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 }

@@ -1,4 +1,4 @@
-//! The actions that come with Riposte. Each is a file of the agent's `actions/`; a test of the agent's compares the names.
+//! The actions that come with Riposte. Each is a file of the agent's `actions/`, described to users in `docs/actions.md`.
 
 use riposte_protocol::target::TargetKind;
 use serde_json::{Value, json};
@@ -8,56 +8,100 @@ use super::custom::free_arguments;
 use crate::domain::alert::TargetField;
 
 const LINUX: &[&str] = &["linux"];
+const UNIX: &[&str] = &["linux", "macos", "freebsd", "openbsd", "netbsd"];
 const EVERYWHERE: &[&str] = &["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"];
+const ANY_TARGET: &[TargetKind] =
+    &[TargetKind::None, TargetKind::Ip, TargetKind::User, TargetKind::File, TargetKind::Process, TargetKind::Host];
 
 /// Every action of Riposte's own.
 pub(super) fn all() -> Vec<Action> {
-    let ip = || action(&[TargetKind::Ip], Some(TargetField::SourceIp));
-    let any =
-        [TargetKind::None, TargetKind::Ip, TargetKind::User, TargetKind::File, TargetKind::Process, TargetKind::Host];
-    let action = |name: &str, summary: &str, platforms: &[&str], rest: Action| Action {
-        name: name.into(),
-        summary: summary.into(),
-        platforms: platforms.iter().map(|word| (*word).to_owned()).collect(),
-        ..rest
-    };
     vec![
-        action(
-            "disable-account",
-            "Locks a local account; lifting it restores exactly the earlier state.",
-            LINUX,
-            Action {
-                parameters: words(&["end-sessions"]),
-                ..self::action(&[TargetKind::User], Some(TargetField::DestinationUser))
-            },
-        ),
-        action(
-            "firewall-drop",
-            "Drops every packet from an address, to the host and through it.",
-            LINUX,
-            Action { parameters: words(&["output"]), ..ip() },
-        ),
-        action(
-            "log-only",
-            "Writes one line to the agent's log and changes nothing.",
-            EVERYWHERE,
-            Action { parameters: free_arguments(), ..self::action(&any, None) },
-        ),
-        action("route-null", "Routes everything to an address into a black hole.", LINUX, ip()),
+        on_user("disable-account", "Locks a local account; lifting it restores exactly the earlier state.")
+            .on(&["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"])
+            .taking(words(&["end-sessions"])),
+        on_ip("firewall-drop", "Drops every packet from an address, to the host and through it.")
+            .on(UNIX)
+            .taking(words(&["output"])),
+        on_ip("firewalld-drop", "Drops an address by a rich rule of firewalld, until it is reloaded.").on(LINUX),
+        on_ip("host-deny", "Denies an address by a line of its own in hosts.deny or hosts.allow.").on(UNIX),
+        on_ip("ip-customblock", "Makes a marker file for an address, for what a site's own programs do with it.").on(UNIX),
+        on_ip("ipfw", "Blocks an address by a table of ipfw.").on(&["freebsd"]),
+        Action {
+            target_kinds: vec![TargetKind::Host],
+            default_target: Some(TargetField::Host),
+            ..action("isolate-host", "Cuts the host off from everything but its manager.")
+        }
+        .on(LINUX)
+        .taking(json!({"type": "array", "items": {"type": "string", "pattern": "^allow=[0-9a-fA-F.:/]+$"}, "uniqueItems": true})),
+        action("kaspersky", "Starts a task of Kaspersky Endpoint Security for Linux.").on(LINUX).taking(free_arguments()).once(),
+        Action {
+            target_kinds: vec![TargetKind::Process],
+            default_target: Some(TargetField::ProcessId),
+            ..action("kill-process", "Ends a process.")
+        }
+        .on(LINUX)
+        .taking(json!({"type": "array", "maxItems": 1, "items": {"type": "string", "pattern": "^name=.{1,64}$"}}))
+        .once(),
+        Action { target_kinds: ANY_TARGET.to_vec(), ..action("log-only", "Writes one line to the agent's log and changes nothing.") }
+            .on(EVERYWHERE)
+            .taking(free_arguments()),
+        on_ip("netsh", "Blocks an address by a rule of the Windows firewall.").on(&["windows"]),
+        on_ip("npf", "Blocks an address by a table of npf.").on(&["netbsd"]),
+        on_ip("pf", "Blocks an address by a table of pf.").on(&["openbsd", "freebsd", "macos"]),
+        Action {
+            target_kinds: vec![TargetKind::File],
+            default_target: Some(TargetField::FilePath),
+            ..action("quarantine-file", "Moves a file to where nobody can open it; lifting it puts it back as it was.")
+        }
+        .on(LINUX),
+        action("restart-wazuh", "Restarts the Wazuh agent or manager of the host.").on(EVERYWHERE).once(),
+        action("restart.sh", "Restarts the Wazuh agent or manager of the host, whichever is named.")
+            .on(UNIX)
+            .taking(json!({"type": "array", "minItems": 1, "maxItems": 1, "items": {"enum": ["agent", "manager"]}}))
+            .once(),
+        on_ip("route-null", "Routes everything to an address into a black hole.").on(&["linux", "freebsd", "windows"]),
+        Action { wants_alert: true, target_kinds: ANY_TARGET.to_vec(), ..action("wazuh-slack", "Posts the alert to a Slack hook.") }
+            .on(EVERYWHERE)
+            .taking(json!({"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string", "pattern": "^https?://[^\\s]+$"}}))
+            .once(),
     ]
 }
 
-fn action(target_kinds: &[TargetKind], default_target: Option<TargetField>) -> Action {
+fn on_ip(name: &str, summary: &str) -> Action {
+    let (target_kinds, default_target) = (vec![TargetKind::Ip], Some(TargetField::SourceIp));
+    Action { target_kinds, default_target, ..action(name, summary) }
+}
+
+fn on_user(name: &str, summary: &str) -> Action {
+    let (target_kinds, default_target) = (vec![TargetKind::User], Some(TargetField::DestinationUser));
+    Action { target_kinds, default_target, ..action(name, summary) }
+}
+
+fn action(name: &str, summary: &str) -> Action {
     Action {
-        name: String::new(),
-        summary: String::new(),
-        target_kinds: target_kinds.to_vec(),
-        default_target,
+        name: name.into(),
+        summary: summary.into(),
+        target_kinds: vec![TargetKind::None],
+        default_target: None,
         undoable: true,
         platforms: Vec::new(),
         parameters: words(&[]),
         wants_alert: false,
         script: None,
+    }
+}
+
+impl Action {
+    fn on(self, platforms: &[&str]) -> Self {
+        Self { platforms: platforms.iter().map(|word| (*word).to_owned()).collect(), ..self }
+    }
+
+    fn taking(self, parameters: Value) -> Self {
+        Self { parameters, ..self }
+    }
+
+    fn once(self) -> Self {
+        Self { undoable: false, ..self }
     }
 }
 

@@ -164,6 +164,7 @@ mod tests {
         assert_eq!(known.nearest("firewal-drop"), Some("firewall-drop"));
         assert_eq!(known.nearest("log_only"), Some("log-only"));
         assert_eq!(known.nearest("quarantine"), None);
+        assert!(known.iter().all(|action| jsonschema::validator_for(&action.parameters).is_ok()));
     }
 
     #[test]

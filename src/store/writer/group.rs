@@ -1,11 +1,14 @@
 //! What one group commit does: the jobs of a group, those of one kind together, many rows per statement.
 
+use std::collections::HashSet;
+
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{Accepted, Answer, Intake, Job, Outcome, Reply, SweepStep};
+use crate::domain::response::Verdict;
 use crate::store::audit::LedgerTx;
 use crate::store::columns::json;
 use crate::store::db::{Result, StoreError};
@@ -143,19 +146,26 @@ async fn take_in(
         }
         waiting.push((ids, decided, intake.once, reply));
     }
-    let new: std::collections::HashSet<Uuid> = alerts::insert(ledger, rows).await?.into_iter().collect();
+    let new: HashSet<Uuid> = alerts::insert(ledger, rows).await?.into_iter().collect();
     let (mut responses, mut wake) = (Vec::new(), Vec::new());
+    let (mut memo, mut unwritten) = (guard::Memo::default(), HashSet::new());
     for (ids, decided, once, reply) in waiting {
         let is_new: Vec<bool> = ids.iter().map(|id| new.contains(id)).collect();
         let mut accepted = Accepted { new: is_new, ..Accepted::default() };
         let fresh =
             decided.into_iter().zip(&accepted.new).filter(|(_, new)| **new).flat_map(|(responses, _)| responses);
         for response in fresh.collect::<Vec<_>>() {
-            // Guardrails count what stands in the ledger, so what came before in this group must stand there too.
-            if response.guarded_by.is_some() {
+            // Guardrails count what stands in the ledger, so what the policy did before in this group must stand there too.
+            // What was spared counts for nothing: a storm that is over its limits is written many rows at a time.
+            if response.guarded_by.as_ref().is_some_and(|policy| unwritten.contains(&policy.name)) {
                 wake.extend(ledger::record(ledger, std::mem::take(&mut responses), now).await?);
+                unwritten.clear();
             }
-            let Some(response) = guard::check(ledger, response, now).await? else { continue };
+            let policy = response.guarded_by.clone();
+            let Some(response) = guard::check(ledger, &mut memo, response, now).await? else { continue };
+            if let Some(policy) = policy.filter(|_| !matches!(response.verdict, Verdict::Spare(_))) {
+                unwritten.insert(policy.name.clone());
+            }
             accepted.responses.push(response.id);
             *accepted.states.entry(response.first_state().to_owned()).or_insert(0) += 1;
             responses.push(response);
