@@ -3,6 +3,7 @@
 
 mod guardrails;
 mod reader;
+mod warnings;
 
 use std::collections::BTreeMap;
 
@@ -211,29 +212,9 @@ impl Policy {
         reader::read(document, actions)
     }
 
-    /// What is odd about the policy without being wrong: reasons why it, or a part of it, can never match.
+    /// What is odd about the policy without being wrong: reasons why it, or a part of it, can never come to anything.
     pub fn warnings(&self) -> Vec<Fault> {
-        let mut warnings = Vec::new();
-        if self.selectors.is_empty() {
-            warnings.push(Fault::at("/match", "has no selector, so the policy never matches"));
-        }
-        for (index, selector) in self.selectors.iter().enumerate() {
-            if selector.is_empty() {
-                let detail = "has no condition, so it never matches; write min_level: 1 for every alert";
-                warnings.push(Fault::at(format!("/match/{index}"), detail));
-            }
-            if let (Some(min), Some(max)) = (selector.min_level, selector.max_level)
-                && min > max
-            {
-                let detail = "is below min_level, so the selector never matches";
-                warnings.push(Fault::at(format!("/match/{index}/max_level"), detail));
-            }
-            if selector.max_level == Some(0) {
-                let detail = "alerts of level 0 fire nothing, so the selector never matches";
-                warnings.push(Fault::at(format!("/match/{index}/max_level"), detail));
-            }
-        }
-        warnings
+        warnings::of(self)
     }
 }
 
@@ -300,20 +281,5 @@ mod tests {
         let document =
             json!({"name": "a", "match": [], "respond": {"action": "firewall-drop", "target": "source.user"}});
         assert_eq!(Policy::parse(&document, Catalogue::built_in()).unwrap_err()[0].pointer, "/respond/target");
-    }
-
-    #[test]
-    fn a_policy_that_can_never_match_is_a_warning() {
-        let warnings = |selectors: Value| {
-            let document = json!({"name": "a", "match": selectors, "respond": {"action": "log-only"}});
-            Policy::parse(&document, Catalogue::built_in())
-                .unwrap()
-                .warnings()
-                .into_iter()
-                .map(|fault| fault.pointer)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(warnings(json!([])), ["/match"]);
-        assert_eq!(warnings(json!([{"min_level": 3}, {}])), ["/match/1"]);
     }
 }
