@@ -11,12 +11,15 @@ use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::converge::Rounds;
 use super::schedule::{self, Next, Retries};
 use crate::actions::{Action, ActionError, Attempt, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Book, Held, Ledger, Record};
+use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
+use crate::surroundings::Surroundings;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
@@ -139,7 +142,11 @@ fn held(command: &Command) -> Record {
         target: command.target.clone(),
         arguments: vec![],
         until: command.until,
+        term: None,
         undo: json!({"before": false}),
+        actual: None,
+        drifts: 0,
+        failing: None,
     };
     Record::Held { held: Box::new(held) }
 }
@@ -152,6 +159,10 @@ struct Bench {
 
 impl Bench {
     fn new(actions: &[&'static Fake], records: Vec<Record>, observe: bool) -> Self {
+        Self::with(actions, records, LocalPolicy { observe, ..LocalPolicy::default() })
+    }
+
+    fn with(actions: &[&'static Fake], records: Vec<Record>, policy: LocalPolicy) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut book = Book::open(&directory.path().join("journal")).unwrap();
         for record in records {
@@ -159,7 +170,8 @@ impl Bench {
         }
         book.commit().unwrap();
         let actions: Vec<&'static dyn Action> = actions.iter().map(|action| *action as &dyn Action).collect();
-        let agent = Agent::new(book, Box::leak(actions.into()), Clock::simulated(NOW), Runner::new(), observe);
+        let (clock, surroundings) = (Clock::simulated(NOW), Surroundings::default());
+        let agent = Agent::new(book, Box::leak(actions.into()), clock, Runner::new(), policy, surroundings);
         let agent = Arc::new(agent);
         super::start(&agent);
         Self { agent, _directory: directory }
@@ -387,17 +399,24 @@ async fn the_agent_has_its_own_mind_about_what_it_may_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_holds_nothing_never_wakes_by_itself() {
+    let clock = Clock::simulated(NOW);
     let (mut ledger, retries) = (Ledger::default(), Retries::default());
-    let next = |ledger: &Ledger, now: Timestamp| schedule::next(ledger, &retries, now, |action| action == "a");
-    assert_eq!(next(&ledger, NOW), Next::Wait(None));
-    ledger.apply(held(&command(1, Op::Apply, "a", "alice", None)));
+    let mut rounds = Rounds::new(Duration::from_hours(1));
+    let mut next = |ledger: &Ledger, millis: i64| {
+        let (mut now, wall) = (clock.moment(), NOW.as_millis() + millis);
+        now.wall = Timestamp::from_millis(wall);
+        schedule::next(ledger, &retries, &mut rounds, &now, |action| action == "a")
+    };
+    assert_eq!(next(&ledger, 0), Next::Wait(None));
     ledger.apply(held(&command(2, Op::Apply, "b", "alice", Some(1))));
-    assert_eq!(next(&ledger, NOW), Next::Wait(None), "no end, or another lane's");
+    assert_eq!(next(&ledger, 0), Next::Wait(None), "another lane's");
+    ledger.apply(held(&command(1, Op::Apply, "a", "alice", None)));
+    let Next::Wait(Some(round)) = next(&ledger, 0) else { panic!("no round") };
+    assert!(round >= Duration::from_mins(45) && round <= Duration::from_hours(1), "{round:?}");
     ledger.apply(held(&command(3, Op::Apply, "a", "bob", Some(600))));
-    assert_eq!(next(&ledger, NOW), Next::Wait(Some(Duration::from_secs(30))), "the clock may jump");
-    let at = |millis: u64| NOW.plus(Duration::from_millis(millis));
-    assert_eq!(next(&ledger, at(599_000)), Next::Wait(Some(Duration::from_secs(1))));
-    assert_eq!(next(&ledger, at(599_999)), Next::Wait(Some(Duration::from_millis(1))));
-    assert!(matches!(next(&ledger, at(600_000)), Next::Undo(_)));
-    assert!(matches!(next(&ledger, at(999_000)), Next::Undo(_)), "after a jump of the clock too");
+    assert_eq!(next(&ledger, 0), Next::Wait(Some(Duration::from_secs(30))), "the clock may jump");
+    assert_eq!(next(&ledger, 599_000), Next::Wait(Some(Duration::from_secs(1))));
+    assert_eq!(next(&ledger, 599_999), Next::Wait(Some(Duration::from_millis(1))));
+    assert!(matches!(next(&ledger, 600_000), Next::Undo(_)));
+    assert!(matches!(next(&ledger, 999_000), Next::Undo(_)), "after a jump of the clock too");
 }
