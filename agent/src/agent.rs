@@ -1,7 +1,7 @@
 //! What the parts of a running agent share: its memory, its clock, its actions, its rules, and the bells that wake
 //! the others. A bell is only a hint; whoever wakes looks into the book.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use riposte_protocol::message::Capability;
@@ -45,7 +45,7 @@ pub struct Agent {
     pub journal_broke: Notify,
     actions: &'static [&'static dyn Action],
     book: Mutex<Book>,
-    lanes: HashMap<&'static str, Notify>,
+    lanes: BTreeMap<&'static str, Notify>,
     /// Effects of which the manager does not know the latest. In memory only: every conversation begins by telling all.
     news: Mutex<BTreeSet<Uuid>>,
 }

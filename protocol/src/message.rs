@@ -90,7 +90,7 @@ pub struct HeldEffect {
     /// What the agent saw when it last looked; absent if it has not looked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actual: Option<Actual>,
-    /// How often it was found not to be in force although it should have been, since it was first applied.
+    /// How often it was found not to be in force although it should have been, since it was last applied.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub drifts: u32,
     /// Why it could not be lifted although it should be: an incident. The agent goes on trying.
@@ -116,7 +116,8 @@ pub enum Actual {
     InForce,
     /// Held, but not in force: somebody or something else has undone it, and it was not repaired.
     Drifted,
-    /// Not held any more; `released` says why.
+    /// Not in force and not to be: released (`released` says why), or begun when the agent was stopped, found not to be
+    /// in force afterwards, and answered with a failure.
     Absent,
 }
 

@@ -70,7 +70,8 @@ fn jittered(every: Duration) -> Duration {
 pub(super) async fn look(agent: &Agent, effect: Uuid) {
     let Some(held) = agent.read(|ledger| ledger.held_effect(effect).cloned()) else { return };
     let remaining = held.remaining(&agent.clock.moment());
-    if remaining.is_some_and(|remaining| remaining < TOO_LATE) || held.failing.is_some() {
+    let is_ending = remaining.is_some_and(|remaining| remaining < TOO_LATE) || held.failing.is_some();
+    if is_ending || held.actual == Some(Actual::Absent) {
         return;
     }
     // An action that is gone or cannot be run cannot be looked at; lifting it is what the clock will try.

@@ -250,7 +250,11 @@ impl Execution<'_> {
             return self.abandon(held, verdict).await;
         }
         match lift(self.agent, self.action, &held, &self.transcript).await {
-            Ok(()) => self.finish(verdict, None),
+            Ok(()) => {
+                // Held only for its end: whoever looks at it later must not take it for drift and apply it again.
+                let actual = Some(Actual::Absent);
+                self.finish(verdict, Some(Record::Held { held: Box::new(Held { actual, ..held }) }));
+            }
             Err(_) => self.abandon(held, verdict).await,
         }
     }

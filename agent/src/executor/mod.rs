@@ -5,9 +5,13 @@
 //! A lane keeps no queue. It looks into the ledger for what is next, so a restart needs no special path: what was
 //! unfinished is simply still there.
 
+#[cfg(test)]
+mod campaign;
 mod converge;
 mod execute;
 mod lift;
+#[cfg(test)]
+mod promises;
 mod schedule;
 #[cfg(test)]
 mod tests;

@@ -21,30 +21,30 @@ use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
 use crate::surroundings::Surroundings;
 
-const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
 /// An action that remembers what it was asked to do.
 #[derive(Debug)]
-struct Fake {
+pub(super) struct Fake {
     name: &'static str,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    log: Vec<String>,
-    in_force: BTreeSet<String>,
-    hangs: bool,
-    applies_fail: bool,
-    reverts_that_fail: u32,
+pub(super) struct State {
+    pub(super) log: Vec<String>,
+    pub(super) in_force: BTreeSet<String>,
+    pub(super) hangs: bool,
+    pub(super) applies_fail: bool,
+    pub(super) reverts_that_fail: u32,
 }
 
 impl Fake {
-    fn new(name: &'static str) -> &'static Self {
+    pub(super) fn new(name: &'static str) -> &'static Self {
         Box::leak(Box::new(Self { name, state: Mutex::default() }))
     }
 
-    fn log(&self) -> Vec<String> {
+    pub(super) fn log(&self) -> Vec<String> {
         self.state.lock().unwrap().log.clone()
     }
 }
@@ -110,7 +110,7 @@ impl Action for Fake {
     }
 }
 
-fn command(seq: u64, op: Op, action: &str, target: &str, until_secs: Option<u64>) -> Command {
+pub(super) fn command(seq: u64, op: Op, action: &str, target: &str, until_secs: Option<u64>) -> Command {
     Command {
         iss: "riposte".into(),
         aud: Uuid::nil(),
@@ -131,12 +131,16 @@ fn command(seq: u64, op: Op, action: &str, target: &str, until_secs: Option<u64>
     }
 }
 
-fn received(command: &Command) -> Record {
+pub(super) fn received(command: &Command) -> Record {
     Record::Received { command: Box::new(command.clone()) }
 }
 
-fn held(command: &Command) -> Record {
-    let held = Held {
+pub(super) fn held(command: &Command) -> Record {
+    Record::Held { held: Box::new(held_effect(command)) }
+}
+
+pub(super) fn held_effect(command: &Command) -> Held {
+    Held {
         effect: command.effect,
         action: command.action.clone(),
         target: command.target.clone(),
@@ -147,49 +151,58 @@ fn held(command: &Command) -> Record {
         actual: None,
         drifts: 0,
         failing: None,
-    };
-    Record::Held { held: Box::new(held) }
+    }
 }
 
 /// An agent whose journal begins with `records`; it runs until the value is dropped.
-struct Bench {
-    agent: Arc<Agent>,
-    _directory: tempfile::TempDir,
+pub(super) struct Bench {
+    pub(super) agent: Arc<Agent>,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Bench {
-    fn new(actions: &[&'static Fake], records: Vec<Record>, observe: bool) -> Self {
+    pub(super) fn new(actions: &[&'static Fake], records: Vec<Record>, observe: bool) -> Self {
         Self::with(actions, records, LocalPolicy { observe, ..LocalPolicy::default() })
     }
 
-    fn with(actions: &[&'static Fake], records: Vec<Record>, policy: LocalPolicy) -> Self {
+    pub(super) fn with(actions: &[&'static Fake], records: Vec<Record>, policy: LocalPolicy) -> Self {
+        let bench = Self::idle(actions, records, policy);
+        super::start(&bench.agent);
+        bench
+    }
+
+    /// The same, before it runs.
+    pub(super) fn idle(actions: &[&'static Fake], records: Vec<Record>, policy: LocalPolicy) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut book = Book::open(&directory.path().join("journal")).unwrap();
         for record in records {
             book.add(record);
         }
         book.commit().unwrap();
+        Self { _directory: Some(directory), ..Self::over(book, actions, policy) }
+    }
+
+    /// An agent with this book, before it runs.
+    pub(super) fn over(book: Book, actions: &[&'static Fake], policy: LocalPolicy) -> Self {
         let actions: Vec<&'static dyn Action> = actions.iter().map(|action| *action as &dyn Action).collect();
         let (clock, surroundings) = (Clock::simulated(NOW), Surroundings::default());
         let agent = Agent::new(book, Box::leak(actions.into()), clock, Runner::new(), policy, surroundings);
-        let agent = Arc::new(agent);
-        super::start(&agent);
-        Self { agent, _directory: directory }
+        Self { agent: Arc::new(agent), _directory: None }
     }
 
-    fn receive(&self, commands: &[Command]) {
+    pub(super) fn receive(&self, commands: &[Command]) {
         self.agent.record(commands.iter().map(received)).unwrap();
         self.agent.wake_lanes();
     }
 
     /// Waits for the result of command `seq`.
-    async fn result(&self, seq: u64) -> CommandResult {
+    pub(super) async fn result(&self, seq: u64) -> CommandResult {
         let id = Uuid::from_u128(seq.into());
         self.until(|ledger| ledger.outbox().iter().find(|result| result.command_id == id).cloned()).await
     }
 
     /// Waits until `look` finds something; on this clock waiting takes no time.
-    async fn until<T>(&self, look: impl Fn(&Ledger) -> Option<T>) -> T {
+    pub(super) async fn until<T>(&self, look: impl Fn(&Ledger) -> Option<T>) -> T {
         loop {
             if let Some(found) = self.agent.read(&look) {
                 return found;
@@ -198,14 +211,8 @@ impl Bench {
         }
     }
 
-    fn held(&self) -> Vec<Held> {
+    pub(super) fn held(&self) -> Vec<Held> {
         self.agent.read(|ledger| ledger.held().cloned().collect())
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.agent.tasks.stop();
     }
 }
 

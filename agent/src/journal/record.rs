@@ -187,9 +187,10 @@ impl Held {
     /// Brings it over a restart of the host: the boot clock began anew, and nobody has looked yet. Gives whether
     /// anything had to change.
     pub fn carry_over(&mut self, now: &Moment) -> bool {
+        let is_cleaned_up = self.actual == Some(Actual::Absent);
         let Some(until) = self.until else {
             // Without an end there is no term to tell one start from another: looking once more does no harm.
-            return self.actual.take().is_some();
+            return self.actual.take_if(|_| !is_cleaned_up).is_some();
         };
         if self.term.as_ref().is_some_and(|term| *term.boot == *now.boot) {
             return false;
@@ -200,7 +201,7 @@ impl Held {
         let mut term = Term::lasting(until.since(now.wall).min(longest), now);
         term.lasts_millis = lasts_millis.unwrap_or(term.lasts_millis);
         self.term = Some(term);
-        self.actual = None;
+        self.actual = self.actual.filter(|_| is_cleaned_up);
         true
     }
 
