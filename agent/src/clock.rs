@@ -1,34 +1,80 @@
-//! The only place that reads the wall clock. Everything else is given a [`Clock`], so that a test can decide
-//! what time it is.
+//! The only place that reads clocks. Everything else is given a [`Clock`], so that a test can decide what time it is.
+//!
+//! There are two times. The wall clock says when an effect ends; it may jump, because people and NTP set it. The
+//! boot clock counts from the host's start, through suspends, and never jumps; it says how long an effect lasts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use tokio::time::Instant;
 
-/// Where the time of day comes from.
+/// Where the time comes from.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The system's wall clock.
-    System,
-    /// A clock that read `origin` at `started` and follows the runtime's own time, which a test can pause and advance.
+    /// The system's clocks; `boot` names the running system's start.
+    System {
+        /// A text that is another one after every start of the host; empty if the host has none.
+        boot: Arc<str>,
+    },
+    /// Clocks that follow the runtime's own time, which a test can pause and advance.
     Simulated {
-        /// What it read at the start.
+        /// What the wall clock read at the start.
         origin: Timestamp,
         /// When that was.
         started: Instant,
+        /// As with [`Clock::System`].
+        boot: Arc<str>,
+        /// By how many milliseconds the wall clock was set forward since.
+        jumped: Arc<AtomicI64>,
     },
 }
 
+/// One instant on both clocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Since the host's start.
+    pub since_boot: Duration,
+    /// Which start that was.
+    pub boot: Arc<str>,
+}
+
 impl Clock {
-    /// A clock that reads `origin` now and follows the runtime's time.
-    pub fn simulated(origin: Timestamp) -> Self {
-        Self::Simulated { origin, started: Instant::now() }
+    /// The system's clocks.
+    pub fn system() -> Self {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self::System { boot: boot.trim().into() }
     }
 
-    /// The time.
+    /// A wall clock that reads `origin` now and follows the runtime's time, on a host that has just been started.
+    pub fn simulated(origin: Timestamp) -> Self {
+        Self::Simulated { origin, started: Instant::now(), boot: "boot 1".into(), jumped: Arc::default() }
+    }
+
+    /// The wall clock.
     pub fn now(&self) -> Timestamp {
+        self.moment().wall
+    }
+
+    /// Both clocks.
+    pub fn moment(&self) -> Moment {
         match self {
-            Self::System => wall_clock(),
-            Self::Simulated { origin, started } => origin.plus(started.elapsed()),
+            Self::System { boot } => Moment { wall: wall_clock(), since_boot: boot_clock(), boot: Arc::clone(boot) },
+            Self::Simulated { origin, started, boot, jumped } => {
+                let (since_boot, jumped) = (started.elapsed(), jumped.load(Ordering::Relaxed));
+                let wall = Timestamp::from_millis(origin.plus(since_boot).as_millis() + jumped);
+                Moment { wall, since_boot, boot: Arc::clone(boot) }
+            }
+        }
+    }
+
+    /// Sets a simulated wall clock by `millis` forward, or back if negative. The system's is not ours to set.
+    pub fn jump(&self, millis: i64) {
+        if let Self::Simulated { jumped, .. } = self {
+            jumped.fetch_add(millis, Ordering::Relaxed);
         }
     }
 }
@@ -37,4 +83,13 @@ impl Clock {
 fn wall_clock() -> Timestamp {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(0).plus(since_epoch)
+}
+
+fn boot_clock() -> Duration {
+    // Linux's monotonic clock stands still while the host is suspended; a block does not.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = nix::time::ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
+    nix::time::clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }

@@ -12,9 +12,12 @@ use std::path::Path;
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
+    let renamed = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, path));
+    if let Err(error) = renamed {
+        // On a full disk the half that was written would take the room that others wait for.
+        let _left_behind = std::fs::remove_file(&beside);
+        return Err(error);
+    }
     sync_directory_of(path)
 }
 

@@ -25,6 +25,9 @@ pub enum EnrollError {
     /// The manager's address is no http or https URL.
     #[error("the manager's URL must begin with http:// or https://")]
     Url,
+    /// The authority cannot be used.
+    #[error(transparent)]
+    Ca(crate::tls::CaError),
     /// The state directory cannot be made.
     #[error("cannot create the state directory {path}")]
     Directory {
@@ -53,7 +56,8 @@ pub enum EnrollError {
     Answer(String),
 }
 
-/// Enrols this agent as `name` at `manager` and keeps its identity in `state_dir`.
+/// Enrols this agent as `name` at `manager` and keeps its identity in `state_dir`. With `ca`, in PEM, only that
+/// authority is believed to certify the manager, now and later.
 ///
 /// # Errors
 /// When it is enrolled already, the manager cannot be reached or refuses, or the identity cannot be kept.
@@ -63,6 +67,7 @@ pub async fn enroll(
     name: &str,
     state_dir: &Path,
     capabilities: Vec<Capability>,
+    ca: Option<&[u8]>,
 ) -> Result<Enrolment, EnrollError> {
     if identity::is_enrolled(state_dir) {
         return Err(EnrollError::Already(state_dir.display().to_string()));
@@ -71,6 +76,7 @@ pub async fn enroll(
     if !manager.starts_with("http://") && !manager.starts_with("https://") {
         return Err(EnrollError::Url);
     }
+    crate::tls::config(ca).map_err(EnrollError::Ca)?;
     durable::create_directory(state_dir)
         .map_err(|source| EnrollError::Directory { path: state_dir.display().to_string(), source })?;
     // The key is on disk before the manager learns of it: an answer that nobody can use any more would cost a token.
@@ -83,7 +89,7 @@ pub async fn enroll(
         version: env!("CARGO_PKG_VERSION").into(),
         capabilities,
     };
-    let answer = post(&format!("{manager}/v1/agents/enroll"), &request).await?;
+    let answer = post(&format!("{manager}/v1/agents/enroll"), &request, ca).await?;
     identity::pin(&answer.manager_keys).map_err(|error| EnrollError::Answer(error.to_string()))?;
     let enrolment = Enrolment {
         agent_id: answer.agent_id,
@@ -93,17 +99,12 @@ pub async fn enroll(
         stream_url: answer.stream_url,
         poll_url: answer.poll_url,
     };
-    identity::save(state_dir, &enrolment)?;
+    identity::save(state_dir, &enrolment, ca)?;
     Ok(enrolment)
 }
 
-async fn post(url: &str, request: &EnrollRequest) -> Result<EnrollResponse, EnrollError> {
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("riposte-agent/", env!("CARGO_PKG_VERSION")))
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(EnrollError::Unreachable)?;
+async fn post(url: &str, request: &EnrollRequest, ca: Option<&[u8]>) -> Result<EnrollResponse, EnrollError> {
+    let client = crate::tls::client(ca, |builder| builder.timeout(TIMEOUT)).map_err(EnrollError::Unreachable)?;
     let answer = client.post(url).json(request).send().await.map_err(EnrollError::Unreachable)?;
     let status = answer.status();
     let body = answer.bytes().await.map_err(EnrollError::Unreachable)?;
@@ -138,7 +139,7 @@ mod tests {
     async fn an_enrolled_agent_is_not_enrolled_again() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("agent.json"), "{}").unwrap();
-        let error = enroll("http://localhost", "t".into(), "n", directory.path(), vec![]).await.unwrap_err();
+        let error = enroll("http://localhost", "t".into(), "n", directory.path(), vec![], None).await.unwrap_err();
         assert!(matches!(error, EnrollError::Already(_)), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! Who this agent is: its own key (`DIR/key`) and what the manager said at enrolment (`DIR/agent.json`). Both
-//! are private files. The key never leaves this host; what leaves are short-lived tokens signed with it.
+//! Who this agent is: its own key (`DIR/key`), what the manager said at enrolment (`DIR/agent.json`), and the authority
+//! that certifies the manager if it is not one of the system's (`DIR/ca.pem`). All are private files. The key never leaves this host; what leaves are short-lived tokens signed with it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,7 @@ pub struct Identity {
     pub enrolment: Enrolment,
     key: SigningKey,
     pinned: Vec<(String, VerifyingKey)>,
+    ca: Option<Vec<u8>>,
 }
 
 /// Why there is no usable identity.
@@ -82,7 +83,13 @@ impl Identity {
         let enrolment: Enrolment = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         let pinned = pin(&enrolment.manager_keys).map_err(|error| damaged(error.to_string()))?;
         let key = load_key(state_dir)?.ok_or_else(|| damaged("the agent's key is missing beside it".into()))?;
-        Ok(Self { enrolment, key, pinned })
+        let path = ca_path(state_dir);
+        let ca = match std::fs::read(&path) {
+            Ok(pem) => Some(pem),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(IdentityError::File { path, source }),
+        };
+        Ok(Self { enrolment, key, pinned, ca })
     }
 
     /// The agent's id.
@@ -93,6 +100,11 @@ impl Identity {
     /// The manager's keys by id.
     pub fn pinned(&self) -> &[(String, VerifyingKey)] {
         &self.pinned
+    }
+
+    /// The authority that certifies the manager, in PEM, if it is not left to the system.
+    pub fn ca(&self) -> Option<&[u8]> {
+        self.ca.as_deref()
     }
 
     /// A fresh `Authorization` header value.
@@ -135,11 +147,15 @@ pub fn create_key(state_dir: &Path) -> Result<SigningKey, IdentityError> {
     Ok(SigningKey::from_bytes(&seed))
 }
 
-/// Writes `agent.json`.
+/// Writes `agent.json`, and `ca.pem` before it if there is one.
 ///
 /// # Errors
-/// When it cannot be written durably.
-pub fn save(state_dir: &Path, enrolment: &Enrolment) -> Result<(), IdentityError> {
+/// When they cannot be written durably.
+pub fn save(state_dir: &Path, enrolment: &Enrolment, ca: Option<&[u8]>) -> Result<(), IdentityError> {
+    if let Some(pem) = ca {
+        let path = ca_path(state_dir);
+        durable::replace(&path, pem).map_err(|source| IdentityError::File { path, source })?;
+    }
     let path = enrolment_path(state_dir);
     let text = serde_json::to_vec_pretty(enrolment).map_err(io::Error::from);
     text.and_then(|text| durable::replace(&path, &text)).map_err(|source| IdentityError::File { path, source })
@@ -166,6 +182,10 @@ fn load_key(state_dir: &Path) -> Result<Option<SigningKey>, IdentityError> {
 
 fn key_path(state_dir: &Path) -> PathBuf {
     state_dir.join("key")
+}
+
+fn ca_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("ca.pem")
 }
 
 fn enrolment_path(state_dir: &Path) -> PathBuf {

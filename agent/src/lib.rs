@@ -14,7 +14,10 @@
 //! - [`executor`] runs one lane per lock domain: commands by number, undos by the clock.
 //! - [`actions`] know how to apply, verify and revert; [`runner`] starts their programs and ends them.
 //!
-//! [`clock`], [`tasks`], [`durable`], [`platform`] and [`telemetry`] are ground: anyone may stand on them.
+//! [`local_policy`] and [`surroundings`] say what must not be done here, whoever signed the order. [`service`] speaks to
+//! systemd.
+//!
+//! [`clock`], [`tasks`], [`durable`], [`platform`], [`tls`] and [`telemetry`] are ground: anyone may stand on them.
 
 pub mod actions;
 pub mod agent;
@@ -26,8 +29,12 @@ pub mod executor;
 pub mod identity;
 pub mod intake;
 pub mod journal;
+pub mod local_policy;
 pub mod platform;
 pub mod runner;
+pub mod service;
 pub mod session;
+pub mod surroundings;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;

@@ -16,6 +16,20 @@ pub fn hostname() -> String {
         .unwrap_or_else(|| "unnamed".into())
 }
 
+/// The host and the port that a URL names.
+pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let authority = authority.rsplit('@').next()?;
+    let default = if matches!(scheme, "https" | "wss") { 443 } else { 80 };
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = port.strip_prefix(':').map_or(Some(default), |port| port.parse().ok())?;
+    (!host.is_empty()).then_some((host, port))
+}
+
 /// Whether this process runs as the superuser.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -32,6 +46,14 @@ pub fn may_configure_network() -> Result<(), String> {
     if allowed { Ok(()) } else { Err("not permitted: needs root or CAP_NET_ADMIN".into()) }
 }
 
+/// The names by which people know the process of that number: its own, and its program's.
+pub fn process_names(number: &str) -> Vec<String> {
+    let own = std::fs::read_to_string(format!("/proc/{number}/comm")).ok().map(|name| name.trim_end().to_owned());
+    let program = std::fs::read_link(format!("/proc/{number}/exe")).ok();
+    let program = program.and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    own.into_iter().chain(program).collect()
+}
+
 fn effective_capabilities() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let field = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
@@ -45,4 +67,33 @@ fn version() -> String {
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))
         .map(|name| name.trim_matches('"').to_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_and_the_port_of_a_url_are_found() {
+        for (url, expected) in [
+            ("https://riposte.example.org/v1/x", Some(("riposte.example.org", 443))),
+            ("ws://10.0.0.1:8480/x?y#z", Some(("10.0.0.1", 8480))),
+            ("wss://[2001:db8::1]/x", Some(("2001:db8::1", 443))),
+            ("http://[::1]:81", Some(("::1", 81))),
+            ("http://user:word@host:82/", Some(("host", 82))),
+            ("http://host:port/", None),
+            ("http:///x", None),
+            ("host", None),
+        ] {
+            assert_eq!(host_and_port(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_programs_name() {
+        let own = process_names(&std::process::id().to_string());
+        let program = std::env::current_exe().unwrap();
+        assert!(own.contains(&program.file_name().unwrap().to_string_lossy().into_owned()), "{own:?}");
+        assert!(process_names("4194305").is_empty());
+    }
 }

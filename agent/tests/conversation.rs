@@ -173,7 +173,7 @@ impl Stream {
     async fn hello(&mut self) -> (u64, usize) {
         let FromAgent::Hello { cursor, effects, .. } = self.next().await else { panic!("no hello") };
         self.send(&ToAgent::Settings { settings: PROMPT }).await;
-        (cursor, effects.len())
+        (cursor, effects.unwrap().len())
     }
 
     async fn ack(&mut self) -> Vec<Uuid> {

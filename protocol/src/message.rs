@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// The longest `output` of a result, in bytes; the agent cuts it, the manager refuses more.
 pub const MAX_OUTPUT_BYTES: usize = 16 * 1024;
+/// The most effects that a `hello`, or a poll, names: what fits into one frame.
+pub const MAX_HELLO_EFFECTS: usize = 4096;
 /// The most commands, acknowledgements or results in one message.
 pub const MAX_ITEMS: usize = 256;
 
@@ -87,6 +89,38 @@ pub struct HeldEffect {
     pub target: Target,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
+    /// What the agent saw when it last looked; absent if it has not looked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual: Option<Actual>,
+    /// How often it was found not to be in force although it should have been, since it was last applied.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drifts: u32,
+    /// Why it could not be lifted although it should be: an incident. The agent goes on trying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
+    /// Why it was lifted on the agent's own side before its end. Such an effect is not held any more (`actual` is
+    /// `absent`), and it must not be taken for one that was lost: somebody meant it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// What the agent saw when it looked at an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Actual {
+    /// As it should be.
+    InForce,
+    /// Held, but not in force: somebody or something else has undone it, and it was not repaired.
+    Drifted,
+    /// Not in force and not to be: released (`released` says why), or begun when the agent was stopped, found not to be
+    /// in force afterwards, and answered with a failure.
+    Absent,
 }
 
 /// How an execution ended.
@@ -154,9 +188,9 @@ pub enum FromAgent {
         /// What the agent can do.
         #[serde(default)]
         capabilities: Vec<Capability>,
-        /// The effects it holds.
-        #[serde(default)]
-        effects: Vec<HeldEffect>,
+        /// The effects it holds, at most [`MAX_HELLO_EFFECTS`]; a list of fewer is all of them. Absent: it does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effects: Option<Vec<HeldEffect>>,
     },
     /// These commands are in the agent's journal.
     Ack {
@@ -167,6 +201,16 @@ pub enum FromAgent {
     Result {
         /// How they ended.
         results: Vec<CommandResult>,
+    },
+    /// What has changed since `hello` among the effects, other than by a command: found drifted, repaired, failing to
+    /// be lifted, ended by the clock, released. At most [`MAX_ITEMS`] of each; more come in further messages.
+    Effects {
+        /// Effects as they are now.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        effects: Vec<HeldEffect>,
+        /// Effects whose time was up and of which nothing is left.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ended: Vec<Uuid>,
     },
     /// The agent is alive.
     Heartbeat,
@@ -278,6 +322,17 @@ mod tests {
             action: "firewall-drop".into(),
             target: Target::parse(TargetKind::Ip, "203.0.113.7").unwrap(),
             until: Some(at),
+            actual: None,
+            drifts: 0,
+            failing: None,
+            released: None,
+        };
+        let incident = HeldEffect {
+            actual: Some(Actual::Drifted),
+            drifts: 2,
+            failing: Some("f".into()),
+            released: Some("r".into()),
+            ..held.clone()
         };
         let result = CommandResult {
             command_id: id,
@@ -291,10 +346,11 @@ mod tests {
         };
         let capability = Capability { action: "firewall-drop".into(), available: true, reason: None };
         let frames = [
-            json(&FromAgent::Hello { cursor: 3, capabilities: vec![capability], effects: vec![held] }),
+            json(&FromAgent::Hello { cursor: 3, capabilities: vec![capability], effects: Some(vec![held]) }),
             json(&FromAgent::Ack { command_ids: vec![id] }),
             json(&FromAgent::Result { results: vec![result] }),
             json(&FromAgent::Heartbeat),
+            json(&FromAgent::Effects { effects: vec![incident], ended: vec![id] }),
             json(&ToAgent::Commands { commands: vec!["a.b.c".into()] }),
             json(&ToAgent::ResultAck { command_ids: vec![id] }),
             json(&ToAgent::Settings { settings: Settings::default() }),
@@ -307,6 +363,7 @@ mod tests {
         {"type":"ack","command_ids":["00000000-0000-0000-0000-000000000007"]}
         {"type":"result","results":[{"command_id":"00000000-0000-0000-0000-000000000007","outcome":"timed_out","exit_code":null,"output":"x","verified":false,"message":"m","started_at":"2026-11-24T10:00:00.000Z","finished_at":"2026-11-24T10:00:00.000Z"}]}
         {"type":"heartbeat"}
+        {"type":"effects","effects":[{"effect":"00000000-0000-0000-0000-000000000007","action":"firewall-drop","target":{"kind":"ip","value":"203.0.113.7"},"until":"2026-11-24T10:00:00.000Z","actual":"drifted","drifts":2,"failing":"f","released":"r"}],"ended":["00000000-0000-0000-0000-000000000007"]}
         {"type":"commands","commands":["a.b.c"]}
         {"type":"result_ack","command_ids":["00000000-0000-0000-0000-000000000007"]}
         {"type":"settings","heartbeat_seconds":30,"poll_interval_seconds":1,"reconnect_spread_seconds":5}
@@ -319,7 +376,7 @@ mod tests {
     #[test]
     fn fields_of_a_newer_peer_are_ignored() {
         let frame: FromAgent = serde_json::from_str(r#"{"type":"hello","cursor":1,"mood":"good"}"#).unwrap();
-        assert_eq!(frame, FromAgent::Hello { cursor: 1, capabilities: vec![], effects: vec![] });
+        assert_eq!(frame, FromAgent::Hello { cursor: 1, capabilities: vec![], effects: None });
         let poll: PollRequest = serde_json::from_str(r#"{"cursor":0,"later":true}"#).unwrap();
         assert_eq!(poll.max, 64);
     }

@@ -1,7 +1,9 @@
 //! What a stream and a poll have in common: taking in what an agent says. Both transports end up here, so that neither
 //! can be more lenient than the other.
 
-use riposte_protocol::message::{Capability, CommandResult, HeldEffect, MAX_ITEMS, MAX_OUTPUT_BYTES, Settings};
+use riposte_protocol::message::{
+    Capability, CommandResult, HeldEffect, MAX_HELLO_EFFECTS, MAX_ITEMS, MAX_OUTPUT_BYTES, Settings,
+};
 use uuid::Uuid;
 
 use super::AppState;
@@ -10,6 +12,7 @@ use super::error::{ApiError, ApiResult};
 use crate::domain::fault::Fault;
 use crate::store::agents;
 use crate::store::audit::LedgerTx;
+use crate::store::converge::Said;
 use crate::telemetry::ByOutcome;
 
 /// Takes in acknowledgements.
@@ -68,9 +71,29 @@ pub fn settings(state: &AppState) -> Settings {
     Settings { reconnect_spread_seconds: u32::try_from(spread).unwrap_or(u32::MAX), ..Settings::default() }
 }
 
-/// Notes the effects that an agent says it holds.
-pub fn note_effects(agent: Uuid, effects: &[HeldEffect]) {
-    tracing::debug!(%agent, count = effects.len(), "agent {agent} holds {} effects", effects.len());
+/// Takes in what an agent says it holds: the ledger and the host converge (promise 10).
+pub async fn converge(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>) -> ApiResult<()> {
+    // A list that may have been cut says nothing of what is not in it (promise 13).
+    let is_whole = effects.len() < MAX_HELLO_EFFECTS;
+    if effects.len() > MAX_HELLO_EFFECTS {
+        return Err(too_many("effects"));
+    }
+    meet(state, agent, Said { effects, ended: Vec::new(), is_whole }).await
+}
+
+/// Takes in what has changed among an agent's effects without a command.
+pub async fn news(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>, ended: Vec<Uuid>) -> ApiResult<()> {
+    if effects.len() > MAX_ITEMS || ended.len() > MAX_ITEMS {
+        return Err(too_many("effects"));
+    }
+    meet(state, agent, Said { effects, ended, is_whole: false }).await
+}
+
+async fn meet(state: &AppState, agent: Uuid, said: Said) -> ApiResult<()> {
+    state.engine.writer.converge(agent, said).await?;
+    // What nobody wants there is lifted now, not at the next round.
+    state.engine.undo.look_again();
+    Ok(())
 }
 
 fn too_many(field: &str) -> ApiError {

@@ -27,12 +27,14 @@ pub async fn exchange(
     body: Json<PollRequest>,
 ) -> ApiResult<axum::Json<PollResponse>> {
     let PollRequest { cursor, acks, results, effects, capabilities, wait_seconds, max } = body.value;
-    exchange::note_effects(agent.id, effects.as_deref().unwrap_or_default());
     if let Some(capabilities) = capabilities {
         Box::pin(exchange::announce(&state, agent.id, capabilities)).await?;
     }
     Box::pin(exchange::acknowledge(&state, agent.id, acks)).await?;
     let result_acks = Box::pin(exchange::settle(&state, agent.id, results)).await?;
+    if let Some(effects) = effects {
+        Box::pin(exchange::converge(&state, agent.id, effects)).await?;
+    }
     let mut conversation = Conversation::new(Arc::clone(&state.engine), agent.id, cursor);
     let wait = Duration::from_secs(u64::from(wait_seconds.min(MAX_WAIT_SECS)));
     // Results are answered at once: the agent wants to forget them.

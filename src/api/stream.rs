@@ -114,8 +114,13 @@ async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
     let hello = tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await;
     let cursor = match hello {
         Ok(Ok(FromAgent::Hello { cursor, capabilities, effects })) => {
-            exchange::note_effects(agent, &effects);
-            if let Err(error) = Box::pin(exchange::announce(state, agent, capabilities)).await {
+            let announced = Box::pin(exchange::announce(state, agent, capabilities)).await;
+            if let Err(error) = announced {
+                return refused(&error);
+            }
+            if let Some(effects) = effects
+                && let Err(error) = Box::pin(exchange::converge(state, agent, effects)).await
+            {
                 return refused(&error);
             }
             cursor
@@ -219,6 +224,10 @@ async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAg
         FromAgent::Result { results } => {
             let command_ids = exchange::settle(state, agent, results).await.map_err(|error| refused(&error))?;
             line.say(&ToAgent::ResultAck { command_ids }).await?;
+            Ok(false)
+        }
+        FromAgent::Effects { effects, ended } => {
+            exchange::news(state, agent, effects, ended).await.map_err(|error| refused(&error))?;
             Ok(false)
         }
         FromAgent::Hello { .. } => Err(End::Close(1002, "hello is said once")),

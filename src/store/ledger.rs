@@ -452,6 +452,17 @@ async fn follow_up(ledger: &mut LedgerTx, effects: &[Effect], ops: Vec<(Op, Uuid
     Ok(commands.collect())
 }
 
+/// Queues another apply for effects that are to be in force and are not, or not until their end.
+pub(super) async fn apply_again(ledger: &mut LedgerTx, effects: Vec<Uuid>, now: Timestamp) -> Result<Vec<Uuid>> {
+    let rows = effects.iter().map(|effect| binds![*effect]).collect();
+    let found: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_BY_ID, rows, ")", vec![]).await?;
+    let effects: Vec<Effect> = found.into_iter().map(Effect::try_from).collect::<Result<_>>()?;
+    let wanted = effects.iter().filter(|effect| effect.standing.desired == Desired::InForce);
+    let ops = wanted.map(|effect| (Op::Apply, effect.id)).collect();
+    let commands = follow_up(ledger, &effects, ops).await?;
+    queue(ledger, commands, now).await
+}
+
 /// Queues another revert for effects whose last one failed, at most `limit`. Gives the agents concerned.
 pub(super) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
     let rows: Vec<EffectKeyRow> = ledger.tx.all(REVERTS_DUE, binds![now, limit]).await?;

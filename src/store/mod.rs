@@ -12,6 +12,7 @@ pub mod audit;
 pub mod codec;
 pub mod columns;
 pub mod commands;
+pub mod converge;
 pub mod db;
 pub mod effects;
 pub mod freeze;
@@ -37,6 +38,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         answers::STATEMENTS,
         audit::STATEMENTS,
         commands::STATEMENTS,
+        converge::STATEMENTS,
         effects::STATEMENTS,
         freeze::STATEMENTS,
         guard::STATEMENTS,

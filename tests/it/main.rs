@@ -10,6 +10,7 @@ mod alerts;
 mod auth;
 mod backtest;
 mod contract;
+mod convergence;
 mod corpus;
 mod guardrails;
 mod policies;

@@ -21,7 +21,12 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     let name = arguments.name.unwrap_or_else(platform::hostname);
     let capabilities = actions::capabilities(actions::ALL, false);
     let state_dir = &arguments.state.path;
-    let enrolment = crate::enroll::enroll(&arguments.manager, token, &name, state_dir, capabilities).await?;
+    let ca = arguments.ca.as_deref().map(|file| {
+        std::fs::read(file).with_context(|| format!("cannot read the certificate authority from {}", file.display()))
+    });
+    let ca = ca.transpose()?;
+    let enrolment =
+        crate::enroll::enroll(&arguments.manager, token, &name, state_dir, capabilities, ca.as_deref()).await?;
     let mut out = std::io::stdout();
     writeln!(out, "Enrolled {} as {} at {}.", enrolment.name, enrolment.agent_id, enrolment.manager)?;
     writeln!(out, "Next: riposte-agent run --state-dir {}", state_dir.display())?;

@@ -2,6 +2,7 @@
 //! line that cannot be understood.
 
 mod enroll;
+mod release;
 mod run;
 mod show;
 
@@ -29,6 +30,8 @@ enum Order {
     Enroll(EnrollArguments),
     /// Connect to the manager and execute its commands
     Run(RunArguments),
+    /// Lift everything that this agent holds, before its end; the agent must not be running
+    Release(ReleaseArguments),
     /// Show what this agent holds, from its journal
     Status {
         #[command(flatten)]
@@ -69,6 +72,9 @@ struct EnrollArguments {
     /// A file that holds the enrolment token; `-` is the standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A file with the certificate authority of the manager in PEM; kept, and believed instead of the system's
+    #[arg(long, env = "RIPOSTE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The agent's name; the host's if not given
     #[arg(long, env = "RIPOSTE_NAME")]
     name: Option<String>,
@@ -83,9 +89,21 @@ struct RunArguments {
     /// Bring nothing into force, and say what would have been done
     #[arg(long, env = "RIPOSTE_OBSERVE", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     observe: bool,
+    /// The local policy; DIR/agent.toml if not given, which need not exist
+    #[arg(long, env = "RIPOSTE_POLICY", value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// How to talk to the manager
     #[arg(long, env = "RIPOSTE_TRANSPORT", value_enum, default_value_t = Transport::Auto)]
     transport: Transport,
+}
+
+#[derive(Debug, Args)]
+struct ReleaseArguments {
+    #[command(flatten)]
+    state: StateDir,
+    /// Why, for the manager's record
+    #[arg(long, default_value = "released by hand on this host", value_name = "TEXT")]
+    reason: String,
 }
 
 /// Does what the command line asks.
@@ -95,6 +113,7 @@ pub fn main() -> ExitCode {
     let done = match cli.order {
         Order::Enroll(arguments) => on_runtime(enroll::enroll(arguments)),
         Order::Run(arguments) => on_runtime(run::run(arguments)),
+        Order::Release(arguments) => on_runtime(release::release(arguments)),
         Order::Status { state, json } => show::status(&state.path, json),
         Order::Actions { json } => show::actions(json),
     };

@@ -14,8 +14,10 @@ use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::journal::Book;
+use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
-use crate::{actions, durable, executor, session};
+use crate::surroundings::Surroundings;
+use crate::{actions, durable, executor, service, session};
 
 /// How long running executions may take to finish after the order to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -23,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let state_dir = &arguments.state.path;
     let identity = Identity::load(state_dir)?;
+    let names: Vec<&str> = actions::ALL.iter().map(|action| action.name()).collect();
+    let mut policy = LocalPolicy::load(arguments.policy.as_deref(), state_dir, &names)?;
+    policy.observe |= arguments.observe;
     let _lock = lock(state_dir)?;
     let book = Book::open(&super::show::journal_path(state_dir))?;
     for url in [&identity.enrolment.stream_url, &identity.enrolment.poll_url] {
@@ -33,14 +38,26 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             );
         }
     }
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::System, Runner::new(), arguments.observe));
+    if let Some(reason) = book.broken() {
+        tracing::error!(
+            reason,
+            "the journal cannot be written: nothing new is executed until it can; what is due is still lifted"
+        );
+    }
+    let own_files = [Some(state_dir.clone()), policy.path.clone()].into_iter().flatten().collect();
+    let surroundings = Surroundings::new(own_files).expecting_manager();
+    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), Runner::new(), policy, surroundings));
     let (held, pending) = agent.read(|ledger| (ledger.held().count(), ledger.pending().count()));
-    let (id, observe) = (identity.agent_id(), arguments.observe);
-    tracing::info!(agent = %id, name = identity.enrolment.name, held, pending, observe, "agent started");
+    let (id, observe) = (identity.agent_id(), agent.policy.observe);
+    let policy = agent.policy.path.as_ref().map(|path| path.display().to_string());
+    tracing::info!(agent = %id, name = identity.enrolment.name, held, pending, observe, policy, "agent started");
 
     executor::start(&agent);
     let conversation = session::run(Arc::clone(&agent), identity, arguments.transport);
     agent.tasks.spawn("session", conversation);
+    let watched = Arc::clone(&agent);
+    agent.tasks.spawn("watchdog", async move { service::watch(&watched.tasks).await });
+    service::ready();
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -49,6 +66,7 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         () = agent.tasks.stopped() => {}
     }
     agent.tasks.stop();
+    service::stopping();
     tracing::info!("stopping; what is in force stays in force");
     tokio::select! {
         finished = agent.tasks.finish(GRACE) => if !finished {
@@ -65,11 +83,14 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
 }
 
 /// Two agents on one journal would execute everything twice.
-fn lock(state_dir: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(state_dir: &Path) -> anyhow::Result<File> {
     let path = state_dir.join("lock");
-    let file = durable::private(OpenOptions::new().create(true).append(true))
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let file = match durable::private(OpenOptions::new().create(true).append(true)).open(&path) {
+        Ok(file) => file,
+        // A disk that can only be read must not keep what is due from being lifted: a lock needs no writing.
+        Err(_) if path.exists() => File::open(&path).with_context(|| format!("cannot open {}", path.display()))?,
+        Err(error) => return Err(error).with_context(|| format!("cannot make {}", path.display())),
+    };
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => bail!("another riposte-agent is running on {}", state_dir.display()),
@@ -78,12 +99,10 @@ fn lock(state_dir: &Path) -> anyhow::Result<File> {
 }
 
 fn is_plain_and_remote(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("ws://")) else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
+    if !url.starts_with("http://") && !url.starts_with("ws://") {
+        return false;
+    }
+    let Some((host, _)) = crate::platform::host_and_port(url) else { return true };
     let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     host != "localhost" && !is_loopback
 }

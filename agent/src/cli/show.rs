@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use riposte_protocol::message::Actual;
 use serde_json::json;
 
 use crate::journal::{self, Held, Ledger};
@@ -16,10 +17,7 @@ pub(super) fn journal_path(state_dir: &Path) -> PathBuf {
 pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
     let enrolment = identity::Identity::load(state_dir)?.enrolment;
     let contents = journal::read(&journal_path(state_dir))?;
-    let mut ledger = Ledger::default();
-    for record in contents.records {
-        ledger.apply(record);
-    }
+    let ledger = Ledger::of(contents.records);
     let held: Vec<&Held> = ledger.held().collect();
     let (pending, outbox, cursor) = (ledger.pending().count(), ledger.outbox().len(), ledger.inbox().cursor());
     let mut out = std::io::stdout().lock();
@@ -32,6 +30,7 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
             "commands_pending": pending,
             "results_unsent": outbox,
             "journal_bytes": contents.whole_bytes,
+            "incidents": held.iter().filter(|held| is_incident(held)).count(),
             "effects": held.iter().map(|held| held.report()).collect::<Vec<_>>(),
         });
         writeln!(out, "{status}")?;
@@ -40,12 +39,23 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
     writeln!(out, "agent    {} ({})", enrolment.name, enrolment.agent_id)?;
     writeln!(out, "manager  {}", enrolment.manager)?;
     writeln!(out, "pending  {pending} commands; {outbox} results not committed by the manager")?;
-    writeln!(out, "held     {} effects", held.len())?;
+    let incidents = held.iter().filter(|held| is_incident(held)).count();
+    writeln!(out, "held     {} effects; {incidents} incidents", held.len())?;
     for held in held {
         let until = held.until.map_or_else(|| "lifted by hand".to_owned(), |until| format!("until {until}"));
         writeln!(out, "  {:<18} {:<42} {until}", held.action, held.target.to_string())?;
+        if let Some(failing) = &held.failing {
+            writeln!(out, "    INCIDENT since {}: cannot be lifted: {}", failing.since, failing.reason)?;
+        } else if held.actual == Some(Actual::Drifted) {
+            writeln!(out, "    INCIDENT: not in force any more, and not repaired")?;
+        }
     }
     Ok(())
+}
+
+/// Whether somebody has to look at it.
+fn is_incident(held: &Held) -> bool {
+    held.failing.is_some() || held.actual == Some(Actual::Drifted)
 }
 
 pub(super) fn actions(json: bool) -> anyhow::Result<()> {

@@ -1,16 +1,18 @@
-//! One command, or one undo, from its first record to its last: what may be done is decided first, then what is about
-//! to be done is written down, then it is done and looked at, then what came out is written down. The program may die
-//! between any two of these; what is on disk then decides how it goes on.
+//! One command, from its first record to its last: what may be done is decided first, then what is about to be done is
+//! written down, then it is done and looked at, then what came out is written down. The program may die between any two
+//! of these; what is on disk then decides how it goes on.
 
 use std::sync::{Mutex, PoisonError};
 
 use riposte_protocol::command::{Command, Op};
-use riposte_protocol::message::{CommandResult, Outcome};
+use riposte_protocol::message::{Actual, CommandResult, Outcome};
+use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 
+use super::lift::{lift, lift_unheld, within};
 use crate::actions::{Action, ActionError, Attempt, Transcript};
-use crate::agent::{Agent, Unwritable};
+use crate::agent::Agent;
 use crate::intake::{EXPIRED, refusal};
 use crate::journal::{Held, Record};
 
@@ -48,9 +50,12 @@ impl Verdict {
 }
 
 /// Executes a command that was never begun.
-pub(super) async fn command(agent: &Agent, command: &Command) -> Result<(), Unwritable> {
+pub(super) async fn command(agent: &Agent, command: &Command) {
+    if command.op == Op::Apply && command.target.kind() == TargetKind::Ip {
+        agent.surroundings.await_manager().await;
+    }
     let started_at = agent.clock.now();
-    let refuse = |message: String| agent.record([finished(agent, refusal(command.jti, message, agent.clock.now()))]);
+    let refuse = |message: String| agent.note([finished(agent, refusal(command.jti, message, agent.clock.now()))]);
     if command.is_expired(started_at) {
         return refuse(EXPIRED.into());
     }
@@ -60,7 +65,8 @@ pub(super) async fn command(agent: &Agent, command: &Command) -> Result<(), Unwr
     };
     let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
     // An agent that only observes still lifts what is in force from before: that only ever restores.
-    if agent.observe && (command.op == Op::Apply || agent.read(|ledger| ledger.held_effect(command.effect).is_none())) {
+    let is_held = || agent.read(|ledger| ledger.held_effect(command.effect).is_some());
+    if agent.policy.observe && (command.op == Op::Apply || !is_held()) {
         return execution.observe();
     }
     if let Err(reason) = action.availability() {
@@ -75,10 +81,9 @@ pub(super) async fn command(agent: &Agent, command: &Command) -> Result<(), Unwr
 
 /// Finishes a command that was begun in an earlier life of the agent. It is not executed again: what is there is
 /// looked at, and told.
-pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timestamp) -> Result<(), Unwritable> {
-    let action = match admit(agent, command) {
-        Ok(action) => action,
-        Err(reason) => return agent.record([finished(agent, refusal(command.jti, reason, agent.clock.now()))]),
+pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timestamp) {
+    let Some(action) = agent.action(&command.action) else {
+        return agent.note([finished(agent, refusal(command.jti, unknown(&command.action), agent.clock.now()))]);
     };
     let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
     match command.op {
@@ -87,59 +92,26 @@ pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timesta
     }
 }
 
-/// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
-pub(super) async fn undo(agent: &Agent, held: &Held) -> Result<bool, Unwritable> {
-    let lifted = match agent.action(&held.action) {
-        None => Err(ActionError::Failed(format!("this agent does not know the action {}", held.action))),
-        Some(action) => lift(agent, action, held, &Mutex::default()).await,
-    };
-    let (effect, action, target) = (held.effect, &held.action, &held.target);
-    match lifted {
-        Ok(()) => {
-            agent.record([Record::Lifted { effect }])?;
-            tracing::info!(%effect, action, %target, "effect lifted, its time was up");
-            Ok(true)
-        }
-        Err(error) => {
-            tracing::error!(%effect, action, %target, %error, "an effect could not be lifted; it is tried again");
-            Ok(false)
-        }
-    }
-}
-
 /// The action, if this agent obeys this command at all. The manager has checked the same; the agent does not rely on it.
 fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Action, String> {
-    let action = agent
-        .action(&command.action)
-        .ok_or_else(|| format!("this agent does not know the action {}", command.action.escape_debug()))?;
+    let action = agent.action(&command.action).ok_or_else(|| unknown(&command.action))?;
     if let Some(kind) = action.target_kind().filter(|kind| *kind != command.target.kind()) {
         return Err(format!("{} takes a target of kind {kind}, not {}", action.name(), command.target.kind()));
     }
-    // What is protected may still be released: a revert only ever restores.
-    let protected = command.target.always_protected().filter(|_| command.op == Op::Apply);
-    protected.map_or(Ok(action), |reason| Err(format!("the target is protected: {reason}")))
+    // What is protected or forbidden may still be released: a revert only ever restores.
+    if command.op == Op::Apply {
+        if let Some(reason) = agent.policy.forbids(&command.action) {
+            return Err(reason);
+        }
+        if let Some(reason) = agent.protects(&command.target) {
+            return Err(format!("the target is protected: {reason}"));
+        }
+    }
+    Ok(action)
 }
 
-/// Reverts an effect and looks that nothing of it is left.
-async fn lift(
-    agent: &Agent,
-    action: &dyn Action,
-    held: &Held,
-    transcript: &Mutex<Transcript>,
-) -> Result<(), ActionError> {
-    // Another effect wants the same: the state is its own now, and so is what was before.
-    if agent.read(|ledger| ledger.twin(held.effect, &held.action, &held.target).is_some()) {
-        return Ok(());
-    }
-    let mut attempt = Attempt::new(&agent.runner, transcript, &held.target);
-    attempt.arguments = &held.arguments;
-    attempt.undo = Some(&held.undo);
-    action.revert(&attempt).await?;
-    if action.is_lifted(&attempt).await? {
-        Ok(())
-    } else {
-        Err(ActionError::Failed("it was reverted but is still in force".into()))
-    }
+fn unknown(action: &str) -> String {
+    format!("this agent does not know the action {}", action.escape_debug())
 }
 
 fn finished(agent: &Agent, result: CommandResult) -> Record {
@@ -152,6 +124,15 @@ fn finished(agent: &Agent, result: CommandResult) -> Record {
     }
     agent.outbox.notify_one();
     Record::Finished { result: Box::new(result) }
+}
+
+/// The beginning of an output, at most `limit` bytes.
+fn head(mut output: String, limit: usize) -> String {
+    if output.len() > limit {
+        let end = (0..=limit).rev().find(|end| output.is_char_boundary(*end)).unwrap_or(0);
+        output.truncate(end);
+    }
+    output
 }
 
 /// One command being executed.
@@ -173,13 +154,13 @@ impl Execution<'_> {
     }
 
     /// Says what would be done. Nothing is run and nothing is held.
-    fn observe(&self) -> Result<(), Unwritable> {
+    fn observe(&self) {
         let plan = self.action.plan(self.command.op, &self.attempt(None));
         let message = format!("observe: would have run: {plan}");
-        self.finish(Verdict::new(Outcome::Succeeded, None, message), None)
+        self.finish(Verdict::new(Outcome::Succeeded, None, message), None);
     }
 
-    async fn apply(self) -> Result<(), Unwritable> {
+    async fn apply(self) {
         let command = self.command;
         if command.until.is_some_and(|until| until <= self.started_at) {
             return self.apply_that_is_over().await;
@@ -192,17 +173,20 @@ impl Execution<'_> {
         // While the effect is in force, the state before it cannot be seen any more: what was written down is kept.
         let (is_refresh, undo) = match before {
             (is_refresh, Some(undo)) => (is_refresh, undo),
-            (is_refresh, None) => match self.action.prepare(&self.attempt(None)).await {
+            (is_refresh, None) => match within(self.agent, self.action.prepare(&self.attempt(None))).await {
                 Ok(undo) => (is_refresh, undo),
                 Err(error) => return self.finish(Verdict::of_error(&error), None),
             },
         };
         let held = self.held(undo);
-        self.agent.record([Record::Held { held: Box::new(held.clone()) }, self.begun()])?;
+        // Without a memory of it the effect would never be lifted: no record, no execution.
+        if let Err(unwritable) = self.agent.record([Record::Held { held: Box::new(held.clone()) }, self.begun()]) {
+            return self.finish(Verdict::new(Outcome::Refused, None, unwritable.to_string()), None);
+        }
         let attempt = self.attempt(Some(&held.undo));
-        let verdict = match self.action.apply(&attempt).await {
+        let verdict = match within(self.agent, self.action.apply(&attempt)).await {
             Ok(()) => Verdict::of_look(
-                self.action.is_in_force(&attempt).await,
+                within(self.agent, self.action.is_in_force(&attempt)).await,
                 "in force",
                 "it was applied without a complaint but is not in force",
             ),
@@ -210,68 +194,54 @@ impl Execution<'_> {
         };
         // A refresh that failed leaves what was in force before, and the duty to lift it.
         if verdict.outcome == Outcome::Succeeded || is_refresh {
-            self.finish(verdict, None)
+            let seen = verdict.verified.map(|in_force| self.seen(held, in_force));
+            self.finish(verdict, seen);
         } else {
-            self.abandon(held, verdict).await
+            self.abandon(held, verdict).await;
         }
     }
 
     /// The end that the command sets has passed: nothing is brought into force, and what is, is lifted.
-    async fn apply_that_is_over(self) -> Result<(), Unwritable> {
+    async fn apply_that_is_over(self) {
         let held = self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned());
         match held {
             None => self
                 .finish(Verdict::new(Outcome::Refused, None, "its end had passed before it could be executed"), None),
             Some(held) => {
-                self.agent.record([self.begun()])?;
+                self.agent.note([self.begun()]);
                 let lifted = lift(self.agent, self.action, &held, &self.transcript).await;
-                self.finish_lifting(Some(held), lifted, "its end had passed, it is lifted")
+                self.finish_lifting(Some(held), lifted, "its end had passed, it is lifted");
             }
         }
     }
 
-    async fn revert(self) -> Result<(), Unwritable> {
+    async fn revert(self) {
         let held = self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned());
-        self.agent.record([self.begun()])?;
+        // Lifting twice does no harm, so a journal that cannot be written does not stand in its way.
+        self.agent.note([self.begun()]);
         let lifted = match &held {
             Some(held) => lift(self.agent, self.action, held, &self.transcript).await,
-            None => self.lift_unheld().await,
+            None => lift_unheld(self.agent, self.action, &self.held(Value::Null), &self.transcript).await,
         };
         let message = if held.is_some() { "lifted" } else { "it was not held any more; nothing of it is left" };
-        self.finish_lifting(held, lifted, message)
+        self.finish_lifting(held, lifted, message);
     }
 
-    /// Makes sure that nothing is left of an effect that is not held, such as after a lost journal.
-    async fn lift_unheld(&self) -> Result<(), ActionError> {
-        let unheld = self.held(Value::Null);
-        let twin =
-            |ledger: &crate::journal::Ledger| ledger.twin(unheld.effect, &unheld.action, &unheld.target).is_some();
-        if self.agent.read(twin) {
-            return Ok(());
-        }
-        let attempt = self.attempt(None);
-        self.action.revert(&attempt).await?;
-        if self.action.is_lifted(&attempt).await? {
-            Ok(())
-        } else {
-            Err(ActionError::Failed("it was reverted but is still in force".into()))
-        }
-    }
-
-    async fn resume_apply(self) -> Result<(), Unwritable> {
+    async fn resume_apply(self) {
         let held = self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned());
         let Some(held) = held else {
             let message = "the agent was stopped during the execution, and the effect has ended meanwhile";
             return self.finish(Verdict::new(Outcome::Failed, Some(false), message), None);
         };
-        let in_force = self.action.is_in_force(&self.attempt(Some(&held.undo))).await;
+        let in_force = within(self.agent, self.action.is_in_force(&self.attempt(Some(&held.undo)))).await;
         let verdict = Verdict::of_look(
             in_force,
             "in force; the agent was stopped during the execution",
             "not in force: the agent was stopped during the execution",
         );
         if verdict.outcome == Outcome::Succeeded {
-            return self.finish(verdict, None);
+            let seen = verdict.verified.map(|in_force| self.seen(held, in_force));
+            return self.finish(verdict, seen);
         }
         // What was half done is cleaned up now. But it may yet come into force: a program that the agent had started can
         // outlive it. So the effect stays held, and is lifted at its end like any other; lifting what is not there does
@@ -280,70 +250,67 @@ impl Execution<'_> {
             return self.abandon(held, verdict).await;
         }
         match lift(self.agent, self.action, &held, &self.transcript).await {
-            Ok(()) => self.finish(verdict, None),
+            Ok(()) => {
+                // Held only for its end: whoever looks at it later must not take it for drift and apply it again.
+                let actual = Some(Actual::Absent);
+                self.finish(verdict, Some(Record::Held { held: Box::new(Held { actual, ..held }) }));
+            }
             Err(_) => self.abandon(held, verdict).await,
         }
     }
 
-    async fn resume_revert(self) -> Result<(), Unwritable> {
+    async fn resume_revert(self) {
         let held = self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned());
         let undo = held.as_ref().map(|held| &held.undo);
-        let lifted = match self.action.is_lifted(&self.attempt(undo)).await {
+        let lifted = match within(self.agent, self.action.is_lifted(&self.attempt(undo))).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(ActionError::Failed("still in force: the agent was stopped during the execution".into())),
             Err(error) => Err(error),
         };
-        self.finish_lifting(held, lifted, "lifted; the agent was stopped during the execution")
+        self.finish_lifting(held, lifted, "lifted; the agent was stopped during the execution");
     }
 
     /// Cleans up after an apply that did not work. What cannot be cleaned up is held, and overdue: the clock goes on trying.
-    async fn abandon(self, mut held: Held, mut verdict: Verdict) -> Result<(), Unwritable> {
+    async fn abandon(self, held: Held, mut verdict: Verdict) {
         let record = match lift(self.agent, self.action, &held, &self.transcript).await {
             Ok(()) => Record::Lifted { effect: held.effect },
             Err(error) => {
                 verdict.message = format!("{}; cleaning up failed too and is tried again: {error}", verdict.message);
-                held.until = Some(self.agent.clock.now());
-                Record::Held { held: Box::new(held) }
+                super::lift::overdue(self.agent, held, &error)
             }
         };
-        self.finish(verdict, Some(record))
+        self.finish(verdict, Some(record));
     }
 
     /// Ends a command that lifts. What could not be lifted stays held, and overdue: the clock goes on trying.
-    fn finish_lifting(
-        self,
-        held: Option<Held>,
-        lifted: Result<(), ActionError>,
-        message: &str,
-    ) -> Result<(), Unwritable> {
+    fn finish_lifting(self, held: Option<Held>, lifted: Result<(), ActionError>, message: &str) {
         match (lifted, held) {
             (Ok(()), held) => {
                 let lifted = held.map(|held| Record::Lifted { effect: held.effect });
-                self.finish(Verdict::new(Outcome::Succeeded, Some(true), message), lifted)
+                self.finish(Verdict::new(Outcome::Succeeded, Some(true), message), lifted);
             }
             (Err(error), None) => self.finish(Verdict::of_error(&error), None),
-            (Err(error), Some(mut held)) => {
+            (Err(error), Some(held)) => {
                 let mut verdict = Verdict::of_error(&error);
                 verdict.message.push_str("; it is tried again");
-                held.until = Some(self.agent.clock.now());
-                self.finish(verdict, Some(Record::Held { held: Box::new(held) }))
+                self.finish(verdict, Some(super::lift::overdue(self.agent, held, &error)));
             }
         }
     }
 
-    fn finish(&self, verdict: Verdict, change: Option<Record>) -> Result<(), Unwritable> {
+    fn finish(&self, verdict: Verdict, change: Option<Record>) {
         let transcript = std::mem::take(&mut *self.transcript.lock().unwrap_or_else(PoisonError::into_inner));
         let result = CommandResult {
             command_id: self.command.jti,
             outcome: verdict.outcome,
             exit_code: transcript.exit_code,
-            output: transcript.output,
+            output: head(transcript.output, self.agent.policy.max_output_bytes),
             verified: verdict.verified,
             message: verdict.message,
             started_at: self.started_at,
             finished_at: self.agent.clock.now(),
         };
-        self.agent.record(change.into_iter().chain([finished(self.agent, result)]))
+        self.agent.note(change.into_iter().chain([finished(self.agent, result)]));
     }
 
     fn begun(&self) -> Record {
@@ -351,13 +318,24 @@ impl Execution<'_> {
     }
 
     fn held(&self, undo: Value) -> Held {
-        Held {
+        let mut held = Held {
             effect: self.command.effect,
             action: self.command.action.clone(),
             target: self.command.target.clone(),
             arguments: self.command.arguments.clone(),
-            until: self.command.until,
+            until: None,
+            term: None,
             undo,
-        }
+            actual: None,
+            drifts: 0,
+            failing: None,
+        };
+        held.end_at(self.command.until, &self.agent.clock.moment());
+        held
+    }
+
+    fn seen(&self, mut held: Held, in_force: bool) -> Record {
+        held.actual = Some(if in_force { Actual::InForce } else { Actual::Drifted });
+        Record::Held { held: Box::new(held) }
     }
 }

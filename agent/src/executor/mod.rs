@@ -5,36 +5,70 @@
 //! A lane keeps no queue. It looks into the ledger for what is next, so a restart needs no special path: what was
 //! unfinished is simply still there.
 
+#[cfg(test)]
+mod campaign;
+mod converge;
 mod execute;
+mod lift;
+#[cfg(test)]
+mod promises;
 mod schedule;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use self::lift::{Release, release};
+
+use self::converge::Rounds;
 use self::schedule::{Next, Retries};
-use crate::agent::{Agent, Unwritable};
+use crate::agent::Agent;
+use crate::journal::{Held, Record};
 
-/// Starts the lanes.
+/// How long after a write that failed the journal is tried again; the pause doubles up to a minute.
+const MEND_AFTER: Duration = Duration::from_secs(2);
+const MEND_AT_LEAST_EVERY: Duration = Duration::from_mins(1);
+
+/// Carries over what an earlier life of the agent left behind, and starts the lanes.
 pub fn start(agent: &Arc<Agent>) {
+    carry_over(agent);
     for domain in agent.domains() {
         agent.tasks.spawn("lane", run_lane(Arc::clone(agent), domain));
     }
+    agent.tasks.spawn("journal", mend_journal(Arc::clone(agent)));
+}
+
+fn carry_over(agent: &Agent) {
+    let now = agent.clock.moment();
+    agent.note_what(|ledger| {
+        let carried = ledger.held().filter_map(|held: &Held| {
+            let mut held = held.clone();
+            held.carry_over(&now).then(|| Record::Held { held: Box::new(held) })
+        });
+        carried.collect()
+    });
 }
 
 async fn run_lane(agent: Arc<Agent>, domain: &'static str) {
     let mut retries = Retries::default();
+    let mut rounds = Rounds::new(agent.policy.verify_every);
     while !agent.tasks.is_stopping() {
-        let (now, of_domain) = (agent.clock.now(), |action: &str| agent.domain_of(action) == domain);
-        let next = agent.read(|ledger| schedule::next(ledger, &retries, now, of_domain));
-        let done: Result<(), Unwritable> = match next {
-            Next::Undo(held) => execute::undo(&agent, &held)
-                .await
-                .map(|lifted| if lifted { retries.forget(held.effect) } else { retries.delay(held.effect) }),
+        let (now, of_domain) = (agent.clock.moment(), |action: &str| agent.domain_of(action) == domain);
+        let next = agent.read(|ledger| schedule::next(ledger, &retries, &mut rounds, &now, of_domain));
+        match next {
+            Next::Undo(held) => {
+                if lift::undo(&agent, &held).await {
+                    retries.forget(held.effect);
+                } else {
+                    retries.delay(held.effect);
+                }
+            }
             Next::Command(pending) => match pending.started {
                 None => execute::command(&agent, &pending.command).await,
                 Some(started_at) => execute::resume(&agent, &pending.command, started_at).await,
             },
+            Next::Look(effect) => converge::look(&agent, effect).await,
             Next::Wait(pause) => {
                 let alarm = async {
                     match pause {
@@ -47,12 +81,34 @@ async fn run_lane(agent: Arc<Agent>, domain: &'static str) {
                     () = alarm => {}
                     () = agent.tasks.stopped() => {}
                 }
-                Ok(())
             }
-        };
-        if done.is_err() {
-            // The journal has stopped the agent; what is unfinished is carried on after the restart.
-            return;
         }
+    }
+}
+
+/// Sleeps until the journal breaks, and then tries to write it anew until that works.
+async fn mend_journal(agent: Arc<Agent>) {
+    let mut pause = MEND_AFTER;
+    while !agent.tasks.is_stopping() {
+        if agent.unwritable().is_none() {
+            pause = MEND_AFTER;
+            tokio::select! {
+                () = agent.journal_broke.notified() => {}
+                () = agent.tasks.stopped() => {}
+            }
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = agent.tasks.stopped() => return,
+        }
+        pause = (2 * pause).min(MEND_AT_LEAST_EVERY);
+        if agent.mend_journal() {
+            tracing::info!("the journal can be written again");
+        }
+    }
+    // What could only be noted gets one more chance to survive.
+    if agent.unwritable().is_some() {
+        agent.mend_journal();
     }
 }

@@ -1,13 +1,14 @@
 //! What a lane does next: an overdue undo before anything else, then the unfinished command with the lowest number,
-//! else wait. A function of the ledger, the retries and the time.
+//! then a look at what is held, else wait. A function of the ledger, the retries, the rounds and the time.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use riposte_protocol::time::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::converge::Rounds;
+use crate::clock::Moment;
 use crate::journal::{Held, Ledger, Pending};
 
 /// While something with an end is held, the wall clock is looked at this often: it may jump, and a suspended host's
@@ -23,6 +24,8 @@ pub(super) enum Next {
     Undo(Box<Held>),
     /// Execute this command.
     Command(Box<Pending>),
+    /// Look at this effect.
+    Look(Uuid),
     /// Nothing, for this long or until the bell.
     Wait(Option<Duration>),
 }
@@ -57,18 +60,28 @@ impl Retries {
 }
 
 /// What the lane of the actions for which `of_domain` holds does at `now`.
-pub(super) fn next(ledger: &Ledger, retries: &Retries, now: Timestamp, of_domain: impl Fn(&str) -> bool) -> Next {
-    let mut pause = None;
-    for held in ledger.held().filter(|held| of_domain(&held.action)) {
-        let Some(until) = held.until else { continue };
-        let wait = until.since(now).max(retries.wait(held.effect));
+pub(super) fn next(
+    ledger: &Ledger,
+    retries: &Retries,
+    rounds: &mut Rounds,
+    now: &Moment,
+    of_domain: impl Fn(&str) -> bool,
+) -> Next {
+    let held_here = || ledger.held().filter(|held| of_domain(&held.action));
+    let mut pause: Option<Duration> = None;
+    for held in held_here() {
+        let Some(remaining) = held.remaining(now) else { continue };
+        let wait = remaining.max(retries.wait(held.effect));
         if wait.is_zero() {
             return Next::Undo(Box::new(held.clone()));
         }
         pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
     }
-    match ledger.pending().find(|pending| of_domain(&pending.command.action)) {
-        Some(pending) => Next::Command(Box::new(pending.clone())),
-        None => Next::Wait(pause),
+    if let Some(pending) = ledger.pending().find(|pending| of_domain(&pending.command.action)) {
+        return Next::Command(Box::new(pending.clone()));
+    }
+    match rounds.next(held_here()) {
+        Ok(effect) => Next::Look(effect),
+        Err(look_in) => Next::Wait(pause.into_iter().chain(look_in).min()),
     }
 }

@@ -11,37 +11,40 @@ use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::converge::Rounds;
 use super::schedule::{self, Next, Retries};
 use crate::actions::{Action, ActionError, Attempt, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Book, Held, Ledger, Record};
+use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
+use crate::surroundings::Surroundings;
 
-const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
 /// An action that remembers what it was asked to do.
 #[derive(Debug)]
-struct Fake {
+pub(super) struct Fake {
     name: &'static str,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    log: Vec<String>,
-    in_force: BTreeSet<String>,
-    hangs: bool,
-    applies_fail: bool,
-    reverts_that_fail: u32,
+pub(super) struct State {
+    pub(super) log: Vec<String>,
+    pub(super) in_force: BTreeSet<String>,
+    pub(super) hangs: bool,
+    pub(super) applies_fail: bool,
+    pub(super) reverts_that_fail: u32,
 }
 
 impl Fake {
-    fn new(name: &'static str) -> &'static Self {
+    pub(super) fn new(name: &'static str) -> &'static Self {
         Box::leak(Box::new(Self { name, state: Mutex::default() }))
     }
 
-    fn log(&self) -> Vec<String> {
+    pub(super) fn log(&self) -> Vec<String> {
         self.state.lock().unwrap().log.clone()
     }
 }
@@ -107,7 +110,7 @@ impl Action for Fake {
     }
 }
 
-fn command(seq: u64, op: Op, action: &str, target: &str, until_secs: Option<u64>) -> Command {
+pub(super) fn command(seq: u64, op: Op, action: &str, target: &str, until_secs: Option<u64>) -> Command {
     Command {
         iss: "riposte".into(),
         aud: Uuid::nil(),
@@ -128,56 +131,78 @@ fn command(seq: u64, op: Op, action: &str, target: &str, until_secs: Option<u64>
     }
 }
 
-fn received(command: &Command) -> Record {
+pub(super) fn received(command: &Command) -> Record {
     Record::Received { command: Box::new(command.clone()) }
 }
 
-fn held(command: &Command) -> Record {
-    let held = Held {
+pub(super) fn held(command: &Command) -> Record {
+    Record::Held { held: Box::new(held_effect(command)) }
+}
+
+pub(super) fn held_effect(command: &Command) -> Held {
+    Held {
         effect: command.effect,
         action: command.action.clone(),
         target: command.target.clone(),
         arguments: vec![],
         until: command.until,
+        term: None,
         undo: json!({"before": false}),
-    };
-    Record::Held { held: Box::new(held) }
+        actual: None,
+        drifts: 0,
+        failing: None,
+    }
 }
 
 /// An agent whose journal begins with `records`; it runs until the value is dropped.
-struct Bench {
-    agent: Arc<Agent>,
-    _directory: tempfile::TempDir,
+pub(super) struct Bench {
+    pub(super) agent: Arc<Agent>,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Bench {
-    fn new(actions: &[&'static Fake], records: Vec<Record>, observe: bool) -> Self {
+    pub(super) fn new(actions: &[&'static Fake], records: Vec<Record>, observe: bool) -> Self {
+        Self::with(actions, records, LocalPolicy { observe, ..LocalPolicy::default() })
+    }
+
+    pub(super) fn with(actions: &[&'static Fake], records: Vec<Record>, policy: LocalPolicy) -> Self {
+        let bench = Self::idle(actions, records, policy);
+        super::start(&bench.agent);
+        bench
+    }
+
+    /// The same, before it runs.
+    pub(super) fn idle(actions: &[&'static Fake], records: Vec<Record>, policy: LocalPolicy) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut book = Book::open(&directory.path().join("journal")).unwrap();
         for record in records {
             book.add(record);
         }
         book.commit().unwrap();
-        let actions: Vec<&'static dyn Action> = actions.iter().map(|action| *action as &dyn Action).collect();
-        let agent = Agent::new(book, Box::leak(actions.into()), Clock::simulated(NOW), Runner::new(), observe);
-        let agent = Arc::new(agent);
-        super::start(&agent);
-        Self { agent, _directory: directory }
+        Self { _directory: Some(directory), ..Self::over(book, actions, policy) }
     }
 
-    fn receive(&self, commands: &[Command]) {
+    /// An agent with this book, before it runs.
+    pub(super) fn over(book: Book, actions: &[&'static Fake], policy: LocalPolicy) -> Self {
+        let actions: Vec<&'static dyn Action> = actions.iter().map(|action| *action as &dyn Action).collect();
+        let (clock, surroundings) = (Clock::simulated(NOW), Surroundings::default());
+        let agent = Agent::new(book, Box::leak(actions.into()), clock, Runner::new(), policy, surroundings);
+        Self { agent: Arc::new(agent), _directory: None }
+    }
+
+    pub(super) fn receive(&self, commands: &[Command]) {
         self.agent.record(commands.iter().map(received)).unwrap();
         self.agent.wake_lanes();
     }
 
     /// Waits for the result of command `seq`.
-    async fn result(&self, seq: u64) -> CommandResult {
+    pub(super) async fn result(&self, seq: u64) -> CommandResult {
         let id = Uuid::from_u128(seq.into());
         self.until(|ledger| ledger.outbox().iter().find(|result| result.command_id == id).cloned()).await
     }
 
     /// Waits until `look` finds something; on this clock waiting takes no time.
-    async fn until<T>(&self, look: impl Fn(&Ledger) -> Option<T>) -> T {
+    pub(super) async fn until<T>(&self, look: impl Fn(&Ledger) -> Option<T>) -> T {
         loop {
             if let Some(found) = self.agent.read(&look) {
                 return found;
@@ -186,14 +211,8 @@ impl Bench {
         }
     }
 
-    fn held(&self) -> Vec<Held> {
+    pub(super) fn held(&self) -> Vec<Held> {
         self.agent.read(|ledger| ledger.held().cloned().collect())
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.agent.tasks.stop();
     }
 }
 
@@ -387,17 +406,24 @@ async fn the_agent_has_its_own_mind_about_what_it_may_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_holds_nothing_never_wakes_by_itself() {
+    let clock = Clock::simulated(NOW);
     let (mut ledger, retries) = (Ledger::default(), Retries::default());
-    let next = |ledger: &Ledger, now: Timestamp| schedule::next(ledger, &retries, now, |action| action == "a");
-    assert_eq!(next(&ledger, NOW), Next::Wait(None));
-    ledger.apply(held(&command(1, Op::Apply, "a", "alice", None)));
+    let mut rounds = Rounds::new(Duration::from_hours(1));
+    let mut next = |ledger: &Ledger, millis: i64| {
+        let (mut now, wall) = (clock.moment(), NOW.as_millis() + millis);
+        now.wall = Timestamp::from_millis(wall);
+        schedule::next(ledger, &retries, &mut rounds, &now, |action| action == "a")
+    };
+    assert_eq!(next(&ledger, 0), Next::Wait(None));
     ledger.apply(held(&command(2, Op::Apply, "b", "alice", Some(1))));
-    assert_eq!(next(&ledger, NOW), Next::Wait(None), "no end, or another lane's");
+    assert_eq!(next(&ledger, 0), Next::Wait(None), "another lane's");
+    ledger.apply(held(&command(1, Op::Apply, "a", "alice", None)));
+    let Next::Wait(Some(round)) = next(&ledger, 0) else { panic!("no round") };
+    assert!(round >= Duration::from_mins(45) && round <= Duration::from_hours(1), "{round:?}");
     ledger.apply(held(&command(3, Op::Apply, "a", "bob", Some(600))));
-    assert_eq!(next(&ledger, NOW), Next::Wait(Some(Duration::from_secs(30))), "the clock may jump");
-    let at = |millis: u64| NOW.plus(Duration::from_millis(millis));
-    assert_eq!(next(&ledger, at(599_000)), Next::Wait(Some(Duration::from_secs(1))));
-    assert_eq!(next(&ledger, at(599_999)), Next::Wait(Some(Duration::from_millis(1))));
-    assert!(matches!(next(&ledger, at(600_000)), Next::Undo(_)));
-    assert!(matches!(next(&ledger, at(999_000)), Next::Undo(_)), "after a jump of the clock too");
+    assert_eq!(next(&ledger, 0), Next::Wait(Some(Duration::from_secs(30))), "the clock may jump");
+    assert_eq!(next(&ledger, 599_000), Next::Wait(Some(Duration::from_secs(1))));
+    assert_eq!(next(&ledger, 599_999), Next::Wait(Some(Duration::from_millis(1))));
+    assert!(matches!(next(&ledger, 600_000), Next::Undo(_)));
+    assert!(matches!(next(&ledger, 999_000), Next::Undo(_)), "after a jump of the clock too");
 }

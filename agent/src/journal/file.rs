@@ -8,12 +8,11 @@
 //! is written, so at most the last is incomplete, and a batch is there as a whole or not at all. Whatever else is
 //! wrong with the file is damage, and the agent refuses to guess around it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::disk::{Disk, FileDisk};
 use super::record::Record;
-use crate::durable;
 
 /// The most records that compaction puts on one line: keeps a line within a few hundred KiB.
 const RECORDS_PER_LINE: usize = 512;
@@ -61,7 +60,7 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct JournalFile {
     path: PathBuf,
-    file: File,
+    disk: Box<dyn Disk>,
     size_bytes: u64,
     /// How large it was after the last compaction.
     compact_bytes: u64,
@@ -83,12 +82,10 @@ pub struct Contents {
 /// # Errors
 /// When it cannot be read or is damaged before its last line.
 pub fn read(path: &Path) -> Result<Contents, JournalError> {
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contents::default()),
-        Err(source) => return Err(JournalError::File { doing: "read", path: path.into(), source }),
-    }
+    parse(path, &FileDisk::new(path).load().map_err(|source| failed(path, "read", source))?)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Contents, JournalError> {
     let mut contents = Contents::default();
     let mut bad_line = None;
     for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -139,42 +136,50 @@ fn line(records: &[Record]) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
+fn failed(path: &Path, doing: &'static str, source: io::Error) -> JournalError {
+    JournalError::File { doing, path: path.into(), source }
+}
+
 impl JournalFile {
-    /// Opens the journal for writing, made if it is missing, and cuts a torn last line off.
+    /// Reads the journal on `disk`; `path` is what it is called in messages. A torn last line is cut off by
+    /// [`JournalFile::repair`].
     ///
     /// # Errors
-    /// As [`read`], and when it cannot be written.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), JournalError> {
-        let failed = |doing, source| JournalError::File { doing, path: path.into(), source };
-        let contents = read(path)?;
-        let file = durable::private(OpenOptions::new().create(true).append(true))
-            .open(path)
-            .map_err(|source| failed("open", source))?;
-        if contents.torn_bytes > 0 {
-            tracing::warn!(
-                path = %path.display(),
-                bytes = contents.torn_bytes,
-                "the journal's last line is incomplete, as a crash leaves it: cut off, nothing that was acknowledged is in it"
-            );
-            file.set_len(contents.whole_bytes).map_err(|source| failed("repair", source))?;
-        }
-        file.sync_all().and_then(|()| durable::sync_directory_of(path)).map_err(|source| failed("sync", source))?;
-        let journal = Self { path: path.into(), file, size_bytes: contents.whole_bytes, compact_bytes: 0 };
-        Ok((journal, contents.records))
+    /// As [`read`].
+    pub fn load(path: &Path, disk: Box<dyn Disk>) -> Result<(Self, Contents), JournalError> {
+        let bytes = disk.load().map_err(|source| failed(path, "read", source))?;
+        let contents = parse(path, &bytes)?;
+        let journal = Self { path: path.into(), disk, size_bytes: contents.whole_bytes, compact_bytes: 0 };
+        Ok((journal, contents))
+    }
+
+    /// Cuts off whatever is beyond the whole lines.
+    ///
+    /// # Errors
+    /// When it may still be there; nothing may be appended then.
+    pub fn repair(&mut self) -> Result<(), JournalError> {
+        self.disk.cut(self.size_bytes).map_err(|source| failed(&self.path, "repair", source))
     }
 
     /// Writes a batch and waits until it is on disk.
     ///
     /// # Errors
-    /// When it is not on disk; the journal must not be written to any more then.
+    /// When it is not on disk; nothing may be appended then before a [`JournalFile::compact`] has worked.
     pub fn append(&mut self, batch: &[Record]) -> Result<(), JournalError> {
-        let written = line(batch).and_then(|line| {
-            self.file.write_all(&line)?;
-            self.file.sync_data()?;
-            Ok(line.len() as u64)
-        });
-        self.size_bytes += written.map_err(|source| self.failed("write", source))?;
+        let written = line(batch)
+            .and_then(|line| self.disk.append(&line).map(|()| u64::try_from(line.len()).unwrap_or(u64::MAX)));
+        self.size_bytes += written.map_err(|source| failed(&self.path, "write", source))?;
         Ok(())
+    }
+
+    /// The records that are certainly on disk, whatever a write that failed has left behind them.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn certain(&self) -> Result<Vec<Record>, JournalError> {
+        let bytes = self.disk.load().map_err(|source| failed(&self.path, "read", source))?;
+        let length = usize::try_from(self.size_bytes).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(parse(&self.path, &bytes[..length])?.records)
     }
 
     /// Whether most of the journal is probably dead.
@@ -185,27 +190,20 @@ impl JournalFile {
     /// Replaces the journal by one that holds `records` alone.
     ///
     /// # Errors
-    /// When the new one is not in place; the old one still is then.
+    /// When that is not certain. Then either the old one is there or the new one, and both mean the same.
     pub fn compact(&mut self, records: &[Record]) -> Result<(), JournalError> {
         let mut bytes = Vec::new();
         let replaced = records
             .chunks(RECORDS_PER_LINE)
             .try_for_each(|chunk| line(chunk).map(|line| bytes.extend(line)))
-            .and_then(|()| durable::replace(&self.path, &bytes))
-            .and_then(|()| OpenOptions::new().append(true).open(&self.path));
-        self.file = replaced.map_err(|source| self.failed("compact", source))?;
-        self.size_bytes = bytes.len() as u64;
+            .and_then(|()| self.disk.replace(&bytes));
+        let size_bytes = match &replaced {
+            Ok(()) => bytes.len(),
+            Err(_) => self.disk.load().map_err(|source| failed(&self.path, "read", source))?.len(),
+        };
+        self.size_bytes = u64::try_from(size_bytes).unwrap_or(u64::MAX);
+        // After a failure too: it is tried again when the journal has doubled, not with every line.
         self.compact_bytes = self.size_bytes;
-        Ok(())
-    }
-
-    /// Writes to another file from now on, to make writing fail.
-    #[cfg(test)]
-    pub(super) fn redirect(&mut self, file: File) {
-        self.file = file;
-    }
-
-    fn failed(&self, doing: &'static str, source: io::Error) -> JournalError {
-        JournalError::File { doing, path: self.path.clone(), source }
+        replaced.map_err(|source| failed(&self.path, "compact", source))
     }
 }

@@ -9,7 +9,7 @@ use riposte_protocol::message::CommandResult;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::record::{Held, Record};
+use super::record::{Held, Record, Released};
 
 /// A command that is received and not finished.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,9 +30,23 @@ pub struct Ledger {
     pending: BTreeMap<(u64, Uuid), Pending>,
     held: BTreeMap<Uuid, Held>,
     outbox: Vec<CommandResult>,
+    /// What was lifted on this side, until the manager knows.
+    released: BTreeMap<Uuid, Released>,
 }
 
+/// What a command, a result or an effect weighs beside its texts, in bytes.
+const ENTRY_BYTES: usize = 512;
+/// The most releases that are remembered for the manager.
+const MAX_RELEASED: usize = 4096;
+
 impl Ledger {
+    /// The state that follows from `records`.
+    pub fn of(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut ledger = Self::default();
+        records.into_iter().for_each(|record| ledger.apply(record));
+        ledger
+    }
+
     /// Takes note of one record.
     pub fn apply(&mut self, record: Record) {
         match record {
@@ -60,11 +74,19 @@ impl Ledger {
             }
             Record::Acknowledged { ids } => self.outbox.retain(|result| !ids.contains(&result.command_id)),
             Record::Held { held } => {
+                self.released.remove(&held.effect);
                 self.held.insert(held.effect, *held);
             }
             Record::Lifted { effect } => {
                 self.held.remove(&effect);
             }
+            Record::Released { released } => {
+                self.held.remove(&released.effect);
+                if self.released.len() < MAX_RELEASED {
+                    self.released.insert(released.effect, *released);
+                }
+            }
+            Record::ReleaseTold { effects } => self.released.retain(|effect, _| !effects.contains(effect)),
         }
     }
 
@@ -83,6 +105,8 @@ impl Ledger {
             }),
         );
         records.extend(self.held.values().map(|held| Record::Held { held: Box::new(held.clone()) }));
+        records
+            .extend(self.released.values().map(|released| Record::Released { released: Box::new(released.clone()) }));
         records.extend(self.outbox.iter().map(|result| Record::Finished { result: Box::new(result.clone()) }));
         records
     }
@@ -111,6 +135,24 @@ impl Ledger {
     /// and what was there before the first must not be forgotten by the second.
     pub fn twin(&self, effect: Uuid, action: &str, target: &riposte_protocol::target::Target) -> Option<&Held> {
         self.held.values().find(|held| held.effect != effect && held.action == action && held.target == *target)
+    }
+
+    /// What was lifted on this host's side and the manager may not know of yet.
+    pub fn released(&self) -> impl Iterator<Item = &Released> {
+        self.released.values()
+    }
+
+    /// About how many bytes the living part of the journal takes: what is pending, held, and not yet told.
+    pub fn weight_bytes(&self) -> usize {
+        let command = |pending: &Pending| {
+            let alert = pending.command.alert.as_ref().map_or(0, |alert| alert.to_string().len());
+            alert + pending.command.arguments.iter().map(String::len).sum::<usize>() + ENTRY_BYTES
+        };
+        let held = |held: &Held| held.arguments.iter().map(String::len).sum::<usize>() + ENTRY_BYTES;
+        let result = |result: &CommandResult| result.output.len() + result.message.len() + ENTRY_BYTES;
+        self.pending.values().map(command).sum::<usize>()
+            + self.held.values().map(held).sum::<usize>()
+            + self.outbox.iter().map(result).sum::<usize>()
     }
 
     /// The results that the manager has not committed yet, oldest first.

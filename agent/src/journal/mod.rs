@@ -1,7 +1,12 @@
 //! The agent's memory: an append-only file of records ([`JournalFile`]) and the state that follows from them
-//! ([`Ledger`]), kept together by [`Book`]. Nothing is executed or acknowledged before its record is on disk, and
-//! a journal that cannot be written stops the agent: acting without memory is how blocks are forgotten.
+//! ([`Ledger`]), kept together by [`Book`].
+//!
+//! Nothing is executed or acknowledged before its record is on disk. While the disk takes no records (it is full, or
+//! can only be read), the book is *broken*: nothing new is begun, but what must be lifted still is, and such facts
+//! are kept in memory ([`Book::note`]) until the disk takes them. Losing those in a crash costs a second look, never
+//! a block that is forgotten: on disk they are still held.
 
+mod disk;
 mod file;
 mod ledger;
 mod record;
@@ -10,9 +15,10 @@ mod tests;
 
 use std::path::Path;
 
+pub use disk::{Disk, FileDisk};
 pub use file::{Contents, JournalError, JournalFile, read};
 pub use ledger::{Ledger, Pending};
-pub use record::{Held, Record};
+pub use record::{Failing, Held, Record, Released, Term};
 
 /// The journal and the state that follows from it.
 #[derive(Debug)]
@@ -20,23 +26,41 @@ pub struct Book {
     file: JournalFile,
     ledger: Ledger,
     unwritten: Vec<Record>,
-    /// A write has failed: what is on disk is not known any more, so nothing may be done on its word.
-    broken: bool,
+    /// Why the last write has failed; nothing is appended until the whole journal could be written anew.
+    broken: Option<String>,
 }
 
 impl Book {
-    /// Opens the journal at `path`, rebuilds the state and compacts the file.
+    /// Opens the journal at `path`, rebuilds the state and compacts the file. If it can be read but not written, the
+    /// book is broken from the start.
     ///
     /// # Errors
-    /// When the journal cannot be read or written, or is damaged.
+    /// When the journal cannot be read, or is damaged.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let (mut file, records) = JournalFile::open(path)?;
-        let mut ledger = Ledger::default();
-        for record in records {
-            ledger.apply(record);
+        Self::open_on(path, Box::new(FileDisk::new(path)))
+    }
+
+    /// As [`Book::open`], on a disk of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Book::open`].
+    pub fn open_on(path: &Path, disk: Box<dyn Disk>) -> Result<Self, JournalError> {
+        let (file, contents) = JournalFile::load(path, disk)?;
+        let mut book = Self { file, ledger: Ledger::of(contents.records), unwritten: Vec::new(), broken: None };
+        if contents.torn_bytes > 0 {
+            tracing::warn!(
+                path = %path.display(),
+                bytes = contents.torn_bytes,
+                "the journal's last line is incomplete, as a crash leaves it: cut off, nothing that was acknowledged is in it"
+            );
         }
-        file.compact(&ledger.records())?;
-        Ok(Self { file, ledger, unwritten: Vec::new(), broken: false })
+        let repaired = book.file.repair().and_then(|()| {
+            // A compaction needs more room than a line. Without it the journal is only longer than it must be.
+            let compacted = book.file.compact(&book.ledger.records());
+            compacted.or_else(|_| book.file.append(&[]))
+        });
+        book.broken = repaired.err().map(|error| crate::telemetry::chain(&error));
+        Ok(book)
     }
 
     /// The state.
@@ -44,9 +68,9 @@ impl Book {
         &self.ledger
     }
 
-    /// Whether a write has failed.
-    pub fn is_broken(&self) -> bool {
-        self.broken
+    /// Why nothing can be written, if so.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// Adds a record to the batch and to the state. Nobody may act on it before [`Book::commit`] has succeeded.
@@ -55,20 +79,47 @@ impl Book {
         self.ledger.apply(record);
     }
 
-    /// Makes the batch durable.
+    /// Makes the batch durable. If it cannot be, the state is as if the batch had never been, and the book is broken.
     ///
     /// # Errors
-    /// When it is not; the book is broken from then on.
+    /// When the journal cannot even be read any more: nothing is known then, and the agent has to stop.
     pub fn commit(&mut self) -> Result<(), JournalError> {
         if self.unwritten.is_empty() {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.unwritten);
-        let mut written = self.file.append(&batch);
-        if written.is_ok() && self.file.is_worth_compacting() {
-            written = self.file.compact(&self.ledger.records());
+        if let Err(error) = self.file.append(&batch) {
+            self.broken = Some(crate::telemetry::chain(&error));
+            self.ledger = Ledger::of(self.file.certain()?);
+            // If it stays, it is at worst a batch that is believed after a crash: looked at, and cleaned up.
+            let _tail_stays = self.file.repair();
+        } else if self.file.is_worth_compacting()
+            && let Err(error) = self.file.compact(&self.ledger.records())
+        {
+            tracing::warn!(reason = crate::telemetry::chain(&error), "the journal cannot be compacted; it grows on");
         }
-        self.broken |= written.is_err();
-        written
+        Ok(())
+    }
+
+    /// Adds records that are true whether they are written or not: something was lifted, or not even tried. They are
+    /// made durable now, or as soon as the disk allows.
+    ///
+    /// # Errors
+    /// As [`Book::commit`].
+    pub fn note(&mut self, records: Vec<Record>) -> Result<(), JournalError> {
+        if self.broken.is_none() {
+            records.iter().cloned().for_each(|record| self.add(record));
+            self.commit()?;
+            if self.broken.is_none() {
+                return Ok(());
+            }
+        }
+        records.into_iter().for_each(|record| self.ledger.apply(record));
+        Ok(())
+    }
+
+    /// Tries to write the whole state anew; if that works, the book is not broken any more.
+    pub fn mend(&mut self) {
+        self.broken = self.file.compact(&self.ledger.records()).err().map(|error| crate::telemetry::chain(&error));
     }
 }

@@ -2,12 +2,16 @@
 //! from all of them is the [`super::Ledger`]. Records are only ever added to this list: an old journal must stay
 //! readable.
 
+use std::time::Duration;
+
 use riposte_protocol::command::Command;
-use riposte_protocol::message::{CommandResult, HeldEffect};
+use riposte_protocol::message::{Actual, CommandResult, HeldEffect};
 use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::clock::Moment;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +72,80 @@ pub enum Record {
         /// The effect.
         effect: Uuid,
     },
+    /// An effect was lifted before its end by somebody or something on this host.
+    Released {
+        /// The effect, and why.
+        released: Box<Released>,
+    },
+    /// The manager knows that these effects were released.
+    ReleaseTold {
+        /// The effects.
+        effects: Vec<Uuid>,
+    },
+}
+
+/// An effect that was lifted on purpose before its end, until the manager knows of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Released {
+    /// The effect's id.
+    pub effect: Uuid,
+    /// The action that had brought it into force.
+    pub action: String,
+    /// What it was aimed at.
+    pub target: Target,
+    /// When it was released.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl Released {
+    /// As the manager is told of it.
+    pub fn report(&self) -> HeldEffect {
+        HeldEffect {
+            effect: self.effect,
+            action: self.action.clone(),
+            target: self.target.clone(),
+            until: Some(self.at),
+            actual: Some(Actual::Absent),
+            drifts: 0,
+            failing: None,
+            released: Some(self.reason.clone()),
+        }
+    }
+}
+
+/// How long an effect lasts, on the boot clock: the wall clock may be set back while it is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    /// The start of the host that the end counts from.
+    pub boot: String,
+    /// Its end, in milliseconds after that start.
+    pub end_millis: u64,
+    /// The whole term, in milliseconds: it is not longer after a restart of the host either.
+    pub lasts_millis: u64,
+}
+
+impl Term {
+    /// The term of an effect that ends at `until`, seen at `now`.
+    pub fn until(until: Timestamp, now: &Moment) -> Self {
+        Self::lasting(until.since(now.wall), now)
+    }
+
+    fn lasting(lasts: Duration, now: &Moment) -> Self {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let end_millis = millis(now.since_boot).saturating_add(millis(lasts));
+        Self { boot: now.boot.to_string(), end_millis, lasts_millis: millis(lasts) }
+    }
+}
+
+/// An effect that could not be lifted: an incident until it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// Since when it is tried in vain.
+    pub since: Timestamp,
+    /// Why the last attempt did not work.
+    pub reason: String,
 }
 
 /// An effect that this agent holds, with all that is needed to undo it without the manager.
@@ -83,13 +161,77 @@ pub struct Held {
     pub arguments: Vec<String>,
     /// When it ends by itself; `None` means only by a revert.
     pub until: Option<Timestamp>,
+    /// The same on the boot clock. Journals of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<Term>,
     /// What the action wrote down about the state before, to restore exactly that.
     pub undo: serde_json::Value,
+    /// What was seen when it was last looked at, if it was since the host's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual: Option<Actual>,
+    /// How often it was found not to be in force.
+    #[serde(default)]
+    pub drifts: u32,
+    /// Why it could not be lifted, if that was tried in vain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
 }
 
 impl Held {
+    /// Sets its end.
+    pub fn end_at(&mut self, until: Option<Timestamp>, now: &Moment) {
+        self.until = until;
+        self.term = until.map(|until| Term::until(until, now));
+    }
+
+    /// Brings it over a restart of the host: the boot clock began anew, and nobody has looked yet. Gives whether
+    /// anything had to change.
+    pub fn carry_over(&mut self, now: &Moment) -> bool {
+        let is_cleaned_up = self.actual == Some(Actual::Absent);
+        let Some(until) = self.until else {
+            // Without an end there is no term to tell one start from another: looking once more does no harm.
+            return self.actual.take_if(|_| !is_cleaned_up).is_some();
+        };
+        if self.term.as_ref().is_some_and(|term| *term.boot == *now.boot) {
+            return false;
+        }
+        // A host without a battery for its clock wakes up in 1970: the end must not move away by that.
+        let longest = self.term.as_ref().map_or(Duration::MAX, |term| Duration::from_millis(term.lasts_millis));
+        let lasts_millis = self.term.as_ref().map(|term| term.lasts_millis);
+        let mut term = Term::lasting(until.since(now.wall).min(longest), now);
+        term.lasts_millis = lasts_millis.unwrap_or(term.lasts_millis);
+        self.term = Some(term);
+        self.actual = self.actual.filter(|_| is_cleaned_up);
+        true
+    }
+
+    /// How long until it ends, by whichever clock comes first: the wall clock set forward ends it, set back does not
+    /// prolong it. `None` if it has no end.
+    pub fn remaining(&self, now: &Moment) -> Option<Duration> {
+        let by_wall = self.until?.since(now.wall);
+        let term = self.term.as_ref().filter(|term| *term.boot == *now.boot);
+        let by_boot =
+            term.map_or(Duration::MAX, |term| Duration::from_millis(term.end_millis).saturating_sub(now.since_boot));
+        Some(by_wall.min(by_boot))
+    }
+
+    /// As it is told when it is released.
+    pub fn released(&self, at: Timestamp, reason: impl Into<String>) -> Record {
+        let (effect, action, target) = (self.effect, self.action.clone(), self.target.clone());
+        Record::Released { released: Box::new(Released { effect, action, target, at, reason: reason.into() }) }
+    }
+
     /// As the manager is told of it.
     pub fn report(&self) -> HeldEffect {
-        HeldEffect { effect: self.effect, action: self.action.clone(), target: self.target.clone(), until: self.until }
+        HeldEffect {
+            effect: self.effect,
+            action: self.action.clone(),
+            target: self.target.clone(),
+            until: self.until,
+            actual: self.actual,
+            drifts: self.drifts,
+            failing: self.failing.as_ref().map(|failing| failing.reason.clone()),
+            released: None,
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The journal under everything that a crash, a bad disk and time can do to it.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use riposte_protocol::command::{Command, Op};
@@ -10,6 +12,7 @@ use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use super::disk::{Disk, FileDisk};
 use super::file::{JournalError, JournalFile, read};
 use super::{Book, Held, Ledger, Record};
 
@@ -17,6 +20,13 @@ fn journal() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
     (directory, path)
+}
+
+/// Opens a journal as the agent does, but for the compaction.
+fn open(path: &Path) -> Result<(JournalFile, Vec<Record>), JournalError> {
+    let (mut file, contents) = JournalFile::load(path, Box::new(FileDisk::new(path)))?;
+    file.repair()?;
+    Ok((file, contents.records))
 }
 
 fn received(seq: u64, effect: u8) -> Record {
@@ -64,7 +74,11 @@ fn held(effect: u8) -> Record {
             target: Target::none(),
             arguments: vec![],
             until: Some(Timestamp::from_millis(i64::from(effect))),
+            term: None,
             undo: serde_json::json!({"before": effect}),
+            actual: None,
+            drifts: 0,
+            failing: None,
         }),
     }
 }
@@ -73,7 +87,7 @@ fn held(effect: u8) -> Record {
 fn a_journal_torn_at_any_byte_keeps_what_was_before_and_invents_nothing() {
     let (_directory, path) = journal();
     let batches = [vec![received(1, 1), received(2, 2)], vec![held(1), held(2)], vec![finished(1)]];
-    let (mut file, _) = JournalFile::open(&path).unwrap();
+    let (mut file, _) = open(&path).unwrap();
     let mut ends = vec![0];
     for batch in &batches {
         file.append(batch).unwrap();
@@ -84,7 +98,7 @@ fn a_journal_torn_at_any_byte_keeps_what_was_before_and_invents_nothing() {
         std::fs::write(&path, &whole[..length]).unwrap();
         let complete = ends[1..].iter().filter(|end| **end <= length as u64).count();
         let expected: Vec<Record> = batches[..complete].concat();
-        let (mut file, records) = JournalFile::open(&path).unwrap();
+        let (mut file, records) = open(&path).unwrap();
         assert_eq!(records, expected, "cut at byte {length}");
         assert_eq!(std::fs::metadata(&path).unwrap().len(), ends[complete], "the torn line is cut off");
         file.append(&[finished(2)]).unwrap();
@@ -95,19 +109,19 @@ fn a_journal_torn_at_any_byte_keeps_what_was_before_and_invents_nothing() {
 #[test]
 fn a_last_line_of_garbage_is_cut_off_like_a_torn_one() {
     let (_directory, path) = journal();
-    let (mut file, _) = JournalFile::open(&path).unwrap();
+    let (mut file, _) = open(&path).unwrap();
     file.append(&[held(1)]).unwrap();
     let good = std::fs::read(&path).unwrap();
     for garbage in [&b"\0\0\0\0\0\n\0\0\n"[..], b"00000000 []\n", b"\n", b"zzzzzzzz [\n", "é\n".as_bytes()] {
         std::fs::write(&path, [&good, garbage].concat()).unwrap();
-        assert_eq!(JournalFile::open(&path).unwrap().1, [held(1)], "{garbage:?}");
+        assert_eq!(open(&path).unwrap().1, [held(1)], "{garbage:?}");
     }
 }
 
 #[test]
 fn damage_in_the_middle_refuses_to_start_whichever_byte_it_is() {
     let (_directory, path) = journal();
-    let (mut file, _) = JournalFile::open(&path).unwrap();
+    let (mut file, _) = open(&path).unwrap();
     file.append(&[held(1)]).unwrap();
     let first_line = std::fs::metadata(&path).unwrap().len();
     file.append(&[held(2)]).unwrap();
@@ -116,7 +130,7 @@ fn damage_in_the_middle_refuses_to_start_whichever_byte_it_is() {
         let mut bad = good.clone();
         bad[position] ^= 1;
         std::fs::write(&path, &bad).unwrap();
-        let error = JournalFile::open(&path).unwrap_err();
+        let error = open(&path).unwrap_err();
         assert!(matches!(error, JournalError::Damaged { line: 1, .. }), "byte {position}: {error}");
         assert_eq!(std::fs::read(&path).unwrap(), bad, "and nothing is changed");
     }
@@ -128,7 +142,7 @@ fn a_record_of_a_newer_version_refuses_to_start() {
     let json = br#"[{"record":"prophecy"}]"#;
     let line = format!("{:08x} {}\n", crc32fast::hash(json), std::str::from_utf8(json).unwrap());
     std::fs::write(&path, line).unwrap();
-    assert!(matches!(JournalFile::open(&path).unwrap_err(), JournalError::Unknown { line: 1, .. }));
+    assert!(matches!(open(&path).unwrap_err(), JournalError::Unknown { line: 1, .. }));
 }
 
 #[test]
@@ -151,16 +165,121 @@ fn a_long_life_does_not_make_a_large_journal() {
     assert_eq!(book.ledger().inbox().receive(Uuid::from_u128(1), 1, Uuid::nil()), Receipt::Duplicate);
 }
 
+/// A disk in memory that can be made to fail; its bytes are whatever the agent could read after a crash.
+#[derive(Clone, Debug, Default)]
+struct BadDisk(Arc<Mutex<Bytes>>);
+
+#[derive(Debug, Default)]
+struct Bytes {
+    bytes: Vec<u8>,
+    /// How many bytes the disk still takes; `None` is no end of them.
+    room: Option<usize>,
+    cannot_cut: bool,
+    cannot_read: bool,
+}
+
+impl Disk for BadDisk {
+    fn load(&self) -> io::Result<Vec<u8>> {
+        let disk = self.0.lock().unwrap();
+        if disk.cannot_read { Err(io::Error::other("gone")) } else { Ok(disk.bytes.clone()) }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        let taken = disk.room.unwrap_or(bytes.len()).min(bytes.len());
+        disk.bytes.extend(&bytes[..taken]);
+        disk.room = disk.room.map(|room| room - taken);
+        if taken == bytes.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        if disk.cannot_cut {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        disk.bytes.truncate(usize::try_from(length).unwrap());
+        Ok(())
+    }
+
+    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        if disk.room.is_some_and(|room| room < bytes.len()) || disk.cannot_cut {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        disk.bytes = bytes.into();
+        Ok(())
+    }
+}
+
+fn book_on(disk: &BadDisk) -> Book {
+    Book::open_on(Path::new("journal"), Box::new(disk.clone())).unwrap()
+}
+
 #[test]
-fn a_write_that_fails_breaks_the_book_for_good() {
-    let (directory, path) = journal();
-    let mut book = Book::open(&path).unwrap();
-    book.file = JournalFile::open(&path).map(|(file, _)| file).unwrap();
-    book.file.redirect(std::fs::File::open("/dev/null").unwrap());
+fn a_batch_that_cannot_be_written_has_never_been_whatever_part_of_it_was() {
+    for cannot_cut in [false, true] {
+        for room in 0..400 {
+            let disk = BadDisk::default();
+            let mut book = book_on(&disk);
+            book.add(held(1));
+            book.commit().unwrap();
+            let before = book.ledger().records();
+            (disk.0.lock().unwrap().room, disk.0.lock().unwrap().cannot_cut) = (Some(room), cannot_cut);
+            book.add(held(2));
+            book.add(received(1, 3));
+            book.commit().unwrap();
+            let Some(reason) = book.broken() else { continue };
+            assert_eq!(reason, "cannot write the journal journal: no storage space");
+            assert_eq!(book.ledger().records(), before, "{room}");
+            // What is only noted stays true in memory, and is written as soon as there is room.
+            book.note(vec![Record::Lifted { effect: Uuid::from_u128(1 << 64) }]).unwrap();
+            book.mend();
+            assert!(book.broken().is_some() || !cannot_cut, "{room}");
+            (disk.0.lock().unwrap().room, disk.0.lock().unwrap().cannot_cut) = (None, false);
+            book.mend();
+            assert_eq!(book.broken(), None);
+            assert_eq!(book_on(&disk).ledger().held().count(), 0, "{room}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_can_only_be_read_gives_a_book_that_is_broken_and_knows_everything() {
+    let disk = BadDisk::default();
+    let mut book = book_on(&disk);
+    book.add(held(1));
+    book.commit().unwrap();
+    (disk.0.lock().unwrap().room, disk.0.lock().unwrap().cannot_cut) = (Some(0), true);
+    let mut book = book_on(&disk);
+    assert!(book.broken().is_some());
+    assert_eq!(book.ledger().held().count(), 1);
+    book.note(vec![Record::Lifted { effect: Uuid::from_u128(1 << 64) }]).unwrap();
+    assert_eq!(book.ledger().held().count(), 0);
+}
+
+#[test]
+fn a_disk_without_room_for_a_compaction_still_takes_lines() {
+    let disk = BadDisk::default();
+    let mut book = book_on(&disk);
+    for effect in 0..20 {
+        book.add(held(effect));
+    }
+    book.commit().unwrap();
+    disk.0.lock().unwrap().room = Some(1000);
+    let mut book = book_on(&disk);
+    assert_eq!(book.broken(), None);
+    book.add(finished(1));
+    book.commit().unwrap();
+    assert_eq!(book.broken(), None);
+}
+
+#[test]
+fn a_journal_that_can_be_neither_written_nor_read_stops_the_agent() {
+    let disk = BadDisk::default();
+    let mut book = book_on(&disk);
+    (disk.0.lock().unwrap().room, disk.0.lock().unwrap().cannot_read) = (Some(0), true);
     book.add(held(1));
     assert!(book.commit().is_err());
-    assert!(book.is_broken());
-    drop(directory);
 }
 
 fn records() -> impl Strategy<Value = Vec<Record>> {
@@ -173,6 +292,11 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
         3 => (1u64..40).prop_map(finished),
         1 => (1u64..40).prop_map(|seq| Record::Acknowledged { ids: vec![Uuid::from_u128(u128::from(seq))] }),
         2 => (0u8..5).prop_map(held),
+        1 => (0u8..5).prop_map(|effect| match held(effect) {
+            Record::Held { held } => held.released(Timestamp::from_millis(9), "by hand"),
+            other => other,
+        }),
+        1 => (0u8..5).prop_map(|effect| Record::ReleaseTold { effects: vec![Uuid::from_u128(u128::from(effect) << 64)] }),
         1 => (0u8..5).prop_map(|effect| Record::Lifted { effect: Uuid::from_u128(u128::from(effect) << 64) }),
     ];
     proptest::collection::vec(record, 0..120)
@@ -198,7 +322,7 @@ proptest! {
         let records = possible(records, &mut received);
         let later = possible(later, &mut received);
         let (_directory, path) = journal();
-        let (mut file, _) = JournalFile::open(&path).unwrap();
+        let (mut file, _) = open(&path).unwrap();
         file.append(&records).unwrap();
         let mut plain = Ledger::default();
         records.iter().cloned().for_each(|record| plain.apply(record));

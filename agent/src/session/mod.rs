@@ -9,16 +9,20 @@ mod outgoing;
 mod poll;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riposte_protocol::message::Settings;
-use tokio::time::Instant;
+use riposte_protocol::message::{HeldEffect, Settings};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::Connector;
+use uuid::Uuid;
 
 use self::backoff::Backoff;
 use crate::agent::Agent;
 use crate::identity::Identity;
 use crate::intake::Intake;
+use crate::journal::{Held, Ledger, Record, Released};
 
 /// How long the network may take to open a conversation.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -26,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an agent that is not accepted waits before it asks again.
 const REJECTED_PAUSE: Duration = Duration::from_mins(1);
+/// How long the look-up of the manager's name may take.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many streams in a row may fail before polling is tried.
 const STREAM_FAILURES: u32 = 2;
 /// How long polling goes on before a stream is tried again.
@@ -74,15 +80,55 @@ struct Conversation {
     identity: Identity,
     intake: Intake,
     settings: Settings,
+    /// Believes only the authority that was pinned at enrolment, if one was.
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Conversation {
+    fn connector(&self) -> Option<Connector> {
+        self.tls.as_ref().map(|config| Connector::Rustls(Arc::clone(config)))
+    }
+
+    /// The manager knows of these releases.
+    fn told(&self, effects: Vec<Uuid>) {
+        if !effects.is_empty() {
+            self.agent.note([Record::ReleaseTold { effects }]);
+        }
+    }
+}
+
+/// The effects as the manager is told of them: those that are held, and those that were released unbeknown to it.
+fn reports(ledger: &Ledger) -> Vec<HeldEffect> {
+    ledger.held().map(Held::report).chain(ledger.released().map(Released::report)).collect()
+}
+
+/// Has the manager's addresses protected, before there is a connection that shows one. Without an answer the
+/// addresses that are known stay known.
+async fn note_addresses(agent: &Agent, identity: &Identity) {
+    let enrolment = &identity.enrolment;
+    let urls = [&enrolment.stream_url, &enrolment.poll_url, &enrolment.manager];
+    let hosts: BTreeMap<_, _> = urls.into_iter().filter_map(|url| crate::platform::host_and_port(url)).collect();
+    for (host, port) in hosts {
+        if let Ok(Ok(found)) = timeout(LOOK_UP_TIMEOUT, tokio::net::lookup_host((host, port))).await {
+            found.for_each(|address| agent.surroundings.note_manager(address.ip()));
+        }
+    }
+    agent.surroundings.manager_is_known();
 }
 
 /// Talks to the manager until the agent stops.
 pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
-    let mut conversation = Conversation { agent, identity, intake: Intake::default(), settings: Settings::default() };
+    let tls = match crate::tls::config(identity.ca()) {
+        Ok(tls) => tls,
+        Err(error) => return agent.tasks.fail(error.to_string()),
+    };
+    let (intake, settings) = (Intake::default(), Settings::default());
+    let mut conversation = Conversation { agent, identity, intake, settings, tls };
     let mut backoff = Backoff::default();
     let mut stream_failures = 0;
     let mut poll_until = None;
     while !conversation.agent.tasks.is_stopping() {
+        note_addresses(&conversation.agent, &conversation.identity).await;
         let poll = match transport {
             Transport::Poll => true,
             Transport::Stream => false,
@@ -129,6 +175,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 retry_after.unwrap_or_default() + backoff.pause() + backoff::at_random(spread)
             }
         };
+        crate::service::status("not connected to the manager; effects are lifted on time");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = conversation.agent.tasks.stopped() => {}

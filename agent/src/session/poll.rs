@@ -9,8 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::outgoing::Outgoing;
-use super::{CONNECT_TIMEOUT, Conversation, Ended, is_rejection, retry_after};
-use crate::actions;
+use super::{CONNECT_TIMEOUT, Conversation, Ended, is_rejection, reports, retry_after};
 use crate::journal::Record;
 
 /// How long the manager is asked to wait for a command.
@@ -33,7 +32,7 @@ struct Untold {
 impl Conversation {
     /// Polls until something breaks, or until `back_to_stream`.
     pub(super) async fn poll(&mut self, back_to_stream: Option<Instant>) -> Ended {
-        let client = match client() {
+        let client = match crate::tls::client(self.identity.ca(), |builder| builder.connect_timeout(CONNECT_TIMEOUT)) {
             Ok(client) => client,
             Err(error) => return Ended::broken(crate::telemetry::chain(&error), false),
         };
@@ -54,6 +53,9 @@ impl Conversation {
                 Ok(brought_something) => brought_something,
                 Err(ended) => return ended,
             };
+            if !was_open {
+                crate::service::status("polling the manager");
+            }
             was_open = true;
             let interval = Duration::from_secs(self.settings.poll_interval_seconds.max(1).into());
             if !brought_something && asked_at.elapsed() < interval {
@@ -79,6 +81,7 @@ impl Conversation {
             .send()
             .await
             .map_err(broken)?;
+        answer.remote_addr().into_iter().for_each(|peer| self.agent.surroundings.note_manager(peer.ip()));
         let status = answer.status();
         if is_rejection(status.as_u16()) {
             return Err(Ended::Rejected(status.as_u16()));
@@ -97,16 +100,21 @@ impl Conversation {
         }
         let answer: PollResponse = serde_json::from_slice(&body).map_err(|error| Ended::broken(error, was_open))?;
         untold.acks.clear();
-        if request.effects.is_some() {
-            untold.told_effects = request.effects;
+        if let Some(effects) = request.effects {
+            let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect);
+            self.told(released.collect());
+            // What is forgotten now is not to be told again as having vanished.
+            let held = effects.into_iter().filter(|effect| effect.released.is_none());
+            untold.told_effects = Some(held.collect());
         }
-        self.hear_answer(answer, untold)
+        Ok(self.hear_answer(answer, untold))
     }
 
     fn poll_request(&self, untold: &Untold) -> PollRequest {
         let first = untold.told_effects.is_none();
+        let capabilities = first.then(|| self.agent.capabilities());
         self.agent.read(|ledger| {
-            let effects: Vec<HeldEffect> = ledger.held().map(crate::journal::Held::report).collect();
+            let effects = reports(ledger);
             let busy = ledger.pending().next().is_some();
             PollRequest {
                 cursor: ledger.inbox().cursor(),
@@ -114,33 +122,24 @@ impl Conversation {
                 // Whatever is in the outbox: what was sent and committed is not in it any more.
                 results: Outgoing::default().next(ledger),
                 effects: (untold.told_effects.as_ref() != Some(&effects)).then_some(effects),
-                capabilities: first.then(|| actions::capabilities(self.agent.actions(), self.agent.observe)),
+                capabilities,
                 wait_seconds: if busy { BUSY_WAIT_SECS } else { WAIT_SECS },
                 max: MAX_COMMANDS,
             }
         })
     }
 
-    fn hear_answer(&mut self, answer: PollResponse, untold: &mut Untold) -> Result<bool, Ended> {
+    fn hear_answer(&mut self, answer: PollResponse, untold: &mut Untold) -> bool {
         let brought_something = !answer.commands.is_empty() || !answer.result_acks.is_empty();
         self.settings = answer.settings;
         if !answer.result_acks.is_empty() {
             let acknowledged = Record::Acknowledged { ids: answer.result_acks };
-            self.agent.record([acknowledged]).map_err(|_| Ended::Stopping)?;
+            self.agent.note([acknowledged]);
         }
         if !answer.commands.is_empty() {
-            let receipts =
-                self.intake.take(&self.agent, &self.identity, &answer.commands).map_err(|_| Ended::Stopping)?;
+            let receipts = self.intake.take(&self.agent, &self.identity, &answer.commands);
             untold.acks = receipts.acks;
         }
-        Ok(brought_something)
+        brought_something
     }
-}
-
-fn client() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .user_agent(concat!("riposte-agent/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use riposte_protocol::SUBPROTOCOL;
-use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
+use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_HELLO_EFFECTS, MAX_ITEMS, ToAgent};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -13,19 +13,17 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Bytes, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use uuid::Uuid;
 
 use super::outgoing::Outgoing;
-use super::{CONNECT_TIMEOUT, Conversation, Ended, SEND_TIMEOUT, is_rejection, retry_after};
-use crate::actions;
-use crate::journal::Record;
+use super::{CONNECT_TIMEOUT, Conversation, Ended, SEND_TIMEOUT, is_rejection, reports, retry_after};
+use crate::journal::{Held, Record, Released};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// An idle agent's memory is mostly its buffers, so they start small and grow when they must.
 const BUFFER_BYTES: usize = 4 * 1024;
-/// The most effects that a `hello` names: what fits into one frame.
-const MAX_HELLO_EFFECTS: usize = 4096;
 
 impl Conversation {
     /// One stream, from its first byte to its last.
@@ -54,8 +52,14 @@ impl Conversation {
             .max_write_buffer_size(2 * MAX_FRAME_BYTES)
             .max_message_size(Some(MAX_FRAME_BYTES))
             .max_frame_size(Some(MAX_FRAME_BYTES));
-        match timeout(CONNECT_TIMEOUT, connect_async_with_config(request, Some(config), true)).await {
-            Ok(Ok((socket, _response))) => Ok(socket),
+        match timeout(CONNECT_TIMEOUT, connect_async_tls_with_config(request, Some(config), true, self.connector()))
+            .await
+        {
+            Ok(Ok((socket, _response))) => {
+                let peer = tcp(socket.get_ref()).and_then(|tcp| tcp.peer_addr().ok());
+                peer.into_iter().for_each(|peer| self.agent.surroundings.note_manager(peer.ip()));
+                Ok(socket)
+            }
             Ok(Err(tungstenite::Error::Http(response))) if is_rejection(response.status().as_u16()) => {
                 Err(Ended::Rejected(response.status().as_u16()))
             }
@@ -86,19 +90,25 @@ impl Conversation {
 
     async fn converse(&mut self, socket: &mut Socket) -> Result<std::convert::Infallible, Ended> {
         let agent = std::sync::Arc::clone(&self.agent);
-        send(socket, &self.hello()).await?;
+        let (hello, released) = self.hello();
+        send(socket, &hello).await?;
+        let mut untold_releases = Some(released);
         tracing::info!(url = self.identity.enrolment.stream_url, "streaming");
+        crate::service::status("connected to the manager");
         let mut outgoing = Outgoing::default();
         let mut heard_at = Instant::now();
         let mut heartbeat = self.heartbeat();
         loop {
             self.send_results(socket, &mut outgoing).await?;
+            self.send_news(socket).await?;
             tokio::select! {
                 message = socket.next() => {
                     heard_at = Instant::now();
                     match message {
                         Some(Ok(Message::Text(text))) => {
                             let before = self.settings.heartbeat_seconds;
+                            // Whoever answers has taken the hello in.
+                            untold_releases.take().into_iter().for_each(|released| self.told(released));
                             self.hear(socket, &text, &mut outgoing).await?;
                             if self.settings.heartbeat_seconds != before {
                                 heartbeat = self.heartbeat();
@@ -123,23 +133,39 @@ impl Conversation {
         }
     }
 
-    fn hello(&self) -> FromAgent {
-        let (cursor, mut effects): (_, Vec<_>) = self
-            .agent
-            .read(|ledger| (ledger.inbox().cursor(), ledger.held().map(crate::journal::Held::report).collect()));
+    /// The first message, and the releases that it tells of.
+    fn hello(&self) -> (FromAgent, Vec<Uuid>) {
+        // Before the effects are looked at: what changes from here on is told afterwards.
+        drop(self.agent.take_news());
+        let (cursor, mut effects) = self.agent.read(|ledger| (ledger.inbox().cursor(), reports(ledger)));
         if effects.len() > MAX_HELLO_EFFECTS {
-            tracing::warn!(
-                held = effects.len(),
-                told = MAX_HELLO_EFFECTS,
-                "more effects are held than a hello can name"
-            );
+            let (held, told) = (effects.len(), MAX_HELLO_EFFECTS);
+            tracing::warn!(held, told, "more effects are held than a hello can name");
             effects.truncate(MAX_HELLO_EFFECTS);
         }
-        FromAgent::Hello {
-            cursor,
-            capabilities: actions::capabilities(self.agent.actions(), self.agent.observe),
-            effects,
+        let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect).collect();
+        (FromAgent::Hello { cursor, capabilities: self.agent.capabilities(), effects: Some(effects) }, released)
+    }
+
+    /// Tells what has changed among the effects without a command.
+    async fn send_news(&self, socket: &mut Socket) -> Result<(), Ended> {
+        let news: Vec<Uuid> = self.agent.take_news().into_iter().collect();
+        for some in news.chunks(MAX_ITEMS) {
+            let (mut effects, mut ended) = (Vec::new(), Vec::new());
+            self.agent.read(|ledger| {
+                for effect in some {
+                    let held = ledger.held_effect(*effect).map(Held::report);
+                    let released =
+                        || ledger.released().find(|released| released.effect == *effect).map(Released::report);
+                    match held.or_else(released) {
+                        Some(report) => effects.push(report),
+                        None => ended.push(*effect),
+                    }
+                }
+            });
+            send(socket, &FromAgent::Effects { effects, ended }).await?;
         }
+        Ok(())
     }
 
     fn heartbeat(&self) -> tokio::time::Interval {
@@ -171,7 +197,7 @@ impl Conversation {
         };
         match message {
             ToAgent::Commands { commands } => {
-                let receipts = self.intake.take(&self.agent, &self.identity, &commands).map_err(|_| Ended::Stopping)?;
+                let receipts = self.intake.take(&self.agent, &self.identity, &commands);
                 outgoing.again(&receipts.duplicates);
                 for command_ids in receipts.acks.chunks(MAX_ITEMS) {
                     send(socket, &FromAgent::Ack { command_ids: command_ids.to_vec() }).await?;
@@ -179,12 +205,21 @@ impl Conversation {
             }
             ToAgent::ResultAck { command_ids: ids } => {
                 outgoing.again(&ids);
-                self.agent.record([Record::Acknowledged { ids }]).map_err(|_| Ended::Stopping)?;
+                self.agent.note([Record::Acknowledged { ids }]);
             }
             ToAgent::Settings { settings } => self.settings = settings,
             ToAgent::Bye { retry_after } => return Err(Ended::Bye(Duration::from_secs(retry_after.min(3600).into()))),
         }
         Ok(())
+    }
+}
+
+/// The connection under a stream, encrypted or not.
+fn tcp(stream: &MaybeTlsStream<TcpStream>) -> Option<&TcpStream> {
+    match stream {
+        MaybeTlsStream::Plain(tcp) => Some(tcp),
+        MaybeTlsStream::Rustls(tls) => Some(tls.get_ref().0),
+        _ => None,
     }
 }
 

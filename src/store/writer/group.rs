@@ -13,7 +13,7 @@ use crate::store::audit::LedgerTx;
 use crate::store::columns::json;
 use crate::store::db::{Result, StoreError};
 use crate::store::idempotency::{self, Once};
-use crate::store::{agents, alerts, answers, guard, ledger, settle, waves};
+use crate::store::{agents, alerts, answers, converge, guard, ledger, settle, waves};
 
 /// Does the jobs. Those of one kind are done together, many rows per statement; what agents say comes after what they
 /// are told, results after acknowledgements, because that is the order in which one agent says it.
@@ -74,6 +74,10 @@ pub(super) async fn work(
             Job::Trip { policies, reply } => {
                 let count = guard::trip(ledger, &policies, now).await?;
                 replies.push(Answer::Swept(reply, count));
+            }
+            Job::Converge { agent, said, reply } => {
+                wake.extend(converge::converge(ledger, agent, said, now).await?);
+                replies.push(Answer::Done(reply));
             }
             Job::Seen { agents } => agents::seen(ledger, agents).await?,
             Job::Sweep { step, limit, reply } => {

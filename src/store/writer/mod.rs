@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::alerts::NewAlert;
 use super::answers;
 use super::audit::LedgerTx;
+use super::converge::Said;
 use super::db::{Db, Result, StoreError};
 use super::idempotency::Once;
 use super::ledger::EndReason;
@@ -113,6 +114,11 @@ enum Job {
     Settle {
         agent: Uuid,
         results: Vec<CommandResult>,
+        reply: Reply<()>,
+    },
+    Converge {
+        agent: Uuid,
+        said: Said,
         reply: Reply<()>,
     },
     Seen {
@@ -242,6 +248,11 @@ impl Writer {
     /// Commits an agent's results; only then may they be acknowledged (promise 9).
     pub async fn settle(&self, agent: Uuid, results: Vec<CommandResult>) -> Result<()> {
         self.ask_patiently(|reply| Job::Settle { agent, results, reply }).await
+    }
+
+    /// Brings the ledger together with what an agent says it holds.
+    pub async fn converge(&self, agent: Uuid, said: Said) -> Result<()> {
+        self.ask_patiently(|reply| Job::Converge { agent, said, reply }).await
     }
 
     /// Notes when agents were heard of; may be lost.

@@ -1,0 +1,46 @@
+//! `riposte-agent release`: lifts everything that is held, on purpose, such as before the agent is removed or when it
+//! has blocked what it should not. The manager learns of it when the agent runs the next time.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use super::{ReleaseArguments, run, show};
+use crate::agent::Agent;
+use crate::clock::Clock;
+use crate::journal::Book;
+use crate::local_policy::LocalPolicy;
+use crate::runner::Runner;
+use crate::surroundings::Surroundings;
+use crate::{actions, executor};
+
+pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
+    let state_dir = &arguments.state.path;
+    if !state_dir.is_dir() {
+        bail!("{} is not there: this host has no agent's state", state_dir.display());
+    }
+    // Beside a running agent there would be two memories of what is held.
+    let _lock = run::lock(state_dir).context("stop it first (systemctl stop riposte-agent), then release")?;
+    let book = Book::open(&show::journal_path(state_dir))?;
+    if let Some(reason) = book.broken() {
+        tracing::warn!(reason, "the journal cannot be written: what is lifted now is looked at again by the next run");
+    }
+    // Not the local policy: a slip in it must not stand in the way, and lifting is always allowed.
+    let (policy, surroundings) = (LocalPolicy::default(), Surroundings::default());
+    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), Runner::new(), policy, surroundings));
+    let release = executor::release(&agent, &arguments.reason).await;
+    let mut out = std::io::stdout();
+    for held in &release.lifted {
+        writeln!(out, "lifted {} {}", held.action, held.target)?;
+    }
+    let (lifted, refused) = (release.lifted.len(), release.refused);
+    writeln!(out, "{lifted} effects lifted; {refused} commands that had not been begun will not be executed.")?;
+    if release.failed.is_empty() {
+        return Ok(());
+    }
+    for (held, reason) in &release.failed {
+        writeln!(out, "NOT lifted: {} {}: {reason}", held.action, held.target)?;
+    }
+    bail!("{} effects could not be lifted; the agent goes on trying when it runs", release.failed.len())
+}

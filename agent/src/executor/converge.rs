@@ -1,0 +1,165 @@
+//! Convergence: what is held is looked at from time to time, because others flush rules, unban by hand and restore
+//! backups. What has drifted is brought into force again or only told, as the local policy says; what must not be
+//! touched any more is lifted. A lane that holds nothing never wakes for it.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use riposte_protocol::message::Actual;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::lift::{self, within};
+use crate::actions::{Action, ActionError, Attempt};
+use crate::agent::Agent;
+use crate::journal::{Held, Record};
+use crate::local_policy::Drift;
+
+/// An effect that is so near its end is not looked at: its own time-out may have come a moment before the agent's.
+const TOO_LATE: Duration = Duration::from_secs(2);
+
+/// The rounds of one lane: when the next begins, and what is left of this one.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    every: Duration,
+    next_at: Option<Instant>,
+    todo: VecDeque<Uuid>,
+}
+
+impl Rounds {
+    /// The first round begins at once: nobody knows what happened while the agent was away.
+    pub(super) fn new(every: Duration) -> Self {
+        Self { every, next_at: Some(Instant::now()), todo: VecDeque::new() }
+    }
+
+    /// The next effect to look at, or else how long until there is one; `None` while nothing is held.
+    pub(super) fn next<'a>(&mut self, mut held: impl Iterator<Item = &'a Held>) -> Result<Uuid, Option<Duration>> {
+        if let Some(effect) = self.todo.pop_front() {
+            return Ok(effect);
+        }
+        let mut held = held.by_ref().peekable();
+        if held.peek().is_none() {
+            self.next_at = None;
+            return Err(None);
+        }
+        let now = Instant::now();
+        match self.next_at {
+            Some(at) if at <= now => {
+                self.todo = held.map(|held| held.effect).collect();
+                self.next_at = Some(now + jittered(self.every));
+                self.todo.pop_front().ok_or(None)
+            }
+            Some(at) => Err(Some(at - now)),
+            None => {
+                let pause = jittered(self.every);
+                self.next_at = Some(now + pause);
+                Err(Some(pause))
+            }
+        }
+    }
+}
+
+/// Three quarters to all of the time, so that a fleet that was started at once does not look at once for ever.
+fn jittered(every: Duration) -> Duration {
+    let fraction = getrandom::u32().unwrap_or(u32::MAX);
+    every.mul_f64(0.75 + 0.25 * f64::from(fraction) / f64::from(u32::MAX))
+}
+
+/// Looks at one effect.
+pub(super) async fn look(agent: &Agent, effect: Uuid) {
+    let Some(held) = agent.read(|ledger| ledger.held_effect(effect).cloned()) else { return };
+    let remaining = held.remaining(&agent.clock.moment());
+    let is_ending = remaining.is_some_and(|remaining| remaining < TOO_LATE) || held.failing.is_some();
+    if is_ending || held.actual == Some(Actual::Absent) {
+        return;
+    }
+    // An action that is gone or cannot be run cannot be looked at; lifting it is what the clock will try.
+    let Some(action) = agent.action(&held.action).filter(|action| action.availability().is_ok()) else { return };
+    if let Some(reason) = agent.protects(&held.target) {
+        return let_go(agent, action, held, &reason).await;
+    }
+    let transcript = Mutex::default();
+    let mut attempt = Attempt::new(&agent.runner, &transcript, &held.target);
+    attempt.arguments = &held.arguments;
+    attempt.remaining = remaining;
+    attempt.undo = Some(&held.undo);
+    match within(agent, action.is_in_force(&attempt)).await {
+        Ok(true) => note(agent, held.clone(), Actual::InForce),
+        Ok(false) => {
+            let mut drifted = held.clone();
+            if held.actual != Some(Actual::Drifted) {
+                drifted.drifts = held.drifts.saturating_add(1);
+            }
+            let actual =
+                if may_repair(agent, &held) { repair(agent, action, &held, &attempt).await } else { Actual::Drifted };
+            if actual == Actual::Drifted && held.actual != Some(Actual::Drifted) {
+                let (action, target) = (&held.action, &held.target);
+                tracing::error!(%effect, action, %target, "incident: an effect is not in force any more and is not repaired");
+            }
+            note(agent, drifted, actual);
+        }
+        Err(error) => {
+            let (action, target) = (&held.action, &held.target);
+            tracing::warn!(%effect, action, %target, %error, "an effect could not be looked at");
+        }
+    }
+}
+
+fn may_repair(agent: &Agent, held: &Held) -> bool {
+    agent.policy.drift == Drift::Repair && !agent.policy.observe && agent.policy.forbids(&held.action).is_none()
+}
+
+async fn repair(agent: &Agent, action: &dyn Action, held: &Held, attempt: &Attempt<'_>) -> Actual {
+    let (effect, name, target) = (held.effect, &held.action, &held.target);
+    let again = match within(agent, action.apply(attempt)).await {
+        Ok(()) => within(agent, action.is_in_force(attempt)).await,
+        Err(error) => Err(error),
+    };
+    let again = again.and_then(|in_force| {
+        if in_force {
+            Ok(())
+        } else {
+            Err(ActionError::Failed("it was applied again and is still not in force".into()))
+        }
+    });
+    match again {
+        Ok(()) => {
+            tracing::warn!(%effect, action = name, %target, "an effect was not in force any more: applied again");
+            Actual::InForce
+        }
+        Err(error) => {
+            tracing::warn!(%effect, action = name, %target, %error, "an effect that drifted could not be applied again");
+            Actual::Drifted
+        }
+    }
+}
+
+/// The target is protected now, and was not when the effect came into force.
+async fn let_go(agent: &Agent, action: &dyn Action, held: Held, reason: &str) {
+    let reason = format!("lifted: the target is protected now: {reason}");
+    let (effect, name, target) = (held.effect, &held.action, &held.target);
+    match lift::lift(agent, action, &held, &Mutex::default()).await {
+        Ok(()) => {
+            tracing::warn!(%effect, action = name, %target, reason, "an effect was lifted before its end");
+            agent.note([held.released(agent.clock.now(), reason)]);
+            agent.tell_of(effect);
+        }
+        Err(error) => {
+            tracing::error!(%effect, action = name, %target, %error, "incident: an effect on a protected target could not be lifted");
+            agent.note([lift::overdue(agent, held, &error)]);
+        }
+    }
+}
+
+/// Writes down what was seen, if it is news.
+fn note(agent: &Agent, seen: Held, actual: Actual) {
+    let effect = seen.effect;
+    let is_news = agent.read(|ledger| {
+        ledger.held_effect(effect).is_some_and(|held| held.actual != Some(actual) || held.drifts != seen.drifts)
+    });
+    if is_news {
+        agent.note([Record::Held { held: Box::new(Held { actual: Some(actual), ..seen }) }]);
+        agent.tell_of(effect);
+    }
+}

@@ -1,0 +1,141 @@
+//! Lifting: by the clock, by hand, and as the last step of commands. What cannot be lifted stays held and overdue, is
+//! an incident until it is lifted, and is tried for ever.
+
+use std::sync::Mutex;
+
+use crate::actions::{Action, ActionError, Attempt, Step, Transcript};
+use crate::agent::Agent;
+use crate::journal::{Failing, Held, Ledger, Record};
+
+/// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
+pub(super) async fn undo(agent: &Agent, held: &Held) -> bool {
+    let (effect, action, target) = (held.effect, &held.action, &held.target);
+    match lift_by_name(agent, held).await {
+        Ok(()) => {
+            agent.note([Record::Lifted { effect }]);
+            tracing::info!(%effect, action, %target, "effect lifted, its time was up");
+            agent.tell_of(effect);
+            true
+        }
+        Err(error) => {
+            tracing::error!(%effect, action, %target, %error, "incident: an effect could not be lifted; it is tried again");
+            fail(agent, held, &error);
+            false
+        }
+    }
+}
+
+/// What came out of [`release`].
+#[derive(Debug, Default)]
+pub struct Release {
+    /// The effects that are lifted.
+    pub lifted: Vec<Held>,
+    /// Those that are not, and why.
+    pub failed: Vec<(Held, String)>,
+    /// How many commands that had not been begun are refused.
+    pub refused: usize,
+}
+
+/// Lifts everything that is held, on purpose, and refuses what was received and not begun. What cannot be lifted is
+/// overdue from now on, so the next run of the agent goes on trying.
+pub async fn release(agent: &Agent, reason: &str) -> Release {
+    let mut release = Release::default();
+    agent.note_what(|ledger| {
+        let waiting = ledger.pending().filter(|pending| pending.started.is_none());
+        let refused = waiting.map(|pending| {
+            let result = crate::intake::refusal(pending.command.jti, reason, agent.clock.now());
+            Record::Finished { result: Box::new(result) }
+        });
+        let refused: Vec<Record> = refused.collect();
+        release.refused = refused.len();
+        refused
+    });
+    let all: Vec<Held> = agent.read(|ledger| ledger.held().cloned().collect());
+    for held in all {
+        match lift_by_name(agent, &held).await {
+            Ok(()) => {
+                agent.note([held.released(agent.clock.now(), reason)]);
+                release.lifted.push(held);
+            }
+            Err(error) => {
+                agent.note([overdue(agent, held.clone(), &error)]);
+                release.failed.push((held, error.to_string()));
+            }
+        }
+    }
+    release
+}
+
+async fn lift_by_name(agent: &Agent, held: &Held) -> Result<(), ActionError> {
+    match agent.action(&held.action) {
+        None => Err(ActionError::Failed(format!("this agent does not know the action {}", held.action))),
+        Some(action) => lift(agent, action, held, &Mutex::default()).await,
+    }
+}
+
+/// Reverts an effect and looks that nothing of it is left.
+pub(super) async fn lift(
+    agent: &Agent,
+    action: &dyn Action,
+    held: &Held,
+    transcript: &Mutex<Transcript>,
+) -> Result<(), ActionError> {
+    let mut attempt = Attempt::new(&agent.runner, transcript, &held.target);
+    attempt.arguments = &held.arguments;
+    attempt.undo = Some(&held.undo);
+    revert(agent, action, held, &attempt).await
+}
+
+/// Makes sure that nothing is left of an effect that is not held, such as after a lost journal.
+pub(super) async fn lift_unheld(
+    agent: &Agent,
+    action: &dyn Action,
+    unheld: &Held,
+    transcript: &Mutex<Transcript>,
+) -> Result<(), ActionError> {
+    let mut attempt = Attempt::new(&agent.runner, transcript, &unheld.target);
+    attempt.arguments = &unheld.arguments;
+    revert(agent, action, unheld, &attempt).await
+}
+
+async fn revert(agent: &Agent, action: &dyn Action, held: &Held, attempt: &Attempt<'_>) -> Result<(), ActionError> {
+    // Another effect wants the same: the state is its own now, and so is what was before.
+    let has_twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, &held.target).is_some();
+    if agent.read(has_twin) {
+        return Ok(());
+    }
+    within(agent, action.revert(attempt)).await?;
+    if within(agent, action.is_lifted(attempt)).await? {
+        Ok(())
+    } else {
+        Err(ActionError::Failed("it was reverted but is still in force".into()))
+    }
+}
+
+/// An effect that should have been lifted by now and could not be: from now on the clock lifts it.
+pub(super) fn overdue(agent: &Agent, mut held: Held, error: &ActionError) -> Record {
+    let now = agent.clock.moment();
+    held.end_at(Some(now.wall), &now);
+    let since = held.failing.map_or(now.wall, |failing| failing.since);
+    held.failing = Some(Failing { since, reason: error.to_string() });
+    agent.tell_of(held.effect);
+    Record::Held { held: Box::new(held) }
+}
+
+/// Writes down that the effect is an incident, unless that is known already.
+fn fail(agent: &Agent, held: &Held, error: &ActionError) {
+    let reason = error.to_string();
+    if held.failing.as_ref().is_none_or(|failing| failing.reason != reason) {
+        let since = held.failing.as_ref().map_or_else(|| agent.clock.now(), |failing| failing.since);
+        let failing = Some(Failing { since, reason });
+        agent.note([Record::Held { held: Box::new(Held { failing, ..held.clone() }) }]);
+        agent.tell_of(held.effect);
+    }
+}
+
+/// One step of an action, within the time that the local policy gives it. What it had started is killed with it.
+pub(super) async fn within<T>(agent: &Agent, step: Step<'_, T>) -> Result<T, ActionError> {
+    let limit = agent.policy.timeout;
+    let late = || format!("it did not end within {} s and was stopped", limit.as_secs());
+    tokio::time::timeout(limit, step).await.unwrap_or_else(|_| Err(ActionError::TimedOut(late())))
+}

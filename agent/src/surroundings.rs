@@ -1,0 +1,269 @@
+//! What this agent must never cut itself or its host off from, whoever signed the order: its own addresses, the
+//! manager's, the gateways and resolvers, its own account, process and files. Read from the system when it is asked
+//! and kept for a moment only: addresses and routes change.
+//!
+//! What needs no knowledge of a host (loopback, multicast, root) is in the protocol: `Target::always_protected`. What
+//! the host's administrator adds is in the local policy.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use riposte_protocol::target::{Target, TargetKind};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long what was read from the system is believed.
+const FRESH: Duration = Duration::from_secs(2);
+/// How many addresses of the manager are remembered: one that changes them at every look-up must not fill the memory.
+const MAX_MANAGER: usize = 256;
+
+/// What surrounds this agent.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    files: Vec<PathBuf>,
+    manager: Mutex<BTreeSet<IpAddr>>,
+    /// Rung for good once the manager's name has been looked up, if somebody is going to do that.
+    looked_up: Option<CancellationToken>,
+    network: Mutex<Option<(Instant, Network)>>,
+}
+
+/// The addresses that this host needs, with what each is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Network(Vec<(IpAddr, &'static str)>);
+
+impl Surroundings {
+    /// The surroundings of an agent whose own files are `files`: folders with everything in them, too.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        let executable = std::env::current_exe().ok();
+        Self { files: files.into_iter().chain(executable).collect(), ..Self::default() }
+    }
+
+    /// Somebody is going to look the manager's addresses up.
+    #[must_use]
+    pub fn expecting_manager(self) -> Self {
+        Self { looked_up: Some(CancellationToken::new()), ..self }
+    }
+
+    /// The manager's addresses are known now, as far as they can be.
+    pub fn manager_is_known(&self) {
+        self.looked_up.iter().for_each(CancellationToken::cancel);
+    }
+
+    /// Waits until the manager's addresses are known, so that the first command after a start cannot block it.
+    pub async fn await_manager(&self) {
+        if let Some(looked_up) = &self.looked_up {
+            looked_up.cancelled().await;
+        }
+    }
+
+    /// Remembers an address of the manager, or of the proxy before it.
+    pub fn note_manager(&self, address: IpAddr) {
+        let mut manager = self.manager.lock().unwrap_or_else(PoisonError::into_inner);
+        if manager.len() < MAX_MANAGER {
+            manager.insert(address.to_canonical());
+        }
+    }
+
+    /// Why this target must not be touched, if so.
+    pub fn protect(&self, target: &Target) -> Option<String> {
+        match target.kind() {
+            TargetKind::Ip => self.protect_network(target),
+            TargetKind::User => is_own_account(target.value()).then(|| "the agent runs as this user".into()),
+            TargetKind::Process => own_process(target.value()).map(Into::into),
+            TargetKind::File => {
+                let own = self.files.iter().any(|file| is_within(target.value(), file));
+                own.then(|| "a file of the agent itself".into())
+            }
+            TargetKind::Host | TargetKind::None => None,
+        }
+    }
+
+    fn protect_network(&self, target: &Target) -> Option<String> {
+        let network = target.network()?;
+        let manager = self.manager.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(address) = manager.iter().find(|address| network.contains(*address)) {
+            return Some(told(target, *address, "an address of the manager"));
+        }
+        let needed = self.network();
+        let (address, what) = needed.0.iter().find(|(address, _)| network.contains(address))?;
+        Some(told(target, *address, what))
+    }
+
+    fn network(&self) -> Network {
+        let mut kept = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((at, network)) if at.elapsed() < FRESH => network.clone(),
+            _ => {
+                let network = Network::read();
+                *kept = Some((Instant::now(), network.clone()));
+                network
+            }
+        }
+    }
+}
+
+fn told(target: &Target, address: IpAddr, what: &str) -> String {
+    if target.ip() == Some(address) { what.to_owned() } else { format!("it contains {address}, {what}") }
+}
+
+impl Network {
+    fn read() -> Self {
+        let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let mut needed = own_addresses();
+        needed.extend(gateways_v4(&text("/proc/net/route")).into_iter().map(|address| (address.into(), GATEWAY)));
+        needed.extend(gateways_v6(&text("/proc/net/ipv6_route")).into_iter().map(|address| (address.into(), GATEWAY)));
+        // The second is where systemd-resolved keeps the resolvers that it asks; the first then names only itself.
+        for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
+            needed.extend(resolvers(&text(path)).into_iter().map(|address| (address, "a resolver of this host")));
+        }
+        Self(needed)
+    }
+}
+
+const GATEWAY: &str = "a gateway of this host";
+
+fn own_addresses() -> Vec<(IpAddr, &'static str)> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let mut needed = Vec::new();
+    for interface in interfaces {
+        let own = interface.address.as_ref().and_then(address);
+        needed.extend(own.map(|address| (address, "an address of this host")));
+        let broadcast = interface.broadcast.as_ref().and_then(address);
+        needed.extend(broadcast.map(|address| (address, "the broadcast address of a network of this host")));
+    }
+    needed
+}
+
+fn address(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
+/// The next hops in `/proc/net/route`: columns Iface, Destination, Gateway …, addresses as the kernel's own integers.
+fn gateways_v4(table: &str) -> Vec<Ipv4Addr> {
+    let next_hop = |line: &str| {
+        let gateway = u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok()?;
+        (gateway != 0).then(|| Ipv4Addr::from(gateway.to_ne_bytes()))
+    };
+    table.lines().skip(1).filter_map(next_hop).collect()
+}
+
+/// The next hops in `/proc/net/ipv6_route`: the fifth column.
+fn gateways_v6(table: &str) -> Vec<Ipv6Addr> {
+    let next_hop = |line: &str| {
+        let gateway = u128::from_str_radix(line.split_whitespace().nth(4)?, 16).ok()?;
+        (gateway != 0).then(|| Ipv6Addr::from(gateway))
+    };
+    table.lines().filter_map(next_hop).collect()
+}
+
+/// The name servers in a `resolv.conf`.
+fn resolvers(text: &str) -> Vec<IpAddr> {
+    let server = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
+        // A link-local one has its interface behind a `%`.
+        address.split('%').next()?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    };
+    text.lines().filter_map(server).collect()
+}
+
+/// The superuser under any name, or the agent's own account.
+fn is_own_account(name: &str) -> bool {
+    let user = nix::unistd::User::from_name(name).ok().flatten();
+    user.is_some_and(|user| user.uid.is_root() || user.uid == nix::unistd::geteuid())
+}
+
+fn own_process(number: &str) -> Option<&'static str> {
+    let number: u32 = number.parse().ok()?;
+    if number == std::process::id() {
+        Some("the agent itself")
+    } else if number == std::os::unix::process::parent_id() {
+        Some("the process that runs the agent")
+    } else {
+        None
+    }
+}
+
+/// Whether `path` is `folder` or in it, by its text or where its links lead; or holds it.
+pub fn is_within(path: &str, folder: &Path) -> bool {
+    let resolve = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let path = Path::new(path);
+    let touches = |path: &Path, folder: &Path| path.starts_with(folder) || folder.starts_with(path);
+    touches(path, folder) || touches(&resolve(path), &resolve(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn protects(surroundings: &Surroundings, kind: TargetKind, text: &str) -> Option<String> {
+        surroundings.protect(&Target::parse(kind, text).unwrap())
+    }
+
+    #[test]
+    fn routes_and_resolvers_are_read_as_the_system_writes_them() {
+        let routes = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                      eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                      eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(gateways_v4(routes), ["192.0.2.1".parse::<Ipv4Addr>().unwrap()]);
+        let routes = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fd000000000000000000000000000001 00000400 00000003 00000000 00000003     eth0\n\
+                      fd000000000000000000000000000002 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 00000004 00000000 80200001     eth0\n";
+        assert_eq!(gateways_v6(routes), ["fd00::1".parse::<Ipv6Addr>().unwrap()]);
+        let text =
+            "# nameserver 192.0.2.9\nsearch example.org\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver\n";
+        let expected: [IpAddr; 2] = ["192.0.2.53".parse().unwrap(), "fe80::1".parse().unwrap()];
+        assert_eq!(resolvers(text), expected);
+        assert_eq!(gateways_v4("").len() + gateways_v6("\n").len() + resolvers("").len(), 0, "nothing is no panic");
+    }
+
+    #[test]
+    fn what_the_host_needs_is_protected_also_within_a_network() {
+        let surroundings = Surroundings::new(vec![]);
+        surroundings.note_manager("::ffff:198.51.100.8".parse().unwrap());
+        let needed =
+            Network(vec![("203.0.113.1".parse().unwrap(), GATEWAY), ("2001:db8::1".parse().unwrap(), GATEWAY)]);
+        *surroundings.network.lock().unwrap() = Some((Instant::now() + Duration::from_secs(3600), needed));
+        let ip = |text| protects(&surroundings, TargetKind::Ip, text);
+        assert_eq!(ip("198.51.100.8").as_deref(), Some("an address of the manager"));
+        assert_eq!(ip("203.0.113.1").as_deref(), Some(GATEWAY));
+        assert_eq!(ip("203.0.113.2"), None);
+        let network = |text| surroundings.protect(&Target::parse_network(text).unwrap());
+        assert_eq!(network("203.0.113.0/24").unwrap(), "it contains 203.0.113.1, a gateway of this host");
+        assert_eq!(network("198.51.100.0/29"), None);
+        assert!(network("198.51.100.0/28").unwrap().contains("manager"));
+        assert!(network("2001:db8::/64").is_some());
+    }
+
+    #[test]
+    fn this_hosts_own_addresses_are_found() {
+        let found = own_addresses();
+        assert!(found.iter().any(|(address, _)| address.is_loopback()), "{found:?}");
+    }
+
+    #[test]
+    fn the_agents_own_account_process_and_files_are_protected() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&state, &link).unwrap();
+        let surroundings = Surroundings::new(vec![state.clone()]);
+        let is_protected = |kind, text: &str| protects(&surroundings, kind, text).is_some();
+        assert!(is_protected(TargetKind::Process, &std::process::id().to_string()));
+        assert!(is_protected(TargetKind::Process, &std::os::unix::process::parent_id().to_string()));
+        assert!(!is_protected(TargetKind::Process, "4194305"));
+        assert!(is_protected(TargetKind::User, "root"));
+        assert!(!is_protected(TargetKind::User, "nobody-of-this-name"));
+        let file = |path: PathBuf| is_protected(TargetKind::File, path.to_str().unwrap());
+        std::fs::write(state.join("journal"), "").unwrap();
+        assert!(file(state.join("journal")) && file(state.join("not-there-yet")));
+        assert!(file(link.join("journal")), "whatever way leads there");
+        assert!(file(std::env::current_exe().unwrap()));
+        assert!(file(directory.path().into()), "a folder that holds it");
+        assert!(!file(directory.path().join("other")));
+    }
+}

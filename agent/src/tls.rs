@@ -1,0 +1,47 @@
+//! Whom the agent believes to be its manager, below the signatures: the system's authorities, or, if one was given at
+//! enrolment, that authority alone.
+
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+/// The given authority cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the file of the manager's certificate authority cannot be used: {0}")]
+pub struct CaError(String);
+
+/// The settings of a client that believes `ca` alone, in PEM; `None` leaves the choice to the system.
+///
+/// # Errors
+/// When `ca` holds no certificate, or one that cannot be read.
+pub fn config(ca: Option<&[u8]>) -> Result<Option<Arc<ClientConfig>>, CaError> {
+    let Some(pem) = ca else { return Ok(None) };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| CaError(error.to_string()))?;
+        roots.add(certificate).map_err(|error| CaError(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(CaError("it holds no certificate in PEM".into()));
+    }
+    Ok(Some(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())))
+}
+
+/// An HTTP client that believes the same, follows no redirects, and has the settings that `with` gives it.
+///
+/// # Errors
+/// When the system has no authorities that can be read.
+pub fn client(
+    ca: Option<&[u8]>,
+    with: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("riposte-agent/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(pem) = ca {
+        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?);
+    }
+    with(builder).build()
+}

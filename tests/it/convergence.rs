@@ -1,0 +1,125 @@
+//! Promise 10: on every connect the agent reports what it holds, and ledger and host come together. On both databases.
+
+use riposte_protocol::message::{Actual, HeldEffect, Outcome, PollRequest};
+use riposte_protocol::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Database, FakeAgent, TestApp};
+
+/// A block that the agent has carried out, and how the agent reports it.
+async fn with_block(database: Database) -> (TestApp, Client, FakeAgent, HeldEffect) {
+    let (app, admin) = TestApp::start_on(database).await;
+    let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+    let asked =
+        json!({"action": "firewall-drop", "target": "203.0.113.7", "agents": ["web-01"], "for": "1h", "reason": "x"});
+    admin.post("/v1/responses", &asked).await.is(201);
+    let command = agent.answer(Outcome::Succeeded, Some(true)).await;
+    let held = HeldEffect {
+        effect: command.effect,
+        action: command.action,
+        target: command.target,
+        until: command.until,
+        actual: None,
+        drifts: 0,
+        failing: None,
+        released: None,
+    };
+    (app, admin, agent, held)
+}
+
+/// The agent connects and says what it holds.
+async fn says(agent: &FakeAgent, effects: Option<Vec<HeldEffect>>) {
+    agent.poll(&PollRequest { effects, cursor: u64::MAX >> 1, max: 0, ..PollRequest::default() }).await;
+}
+
+async fn effect(admin: &Client) -> Value {
+    admin.list("/v1/effects").await.remove(0)
+}
+
+async fn verbs(admin: &Client, held: &HeldEffect) -> Vec<String> {
+    let history = admin.history("effect", &held.effect.to_string()).await;
+    history.into_iter().map(|(_, verb)| verb).collect()
+}
+
+on_both_databases! {
+    async fn promise_10_what_a_re_imaged_host_has_lost_is_applied_again(database: Database) {
+        let (_app, admin, agent, held) = with_block(database).await;
+        says(&agent, Some(vec![held.clone()])).await;
+        assert!(agent.owed().await.is_empty(), "it holds what it should");
+        says(&agent, None).await;
+        assert!(agent.owed().await.is_empty(), "who says nothing has lost nothing");
+        says(&agent, Some(vec![])).await;
+        let again = agent.owed_one().await;
+        assert_eq!((again.effect, again.until), (held.effect, held.until));
+        assert_eq!(verbs(&admin, &held).await, ["lost"]);
+        says(&agent, Some(vec![])).await;
+        assert_eq!(agent.owed().await.len(), 1, "a command is under way: no second one");
+        agent.answer(Outcome::Succeeded, Some(true)).await;
+        assert_eq!(effect(&admin).await["actual"], "in_force");
+    }
+
+    async fn promise_10_a_long_list_that_may_have_been_cut_loses_nothing(database: Database) {
+        let (_app, admin, agent, held) = with_block(database).await;
+        let other = |n: u32| HeldEffect { effect: uuid::Uuid::from_u128(u128::from(n) + 1), ..held.clone() };
+        says(&agent, Some((0..4096).map(other).collect())).await;
+        assert!(agent.owed().await.is_empty() && verbs(&admin, &held).await.is_empty());
+    }
+
+    async fn promise_10_what_nobody_wants_any_more_is_lifted(database: Database) {
+        let (app, admin, agent, held) = with_block(database).await;
+        let response = admin.list("/v1/responses").await.remove(0);
+        let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
+        admin.post(&path, &json!({"reason": "over"})).await.is(200);
+        agent.answer(Outcome::Succeeded, Some(true)).await;
+        // A snapshot of the host from before the undo is played back.
+        says(&agent, Some(vec![held.clone()])).await;
+        let revert = app.in_time("the revert is owed", || async { agent.owed().await.pop() }).await;
+        assert_eq!((revert.op, revert.effect), (riposte_protocol::command::Op::Revert, held.effect));
+    }
+
+    async fn promise_10_what_was_released_on_the_host_ends_here_too(database: Database) {
+        let (_app, admin, agent, held) = with_block(database).await;
+        let released = HeldEffect { actual: Some(Actual::Absent), released: Some("wrong host".into()), ..held };
+        says(&agent, Some(vec![released])).await;
+        let response = admin.list("/v1/responses").await.remove(0);
+        assert_eq!((&response["state"], &response["reason"]), (&json!("ended"), &json!("released")));
+        assert!(response["detail"].as_str().unwrap().contains("wrong host"));
+        assert_eq!(effect(&admin).await["desired"], "absent");
+    }
+
+    async fn promise_10_drift_is_noted_and_so_is_its_repair(database: Database) {
+        let (_app, admin, agent, held) = with_block(database).await;
+        for (actual, word) in [(Actual::Drifted, "drifted"), (Actual::InForce, "in_force")] {
+            says(&agent, Some(vec![HeldEffect { actual: Some(actual), ..held.clone() }])).await;
+            assert_eq!(effect(&admin).await["actual"], word);
+        }
+        assert_eq!(verbs(&admin, &held).await, ["drifted", "repaired"]);
+        assert!(agent.owed().await.is_empty(), "whether drift is repaired is the agent's own business");
+    }
+
+    async fn promise_10_another_end_on_the_host_is_brought_into_line(database: Database) {
+        let (_app, _admin, agent, held) = with_block(database).await;
+        let other = Some(Timestamp::from_millis(held.until.unwrap().as_millis() + 60_000));
+        says(&agent, Some(vec![HeldEffect { until: other, ..held.clone() }])).await;
+        assert_eq!(agent.owed_one().await.until, held.until);
+    }
+
+    async fn promise_10_an_effect_that_cannot_be_lifted_is_an_incident(database: Database) {
+        let (_app, admin, agent, held) = with_block(database).await;
+        let response = admin.list("/v1/responses").await.remove(0);
+        let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
+        admin.post(&path, &json!({"reason": "over"})).await.is(200);
+        agent.answer(Outcome::Succeeded, Some(true)).await;
+        says(&agent, Some(vec![HeldEffect { failing: Some("nft: permission denied".into()), ..held.clone() }])).await;
+        assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 1);
+        assert_eq!(verbs(&admin, &held).await, ["failing"]);
+    }
+
+    async fn promise_10_nobody_speaks_for_another_agent(database: Database) {
+        let (app, admin, _agent, held) = with_block(database).await;
+        let other = app.enrol(&admin, "web-02", &json!({})).await;
+        let released = HeldEffect { released: Some("mine".into()), actual: Some(Actual::Absent), ..held };
+        says(&other, Some(vec![released])).await;
+        assert_eq!(admin.list("/v1/responses?state=active").await.len(), 1);
+    }
+}
