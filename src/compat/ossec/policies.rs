@@ -161,12 +161,12 @@ fn respond(
     // Wazuh knows no quotes: a blank always separates.
     let words = command.extra_args.as_deref().unwrap_or_default().split(' ');
     let arguments: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    // Whether a custom action's can be kept is for the policy's own reader to say: they are the site's.
+    // What a custom action takes is the site's affair; whether a policy can hold it, the policy's reader says.
     if action.script.is_some() || action.check_arguments(&arguments, "").is_empty() {
         if !arguments.is_empty() {
             respond.insert("arguments".into(), arguments.into());
         }
-    } else {
+    } else if !arguments.is_empty() {
         let message = format!("{} does not take extra_args {:?}: left out", action.name, short(&arguments.join(" ")));
         report.warning(block.place, message);
     }
