@@ -1,5 +1,5 @@
 //! A Wazuh manager's `ossec.conf` in Riposte's words: active responses become policies, commands actions, the allowlist
-//! protected entries. Wazuh's own semantics are reproduced first (`xml.rs` reads, `load.rs` says what Wazuh would have
+//! protected entries. Wazuh's own semantics are reproduced first (`xml.rs` reads, `load.rs` and `values.rs` say what Wazuh would have
 //! loaded), then carried over (`programs.rs`, `policies.rs`, `allowlist.rs`), and `report.rs` says what is different.
 //!
 //! The files are hostile as far as this is concerned: whatever they hold gives documents that parse, or an error note.
@@ -12,6 +12,7 @@ mod programs;
 mod report;
 #[cfg(test)]
 mod tests;
+mod values;
 mod xml;
 
 use serde::Serialize;

@@ -237,7 +237,7 @@ fn on(block: &ActiveResponse, report: &mut Report) -> Value {
     }
     if word(Location::DefinedAgent) {
         let written = block.agent_id.as_deref().unwrap_or_default();
-        let number = super::load::number(written);
+        let number = super::values::number(written);
         let id = format!("{number:03}");
         if written.trim().trim_start_matches('0') != number.to_string() {
             report.warning(*place, format!("agent_id {:?} is one number to Wazuh: {id}", short(written)));

@@ -93,7 +93,14 @@ impl<'a> Report<'a> {
     pub(super) fn refuse(&mut self, error: &WazuhError, place: Option<Place>) {
         let WazuhError { code, text } = error;
         match code {
-            Some(code) => self.add(Level::Error, place, format!("Wazuh refuses this: ({code}): {}", short(text))),
+            Some(code) => {
+                let hint = if text == super::xml::DECLARATION {
+                    " Its reader knows no XML declaration: remove the line"
+                } else {
+                    ""
+                };
+                self.add(Level::Error, place, format!("Wazuh refuses this: ({code}): {}{hint}", short(text)));
+            }
             None => self.add(Level::Error, place, text.clone()),
         }
         let is_xml = *code == Some(super::xml::XML_ERROR) || code.is_none();

@@ -92,7 +92,7 @@ pub(super) fn read(file: usize, text: &str) -> Result<Vec<Root>, Fault> {
             Ok(Event::GeneralRef(name)) => tree.text(&format!("&{};", name.into_inner()), start)?,
             Ok(Event::Eof) => break,
             Ok(Event::Comment(_) | Event::CData(_) | Event::DocType(_)) => {}
-            Ok(Event::Decl(_) | Event::PI(_)) => return Err(fault("XMLERR: Attribute '?' has no value.".into())),
+            Ok(Event::Decl(_) | Event::PI(_)) => return Err(fault(DECLARATION.into())),
             Err(error) => {
                 let place = lines.place(original(reader.error_position()));
                 return Err((WazuhError::new(XML_ERROR, syntax(&error)), place));
@@ -105,6 +105,8 @@ pub(super) fn read(file: usize, text: &str) -> Result<Vec<Root>, Fault> {
     }
 }
 
+/// What Wazuh says of an XML declaration, which it takes for an element with attributes.
+pub(super) const DECLARATION: &str = "XMLERR: Attribute '?' has no value.";
 const NOT_CLOSED: &str = "XMLERR: End of file and some elements were not closed.";
 
 /// What Wazuh's reader calls a fault.

@@ -97,17 +97,17 @@ fn the_sample_fires_what_wazuh_would() {
     };
     // Wazuh asks no policy whose alert it is; there is one such policy in the sample.
     let policies: Vec<&Value> = policies.iter().filter(|policy| words(&policy["agents"]).is_empty()).collect();
-    let mut text = String::from("<ossec_config><command><name>c</name><executable>c</executable></command>");
-    for policy in &policies {
-        text.push_str("<active-response><command>c</command><location>local</location>");
-        text.push_str(&format!("<level>{}</level>", policy["min_level"]));
-        let (groups, ids) = (words(&policy["rule_groups"]), words(&policy["rule_ids"]));
-        if !groups.is_empty() {
-            text.push_str(&format!("<rules_group>{}</rules_group>", groups.join("|")));
-        }
-        text.push_str(&format!("<rules_id>{}</rules_id></active-response>", ids.join(",")));
-    }
-    text.push_str("</ossec_config>");
+    let blocks = policies.iter().map(|policy| {
+        let group = words(&policy["rule_groups"]).join("|");
+        let group = if group.is_empty() { group } else { format!("<rules_group>{group}</rules_group>") };
+        let (level, ids) = (&policy["min_level"], words(&policy["rule_ids"]).join(","));
+        format!(
+            "<active-response><command>c</command><location>local</location><level>{level}</level>{group}\
+             <rules_id>{ids}</rules_id></active-response>"
+        )
+    });
+    let command = "<command><name>c</name><executable>c</executable></command>";
+    let text = format!("<ossec_config>{command}{}</ossec_config>", blocks.collect::<String>());
     let import = import(&[("sample.conf".into(), text)]);
     let index = stored(&import);
     let mut counts = vec![0; policies.len()];

@@ -65,7 +65,7 @@ fn messages(import: &Import, level: Level) -> Vec<(Option<u32>, &str)> {
     of_level.map(|note| (note.line, note.message.as_str())).collect()
 }
 
-const SITE: &str = r#"<!-- the manager of a small site -->
+const SITE: &str = r"<!-- the manager of a small site -->
 <ossec_config>
   <global>
     <white_list>198.51.100.7/24</white_list>
@@ -112,7 +112,7 @@ const SITE: &str = r#"<!-- the manager of a small site -->
     <timeout>60</timeout>
   </active-response>
 </ossec_config>
-"#;
+";
 
 #[test]
 fn a_site_is_carried_over() {
@@ -235,9 +235,11 @@ fn the_oddities_of_wazuhs_reader_are_kept() {
         <command><name>a&amp;b & c</name><executable>x<!-- y -->z</executable></command>",
     );
     assert_eq!(import.wazuh.errors, []);
+    assert!(messages(&import, Level::Warning)[0].1.contains("no entities"));
     let command = &import.wazuh.commands[0];
     assert_eq!((command.name.as_str(), command.executable.as_str()), ("a&amp;b & c", "xz"));
     assert_eq!(import.actions[0]["name"], "a-amp-b---c");
+    assert_eq!(one("\u{feff}text\r\n<ossec_config >\r\n</ossec_config>\r\n").report, []);
 }
 
 #[test]
