@@ -57,9 +57,13 @@ fn own(executable: &str) -> Option<&'static Action> {
     if executable == "restart.sh" {
         return known.find("restart.sh").or_else(|| known.find("restart-wazuh")).map(AsRef::as_ref);
     }
+    known.find(meaning(executable)?).map(AsRef::as_ref)
+}
+
+/// The name of the action that means the same as a program, whether or not there is such an action yet.
+fn meaning(executable: &str) -> Option<&'static str> {
     let plain = ENDINGS.iter().find_map(|ending| executable.strip_suffix(ending)).unwrap_or(executable);
-    let (_, name) = PROGRAMS.iter().find(|(program, _)| *program == plain)?;
-    known.find(name).map(AsRef::as_ref)
+    PROGRAMS.iter().find(|(program, _)| *program == plain).map(|(_, name)| *name)
 }
 
 /// Carries the commands over.
@@ -165,8 +169,14 @@ fn describe(command: &Command, name: &str, used: bool, stateful: bool, report: &
             format!("command {quoted:?} is called {name} here: its own name is taken, or no action can have it"),
         );
     }
+    let of_wazuh = if meaning(&command.executable).is_some() {
+        ". It is a program of Wazuh's own, for which this version has no action"
+    } else {
+        ""
+    };
     let what = format!(
-        "command {quoted:?} becomes the custom action {name}, which runs {executable} from the agents' folder for programs"
+        "command {quoted:?} becomes the custom action {name}, which runs {executable} from the agents' folder for \
+         programs{of_wazuh}"
     );
     if stateful {
         let target = default_target(command.expect.as_deref().unwrap_or_default());
