@@ -12,12 +12,15 @@
 //! 6. The agent answers; `api/exchange.rs` hands that to `store/settle.rs`.
 //! 7. `engine/undo.rs` ends what is over, `engine/sweep.rs` owns every other deadline.
 //!
-//! Floors, one way down: main > cli > api > engine > store > domain > protocol. `clock`, `config`, `shutdown` and
+//! Aside from the flow: `compat/ossec/` says what a Wazuh manager's configuration means in Riposte's words.
+//!
+//! Floors, one way down: main > cli > api > compat > engine > store > domain > protocol. `clock`, `config`, `shutdown` and
 //! `telemetry` are ground: anyone may stand on them, they use nobody. `tests/architecture.rs` fails on an arrow up.
 
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod compat;
 pub mod config;
 pub mod domain;
 pub mod engine;

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top down: each floor may use those after it.
-const FLOORS: [&str; 7] = ["main", "cli", "api", "engine", "store", "domain", "protocol"];
+const FLOORS: [&str; 8] = ["main", "cli", "api", "compat", "engine", "store", "domain", "protocol"];
 /// Whoever stands on the ground uses nobody, but what is named here.
 const GROUND: [(&str, &[&str]); 4] =
     [("config", &["telemetry"]), ("clock", &[]), ("shutdown", &[]), ("telemetry", &[])];

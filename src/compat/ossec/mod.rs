@@ -1,0 +1,64 @@
+//! A Wazuh manager's `ossec.conf` in Riposte's words: active responses become policies, commands actions, the allowlist
+//! protected entries. Wazuh's own semantics are reproduced first (`xml.rs` reads, `load.rs` and `values.rs` say what Wazuh would have
+//! loaded), then carried over (`programs.rs`, `policies.rs`, `allowlist.rs`), and `report.rs` says what is different.
+//!
+//! The files are hostile as far as this is concerned: whatever they hold gives documents that parse, or an error note.
+
+mod allowlist;
+mod load;
+mod loaded;
+mod policies;
+mod programs;
+mod report;
+#[cfg(test)]
+mod tests;
+mod values;
+mod xml;
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use allowlist::Allowlist;
+pub use loaded::{ActiveResponse, Command, Load, Loaded, Location, Message, WazuhError};
+pub use report::{Level, Note, Place};
+
+/// What files of Wazuh's come to. Nothing in it is stored yet: actions go first, then policies, then protected entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Import {
+    /// Policy documents; each can be read with Riposte's own actions and those of `actions`.
+    #[schema(value_type = Vec<Object>)]
+    pub policies: Vec<Value>,
+    /// Documents of custom actions.
+    #[schema(value_type = Vec<Object>)]
+    pub actions: Vec<Value>,
+    /// Protected entries, as `POST /v1/protected` takes them.
+    #[schema(value_type = Vec<Object>)]
+    pub protected: Vec<Value>,
+    /// What there is to say, in the order of the files.
+    pub report: Vec<Note>,
+    /// What Wazuh itself would have loaded.
+    #[serde(skip)]
+    pub wazuh: Loaded,
+    /// By active response that Wazuh would have loaded: the name of the policy that it became, if it became one.
+    #[serde(skip)]
+    pub carried: Vec<Option<String>>,
+}
+
+/// Reads configuration files (name and text) as if they were one, in this order. If Wazuh would refuse them, nothing is
+/// carried over and the report has every error.
+pub fn import(files: &[(String, String)]) -> Import {
+    let mut report = report::Report::new(files);
+    let wazuh = load::load(files, &mut report);
+    let mut import = Import::default();
+    if wazuh.load == Load::Ok {
+        let programs = programs::carry(&wazuh, &mut report);
+        let carried = policies::carry(&wazuh, &programs, &mut report);
+        import.protected = allowlist::protect(&wazuh, &mut report);
+        import.policies = carried.documents;
+        import.carried = carried.names;
+        import.actions = programs.documents;
+    }
+    import.report = report.into_notes();
+    import.wazuh = wazuh;
+    import
+}

@@ -1,0 +1,272 @@
+//! The last step: active responses become policies. Each is tried as a policy before it is handed out, so that what an
+//! import says is what storing it will find.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::loaded::{ActiveResponse, Command, Loaded, Location};
+use super::programs::Programs;
+use super::report::{Level, Report, short};
+use crate::domain::action::Action;
+use crate::domain::duration::Span;
+use crate::domain::group_expression::GroupExpression;
+use crate::domain::labels::WAZUH_ID;
+use crate::domain::policy::Policy;
+
+/// The highest level of a rule. An `ossec.conf` may say up to 20.
+const MAX_LEVEL: u8 = 16;
+/// Wazuh forgets who came back when it is restarted, and not before. A policy has to say when: long enough for an
+/// attacker who returns weekly, short enough that an address has found another owner only rarely.
+const FORGET_AFTER: &str = "30d";
+/// The longest part of a policy's name that comes from the command's, in bytes.
+const MAX_SLUG: usize = 48;
+
+/// Policies, and by active response the name of the policy that it became.
+pub(super) struct Carried {
+    pub documents: Vec<Value>,
+    pub names: Vec<Option<String>>,
+}
+
+/// Carries the active responses over.
+pub(super) fn carry(loaded: &Loaded, programs: &Programs, report: &mut Report) -> Carried {
+    let ladder = ladder(loaded, report);
+    let mut carried = Carried { documents: Vec::new(), names: Vec::new() };
+    let mut numbers: HashMap<String, u32> = HashMap::new();
+    for block in &loaded.policies {
+        let command = &loaded.commands[block.uses];
+        let Some(action) = programs.of(block) else {
+            report.error(block.place, "the block is not carried over: its command is not");
+            carried.names.push(None);
+            continue;
+        };
+        let Some(selectors) = selectors(block, report) else {
+            carried.names.push(None);
+            continue;
+        };
+        let slug = slug(&command.name);
+        let number = numbers.entry(slug.clone()).or_insert(0);
+        *number += 1;
+        let name = format!("wazuh-{slug}-{number}");
+        let respond = respond(block, command, action, &ladder, report);
+        let document = json!({"name": name, "mode": "enforce", "match": selectors, "respond": respond,
+            "note": note(block, report)});
+        match Policy::parse(&document, &programs.catalogue) {
+            Ok(policy) => {
+                if policy.respond.target.is_none() && !loaded.allowlist.is_empty() {
+                    report.once(
+                        Level::Warning,
+                        block.place,
+                        "the response has no target, so no protected entry stops it; in Wazuh the white_list does, if \
+                         the alert has a data.srcip that is on it. The same goes for every response without a target",
+                    );
+                }
+                carried.documents.push(document);
+                carried.names.push(Some(name));
+            }
+            Err(faults) => {
+                let faults: Vec<String> =
+                    faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
+                report.error(block.place, format!("the block is not carried over: as a policy, {}", faults.join("; ")));
+                carried.names.push(None);
+            }
+        }
+    }
+    carried
+}
+
+/// A command's name as a part of a policy's.
+fn slug(command: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let slug: String = command.chars().take(MAX_SLUG).map(plain).collect();
+    let slug = slug.trim_matches('-');
+    if slug.is_empty() { "command".into() } else { slug.into() }
+}
+
+/// Where a policy comes from.
+fn note(block: &ActiveResponse, report: &Report) -> String {
+    let mut words = vec![format!("command {}", short(&block.command))];
+    let location: Vec<&str> = block.location.iter().map(|word| word.as_str()).collect();
+    words.push(format!("location {}", location.join(",")));
+    let ids: Vec<String> = block.rules_id.iter().map(u32::to_string).collect();
+    let parts = [
+        ("agent_id", block.agent_id.clone()),
+        ("level", block.level.map(|level| level.to_string())),
+        ("rules_group", block.rules_group.clone()),
+        ("rules_id", Some(ids.join(",")).filter(|ids| !ids.is_empty())),
+        ("timeout", Some(block.timeout_seconds.to_string())),
+    ];
+    words.extend(parts.into_iter().filter_map(|(name, text)| Some(format!("{name} {}", short(&text?)))));
+    format!("From Wazuh's active response of {}: {}", report.at(block.place), words.join("; "))
+}
+
+/// Which alerts: an id is enough whatever else is said, level and group have to hold together. `None` if the block is not
+/// carried over.
+fn selectors(block: &ActiveResponse, report: &mut Report) -> Option<Value> {
+    if block.unread_rules {
+        let message = "Wazuh does not read all of rules_id: from a number it goes on at the next comma, and it stops at \
+                       anything that is neither a digit, a comma nor a blank. The policy has what it does read";
+        report.warning(block.place, message);
+    }
+    let mut selectors = Vec::new();
+    if !block.rules_id.is_empty() {
+        let ids: Vec<String> = block.rules_id.iter().map(u32::to_string).collect();
+        selectors.push(json!({"rule_ids": ids}));
+    }
+    if let Some(expression) = &block.rules_group
+        && let Err(error) = GroupExpression::parse(expression)
+    {
+        report.error(block.place, format!("the block is not carried over: its rules_group {error}"));
+        return None;
+    }
+    match (block.level.filter(|level| *level > 0), &block.rules_group) {
+        (Some(level), _) if level > MAX_LEVEL => {
+            let message = format!(
+                "level {level} is higher than any rule's ({MAX_LEVEL} at most): the block never fires by its level, and \
+                 that part of it is left out"
+            );
+            report.warning(block.place, message);
+        }
+        (Some(level), Some(expression)) => selectors.push(json!({"min_level": level, "wazuh_rules_group": expression})),
+        (Some(level), None) => selectors.push(json!({"min_level": level})),
+        (None, Some(expression)) => selectors.push(json!({"wazuh_rules_group": expression})),
+        (None, None) => {}
+    }
+    if selectors.is_empty() {
+        let message =
+            "the block never fires: nothing selects a rule (level 0 counts as no level). It is not carried over";
+        report.warning(block.place, message);
+        return None;
+    }
+    Some(selectors.into())
+}
+
+fn respond(
+    block: &ActiveResponse,
+    command: &Command,
+    action: &Action,
+    ladder: &[String],
+    report: &mut Report,
+) -> Map<String, Value> {
+    let mut respond = Map::new();
+    respond.insert("action".into(), action.name.as_str().into());
+    respond.insert("on".into(), on(block, report));
+    if let Some(span) = time(block, action, report) {
+        respond.insert("for".into(), span.into());
+        if !ladder.is_empty() {
+            respond.insert("escalate".into(), json!({"ladder": ladder, "forget_after": FORGET_AFTER}));
+        }
+    }
+    // Wazuh knows no quotes: a blank always separates.
+    let words = command.extra_args.as_deref().unwrap_or_default().split(' ');
+    let arguments: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    // What a custom action takes is the site's affair; whether a policy can hold it, the policy's reader says.
+    if action.script.is_some() || action.check_arguments(&arguments, "").is_empty() {
+        if !arguments.is_empty() {
+            respond.insert("arguments".into(), arguments.into());
+        }
+    } else if !arguments.is_empty() {
+        let message = format!("{} does not take extra_args {:?}: left out", action.name, short(&arguments.join(" ")));
+        report.warning(block.place, message);
+    }
+    respond
+}
+
+/// For how long; `None`: until it is lifted, or the action is done when it is done.
+fn time(block: &ActiveResponse, action: &Action, report: &mut Report) -> Option<String> {
+    let seconds = block.timeout_seconds;
+    if !action.undoable {
+        if seconds != 0 {
+            report.warning(
+                block.place,
+                format!("{} leaves nothing that could be undone: the timeout is left out", action.name),
+            );
+        }
+        return None;
+    }
+    if seconds < 0 {
+        report.warning(block.place, "a timeout below zero never ends in Wazuh: the response lasts until it is lifted");
+        return None;
+    }
+    if seconds == 0 {
+        const FOR_GOOD: &str = "without a timeout a response lasts until somebody lifts it, as in Wazuh. The same goes for \
+                                every block without one";
+        report.once(Level::Info, block.place, FOR_GOOD);
+        return None;
+    }
+    let span = span(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()));
+    if span.is_none() {
+        report.warning(block.place, "a timeout of more than ten years is none: the response lasts until it is lifted");
+    }
+    span
+}
+
+/// A time in the one spelling there is; `None` if it is none or too long.
+fn span(duration: Duration) -> Option<String> {
+    let span: Span = format!("{}s", duration.as_secs()).parse().ok()?;
+    Some(span.to_string())
+}
+
+/// On which agents. Of several words Wazuh obeys one: server before all before a named agent before the alert's own.
+fn on(block: &ActiveResponse, report: &mut Report) -> Value {
+    let ActiveResponse { location, place, .. } = block;
+    let word = |word: Location| location.contains(&word);
+    if location.len() > 1 {
+        let words: Vec<&str> = location.iter().map(|word| word.as_str()).collect();
+        let mut message = format!(
+            "location has several words ({}): the first in the order server, all, defined-agent, local counts",
+            words.join(", ")
+        );
+        if word(Location::Local) && !word(Location::Server) {
+            message.push_str(". Wazuh answers alerts of the manager's own host on that host then; the policy does not tell them apart");
+        }
+        report.warning(*place, message);
+    }
+    if word(Location::Server) {
+        const SERVER: &str =
+            "location server needs an agent of Riposte on the Wazuh manager's host, with the label wazuh_id 000";
+        report.once(Level::Info, *place, SERVER);
+        return json!("server");
+    }
+    if word(Location::All) {
+        const ALL: &str = "location all leaves out the manager's own host in Wazuh; here it is every enrolled agent, \
+                           that host's included if it has one";
+        report.once(Level::Warning, *place, ALL);
+        return json!("all");
+    }
+    if word(Location::DefinedAgent) {
+        let written = block.agent_id.as_deref().unwrap_or_default();
+        let number = super::values::number(written);
+        let id = format!("{number:03}");
+        if written.trim().trim_start_matches('0') != number.to_string() {
+            report.warning(*place, format!("agent_id {:?} is one number to Wazuh: {id}", short(written)));
+        }
+        report.info(*place, format!("the agent is found by its label {WAZUH_ID}: {id}"));
+        return json!({"labels": {WAZUH_ID: id}});
+    }
+    json!("origin")
+}
+
+/// The times for those who come back.
+fn ladder(loaded: &Loaded, report: &mut Report) -> Vec<String> {
+    let minutes = &loaded.repeated_offenders_minutes;
+    let Some(place) = loaded.offenders_at.filter(|_| !minutes.is_empty()) else { return Vec::new() };
+    let times = minutes.iter().map_while(|minutes| {
+        let seconds = u64::try_from(*minutes).ok()?.checked_mul(60)?;
+        span(Duration::from_secs(seconds))
+    });
+    let ladder: Vec<String> = times.collect();
+    if ladder.len() < minutes.len() {
+        report.warning(place, "repeated_offenders ends at its first entry that is no time of up to ten years");
+    }
+    if !ladder.is_empty() {
+        let message = format!(
+            "repeated_offenders is read by each host from its own ossec.conf in Wazuh, and never forgotten before a restart. \
+             Here it becomes the ladder of every policy with a timeout ({}), for everybody that is responded to within {FORGET_AFTER} again",
+            ladder.join(", ")
+        );
+        report.warning(place, message);
+    }
+    ladder
+}
