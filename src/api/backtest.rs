@@ -54,7 +54,7 @@ pub struct NewBacktest {
 ///
 /// With `Accept: application/x-ndjson`: lines `{"progress":{"scanned","total"}}`, then one `{"result":…}` or `{"error":…}`.
 /// One at a time: 503 while another one runs.
-#[utoipa::path(post, path = "/v1/policies/backtest", tag = "policies", request_body = NewBacktest, responses((status = 200, body = Report)))]
+#[utoipa::path(post, operation_id = "backtest", path = "/v1/policies/backtest", tag = "policies", request_body = NewBacktest, responses((status = 200, body = Report)))]
 pub async fn run(
     _: Caller<Read>,
     State(state): State<AppState>,

@@ -17,6 +17,7 @@ pub mod explain;
 pub mod extract;
 pub mod freeze;
 pub mod health;
+pub mod import;
 pub mod keys;
 pub mod listen;
 pub mod once;
@@ -108,6 +109,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::find, policies::replace, policies::delete))
         .routes(routes!(policies::versions))
+        .routes(routes!(import::run))
         .routes(routes!(policies::rollback))
         .routes(routes!(policies::reset))
         .routes(routes!(counts::find))

@@ -73,6 +73,7 @@ const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/policies/{name}/rollback", Who::Roles(ENGINEERS), On::Policy, 200, Some("updated")),
     ("POST", "/v1/policies/{name}/reset", Who::Roles(ENGINEERS), On::Stopped, 200, Some("reset")),
     ("GET", "/v1/policies/{name}/counts", Who::Roles(VIEWERS), On::Policy, 200, None),
+    ("POST", "/v1/policies/import", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
     ("POST", "/v1/policies/backtest", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/actions", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/actions", Who::Roles(ENGINEERS), On::Nothing, 201, Some("created")),
@@ -262,6 +263,14 @@ impl Stage {
             ("PUT", "/v1/policies/{name}") => drop_policy_that_never_fires(thing),
             ("POST", "/v1/policies/{name}/rollback") => json!({"version": 1}),
             ("POST", "/v1/policies/{name}/reset") => json!({"reason": "looked at it"}),
+            ("POST", "/v1/policies/import") => {
+                let name = format!("c-{}", target.replace('.', "-"));
+                json!(format!(
+                    "<ossec_config><command><name>{name}</name><executable>{name}.sh</executable></command>
+                    <active-response><command>{name}</command><location>local</location><level>7</level>
+                    </active-response></ossec_config>"
+                ))
+            }
             ("POST", "/v1/policies/backtest") => json!({"policy": drop_policy("draft")}),
             ("POST", "/v1/actions") => custom_action(&format!("a-{}", target.replace('.', "-"))),
             ("PUT", "/v1/actions/{name}") => custom_action(thing),
@@ -301,7 +310,7 @@ impl Stage {
             request = request.header("if-match", "\"1\"");
         }
         if let Some(body) = body {
-            request = request.json(&body);
+            request = with_body(request, &body);
         }
         Answer::to(request).await
     }
@@ -320,6 +329,14 @@ impl Stage {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let entries = entries.as_array().unwrap().iter().filter(|entry| entry["seq"].as_i64().unwrap() > seq);
         entries.map(|entry| (text(&entry["actor"]), text(&entry["verb"]))).collect()
+    }
+}
+
+/// A text is XML, anything else JSON.
+fn with_body(request: reqwest::RequestBuilder, body: &Value) -> reqwest::RequestBuilder {
+    match body {
+        Value::String(xml) => request.header("content-type", "application/xml").body(xml.clone()),
+        json => request.json(json),
     }
 }
 
@@ -386,7 +403,7 @@ async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down()
                 request = request.header("if-match", "\"1\"");
             }
             if let Some(body) = &body {
-                request = request.json(body);
+                request = with_body(request, body);
             }
             let answer = Answer::to(request).await;
             let since = stage.verbs_since(before).await;

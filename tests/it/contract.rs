@@ -340,6 +340,14 @@ async fn answers_are_of_the_shape_that_the_contract_promises() {
     let rollback = admin.request(Method::POST, "/v1/policies/drop/rollback").json(&json!({"version": 1}));
     check("post", "/v1/policies/{name}/rollback", Answer::to(rollback.header("if-match", "\"2\"")).await);
     check("get", "/v1/policies/{name}/counts", admin.get("/v1/policies/drop/counts").await);
+    let xml = "<ossec_config><global><white_list>192.0.2.1</white_list></global><command><name>scan</name>
+        <executable>scan2.sh</executable></command><active-response><command>scan</command><location>all</location>
+        <rules_id>1</rules_id></active-response></ossec_config>";
+    let import = |query: &str| {
+        let request = admin.request(Method::POST, &format!("/v1/policies/import{query}"));
+        Answer::to(request.header("content-type", "application/xml").body(xml))
+    };
+    check("post", "/v1/policies/import", import("?dry_run=true").await);
     let draft = json!({"policy": drop_policy("draft")});
     check("post", "/v1/policies/backtest", admin.post("/v1/policies/backtest", &draft).await);
     let mut breaks = drop_policy("breaks");

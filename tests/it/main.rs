@@ -13,6 +13,7 @@ mod contract;
 mod convergence;
 mod corpus;
 mod guardrails;
+mod import;
 mod policies;
 mod properties;
 mod protected;

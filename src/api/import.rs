@@ -1,0 +1,137 @@
+//! `/v1/policies/import`: a Wazuh manager's `ossec.conf` becomes policies, custom actions and protected entries, all of them
+//! or none. `dry_run=true` shows what that would be, with everything that cannot be carried over.
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use riposte_protocol::time::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::AppState;
+use super::auth::{Caller, WritePolicies};
+use super::error::{ApiError, ApiResult};
+use super::extract::{Payload, Query};
+use crate::compat::ossec::{self, Import, Level, Load};
+use crate::domain::action::{Action, Catalogue};
+use crate::domain::effect::Until;
+use crate::domain::fault::Fault;
+use crate::domain::id::new_id;
+use crate::domain::policy::Policy;
+use crate::domain::protected::{Covered, Entry};
+use crate::store::audit::LedgerTx;
+use crate::store::{StoreError, actions, policies, protected};
+
+/// The largest configuration, in bytes.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How a single body is called in reports.
+const FILE: &str = "ossec.conf";
+
+/// How to import.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HowToImport {
+    /// Change nothing, only say what would come of it.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Imports a Wazuh manager's ossec.conf
+///
+/// Several files may be sent one after the other, as Wazuh's own may have several roots. Without `dry_run` a configuration
+/// that Wazuh would refuse is refused (422), and so is one whose names are taken (409); else everything is stored together.
+#[utoipa::path(post, operation_id = "import", path = "/v1/policies/import", tag = "policies", params(HowToImport),
+    request_body(content = String, content_type = "application/xml"),
+    responses((status = 200, description = "A dry run", body = Import), (status = 201, body = Import)))]
+pub async fn run(
+    caller: Caller<WritePolicies>,
+    State(state): State<AppState>,
+    Query(how): Query<HowToImport>,
+    request: Request,
+) -> ApiResult<(StatusCode, axum::Json<Import>)> {
+    let payload = Payload::read(request, MAX_BYTES).await?;
+    if !["application/xml", "text/xml"].contains(&payload.media_type.as_str()) {
+        return Err(ApiError::unsupported("Content-Type must be application/xml"));
+    }
+    let text = String::from_utf8(payload.bytes.into()).map_err(|error| {
+        ApiError::malformed(format!("the body is not UTF-8 after byte {}", error.utf8_error().valid_up_to()))
+    })?;
+    if text.trim().is_empty() {
+        return Err(ApiError::malformed("the body holds no configuration"));
+    }
+    let read = tokio::task::spawn_blocking(move || ossec::import(&[(FILE.to_owned(), text)])).await;
+    let import = read.map_err(|error| ApiError::internal(&error))?;
+    if how.dry_run {
+        return Ok((StatusCode::OK, axum::Json(import)));
+    }
+    if import.wazuh.load == Load::Error {
+        return Err(refused(&import));
+    }
+    store(&state, &import, &caller.principal.name).await?;
+    Ok((StatusCode::CREATED, axum::Json(import)))
+}
+
+fn refused(import: &Import) -> ApiError {
+    let errors = import.report.iter().filter(|note| note.level == Level::Error).map(|note| {
+        let line = note.line.map_or_else(String::new, |line| format!("line {line}"));
+        let column = note.column.map_or_else(String::new, |column| format!(", column {column}"));
+        let place = if line.is_empty() { String::new() } else { format!("{line}{column}: ") };
+        Fault::at("", format!("{place}{}", note.message))
+    });
+    ApiError::invalid(errors.collect())
+}
+
+async fn store(state: &AppState, import: &Import, by: &str) -> ApiResult<()> {
+    let (engine, now) = (&state.engine, state.engine.clock.now());
+    let mut ledger = LedgerTx::begin(&engine.db).await?;
+    let mut custom: Vec<Action> =
+        engine.actions.load().iter().filter(|a| a.script.is_some()).map(|a| (**a).clone()).collect();
+    for document in &import.actions {
+        let action = Action::parse(document).map_err(ApiError::invalid)?;
+        // The same command imported again is the same action.
+        if custom.contains(&action) {
+            continue;
+        }
+        let created = actions::create(&mut ledger, &action.name, document, by, now).await;
+        created.map_err(|error| taken(error, "an action", &action.name))?;
+        custom.push(action);
+    }
+    let catalogue = Catalogue::with(custom);
+    for document in &import.policies {
+        let policy = Policy::parse(document, &catalogue).map_err(ApiError::invalid)?;
+        let created = policies::create(&mut ledger, &policy, by, now).await;
+        created.map_err(|error| taken(error, "a policy", &policy.name))?;
+    }
+    let known = protected::all(&engine.db).await?;
+    let mut entries = Vec::new();
+    for document in &import.protected {
+        let entry = entry(document, now)?;
+        if !known.iter().any(|old| old.covered == entry.covered && old.policies.is_empty() && old.until == Until::Never)
+        {
+            protected::create(&mut ledger, &entry, by, now).await?;
+            entries.push(entry);
+        }
+    }
+    ledger.commit().await?;
+    engine.reload_actions().await?;
+    engine.reload_policies().await?;
+    engine.reload_protected().await?;
+    engine.lift_protected(entries).await?;
+    Ok(())
+}
+
+fn taken(error: StoreError, what: &str, name: &str) -> ApiError {
+    match error {
+        StoreError::Duplicate => {
+            ApiError::conflict(format!("there is {what} called {name} already; nothing was imported"))
+        }
+        other => other.into(),
+    }
+}
+
+fn entry(document: &Value, now: Timestamp) -> ApiResult<Entry> {
+    let text = |key: &str| document[key].as_str().unwrap_or_default();
+    let covered = Covered::network(text("value")).map_err(|error| ApiError::internal(&error))?;
+    let (id, policies, reason) = (new_id(now), Vec::new(), text("reason").to_owned());
+    Ok(Entry { id, covered, policies, until: Until::Never, reason })
+}
