@@ -144,7 +144,7 @@ async fn storm(server: &Server) -> anyhow::Result<()> {
             let (source, millis) = (n * 7919 % 5000, n * 60_000 / count);
             let alert = json!({"timestamp": format!("2026-11-20T10:00:{:02}.{:03}+0000", millis / 1000, millis % 1000),
                 "id": format!("storm.{n}"), "rule": {"id": "5763", "level": 10, "groups": ["sshd"]},
-                "agent": {"id": format!("{:03}", n % HOSTS + 1)}, "manager": {"name": "m"},
+                "agent": {"id": "999", "name": load::alerts::host_name(n % HOSTS)}, "manager": {"name": "m"},
                 "data": {"srcip": format!("10.{}.{}.1", source / 250, source % 250)}});
             body.push_str(&alert.to_string());
             body.push('\n');

@@ -224,4 +224,41 @@ on_both_databases! {
             }
         }
     }
+
+    async fn a_backtest_and_the_real_guardrails_say_the_same(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        for seed in 0..4_u64 {
+            let mut numbers = Numbers(seed + 40);
+            let name = format!("both-{seed}");
+            let mut policy = drop_policy(&name);
+            policy["match"] = json!([{"rule_ids": [name]}]);
+            if seed % 2 == 0 {
+                policy["threshold"] = json!({"count": 2 + numbers.below(2), "within": "40s", "by": "source.ip"});
+            }
+            let over_limit = *numbers.one_of(&["drop", "approve"]);
+            policy["limits"] = json!({"responses": format!("{}/1m", 3 + numbers.below(5)), "over_limit": over_limit,
+                "targets": format!("{}/2m", 2 + numbers.below(3)), "cooldown": format!("{}s", 5 + numbers.below(20))});
+            // Long enough that nobody's silence frees a place meanwhile.
+            policy["approval"] = json!({"within": "1h"});
+            admin.policy(&policy).await;
+            for n in 0..60 {
+                let source = format!("10.6.0.{}", numbers.below(6));
+                let mut alert = brute_force(&format!("{name} {n}"), &source);
+                alert["rule"]["id"] = json!(name);
+                alert["timestamp"] = json!(app.clock.now());
+                admin.post("/v1/alerts", &alert).await.is(202);
+                app.advance(1 + numbers.below(9));
+            }
+            let counts = admin.get(&format!("/v1/policies/{name}/counts")).await.is(200);
+            let report = admin.post("/v1/policies/backtest", &json!({"policy": policy})).await.is(200);
+            let count = |state: &str| counts["responses"][state].as_u64().unwrap_or(0);
+            let asked = count("awaiting_approval");
+            assert_eq!(report["awaiting_approval"], asked, "seed {seed}: {counts} {report} {policy}");
+            assert_eq!(report["responses"], count("active") + count("ended") + asked, "seed {seed}: {counts} {report}");
+            assert_eq!(report["spared"], counts["spared"], "seed {seed}: {policy}");
+            assert_eq!(report["targets"], counts["targets"], "seed {seed}");
+            assert!(count("spared") > 0 && report["responses"].as_u64().unwrap() > 3, "seed {seed} shows little: {counts}");
+        }
+    }
 }
