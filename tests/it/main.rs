@@ -23,6 +23,8 @@ mod storage;
 
 mod processes;
 
+mod policy_cli;
+
 mod crash;
 mod delivery;
 mod real_drop;
