@@ -23,6 +23,7 @@ mod storage;
 
 mod processes;
 
+mod docs;
 mod policy_cli;
 
 mod crash;
