@@ -37,7 +37,7 @@ fn blocks(page: &str) -> Vec<Block> {
         match (open.as_mut(), line.strip_prefix("```")) {
             (None, Some(kind)) => open = Some(Block { line: index + 1, kind: kind.into(), text: String::new() }),
             (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(block), None) => block.text.push_str(&format!("{line}\n")),
+            (Some(block), None) => block.text.extend([line, "\n"]),
             (None, None) => {}
         }
     }

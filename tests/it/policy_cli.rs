@@ -199,7 +199,7 @@ async fn a_lost_race_is_said_and_not_tried_again() {
         ran = run => ran.unwrap(),
     };
     let told = ran.complains(1);
-    assert!(told.contains("policy block-ssh: somebody changed it in the meantime"), "{told}");
+    assert!(told.contains("policy block-ssh (./ssh.yaml:1): somebody changed it in the meantime"), "{told}");
     assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 

@@ -103,8 +103,8 @@ pub(super) fn documents(paths: &[std::path::PathBuf]) -> Option<Documents> {
 
 /// Tells every fault; nothing is sent then.
 pub(super) fn tell(faults: &[Placed]) {
-    for fault in faults {
-        complain(&plain(&fault.to_string()));
+    for line in faults.iter().flat_map(|fault| fault.to_string().lines().map(plain).collect::<Vec<_>>()) {
+        complain(&line);
     }
     complain(&format!("riposte: {}; nothing was sent", many(faults.len(), "fault")));
 }
@@ -121,7 +121,7 @@ fn warn(held: &Held) {
 async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String, String>> {
     let (collection, subject) = (step.kind.path(), step.subject());
     let one = format!("{collection}/{}", step.name);
-    let body = Some(step.document.clone());
+    let body = step.document.as_ref().map(|document| document.content.clone());
     let (answer, done) = match step.change {
         Change::Create => (remote.send(Method::POST, collection, None, body).await?, "created"),
         Change::Replace(version) => (remote.send(Method::PUT, &one, Some(version), body).await?, "changed"),
@@ -135,11 +135,11 @@ async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String
     };
     if is_lost {
         let told = "somebody changed it in the meantime, and that was not overwritten. Look with `riposte policy diff`";
-        return Ok(Err(format!("{subject}: {told}")));
+        return Ok(Err(format!("{}: {told}", step.placed())));
     }
     Ok(match answer.done() {
         Ok(Value::Null) => Ok(format!("{subject}: {done}")),
         Ok(view) => Ok(format!("{subject}: {done}, version {}", view["version"])),
-        Err(error) => Err(format!("{subject}: {error:#}")),
+        Err(error) => Err(format!("{}: {error:#}", step.placed())),
     })
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::files::Held;
+use super::files::{Document, Held};
 use super::yaml;
 use crate::cli::client::Remote;
 use crate::cli::say;
@@ -98,8 +98,8 @@ pub(super) struct Step {
     pub(super) name: String,
     /// Which.
     pub(super) change: Change,
-    /// What is sent, as it stands in the file.
-    pub(super) document: Value,
+    /// What is sent, as it stands in the file; nothing for a deletion.
+    pub(super) document: Option<Document>,
     before: Value,
     after: Value,
 }
@@ -108,6 +108,12 @@ impl Step {
     /// `policy block-ssh`.
     pub(super) fn subject(&self) -> String {
         format!("{} {}", self.kind.as_str(), plain(&self.name))
+    }
+
+    /// The same, with the document that it is about: `policy block-ssh (FILE:2)`.
+    pub(super) fn placed(&self) -> String {
+        let place = self.document.as_ref().map_or_else(String::new, |document| format!(" ({})", document.place));
+        format!("{}{}", self.subject(), plain(&place))
     }
 }
 
@@ -129,11 +135,11 @@ impl Plan {
         let mut plan = Self::default();
         for entry in &held.actions {
             let after = yaml::action(&serde_json::to_value(&entry.read)?);
-            plan.one(Kind::Action, &entry.read.name, &stored.actions, after, &entry.document.content);
+            plan.one(Kind::Action, &entry.read.name, &stored.actions, after, &entry.document);
         }
         for entry in &held.policies {
             let after = serde_json::to_value(&entry.read)?;
-            plan.one(Kind::Policy, &entry.read.name, &stored.policies, after, &entry.document.content);
+            plan.one(Kind::Policy, &entry.read.name, &stored.policies, after, &entry.document);
         }
         for (name, (version, before)) in &stored.policies {
             if held.policies.iter().any(|entry| entry.read.name == *name) {
@@ -147,7 +153,7 @@ impl Plan {
                 kind: Kind::Policy,
                 name: name.clone(),
                 change: Change::Delete(*version),
-                document: Value::Null,
+                document: None,
                 before: before.clone(),
                 after: Value::Null,
             });
@@ -155,7 +161,14 @@ impl Plan {
         Ok(plan)
     }
 
-    fn one(&mut self, kind: Kind, name: &str, stored: &BTreeMap<String, (i64, Value)>, after: Value, document: &Value) {
+    fn one(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        stored: &BTreeMap<String, (i64, Value)>,
+        after: Value,
+        document: &Document,
+    ) {
         let (change, before) = match stored.get(name) {
             Some((_, before)) if *before == after => {
                 return self.unchanged.push(format!("{} {name}", kind.as_str()));
@@ -163,7 +176,7 @@ impl Plan {
             Some((version, before)) => (Change::Replace(*version), before.clone()),
             None => (Change::Create, Value::Null),
         };
-        self.steps.push(Step { kind, name: name.to_owned(), change, document: document.clone(), before, after });
+        self.steps.push(Step { kind, name: name.to_owned(), change, document: Some(document.clone()), before, after });
     }
 
     /// Prints it.
