@@ -25,6 +25,7 @@ mod processes;
 
 mod docs;
 mod policy_cli;
+mod policy_import_cli;
 
 mod crash;
 mod delivery;
