@@ -4,7 +4,8 @@
 //!   and bring tests along.
 //! - `yaml fragment` blocks are parts of a policy. Each is put into `BASE`: objects are merged, field by field; lists and
 //!   everything else replace what is there. Then it is as above, with the tests that it may have.
-//! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program has.
+//! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program has. So it is in
+//!   `docs/wazuh-import.md`.
 //! - Any other kind of block fails the test, so that no example slips by.
 
 use riposte::domain::action::{Action, Catalogue};
@@ -27,8 +28,8 @@ struct Block {
     text: String,
 }
 
-fn page() -> String {
-    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies.md")).unwrap()
+fn page(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 fn blocks(page: &str) -> Vec<Block> {
@@ -72,7 +73,7 @@ fn check(line: usize, document: &Value, actions: &Catalogue) -> Policy {
 #[test]
 fn every_policy_on_the_page_does_what_it_says() {
     let (mut whole, mut parts) = (0, 0);
-    for Block { line, kind, text } in blocks(&page()) {
+    for Block { line, kind, text } in blocks(&page("policies.md")) {
         match kind.as_str() {
             "yaml" | "json" => {
                 let (actions, policies): (Vec<Value>, Vec<Value>) =
@@ -120,9 +121,10 @@ fn words(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_command_on_the_page_exists() {
+fn every_command_on_the_pages_exists() {
     let mut tried = 0;
-    for Block { line, text, .. } in blocks(&page()).into_iter().filter(|block| block.kind == "sh") {
+    let blocks = [blocks(&page("policies.md")), blocks(&page("wazuh-import.md"))].into_iter().flatten();
+    for Block { line, text, .. } in blocks.filter(|block| block.kind == "sh") {
         for command in text.lines().filter(|command| command.starts_with("riposte")) {
             let read = riposte::cli::command().try_get_matches_from(words(command));
             assert!(read.is_ok(), "line {line}: {command}\n{}", read.unwrap_err());
