@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use reqwest::{Client, Method};
-use serde_json::{Map, Value, json};
+use reqwest::header::IF_MATCH;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Map, Value};
 
 use super::say;
 
-/// How long a manager may take to answer.
+/// How long a manager may say nothing.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Which manager, and as whom.
@@ -56,20 +57,113 @@ impl Remote {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        self.send(method, path, None, body).await?.done()
+    }
+
+    /// Whether a key was given: whoever has none does not mean a manager.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some() || self.key_file.is_some()
+    }
+
+    /// A request that is not sent yet. Its time limit is one of silence, not of the whole answer.
+    ///
+    /// # Errors
+    /// If there is no key.
+    pub fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
         let url = format!("{}{path}", self.manager.trim_end_matches('/'));
-        let mut request = Client::builder().timeout(TIMEOUT).build()?.request(method, &url).bearer_auth(self.key()?);
+        let client = Client::builder().connect_timeout(TIMEOUT).read_timeout(TIMEOUT).build()?;
+        Ok(client.request(method, &url).bearer_auth(self.key()?))
+    }
+
+    /// What the manager says to `method` on `path`; `version` is the one that is changed (`If-Match`).
+    ///
+    /// # Errors
+    /// If it cannot be reached or says something that cannot be read; a refusal is an answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        version: Option<i64>,
+        body: Option<Value>,
+    ) -> anyhow::Result<Answer> {
+        let mut request = self.request(method, path)?;
+        if let Some(version) = version {
+            request = request.header(IF_MATCH, format!("\"{version}\""));
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.with_context(|| format!("cannot reach {}", self.manager))?;
-        let status = answer.status();
-        let body: Value = answer.json().await.context("the manager's answer is not JSON")?;
-        if !status.is_success() {
-            let detail = body["detail"].as_str().unwrap_or("no reason given");
-            bail!("{status}: {detail}{}", faults(&body));
-        }
-        Ok(body)
+        Answer::read(self.start(request).await?).await
     }
+
+    /// Sends a request and waits for the beginning of the answer.
+    ///
+    /// # Errors
+    /// If the manager cannot be reached.
+    pub async fn start(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        request.send().await.with_context(|| format!("cannot reach {}", self.manager))
+    }
+
+    /// Every entry of the list at `path`, page by page.
+    ///
+    /// # Errors
+    /// If a page cannot be had.
+    pub async fn items(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let (mut items, mut next) = (Vec::new(), format!("{path}?limit=500"));
+        loop {
+            let mut page = self.get(&next).await?;
+            match page["items"].take() {
+                Value::Array(found) => items.extend(found),
+                _ => bail!("the manager's answer to {path} is not a list"),
+            }
+            match page["next_cursor"].as_str() {
+                Some(cursor) => next = format!("{path}?limit=500&cursor={cursor}"),
+                None => return Ok(items),
+            }
+        }
+    }
+}
+
+/// What a manager answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// How it went.
+    pub status: StatusCode,
+    body: Value,
+}
+
+impl Answer {
+    /// Reads an answer to its end.
+    ///
+    /// # Errors
+    /// If it breaks off or is not JSON.
+    pub async fn read(answer: Response) -> anyhow::Result<Self> {
+        let status = answer.status();
+        let bytes = answer.bytes().await.context("the manager's answer broke off")?;
+        let body = if bytes.is_empty() { Value::Null } else { json(&bytes)? };
+        Ok(Self { status, body })
+    }
+
+    /// Its body, if the manager did what it was asked.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub fn done(self) -> anyhow::Result<Value> {
+        if self.status.is_success() { Ok(self.body) } else { bail!("{}: {}", self.status, told(&self.body)) }
+    }
+}
+
+/// Reads JSON that a manager sent.
+///
+/// # Errors
+/// If it is none.
+pub fn json(bytes: &[u8]) -> anyhow::Result<Value> {
+    serde_json::from_slice(bytes).context("the manager's answer is not JSON")
+}
+
+/// A problem, as a person reads it.
+pub fn told(problem: &Value) -> String {
+    format!("{}{}", problem["detail"].as_str().unwrap_or("no reason given"), faults(problem))
 }
 
 fn faults(problem: &Value) -> String {
@@ -105,7 +199,7 @@ pub async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<St
         let (key, value) = label.split_once('=').with_context(|| format!("a label is KEY=VALUE, not {label}"))?;
         object.insert(key.to_owned(), value.into());
     }
-    let body = json!({"labels": object, "uses": uses, "expires_in": expires_in});
+    let body = serde_json::json!({"labels": object, "uses": uses, "expires_in": expires_in});
     let answer = remote.post("/v1/enrollment-tokens", body).await?;
     say(answer["token"].as_str().context("the manager gave no token")?);
     Ok(ExitCode::SUCCESS)
@@ -113,23 +207,16 @@ pub async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<St
 
 /// `riposte agent list`
 pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    let mut path = "/v1/agents?limit=500".to_owned();
-    loop {
-        let page = remote.get(&path).await?;
-        for agent in page["items"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            if json {
-                say(&agent.to_string());
-            } else {
-                let here = if agent["streaming"] == true { "streaming" } else { "away" };
-                let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
-                say(&format!("{}  {:9}  {:24}  {}", text("id"), here, text("name"), agent["labels"]));
-            }
-        }
-        match page["next_cursor"].as_str() {
-            Some(cursor) => path = format!("/v1/agents?limit=500&cursor={cursor}"),
-            None => return Ok(ExitCode::SUCCESS),
+    for agent in remote.items("/v1/agents").await? {
+        if json {
+            say(&agent.to_string());
+        } else {
+            let here = if agent["streaming"] == true { "streaming" } else { "away" };
+            let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
+            say(&format!("{}  {:9}  {:24}  {}", text("id"), here, text("name"), agent["labels"]));
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `riposte audit verify`

@@ -4,11 +4,15 @@
 pub mod client;
 pub mod demo;
 pub mod keyfiles;
+pub mod manual;
+pub mod policy;
 pub mod serve;
+pub mod terminal;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::Remote;
 use serve::ServeArgs;
@@ -32,11 +36,25 @@ enum Command {
     /// Agents and their enrolment.
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Policies, in files and on a manager.
+    #[command(subcommand)]
+    Policy(Box<policy::PolicyCommand>),
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Print the HTTP contract (OpenAPI 3.1, YAML).
     Openapi,
+    /// Print the completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages.
+    Man {
+        /// To which folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,6 +95,11 @@ enum AuditCommand {
     },
 }
 
+/// The command line, as clap knows it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the arguments ask for.
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
@@ -88,11 +111,14 @@ pub fn run() -> ExitCode {
             block_on(client::token(remote, uses, expires_in, labels))
         }
         Command::Agent(AgentCommand::List { remote, json }) => block_on(client::agents(remote, json)),
+        Command::Policy(command) => block_on(policy::run(*command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
         Command::Openapi => crate::api::contract().to_yaml().map_err(anyhow::Error::from).map(|yaml| {
             say(yaml.trim_end());
             ExitCode::SUCCESS
         }),
+        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Man { folder } => manual::pages(&folder),
     };
     outcome.unwrap_or_else(|error| {
         complain(&format!("riposte: {error:#}"));

@@ -23,6 +23,10 @@ mod storage;
 
 mod processes;
 
+mod docs;
+mod policy_cli;
+mod policy_import_cli;
+
 mod crash;
 mod delivery;
 mod real_drop;

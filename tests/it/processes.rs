@@ -71,7 +71,7 @@ pub(crate) fn require(programs: &[(&str, &str)]) {
 }
 
 /// A command that dies with this thread.
-fn tied(program: &Path) -> Command {
+pub(crate) fn tied(program: &Path) -> Command {
     require(&[("setpriv", "util-linux")]);
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "SIGKILL", "--"]).arg(program).stdin(Stdio::null());

@@ -1,0 +1,28 @@
+//! `riposte completions` and `riposte man`: what the shell and `man` know about the command line, made from it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap_complete::Shell;
+
+use super::say;
+
+/// Prints the completions for a shell.
+pub fn completions(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut super::command(), "riposte", &mut script);
+    say(String::from_utf8_lossy(&script).trim_end());
+    ExitCode::SUCCESS
+}
+
+/// Writes a page for each command to `folder`.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn pages(folder: &Path) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let written = clap_mangen::generate_to(super::command(), folder);
+    written.with_context(|| format!("cannot write to {}", folder.display()))?;
+    Ok(ExitCode::SUCCESS)
+}

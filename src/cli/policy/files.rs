@@ -1,0 +1,355 @@
+//! Policies and custom actions in files: finding the files, reading their documents, and checking everything before
+//! anything is sent. YAML by the rules of 1.2, so `on` is a word; what JSON could not say is a fault.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+use serde_json::{Map, Number, Value};
+
+use crate::domain::action::{Action, Catalogue};
+use crate::domain::fault::Fault;
+use crate::domain::policy::{MAX_POLICY_BYTES, Policy};
+use crate::domain::shapes::Sources;
+use crate::engine::rehearse::rehearse;
+
+/// What the files of a folder end in.
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// A fault, and in which document: `FILE:2`, the second one of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    place: String,
+    fault: Fault,
+}
+
+impl fmt::Display for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, fault: Fault { pointer, detail } } = self;
+        if pointer.is_empty() { write!(f, "{place}: {detail}") } else { write!(f, "{place} {pointer}: {detail}") }
+    }
+}
+
+/// One document of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    /// `FILE:2`.
+    pub(super) place: String,
+    /// What it holds.
+    pub(super) content: Value,
+}
+
+/// A document, and what it is.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<T> {
+    /// The document.
+    pub(super) document: Document,
+    /// What it was read as.
+    pub(super) read: T,
+}
+
+/// Every document of some files, and what could not be read.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    documents: Vec<Document>,
+    faults: Vec<Placed>,
+}
+
+/// What files hold, if all of it is right.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Custom actions.
+    pub(super) actions: Vec<Entry<Action>>,
+    /// Policies.
+    pub(super) policies: Vec<Entry<Policy>>,
+}
+
+impl Documents {
+    /// Reads files, and folders with everything below them.
+    pub(super) fn read(paths: &[PathBuf]) -> Self {
+        let mut read = Self::default();
+        for path in paths {
+            match files(path) {
+                Ok(files) => files.iter().for_each(|file| read.file(file)),
+                Err(error) => read.fault(path.display().to_string(), "", format!("cannot be read: {error}")),
+            }
+        }
+        read
+    }
+
+    /// Whether there is nothing at all, not even a fault.
+    pub(super) fn is_empty(&self) -> bool {
+        self.documents.is_empty() && self.faults.is_empty()
+    }
+
+    fn fault(&mut self, place: String, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.faults.push(Placed { place, fault: Fault::at(pointer, detail) });
+    }
+
+    fn file(&mut self, path: &Path) {
+        let name = path.display().to_string();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.fault(name, "", format!("cannot be read: {error}")),
+        };
+        let text = text.trim_start_matches('\u{feff}');
+        let mut number = 0;
+        if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
+            match serde_json::from_str(text) {
+                Ok(content) => self.take(&name, &mut number, content),
+                Err(error) => self.fault(name, "", format!("is not JSON: {error}")),
+            }
+            return;
+        }
+        for document in yaml_serde::Deserializer::from_str(text) {
+            let place = format!("{name}:{}", number + 1);
+            let content = match yaml_serde::Value::deserialize(document) {
+                Ok(content) => content,
+                // After a fault in the syntax nobody knows where the next document begins.
+                Err(error) => return self.fault(place, "", format!("is not YAML: {error}")),
+            };
+            let mut faults = Vec::new();
+            let content = json(content, "", &mut faults);
+            if faults.is_empty() {
+                self.take(&name, &mut number, content);
+            } else {
+                number += 1;
+                self.faults.extend(faults.into_iter().map(|fault| Placed { place: place.clone(), fault }));
+            }
+        }
+    }
+
+    /// Keeps a document; a list is several, nothing is none.
+    fn take(&mut self, name: &str, number: &mut usize, content: Value) {
+        match content {
+            Value::Null => {}
+            Value::Array(list) => list.into_iter().for_each(|content| self.take(name, number, content)),
+            content => {
+                *number += 1;
+                let place = format!("{name}:{number}");
+                self.documents.push(Document { place, content });
+            }
+        }
+    }
+
+    /// Checks everything: each document, names that are there twice, and the policies' own tests. Policies may use `known`
+    /// actions beside those of the files.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub(super) fn check(self, known: &[Action], sources: &Sources) -> Result<Held, Vec<Placed>> {
+        let (held, mut faults) = self.hold(known);
+        for entry in &held.policies {
+            let failed = rehearse(&entry.read, sources).into_iter();
+            faults.extend(failed.map(|fault| Placed { place: entry.document.place.clone(), fault }));
+        }
+        faults.sort_by(|a, b| a.place.cmp(&b.place));
+        if faults.is_empty() { Ok(held) } else { Err(faults) }
+    }
+
+    /// The same without the policies' tests.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub(super) fn check_only(self, known: &[Action]) -> Result<Held, Vec<Placed>> {
+        let (held, mut faults) = self.hold(known);
+        faults.sort_by(|a, b| a.place.cmp(&b.place));
+        if faults.is_empty() { Ok(held) } else { Err(faults) }
+    }
+
+    fn hold(self, known: &[Action]) -> (Held, Vec<Placed>) {
+        let Self { documents, mut faults } = self;
+        let (actions, policies): (Vec<_>, Vec<_>) =
+            documents.into_iter().partition(|document| document.content.get("executable").is_some());
+        let actions = read_each(actions, &mut faults, Action::parse);
+        let own = actions.iter().map(|entry| entry.read.clone());
+        let catalogue = Catalogue::with(known.iter().cloned().chain(own).collect());
+        let policies = read_each(policies, &mut faults, |content| {
+            if content.to_string().len() > MAX_POLICY_BYTES {
+                return Err(vec![Fault::at("", format!("is longer than {MAX_POLICY_BYTES} bytes"))]);
+            }
+            Policy::parse(content, &catalogue)
+        });
+        unique(&actions, |action| &action.name, &mut faults);
+        unique(&policies, |policy| &policy.name, &mut faults);
+        (Held { actions, policies }, faults)
+    }
+}
+
+fn read_each<T>(
+    documents: Vec<Document>,
+    faults: &mut Vec<Placed>,
+    read: impl Fn(&Value) -> Result<T, Vec<Fault>>,
+) -> Vec<Entry<T>> {
+    let mut entries = Vec::with_capacity(documents.len());
+    for document in documents {
+        match read(&document.content) {
+            Ok(read) => entries.push(Entry { document, read }),
+            Err(found) => {
+                faults.extend(found.into_iter().map(|fault| Placed { place: document.place.clone(), fault }));
+            }
+        }
+    }
+    entries
+}
+
+fn unique<T>(entries: &[Entry<T>], name: impl Fn(&T) -> &String, faults: &mut Vec<Placed>) {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for Entry { document: Document { place, .. }, read } in entries {
+        if let Some(earlier) = seen.insert(name(read), place) {
+            let fault = Fault::at("/name", format!("{} is the name of the one in {earlier} too", name(read)));
+            faults.push(Placed { place: place.clone(), fault });
+        }
+    }
+}
+
+/// The file, or every file of ours below the folder, sorted. What is hidden is left alone, and so are folders behind a
+/// link: that is how mounted configurations keep their older states.
+fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let (mut found, mut entries) = (Vec::new(), std::fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?);
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let (path, is_ours) = (entry.path(), !entry.file_name().to_string_lossy().starts_with('.'));
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if is_ours && entry.file_type()?.is_dir() {
+            found.extend(files(&path)?);
+        } else if is_ours && ENDINGS.contains(&ending.as_str()) && std::fs::metadata(&path)?.is_file() {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The same in JSON.
+fn json(value: yaml_serde::Value, at: &str, faults: &mut Vec<Fault>) -> Value {
+    use yaml_serde::Value as Yaml;
+    match value {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(is) => Value::Bool(is),
+        Yaml::String(text) => Value::String(text),
+        Yaml::Number(number) => {
+            let whole = number.as_u64().map(Number::from).or_else(|| number.as_i64().map(Number::from));
+            let number = whole.or_else(|| number.as_f64().and_then(Number::from_f64));
+            number.map_or_else(
+                || {
+                    faults.push(Fault::at(at, "is not a number that JSON knows"));
+                    Value::Null
+                },
+                Value::Number,
+            )
+        }
+        Yaml::Sequence(list) => {
+            let items = list.into_iter().enumerate().map(|(index, item)| json(item, &format!("{at}/{index}"), faults));
+            Value::Array(items.collect())
+        }
+        Yaml::Mapping(mapping) => {
+            let mut object = Map::new();
+            for (key, value) in mapping {
+                let key = match key {
+                    Yaml::String(key) => key,
+                    Yaml::Number(number) => number.to_string(),
+                    Yaml::Bool(is) => is.to_string(),
+                    _ => {
+                        faults.push(Fault::at(at, "has a field whose name is not a text"));
+                        continue;
+                    }
+                };
+                let value = json(value, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), faults);
+                object.insert(key, value);
+            }
+            Value::Object(object)
+        }
+        Yaml::Tagged(_) => {
+            faults.push(Fault::at(at, "begins with '!', which YAML takes for a tag: put the text in quotes"));
+            Value::Null
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str) -> String {
+        format!("name: {name}\nmatch: [{{ min_level: 3 }}]\nrespond: {{ action: log-only, on: origin }}\n")
+    }
+
+    fn read(files: &[(&str, &str)]) -> (tempfile::TempDir, Documents) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let documents = Documents::read(&[dir.path().to_owned()]);
+        (dir, documents)
+    }
+
+    fn faults(files: &[(&str, &str)]) -> Vec<String> {
+        let (dir, documents) = read(files);
+        let faults = documents.check(&[], &Sources::default()).unwrap_err();
+        let prefix = format!("{}/", dir.path().display());
+        faults.iter().map(|fault| fault.to_string().replace(&prefix, "")).collect()
+    }
+
+    #[test]
+    fn folders_are_read_with_everything_below_them() {
+        let action = "name: scan\nexecutable: scan.sh\n";
+        let uses = policy("d").replace("log-only", "scan");
+        let list = r#"[{"name": "e", "match": [], "respond": {"action": "log-only"}}]"#;
+        let (_dir, documents) = read(&[
+            ("b.yml", &format!("---\n{}---\n{}---\n", policy("b"), policy("c"))),
+            ("a/deep/a.yaml", &policy("a")),
+            ("z.yaml", action),
+            ("d.yaml", &uses),
+            ("e.json", list),
+            ("notes.md", "not read"),
+            (".git/x.yaml", "{"),
+            ("empty.yaml", "# nothing\n"),
+        ]);
+        let held = documents.check(&[], &Sources::default()).unwrap();
+        let names: Vec<&str> = held.policies.iter().map(|entry| entry.read.name.as_str()).collect();
+        assert_eq!((names, held.actions.len()), (vec!["a", "b", "c", "d", "e"], 1));
+        assert!(held.policies[2].document.place.ends_with("b.yml:2"));
+    }
+
+    #[test]
+    fn every_fault_is_placed_and_all_are_told() {
+        let tagged = "name: t\nmatch: [{ when: !has(data.x) true }]\nrespond: { action: log-only }\n";
+        let wrong_test = format!("{}tests: [{{ fires: false, alert: {ALERT} }}]\n", policy("c"));
+        let found = faults(&[
+            ("a.yaml", &format!("{}---\n{}mod: x\n", policy("a"), policy("b"))),
+            ("b.yaml", &policy("a")),
+            ("c.yaml", &wrong_test),
+            ("d.yaml", "name: [\n"),
+            ("e.json", "{"),
+            ("f.yaml", "name: f\nname: g\n"),
+            ("g.yaml", "just text\n"),
+            ("h.yaml", tagged),
+            ("i.yaml", "name: i\nexecutable: /bin/sh\n"),
+        ]);
+        insta::assert_snapshot!(found.join("\n"), @r#"
+        a.yaml:2 /mod: is not a field that is known here; did you mean mode?
+        b.yaml:1 /name: a is the name of the one in a.yaml:1 too
+        c.yaml:1 /tests/0/fires: is false, but the policy fires at this alert
+        d.yaml:1: is not YAML: did not find expected node content at line 2 column 1, while parsing a flow node
+        e.json: is not JSON: EOF while parsing an object at line 1 column 1
+        f.yaml:1: is not YAML: duplicate entry with key "name"
+        g.yaml:1: a policy is a JSON object
+        h.yaml:1 /match/0/when: begins with '!', which YAML takes for a tag: put the text in quotes
+        i.yaml:1 /executable: must be the name of a file in the agents' folder for programs, no path
+        "#);
+    }
+
+    const ALERT: &str = r#"{ pipeline: x, id: "1", time: "2026-11-20T10:11:12Z", rule: { id: "1", level: 5 } }"#;
+
+    #[test]
+    fn a_file_that_is_not_there_is_a_fault() {
+        let documents = Documents::read(&[PathBuf::from("/nowhere/at-all.yaml")]);
+        assert!(documents.check(&[], &Sources::default()).unwrap_err()[0].to_string().contains("cannot be read"));
+    }
+}

@@ -1,0 +1,308 @@
+//! `riposte policy …`: policies in files and on a manager. What is asked is read here; each verb is a file or a part of
+//! one. Files are checked by the same code as the manager's, so what passes here is not refused there.
+
+mod apply;
+mod backtest;
+mod explain;
+mod files;
+mod import;
+mod plan;
+mod stored;
+mod trial;
+mod yaml;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::client::Remote;
+use crate::config::Config;
+use crate::domain::duration::Span;
+use crate::domain::policy::is_name;
+use crate::domain::shapes::Sources;
+
+/// What can be done with policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Make a manager's policies and custom actions like those in files: shows the difference, asks, applies.
+    Apply(Apply),
+    /// Show what `apply` would change; exit code 0 if nothing, 1 if something, 2 if that cannot be said.
+    Diff(Diff),
+    /// List the policies.
+    List(List),
+    /// Print a policy, as YAML.
+    Show(Show),
+    /// List the versions of a policy, with who and when.
+    History(History),
+    /// Make an earlier version the newest.
+    Rollback(Rollback),
+    /// Delete a policy; its responses go on, its versions are kept.
+    Delete(Delete),
+    /// Let a policy go on that its breaker has stopped.
+    Reset(Reset),
+    /// Count what a policy did, would have done and was kept from doing.
+    Counts(Counts),
+    /// Say for an alert which policies fire, and why the others do not.
+    Explain(Explain),
+    /// Run the tests that policies bring along, without a manager; exit code 1 if one fails.
+    Test(Test),
+    /// Try a policy over the alerts that the manager has stored; changes nothing.
+    Backtest(Backtest),
+    /// Read the active responses of Wazuh's ossec.conf as policies; exit code 1 if something could not be carried over.
+    Import(Import),
+}
+
+/// Which files.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// A file, or a folder with *.yaml, *.yml and *.json below it; may be repeated.
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
+    paths: Vec<PathBuf>,
+}
+
+/// What a site calls things.
+#[derive(Debug, Args)]
+pub struct Site {
+    /// The manager's configuration file, if policies' tests need its `[observables]`.
+    #[arg(long, env = "RIPOSTE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Site {
+    fn sources(&self) -> anyhow::Result<Sources> {
+        let Some(path) = &self.config else { return Ok(Sources::default()) };
+        let config = Config::read(path)?;
+        let fault = |faults: Vec<crate::domain::fault::Fault>| {
+            let told = faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
+            anyhow::anyhow!("observables: {}", told.collect::<Vec<_>>().join("; "))
+        };
+        Sources::read(&config.observables).map_err(fault).with_context(|| path.display().to_string())
+    }
+}
+
+/// Flags of `riposte policy apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    site: Site,
+    /// Show the difference and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Also delete the policies that are in no file.
+    #[arg(long)]
+    prune: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Flags of `riposte policy diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    site: Site,
+}
+
+/// Flags of `riposte policy list`.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    remote: Remote,
+    /// Print JSON, one policy a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of `riposte policy show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    remote: Remote,
+    /// Which policy.
+    #[arg(value_parser = name)]
+    name: String,
+    /// Print JSON, with version, times and warnings.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of `riposte policy history`.
+#[derive(Debug, Args)]
+pub struct History {
+    #[command(flatten)]
+    remote: Remote,
+    /// Which policy.
+    #[arg(value_parser = name)]
+    name: String,
+    /// Print JSON, one version a line, with the policy as it was.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of `riposte policy rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    #[command(flatten)]
+    remote: Remote,
+    /// Which policy.
+    #[arg(value_parser = name)]
+    name: String,
+    /// The version that it is to be like.
+    #[arg(long, value_name = "VERSION")]
+    to: i64,
+}
+
+/// Flags of `riposte policy delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    #[command(flatten)]
+    remote: Remote,
+    /// Which policy.
+    #[arg(value_parser = name)]
+    name: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Flags of `riposte policy reset`.
+#[derive(Debug, Args)]
+pub struct Reset {
+    #[command(flatten)]
+    remote: Remote,
+    /// Which policy.
+    #[arg(value_parser = name)]
+    name: String,
+    /// Why it may go on; kept in the audit log.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Flags of `riposte policy counts`.
+#[derive(Debug, Args)]
+pub struct Counts {
+    #[command(flatten)]
+    remote: Remote,
+    /// Which policy.
+    #[arg(value_parser = name)]
+    name: String,
+    /// Over how long, until now.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = span)]
+    within: Span,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of `riposte policy explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    remote: Remote,
+    /// The alert's id.
+    #[arg(value_name = "ALERT_ID")]
+    alert: Uuid,
+    /// Only this policy.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    policy: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of `riposte policy test`.
+#[derive(Debug, Args)]
+pub struct Test {
+    #[command(flatten)]
+    remote: Remote,
+    /// A file, or a folder with *.yaml, *.yml and *.json below it. With a key, policies may also use the manager's actions.
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    site: Site,
+}
+
+/// Flags of `riposte policy backtest`.
+#[derive(Debug, Args)]
+pub struct Backtest {
+    #[command(flatten)]
+    remote: Remote,
+    /// A file with one policy.
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Only alerts since then: a time such as 2026-11-20T10:00:00Z, or how long ago, such as 7d.
+    #[arg(long, value_name = "TIME", value_parser = backtest::instant)]
+    since: Option<Timestamp>,
+    /// Only alerts before that.
+    #[arg(long, value_name = "TIME", value_parser = backtest::instant)]
+    until: Option<Timestamp>,
+    /// How many examples to show.
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    samples: u16,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of `riposte policy import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    #[command(flatten)]
+    remote: Remote,
+    /// Wazuh's configuration files; several count as one, as Wazuh reads several roots.
+    #[arg(value_name = "OSSEC_CONF", required = true)]
+    files: Vec<PathBuf>,
+    /// Show what would come of it and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Write YAML files below this folder and change nothing.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads the name of a policy.
+fn name(text: &str) -> Result<String, &'static str> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err("a name is 1 to 64 characters of a-z, 0-9 and '-'") }
+}
+
+/// Reads a duration.
+fn span(text: &str) -> Result<Span, String> {
+    text.parse().map_err(|error: crate::domain::duration::InvalidSpan| error.to_string())
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// If it cannot be done: the manager cannot be reached, or refuses.
+pub async fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        PolicyCommand::Apply(args) => apply::apply(args).await,
+        PolicyCommand::Diff(args) => apply::diff(args).await,
+        PolicyCommand::List(args) => stored::list(args).await,
+        PolicyCommand::Show(args) => stored::show(args).await,
+        PolicyCommand::History(args) => stored::history(args).await,
+        PolicyCommand::Rollback(args) => stored::rollback(args).await,
+        PolicyCommand::Delete(args) => stored::delete(args).await,
+        PolicyCommand::Reset(args) => stored::reset(args).await,
+        PolicyCommand::Counts(args) => stored::counts(args).await,
+        PolicyCommand::Explain(args) => explain::run(args).await,
+        PolicyCommand::Test(args) => trial::run(args).await,
+        PolicyCommand::Backtest(args) => backtest::run(args).await,
+        PolicyCommand::Import(args) => import::run(args).await,
+    }
+}

@@ -1,0 +1,317 @@
+//! The difference between files and a manager: what would be created, changed, deleted, and what is the same. It is
+//! computed from both sides' normal form, so that a comment, an order or a default that is spelled out is no change.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use similar::{ChangeTag, TextDiff};
+
+use super::files::{Document, Held};
+use super::yaml;
+use crate::cli::client::Remote;
+use crate::cli::say;
+use crate::cli::terminal::{Tone, plain, shade};
+use crate::domain::action::Action;
+
+/// Lines of what did not change around what did.
+const CONTEXT: usize = 2;
+
+/// What a manager has: each by name, with its version.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// Custom actions, in their normal form.
+    actions: BTreeMap<String, (i64, Value)>,
+    /// Policies, in their normal form.
+    policies: BTreeMap<String, (i64, Value)>,
+}
+
+impl Stored {
+    /// Asks `remote`.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub(super) async fn ask(remote: &Remote) -> anyhow::Result<Self> {
+        let actions = remote.items("/v1/actions").await?;
+        let custom = actions.iter().filter(|view| view["script"].is_object());
+        let actions = custom.map(|view| named(view, yaml::action(view))).collect::<anyhow::Result<_>>()?;
+        let policies = remote.items("/v1/policies").await?;
+        let policies = policies.iter().map(|view| named(view, yaml::policy(view))).collect::<anyhow::Result<_>>()?;
+        Ok(Self { actions, policies })
+    }
+
+    /// The custom actions that can be read; one that cannot is not known here.
+    pub(super) fn known_actions(&self) -> Vec<Action> {
+        self.actions.values().filter_map(|(_, document)| Action::parse(document).ok()).collect()
+    }
+}
+
+fn named(view: &Value, document: Value) -> anyhow::Result<(String, (i64, Value))> {
+    let name = view["name"].as_str().context("the manager gave something without a name")?;
+    let version = view["version"].as_i64().with_context(|| format!("the manager gave {name:?} without a version"))?;
+    Ok((name.to_owned(), (version, document)))
+}
+
+/// What a step is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A custom action.
+    Action,
+    /// A policy.
+    Policy,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Action => "action",
+            Self::Policy => "policy",
+        }
+    }
+
+    /// Its collection.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Action => "/v1/actions",
+            Self::Policy => "/v1/policies",
+        }
+    }
+}
+
+/// What happens to one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is not there yet.
+    Create,
+    /// It is at this version, and differs.
+    Replace(i64),
+    /// It is at this version, and no file has it.
+    Delete(i64),
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// Of what.
+    pub(super) kind: Kind,
+    /// Of which.
+    pub(super) name: String,
+    /// Which.
+    pub(super) change: Change,
+    /// What is sent, as it stands in the file; nothing for a deletion.
+    pub(super) document: Option<Document>,
+    before: Value,
+    after: Value,
+}
+
+impl Step {
+    /// `policy block-ssh`.
+    pub(super) fn subject(&self) -> String {
+        format!("{} {}", self.kind.as_str(), plain(&self.name))
+    }
+
+    /// The same, with the document that it is about: `policy block-ssh (FILE:2)`.
+    pub(super) fn placed(&self) -> String {
+        let place = self.document.as_ref().map_or_else(String::new, |document| format!(" ({})", document.place));
+        format!("{}{}", self.subject(), plain(&place))
+    }
+}
+
+/// Everything that would be done, in the order in which it would be.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Actions first: policies may need them.
+    pub(super) steps: Vec<Step>,
+    unchanged: Vec<String>,
+    left: usize,
+}
+
+impl Plan {
+    /// What makes `stored` like `held`; policies that no file has are deleted if `prune`.
+    ///
+    /// # Errors
+    /// Never for what was read.
+    pub(super) fn between(held: &Held, stored: &Stored, prune: bool) -> anyhow::Result<Self> {
+        let mut plan = Self::default();
+        for entry in &held.actions {
+            let after = yaml::action(&serde_json::to_value(&entry.read)?);
+            plan.one(Kind::Action, &entry.read.name, &stored.actions, after, &entry.document);
+        }
+        for entry in &held.policies {
+            let after = serde_json::to_value(&entry.read)?;
+            plan.one(Kind::Policy, &entry.read.name, &stored.policies, after, &entry.document);
+        }
+        for (name, (version, before)) in &stored.policies {
+            if held.policies.iter().any(|entry| entry.read.name == *name) {
+                continue;
+            }
+            if !prune {
+                plan.left += 1;
+                continue;
+            }
+            plan.steps.push(Step {
+                kind: Kind::Policy,
+                name: name.clone(),
+                change: Change::Delete(*version),
+                document: None,
+                before: before.clone(),
+                after: Value::Null,
+            });
+        }
+        Ok(plan)
+    }
+
+    fn one(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        stored: &BTreeMap<String, (i64, Value)>,
+        after: Value,
+        document: &Document,
+    ) {
+        let (change, before) = match stored.get(name) {
+            Some((_, before)) if *before == after => {
+                return self.unchanged.push(format!("{} {name}", kind.as_str()));
+            }
+            Some((version, before)) => (Change::Replace(*version), before.clone()),
+            None => (Change::Create, Value::Null),
+        };
+        self.steps.push(Step { kind, name: name.to_owned(), change, document: Some(document.clone()), before, after });
+    }
+
+    /// Prints it.
+    ///
+    /// # Errors
+    /// Never for what was read.
+    pub(super) fn show(&self) -> anyhow::Result<()> {
+        for subject in &self.unchanged {
+            say(&format!("  {subject}: unchanged"));
+        }
+        for step in &self.steps {
+            let subject = step.subject();
+            match step.change {
+                Change::Create => shade(Tone::Good, &format!("+ {subject}: new")),
+                Change::Replace(version) => say(&format!("~ {subject}: changed since version {version}")),
+                Change::Delete(version) => {
+                    shade(Tone::Bad, &format!("- {subject}: deleted (version {version}), no file has it"));
+                }
+            }
+            for (tone, line) in lines(&step.before, &step.after)? {
+                shade(tone, &format!("    {line}"));
+            }
+        }
+        if self.left > 0 {
+            say(&format!("  {} in no file, left as they are (--prune deletes them)", many(self.left, "policy")));
+        }
+        Ok(())
+    }
+
+    /// `1 policy new, 2 changed`: what the question is about.
+    pub(super) fn summary(&self) -> String {
+        let count = |wanted: fn(&Change) -> bool| self.steps.iter().filter(|step| wanted(&step.change)).count();
+        let parts = [
+            (count(|change| *change == Change::Create), "new"),
+            (count(|change| matches!(change, Change::Replace(_))), "changed"),
+            (count(|change| matches!(change, Change::Delete(_))), "deleted"),
+            (self.unchanged.len(), "unchanged"),
+        ];
+        let said: Vec<String> =
+            parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        said.join(", ")
+    }
+}
+
+/// `1 policy`, `2 policies`.
+pub(super) fn many(count: usize, word: &str) -> String {
+    match (count, word.strip_suffix('y')) {
+        (1, _) => format!("1 {word}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {word}s"),
+    }
+}
+
+/// The difference between two documents in their YAML form, line by line.
+///
+/// # Errors
+/// Never for a policy or an action.
+pub(super) fn lines(before: &Value, after: &Value) -> anyhow::Result<Vec<(Tone, String)>> {
+    let text = |value: &Value| if value.is_null() { Ok(String::new()) } else { yaml::write(value) };
+    let (before, after) = (text(before)?, text(after)?);
+    let diff = TextDiff::from_lines(&before, &after);
+    let mut lines = Vec::new();
+    for (index, group) in diff.grouped_ops(CONTEXT).iter().enumerate() {
+        if index > 0 {
+            lines.push((Tone::Quiet, "  …".to_owned()));
+        }
+        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+            let (tone, sign) = match change.tag() {
+                ChangeTag::Insert => (Tone::Good, '+'),
+                ChangeTag::Delete => (Tone::Bad, '-'),
+                ChangeTag::Equal => (Tone::Quiet, ' '),
+            };
+            lines.push((tone, format!("{sign} {}", plain(change.value().trim_end_matches('\n')))));
+        }
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::policy::files::Documents;
+    use serde_json::json;
+
+    fn held(text: &str) -> Held {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("p.yaml"), text).unwrap();
+        Documents::read(&[dir.path().to_owned()]).check_only(&[]).unwrap()
+    }
+
+    fn stored(policies: &[Value]) -> Stored {
+        let policies = policies.iter().map(|view| named(view, yaml::policy(view)).unwrap()).collect();
+        Stored { actions: BTreeMap::new(), policies }
+    }
+
+    fn view(name: &str, duration: &str) -> Value {
+        json!({"name": name, "mode": "enforce", "match": [{"rule_ids": ["5763"], "min_level": 5}],
+            "respond": {"action": "firewall-drop", "target": "source.ip", "on": "origin", "for": duration},
+            "version": 7, "created_at": "", "updated_at": "", "warnings": []})
+    }
+
+    const FILE: &str = "# In another order, with defaults left out.
+respond: { for: 600s, action: firewall-drop }
+name: same
+match: [{ min_level: 5, rule_ids: [5763] }]
+---
+name: longer
+match: [{ min_level: 5, rule_ids: [5763] }]
+respond: { for: 1h, action: firewall-drop }
+---
+name: new
+match: [{ min_level: 12 }]
+respond: { action: log-only }
+";
+
+    #[test]
+    fn only_what_means_something_else_is_a_change() {
+        let stored = stored(&[view("same", "10m"), view("longer", "10m"), view("other", "10m")]);
+        let changes = |prune| {
+            let plan = Plan::between(&held(FILE), &stored, prune).unwrap();
+            let steps: Vec<(String, Change)> = plan.steps.iter().map(|step| (step.name.clone(), step.change)).collect();
+            (steps, plan.summary())
+        };
+        let (longer, new) = (("longer".to_owned(), Change::Replace(7)), ("new".to_owned(), Change::Create));
+        assert_eq!(changes(false), (vec![longer.clone(), new.clone()], "1 new, 1 changed, 1 unchanged".into()));
+        let gone = ("other".to_owned(), Change::Delete(7));
+        assert_eq!(changes(true), (vec![longer, new, gone], "1 new, 1 changed, 1 deleted, 1 unchanged".into()));
+    }
+
+    #[test]
+    fn a_difference_is_shown_in_lines_of_yaml() {
+        let (before, after) = (yaml::policy(&view("p", "10m")), yaml::policy(&view("p", "1h")));
+        let shown: Vec<String> = lines(&before, &after).unwrap().into_iter().map(|(_, line)| line).collect();
+        assert_eq!(shown, ["    target: source.ip", "    on: origin", "-   for: 10m", "+   for: 1h"]);
+        let whole = lines(&Value::Null, &before).unwrap();
+        assert!(whole.iter().all(|(tone, line)| *tone == Tone::Good && line.starts_with("+ ")));
+    }
+}

@@ -1,0 +1,154 @@
+//! Looking at the policies of a manager, and changing one: list, show, history, counts, rollback, reset, delete.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Counts, Delete, History, List, Reset, Rollback, Show, yaml};
+use crate::cli::client::{Answer, Remote};
+use crate::cli::say;
+use crate::cli::terminal::{can_ask, is_confirmed, needs_yes, plain, table};
+
+/// A field as a cell of a table.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Prints each of `items` on a line of its own.
+fn lines(items: &[Value]) {
+    for item in items {
+        say(&item.to_string());
+    }
+}
+
+/// `riposte policy list`
+pub(super) async fn list(args: List) -> anyhow::Result<ExitCode> {
+    let policies = args.remote.items("/v1/policies").await?;
+    if args.json {
+        lines(&policies);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |view: &Value| {
+        let respond = &view["respond"];
+        let for_how_long = respond["for"].as_str().unwrap_or("until lifted").to_owned();
+        let breaker = match (&view["stopped"], &view["breaker"]) {
+            (Value::Object(stopped), _) => format!("OPEN: {}", stopped.get("reason").map(cell).unwrap_or_default()),
+            (_, Value::Object(_)) => "closed".to_owned(),
+            _ => "none".to_owned(),
+        };
+        let fields = [&view["name"], &view["mode"], &view["version"], &respond["action"], &respond["on"]];
+        fields.into_iter().map(cell).chain([for_how_long, breaker]).collect()
+    };
+    let rows: Vec<Vec<String>> = policies.iter().map(row).collect();
+    table(&["name", "mode", "version", "action", "on", "for", "breaker"], &rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `riposte policy show`
+pub(super) async fn show(args: Show) -> anyhow::Result<ExitCode> {
+    let view = args.remote.get(&format!("/v1/policies/{}", args.name)).await?;
+    if args.json {
+        say(&view.to_string());
+    } else {
+        say(yaml::write(&yaml::policy(&view))?.trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `riposte policy history`
+pub(super) async fn history(args: History) -> anyhow::Result<ExitCode> {
+    let versions = args.remote.items(&format!("/v1/policies/{}/versions", args.name)).await?;
+    if args.json {
+        lines(&versions);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |version: &Value| {
+        let what = match version["document"].as_object() {
+            Some(document) => document.get("mode").map(cell).unwrap_or_default(),
+            None => "deleted".to_owned(),
+        };
+        vec![cell(&version["version"]), cell(&version["changed_at"]), cell(&version["changed_by"]), what]
+    };
+    let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
+    table(&["version", "when", "who", "mode"], &rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `riposte policy counts`
+pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
+    let Counts { remote, name, within, json } = args;
+    let counts = remote.get(&format!("/v1/policies/{name}/counts?within={within}")).await?;
+    if json {
+        say(&counts.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!("{name} since {}: {} different targets", plain(&cell(&counts["since"])), cell(&counts["targets"])));
+    let mut rows = Vec::new();
+    for what in ["responses", "spared", "observed"] {
+        let found = counts[what].as_object().into_iter().flatten();
+        rows.extend(found.map(|(word, count)| vec![what.to_owned(), word.clone(), cell(count)]));
+    }
+    if rows.is_empty() {
+        say("no responses");
+    } else {
+        table(&["what", "which", "count"], &rows);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The version that a policy is at.
+async fn version(remote: &Remote, name: &str) -> anyhow::Result<i64> {
+    let view = remote.get(&format!("/v1/policies/{name}")).await?;
+    view["version"].as_i64().context("the manager gave a policy without a version")
+}
+
+/// The body of an answer to a change, where a lost race has a sentence of its own.
+fn unless_lost(name: &str, answer: Answer) -> anyhow::Result<Value> {
+    if answer.status == StatusCode::PRECONDITION_FAILED {
+        anyhow::bail!("somebody changed {name} in the meantime; nothing was done. Look with `riposte policy history`");
+    }
+    answer.done()
+}
+
+/// `riposte policy rollback`
+pub(super) async fn rollback(args: Rollback) -> anyhow::Result<ExitCode> {
+    let Rollback { remote, name, to } = args;
+    let current = version(&remote, &name).await?;
+    let path = format!("/v1/policies/{name}/rollback");
+    let answer = remote.send(Method::POST, &path, Some(current), Some(json!({"version": to}))).await?;
+    let view = unless_lost(&name, answer)?;
+    say(&format!("{name} is as it was at version {to}; that is version {} now", view["version"]));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `riposte policy reset`
+pub(super) async fn reset(args: Reset) -> anyhow::Result<ExitCode> {
+    let Reset { remote, name, reason } = args;
+    remote.post(&format!("/v1/policies/{name}/reset"), json!({"reason": reason})).await?;
+    say(&format!("the breaker of {name} is closed; what happened before counts no more"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `riposte policy delete`
+pub(super) async fn delete(args: Delete) -> anyhow::Result<ExitCode> {
+    let Delete { remote, name, yes } = args;
+    if !yes && !can_ask() {
+        return Ok(needs_yes("policy delete"));
+    }
+    let current = version(&remote, &name).await?;
+    if !yes && !is_confirmed(&format!("Delete policy {name}, version {current}?")) {
+        crate::cli::complain("riposte: nothing was deleted");
+        return Ok(ExitCode::FAILURE);
+    }
+    let answer = remote.send(Method::DELETE, &format!("/v1/policies/{name}"), Some(current), None).await?;
+    unless_lost(&name, answer)?;
+    say(&format!("{name} is deleted; what it did goes on until it ends"));
+    Ok(ExitCode::SUCCESS)
+}

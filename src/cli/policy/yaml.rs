@@ -1,0 +1,185 @@
+//! The one YAML form of a policy or a custom action, for showing and comparing: what people write first comes first,
+//! whatever order it was stored in.
+
+use serde_json::{Map, Value};
+
+/// Fields in the order in which people think of them; others follow by name. One list serves every level, because a
+/// word has one meaning everywhere.
+const ORDER: [&str; 59] = [
+    "name",
+    "summary",
+    "executable",
+    "style",
+    "target_kinds",
+    "default_target",
+    "undoable",
+    "wants_alert",
+    "platforms",
+    "parameters",
+    "mode",
+    "match",
+    "rule_ids",
+    "rule_groups",
+    "wazuh_rules_group",
+    "min_level",
+    "max_level",
+    "mitre",
+    "pipelines",
+    "agents",
+    "ids",
+    "labels",
+    "not",
+    "when",
+    "threshold",
+    "fires",
+    "respond",
+    "action",
+    "target",
+    "network",
+    "v4",
+    "v6",
+    "on",
+    "waves",
+    "for",
+    "escalate",
+    "ladder",
+    "forget_after",
+    "arguments",
+    "limits",
+    "responses",
+    "targets",
+    "agents_per_response",
+    "fleet_share",
+    "cooldown",
+    "over_limit",
+    "breaker",
+    "failed",
+    "undone",
+    "at_least",
+    "approval",
+    "quorum",
+    "count",
+    "within",
+    "over",
+    "by",
+    "note",
+    "tests",
+    "alert",
+];
+/// Fields that hold what is not ours to order.
+const FOREIGN: [&str; 3] = ["alert", "labels", "parameters"];
+
+/// What a policy as the manager gives it has beside the policy itself.
+const OF_THE_VIEW: [&str; 5] = ["version", "created_at", "updated_at", "warnings", "stopped"];
+
+/// A policy as it would be written, of one as the manager gives it.
+pub(super) fn policy(view: &Value) -> Value {
+    let mut policy = view.clone();
+    if let Some(object) = policy.as_object_mut() {
+        object.retain(|key, _| !OF_THE_VIEW.contains(&key.as_str()));
+    }
+    policy
+}
+
+/// A custom action as it would be written, of one as the manager or `domain` gives it.
+pub(super) fn action(view: &Value) -> Value {
+    let Some(object) = view.as_object() else { return Value::Null };
+    let of_the_view = ["version", "updated_at", "script"];
+    let kept = object.iter().filter(|(key, value)| !of_the_view.contains(&key.as_str()) && !value.is_null());
+    let mut action: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    for key in ["executable", "style"] {
+        if let Some(value) = view["script"].get(key) {
+            action.insert(key.to_owned(), value.clone());
+        }
+    }
+    Value::Object(action)
+}
+
+/// `document` in YAML.
+///
+/// # Errors
+/// Never for a policy or an action; the library might.
+pub(super) fn write(document: &Value) -> anyhow::Result<String> {
+    Ok(yaml_serde::to_string(&ordered(document))?)
+}
+
+fn ordered(value: &Value) -> yaml_serde::Value {
+    match value {
+        Value::Object(object) => {
+            let mut fields: Vec<(&String, &Value)> = object.iter().collect();
+            fields.sort_by_key(|(key, _)| ORDER.iter().position(|word| word == key).unwrap_or(ORDER.len()));
+            let in_order = |(key, value): (&String, &Value)| {
+                let value = if FOREIGN.contains(&key.as_str()) { as_it_is(value) } else { ordered(value) };
+                (yaml_serde::Value::String(key.clone()), value)
+            };
+            yaml_serde::Value::Mapping(fields.into_iter().map(in_order).collect())
+        }
+        Value::Array(list) => yaml_serde::Value::Sequence(list.iter().map(ordered).collect()),
+        other => as_it_is(other),
+    }
+}
+
+fn as_it_is(value: &Value) -> yaml_serde::Value {
+    yaml_serde::to_value(value).unwrap_or(yaml_serde::Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::action::{Action, Catalogue};
+    use crate::domain::policy::Policy;
+    use serde_json::json;
+
+    #[test]
+    fn a_policy_is_written_in_the_order_of_thinking_and_read_alike() {
+        let document = json!({"name": "p", "mode": "enforce", "match": [{"rule_ids": ["005712"], "when": "!has(data.x)"}],
+            "respond": {"action": "firewall-drop", "target": "source.ip", "on": {"labels": {"zone": "dmz", "env": "on"}}, "for": "10m"},
+            "tests": [{"fires": true, "alert": {"name": 1, "id": "0", "agent": null}}], "note": "a: b"});
+        let policy = Policy::parse(&document, Catalogue::built_in()).unwrap();
+        let value = serde_json::to_value(&policy).unwrap();
+        let text = write(&value).unwrap();
+        insta::assert_snapshot!(text, @r"
+        name: p
+        mode: enforce
+        match:
+        - rule_ids:
+          - '5712'
+          when: '!has(data.x)'
+        respond:
+          action: firewall-drop
+          target: source.ip
+          on:
+            labels:
+              env: on
+              zone: dmz
+          for: 10m
+        note: 'a: b'
+        tests:
+        - fires: true
+          alert:
+            agent: null
+            id: '0'
+            name: 1
+        ");
+        let read: Value = yaml_serde::from_str(&text).unwrap();
+        assert_eq!(Policy::parse(&read, Catalogue::built_in()), Ok(policy));
+    }
+
+    #[test]
+    fn what_the_manager_adds_to_a_policy_is_left_out() {
+        let state = json!({"is_open": true, "reason": "r", "changed_at": "t", "changed_by": "k"});
+        let view =
+            json!({"name": "p", "version": 3, "created_at": "", "updated_at": "", "warnings": [], "stopped": state});
+        assert_eq!(policy(&view), json!({"name": "p"}));
+        let own = json!({"name": "p", "breaker": {"failed": "50%", "at_least": 10, "within": "1h"}});
+        assert_eq!(policy(&own), own);
+    }
+
+    #[test]
+    fn a_custom_action_is_written_as_it_is_read() {
+        let given = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh", "target_kinds": ["file"]});
+        let parsed = Action::parse(&given).unwrap();
+        let written = action(&serde_json::to_value(&parsed).unwrap());
+        assert_eq!(Action::parse(&written), Ok(parsed));
+    }
+}

@@ -1,0 +1,145 @@
+//! `docs/policies.md` is a page to learn from: every example on it is run here, as it stands.
+//!
+//! - `yaml` and `json` blocks are whole policies, and custom actions beside them: they parse without a fault or a warning
+//!   and bring tests along.
+//! - `yaml fragment` blocks are parts of a policy. Each is put into `BASE`: objects are merged, field by field; lists and
+//!   everything else replace what is there. Then it is as above, with the tests that it may have.
+//! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program has. So it is in
+//!   `docs/wazuh-import.md`.
+//! - Any other kind of block fails the test, so that no example slips by.
+
+use riposte::domain::action::{Action, Catalogue};
+use riposte::domain::policy::Policy;
+use riposte::domain::shapes::Sources;
+use riposte::engine::rehearse::rehearse;
+use serde_json::Value;
+
+/// What fragments are parts of.
+const BASE: &str = "
+name: example
+match: [{ min_level: 10 }]
+respond: { action: firewall-drop, for: 10m }
+";
+
+/// A block of code: at which line it begins, what kind it is, what it says.
+struct Block {
+    line: usize,
+    kind: String,
+    text: String,
+}
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
+    for (index, line) in page.lines().enumerate() {
+        match (open.as_mut(), line.strip_prefix("```")) {
+            (None, Some(kind)) => open = Some(Block { line: index + 1, kind: kind.into(), text: String::new() }),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(block), None) => block.text.extend([line, "\n"]),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    blocks
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    let read = |document| serde::Deserialize::deserialize(document).unwrap();
+    yaml_serde::Deserializer::from_str(text).map(read).collect()
+}
+
+fn merge(into: &mut Value, part: &Value) {
+    match (into, part) {
+        (Value::Object(into), Value::Object(part)) => {
+            for (key, value) in part {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, part) => *into = part.clone(),
+    }
+}
+
+/// The policy must be right and do what its tests say.
+fn check(line: usize, document: &Value, actions: &Catalogue) -> Policy {
+    let policy = Policy::parse(document, actions).unwrap_or_else(|faults| panic!("line {line}: {faults:#?}"));
+    assert_eq!(policy.warnings(), [], "line {line}");
+    assert_eq!(rehearse(&policy, &Sources::default()), [], "line {line}");
+    policy
+}
+
+#[test]
+fn every_policy_on_the_page_does_what_it_says() {
+    let (mut whole, mut parts) = (0, 0);
+    for Block { line, kind, text } in blocks(&page("policies.md")) {
+        match kind.as_str() {
+            "yaml" | "json" => {
+                let (actions, policies): (Vec<Value>, Vec<Value>) =
+                    documents(&text).into_iter().partition(|document| document.get("executable").is_some());
+                let read = |action| Action::parse(action).unwrap_or_else(|faults| panic!("line {line}: {faults:#?}"));
+                let catalogue = Catalogue::with(actions.iter().map(read).collect());
+                assert!(!policies.is_empty(), "line {line}: no policy");
+                for policy in &policies {
+                    assert!(!check(line, policy, &catalogue).tests.is_empty(), "line {line}: it has no tests");
+                    whole += 1;
+                }
+            }
+            "yaml fragment" => {
+                let [part] = documents(&text).try_into().unwrap_or_else(|_| panic!("line {line}: more than one part"));
+                let mut policy = documents(BASE).remove(0);
+                merge(&mut policy, &part);
+                check(line, &policy, Catalogue::built_in());
+                parts += 1;
+            }
+            "sh" => {}
+            other => panic!("line {line}: a block of kind {other:?} is run by no test"),
+        }
+    }
+    assert!(whole > 5 && parts > 5, "{whole} policies and {parts} parts: the page was not read");
+}
+
+/// The words of a line as a shell would split it; what stands after `#` is a comment.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote): (Vec<String>, Option<String>, Option<char>) = (Vec::new(), None, None);
+    for character in line.chars() {
+        match (quote, character) {
+            (Some(open), _) if character == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, ' ') => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(character),
+        }
+    }
+    assert_eq!(quote, None, "a quote is not closed: {line}");
+    words.extend(word);
+    words
+}
+
+#[test]
+fn every_command_on_the_pages_exists() {
+    let mut tried = 0;
+    let blocks = [blocks(&page("policies.md")), blocks(&page("wazuh-import.md"))].into_iter().flatten();
+    for Block { line, text, .. } in blocks.filter(|block| block.kind == "sh") {
+        for command in text.lines().filter(|command| command.starts_with("riposte")) {
+            let read = riposte::cli::command().try_get_matches_from(words(command));
+            assert!(read.is_ok(), "line {line}: {command}\n{}", read.unwrap_err());
+            tried += 1;
+        }
+    }
+    assert!(tried > 15, "{tried} commands: the page was not read");
+}
+
+#[test]
+fn a_wrong_example_would_be_noticed() {
+    let read = riposte::cli::command().try_get_matches_from(words("riposte policy list --jsno"));
+    assert!(read.is_err());
+    assert_eq!(words("a \"b c\" d  # e"), ["a", "b c", "d"]);
+    let mut base = documents(BASE).remove(0);
+    merge(&mut base, &documents("respond: { fro: 1h }").remove(0));
+    assert!(Policy::parse(&base, Catalogue::built_in()).is_err());
+}

@@ -1,0 +1,298 @@
+//! `riposte policy …` as people and scripts run it: the real program, files in a folder, a real manager.
+
+use std::path::Path;
+use std::process::Output;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{get, put};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::processes::{Manager, alert, text, tied};
+
+/// What a run of the program came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code().unwrap(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// What it printed; its exit code must be `code`.
+    #[track_caller]
+    pub(crate) fn gives(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        self.out
+    }
+
+    /// What it complained about; its exit code must be `code`.
+    #[track_caller]
+    pub(crate) fn complains(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        self.err
+    }
+}
+
+/// Runs `riposte` with words that are split at blanks, without a manager.
+fn alone(folder: &Path, words: &str) -> Ran {
+    let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
+    Ran::of(&command.args(words.split_whitespace()).current_dir(folder).output().unwrap())
+}
+
+/// The same, for `manager`.
+pub(crate) fn riposte(manager: &Manager, folder: &Path, words: &[&str]) -> Ran {
+    let api = manager.api();
+    let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
+    let command = command.env("RIPOSTE_MANAGER", &api.base).env("RIPOSTE_KEY", &api.key);
+    Ran::of(&command.args(words).current_dir(folder).output().unwrap())
+}
+
+/// The same, with words that are split at blanks.
+pub(crate) fn policy(manager: &Manager, folder: &Path, words: &str) -> Ran {
+    let words: Vec<&str> = std::iter::once("policy").chain(words.split_whitespace()).collect();
+    riposte(manager, folder, &words)
+}
+
+/// A folder with these files.
+pub(crate) fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+pub(crate) const SSH: &str = r#"name: block-ssh
+match:
+  - rule_ids: [5763]
+respond:
+  action: firewall-drop
+  for: 10m
+tests:
+  - name: a guess is answered
+    fires: true
+    target: 203.0.113.7
+    alert: { pipeline: x, id: "1", time: "2026-11-20T10:11:12Z", rule: { id: "5763", level: 10 }, source: { ip: "203.0.113.7" } }
+"#;
+
+const SCAN: &str = "name: scan
+summary: Scans a file.
+executable: scan.sh
+target_kinds: [file]
+default_target: file.path
+---
+name: scan-files
+mode: observe
+match: [{ min_level: 7 }]
+respond: { action: scan }
+";
+
+#[tokio::test]
+async fn a_manager_is_made_like_the_files() {
+    let manager = Manager::start().await;
+    let files = folder(&[("ssh.yaml", SSH), ("scan.yml", SCAN)]);
+    let run = |words: &str| policy(&manager, files.path(), words);
+
+    let complaint = run("apply -f .").complains(2);
+    assert!(complaint.contains("say --yes"), "{complaint}");
+    let shown = run("apply -f . --dry-run").gives(0);
+    for line in ["+ action scan: new", "+ policy block-ssh: new", "    +   for: 10m", "3 new"] {
+        assert!(shown.lines().any(|found| found == line), "{line}:\n{shown}");
+    }
+    assert_eq!(run("list --json").gives(0), "");
+    assert!(run("diff -f .").gives(1).contains("+ policy scan-files: new"));
+
+    let applied = run("apply -f . --yes").gives(0);
+    assert!(applied.contains("policy block-ssh: created, version 1"), "{applied}");
+    assert!(run("diff -f .").gives(0).contains("policy block-ssh: unchanged"));
+    assert!(run("apply -f ssh.yaml --yes").gives(0).contains("1 policy in no file"));
+
+    // Another order and a default that is spelled out mean the same; a longer time does not.
+    std::fs::write(files.path().join("ssh.yaml"), format!("mode: enforce\n{SSH}")).unwrap();
+    run("diff -f .").gives(0);
+    std::fs::write(files.path().join("ssh.yaml"), SSH.replace("10m", "1h")).unwrap();
+    let shown = run("diff -f .").gives(1);
+    for line in ["~ policy block-ssh: changed since version 1", "    -   for: 10m", "    +   for: 1h"] {
+        assert!(shown.lines().any(|found| found == line), "{line}:\n{shown}");
+    }
+    run("apply -f . --yes").gives(0);
+    let history = run("history block-ssh").gives(0);
+    assert_eq!(history.lines().count(), 3, "{history}");
+    let newest: Value = serde_json::from_str(run("history block-ssh --json").gives(0).lines().next().unwrap()).unwrap();
+    assert_eq!((&newest["version"], &newest["document"]["respond"]["for"]), (&json!(2), &json!("1h")));
+
+    // What is shown can be applied.
+    let copy = run("show block-ssh").gives(0);
+    assert!(copy.starts_with("name: block-ssh\nmode: enforce\n") && !copy.contains("version"), "{copy}");
+    let copied = folder(&[("copy.yaml", &copy)]);
+    policy(&manager, copied.path(), "diff -f copy.yaml").gives(0);
+    let listed = run("list").gives(0);
+    assert!(listed.starts_with("NAME") && listed.contains("until lifted"), "{listed}");
+
+    let pruned = policy(&manager, copied.path(), "apply -f . --prune --yes").gives(0);
+    assert!(pruned.contains("policy scan-files: deleted"), "{pruned}");
+    assert!(run("delete block-ssh").complains(2).contains("--yes"));
+    run("delete block-ssh --yes").gives(0);
+    assert_eq!(run("list --json").gives(0), "");
+    assert!(run("history block-ssh").gives(0).contains("deleted"));
+    assert!(run("show block-ssh").complains(1).contains("there is no policy called"));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_if_anything_is_wrong() {
+    let manager = Manager::start().await;
+    let wrong = SSH.replace("for: 10m", "fro: 10m").replace("block-ssh", "other");
+    let files = folder(&[("a.yaml", SSH), ("b.yaml", &format!("{SSH}---\n{wrong}")), ("empty.yaml", "")]);
+    let run = |words: &str| policy(&manager, files.path(), words);
+    let told = run("apply -f . --yes").complains(2);
+    assert!(told.contains("b.yaml:2 /respond/fro: is not a field that is known here; did you mean for?"), "{told}");
+    assert!(told.contains("b.yaml:1 /name: block-ssh is the name of the one in ./a.yaml:1 too"), "{told}");
+    assert!(told.contains("2 faults; nothing was sent"), "{told}");
+    run("diff -f .").complains(2);
+    assert_eq!(run("list --json").gives(0), "");
+    // A folder without policies would prune everything.
+    run("apply -f a.yaml --yes").gives(0);
+    assert!(run("apply -f empty.yaml --prune --yes").complains(2).contains("no policy and no action"));
+    assert_eq!(run("list --json").gives(0).lines().count(), 1);
+    // A wrong question is told apart from a thing that cannot be done.
+    run("show Not/A/Name").complains(2);
+    run("apply -f not-there.yaml --yes").complains(2);
+    let mut deaf = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
+    let deaf = deaf.args(["policy", "list", "--manager", "http://127.0.0.1:1"]).env("RIPOSTE_KEY", "rip_x");
+    assert!(Ran::of(&deaf.output().unwrap()).complains(1).contains("cannot reach http://127.0.0.1:1"));
+}
+
+#[tokio::test]
+async fn a_lost_race_is_said_and_not_tried_again() {
+    let stored = json!({"name": "block-ssh", "version": 7, "mode": "enforce"});
+    let list = |items: Value| get(async move || axum::Json(json!({"items": items, "next_cursor": null})));
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = calls.clone();
+    let replace = put(async move |headers: axum::http::HeaderMap| {
+        assert_eq!(headers["if-match"], "\"7\"");
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (StatusCode::PRECONDITION_FAILED, axum::Json(json!({"detail": "is at another version"})))
+    });
+    let router = Router::new()
+        .route("/v1/actions", list(json!([])))
+        .route("/v1/policies", list(json!([stored])))
+        .route("/v1/policies/block-ssh", replace);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let manager = format!("http://{}", listener.local_addr().unwrap());
+    let files = folder(&[("ssh.yaml", SSH)]);
+    let path = files.path().to_owned();
+    let run = tokio::task::spawn_blocking(move || {
+        let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
+        let command = command.args(["policy", "apply", "-f", ".", "--yes", "--manager", &manager]);
+        Ran::of(&command.env("RIPOSTE_KEY", "rip_x").current_dir(path).output().unwrap())
+    });
+    let ran = tokio::select! {
+        served = axum::serve(listener, router) => panic!("the stand-in ended: {served:?}"),
+        ran = run => ran.unwrap(),
+    };
+    let told = ran.complains(1);
+    assert!(told.contains("policy block-ssh (./ssh.yaml:1): somebody changed it in the meantime"), "{told}");
+    assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
+fn tests_of_policies_run_without_a_manager() {
+    let failing = SSH.replace("target: 203.0.113.7", "target: 203.0.113.8").replace("block-ssh", "wrong");
+    let files = folder(&[("good.yaml", SSH), ("scan.yaml", SCAN), ("bad.yaml", &failing), ("fault.yaml", "name: x\n")]);
+    let run = |words: &str| alone(files.path(), &format!("policy test {words}"));
+    let good = run("good.yaml scan.yaml").gives(0);
+    for line in ["  ok    a guess is answered", "  no tests", "1 test: 1 passed, 0 failed; 1 policy without tests"] {
+        assert!(good.lines().any(|found| found == line), "{line}:\n{good}");
+    }
+    let bad = run("good.yaml bad.yaml").gives(1);
+    assert!(bad.contains("  FAIL  a guess is answered\n        /tests/0/target is \"203.0.113.8\""), "{bad}");
+    assert!(run("fault.yaml").complains(2).contains("fault.yaml:1 /match: is missing"));
+    // The manager's actions are asked for only by who gives a key.
+    let uses = SCAN.split("---\n").nth(1).unwrap();
+    std::fs::write(files.path().join("uses.yaml"), uses).unwrap();
+    assert!(run("uses.yaml").complains(2).contains("/respond/action: is not an action that is known"));
+}
+
+#[tokio::test]
+async fn an_alert_is_explained() {
+    let manager = Manager::start().await;
+    let files = folder(&[("ssh.yaml", SSH), ("scan.yaml", SCAN)]);
+    let run = |words: &str| policy(&manager, files.path(), words);
+    run("apply -f . --yes").gives(0);
+    let api = manager.api();
+    api.post("/v1/alerts", &alert(1, "203.0.113.7", "web-01")).await;
+    let id = text(&api.get("/v1/alerts").await["items"][0], "id").to_owned();
+    let told = run(&format!("explain {id}")).gives(0);
+    for line in [
+        "  block-ssh, version 1: firewall-drop 203.0.113.7, spared (agent_unknown: no enrolled agent is meant by it)",
+        "  block-ssh, version 1: fires; it would be spared: no enrolled agent is meant by it",
+        "    /match/0: holds",
+    ] {
+        assert!(told.lines().any(|found| found == line), "{line}:\n{told}");
+    }
+    let one: Value = serde_json::from_str(&run(&format!("explain {id} --policy block-ssh --json")).gives(0)).unwrap();
+    assert_eq!(one["now"].as_array().unwrap().len(), 1);
+    run(&format!("explain {id} --policy nobody")).complains(1);
+    run("explain 01980f00-0000-7000-8000-000000000001").complains(1);
+    run("explain not-an-id").complains(2);
+    api.audit_is_intact().await;
+}
+
+#[tokio::test]
+async fn a_policy_is_tried_counted_rolled_back_and_let_go_on() {
+    let manager = Manager::start().await;
+    let files = folder(&[("ssh.yaml", SSH)]);
+    let run = |words: &str| policy(&manager, files.path(), words);
+    let api = manager.api();
+    run("apply -f . --yes").gives(0);
+    for number in 0..3 {
+        api.post("/v1/alerts", &alert(number, "203.0.113.7", "web-01")).await;
+    }
+    let report: Value = serde_json::from_str(&run("backtest -f ssh.yaml --since 3650d --json").gives(0)).unwrap();
+    assert_eq!((&report["alerts_scanned"], &report["matched"]), (&json!(3), &json!(3)), "{report}");
+    let told = run("backtest -f ssh.yaml --samples 2").gives(0);
+    assert!(told.contains("block-ssh over 3 alerts: 3 matched") && told.contains("spared: agent_unknown"), "{told}");
+    run("backtest -f ssh.yaml --since yesterday").complains(2);
+
+    let counts: Value = serde_json::from_str(&run("counts block-ssh --json").gives(0)).unwrap();
+    assert_eq!(counts["spared"]["agent_unknown"], 3, "{counts}");
+    assert!(run("counts block-ssh --within 1h").gives(0).contains("agent_unknown"));
+
+    std::fs::write(files.path().join("ssh.yaml"), SSH.replace("10m", "1h")).unwrap();
+    run("apply -f . --yes").gives(0);
+    assert!(run("rollback block-ssh --to 1").gives(0).contains("version 3 now"));
+    assert!(run("show block-ssh").gives(0).contains("for: 10m"));
+    assert!(run("rollback block-ssh --to 9").complains(1).contains("/version"));
+    assert!(run("rollback nobody --to 1").complains(1).contains("no policy called"));
+
+    let words = ["policy", "reset", "block-ssh", "--reason", "the agents are well again"];
+    assert!(riposte(&manager, files.path(), &words).complains(1).contains("409"));
+    run("reset block-ssh").complains(2);
+}
+
+#[test]
+fn shells_and_man_know_the_commands() {
+    let dir = folder(&[]);
+    assert!(alone(dir.path(), "completions bash").gives(0).contains("backtest"));
+    alone(dir.path(), "man pages").gives(0);
+    let page = std::fs::read_to_string(dir.path().join("pages/riposte-policy-apply.1")).unwrap();
+    assert!(page.contains("prune"), "{page}");
+    alone(dir.path(), "policy").complains(2);
+}
+
+#[tokio::test]
+async fn the_admin_key_can_be_named_by_its_file() {
+    let manager = Manager::start().await;
+    let api = manager.api();
+    let files = folder(&[("key", &api.key)]);
+    let words = format!("policy list --manager {} --key-file key", api.base);
+    alone(files.path(), &words).gives(0);
+}

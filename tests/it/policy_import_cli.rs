@@ -1,0 +1,56 @@
+//! `riposte policy import` against a real manager: what comes of it is shown, written down or applied.
+
+use crate::policy_cli::{folder, policy};
+use crate::processes::Manager;
+
+const GOOD: &str = "<ossec_config>
+  <command>
+    <name>firewall-drop</name>
+    <executable>firewall-drop</executable>
+    <timeout_allowed>yes</timeout_allowed>
+  </command>
+  <active-response>
+    <command>firewall-drop</command>
+    <location>local</location>
+    <rules_id>5763</rules_id>
+    <timeout>600</timeout>
+  </active-response>
+</ossec_config>
+";
+
+#[tokio::test]
+async fn an_ossec_conf_is_shown_written_down_or_applied() {
+    let manager = Manager::start().await;
+    let files = folder(&[("ossec.conf", GOOD)]);
+    let run = |words: &str| policy(&manager, files.path(), words);
+
+    let shown = run("import ossec.conf --dry-run").gives(0);
+    assert!(shown.contains("action: firewall-drop") && shown.contains("nothing was applied"), "{shown}");
+    assert_eq!(run("list --json").gives(0), "");
+
+    // What is written down is what would be applied.
+    run("import ossec.conf --out imported").gives(0);
+    assert_eq!(run("list --json").gives(0), "");
+    run("import ossec.conf --out imported").complains(1);
+    run("diff -f imported").gives(1);
+
+    run("import ossec.conf").gives(0);
+    assert_eq!(run("list --json").gives(0).lines().count(), 1);
+    run("diff -f imported").gives(0);
+}
+
+#[tokio::test]
+async fn a_broken_ossec_conf_is_named_with_its_line() {
+    let manager = Manager::start().await;
+    let broken = "<ossec_config>\n  <active-response>\n    <command>nobody</command>\n    <location>local</location>\n  </active-response>\n</ossec_config>\n";
+    let files = folder(&[("a.conf", GOOD), ("b.conf", broken), ("c.conf", "<ossec_config>\n  <command>\n")]);
+    let run = |words: &str| policy(&manager, files.path(), words);
+    // Several files are one to Wazuh; a line of the report is named by its own file.
+    let told = run("import a.conf b.conf --dry-run").gives(1);
+    assert!(told.lines().any(|line| line.starts_with("b.conf:") && line.contains(": error: ")), "{told}");
+    let json: serde_json::Value = serde_json::from_str(&run("import b.conf --dry-run --json").gives(1)).unwrap();
+    assert!(json["report"].as_array().unwrap().iter().any(|line| line["level"] == "error"), "{json}");
+    let ran = run("import c.conf --dry-run");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    run("import not-there.conf").complains(1);
+}
