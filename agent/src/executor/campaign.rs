@@ -362,13 +362,13 @@ fn whenever_the_agent_dies_no_command_runs_twice_and_no_undo_is_lost_or_early() 
             }
         }
         // The next life is as mortal: it dies while it cleans up after the first.
-        for next in [1, 2, 3, 4, 6, 9] {
+        for next in [1, 2, 3, 5, 8] {
             play_round(&[(step, Mode::After), (next, Mode::After)]);
             play_round(&[(step, Mode::Before), (next, Mode::Before), (next, Mode::After)]);
         }
     }
-    // One record at every byte: the longest, in which an effect is held and a command begun.
-    let (step, length) = lengths.iter().max_by_key(|(_, length)| **length).unwrap();
+    // One write at every byte: one in which an effect is held and its command begun.
+    let (step, length) = lengths.iter().min_by_key(|(_, length)| length.abs_diff(500)).unwrap();
     for byte in 0..*length {
         play_round(&[(*step, Mode::Torn(byte))]);
     }
