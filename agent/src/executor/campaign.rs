@@ -254,7 +254,15 @@ fn play(crashes: &[(usize, Mode)], away: Duration) -> Told {
             let agent = Arc::new(Agent::new(book, actions, clock.clone(), Runner::new(), policy, surroundings));
             super::start(&agent);
             let started = Instant::now();
+            let mut quiet_since = None;
             while !world.lock().unwrap().dead && started.elapsed() < LAST_LIFE {
+                let is_quiet = owed.is_empty()
+                    && agent.read(|ledger| {
+                        ledger.pending().next().is_none() && ledger.held().all(|held| held.until.is_none())
+                    });
+                if is_quiet && quiet_since.get_or_insert(started.elapsed()).abs_diff(started.elapsed()) > 3 * LATE {
+                    break;
+                }
                 converse(&agent, &world, &mut owed, &mut results, began.elapsed());
                 tokio::time::sleep(LATE / 2).await;
             }

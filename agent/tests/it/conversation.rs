@@ -14,7 +14,7 @@ use crate::support::{AGENT, Manager, PROMPT, agent, ids, stop};
 #[tokio::test]
 async fn a_result_is_sent_again_until_the_manager_has_it() {
     let (manager, public_key) = Manager::with_agent().await;
-    let running = manager.run(&[]);
+    let mut running = manager.run(&[]);
     let mut stream = manager.accept().await;
     let now = Timestamp::from_millis(0).plus(std::time::UNIX_EPOCH.elapsed().unwrap());
     identity::check(&stream.bearer, &public_key, AGENT, now).unwrap();
@@ -32,7 +32,9 @@ async fn a_result_is_sent_again_until_the_manager_has_it() {
     stream.send(&ToAgent::Commands { commands: vec![manager.command(5, |_| ())] }).await;
     assert_eq!(stream.ack().await, ids(&[5]));
     assert_eq!(stream.results().await, first);
-    drop((stream, running));
+    drop(stream);
+    // Until it is really gone: it would still have the lock.
+    running.kill().await.unwrap();
 
     // Even a killed agent still has it.
     let running = manager.run(&[]);

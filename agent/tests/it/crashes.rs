@@ -4,7 +4,8 @@
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -75,11 +76,13 @@ async fn round(death: Death) -> Option<i32> {
     let until = wall_clock().plus(LASTS);
     let mut known = Known::default();
 
-    let first = start(&manager, death, &logs[0]);
+    let (first, copying) = start(&manager, death, &logs[0]);
     let signal = live(&manager, first, death, until, &mut known).await;
+    copying.join().unwrap();
     // The second life is not killed by anybody; it makes the story whole.
-    let second = start(&manager, Death::AfterMessages(usize::MAX), &logs[1]);
+    let (second, copying) = start(&manager, Death::AfterMessages(usize::MAX), &logs[1]);
     live(&manager, second, Death::AfterMessages(usize::MAX), until, &mut known).await;
+    copying.join().unwrap();
 
     let log: String = logs.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let times = |what: &str, target: &str| -> Vec<Timestamp> {
@@ -102,7 +105,8 @@ async fn round(death: Death) -> Option<i32> {
     signal
 }
 
-fn start(manager: &Manager, death: Death, log: &PathBuf) -> Child {
+/// Starts the program; the thread ends when everything that it said is in `log`.
+fn start(manager: &Manager, death: Death, log: &Path) -> (Child, JoinHandle<()>) {
     let program = env!("CARGO_BIN_EXE_riposte-agent");
     let mut command = tokio::process::Command::new("prlimit");
     if let Death::AtByte(byte) = death {
@@ -114,11 +118,11 @@ fn start(manager: &Manager, death: Death, log: &PathBuf) -> Child {
     let (reader, writer) = std::io::pipe().unwrap();
     command.stderr(writer);
     let mut log = File::create(log).unwrap();
-    std::thread::spawn(move || {
+    let copying = std::thread::spawn(move || {
         let mut reader = reader;
         std::io::copy(&mut reader, &mut log).unwrap();
     });
-    command.spawn().unwrap()
+    (command.spawn().unwrap(), copying)
 }
 
 /// One life, until it dies or the story is whole; gives the signal that ended it.
