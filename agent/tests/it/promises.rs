@@ -180,3 +180,57 @@ async fn an_agent_whose_disk_takes_nothing_says_so_in_every_result() {
     );
     assert_eq!(stop(running).await, 0);
 }
+
+#[tokio::test]
+async fn systemd_is_told_that_the_agent_is_ready_lives_and_stops() {
+    let (manager, _) = Manager::with_agent().await;
+    let path = manager.state.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let mut running = agent(manager.state.path(), &["run", "--transport", "stream"]);
+    running.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let running = running.spawn().unwrap();
+    let told = async |wanted: &str| {
+        let mut buffer = [0; 256];
+        loop {
+            let length =
+                tokio::time::timeout(crate::support::PATIENCE, socket.recv(&mut buffer)).await.unwrap().unwrap();
+            if String::from_utf8_lossy(&buffer[..length]).contains(wanted) {
+                break;
+            }
+        }
+    };
+    // Before there is a manager: the undos do not need one.
+    told("READY=1").await;
+    let mut stream = manager.accept().await;
+    stream.hello().await;
+    told("STATUS=connected to the manager").await;
+    told("WATCHDOG=1").await;
+    drop(stream);
+    told("STATUS=not connected to the manager").await;
+    assert_eq!(stop(running).await, 0);
+    told("STOPPING=1").await;
+}
+
+#[tokio::test]
+async fn an_incident_is_seen_in_the_status_and_told_at_every_connect() {
+    let (manager, _) = Manager::with_agent().await;
+    // What a journal looks like after an action of another version could not be lifted.
+    let held = serde_json::json!([{"record": "held", "held": {
+        "effect": uuid::Uuid::from_u128(7), "action": "gone-action", "target": {"kind": "ip", "value": "203.0.113.7"},
+        "arguments": [], "until": "2026-01-01T00:00:00.000Z", "undo": null,
+    }}]);
+    let json = held.to_string();
+    let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    std::fs::write(manager.state.path().join("journal"), line).unwrap();
+    for _ in 0..2 {
+        let running = manager.run(&["--transport", "stream"]);
+        let mut stream = manager.accept().await;
+        let effects = hello(&mut stream).await;
+        assert_eq!(effects[0].failing.as_deref(), Some("this agent does not know the action gone-action"));
+        assert_eq!(stop(running).await, 0);
+    }
+    let status = agent(manager.state.path(), &["status"]).output().await.unwrap();
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(said.contains("1 effects; 1 incidents"), "{said}");
+    assert!(said.contains("INCIDENT since ") && said.contains("cannot be lifted: this agent does not know"), "{said}");
+}
