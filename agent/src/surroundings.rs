@@ -226,7 +226,7 @@ mod tests {
         surroundings.note_manager("::ffff:198.51.100.8".parse().unwrap());
         let needed =
             Network(vec![("203.0.113.1".parse().unwrap(), GATEWAY), ("2001:db8::1".parse().unwrap(), GATEWAY)]);
-        *surroundings.network.lock().unwrap() = Some((Instant::now() + Duration::from_secs(3600), needed));
+        *surroundings.network.lock().unwrap() = Some((Instant::now() + Duration::from_hours(1), needed));
         let ip = |text| protects(&surroundings, TargetKind::Ip, text);
         assert_eq!(ip("198.51.100.8").as_deref(), Some("an address of the manager"));
         assert_eq!(ip("203.0.113.1").as_deref(), Some(GATEWAY));

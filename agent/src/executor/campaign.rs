@@ -254,7 +254,15 @@ fn play(crashes: &[(usize, Mode)], away: Duration) -> Told {
             let agent = Arc::new(Agent::new(book, actions, clock.clone(), Runner::new(), policy, surroundings));
             super::start(&agent);
             let started = Instant::now();
+            let mut quiet_since = None;
             while !world.lock().unwrap().dead && started.elapsed() < LAST_LIFE {
+                let is_quiet = owed.is_empty()
+                    && agent.read(|ledger| {
+                        ledger.pending().next().is_none() && ledger.held().all(|held| held.until.is_none())
+                    });
+                if is_quiet && quiet_since.get_or_insert(started.elapsed()).abs_diff(started.elapsed()) > 3 * LATE {
+                    break;
+                }
                 converse(&agent, &world, &mut owed, &mut results, began.elapsed());
                 tokio::time::sleep(LATE / 2).await;
             }
@@ -362,13 +370,13 @@ fn whenever_the_agent_dies_no_command_runs_twice_and_no_undo_is_lost_or_early() 
             }
         }
         // The next life is as mortal: it dies while it cleans up after the first.
-        for next in [1, 2, 3, 4, 6, 9] {
+        for next in [1, 2, 3, 5, 8] {
             play_round(&[(step, Mode::After), (next, Mode::After)]);
             play_round(&[(step, Mode::Before), (next, Mode::Before), (next, Mode::After)]);
         }
     }
-    // One record at every byte: the longest, in which an effect is held and a command begun.
-    let (step, length) = lengths.iter().max_by_key(|(_, length)| **length).unwrap();
+    // One write at every byte: one in which an effect is held and its command begun.
+    let (step, length) = lengths.iter().min_by_key(|(_, length)| length.abs_diff(500)).unwrap();
     for byte in 0..*length {
         play_round(&[(*step, Mode::Torn(byte))]);
     }

@@ -194,7 +194,7 @@ impl Execution<'_> {
         };
         // A refresh that failed leaves what was in force before, and the duty to lift it.
         if verdict.outcome == Outcome::Succeeded || is_refresh {
-            let seen = verdict.verified.map(|in_force| self.seen(held, in_force));
+            let seen = verdict.verified.map(|in_force| seen(held, in_force));
             self.finish(verdict, seen);
         } else {
             self.abandon(held, verdict).await;
@@ -240,7 +240,7 @@ impl Execution<'_> {
             "not in force: the agent was stopped during the execution",
         );
         if verdict.outcome == Outcome::Succeeded {
-            let seen = verdict.verified.map(|in_force| self.seen(held, in_force));
+            let seen = verdict.verified.map(|in_force| seen(held, in_force));
             return self.finish(verdict, seen);
         }
         // What was half done is cleaned up now. But it may yet come into force: a program that the agent had started can
@@ -333,9 +333,9 @@ impl Execution<'_> {
         held.end_at(self.command.until, &self.agent.clock.moment());
         held
     }
+}
 
-    fn seen(&self, mut held: Held, in_force: bool) -> Record {
-        held.actual = Some(if in_force { Actual::InForce } else { Actual::Drifted });
-        Record::Held { held: Box::new(held) }
-    }
+fn seen(mut held: Held, in_force: bool) -> Record {
+    held.actual = Some(if in_force { Actual::InForce } else { Actual::Drifted });
+    Record::Held { held: Box::new(held) }
 }

@@ -37,7 +37,8 @@ pub struct Release {
 }
 
 /// Lifts everything that is held, on purpose, and refuses what was received and not begun. What cannot be lifted is
-/// overdue from now on, so the next run of the agent goes on trying.
+/// overdue from now on, so the next run of the agent goes on trying. Not for an agent whose lanes run: one of them could
+/// be repairing what is lifted here.
 pub async fn release(agent: &Agent, reason: &str) -> Release {
     let mut release = Release::default();
     agent.note_what(|ledger| {

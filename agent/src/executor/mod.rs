@@ -12,6 +12,8 @@ mod execute;
 mod lift;
 #[cfg(test)]
 mod promises;
+#[cfg(test)]
+mod real_drift;
 mod schedule;
 #[cfg(test)]
 mod tests;

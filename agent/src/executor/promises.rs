@@ -49,7 +49,7 @@ async fn a_host_that_wakes_up_in_1970_keeps_nothing_longer_than_it_was_meant() {
     fake.state.lock().unwrap().in_force.insert("alice".into());
     let mut effect = held_effect(&command(1, Op::Apply, "a", "alice", None));
     let before = Moment { wall: NOW.plus(HOUR), since_boot: HOUR, boot: "boot 0".into() };
-    effect.end_at(Some(before.wall.plus(Duration::from_secs(600))), &before);
+    effect.end_at(Some(before.wall.plus(Duration::from_mins(10))), &before);
     let bench = Bench::new(&[fake], vec![Record::Held { held: Box::new(effect) }], false);
     bench.agent.clock.jump(-NOW.as_millis());
     tokio::time::sleep(Duration::from_secs(590)).await;
@@ -66,7 +66,17 @@ async fn a_restart_within_a_boot_goes_on_with_the_same_end() {
     clock.jump(-86_400_000);
     tokio::time::sleep(HOUR / 2).await;
     assert!(!effect.carry_over(&clock.moment()));
-    assert_eq!(effect.remaining(&clock.moment()), Some(HOUR / 2));
+    assert_eq!(effect.remaining(&clock.moment()), Some(HOUR / 2 + Duration::from_millis(1)));
+}
+
+#[test]
+fn no_part_of_a_millisecond_makes_an_end_early() {
+    let at = |nanos| Moment { wall: NOW, since_boot: Duration::from_nanos(nanos), boot: "boot 1".into() };
+    let mut effect = held_effect(&command(1, Op::Apply, "a", "alice", None));
+    effect.end_at(Some(NOW.plus(Duration::from_secs(1))), &at(999_999));
+    effect.until = Some(NOW.plus(HOUR));
+    assert!(effect.remaining(&at(1_000_999_998)).unwrap() > Duration::ZERO);
+    assert_eq!(effect.remaining(&at(1_002_000_000)), Some(Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]

@@ -203,11 +203,13 @@ impl Bench {
 
     /// Waits until `look` finds something; on this clock waiting takes no time.
     pub(super) async fn until<T>(&self, look: impl Fn(&Ledger) -> Option<T>) -> T {
+        let mut looks = 0;
         loop {
             if let Some(found) = self.agent.read(&look) {
                 return found;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            looks += 1;
+            tokio::time::sleep(Duration::from_millis(if looks < 2000 { 1 } else { 20 })).await;
         }
     }
 

@@ -114,7 +114,9 @@ impl Book {
                 return Ok(());
             }
         }
-        records.into_iter().for_each(|record| self.ledger.apply(record));
+        for record in records {
+            self.ledger.apply(record);
+        }
         Ok(())
     }
 

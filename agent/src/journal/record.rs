@@ -134,7 +134,8 @@ impl Term {
 
     fn lasting(lasts: Duration, now: &Moment) -> Self {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let end_millis = millis(now.since_boot).saturating_add(millis(lasts));
+        // Rounded up: a block must not be lifted even a part of a millisecond early.
+        let end_millis = millis(now.since_boot).saturating_add(1).saturating_add(millis(lasts));
         Self { boot: now.boot.to_string(), end_millis, lasts_millis: millis(lasts) }
     }
 }

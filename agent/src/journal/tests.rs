@@ -167,10 +167,10 @@ fn a_long_life_does_not_make_a_large_journal() {
 
 /// A disk in memory that can be made to fail; its bytes are whatever the agent could read after a crash.
 #[derive(Clone, Debug, Default)]
-struct BadDisk(Arc<Mutex<Bytes>>);
+struct BadDisk(Arc<Mutex<Platter>>);
 
 #[derive(Debug, Default)]
-struct Bytes {
+struct Platter {
     bytes: Vec<u8>,
     /// How many bytes the disk still takes; `None` is no end of them.
     room: Option<usize>,

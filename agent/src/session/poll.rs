@@ -81,7 +81,9 @@ impl Conversation {
             .send()
             .await
             .map_err(broken)?;
-        answer.remote_addr().into_iter().for_each(|peer| self.agent.surroundings.note_manager(peer.ip()));
+        if let Some(peer) = answer.remote_addr() {
+            self.agent.surroundings.note_manager(peer.ip());
+        }
         let status = answer.status();
         if is_rejection(status.as_u16()) {
             return Err(Ended::Rejected(status.as_u16()));

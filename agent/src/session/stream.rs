@@ -56,8 +56,9 @@ impl Conversation {
             .await
         {
             Ok(Ok((socket, _response))) => {
-                let peer = tcp(socket.get_ref()).and_then(|tcp| tcp.peer_addr().ok());
-                peer.into_iter().for_each(|peer| self.agent.surroundings.note_manager(peer.ip()));
+                if let Some(peer) = tcp(socket.get_ref()).and_then(|tcp| tcp.peer_addr().ok()) {
+                    self.agent.surroundings.note_manager(peer.ip());
+                }
                 Ok(socket)
             }
             Ok(Err(tungstenite::Error::Http(response))) if is_rejection(response.status().as_u16()) => {
@@ -108,7 +109,7 @@ impl Conversation {
                         Some(Ok(Message::Text(text))) => {
                             let before = self.settings.heartbeat_seconds;
                             // Whoever answers has taken the hello in.
-                            untold_releases.take().into_iter().for_each(|released| self.told(released));
+                            self.told(untold_releases.take().unwrap_or_default());
                             self.hear(socket, &text, &mut outgoing).await?;
                             if self.settings.heartbeat_seconds != before {
                                 heartbeat = self.heartbeat();

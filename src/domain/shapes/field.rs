@@ -61,6 +61,13 @@ pub(super) fn observable(name: &str, field: Option<&Field>) -> Option<Observable
         .then(|| Observable { value: cut(&text, MAX_OBSERVABLE_BYTES), field: name.into() })
 }
 
+/// As [`observable`], where people write a number as well as a text.
+pub(super) fn numbered(name: &str, field: Option<&Field>) -> Option<Observable> {
+    let number = field.filter(|field| field.text().is_none()).and_then(|field| field.word());
+    let number = number.map(|word| Observable { value: cut(&word, MAX_OBSERVABLE_BYTES), field: name.into() });
+    number.or_else(|| observable(name, field))
+}
+
 /// Collects faults while an alert is read, so that a client learns of all of them at once.
 #[derive(Default)]
 pub(super) struct Faults(Vec<Fault>);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::field::{Faults, Field, observable, syntax_fault};
+use super::field::{Faults, Field, numbered, syntax_fault};
 use super::wazuh::{PIPELINE, canonical_agent_id, canonical_rule_id};
 use super::{Level, dedupe, descend};
 use crate::domain::alert::{Alert, AlertAgent, Observable, Observables, Rule};
@@ -41,14 +41,7 @@ impl<'a> Document<'a> {
     }
 
     fn observable(&self, paths: &[&str]) -> Option<Observable> {
-        paths.iter().find_map(|path| {
-            let field = self.at(path)?;
-            // A process is a number there.
-            let number = field.text().is_none().then(|| field.word()).flatten();
-            number
-                .map(|word| Observable { value: word.into_owned(), field: (*path).to_owned() })
-                .or_else(|| observable(path, Some(&field)))
-        })
+        paths.iter().find_map(|path| numbered(path, self.at(path).as_ref()))
     }
 }
 

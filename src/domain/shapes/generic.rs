@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::field::{Faults, Field, observable, syntax_fault};
+use super::field::{Faults, Field, numbered, observable, syntax_fault};
 use super::{dedupe, wazuh};
 use crate::domain::alert::{Alert, AlertAgent, Observables};
 use crate::domain::fault::Fault;
@@ -83,7 +83,7 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         source_user: observable("source.user", source.user.as_ref()),
         destination_user: observable("destination.user", destination.user.as_ref()),
         file_path: shape.file.and_then(|file| observable("file.path", file.path.as_ref())),
-        process_id: shape.process.and_then(|process| observable("process.id", process.id.as_ref())),
+        process_id: shape.process.and_then(|process| numbered("process.id", process.id.as_ref())),
     };
     faults.into_result(Alert {
         dedupe: dedupe(&[&pipeline, &pipeline_id]),
@@ -110,7 +110,7 @@ mod tests {
     fn a_generic_alert_is_normalised() {
         let alert = parse(
             r#"{"pipeline":"suricata","id":"a1","time":"2026-11-20T10:11:12.345Z","rule":{"id":2001219,"level":9,"groups":["scan"],
-               "description":"ET SCAN"},"agent":{"name":"web-01"},"source":{"ip":"203.0.113.7"},"destination":{"user":"alice"},"extra":1}"#,
+               "description":"ET SCAN"},"agent":{"name":"web-01"},"source":{"ip":"203.0.113.7"},"destination":{"user":"alice"},"process":{"id":4711},"extra":1}"#,
         )
         .unwrap();
         assert_eq!(
@@ -120,6 +120,7 @@ mod tests {
         assert_eq!(alert.agent, AlertAgent { id: None, name: Some("web-01".into()) });
         assert_eq!(alert.observables.target(TargetField::SourceIp).unwrap().unwrap().value(), "203.0.113.7");
         assert_eq!(alert.observables.target(TargetField::DestinationUser).unwrap().unwrap().value(), "alice");
+        assert_eq!(alert.observables.target(TargetField::ProcessId).unwrap().unwrap().value(), "4711");
         assert_eq!(alert.observables.target(TargetField::SourceUser), None);
     }
 

@@ -1,0 +1,236 @@
+//! What an administrator sees of the real program: the local policy, release, incidents, a disk that takes nothing.
+
+use std::path::Path;
+
+use riposte_protocol::message::{Actual, FromAgent, HeldEffect, Outcome, ToAgent};
+use riposte_protocol::target::{Target, TargetKind};
+
+use crate::support::{Manager, agent, ids, stop};
+
+fn write_policy(state: &Path, text: &str) {
+    std::fs::write(state.join("agent.toml"), text).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(state.join("agent.toml"), private).unwrap();
+}
+
+#[tokio::test]
+async fn no_manager_overrides_the_local_policy() {
+    let (manager, _) = Manager::with_agent().await;
+    write_policy(
+        manager.state.path(),
+        "denied_actions = [\"route-null\"]\n[protected]\naddresses = [\"203.0.113.0/24\"]\n",
+    );
+    let running = manager.run(&["--transport", "stream"]);
+    let mut stream = manager.accept().await;
+    let FromAgent::Hello { capabilities, .. } = stream.next().await else { panic!("no hello") };
+    let route_null = capabilities.iter().find(|capability| capability.action == "route-null").unwrap();
+    assert!(!route_null.available);
+    assert_eq!(route_null.reason.as_deref(), Some("the local policy of this host does not allow route-null"));
+
+    let target = |text| Target::parse(TargetKind::Ip, text).unwrap();
+    // The manager of this test listens on a loopback address; what else the host needs is looked up in the system.
+    let own = own_address().unwrap_or_else(|| "127.0.0.1".into());
+    let commands = vec![
+        manager.command(1, |command| command.target = target("203.0.113.9")),
+        manager.command(2, |command| {
+            (command.action, command.target) = ("route-null".into(), target("198.51.100.1"));
+        }),
+        manager.command(3, |command| command.target = target(&own)),
+        manager.command(4, |command| command.target = Target::parse(TargetKind::User, "root").unwrap()),
+        manager.command(5, |command| {
+            let journal = manager.state.path().join("journal");
+            command.target = Target::parse(TargetKind::File, journal.to_str().unwrap()).unwrap();
+        }),
+        manager.command(6, |command| {
+            command.target = Target::parse(TargetKind::Process, &std::process::id().to_string()).unwrap();
+        }),
+        manager.command(7, |command| command.target = target("198.51.100.2")),
+    ];
+    stream.send(&ToAgent::Commands { commands }).await;
+    assert_eq!(stream.ack().await, ids(&[1, 2, 3, 4, 5, 6, 7]));
+    let mut results = Vec::new();
+    while results.len() < 7 {
+        results.extend(stream.results().await);
+    }
+    results.sort_by_key(|result| result.command_id);
+    for (result, reason) in results.iter().zip([
+        "203.0.113.0/24 is protected by the local policy of this host",
+        "the local policy of this host does not allow route-null",
+        "the target is protected: ",
+        "the superuser",
+        "a file of the agent itself",
+        "the process that runs the agent",
+    ]) {
+        assert_eq!(result.outcome, Outcome::Refused, "{}", result.message);
+        assert!(result.message.contains(reason), "{}", result.message);
+    }
+    assert_eq!(results[6].outcome, Outcome::Succeeded, "{}", results[6].message);
+    assert_eq!(stop(running).await, 0);
+}
+
+/// An address of this host that is not a loopback one, if it has any.
+fn own_address() -> Option<String> {
+    let interfaces = nix::ifaddrs::getifaddrs().unwrap();
+    let mut addresses = interfaces.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()));
+    addresses.find(|address| !address.is_loopback()).map(|address| address.to_string())
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_used_keeps_the_agent_from_starting_and_says_why() {
+    let (manager, _) = Manager::with_agent().await;
+    let refused = async |policy: &str, mode: u32| {
+        write_policy(manager.state.path(), policy);
+        let path = manager.state.path().join("agent.toml");
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let ran = agent(manager.state.path(), &["run"]).output().await.unwrap();
+        assert_eq!(ran.status.code(), Some(1));
+        String::from_utf8_lossy(&ran.stderr).into_owned()
+    };
+    let said = refused("observ = true", 0o600).await;
+    assert!(said.contains("there is no key observ; did you mean observe?"), "{said}");
+    let said = refused("observe = true", 0o666).await;
+    assert!(said.contains("others than its owner can write it (chmod go-w)"), "{said}");
+}
+
+#[tokio::test]
+async fn release_lifts_everything_on_purpose_and_the_manager_learns_why() {
+    let (manager, _) = Manager::with_agent().await;
+    let running = manager.run(&["--transport", "stream"]);
+    let mut stream = manager.accept().await;
+    stream.hello().await;
+    stream.send(&ToAgent::Commands { commands: vec![manager.command(1, |_| ()), manager.command(2, |_| ())] }).await;
+    stream.ack().await;
+    while stream.results().await.len() < 2 {}
+    let refused = agent(manager.state.path(), &["release"]).output().await.unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("stop it first (systemctl stop riposte-agent)"), "{said}");
+    assert_eq!(stop(running).await, 0);
+
+    let released =
+        agent(manager.state.path(), &["release", "--reason", "maintenance, ticket 7"]).output().await.unwrap();
+    assert_eq!(released.status.code(), Some(0), "{}", String::from_utf8_lossy(&released.stderr));
+    let said = String::from_utf8_lossy(&released.stdout);
+    assert!(said.contains("2 effects lifted; 0 commands"), "{said}");
+
+    // Told until the manager has answered, and then forgotten.
+    for answer in [false, true] {
+        let running = manager.run(&["--transport", "stream"]);
+        let mut stream = manager.accept().await;
+        let effects = hello(&mut stream).await;
+        assert_eq!(effects.len(), 2, "{answer}");
+        for effect in effects {
+            assert_eq!(effect.actual, Some(Actual::Absent));
+            assert_eq!(effect.released.as_deref(), Some("maintenance, ticket 7"));
+        }
+        if answer {
+            stream.send(&ToAgent::ResultAck { command_ids: ids(&[1, 2]) }).await;
+            stream.send(&ToAgent::Commands { commands: vec![manager.command(3, |_| ())] }).await;
+            while !matches!(stream.next().await, FromAgent::Ack { .. }) {}
+        }
+        assert_eq!(stop(running).await, 0);
+    }
+    let _running = manager.run(&["--transport", "stream"]);
+    let effects = hello(&mut manager.accept().await).await;
+    assert!(effects.iter().all(|effect| effect.released.is_none()), "{effects:?}");
+}
+
+async fn hello(stream: &mut crate::support::Stream) -> Vec<HeldEffect> {
+    let FromAgent::Hello { effects, .. } = stream.next().await else { panic!("no hello") };
+    effects.unwrap()
+}
+
+#[tokio::test]
+async fn an_effect_that_the_clock_has_ended_is_told() {
+    let (manager, _) = Manager::with_agent().await;
+    let _running = manager.run(&["--transport", "stream"]);
+    let mut stream = manager.accept().await;
+    stream.hello().await;
+    let now = riposte_protocol::time::Timestamp::from_millis(0).plus(std::time::UNIX_EPOCH.elapsed().unwrap());
+    let until = Some(now.plus(std::time::Duration::from_millis(400)));
+    stream.send(&ToAgent::Commands { commands: vec![manager.command(1, |command| command.until = until)] }).await;
+    stream.ack().await;
+    stream.results().await;
+    loop {
+        if let FromAgent::Effects { effects, ended } = stream.next().await {
+            assert_eq!((effects, ended), (vec![], ids(&[1 << 64])));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_whose_disk_takes_nothing_says_so_in_every_result() {
+    let (manager, _) = Manager::with_agent().await;
+    // No byte for any file, and the signal that would say so ignored: as a full disk, a write is answered with an error.
+    let program = env!("CARGO_BIN_EXE_riposte-agent");
+    let script = format!("trap '' XFSZ; exec prlimit --fsize=0 {program} run --transport stream --state-dir \"$0\"");
+    let mut running = tokio::process::Command::new("sh");
+    let running = running.args(["-c", &script]).arg(manager.state.path()).kill_on_drop(true).spawn().unwrap();
+    let mut stream = manager.accept().await;
+    let FromAgent::Hello { capabilities, .. } = stream.next().await else { panic!("no hello") };
+    assert!(capabilities.iter().all(|capability| !capability.available));
+    stream.send(&ToAgent::Commands { commands: vec![manager.command(1, |_| ())] }).await;
+    let results = stream.results().await;
+    assert_eq!(results[0].outcome, Outcome::Refused);
+    assert!(
+        results[0].message.starts_with("the agent's journal cannot be written, so nothing new is executed: "),
+        "{}",
+        results[0].message
+    );
+    assert_eq!(stop(running).await, 0);
+}
+
+#[tokio::test]
+async fn systemd_is_told_that_the_agent_is_ready_lives_and_stops() {
+    let (manager, _) = Manager::with_agent().await;
+    let path = manager.state.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let mut running = agent(manager.state.path(), &["run", "--transport", "stream"]);
+    running.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let running = running.spawn().unwrap();
+    let told = async |wanted: &str| {
+        let mut buffer = [0; 256];
+        loop {
+            let length =
+                tokio::time::timeout(crate::support::PATIENCE, socket.recv(&mut buffer)).await.unwrap().unwrap();
+            if String::from_utf8_lossy(&buffer[..length]).contains(wanted) {
+                break;
+            }
+        }
+    };
+    // Before there is a manager: the undos do not need one.
+    told("READY=1").await;
+    let mut stream = manager.accept().await;
+    stream.hello().await;
+    told("STATUS=connected to the manager").await;
+    told("WATCHDOG=1").await;
+    drop(stream);
+    told("STATUS=not connected to the manager").await;
+    assert_eq!(stop(running).await, 0);
+    told("STOPPING=1").await;
+}
+
+#[tokio::test]
+async fn an_incident_is_seen_in_the_status_and_told_at_every_connect() {
+    let (manager, _) = Manager::with_agent().await;
+    // What a journal looks like after an action of another version could not be lifted.
+    let held = serde_json::json!([{"record": "held", "held": {
+        "effect": uuid::Uuid::from_u128(7), "action": "gone-action", "target": {"kind": "ip", "value": "203.0.113.7"},
+        "arguments": [], "until": "2026-01-01T00:00:00.000Z", "undo": null,
+    }}]);
+    let json = held.to_string();
+    let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    std::fs::write(manager.state.path().join("journal"), line).unwrap();
+    for _ in 0..2 {
+        let running = manager.run(&["--transport", "stream"]);
+        let mut stream = manager.accept().await;
+        let effects = hello(&mut stream).await;
+        assert_eq!(effects[0].failing.as_deref(), Some("this agent does not know the action gone-action"));
+        assert_eq!(stop(running).await, 0);
+    }
+    let status = agent(manager.state.path(), &["status"]).output().await.unwrap();
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(said.contains("1 effects; 1 incidents"), "{said}");
+    assert!(said.contains("INCIDENT since ") && said.contains("cannot be lifted: this agent does not know"), "{said}");
+}
