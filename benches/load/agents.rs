@@ -119,7 +119,7 @@ impl Agent {
         let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(0);
         let (socket, _) = tokio_tungstenite::client_async_with_config(request, tcp, Some(config)).await?;
         let mut stream = Stream(socket);
-        stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects: None }).await?;
+        stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects: None, run: None }).await?;
         match stream.hear().await? {
             ToAgent::Settings { .. } => Ok(stream),
             other => bail!("the first message was {other:?}"),

@@ -191,6 +191,9 @@ pub enum FromAgent {
         /// The effects it holds, at most [`MAX_HELLO_EFFECTS`]; a list of fewer is all of them. Absent: it does not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         effects: Option<Vec<HeldEffect>>,
+        /// A number that the process made when it started: by it two hosts with one identity are told apart.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<Uuid>,
     },
     /// These commands are in the agent's journal.
     Ack {
@@ -280,6 +283,9 @@ pub struct PollRequest {
     /// As in `hello`; absent means "as I said before".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
+    /// As in `hello`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Uuid>,
     /// How long to wait for a command, in seconds.
     #[serde(default)]
     pub wait_seconds: u32,
@@ -346,7 +352,12 @@ mod tests {
         };
         let capability = Capability { action: "firewall-drop".into(), available: true, reason: None };
         let frames = [
-            json(&FromAgent::Hello { cursor: 3, capabilities: vec![capability], effects: Some(vec![held]) }),
+            json(&FromAgent::Hello {
+                cursor: 3,
+                capabilities: vec![capability],
+                effects: Some(vec![held]),
+                run: Some(id),
+            }),
             json(&FromAgent::Ack { command_ids: vec![id] }),
             json(&FromAgent::Result { results: vec![result] }),
             json(&FromAgent::Heartbeat),
@@ -359,7 +370,7 @@ mod tests {
             json(&PollResponse { commands: vec![], result_acks: vec![id], settings: Settings::default() }),
         ];
         insta::assert_snapshot!(frames.join("\n"), @r#"
-        {"type":"hello","cursor":3,"capabilities":[{"action":"firewall-drop","available":true,"reason":null}],"effects":[{"effect":"00000000-0000-0000-0000-000000000007","action":"firewall-drop","target":{"kind":"ip","value":"203.0.113.7"},"until":"2026-11-24T10:00:00.000Z"}]}
+        {"type":"hello","cursor":3,"capabilities":[{"action":"firewall-drop","available":true,"reason":null}],"effects":[{"effect":"00000000-0000-0000-0000-000000000007","action":"firewall-drop","target":{"kind":"ip","value":"203.0.113.7"},"until":"2026-11-24T10:00:00.000Z"}],"run":"00000000-0000-0000-0000-000000000007"}
         {"type":"ack","command_ids":["00000000-0000-0000-0000-000000000007"]}
         {"type":"result","results":[{"command_id":"00000000-0000-0000-0000-000000000007","outcome":"timed_out","exit_code":null,"output":"x","verified":false,"message":"m","started_at":"2026-11-24T10:00:00.000Z","finished_at":"2026-11-24T10:00:00.000Z"}]}
         {"type":"heartbeat"}
@@ -376,7 +387,7 @@ mod tests {
     #[test]
     fn fields_of_a_newer_peer_are_ignored() {
         let frame: FromAgent = serde_json::from_str(r#"{"type":"hello","cursor":1,"mood":"good"}"#).unwrap();
-        assert_eq!(frame, FromAgent::Hello { cursor: 1, capabilities: vec![], effects: None });
+        assert_eq!(frame, FromAgent::Hello { cursor: 1, capabilities: vec![], effects: None, run: None });
         let poll: PollRequest = serde_json::from_str(r#"{"cursor":0,"later":true}"#).unwrap();
         assert_eq!(poll.max, 64);
     }

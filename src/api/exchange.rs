@@ -10,9 +10,9 @@ use super::AppState;
 use super::agents::capability_faults;
 use super::error::{ApiError, ApiResult};
 use crate::domain::fault::Fault;
-use crate::store::agents;
 use crate::store::audit::LedgerTx;
 use crate::store::converge::Said;
+use crate::store::{agents, identity};
 use crate::telemetry::ByOutcome;
 
 /// Takes in acknowledgements.
@@ -71,14 +71,31 @@ pub fn settings(state: &AppState) -> Settings {
     Settings { reconnect_spread_seconds: u32::try_from(spread).unwrap_or(u32::MAX), ..Settings::default() }
 }
 
-/// Takes in what an agent says it holds: the ledger and the host converge (promise 10).
-pub async fn converge(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>) -> ApiResult<()> {
+/// Somebody speaks for the agent: is it the only one?
+pub async fn recognise(state: &AppState, agent: Uuid, run: Option<Uuid>) -> ApiResult<()> {
+    if run.is_some_and(|run| state.engine.hub.speaks(agent, run)) {
+        let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+        identity::cloned(&mut ledger, agent, state.engine.clock.now()).await?;
+        ledger.commit().await?;
+    }
+    Ok(())
+}
+
+/// Takes in what an agent says it holds when it connects: the ledger and the host converge (promise 10).
+pub async fn converge(
+    state: &AppState,
+    agent: Uuid,
+    cursor: u64,
+    run: Option<Uuid>,
+    effects: Vec<HeldEffect>,
+) -> ApiResult<()> {
     // A list that may have been cut says nothing of what is not in it (promise 13).
     let is_whole = effects.len() < MAX_HELLO_EFFECTS;
     if effects.len() > MAX_HELLO_EFFECTS {
         return Err(too_many("effects"));
     }
-    meet(state, agent, Said { effects, ended: Vec::new(), is_whole }).await
+    let (cursor, has_run) = (Some(cursor), run.is_some());
+    meet(state, agent, Said { effects, ended: Vec::new(), is_whole, cursor, has_run }).await
 }
 
 /// Takes in what has changed among an agent's effects without a command.
@@ -86,7 +103,7 @@ pub async fn news(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>, ended
     if effects.len() > MAX_ITEMS || ended.len() > MAX_ITEMS {
         return Err(too_many("effects"));
     }
-    meet(state, agent, Said { effects, ended, is_whole: false }).await
+    meet(state, agent, Said { effects, ended, ..Said::default() }).await
 }
 
 async fn meet(state: &AppState, agent: Uuid, said: Said) -> ApiResult<()> {

@@ -26,14 +26,15 @@ pub async fn exchange(
     State(state): State<AppState>,
     body: Json<PollRequest>,
 ) -> ApiResult<axum::Json<PollResponse>> {
-    let PollRequest { cursor, acks, results, effects, capabilities, wait_seconds, max } = body.value;
+    let PollRequest { cursor, acks, results, effects, capabilities, run, wait_seconds, max } = body.value;
+    Box::pin(exchange::recognise(&state, agent.id, run)).await?;
     if let Some(capabilities) = capabilities {
         Box::pin(exchange::announce(&state, agent.id, capabilities)).await?;
     }
     Box::pin(exchange::acknowledge(&state, agent.id, acks)).await?;
     let result_acks = Box::pin(exchange::settle(&state, agent.id, results)).await?;
     if let Some(effects) = effects {
-        Box::pin(exchange::converge(&state, agent.id, effects)).await?;
+        Box::pin(exchange::converge(&state, agent.id, cursor, run, effects)).await?;
     }
     let mut conversation = Conversation::new(Arc::clone(&state.engine), agent.id, cursor);
     let wait = Duration::from_secs(u64::from(wait_seconds.min(MAX_WAIT_SECS)));

@@ -113,13 +113,16 @@ impl Line {
 async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
     let hello = tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await;
     let cursor = match hello {
-        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects })) => {
+        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run })) => {
+            if let Err(error) = Box::pin(exchange::recognise(state, agent, run)).await {
+                return refused(&error);
+            }
             let announced = Box::pin(exchange::announce(state, agent, capabilities)).await;
             if let Err(error) = announced {
                 return refused(&error);
             }
             if let Some(effects) = effects
-                && let Err(error) = Box::pin(exchange::converge(state, agent, effects)).await
+                && let Err(error) = Box::pin(exchange::converge(state, agent, cursor, run, effects)).await
             {
                 return refused(&error);
             }

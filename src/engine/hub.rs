@@ -1,7 +1,7 @@
 //! The hub: which agents are connected to this node, and how to nudge them. A nudge is only a hint to look into the
 //! store; one that is lost costs time, never a command.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use riposte_protocol::time::Timestamp;
@@ -25,7 +25,12 @@ struct Place {
     /// Ends the agent's present stream when a newer one takes its place.
     stream: Option<(u64, CancellationToken)>,
     streams_so_far: u64,
+    /// The runs that spoke for the agent, newest last.
+    runs: VecDeque<Uuid>,
 }
+
+/// Runs of an agent that are remembered: enough to see one come back.
+const RUNS: usize = 8;
 
 /// An agent's stream, for as long as it is connected.
 #[derive(Debug)]
@@ -50,6 +55,23 @@ impl Hub {
             older.cancel();
         }
         Seat { hub: Arc::clone(self), agent, number, nudges: place.nudges.subscribe(), replaced }
+    }
+
+    /// A run of the agent speaks. Gives whether that proves that two hosts share its identity: a run that another one has
+    /// followed is over, so one that comes back was never the only one.
+    pub fn speaks(&self, agent: Uuid, run: Uuid) -> bool {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = &mut places.entry(agent).or_default().runs;
+        if runs.back() == Some(&run) {
+            return false;
+        }
+        let is_back = runs.contains(&run);
+        runs.retain(|known| *known != run);
+        runs.push_back(run);
+        if runs.len() > RUNS {
+            runs.pop_front();
+        }
+        is_back
     }
 
     /// What to wait on for an agent that polls.
@@ -118,6 +140,15 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_comes_back_was_never_the_only_one() {
+        let (hub, agent) = (Hub::default(), Uuid::from_u128(1));
+        let [first, second] = [Uuid::from_u128(10), Uuid::from_u128(11)];
+        assert!([first, first, second, second].iter().all(|run| !hub.speaks(agent, *run)), "a restart is no clone");
+        assert!(hub.speaks(agent, first), "the first one is still alive");
+        assert!(!hub.speaks(Uuid::from_u128(2), first));
+    }
 
     #[test]
     fn a_newer_stream_takes_the_place_of_the_older_one() {

@@ -15,11 +15,14 @@ use crate::domain::agent::Agent;
 use crate::domain::audit::Entry;
 
 statements! {
-    ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at
+    ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
+            incident
         FROM agents ORDER BY id";
-    ONE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at
+    ONE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
+            incident
         FROM agents WHERE id = $1";
-    PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at
+    PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
+            incident
         FROM agents WHERE id > $1 AND ($2 IS NULL OR name = $2) AND (revoked_at IS NULL OR $3) ORDER BY id LIMIT $4";
     INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -69,6 +72,8 @@ pub struct AgentRow {
     pub revoked_at: Option<Millis>,
     /// When it was last heard of; written in batches, so some seconds late.
     pub last_seen_at: Option<Millis>,
+    /// What is wrong with its identity, if anything; revoking it and enrolling each host anew is what helps.
+    pub incident: Option<String>,
 }
 
 impl TryFrom<AgentRow> for Agent {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::id;
 use super::db::{Result, binds, statements};
+use super::identity;
 use super::ledger::{self, EndReason};
 use super::protected::Hold;
 use crate::domain::audit::Entry;
@@ -45,6 +46,10 @@ pub struct Said {
     pub ended: Vec<Uuid>,
     /// Whether `effects` is everything that it holds.
     pub is_whole: bool,
+    /// Up to which number everything is in its journal; only on connect.
+    pub cursor: Option<u64>,
+    /// Whether it says who it is, so that it may be believed to know what it has forgotten.
+    pub has_run: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -64,6 +69,12 @@ struct HoldRow {
 
 /// Brings the ledger and the agent together; gives the agents that have something to fetch.
 pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, said: Said, now: Timestamp) -> Result<Vec<Uuid>> {
+    if let Some(cursor) = said.cursor {
+        identity::meet(ledger, agent, cursor, now).await?;
+        if said.has_run {
+            identity::look_back(ledger, agent, cursor, now).await?;
+        }
+    }
     let named: HashSet<Uuid> = said.effects.iter().map(|held| held.effect).chain(said.ended.iter().copied()).collect();
     let rows = named.iter().map(|effect| binds![*effect]).collect();
     let rows: Vec<Standing> = ledger.tx.each_row(NAMED, rows, ")", binds![agent]).await?;

@@ -18,6 +18,7 @@ pub mod effects;
 pub mod freeze;
 pub mod guard;
 pub mod idempotency;
+pub mod identity;
 pub mod keys;
 pub mod ledger;
 pub mod policies;
@@ -43,6 +44,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         freeze::STATEMENTS,
         guard::STATEMENTS,
         idempotency::STATEMENTS,
+        identity::STATEMENTS,
         keys::STATEMENTS,
         ledger::STATEMENTS,
         policies::STATEMENTS,

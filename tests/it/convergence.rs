@@ -122,4 +122,46 @@ on_both_databases! {
         says(&other, Some(vec![released])).await;
         assert_eq!(admin.list("/v1/responses?state=active").await.len(), 1);
     }
+
+    async fn two_hosts_with_one_identity_are_an_incident_and_a_restart_is_none(database: Database) {
+        let (_app, admin, agent, _held) = with_block(database).await;
+        let run = |n: u128| Some(uuid::Uuid::from_u128(n));
+        let incident = async || admin.get(&format!("/v1/agents/{}", agent.id)).await.is(200)["incident"].clone();
+        for n in [1, 1, 2, 2] {
+            agent.poll(&PollRequest { run: run(n), cursor: 1, max: 0, ..PollRequest::default() }).await;
+        }
+        assert_eq!(incident().await, Value::Null);
+        agent.poll(&PollRequest { run: run(1), cursor: 1, max: 0, ..PollRequest::default() }).await;
+        assert!(incident().await.as_str().unwrap().contains("two hosts"));
+        let history = admin.history("agent", &agent.id.to_string()).await;
+        assert!(history.iter().any(|(_, verb)| verb == "cloned"), "{history:?}");
+    }
+
+    async fn a_ledger_older_than_the_agents_journal_numbers_on_from_there(database: Database) {
+        let (_app, admin, agent, held) = with_block(database).await;
+        let block = |target: &str| json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "reason": "x"});
+        admin.post("/v1/responses", &block("203.0.113.8")).await.is(201);
+        admin.post("/v1/responses", &block("203.0.113.9")).await.is(201);
+        // The journal has seen forty commands that this ledger knows nothing of.
+        let request = PollRequest { effects: Some(vec![held]), cursor: 41, max: 64, ..PollRequest::default() };
+        let sent = agent.poll(&request).await.commands;
+        let numbers: Vec<(u64, String)> =
+            sent.iter().map(|token| agent.open(token)).map(|command| (command.seq, command.target.value().to_owned())).collect();
+        assert_eq!(numbers, [(42, "203.0.113.8".to_owned()), (43, "203.0.113.9".to_owned())]);
+        admin.post("/v1/responses", &block("203.0.113.10")).await.is(201);
+        assert!(agent.owed().await.iter().any(|command| command.seq == 44));
+        let history = admin.history("agent", &agent.id.to_string()).await;
+        assert!(history.iter().any(|(_, verb)| verb == "advanced"), "{history:?}");
+    }
+
+    async fn an_agent_restored_from_an_earlier_state_is_noticed(database: Database) {
+        let (_app, admin, agent, held) = with_block(database).await;
+        let hello = |cursor| PollRequest {
+            effects: Some(vec![]), run: Some(uuid::Uuid::from_u128(1)), cursor, max: 0, ..PollRequest::default()
+        };
+        agent.poll(&hello(0)).await;
+        let history = admin.history("agent", &agent.id.to_string()).await;
+        assert!(history.iter().any(|(_, verb)| verb == "restored"), "{history:?}");
+        assert_eq!(agent.owed_one().await.effect, held.effect, "and what it has forgotten is applied again");
+    }
 }

@@ -10,7 +10,7 @@ mod poll;
 mod stream;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use riposte_protocol::message::{HeldEffect, Settings};
@@ -23,6 +23,9 @@ use crate::agent::Agent;
 use crate::identity::Identity;
 use crate::intake::Intake;
 use crate::journal::{Held, Ledger, Record, Released};
+
+/// This run of the program: what tells it apart from another one with the same identity, on this host or on a copy of it.
+static RUN: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
 
 /// How long the network may take to open a conversation.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::outgoing::Outgoing;
-use super::{CONNECT_TIMEOUT, Conversation, Ended, is_rejection, reports, retry_after};
+use super::{CONNECT_TIMEOUT, Conversation, Ended, RUN, is_rejection, reports, retry_after};
 use crate::journal::Record;
 
 /// How long the manager is asked to wait for a command.
@@ -125,6 +125,7 @@ impl Conversation {
                 results: Outgoing::default().next(ledger),
                 effects: (untold.told_effects.as_ref() != Some(&effects)).then_some(effects),
                 capabilities,
+                run: Some(*RUN),
                 wait_seconds: if busy { BUSY_WAIT_SECS } else { WAIT_SECS },
                 max: MAX_COMMANDS,
             }

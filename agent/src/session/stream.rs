@@ -17,7 +17,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_tls_with_
 use uuid::Uuid;
 
 use super::outgoing::Outgoing;
-use super::{CONNECT_TIMEOUT, Conversation, Ended, SEND_TIMEOUT, is_rejection, reports, retry_after};
+use super::{CONNECT_TIMEOUT, Conversation, Ended, RUN, SEND_TIMEOUT, is_rejection, reports, retry_after};
 use crate::journal::{Held, Record, Released};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -145,7 +145,15 @@ impl Conversation {
             effects.truncate(MAX_HELLO_EFFECTS);
         }
         let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect).collect();
-        (FromAgent::Hello { cursor, capabilities: self.agent.capabilities(), effects: Some(effects) }, released)
+        (
+            FromAgent::Hello {
+                cursor,
+                capabilities: self.agent.capabilities(),
+                effects: Some(effects),
+                run: Some(*RUN),
+            },
+            released,
+        )
     }
 
     /// Tells what has changed among the effects without a command.

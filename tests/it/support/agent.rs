@@ -155,7 +155,7 @@ impl FakeAgent {
         let (socket, answer) = tokio_tungstenite::connect_async(request).await.unwrap();
         assert_eq!(answer.headers()["sec-websocket-protocol"], SUBPROTOCOL);
         let mut stream = Stream { socket };
-        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None }).await;
+        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None }).await;
         stream
     }
 }

@@ -1,0 +1,83 @@
+//! What an agent's numbers and runs say of who it is: a ledger older than the agent's journal, a host restored from an
+//! earlier state, two hosts with one identity.
+
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::db::{Result, binds, statements};
+use crate::domain::audit::Entry;
+
+statements! {
+    SET_INCIDENT = "UPDATE agents SET incident = $2 WHERE id = $1 AND incident IS NULL";
+    NUMBER = "SELECT last_seq FROM agents WHERE id = $1";
+    SET_NUMBER = "UPDATE agents SET last_seq = $2 WHERE id = $1 AND last_seq < $2";
+    UNSENT = "SELECT id FROM commands WHERE agent_id = $1 AND state = 'queued' AND deliveries = 0 AND seq <= $2 ORDER BY seq";
+    RENUMBER = "UPDATE commands SET seq = $2 WHERE id = $1";
+    ACKNOWLEDGED = "SELECT seq AS last_seq FROM commands WHERE agent_id = $1 AND acknowledged_at IS NOT NULL
+        ORDER BY seq DESC LIMIT 1";
+}
+
+#[derive(sqlx::FromRow)]
+struct Number {
+    last_seq: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct CommandId {
+    id: String,
+}
+
+/// Numbers that an agent may be ahead of the ledger: more is no restored ledger but nonsense.
+const MAX_AHEAD: i64 = 1 << 32;
+
+/// The agent's journal holds everything up to `cursor`. A ledger that was restored from a backup is behind that: its next
+/// commands would have numbers that the agent has seen with other commands, and would be taken for repetitions. So numbers go
+/// on from there, also those of commands that were never sent.
+pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
+    let Some(number) = ledger.tx.optional::<Number>(NUMBER, binds![agent]).await? else { return Ok(()) };
+    let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
+    let ahead = cursor.saturating_sub(number.last_seq);
+    if ahead > MAX_AHEAD {
+        tracing::warn!(%agent, cursor, "agent {agent} names a number that no command of it can have had");
+    } else if ahead > 0 {
+        let unsent: Vec<CommandId> = ledger.tx.all(UNSENT, binds![agent, cursor]).await?;
+        let mut next = cursor;
+        for command in &unsent {
+            next += 1;
+            ledger.tx.execute(RENUMBER, binds![command.id.as_str(), next]).await?;
+        }
+        ledger.tx.execute(SET_NUMBER, binds![agent, next]).await?;
+        let detail = format!("the agent has seen number {cursor}, the ledger had come to {}", number.last_seq);
+        tracing::warn!(%agent, "this ledger is older than agent {agent}'s journal: {detail}");
+        record(ledger, "advanced", agent, detail, now);
+    }
+    Ok(())
+}
+
+/// Notes that an agent has forgotten what it had acknowledged: its host was restored from an earlier state.
+pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
+    let known = ledger.tx.optional::<Number>(ACKNOWLEDGED, binds![agent]).await?.map_or(0, |row| row.last_seq);
+    if i64::try_from(cursor).unwrap_or(i64::MAX) < known {
+        let detail = format!("the agent had acknowledged number {known} and now knows of {cursor}");
+        tracing::warn!(%agent, "agent {agent} was restored from an earlier state: {detail}");
+        record(ledger, "restored", agent, detail, now);
+    }
+    Ok(())
+}
+
+/// Two hosts speak with one identity. Said once; gives whether it was news.
+pub async fn cloned(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<bool> {
+    let detail = "two hosts speak with this identity: revoke it and enrol each of them anew";
+    let is_news = ledger.tx.execute(SET_INCIDENT, binds![agent, detail]).await? > 0;
+    if is_news {
+        tracing::error!(%agent, "agent {agent}: {detail}");
+        record(ledger, "cloned", agent, detail.to_owned(), now);
+    }
+    Ok(is_news)
+}
+
+fn record(ledger: &mut LedgerTx, verb: &'static str, agent: Uuid, detail: String, now: Timestamp) {
+    let (actor, noun_id) = ("riposte".to_owned(), agent.to_string());
+    ledger.record(Entry { at: now, actor, verb, noun: "agent", noun_id, detail });
+}
