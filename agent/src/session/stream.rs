@@ -24,8 +24,6 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// An idle agent's memory is mostly its buffers, so they start small and grow when they must.
 const BUFFER_BYTES: usize = 4 * 1024;
-/// The most effects that a `hello` names: what fits into one frame.
-const MAX_HELLO_EFFECTS: usize = 4096;
 
 impl Conversation {
     /// One stream, from its first byte to its last.
@@ -140,12 +138,7 @@ impl Conversation {
     fn hello(&self) -> (FromAgent, Vec<Uuid>) {
         // Before the effects are looked at: what changes from here on is told afterwards.
         drop(self.agent.take_news());
-        let (cursor, mut effects) = self.agent.read(|ledger| (ledger.inbox().cursor(), reports(ledger)));
-        if effects.len() > MAX_HELLO_EFFECTS {
-            let (held, told) = (effects.len(), MAX_HELLO_EFFECTS);
-            tracing::warn!(held, told, "more effects are held than a hello can name");
-            effects.truncate(MAX_HELLO_EFFECTS);
-        }
+        let (cursor, effects) = self.agent.read(|ledger| (ledger.inbox().cursor(), reports(ledger)));
         let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect).collect();
         (FromAgent::Hello { cursor, capabilities: self.agent.capabilities(), effects }, released)
     }
