@@ -12,8 +12,9 @@ use crate::time::Timestamp;
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// The longest `output` of a result, in bytes; the agent cuts it, the manager refuses more.
 pub const MAX_OUTPUT_BYTES: usize = 16 * 1024;
-/// The most effects that a `hello`, or a poll, names: what fits into one frame.
-pub const MAX_HELLO_EFFECTS: usize = 4096;
+/// The room for effects in a `hello` or a poll, in bytes of their JSON; the rest of the frame is for what is told beside
+/// them. An agent that holds more names as many as fit, so a list near this size may not be all.
+pub const MAX_EFFECTS_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
 /// The most commands, acknowledgements or results in one message.
 pub const MAX_ITEMS: usize = 256;
 
@@ -188,7 +189,7 @@ pub enum FromAgent {
         /// What the agent can do.
         #[serde(default)]
         capabilities: Vec<Capability>,
-        /// The effects it holds, at most [`MAX_HELLO_EFFECTS`]; a list of fewer is all of them. Absent: it does not say.
+        /// The effects it holds, as many as fit into [`MAX_EFFECTS_BYTES`]. Absent: it does not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         effects: Option<Vec<HeldEffect>>,
         /// A number that the process made when it started: by it two hosts with one identity are told apart.

@@ -2,7 +2,7 @@
 //! can be more lenient than the other.
 
 use riposte_protocol::message::{
-    Capability, CommandResult, HeldEffect, MAX_HELLO_EFFECTS, MAX_ITEMS, MAX_OUTPUT_BYTES, Settings,
+    Capability, CommandResult, HeldEffect, MAX_EFFECTS_BYTES, MAX_ITEMS, MAX_OUTPUT_BYTES, Settings,
 };
 use uuid::Uuid;
 
@@ -89,11 +89,11 @@ pub async fn converge(
     run: Option<Uuid>,
     effects: Vec<HeldEffect>,
 ) -> ApiResult<()> {
-    // A list that may have been cut says nothing of what is not in it (promise 13).
-    let is_whole = effects.len() < MAX_HELLO_EFFECTS;
-    if effects.len() > MAX_HELLO_EFFECTS {
-        return Err(too_many("effects"));
-    }
+    // A list that may have been cut says nothing of what is not in it (promise 13). What was cut off would have fitted in
+    // if it were no larger than this.
+    const LARGEST_EFFECT_BYTES: usize = 16 * 1024;
+    let bytes = serde_json::to_vec(&effects).map_or(usize::MAX, |json| json.len());
+    let is_whole = bytes.saturating_add(LARGEST_EFFECT_BYTES) < MAX_EFFECTS_BYTES;
     let (cursor, has_run) = (Some(cursor), run.is_some());
     meet(state, agent, Said { effects, ended: Vec::new(), is_whole, cursor, has_run }).await
 }

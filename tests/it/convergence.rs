@@ -1,6 +1,6 @@
 //! Promise 10: on every connect the agent reports what it holds, and ledger and host come together. On both databases.
 
-use riposte_protocol::message::{Actual, HeldEffect, Outcome, PollRequest};
+use riposte_protocol::message::{Actual, HeldEffect, MAX_EFFECTS_BYTES, Outcome, PollRequest};
 use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -60,8 +60,9 @@ on_both_databases! {
 
     async fn promise_10_a_long_list_that_may_have_been_cut_loses_nothing(database: Database) {
         let (_app, admin, agent, held) = with_block(database).await;
-        let other = |n: u32| HeldEffect { effect: uuid::Uuid::from_u128(u128::from(n) + 1), ..held.clone() };
-        says(&agent, Some((0..4096).map(other).collect())).await;
+        let other = |n: usize| HeldEffect { effect: uuid::Uuid::from_u128(n as u128 + 1), ..held.clone() };
+        let one = serde_json::to_vec(&other(0)).unwrap().len() + 1;
+        says(&agent, Some((0..MAX_EFFECTS_BYTES / one).map(other).collect())).await;
         assert!(agent.owed().await.is_empty() && verbs(&admin, &held).await.is_empty());
     }
 

@@ -7,6 +7,9 @@ use crate::actions::{Action, ActionError, Attempt, Step, Transcript};
 use crate::agent::Agent;
 use crate::journal::{Failing, Held, Ledger, Record};
 
+/// The longest reason of an incident: some hundred of them fit into a message.
+const MAX_REASON_CHARS: usize = 300;
+
 /// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
 pub(super) async fn undo(agent: &Agent, held: &Held) -> bool {
     let (effect, action, target) = (held.effect, &held.action, &held.target);
@@ -118,14 +121,19 @@ pub(super) fn overdue(agent: &Agent, mut held: Held, error: &ActionError) -> Rec
     let now = agent.clock.moment();
     held.end_at(Some(now.wall), &now);
     let since = held.failing.map_or(now.wall, |failing| failing.since);
-    held.failing = Some(Failing { since, reason: error.to_string() });
+    held.failing = Some(Failing { since, reason: sentence(error) });
     agent.tell_of(held.effect);
     Record::Held { held: Box::new(held) }
 }
 
+/// What went wrong, short enough to be told with every effect that fails.
+fn sentence(error: &ActionError) -> String {
+    error.to_string().chars().take(MAX_REASON_CHARS).collect()
+}
+
 /// Writes down that the effect is an incident, unless that is known already.
 fn fail(agent: &Agent, held: &Held, error: &ActionError) {
-    let reason = error.to_string();
+    let reason = sentence(error);
     if held.failing.as_ref().is_none_or(|failing| failing.reason != reason) {
         let since = held.failing.as_ref().map_or_else(|| agent.clock.now(), |failing| failing.since);
         let failing = Some(Failing { since, reason });

@@ -209,6 +209,7 @@ impl Bench {
                 return found;
             }
             looks += 1;
+            assert!(looks < 200_000, "it never happens");
             tokio::time::sleep(Duration::from_millis(if looks < 2000 { 1 } else { 20 })).await;
         }
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use riposte_protocol::message::{HeldEffect, Settings};
+use riposte_protocol::message::{HeldEffect, MAX_EFFECTS_BYTES, Settings};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::Connector;
 use uuid::Uuid;
@@ -100,9 +100,22 @@ impl Conversation {
     }
 }
 
-/// The effects as the manager is told of them: those that are held, and those that were released unbeknown to it.
+/// The effects as the manager is told of them: those that were released unbeknown to it, and those that are held; as many
+/// as fit into one message beside what surrounds them.
 fn reports(ledger: &Ledger) -> Vec<HeldEffect> {
-    ledger.held().map(Held::report).chain(ledger.released().map(Released::report)).collect()
+    let mut bytes = 0;
+    let all = ledger.released().map(Released::report).chain(ledger.held().map(Held::report));
+    let told: Vec<HeldEffect> = all
+        .take_while(|effect| {
+            bytes += serde_json::to_vec(effect).map_or(0, |json| json.len() + 1);
+            bytes <= MAX_EFFECTS_BYTES
+        })
+        .collect();
+    let held = ledger.held().count() + ledger.released().count();
+    if held > told.len() {
+        tracing::warn!(held, told = told.len(), "more effects are held than one message can name");
+    }
+    told
 }
 
 /// Has the manager's addresses protected, before there is a connection that shows one. Without an answer the
@@ -123,7 +136,12 @@ async fn note_addresses(agent: &Agent, identity: &Identity) {
 pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let tls = match crate::tls::config(identity.ca()) {
         Ok(tls) => tls,
-        Err(error) => return agent.tasks.fail(error.to_string()),
+        Err(error) => {
+            // Nothing can be heard any more, but what is in force must still end.
+            tracing::error!(%error, "there will be no conversation with the manager; effects are lifted on time");
+            crate::service::status("no conversation with the manager: its certificate authority cannot be used");
+            return agent.surroundings.manager_is_known();
+        }
     };
     let (intake, settings) = (Intake::default(), Settings::default());
     let mut conversation = Conversation { agent, identity, intake, settings, tls };
@@ -131,7 +149,10 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let mut stream_failures = 0;
     let mut poll_until = None;
     while !conversation.agent.tasks.is_stopping() {
-        note_addresses(&conversation.agent, &conversation.identity).await;
+        tokio::select! {
+            () = note_addresses(&conversation.agent, &conversation.identity) => {}
+            () = conversation.agent.tasks.stopped() => break,
+        }
         let poll = match transport {
             Transport::Poll => true,
             Transport::Stream => false,

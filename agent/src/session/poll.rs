@@ -21,6 +21,9 @@ const ANSWER_GRACE: Duration = Duration::from_secs(15);
 /// The most commands in one answer.
 const MAX_COMMANDS: usize = 64;
 
+/// With fewer effects than this the room that [`Outgoing`] leaves is enough for them.
+const MAX_EFFECTS_BESIDE_RESULTS: usize = 64;
+
 /// What has to be told by the next exchange.
 #[derive(Default)]
 struct Untold {
@@ -115,18 +118,23 @@ impl Conversation {
     fn poll_request(&self, untold: &Untold) -> PollRequest {
         let first = untold.told_effects.is_none();
         let capabilities = first.then(|| self.agent.capabilities());
+        // The effects below say all that is news.
+        drop(self.agent.take_news());
         self.agent.read(|ledger| {
             let effects = reports(ledger);
             let busy = ledger.pending().next().is_some();
+            let effects = (untold.told_effects.as_ref() != Some(&effects)).then_some(effects);
+            // Both at once can be more than one message holds: then the results come with the next.
+            let leaves_room = effects.as_ref().is_none_or(|effects| effects.len() < MAX_EFFECTS_BESIDE_RESULTS);
             PollRequest {
                 cursor: ledger.inbox().cursor(),
                 acks: untold.acks.clone(),
                 // Whatever is in the outbox: what was sent and committed is not in it any more.
-                results: Outgoing::default().next(ledger),
-                effects: (untold.told_effects.as_ref() != Some(&effects)).then_some(effects),
+                results: if leaves_room { Outgoing::default().next(ledger) } else { Vec::new() },
+                effects,
                 capabilities,
                 run: Some(*RUN),
-                wait_seconds: if busy { BUSY_WAIT_SECS } else { WAIT_SECS },
+                wait_seconds: if busy || !leaves_room { BUSY_WAIT_SECS } else { WAIT_SECS },
                 max: MAX_COMMANDS,
             }
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use riposte_protocol::SUBPROTOCOL;
-use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_HELLO_EFFECTS, MAX_ITEMS, ToAgent};
+use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -138,12 +138,7 @@ impl Conversation {
     fn hello(&self) -> (FromAgent, Vec<Uuid>) {
         // Before the effects are looked at: what changes from here on is told afterwards.
         drop(self.agent.take_news());
-        let (cursor, mut effects) = self.agent.read(|ledger| (ledger.inbox().cursor(), reports(ledger)));
-        if effects.len() > MAX_HELLO_EFFECTS {
-            let (held, told) = (effects.len(), MAX_HELLO_EFFECTS);
-            tracing::warn!(held, told, "more effects are held than a hello can name");
-            effects.truncate(MAX_HELLO_EFFECTS);
-        }
+        let (cursor, effects) = self.agent.read(|ledger| (ledger.inbox().cursor(), reports(ledger)));
         let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect).collect();
         (
             FromAgent::Hello {
