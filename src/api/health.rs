@@ -1,12 +1,18 @@
 //! `/livez`, `/readyz`, `/metrics`: for whoever keeps the manager running.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
+use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::error::{ApiError, ApiResult};
+use super::extract::Query;
+use crate::engine::health::Round;
 use crate::store::{commands, effects, policies};
 
 /// Whether the process is alive
@@ -15,16 +21,49 @@ pub async fn live() -> &'static str {
     "ok\n"
 }
 
+/// How much to say.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HowReady {
+    /// Say how every stage is doing, as JSON.
+    #[param(value_type = Option<bool>)]
+    verbose: Option<String>,
+}
+
+/// How the manager is doing.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Readiness {
+    /// The owners of deadlines: when each last came, and by how much it is late.
+    pub stages: BTreeMap<&'static str, Round>,
+    /// How full the writer's queue is, from 0 to 1.
+    pub writer_load: f64,
+    /// Whether nothing new is delivered.
+    pub frozen: bool,
+    /// Agents that stream from this node now.
+    pub agents_streaming: i64,
+}
+
 /// Whether it can do its work
 ///
-/// 503 while it stops, or while the database does not answer.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, description = "It can")))]
-pub async fn ready(State(state): State<AppState>) -> ApiResult<&'static str> {
-    if state.engine.tasks.stopping().is_cancelled() {
+/// 503 while it stops, or while the database does not answer. `?verbose` says how its stages are doing.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(HowReady), responses((status = 200, body = Readiness)))]
+pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -> ApiResult<Response> {
+    let engine = &state.engine;
+    if engine.tasks.stopping().is_cancelled() {
         return Err(ApiError::unavailable("the manager is stopping", 5));
     }
-    policies::find(&state.engine.db, "").await?;
-    Ok("ok\n")
+    policies::find(&engine.db, "").await?;
+    if how.verbose.is_none_or(|word| word == "false") {
+        return Ok("ok\n".into_response());
+    }
+    let readiness = Readiness {
+        stages: engine.health.rounds(engine.clock.now()),
+        writer_load: engine.writer.load(),
+        frozen: engine.frozen.load(Ordering::SeqCst),
+        agents_streaming: engine.metrics.agents_streaming.get(),
+    };
+    Ok(axum::Json(readiness).into_response())
 }
 
 /// Metrics in Prometheus' text format

@@ -17,7 +17,7 @@ use crate::engine::deliver::Signer;
 /// The first API key.
 pub const ADMIN_KEY: &str = "admin.key";
 /// The keys that sign commands, one a line, base64url; the first one signs.
-const SIGNING_KEY: &str = "signing.key";
+pub const SIGNING_KEY: &str = "signing.key";
 const LOCK: &str = "lock";
 
 /// Makes the directory if it is not there, for its owner alone.

@@ -1,6 +1,7 @@
 //! FLOOR 5: the command line. Nouns, then verbs; `--json` for machines, tables for people; exit code 0 when what was
 //! asked for is done, 1 when it is not, 2 when the question was wrong.
 
+pub mod backup;
 pub mod client;
 pub mod demo;
 pub mod keyfiles;
@@ -42,6 +43,31 @@ enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Copy everything that a manager on SQLite needs, while it runs.
+    Backup {
+        #[command(flatten)]
+        store: backup::StoreArgs,
+        /// To this folder, which must not be there yet.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Make a data directory of a backup.
+    Restore {
+        /// The folder that `backup` made.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// The new data directory.
+        #[arg(long, env = "RIPOSTE_DATA_DIR")]
+        data_dir: PathBuf,
+    },
+    /// Check whether a store agrees with itself; exit code 1 if it does not. Changes nothing.
+    Doctor {
+        #[command(flatten)]
+        store: backup::StoreArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the HTTP contract (OpenAPI 3.1, YAML).
     Openapi,
     /// Print the completions for a shell.
@@ -113,6 +139,9 @@ pub fn run() -> ExitCode {
         Command::Agent(AgentCommand::List { remote, json }) => block_on(client::agents(remote, json)),
         Command::Policy(command) => block_on(policy::run(*command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
+        Command::Backup { store, to } => block_on(backup::backup(store, to)),
+        Command::Restore { from, data_dir } => block_on(backup::restore(from, data_dir)),
+        Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
         Command::Openapi => crate::api::contract().to_yaml().map_err(anyhow::Error::from).map(|yaml| {
             say(yaml.trim_end());
             ExitCode::SUCCESS

@@ -155,7 +155,7 @@ async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks
     let lock = keyfiles::lock(&config.data_dir)?;
     let signer = keyfiles::signer(&config.data_dir)?;
     keyfiles::keep_private(&config.database())?;
-    let db = Db::open(&config.database()).await.context("cannot open the database")?;
+    let db = open(&config.database()).await?;
     let days = u64::from(config.alert_retention_days);
     let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
     let sources = Sources::read(&config.observables).map_err(|faults| {
@@ -170,6 +170,29 @@ async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks
     tracing::info!(data_dir = %config.data_dir.display(), "Riposte listens on {address}");
     let router = api::router(AppState::new(engine, &config));
     Ok(Running { router, listener, max_connections: config.max_connections, tasks, db, first_key, lock })
+}
+
+/// Up to this size the ledger's file is looked through at every start, in bytes: that takes some hundredths of a second.
+const LOOKED_THROUGH_BYTES: u64 = 64 * 1024 * 1024;
+
+async fn open(url: &str) -> anyhow::Result<Db> {
+    let damaged = |why: String| {
+        anyhow::anyhow!(
+            "the ledger is damaged: {why}. Nothing was changed; `riposte restore` makes a data directory of a backup"
+        )
+    };
+    let db = match Db::open(url).await {
+        Ok(db) => db,
+        Err(error) if error.is_damage() => return Err(damaged(format!("{:#}", anyhow::Error::from(error)))),
+        Err(error) => return Err(anyhow::Error::from(error).context("cannot open the database")),
+    };
+    let size = url.strip_prefix("sqlite:").and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
+    if size <= LOOKED_THROUGH_BYTES
+        && let Some(why) = db.damage().await?
+    {
+        return Err(damaged(why));
+    }
+    Ok(db)
 }
 
 impl Running {

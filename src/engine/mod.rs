@@ -8,6 +8,7 @@
 pub mod backtest;
 pub mod decide;
 pub mod deliver;
+pub mod health;
 pub mod hub;
 pub mod intake;
 pub mod owed;
@@ -81,6 +82,8 @@ pub struct Engine {
     pub alert_retention: Option<Duration>,
     /// Everything that runs.
     pub tasks: Tasks,
+    /// How the stages are doing.
+    pub health: health::Health,
     /// The right to run a backtest.
     pub backtests: Arc<Semaphore>,
     /// Held while a copy is read and swapped in, so that an older reading never replaces a newer one.
@@ -128,6 +131,7 @@ impl Engine {
             sources,
             alert_retention,
             tasks: tasks.clone(),
+            health: health::Health::default(),
             backtests: Arc::new(Semaphore::new(backtest::AT_ONCE)),
             reloading: tokio::sync::Mutex::default(),
         });

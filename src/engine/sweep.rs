@@ -30,9 +30,12 @@ pub async fn run(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
     let mut round: u64 = 0;
     while !stop.is_cancelled() {
-        if let Err(error) = tick(engine, round).await {
+        let begun = engine.clock.now();
+        let fault = tick(engine, round).await.err().map(|error| error.to_string());
+        if let Some(error) = &fault {
             tracing::warn!("the sweep could not finish, trying again: {error}");
         }
+        engine.health.report("sweep", PERIOD, (begun, engine.clock.now()), fault);
         round += 1;
         tokio::select! {
             () = engine.clock.sleep(PERIOD) => {}

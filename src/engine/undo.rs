@@ -50,7 +50,11 @@ impl Undo {
 pub async fn run(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
     while !stop.is_cancelled() {
-        let wait_until = match tick(engine).await {
+        let begun = engine.clock.now();
+        let outcome = tick(engine).await;
+        let fault = outcome.as_ref().err().map(ToString::to_string);
+        engine.health.report("undo", MAX_WAIT, (begun, engine.clock.now()), fault);
+        let wait_until = match outcome {
             Ok(next) => next,
             Err(error) => {
                 tracing::warn!("cannot end what is over, trying again: {error}");

@@ -60,6 +60,19 @@ pub enum StoreError {
     Address(String),
 }
 
+impl StoreError {
+    /// Whether the database's file itself is not whole.
+    pub fn is_damage(&self) -> bool {
+        let source = match self {
+            Self::Unavailable(source) | Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) => Some(source),
+            _ => None,
+        };
+        // SQLITE_CORRUPT and SQLITE_NOTADB, with whatever SQLite adds in the upper bits.
+        let code = source.and_then(sqlx::Error::as_database_error).and_then(|error| error.code()?.parse::<u32>().ok());
+        code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
@@ -208,6 +221,36 @@ impl Db {
         let several = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
         let read = several.connect_with(options.read_only(true)).await?;
         Ok(Self::Sqlite { write, read, aside, head: Arc::default() })
+    }
+
+    /// Opens `url` without changing anything, not even the schema.
+    ///
+    /// # Errors
+    /// As [`Db::open`]; or if the schema is another one than this program's.
+    pub async fn open_to_look(url: &str) -> Result<Self> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let options = SqliteConnectOptions::new().filename(path.trim_start_matches("//")).read_only(true);
+            let pool = SqlitePoolOptions::new()
+                .max_connections(2)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_with(options)
+                .await?;
+            return Ok(Self::Sqlite { write: pool.clone(), read: pool.clone(), aside: pool, head: Arc::default() });
+        }
+        let options =
+            PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
+        let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
+        Ok(Self::Postgres(pool.connect_with(options).await?))
+    }
+
+    /// What is wrong with the database's file, if anything. PostgreSQL looks after its own.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    pub async fn damage(&self) -> Result<Option<String>> {
+        let Self::Sqlite { read, .. } = self else { return Ok(None) };
+        let said: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(read).await?;
+        Ok((said != "ok").then_some(said))
     }
 
     /// Begins a transaction that may write. On SQLite it holds the write lock from here on: a deferred one would

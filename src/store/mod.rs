@@ -19,6 +19,7 @@ pub mod freeze;
 pub mod guard;
 pub mod idempotency;
 pub mod identity;
+pub mod inspect;
 pub mod keys;
 pub mod ledger;
 pub mod policies;
@@ -45,6 +46,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         guard::STATEMENTS,
         idempotency::STATEMENTS,
         identity::STATEMENTS,
+        inspect::STATEMENTS,
         keys::STATEMENTS,
         ledger::STATEMENTS,
         policies::STATEMENTS,

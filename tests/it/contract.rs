@@ -203,7 +203,7 @@ fn faults(contract: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
                 let right = match rule.as_str().unwrap() {
                     "uuid" => text.parse::<Uuid>().is_ok(),
                     "date-time" => text.ends_with('Z') && text.parse::<riposte_protocol::time::Timestamp>().is_ok(),
-                    "int32" | "int64" => true,
+                    "int32" | "int64" | "double" => true,
                     other => panic!("{at}: the format {other}"),
                 };
                 if !value.is_null() && !right {
@@ -367,6 +367,7 @@ async fn answers_are_of_the_shape_that_the_contract_promises() {
     check("post", "/v1/actions", admin.post("/v1/actions", &custom).await);
     check("get", "/v1/actions/{name}", admin.get("/v1/actions/scan").await);
     check("put", "/v1/actions/{name}", admin.put("/v1/actions/scan", &custom, Some("\"1\"")).await);
+    check("get", "/readyz", admin.get("/readyz?verbose=true").await);
     check("get", "/v1/freeze", admin.get("/v1/freeze").await);
     check("put", "/v1/freeze", admin.put("/v1/freeze", &json!({"frozen": true, "reason": "x"}), None).await);
     check("get", "/v1/freeze", admin.get("/v1/freeze").await);

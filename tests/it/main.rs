@@ -30,3 +30,4 @@ mod policy_import_cli;
 mod crash;
 mod delivery;
 mod real_drop;
+mod recovery;

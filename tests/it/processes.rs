@@ -203,6 +203,11 @@ impl Manager {
         self.is_ready().await;
     }
 
+    /// Where its ledger and its keys are.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     /// What it has written to its log, in all its lives.
     pub(crate) fn log(&self) -> String {
         read(&self.directory.path().join("log"))

@@ -33,7 +33,11 @@ pub(super) fn all() -> Vec<Action> {
         }
         .on(LINUX)
         .taking(json!({"type": "array", "items": {"type": "string", "pattern": "^allow=[0-9a-fA-F.:/]+$"}, "uniqueItems": true})),
-        action("kaspersky", "Starts a task of Kaspersky Endpoint Security for Linux.").on(LINUX).taking(free_arguments()).once(),
+        action("kaspersky", "Starts a task of Kaspersky Endpoint Security for Linux.")
+            .at(ANY_TARGET)
+            .on(LINUX)
+            .taking(json!({"type": "array", "minItems": 1, "items": {"type": "string"}}))
+            .once(),
         Action {
             target_kinds: vec![TargetKind::Process],
             default_target: Some(TargetField::ProcessId),
@@ -54,15 +58,20 @@ pub(super) fn all() -> Vec<Action> {
             ..action("quarantine-file", "Moves a file to where nobody can open it; lifting it puts it back as it was.")
         }
         .on(LINUX),
-        action("restart-wazuh", "Restarts the Wazuh agent or manager of the host.").on(EVERYWHERE).once(),
+        action("restart-wazuh", "Restarts the Wazuh agent or manager of the host.")
+            .at(&[TargetKind::None, TargetKind::Host])
+            .on(EVERYWHERE)
+            .once(),
         action("restart.sh", "Restarts the Wazuh agent or manager of the host, whichever is named.")
-            .on(UNIX)
+            .at(&[TargetKind::None, TargetKind::Host])
+            .on(EVERYWHERE)
             .taking(json!({"type": "array", "minItems": 1, "maxItems": 1, "items": {"enum": ["agent", "manager"]}}))
             .once(),
         on_ip("route-null", "Routes everything to an address into a black hole.").on(&["linux", "freebsd", "windows"]),
-        Action { wants_alert: true, target_kinds: ANY_TARGET.to_vec(), ..action("wazuh-slack", "Posts the alert to a Slack hook.") }
+        Action { wants_alert: true, ..action("wazuh-slack", "Posts the alert to a Slack hook.") }
+            .at(ANY_TARGET)
             .on(EVERYWHERE)
-            .taking(json!({"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string", "pattern": "^https?://[^\\s]+$"}}))
+            .taking(json!({"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string", "pattern": "^https://[^\\s]+$"}}))
             .once(),
     ]
 }
@@ -92,6 +101,10 @@ fn action(name: &str, summary: &str) -> Action {
 }
 
 impl Action {
+    fn at(self, target_kinds: &[TargetKind]) -> Self {
+        Self { target_kinds: target_kinds.to_vec(), ..self }
+    }
+
     fn on(self, platforms: &[&str]) -> Self {
         Self { platforms: platforms.iter().map(|word| (*word).to_owned()).collect(), ..self }
     }

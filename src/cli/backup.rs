@@ -1,0 +1,186 @@
+//! `riposte backup`, `riposte restore`, `riposte doctor`: a copy of everything that a manager on SQLite needs, made while it
+//! runs; a new data directory from such a copy; and whether a store agrees with itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{keyfiles, say};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::{Db, inspect};
+
+/// The ledger's file in a data directory and in a backup.
+const LEDGER: &str = "riposte.db";
+/// What a backup holds, with the sums of its files.
+const MANIFEST: &str = "backup.json";
+
+/// Which store.
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// A configuration file (TOML).
+    #[arg(long, env = "RIPOSTE_CONFIG")]
+    config: Option<PathBuf>,
+    /// The manager's data directory.
+    #[arg(long, env = "RIPOSTE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// postgres://… or sqlite:PATH.
+    #[arg(long, env = "RIPOSTE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+}
+
+impl StoreArgs {
+    fn config(self) -> anyhow::Result<Config> {
+        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        config.data_dir = self.data_dir.unwrap_or(config.data_dir);
+        config.database_url = self.database_url.unwrap_or(config.database_url);
+        Ok(config)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    /// The program that made it.
+    version: String,
+    /// When, RFC 3339.
+    created_at: String,
+    /// SHA-256 of each file.
+    files: BTreeMap<String, String>,
+}
+
+/// `riposte backup`
+pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
+    let config = store.config()?;
+    let database = config.database();
+    let Some(ledger) = database.strip_prefix("sqlite:") else {
+        bail!(
+            "this copies SQLite; a PostgreSQL database is backed up with pg_dump, and the keys in {} beside it",
+            config.data_dir.display()
+        );
+    };
+    ensure!(Path::new(ledger).is_file(), "there is no ledger at {ledger}");
+    ensure!(!to.exists(), "{} is there already; a backup goes into a folder of its own", to.display());
+    keyfiles::make_data_dir(&to)?;
+    inspect::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
+    keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
+    for name in [keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
+        let path = config.data_dir.join(name);
+        if path.is_file() {
+            let secret = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            keyfiles::write_secret(&to, name, secret.trim_end()).with_context(|| format!("cannot write {name}"))?;
+        }
+    }
+    let mut files = BTreeMap::new();
+    for name in [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
+        if to.join(name).is_file() {
+            files.insert(name.to_owned(), sum(&to.join(name))?);
+        }
+    }
+    let manifest = Manifest {
+        version: env!("CARGO_PKG_VERSION").into(),
+        created_at: serde_json::to_value(Clock::system().now())?.as_str().unwrap_or_default().to_owned(),
+        files,
+    };
+    keyfiles::write_secret(&to, MANIFEST, &serde_json::to_string_pretty(&manifest)?)?;
+    say(&format!(
+        "{} files in {}; keep it as you keep a root password: it holds the signing key",
+        manifest.files.len() + 1,
+        to.display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sum(path: &Path) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    std::io::copy(&mut file, &mut HashWriter(&mut hash))?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `riposte restore`
+pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCode> {
+    let manifest = from.join(MANIFEST);
+    let text = fs::read_to_string(&manifest).with_context(|| format!("{} is no backup", from.display()))?;
+    let manifest: Manifest =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", manifest.display()))?;
+    for (name, expected) in &manifest.files {
+        ensure!(
+            [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY].contains(&name.as_str()),
+            "{name} is no file of a backup"
+        );
+        ensure!(
+            sum(&from.join(name))? == *expected,
+            "{} is not as it was when the backup was made",
+            from.join(name).display()
+        );
+    }
+    ensure!(manifest.files.contains_key(LEDGER), "the backup holds no ledger");
+    if let Some(damage) = inspect::damage(&from.join(LEDGER)).await? {
+        bail!("the backup's ledger is damaged: {damage}");
+    }
+    keyfiles::make_data_dir(&data_dir)?;
+    let lock = keyfiles::lock(&data_dir)?;
+    ensure!(
+        !data_dir.join(LEDGER).exists(),
+        "there is a ledger in {} already; restore into an empty directory",
+        data_dir.display()
+    );
+    for name in manifest.files.keys().filter(|name| *name != LEDGER) {
+        keyfiles::write_secret(&data_dir, name, fs::read_to_string(from.join(name))?.trim_end())?;
+    }
+    let temporary = data_dir.join("riposte.db.new");
+    fs::copy(from.join(LEDGER), &temporary).context("the ledger cannot be copied")?;
+    fs::File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, data_dir.join(LEDGER))?;
+    fs::File::open(&data_dir)?.sync_all()?;
+    drop(lock);
+    say(&format!(
+        "restored what was backed up at {}. Agents that have seen more since then are recognised when they connect",
+        manifest.created_at
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `riposte doctor`
+pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let config = store.config()?;
+    let url = config.database();
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        ensure!(Path::new(path).is_file(), "there is no ledger at {path}");
+    }
+    let db = Db::open_to_look(&url)
+        .await
+        .with_context(|| format!("cannot open the ledger of {}", config.data_dir.display()))?;
+    let findings = inspect::examine(&db, Clock::system().now()).await.context("the ledger cannot be read")?;
+    db.close().await;
+    let is_violated = findings.iter().any(|finding| finding.level == "violation");
+    if json {
+        say(&serde_json::to_string_pretty(&serde_json::json!({"healthy": findings.is_empty(), "findings": findings}))?);
+    } else if findings.is_empty() {
+        say("healthy: every rule holds, the audit log is intact");
+    } else {
+        for finding in &findings {
+            say(&format!("{}: {}\n  {}", finding.level, finding.what, finding.examples.join("\n  ")));
+        }
+    }
+    Ok(if is_violated { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

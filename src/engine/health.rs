@@ -1,0 +1,86 @@
+//! How the stages are doing: when each last finished its work, how long that took, and what went wrong. What has a deadline has
+//! an owner (promise 11); here one sees whether the owner still comes.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+
+/// One stage, as it was at its last round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Round {
+    /// When it last finished without a fault; absent: not yet.
+    pub last_finished_at: Option<Timestamp>,
+    /// How long that took, in milliseconds.
+    pub took_millis: u64,
+    /// By how much the next round is late, in milliseconds.
+    pub late_millis: u64,
+    /// What went wrong at the last round, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Stage {
+    every: Duration,
+    finished_at: Option<Timestamp>,
+    took: Duration,
+    fault: Option<String>,
+}
+
+/// What the stages report.
+#[derive(Debug, Default)]
+pub struct Health {
+    stages: Mutex<BTreeMap<&'static str, Stage>>,
+}
+
+impl Health {
+    /// A stage that comes at least `every` so often has finished a round that began at `begun`.
+    pub fn report(
+        &self,
+        stage: &'static str,
+        every: Duration,
+        (begun, now): (Timestamp, Timestamp),
+        fault: Option<String>,
+    ) {
+        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = stages.entry(stage).or_default();
+        known.every = every;
+        if fault.is_none() {
+            known.finished_at = Some(now);
+            known.took = Duration::from_millis(u64::try_from(now.as_millis() - begun.as_millis()).unwrap_or(0));
+        }
+        known.fault = fault;
+    }
+
+    /// Every stage.
+    pub fn rounds(&self, now: Timestamp) -> BTreeMap<&'static str, Round> {
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let round = |(name, stage): (&&'static str, &Stage)| {
+            let due = stage.finished_at.map(|at| at.plus(stage.every));
+            let late = due.map_or(0, |due| u64::try_from(now.as_millis() - due.as_millis()).unwrap_or(0));
+            let took_millis = millis(stage.took);
+            let last_finished_at = stage.finished_at;
+            (*name, Round { last_finished_at, took_millis, late_millis: late, fault: stage.fault.clone() })
+        };
+        stages.iter().map(round).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_does_not_come_any_more_is_late() {
+        let (health, at) = (Health::default(), |millis| Timestamp::from_millis(millis));
+        health.report("sweep", Duration::from_secs(5), (at(1000), at(1200)), None);
+        let round = |now| health.rounds(at(now))["sweep"].clone();
+        assert_eq!((round(6200).late_millis, round(9200).late_millis, round(1300).took_millis), (0, 3000, 200));
+        health.report("sweep", Duration::from_secs(5), (at(6000), at(6100)), Some("no database".into()));
+        assert_eq!((round(9200).late_millis, round(9200).fault.as_deref()), (3000, Some("no database")));
+    }
+}
