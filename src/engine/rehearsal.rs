@@ -87,6 +87,8 @@ pub(super) struct Rehearsal<'a> {
     sightings: HashMap<u64, VecDeque<Timestamp>>,
     responses: VecDeque<Timestamp>,
     recent: VecDeque<(Timestamp, u64)>,
+    /// How often each target is in `recent`.
+    distinct: HashMap<u64, u32>,
     last_on: HashMap<u64, Timestamp>,
     waiting: HashMap<u64, Timestamp>,
     targets: HashSet<u64>,
@@ -103,6 +105,7 @@ impl<'a> Rehearsal<'a> {
             sightings: HashMap::new(),
             responses: VecDeque::new(),
             recent: VecDeque::new(),
+            distinct: HashMap::new(),
             last_on: HashMap::new(),
             waiting: HashMap::new(),
             targets: HashSet::new(),
@@ -194,9 +197,24 @@ impl<'a> Rehearsal<'a> {
         }
         if limits.targets.is_some() {
             self.recent.push_back((time, target));
+            *self.distinct.entry(target).or_insert(0) += 1;
         }
         if limits.cooldown.is_some() {
             self.last_on.insert(target, time);
+        }
+    }
+
+    fn forget_targets(&mut self, now: Timestamp, within: Duration) {
+        while let Some((at, target)) = self.recent.front().copied()
+            && at.plus(within) <= now
+        {
+            self.recent.pop_front();
+            if let Some(times) = self.distinct.get_mut(&target) {
+                *times -= 1;
+                if *times == 0 {
+                    self.distinct.remove(&target);
+                }
+            }
         }
     }
 
@@ -235,9 +253,9 @@ impl<'a> Rehearsal<'a> {
             }
         }
         if let Some(Rate { count, within }) = limits.targets {
-            drop_older(&mut self.recent, time, within.duration(), |(at, _)| *at);
-            let others: HashSet<u64> = self.recent.iter().map(|(_, of)| *of).filter(|of| *of != target).collect();
-            if others.len() >= count as usize {
+            self.forget_targets(time, within.duration());
+            let others = self.distinct.len() - usize::from(self.distinct.contains_key(&target));
+            if others >= count as usize {
                 return Some(Spared::OverLimit("targets"));
             }
         }
