@@ -31,3 +31,4 @@ mod crash;
 mod delivery;
 mod real_drop;
 mod recovery;
+mod scripts;
