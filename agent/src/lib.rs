@@ -13,6 +13,7 @@
 //! - [`journal`] is the memory: what was received, what is in force and how to undo it, what is still to be told.
 //! - [`executor`] runs one lane per lock domain: commands by number, undos by the clock.
 //! - [`actions`] know how to apply, verify and revert; [`runner`] starts their programs and ends them.
+//! - [`scripts`] run custom programs as Wazuh does; [`responses_log`] says what was done in Wazuh's words.
 //!
 //! [`clock`], [`tasks`], [`durable`], [`platform`] and [`telemetry`] are ground: anyone may stand on them.
 
@@ -27,7 +28,9 @@ pub mod identity;
 pub mod intake;
 pub mod journal;
 pub mod platform;
+pub mod responses_log;
 pub mod runner;
+pub mod scripts;
 pub mod session;
 pub mod tasks;
 pub mod telemetry;

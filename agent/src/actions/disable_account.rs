@@ -9,7 +9,7 @@ use riposte_protocol::target::TargetKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Action, ActionError, Attempt, Step};
+use super::{About, Action, ActionError, Attempt, Host, Step};
 use crate::platform;
 use crate::runner::{Program, Runner};
 
@@ -75,19 +75,13 @@ impl Login {
 }
 
 impl Action for DisableAccount {
-    fn name(&self) -> &'static str {
-        "disable-account"
+    fn about(&self) -> &'static About {
+        const ABOUT: About =
+            About { name: "disable-account", targets: &[TargetKind::User], lock_domain: "accounts", ..About::DEFAULT };
+        &ABOUT
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        Some(TargetKind::User)
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        "accounts"
-    }
-
-    fn availability(&self) -> Result<(), String> {
+    fn availability(&self, _host: &Host) -> Result<(), String> {
         Runner::find("usermod").ok_or("usermod is not installed")?;
         if platform::is_root() { Ok(()) } else { Err("not permitted: needs root".into()) }
     }

@@ -5,7 +5,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
 use serde_json::{Value, json};
 
-use super::{Action, ActionError, Attempt, Step, iptables, nftables};
+use super::{About, Action, ActionError, Attempt, Host, Step, iptables, nftables};
 use crate::platform;
 use crate::runner::Runner;
 
@@ -51,19 +51,13 @@ impl Backend {
 const MISSING: &str = "neither nft nor iptables and ip6tables are installed";
 
 impl Action for FirewallDrop {
-    fn name(&self) -> &'static str {
-        "firewall-drop"
+    fn about(&self) -> &'static About {
+        const ABOUT: About =
+            About { name: "firewall-drop", targets: &[TargetKind::Ip], lock_domain: "firewall", ..About::DEFAULT };
+        &ABOUT
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        Some(TargetKind::Ip)
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        "firewall"
-    }
-
-    fn availability(&self) -> Result<(), String> {
+    fn availability(&self, _host: &Host) -> Result<(), String> {
         Backend::present().ok_or(MISSING)?;
         platform::may_configure_network()
     }

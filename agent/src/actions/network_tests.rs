@@ -7,14 +7,14 @@ use riposte_protocol::target::{Target, TargetKind};
 
 use super::firewall_drop::FirewallDrop;
 use super::route_null::RouteNull;
-use super::{Action, Attempt, Transcript};
+use super::{Action, Attempt, Host, Transcript};
 use crate::platform;
 use crate::runner::{Program, Runner};
 
 /// A network namespace that is gone when the test is.
 struct Namespace {
     name: String,
-    runner: Runner,
+    host: Host,
 }
 
 impl Namespace {
@@ -27,11 +27,12 @@ impl Namespace {
         let made = std::process::Command::new("ip").args(["netns", "add", &name]).output().unwrap();
         assert!(made.status.success(), "no namespace: {}", String::from_utf8_lossy(&made.stderr));
         let runner = Runner::with_prefix(["ip", "netns", "exec", &name]);
-        Self { name, runner }
+        let host = Host::new(runner, std::path::Path::new("/nonexistent"));
+        Self { name, host }
     }
 
     async fn run(&self, program: &Program) -> String {
-        let exit = self.runner.run(program).await.unwrap();
+        let exit = self.host.runner.run(program).await.unwrap();
         assert!(exit.is_success(), "{}: {}", program.text(), exit.stderr);
         exit.stdout
     }
@@ -53,7 +54,7 @@ fn target(address: &str) -> Target {
 async fn is_idempotent_both_ways(action: &dyn Action, namespace: &Namespace, undo: Option<serde_json::Value>) {
     for address in ADDRESSES {
         let (target, transcript) = (target(address), Mutex::<Transcript>::default());
-        let mut attempt = Attempt::new(&namespace.runner, &transcript, &target);
+        let mut attempt = Attempt::new(&namespace.host, &transcript, &target);
         let undo = match &undo {
             Some(undo) => undo.clone(),
             None => action.prepare(&attempt).await.unwrap(),
@@ -99,7 +100,7 @@ async fn the_kernel_holds_the_new_end_of_a_block_and_none_without_one() {
     let namespace = Namespace::new(&["nft"]);
     let (target, transcript) = (target(ADDRESSES[0]), Mutex::<Transcript>::default());
     let undo = serde_json::json!({"backend": "nftables"});
-    let mut attempt = Attempt::new(&namespace.runner, &transcript, &target);
+    let mut attempt = Attempt::new(&namespace.host, &transcript, &target);
     attempt.undo = Some(&undo);
     for (remaining, expected) in [(Some(600), "timeout 10m"), (Some(60), "timeout 1m"), (Some(7200), "timeout 2h")] {
         attempt.remaining = remaining.map(Duration::from_secs);
@@ -118,8 +119,8 @@ async fn a_damaged_table_is_repaired_and_the_addresses_in_it_are_kept() {
     let namespace = Namespace::new(&["nft"]);
     let undo = serde_json::json!({"backend": "nftables"});
     let (first, second, transcript) = (target("203.0.113.1"), target("203.0.113.2"), Mutex::<Transcript>::default());
-    let mut on_first = Attempt::new(&namespace.runner, &transcript, &first);
-    let mut on_second = Attempt::new(&namespace.runner, &transcript, &second);
+    let mut on_first = Attempt::new(&namespace.host, &transcript, &first);
+    let mut on_second = Attempt::new(&namespace.host, &transcript, &second);
     (on_first.undo, on_second.undo) = (Some(&undo), Some(&undo));
     FirewallDrop.apply(&on_first).await.unwrap();
 
@@ -156,7 +157,7 @@ async fn every_copy_of_our_rule_is_removed_and_an_administrators_is_not() {
     namespace.run(&admins).await;
     let undo = serde_json::json!({"backend": "iptables"});
     let (target, transcript) = (target("203.0.113.7"), Mutex::<Transcript>::default());
-    let mut attempt = Attempt::new(&namespace.runner, &transcript, &target);
+    let mut attempt = Attempt::new(&namespace.host, &transcript, &target);
     attempt.undo = Some(&undo);
     assert!(!FirewallDrop.is_in_force(&attempt).await.unwrap(), "the administrator's rule is not ours");
     FirewallDrop.apply(&attempt).await.unwrap();
@@ -175,7 +176,7 @@ async fn an_administrators_null_route_outlives_ours() {
     for address in ADDRESSES {
         namespace.run(&Program::new("ip", ["route", "add", "blackhole", address])).await;
         let (target, transcript) = (target(address), Mutex::<Transcript>::default());
-        let mut attempt = Attempt::new(&namespace.runner, &transcript, &target);
+        let mut attempt = Attempt::new(&namespace.host, &transcript, &target);
         let undo = RouteNull.prepare(&attempt).await.unwrap();
         attempt.undo = Some(&undo);
         RouteNull.apply(&attempt).await.unwrap();

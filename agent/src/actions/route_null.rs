@@ -6,7 +6,7 @@ use riposte_protocol::target::TargetKind;
 use serde_json::{Value, json};
 
 use super::attempt::failure;
-use super::{Action, ActionError, Attempt, Step};
+use super::{About, Action, ActionError, Attempt, Host, Step};
 use crate::platform;
 use crate::runner::{Program, Runner};
 
@@ -18,19 +18,13 @@ const PROTOCOL: &str = "113";
 pub(super) struct RouteNull;
 
 impl Action for RouteNull {
-    fn name(&self) -> &'static str {
-        "route-null"
+    fn about(&self) -> &'static About {
+        const ABOUT: About =
+            About { name: "route-null", targets: &[TargetKind::Ip], lock_domain: "route", ..About::DEFAULT };
+        &ABOUT
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        Some(TargetKind::Ip)
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        "route"
-    }
-
-    fn availability(&self) -> Result<(), String> {
+    fn availability(&self, _host: &Host) -> Result<(), String> {
         Runner::find("ip").ok_or("ip (iproute2) is not installed")?;
         platform::may_configure_network()
     }

@@ -19,7 +19,7 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
         bail!("the token is empty");
     }
     let name = arguments.name.unwrap_or_else(platform::hostname);
-    let capabilities = actions::capabilities(actions::ALL, false);
+    let capabilities = actions::capabilities(actions::ALL, &super::host(&arguments.state, &arguments.wazuh), false);
     let state_dir = &arguments.state.path;
     let enrolment = crate::enroll::enroll(&arguments.manager, token, &name, state_dir, capabilities).await?;
     let mut out = std::io::stdout();

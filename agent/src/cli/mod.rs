@@ -10,6 +10,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::actions::{DEFAULT_WAZUH_HOME, Host};
+use crate::responses_log::ResponsesLog;
+use crate::runner::Runner;
 use crate::session::Transport;
 use crate::telemetry::{self, LogFormat};
 
@@ -39,6 +42,10 @@ enum Order {
     },
     /// Show what this agent can do on this host, and why not the rest
     Actions {
+        #[command(flatten)]
+        state: StateDir,
+        #[command(flatten)]
+        wazuh: WazuhArguments,
         /// JSON instead of a table
         #[arg(long)]
         json: bool,
@@ -50,6 +57,16 @@ struct StateDir {
     /// Where the agent keeps its identity and its journal
     #[arg(long = "state-dir", env = "RIPOSTE_STATE_DIR", default_value = "/var/lib/riposte-agent", value_name = "DIR")]
     path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct WazuhArguments {
+    /// Where Wazuh is installed, or a folder of the same shape: programs of custom actions are in `active-response/bin`
+    #[arg(long = "wazuh-home", env = "RIPOSTE_WAZUH_HOME", default_value = DEFAULT_WAZUH_HOME, value_name = "DIR")]
+    home: PathBuf,
+    /// Write what was done as Wazuh's `active-responses.log`
+    #[arg(long, env = "RIPOSTE_RESPONSES_LOG", value_name = "FILE")]
+    responses_log: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -74,12 +91,16 @@ struct EnrollArguments {
     name: Option<String>,
     #[command(flatten)]
     state: StateDir,
+    #[command(flatten)]
+    wazuh: WazuhArguments,
 }
 
 #[derive(Debug, Args)]
 struct RunArguments {
     #[command(flatten)]
     state: StateDir,
+    #[command(flatten)]
+    wazuh: WazuhArguments,
     /// Bring nothing into force, and say what would have been done
     #[arg(long, env = "RIPOSTE_OBSERVE", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     observe: bool,
@@ -96,7 +117,7 @@ pub fn main() -> ExitCode {
         Order::Enroll(arguments) => on_runtime(enroll::enroll(arguments)),
         Order::Run(arguments) => on_runtime(run::run(arguments)),
         Order::Status { state, json } => show::status(&state.path, json),
-        Order::Actions { json } => show::actions(json),
+        Order::Actions { state, wazuh, json } => show::actions(&host(&state, &wazuh), json),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,6 +127,14 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// This host as the command line describes it.
+fn host(state: &StateDir, wazuh: &WazuhArguments) -> Host {
+    let mut host = Host::new(Runner::new(), &state.path);
+    host.wazuh_home.clone_from(&wazuh.home);
+    host.responses_log = wazuh.responses_log.as_deref().map(ResponsesLog::at);
+    host
 }
 
 /// One thread is enough: the agent waits for others almost always, and an idle thread costs memory.

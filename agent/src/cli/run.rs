@@ -14,7 +14,6 @@ use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::journal::Book;
-use crate::runner::Runner;
 use crate::{actions, durable, executor, session};
 
 /// How long running executions may take to finish after the order to stop.
@@ -33,7 +32,9 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             );
         }
     }
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::System, Runner::new(), arguments.observe));
+    let mut host = super::host(&arguments.state, &arguments.wazuh);
+    host.managers = [&identity.enrolment.stream_url, &identity.enrolment.poll_url].map(Clone::clone).into();
+    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::System, host, arguments.observe));
     let (held, pending) = agent.read(|ledger| (ledger.held().count(), ledger.pending().count()));
     let (id, observe) = (identity.agent_id(), arguments.observe);
     tracing::info!(agent = %id, name = identity.enrolment.name, held, pending, observe, "agent started");

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::actions::{self, Host};
+use crate::identity;
 use crate::journal::{self, Held, Ledger};
-use crate::{actions, identity};
 
 /// Where the journal is.
 pub(super) fn journal_path(state_dir: &Path) -> PathBuf {
@@ -48,17 +49,18 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn actions(json: bool) -> anyhow::Result<()> {
-    let capabilities = actions::capabilities(actions::ALL, false);
+pub(super) fn actions(host: &Host, json: bool) -> anyhow::Result<()> {
+    let capabilities = actions::capabilities(actions::ALL, host, false);
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(&capabilities)?)?;
         return Ok(());
     }
-    for (action, capability) in actions::ALL.iter().zip(capabilities) {
-        let kind = action.target_kind().map_or("any", riposte_protocol::target::TargetKind::as_str);
+    for capability in capabilities {
+        let action = actions::find(actions::ALL, &capability.action);
+        let kinds = action.map_or("any".into(), |action| action.about().targets_text());
         let available = capability.reason.unwrap_or_else(|| "available".into());
-        writeln!(out, "{:<18} {kind:<8} {available}", capability.action)?;
+        writeln!(out, "{:<18} {kinds:<8} {available}", capability.action)?;
     }
     Ok(())
 }

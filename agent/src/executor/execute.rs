@@ -4,15 +4,17 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use riposte_protocol::command::{Command, Op};
+use riposte_protocol::command::{Command, Op, Script};
 use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 
-use crate::actions::{Action, ActionError, Attempt, Transcript};
+use crate::actions::{self, Action, ActionError, Attempt, Transcript};
 use crate::agent::{Agent, Unwritable};
 use crate::intake::{EXPIRED, refusal};
 use crate::journal::{Held, Record};
+use crate::responses_log::Note;
+use crate::scripts;
 
 /// What came out of a command.
 struct Verdict {
@@ -33,6 +35,11 @@ impl Verdict {
             ActionError::Failed(_) => Outcome::Failed,
         };
         Self::new(outcome, None, error.to_string())
+    }
+
+    /// What was done, where nothing shows it but the program's own word.
+    fn unseen(message: &str) -> Self {
+        Self::new(Outcome::Succeeded, None, message)
     }
 
     /// What was done, and whether it shows: `shows` is the answer of a look at the state.
@@ -63,12 +70,16 @@ pub(super) async fn command(agent: &Agent, command: &Command) -> Result<(), Unwr
     if agent.observe && (command.op == Op::Apply || agent.read(|ledger| ledger.held_effect(command.effect).is_none())) {
         return execution.observe();
     }
-    if let Err(reason) = action.availability() {
+    if let Err(reason) = actions::availability(action, &agent.host) {
         let message = format!("{} cannot be run here: {reason}", action.name());
         return execution.finish(Verdict::new(Outcome::Failed, None, message), None);
     }
     match command.op {
+        Op::Apply if !execution.is_undoable() => execution.apply_once().await,
         Op::Apply => execution.apply().await,
+        Op::Revert if !execution.is_undoable() => {
+            execution.finish(Verdict::unseen("there is nothing to undo: the action was complete in itself"), None)
+        }
         Op::Revert => execution.revert().await,
     }
 }
@@ -82,6 +93,7 @@ pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timesta
     };
     let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
     match command.op {
+        Op::Apply if !execution.is_undoable() => execution.resume_once().await,
         Op::Apply => execution.resume_apply().await,
         Op::Revert => execution.resume_revert().await,
     }
@@ -89,7 +101,7 @@ pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timesta
 
 /// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
 pub(super) async fn undo(agent: &Agent, held: &Held) -> Result<bool, Unwritable> {
-    let lifted = match agent.action(&held.action) {
+    let lifted = match find(agent, &held.action, held.script.as_ref()) {
         None => Err(ActionError::Failed(format!("this agent does not know the action {}", held.action))),
         Some(action) => lift(agent, action, held, &Mutex::default()).await,
     };
@@ -109,15 +121,27 @@ pub(super) async fn undo(agent: &Agent, held: &Held) -> Result<bool, Unwritable>
 
 /// The action, if this agent obeys this command at all. The manager has checked the same; the agent does not rely on it.
 fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Action, String> {
-    let action = agent
-        .action(&command.action)
-        .ok_or_else(|| format!("this agent does not know the action {}", command.action.escape_debug()))?;
-    if let Some(kind) = action.target_kind().filter(|kind| *kind != command.target.kind()) {
-        return Err(format!("{} takes a target of kind {kind}, not {}", action.name(), command.target.kind()));
+    let name = command.action.escape_debug();
+    let action = find(agent, &command.action, command.script.as_ref())
+        .ok_or_else(|| format!("this agent does not know the action {name}"))?;
+    if command.script.is_some() && agent.action(&command.action).is_some() {
+        return Err(format!("{name} is an action of this agent's own, so it cannot be the name of a custom one"));
     }
-    // What is protected may still be released: a revert only ever restores.
-    let protected = command.target.always_protected().filter(|_| command.op == Op::Apply);
-    protected.map_or(Ok(action), |reason| Err(format!("the target is protected: {reason}")))
+    action.about().check_target(&command.target)?;
+    // What is protected may still be released, whatever the arguments were: a revert only ever restores.
+    if command.op == Op::Revert {
+        return Ok(action);
+    }
+    if let Some(reason) = command.target.always_protected() {
+        return Err(format!("the target is protected: {reason}"));
+    }
+    action.about().check_arguments(&command.arguments)?;
+    Ok(action)
+}
+
+/// The action of that name, or the one that runs custom programs.
+fn find(agent: &Agent, name: &str, script: Option<&Script>) -> Option<&'static dyn Action> {
+    if script.is_some() { Some(&scripts::SCRIPT) } else { agent.action(name) }
 }
 
 /// Reverts an effect and looks that nothing of it is left.
@@ -131,15 +155,26 @@ async fn lift(
     if agent.read(|ledger| ledger.twin(held.effect, &held.action, &held.target).is_some()) {
         return Ok(());
     }
-    let mut attempt = Attempt::new(&agent.runner, transcript, &held.target);
+    let mut attempt = Attempt::new(&agent.host, transcript, &held.target);
+    attempt.effect = held.effect;
     attempt.arguments = &held.arguments;
+    attempt.script = held.script.as_ref();
     attempt.undo = Some(&held.undo);
-    action.revert(&attempt).await?;
-    if action.is_lifted(&attempt).await? {
-        Ok(())
-    } else {
-        Err(ActionError::Failed("it was reverted but is still in force".into()))
+    revert_and_look(agent, action, &attempt, &held.action).await
+}
+
+async fn revert_and_look(
+    agent: &Agent,
+    action: &dyn Action,
+    attempt: &Attempt<'_>,
+    name: &str,
+) -> Result<(), ActionError> {
+    action.revert(attempt).await?;
+    if !action.is_lifted(attempt).await? {
+        return Err(ActionError::Failed("it was reverted but is still in force".into()));
     }
+    agent.host.note(&Note::of(Op::Revert, name, action.about(), attempt), agent.clock.now());
+    Ok(())
 }
 
 fn finished(agent: &Agent, result: CommandResult) -> Record {
@@ -165,11 +200,19 @@ struct Execution<'a> {
 
 impl Execution<'_> {
     fn attempt<'a>(&'a self, undo: Option<&'a Value>) -> Attempt<'a> {
-        let mut attempt = Attempt::new(&self.agent.runner, &self.transcript, &self.command.target);
+        let mut attempt = Attempt::new(&self.agent.host, &self.transcript, &self.command.target);
+        attempt.effect = self.command.effect;
         attempt.arguments = &self.command.arguments;
+        attempt.script = self.command.script.as_ref();
+        attempt.alert = self.command.alert.as_ref();
         attempt.remaining = self.command.until.map(|until| until.since(self.agent.clock.now()));
         attempt.undo = undo;
         attempt
+    }
+
+    /// Whether the effect is held after it was applied, and lifted one day.
+    fn is_undoable(&self) -> bool {
+        self.command.script.as_ref().map_or(self.action.about().undoable, |script| script.undoable)
     }
 
     /// Says what would be done. Nothing is run and nothing is held.
@@ -200,20 +243,37 @@ impl Execution<'_> {
         let held = self.held(undo);
         self.agent.record([Record::Held { held: Box::new(held.clone()) }, self.begun()])?;
         let attempt = self.attempt(Some(&held.undo));
-        let verdict = match self.action.apply(&attempt).await {
-            Ok(()) => Verdict::of_look(
-                self.action.is_in_force(&attempt).await,
-                "in force",
-                "it was applied without a complaint but is not in force",
-            ),
-            Err(error) => Verdict::of_error(&error),
-        };
+        let verdict = self.apply_and_look(&attempt, "in force", "is not in force").await;
         // A refresh that failed leaves what was in force before, and the duty to lift it.
         if verdict.outcome == Outcome::Succeeded || is_refresh {
             self.finish(verdict, None)
         } else {
             self.abandon(held, verdict).await
         }
+    }
+
+    /// An action that is complete in itself: nothing is held after it.
+    async fn apply_once(self) -> Result<(), Unwritable> {
+        self.agent.record([self.begun()])?;
+        let verdict = self.apply_and_look(&self.attempt(None), "done", "it does not show").await;
+        self.finish(verdict, None)
+    }
+
+    async fn apply_and_look(&self, attempt: &Attempt<'_>, good: &str, bad: &str) -> Verdict {
+        if let Err(error) = self.action.apply(attempt).await {
+            return Verdict::of_error(&error);
+        }
+        let verdict = if self.action.about().looks {
+            let shows = self.action.is_in_force(attempt).await;
+            Verdict::of_look(shows, good, &format!("it was applied without a complaint but {bad}"))
+        } else {
+            Verdict::unseen(good)
+        };
+        if verdict.outcome == Outcome::Succeeded {
+            let note = Note::of(Op::Apply, &self.command.action, self.action.about(), attempt);
+            self.agent.host.note(&note, self.agent.clock.now());
+        }
+        verdict
     }
 
     /// The end that the command sets has passed: nothing is brought into force, and what is, is lifted.
@@ -249,13 +309,18 @@ impl Execution<'_> {
         if self.agent.read(twin) {
             return Ok(());
         }
-        let attempt = self.attempt(None);
-        self.action.revert(&attempt).await?;
-        if self.action.is_lifted(&attempt).await? {
-            Ok(())
-        } else {
-            Err(ActionError::Failed("it was reverted but is still in force".into()))
-        }
+        revert_and_look(self.agent, self.action, &self.attempt(None), &self.command.action).await
+    }
+
+    /// What is complete in itself cannot be cleaned up; that it was begun is all that is known, unless it shows.
+    async fn resume_once(self) -> Result<(), Unwritable> {
+        let unknown = "the agent was stopped during the execution: it may have been done, and is not done again";
+        let looks = self.action.about().looks;
+        let verdict = match looks.then_some(self.action.is_in_force(&self.attempt(None))) {
+            Some(shows) => Verdict::of_look(shows.await, "done; the agent was stopped during the execution", unknown),
+            None => Verdict::new(Outcome::Failed, None, unknown),
+        };
+        self.finish(verdict, None)
     }
 
     async fn resume_apply(self) -> Result<(), Unwritable> {
@@ -358,6 +423,7 @@ impl Execution<'_> {
             arguments: self.command.arguments.clone(),
             until: self.command.until,
             undo,
+            script: self.command.script.clone(),
         }
     }
 }

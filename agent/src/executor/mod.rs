@@ -12,20 +12,37 @@ mod tests;
 
 use std::sync::Arc;
 
-use self::schedule::{Next, Retries};
-use crate::agent::{Agent, Unwritable};
+use riposte_protocol::command::Script;
+use tokio::sync::Notify;
 
-/// Starts the lanes.
+use self::schedule::{Next, Retries};
+use crate::agent::{Agent, Domain, Unwritable};
+
+/// Starts the lanes, and whoever opens one for each custom program when it is first named.
 pub fn start(agent: &Arc<Agent>) {
-    for domain in agent.domains() {
-        agent.tasks.spawn("lane", run_lane(Arc::clone(agent), domain));
+    open_lanes(agent);
+    let agent = Arc::clone(agent);
+    Arc::clone(&agent).tasks.spawn("lanes", async move {
+        while !agent.tasks.is_stopping() {
+            tokio::select! {
+                () = agent.wait_for_lanes() => open_lanes(&agent),
+                () = agent.tasks.stopped() => {}
+            }
+        }
+    });
+}
+
+fn open_lanes(agent: &Arc<Agent>) {
+    for (domain, bell) in agent.open_lanes() {
+        agent.tasks.spawn("lane", run_lane(Arc::clone(agent), domain, bell));
     }
 }
 
-async fn run_lane(agent: Arc<Agent>, domain: &'static str) {
+async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
     let mut retries = Retries::default();
     while !agent.tasks.is_stopping() {
-        let (now, of_domain) = (agent.clock.now(), |action: &str| agent.domain_of(action) == domain);
+        let now = agent.clock.now();
+        let of_domain = |action: &str, script: Option<&Script>| agent.domain_of(action, script) == domain;
         let next = agent.read(|ledger| schedule::next(ledger, &retries, now, of_domain));
         let done: Result<(), Unwritable> = match next {
             Next::Undo(held) => execute::undo(&agent, &held)
@@ -43,7 +60,7 @@ async fn run_lane(agent: Arc<Agent>, domain: &'static str) {
                     }
                 };
                 tokio::select! {
-                    () = agent.wait_for_work(domain) => {}
+                    () = bell.notified() => {}
                     () = alarm => {}
                     () = agent.tasks.stopped() => {}
                 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use riposte_protocol::command::Script;
 use riposte_protocol::time::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -57,9 +58,14 @@ impl Retries {
 }
 
 /// What the lane of the actions for which `of_domain` holds does at `now`.
-pub(super) fn next(ledger: &Ledger, retries: &Retries, now: Timestamp, of_domain: impl Fn(&str) -> bool) -> Next {
+pub(super) fn next(
+    ledger: &Ledger,
+    retries: &Retries,
+    now: Timestamp,
+    of_domain: impl Fn(&str, Option<&Script>) -> bool,
+) -> Next {
     let mut pause = None;
-    for held in ledger.held().filter(|held| of_domain(&held.action)) {
+    for held in ledger.held().filter(|held| of_domain(&held.action, held.script.as_ref())) {
         let Some(until) = held.until else { continue };
         let wait = until.since(now).max(retries.wait(held.effect));
         if wait.is_zero() {
@@ -67,7 +73,8 @@ pub(super) fn next(ledger: &Ledger, retries: &Retries, now: Timestamp, of_domain
         }
         pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
     }
-    match ledger.pending().find(|pending| of_domain(&pending.command.action)) {
+    let is_ours = |pending: &&Pending| of_domain(&pending.command.action, pending.command.script.as_ref());
+    match ledger.pending().find(is_ours) {
         Some(pending) => Next::Command(Box::new(pending.clone())),
         None => Next::Wait(pause),
     }

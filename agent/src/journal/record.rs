@@ -2,7 +2,7 @@
 //! from all of them is the [`super::Ledger`]. Records are only ever added to this list: an old journal must stay
 //! readable.
 
-use riposte_protocol::command::Command;
+use riposte_protocol::command::{Command, Script};
 use riposte_protocol::message::{CommandResult, HeldEffect};
 use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
@@ -85,6 +85,9 @@ pub struct Held {
     pub until: Option<Timestamp>,
     /// What the action wrote down about the state before, to restore exactly that.
     pub undo: serde_json::Value,
+    /// The program that lifts it, where the action is a custom one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
 }
 
 impl Held {

@@ -64,6 +64,7 @@ fn held(effect: u8) -> Record {
             target: Target::none(),
             arguments: vec![],
             until: Some(Timestamp::from_millis(i64::from(effect))),
+            script: None,
             undo: serde_json::json!({"before": effect}),
         }),
     }

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::outgoing::Outgoing;
 use super::{CONNECT_TIMEOUT, Conversation, Ended, is_rejection, retry_after};
-use crate::actions;
 use crate::journal::Record;
 
 /// How long the manager is asked to wait for a command.
@@ -114,7 +113,7 @@ impl Conversation {
                 // Whatever is in the outbox: what was sent and committed is not in it any more.
                 results: Outgoing::default().next(ledger),
                 effects: (untold.told_effects.as_ref() != Some(&effects)).then_some(effects),
-                capabilities: first.then(|| actions::capabilities(self.agent.actions(), self.agent.observe)),
+                capabilities: first.then(|| self.agent.capabilities()),
                 wait_seconds: if busy { BUSY_WAIT_SECS } else { WAIT_SECS },
                 max: MAX_COMMANDS,
             }

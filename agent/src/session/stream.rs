@@ -17,7 +17,6 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use super::outgoing::Outgoing;
 use super::{CONNECT_TIMEOUT, Conversation, Ended, SEND_TIMEOUT, is_rejection, retry_after};
-use crate::actions;
 use crate::journal::Record;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -135,11 +134,7 @@ impl Conversation {
             );
             effects.truncate(MAX_HELLO_EFFECTS);
         }
-        FromAgent::Hello {
-            cursor,
-            capabilities: actions::capabilities(self.agent.actions(), self.agent.observe),
-            effects,
-        }
+        FromAgent::Hello { cursor, capabilities: self.agent.capabilities(), effects }
     }
 
     fn heartbeat(&self) -> tokio::time::Interval {

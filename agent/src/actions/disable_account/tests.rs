@@ -106,10 +106,10 @@ async fn disable_and_restore_real_accounts() {
     }
     std::fs::write("/etc/passwd", passwd).unwrap();
     std::fs::write("/etc/shadow", &shadow).unwrap();
-    let runner = Runner::new();
+    let host = Host::new(Runner::new(), std::path::Path::new("/nonexistent"));
     for (name, password, expiry) in accounts {
         let (target, transcript) = (Target::parse(TargetKind::User, name).unwrap(), Mutex::<Transcript>::default());
-        let mut attempt = Attempt::new(&runner, &transcript, &target);
+        let mut attempt = Attempt::new(&host, &transcript, &target);
         let undo = DisableAccount.prepare(&attempt).await.unwrap();
         assert!(!undo.to_string().contains("abc"), "no hash is written down");
         attempt.undo = Some(&undo);
