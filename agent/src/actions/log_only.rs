@@ -10,7 +10,7 @@ use super::{About, Action, Attempt, Form, Host, Parameter, Step};
 pub(super) struct LogOnly;
 
 impl Action for LogOnly {
-    fn about(&self) -> &'static About {
+    fn about(&self) -> &About {
         const ABOUT: About = About {
             name: "log-only",
             summary: "Writes a line into the agent's log and touches nothing",

@@ -8,13 +8,28 @@ mod about;
 mod attempt;
 mod disable_account;
 mod firewall_drop;
+mod firewalld_drop;
 mod host;
+mod host_deny;
+mod ip_customblock;
+mod ipfw;
 mod iptables;
+mod isolate_host;
+mod kaspersky;
+mod kill_process;
 mod log_only;
+mod netsh;
 #[cfg(test)]
 mod network_tests;
 mod nftables;
+mod npf;
+mod pf;
+mod quarantine_file;
+mod recipe;
+mod restart_sh;
+mod restart_wazuh;
 mod route_null;
+mod wazuh_slack;
 
 use futures_util::future::BoxFuture;
 use riposte_protocol::command::Op;
@@ -27,8 +42,26 @@ pub use attempt::{ActionError, Attempt, Transcript};
 pub use host::{DEFAULT_WAZUH_HOME, Host, Os};
 
 /// Every action of this agent, in the order in which people read them.
-pub const ALL: &[&dyn Action] =
-    &[&firewall_drop::FirewallDrop, &route_null::RouteNull, &disable_account::DisableAccount, &log_only::LogOnly];
+pub static ALL: &[&dyn Action] = &[
+    &firewall_drop::FirewallDrop,
+    &firewalld_drop::FIREWALLD_DROP,
+    &host_deny::HostDeny,
+    &ip_customblock::IpCustomblock,
+    &ipfw::IPFW,
+    &npf::NPF,
+    &pf::PF,
+    &route_null::RouteNull,
+    &netsh::NETSH,
+    &disable_account::DisableAccount,
+    &restart_wazuh::RestartWazuh,
+    &restart_sh::RestartSh,
+    &wazuh_slack::WazuhSlack,
+    &kaspersky::KASPERSKY,
+    &isolate_host::IsolateHost,
+    &kill_process::KillProcess,
+    &quarantine_file::QuarantineFile,
+    &log_only::LogOnly,
+];
 
 /// What an action's step gives when it is done.
 pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
@@ -37,7 +70,7 @@ pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
 /// effect may be applied again to change its end.
 pub trait Action: Sync + std::fmt::Debug {
     /// What it says of itself.
-    fn about(&self) -> &'static About;
+    fn about(&self) -> &About;
 
     /// The name in policies and commands.
     fn name(&self) -> &'static str {

@@ -51,7 +51,7 @@ impl Fake {
 }
 
 impl Action for Fake {
-    fn about(&self) -> &'static About {
+    fn about(&self) -> &About {
         self.about
     }
 

@@ -79,7 +79,7 @@ pub struct CustomProgram;
 pub static SCRIPT: CustomProgram = CustomProgram;
 
 impl Action for CustomProgram {
-    fn about(&self) -> &'static About {
+    fn about(&self) -> &About {
         const ABOUT: About = About {
             name: "script",
             summary: "Runs a program of the folder for custom programs as Wazuh does",

@@ -7,6 +7,7 @@ use riposte_protocol::target::{Target, TargetKind};
 
 use super::*;
 use crate::actions::Transcript;
+use crate::runner::Runner;
 
 fn login(password: &str, expires_on_day: &str) -> Login {
     let shadow = format!("other:x:1:::::2:\nalice:{password}:20000:0:99999:7::{expires_on_day}:\n");
@@ -69,7 +70,7 @@ async fn a_real_account_is_disabled_and_restored_exactly() {
         return disable_and_restore_real_accounts().await;
     }
     assert!(platform::is_root(), "this test needs root: it makes a mount namespace with an /etc of its own");
-    for tool in ["unshare", "mount", "usermod"] {
+    for tool in ["unshare", "mount", "usermod", "pkill", "setpriv"] {
         assert!(Runner::find(tool).is_some(), "this test needs {tool}, which is not installed");
     }
     let script = "set -e; own=$(mktemp -d); cp -a /etc/. \"$own\"; mount -t tmpfs tmpfs /etc; cp -a \"$own\"/. /etc; \
@@ -107,9 +108,15 @@ async fn disable_and_restore_real_accounts() {
     std::fs::write("/etc/passwd", passwd).unwrap();
     std::fs::write("/etc/shadow", &shadow).unwrap();
     let host = Host::new(Runner::new(), std::path::Path::new("/nonexistent"));
+    let sleeps = ["--reuid", "41000", "--clear-groups", "sleep", "1000"];
+    let mut session = tokio::process::Command::new("setpriv").args(sleeps).kill_on_drop(true).spawn().unwrap();
     for (name, password, expiry) in accounts {
+        let end_sessions = ["end-sessions".to_owned()];
         let (target, transcript) = (Target::parse(TargetKind::User, name).unwrap(), Mutex::<Transcript>::default());
         let mut attempt = Attempt::new(&host, &transcript, &target);
+        if name == "rip-set" {
+            attempt.arguments = &end_sessions;
+        }
         let undo = DisableAccount.prepare(&attempt).await.unwrap();
         assert!(!undo.to_string().contains("abc"), "no hash is written down");
         attempt.undo = Some(&undo);
@@ -117,6 +124,10 @@ async fn disable_and_restore_real_accounts() {
             DisableAccount.apply(&attempt).await.unwrap();
             assert!(DisableAccount.is_in_force(&attempt).await.unwrap(), "{name}");
             assert!(!DisableAccount.is_lifted(&attempt).await.unwrap(), "{name}");
+        }
+        if name == "rip-set" {
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(10), session.wait()).await;
+            assert!(!ended.expect("its sessions are ended").unwrap().success());
         }
         for _ in 0..2 {
             DisableAccount.revert(&attempt).await.unwrap();
