@@ -18,7 +18,7 @@ use riposte_protocol::target::{Target, TargetKind};
 use self::table::Exceptions;
 use super::about::values;
 use super::attempt::failure;
-use super::nftables::{is_missing, objects, transaction};
+use super::nftables::{ask, is_missing, objects, transaction};
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
 use crate::platform;
 use crate::runner::Program;
@@ -122,7 +122,7 @@ async fn remove(attempt: &Attempt<'_>) -> Result<(), ActionError> {
 /// The table, if it is there.
 async fn listing(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
     let program = Program::new("nft", ["-j", "list", "table", "inet", "riposte_isolate"]);
-    let exit = attempt.look(&program).await?;
+    let exit = ask(attempt, &program).await?;
     if exit.is_success() {
         return Ok(Some(exit.stdout));
     }

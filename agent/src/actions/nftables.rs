@@ -21,6 +21,8 @@ use super::{ActionError, Attempt};
 use crate::runner::{Exit, Program};
 
 const TABLE: &str = "inet riposte";
+/// How often a listing is tried that others interrupt; each needs a change at the very moment.
+const MAX_LOOKS: usize = 20;
 
 /// What of one network is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +227,7 @@ pub(super) async fn unblock(attempt: &Attempt<'_>) -> Result<(), ActionError> {
 pub(super) async fn is_unblocked(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     for fence in Fence::all(attempt)? {
         let program = transaction(&fence.query());
-        let exit = attempt.look(&program).await?;
+        let exit = ask(attempt, &program).await?;
         if exit.is_success() {
             return Ok(false);
         }
@@ -256,7 +258,7 @@ async fn look(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<bool, ActionErr
     let query = each(fences, Fence::listing) + &each(fences, Fence::query);
     // As an argument: from standard input `nft -j` takes nothing but JSON.
     let program = Program::new("nft", ["-j", "-t", &query]);
-    let exit = attempt.look(&program).await?;
+    let exit = ask(attempt, &program).await?;
     if !exit.is_success() {
         return if is_missing(&exit) { Ok(false) } else { Err(failure(&program, &exit)) };
     }
@@ -286,6 +288,17 @@ fn timeout(remaining: Option<Duration>) -> String {
 /// Rounded up: the kernel must never lift a block before its end. 0 would mean "never" to it.
 fn whole_seconds(remaining: Duration) -> u64 {
     remaining.as_secs().saturating_add(u64::from(remaining.subsec_nanos() > 0)).max(1)
+}
+
+/// Looks, and looks again while somebody else is changing the ruleset: `nft` gives up a listing then.
+pub(super) async fn ask(attempt: &Attempt<'_>, program: &Program) -> Result<Exit, ActionError> {
+    for _ in 0..MAX_LOOKS {
+        let exit = attempt.look(program).await?;
+        if exit.is_success() || !exit.stderr.contains("Interrupted system call") {
+            return Ok(exit);
+        }
+    }
+    attempt.look(program).await
 }
 
 pub(super) fn transaction(script: &str) -> Program {
