@@ -5,6 +5,8 @@
 //! The journal never holds a password hash, only what kind of field it was; and none is ever in an argv.
 
 mod elsewhere;
+#[cfg(test)]
+pub(super) use elsewhere::recipe;
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;

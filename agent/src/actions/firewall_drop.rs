@@ -138,7 +138,8 @@ impl Action for FirewallDrop {
     fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
         Box::pin(async {
             let backend = Backend::of(attempt)?;
-            let mut undo = if backend == Backend::Other { Self::recipe(attempt)?.prepare(attempt).await? } else { json!({}) };
+            let mut undo =
+                if backend == Backend::Other { Self::recipe(attempt)?.prepare(attempt).await? } else { json!({}) };
             undo["backend"] = backend.as_str().into();
             Ok(undo)
         })

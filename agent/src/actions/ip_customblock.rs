@@ -79,9 +79,7 @@ impl Action for IpCustomblock {
     }
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async {
-            Ok(attempt.undo.is_none_or(|undo| undo["was_so"] != false) || !marker(attempt).exists())
-        })
+        Box::pin(async { Ok(attempt.undo.is_none_or(|undo| undo["was_so"] != false) || !marker(attempt).exists()) })
     }
 }
 

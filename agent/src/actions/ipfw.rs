@@ -33,9 +33,7 @@ pub(super) static IPFW: ByRecipe = ByRecipe {
 pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
     let network = target.network()?.to_string();
     let table = format!("table({NUMBER})");
-    let rule = |from: &str, to: &str| {
-        Program::new("ipfw", ["-q", "add", NUMBER, "deny", "ip", "from", from, "to", to])
-    };
+    let rule = |from: &str, to: &str| Program::new("ipfw", ["-q", "add", NUMBER, "deny", "ip", "from", from, "to", to]);
     let (from, to) = (format!("from {table} to any"), format!("from any to {table}"));
     let rules = Program::new("ipfw", ["list"]);
     let (asks_from, asks_to) = (Look::prints(rules.clone(), [&from]), Look::prints(rules, [&to]));
@@ -46,11 +44,7 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
             Change::new(rule("any", &table)).unless(asks_to.clone()),
         ],
         revert: vec![Change::new(Program::new("ipfw", ["-q", "table", NUMBER, "delete", &network]))],
-        shows: vec![
-            Look::prints(Program::new("ipfw", ["table", NUMBER, "list"]), [&network]),
-            asks_from,
-            asks_to,
-        ],
+        shows: vec![Look::prints(Program::new("ipfw", ["table", NUMBER, "list"]), [&network]), asks_from, asks_to],
         is_marked: true,
         ..Recipe::default()
     })

@@ -78,7 +78,8 @@ impl Action for IsolateHost {
             let (managers, resolvers) = managers(attempt.host).await?;
             if !answers(&managers).await {
                 return Err(ActionError::Refused(
-                    "the manager cannot be connected to from here, so the host would be lost if it were isolated".into(),
+                    "the manager cannot be connected to from here, so the host would be lost if it were isolated"
+                        .into(),
                 ));
             }
             let allowed = values(attempt.arguments, "allow").into_iter().filter_map(allowed).collect();
@@ -133,7 +134,8 @@ async fn listing(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
 async fn managers(host: &Host) -> Result<(Vec<SocketAddr>, Vec<IpAddr>), ActionError> {
     let (mut managers, mut has_name) = (Vec::new(), false);
     for url in &host.managers {
-        let url = Url::parse(url).map_err(|error| ActionError::Failed(format!("{url} is no manager's URL: {error}")))?;
+        let url =
+            Url::parse(url).map_err(|error| ActionError::Failed(format!("{url} is no manager's URL: {error}")))?;
         let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };
         let name = name.trim_matches(['[', ']']);
         has_name |= name.parse::<IpAddr>().is_err();

@@ -7,8 +7,12 @@
 mod about;
 mod attempt;
 mod disable_account;
+#[cfg(test)]
+mod docs_tests;
 mod firewall_drop;
 mod firewalld_drop;
+#[cfg(test)]
+mod golden_tests;
 mod host;
 mod host_deny;
 mod ip_customblock;

@@ -55,6 +55,7 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
             is_on("StandardProfile"),
             is_on("PublicProfile"),
         ],
+        more_parts: 1,
         is_marked: true,
         ..Recipe::default()
     })

@@ -157,7 +157,8 @@ async fn a_null_route_is_made_and_removed_for_addresses_and_networks_however_oft
         let order = namespace.order(&RouteNull, target, json!({}));
         order.apply().await;
         let first = target.split('/').next().unwrap();
-        let inside = if target.contains('/') { first.replace("113.0", "113.9").replace("7::", "7::9") } else { first.into() };
+        let inside =
+            if target.contains('/') { first.replace("113.0", "113.9").replace("7::", "7::9") } else { first.into() };
         let asked = namespace.host.runner.run(&Program::new("ip", ["route", "get", &inside])).await.unwrap();
         assert!(!asked.is_success() && asked.stderr.contains("Invalid argument"), "a blackhole: {asked:?}");
         order.revert().await;
@@ -251,8 +252,7 @@ async fn a_damaged_table_is_repaired_and_the_addresses_in_it_are_kept() {
     assert!(first.is_in_force().await);
 
     namespace.run(&Program::new("nft", ["delete", "table", "inet", "riposte"])).await;
-    let foreign =
-        "add table inet riposte\nadd set inet riposte blocked_v4 { type inet_service; }\nadd chain inet riposte input_v4";
+    let foreign = "add table inet riposte\nadd set inet riposte blocked_v4 { type inet_service; }\nadd chain inet riposte input_v4";
     namespace.run(&Program::new("nft", ["-f", "-"]).stdin(foreign)).await;
     first.apply().await;
     assert!(first.is_in_force().await, "a table of another shape is made anew");
@@ -294,10 +294,9 @@ async fn an_administrators_null_route_outlives_ours() {
 /// Wazuh's own program: 21 s for eight at once.
 #[tokio::test]
 async fn eight_blocks_at_once_take_less_than_a_second() {
-    for (namespace, undo) in [
-        (Namespace::new(&["nft"]), nftables()),
-        (Namespace::new(&["iptables", "ip6tables"]), iptables()),
-    ] {
+    for (namespace, undo) in
+        [(Namespace::new(&["nft"]), nftables()), (Namespace::new(&["iptables", "ip6tables"]), iptables())]
+    {
         let targets: Vec<String> = (1..=8).map(|last| format!("198.51.100.{last}")).collect();
         let orders: Vec<_> = targets.iter().map(|to| namespace.order(&FirewallDrop, to, undo.clone())).collect();
         let begun = Instant::now();

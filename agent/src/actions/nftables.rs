@@ -147,10 +147,7 @@ impl Fence {
         });
         set && self.chains().iter().all(|(name, hook)| {
             let hooked = objects.iter().map(|object| &object["chain"]).any(|chain| {
-                chain["name"] == *name
-                    && chain["hook"] == *hook
-                    && chain["type"] == "filter"
-                    && chain["prio"] == -10
+                chain["name"] == *name && chain["hook"] == *hook && chain["type"] == "filter" && chain["prio"] == -10
             });
             let mut rules = objects.iter().map(|object| &object["rule"]).filter(|rule| rule["chain"] == *name);
             hooked && rules.next().is_some_and(|rule| self.is_dropped_by(rule)) && rules.next().is_none()
@@ -165,9 +162,8 @@ impl Fence {
             _ => (&matched["left"]["payload"], None),
         };
         let field = if self.way == Way::In { "saddr" } else { "daddr" };
-        let mask = mask.map_or(Some(self.network.max_prefix_len()), |mask| {
-            ipnet::ip_mask_to_prefix(mask.parse().ok()?).ok()
-        });
+        let mask =
+            mask.map_or(Some(self.network.max_prefix_len()), |mask| ipnet::ip_mask_to_prefix(mask.parse().ok()?).ok());
         last.as_object().is_some_and(|last| last.contains_key("drop"))
             && matched["op"] == "=="
             && payload["field"] == field
@@ -179,7 +175,9 @@ impl Fence {
 pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
     let Ok(fences) = Fence::all(attempt) else { return String::new() };
     match op {
-        Op::Apply => transaction(&each(&fences, |fence| fence.definition() + &fence.creation(attempt.remaining))).text(),
+        Op::Apply => {
+            transaction(&each(&fences, |fence| fence.definition() + &fence.creation(attempt.remaining))).text()
+        }
         Op::Revert => fences.iter().map(|fence| fence.removal().text()).collect::<Vec<_>>().join("; "),
     }
 }

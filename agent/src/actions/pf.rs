@@ -62,5 +62,6 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
             Look::prints(Program::new("pfctl", ["-s", "info"]), ["Status: Enabled"]),
         ],
         is_marked: true,
+        ..Recipe::default()
     })
 }

@@ -39,13 +39,36 @@ const ABOUT: About = About {
 
 /// What the system needs to run: everything below these.
 const SYSTEM: &[&str] = &[
-    "/bin", "/sbin", "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/boot", "/proc", "/sys", "/dev", "/run/systemd",
-    "/etc/pam.d", "/etc/ssl", "/etc/systemd",
+    "/bin",
+    "/sbin",
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/boot",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run/systemd",
+    "/etc/pam.d",
+    "/etc/ssl",
+    "/etc/systemd",
 ];
 /// And these files.
 const SYSTEM_FILES: &[&str] = &[
-    "/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/sudoers", "/etc/fstab", "/etc/hosts",
-    "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/machine-id",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/sudoers",
+    "/etc/fstab",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/machine-id",
 ];
 
 /// Why the file may not be moved, if so.

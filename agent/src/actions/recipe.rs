@@ -19,8 +19,11 @@ pub(super) struct Recipe {
     pub(super) apply: Vec<Change>,
     /// What lifts it.
     pub(super) revert: Vec<Change>,
-    /// It is in force when all of these show, and lifted when the first does not.
+    /// It is in force when all of these show.
     pub(super) shows: Vec<Look>,
+    /// How many of them, beyond the first, are parts of the effect itself: it is lifted when none of its parts shows. The
+    /// others are what the parts need to have an effect.
+    pub(super) more_parts: usize,
     /// Whether what it makes is known to be the agent's own, by its name or its place.
     pub(super) is_marked: bool,
 }
@@ -100,6 +103,7 @@ impl Look {
     }
 
     /// As the table of what is run writes it.
+    #[cfg(test)]
     fn text(&self) -> String {
         let yes = match &self.yes {
             Yes::Success => "ends with 0".into(),
@@ -187,10 +191,12 @@ impl Recipe {
     }
 
     async fn is_there(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-        match self.shows.first() {
-            Some(look) => look.shows(attempt).await,
-            None => Ok(false),
+        for part in self.shows.iter().take(1 + self.more_parts) {
+            if part.shows(attempt).await? {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
 
     fn is_somebody_elses(&self, attempt: &Attempt<'_>) -> bool {

@@ -235,18 +235,17 @@ async fn a_daemon_that_is_left_behind_neither_hangs_nor_is_ended() {
 #[tokio::test]
 async fn what_sleeps_for_ever_is_ended_even_if_it_ignores_it_and_others_go_on() {
     let stubborn = "#!/bin/bash\ntrap '' TERM\nwhile true; do sleep 1000; done\n";
-    let home = Home::with(&[("stubborn", stubborn), ("polite", "#!/bin/bash\ntrap 'echo bye; exit 1' TERM\nsleep 1000 & wait\n")]);
+    let home = Home::with(&[
+        ("stubborn", stubborn),
+        ("polite", "#!/bin/bash\ntrap 'echo bye; exit 1' TERM\nsleep 1000 & wait\n"),
+    ]);
     let order = home.order("stubborn", 1);
     for (name, said) in [("stubborn", ""), ("polite", "")] {
         let program = Program::new(&format!("{FOLDER}/{name}"), []).stdin("{}\n").directory(home.folder.path());
         let begun = Instant::now();
         let mut answer = |_: &str| None;
-        let error = home
-            .host
-            .runner
-            .converse(&program.timeout(Duration::from_millis(300)), &mut answer)
-            .await
-            .unwrap_err();
+        let error =
+            home.host.runner.converse(&program.timeout(Duration::from_millis(300)), &mut answer).await.unwrap_err();
         assert!(error.to_string().contains("did not end within 0.3 s and was killed"), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(8), "{name}: {:?} {said}", begun.elapsed());
     }

@@ -34,16 +34,17 @@ pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -
             Program::new("pw", ["unlock", account]),
             Look::prints(Program::new("pw", ["usershow", account]), ["*LOCKED*"]),
         ),
-        // A closed account has an asterisk before its password, in the file that only root reads.
+        // A word between asterisks before the password, in the file that only root reads.
         Os::NetBsd => (
             Program::new("usermod", ["-C", "yes", account]),
             Program::new("usermod", ["-C", "no", account]),
-            Look::exit(grep_master(&format!("^{}:\\*closed\\*", escape(account))), 1),
+            Look::exit(grep_master(&format!("^{}:\\*[A-Za-z]*\\*", escape(account))), 1),
         ),
+        // A dash after the shell: an asterisk before the password is what every account without one has.
         Os::OpenBsd => (
             Program::new("usermod", ["-Z", account]),
             Program::new("usermod", ["-U", account]),
-            Look::exit(grep_master(&format!("^{}:\\*", escape(account))), 1),
+            Look::exit(grep_master(&format!("^{}:.*-$", escape(account))), 1),
         ),
         Os::MacOs => (
             Program::new("pwpolicy", ["-u", account, "-disableuser"]),
