@@ -36,7 +36,7 @@ impl<'a> Note<'a> {
         let program = attempt.script.map_or(action, |script| script.executable.as_str());
         let essentials = scripts::minimal_alert(attempt.target, action);
         let alert = attempt.alert.cloned().unwrap_or_else(|| essentials.clone());
-        let arguments = if about.has_secrets { &[] } else { attempt.arguments };
+        let arguments = if about.has_secrets() { &[] } else { attempt.arguments };
         Self { op, program, arguments, alert, essentials }
     }
 

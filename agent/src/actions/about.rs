@@ -24,8 +24,6 @@ pub struct About {
     pub undoable: bool,
     /// Whether it can be seen afterwards that it was done.
     pub looks: bool,
-    /// Whether an argument may be a secret, which nothing but the action itself may see.
-    pub has_secrets: bool,
     /// Its arguments.
     pub parameters: &'static [Parameter],
     /// How it is brought into force.
@@ -49,6 +47,8 @@ pub struct Parameter {
     pub required: bool,
     /// Whether it may be given more than once.
     pub repeated: bool,
+    /// Whether it is a secret, which nothing but the action itself may see.
+    pub is_secret: bool,
     /// Whether a value can be taken; the error is the end of a sentence that begins with the argument's name.
     pub check: fn(&str) -> Result<(), String>,
 }
@@ -90,8 +90,14 @@ impl Form {
 
 impl Parameter {
     /// What most parameters have in common.
-    pub const DEFAULT: Self =
-        Self { form: Form::Word(""), summary: "", required: false, repeated: false, check: |_| Ok(()) };
+    pub const DEFAULT: Self = Self {
+        form: Form::Word(""),
+        summary: "",
+        required: false,
+        repeated: false,
+        is_secret: false,
+        check: |_| Ok(()),
+    };
 }
 
 /// The longest argument, in bytes; Wazuh's own bound for all of them together.
@@ -110,13 +116,17 @@ impl About {
         lock_domain: "",
         undoable: true,
         looks: true,
-        has_secrets: false,
         parameters: &[],
         applied: "",
         verified: "",
         undone: "",
         rights: "",
     };
+
+    /// Whether nothing but the action itself may see its arguments.
+    pub fn has_secrets(&self) -> bool {
+        self.parameters.iter().any(|parameter| parameter.is_secret)
+    }
 
     /// The kinds of target, as people read them.
     pub fn targets_text(&self) -> String {
@@ -160,7 +170,8 @@ impl About {
                 return Err(format!("{name} does not know the argument '{}'{}", short(argument), self.hint()));
             };
             if let Err(reason) = (parameter.check)(of(parameter).unwrap_or_default()) {
-                return Err(format!("{name}: the argument '{}' {reason}", short(argument)));
+                let shown = if parameter.is_secret { parameter.form.text() } else { short(argument) };
+                return Err(format!("{name}: the argument '{shown}' {reason}"));
             }
             given[position] += 1;
         }

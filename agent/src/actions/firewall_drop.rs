@@ -87,13 +87,13 @@ fn missing(host: &Host) -> &'static str {
 /// What is run where it is not Linux.
 pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
     match os {
-        Os::FreeBsd | Os::NetBsd | Os::SunOs => ipf(target.network()?),
+        Os::FreeBsd | Os::NetBsd | Os::SunOs => Some(ipf(target.network()?)),
         Os::OpenBsd | Os::MacOs => pf::recipe(os, target, &[]),
         Os::Linux | Os::Windows => None,
     }
 }
 
-fn ipf(network: IpNet) -> Option<Recipe> {
+fn ipf(network: IpNet) -> Recipe {
     let rules = format!("block out quick from any to {network}\nblock in quick from {network} to any\n");
     let is_v6 = network.addr().is_ipv6();
     let program = |flags: &str| {
@@ -102,12 +102,12 @@ fn ipf(network: IpNet) -> Option<Recipe> {
     };
     let list = Program::new("ipfstat", if is_v6 { ["-6", "-io"] } else { ["-4", "-io"] });
     let (to, from) = (format!("from any to {network}"), format!("from {network} to any"));
-    Some(Recipe {
+    Recipe {
         apply: vec![Change::new(program("-f"))],
         revert: vec![Change::new(program("-rf"))],
         shows: vec![Look::prints(list, [&to, &from])],
         ..Recipe::default()
-    })
+    }
 }
 
 impl FirewallDrop {

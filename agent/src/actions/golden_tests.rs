@@ -4,6 +4,7 @@
 //! `UPDATE=1` writes the table anew.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -28,7 +29,10 @@ fn target(kind: TargetKind, text: &str) -> Target {
     Target::parse(kind, text).or_else(|_| Target::parse_network(text)).unwrap()
 }
 
-fn makers() -> Vec<(&'static str, Make, &'static [Os], TargetKind, &'static [&'static str])> {
+/// A name, how its recipe is made, and on which systems and for which targets.
+type Maker = (&'static str, Make, &'static [Os], TargetKind, &'static [&'static str]);
+
+fn makers() -> Vec<Maker> {
     vec![
         ("firewall-drop", firewall_drop::recipe, Os::ALL, TargetKind::Ip, IPS),
         ("firewalld-drop", firewalld_drop::recipe, &[Os::Linux], TargetKind::Ip, IPS),
@@ -76,7 +80,7 @@ fn what_would_be_run_on_every_system_is_the_table() {
         for os in systems {
             for text in targets {
                 let Some(recipe) = make(*os, &target(kind, text), &[]) else { continue };
-                table += &format!("\n{name} on {} {text}\n{}\n", os.as_str(), recipe.text());
+                writeln!(table, "\n{name} on {} {text}\n{}", os.as_str(), recipe.text()).unwrap();
             }
         }
     }
@@ -141,9 +145,7 @@ async fn goes_there_and_back(
     attempt.undo = Some(&theirs);
     action.revert(&attempt).await.unwrap();
     assert!(action.is_lifted(&attempt).await.unwrap(), "{name}");
-    drop(attempt);
-    let ran = ran.lock().unwrap().clone();
-    ran
+    ran.lock().unwrap().clone()
 }
 
 fn address() -> Target {

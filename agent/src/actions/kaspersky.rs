@@ -30,18 +30,19 @@ pub(super) static KASPERSKY: ByRecipe = ByRecipe {
             required: true,
             repeated: true,
             check: |value| if value.is_empty() { Err("is empty".into()) } else { Ok(()) },
+            ..Parameter::DEFAULT
         }],
         applied: "`/opt/kaspersky/kesl/bin/kesl-control ARGUMENT…`",
         verified: "by the exit status",
         undone: "nothing to undo",
         rights: "root",
-        ..About::DEFAULT
     },
     programs: |_| &[CONTROL],
     rights: platform::must_be_root,
     recipe,
 };
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of every recipe")]
 pub(super) fn recipe(_os: Os, _target: &Target, arguments: &[String]) -> Option<Recipe> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let run = Program::new(CONTROL, []).arguments(&words).timeout(TIMEOUT);

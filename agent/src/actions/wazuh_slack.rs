@@ -31,11 +31,11 @@ const ABOUT: About = About {
     lock_domain: "slack",
     undoable: false,
     looks: false,
-    has_secrets: true,
     parameters: &[Parameter {
         form: Form::Text("HOOK-URL"),
         summary: "the webhook, https",
         required: true,
+        is_secret: true,
         check: check_url,
         ..Parameter::DEFAULT
     }],
@@ -43,7 +43,6 @@ const ABOUT: About = About {
     verified: "by the answer's status",
     undone: "nothing to undo",
     rights: "none; the host has to reach Slack",
-    ..About::DEFAULT
 };
 
 fn check_url(text: &str) -> Result<(), String> {
@@ -167,7 +166,8 @@ mod tests {
     fn only_an_https_hook_is_taken() {
         assert_eq!(check_url("https://hooks.slack.com/services/T/B/x"), Ok(()));
         for url in ["http://hooks.slack.com/x", "ftp://a/b", "hooks", "", "file:///etc/passwd"] {
-            assert!(check_url(url).is_err(), "{url}");
+            let refusal = ABOUT.check_arguments(&[url.to_owned()]).unwrap_err();
+            assert!(refusal.starts_with("wazuh-slack: the argument 'HOOK-URL' is not"), "no secret in it: {refusal}");
         }
     }
 

@@ -24,7 +24,7 @@ use crate::runner::Program;
 /// The folder of custom programs, below Wazuh's home.
 const FOLDER: &str = "active-response/bin";
 /// How long a custom program may run.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// The most programs that the manager is told of.
 const MAX_ADVERTISED: usize = 256;
 
@@ -128,7 +128,7 @@ impl Action for CustomProgram {
             }
             let keys = run(attempt, script, Op::Apply).await?;
             if script.undoable {
-                attempt.host.keys.hold(attempt.effect, &script.executable, keys).map_err(unwritable)?;
+                attempt.host.keys.hold(attempt.effect, &script.executable, keys).map_err(|error| unwritable(&error))?;
             }
             Ok(())
         })
@@ -141,7 +141,7 @@ impl Action for CustomProgram {
             if !attempt.host.keys.is_shared(attempt.effect) {
                 run(attempt, script, Op::Revert).await?;
             }
-            attempt.host.keys.release(attempt.effect).map_err(unwritable)
+            attempt.host.keys.release(attempt.effect).map_err(|error| unwritable(&error))
         })
     }
 
@@ -155,7 +155,7 @@ fn script<'a>(attempt: &Attempt<'a>) -> Result<&'a Script, ActionError> {
     attempt.script.ok_or_else(|| ActionError::Refused("no program is named".into()))
 }
 
-fn unwritable(error: std::io::Error) -> ActionError {
+fn unwritable(error: &std::io::Error) -> ActionError {
     ActionError::Failed(format!("what the program holds cannot be written down: {error}"))
 }
 

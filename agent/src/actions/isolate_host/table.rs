@@ -22,8 +22,8 @@ impl Exceptions {
     pub(super) fn table(&self) -> String {
         let (mut input, mut output) = (String::new(), String::new());
         let mut both = |inbound: &str, outbound: &str| {
-            let _infallible = write!(input, "    {inbound} accept\n");
-            let _infallible = write!(output, "    {outbound} accept\n");
+            let _infallible = writeln!(input, "    {inbound} accept");
+            let _infallible = writeln!(output, "    {outbound} accept");
         };
         both("iif \"lo\"", "oif \"lo\"");
         for manager in &self.managers {

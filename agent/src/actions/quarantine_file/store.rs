@@ -87,7 +87,7 @@ impl Store {
         }
         // Mode 000 even for one that a crash left behind half done.
         let inside = self.folder.join(&kept.name);
-        std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0))
+        std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0o0))
             .and_then(|()| crate::durable::sync_directory_of(&inside))
             .map_err(|error| failed(&self.path, "be put out of reach", &error))
     }
