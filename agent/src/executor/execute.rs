@@ -38,8 +38,8 @@ impl Verdict {
     }
 
     /// What was done, where nothing shows it but the program's own word.
-    fn unseen(message: &str) -> Self {
-        Self::new(Outcome::Succeeded, None, message)
+    fn unseen(done: &str) -> Self {
+        Self::new(Outcome::Succeeded, None, format!("{done}, by the word of what was run"))
     }
 
     /// What was done, and whether it shows: `shows` is the answer of a look at the state.
@@ -78,7 +78,8 @@ pub(super) async fn command(agent: &Agent, command: &Command) -> Result<(), Unwr
         Op::Apply if !execution.is_undoable() => execution.apply_once().await,
         Op::Apply => execution.apply().await,
         Op::Revert if !execution.is_undoable() => {
-            execution.finish(Verdict::unseen("there is nothing to undo: the action was complete in itself"), None)
+            let message = "there is nothing to undo: the action was complete in itself";
+            execution.finish(Verdict::new(Outcome::Succeeded, None, message), None)
         }
         Op::Revert => execution.revert().await,
     }
@@ -153,6 +154,7 @@ async fn lift(
 ) -> Result<(), ActionError> {
     // Another effect wants the same: the state is its own now, and so is what was before.
     if agent.read(|ledger| ledger.twin(held.effect, &held.action, &held.target).is_some()) {
+        agent.host.keys.forget(held.effect);
         return Ok(());
     }
     let mut attempt = Attempt::new(&agent.host, transcript, &held.target);
@@ -330,11 +332,12 @@ impl Execution<'_> {
             return self.finish(Verdict::new(Outcome::Failed, Some(false), message), None);
         };
         let in_force = self.action.is_in_force(&self.attempt(Some(&held.undo))).await;
-        let verdict = Verdict::of_look(
+        let mut verdict = Verdict::of_look(
             in_force,
             "in force; the agent was stopped during the execution",
             "not in force: the agent was stopped during the execution",
         );
+        verdict.verified = verdict.verified.filter(|_| self.action.about().looks);
         if verdict.outcome == Outcome::Succeeded {
             return self.finish(verdict, None);
         }
@@ -363,7 +366,9 @@ impl Execution<'_> {
 
     /// Cleans up after an apply that did not work. What cannot be cleaned up is held, and overdue: the clock goes on trying.
     async fn abandon(self, mut held: Held, mut verdict: Verdict) -> Result<(), Unwritable> {
-        let record = match lift(self.agent, self.action, &held, &self.transcript).await {
+        // The result is about what did not work, not about the cleaning up.
+        let cleaning = Mutex::default();
+        let record = match lift(self.agent, self.action, &held, &cleaning).await {
             Ok(()) => Record::Lifted { effect: held.effect },
             Err(error) => {
                 verdict.message = format!("{}; cleaning up failed too and is tried again: {error}", verdict.message);

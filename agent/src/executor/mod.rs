@@ -8,6 +8,8 @@
 mod execute;
 mod schedule;
 #[cfg(test)]
+mod script_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -63,6 +63,14 @@ impl KeyBook {
         })
     }
 
+    /// Forgets an effect that has ended because another one of the same took its place. If that cannot be written down,
+    /// the other is only lifted without its program, which is said.
+    pub fn forget(&self, effect: Uuid) {
+        if let Err(error) = self.release(effect) {
+            tracing::error!(%effect, %error, "what a custom program holds cannot be written down");
+        }
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<Uuid, Entry>) -> T) -> T {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         look(entries.get_or_insert_with(|| load(&self.path)))

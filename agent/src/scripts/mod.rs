@@ -134,6 +134,11 @@ impl Action for CustomProgram {
         })
     }
 
+    fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        // What ended well is in the book; nothing else shows.
+        Box::pin(async { Ok(attempt.host.keys.knows(attempt.effect)) })
+    }
+
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let script = script(attempt)?;

@@ -22,7 +22,7 @@ async fn an_isolated_host_reaches_its_manager_and_nobody_else() {
         return isolate().await;
     }
     assert!(platform::is_root(), "this test needs root: it makes network namespaces");
-    for tool in ["unshare", "mount", "ip", "nft", "sysctl"] {
+    for tool in ["unshare", "mount", "ip", "nft"] {
         assert!(Runner::find(tool).is_some(), "this test needs {tool}, which is not installed");
     }
     // No address of the other side is asked for before it is used.
