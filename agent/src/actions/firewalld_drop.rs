@@ -38,3 +38,57 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
         ..Recipe::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::actions::{Action, Attempt, Host, Transcript, own_namespace};
+    use crate::runner::Runner;
+
+    #[tokio::test]
+    async fn the_real_firewalld_drops_and_lets_through_again() {
+        if own_namespace::is_inside() {
+            return drop_and_let_through().await;
+        }
+        let start = "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/log; mkdir /run/dbus; ip link set lo up; \
+                     dbus-daemon --system --fork --nopidfile; firewalld --nofork --nopid >/dev/null 2>&1 & \
+                     for i in $(seq 100); do firewall-cmd --state >/dev/null 2>&1 && break; sleep 0.2; done";
+        let name = "actions::firewalld_drop::tests::the_real_firewalld_drops_and_lets_through_again";
+        let tools = ["firewalld", "firewall-cmd", "dbus-daemon", "ip"];
+        let namespaces = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        own_namespace::run_again(name, &tools, &namespaces, start).await;
+    }
+
+    async fn drop_and_let_through() {
+        let host = Host::new(Runner::new(), Path::new("/nonexistent"));
+        let transcript = Mutex::<Transcript>::default();
+        for (kind, text) in [("address", "203.0.113.7"), ("address", "2001:db8::7"), ("network", "203.0.113.0/24")] {
+            let target = match kind {
+                "address" => Target::parse(TargetKind::Ip, text).unwrap(),
+                _ => Target::parse_network(text).unwrap(),
+            };
+            let mut attempt = Attempt::new(&host, &transcript, &target);
+            let undo = FIREWALLD_DROP.prepare(&attempt).await.unwrap();
+            attempt.undo = Some(&undo);
+            assert!(FIREWALLD_DROP.is_lifted(&attempt).await.unwrap(), "{text} at first");
+            for _ in 0..2 {
+                FIREWALLD_DROP.apply(&attempt).await.unwrap();
+                assert!(FIREWALLD_DROP.is_in_force(&attempt).await.unwrap(), "{text}");
+            }
+            // An administrator's rule is one that was there before.
+            let theirs = FIREWALLD_DROP.prepare(&attempt).await.unwrap();
+            attempt.undo = Some(&theirs);
+            FIREWALLD_DROP.revert(&attempt).await.unwrap();
+            assert!(FIREWALLD_DROP.is_in_force(&attempt).await.unwrap(), "{text}");
+            attempt.undo = Some(&undo);
+            for _ in 0..2 {
+                FIREWALLD_DROP.revert(&attempt).await.unwrap();
+                assert!(FIREWALLD_DROP.is_lifted(&attempt).await.unwrap(), "{text}");
+                assert!(!FIREWALLD_DROP.is_in_force(&attempt).await.unwrap(), "{text}");
+            }
+        }
+    }
+}

@@ -27,6 +27,8 @@ mod netsh;
 mod network_tests;
 mod nftables;
 mod npf;
+#[cfg(test)]
+mod own_namespace;
 mod pf;
 mod quarantine_file;
 mod recipe;

@@ -6,11 +6,9 @@ use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
 use super::*;
-use crate::actions::Transcript;
+use crate::actions::{Transcript, own_namespace};
 use crate::runner::Runner;
 
-/// Set in the child that has a network of its own.
-const IN_NAMESPACE: &str = "RIPOSTE_TEST_OWN_NETWORK";
 const MANAGER: &str = "203.0.113.1:8480";
 const OTHER: &str = "203.0.113.2:8480";
 const ALLOWED: &str = "203.0.113.3:22";
@@ -18,32 +16,18 @@ const MANAGER_6: &str = "[2001:db8::1]:8480";
 
 #[tokio::test]
 async fn an_isolated_host_reaches_its_manager_and_nobody_else() {
-    if std::env::var_os(IN_NAMESPACE).is_some() {
+    if own_namespace::is_inside() {
         return isolate().await;
     }
-    assert!(platform::is_root(), "this test needs root: it makes network namespaces");
-    for tool in ["unshare", "mount", "ip", "nft"] {
-        assert!(Runner::find(tool).is_some(), "this test needs {tool}, which is not installed");
-    }
     // No address of the other side is asked for before it is used.
-    let script = "set -e; mount -t tmpfs tmpfs /run; ip link set lo up; ip netns add peer; \
-                  ip link add here type veth peer name there netns peer; \
-                  ip addr add 203.0.113.9/24 dev here; ip addr add 2001:db8::9/64 dev here nodad; ip link set here up; \
-                  for last in 1 2 3; do ip -n peer addr add 203.0.113.$last/24 dev there; done; \
-                  ip -n peer addr add 2001:db8::1/64 dev there nodad; \
-                  ip -n peer link set lo up; ip -n peer link set there up; \
-                  exec \"$0\" --exact \"$1\" --nocapture";
+    let wire = "mount -t tmpfs tmpfs /run; ip link set lo up; ip netns add peer; \
+                ip link add here type veth peer name there netns peer; \
+                ip addr add 203.0.113.9/24 dev here; ip addr add 2001:db8::9/64 dev here nodad; ip link set here up; \
+                for last in 1 2 3; do ip -n peer addr add 203.0.113.$last/24 dev there; done; \
+                ip -n peer addr add 2001:db8::1/64 dev there nodad; \
+                ip -n peer link set lo up; ip -n peer link set there up";
     let name = "actions::isolate_host::tests::an_isolated_host_reaches_its_manager_and_nobody_else";
-    let output = tokio::process::Command::new("unshare")
-        .args(["--net", "--mount", "--propagation", "private", "sh", "-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .arg(name)
-        .env(IN_NAMESPACE, "1")
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    own_namespace::run_again(name, &["ip", "nft"], &["--net"], wire).await;
 }
 
 /// A socket belongs to the namespace that it was made in, whoever uses it afterwards.
