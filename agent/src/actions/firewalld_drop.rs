@@ -23,7 +23,12 @@ pub(super) static FIREWALLD_DROP: ByRecipe = ByRecipe {
         ..About::DEFAULT
     },
     programs: |_| &["firewall-cmd"],
-    rights: platform::must_be_root,
+    needs: |host| {
+        if !host.is_running("firewalld") {
+            return Err("firewalld is not running".into());
+        }
+        platform::must_be_root()
+    },
     recipe,
 };
 
@@ -64,6 +69,7 @@ mod tests {
 
     async fn drop_and_let_through() {
         let host = Host::new(Runner::new(), Path::new("/nonexistent"));
+        assert_eq!(FIREWALLD_DROP.availability(&host), Ok(()));
         let transcript = Mutex::<Transcript>::default();
         for (kind, text) in [("address", "203.0.113.7"), ("address", "2001:db8::7"), ("network", "203.0.113.0/24")] {
             let target = match kind {

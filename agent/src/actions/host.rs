@@ -118,6 +118,14 @@ impl Host {
         }
     }
 
+    /// Whether a process of that name is running, as `ps -o comm` shows it.
+    pub fn is_running(&self, name: &str) -> bool {
+        let processes = std::fs::read_dir(self.path("/proc")).into_iter().flatten().flatten();
+        processes
+            .filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
+            .any(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name))
+    }
+
     /// Whether all of these programs are installed.
     ///
     /// # Errors

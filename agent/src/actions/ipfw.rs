@@ -26,7 +26,7 @@ pub(super) static IPFW: ByRecipe = ByRecipe {
         ..About::DEFAULT
     },
     programs: |_| &["ipfw"],
-    rights: platform::must_be_root,
+    needs: |_| platform::must_be_root(),
     recipe,
 };
 

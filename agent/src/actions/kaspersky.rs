@@ -38,7 +38,7 @@ pub(super) static KASPERSKY: ByRecipe = ByRecipe {
         rights: "root",
     },
     programs: |_| &[CONTROL],
-    rights: platform::must_be_root,
+    needs: |_| platform::must_be_root(),
     recipe,
 };
 

@@ -24,7 +24,7 @@ pub(super) static NETSH: ByRecipe = ByRecipe {
         ..About::DEFAULT
     },
     programs: |_| &["netsh.exe", "reg.exe"],
-    rights: || Ok(()),
+    needs: |_| Ok(()),
     recipe,
 };
 

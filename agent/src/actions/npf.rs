@@ -25,7 +25,7 @@ pub(super) static NPF: ByRecipe = ByRecipe {
         ..About::DEFAULT
     },
     programs: |_| &["npfctl"],
-    rights: platform::must_be_root,
+    needs: |_| platform::must_be_root(),
     recipe,
 };
 

@@ -28,7 +28,7 @@ pub(super) static PF: ByRecipe = ByRecipe {
         ..About::DEFAULT
     },
     programs: |_| &["pfctl"],
-    rights: platform::must_be_root,
+    needs: |_| platform::must_be_root(),
     recipe,
 };
 

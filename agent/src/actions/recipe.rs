@@ -230,8 +230,8 @@ pub(super) struct ByRecipe {
     pub(super) about: About,
     /// The programs that have to be installed.
     pub(super) programs: fn(Os) -> &'static [&'static str],
-    /// What the agent may not lack; asked after the programs.
-    pub(super) rights: fn() -> Result<(), String>,
+    /// What else may not be lacking, such as a right or a daemon; asked after the programs.
+    pub(super) needs: fn(&Host) -> Result<(), String>,
     /// The recipe; none if the action cannot be aimed at this target there.
     pub(super) recipe: fn(Os, &Target, &[String]) -> Option<Recipe>,
 }
@@ -255,7 +255,7 @@ impl Action for ByRecipe {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         host.has_programs((self.programs)(host.os))?;
-        (self.rights)()
+        (self.needs)(host)
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {

@@ -42,7 +42,9 @@ impl Bench {
         folder.path().clone_into(&mut host.wazuh_home);
         host.responses_log = Some(ResponsesLog::at(&folder.path().join("active-responses.log")));
         let mut book = Book::open(&folder.path().join("journal")).unwrap();
-        records.iter().for_each(|record| book.add(record.clone()));
+        for record in records {
+            book.add(record.clone());
+        }
         book.commit().unwrap();
         let agent = Arc::new(Agent::new(book, actions::ALL, Clock::simulated(NOW), host, false));
         super::start(&agent);
