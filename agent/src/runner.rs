@@ -167,6 +167,9 @@ impl Runner {
         let (mut deadline, mut silent_at) = (Instant::now() + program.timeout, Instant::now() + SILENCE);
         let mut status = None;
         while status.is_none() || stdout.is_some() || stderr.is_some() {
+            if answer.is_none() && !stdin.has_more() {
+                stdin.close();
+            }
             tokio::select! {
                 length = read(stdout.as_mut(), &mut out), if stdout.is_some() => {
                     if length == 0 {
@@ -198,9 +201,6 @@ impl Runner {
                     deadline = Instant::now() + DRAIN_GRACE;
                 }
                 () = tokio::time::sleep_until(deadline) => break,
-            }
-            if answer.is_none() && !stdin.has_more() {
-                stdin.close();
             }
         }
         let (stdout, stderr) = (printed.text(), complained.text());

@@ -299,6 +299,22 @@ fn every_action_can_say_what_it_would_run_on_every_system_that_it_is_for() {
     }
 }
 
+#[test]
+fn hostile_arguments_are_refused_by_every_action_that_does_not_take_any_text() {
+    let hostile =
+        ["--flush", "; rm -rf /", "$(id)", "`id`", "output\0", "a\nb", "-o", "", "OUTPUT", "name=", "allow=*"];
+    for action in ALL {
+        let about = action.about();
+        let takes_text = about.parameters.iter().any(|parameter| matches!(parameter.form, super::Form::Text(_)));
+        for argument in hostile {
+            let checked = about.check_arguments(&[argument.to_owned()]);
+            assert!(checked.is_err() || takes_text, "{}: {argument:?}", about.name);
+            let has_control = argument.chars().any(char::is_control);
+            assert!(!(checked.is_ok() && has_control), "{}: {argument:?}", about.name);
+        }
+    }
+}
+
 /// The names that a manager knows, so that neither side forgets one.
 #[test]
 fn no_action_of_the_design_is_missing() {

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use ipnet::IpNet;
 use reqwest::Url;
 use riposte_protocol::command::Op;
-use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::target::{Target, TargetKind, WIDEST};
 
 use self::table::Exceptions;
 use super::about::values;
@@ -40,7 +40,11 @@ const ABOUT: About = About {
         form: Form::Value("allow", "ADDRESS"),
         summary: "an address or a network that stays reachable, both ways",
         repeated: true,
-        check: |value| allowed(value).map(drop).ok_or_else(|| "is neither an address nor a network".into()),
+        check: |value| {
+            allowed(value)
+                .map(drop)
+                .ok_or_else(|| "is neither an address nor a network of at least /16 (IPv4) or /48 (IPv6)".into())
+        },
         ..Parameter::DEFAULT
     }],
     applied: "the nftables table `inet riposte_isolate`, whose chains drop what is not loopback, the manager's addresses and ports, an \
@@ -52,8 +56,11 @@ const ABOUT: About = About {
     ..About::DEFAULT
 };
 
+/// An address, or a network that is not so wide that nothing would be left to cut off.
 fn allowed(text: &str) -> Option<IpNet> {
-    Target::parse(TargetKind::Ip, text).or_else(|_| Target::parse_network(text)).ok()?.network()
+    let network = Target::parse(TargetKind::Ip, text).or_else(|_| Target::parse_network(text)).ok()?.network()?;
+    let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
+    (network.prefix_len() >= widest).then_some(network)
 }
 
 impl Action for IsolateHost {

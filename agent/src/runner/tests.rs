@@ -46,6 +46,11 @@ async fn output_that_is_not_utf_8_stays_within_the_bound() {
 async fn a_program_reads_what_it_is_given_and_nothing_else() {
     let exit = Runner::new().run(&Program::new("cat", []).stdin("hello")).await.unwrap();
     assert_eq!(exit.stdout, "hello");
+    let exit = Runner::new().run(&Program::new("cat", []).stdin("")).await.unwrap();
+    assert_eq!(exit.stdout, "", "nothing to read is an end too");
+    let long = "x".repeat(1_000_000);
+    let exit = Runner::new().run(&Program::new("wc", ["-c"]).stdin(long.as_str())).await.unwrap();
+    assert_eq!(exit.stdout.trim(), "1000000");
     let exit = Runner::new().run(&Program::new("cat", [])).await.unwrap();
     assert_eq!(exit.stdout, "", "without input it reads the end, and does not hang");
     let exit = Runner::new().run(&Program::new("env", [])).await.unwrap();

@@ -7,7 +7,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ pub fn capabilities(host: &Host) -> Vec<Capability> {
     runnable.map(|name| Capability { action: format!("script:{name}"), available: true, reason: None }).collect()
 }
 
-/// Where the program of that name is, if it may be run: a plain file of the folder itself, executable, and not
-/// writable by others, neither it nor the folder.
+/// Where the program of that name is, if it may be run: a plain file of the folder itself, executable, root's or the
+/// agent's own, and not writable by others, neither it nor the folder.
 fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
     if name.is_empty() || name.len() > 255 || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
@@ -59,6 +59,8 @@ fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
         "it is not executable"
     } else if mode & 0o002 != 0 {
         "everybody may change it"
+    } else if ![0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid()) {
+        "it belongs neither to root nor to the agent's account"
     } else if folder.metadata().is_ok_and(|folder| folder.permissions().mode() & 0o002 != 0) {
         "everybody may change the folder that it is in"
     } else {

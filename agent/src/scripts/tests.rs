@@ -200,9 +200,11 @@ async fn programs_that_read_to_the_end_or_print_nothing_do_not_hang() {
         ("to-end", "#!/bin/sh\ncat > got\n"),
         ("to-end.py", "#!/usr/bin/python3\nimport sys\nprint(len(sys.stdin.read()) > 100)\n"),
         ("silent", "#!/bin/sh\nexit 0\n"),
+        // Without a first line that says how, `execvp` has a shell read it.
+        ("bare", "exit 0\n"),
     ]);
     let begun = Instant::now();
-    let orders = ["to-end", "to-end.py", "silent"].map(|name| home.order(name, 1));
+    let orders = ["to-end", "to-end.py", "silent", "bare"].map(|name| home.order(name, 1));
     for applied in join_all(orders.iter().map(Order::apply)).await {
         applied.unwrap();
     }
@@ -305,6 +307,8 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
     let home = Home::with(&[("good", "#!/bin/sh\n")]);
     home.write("not-executable", "#!/bin/sh\n", 0o640);
     home.write("open-to-all", "#!/bin/sh\n", 0o757);
+    home.write("somebodys", "#!/bin/sh\n", 0o755);
+    std::os::unix::fs::chown(home.path(&format!("{FOLDER}/somebodys")), Some(41_000), None).unwrap();
     std::os::unix::fs::symlink("/bin/sh", home.path(&format!("{FOLDER}/link"))).unwrap();
     std::fs::create_dir(home.path(&format!("{FOLDER}/folder"))).unwrap();
     for (name, reason) in [
@@ -322,6 +326,7 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
         ("folder", "is not a regular file"),
         ("not-executable", "is not executable"),
         ("open-to-all", "everybody may change it"),
+        ("somebodys", "belongs neither to root nor to the agent's account"),
     ] {
         let refusal = home.order(name, 1).apply().await.unwrap_err();
         assert!(matches!(&refusal, ActionError::Refused(said) if said.contains(reason)), "{name}: {refusal}");

@@ -14,6 +14,27 @@ const OTHER: &str = "203.0.113.2:8480";
 const ALLOWED: &str = "203.0.113.3:22";
 const MANAGER_6: &str = "[2001:db8::1]:8480";
 
+#[test]
+fn only_an_address_or_a_narrow_network_can_be_allowed() {
+    for good in ["allow=203.0.113.3", "allow=2001:db8::3", "allow=10.1.0.0/16"] {
+        assert_eq!(ABOUT.check_arguments(&[good.into()]), Ok(()), "{good}");
+    }
+    for bad in [
+        "allow=",
+        "allow=0.0.0.0/0",
+        "allow=::/0",
+        "allow=10.0.0.0/8",
+        "allow=example.org",
+        "allow=10.0.0.1 accept",
+        "allow",
+        "allow=10.0.0.1;flush ruleset",
+        "deny=10.0.0.1",
+        "allow=010.0.0.1",
+    ] {
+        assert!(ABOUT.check_arguments(&[bad.into()]).is_err(), "{bad}");
+    }
+}
+
 #[tokio::test]
 async fn an_isolated_host_reaches_its_manager_and_nobody_else() {
     if own_namespace::is_inside() {
