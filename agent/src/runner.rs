@@ -218,23 +218,31 @@ impl Runner {
     }
 
     fn start(&self, program: &Program) -> std::io::Result<Group> {
-        let mut argv = self.prefix.iter().chain(&program.argv);
-        let name = argv.next().map_or("", String::as_str);
+        let argv: Vec<&str> = self.prefix.iter().chain(&program.argv).map(String::as_str).collect();
+        let name = argv.first().copied().unwrap_or_default();
         // A path is taken as it is, relative to the program's directory: that is what it finds as its own name.
         let path = if name.contains('/') { Some(PathBuf::from(name)) } else { Self::find(name) };
         let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("{name} not found"));
-        let child = Command::new(path.as_deref().map_or_else(|| Err(missing()), |path: &Path| Ok(path))?)
-            .args(argv)
-            // Nothing of the agent's own environment, where a token may be.
-            .env_clear()
-            .env("PATH", SEARCH_PATH)
-            .env("LC_ALL", "C")
-            .current_dir(&program.directory)
-            .stdin(if program.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
+        let path = path.ok_or_else(missing)?;
+        let spawn = |path: &Path, arguments: &[&str]| {
+            Command::new(path)
+                .args(arguments)
+                // Nothing of the agent's own environment, where a token may be.
+                .env_clear()
+                .env("PATH", SEARCH_PATH)
+                .env("LC_ALL", "C")
+                .current_dir(&program.directory)
+                .stdin(if program.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .process_group(0)
+                .spawn()
+        };
+        let child = match spawn(&path, argv.get(1..).unwrap_or_default()) {
+            // A script whose first line does not say what reads it: a shell does, as `execvp` has it.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOEXEC) => spawn(Path::new("/bin/sh"), &argv)?,
+            spawned => spawned?,
+        };
         Ok(Group { child, ended: false })
     }
 }
