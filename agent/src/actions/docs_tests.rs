@@ -13,7 +13,7 @@ What an agent can do and undo. This page is made from the code (`UPDATE=1 cargo 
 says which of them can be run on a host, and why not the others.
 
 **What is tested how.** On Linux every action is run by the tests against the real kernel, real files, real accounts and real processes, in
-namespaces of their own; firewalld, Kaspersky and a restart of Wazuh are not, since nothing of theirs is there to run. On every other system the
+namespaces of their own; Kaspersky and a restart of Wazuh are not, since nothing of theirs is there to run. On every other system the
 actions are *argv-tested, not run*: what would be run is compared with `agent/src/actions/golden.txt`, and the answers are played.
 
 ";
@@ -22,7 +22,7 @@ const TAIL: &str = "\
 ## Custom actions
 
 A custom action names a program, and the agent runs it from `active-response/bin` below Wazuh's home (`--wazuh-home`, `/var/ossec` if not given): a plain
-file of that very folder, executable, that not everybody may change. Never a path, never a link. The agent advertises each as `script:NAME`.
+file of that very folder, executable, root's or the agent's own, that not everybody may change. Never a path, never a link. The agent advertises each as `script:NAME`.
 
 Wazuh's own scripts run unchanged, as execd runs them: in Wazuh's home, as `active-response/bin/NAME`, in a process group of their own, with one line of JSON on
 standard input.
@@ -40,6 +40,7 @@ standard input.
 - After 60 seconds the whole process group is asked to end, and killed 2 seconds later. A daemon that a program leaves behind is neither waited for nor ended.
 - There is nothing to look at but the exit status, so `verified` is null. Programs of different names run side by side, each one's runs one after the other
   (lock domain `script:NAME`).
+- A program that was running when the agent was killed is not run again: what is known of it is that it was begun, so the effect fails and is lifted by `delete`.
 - An apply of an effect that is held only changes its end; the program is not run again for it.
 - The program gets `PATH` and `LC_ALL=C` and nothing else of the agent's environment. A response by hand has no alert: the program gets one with `data.srcip`,
   `data.dstuser`, `syscheck.path` or `data.pid` from the target, and rule id `0`.

@@ -93,7 +93,8 @@ impl Action for IsolateHost {
             let exceptions = Exceptions { managers, resolvers, allowed };
             attempt.run(&transaction(&exceptions.table())).await?;
             if answers(&exceptions.managers).await {
-                return Ok(());
+                let proven = format!("delete chain {} {}\n", table::NAME, table::UNPROVEN);
+                return attempt.run(&transaction(&proven)).await.map(drop);
             }
             tracing::warn!("the manager does not answer an isolated host: the isolation is removed again");
             let reason = "the manager does not answer from behind the isolation";

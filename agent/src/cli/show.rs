@@ -60,7 +60,7 @@ pub(super) fn actions(host: &Host, json: bool) -> anyhow::Result<()> {
         let action = actions::find(actions::ALL, &capability.action);
         let kinds = action.map_or("any".into(), |action| action.about().targets_text());
         let available = capability.reason.unwrap_or_else(|| "available".into());
-        writeln!(out, "{:<18} {kinds:<8} {available}", capability.action)?;
+        writeln!(out, "{:<18} {kinds:<10} {available}", capability.action)?;
     }
     Ok(())
 }

@@ -7,6 +7,9 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 pub(super) const NAME: &str = "inet riposte_isolate";
+/// A chain that nothing asks: while it is there, the manager has not answered yet. An agent that dies in between finds
+/// it, takes the isolation for failed, and removes it.
+pub(super) const UNPROVEN: &str = "unproven";
 
 /// What an isolated host may still talk to.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ impl Exceptions {
             format!("  chain {hook} {{\n    type filter hook {hook} priority -10; policy drop;\n{rules}  }}\n")
         };
         format!(
-            "add table {NAME}\ndelete table {NAME}\ntable {NAME} {{\n{}{}{}}}\n",
+            "add table {NAME}\ndelete table {NAME}\ntable {NAME} {{\n  chain {UNPROVEN} {{\n  }}\n{}{}{}}}\n",
             chain("input", &input),
             chain("output", &output),
             chain("forward", "")
@@ -68,16 +71,18 @@ fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "ip" } else { "ip6" }
 }
 
-/// Whether a listing shows three chains that drop by default, and no rule that lets everything through.
+/// Whether a listing shows three chains that drop by default, no rule that lets everything through, and that the manager
+/// has answered.
 pub(super) fn is_tight(objects: &[Value]) -> bool {
     let drops = |hook: &str| {
         objects.iter().map(|object| &object["chain"]).any(|chain| {
             chain["name"] == hook && chain["hook"] == hook && chain["policy"] == "drop" && chain["prio"] == -10
         })
     };
+    let is_proven = !objects.iter().any(|object| object["chain"]["name"] == UNPROVEN);
     let mut rules = objects.iter().map(|object| &object["rule"]).filter(|rule| rule.is_object());
     let has_condition = |rule: &Value| {
         rule["expr"].as_array().is_some_and(|parts| parts.iter().any(|part| part.get("match").is_some()))
     };
-    ["input", "output", "forward"].into_iter().all(drops) && rules.all(has_condition)
+    is_proven && ["input", "output", "forward"].into_iter().all(drops) && rules.all(has_condition)
 }

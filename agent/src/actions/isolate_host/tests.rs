@@ -97,6 +97,11 @@ async fn isolate() {
         assert!(!IsolateHost.is_in_force(&attempt).await.unwrap(), "a rule that lets everything out is seen");
         IsolateHost.apply(&attempt).await.unwrap();
         assert!(IsolateHost.is_in_force(&attempt).await.unwrap());
+        // What an agent finds that was killed before the manager had answered.
+        attempt.run(&transaction("add chain inet riposte_isolate unproven\n")).await.unwrap();
+        assert!(!IsolateHost.is_in_force(&attempt).await.unwrap());
+        IsolateHost.apply(&attempt).await.unwrap();
+        assert!(IsolateHost.is_in_force(&attempt).await.unwrap());
         for _ in 0..2 {
             IsolateHost.revert(&attempt).await.unwrap();
             assert!(IsolateHost.is_lifted(&attempt).await.unwrap() && reaches(OTHER).await);
