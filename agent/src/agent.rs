@@ -114,7 +114,7 @@ impl Agent {
     pub fn capabilities(&self) -> Vec<Capability> {
         let mut capabilities = capabilities(self.actions, &self.host, &self.policy);
         if let Some(reason) = self.unwritable() {
-            let unwritable = Unwritable(reason).to_string();
+            let unwritable: String = Unwritable(reason).to_string().chars().take(actions::MAX_REASON_CHARS).collect();
             for capability in &mut capabilities {
                 // What the host's own rules forbid stays forbidden when the journal is whole again.
                 let reason = capability.reason.take().filter(|_| !capability.available);

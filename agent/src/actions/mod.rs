@@ -140,6 +140,9 @@ pub fn availability(action: &dyn Action, host: &Host) -> Result<(), String> {
     }
 }
 
+/// The longest reason that the manager is told; its own bound is in bytes.
+pub const MAX_REASON_CHARS: usize = 128;
+
 /// What these actions, and the programs in the folder for custom ones, can do here, as the manager is told. An agent
 /// that only observes can "run" everything: it needs no right to say what it would have done.
 pub fn capabilities(actions: &[&dyn Action], host: &Host, observe: bool) -> Vec<Capability> {
@@ -147,6 +150,8 @@ pub fn capabilities(actions: &[&dyn Action], host: &Host, observe: bool) -> Vec<
         let reason = availability(*action, host).err();
         let available = observe || reason.is_none();
         let reason = reason.map(|reason| if observe { format!("only observed here; else {reason}") } else { reason });
+        // A path in it may be long; a manager takes 512 bytes.
+        let reason = reason.map(|reason| reason.chars().take(MAX_REASON_CHARS).collect());
         Capability { action: action.name().into(), available, reason }
     };
     let mut capabilities: Vec<_> = actions.iter().map(capability).collect();

@@ -27,8 +27,10 @@ pub const FOLDER: &str = "active-response/bin";
 pub const PREFIX: &str = "script:";
 /// How long a custom program may run.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// The most programs that the manager is told of.
-const MAX_ADVERTISED: usize = 256;
+/// The most programs that the manager is told of, and the longest name: a manager takes 256 capabilities of 64 bytes, and
+/// turns away an agent that has more, which must not depend on what lies in a folder.
+const MAX_ADVERTISED: usize = 200;
+const MAX_NAME_BYTES: usize = 57;
 
 /// The lock domain of a custom program.
 pub fn domain(script: &Script) -> Domain {
@@ -48,8 +50,11 @@ pub fn capabilities(host: &Host) -> Vec<Capability> {
 /// agent's own, and not writable by others, neither it nor the folder.
 fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
-    if name.is_empty() || name.len() > 255 || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
-        return Err(format!("'{}' is not the name of a program: letters, digits, '.', '_', '-', '+'", escape(name)));
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
+        return Err(format!(
+            "'{}' is not the name of a program: letters, digits, '.', '_', '-', '+', 57 at most",
+            escape(name)
+        ));
     }
     let folder = host.scripts_dir();
     let path = folder.join(name);

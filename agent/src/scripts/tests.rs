@@ -331,6 +331,15 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
         let refusal = home.order(name, 1).apply().await.unwrap_err();
         assert!(matches!(&refusal, ActionError::Refused(said) if said.contains(reason)), "{name}: {refusal}");
     }
+    for number in 0..300 {
+        home.write(&format!("many-{number:03}"), "#!/bin/sh\n", 0o750);
+    }
+    home.write(&"l".repeat(58), "#!/bin/sh\n", 0o750);
+    let told = crate::actions::capabilities(crate::actions::ALL, &home.host, false);
+    assert!(told.len() <= 256 && told.iter().all(|it| (1..=64).contains(&it.action.len())), "{}", told.len());
+    for number in 0..300 {
+        std::fs::remove_file(home.path(&format!("{FOLDER}/many-{number:03}"))).unwrap();
+    }
     let told: Vec<_> = capabilities(&home.host).into_iter().map(|capability| capability.action).collect();
     assert_eq!(told, ["script:good"]);
     let folder = home.path(FOLDER);
