@@ -12,7 +12,8 @@ export PATH
 
 # program:Debian package
 needed='cc:build-essential nft:nftables ip:iproute2 iptables:iptables ip6tables:iptables initdb:postgresql
-postgres:postgresql unshare:util-linux setpriv:util-linux ps:procps python3:python3'
+postgres:postgresql unshare:util-linux setpriv:util-linux ps:procps python3:python3 usermod:passwd firewalld:firewalld
+dbus-daemon:dbus-daemon'
 
 missing_packages() {
     for entry in $needed; do
@@ -41,6 +42,10 @@ if [ -n "$packages" ]; then
     fi
     echo "installing $packages"
     as_root apt-get update -q
+    # The tests start firewalld in a network of its own. The package would start it in the host's, and close its ports.
+    case " $packages " in *' firewalld '*)
+        if [ -d /run/systemd/system ]; then as_root systemctl mask firewalld.service; fi ;;
+    esac
     # Unquoted: one argument a package.
     # shellcheck disable=SC2086
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages

@@ -1,29 +1,51 @@
 //! What the parts of a running agent share: its memory, its clock, its actions, its rules, and the bells that wake
 //! the others. A bell is only a hint; whoever wakes looks into the book.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use riposte_protocol::command::Script;
 use riposte_protocol::message::Capability;
 use riposte_protocol::target::Target;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::actions::{self, Action};
+use crate::actions::{self, Action, Host};
 use crate::clock::Clock;
 use crate::journal::{Book, JournalError, Ledger, Record};
 use crate::local_policy::LocalPolicy;
-use crate::runner::Runner;
+use crate::scripts;
 use crate::surroundings::Surroundings;
 use crate::tasks::Tasks;
 
 /// The lane of commands whose action this agent does not know: it only ever refuses.
 pub const UNKNOWN_DOMAIN: &str = "unknown";
 
+/// What must not run at once; known beforehand, but for custom programs.
+pub type Domain = Cow<'static, str>;
+
 /// The journal cannot be written, and why: what was to be written has not happened, and must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the agent's journal cannot be written, so nothing new is executed: {0}")]
 pub struct Unwritable(pub String);
+
+/// What these actions, and the programs for custom ones, can and may do on this host, as the manager is told.
+pub fn capabilities(actions: &'static [&'static dyn Action], host: &Host, policy: &LocalPolicy) -> Vec<Capability> {
+    let mut capabilities = actions::capabilities(actions, host, policy.observe);
+    let is_own = |name: &str| actions::find(actions, name).is_some();
+    for capability in &mut capabilities {
+        let forbidden = match capability.action.strip_prefix(scripts::PREFIX) {
+            // Under which names the manager will run it is not known here.
+            Some(program) => policy.forbids_program(program).or_else(|| policy.forbids_custom(is_own)),
+            None => policy.forbids(&capability.action),
+        };
+        if forbidden.is_some() {
+            (capability.available, capability.reason) = (false, forbidden);
+        }
+    }
+    capabilities
+}
 
 /// A running agent.
 #[derive(Debug)]
@@ -32,8 +54,8 @@ pub struct Agent {
     pub clock: Clock,
     /// The tasks, and the order to stop.
     pub tasks: Tasks,
-    /// Starts the programs of actions.
-    pub runner: Runner,
+    /// What actions know of this host, and how they start programs.
+    pub host: Host,
     /// The host's own rules. An agent that observes brings nothing into force; what is in force from before is still
     /// lifted.
     pub policy: LocalPolicy,
@@ -45,34 +67,35 @@ pub struct Agent {
     pub journal_broke: Notify,
     actions: &'static [&'static dyn Action],
     book: Mutex<Book>,
-    lanes: BTreeMap<&'static str, Notify>,
+    lanes: Mutex<BTreeMap<Domain, Arc<Notify>>>,
+    /// Rung when something has come that may need a lane of its own.
+    new_lane: Notify,
     /// Effects of which the manager does not know the latest. In memory only: every conversation begins by telling all.
     news: Mutex<BTreeSet<Uuid>>,
 }
 
 impl Agent {
-    /// An agent with this memory, these actions and these rules; nothing runs yet.
+    /// An agent with this memory, these actions, this host and these rules; nothing runs yet.
     pub fn new(
         book: Book,
         actions: &'static [&'static dyn Action],
         clock: Clock,
-        runner: Runner,
+        host: Host,
         policy: LocalPolicy,
         surroundings: Surroundings,
     ) -> Self {
-        let domains = actions.iter().map(|action| action.lock_domain()).chain([UNKNOWN_DOMAIN]);
-        let lanes = domains.map(|domain| (domain, Notify::new())).collect();
         Self {
             clock,
             tasks: Tasks::new(),
-            runner,
+            host,
             policy,
             surroundings,
             outbox: Notify::new(),
             journal_broke: Notify::new(),
             actions,
             book: Mutex::new(book),
-            lanes,
+            lanes: Mutex::default(),
+            new_lane: Notify::new(),
             news: Mutex::default(),
         }
     }
@@ -87,13 +110,15 @@ impl Agent {
         actions::find(self.actions, name)
     }
 
-    /// What this agent can and may do, as the manager is told.
+    /// What this agent can and may do here, as the manager is told.
     pub fn capabilities(&self) -> Vec<Capability> {
-        let mut capabilities = actions::capabilities(self.actions, self.policy.observe);
-        let unwritable = self.unwritable().map(|reason| Unwritable(reason).to_string());
-        for capability in &mut capabilities {
-            if let Some(reason) = self.policy.forbids(&capability.action).or_else(|| unwritable.clone()) {
-                (capability.available, capability.reason) = (false, Some(reason));
+        let mut capabilities = capabilities(self.actions, &self.host, &self.policy);
+        if let Some(reason) = self.unwritable() {
+            let unwritable: String = Unwritable(reason).to_string().chars().take(actions::MAX_REASON_CHARS).collect();
+            for capability in &mut capabilities {
+                // What the host's own rules forbid stays forbidden when the journal is whole again.
+                let reason = capability.reason.take().filter(|_| !capability.available);
+                (capability.available, capability.reason) = (false, reason.or_else(|| Some(unwritable.clone())));
             }
         }
         capabilities
@@ -105,26 +130,45 @@ impl Agent {
         always().or_else(|| self.surroundings.protect(target)).or_else(|| self.policy.protects(target))
     }
 
-    /// The lock domains, one lane each.
-    pub fn domains(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.lanes.keys().copied()
+    /// The lanes that are needed and not open yet, with their bells; they are open from now on. A custom program's lane
+    /// is opened when it is first named, and stays: there are only ever as many as the manager names programs.
+    pub fn open_lanes(&self) -> Vec<(Domain, Arc<Notify>)> {
+        let known = self.actions.iter().map(|action| action.lock_domain()).chain([UNKNOWN_DOMAIN]).map(Cow::Borrowed);
+        let named: Vec<Domain> = self.read(|ledger| {
+            let pending = ledger.pending().filter_map(|pending| pending.command.script.as_ref());
+            let held = ledger.held().filter_map(|held| held.script.as_ref());
+            pending.chain(held).map(scripts::domain).collect()
+        });
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = Vec::new();
+        for domain in known.chain(named) {
+            if !lanes.contains_key(&domain) {
+                let bell = Arc::new(Notify::new());
+                lanes.insert(domain.clone(), Arc::clone(&bell));
+                opened.push((domain, bell));
+            }
+        }
+        opened
     }
 
     /// The lane that an action's commands and undos go through.
-    pub fn domain_of(&self, action: &str) -> &'static str {
-        self.action(action).map_or(UNKNOWN_DOMAIN, Action::lock_domain)
+    pub fn domain_of(&self, action: &str, script: Option<&Script>) -> Domain {
+        match script {
+            Some(script) => scripts::domain(script),
+            None => Cow::Borrowed(self.action(action).map_or(UNKNOWN_DOMAIN, Action::lock_domain)),
+        }
     }
 
-    /// Waits until somebody rings for this lane.
-    pub async fn wait_for_work(&self, domain: &'static str) {
-        if let Some(bell) = self.lanes.get(domain) {
-            bell.notified().await;
-        }
+    /// Waits until something has come that may need a lane of its own.
+    pub async fn wait_for_lanes(&self) {
+        self.new_lane.notified().await;
     }
 
     /// Rings for every lane.
     pub fn wake_lanes(&self) {
-        self.lanes.values().for_each(Notify::notify_one);
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.values().for_each(|bell| bell.notify_one());
+        self.new_lane.notify_one();
     }
 
     /// Has the manager told of this effect, if there is a conversation.

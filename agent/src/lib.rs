@@ -13,6 +13,7 @@
 //! - [`journal`] is the memory: what was received, what is in force and how to undo it, what is still to be told.
 //! - [`executor`] runs one lane per lock domain: commands by number, undos by the clock.
 //! - [`actions`] know how to apply, verify and revert; [`runner`] starts their programs and ends them.
+//! - [`scripts`] run custom programs as Wazuh does; [`responses_log`] says what was done in Wazuh's words.
 //!
 //! [`local_policy`] and [`surroundings`] say what must not be done here, whoever signed the order. [`service`] speaks to
 //! systemd.
@@ -31,7 +32,9 @@ pub mod intake;
 pub mod journal;
 pub mod local_policy;
 pub mod platform;
+pub mod responses_log;
 pub mod runner;
+pub mod scripts;
 pub mod service;
 pub mod session;
 pub mod surroundings;

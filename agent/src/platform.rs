@@ -35,6 +35,14 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether this process runs as the superuser.
+///
+/// # Errors
+/// The reason, for people.
+pub fn must_be_root() -> Result<(), String> {
+    if is_root() { Ok(()) } else { Err("not permitted: needs root".into()) }
+}
+
 /// Whether this process may change the network's configuration.
 ///
 /// # Errors

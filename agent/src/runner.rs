@@ -1,89 +1,46 @@
 //! Runs a program and always comes back: an argv and never a shell, an environment of its own, a time-out after
-//! which the whole process group is killed, output drained to the end but kept only up to a bound, and the exit
+//! which the whole process group is ended, output drained to the end but kept only up to a bound, and the exit
 //! status read. Every external program of every action goes through here.
 
-use std::path::PathBuf;
+mod output;
+mod program;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use riposte_protocol::message::MAX_OUTPUT_BYTES;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
-/// How long a program may run unless its action says otherwise.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+pub use self::output::join;
+use self::output::{Head, Lines};
+pub use self::program::{DEFAULT_TIMEOUT, Program};
+
 /// How long the output is still read after the program itself has ended: a child that it left behind may hold the
 /// pipe open for ever.
-const DRAIN_GRACE: Duration = Duration::from_secs(1);
+const DRAIN_GRACE: Duration = Duration::from_millis(250);
+/// How long a program that took too long may take to end when it is asked to, before it is killed.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// How long a program that is talked to may be silent before it is told that nothing more comes: one that reads to the
+/// end goes on then.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Where programs are looked for; never the caller's own PATH, which an attacker on the host may have touched.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A program to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    argv: Vec<String>,
-    stdin: Option<String>,
-    timeout: Duration,
-}
-
-impl Program {
-    /// `name` with `arguments`, and nothing on its standard input.
-    pub fn new<const N: usize>(name: &str, arguments: [&str; N]) -> Self {
-        let argv = std::iter::once(name).chain(arguments).map(str::to_owned).collect();
-        Self { argv, stdin: None, timeout: DEFAULT_TIMEOUT }
-    }
-
-    /// Adds arguments.
-    #[must_use]
-    pub fn arguments(mut self, arguments: &[&str]) -> Self {
-        self.argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        self
-    }
-
-    /// Gives the program `text` to read.
-    #[must_use]
-    pub fn stdin(mut self, text: impl Into<String>) -> Self {
-        self.stdin = Some(text.into());
-        self
-    }
-
-    /// Kills the program after `timeout`.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// The program's name.
-    pub fn name(&self) -> &str {
-        self.argv.first().map_or("", String::as_str)
-    }
-
-    /// As a person would type it, with what it reads after `<<<`.
-    pub fn text(&self) -> String {
-        let quoted = |word: &String| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
-            if !word.is_empty() && word.chars().all(plain) { word.clone() } else { format!("'{word}'") }
-        };
-        let command = self.argv.iter().map(quoted).collect::<Vec<_>>().join(" ");
-        match &self.stdin {
-            Some(stdin) => format!("{command} <<< '{}'", stdin.trim_end()),
-            None => command,
-        }
-    }
-}
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// Its exit code; a signal's number plus 128, as shells count, if one ended it.
     pub code: i32,
-    /// The beginning of what it printed, at most [`MAX_OUTPUT_BYTES`].
+    /// The beginning of what it printed, at most [`riposte_protocol::message::MAX_OUTPUT_BYTES`].
     pub stdout: String,
-    /// The beginning of what it complained, at most [`MAX_OUTPUT_BYTES`].
+    /// The beginning of what it complained, within the same bound.
     pub stderr: String,
 }
 
@@ -105,7 +62,7 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
-    /// It was killed, with everything it had started.
+    /// It was ended, with everything it had started.
     #[error("{program} did not end within {} s and was killed", timeout.as_secs_f32())]
     TimedOut {
         /// Its name.
@@ -117,10 +74,27 @@ pub enum RunError {
     },
 }
 
+/// What to say to a program after a line that it has printed.
+pub type Answer<'a> = &'a mut (dyn FnMut(&str) -> Option<String> + Send);
+
 /// Starts programs.
 #[derive(Clone, Debug, Default)]
 pub struct Runner {
     prefix: Vec<String>,
+    #[cfg(test)]
+    fake: Option<Fake>,
+}
+
+/// A runner that only remembers what it was asked to run.
+#[cfg(test)]
+#[derive(Clone)]
+pub struct Fake(std::sync::Arc<dyn Fn(&Program) -> Exit + Send + Sync>);
+
+#[cfg(test)]
+impl std::fmt::Debug for Fake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fake")
+    }
 }
 
 impl Runner {
@@ -130,17 +104,36 @@ impl Runner {
     }
 
     /// Puts `prefix` before every argv, such as `ip netns exec NAME`. Tests use it; the agent never does.
+    #[cfg(test)]
     pub fn with_prefix<const N: usize>(prefix: [&str; N]) -> Self {
-        Self { prefix: prefix.map(str::to_owned).to_vec() }
+        Self { prefix: prefix.map(str::to_owned).to_vec(), fake: None }
     }
 
-    /// Where the program of that name is installed, if it is.
+    /// Runs nothing: `answer` says how each program would have ended. Every program is installed.
+    #[cfg(test)]
+    pub fn faked(answer: impl Fn(&Program) -> Exit + Send + Sync + 'static) -> Self {
+        Self { prefix: Vec::new(), fake: Some(Fake(std::sync::Arc::new(answer))) }
+    }
+
+    /// Where the program of that name is installed, if it is. A path is looked at as it is.
     pub fn find(name: &str) -> Option<PathBuf> {
         let executable = |path: &PathBuf| {
             let mode = |metadata: std::fs::Metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
             path.metadata().is_ok_and(|metadata| metadata.is_file() && mode(metadata) & 0o111 != 0)
         };
+        if name.contains('/') {
+            return Some(PathBuf::from(name)).filter(executable);
+        }
         std::env::split_paths(SEARCH_PATH).map(|directory| directory.join(name)).find(executable)
+    }
+
+    /// Whether the program of that name is installed.
+    pub fn is_installed(&self, name: &str) -> bool {
+        #[cfg(test)]
+        if self.fake.is_some() {
+            return true;
+        }
+        Self::find(name).is_some()
     }
 
     /// Runs `program` to its end or its time-out.
@@ -148,63 +141,155 @@ impl Runner {
     /// # Errors
     /// When it could not be started or had to be killed. A program that ends with a failure is no error here.
     pub async fn run(&self, program: &Program) -> Result<Exit, RunError> {
-        let name = program.name().to_owned();
-        let deadline = Instant::now() + program.timeout;
-        let mut group = self.start(program).map_err(|source| RunError::Start { program: name.clone(), source })?;
-        let (mut stdout, mut stderr) = (Head::default(), Head::default());
-        let pipes = (group.child.stdin.take(), group.child.stdout.take(), group.child.stderr.take());
-        let status = {
-            let feed = async {
-                if let (Some(mut pipe), Some(text)) = (pipes.0, &program.stdin) {
-                    // A program that ends without reading breaks the pipe; its exit status tells the story.
-                    let _unread = pipe.write_all(text.as_bytes()).await;
-                }
-            };
-            let drain = async { tokio::join!(feed, stdout.drain(pipes.1), stderr.drain(pipes.2)) };
-            tokio::pin!(drain);
-            let mut drained = false;
-            loop {
-                tokio::select! {
-                    _ = &mut drain, if !drained => drained = true,
-                    status = group.child.wait() => {
-                        if !drained {
-                            let _left_open = tokio::time::timeout(DRAIN_GRACE, &mut drain).await;
-                        }
-                        break Some(status);
-                    }
-                    () = tokio::time::sleep_until(deadline) => break None,
-                }
-            }
-        };
-        if let Some(status) = status {
-            group.ended = true;
-            let status = status.map_err(|source| RunError::Start { program: name, source })?;
-            return Ok(Exit { code: code(status), stdout: stdout.text(), stderr: stderr.text() });
+        #[cfg(test)]
+        if let Some(Fake(answer)) = &self.fake {
+            return Ok(answer(program));
         }
-        group.kill();
-        let _killed = group.child.wait().await;
-        let output = join(&stdout.text(), &stderr.text());
-        Err(RunError::TimedOut { program: name, timeout: program.timeout, output })
+        self.attend(program, None).await
+    }
+
+    /// Runs `program` and talks to it: it is given its text to read, and what `answer` says to a line that it prints.
+    /// When it has been silent for a while, it is told that nothing more comes.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    pub async fn converse(&self, program: &Program, answer: Answer<'_>) -> Result<Exit, RunError> {
+        self.attend(program, Some(answer)).await
+    }
+
+    async fn attend(&self, program: &Program, mut answer: Option<Answer<'_>>) -> Result<Exit, RunError> {
+        let name = program.name().to_owned();
+        let mut group = self.start(program).map_err(|source| RunError::Start { program: name.clone(), source })?;
+        let mut stdin = Input::new(group.child.stdin.take(), program.stdin.as_deref());
+        let (mut stdout, mut stderr) = (group.child.stdout.take(), group.child.stderr.take());
+        let (mut printed, mut complained, mut lines) = (Head::default(), Head::default(), Lines::default());
+        let (mut out, mut err) = ([0; 4096], [0; 4096]);
+        let (mut deadline, mut silent_at) = (Instant::now() + program.timeout, Instant::now() + SILENCE);
+        let mut status = None;
+        while status.is_none() || stdout.is_some() || stderr.is_some() {
+            if answer.is_none() && !stdin.has_more() {
+                stdin.close();
+            }
+            tokio::select! {
+                length = read(stdout.as_mut(), &mut out), if stdout.is_some() => {
+                    if length == 0 {
+                        stdout = None;
+                    }
+                    printed.push(&out[..length]);
+                    if let Some(answer) = &mut answer {
+                        for line in lines.push(&out[..length]) {
+                            if let Some(said) = answer(&line) {
+                                stdin.say(&said);
+                                silent_at = Instant::now() + SILENCE;
+                            }
+                        }
+                    }
+                }
+                length = read(stderr.as_mut(), &mut err), if stderr.is_some() => {
+                    if length == 0 {
+                        stderr = None;
+                    }
+                    complained.push(&err[..length]);
+                }
+                () = stdin.write(), if stdin.has_more() => {}
+                () = tokio::time::sleep_until(silent_at), if answer.is_some() && stdin.is_open() && !stdin.has_more() => {
+                    stdin.close();
+                }
+                ended = group.child.wait(), if status.is_none() => {
+                    group.ended = true;
+                    status = Some(ended);
+                    deadline = Instant::now() + DRAIN_GRACE;
+                }
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        let (stdout, stderr) = (printed.text(), complained.text());
+        match status {
+            Some(status) => {
+                let status = status.map_err(|source| RunError::Start { program: name, source })?;
+                Ok(Exit { code: code(status), stdout, stderr })
+            }
+            None => {
+                group.end().await;
+                let output = join(&stdout, &stderr);
+                Err(RunError::TimedOut { program: name, timeout: program.timeout, output })
+            }
+        }
     }
 
     fn start(&self, program: &Program) -> std::io::Result<Group> {
-        let mut argv = self.prefix.iter().chain(&program.argv);
-        let name = argv.next().map_or("", String::as_str);
-        let path = Self::find(name)
-            .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, format!("{name} not found")))?;
-        let child = Command::new(path)
-            .args(argv)
-            // Nothing of the agent's own environment, where a token may be.
-            .env_clear()
-            .env("PATH", SEARCH_PATH)
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .stdin(if program.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
+        let argv: Vec<&str> = self.prefix.iter().chain(&program.argv).map(String::as_str).collect();
+        let name = argv.first().copied().unwrap_or_default();
+        // A path is taken as it is, relative to the program's directory: that is what it finds as its own name.
+        let path = if name.contains('/') { Some(PathBuf::from(name)) } else { Self::find(name) };
+        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("{name} not found"));
+        let path = path.ok_or_else(missing)?;
+        let spawn = |path: &Path, arguments: &[&str]| {
+            Command::new(path)
+                .args(arguments)
+                // Nothing of the agent's own environment, where a token may be.
+                .env_clear()
+                .env("PATH", SEARCH_PATH)
+                .env("LC_ALL", "C")
+                .current_dir(&program.directory)
+                .stdin(if program.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .process_group(0)
+                .spawn()
+        };
+        let child = match spawn(&path, argv.get(1..).unwrap_or_default()) {
+            // A script whose first line does not say what reads it: a shell does, as `execvp` has it.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOEXEC) => spawn(Path::new("/bin/sh"), &argv)?,
+            spawned => spawned?,
+        };
         Ok(Group { child, ended: false })
+    }
+}
+
+async fn read(pipe: Option<&mut (impl AsyncRead + Unpin)>, chunk: &mut [u8]) -> usize {
+    match pipe {
+        // A pipe that breaks has ended.
+        Some(pipe) => pipe.read(chunk).await.unwrap_or(0),
+        None => 0,
+    }
+}
+
+/// What a program is still to be given to read.
+struct Input {
+    pipe: Option<ChildStdin>,
+    text: Vec<u8>,
+    written: usize,
+}
+
+impl Input {
+    fn new(pipe: Option<ChildStdin>, text: Option<&str>) -> Self {
+        Self { pipe, text: text.unwrap_or_default().into(), written: 0 }
+    }
+
+    fn is_open(&self) -> bool {
+        self.pipe.is_some()
+    }
+
+    fn has_more(&self) -> bool {
+        self.is_open() && self.written < self.text.len()
+    }
+
+    fn say(&mut self, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+    }
+
+    fn close(&mut self) {
+        self.pipe = None;
+    }
+
+    async fn write(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return };
+        match pipe.write(&self.text[self.written..]).await {
+            Ok(length) => self.written += length,
+            // A program that ends without reading breaks the pipe; its exit status tells the story.
+            Err(_) => self.close(),
+        }
     }
 }
 
@@ -215,13 +300,31 @@ struct Group {
 }
 
 impl Group {
+    /// Asks the group to end, and kills what does not.
+    async fn end(&mut self) {
+        if let Some(leader) = self.leader() {
+            let _gone = killpg(leader, Signal::SIGTERM);
+            let at = Instant::now() + END_GRACE;
+            // Looked at and not collected, so that its number stays its own until the group is killed.
+            let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            while waitid(Id::Pid(leader), look) == Ok(WaitStatus::StillAlive) && Instant::now() < at {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        self.kill();
+        let _killed = self.child.wait().await;
+    }
+
     /// Only while the leader is not reaped, so that its number cannot belong to somebody else yet.
     fn kill(&mut self) {
-        let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(leader) = leader {
-            let _gone = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+        if let Some(leader) = self.leader() {
+            let _gone = killpg(leader, Signal::SIGKILL);
         }
         self.ended = true;
+    }
+
+    fn leader(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
     }
 }
 
@@ -233,140 +336,7 @@ impl Drop for Group {
     }
 }
 
-/// The beginning of an output, and how much more there was.
-#[derive(Default)]
-struct Head {
-    bytes: Vec<u8>,
-    cut: u64,
-}
-
-impl Head {
-    async fn drain(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
-        let Some(mut pipe) = pipe else { return };
-        let mut chunk = [0; 4096];
-        while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
-            let kept = length.min(MAX_OUTPUT_BYTES - self.bytes.len());
-            self.bytes.extend_from_slice(&chunk[..kept]);
-            self.cut += (length - kept) as u64;
-        }
-    }
-
-    fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.bytes);
-        // Invalid bytes become longer, so the bound is checked on the text.
-        let cut = self.cut + (text.len() as u64).saturating_sub(MAX_OUTPUT_BYTES as u64);
-        if cut == 0 { text.into_owned() } else { shorten(&text, cut) }
-    }
-}
-
-/// One text from what was printed and what was complained, within [`MAX_OUTPUT_BYTES`].
-pub fn join(stdout: &str, stderr: &str) -> String {
-    let separator = if stdout.is_empty() || stderr.is_empty() || stdout.ends_with('\n') { "" } else { "\n" };
-    let text = format!("{stdout}{separator}{stderr}");
-    if text.len() <= MAX_OUTPUT_BYTES { text } else { shorten(&text, (text.len() - MAX_OUTPUT_BYTES) as u64) }
-}
-
-fn shorten(text: &str, cut: u64) -> String {
-    let note = format!("\n[cut: about {cut} bytes more]");
-    let mut end = text.len().min(MAX_OUTPUT_BYTES - note.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}{note}", &text[..end])
-}
-
 fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shell(script: &str) -> Program {
-        Program::new("sh", ["-c", script])
-    }
-
-    #[tokio::test]
-    async fn the_exit_status_and_both_outputs_are_read() {
-        let exit = Runner::new().run(&shell("echo out; echo err >&2; exit 7")).await.unwrap();
-        assert_eq!(exit, Exit { code: 7, stdout: "out\n".into(), stderr: "err\n".into() });
-        let exit = Runner::new().run(&shell("kill -9 $$")).await.unwrap();
-        assert_eq!(exit.code, 137);
-    }
-
-    #[tokio::test]
-    async fn a_program_that_is_not_there_is_an_error_that_names_it() {
-        let error = Runner::new().run(&Program::new("no-such-program", [])).await.unwrap_err();
-        assert!(error.to_string().contains("no-such-program not found"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn megabytes_of_output_are_drained_and_cut() {
-        let script = "head -c 5000000 /dev/zero | tr '\\0' x; head -c 5000000 /dev/zero >&2; echo end >&2";
-        let exit = Runner::new().run(&shell(script)).await.unwrap();
-        assert_eq!(exit.code, 0);
-        assert!(exit.stdout.len() <= MAX_OUTPUT_BYTES && exit.stderr.len() <= MAX_OUTPUT_BYTES);
-        assert!(exit.stdout.starts_with("xxx") && exit.stdout.contains("[cut: about 49"), "{}", &exit.stdout[16300..]);
-        let both = join(&exit.stdout, &exit.stderr);
-        assert!(both.len() <= MAX_OUTPUT_BYTES && both.contains("[cut: about"));
-    }
-
-    #[tokio::test]
-    async fn output_that_is_not_utf_8_stays_within_the_bound() {
-        let exit = Runner::new().run(&shell("head -c 20000 /dev/zero | tr '\\0' '\\377'")).await.unwrap();
-        assert!(exit.stdout.len() <= MAX_OUTPUT_BYTES);
-        let exit = Runner::new().run(&shell("head -c 16384 /dev/zero | tr '\\0' x")).await.unwrap();
-        assert_eq!(exit.stdout.len(), MAX_OUTPUT_BYTES, "at the bound nothing is cut");
-        assert!(exit.stdout.ends_with('x'));
-    }
-
-    #[tokio::test]
-    async fn a_program_reads_what_it_is_given_and_nothing_else() {
-        let exit = Runner::new().run(&Program::new("cat", []).stdin("hello")).await.unwrap();
-        assert_eq!(exit.stdout, "hello");
-        let exit = Runner::new().run(&Program::new("cat", [])).await.unwrap();
-        assert_eq!(exit.stdout, "", "without input it reads the end, and does not hang");
-        let exit = Runner::new().run(&Program::new("env", [])).await.unwrap();
-        let mut names: Vec<&str> = exit.stdout.lines().filter_map(|line| line.split('=').next()).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["LC_ALL", "PATH"]);
-    }
-
-    #[tokio::test]
-    async fn the_time_out_kills_grandchildren_too() {
-        let directory = tempfile::tempdir().unwrap();
-        let pid_file = directory.path().join("pid");
-        let script =
-            format!("sh -c 'echo $$ > {0}.new; mv {0}.new {0}; sleep 1000' & echo begun; wait", pid_file.display());
-        let program = shell(&script).timeout(Duration::from_millis(700));
-        let error = Runner::new().run(&program).await.unwrap_err();
-        let RunError::TimedOut { output, .. } = &error else { panic!("{error}") };
-        assert_eq!(output, "begun\n");
-        let grandchild: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
-        let gone = || {
-            let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
-            // Killed, or a zombie that its new parent has not collected yet.
-            stat.is_empty() || stat.contains(") Z ")
-        };
-        while !gone() {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_child_left_behind_with_the_pipe_does_not_hold_the_agent_up() {
-        let begun = Instant::now();
-        let exit = Runner::new().run(&shell("sleep 20 & echo done")).await.unwrap();
-        assert_eq!((exit.code, exit.stdout.as_str()), (0, "done\n"));
-        assert!(begun.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn a_program_is_shown_as_it_would_be_typed() {
-        let program = Program::new("nft", ["-f", "-"]).stdin("add table inet x\n");
-        assert_eq!(program.text(), "nft -f - <<< 'add table inet x'");
-        assert_eq!(Program::new("usermod", ["--expiredate", ""]).text(), "usermod --expiredate ''");
-    }
 }

@@ -1,13 +1,17 @@
 //! One attempt at one step of an action: what it is aimed at, and a record of the programs it ran. The record is
 //! kept on failure too; a result that says "failed" without what the program complained is of no use to anybody.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use riposte_protocol::command::Script;
 use riposte_protocol::target::Target;
 use serde_json::Value;
+use uuid::Uuid;
 
-use crate::runner::{self, Exit, Program, RunError, Runner};
+use super::Host;
+use crate::runner::{self, Exit, Program, RunError};
 
 /// Why a step did not work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,14 +47,43 @@ pub struct Attempt<'a> {
     pub remaining: Option<Duration>,
     /// What [`super::Action::prepare`] wrote down; `None` if the effect is not held.
     pub undo: Option<&'a Value>,
-    runner: &'a Runner,
+    /// The effect it is about.
+    pub effect: Uuid,
+    /// The program, where the action is a custom one.
+    pub script: Option<&'a Script>,
+    /// The alert behind it, if it is known.
+    pub alert: Option<&'a Value>,
+    /// Where it is done.
+    pub host: &'a Host,
     transcript: &'a Mutex<Transcript>,
+    seen_in_force: AtomicBool,
 }
 
 impl<'a> Attempt<'a> {
     /// An attempt at `target` whose programs are written down in `transcript`.
-    pub fn new(runner: &'a Runner, transcript: &'a Mutex<Transcript>, target: &'a Target) -> Self {
-        Self { target, arguments: &[], remaining: None, undo: None, runner, transcript }
+    pub fn new(host: &'a Host, transcript: &'a Mutex<Transcript>, target: &'a Target) -> Self {
+        Self {
+            target,
+            arguments: &[],
+            remaining: None,
+            undo: None,
+            effect: Uuid::nil(),
+            script: None,
+            alert: None,
+            host,
+            transcript,
+            seen_in_force: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that the last thing `apply` did was to look, and that the effect was in force.
+    pub(super) fn saw_in_force(&self) {
+        self.seen_in_force.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `apply` has just looked; it counts once.
+    pub(super) fn take_seen_in_force(&self) -> bool {
+        self.seen_in_force.swap(false, Ordering::Relaxed)
     }
 
     /// Runs a program that changes something and must succeed; what it says goes into the result.
@@ -67,7 +100,7 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// When it cannot be started or takes too long.
     pub async fn change(&self, program: &Program) -> Result<Exit, ActionError> {
-        match self.runner.run(program).await {
+        match self.host.runner.run(program).await {
             Ok(exit) => {
                 self.note(Some(exit.code), &runner::join(&exit.stdout, &exit.stderr));
                 Ok(exit)
@@ -81,10 +114,11 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// When it cannot be started or takes too long.
     pub async fn look(&self, program: &Program) -> Result<Exit, ActionError> {
-        self.runner.run(program).await.map_err(|error| self.not_ended(&error))
+        self.host.runner.run(program).await.map_err(|error| self.not_ended(&error))
     }
 
-    fn not_ended(&self, error: &RunError) -> ActionError {
+    /// The sentence for a program that did not end by itself, with what it said until then in the result.
+    pub(crate) fn not_ended(&self, error: &RunError) -> ActionError {
         match error {
             RunError::TimedOut { output, .. } => {
                 self.note(None, output);
@@ -94,7 +128,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn note(&self, exit_code: Option<i32>, output: &str) {
+    /// Puts what a program said into the result.
+    pub(crate) fn note(&self, exit_code: Option<i32>, output: &str) {
         let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
         transcript.exit_code = exit_code;
         transcript.output = runner::join(&transcript.output, output);
@@ -102,7 +137,7 @@ impl<'a> Attempt<'a> {
 }
 
 /// The sentence for a program that ended with a failure: its name, its code, and the first thing it complained.
-pub(super) fn failure(program: &Program, exit: &Exit) -> ActionError {
+pub(crate) fn failure(program: &Program, exit: &Exit) -> ActionError {
     let complaint = exit.stderr.lines().chain(exit.stdout.lines()).find(|line| !line.trim().is_empty());
     let complaint = complaint.map(|line| format!(": {}", line.trim())).unwrap_or_default();
     ActionError::Failed(format!("{} ended with {}{complaint}", program.name(), exit.code))

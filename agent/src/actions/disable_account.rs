@@ -4,14 +4,20 @@
 //!
 //! The journal never holds a password hash, only what kind of field it was; and none is ever in an argv.
 
+mod elsewhere;
+#[cfg(test)]
+pub(super) use elsewhere::recipe;
+
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Action, ActionError, Attempt, Step};
+use super::about::has;
+use super::attempt::failure;
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
 use crate::platform;
-use crate::runner::{Program, Runner};
+use crate::runner::Program;
 
 /// The day that an account expires on while it is disabled: the first day of the epoch but one, since 0 is ambiguous
 /// to some programs.
@@ -74,35 +80,51 @@ impl Login {
     }
 }
 
+const ABOUT: About = About {
+    name: "disable-account",
+    summary: "Lets nobody log in as a local account, by password or by key",
+    targets: &[TargetKind::User],
+    lock_domain: "accounts",
+    parameters: &[Parameter {
+        form: Form::Word("end-sessions"),
+        summary: "also kill every process of the account (not on Windows)",
+        ..Parameter::DEFAULT
+    }],
+    applied: "Linux: `usermod --lock --expiredate 1`; FreeBSD: `pw lock`; NetBSD: `usermod -C yes`; OpenBSD: `usermod -Z`; macOS: \
+              `pwpolicy -disableuser`; SunOS: `passwd -l`; Windows: `net user NAME /active:no`. Never a superuser or the agent's own",
+    verified: "Linux: the account's line in `/etc/shadow`; elsewhere by the system's own listing",
+    undone: "Linux: exactly the state before, password and expiry, as far as nobody has changed it since; elsewhere the \
+             opposite command, unless the account was disabled before",
+    rights: "root; Administrator",
+    ..About::DEFAULT
+};
+
 impl Action for DisableAccount {
-    fn name(&self) -> &'static str {
-        "disable-account"
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        Some(TargetKind::User)
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        "accounts"
-    }
-
-    fn availability(&self) -> Result<(), String> {
-        Runner::find("usermod").ok_or("usermod is not installed")?;
-        if platform::is_root() { Ok(()) } else { Err("not permitted: needs root".into()) }
+    fn availability(&self, host: &Host) -> Result<(), String> {
+        host.has_programs(elsewhere::programs(host.os))?;
+        if host.os == Os::Windows { Ok(()) } else { platform::must_be_root() }
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
-        match op {
-            Op::Apply => disable(attempt).text(),
-            Op::Revert => {
+        match (elsewhere::of(attempt), op) {
+            (Ok(Some(recipe)), op) => recipe.plan(op),
+            (Ok(None), Op::Apply) => disable(attempt).text(),
+            (Ok(None), Op::Revert) => {
                 format!("usermod --unlock --expiredate '' {} (as far as it was so before)", attempt.target.value())
             }
+            (Err(error), _) => error.to_string(),
         }
     }
 
     fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
         Box::pin(async {
+            if let Some(recipe) = elsewhere::of(attempt)? {
+                return recipe.prepare(attempt).await;
+            }
             let passwd = read("/etc/passwd")?;
             check(&passwd, attempt.target.value(), nix::unistd::geteuid().as_raw()).map_err(ActionError::Refused)?;
             let login = login(attempt)?.ok_or_else(|| {
@@ -114,19 +136,30 @@ impl Action for DisableAccount {
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            if login(attempt)?.is_some_and(|login| login.is_disabled()) {
-                return Ok(());
+            match elsewhere::of(attempt)? {
+                Some(recipe) => recipe.apply(attempt).await?,
+                None if login(attempt)?.is_some_and(|login| login.is_disabled()) => {}
+                None => attempt.run(&disable(attempt)).await.map(drop)?,
             }
-            attempt.run(&disable(attempt)).await.map(drop)
+            // After the lock, or they would come back in between.
+            if has(attempt.arguments, "end-sessions") { end_sessions(attempt).await } else { Ok(()) }
         })
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(login(attempt)?.is_some_and(|login| login.is_disabled())) })
+        Box::pin(async {
+            match elsewhere::of(attempt)? {
+                Some(recipe) => recipe.is_in_force(attempt).await,
+                None => Ok(login(attempt)?.is_some_and(|login| login.is_disabled())),
+            }
+        })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
+            if let Some(recipe) = elsewhere::of(attempt)? {
+                return recipe.revert(attempt).await;
+            }
             // An account that was deleted meanwhile has nothing left to restore.
             let (Some(before), Some(now)) = (before(attempt)?, login(attempt)?) else { return Ok(()) };
             let options = before.restore(&now);
@@ -139,10 +172,29 @@ impl Action for DisableAccount {
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
+            if let Some(recipe) = elsewhere::of(attempt)? {
+                return recipe.is_lifted(attempt).await;
+            }
             let (Some(before), Some(now)) = (before(attempt)?, login(attempt)?) else { return Ok(true) };
             Ok(before.restore(&now).is_empty())
         })
     }
+}
+
+/// Kills what runs as the account, sessions first, so that nothing starts anew in them.
+async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
+    let account = attempt.target.value();
+    if attempt.host.os == Os::Windows {
+        return Err(ActionError::Failed("the account is disabled, but sessions cannot be ended on Windows".into()));
+    }
+    if attempt.host.os == Os::Linux && attempt.host.runner.is_installed("loginctl") {
+        // It knows nobody without a session, and is not there without systemd.
+        attempt.look(&Program::new("loginctl", ["terminate-user", account])).await?;
+    }
+    let kill = Program::new("pkill", ["-KILL", "-u", account]);
+    let exit = attempt.change(&kill).await?;
+    // 1 is that there was none.
+    if exit.is_success() || exit.code == 1 { Ok(()) } else { Err(failure(&kill, &exit)) }
 }
 
 /// The state before, if the effect is held. Without it nothing is known to be ours, and nothing is unlocked.

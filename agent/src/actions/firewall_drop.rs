@@ -1,33 +1,59 @@
-//! `firewall-drop`: drops everything that an address sends to this host or through it. On Linux, by an nftables set
-//! of our own; where there is no `nft`, by iptables and ip6tables rules.
+//! `firewall-drop`: drops everything that an address or a network sends to this host or through it, and on request
+//! what is sent to it. On Linux, by nftables sets of our own; where there is no `nft`, by iptables and ip6tables rules.
+//! On the other systems by their packet filters.
 
+use ipnet::IpNet;
 use riposte_protocol::command::Op;
-use riposte_protocol::target::TargetKind;
+use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
-use super::{Action, ActionError, Attempt, Step, iptables, nftables};
+use super::recipe::{Change, Look, Recipe, unsuited};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, iptables, nftables, pf};
 use crate::platform;
-use crate::runner::Runner;
+use crate::runner::Program;
 
 /// The action.
 #[derive(Debug)]
 pub(super) struct FirewallDrop;
+
+const ABOUT: About = About {
+    name: "firewall-drop",
+    summary: "Drops everything from an address or a network",
+    targets: &[TargetKind::Ip],
+    networks: true,
+    platforms: &[Os::Linux, Os::FreeBsd, Os::NetBsd, Os::OpenBsd, Os::MacOs, Os::SunOs],
+    lock_domain: "firewall",
+    parameters: &[Parameter {
+        form: Form::Word("output"),
+        summary: "also drop what is sent to it (nftables, iptables; the other filters always do)",
+        ..Parameter::DEFAULT
+    }],
+    applied: "Linux: an element with a time-out in a set of the nftables table `inet riposte`; without `nft`, rules of \
+              iptables or ip6tables in INPUT and FORWARD. FreeBSD, NetBSD, SunOS: ipf rules. OpenBSD, macOS: as `pf`",
+    verified: "the element is in the set and the chains drop what is in it; the rules are listed",
+    undone: "the element or the rules are removed, every copy of them",
+    rights: "root or CAP_NET_ADMIN",
+    ..About::DEFAULT
+};
 
 /// Which program does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Backend {
     Nftables,
     Iptables,
+    /// The one filter of a system that is not Linux.
+    Other,
 }
 
 impl Backend {
-    fn present() -> Option<Self> {
-        if Runner::find("nft").is_some() {
-            Some(Self::Nftables)
-        } else if Runner::find("iptables").is_some() && Runner::find("ip6tables").is_some() {
-            Some(Self::Iptables)
-        } else {
-            None
+    fn present(host: &Host) -> Option<Self> {
+        let installed = |name| host.runner.is_installed(name);
+        match host.os {
+            Os::Linux if installed("nft") => Some(Self::Nftables),
+            Os::Linux if installed("iptables") && installed("ip6tables") => Some(Self::Iptables),
+            Os::Linux => None,
+            Os::OpenBsd | Os::MacOs => installed("pfctl").then_some(Self::Other),
+            _ => (installed("ipf") && installed("ipfstat")).then_some(Self::Other),
         }
     }
 
@@ -35,6 +61,7 @@ impl Backend {
         match self {
             Self::Nftables => "nftables",
             Self::Iptables => "iptables",
+            Self::Other => "other",
         }
     }
 
@@ -43,40 +70,79 @@ impl Backend {
         match attempt.undo.and_then(|undo| undo.get("backend")).and_then(Value::as_str) {
             Some("iptables") => Ok(Self::Iptables),
             Some("nftables") => Ok(Self::Nftables),
-            _ => Self::present().ok_or_else(|| ActionError::Failed(MISSING.into())),
+            Some("other") => Ok(Self::Other),
+            _ => Self::present(attempt.host).ok_or_else(|| ActionError::Failed(missing(attempt.host).into())),
         }
     }
 }
 
-const MISSING: &str = "neither nft nor iptables and ip6tables are installed";
+fn missing(host: &Host) -> &'static str {
+    match host.os {
+        Os::Linux => "neither nft nor iptables and ip6tables are installed",
+        Os::OpenBsd | Os::MacOs => "pfctl is not installed",
+        _ => "ipf and ipfstat are not installed",
+    }
+}
+
+/// What is run where it is not Linux.
+pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
+    match os {
+        Os::FreeBsd | Os::NetBsd | Os::SunOs => Some(ipf(target.network()?)),
+        Os::OpenBsd | Os::MacOs => pf::recipe(os, target, &[]),
+        Os::Linux | Os::Windows => None,
+    }
+}
+
+fn ipf(network: IpNet) -> Recipe {
+    let rules = format!("block out quick from any to {network}\nblock in quick from {network} to any\n");
+    let is_v6 = network.addr().is_ipv6();
+    let program = |flags: &str| {
+        let v6: &[&str] = if is_v6 { &["-6"] } else { &[] };
+        Program::new("ipf", []).arguments(v6).arguments(&[flags, "-"]).stdin(rules.as_str())
+    };
+    let list = Program::new("ipfstat", if is_v6 { ["-6", "-io"] } else { ["-4", "-io"] });
+    let (to, from) = (format!("from any to {network}"), format!("from {network} to any"));
+    Recipe {
+        apply: vec![Change::new(program("-f"))],
+        revert: vec![Change::new(program("-rf"))],
+        shows: vec![Look::prints(list, [&to, &from])],
+        ..Recipe::default()
+    }
+}
+
+impl FirewallDrop {
+    fn recipe(attempt: &Attempt<'_>) -> Result<Recipe, ActionError> {
+        recipe(attempt.host.os, attempt.target, attempt.arguments).ok_or_else(|| unsuited(&ABOUT, attempt))
+    }
+}
 
 impl Action for FirewallDrop {
-    fn name(&self) -> &'static str {
-        "firewall-drop"
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        Some(TargetKind::Ip)
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        "firewall"
-    }
-
-    fn availability(&self) -> Result<(), String> {
-        Backend::present().ok_or(MISSING)?;
+    fn availability(&self, host: &Host) -> Result<(), String> {
+        Backend::present(host).ok_or(missing(host))?;
         platform::may_configure_network()
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
-        match (Backend::present().unwrap_or(Backend::Nftables), op) {
-            (Backend::Nftables, op) => nftables::plan(op, attempt),
-            (Backend::Iptables, op) => iptables::plan(op, attempt),
+        match Backend::of(attempt) {
+            Ok(Backend::Nftables) => nftables::plan(op, attempt),
+            Ok(Backend::Iptables) => iptables::plan(op, attempt),
+            Ok(Backend::Other) => Self::recipe(attempt).map_or_else(|e| e.to_string(), |recipe| recipe.plan(op)),
+            Err(error) => error.to_string(),
         }
     }
 
     fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
-        Box::pin(async { Ok(json!({ "backend": Backend::of(attempt)?.as_str() })) })
+        Box::pin(async {
+            let backend = Backend::of(attempt)?;
+            let mut undo =
+                if backend == Backend::Other { Self::recipe(attempt)?.prepare(attempt).await? } else { json!({}) };
+            undo["backend"] = backend.as_str().into();
+            Ok(undo)
+        })
     }
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
@@ -84,6 +150,7 @@ impl Action for FirewallDrop {
             match Backend::of(attempt)? {
                 Backend::Nftables => nftables::block(attempt).await,
                 Backend::Iptables => iptables::block(attempt).await,
+                Backend::Other => Self::recipe(attempt)?.apply(attempt).await,
             }
         })
     }
@@ -93,6 +160,7 @@ impl Action for FirewallDrop {
             match Backend::of(attempt)? {
                 Backend::Nftables => nftables::is_blocked(attempt).await,
                 Backend::Iptables => iptables::is_blocked(attempt).await,
+                Backend::Other => Self::recipe(attempt)?.is_in_force(attempt).await,
             }
         })
     }
@@ -102,6 +170,7 @@ impl Action for FirewallDrop {
             match Backend::of(attempt)? {
                 Backend::Nftables => nftables::unblock(attempt).await,
                 Backend::Iptables => iptables::unblock(attempt).await,
+                Backend::Other => Self::recipe(attempt)?.revert(attempt).await,
             }
         })
     }
@@ -111,6 +180,7 @@ impl Action for FirewallDrop {
             match Backend::of(attempt)? {
                 Backend::Nftables => nftables::is_unblocked(attempt).await,
                 Backend::Iptables => iptables::is_unblocked(attempt).await,
+                Backend::Other => Self::recipe(attempt)?.is_lifted(attempt).await,
             }
         })
     }

@@ -3,31 +3,39 @@
 
 use riposte_protocol::command::Op;
 
+use super::about::has;
 use super::attempt::failure;
 use super::{ActionError, Attempt};
 use crate::runner::{Exit, Program};
 
-const CHAINS: [&str; 2] = ["INPUT", "FORWARD"];
 /// The most copies of one rule that are removed in one go; more than any history of double adds leaves behind.
 const MAX_COPIES: usize = 1000;
 
+/// A chain, and the side on which the address is looked for.
+type Place = (&'static str, &'static str);
+
+fn places(attempt: &Attempt<'_>) -> &'static [Place] {
+    const ALL: &[Place] = &[("INPUT", "-s"), ("FORWARD", "-s"), ("OUTPUT", "-d")];
+    if has(attempt.arguments, "output") { ALL } else { &ALL[..2] }
+}
+
 pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
     let flag = if op == Op::Apply { "-I" } else { "-D" };
-    CHAINS.map(|chain| rule(attempt, flag, chain).text()).join("; ")
+    places(attempt).iter().map(|&place| rule(attempt, flag, place).text()).collect::<Vec<_>>().join("; ")
 }
 
 pub(super) async fn block(attempt: &Attempt<'_>) -> Result<(), ActionError> {
-    for chain in CHAINS {
-        if !has_rule(attempt, chain).await? {
-            attempt.run(&rule(attempt, "-I", chain)).await?;
+    for &place in places(attempt) {
+        if !has_rule(attempt, place).await? {
+            attempt.run(&rule(attempt, "-I", place)).await?;
         }
     }
     Ok(())
 }
 
 pub(super) async fn is_blocked(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-    for chain in CHAINS {
-        if !has_rule(attempt, chain).await? {
+    for &place in places(attempt) {
+        if !has_rule(attempt, place).await? {
             return Ok(false);
         }
     }
@@ -35,28 +43,28 @@ pub(super) async fn is_blocked(attempt: &Attempt<'_>) -> Result<bool, ActionErro
 }
 
 pub(super) async fn unblock(attempt: &Attempt<'_>) -> Result<(), ActionError> {
-    for chain in CHAINS {
+    for &place in places(attempt) {
         for _ in 0..MAX_COPIES {
-            if !has_rule(attempt, chain).await? {
+            if !has_rule(attempt, place).await? {
                 break;
             }
-            attempt.run(&rule(attempt, "-D", chain)).await?;
+            attempt.run(&rule(attempt, "-D", place)).await?;
         }
     }
     Ok(())
 }
 
 pub(super) async fn is_unblocked(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-    for chain in CHAINS {
-        if has_rule(attempt, chain).await? {
+    for &place in places(attempt) {
+        if has_rule(attempt, place).await? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-async fn has_rule(attempt: &Attempt<'_>, chain: &str) -> Result<bool, ActionError> {
-    let program = rule(attempt, "-C", chain);
+async fn has_rule(attempt: &Attempt<'_>, place: Place) -> Result<bool, ActionError> {
+    let program = rule(attempt, "-C", place);
     let exit = attempt.look(&program).await?;
     // 1 is "no such rule", and also some real failures; those say something else than this.
     let absent = |exit: &Exit| {
@@ -72,11 +80,12 @@ async fn has_rule(attempt: &Attempt<'_>, chain: &str) -> Result<bool, ActionErro
 }
 
 /// `-w 5` waits for the lock that every iptables shares; without it a busy host fails at random.
-fn rule(attempt: &Attempt<'_>, flag: &str, chain: &str) -> Program {
+fn rule(attempt: &Attempt<'_>, flag: &str, (chain, side): Place) -> Program {
+    let is_v6 = attempt.target.network().is_some_and(|network| network.addr().is_ipv6());
+    let program = if is_v6 { "ip6tables" } else { "iptables" };
     let address = attempt.target.value();
-    let program = if attempt.target.ip().is_some_and(|ip| ip.is_ipv6()) { "ip6tables" } else { "iptables" };
     Program::new(
         program,
-        ["-w", "5", flag, chain, "-s", address, "-m", "comment", "--comment", "riposte", "-j", "DROP"],
+        ["-w", "5", flag, chain, side, address, "-m", "comment", "--comment", "riposte", "-j", "DROP"],
     )
 }

@@ -2,38 +2,41 @@
 //! whose whole point is that somebody reads a line.
 
 use riposte_protocol::command::Op;
-use riposte_protocol::target::TargetKind;
-use serde_json::Value;
 
-use super::{Action, Attempt, Step};
+use super::{About, Action, Attempt, Form, Host, Parameter, Step};
 
 /// The action.
 #[derive(Debug)]
 pub(super) struct LogOnly;
 
 impl Action for LogOnly {
-    fn name(&self) -> &'static str {
-        "log-only"
+    fn about(&self) -> &About {
+        const ABOUT: About = About {
+            name: "log-only",
+            summary: "Writes a line into the agent's log and touches nothing",
+            networks: true,
+            lock_domain: "log",
+            parameters: &[Parameter {
+                form: Form::Text("TEXT"),
+                summary: "written into the line",
+                repeated: true,
+                ..Parameter::DEFAULT
+            }],
+            applied: "a line in the agent's log",
+            verified: "the line was written",
+            undone: "another line",
+            rights: "none",
+            ..About::DEFAULT
+        };
+        &ABOUT
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        None
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        "log"
-    }
-
-    fn availability(&self) -> Result<(), String> {
+    fn availability(&self, _host: &Host) -> Result<(), String> {
         Ok(())
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
         format!("a log line: {} {}", op.as_str(), attempt.target)
-    }
-
-    fn prepare<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, Value> {
-        Box::pin(async { Ok(Value::Null) })
     }
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
@@ -42,11 +45,6 @@ impl Action for LogOnly {
             tracing::info!(action = self.name(), target = %attempt.target, arguments, "log-only: applied");
             Ok(())
         })
-    }
-
-    fn is_in_force<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        // The line was written, or `apply` would not have come back.
-        Box::pin(async { Ok(true) })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {

@@ -4,27 +4,70 @@
 //! are kept whatever happens. It never decides whether it may act: expiry, protected targets and kinds were looked
 //! at before ([`crate::executor`]).
 
+mod about;
 mod attempt;
 mod disable_account;
+#[cfg(test)]
+mod docs_tests;
 mod firewall_drop;
+mod firewalld_drop;
+#[cfg(test)]
+mod golden_tests;
+mod host;
+mod host_deny;
+mod ip_customblock;
+mod ipfw;
 mod iptables;
+mod isolate_host;
+mod kaspersky;
+mod kill_process;
 mod log_only;
+mod netsh;
 #[cfg(test)]
 mod network_tests;
 mod nftables;
+mod npf;
+#[cfg(test)]
+mod own_namespace;
+mod pf;
+mod quarantine_file;
+mod recipe;
+mod restart_sh;
+mod restart_wazuh;
 mod route_null;
+mod wazuh_slack;
 
 use futures_util::future::BoxFuture;
 use riposte_protocol::command::Op;
 use riposte_protocol::message::Capability;
-use riposte_protocol::target::TargetKind;
 use serde_json::Value;
 
+pub use about::{About, Form, Parameter};
+pub(crate) use attempt::failure;
 pub use attempt::{ActionError, Attempt, Transcript};
+pub use host::{DEFAULT_WAZUH_HOME, Host, Os};
 
 /// Every action of this agent, in the order in which people read them.
-pub const ALL: &[&dyn Action] =
-    &[&firewall_drop::FirewallDrop, &route_null::RouteNull, &disable_account::DisableAccount, &log_only::LogOnly];
+pub static ALL: &[&dyn Action] = &[
+    &firewall_drop::FirewallDrop,
+    &firewalld_drop::FIREWALLD_DROP,
+    &host_deny::HostDeny,
+    &ip_customblock::IpCustomblock,
+    &ipfw::IPFW,
+    &npf::NPF,
+    &pf::PF,
+    &route_null::RouteNull,
+    &netsh::NETSH,
+    &disable_account::DisableAccount,
+    &restart_wazuh::RestartWazuh,
+    &restart_sh::RestartSh,
+    &wazuh_slack::WazuhSlack,
+    &kaspersky::KASPERSKY,
+    &isolate_host::IsolateHost,
+    &kill_process::KillProcess,
+    &quarantine_file::QuarantineFile,
+    &log_only::LogOnly,
+];
 
 /// What an action's step gives when it is done.
 pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
@@ -32,36 +75,47 @@ pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
 /// Something an agent can do and undo. Every step must be idempotent: it may be repeated after a crash, and an
 /// effect may be applied again to change its end.
 pub trait Action: Sync + std::fmt::Debug {
-    /// The name in policies and commands.
-    fn name(&self) -> &'static str;
+    /// What it says of itself.
+    fn about(&self) -> &About;
 
-    /// The kind of target it takes; `None` takes any.
-    fn target_kind(&self) -> Option<TargetKind>;
+    /// The name in policies and commands.
+    fn name(&self) -> &'static str {
+        self.about().name
+    }
 
     /// What must not run at once: everything of one domain runs one after the other.
-    fn lock_domain(&self) -> &'static str;
+    fn lock_domain(&self) -> &'static str {
+        self.about().lock_domain
+    }
 
-    /// Whether it can be run on this host now.
+    /// Whether it can be run on this host now; its platform was looked at before.
     ///
     /// # Errors
     /// Why not, for people.
-    fn availability(&self) -> Result<(), String>;
+    fn availability(&self, host: &Host) -> Result<(), String>;
 
     /// What it would run, for people: the text of `observe` mode. Runs nothing.
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String;
 
     /// Looks at the state before the effect and gives what [`Action::revert`] needs to restore it. Changes nothing.
-    fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value>;
+    /// An action that cannot be undone is not asked.
+    fn prepare<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, Value> {
+        Box::pin(async { Ok(Value::Null) })
+    }
 
     /// Brings the effect into force, or brings its end forward or back.
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()>;
 
-    /// Whether the effect is in force.
-    fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool>;
+    /// Whether the effect is in force. Not asked if [`About::looks`] says that it cannot be seen.
+    fn is_in_force<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async { Ok(true) })
+    }
 
     /// Restores the state before the effect. Without `attempt.undo` the effect is not held (any more), and only what
-    /// is certainly this agent's own may be removed.
-    fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()>;
+    /// is certainly this agent's own may be removed. An action that cannot be undone is not asked.
+    fn revert<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Whether nothing of the effect is left.
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
@@ -74,16 +128,35 @@ pub fn find(actions: &'static [&'static dyn Action], name: &str) -> Option<&'sta
     actions.iter().copied().find(|action| action.name() == name)
 }
 
-/// What these actions can do here, as the manager is told. An agent that only observes can "run" everything: it
-/// needs no right to say what it would have done.
-pub fn capabilities(actions: &[&dyn Action], observe: bool) -> Vec<Capability> {
+/// Whether `action` can be run on this host now.
+///
+/// # Errors
+/// Why not, for people.
+pub fn availability(action: &dyn Action, host: &Host) -> Result<(), String> {
+    if action.about().platforms.contains(&host.os) {
+        action.availability(host)
+    } else {
+        Err(format!("it does not exist on {}", host.os.as_str()))
+    }
+}
+
+/// The longest reason that the manager is told; its own bound is in bytes.
+pub const MAX_REASON_CHARS: usize = 128;
+
+/// What these actions, and the programs in the folder for custom ones, can do here, as the manager is told. An agent
+/// that only observes can "run" everything: it needs no right to say what it would have done.
+pub fn capabilities(actions: &[&dyn Action], host: &Host, observe: bool) -> Vec<Capability> {
     let capability = |action: &&dyn Action| {
-        let reason = action.availability().err();
+        let reason = availability(*action, host).err();
         let available = observe || reason.is_none();
         let reason = reason.map(|reason| if observe { format!("only observed here; else {reason}") } else { reason });
+        // A path in it may be long; a manager takes 512 bytes.
+        let reason = reason.map(|reason| reason.chars().take(MAX_REASON_CHARS).collect());
         Capability { action: action.name().into(), available, reason }
     };
-    actions.iter().map(capability).collect()
+    let mut capabilities: Vec<_> = actions.iter().map(capability).collect();
+    capabilities.extend(crate::scripts::capabilities(host));
+    capabilities
 }
 
 #[cfg(test)]

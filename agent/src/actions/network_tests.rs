@@ -1,24 +1,38 @@
 //! The network actions against the real kernel, each in a network namespace of its own.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use riposte_protocol::target::{Target, TargetKind};
+use serde_json::{Value, json};
 
 use super::firewall_drop::FirewallDrop;
 use super::route_null::RouteNull;
-use super::{Action, Attempt, Transcript};
+use super::{Action, Attempt, Host, Transcript};
 use crate::platform;
 use crate::runner::{Program, Runner};
 
 /// A network namespace that is gone when the test is.
 struct Namespace {
     name: String,
-    runner: Runner,
+    host: Host,
 }
 
 impl Namespace {
     fn new(tools: &[&str]) -> Self {
+        Self::with(tools, |name| Runner::with_prefix(["ip", "netns", "exec", name]))
+    }
+
+    /// One in which `iptables` is the older one, which speaks to the kernel in its own way.
+    fn with_legacy_iptables() -> Self {
+        let swap = "mount --bind /usr/sbin/xtables-legacy-multi /usr/sbin/xtables-nft-multi && exec \"$@\"";
+        Self::with(&["iptables-legacy", "ip6tables-legacy"], |name| {
+            Runner::with_prefix(["ip", "netns", "exec", name, "sh", "-c", swap, "sh"])
+        })
+    }
+
+    fn with(tools: &[&str], runner: impl FnOnce(&str) -> Runner) -> Self {
         assert!(platform::is_root(), "this test needs root: it makes a network namespace");
         for tool in tools.iter().chain(&["ip"]) {
             assert!(Runner::find(tool).is_some(), "this test needs {tool}, which is not installed");
@@ -26,14 +40,19 @@ impl Namespace {
         let name = format!("riposte-test-{}", uuid::Uuid::now_v7().simple());
         let made = std::process::Command::new("ip").args(["netns", "add", &name]).output().unwrap();
         assert!(made.status.success(), "no namespace: {}", String::from_utf8_lossy(&made.stderr));
-        let runner = Runner::with_prefix(["ip", "netns", "exec", &name]);
-        Self { name, runner }
+        let host = Host::new(runner(&name), std::path::Path::new("/nonexistent"));
+        Self { name, host }
     }
 
     async fn run(&self, program: &Program) -> String {
-        let exit = self.runner.run(program).await.unwrap();
+        let exit = self.host.runner.run(program).await.unwrap();
         assert!(exit.is_success(), "{}: {}", program.text(), exit.stderr);
         exit.stdout
+    }
+
+    fn order<'a>(&'a self, action: &'a dyn Action, target: &str, undo: Value) -> Order<'a> {
+        let target = Target::parse(TargetKind::Ip, target).or_else(|_| Target::parse_network(target)).unwrap();
+        Order { host: &self.host, action, target, arguments: vec![], undo: Some(undo), transcript: Mutex::default() }
     }
 }
 
@@ -43,110 +62,204 @@ impl Drop for Namespace {
     }
 }
 
-const ADDRESSES: [&str; 2] = ["203.0.113.7", "2001:db8::7"];
-
-fn target(address: &str) -> Target {
-    Target::parse(TargetKind::Ip, address).unwrap()
+/// One action on one target; each step is an attempt of its own, as the executor makes them.
+struct Order<'a> {
+    host: &'a Host,
+    action: &'a dyn Action,
+    target: Target,
+    arguments: Vec<String>,
+    undo: Option<Value>,
+    transcript: Mutex<Transcript>,
 }
 
-/// Applies twice, reverts twice, and looks after each.
-async fn is_idempotent_both_ways(action: &dyn Action, namespace: &Namespace, undo: Option<serde_json::Value>) {
-    for address in ADDRESSES {
-        let (target, transcript) = (target(address), Mutex::<Transcript>::default());
-        let mut attempt = Attempt::new(&namespace.runner, &transcript, &target);
-        let undo = match &undo {
-            Some(undo) => undo.clone(),
-            None => action.prepare(&attempt).await.unwrap(),
-        };
-        attempt.undo = Some(&undo);
-        assert!(action.is_lifted(&attempt).await.unwrap(), "{address} at first");
-        assert!(!action.is_in_force(&attempt).await.unwrap(), "{address} at first");
+impl Order<'_> {
+    fn attempt(&self) -> Attempt<'_> {
+        let mut attempt = Attempt::new(self.host, &self.transcript, &self.target);
+        (attempt.undo, attempt.arguments) = (self.undo.as_ref(), &self.arguments);
+        attempt
+    }
+
+    async fn apply_for(&self, remaining: Option<Duration>) {
+        let mut attempt = self.attempt();
+        attempt.remaining = remaining;
+        self.action.apply(&attempt).await.unwrap();
+        assert!(self.action.is_in_force(&attempt).await.unwrap(), "{} for {remaining:?}", self.target);
+    }
+
+    async fn apply(&self) {
+        self.apply_for(None).await;
+    }
+
+    async fn is_in_force(&self) -> bool {
+        self.action.is_in_force(&self.attempt()).await.unwrap()
+    }
+
+    async fn is_lifted(&self) -> bool {
+        self.action.is_lifted(&self.attempt()).await.unwrap()
+    }
+
+    async fn revert(&self) {
+        self.action.revert(&self.attempt()).await.unwrap();
+        assert!(self.is_lifted().await, "{}", self.target);
+    }
+}
+
+const ADDRESSES: [&str; 2] = ["203.0.113.7", "2001:db8::7"];
+const NETWORKS: [&str; 2] = ["203.0.113.0/24", "2001:db8:7::/48"];
+
+fn nftables() -> Value {
+    json!({"backend": "nftables"})
+}
+
+fn iptables() -> Value {
+    json!({"backend": "iptables"})
+}
+
+/// Applies and reverts more than once, and looks after each.
+async fn is_idempotent_both_ways(action: &dyn Action, namespace: &Namespace, undo: Value, arguments: &[&str]) {
+    for target in ADDRESSES.into_iter().chain(NETWORKS) {
+        let mut order = namespace.order(action, target, undo.clone());
+        order.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        assert!(order.is_lifted().await && !order.is_in_force().await, "{target} at first");
         for remaining in [Some(Duration::from_mins(10)), None, Some(Duration::from_millis(5500))] {
-            attempt.remaining = remaining;
-            action.apply(&attempt).await.unwrap();
-            assert!(action.is_in_force(&attempt).await.unwrap(), "{address} for {remaining:?}");
+            order.apply_for(remaining).await;
+            assert!(order.is_in_force().await && !order.is_lifted().await, "{target} for {remaining:?}");
         }
         for _ in 0..2 {
-            action.revert(&attempt).await.unwrap();
-            assert!(action.is_lifted(&attempt).await.unwrap(), "{address}");
-            assert!(!action.is_in_force(&attempt).await.unwrap(), "{address}");
+            order.revert().await;
+            assert!(!order.is_in_force().await, "{target}");
         }
     }
 }
 
 #[tokio::test]
-async fn nftables_blocks_and_unblocks_v4_and_v6_however_often() {
+async fn nftables_blocks_and_unblocks_addresses_and_networks_however_often() {
     let namespace = Namespace::new(&["nft"]);
-    is_idempotent_both_ways(&FirewallDrop, &namespace, Some(serde_json::json!({"backend": "nftables"}))).await;
+    is_idempotent_both_ways(&FirewallDrop, &namespace, nftables(), &[]).await;
+    is_idempotent_both_ways(&FirewallDrop, &namespace, nftables(), &["output"]).await;
 }
 
 #[tokio::test]
-async fn iptables_blocks_and_unblocks_v4_and_v6_however_often() {
-    let namespace = Namespace::new(&["iptables", "ip6tables"]);
-    is_idempotent_both_ways(&FirewallDrop, &namespace, Some(serde_json::json!({"backend": "iptables"}))).await;
-    let rules = namespace.run(&Program::new("iptables", ["-S"])).await;
-    assert!(!rules.contains("203.0.113.7"), "{rules}");
+async fn iptables_blocks_and_unblocks_addresses_and_networks_however_often() {
+    for namespace in [Namespace::new(&["iptables", "ip6tables"]), Namespace::with_legacy_iptables()] {
+        is_idempotent_both_ways(&FirewallDrop, &namespace, iptables(), &[]).await;
+        is_idempotent_both_ways(&FirewallDrop, &namespace, iptables(), &["output"]).await;
+        let rules = namespace.run(&Program::new("iptables", ["-S"])).await;
+        assert!(!rules.contains("203.0.113"), "{rules}");
+    }
 }
 
 #[tokio::test]
-async fn a_null_route_is_made_and_removed_v4_and_v6_however_often() {
+async fn a_null_route_is_made_and_removed_for_addresses_and_networks_however_often() {
     let namespace = Namespace::new(&[]);
-    is_idempotent_both_ways(&RouteNull, &namespace, None).await;
+    is_idempotent_both_ways(&RouteNull, &namespace, json!({}), &[]).await;
+    for target in ADDRESSES.into_iter().chain(NETWORKS) {
+        let order = namespace.order(&RouteNull, target, json!({}));
+        order.apply().await;
+        let first = target.split('/').next().unwrap();
+        let inside =
+            if target.contains('/') { first.replace("113.0", "113.9").replace("7::", "7::9") } else { first.into() };
+        let asked = namespace.host.runner.run(&Program::new("ip", ["route", "get", &inside])).await.unwrap();
+        assert!(!asked.is_success() && asked.stderr.contains("Invalid argument"), "a blackhole: {asked:?}");
+        order.revert().await;
+    }
+}
+
+#[tokio::test]
+async fn overlapping_blocks_do_not_lift_each_other() {
+    let namespace = Namespace::new(&["nft"]);
+    for targets in [
+        ["203.0.113.7", "203.0.113.0/24", "203.0.0.0/16", "203.0.113.0/25"],
+        ["2001:db8:7::7", "2001:db8:7::/64", "2001:db8:7::/48", "2001:db8:7::/127"],
+    ] {
+        let orders = targets.map(|target| namespace.order(&FirewallDrop, target, nftables()));
+        for order in &orders {
+            order.apply_for(Some(Duration::from_mins(10))).await;
+        }
+        for (position, order) in orders.iter().enumerate() {
+            assert!(order.is_in_force().await);
+            order.revert().await;
+            for other in &orders[position + 1..] {
+                assert!(other.is_in_force().await, "{} after {}", other.target, order.target);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_network_is_dropped_and_its_neighbours_are_not() {
+    let namespace = Namespace::new(&["nft"]);
+    namespace.run(&Program::new("ip", ["link", "set", "lo", "up"])).await;
+    for address in ["203.0.113.7/32", "203.0.114.7/32"] {
+        namespace.run(&Program::new("ip", ["addr", "add", address, "dev", "lo"])).await;
+    }
+    // A connection of the host with itself comes from the very address that it goes to.
+    let connects = |address: &str| {
+        let (address, there) = (format!("{address}:0"), format!("/run/netns/{}", namespace.name));
+        let connect = move || {
+            let there = std::fs::File::open(there).unwrap();
+            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&there), None).unwrap();
+            let listener = std::net::TcpListener::bind(address).unwrap();
+            let timeout = Duration::from_millis(300);
+            std::net::TcpStream::connect_timeout(&listener.local_addr().unwrap(), timeout).is_ok()
+        };
+        std::thread::spawn(connect).join().unwrap()
+    };
+    assert!(connects("203.0.113.7") && connects("203.0.114.7"));
+    let order = namespace.order(&FirewallDrop, "203.0.113.0/24", nftables());
+    order.apply().await;
+    assert!(!connects("203.0.113.7"), "in the network");
+    assert!(connects("203.0.114.7"), "beside it");
+    order.revert().await;
+    let mut order = namespace.order(&FirewallDrop, "203.0.113.7", nftables());
+    order.arguments = vec!["output".into()];
+    order.apply().await;
+    assert!(!connects("203.0.113.7") && connects("203.0.114.7"));
+    order.revert().await;
+    assert!(connects("203.0.113.7"));
 }
 
 #[tokio::test]
 async fn the_kernel_holds_the_new_end_of_a_block_and_none_without_one() {
     let namespace = Namespace::new(&["nft"]);
-    let (target, transcript) = (target(ADDRESSES[0]), Mutex::<Transcript>::default());
-    let undo = serde_json::json!({"backend": "nftables"});
-    let mut attempt = Attempt::new(&namespace.runner, &transcript, &target);
-    attempt.undo = Some(&undo);
+    let order = namespace.order(&FirewallDrop, ADDRESSES[0], nftables());
+    let list = Program::new("nft", ["list", "set", "inet", "riposte", "blocked_v4"]);
     for (remaining, expected) in [(Some(600), "timeout 10m"), (Some(60), "timeout 1m"), (Some(7200), "timeout 2h")] {
-        attempt.remaining = remaining.map(Duration::from_secs);
-        FirewallDrop.apply(&attempt).await.unwrap();
-        let set = namespace.run(&Program::new("nft", ["list", "set", "inet", "riposte", "blocked_v4"])).await;
+        order.apply_for(remaining.map(Duration::from_secs)).await;
+        let set = namespace.run(&list).await;
         assert!(set.contains(expected), "{expected}: {set}");
     }
-    attempt.remaining = None;
-    FirewallDrop.apply(&attempt).await.unwrap();
-    let set = namespace.run(&Program::new("nft", ["list", "set", "inet", "riposte", "blocked_v4"])).await;
+    order.apply().await;
+    let set = namespace.run(&list).await;
     assert!(set.contains("203.0.113.7") && !set.contains("expires"), "{set}");
 }
 
 #[tokio::test]
 async fn a_damaged_table_is_repaired_and_the_addresses_in_it_are_kept() {
     let namespace = Namespace::new(&["nft"]);
-    let undo = serde_json::json!({"backend": "nftables"});
-    let (first, second, transcript) = (target("203.0.113.1"), target("203.0.113.2"), Mutex::<Transcript>::default());
-    let mut on_first = Attempt::new(&namespace.runner, &transcript, &first);
-    let mut on_second = Attempt::new(&namespace.runner, &transcript, &second);
-    (on_first.undo, on_second.undo) = (Some(&undo), Some(&undo));
-    FirewallDrop.apply(&on_first).await.unwrap();
+    let first = namespace.order(&FirewallDrop, "203.0.113.1", nftables());
+    let second = namespace.order(&FirewallDrop, "203.0.113.2", nftables());
+    first.apply().await;
 
-    namespace.run(&Program::new("nft", ["flush", "chain", "inet", "riposte", "input"])).await;
-    assert!(
-        !FirewallDrop.is_in_force(&on_first).await.unwrap(),
-        "an address in a set that no rule asks is not blocked"
-    );
-    FirewallDrop.apply(&on_second).await.unwrap();
-    assert!(FirewallDrop.is_in_force(&on_first).await.unwrap());
-    assert!(FirewallDrop.is_in_force(&on_second).await.unwrap());
+    namespace.run(&Program::new("nft", ["flush", "chain", "inet", "riposte", "input_v4"])).await;
+    assert!(!first.is_in_force().await, "an address in a set that no rule asks is not blocked");
+    second.apply().await;
+    assert!(first.is_in_force().await && second.is_in_force().await);
 
-    namespace.run(&Program::new("nft", ["insert", "rule", "inet", "riposte", "input", "accept"])).await;
-    assert!(!FirewallDrop.is_in_force(&on_first).await.unwrap(), "a rule before ours lets everything through");
-    FirewallDrop.apply(&on_first).await.unwrap();
-    assert!(FirewallDrop.is_in_force(&on_first).await.unwrap());
+    namespace.run(&Program::new("nft", ["insert", "rule", "inet", "riposte", "input_v4", "accept"])).await;
+    assert!(!first.is_in_force().await, "a rule before ours lets everything through");
+    first.apply().await;
+    assert!(first.is_in_force().await);
 
     namespace.run(&Program::new("nft", ["delete", "table", "inet", "riposte"])).await;
-    let foreign =
-        "add table inet riposte\nadd set inet riposte blocked_v4 { type inet_service; }\nadd chain inet riposte input";
+    let foreign = "add table inet riposte\nadd set inet riposte blocked_v4 { type inet_service; }\nadd chain inet riposte input_v4";
     namespace.run(&Program::new("nft", ["-f", "-"]).stdin(foreign)).await;
-    FirewallDrop.apply(&on_first).await.unwrap();
-    assert!(FirewallDrop.is_in_force(&on_first).await.unwrap(), "a table of another shape is made anew");
+    first.apply().await;
+    assert!(first.is_in_force().await, "a table of another shape is made anew");
 
     namespace.run(&Program::new("nft", ["flush", "ruleset"])).await;
-    FirewallDrop.revert(&on_first).await.unwrap();
-    assert!(FirewallDrop.is_lifted(&on_first).await.unwrap(), "nothing is left to revert");
+    assert!(!first.is_in_force().await);
+    first.revert().await;
 }
 
 #[tokio::test]
@@ -154,17 +267,14 @@ async fn every_copy_of_our_rule_is_removed_and_an_administrators_is_not() {
     let namespace = Namespace::new(&["iptables", "ip6tables"]);
     let admins = Program::new("iptables", ["-A", "INPUT", "-s", "203.0.113.7", "-j", "DROP"]);
     namespace.run(&admins).await;
-    let undo = serde_json::json!({"backend": "iptables"});
-    let (target, transcript) = (target("203.0.113.7"), Mutex::<Transcript>::default());
-    let mut attempt = Attempt::new(&namespace.runner, &transcript, &target);
-    attempt.undo = Some(&undo);
-    assert!(!FirewallDrop.is_in_force(&attempt).await.unwrap(), "the administrator's rule is not ours");
-    FirewallDrop.apply(&attempt).await.unwrap();
+    let order = namespace.order(&FirewallDrop, "203.0.113.7", iptables());
+    assert!(!order.is_in_force().await, "the administrator's rule is not ours");
+    order.apply().await;
     for _ in 0..3 {
         let comment = ["-I", "INPUT", "-s", "203.0.113.7", "-m", "comment", "--comment", "riposte", "-j", "DROP"];
         namespace.run(&Program::new("iptables", comment)).await;
     }
-    FirewallDrop.revert(&attempt).await.unwrap();
+    order.revert().await;
     let rules = namespace.run(&Program::new("iptables", ["-S"])).await;
     assert_eq!(rules.matches("203.0.113.7").count(), 1, "{rules}");
 }
@@ -174,13 +284,31 @@ async fn an_administrators_null_route_outlives_ours() {
     let namespace = Namespace::new(&[]);
     for address in ADDRESSES {
         namespace.run(&Program::new("ip", ["route", "add", "blackhole", address])).await;
-        let (target, transcript) = (target(address), Mutex::<Transcript>::default());
-        let mut attempt = Attempt::new(&namespace.runner, &transcript, &target);
-        let undo = RouteNull.prepare(&attempt).await.unwrap();
-        attempt.undo = Some(&undo);
-        RouteNull.apply(&attempt).await.unwrap();
-        RouteNull.revert(&attempt).await.unwrap();
-        assert!(RouteNull.is_lifted(&attempt).await.unwrap());
-        assert!(RouteNull.is_in_force(&attempt).await.unwrap(), "{address}: the administrator's is still there");
+        let order = namespace.order(&RouteNull, address, json!({}));
+        order.apply().await;
+        order.revert().await;
+        assert!(order.is_in_force().await, "{address}: the administrator's is still there");
+    }
+}
+
+/// Wazuh's own program: 21 s for eight at once.
+#[tokio::test]
+async fn eight_blocks_at_once_take_less_than_a_second() {
+    for (namespace, undo) in
+        [(Namespace::new(&["nft"]), nftables()), (Namespace::new(&["iptables", "ip6tables"]), iptables())]
+    {
+        let targets: Vec<String> = (1..=8).map(|last| format!("198.51.100.{last}")).collect();
+        let orders: Vec<_> = targets.iter().map(|to| namespace.order(&FirewallDrop, to, undo.clone())).collect();
+        let begun = Instant::now();
+        join_all(orders.iter().map(Order::apply)).await;
+        let took = begun.elapsed();
+        println!("eight blocks at once by {undo}: {took:?}");
+        for order in &orders {
+            assert!(order.is_in_force().await);
+        }
+        let begun = Instant::now();
+        namespace.order(&FirewallDrop, "198.51.100.9", undo.clone()).apply_for(Some(Duration::from_mins(1))).await;
+        println!("one block by {undo}: {:?}", begun.elapsed());
+        assert!(took < Duration::from_secs(1), "{took:?}");
     }
 }

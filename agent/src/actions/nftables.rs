@@ -1,115 +1,286 @@
-//! Blocks addresses in an nftables table of our own, `inet riposte`: a set of addresses per family and two chains
-//! that drop what comes from them, before the host's own filters are asked. Nothing of the host's rules is touched.
+//! Blocks addresses and networks in an nftables table of our own, `inet riposte`: one set for each family and length of
+//! prefix, and two chains that drop what comes from it, before the host's own filters are asked. Nothing of the host's
+//! rules is touched.
 //!
+//! A set holds plain addresses and a rule masks before it looks: interval sets would refuse networks that overlap.
 //! An element carries a kernel time-out as a net under the agent's own timer: should the agent never run again, the
-//! block still ends.
+//! block still ends. The kernel takes about 5 ms for a transaction that only adds, and 15 and more for one that also
+//! removes; so adding is tried first, and the chains are only looked at.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use riposte_protocol::command::Op;
 use serde_json::Value;
 
+use super::about::has;
 use super::attempt::failure;
 use super::{ActionError, Attempt};
 use crate::runner::{Exit, Program};
 
 const TABLE: &str = "inet riposte";
+/// How often a listing is tried that others interrupt; each needs a change at the very moment.
+const MAX_LOOKS: usize = 20;
 
-/// The table as it has to be. One transaction, and idempotent: it repairs a table without touching the addresses in
-/// its sets, and no packet ever sees it half done. Priority -10 is just before the filters (0), after connection
-/// tracking and the destination's translation, so that the forward chain sees what the host's filter sees.
-const DEFINITION: &str = "\
-add table inet riposte
-add set inet riposte blocked_v4 { type ipv4_addr; flags timeout; }
-add set inet riposte blocked_v6 { type ipv6_addr; flags timeout; }
-add chain inet riposte input { type filter hook input priority -10; policy accept; }
-add chain inet riposte forward { type filter hook forward priority -10; policy accept; }
-flush chain inet riposte input
-flush chain inet riposte forward
-add rule inet riposte input ip saddr @blocked_v4 counter drop
-add rule inet riposte input ip6 saddr @blocked_v6 counter drop
-add rule inet riposte forward ip saddr @blocked_v4 counter drop
-add rule inet riposte forward ip6 saddr @blocked_v6 counter drop
-";
+/// What of one network is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// What it sends, to this host or through it.
+    In,
+    /// What this host sends to it.
+    Out,
+}
+
+/// One network in one set, with the chains that ask the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fence {
+    way: Way,
+    network: IpNet,
+}
+
+impl Fence {
+    fn all(attempt: &Attempt<'_>) -> Result<Vec<Self>, ActionError> {
+        let network = attempt.target.network();
+        let network = network.ok_or_else(|| ActionError::Refused("the target is not an address".into()))?;
+        let mut fences = vec![Self { way: Way::In, network }];
+        if has(attempt.arguments, "output") {
+            fences.push(Self { way: Way::Out, network });
+        }
+        Ok(fences)
+    }
+
+    /// Such as `v4` or `v6_64`.
+    fn class(self) -> String {
+        let family = if self.is_v4() { "v4" } else { "v6" };
+        let length = self.network.prefix_len();
+        if length == self.network.max_prefix_len() { family.into() } else { format!("{family}_{length}") }
+    }
+
+    fn set(self) -> String {
+        match self.way {
+            Way::In => format!("blocked_{}", self.class()),
+            Way::Out => format!("blocked_to_{}", self.class()),
+        }
+    }
+
+    fn chains(self) -> Vec<(String, &'static str)> {
+        let hooks: &[&str] = match self.way {
+            Way::In => &["input", "forward"],
+            Way::Out => &["output"],
+        };
+        hooks.iter().map(|hook| (format!("{hook}_{}", self.class()), *hook)).collect()
+    }
+
+    fn is_v4(self) -> bool {
+        self.network.addr().is_ipv4()
+    }
+
+    fn element(self) -> IpAddr {
+        self.network.network()
+    }
+
+    fn kind(self) -> &'static str {
+        if self.is_v4() { "ipv4_addr" } else { "ipv6_addr" }
+    }
+
+    /// The set and the chains as they have to be. One transaction, and idempotent: it repairs without touching the
+    /// addresses in the set, and no packet ever sees it half done. Priority -10 is just before the filters (0), after
+    /// connection tracking and the destination's translation, so that the forward chain sees what the host's filter sees.
+    fn definition(self) -> String {
+        let set = self.set();
+        let mut script =
+            format!("add table {TABLE}\nadd set {TABLE} {set} {{ type {}; flags timeout; }}\n", self.kind());
+        let family = if self.is_v4() { "ip" } else { "ip6" };
+        let field = if self.way == Way::In { "saddr" } else { "daddr" };
+        let is_masked = self.network.prefix_len() < self.network.max_prefix_len();
+        let mask = if is_masked { format!(" & {}", self.network.netmask()) } else { String::new() };
+        for (chain, hook) in self.chains() {
+            let _infallible = write!(
+                script,
+                "add chain {TABLE} {chain} {{ type filter hook {hook} priority -10; policy accept; }}\n\
+                 flush chain {TABLE} {chain}\n\
+                 add rule {TABLE} {chain} {family} {field}{mask} @{set} counter drop\n"
+            );
+        }
+        script
+    }
+
+    fn creation(self, remaining: Option<Duration>) -> String {
+        format!("create element {TABLE} {} {{ {}{} }}\n", self.set(), self.element(), timeout(remaining))
+    }
+
+    /// Adding, deleting and adding again is how an element gets a new time-out: a plain `add` of one that is there
+    /// changes nothing on most kernels, a plain `delete` of one that is not there fails. It is one transaction, so no
+    /// packet slips through.
+    fn renewal(self, remaining: Option<Duration>) -> String {
+        let (set, element) = (self.set(), self.element());
+        format!(
+            "add element {TABLE} {set} {{ {element} }}\n\
+             delete element {TABLE} {set} {{ {element} }}\n\
+             add element {TABLE} {set} {{ {element}{} }}\n",
+            timeout(remaining)
+        )
+    }
+
+    fn removal(self) -> Program {
+        transaction(&format!("delete element {TABLE} {} {{ {} }}\n", self.set(), self.element()))
+    }
+
+    /// What is looked at: the set and the chains, and nothing else of the table, which may be long.
+    fn listing(self) -> String {
+        let chains = self.chains().into_iter().map(|(chain, _)| format!("list chain {TABLE} {chain}\n"));
+        format!("list set {TABLE} {}\n{}", self.set(), chains.collect::<String>())
+    }
+
+    fn query(self) -> String {
+        format!("get element {TABLE} {} {{ {} }}\n", self.set(), self.element())
+    }
+
+    /// Whether a listing shows the set, the chains at their hooks, and in each chain exactly the one drop.
+    fn is_whole_in(self, objects: &[Value]) -> bool {
+        let set = objects.iter().map(|object| &object["set"]).any(|set| {
+            set["name"] == self.set()
+                && set["type"] == self.kind()
+                && set["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "timeout"))
+        });
+        set && self.chains().iter().all(|(name, hook)| {
+            let hooked = objects.iter().map(|object| &object["chain"]).any(|chain| {
+                chain["name"] == *name && chain["hook"] == *hook && chain["type"] == "filter" && chain["prio"] == -10
+            });
+            let mut rules = objects.iter().map(|object| &object["rule"]).filter(|rule| rule["chain"] == *name);
+            hooked && rules.next().is_some_and(|rule| self.is_dropped_by(rule)) && rules.next().is_none()
+        })
+    }
+
+    fn is_dropped_by(self, rule: &Value) -> bool {
+        let Some([first, .., last]) = rule["expr"].as_array().map(Vec::as_slice) else { return false };
+        let matched = &first["match"];
+        let (payload, mask) = match matched["left"]["&"].as_array().map(Vec::as_slice) {
+            Some([payload, mask]) => (&payload["payload"], mask.as_str()),
+            _ => (&matched["left"]["payload"], None),
+        };
+        let field = if self.way == Way::In { "saddr" } else { "daddr" };
+        let mask =
+            mask.map_or(Some(self.network.max_prefix_len()), |mask| ipnet::ip_mask_to_prefix(mask.parse().ok()?).ok());
+        last.as_object().is_some_and(|last| last.contains_key("drop"))
+            && matched["op"] == "=="
+            && payload["field"] == field
+            && mask == Some(self.network.prefix_len())
+            && matched["right"] == format!("@{}", self.set())
+    }
+}
 
 pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
-    let Some(address) = attempt.target.ip() else { return String::new() };
+    let Ok(fences) = Fence::all(attempt) else { return String::new() };
     match op {
-        Op::Apply => transaction(&format!("{DEFINITION}{}", addition(address, attempt.remaining))).text(),
-        Op::Revert => removal(address).text(),
+        Op::Apply => {
+            transaction(&each(&fences, |fence| fence.definition() + &fence.creation(attempt.remaining))).text()
+        }
+        Op::Revert => fences.iter().map(|fence| fence.removal().text()).collect::<Vec<_>>().join("; "),
     }
 }
 
 pub(super) async fn block(attempt: &Attempt<'_>) -> Result<(), ActionError> {
-    let address = address(attempt)?;
-    ensure_table(attempt).await?;
-    attempt.run(&transaction(&addition(address, attempt.remaining))).await?;
+    let fences = Fence::all(attempt)?;
+    let create = transaction(&each(&fences, |fence| fence.creation(attempt.remaining)));
+    // Its failure is an answer: no table yet, or an element whose end has to be moved.
+    let created = attempt.look(&create).await?;
+    if created.is_success() {
+        attempt.note(Some(0), "");
+    } else if created.stderr.contains("File exists") {
+        attempt.run(&transaction(&each(&fences, |fence| fence.renewal(attempt.remaining)))).await?;
+    } else {
+        define(attempt, &fences).await?;
+    }
+    if !look(attempt, &fences).await? {
+        define(attempt, &fences).await?;
+        if !look(attempt, &fences).await? {
+            return Ok(());
+        }
+    }
+    attempt.saw_in_force();
     Ok(())
 }
 
 pub(super) async fn is_blocked(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-    let address = address(attempt)?;
-    Ok(has_element(attempt, address).await? && is_table_whole(attempt).await?)
+    Ok(attempt.take_seen_in_force() || look(attempt, &Fence::all(attempt)?).await?)
 }
 
 pub(super) async fn unblock(attempt: &Attempt<'_>) -> Result<(), ActionError> {
-    let address = address(attempt)?;
-    // Looking first would leave a gap in which the kernel's own time-out can come: deleting what is not there is the
-    // failure that we know.
-    let program = removal(address);
-    let exit = attempt.change(&program).await?;
-    if exit.is_success() || is_missing(&exit) { Ok(()) } else { Err(failure(&program, &exit)) }
+    for fence in Fence::all(attempt)? {
+        // Looking first would leave a gap in which the kernel's own time-out can come: deleting what is not there is
+        // the failure that we know.
+        let program = fence.removal();
+        let exit = attempt.look(&program).await?;
+        if !exit.is_success() && !is_missing(&exit) {
+            return Err(failure(&program, &exit));
+        }
+        attempt.note(Some(0), "");
+    }
+    Ok(())
 }
 
 pub(super) async fn is_unblocked(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-    let address = address(attempt)?;
-    Ok(!has_element(attempt, address).await?)
+    for fence in Fence::all(attempt)? {
+        let program = transaction(&fence.query());
+        let exit = ask(attempt, &program).await?;
+        if exit.is_success() {
+            return Ok(false);
+        }
+        if !is_missing(&exit) {
+            return Err(failure(&program, &exit));
+        }
+    }
+    Ok(true)
 }
 
-async fn ensure_table(attempt: &Attempt<'_>) -> Result<(), ActionError> {
-    if is_table_whole(attempt).await? {
-        return Ok(());
-    }
-    let repaired = attempt.change(&transaction(DEFINITION)).await?;
-    if repaired.is_success() {
+/// Makes or repairs the sets and chains, and puts the addresses in.
+async fn define(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<(), ActionError> {
+    let script = each(fences, |fence| fence.definition() + &fence.renewal(attempt.remaining));
+    let defined = attempt.look(&transaction(&script)).await?;
+    if defined.is_success() {
+        attempt.note(Some(0), "");
         return Ok(());
     }
     // A set of another type, or a chain at another hook: it cannot have blocked anything, so it is made anew.
     tracing::warn!(table = TABLE, "the firewall table cannot be repaired in place: it is made anew, emptied");
-    let anew = format!("add table {TABLE}\ndelete table {TABLE}\n{DEFINITION}");
-    attempt.run(&transaction(&anew)).await?;
+    attempt.run(&transaction(&format!("add table {TABLE}\ndelete table {TABLE}\n{script}"))).await?;
     Ok(())
 }
 
-async fn is_table_whole(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+/// Whether the table is whole and the elements are in it: one program, however much is asked.
+async fn look(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<bool, ActionError> {
     // Terse: without the sets' elements, of which there may be very many.
-    let program = Program::new("nft", ["-j", "-t", "list", "table", "inet", "riposte"]);
-    let exit = attempt.look(&program).await?;
-    if exit.is_success() {
-        return Ok(serde_json::from_str(&exit.stdout).is_ok_and(|listing| is_whole(&listing)));
+    let query = each(fences, Fence::listing) + &each(fences, Fence::query);
+    // As an argument: from standard input `nft -j` takes nothing but JSON.
+    let program = Program::new("nft", ["-j", "-t", &query]);
+    let exit = ask(attempt, &program).await?;
+    if !exit.is_success() {
+        return if is_missing(&exit) { Ok(false) } else { Err(failure(&program, &exit)) };
     }
-    if is_missing(&exit) { Ok(false) } else { Err(failure(&program, &exit)) }
+    let objects = objects(&exit.stdout);
+    Ok(fences.iter().all(|fence| fence.is_whole_in(&objects)))
 }
 
-async fn has_element(attempt: &Attempt<'_>, address: IpAddr) -> Result<bool, ActionError> {
-    let set = set_of(address);
-    let element = format!("{{ {address} }}");
-    let program = Program::new("nft", ["get", "element", "inet", "riposte", set, &element]);
-    let exit = attempt.look(&program).await?;
-    if exit.is_success() || is_missing(&exit) { Ok(exit.is_success()) } else { Err(failure(&program, &exit)) }
+/// What a listing lists. One document follows the other; the elements, in whatever form this version prints them, come
+/// last and are not read.
+pub(super) fn objects(listing: &str) -> Vec<Value> {
+    let documents = serde_json::Deserializer::from_str(listing).into_iter::<Value>();
+    let objects = documents.map_while(Result::ok).filter_map(|mut document| match document["nftables"].take() {
+        Value::Array(objects) => Some(objects),
+        _ => None,
+    });
+    objects.flatten().collect()
 }
 
-/// Adding, deleting and adding again is how an element gets a new time-out: a plain `add` of one that is there
-/// changes nothing, a plain `delete` of one that is not there fails. It is one transaction, so no packet slips through.
-fn addition(address: IpAddr, remaining: Option<Duration>) -> String {
-    let set = set_of(address);
-    let timeout = remaining.map(|remaining| format!(" timeout {}s", whole_seconds(remaining))).unwrap_or_default();
-    format!(
-        "add element {TABLE} {set} {{ {address} }}\n\
-         delete element {TABLE} {set} {{ {address} }}\n\
-         add element {TABLE} {set} {{ {address}{timeout} }}\n"
-    )
+fn each(fences: &[Fence], script: impl Fn(Fence) -> String) -> String {
+    fences.iter().map(|&fence| script(fence)).collect()
+}
+
+fn timeout(remaining: Option<Duration>) -> String {
+    remaining.map(|remaining| format!(" timeout {}s", whole_seconds(remaining))).unwrap_or_default()
 }
 
 /// Rounded up: the kernel must never lift a block before its end. 0 would mean "never" to it.
@@ -117,56 +288,24 @@ fn whole_seconds(remaining: Duration) -> u64 {
     remaining.as_secs().saturating_add(u64::from(remaining.subsec_nanos() > 0)).max(1)
 }
 
-fn removal(address: IpAddr) -> Program {
-    transaction(&format!("delete element {TABLE} {} {{ {address} }}\n", set_of(address)))
+/// Looks, and looks again while somebody else is changing the ruleset: `nft` gives up a listing then.
+pub(super) async fn ask(attempt: &Attempt<'_>, program: &Program) -> Result<Exit, ActionError> {
+    for _ in 0..MAX_LOOKS {
+        let exit = attempt.look(program).await?;
+        if exit.is_success() || !exit.stderr.contains("Interrupted system call") {
+            return Ok(exit);
+        }
+    }
+    attempt.look(program).await
 }
 
-fn transaction(script: &str) -> Program {
+pub(super) fn transaction(script: &str) -> Program {
     Program::new("nft", ["-f", "-"]).stdin(script)
 }
 
-fn set_of(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "blocked_v4" } else { "blocked_v6" }
-}
-
-fn address(attempt: &Attempt<'_>) -> Result<IpAddr, ActionError> {
-    attempt.target.ip().ok_or_else(|| ActionError::Refused("the target is not an address".into()))
-}
-
 /// `nft` has one exit code for every failure; the kernel's word for "not there" is the only difference.
-fn is_missing(exit: &Exit) -> bool {
+pub(super) fn is_missing(exit: &Exit) -> bool {
     exit.stderr.contains("No such file or directory")
-}
-
-/// Whether a listing shows the sets, the chains at their hooks, and in each chain exactly the two drops.
-fn is_whole(listing: &Value) -> bool {
-    let objects = listing["nftables"].as_array().map_or(&[][..], Vec::as_slice);
-    let set = |name: &str, kind: &str| {
-        objects.iter().map(|object| &object["set"]).any(|set| {
-            set["name"] == name
-                && set["type"] == kind
-                && set["flags"].as_array().is_some_and(|f| f.iter().any(|f| f == "timeout"))
-        })
-    };
-    let chain = |name: &str| {
-        let hooked = objects.iter().map(|object| &object["chain"]).any(|chain| {
-            chain["name"] == name && chain["hook"] == name && chain["type"] == "filter" && chain["prio"] == -10
-        });
-        let rules = objects.iter().map(|object| &object["rule"]).filter(|rule| rule["chain"] == name);
-        let dropped: Vec<&str> = rules.map(|rule| dropped_set(rule).unwrap_or("something else")).collect();
-        hooked && dropped == ["@blocked_v4", "@blocked_v6"]
-    };
-    set("blocked_v4", "ipv4_addr") && set("blocked_v6", "ipv6_addr") && chain("input") && chain("forward")
-}
-
-/// The set whose addresses a rule drops, if that is what it does.
-fn dropped_set(rule: &Value) -> Option<&str> {
-    let expressions = rule["expr"].as_array()?;
-    let last_drops = expressions.last()?.as_object()?.contains_key("drop");
-    let matched = &expressions.first()?["match"];
-    (last_drops && matched["op"] == "==" && matched["left"]["payload"]["field"] == "saddr")
-        .then(|| matched["right"].as_str())
-        .flatten()
 }
 
 #[cfg(test)]
@@ -182,7 +321,8 @@ mod tests {
 
     #[test]
     fn an_empty_or_foreign_listing_is_no_whole_table() {
-        assert!(!is_whole(&Value::Null));
-        assert!(!is_whole(&serde_json::json!({"nftables": [{"table": {"name": "riposte"}}]})));
+        let fence = Fence { way: Way::In, network: "203.0.113.7/32".parse().unwrap() };
+        assert!(!fence.is_whole_in(&objects("")));
+        assert!(!fence.is_whole_in(&objects(r#"{"nftables": [{"table": {"name": "riposte"}}]} table inet"#)));
     }
 }

@@ -1,14 +1,15 @@
-//! `route-null`: a blackhole route to an address, so that this host answers it nothing. It is marked with a routing
-//! protocol number of our own: an administrator's blackhole for the same address is left alone.
+//! `route-null`: a route to nowhere for an address or a network, so that this host answers it nothing. On Linux it is
+//! marked with a routing protocol number of our own: an administrator's blackhole for the same address is left alone.
 
 use riposte_protocol::command::Op;
-use riposte_protocol::target::TargetKind;
+use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
 use super::attempt::failure;
-use super::{Action, ActionError, Attempt, Step};
+use super::recipe::{Change, Look, Recipe, unsuited};
+use super::{About, Action, ActionError, Attempt, Host, Os, Step};
 use crate::platform;
-use crate::runner::{Program, Runner};
+use crate::runner::Program;
 
 /// Who made the route, as the kernel keeps it with it. Free in iproute2's `rt_protos`.
 const PROTOCOL: &str = "113";
@@ -17,57 +18,141 @@ const PROTOCOL: &str = "113";
 #[derive(Debug)]
 pub(super) struct RouteNull;
 
+const ABOUT: About = About {
+    name: "route-null",
+    summary: "Makes a route to nowhere for an address or a network",
+    targets: &[TargetKind::Ip],
+    networks: true,
+    platforms: &[Os::Linux, Os::FreeBsd, Os::Windows],
+    lock_domain: "route",
+    applied: "Linux: `ip route add blackhole`, marked as protocol 113. FreeBSD: `route add -blackhole`. Windows: `netsh \
+              interface add route` to the loopback interface, until the next start",
+    verified: "the route is listed",
+    undone: "the route is deleted; on Linux only one that is marked, elsewhere unless it was there before",
+    rights: "root or CAP_NET_ADMIN; Administrator",
+    ..About::DEFAULT
+};
+
+/// What is run where it is not Linux.
+pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
+    let network = target.network()?;
+    let (is_v4, text) = (network.addr().is_ipv4(), network.to_string());
+    match os {
+        Os::FreeBsd => {
+            let (family, nowhere) = if is_v4 { ("-inet", "127.0.0.1") } else { ("-inet6", "::1") };
+            let route = |verb: &str| Program::new("route", ["-q", verb, family, &text, nowhere, "-blackhole"]);
+            let destination = format!("destination: {}", network.network());
+            let get = Program::new("route", ["-n", "get", family, &text]);
+            Some(Recipe {
+                apply: vec![Change::new(route("add"))],
+                revert: vec![Change::new(route("delete"))],
+                shows: vec![Look::prints(get, [&destination, "BLACKHOLE"]).or_exit(1)],
+                ..Recipe::default()
+            })
+        }
+        Os::Windows => {
+            let family = if is_v4 { "ipv4" } else { "ipv6" };
+            let prefix = format!("prefix={text}");
+            // Interface 1 is the loopback on every Windows; there the packets end.
+            let route = |verb: &str| {
+                let program = Program::new("netsh.exe", ["interface", family, verb, "route", &prefix, "interface=1"]);
+                program.arguments(&["store=active"])
+            };
+            let list = Program::new("netsh.exe", ["interface", family, "show", "route", "store=active"]);
+            Some(Recipe {
+                apply: vec![Change::new(route("add"))],
+                revert: vec![Change::new(route("delete"))],
+                shows: vec![Look::prints(list, [&text])],
+                ..Recipe::default()
+            })
+        }
+        _ => None,
+    }
+}
+
+impl RouteNull {
+    /// None on Linux, which needs more than a recipe.
+    fn recipe(attempt: &Attempt<'_>) -> Result<Option<Recipe>, ActionError> {
+        if attempt.host.os == Os::Linux {
+            return Ok(None);
+        }
+        recipe(attempt.host.os, attempt.target, &[]).map(Some).ok_or_else(|| unsuited(&ABOUT, attempt))
+    }
+}
+
 impl Action for RouteNull {
-    fn name(&self) -> &'static str {
-        "route-null"
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        Some(TargetKind::Ip)
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        "route"
-    }
-
-    fn availability(&self) -> Result<(), String> {
-        Runner::find("ip").ok_or("ip (iproute2) is not installed")?;
-        platform::may_configure_network()
+    fn availability(&self, host: &Host) -> Result<(), String> {
+        match host.os {
+            Os::Linux => {
+                host.has_programs(&["ip"])?;
+                platform::may_configure_network()
+            }
+            Os::Windows => host.has_programs(&["netsh.exe"]),
+            _ => {
+                host.has_programs(&["route"])?;
+                platform::must_be_root()
+            }
+        }
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
-        route(attempt, if op == Op::Apply { "add" } else { "del" }).text()
+        match Self::recipe(attempt) {
+            Ok(Some(recipe)) => recipe.plan(op),
+            Ok(None) => route(attempt, if op == Op::Apply { "add" } else { "del" }).text(),
+            Err(error) => error.to_string(),
+        }
     }
 
     fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
-        // Only for people who read the journal: what is ours is known by its mark.
-        Box::pin(async { Ok(json!({ "blackholed_before": is_blackholed(attempt, false).await? })) })
+        Box::pin(async {
+            match Self::recipe(attempt)? {
+                Some(recipe) => recipe.prepare(attempt).await,
+                // Only for people who read the journal: what is ours is known by its mark.
+                None => Ok(json!({ "blackholed_before": is_blackholed(attempt, false).await? })),
+            }
+        })
     }
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            if is_blackholed(attempt, false).await? {
-                return Ok(());
+            match Self::recipe(attempt)? {
+                Some(recipe) => recipe.apply(attempt).await,
+                None if is_blackholed(attempt, false).await? => Ok(()),
+                None => attempt.run(&route(attempt, "add")).await.map(drop),
             }
-            attempt.run(&route(attempt, "add")).await.map(drop)
         })
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(is_blackholed(attempt, false))
+        Box::pin(async {
+            match Self::recipe(attempt)? {
+                Some(recipe) => recipe.is_in_force(attempt).await,
+                None => is_blackholed(attempt, false).await,
+            }
+        })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            if is_blackholed(attempt, true).await? {
-                attempt.run(&route(attempt, "del")).await?;
+            match Self::recipe(attempt)? {
+                Some(recipe) => recipe.revert(attempt).await,
+                None if is_blackholed(attempt, true).await? => attempt.run(&route(attempt, "del")).await.map(drop),
+                None => Ok(()),
             }
-            Ok(())
         })
     }
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(!is_blackholed(attempt, true).await?) })
+        Box::pin(async {
+            match Self::recipe(attempt)? {
+                Some(recipe) => recipe.is_lifted(attempt).await,
+                None => Ok(!is_blackholed(attempt, true).await?),
+            }
+        })
     }
 }
 
@@ -91,10 +176,9 @@ fn route(attempt: &Attempt<'_>, verb: &str) -> Program {
 }
 
 fn family(attempt: &Attempt<'_>) -> &'static str {
-    if attempt.target.ip().is_some_and(|ip| ip.is_ipv6()) { "-6" } else { "-4" }
+    if attempt.target.network().is_some_and(|network| network.addr().is_ipv6()) { "-6" } else { "-4" }
 }
 
 fn destination(attempt: &Attempt<'_>) -> String {
-    let length = if attempt.target.ip().is_some_and(|ip| ip.is_ipv6()) { 128 } else { 32 };
-    format!("{}/{length}", attempt.target.value())
+    attempt.target.network().map_or_else(String::new, |network| network.to_string())
 }

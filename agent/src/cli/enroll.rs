@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::EnrollArguments;
-use crate::{actions, platform};
+use crate::{actions, agent, platform};
 
 pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     let token = match (arguments.token, arguments.token_file) {
@@ -19,7 +19,9 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
         bail!("the token is empty");
     }
     let name = arguments.name.unwrap_or_else(platform::hostname);
-    let capabilities = actions::capabilities(actions::ALL, false);
+    let policy = arguments.policy.load(&arguments.state)?;
+    let host = super::host(&arguments.state, &arguments.wazuh, &policy);
+    let capabilities = agent::capabilities(actions::ALL, &host, &policy);
     let state_dir = &arguments.state.path;
     let ca = arguments.ca.as_deref().map(|file| {
         std::fs::read(file).with_context(|| format!("cannot read the certificate authority from {}", file.display()))

@@ -6,11 +6,15 @@ mod release;
 mod run;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::actions::{self, Host};
+use crate::local_policy::{LocalPolicy, PolicyError};
+use crate::responses_log::ResponsesLog;
+use crate::runner::Runner;
 use crate::session::Transport;
 use crate::telemetry::{self, LogFormat};
 
@@ -42,6 +46,12 @@ enum Order {
     },
     /// Show what this agent can do on this host, and why not the rest
     Actions {
+        #[command(flatten)]
+        state: StateDir,
+        #[command(flatten)]
+        wazuh: WazuhArguments,
+        #[command(flatten)]
+        policy: PolicyFile,
         /// JSON instead of a table
         #[arg(long)]
         json: bool,
@@ -53,6 +63,31 @@ struct StateDir {
     /// Where the agent keeps its identity and its journal
     #[arg(long = "state-dir", env = "RIPOSTE_STATE_DIR", default_value = "/var/lib/riposte-agent", value_name = "DIR")]
     path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct PolicyFile {
+    /// The local policy; DIR/agent.toml if not given, which need not exist
+    #[arg(long = "policy", env = "RIPOSTE_POLICY", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl PolicyFile {
+    fn load(&self, state: &StateDir) -> Result<LocalPolicy, PolicyError> {
+        let names: Vec<&str> = actions::ALL.iter().map(|action| action.name()).collect();
+        LocalPolicy::load(self.file.as_deref(), &state.path, &names)
+    }
+}
+
+#[derive(Debug, Args)]
+struct WazuhArguments {
+    /// Where Wazuh is installed, or a folder of the same shape, with the programs of custom actions in
+    /// `active-response/bin`; if not given `/var/ossec`, and the programs are where the local policy says
+    #[arg(long = "wazuh-home", env = "RIPOSTE_WAZUH_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Write what was done as Wazuh's `active-responses.log`; where the local policy says if not given
+    #[arg(long, env = "RIPOSTE_RESPONSES_LOG", value_name = "FILE")]
+    responses_log: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -80,18 +115,23 @@ struct EnrollArguments {
     name: Option<String>,
     #[command(flatten)]
     state: StateDir,
+    #[command(flatten)]
+    wazuh: WazuhArguments,
+    #[command(flatten)]
+    policy: PolicyFile,
 }
 
 #[derive(Debug, Args)]
 struct RunArguments {
     #[command(flatten)]
     state: StateDir,
+    #[command(flatten)]
+    wazuh: WazuhArguments,
     /// Bring nothing into force, and say what would have been done
     #[arg(long, env = "RIPOSTE_OBSERVE", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     observe: bool,
-    /// The local policy; DIR/agent.toml if not given, which need not exist
-    #[arg(long, env = "RIPOSTE_POLICY", value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyFile,
     /// How to talk to the manager
     #[arg(long, env = "RIPOSTE_TRANSPORT", value_enum, default_value_t = Transport::Auto)]
     transport: Transport,
@@ -101,6 +141,10 @@ struct RunArguments {
 struct ReleaseArguments {
     #[command(flatten)]
     state: StateDir,
+    #[command(flatten)]
+    wazuh: WazuhArguments,
+    #[command(flatten)]
+    policy: PolicyFile,
     /// Why, for the manager's record
     #[arg(long, default_value = "released by hand on this host", value_name = "TEXT")]
     reason: String,
@@ -115,7 +159,7 @@ pub fn main() -> ExitCode {
         Order::Run(arguments) => on_runtime(run::run(arguments)),
         Order::Release(arguments) => on_runtime(release::release(arguments)),
         Order::Status { state, json } => show::status(&state.path, json),
-        Order::Actions { json } => show::actions(json),
+        Order::Actions { state, wazuh, policy, json } => show::actions(&state, &wazuh, &policy, json),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,6 +169,24 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// This host as the command line and the local policy describe it; the command line wins.
+fn host(state: &StateDir, wazuh: &WazuhArguments, policy: &LocalPolicy) -> Host {
+    let mut host = Host::new(Runner::new(), &state.path);
+    match &wazuh.home {
+        Some(home) => host.wazuh_home.clone_from(home),
+        None => host.scripts_dir = Some(policy.scripts_dir.clone()),
+    }
+    let log = wazuh.responses_log.as_deref().or_else(|| {
+        let log = policy.responses_log.as_deref()?;
+        // Where nobody asked for it and there is no Wazuh, there is nothing to write for.
+        let is_default = LocalPolicy::default().responses_log.as_deref() == Some(log);
+        let has_folder = log.parent().is_some_and(Path::is_dir);
+        (!is_default || has_folder).then_some(log)
+    });
+    host.responses_log = log.map(ResponsesLog::at);
+    host
 }
 
 /// One thread is enough: the agent waits for others almost always, and an idle thread costs memory.

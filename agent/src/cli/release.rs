@@ -11,7 +11,6 @@ use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::Book;
 use crate::local_policy::LocalPolicy;
-use crate::runner::Runner;
 use crate::surroundings::Surroundings;
 use crate::{actions, executor};
 
@@ -26,9 +25,15 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
     if let Some(reason) = book.broken() {
         tracing::warn!(reason, "the journal cannot be written: what is lifted now is looked at again by the next run");
     }
-    // Not the local policy: a slip in it must not stand in the way, and lifting is always allowed.
+    // Of the local policy only where custom programs are and what is written of them: a slip in it must not stand in the
+    // way, and lifting is always allowed.
+    let places = arguments.policy.load(&arguments.state).unwrap_or_else(|error| {
+        tracing::warn!(reason = crate::telemetry::chain(&error), "released without the local policy");
+        LocalPolicy::default()
+    });
+    let host = super::host(&arguments.state, &arguments.wazuh, &places);
     let (policy, surroundings) = (LocalPolicy::default(), Surroundings::default());
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), Runner::new(), policy, surroundings));
+    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), host, policy, surroundings));
     let release = executor::release(&agent, &arguments.reason).await;
     let mut out = std::io::stdout();
     for held in &release.lifted {

@@ -14,8 +14,6 @@ use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::journal::Book;
-use crate::local_policy::LocalPolicy;
-use crate::runner::Runner;
 use crate::surroundings::Surroundings;
 use crate::{actions, durable, executor, service, session};
 
@@ -25,8 +23,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let state_dir = &arguments.state.path;
     let identity = Identity::load(state_dir)?;
-    let names: Vec<&str> = actions::ALL.iter().map(|action| action.name()).collect();
-    let mut policy = LocalPolicy::load(arguments.policy.as_deref(), state_dir, &names)?;
+    let mut policy = arguments.policy.load(&arguments.state)?;
     policy.observe |= arguments.observe;
     let _lock = lock(state_dir)?;
     let book = Book::open(&super::show::journal_path(state_dir))?;
@@ -46,7 +43,9 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     }
     let own_files = [Some(state_dir.clone()), policy.path.clone()].into_iter().flatten().collect();
     let surroundings = Surroundings::new(own_files).expecting_manager();
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), Runner::new(), policy, surroundings));
+    let mut host = super::host(&arguments.state, &arguments.wazuh, &policy);
+    host.managers = [&identity.enrolment.stream_url, &identity.enrolment.poll_url].map(Clone::clone).into();
+    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), host, policy, surroundings));
     let (held, pending) = agent.read(|ledger| (ledger.held().count(), ledger.pending().count()));
     let (id, observe) = (identity.agent_id(), agent.policy.observe);
     let policy = agent.policy.path.as_ref().map(|path| path.display().to_string());

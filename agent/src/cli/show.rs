@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use riposte_protocol::message::Actual;
 use serde_json::json;
 
+use super::{PolicyFile, StateDir, WazuhArguments};
 use crate::journal::{self, Held, Ledger};
-use crate::{actions, identity};
+use crate::local_policy::LocalPolicy;
+use crate::{actions, agent, identity};
 
 /// Where the journal is.
 pub(super) fn journal_path(state_dir: &Path) -> PathBuf {
@@ -58,17 +60,20 @@ fn is_incident(held: &Held) -> bool {
     held.failing.is_some() || held.actual == Some(Actual::Drifted)
 }
 
-pub(super) fn actions(json: bool) -> anyhow::Result<()> {
-    let capabilities = actions::capabilities(actions::ALL, false);
+pub(super) fn actions(state: &StateDir, wazuh: &WazuhArguments, policy: &PolicyFile, json: bool) -> anyhow::Result<()> {
+    // What would be possible if it did not only observe is what somebody wants to know here.
+    let policy = LocalPolicy { observe: false, ..policy.load(state)? };
+    let capabilities = agent::capabilities(actions::ALL, &super::host(state, wazuh, &policy), &policy);
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(&capabilities)?)?;
         return Ok(());
     }
-    for (action, capability) in actions::ALL.iter().zip(capabilities) {
-        let kind = action.target_kind().map_or("any", riposte_protocol::target::TargetKind::as_str);
+    for capability in capabilities {
+        let action = actions::find(actions::ALL, &capability.action);
+        let kinds = action.map_or("any".into(), |action| action.about().targets_text());
         let available = capability.reason.unwrap_or_else(|| "available".into());
-        writeln!(out, "{:<18} {kind:<8} {available}", capability.action)?;
+        writeln!(out, "{:<18} {kinds:<10} {available}", capability.action)?;
     }
     Ok(())
 }

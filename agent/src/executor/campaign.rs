@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::tests::{NOW, command};
-use crate::actions::{Action, ActionError, Attempt, Step};
+use crate::actions::{About, Action, ActionError, Attempt, Form, Host, Parameter, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Book, Disk, Record};
@@ -122,9 +122,12 @@ impl Disk for MortalDisk {
     }
 }
 
+/// The number of the command, so that it is seen which one was applied.
+const PARAMETERS: &[Parameter] = &[Parameter { form: Form::Text("N"), ..Parameter::DEFAULT }];
+
 #[derive(Debug)]
 struct MortalAction {
-    name: &'static str,
+    about: About,
     world: Shared,
     life: usize,
 }
@@ -153,19 +156,11 @@ impl MortalAction {
 }
 
 impl Action for MortalAction {
-    fn name(&self) -> &'static str {
-        self.name
+    fn about(&self) -> &About {
+        &self.about
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        Some(TargetKind::User)
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        self.name
-    }
-
-    fn availability(&self) -> Result<(), String> {
+    fn availability(&self, _host: &Host) -> Result<(), String> {
         Ok(())
     }
 
@@ -247,11 +242,14 @@ fn play(crashes: &[(usize, Mode)], away: Duration) -> Told {
             let disk = Box::new(MortalDisk { world: Arc::clone(&world), life });
             let book = Book::open_on(Path::new("journal"), disk).unwrap();
             let action = |name| -> &'static dyn Action {
-                Box::leak(Box::new(MortalAction { name, world: Arc::clone(&world), life }))
+                let (targets, parameters) = (&[TargetKind::User], PARAMETERS);
+                let about = About { name, targets, lock_domain: name, parameters, ..About::DEFAULT };
+                Box::leak(Box::new(MortalAction { about, world: Arc::clone(&world), life }))
             };
             let actions = Box::leak(vec![action("a"), action("b")].into_boxed_slice());
             let (policy, surroundings) = (LocalPolicy::default(), Surroundings::default());
-            let agent = Arc::new(Agent::new(book, actions, clock.clone(), Runner::new(), policy, surroundings));
+            let host = Host::new(Runner::new(), "/nonexistent".as_ref());
+            let agent = Arc::new(Agent::new(book, actions, clock.clone(), host, policy, surroundings));
             super::start(&agent);
             let started = Instant::now();
             let mut quiet_since = None;

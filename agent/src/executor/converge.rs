@@ -10,8 +10,9 @@ use riposte_protocol::message::Actual;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::admit::find;
 use super::lift::{self, within};
-use crate::actions::{Action, ActionError, Attempt};
+use crate::actions::{self, Action, ActionError, Attempt};
 use crate::agent::Agent;
 use crate::journal::{Held, Record};
 use crate::local_policy::Drift;
@@ -75,15 +76,18 @@ pub(super) async fn look(agent: &Agent, effect: Uuid) {
         return;
     }
     // An action that is gone or cannot be run cannot be looked at; lifting it is what the clock will try.
-    let Some(action) = agent.action(&held.action).filter(|action| action.availability().is_ok()) else { return };
+    let action = find(agent, &held.action, held.script.as_ref());
+    let Some(action) = action.filter(|action| actions::availability(*action, &agent.host).is_ok()) else { return };
     if let Some(reason) = agent.protects(&held.target) {
         return let_go(agent, action, held, &reason).await;
     }
+    // Where nothing shows, there is no telling drift: it must not be done once more.
+    if !action.about().looks {
+        return;
+    }
     let transcript = Mutex::default();
-    let mut attempt = Attempt::new(&agent.runner, &transcript, &held.target);
-    attempt.arguments = &held.arguments;
+    let mut attempt = lift::attempt(agent, &held, &transcript);
     attempt.remaining = remaining;
-    attempt.undo = Some(&held.undo);
     match within(agent, action.is_in_force(&attempt)).await {
         Ok(true) => note(agent, held.clone(), Actual::InForce),
         Ok(false) => {

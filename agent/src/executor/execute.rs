@@ -10,21 +10,23 @@ use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 
-use super::lift::{lift, lift_unheld, within};
-use crate::actions::{Action, ActionError, Attempt, Transcript};
-use crate::agent::Agent;
+use super::admit::admit;
+use super::lift::{lift, revert, within};
+use crate::actions::{self, Action, ActionError, Attempt, Transcript};
+use crate::agent::{Agent, Unwritable};
 use crate::intake::{EXPIRED, refusal};
 use crate::journal::{Held, Record};
+use crate::responses_log::Note;
 
 /// What came out of a command.
-struct Verdict {
-    outcome: Outcome,
-    verified: Option<bool>,
+pub(super) struct Verdict {
+    pub(super) outcome: Outcome,
+    pub(super) verified: Option<bool>,
     message: String,
 }
 
 impl Verdict {
-    fn new(outcome: Outcome, verified: Option<bool>, message: impl Into<String>) -> Self {
+    pub(super) fn new(outcome: Outcome, verified: Option<bool>, message: impl Into<String>) -> Self {
         Self { outcome, verified, message: message.into() }
     }
 
@@ -37,8 +39,13 @@ impl Verdict {
         Self::new(outcome, None, error.to_string())
     }
 
+    /// What was done, where nothing shows it but the program's own word.
+    fn unseen(done: &str) -> Self {
+        Self::new(Outcome::Succeeded, None, format!("{done}, by the word of what was run"))
+    }
+
     /// What was done, and whether it shows: `shows` is the answer of a look at the state.
-    fn of_look(shows: Result<bool, ActionError>, good: &str, bad: &str) -> Self {
+    pub(super) fn of_look(shows: Result<bool, ActionError>, good: &str, bad: &str) -> Self {
         match shows {
             Ok(true) => Self::new(Outcome::Succeeded, Some(true), good),
             Ok(false) => Self::new(Outcome::Failed, Some(false), bad),
@@ -55,63 +62,39 @@ pub(super) async fn command(agent: &Agent, command: &Command) {
         agent.surroundings.await_manager().await;
     }
     let started_at = agent.clock.now();
-    let refuse = |message: String| agent.note([finished(agent, refusal(command.jti, message, agent.clock.now()))]);
     if command.is_expired(started_at) {
-        return refuse(EXPIRED.into());
+        return refuse(agent, command, EXPIRED.into());
     }
     let action = match admit(agent, command) {
         Ok(action) => action,
-        Err(reason) => return refuse(reason),
+        Err(reason) => return refuse(agent, command, reason),
     };
     let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
     // An agent that only observes still lifts what is in force from before: that only ever restores.
-    let is_held = || agent.read(|ledger| ledger.held_effect(command.effect).is_some());
-    if agent.policy.observe && (command.op == Op::Apply || !is_held()) {
+    let is_held = execution.held_now().is_some();
+    let only_restores = command.op == Op::Revert && is_held;
+    if agent.policy.observe && !only_restores {
         return execution.observe();
     }
-    if let Err(reason) = action.availability() {
+    // What is held is lifted or fails to be, which is an incident: that what does it is gone is no way out.
+    if !only_restores && let Err(reason) = actions::availability(action, &agent.host) {
         let message = format!("{} cannot be run here: {reason}", action.name());
         return execution.finish(Verdict::new(Outcome::Failed, None, message), None);
     }
     match command.op {
+        Op::Apply if !execution.is_undoable() => execution.apply_once().await,
         Op::Apply => execution.apply().await,
-        Op::Revert => execution.revert().await,
-    }
-}
-
-/// Finishes a command that was begun in an earlier life of the agent. It is not executed again: what is there is
-/// looked at, and told.
-pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timestamp) {
-    let Some(action) = agent.action(&command.action) else {
-        return agent.note([finished(agent, refusal(command.jti, unknown(&command.action), agent.clock.now()))]);
-    };
-    let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
-    match command.op {
-        Op::Apply => execution.resume_apply().await,
-        Op::Revert => execution.resume_revert().await,
-    }
-}
-
-/// The action, if this agent obeys this command at all. The manager has checked the same; the agent does not rely on it.
-fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Action, String> {
-    let action = agent.action(&command.action).ok_or_else(|| unknown(&command.action))?;
-    if let Some(kind) = action.target_kind().filter(|kind| *kind != command.target.kind()) {
-        return Err(format!("{} takes a target of kind {kind}, not {}", action.name(), command.target.kind()));
-    }
-    // What is protected or forbidden may still be released: a revert only ever restores.
-    if command.op == Op::Apply {
-        if let Some(reason) = agent.policy.forbids(&command.action) {
-            return Err(reason);
+        Op::Revert if !execution.is_undoable() && !is_held => {
+            let message = "there is nothing to undo: the action was complete in itself";
+            execution.finish(Verdict::new(Outcome::Succeeded, None, message), None);
         }
-        if let Some(reason) = agent.protects(&command.target) {
-            return Err(format!("the target is protected: {reason}"));
-        }
+        Op::Revert => execution.lift_and_finish().await,
     }
-    Ok(action)
 }
 
-fn unknown(action: &str) -> String {
-    format!("this agent does not know the action {}", action.escape_debug())
+/// Ends a command that is not obeyed.
+pub(super) fn refuse(agent: &Agent, command: &Command, reason: String) {
+    agent.note([finished(agent, refusal(command.jti, reason, agent.clock.now()))]);
 }
 
 fn finished(agent: &Agent, result: CommandResult) -> Record {
@@ -136,21 +119,29 @@ fn head(mut output: String, limit: usize) -> String {
 }
 
 /// One command being executed.
-struct Execution<'a> {
-    agent: &'a Agent,
-    command: &'a Command,
-    action: &'static dyn Action,
-    started_at: Timestamp,
-    transcript: Mutex<Transcript>,
+pub(super) struct Execution<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) command: &'a Command,
+    pub(super) action: &'static dyn Action,
+    pub(super) started_at: Timestamp,
+    pub(super) transcript: Mutex<Transcript>,
 }
 
 impl Execution<'_> {
-    fn attempt<'a>(&'a self, undo: Option<&'a Value>) -> Attempt<'a> {
-        let mut attempt = Attempt::new(&self.agent.runner, &self.transcript, &self.command.target);
+    pub(super) fn attempt<'a>(&'a self, undo: Option<&'a Value>) -> Attempt<'a> {
+        let mut attempt = Attempt::new(&self.agent.host, &self.transcript, &self.command.target);
+        attempt.effect = self.command.effect;
         attempt.arguments = &self.command.arguments;
+        attempt.script = self.command.script.as_ref();
+        attempt.alert = self.command.alert.as_ref();
         attempt.remaining = self.command.until.map(|until| until.since(self.agent.clock.now()));
         attempt.undo = undo;
         attempt
+    }
+
+    /// Whether the effect is held after it was applied, and lifted one day.
+    pub(super) fn is_undoable(&self) -> bool {
+        self.command.script.as_ref().map_or(self.action.about().undoable, |script| script.undoable)
     }
 
     /// Says what would be done. Nothing is run and nothing is held.
@@ -181,17 +172,10 @@ impl Execution<'_> {
         let held = self.held(undo);
         // Without a memory of it the effect would never be lifted: no record, no execution.
         if let Err(unwritable) = self.agent.record([Record::Held { held: Box::new(held.clone()) }, self.begun()]) {
-            return self.finish(Verdict::new(Outcome::Refused, None, unwritable.to_string()), None);
+            return self.refuse_unwritten(&unwritable);
         }
         let attempt = self.attempt(Some(&held.undo));
-        let verdict = match within(self.agent, self.action.apply(&attempt)).await {
-            Ok(()) => Verdict::of_look(
-                within(self.agent, self.action.is_in_force(&attempt)).await,
-                "in force",
-                "it was applied without a complaint but is not in force",
-            ),
-            Err(error) => Verdict::of_error(&error),
-        };
+        let verdict = self.apply_and_look(&attempt, "in force", "is not in force").await;
         // A refresh that failed leaves what was in force before, and the duty to lift it.
         if verdict.outcome == Outcome::Succeeded || is_refresh {
             let seen = verdict.verified.map(|in_force| seen(held, in_force));
@@ -201,9 +185,40 @@ impl Execution<'_> {
         }
     }
 
+    /// An action that is complete in itself: nothing is held after it.
+    async fn apply_once(self) {
+        // Without a memory of it a restart would do it once more: no record, no execution.
+        if let Err(unwritable) = self.agent.record([self.begun()]) {
+            return self.refuse_unwritten(&unwritable);
+        }
+        let verdict = self.apply_and_look(&self.attempt(None), "done", "it does not show").await;
+        self.finish(verdict, None);
+    }
+
+    async fn apply_and_look(&self, attempt: &Attempt<'_>, good: &str, bad: &str) -> Verdict {
+        if let Err(error) = within(self.agent, self.action.apply(attempt)).await {
+            return Verdict::of_error(&error);
+        }
+        let verdict = if self.action.about().looks {
+            let shows = within(self.agent, self.action.is_in_force(attempt)).await;
+            Verdict::of_look(shows, good, &format!("it was applied without a complaint but {bad}"))
+        } else {
+            Verdict::unseen(good)
+        };
+        if verdict.outcome == Outcome::Succeeded {
+            let note = Note::of(Op::Apply, &self.command.action, self.action.about(), attempt);
+            self.agent.host.note(&note, self.agent.clock.now());
+        }
+        verdict
+    }
+
+    fn refuse_unwritten(&self, unwritable: &Unwritable) {
+        self.finish(Verdict::new(Outcome::Refused, None, unwritable.to_string()), None);
+    }
+
     /// The end that the command sets has passed: nothing is brought into force, and what is, is lifted.
     async fn apply_that_is_over(self) {
-        let held = self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned());
+        let held = self.held_now();
         match held {
             None => self
                 .finish(Verdict::new(Outcome::Refused, None, "its end had passed before it could be executed"), None),
@@ -215,64 +230,24 @@ impl Execution<'_> {
         }
     }
 
-    async fn revert(self) {
-        let held = self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned());
+    /// Lifts, and makes sure that nothing is left of an effect that is not held, such as after a lost journal.
+    pub(super) async fn lift_and_finish(self) {
+        let held = self.held_now();
         // Lifting twice does no harm, so a journal that cannot be written does not stand in its way.
         self.agent.note([self.begun()]);
         let lifted = match &held {
             Some(held) => lift(self.agent, self.action, held, &self.transcript).await,
-            None => lift_unheld(self.agent, self.action, &self.held(Value::Null), &self.transcript).await,
+            None => revert(self.agent, self.action, &self.held(Value::Null), &self.attempt(None)).await,
         };
         let message = if held.is_some() { "lifted" } else { "it was not held any more; nothing of it is left" };
         self.finish_lifting(held, lifted, message);
     }
 
-    async fn resume_apply(self) {
-        let held = self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned());
-        let Some(held) = held else {
-            let message = "the agent was stopped during the execution, and the effect has ended meanwhile";
-            return self.finish(Verdict::new(Outcome::Failed, Some(false), message), None);
-        };
-        let in_force = within(self.agent, self.action.is_in_force(&self.attempt(Some(&held.undo)))).await;
-        let verdict = Verdict::of_look(
-            in_force,
-            "in force; the agent was stopped during the execution",
-            "not in force: the agent was stopped during the execution",
-        );
-        if verdict.outcome == Outcome::Succeeded {
-            let seen = verdict.verified.map(|in_force| seen(held, in_force));
-            return self.finish(verdict, seen);
-        }
-        // What was half done is cleaned up now. But it may yet come into force: a program that the agent had started can
-        // outlive it. So the effect stays held, and is lifted at its end like any other; lifting what is not there does
-        // no harm.
-        if held.until.is_none() {
-            return self.abandon(held, verdict).await;
-        }
-        match lift(self.agent, self.action, &held, &self.transcript).await {
-            Ok(()) => {
-                // Held only for its end: whoever looks at it later must not take it for drift and apply it again.
-                let actual = Some(Actual::Absent);
-                self.finish(verdict, Some(Record::Held { held: Box::new(Held { actual, ..held }) }));
-            }
-            Err(_) => self.abandon(held, verdict).await,
-        }
-    }
-
-    async fn resume_revert(self) {
-        let held = self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned());
-        let undo = held.as_ref().map(|held| &held.undo);
-        let lifted = match within(self.agent, self.action.is_lifted(&self.attempt(undo))).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ActionError::Failed("still in force: the agent was stopped during the execution".into())),
-            Err(error) => Err(error),
-        };
-        self.finish_lifting(held, lifted, "lifted; the agent was stopped during the execution");
-    }
-
     /// Cleans up after an apply that did not work. What cannot be cleaned up is held, and overdue: the clock goes on trying.
-    async fn abandon(self, held: Held, mut verdict: Verdict) {
-        let record = match lift(self.agent, self.action, &held, &self.transcript).await {
+    pub(super) async fn abandon(self, held: Held, mut verdict: Verdict) {
+        // The result is about what did not work, not about the cleaning up.
+        let cleaning = Mutex::default();
+        let record = match lift(self.agent, self.action, &held, &cleaning).await {
             Ok(()) => Record::Lifted { effect: held.effect },
             Err(error) => {
                 verdict.message = format!("{}; cleaning up failed too and is tried again: {error}", verdict.message);
@@ -283,7 +258,7 @@ impl Execution<'_> {
     }
 
     /// Ends a command that lifts. What could not be lifted stays held, and overdue: the clock goes on trying.
-    fn finish_lifting(self, held: Option<Held>, lifted: Result<(), ActionError>, message: &str) {
+    pub(super) fn finish_lifting(self, held: Option<Held>, lifted: Result<(), ActionError>, message: &str) {
         match (lifted, held) {
             (Ok(()), held) => {
                 let lifted = held.map(|held| Record::Lifted { effect: held.effect });
@@ -298,7 +273,7 @@ impl Execution<'_> {
         }
     }
 
-    fn finish(&self, verdict: Verdict, change: Option<Record>) {
+    pub(super) fn finish(&self, verdict: Verdict, change: Option<Record>) {
         let transcript = std::mem::take(&mut *self.transcript.lock().unwrap_or_else(PoisonError::into_inner));
         let result = CommandResult {
             command_id: self.command.jti,
@@ -311,6 +286,11 @@ impl Execution<'_> {
             finished_at: self.agent.clock.now(),
         };
         self.agent.note(change.into_iter().chain([finished(self.agent, result)]));
+    }
+
+    /// What is held of the command's effect.
+    pub(super) fn held_now(&self) -> Option<Held> {
+        self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned())
     }
 
     fn begun(&self) -> Record {
@@ -326,6 +306,7 @@ impl Execution<'_> {
             until: None,
             term: None,
             undo,
+            script: self.command.script.clone(),
             actual: None,
             drifts: 0,
             failing: None,
@@ -335,7 +316,7 @@ impl Execution<'_> {
     }
 }
 
-fn seen(mut held: Held, in_force: bool) -> Record {
+pub(super) fn seen(mut held: Held, in_force: bool) -> Record {
     held.actual = Some(if in_force { Actual::InForce } else { Actual::Drifted });
     Record::Held { held: Box::new(held) }
 }

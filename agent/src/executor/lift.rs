@@ -3,9 +3,13 @@
 
 use std::sync::Mutex;
 
+use riposte_protocol::command::Op;
+
+use super::admit::{find, unknown};
 use crate::actions::{Action, ActionError, Attempt, Step, Transcript};
 use crate::agent::Agent;
 use crate::journal::{Failing, Held, Ledger, Record};
+use crate::responses_log::Note;
 
 /// The longest reason of an incident: some hundred of them fit into a message.
 const MAX_REASON_CHARS: usize = 300;
@@ -71,8 +75,8 @@ pub async fn release(agent: &Agent, reason: &str) -> Release {
 }
 
 async fn lift_by_name(agent: &Agent, held: &Held) -> Result<(), ActionError> {
-    match agent.action(&held.action) {
-        None => Err(ActionError::Failed(format!("this agent does not know the action {}", held.action))),
+    match find(agent, &held.action, held.script.as_ref()) {
+        None => Err(ActionError::Failed(unknown(&held.action))),
         Some(action) => lift(agent, action, held, &Mutex::default()).await,
     }
 }
@@ -84,36 +88,38 @@ pub(super) async fn lift(
     held: &Held,
     transcript: &Mutex<Transcript>,
 ) -> Result<(), ActionError> {
-    let mut attempt = Attempt::new(&agent.runner, transcript, &held.target);
-    attempt.arguments = &held.arguments;
-    attempt.undo = Some(&held.undo);
-    revert(agent, action, held, &attempt).await
+    revert(agent, action, held, &attempt(agent, held, transcript)).await
 }
 
-/// Makes sure that nothing is left of an effect that is not held, such as after a lost journal.
-pub(super) async fn lift_unheld(
+/// An attempt at what is held. The alert of a custom program is in what is needed to undo it.
+pub(super) fn attempt<'a>(agent: &'a Agent, held: &'a Held, transcript: &'a Mutex<Transcript>) -> Attempt<'a> {
+    let mut attempt = Attempt::new(&agent.host, transcript, &held.target);
+    attempt.effect = held.effect;
+    attempt.arguments = &held.arguments;
+    attempt.script = held.script.as_ref();
+    attempt.undo = Some(&held.undo);
+    attempt
+}
+
+/// The same by an attempt that is made already, held or not.
+pub(super) async fn revert(
     agent: &Agent,
     action: &dyn Action,
-    unheld: &Held,
-    transcript: &Mutex<Transcript>,
+    held: &Held,
+    attempt: &Attempt<'_>,
 ) -> Result<(), ActionError> {
-    let mut attempt = Attempt::new(&agent.runner, transcript, &unheld.target);
-    attempt.arguments = &unheld.arguments;
-    revert(agent, action, unheld, &attempt).await
-}
-
-async fn revert(agent: &Agent, action: &dyn Action, held: &Held, attempt: &Attempt<'_>) -> Result<(), ActionError> {
     // Another effect wants the same: the state is its own now, and so is what was before.
     let has_twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, &held.target).is_some();
     if agent.read(has_twin) {
+        agent.host.keys.forget(held.effect);
         return Ok(());
     }
     within(agent, action.revert(attempt)).await?;
-    if within(agent, action.is_lifted(attempt)).await? {
-        Ok(())
-    } else {
-        Err(ActionError::Failed("it was reverted but is still in force".into()))
+    if !within(agent, action.is_lifted(attempt)).await? {
+        return Err(ActionError::Failed("it was reverted but is still in force".into()));
     }
+    agent.host.note(&Note::of(Op::Revert, &held.action, action.about(), attempt), agent.clock.now());
+    Ok(())
 }
 
 /// An effect that should have been lifted by now and could not be: from now on the clock lifts it.

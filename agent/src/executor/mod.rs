@@ -5,6 +5,7 @@
 //! A lane keeps no queue. It looks into the ledger for what is next, so a restart needs no special path: what was
 //! unfinished is simply still there.
 
+mod admit;
 #[cfg(test)]
 mod campaign;
 mod converge;
@@ -14,31 +15,51 @@ mod lift;
 mod promises;
 #[cfg(test)]
 mod real_drift;
+mod resume;
 mod schedule;
+#[cfg(test)]
+mod script_tests;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use riposte_protocol::command::Script;
+use tokio::sync::Notify;
+
 pub use self::lift::{Release, release};
 
 use self::converge::Rounds;
 use self::schedule::{Next, Retries};
-use crate::agent::Agent;
+use crate::agent::{Agent, Domain};
 use crate::journal::{Held, Record};
 
 /// How long after a write that failed the journal is tried again; the pause doubles up to a minute.
 const MEND_AFTER: Duration = Duration::from_secs(2);
 const MEND_AT_LEAST_EVERY: Duration = Duration::from_mins(1);
 
-/// Carries over what an earlier life of the agent left behind, and starts the lanes.
+/// Carries over what an earlier life of the agent left behind, and starts the lanes, and whoever opens one for each
+/// custom program when it is first named.
 pub fn start(agent: &Arc<Agent>) {
     carry_over(agent);
-    for domain in agent.domains() {
-        agent.tasks.spawn("lane", run_lane(Arc::clone(agent), domain));
-    }
+    open_lanes(agent);
     agent.tasks.spawn("journal", mend_journal(Arc::clone(agent)));
+    let agent = Arc::clone(agent);
+    Arc::clone(&agent).tasks.spawn("lanes", async move {
+        while !agent.tasks.is_stopping() {
+            tokio::select! {
+                () = agent.wait_for_lanes() => open_lanes(&agent),
+                () = agent.tasks.stopped() => {}
+            }
+        }
+    });
+}
+
+fn open_lanes(agent: &Arc<Agent>) {
+    for (domain, bell) in agent.open_lanes() {
+        agent.tasks.spawn("lane", run_lane(Arc::clone(agent), domain, bell));
+    }
 }
 
 fn carry_over(agent: &Agent) {
@@ -52,11 +73,12 @@ fn carry_over(agent: &Agent) {
     });
 }
 
-async fn run_lane(agent: Arc<Agent>, domain: &'static str) {
+async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
     let mut retries = Retries::default();
     let mut rounds = Rounds::new(agent.policy.verify_every);
     while !agent.tasks.is_stopping() {
-        let (now, of_domain) = (agent.clock.moment(), |action: &str| agent.domain_of(action) == domain);
+        let now = agent.clock.moment();
+        let of_domain = |action: &str, script: Option<&Script>| agent.domain_of(action, script) == domain;
         let next = agent.read(|ledger| schedule::next(ledger, &retries, &mut rounds, &now, of_domain));
         match next {
             Next::Undo(held) => {
@@ -68,7 +90,7 @@ async fn run_lane(agent: Arc<Agent>, domain: &'static str) {
             }
             Next::Command(pending) => match pending.started {
                 None => execute::command(&agent, &pending.command).await,
-                Some(started_at) => execute::resume(&agent, &pending.command, started_at).await,
+                Some(started_at) => resume::resume(&agent, &pending.command, started_at).await,
             },
             Next::Look(effect) => converge::look(&agent, effect).await,
             Next::Wait(pause) => {
@@ -79,7 +101,7 @@ async fn run_lane(agent: Arc<Agent>, domain: &'static str) {
                     }
                 };
                 tokio::select! {
-                    () = agent.wait_for_work(domain) => {}
+                    () = bell.notified() => {}
                     () = alarm => {}
                     () = agent.tasks.stopped() => {}
                 }

@@ -8,7 +8,7 @@ use riposte_protocol::message::{Actual, Outcome};
 use riposte_protocol::target::{Target, TargetKind};
 
 use super::tests::command;
-use crate::actions;
+use crate::actions::{self, Host};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Book, Ledger};
@@ -62,8 +62,8 @@ async fn real_drops_that_others_flush_are_made_again() {
     let book = Book::open(&directory.path().join("journal")).unwrap();
     let policy =
         LocalPolicy { verify_every: Duration::from_millis(50), drift: Drift::Repair, ..LocalPolicy::default() };
-    let (runner, surroundings) = (namespace.runner(), Surroundings::default());
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), runner, policy, surroundings));
+    let (host, surroundings) = (Host::new(namespace.runner(), directory.path()), Surroundings::default());
+    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), host, policy, surroundings));
     super::start(&agent);
     let apply = |seq: u64, action, address| Command {
         exp: 4_000_000_000,

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use riposte_protocol::command::Script;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -65,9 +66,9 @@ pub(super) fn next(
     retries: &Retries,
     rounds: &mut Rounds,
     now: &Moment,
-    of_domain: impl Fn(&str) -> bool,
+    of_domain: impl Fn(&str, Option<&Script>) -> bool,
 ) -> Next {
-    let held_here = || ledger.held().filter(|held| of_domain(&held.action));
+    let held_here = || ledger.held().filter(|held| of_domain(&held.action, held.script.as_ref()));
     let mut pause: Option<Duration> = None;
     for held in held_here() {
         let Some(remaining) = held.remaining(now) else { continue };
@@ -77,7 +78,8 @@ pub(super) fn next(
         }
         pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
     }
-    if let Some(pending) = ledger.pending().find(|pending| of_domain(&pending.command.action)) {
+    let is_ours = |pending: &&Pending| of_domain(&pending.command.action, pending.command.script.as_ref());
+    if let Some(pending) = ledger.pending().find(is_ours) {
         return Next::Command(Box::new(pending.clone()));
     }
     match rounds.next(held_here()) {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::converge::Rounds;
 use super::schedule::{self, Next, Retries};
-use crate::actions::{Action, ActionError, Attempt, Step};
+use crate::actions::{About, Action, ActionError, Attempt, Host, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Book, Held, Ledger, Record};
@@ -26,7 +26,7 @@ pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 /// An action that remembers what it was asked to do.
 #[derive(Debug)]
 pub(super) struct Fake {
-    name: &'static str,
+    about: &'static About,
     pub(super) state: Mutex<State>,
 }
 
@@ -41,7 +41,11 @@ pub(super) struct State {
 
 impl Fake {
     pub(super) fn new(name: &'static str) -> &'static Self {
-        Box::leak(Box::new(Self { name, state: Mutex::default() }))
+        Self::of(About { name, targets: &[TargetKind::User], lock_domain: name, ..About::DEFAULT })
+    }
+
+    pub(super) fn of(about: About) -> &'static Self {
+        Box::leak(Box::new(Self { about: Box::leak(Box::new(about)), state: Mutex::default() }))
     }
 
     pub(super) fn log(&self) -> Vec<String> {
@@ -50,19 +54,11 @@ impl Fake {
 }
 
 impl Action for Fake {
-    fn name(&self) -> &'static str {
-        self.name
+    fn about(&self) -> &About {
+        self.about
     }
 
-    fn target_kind(&self) -> Option<TargetKind> {
-        Some(TargetKind::User)
-    }
-
-    fn lock_domain(&self) -> &'static str {
-        self.name
-    }
-
-    fn availability(&self) -> Result<(), String> {
+    fn availability(&self, _host: &Host) -> Result<(), String> {
         Ok(())
     }
 
@@ -148,6 +144,7 @@ pub(super) fn held_effect(command: &Command) -> Held {
         until: command.until,
         term: None,
         undo: json!({"before": false}),
+        script: None,
         actual: None,
         drifts: 0,
         failing: None,
@@ -186,7 +183,9 @@ impl Bench {
     pub(super) fn over(book: Book, actions: &[&'static Fake], policy: LocalPolicy) -> Self {
         let actions: Vec<&'static dyn Action> = actions.iter().map(|action| *action as &dyn Action).collect();
         let (clock, surroundings) = (Clock::simulated(NOW), Surroundings::default());
-        let agent = Agent::new(book, Box::leak(actions.into()), clock, Runner::new(), policy, surroundings);
+        // Nothing of these tests is kept there: fakes are no programs.
+        let host = Host::new(Runner::new(), "/nonexistent".as_ref());
+        let agent = Agent::new(book, Box::leak(actions.into()), clock, host, policy, surroundings);
         Self { agent: Arc::new(agent), _directory: None }
     }
 
@@ -360,6 +359,37 @@ async fn an_apply_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_action_that_is_complete_in_itself_holds_nothing_and_is_never_repeated() {
+    let about = About { name: "a", targets: &[TargetKind::User], lock_domain: "a", undoable: false, ..About::DEFAULT };
+    let fake = Fake::of(about);
+    let begun = command(1, Op::Apply, "a", "bob", None);
+    let records = vec![received(&begun), Record::Started { id: begun.jti, at: NOW }];
+    let bench = Bench::new(&[fake], records, false);
+    bench.receive(&[command(2, Op::Apply, "a", "alice", Some(60)), command(3, Op::Revert, "a", "alice", None)]);
+    let (begun, done, reverted) = (bench.result(1).await, bench.result(2).await, bench.result(3).await);
+    assert_eq!((begun.outcome, begun.verified), (Outcome::Failed, Some(false)), "{}", begun.message);
+    assert_eq!((done.outcome, done.message.as_str()), (Outcome::Succeeded, "done"));
+    assert_eq!((reverted.outcome, reverted.verified), (Outcome::Succeeded, None));
+    assert!(bench.held().is_empty());
+    assert_eq!(fake.log(), ["apply alice"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_argument_that_the_action_does_not_know_is_refused_and_lifting_is_not() {
+    let fake = Fake::new("a");
+    let bench = Bench::new(&[fake], vec![held(&command(9, Op::Apply, "a", "alice", None))], false);
+    let with = |seq, op| Command { arguments: vec!["--flush".into()], ..command(seq, op, "a", "alice", None) };
+    bench.receive(&[with(1, Op::Apply), with(2, Op::Revert)]);
+    let refused = bench.result(1).await;
+    assert_eq!(
+        (refused.outcome, refused.message.as_str()),
+        (Outcome::Refused, "a does not know the argument '--flush'; it takes none")
+    );
+    assert_eq!(bench.result(2).await.outcome, Outcome::Succeeded);
+    assert_eq!(fake.log(), ["revert alice to false"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_effects_with_the_same_target_do_not_lift_each_other() {
     let fake = Fake::new("a");
     let other = Uuid::from_u128(99);
@@ -415,7 +445,7 @@ async fn a_lane_that_holds_nothing_never_wakes_by_itself() {
     let mut next = |ledger: &Ledger, millis: i64| {
         let (mut now, wall) = (clock.moment(), NOW.as_millis() + millis);
         now.wall = Timestamp::from_millis(wall);
-        schedule::next(ledger, &retries, &mut rounds, &now, |action| action == "a")
+        schedule::next(ledger, &retries, &mut rounds, &now, |action, _| action == "a")
     };
     assert_eq!(next(&ledger, 0), Next::Wait(None));
     ledger.apply(held(&command(2, Op::Apply, "b", "alice", Some(1))));

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use riposte_protocol::command::Command;
+use riposte_protocol::command::{Command, Script};
 use riposte_protocol::message::{Actual, CommandResult, HeldEffect};
 use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
@@ -167,6 +167,9 @@ pub struct Held {
     pub term: Option<Term>,
     /// What the action wrote down about the state before, to restore exactly that.
     pub undo: serde_json::Value,
+    /// The program that lifts it, where the action is a custom one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
     /// What was seen when it was last looked at, if it was since the host's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actual: Option<Actual>,

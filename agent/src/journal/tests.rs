@@ -75,6 +75,7 @@ fn held(effect: u8) -> Record {
             arguments: vec![],
             until: Some(Timestamp::from_millis(i64::from(effect))),
             term: None,
+            script: None,
             undo: serde_json::json!({"before": effect}),
             actual: None,
             drifts: 0,

@@ -93,6 +93,20 @@ impl LocalPolicy {
         (is_denied || is_left_out).then(|| format!("the local policy of this host does not allow {action}"))
     }
 
+    /// Why this custom program must not be run here, under whatever name of an action, if so: a denied action
+    /// `script:NAME`.
+    pub fn forbids_program(&self, program: &str) -> Option<String> {
+        let name = format!("{}{program}", crate::scripts::PREFIX);
+        self.denied_actions.contains(&name).then(|| format!("the local policy of this host does not allow {name}"))
+    }
+
+    /// Why no custom action at all may be applied here, if so: only actions of the agent's own are allowed.
+    pub fn forbids_custom(&self, is_own: impl Fn(&str) -> bool) -> Option<String> {
+        let allowed = self.allowed_actions.as_deref()?;
+        let reason = "the local policy of this host allows no custom action";
+        allowed.iter().all(|name| is_own(name)).then(|| reason.into())
+    }
+
     /// Why this target must not be touched here, if so.
     pub fn protects(&self, target: &Target) -> Option<String> {
         let entry = match target.kind() {

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use riposte_protocol::target::{Target, TargetKind};
 
 use super::*;
-use crate::actions::Transcript;
+use crate::actions::{Transcript, own_namespace};
+use crate::runner::Runner;
 
 fn login(password: &str, expires_on_day: &str) -> Login {
     let shadow = format!("other:x:1:::::2:\nalice:{password}:20000:0:99999:7::{expires_on_day}:\n");
@@ -60,31 +61,15 @@ fn superusers_strangers_and_the_agent_itself_are_refused() {
     }
 }
 
-/// Set in the child that has an `/etc` of its own.
-const IN_NAMESPACE: &str = "RIPOSTE_TEST_OWN_ETC";
-
 #[tokio::test]
 async fn a_real_account_is_disabled_and_restored_exactly() {
-    if std::env::var_os(IN_NAMESPACE).is_some() {
+    if own_namespace::is_inside() {
         return disable_and_restore_real_accounts().await;
     }
-    assert!(platform::is_root(), "this test needs root: it makes a mount namespace with an /etc of its own");
-    for tool in ["unshare", "mount", "usermod"] {
-        assert!(Runner::find(tool).is_some(), "this test needs {tool}, which is not installed");
-    }
-    let script = "set -e; own=$(mktemp -d); cp -a /etc/. \"$own\"; mount -t tmpfs tmpfs /etc; cp -a \"$own\"/. /etc; \
-                  rm -rf \"$own\"; exec \"$0\" --exact \"$1\" --nocapture";
+    let own_etc =
+        "own=$(mktemp -d); cp -a /etc/. \"$own\"; mount -t tmpfs tmpfs /etc; cp -a \"$own\"/. /etc; rm -rf \"$own\"";
     let name = "actions::disable_account::tests::a_real_account_is_disabled_and_restored_exactly";
-    let output = tokio::process::Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .arg(name)
-        .env(IN_NAMESPACE, "1")
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    own_namespace::run_again(name, &["usermod", "pkill", "setpriv"], &[], own_etc).await;
 }
 
 async fn disable_and_restore_real_accounts() {
@@ -106,10 +91,16 @@ async fn disable_and_restore_real_accounts() {
     }
     std::fs::write("/etc/passwd", passwd).unwrap();
     std::fs::write("/etc/shadow", &shadow).unwrap();
-    let runner = Runner::new();
+    let host = Host::new(Runner::new(), std::path::Path::new("/nonexistent"));
+    let sleeps = ["--reuid", "41000", "--clear-groups", "sleep", "1000"];
+    let mut session = tokio::process::Command::new("setpriv").args(sleeps).kill_on_drop(true).spawn().unwrap();
     for (name, password, expiry) in accounts {
+        let end_sessions = ["end-sessions".to_owned()];
         let (target, transcript) = (Target::parse(TargetKind::User, name).unwrap(), Mutex::<Transcript>::default());
-        let mut attempt = Attempt::new(&runner, &transcript, &target);
+        let mut attempt = Attempt::new(&host, &transcript, &target);
+        if name == "rip-set" {
+            attempt.arguments = &end_sessions;
+        }
         let undo = DisableAccount.prepare(&attempt).await.unwrap();
         assert!(!undo.to_string().contains("abc"), "no hash is written down");
         attempt.undo = Some(&undo);
@@ -117,6 +108,10 @@ async fn disable_and_restore_real_accounts() {
             DisableAccount.apply(&attempt).await.unwrap();
             assert!(DisableAccount.is_in_force(&attempt).await.unwrap(), "{name}");
             assert!(!DisableAccount.is_lifted(&attempt).await.unwrap(), "{name}");
+        }
+        if name == "rip-set" {
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(10), session.wait()).await;
+            assert!(!ended.expect("its sessions are ended").unwrap().success());
         }
         for _ in 0..2 {
             DisableAccount.revert(&attempt).await.unwrap();

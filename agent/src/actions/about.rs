@@ -1,0 +1,262 @@
+//! What an action says of itself: the one place that the manager's table, the capabilities, the checks before anything
+//! runs and `docs/actions.md` are made from. Data only.
+
+use riposte_protocol::target::{Target, TargetKind};
+
+use super::Os;
+
+/// What an action says of itself.
+#[derive(Debug)]
+pub struct About {
+    /// The name in policies and commands.
+    pub name: &'static str,
+    /// What it does, in one sentence.
+    pub summary: &'static str,
+    /// The kinds of target it takes; none means any.
+    pub targets: &'static [TargetKind],
+    /// Whether an `ip` target may be a whole network.
+    pub networks: bool,
+    /// Where it can be run.
+    pub platforms: &'static [Os],
+    /// What must not run at once: everything of one domain runs one after the other.
+    pub lock_domain: &'static str,
+    /// Whether an effect is held afterwards, and lifted one day. If not, each command is complete in itself.
+    pub undoable: bool,
+    /// Whether it can be seen afterwards that it was done.
+    pub looks: bool,
+    /// Its arguments.
+    pub parameters: &'static [Parameter],
+    /// How it is brought into force.
+    pub applied: &'static str,
+    /// How it is looked at.
+    pub verified: &'static str,
+    /// How it is lifted.
+    pub undone: &'static str,
+    /// What the agent needs for it.
+    pub rights: &'static str,
+}
+
+/// One argument, or one kind of argument, of an action.
+#[derive(Debug)]
+pub struct Parameter {
+    /// How it is written.
+    pub form: Form,
+    /// What it does.
+    pub summary: &'static str,
+    /// Whether it has to be given.
+    pub required: bool,
+    /// Whether it may be given more than once.
+    pub repeated: bool,
+    /// Whether it is a secret, which nothing but the action itself may see.
+    pub is_secret: bool,
+    /// Whether a value can be taken; the error is the end of a sentence that begins with the argument's name.
+    pub check: fn(&str) -> Result<(), String>,
+}
+
+/// How an argument is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// This very word.
+    Word(&'static str),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// `name=VALUE`.
+    Value(&'static str, &'static str),
+    /// A text that stands for itself, called so in documents.
+    Text(&'static str),
+}
+
+impl Form {
+    /// As documents write it.
+    pub fn text(self) -> String {
+        match self {
+            Self::Word(word) => word.into(),
+            Self::OneOf(words) => words.join("|"),
+            Self::Value(name, value) => format!("{name}={value}"),
+            Self::Text(name) => name.into(),
+        }
+    }
+
+    /// The value, if `argument` is written so.
+    fn value(self, argument: &str) -> Option<&str> {
+        match self {
+            Self::Word(word) => (argument == word).then_some(argument),
+            Self::OneOf(words) => words.contains(&argument).then_some(argument),
+            Self::Value(name, _) => argument.strip_prefix(name)?.strip_prefix('='),
+            Self::Text(_) => Some(argument),
+        }
+    }
+}
+
+impl Parameter {
+    /// What most parameters have in common.
+    pub const DEFAULT: Self = Self {
+        form: Form::Word(""),
+        summary: "",
+        required: false,
+        repeated: false,
+        is_secret: false,
+        check: |_| Ok(()),
+    };
+}
+
+/// The longest argument, in bytes; Wazuh's own bound for all of them together.
+const MAX_ARGUMENT_BYTES: usize = 4096;
+/// The most arguments of one command.
+const MAX_ARGUMENTS: usize = 64;
+
+impl About {
+    /// What most actions have in common.
+    pub const DEFAULT: Self = Self {
+        name: "",
+        summary: "",
+        targets: &[],
+        networks: false,
+        platforms: Os::ALL,
+        lock_domain: "",
+        undoable: true,
+        looks: true,
+        parameters: &[],
+        applied: "",
+        verified: "",
+        undone: "",
+        rights: "",
+    };
+
+    /// Whether nothing but the action itself may see its arguments.
+    pub fn has_secrets(&self) -> bool {
+        self.parameters.iter().any(|parameter| parameter.is_secret)
+    }
+
+    /// The kinds of target, as people read them.
+    pub fn targets_text(&self) -> String {
+        let words: Vec<_> = self.targets.iter().map(|kind| kind.as_str()).collect();
+        if words.is_empty() { "any".into() } else { words.join(", ") }
+    }
+
+    /// Whether it can be aimed at `target`.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn check_target(&self, target: &Target) -> Result<(), String> {
+        let name = self.name;
+        if !self.targets.is_empty() && !self.targets.contains(&target.kind()) {
+            return Err(format!("{name} takes a target of kind {}, not {}", self.targets_text(), target.kind()));
+        }
+        // An action that takes any target does nothing with it.
+        if target.network().is_some() && target.ip().is_none() && !self.networks && !self.targets.is_empty() {
+            return Err(format!("{name} takes single addresses, not the network {}", target.value()));
+        }
+        Ok(())
+    }
+
+    /// Whether it understands `arguments`, all of them.
+    ///
+    /// # Errors
+    /// The first that it does not, or what is missing, for people. The argument is hostile and is written escaped.
+    pub fn check_arguments(&self, arguments: &[String]) -> Result<(), String> {
+        let name = self.name;
+        if arguments.len() > MAX_ARGUMENTS {
+            return Err(format!("{name} was given {} arguments; {MAX_ARGUMENTS} is the most", arguments.len()));
+        }
+        let mut given = vec![0; self.parameters.len()];
+        for argument in arguments {
+            if argument.len() > MAX_ARGUMENT_BYTES || argument.chars().any(char::is_control) {
+                return Err(format!("{name} was given an argument with control characters or over 4096 bytes"));
+            }
+            let of = |parameter: &Parameter| parameter.form.value(argument);
+            let found = self.parameters.iter().position(|parameter| of(parameter).is_some());
+            let Some((position, parameter)) = found.and_then(|at| Some((at, self.parameters.get(at)?))) else {
+                return Err(format!("{name} does not know the argument '{}'{}", short(argument), self.hint()));
+            };
+            if let Err(reason) = (parameter.check)(of(parameter).unwrap_or_default()) {
+                let shown = if parameter.is_secret { parameter.form.text() } else { short(argument) };
+                return Err(format!("{name}: the argument '{shown}' {reason}"));
+            }
+            given[position] += 1;
+        }
+        for (parameter, given) in self.parameters.iter().zip(given) {
+            let form = parameter.form.text();
+            if parameter.required && given == 0 {
+                return Err(format!("{name} needs the argument {form}: {}", parameter.summary));
+            }
+            if given > 1 && !parameter.repeated {
+                return Err(format!("{name} takes the argument {form} only once"));
+            }
+        }
+        Ok(())
+    }
+
+    fn hint(&self) -> String {
+        let forms: Vec<_> = self.parameters.iter().map(|parameter| parameter.form.text()).collect();
+        if forms.is_empty() { "; it takes none".into() } else { format!("; it takes {}", forms.join(", ")) }
+    }
+}
+
+/// The beginning of a hostile text, for a sentence.
+fn short(text: &str) -> String {
+    let head: String = text.chars().take(64).collect();
+    let more = if head.len() < text.len() { "…" } else { "" };
+    format!("{}{more}", head.escape_debug())
+}
+
+/// The value of the last argument `name=VALUE`, or all of them in their order.
+pub(super) fn values<'a>(arguments: &'a [String], name: &str) -> Vec<&'a str> {
+    arguments.iter().filter_map(|argument| argument.strip_prefix(name)?.strip_prefix('=')).collect()
+}
+
+/// Whether the word is among the arguments.
+pub(super) fn has(arguments: &[String], word: &str) -> bool {
+    arguments.iter().any(|argument| argument == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABOUT: About = About {
+        name: "brew",
+        targets: &[TargetKind::Ip],
+        parameters: &[
+            Parameter { form: Form::Word("hot"), ..Parameter::DEFAULT },
+            Parameter {
+                form: Form::Value("cup", "N"),
+                required: true,
+                summary: "which cup",
+                check: |value| if value == "1" { Ok(()) } else { Err("is not 1".into()) },
+                ..Parameter::DEFAULT
+            },
+        ],
+        ..About::DEFAULT
+    };
+
+    #[test]
+    fn arguments_are_understood_or_refused_with_a_sentence() {
+        let check = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|&argument| argument.into()).collect();
+            ABOUT.check_arguments(&arguments).err().unwrap_or_default()
+        };
+        assert_eq!(check(&["cup=1", "hot"]), "");
+        assert_eq!(check(&[]), "brew needs the argument cup=N: which cup");
+        assert_eq!(check(&["cup=2"]), "brew: the argument 'cup=2' is not 1");
+        assert_eq!(check(&["cup=1", "hot", "hot"]), "brew takes the argument hot only once");
+        assert_eq!(
+            check(&["cup=1", "; rm -rf /"]),
+            "brew does not know the argument '; rm -rf /'; it takes hot, cup=N"
+        );
+        assert!(check(&["cup=1", "a\nb"]).contains("control characters"));
+        assert!(check(&["cup=1", "x".repeat(4097).as_str()]).contains("4096"));
+        assert!(check(&vec!["hot"; 65]).contains("64 is the most"));
+    }
+
+    #[test]
+    fn a_network_is_only_for_actions_that_take_networks() {
+        let network = Target::parse_network("203.0.113.0/24").unwrap();
+        let refusal = ABOUT.check_target(&network).unwrap_err();
+        assert_eq!(refusal, "brew takes single addresses, not the network 203.0.113.0/24");
+        assert_eq!(About { networks: true, ..ABOUT }.check_target(&network), Ok(()));
+        assert_eq!(About { targets: &[], ..ABOUT }.check_target(&network), Ok(()));
+        let refusal = ABOUT.check_target(&Target::host()).unwrap_err();
+        assert_eq!(refusal, "brew takes a target of kind ip, not host");
+    }
+}

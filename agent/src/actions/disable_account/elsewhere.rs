@@ -1,0 +1,88 @@
+//! Accounts on systems other than Linux: one command each way, and the system's own listing to look at.
+
+use riposte_protocol::target::Target;
+
+use super::super::recipe::{Change, Look, Recipe, unsuited};
+use super::{ABOUT, ActionError, Attempt, Os};
+use crate::runner::Program;
+
+/// The programs that have to be installed.
+pub(super) fn programs(os: Os) -> &'static [&'static str] {
+    match os {
+        Os::Linux | Os::OpenBsd | Os::NetBsd => &["usermod"],
+        Os::FreeBsd => &["pw"],
+        Os::MacOs => &["pwpolicy", "dscl"],
+        Os::SunOs => &["passwd"],
+        Os::Windows => &["net.exe", "powershell.exe"],
+    }
+}
+
+/// The recipe; none on Linux, which needs more.
+pub(super) fn of(attempt: &Attempt<'_>) -> Result<Option<Recipe>, ActionError> {
+    if attempt.host.os == Os::Linux {
+        return Ok(None);
+    }
+    recipe(attempt.host.os, attempt.target, &[]).map(Some).ok_or_else(|| unsuited(&ABOUT, attempt))
+}
+
+pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
+    let account = target.value();
+    let (apply, revert, shows) = match os {
+        Os::Linux => return None,
+        Os::FreeBsd => (
+            Program::new("pw", ["lock", account]),
+            Program::new("pw", ["unlock", account]),
+            Look::prints(Program::new("pw", ["usershow", account]), ["*LOCKED*"]),
+        ),
+        // A word between asterisks before the password, in the file that only root reads.
+        Os::NetBsd => (
+            Program::new("usermod", ["-C", "yes", account]),
+            Program::new("usermod", ["-C", "no", account]),
+            Look::exit(grep_master(&format!("^{}:\\*[A-Za-z]*\\*", escape(account))), 1),
+        ),
+        // A dash after the shell: an asterisk before the password is what every account without one has.
+        Os::OpenBsd => (
+            Program::new("usermod", ["-Z", account]),
+            Program::new("usermod", ["-U", account]),
+            Look::exit(grep_master(&format!("^{}:.*-$", escape(account))), 1),
+        ),
+        Os::MacOs => (
+            Program::new("pwpolicy", ["-u", account, "-disableuser"]),
+            Program::new("pwpolicy", ["-u", account, "-enableuser"]),
+            Look::prints(
+                Program::new("dscl", [".", "-read", &format!("/Users/{account}"), "AuthenticationAuthority"]),
+                [";DisabledUser;"],
+            ),
+        ),
+        Os::SunOs => (
+            Program::new("passwd", ["-l", account]),
+            Program::new("passwd", ["-u", account]),
+            Look::prints(Program::new("passwd", ["-s", account]), [" LK "]),
+        ),
+        Os::Windows => (
+            Program::new("net.exe", ["user", account, "/active:no"]),
+            Program::new("net.exe", ["user", account, "/active:yes"]),
+            // Not `net user NAME`: what that prints depends on the language of the system. The name cannot hold a quote.
+            Look::prints(
+                Program::new("powershell.exe", ["-NoProfile", "-NonInteractive", "-Command"])
+                    .arguments(&[&format!("(Get-LocalUser -Name '{account}').Enabled")]),
+                ["False"],
+            ),
+        ),
+    };
+    Some(Recipe {
+        apply: vec![Change::new(apply)],
+        revert: vec![Change::new(revert)],
+        shows: vec![shows],
+        ..Recipe::default()
+    })
+}
+
+fn grep_master(pattern: &str) -> Program {
+    Program::new("grep", ["-q", pattern, "/etc/master.passwd"])
+}
+
+/// The one character of an account's name that a pattern minds.
+fn escape(account: &str) -> String {
+    account.replace('.', "\\.")
+}

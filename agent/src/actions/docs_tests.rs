@@ -1,0 +1,134 @@
+//! `docs/actions.md` is what the actions say of themselves: this test compares the two, and writes the page anew with
+//! `UPDATE=1`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{ALL, About, Os};
+
+const HEAD: &str = "\
+# Actions
+
+What an agent can do and undo. This page is made from the code (`UPDATE=1 cargo test -p riposte-agent --lib docs`); `riposte-agent actions`
+says which of them can be run on a host, and why not the others.
+
+**What is tested how.** On Linux every action is run by the tests against the real kernel, real files, real accounts and real processes, in
+namespaces of their own; Kaspersky and a restart of Wazuh are not, since nothing of theirs is there to run. On every other system the
+actions are *argv-tested, not run*: what would be run is compared with `agent/src/actions/golden.txt`, and the answers are played.
+
+";
+
+const TAIL: &str = "\
+## Custom actions
+
+A custom action names a program, and the agent runs it from `scripts_dir` of the [local policy](agent.md), or from `active-response/bin` below
+`--wazuh-home` if that is given; `/var/ossec/active-response/bin` if neither is. It must be a plain file of that very folder, executable, root's or the agent's own, that not everybody may change. Never a path, never a link. The agent advertises each as `script:NAME`.
+The local policy's `allowed_actions` and `denied_actions` hold for custom actions by the action's name; `script:NAME` in `denied_actions` denies the program under every name.
+
+Wazuh's own scripts run unchanged, as execd runs them: in Wazuh's home, as `active-response/bin/NAME` (from a folder of another name: in it, under their whole path), in a process group of their own, with one line of JSON on
+standard input.
+
+| style | told | |
+|---|---|---|
+| `wazuh` | `{\"version\":1,\"origin\":{…},\"command\":\"add\",\"parameters\":{\"extra_args\":[…],\"alert\":{…},\"program\":\"…\"}}` | Wazuh 4.2 and later; later `delete` with the same alert |
+| `wazuh5` | the alert as it is, with `\"command\":\"enable\"` | Wazuh 5; later `disable` |
+| `argv` | `add USER IP ALERTID RULEID LOCATION FILENAME EXTRA…`, `-` for what is missing | before Wazuh 4.2; later `delete` |
+
+- A program that asks `check_keys` is told `continue`, or `abort` if another effect of the same program holds one of the keys. Asking twice gets the same answer.
+  Effects that share a key are lifted by one `delete`, with the last of them.
+- Standard input is closed after 2 seconds in which nothing was said, so that a program that reads to the end goes on. Both outputs are drained; the first 16 KiB
+  are in the result. The exit status is read: 0 is good.
+- After 60 seconds the whole process group is asked to end, and killed 2 seconds later. A daemon that a program leaves behind is neither waited for nor ended.
+- There is nothing to look at but the exit status, so `verified` is null, and the program is never run again by itself to repair what it did. Programs of different names run side by side, each one's runs one after the other
+  (lock domain `script:NAME`).
+- A program that was running when the agent was killed is not run again: what is known of it is that it was begun, so the effect fails and is lifted by `delete`.
+- An apply of an effect that is held only changes its end; the program is not run again for it.
+- The program gets `PATH` and `LC_ALL=C` and nothing else of the agent's environment. A response by hand has no alert: the program gets one with `data.srcip`,
+  `data.dstuser`, `syscheck.path` or `data.pid` from the target, and rule id `0`.
+
+## active-responses.log
+
+In `responses_log` of the local policy, or `--responses-log FILE`, every action and program that was applied or lifted leaves a line in Wazuh's format, which rules 650 to 657 read; the time is in UTC. It says
+what was done, not what was begun. At 10 MiB the file is put aside as `.log.1`, and the older one is gone.
+";
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    page += "| action | what it does | targets | platforms | arguments | undoable |\n|---|---|---|---|---|---|\n";
+    for action in ALL {
+        let about = action.about();
+        let arguments: Vec<_> =
+            about.parameters.iter().map(|it| format!("`{}`", it.form.text().replace('|', "\\|"))).collect();
+        let _infallible = writeln!(
+            page,
+            "| [`{}`](#{}) | {} | {} | {} | {} | {} |",
+            about.name,
+            about.name.replace('.', ""),
+            about.summary,
+            targets(about),
+            platforms(about),
+            if arguments.is_empty() { "–".into() } else { arguments.join(", ") },
+            if about.undoable { "yes" } else { "no" },
+        );
+    }
+    for action in ALL {
+        let about = action.about();
+        let _infallible = write!(page, "\n## {}\n\n{}.\n\n| | |\n|---|---|\n", about.name, about.summary);
+        let arguments = about.parameters.iter().map(|parameter| {
+            let needed = if parameter.required { ", needed" } else { "" };
+            let repeated = if parameter.repeated { ", as often as wanted" } else { "" };
+            let form = parameter.form.text().replace('|', "\\|");
+            format!("`{form}`: {}{needed}{repeated}", parameter.summary)
+        });
+        let arguments: Vec<_> = arguments.collect();
+        for (word, text) in [
+            ("targets", targets(about)),
+            ("platforms", platforms(about)),
+            ("arguments", if arguments.is_empty() { "none".into() } else { arguments.join("<br>") }),
+            ("applied", about.applied.into()),
+            ("verified", about.verified.into()),
+            ("undone", about.undone.into()),
+            ("lock domain", format!("`{}`", about.lock_domain)),
+            ("rights", about.rights.into()),
+        ] {
+            let _infallible = writeln!(page, "| {word} | {text} |");
+        }
+    }
+    page + "\n" + TAIL
+}
+
+fn targets(about: &About) -> String {
+    let networks = if about.networks && !about.targets.is_empty() { ", also networks" } else { "" };
+    about.targets_text() + networks
+}
+
+fn platforms(about: &About) -> String {
+    if about.platforms == Os::ALL {
+        return "all".into();
+    }
+    if about.platforms == Os::UNIX {
+        return "all but Windows".into();
+    }
+    about.platforms.iter().map(|os| os.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn the_page_of_actions_is_what_they_say_of_themselves() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/actions.md");
+    let page = page();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page, "docs/actions.md is out of date: run this test with UPDATE=1");
+}
+
+#[test]
+fn every_action_says_all_of_itself() {
+    for action in ALL {
+        let about = action.about();
+        let texts = [about.summary, about.lock_domain, about.applied, about.verified, about.undone, about.rights];
+        assert!(texts.iter().all(|text| !text.is_empty() && !text.ends_with('.')), "{}", about.name);
+        assert!(about.parameters.iter().all(|parameter| !parameter.summary.is_empty()), "{}", about.name);
+    }
+}

@@ -1,0 +1,145 @@
+//! The host as actions know it: its operating system, how programs are started on it, and where the agent's and Wazuh's
+//! own folders are. It is an argument everywhere, so that a test can choose another system, root or runner.
+
+use std::path::{Path, PathBuf};
+
+use riposte_protocol::time::Timestamp;
+
+use crate::responses_log::{Note, ResponsesLog};
+use crate::runner::Runner;
+use crate::scripts::{self, KeyBook};
+
+/// An operating system that some action knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Os {
+    /// Linux.
+    Linux,
+    /// FreeBSD.
+    FreeBsd,
+    /// NetBSD.
+    NetBsd,
+    /// OpenBSD.
+    OpenBsd,
+    /// macOS.
+    MacOs,
+    /// Solaris and illumos.
+    SunOs,
+    /// Windows.
+    Windows,
+}
+
+impl Os {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::Linux, Self::FreeBsd, Self::NetBsd, Self::OpenBsd, Self::MacOs, Self::SunOs, Self::Windows];
+    /// All but Windows.
+    pub const UNIX: &'static [Self] =
+        &[Self::Linux, Self::FreeBsd, Self::NetBsd, Self::OpenBsd, Self::MacOs, Self::SunOs];
+
+    /// The one that this program was built for; what is not known counts as Linux' cousin and is found out by what is
+    /// not installed.
+    pub fn current() -> Self {
+        match std::env::consts::OS {
+            "freebsd" => Self::FreeBsd,
+            "netbsd" => Self::NetBsd,
+            "openbsd" => Self::OpenBsd,
+            "macos" => Self::MacOs,
+            "solaris" | "illumos" => Self::SunOs,
+            "windows" => Self::Windows,
+            _ => Self::Linux,
+        }
+    }
+
+    /// Its name, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Linux => "Linux",
+            Self::FreeBsd => "FreeBSD",
+            Self::NetBsd => "NetBSD",
+            Self::OpenBsd => "OpenBSD",
+            Self::MacOs => "macOS",
+            Self::SunOs => "SunOS",
+            Self::Windows => "Windows",
+        }
+    }
+}
+
+/// The host, and the agent's place on it.
+#[derive(Debug)]
+pub struct Host {
+    /// Its operating system.
+    pub os: Os,
+    /// Starts programs.
+    pub runner: Runner,
+    /// Where `/etc` and `/proc` are found; `/`, but in tests.
+    pub root: PathBuf,
+    /// Where the agent keeps what it must remember.
+    pub state_dir: PathBuf,
+    /// Where Wazuh is installed, or a folder of the same shape.
+    pub wazuh_home: PathBuf,
+    /// Where the programs of custom actions are; `active-response/bin` below Wazuh's home if nobody says otherwise.
+    pub scripts_dir: Option<PathBuf>,
+    /// The manager's URLs, which must stay reachable whatever is done.
+    pub managers: Vec<String>,
+    /// Where it is written in Wazuh's words what was done.
+    pub responses_log: Option<ResponsesLog>,
+    /// What custom programs have said they hold.
+    pub keys: KeyBook,
+}
+
+/// Where Wazuh is installed if nobody says otherwise.
+pub const DEFAULT_WAZUH_HOME: &str = "/var/ossec";
+
+impl Host {
+    /// This host, with an agent whose state is in `state_dir`.
+    pub fn new(runner: Runner, state_dir: &Path) -> Self {
+        Self {
+            os: Os::current(),
+            runner,
+            root: "/".into(),
+            state_dir: state_dir.to_owned(),
+            wazuh_home: DEFAULT_WAZUH_HOME.into(),
+            scripts_dir: None,
+            managers: Vec::new(),
+            responses_log: None,
+            keys: KeyBook::at(&state_dir.join("script-keys.json")),
+        }
+    }
+
+    /// Where the file that programs call `path` is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Where the programs of custom actions are.
+    pub fn scripts_dir(&self) -> PathBuf {
+        self.scripts_dir.clone().unwrap_or_else(|| self.wazuh_home.join(scripts::FOLDER))
+    }
+
+    /// Writes into the log of responses, if there is one. That it cannot be written never stops a response.
+    pub fn note(&self, note: &Note<'_>, now: Timestamp) {
+        if let Some(log) = &self.responses_log
+            && let Err(error) = log.write(note, now)
+        {
+            tracing::warn!(path = %log.path().display(), %error, "the log of responses cannot be written");
+        }
+    }
+
+    /// Whether a process of that name is running, as `ps -o comm` shows it.
+    pub fn is_running(&self, name: &str) -> bool {
+        let processes = std::fs::read_dir(self.path("/proc")).into_iter().flatten().flatten();
+        processes
+            .filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
+            .any(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name))
+    }
+
+    /// Whether all of these programs are installed.
+    ///
+    /// # Errors
+    /// The first that is not, for people.
+    pub fn has_programs(&self, names: &[&str]) -> Result<(), String> {
+        names.iter().try_for_each(|name| {
+            self.runner.is_installed(name).then_some(()).ok_or_else(|| format!("{name} is not installed"))
+        })
+    }
+}

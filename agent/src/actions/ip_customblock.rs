@@ -1,0 +1,132 @@
+//! `ip-customblock`: an empty file named after the address in `/ipblock`, for programs of the administrator's own that
+//! look there; Wazuh's example of a response.
+
+use std::io;
+use std::path::PathBuf;
+
+use riposte_protocol::command::Op;
+use riposte_protocol::target::TargetKind;
+use serde_json::{Value, json};
+
+use super::{About, Action, ActionError, Attempt, Host, Os, Step};
+
+/// The action.
+#[derive(Debug)]
+pub(super) struct IpCustomblock;
+
+const FOLDER: &str = "/ipblock";
+
+const ABOUT: About = About {
+    name: "ip-customblock",
+    summary: "Marks an address by an empty file in /ipblock",
+    targets: &[TargetKind::Ip],
+    platforms: Os::UNIX,
+    lock_domain: "ipblock",
+    applied: "the file `/ipblock/ADDRESS`",
+    verified: "the file is there",
+    undone: "the file is removed, unless it was there before",
+    rights: "write access to /ipblock",
+    ..About::DEFAULT
+};
+
+impl Action for IpCustomblock {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn availability(&self, _host: &Host) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
+        let verb = if op == Op::Apply { "create" } else { "remove" };
+        format!("{verb} {FOLDER}/{}", attempt.target.value())
+    }
+
+    fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
+        Box::pin(async { Ok(json!({ "was_so": marker(attempt).exists() })) })
+    }
+
+    fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async {
+            let path = marker(attempt);
+            let made = std::fs::create_dir_all(attempt.host.path(FOLDER)).and_then(|()| {
+                // Never through a link, and never emptying what is there.
+                std::fs::OpenOptions::new().write(true).create_new(true).open(&path)
+            });
+            match made {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("created", &path, &error)),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async { Ok(marker(attempt).exists()) })
+    }
+
+    fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async {
+            let path = marker(attempt);
+            if attempt.undo.is_none_or(|undo| undo["was_so"] != false) {
+                return Ok(());
+            }
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removed", &path, &error)),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async { Ok(attempt.undo.is_none_or(|undo| undo["was_so"] != false) || !marker(attempt).exists()) })
+    }
+}
+
+/// A canonical address has no character that a path could mind.
+fn marker(attempt: &Attempt<'_>) -> PathBuf {
+    attempt.host.path(FOLDER).join(attempt.target.value())
+}
+
+fn failed(verb: &str, path: &std::path::Path, error: &io::Error) -> ActionError {
+    ActionError::Failed(format!("{} cannot be {verb}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use riposte_protocol::target::Target;
+
+    use super::*;
+    use crate::actions::Transcript;
+    use crate::runner::Runner;
+
+    #[tokio::test]
+    async fn the_marker_comes_and_goes_and_an_administrators_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let mut host = Host::new(Runner::new(), root.path());
+        host.root = root.path().to_owned();
+        let transcript = Mutex::<Transcript>::default();
+        for (address, was_so) in [("203.0.113.7", false), ("2001:db8::7", false), ("203.0.113.8", true)] {
+            let target = Target::parse(TargetKind::Ip, address).unwrap();
+            let path = root.path().join("ipblock").join(address);
+            if was_so {
+                std::fs::write(&path, "mine").unwrap();
+            }
+            let mut attempt = Attempt::new(&host, &transcript, &target);
+            let undo = IpCustomblock.prepare(&attempt).await.unwrap();
+            attempt.undo = Some(&undo);
+            for _ in 0..2 {
+                IpCustomblock.apply(&attempt).await.unwrap();
+                assert!(IpCustomblock.is_in_force(&attempt).await.unwrap());
+            }
+            for _ in 0..2 {
+                IpCustomblock.revert(&attempt).await.unwrap();
+                assert!(IpCustomblock.is_lifted(&attempt).await.unwrap());
+            }
+            assert_eq!(path.exists(), was_so, "{address}");
+        }
+        assert_eq!(std::fs::read_to_string(root.path().join("ipblock/203.0.113.8")).unwrap(), "mine");
+    }
+}

@@ -1,0 +1,178 @@
+//! `isolate-host`: cuts this host off from everything but its manager, by an nftables table of its own. It never cuts
+//! the agent off: that the manager answers is proved before and after, and if it does not, the table is removed at
+//! once and the action has failed.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ipnet::IpNet;
+use reqwest::Url;
+use riposte_protocol::command::Op;
+use riposte_protocol::target::{Target, TargetKind, WIDEST};
+
+use self::table::Exceptions;
+use super::about::values;
+use super::attempt::failure;
+use super::nftables::{ask, is_missing, objects, transaction};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
+use crate::platform;
+use crate::runner::Program;
+
+/// The action.
+#[derive(Debug)]
+pub(super) struct IsolateHost;
+
+/// How long the manager may take to accept a connection.
+const PROOF: Duration = Duration::from_secs(5);
+
+const ABOUT: About = About {
+    name: "isolate-host",
+    summary: "Cuts the host off from everything but its manager",
+    targets: &[TargetKind::Host],
+    platforms: &[Os::Linux],
+    lock_domain: "isolation",
+    parameters: &[Parameter {
+        form: Form::Value("allow", "ADDRESS"),
+        summary: "an address or a network that stays reachable, both ways",
+        repeated: true,
+        check: |value| {
+            allowed(value)
+                .map(drop)
+                .ok_or_else(|| "is neither an address nor a network of at least /16 (IPv4) or /48 (IPv6)".into())
+        },
+        ..Parameter::DEFAULT
+    }],
+    applied: "the nftables table `inet riposte_isolate`, whose chains drop what is not loopback, the manager's addresses and ports, an \
+              allowed address, DHCP and neighbour discovery, or (if the manager is a name) DNS to the configured resolvers. The \
+              manager is connected to before and after; if it does not answer, all is removed again",
+    verified: "the chains drop by default, and every exception in them has a condition",
+    undone: "the table is deleted",
+    rights: "root or CAP_NET_ADMIN",
+    ..About::DEFAULT
+};
+
+/// An address, or a network that is not so wide that nothing would be left to cut off.
+fn allowed(text: &str) -> Option<IpNet> {
+    let network = Target::parse(TargetKind::Ip, text).or_else(|_| Target::parse_network(text)).ok()?.network()?;
+    let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
+    (network.prefix_len() >= widest).then_some(network)
+}
+
+impl Action for IsolateHost {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn availability(&self, host: &Host) -> Result<(), String> {
+        host.has_programs(&["nft"])?;
+        platform::may_configure_network()
+    }
+
+    fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
+        match op {
+            Op::Apply => format!("nft: table inet riposte_isolate, except {}", attempt.host.managers.join(", ")),
+            Op::Revert => removal().text(),
+        }
+    }
+
+    fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async {
+            let (managers, resolvers) = managers(attempt.host).await?;
+            if !answers(&managers).await {
+                return Err(ActionError::Refused(
+                    "the manager cannot be connected to from here, so the host would be lost if it were isolated"
+                        .into(),
+                ));
+            }
+            let allowed = values(attempt.arguments, "allow").into_iter().filter_map(allowed).collect();
+            let exceptions = Exceptions { managers, resolvers, allowed };
+            attempt.run(&transaction(&exceptions.table())).await?;
+            if answers(&exceptions.managers).await {
+                let proven = format!("delete chain {} {}\n", table::NAME, table::UNPROVEN);
+                return attempt.run(&transaction(&proven)).await.map(drop);
+            }
+            tracing::warn!("the manager does not answer an isolated host: the isolation is removed again");
+            let reason = "the manager does not answer from behind the isolation";
+            Err(ActionError::Failed(match remove(attempt).await {
+                Ok(()) => format!("{reason}; it is removed again"),
+                Err(error) => format!("{reason}, and it cannot be removed: {error}"),
+            }))
+        })
+    }
+
+    fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async { Ok(listing(attempt).await?.is_some_and(|listing| table::is_tight(&objects(&listing)))) })
+    }
+
+    fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(remove(attempt))
+    }
+
+    fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async { Ok(listing(attempt).await?.is_none()) })
+    }
+}
+
+fn removal() -> Program {
+    transaction(&format!("delete table {}\n", table::NAME))
+}
+
+async fn remove(attempt: &Attempt<'_>) -> Result<(), ActionError> {
+    let program = removal();
+    let exit = attempt.look(&program).await?;
+    if exit.is_success() || is_missing(&exit) { Ok(()) } else { Err(failure(&program, &exit)) }
+}
+
+/// The table, if it is there.
+async fn listing(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
+    let program = Program::new("nft", ["-j", "list", "table", "inet", "riposte_isolate"]);
+    let exit = ask(attempt, &program).await?;
+    if exit.is_success() {
+        return Ok(Some(exit.stdout));
+    }
+    if is_missing(&exit) { Ok(None) } else { Err(failure(&program, &exit)) }
+}
+
+/// Where the manager is, and the resolvers that are needed to find it again.
+async fn managers(host: &Host) -> Result<(Vec<SocketAddr>, Vec<IpAddr>), ActionError> {
+    let (mut managers, mut has_name) = (Vec::new(), false);
+    for url in &host.managers {
+        let url =
+            Url::parse(url).map_err(|error| ActionError::Failed(format!("{url} is no manager's URL: {error}")))?;
+        let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };
+        let name = name.trim_matches(['[', ']']);
+        has_name |= name.parse::<IpAddr>().is_err();
+        let found = tokio::net::lookup_host((name, port)).await;
+        let found = found.map_err(|error| ActionError::Refused(format!("{name} has no address here: {error}")))?;
+        managers.extend(found);
+    }
+    managers.sort_unstable();
+    managers.dedup();
+    if managers.is_empty() {
+        return Err(ActionError::Refused("the agent does not know where its manager is".into()));
+    }
+    let mut resolvers = Vec::new();
+    if has_name {
+        // The second is what the stub of the first asks.
+        for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
+            let text = std::fs::read_to_string(host.path(file)).unwrap_or_default();
+            let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver"));
+            resolvers.extend(servers.filter_map(|server| server.trim().parse::<IpAddr>().ok()));
+        }
+        resolvers.retain(|address| !address.is_loopback());
+        resolvers.sort_unstable();
+        resolvers.dedup();
+    }
+    Ok((managers, resolvers))
+}
+
+/// Whether the manager accepts a connection at one of its addresses.
+async fn answers(managers: &[SocketAddr]) -> bool {
+    let connect = |address: &SocketAddr| tokio::time::timeout(PROOF, tokio::net::TcpStream::connect(*address));
+    join_all(managers.iter().map(connect)).await.into_iter().any(|connected| matches!(connected, Ok(Ok(_))))
+}

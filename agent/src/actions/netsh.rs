@@ -1,0 +1,62 @@
+//! `netsh`: blocks an address by two rules of Windows' firewall, one each way, under a name of their own, so that
+//! deleting one block never deletes another. That the firewall is on in every profile is part of being in force.
+
+use riposte_protocol::target::{Target, TargetKind};
+
+use super::recipe::{ByRecipe, Change, Look, Recipe};
+use super::{About, Os};
+use crate::runner::Program;
+
+const PROFILES: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy";
+
+pub(super) static NETSH: ByRecipe = ByRecipe {
+    about: About {
+        name: "netsh",
+        summary: "Blocks an address or a network by Windows' firewall",
+        targets: &[TargetKind::Ip],
+        networks: true,
+        platforms: &[Os::Windows],
+        lock_domain: "firewall",
+        applied: "`netsh advfirewall firewall add rule`, in and out, named `Riposte ADDRESS in` and `out`",
+        verified: "both rules are there, and the firewall is on in the domain, private and public profile",
+        undone: "both rules are deleted by their names",
+        rights: "Administrator",
+        ..About::DEFAULT
+    },
+    programs: |_| &["netsh.exe", "reg.exe"],
+    needs: |_| Ok(()),
+    recipe,
+};
+
+pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
+    let network = target.network()?.to_string();
+    let rule = |verb: &str, way: &str| {
+        let name = format!("name=Riposte {} {way}", target.value());
+        Program::new("netsh.exe", ["advfirewall", "firewall", verb, "rule"]).arguments(&[&name])
+    };
+    let (way_in, way_out, remote) = ("dir=in", "dir=out", format!("remoteip={network}"));
+    let add = |way: &str, direction: &str| {
+        Change::new(rule("add", way).arguments(&["interface=any", direction, "action=block", &remote]))
+            .unless(Look::exit(rule("show", way), 1))
+    };
+    let delete = |way: &str| Change::new(rule("delete", way)).may_fail();
+    // Not `netsh show profile`: what that prints depends on the language of the system.
+    let is_on = |profile: &str| {
+        let key = format!(r"{PROFILES}\{profile}");
+        Look::prints(Program::new("reg.exe", ["query", &key, "/v", "EnableFirewall"]), ["0x1"])
+    };
+    Some(Recipe {
+        apply: vec![add("in", way_in), add("out", way_out)],
+        revert: vec![delete("in"), delete("out")],
+        shows: vec![
+            Look::exit(rule("show", "in"), 1),
+            Look::exit(rule("show", "out"), 1),
+            is_on("DomainProfile"),
+            is_on("StandardProfile"),
+            is_on("PublicProfile"),
+        ],
+        more_parts: 1,
+        is_marked: true,
+        ..Recipe::default()
+    })
+}

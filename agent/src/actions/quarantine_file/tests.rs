@@ -1,0 +1,149 @@
+//! Quarantine on real files, on one file system and across two.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use riposte_protocol::target::Target;
+use uuid::Uuid;
+
+use super::*;
+use crate::actions::Transcript;
+use crate::runner::Runner;
+
+struct Bench {
+    host: Host,
+    transcript: Mutex<Transcript>,
+    files: PathBuf,
+    _folders: [tempfile::TempDir; 2],
+}
+
+impl Bench {
+    /// The state and the files in folders below these.
+    fn between(state: &str, files: &str) -> Self {
+        assert!(platform::is_root(), "this test needs root: it gives files to another owner");
+        let folders = [tempfile::tempdir_in(state).unwrap(), tempfile::tempdir_in(files).unwrap()];
+        let host = Host::new(Runner::new(), folders[0].path());
+        let files = folders[1].path().canonicalize().unwrap();
+        Self { host, transcript: Mutex::default(), files, _folders: folders }
+    }
+
+    fn target(&self, name: &str) -> Target {
+        Target::parse(TargetKind::File, self.files.join(name).to_str().unwrap()).unwrap()
+    }
+
+    fn attempt<'a>(&'a self, target: &'a Target) -> Attempt<'a> {
+        let mut attempt = Attempt::new(&self.host, &self.transcript, target);
+        attempt.effect = Uuid::from_u128(7);
+        attempt
+    }
+
+    async fn refusal(&self, name: &str) -> String {
+        let target = self.target(name);
+        QuarantineFile.prepare(&self.attempt(&target)).await.unwrap_err().to_string()
+    }
+}
+
+async fn goes_and_comes_back(state: &str, files: &str) {
+    let bench = Bench::between(state, files);
+    let path = bench.files.join("evil.sh");
+    std::fs::write(&path, "#!/bin/sh\n").unwrap();
+    std::os::unix::fs::chown(&path, Some(41_000), Some(41_001)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let before = path.metadata().unwrap();
+    let target = bench.target("evil.sh");
+    let mut attempt = bench.attempt(&target);
+    let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+    assert_eq!(undo["sha256"], "a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf");
+    attempt.undo = Some(&undo);
+    for _ in 0..2 {
+        QuarantineFile.apply(&attempt).await.unwrap();
+        assert!(QuarantineFile.is_in_force(&attempt).await.unwrap());
+        assert!(!path.exists());
+    }
+    let folder = Store::folder(&bench.host);
+    assert_eq!(folder.metadata().unwrap().mode() & 0o777, 0o700);
+    let inside = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap();
+    assert_eq!(inside.metadata().unwrap().mode() & 0o7777, 0);
+    for _ in 0..2 {
+        QuarantineFile.revert(&attempt).await.unwrap();
+        assert!(QuarantineFile.is_lifted(&attempt).await.unwrap());
+        let after = path.metadata().unwrap();
+        let facts = |file: &std::fs::Metadata| (file.mode(), file.uid(), file.gid(), file.mtime(), file.mtime_nsec());
+        assert_eq!(facts(&after), facts(&before));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "#!/bin/sh\n");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_file_goes_and_comes_back_as_it_was() {
+    goes_and_comes_back("/tmp", "/tmp").await;
+}
+
+#[tokio::test]
+async fn a_file_goes_and_comes_back_across_file_systems() {
+    let device = |path: &str| std::fs::metadata(path).unwrap().dev();
+    assert_ne!(device("/tmp"), device("/dev/shm"), "this test needs /dev/shm on a file system of its own");
+    goes_and_comes_back("/dev/shm", "/tmp").await;
+}
+
+#[tokio::test]
+async fn what_is_not_plainly_a_file_is_refused() {
+    let bench = Bench::between("/tmp", "/tmp");
+    std::fs::create_dir(bench.files.join("folder")).unwrap();
+    std::fs::write(bench.files.join("folder/file"), "x").unwrap();
+    std::os::unix::fs::symlink(bench.files.join("folder/file"), bench.files.join("link")).unwrap();
+    std::os::unix::fs::symlink(bench.files.join("folder"), bench.files.join("way")).unwrap();
+    nix::unistd::mkfifo(&bench.files.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(bench.refusal("folder").await.contains("is not a regular file"));
+    assert!(bench.refusal("pipe").await.contains("is not a regular file"));
+    assert!(bench.refusal("link").await.contains("is a symbolic link"));
+    assert!(bench.refusal("way/file").await.contains("is reached through one"));
+    assert!(bench.refusal("nothing").await.contains("there is no file"));
+}
+
+#[tokio::test]
+async fn what_the_system_or_the_agent_needs_is_refused() {
+    let bench = Bench::between("/tmp", "/tmp");
+    let journal = bench.host.state_dir.join("journal");
+    let own = std::env::current_exe().unwrap();
+    for path in ["/etc/passwd", "/usr/bin/env", "/proc/self/exe", "/dev/null", "/bin/sh", "/lib/x"]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain([journal, own])
+    {
+        let target = Target::parse(TargetKind::File, path.to_str().unwrap()).unwrap();
+        let refusal = QuarantineFile.prepare(&bench.attempt(&target)).await.unwrap_err().to_string();
+        assert!(refusal.contains("is protected"), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_changed_for_another_is_not_taken_and_an_occupied_place_is_left() {
+    let bench = Bench::between("/tmp", "/tmp");
+    let (path, target) = (bench.files.join("file"), bench.target("file"));
+    std::fs::write(&path, "first").unwrap();
+    let mut attempt = bench.attempt(&target);
+    let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+    attempt.undo = Some(&undo);
+    std::fs::write(bench.files.join("other"), "second").unwrap();
+    std::fs::rename(bench.files.join("other"), &path).unwrap();
+    let error = QuarantineFile.apply(&attempt).await.unwrap_err().to_string();
+    assert!(error.contains("has changed since"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "second");
+
+    let undo = QuarantineFile.prepare(&bench.attempt(&target)).await.unwrap();
+    attempt.undo = Some(&undo);
+    QuarantineFile.apply(&attempt).await.unwrap();
+    std::fs::write(&path, "third").unwrap();
+    let error = QuarantineFile.revert(&attempt).await.unwrap_err().to_string();
+    assert!(error.contains("something else is at"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "third");
+    std::fs::remove_file(&path).unwrap();
+    QuarantineFile.revert(&attempt).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "second");
+    attempt.undo = None;
+    QuarantineFile.revert(&attempt).await.unwrap();
+    assert!(QuarantineFile.is_lifted(&attempt).await.unwrap(), "nothing is known to be ours");
+}

@@ -1,0 +1,300 @@
+//! What an action runs where a tool of the system does the whole work, as data: the programs that bring an effect into
+//! force and lift it, and how their answers are read. A recipe is made by a pure function of the system and the target,
+//! so that what would be run on any system is tested on every system; see `golden.txt`.
+
+use riposte_protocol::command::Op;
+use riposte_protocol::target::Target;
+use serde_json::{Value, json};
+
+use super::attempt::failure;
+use super::{About, Action, ActionError, Attempt, Host, Os, Step};
+use crate::runner::Program;
+
+/// One action on one system, aimed at one target.
+#[derive(Debug, Default)]
+pub(super) struct Recipe {
+    /// What has to be so before anything is tried, and what is said if it is not.
+    pub(super) needs: Vec<(Look, &'static str)>,
+    /// What brings the effect into force.
+    pub(super) apply: Vec<Change>,
+    /// What lifts it.
+    pub(super) revert: Vec<Change>,
+    /// It is in force when all of these show.
+    pub(super) shows: Vec<Look>,
+    /// How many of them, beyond the first, are parts of the effect itself: it is lifted when none of its parts shows. The
+    /// others are what the parts need to have an effect.
+    pub(super) more_parts: usize,
+    /// Whether what it makes is known to be the agent's own, by its name or its place.
+    pub(super) is_marked: bool,
+}
+
+/// A program that changes something.
+#[derive(Debug)]
+pub(super) struct Change {
+    program: Program,
+    unless: Option<Look>,
+    may_fail: bool,
+}
+
+impl Change {
+    pub(super) fn new(program: Program) -> Self {
+        Self { program, unless: None, may_fail: false }
+    }
+
+    /// Only if this does not show.
+    pub(super) fn unless(mut self, look: Look) -> Self {
+        self.unless = Some(look);
+        self
+    }
+
+    /// Its failure means nothing: what it does is a courtesy, or was done before.
+    pub(super) fn may_fail(mut self) -> Self {
+        self.may_fail = true;
+        self
+    }
+}
+
+/// A program that only looks, and how its answer is read.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    program: Program,
+    yes: Yes,
+    /// The exit code that means "no"; any other failure is a failure, and never counts as an answer.
+    no: Option<i32>,
+}
+
+#[derive(Clone, Debug)]
+enum Yes {
+    /// It ends without a failure.
+    Success,
+    /// It prints all of these.
+    Prints(Vec<String>),
+}
+
+impl Look {
+    /// Ending well means yes, ending with `no` means no.
+    pub(super) fn exit(program: Program, no: i32) -> Self {
+        Self { program, yes: Yes::Success, no: Some(no) }
+    }
+
+    /// Printing all of `texts` means yes.
+    pub(super) fn prints<const N: usize>(program: Program, texts: [&str; N]) -> Self {
+        Self { program, yes: Yes::Prints(texts.map(str::to_owned).to_vec()), no: None }
+    }
+
+    /// Ending with `code` means no.
+    pub(super) fn or_exit(mut self, code: i32) -> Self {
+        self.no = Some(code);
+        self
+    }
+
+    async fn shows(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+        let exit = attempt.look(&self.program).await?;
+        if self.no == Some(exit.code) {
+            return Ok(false);
+        }
+        if !exit.is_success() {
+            return Err(failure(&self.program, &exit));
+        }
+        Ok(match &self.yes {
+            Yes::Success => true,
+            Yes::Prints(texts) => texts.iter().all(|text| holds_word(&exit.stdout, text)),
+        })
+    }
+
+    /// As the table of what is run writes it.
+    #[cfg(test)]
+    fn text(&self) -> String {
+        let yes = match &self.yes {
+            Yes::Success => "ends with 0".into(),
+            Yes::Prints(texts) => format!("prints {texts:?}"),
+        };
+        let no = self.no.map(|code| format!(", no: ends with {code}")).unwrap_or_default();
+        format!("{} → yes: {yes}{no}", self.program.text())
+    }
+}
+
+/// Whether `text` stands in `output` by itself: 203.0.113.1 does not stand in 203.0.113.10, nor in 1203.0.113.1.
+fn holds_word(output: &str, text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == ':' || c == '/';
+    output.match_indices(text).any(|(at, _)| {
+        let before = output[..at].chars().next_back();
+        let after = output[at + text.len()..].chars().next();
+        let starts = text.starts_with(|c| !inner(c)) || !before.is_some_and(inner);
+        starts && (text.ends_with(|c| !inner(c)) || !after.is_some_and(inner))
+    })
+}
+
+impl Recipe {
+    /// Only people read it: what is run for `op`.
+    pub(super) fn plan(&self, op: Op) -> String {
+        let changes = if op == Op::Apply { &self.apply } else { &self.revert };
+        changes.iter().map(|change| change.program.text()).collect::<Vec<_>>().join("; ")
+    }
+
+    /// All of it, a line each: what the table of what is run is made of.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> String {
+        let mut lines = Vec::new();
+        lines.extend(self.needs.iter().map(|(look, _)| format!("  needs  {}", look.text())));
+        for (word, changes) in [("apply", &self.apply), ("revert", &self.revert)] {
+            for change in changes {
+                let unless = change.unless.as_ref().map(|look| format!("  unless {}", look.text())).unwrap_or_default();
+                let may_fail = if change.may_fail { "  (may fail)" } else { "" };
+                lines.push(format!("  {word:<6} {}{may_fail}{unless}", change.program.text().replace('\n', "\\n")));
+            }
+        }
+        lines.extend(self.shows.iter().map(|look| format!("  shows  {}", look.text())));
+        lines.join("\n")
+    }
+
+    /// Whether it was so before: then it is somebody else's, and stays.
+    pub(super) async fn prepare(&self, attempt: &Attempt<'_>) -> Result<Value, ActionError> {
+        Ok(json!({ "was_so": self.is_there(attempt).await? }))
+    }
+
+    pub(super) async fn apply(&self, attempt: &Attempt<'_>) -> Result<(), ActionError> {
+        for (need, complaint) in &self.needs {
+            if !need.shows(attempt).await? {
+                return Err(ActionError::Failed((*complaint).into()));
+            }
+        }
+        if !self.shows.is_empty() && self.is_in_force(attempt).await? {
+            return Ok(());
+        }
+        self.change(attempt).await
+    }
+
+    /// Runs what brings the effect into force, whatever is in force already.
+    pub(super) async fn change(&self, attempt: &Attempt<'_>) -> Result<(), ActionError> {
+        run(&self.apply, attempt).await
+    }
+
+    pub(super) async fn is_in_force(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+        for look in &self.shows {
+            if !look.shows(attempt).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) async fn revert(&self, attempt: &Attempt<'_>) -> Result<(), ActionError> {
+        if !self.is_somebody_elses(attempt) && self.is_there(attempt).await? {
+            run(&self.revert, attempt).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn is_lifted(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+        Ok(self.is_somebody_elses(attempt) || !self.is_there(attempt).await?)
+    }
+
+    async fn is_there(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+        for part in self.shows.iter().take(1 + self.more_parts) {
+            if part.shows(attempt).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_somebody_elses(&self, attempt: &Attempt<'_>) -> bool {
+        if self.is_marked {
+            return false;
+        }
+        // Without a word about what was before, nothing is known to be ours.
+        attempt.undo.is_none_or(|undo| undo["was_so"] != false)
+    }
+}
+
+async fn run(changes: &[Change], attempt: &Attempt<'_>) -> Result<(), ActionError> {
+    for change in changes {
+        if let Some(unless) = &change.unless
+            && unless.shows(attempt).await?
+        {
+            continue;
+        }
+        if change.may_fail {
+            attempt.look(&change.program).await?;
+        } else {
+            attempt.run(&change.program).await?;
+        }
+    }
+    Ok(())
+}
+
+/// An action that is a recipe on every system.
+#[derive(Debug)]
+pub(super) struct ByRecipe {
+    pub(super) about: About,
+    /// The programs that have to be installed.
+    pub(super) programs: fn(Os) -> &'static [&'static str],
+    /// What else may not be lacking, such as a right or a daemon; asked after the programs.
+    pub(super) needs: fn(&Host) -> Result<(), String>,
+    /// The recipe; none if the action cannot be aimed at this target there.
+    pub(super) recipe: fn(Os, &Target, &[String]) -> Option<Recipe>,
+}
+
+impl ByRecipe {
+    fn of(&self, attempt: &Attempt<'_>) -> Result<Recipe, ActionError> {
+        (self.recipe)(attempt.host.os, attempt.target, attempt.arguments).ok_or_else(|| unsuited(&self.about, attempt))
+    }
+}
+
+/// The sentence for a target that the system's tool cannot take.
+pub(super) fn unsuited(about: &About, attempt: &Attempt<'_>) -> ActionError {
+    let os = attempt.host.os.as_str();
+    ActionError::Refused(format!("{} cannot be aimed at {} on {os}", about.name, attempt.target))
+}
+
+impl Action for ByRecipe {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn availability(&self, host: &Host) -> Result<(), String> {
+        host.has_programs((self.programs)(host.os))?;
+        (self.needs)(host)
+    }
+
+    fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
+        self.of(attempt).map_or_else(|error| error.to_string(), |recipe| recipe.plan(op))
+    }
+
+    fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
+        Box::pin(async { self.of(attempt)?.prepare(attempt).await })
+    }
+
+    fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async { self.of(attempt)?.apply(attempt).await })
+    }
+
+    fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async { self.of(attempt)?.is_in_force(attempt).await })
+    }
+
+    fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async { self.of(attempt)?.revert(attempt).await })
+    }
+
+    fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async { self.of(attempt)?.is_lifted(attempt).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_not_found_inside_another() {
+        assert!(holds_word("a 203.0.113.1/32 b", "203.0.113.1/32"));
+        assert!(holds_word("203.0.113.1", "203.0.113.1"));
+        assert!(holds_word("destination: 203.0.113.1\nflags: <UP,BLACKHOLE>", "BLACKHOLE"));
+        assert!(holds_word("user:*LOCKED*$6$x:1001", "*LOCKED*"));
+        for output in ["203.0.113.10", "1203.0.113.1", "203.0.113.1/24", "203.0.113.1.5", ""] {
+            assert!(!holds_word(output, "203.0.113.1"), "{output}");
+        }
+    }
+}

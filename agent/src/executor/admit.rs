@@ -1,0 +1,42 @@
+//! What is obeyed at all: the action is known, the target and the arguments fit, and neither the host's own rules nor
+//! what is protected here stand against it. The manager has checked most of the same; the agent does not rely on it.
+
+use riposte_protocol::command::{Command, Op, Script};
+
+use crate::actions::Action;
+use crate::agent::Agent;
+use crate::scripts;
+
+/// The action, if this agent obeys this command; else why not, for people.
+pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Action, String> {
+    let script = command.script.as_ref();
+    let action = find(agent, &command.action, script).ok_or_else(|| unknown(&command.action))?;
+    if script.is_some() && agent.action(&command.action).is_some() {
+        let name = command.action.escape_debug();
+        return Err(format!("{name} is an action of this agent's own, so it cannot be the name of a custom one"));
+    }
+    action.about().check_target(&command.target)?;
+    // What is protected or forbidden may still be released, whatever the arguments were: a revert only ever restores.
+    if command.op == Op::Revert {
+        return Ok(action);
+    }
+    let forbids_program = || agent.policy.forbids_program(&script?.executable);
+    if let Some(reason) = agent.policy.forbids(&command.action).or_else(forbids_program) {
+        return Err(reason);
+    }
+    if let Some(reason) = agent.protects(&command.target) {
+        return Err(format!("the target is protected: {reason}"));
+    }
+    action.about().check_arguments(&command.arguments)?;
+    Ok(action)
+}
+
+/// The action of that name, or the one that runs custom programs.
+pub(super) fn find(agent: &Agent, name: &str, script: Option<&Script>) -> Option<&'static dyn Action> {
+    if script.is_some() { Some(&scripts::SCRIPT) } else { agent.action(name) }
+}
+
+/// That there is no such action here.
+pub(super) fn unknown(action: &str) -> String {
+    format!("this agent does not know the action {}", action.escape_debug())
+}

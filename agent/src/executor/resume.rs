@@ -1,0 +1,89 @@
+//! A command that was begun in an earlier life of the agent: nothing is brought into force again. What is there is
+//! looked at, and told; what was half done is cleaned up, and what was half lifted is lifted.
+
+use std::sync::Mutex;
+
+use riposte_protocol::command::{Command, Op};
+use riposte_protocol::message::{Actual, Outcome};
+use riposte_protocol::time::Timestamp;
+
+use super::admit::{find, unknown};
+use super::execute::{Execution, Verdict, refuse, seen};
+use super::lift::{lift, within};
+use crate::actions::ActionError;
+use crate::agent::Agent;
+use crate::journal::{Held, Record};
+
+/// Finishes a command that was begun in an earlier life of the agent.
+pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timestamp) {
+    let Some(action) = find(agent, &command.action, command.script.as_ref()) else {
+        return refuse(agent, command, unknown(&command.action));
+    };
+    let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
+    match command.op {
+        Op::Apply if !execution.is_undoable() => execution.resume_once().await,
+        Op::Apply => execution.resume_apply().await,
+        Op::Revert => execution.resume_revert().await,
+    }
+}
+
+impl Execution<'_> {
+    /// What is complete in itself cannot be cleaned up; that it was begun is all that is known, unless it shows.
+    async fn resume_once(self) {
+        let unknown = "the agent was stopped during the execution: it may have been done, and is not done again";
+        let verdict = if self.action.about().looks {
+            let shows = within(self.agent, self.action.is_in_force(&self.attempt(None))).await;
+            Verdict::of_look(shows, "done; the agent was stopped during the execution", unknown)
+        } else {
+            Verdict::new(Outcome::Failed, None, unknown)
+        };
+        self.finish(verdict, None);
+    }
+
+    async fn resume_apply(self) {
+        let Some(held) = self.held_now() else {
+            let message = "the agent was stopped during the execution, and the effect has ended meanwhile";
+            return self.finish(Verdict::new(Outcome::Failed, Some(false), message), None);
+        };
+        let in_force = within(self.agent, self.action.is_in_force(&self.attempt(Some(&held.undo)))).await;
+        let mut verdict = Verdict::of_look(
+            in_force,
+            "in force; the agent was stopped during the execution",
+            "not in force: the agent was stopped during the execution",
+        );
+        verdict.verified = verdict.verified.filter(|_| self.action.about().looks);
+        if verdict.outcome == Outcome::Succeeded {
+            let seen = verdict.verified.map(|in_force| seen(held, in_force));
+            return self.finish(verdict, seen);
+        }
+        // What was half done is cleaned up now. But it may yet come into force: a program that the agent had started can
+        // outlive it. So the effect stays held, and is lifted at its end like any other; lifting what is not there does
+        // no harm.
+        if held.until.is_none() {
+            return self.abandon(held, verdict).await;
+        }
+        match lift(self.agent, self.action, &held, &self.transcript).await {
+            Ok(()) => {
+                // Held only for its end: whoever looks at it later must not take it for drift and apply it again.
+                let actual = Some(Actual::Absent);
+                self.finish(verdict, Some(Record::Held { held: Box::new(Held { actual, ..held }) }));
+            }
+            Err(_) => self.abandon(held, verdict).await,
+        }
+    }
+
+    async fn resume_revert(self) {
+        // Nothing shows whether it was lifted: it is lifted again, which does no harm.
+        if !self.action.about().looks {
+            return self.lift_and_finish().await;
+        }
+        let held = self.held_now();
+        let undo = held.as_ref().map(|held| &held.undo);
+        let lifted = match within(self.agent, self.action.is_lifted(&self.attempt(undo))).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ActionError::Failed("still in force: the agent was stopped during the execution".into())),
+            Err(error) => Err(error),
+        };
+        self.finish_lifting(held, lifted, "lifted; the agent was stopped during the execution");
+    }
+}

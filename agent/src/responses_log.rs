@@ -1,0 +1,149 @@
+//! `active-responses.log`: what was done on this host, in the very format of Wazuh's own programs, so that its decoder
+//! and its rules 650 to 657 read it. A line says what *was* done, where Wazuh's says what was begun.
+//!
+//! Whatever is in an alert is hostile: a line is JSON, in which no control character survives unescaped, and it is
+//! written at once, so that two writers never mix. The file never grows without end.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use riposte_protocol::command::Op;
+use riposte_protocol::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::actions::{About, Attempt};
+use crate::scripts;
+
+/// The file is put aside when it is larger; one older file is kept.
+const MAX_BYTES: u64 = 10 * 1024 * 1024;
+/// A longer line is cut down to its essentials: whoever ships the log reads no line over 64 KiB.
+const MAX_LINE_BYTES: usize = 60 * 1024;
+
+/// One thing that was done.
+#[derive(Debug)]
+pub struct Note<'a> {
+    op: Op,
+    program: &'a str,
+    arguments: &'a [String],
+    alert: Value,
+    essentials: Value,
+}
+
+impl<'a> Note<'a> {
+    /// What `attempt` did by the action of that name; `about` knows whether its arguments may be shown.
+    pub fn of(op: Op, action: &'a str, about: &About, attempt: &Attempt<'a>) -> Self {
+        let program = attempt.script.map_or(action, |script| script.executable.as_str());
+        let essentials = scripts::minimal_alert(attempt.target, action);
+        let alert = attempt.alert.cloned().unwrap_or_else(|| essentials.clone());
+        let arguments = if about.has_secrets() { &[] } else { attempt.arguments };
+        Self { op, program, arguments, alert, essentials }
+    }
+
+    fn line(&self, now: Timestamp) -> String {
+        let whole = self.line_with(now, &self.alert);
+        if whole.len() <= MAX_LINE_BYTES { whole } else { self.line_with(now, &self.essentials) }
+    }
+
+    fn line_with(&self, now: Timestamp, alert: &Value) -> String {
+        let program = format!("active-response/bin/{}", self.program);
+        let message = json!({
+            "version": 1,
+            "origin": { "name": "", "module": "wazuh-execd" },
+            "command": scripts::verb(self.op),
+            "parameters": { "extra_args": self.arguments, "alert": alert, "program": program },
+        });
+        // `2026-11-24T10:00:00.000Z` in the words of a log.
+        let time = now.to_string().get(..19).unwrap_or_default().replace('-', "/").replace('T', " ");
+        format!("{time} {program}: {message}\n")
+    }
+}
+
+/// The log.
+#[derive(Debug)]
+pub struct ResponsesLog {
+    path: PathBuf,
+}
+
+impl ResponsesLog {
+    /// A log at `path`; the file is made when there is something to write.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends one line.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, note: &Note<'_>, now: Timestamp) -> io::Result<()> {
+        if self.path.metadata().is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
+            std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
+        }
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        // Readable by the group that collects logs, as Wazuh's is.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+        options.open(&self.path)?.write_all(note.line(now).as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use riposte_protocol::target::{Target, TargetKind};
+
+    use super::*;
+    use crate::actions::{Host, Transcript};
+    use crate::runner::Runner;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
+
+    #[test]
+    fn a_line_is_what_wazuhs_decoder_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("active-responses.log");
+        let host = Host::new(Runner::new(), directory.path());
+        let (target, transcript) =
+            (Target::parse(TargetKind::Ip, "203.0.113.7").unwrap(), Mutex::<Transcript>::default());
+        let mut attempt = Attempt::new(&host, &transcript, &target);
+        let log = ResponsesLog::at(&path);
+        log.write(&Note::of(Op::Apply, "firewall-drop", &About::DEFAULT, &attempt), NOW).unwrap();
+        let alert =
+            json!({"full_log": "a\n2026/11/24 10:00:00 active-response/bin/firewall-drop: {\"x\"\u{7}\u{2028}"});
+        attempt.alert = Some(&alert);
+        log.write(&Note::of(Op::Revert, "firewall-drop", &About::DEFAULT, &attempt), NOW).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "whatever is in an alert stays in its line");
+        for (line, command) in lines.iter().zip(["add", "delete"]) {
+            let message = line.strip_prefix("2026/11/24 10:00:00 active-response/bin/firewall-drop: ").unwrap();
+            assert!(!message.chars().any(char::is_control));
+            let message: Value = serde_json::from_str(message).unwrap();
+            assert_eq!(message["command"], command);
+            assert_eq!(message["parameters"]["program"], "active-response/bin/firewall-drop");
+        }
+        assert!(lines[0].contains(r#""srcip":"203.0.113.7""#), "{}", lines[0]);
+    }
+
+    #[test]
+    fn the_log_is_bounded_in_its_lines_and_its_size() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("active-responses.log");
+        std::fs::File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        let host = Host::new(Runner::new(), directory.path());
+        let (target, transcript) = (Target::host(), Mutex::<Transcript>::default());
+        let mut attempt = Attempt::new(&host, &transcript, &target);
+        let alert = json!({"full_log": "x".repeat(1_000_000)});
+        attempt.alert = Some(&alert);
+        ResponsesLog::at(&path).write(&Note::of(Op::Apply, "isolate-host", &About::DEFAULT, &attempt), NOW).unwrap();
+        assert!(path.metadata().unwrap().len() < 1000);
+        assert_eq!(directory.path().join("active-responses.log.1").metadata().unwrap().len(), MAX_BYTES + 1);
+    }
+}

@@ -1,0 +1,127 @@
+//! What a custom program is told, in the three styles that Wazuh has had, and the one question that it may ask. Only
+//! texts; nothing is run here.
+
+use riposte_protocol::command::{Op, Script, ScriptStyle};
+use riposte_protocol::target::{Target, TargetKind};
+use serde_json::{Map, Value, json};
+
+use super::FOLDER;
+use crate::actions::Attempt;
+
+/// The most keys of one question; Wazuh's own bound is on their bytes.
+const MAX_KEYS: usize = 64;
+
+/// Wazuh's word for an operation.
+pub fn verb(op: Op) -> &'static str {
+    match op {
+        Op::Apply => "add",
+        Op::Revert => "delete",
+    }
+}
+
+/// Wazuh 5's word for it.
+pub(super) fn verb_of_5(op: Op) -> &'static str {
+    match op {
+        Op::Apply => "enable",
+        Op::Revert => "disable",
+    }
+}
+
+/// The least that a program of Wazuh's needs to know of an alert, where there is none: a response by hand.
+pub fn minimal_alert(target: &Target, action: &str) -> Value {
+    let value = target.value();
+    let mut alert = json!({
+        "rule": { "id": "0", "level": 0, "description": format!("Riposte: {action}"), "groups": ["riposte"] },
+        "id": "0",
+        "data": {},
+        "location": "riposte",
+    });
+    match target.kind() {
+        TargetKind::Ip => alert["data"]["srcip"] = value.into(),
+        TargetKind::User => alert["data"]["dstuser"] = value.into(),
+        TargetKind::File => {
+            alert["data"]["file"] = value.into();
+            alert["syscheck"] = json!({ "path": value });
+        }
+        TargetKind::Process => alert["data"]["pid"] = value.into(),
+        TargetKind::Host | TargetKind::None => {}
+    }
+    alert
+}
+
+fn minimal_alert_of_5(target: &Target) -> Value {
+    let value = target.value();
+    match target.kind() {
+        TargetKind::Ip => json!({ "source": { "ip": value } }),
+        TargetKind::User => json!({ "user": { "name": value } }),
+        TargetKind::File => json!({ "file": { "path": value } }),
+        TargetKind::Process => json!({ "process": { "pid": value } }),
+        TargetKind::Host | TargetKind::None => json!({}),
+    }
+}
+
+/// The alert that the program is told: the one that came with the command, or that was written down when it did.
+fn alert<'a>(attempt: &'a Attempt<'_>) -> Option<&'a Value> {
+    let kept = || attempt.undo.and_then(|undo| undo.get("alert"));
+    attempt.alert.or_else(kept).filter(|alert| alert.is_object())
+}
+
+/// One line of standard input, for a program that reads JSON.
+pub(super) fn line(attempt: &Attempt<'_>, script: &Script, command: &str) -> String {
+    let message = match script.style {
+        ScriptStyle::Wazuh5 => {
+            let mut message = match alert(attempt).cloned().unwrap_or_else(|| minimal_alert_of_5(attempt.target)) {
+                Value::Object(alert) => alert,
+                _ => Map::new(),
+            };
+            message.insert("command".into(), command.into());
+            Value::Object(message)
+        }
+        ScriptStyle::Wazuh | ScriptStyle::Argv => json!({
+            "version": 1,
+            "origin": { "name": "", "module": "wazuh-execd" },
+            "command": command,
+            "parameters": {
+                "extra_args": attempt.arguments,
+                "alert": alert(attempt).cloned().unwrap_or_else(|| minimal_alert(attempt.target, &script.executable)),
+                "program": format!("{FOLDER}/{}", script.executable),
+            },
+        }),
+    };
+    format!("{message}\n")
+}
+
+/// The keys of a program's question, if the line is one.
+pub(super) fn keys_of(line: &str) -> Option<Vec<String>> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    if message["command"] != "check_keys" {
+        return None;
+    }
+    let keys = message["parameters"]["keys"].as_array()?;
+    Some(keys.iter().take(MAX_KEYS).filter_map(|key| key.as_str().map(str::to_owned)).collect())
+}
+
+/// The arguments for a program from before Wazuh 4.2: what is missing is a dash.
+pub(super) fn argv(attempt: &Attempt<'_>, op: Op) -> Vec<String> {
+    let alert = alert(attempt);
+    let text = |pointer: &str| {
+        // No control characters: a program from those days may well pass it on to a shell, or into a file by lines.
+        let text = alert.and_then(|alert| alert.pointer(pointer)).and_then(Value::as_str).unwrap_or_default();
+        let text: String = text.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
+        if text.is_empty() { "-".to_owned() } else { text }
+    };
+    let aimed = |kind: TargetKind, pointer: &str| {
+        if attempt.target.kind() == kind { attempt.target.value().to_owned() } else { text(pointer) }
+    };
+    let mut words = vec![
+        verb(op).to_owned(),
+        aimed(TargetKind::User, "/data/dstuser"),
+        aimed(TargetKind::Ip, "/data/srcip"),
+        if alert.is_some() { text("/id") } else { "(from_the_server)".into() },
+        if alert.is_some() { text("/rule/id") } else { "(no_rule_id)".into() },
+        text("/location"),
+        aimed(TargetKind::File, "/syscheck/path"),
+    ];
+    words.extend(attempt.arguments.iter().cloned());
+    words
+}

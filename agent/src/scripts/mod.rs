@@ -1,0 +1,217 @@
+//! Custom actions: programs of one folder, `active-response/bin` below Wazuh's home or another, run as Wazuh's execd runs them, so
+//! that existing scripts need no change; and without what makes execd hang. The manager names a file of that folder,
+//! never a path; what may be in it is the host administrator's to decide.
+
+mod keys;
+mod message;
+#[cfg(test)]
+mod tests;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use riposte_protocol::command::{Op, Script, ScriptStyle};
+use riposte_protocol::message::Capability;
+use serde_json::{Value, json};
+
+pub use self::keys::KeyBook;
+pub use self::message::{minimal_alert, verb};
+use crate::actions::{About, Action, ActionError, Attempt, Host, Step};
+use crate::agent::Domain;
+use crate::runner::Program;
+
+/// The folder of custom programs, below Wazuh's home.
+pub const FOLDER: &str = "active-response/bin";
+/// What stands before the name of a program where an action's name is meant to be.
+pub const PREFIX: &str = "script:";
+/// How long a custom program may run.
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// The most programs that the manager is told of, and the longest name: a manager takes 256 capabilities of 64 bytes, and
+/// turns away an agent that has more, which must not depend on what lies in a folder.
+const MAX_ADVERTISED: usize = 200;
+const MAX_NAME_BYTES: usize = 57;
+
+/// The lock domain of a custom program.
+pub fn domain(script: &Script) -> Domain {
+    format!("{PREFIX}{}", script.executable).into()
+}
+
+/// The programs that can be run here, as the manager is told.
+pub fn capabilities(host: &Host) -> Vec<Capability> {
+    let Ok(entries) = std::fs::read_dir(host.scripts_dir()) else { return Vec::new() };
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    let runnable = names.into_iter().filter(|name| find(host, name).is_ok()).take(MAX_ADVERTISED);
+    runnable.map(|name| Capability { action: format!("{PREFIX}{name}"), available: true, reason: None }).collect()
+}
+
+/// Where the program of that name is, if it may be run: a plain file of the folder itself, executable, root's or the
+/// agent's own, and not writable by others, neither it nor the folder.
+fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
+        return Err(format!(
+            "'{}' is not the name of a program: letters, digits, '.', '_', '-', '+', 57 at most",
+            escape(name)
+        ));
+    }
+    let folder = host.scripts_dir();
+    let path = folder.join(name);
+    let metadata = path.symlink_metadata().map_err(|error| format!("{} cannot be run: {error}", path.display()))?;
+    let mode = metadata.permissions().mode();
+    let because = if !metadata.is_file() {
+        "it is not a regular file"
+    } else if mode & 0o111 == 0 {
+        "it is not executable"
+    } else if mode & 0o002 != 0 {
+        "everybody may change it"
+    } else if ![0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid()) {
+        "it belongs neither to root nor to the agent's account"
+    } else if folder.metadata().is_ok_and(|folder| folder.permissions().mode() & 0o002 != 0) {
+        "everybody may change the folder that it is in"
+    } else {
+        return Ok(path);
+    };
+    Err(format!("{} is not run: {because}", path.display()))
+}
+
+fn escape(name: &str) -> String {
+    name.chars().take(64).collect::<String>().escape_debug().to_string()
+}
+
+/// The action that runs custom programs.
+#[derive(Debug)]
+pub struct CustomProgram;
+
+/// It, for all of them.
+pub static SCRIPT: CustomProgram = CustomProgram;
+
+impl Action for CustomProgram {
+    fn about(&self) -> &About {
+        const ABOUT: About = About {
+            name: "script",
+            summary: "Runs a program of the folder for custom programs as Wazuh does",
+            networks: true,
+            lock_domain: "script",
+            looks: false,
+            parameters: &[crate::actions::Parameter {
+                form: crate::actions::Form::Text("EXTRA_ARG"),
+                summary: "passed to the program as it is",
+                repeated: true,
+                ..crate::actions::Parameter::DEFAULT
+            }],
+            ..About::DEFAULT
+        };
+        &ABOUT
+    }
+
+    fn availability(&self, _host: &Host) -> Result<(), String> {
+        // Which program is only known to an attempt.
+        Ok(())
+    }
+
+    fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
+        match attempt.script.map(|script| (script, find(attempt.host, &script.executable))) {
+            Some((script, Ok(_))) => program(attempt, script, op).text(),
+            Some((_, Err(reason))) => reason,
+            None => "no program is named".into(),
+        }
+    }
+
+    fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
+        Box::pin(async {
+            let script = script(attempt)?;
+            find(attempt.host, &script.executable).map_err(ActionError::Refused)?;
+            // The program is told the same alert when it lifts the effect, whatever has become of the manager.
+            Ok(json!({ "alert": attempt.alert }))
+        })
+    }
+
+    fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async {
+            let script = script(attempt)?;
+            // Its end is the agent's own affair: the program is not asked again for a new one.
+            if script.undoable && attempt.host.keys.knows(attempt.effect) {
+                return Ok(());
+            }
+            let keys = run(attempt, script, Op::Apply).await?;
+            if script.undoable {
+                attempt.host.keys.hold(attempt.effect, &script.executable, keys).map_err(|error| unwritable(&error))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        // What ended well is in the book; nothing else shows.
+        Box::pin(async { Ok(attempt.host.keys.knows(attempt.effect)) })
+    }
+
+    fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
+        Box::pin(async {
+            let script = script(attempt)?;
+            // Another effect holds the same: it is lifted with the last of them.
+            if !attempt.host.keys.is_shared(attempt.effect) {
+                run(attempt, script, Op::Revert).await?;
+            }
+            attempt.host.keys.release(attempt.effect).map_err(|error| unwritable(&error))
+        })
+    }
+
+    fn is_lifted<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        // Its exit status is all that there is.
+        Box::pin(async { Ok(true) })
+    }
+}
+
+fn script<'a>(attempt: &Attempt<'a>) -> Result<&'a Script, ActionError> {
+    attempt.script.ok_or_else(|| ActionError::Refused("no program is named".into()))
+}
+
+fn unwritable(error: &std::io::Error) -> ActionError {
+    ActionError::Failed(format!("what the program holds cannot be written down: {error}"))
+}
+
+/// Runs the program to its end; gives the keys that it said.
+async fn run(attempt: &Attempt<'_>, script: &Script, op: Op) -> Result<Vec<String>, ActionError> {
+    find(attempt.host, &script.executable).map_err(ActionError::Refused)?;
+    let program = program(attempt, script, op);
+    let mut keys: Vec<String> = Vec::new();
+    let (host, effect) = (attempt.host, attempt.effect);
+    let mut answer = |line: &str| {
+        let asked = message::keys_of(line)?;
+        // Nothing is remembered of a program that cannot be undone, so nothing is a repetition either.
+        let is_held = script.undoable && host.keys.is_held_by_another(effect, &script.executable, &asked);
+        keys = asked;
+        Some(message::line(attempt, script, if is_held { "abort" } else { "continue" }))
+    };
+    match host.runner.converse(&program, &mut answer).await {
+        Ok(exit) => {
+            attempt.note(Some(exit.code), &crate::runner::join(&exit.stdout, &exit.stderr));
+            if exit.is_success() { Ok(keys) } else { Err(crate::actions::failure(&program, &exit)) }
+        }
+        Err(error) => Err(attempt.not_ended(&error)),
+    }
+}
+
+/// The program as Wazuh starts it: in its home, under its relative name. A folder of another shape has no home.
+fn program(attempt: &Attempt<'_>, script: &Script, op: Op) -> Program {
+    let folder = attempt.host.scripts_dir();
+    let home = folder.ends_with(FOLDER).then(|| folder.ancestors().nth(2)).flatten();
+    let (name, directory) = match home {
+        Some(home) => (format!("{FOLDER}/{}", script.executable), home),
+        None => (folder.join(&script.executable).to_string_lossy().into_owned(), folder.as_path()),
+    };
+    let program = Program::new(&name, []).directory(directory).timeout(TIMEOUT);
+    match script.style {
+        ScriptStyle::Wazuh | ScriptStyle::Wazuh5 => {
+            let command = if script.style == ScriptStyle::Wazuh { verb(op) } else { message::verb_of_5(op) };
+            program.stdin(message::line(attempt, script, command))
+        }
+        ScriptStyle::Argv => {
+            let words = message::argv(attempt, op);
+            program.arguments(&words.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+    }
+}
