@@ -42,22 +42,18 @@ async fn a_backup_made_under_load_is_whole_and_its_agents_obey_the_restored_ledg
     acted_on(&manager, 1).await;
     let folder = tempfile::tempdir().unwrap();
     let (backup, data_dir) = (folder.path().join("backup"), manager.data_dir());
-    let load = tokio::spawn({
-        let api = api.clone();
-        async move {
-            for number in 1000..1400 {
-                api.post("/v1/alerts", &alert(number, "198.51.100.7", "somebody-else")).await;
-            }
+    let load = async {
+        for number in 1000..1400 {
+            api.post("/v1/alerts", &alert(number, "198.51.100.7", "somebody-else")).await;
         }
-    });
-    let output = tokio::task::spawn_blocking({
+    };
+    let copy = tokio::task::spawn_blocking({
         let (backup, data_dir) = (backup.clone(), data_dir.clone());
         move || riposte(&["backup"], &[("--data-dir", &data_dir), ("--to", &backup)])
-    })
-    .await
-    .unwrap();
+    });
+    let ((), output) = tokio::join!(load, copy);
+    let output = output.unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    load.await.unwrap();
     // What comes after the backup is lost with the disk; the agent has seen it.
     for number in 2..8 {
         acted_on(&manager, number).await;

@@ -56,11 +56,14 @@ async fn programs_written_for_wazuh_run_unchanged_and_are_undone() {
     let import = api.request(Method::POST, "/v1/policies/import").header("content-type", "application/xml").body(CONF);
     assert_eq!(import.send().await.unwrap().status(), 201);
     let known = api.get(&format!("/v1/agents/{}", agent.id)).await;
-    let runs = |name: &str| known["capabilities"].as_array().unwrap().iter().any(|one| one["action"] == name && one["available"] == true);
+    let runs = |name: &str| {
+        known["capabilities"].as_array().unwrap().iter().any(|one| one["action"] == name && one["available"] == true)
+    };
     assert!(runs("script:guard.sh") && runs("script:scan.py"), "{known}");
 
     let intake = api.post("/v1/alerts", &alert(1, "203.0.113.7", "web-01")).await;
-    let ids: Vec<String> = intake["responses"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
+    let ids: Vec<String> =
+        intake["responses"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 2, "{intake}");
     let mut guard = Value::Null;
     for id in &ids {
@@ -80,7 +83,8 @@ async fn programs_written_for_wazuh_run_unchanged_and_are_undone() {
     assert!(ran().contains("add 203.0.113.7") && ran().contains(r#"scan "extra_args":["-deep","now"]"#), "{}", ran());
     let lift = format!("/v1/responses/{}/lift", text(&guard, "id"));
     api.post(&lift, &json!({"reason": "over"})).await;
-    eventually("the program has undone it", PATIENCE, || async { ran().contains("delete 203.0.113.7").then_some(()) }).await;
+    eventually("the program has undone it", PATIENCE, || async { ran().contains("delete 203.0.113.7").then_some(()) })
+        .await;
     assert_eq!(ran().lines().count(), 3, "each ran once: {}", ran());
 }
 
