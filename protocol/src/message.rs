@@ -218,6 +218,9 @@ pub enum FromAgent {
     },
     /// The agent is alive.
     Heartbeat,
+    /// A message of a newer agent; passed over.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 /// How the agent is to behave, set by the manager.
@@ -264,6 +267,9 @@ pub enum ToAgent {
         /// Seconds to wait before coming back, to which the agent adds its own spread.
         retry_after: u32,
     },
+    /// A message of a newer manager; passed over.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 /// `POST /v1/agent/poll`: the same messages, in one exchange.
@@ -389,6 +395,9 @@ mod tests {
     fn fields_of_a_newer_peer_are_ignored() {
         let frame: FromAgent = serde_json::from_str(r#"{"type":"hello","cursor":1,"mood":"good"}"#).unwrap();
         assert_eq!(frame, FromAgent::Hello { cursor: 1, capabilities: vec![], effects: None, run: None });
+        let news: FromAgent = serde_json::from_str(r#"{"type":"mood","good":true}"#).unwrap();
+        assert_eq!(news, FromAgent::Unknown);
+        assert_eq!(serde_json::from_str::<ToAgent>(r#"{"type":"mood","good":true}"#).unwrap(), ToAgent::Unknown);
         let poll: PollRequest = serde_json::from_str(r#"{"cursor":0,"later":true}"#).unwrap();
         assert_eq!(poll.max, 64);
     }

@@ -219,7 +219,7 @@ async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(
 /// Takes in one message; gives whether it acknowledged commands.
 async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAgent) -> Result<bool, End> {
     match message {
-        FromAgent::Heartbeat => Ok(false),
+        FromAgent::Heartbeat | FromAgent::Unknown => Ok(false),
         FromAgent::Ack { command_ids } => {
             exchange::acknowledge(state, agent, command_ids).await.map_err(|error| refused(&error))?;
             Ok(true)

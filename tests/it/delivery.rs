@@ -475,7 +475,7 @@ impl FakeStream {
             FromAgent::Result { results } => {
                 self.results.extend(results.into_iter().map(|result| (result.command_id, result)));
             }
-            FromAgent::Heartbeat | FromAgent::Hello { .. } | FromAgent::Effects { .. } => {}
+            FromAgent::Heartbeat | FromAgent::Unknown | FromAgent::Hello { .. } | FromAgent::Effects { .. } => {}
         }
     }
 }

@@ -212,6 +212,7 @@ impl Conversation {
                 self.agent.note([Record::Acknowledged { ids }]);
             }
             ToAgent::Settings { settings } => self.settings = settings,
+            ToAgent::Unknown => {}
             ToAgent::Bye { retry_after } => return Err(Ended::Bye(Duration::from_secs(retry_after.min(3600).into()))),
         }
         Ok(())

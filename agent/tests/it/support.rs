@@ -160,7 +160,7 @@ impl Stream {
             let message = timeout(PATIENCE, self.socket.next()).await.unwrap().expect("the agent hung up").unwrap();
             let Message::Text(text) = message else { continue };
             match serde_json::from_str(&text).unwrap() {
-                FromAgent::Heartbeat => {}
+                FromAgent::Heartbeat | FromAgent::Unknown => {}
                 message => return message,
             }
         }
