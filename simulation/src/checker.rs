@@ -55,6 +55,7 @@ struct Truth {
     acknowledged: BTreeSet<Uuid>,
     finished: BTreeSet<Uuid>,
     executed: BTreeSet<Uuid>,
+    unwritten: BTreeSet<Uuid>,
     last_seq: BTreeMap<Uuid, u64>,
     ends: BTreeMap<usize, End>,
     snapshot: BTreeMap<usize, End>,
@@ -138,9 +139,11 @@ impl Checker {
         self.agents[agent].acknowledged.extend(ids);
     }
 
-    /// A command was refused because a newer one of its effect had come first (4).
-    pub(crate) fn overtaken(&mut self, agent: usize, id: Uuid, store: &Store) {
-        let is_own = store.command_of(id).is_some_and(|command| store.commands[command].agent == agent);
+    /// A command was refused because a newer one of its effect had come first (4). One that has expired by any manager's
+    /// clock, whose latest time is `latest`, may have been passed over.
+    pub(crate) fn overtaken(&mut self, agent: usize, id: Uuid, latest: Timestamp, store: &Store) {
+        let is_owed = |row: &crate::store::Row| row.agent == agent && row.expires_at.is_none_or(|at| at > latest);
+        let is_own = store.command_of(id).is_some_and(|command| is_owed(&store.commands[command]));
         if self.is_ordered && is_own && !self.agents[agent].is_disturbed {
             let detail = format!("agent {agent} got command {:?} after a newer one", store.command_of(id));
             self.broken("4: commands arrive in order", detail);
@@ -178,10 +181,17 @@ impl Checker {
         self.agents[agent].ends.insert(store.effects[effect].target, end);
     }
 
-    /// An agent has done what a command says: once, and in order (3, 4).
-    pub(crate) fn executed(&mut self, agent: usize, command: &Command, store: &Store) {
+    /// An agent has done what a command says: once, and in order (3, 4). A revert that could not be written down, because
+    /// the disk was full, may be done again: lifting twice does no harm, and waiting for the disk would.
+    pub(crate) fn executed(&mut self, agent: usize, command: &Command, store: &Store, is_written: bool) {
         let number = store.command_of(command.jti);
         let truth = &mut self.agents[agent];
+        if command.op == Op::Revert && truth.unwritten.contains(&command.jti) {
+            return;
+        }
+        if command.op == Op::Revert && !is_written {
+            truth.unwritten.insert(command.jti);
+        }
         let is_first = truth.executed.insert(command.jti);
         let last = truth.last_seq.insert(command.effect, command.seq);
         if !is_first {

@@ -337,7 +337,7 @@ impl World {
             claims.jti = Uuid::from_u128((0xf << 64) + u128::from(self.now));
             (claims.seq, claims.op) = (claims.seq + 1_000_000, Op::Apply);
         }
-        if kind == 3 {
+        if kind > 1 {
             self.checker.replayed(agent);
         }
         let sealed = self.seal.sign(claims, kind == 0);

@@ -4,7 +4,7 @@
 use crate::campaign::play;
 use crate::checker::Violation;
 use crate::defect::Defect;
-use crate::plan::{Plan, Shape};
+use crate::plan::{Act, Plan, Shape};
 
 /// Plans that are tried at most.
 const TRIES: usize = 2000;
@@ -47,7 +47,41 @@ pub fn shrink(shape: &Shape, plan: Plan, violation: Violation, defect: Option<De
             piece /= 2;
         }
     }
+    narrow(shape, &mut shrunk, defect);
     let (world, _) = play(shape, shrunk.plan.clone(), defect, true);
-    shrunk.trace = world.trace.unwrap_or_default();
+    shrunk.trace = readable(world.trace.unwrap_or_default(), &shrunk.violation.detail);
     shrunk
+}
+
+/// The trace without what concerns other agents than the one of the violation, and without conversations in which nothing
+/// was said.
+fn readable(trace: Vec<String>, violation: &str) -> Vec<String> {
+    let about = |text: &str| {
+        let number = text.split_once("agent ").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect());
+        number.filter(|number: &String| !number.is_empty())
+    };
+    let agent = about(violation);
+    let is_mine = |line: &&String| agent.is_none() || about(line).is_none_or(|other| Some(other) == agent);
+    let mine: Vec<String> = trace.iter().filter(is_mine).cloned().collect();
+    let is_opening = |line: &String| line.contains("opens conversation");
+    let next = mine.iter().skip(1).map(is_opening).chain([false]);
+    mine.iter().zip(next).filter(|(line, next)| !(is_opening(line) && *next)).map(|(line, _)| line.clone()).collect()
+}
+
+/// Aims at one agent what is aimed at all, where one is enough.
+fn narrow(shape: &Shape, shrunk: &mut Shrunk, defect: Option<Defect>) {
+    for index in 0..shrunk.plan.len() {
+        for one in 0..shape.agents {
+            let mut narrower = shrunk.plan.clone();
+            let Act::Respond { agent: agent @ None, .. } = &mut narrower[index].act else { break };
+            *agent = Some(one);
+            shrunk.tries += 1;
+            let (_, played) = play(shape, narrower.clone(), defect, false);
+            if let Err(violation) = played
+                && violation.promise == shrunk.violation.promise
+            {
+                (shrunk.plan, shrunk.violation) = (narrower, violation);
+            }
+        }
+    }
 }

@@ -61,6 +61,8 @@ pub enum Event {
     Undo { manager: usize, life: u32, at: Millis },
     /// A manager's sweep.
     Sweep { manager: usize, life: u32 },
+    /// A manager is started anew, as for an update.
+    Restart { manager: usize },
     /// The faults are over.
     Heal,
     /// Everything must have settled.
@@ -87,6 +89,8 @@ pub struct World {
     pub(crate) checker: Checker,
     pub(crate) next_talk: u64,
     pub(crate) targets: Vec<Target>,
+    /// How far ahead a manager's clock ever was: what it has written down in that time is due only then.
+    pub(crate) furthest: Millis,
     /// The response that each act of the plan has made.
     made: BTreeMap<usize, usize>,
     /// What has happened, if it is written down.
@@ -111,6 +115,7 @@ impl World {
             checker: Checker::new(shape.agents, shape.is_ordered),
             next_talk: 0,
             targets: NAMES.iter().filter_map(|name| Target::parse(TargetKind::User, name).ok()).collect(),
+            furthest: 0,
             made: BTreeMap::new(),
             trace: None,
             shape: shape.clone(),
@@ -216,6 +221,7 @@ impl World {
                     self.sweep(manager);
                 }
             }
+            Event::Restart { manager } => self.crash_manager(manager, 0),
             Event::Heal => self.heal(),
             Event::Judge => {}
             Event::Connect { agent, life } if self.is_alive(agent, life) => self.connect(agent),
@@ -255,10 +261,10 @@ impl World {
                 self.start_agent(agent);
             }
         }
-        self.after(QUIET, Event::Judge);
+        self.after(QUIET + self.furthest, Event::Judge);
         // Once more, for what was reported before the last command ended.
         for manager in 0..self.nodes.len() {
-            self.crash_manager(manager, QUIET / 2);
+            self.at(self.now + self.furthest + QUIET / 2, Event::Restart { manager });
         }
     }
 
@@ -358,7 +364,10 @@ impl World {
             }
             Act::Cancel { agent } => self.cancel(agent),
             Act::CrashManager { manager, away } => self.crash_manager(manager, away),
-            Act::SetManagerClock { manager, by } => self.nodes[manager].clock_off = by,
+            Act::SetManagerClock { manager, by } => {
+                self.nodes[manager].clock_off = by;
+                self.furthest = self.furthest.max(Millis::try_from(by).unwrap_or(0));
+            }
             host => self.befall(host),
         }
     }

@@ -187,7 +187,7 @@ impl World {
                     self.block(agent, held.effect);
                 }
                 self.note(|| format!("agent {agent} executes number {} of its commands, apply", command.seq));
-                self.checker.executed(agent, &command, &self.store);
+                self.done(agent, &command);
                 self.go_on(agent, Execution::AfterApply { command, held, is_refresh, started_at, worked: works });
             }
             Execution::AfterApply { command, held, is_refresh, started_at, worked } => {
@@ -205,7 +205,7 @@ impl World {
             Execution::Revert { command, held, started_at } => {
                 let worked = self.unblock(agent, command.effect);
                 self.note(|| format!("agent {agent} executes number {} of its commands, revert", command.seq));
-                self.checker.executed(agent, &command, &self.store);
+                self.done(agent, &command);
                 self.go_on(agent, Execution::AfterRevert { command, held, started_at, worked });
             }
             Execution::AfterRevert { command, held, started_at, worked } => {
@@ -215,6 +215,11 @@ impl World {
             Execution::Undo(held) => self.undo_one(agent, held),
         }
         self.ring(agent, 0);
+    }
+
+    fn done(&mut self, agent: usize, command: &Command) {
+        let is_written = self.hosts[agent].book.as_ref().is_some_and(|book| book.broken().is_none());
+        self.checker.executed(agent, command, &self.store, is_written);
     }
 
     /// `execute::resume`.

@@ -98,7 +98,8 @@ impl World {
         self.note(|| format!("agent {agent} opens conversation {number} with manager {manager}, cursor {cursor}"));
         self.acked(agent, &acks);
         self.to_manager(agent, ToManager::Hello { cursor, since, effects, acks, results, is_poll });
-        self.after(CONNECT_TIMEOUT, Event::Heartbeat { agent, life, talk: number });
+        let wait = if is_poll { HEARTBEAT + CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
+        self.after(wait, Event::Heartbeat { agent, life, talk: number });
         self.tell(agent);
     }
 
@@ -217,7 +218,10 @@ impl World {
             }
         });
         match written {
-            Ok(()) => overtaken.iter().for_each(|id| self.checker.overtaken(agent, *id, &self.store)),
+            Ok(()) => {
+                let latest = Self::wall(self.now + self.furthest, 0);
+                overtaken.iter().for_each(|id| self.checker.overtaken(agent, *id, latest, &self.store));
+            }
             Err(Stop::Dead) => return,
             Err(Stop::Unwritable) => {
                 receipts = Receipts::default();
