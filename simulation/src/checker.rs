@@ -7,6 +7,7 @@ use std::fmt;
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::Receipt;
+use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -55,7 +56,7 @@ struct Truth {
     acknowledged: BTreeSet<Uuid>,
     finished: BTreeSet<Uuid>,
     executed: BTreeSet<Uuid>,
-    unwritten: BTreeSet<Uuid>,
+    durable: BTreeSet<Uuid>,
     last_seq: BTreeMap<Uuid, u64>,
     ends: BTreeMap<usize, End>,
     snapshot: BTreeMap<usize, End>,
@@ -186,11 +187,8 @@ impl Checker {
     pub(crate) fn executed(&mut self, agent: usize, command: &Command, store: &Store, is_written: bool) {
         let number = store.command_of(command.jti);
         let truth = &mut self.agents[agent];
-        if command.op == Op::Revert && truth.unwritten.contains(&command.jti) {
-            return;
-        }
         if command.op == Op::Revert && !is_written {
-            truth.unwritten.insert(command.jti);
+            return;
         }
         let is_first = truth.executed.insert(command.jti);
         let last = truth.last_seq.insert(command.effect, command.seq);
@@ -262,8 +260,26 @@ impl Checker {
                 end.due = end.due.map(|due| due.max(from_here));
             }
         }
-        let outbox = ledger.outbox().iter().map(|result| result.command_id);
-        self.agents[agent].finished.extend(outbox);
+        self.finished(agent, ledger.outbox().iter().map(|result| result.command_id));
+    }
+
+    fn finished(&mut self, agent: usize, results: impl Iterator<Item = Uuid>) {
+        for id in results {
+            self.agents[agent].finished.insert(id);
+            self.agents[agent].durable.insert(id);
+        }
+    }
+
+    /// An agent tells results: what it says was done must be on its disk, or a crash makes it do it again, later (3, 4).
+    pub(crate) fn tells(&mut self, agent: usize, results: &[CommandResult]) {
+        let truth = &self.agents[agent];
+        let is_rash = |result: &&CommandResult| {
+            result.outcome != Outcome::Refused && !truth.durable.contains(&result.command_id)
+        };
+        if let Some(result) = results.iter().find(is_rash) {
+            let detail = format!("agent {agent} tells of command {}, of which its journal knows nothing", result.command_id);
+            self.broken("9: told means journaled", detail);
+        }
     }
 
     /// An agent has reckoned with the new start of its host, and that is on disk.
@@ -277,13 +293,13 @@ impl Checker {
             Record::Finished { result } => Some(result.command_id),
             _ => None,
         });
-        self.agents[agent].finished.extend(results);
+        self.finished(agent, results);
     }
 
     /// An agent could write everything down again.
     pub(crate) fn mended(&mut self, agent: usize, book: Option<&Book>) {
         let outbox = book.into_iter().flat_map(|book| book.ledger().outbox()).map(|result| result.command_id);
-        self.agents[agent].finished.extend(outbox);
+        self.finished(agent, outbox);
     }
 
     /// An agent is told that it may forget results: they are committed (9).

@@ -275,6 +275,7 @@ impl World {
             self.note(|| format!("agent {agent} can write its journal again"));
             self.checker.mended(agent, self.hosts[agent].book.as_ref());
             self.ring(agent, 0);
+            self.tell(agent);
         } else {
             self.after(MEND_AFTER, Event::Mend { agent, life });
         }

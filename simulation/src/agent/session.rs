@@ -79,7 +79,7 @@ impl World {
         let Some(book) = &host.book else { return };
         let (ledger, mut outgoing) = (book.ledger(), Outgoing::default());
         let effects = reports(ledger);
-        let results = if is_poll { outgoing.next(ledger) } else { Vec::new() };
+        let results = if is_poll { outgoing.next(book) } else { Vec::new() };
         let releases = effects.iter().filter(|held| held.released.is_some()).map(|held| held.effect).collect();
         let cursor = ledger.inbox().cursor();
         host.talk = Some(Talk {
@@ -97,6 +97,7 @@ impl World {
         let (life, since, acks) = (host.life, host.heard_command_at, host.untold_acks.clone());
         self.note(|| format!("agent {agent} opens conversation {number} with manager {manager}, cursor {cursor}"));
         self.acked(agent, &acks);
+        self.checker.tells(agent, &results);
         self.to_manager(agent, ToManager::Hello { cursor, since, effects, acks, results, is_poll });
         let wait = if is_poll { HEARTBEAT + CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
         self.after(wait, Event::Heartbeat { agent, life, talk: number });
@@ -118,8 +119,13 @@ impl World {
     /// `send_results` and `send_news`.
     pub(crate) fn tell(&mut self, agent: usize) {
         let (is_poll, forgets) = (self.shape.polls, self.has(Defect::ResultDropped));
+        let is_ordered = self.shape.is_ordered;
         let host = &mut self.hosts[agent];
         let (Some(book), Some(talk)) = (&host.book, &mut host.talk) else { return };
+        // Without an order the hello could be overtaken, and what comes before it is not heard.
+        if !is_ordered && !talk.is_open {
+            return;
+        }
         if is_poll {
             // The next exchange tells it; a busy agent asks for short ones.
             if talk.is_open && !book.ledger().outbox().is_empty() {
@@ -129,7 +135,7 @@ impl World {
             }
             return;
         }
-        let results = talk.outgoing.next(book.ledger());
+        let results = talk.outgoing.next(book);
         let news: Vec<Uuid> = std::mem::take(&mut host.news).into_iter().collect();
         let (mut effects, mut ended) = (Vec::new(), Vec::new());
         for effect in news {
@@ -142,6 +148,7 @@ impl World {
         }
         if !results.is_empty() {
             let ids = results.iter().map(|result| result.command_id).collect();
+            self.checker.tells(agent, &results);
             self.to_manager(agent, ToManager::Results(results));
             if forgets {
                 let _dead = self.note_down(agent, vec![Record::Acknowledged { ids }]);
@@ -167,6 +174,8 @@ impl World {
             }
         }
         match message {
+            // By poll it stands for the head of the answer, of which more is to come.
+            ToAgent::Welcome if !self.shape.polls => self.tell(agent),
             ToAgent::Welcome | ToAgent::Pong => {}
             ToAgent::Close => self.hang_up(agent, 1),
             ToAgent::ResultAck(ids) => {
