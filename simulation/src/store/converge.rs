@@ -1,13 +1,18 @@
 //! `src/store/converge.rs`: what an agent says it holds, compared with what the ledger wants of it.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use riposte_protocol::message::{self, HeldEffect};
 use riposte_protocol::time::Timestamp;
-use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::Store;
 use crate::defect::Defect;
 use crate::effect::{Actual, Desired};
+
+/// An agent whose clock is ahead by no more than this has not ended an effect too soon.
+const SKEW: Duration = Duration::from_mins(1);
 
 /// What an agent says of its effects.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +61,10 @@ impl Store {
             named.extend(self.effect_of(*ended));
             if let Some(effect) = standing(self, *ended) {
                 self.note(effect, Actual::Absent);
+                let row = &self.effects[effect];
+                if row.desired == Desired::InForce && !row.until.is_over(now.plus(SKEW)) {
+                    again.push(effect);
+                }
             }
         }
         if said.is_whole {
