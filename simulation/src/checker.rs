@@ -200,10 +200,14 @@ impl Checker {
         }
     }
 
-    /// Something could not be lifted when it should have been: from now on it is overdue (5).
-    pub(crate) fn must_lift(&mut self, agent: usize, target: usize, now: Millis) {
+    /// Something could not be lifted when it should have been: from now on it may be lifted at any time, and if that is
+    /// written down it must be (5).
+    pub(crate) fn overdue(&mut self, agent: usize, target: usize, now: Millis, is_written: bool) {
         if let Some(end) = self.agents[agent].ends.get_mut(&target) {
-            (end.is_over, end.due) = (true, Some(end.due.map_or(now, |due| due.min(now))));
+            end.is_over = true;
+            if is_written {
+                end.due = Some(end.due.map_or(now, |due| due.min(now)));
+            }
         }
     }
 
@@ -247,7 +251,7 @@ impl Checker {
                 let at = now.saturating_sub(millis(wall.since(started)));
                 let known = store.effect_of(pending.command.effect).map(|effect| store.effects[effect].target);
                 let end = known.and_then(|target| self.agents[agent].ends.get(&target));
-                if end.is_none_or(|end| end.until != pending.command.until && !end.is_over) {
+                if end.is_none_or(|end| end.until != pending.command.until) {
                     self.ends_at(agent, &pending.command, started, at, store);
                 }
             }
@@ -358,6 +362,10 @@ impl Checker {
             let is_in_force = hosts[effect.agent].in_force.contains(&effect.target);
             let is_wanted = effect.desired == Desired::InForce && !effect.until.is_over(now);
             let detail = || format!("effect {number}, target {} on agent {}", effect.target, effect.agent);
+            let is_lifted = effect.actual != Actual::Drifted && effect.failed_reverts == 0;
+            if effect.desired == Desired::Absent && !is_lifted {
+                self.broken("5: a revert is tried until it is verified", format!("{} is still an incident", detail()));
+            }
             if !is_wanted && is_in_force {
                 self.broken("10: what nobody wants is lifted", detail());
             } else if (effect.actual == Actual::InForce) != is_in_force {

@@ -12,9 +12,9 @@ pub struct Platter {
     pub bytes: Vec<u8>,
     /// Nothing can be written.
     pub is_full: bool,
-    /// The agent dies during the next write to the end, of which so many parts of 256 are written: 0 is before it, 256
-    /// after all of it.
-    pub tear: Option<usize>,
+    /// After so many more writes to the end the agent dies during one, of which so many parts of 256 are written: 0 is
+    /// before it, 256 after all of it.
+    pub tear: Option<(usize, usize)>,
     /// The agent has died during a write, and writes no more.
     pub is_dead: bool,
 }
@@ -52,7 +52,12 @@ impl Disk for MemoryDisk {
             platter.bytes.extend(&bytes[..bytes.len() / 3]);
         }
         writable(&platter)?;
-        if let Some(parts) = platter.tear.take() {
+        if let Some((writes, parts)) = platter.tear.take() {
+            if writes > 0 {
+                platter.tear = Some((writes - 1, parts));
+                platter.bytes.extend(bytes);
+                return Ok(());
+            }
             platter.is_dead = true;
             platter.bytes.extend(&bytes[..(bytes.len() * parts / 256).min(bytes.len())]);
             return Err(io::Error::other("dead"));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use riposte_protocol::MANAGER;
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::{Owed, Session};
-use riposte_protocol::message::MAX_ITEMS;
+use riposte_protocol::message::{CommandResult, MAX_ITEMS};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -236,25 +236,29 @@ impl World {
         }
     }
 
-    fn settle(&mut self, manager: usize, agent: usize, talk: u64, results: Vec<riposte_protocol::message::CommandResult>) {
+    fn settle(&mut self, manager: usize, agent: usize, talk: u64, results: Vec<CommandResult>) {
         if results.is_empty() {
             return;
         }
         let now = self.nodes[manager].wall(self.now);
         let ids: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
-        if self.has(Defect::ResultAckBeforeCommit) && self.random.chance(5) {
-            // It dies between the two.
+        if self.has(Defect::ResultAckBeforeCommit) {
             self.to_agent(agent, talk, ToAgent::ResultAck(ids));
-            self.crash_manager(manager, SECOND);
+            let life = self.nodes[manager].life;
+            self.after(30, Event::LateCommit { manager, life, agent, results });
             return;
         }
-        self.store.settle(agent, &results, now);
-        for result in &results {
+        self.commit_results(manager, agent, &results, now);
+        self.to_agent(agent, talk, ToAgent::ResultAck(ids));
+    }
+
+    pub(crate) fn commit_results(&mut self, manager: usize, agent: usize, results: &[CommandResult], now: Timestamp) {
+        self.store.settle(agent, results, now);
+        for result in results {
             let command = self.store.command_of(result.command_id);
             self.note(|| format!("the store has command {} as {}", command.unwrap_or(0), result.outcome.as_str()));
         }
         self.committed(manager);
-        self.to_agent(agent, talk, ToAgent::ResultAck(ids));
     }
 
     /// `Conversation::next` and `send_owed`.

@@ -43,8 +43,8 @@ pub enum Act {
     Cancel { agent: usize },
     /// The agent's process dies and is started again.
     CrashAgent { agent: usize, away: Millis },
-    /// The agent dies in its next write, of which so many parts of 256 reach the disk.
-    TearWrite { agent: usize, parts: usize, away: Millis },
+    /// After so many writes the agent dies in one, of which so many parts of 256 reach the disk.
+    TearWrite { agent: usize, writes: usize, parts: usize, away: Millis },
     /// The host is started anew: rules in the kernel are gone, its boot clock begins at zero.
     Reboot { agent: usize, away: Millis },
     /// The host is installed anew: the journal and all rules are gone, the identity is not.
@@ -115,7 +115,13 @@ pub fn draw_up(shape: &Shape, end: Millis) -> Plan {
         at += random.within(1..2 * pause);
         let act = if responses.is_empty() || random.chance(35) {
             responses.push(plan.len());
-            respond(&mut random, shape)
+            plan.push(Planned { at, number: plan.len(), act: respond(&mut random, shape) });
+            if !random.chance(20) {
+                continue;
+            }
+            // Misfortune likes company: while the response is on its way.
+            at += random.within(1..120);
+            draw(&mut random, shape, &weights, &responses)
         } else {
             draw(&mut random, shape, &weights, &responses)
         };
@@ -133,6 +139,15 @@ fn respond(random: &mut Random, shape: &Shape) -> Act {
     };
     let agent = (!random.chance(20)).then(|| random.index(shape.agents));
     Act::Respond { manager: random.index(shape.managers), agent, target: random.index(shape.targets), lasts }
+}
+
+/// Often nothing or everything of a write is done.
+fn parts(random: &mut Random) -> usize {
+    match random.index(4) {
+        0 => 0,
+        1 => 256,
+        _ => random.index(257),
+    }
 }
 
 /// How often each act of [`draw`] happens, before a world has its own taste.
@@ -158,7 +173,7 @@ fn draw(random: &mut Random, shape: &Shape, weights: &[u64], responses: &[usize]
         }
         Some(1) => Act::Cancel { agent },
         Some(2) => Act::CrashAgent { agent, away },
-        Some(3) => Act::TearWrite { agent, parts: random.index(257), away },
+        Some(3) => Act::TearWrite { agent, writes: random.index(4), parts: parts(random), away },
         Some(4) => Act::Reboot { agent, away },
         Some(5) => Act::Reimage { agent },
         Some(6) => Act::Snapshot { agent },
@@ -187,8 +202,9 @@ impl fmt::Display for Act {
             Self::Lift { manager, nth } => write!(f, "manager {manager} is told to lift the response of act {nth}"),
             Self::Cancel { agent } => write!(f, "the newest command of agent {agent} is called back"),
             Self::CrashAgent { agent, away } => write!(f, "agent {agent} dies, is back after {}", s(away)),
-            Self::TearWrite { agent, parts, away } => {
-                write!(f, "agent {agent} is to die in its next write, {parts}/256 of it done, back after {}", s(away))
+            Self::TearWrite { agent, writes, parts, away } => {
+                let away = s(away);
+                write!(f, "agent {agent} is to die {writes} writes from now, {parts}/256 of that one done, back after {away}")
             }
             Self::Reboot { agent, away } => write!(f, "host {agent} is started anew, is back after {}", s(away)),
             Self::Reimage { agent } => write!(f, "host {agent} is installed anew, its journal is gone"),

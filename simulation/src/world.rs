@@ -53,6 +53,8 @@ pub enum Event {
     Mend { agent: usize, life: u32 },
     /// A wrong agent writes down late what it has acknowledged.
     LateJournal { agent: usize, life: u32, commands: Vec<riposte_protocol::command::Command> },
+    /// A wrong manager commits late what it has acknowledged.
+    LateCommit { manager: usize, life: u32, agent: usize, results: Vec<riposte_protocol::message::CommandResult> },
     /// A manager's conversation looks what is owed.
     Fetch { manager: usize, agent: usize, talk: u64 },
     /// The mark that commands were sent is committed.
@@ -209,6 +211,12 @@ impl World {
             Event::Delivered { manager, life, commands, lease_until } => {
                 if self.nodes[manager].is_alive(life) {
                     self.store.delivered(&commands, lease_until);
+                }
+            }
+            Event::LateCommit { manager, life, agent, results } => {
+                if self.nodes[manager].is_alive(life) {
+                    let now = self.nodes[manager].wall(self.now);
+                    self.commit_results(manager, agent, &results, now);
                 }
             }
             Event::Undo { manager, life, at } => {

@@ -284,7 +284,11 @@ impl World {
         let told = refusal(command.jti, message, finished_at);
         let result = CommandResult { outcome, verified, started_at, ..told };
         let finished = Record::Finished { result: Box::new(result) };
+        let is_overdue = matches!(&change, Some(Record::Held { held }) if held.failing.is_some());
         if self.note_down(agent, change.into_iter().chain([finished]).collect()) != Err(Stop::Dead) {
+            if let Some(target) = self.target_of(command.effect).filter(|_| is_overdue) {
+                self.checker.overdue(agent, target, self.now, true);
+            }
             self.tell(agent);
         }
     }
@@ -339,7 +343,7 @@ impl World {
         held.failing = Some(Failing { since: now.wall, reason: FAILED.into() });
         self.hosts[agent].news.insert(held.effect);
         if let Some(target) = self.target_of(held.effect) {
-            self.checker.must_lift(agent, target, self.now);
+            self.checker.overdue(agent, target, self.now, false);
         }
         Record::Held { held: Box::new(held) }
     }

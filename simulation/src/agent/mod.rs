@@ -302,8 +302,8 @@ impl World {
         let now = self.now;
         match act {
             Act::CrashAgent { agent, away } => self.crash_agent(agent, away),
-            Act::TearWrite { agent, parts, away } => {
-                self.hosts[agent].disk.platter().tear = Some(parts);
+            Act::TearWrite { agent, writes, parts, away } => {
+                self.hosts[agent].disk.platter().tear = Some((writes, parts));
                 self.hosts[agent].tear_away = away;
             }
             Act::Reboot { agent, away } => {

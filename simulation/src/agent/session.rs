@@ -98,9 +98,13 @@ impl World {
         self.note(|| format!("agent {agent} opens conversation {number} with manager {manager}, cursor {cursor}"));
         self.acked(agent, &acks);
         self.checker.tells(agent, &results);
+        let told: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
         self.to_manager(agent, ToManager::Hello { cursor, since, effects, acks, results, is_poll });
         let wait = if is_poll { HEARTBEAT + CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
         self.after(wait, Event::Heartbeat { agent, life, talk: number });
+        if self.has(Defect::ResultDropped) && !told.is_empty() {
+            let _dead = self.note_down(agent, vec![Record::Acknowledged { ids: told }]);
+        }
         self.tell(agent);
     }
 
