@@ -253,6 +253,10 @@ impl Checker {
                 let end = known.and_then(|target| self.agents[agent].ends.get(&target));
                 if end.is_none_or(|end| end.until != pending.command.until) {
                     self.ends_at(agent, &pending.command, started, at, store);
+                    // The wall clock may have been set since: when it began is not certain.
+                    if let Some(end) = known.and_then(|target| self.agents[agent].ends.get_mut(&target)) {
+                        end.due = end.lasts.map(|lasts| now.saturating_add(lasts));
+                    }
                 }
             }
         }

@@ -52,8 +52,6 @@ defects! {
     ForgeryBelieved = "forgery-believed",
     /// The agent does not ask whether a command has expired.
     ExpiryIgnored = "expiry-ignored",
-    /// A revert that failed is not tried again.
-    RevertNotRetried = "revert-not-retried",
     /// The manager does not compare what agents report with what it wants.
     ReportIgnored = "report-ignored",
     /// An acknowledged command is waited for until its result comes.

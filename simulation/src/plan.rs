@@ -108,12 +108,14 @@ pub fn draw_up(shape: &Shape, end: Millis) -> Plan {
     let pause = [300, 1000, 3000, 8000][random.index(4)];
     let weights: Vec<u64> = (0..WEIGHTS.len()).map(|_| [0, 1, 1, 4][random.index(4)]).collect();
     let weights: Vec<u64> = WEIGHTS.iter().zip(weights).map(|(base, factor)| base * factor).collect();
+    // A new response covers up what is stuck: in most worlds misfortune has the last word.
+    let asked_until = end * random.within(30..110) / 100;
     let mut plan = Plan::new();
     let mut responses = Vec::new();
     let mut at = 0;
     while at < end {
         at += random.within(1..2 * pause);
-        let act = if responses.is_empty() || random.chance(35) {
+        let act = if responses.is_empty() || (at < asked_until && random.chance(35)) {
             responses.push(plan.len());
             plan.push(Planned { at, number: plan.len(), act: respond(&mut random, shape) });
             if !random.chance(20) {

@@ -106,6 +106,7 @@ impl Store {
         if self.effects[effect].actual != actual {
             self.effects[effect].actual = actual;
             if actual == Actual::Absent {
+                self.effects[effect].failed_reverts = 0;
                 self.set_next_revert(effect, None);
             }
         }

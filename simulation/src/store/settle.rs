@@ -93,13 +93,12 @@ impl Store {
 
     fn revert_failed(&mut self, command: usize, now: Timestamp) {
         let (seq, effect) = (self.commands[command].seq, self.commands[command].effect);
-        let is_retried = !self.has(Defect::RevertNotRetried);
         let row = &mut self.effects[effect];
         let wait = RETRY_MIN.saturating_mul(1 << row.failed_reverts.min(10)).min(RETRY_MAX);
         if row.actual_seq <= seq {
             (row.actual, row.actual_seq) = (Actual::Drifted, seq);
             row.failed_reverts += 1;
-            let again = row.desired == Desired::Absent && is_retried;
+            let again = row.desired == Desired::Absent;
             self.set_next_revert(effect, again.then(|| now.plus(wait)));
         }
     }
