@@ -120,7 +120,10 @@ impl Checker {
             .collect();
         for (response, until) in ended {
             if !until.is_over(now) {
-                self.broken("5: nothing is lifted early", format!("response {response} has ended, nobody asked for it"));
+                self.broken(
+                    "5: nothing is lifted early",
+                    format!("response {response} has ended, nobody asked for it"),
+                );
             }
             self.let_go(response);
         }
@@ -281,11 +284,11 @@ impl Checker {
     /// An agent tells results: what it says was done must be on its disk, or a crash makes it do it again, later (3, 4).
     pub(crate) fn tells(&mut self, agent: usize, results: &[CommandResult]) {
         let truth = &self.agents[agent];
-        let is_rash = |result: &&CommandResult| {
-            result.outcome != Outcome::Refused && !truth.durable.contains(&result.command_id)
-        };
+        let is_rash =
+            |result: &&CommandResult| result.outcome != Outcome::Refused && !truth.durable.contains(&result.command_id);
         if let Some(result) = results.iter().find(is_rash) {
-            let detail = format!("agent {agent} tells of command {}, of which its journal knows nothing", result.command_id);
+            let detail =
+                format!("agent {agent} tells of command {}, of which its journal knows nothing", result.command_id);
             self.broken("9: told means journaled", detail);
         }
     }
@@ -315,7 +318,8 @@ impl Checker {
         for id in ids {
             self.agents[agent].finished.remove(id);
             if let Some(command) = store.command_of(*id).filter(|command| !store.results.contains_key(command)) {
-                let detail = format!("agent {agent} may forget the result of command {command}, which is not committed");
+                let detail =
+                    format!("agent {agent} may forget the result of command {command}, which is not committed");
                 self.broken("9: no lost result", detail);
             }
         }
@@ -339,7 +343,8 @@ impl Checker {
             for target in &host.in_force {
                 let Some(due) = self.agents[agent].ends.get(target).and_then(|end| end.due) else { continue };
                 if now > due.max(host.up_since).max(host.actions_fail_until).saturating_add(LATE) {
-                    let detail = format!("target {target} on agent {agent} had to end at {} s and is in force", due / 1000);
+                    let detail =
+                        format!("target {target} on agent {agent} had to end at {} s and is in force", due / 1000);
                     return self.broken("5: every block is lifted", detail);
                 }
             }

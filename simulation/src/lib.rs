@@ -12,6 +12,9 @@
 //! and the manager's rules of effects and commands. They are compiled in by path, so that a simulation needs neither a
 //! database nor TLS to be built. What is modelled is said at the head of each model.
 
+#![expect(clippy::needless_pass_by_value, reason = "acts, events and messages are handed over, whoever keeps them")]
+#![expect(clippy::needless_for_each, reason = "the files of the agent have it, and what is modelled after them")]
+
 pub mod agent;
 pub mod campaign;
 pub mod checker;
@@ -43,6 +46,9 @@ pub mod receive;
 /// What the journal needs of the agent's log.
 mod telemetry {
     pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-        std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        std::iter::successors(Some(error), |error| error.source())
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ")
     }
 }

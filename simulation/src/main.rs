@@ -40,7 +40,10 @@ fn main() -> std::io::Result<ExitCode> {
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let per_minute = outcome.steps as f64 / secs.max(0.001) * 60.0 / 1e6;
     let (seeds, steps, commands) = (outcome.seeds, outcome.steps, outcome.commands);
-    writeln!(out, "{steps} steps, {commands} commands, {seeds} seeds in {secs:.1} s: {per_minute:.1} M steps a minute")?;
+    writeln!(
+        out,
+        "{steps} steps, {commands} commands, {seeds} seeds in {secs:.1} s: {per_minute:.1} M steps a minute"
+    )?;
     let Some((seed, violation)) = outcome.failure else {
         writeln!(out, "no promise was broken")?;
         return Ok(ExitCode::SUCCESS);

@@ -201,7 +201,7 @@ impl World {
             let said = Said { effects, ended: Vec::new(), is_whole: true };
             let seat = Seat { talk, session: Session::new(cursor), is_poll, heard_at: self.now, since };
             self.nodes[manager].seats.insert(agent, seat);
-            self.to_agent(agent, talk, ToAgent::Welcome);
+            self.tell_agent(agent, talk, ToAgent::Welcome);
             self.settle(manager, agent, talk, results);
             self.meet(manager, agent, &said, now);
             self.fetch(manager, agent, talk);
@@ -213,7 +213,7 @@ impl World {
         }
         match message {
             ToManager::Hello { .. } => {}
-            ToManager::Ping => self.to_agent(agent, talk, ToAgent::Pong),
+            ToManager::Ping => self.tell_agent(agent, talk, ToAgent::Pong),
             ToManager::Ack(ids) => self.acknowledge(manager, agent, &ids),
             ToManager::Results(results) => self.settle(manager, agent, talk, results),
             ToManager::Effects(effects, ended) => {
@@ -243,13 +243,13 @@ impl World {
         let now = self.nodes[manager].wall(self.now);
         let ids: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
         if self.has(Defect::ResultAckBeforeCommit) {
-            self.to_agent(agent, talk, ToAgent::ResultAck(ids));
+            self.tell_agent(agent, talk, ToAgent::ResultAck(ids));
             let life = self.nodes[manager].life;
             self.after(30, Event::LateCommit { manager, life, agent, results });
             return;
         }
         self.commit_results(manager, agent, &results, now);
-        self.to_agent(agent, talk, ToAgent::ResultAck(ids));
+        self.tell_agent(agent, talk, ToAgent::ResultAck(ids));
     }
 
     pub(crate) fn commit_results(&mut self, manager: usize, agent: usize, results: &[CommandResult], now: Timestamp) {
@@ -291,7 +291,7 @@ impl World {
         let commands: Vec<usize> = chosen.iter().map(|position| owed[*position]).collect();
         self.note(|| format!("manager {manager} sends commands {commands:?} to agent {agent}"));
         let signed = commands.iter().map(|command| self.seal.sign(self.claims(*command, now), false)).collect();
-        self.to_agent(agent, talk, ToAgent::Commands(signed));
+        self.tell_agent(agent, talk, ToAgent::Commands(signed));
         let (life, pause) = (self.nodes[manager].life, self.random.within(1..40));
         let is_full = commands.len() == FRAME && !is_over;
         // The mark may be lost: then they are sent again.

@@ -33,6 +33,7 @@ pub struct Shape {
 }
 
 /// What is done, or happens.
+#[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// A response takes hold of `target` on an agent, or on all, for so long, or until it is lifted.
@@ -206,7 +207,10 @@ impl fmt::Display for Act {
             Self::CrashAgent { agent, away } => write!(f, "agent {agent} dies, is back after {}", s(away)),
             Self::TearWrite { agent, writes, parts, away } => {
                 let away = s(away);
-                write!(f, "agent {agent} is to die {writes} writes from now, {parts}/256 of that one done, back after {away}")
+                write!(
+                    f,
+                    "agent {agent} is to die {writes} writes from now, {parts}/256 of that one done, back after {away}"
+                )
             }
             Self::Reboot { agent, away } => write!(f, "host {agent} is started anew, is back after {}", s(away)),
             Self::Reimage { agent } => write!(f, "host {agent} is installed anew, its journal is gone"),

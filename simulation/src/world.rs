@@ -29,6 +29,7 @@ const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
 const QUIET: Millis = 25 * MINUTE;
 
 /// What happens next.
+#[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
 #[derive(Clone, Debug)]
 pub enum Event {
     /// An entry of the plan.
@@ -231,7 +232,6 @@ impl World {
             }
             Event::Restart { manager } => self.crash_manager(manager, 0),
             Event::Heal => self.heal(),
-            Event::Judge => {}
             Event::Connect { agent, life } if self.is_alive(agent, life) => self.connect(agent),
             Event::Heartbeat { agent, life, talk } if self.is_alive(agent, life) => self.heartbeat(agent, talk),
             Event::Lane { agent, life } if self.is_alive(agent, life) => self.lane(agent),
@@ -240,7 +240,8 @@ impl World {
             Event::LateJournal { agent, life, commands } if self.is_alive(agent, life) => {
                 self.journal(agent, &commands);
             }
-            Event::Connect { .. }
+            Event::Judge
+            | Event::Connect { .. }
             | Event::Heartbeat { .. }
             | Event::Lane { .. }
             | Event::Work { .. }
@@ -310,7 +311,7 @@ impl World {
     }
 
     /// Sends to the manager that the agent talks to.
-    pub(crate) fn to_manager(&mut self, agent: usize, message: ToManager) {
+    pub(crate) fn tell_manager(&mut self, agent: usize, message: ToManager) {
         let fate = self.fate(agent);
         let (now, is_ordered) = (self.now, self.shape.is_ordered);
         let Some(talk) = &mut self.hosts[agent].talk else { return };
@@ -333,7 +334,7 @@ impl World {
     }
 
     /// Sends to the agent in a conversation, if it is still there.
-    pub(crate) fn to_agent(&mut self, agent: usize, number: u64, message: ToAgent) {
+    pub(crate) fn tell_agent(&mut self, agent: usize, number: u64, message: ToAgent) {
         let fate = self.fate(agent);
         let (now, is_ordered) = (self.now, self.shape.is_ordered);
         let host = &mut self.hosts[agent];

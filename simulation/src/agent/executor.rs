@@ -265,8 +265,7 @@ impl World {
             Some(held) => Some(self.overdue(agent, held)),
             None => None,
         };
-        let (outcome, verified) =
-            if lifted { (Outcome::Succeeded, Some(true)) } else { (Outcome::Failed, None) };
+        let (outcome, verified) = if lifted { (Outcome::Succeeded, Some(true)) } else { (Outcome::Failed, None) };
         self.finish(agent, command, started_at, outcome, verified, change);
     }
 

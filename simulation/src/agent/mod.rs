@@ -32,7 +32,6 @@ const MEND_AFTER: Millis = 2 * SECOND;
 /// A host with its agent.
 #[derive(Debug)]
 pub struct Host {
-    pub(crate) agent: usize,
     pub(crate) disk: MemoryDisk,
     /// The agent's memory; `None` while it does not run.
     pub book: Option<Book>,
@@ -85,7 +84,6 @@ impl Host {
     /// A host that was just installed.
     pub fn new(agent: usize, seed: u64) -> Self {
         Self {
-            agent,
             disk: MemoryDisk::default(),
             book: None,
             life: 0,

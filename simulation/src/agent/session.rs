@@ -99,7 +99,7 @@ impl World {
         self.acked(agent, &acks);
         self.checker.tells(agent, &results);
         let told: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
-        self.to_manager(agent, ToManager::Hello { cursor, since, effects, acks, results, is_poll });
+        self.tell_manager(agent, ToManager::Hello { cursor, since, effects, acks, results, is_poll });
         let wait = if is_poll { HEARTBEAT + CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
         self.after(wait, Event::Heartbeat { agent, life, talk: number });
         if self.has(Defect::ResultDropped) && !told.is_empty() {
@@ -116,7 +116,7 @@ impl World {
             return self.hang_up(agent, 1);
         }
         let life = host.life;
-        self.to_manager(agent, ToManager::Ping);
+        self.tell_manager(agent, ToManager::Ping);
         self.after(HEARTBEAT, Event::Heartbeat { agent, life, talk: number });
     }
 
@@ -153,13 +153,13 @@ impl World {
         if !results.is_empty() {
             let ids = results.iter().map(|result| result.command_id).collect();
             self.checker.tells(agent, &results);
-            self.to_manager(agent, ToManager::Results(results));
+            self.tell_manager(agent, ToManager::Results(results));
             if forgets {
                 let _dead = self.note_down(agent, vec![Record::Acknowledged { ids }]);
             }
         }
         if !effects.is_empty() || !ended.is_empty() {
-            self.to_manager(agent, ToManager::Effects(effects, ended));
+            self.tell_manager(agent, ToManager::Effects(effects, ended));
         }
     }
 
@@ -205,7 +205,7 @@ impl World {
         if self.has(Defect::AckBeforeJournal) {
             let ids: Vec<Uuid> = commands.iter().map(|command| command.jti).collect();
             self.acked(agent, &ids);
-            self.to_manager(agent, ToManager::Ack(ids));
+            self.tell_manager(agent, ToManager::Ack(ids));
             let life = self.hosts[agent].life;
             self.after(40, Event::LateJournal { agent, life, commands });
             return;
@@ -262,7 +262,7 @@ impl World {
         }
         self.acked(agent, &receipts.acks);
         for ids in receipts.acks.chunks(MAX_ITEMS) {
-            self.to_manager(agent, ToManager::Ack(ids.to_vec()));
+            self.tell_manager(agent, ToManager::Ack(ids.to_vec()));
         }
         self.tell(agent);
     }

@@ -13,11 +13,11 @@ use crate::defect::Defect;
 use crate::effect::{Actual, Desired};
 
 /// How long an agent may take to answer what it has acknowledged.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// The first wait before a failed revert is tried again; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(2);
 /// The longest wait between two reverts.
-pub const RETRY_MAX: Duration = Duration::from_mins(5);
+const RETRY_MAX: Duration = Duration::from_mins(5);
 
 #[derive(PartialEq)]
 enum How {
