@@ -254,7 +254,7 @@ impl Checker {
                 let at = now.saturating_sub(millis(wall.since(started)));
                 let known = store.effect_of(pending.command.effect).map(|effect| store.effects[effect].target);
                 let end = known.and_then(|target| self.agents[agent].ends.get(&target));
-                if end.is_none_or(|end| end.until != pending.command.until) {
+                if end.is_none_or(|end| end.is_over || end.until != pending.command.until) {
                     self.ends_at(agent, &pending.command, started, at, store);
                     // The wall clock may have been set since: when it began is not certain.
                     if let Some(end) = known.and_then(|target| self.agents[agent].ends.get_mut(&target)) {
