@@ -285,7 +285,9 @@ impl World {
         let finished = Record::Finished { result: Box::new(result) };
         let is_overdue = matches!(&change, Some(Record::Held { held }) if held.failing.is_some());
         if self.note_down(agent, change.into_iter().chain([finished]).collect()) != Err(Stop::Dead) {
-            if let Some(target) = self.target_of(command.effect).filter(|_| is_overdue) {
+            // What a full disk has not taken a crash forgets: the revert is owed still, and comes again.
+            let is_written = self.hosts[agent].book.as_ref().is_some_and(|book| book.broken().is_none());
+            if let Some(target) = self.target_of(command.effect).filter(|_| is_overdue && is_written) {
                 self.checker.overdue(agent, target, self.now, true);
             }
             self.tell(agent);
