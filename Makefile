@@ -1,4 +1,4 @@
-.PHONY: run test check bench package
+.PHONY: run test check bench simulate package
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -18,6 +18,10 @@ check:
 
 bench:
 	cargo bench --package riposte --locked
+
+# Tries to break the promises in a simulated world: many seeds, or SEED=n alone; STEPS=n steps (docs/reliability.md).
+simulate:
+	cargo run --release --locked --package riposte-simulation -- $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
 
 # Both binaries with their systemd units, as one archive: target/riposte.tar.gz.
 package:

@@ -187,6 +187,11 @@ impl Agent {
         look(self.book().ledger())
     }
 
+    /// Looks into the book: the ledger, and whether the disk takes it.
+    pub fn look<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
+        look(&self.book())
+    }
+
     /// Why the journal cannot be written, if so.
     pub fn unwritable(&self) -> Option<String> {
         self.book().broken().map(str::to_owned)

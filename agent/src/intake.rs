@@ -5,19 +5,19 @@
 //! While the disk takes nothing, an apply is answered with a refusal that says so, and a revert is still carried out:
 //! neither is acknowledged, because neither would survive a crash.
 
-use std::collections::HashSet;
+mod receive;
+
 use std::time::Duration;
 
 use riposte_protocol::command::{Command, Op, Refusal};
-use riposte_protocol::delivery::Receipt;
-use riposte_protocol::message::{CommandResult, Outcome};
-use riposte_protocol::time::Timestamp;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use crate::agent::{Agent, Unwritable};
+pub use self::receive::{EXPIRED, Receipts, refusal};
+
+use self::receive::{receive, receive_unwritten};
+use crate::agent::Agent;
 use crate::identity::Identity;
-use crate::journal::{Book, Ledger, Record};
+use crate::journal::Ledger;
 
 /// At most one line about orders that were not believed in this time: they are an attacker's to send.
 const FORGED_LOG_EVERY: Duration = Duration::from_secs(10);
@@ -25,15 +25,6 @@ const FORGED_LOG_EVERY: Duration = Duration::from_secs(10);
 /// Above this, in bytes, what is pending, held and not yet told leaves no room for more: an apply is not taken in, and
 /// not acknowledged, so that it stays owed. A revert makes room and is always taken.
 const MAX_WEIGHT_BYTES: usize = 32 * 1024 * 1024;
-
-/// What to tell the manager about the commands that arrived.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Receipts {
-    /// The commands that are in the journal now, or were before.
-    pub acks: Vec<Uuid>,
-    /// Those of them that had arrived before: their results may have been lost on the way.
-    pub duplicates: HashSet<Uuid>,
-}
 
 /// Believes or refuses what arrives.
 #[derive(Debug, Default)]
@@ -81,57 +72,8 @@ pub(crate) fn take_in(agent: &Agent, commands: Vec<Command>) -> Receipts {
     if let Err(unwritable) = written {
         receipts = Receipts::default();
         for command in commands {
-            agent.note_what(|ledger| receive_unwritten(ledger, command, now, &unwritable));
+            agent.note_what(|ledger| receive_unwritten(ledger, command, now, &unwritable.to_string()));
         }
     }
     receipts
-}
-
-fn receive(book: &mut Book, command: &Command, now: Timestamp, receipts: &mut Receipts) {
-    let (id, op) = (command.jti, command.op);
-    receipts.acks.push(id);
-    let refused = match book.ledger().inbox().receive(id, command.seq, command.effect) {
-        Receipt::Duplicate => {
-            receipts.duplicates.insert(id);
-            return;
-        }
-        Receipt::Overtaken => Some("a newer command of the same effect was received before this one"),
-        Receipt::New => command.is_expired(now).then_some(EXPIRED),
-    };
-    tracing::debug!(command = %id, op = op.as_str(), action = command.action, target = %command.target, "command received");
-    book.add(Record::Received { command: Box::new(command.clone()) });
-    if let Some(message) = refused {
-        tracing::warn!(command = %id, op = op.as_str(), reason = message, "command refused");
-        book.add(Record::Finished { result: Box::new(refusal(id, message, now)) });
-    }
-}
-
-fn receive_unwritten(ledger: &Ledger, command: Command, now: Timestamp, unwritable: &Unwritable) -> Vec<Record> {
-    if ledger.inbox().receive(command.jti, command.seq, command.effect) != Receipt::New {
-        return Vec::new();
-    }
-    let (id, op) = (command.jti, command.op);
-    let mut records = vec![Record::Received { command: Box::new(command) }];
-    if op == Op::Apply {
-        tracing::warn!(command = %id, op = op.as_str(), reason = %unwritable, "command refused");
-        records.push(Record::Finished { result: Box::new(refusal(id, unwritable.to_string(), now)) });
-    }
-    records
-}
-
-/// Why a command that came too late is refused.
-pub const EXPIRED: &str = "expired before it could be executed";
-
-/// The result of a command that is not tried.
-pub fn refusal(command_id: Uuid, message: impl Into<String>, now: Timestamp) -> CommandResult {
-    CommandResult {
-        command_id,
-        outcome: Outcome::Refused,
-        exit_code: None,
-        output: String::new(),
-        verified: None,
-        message: message.into(),
-        started_at: now,
-        finished_at: now,
-    }
 }

@@ -5,6 +5,7 @@
 //! An effect with a command under way is left alone: its result says more than a report that may be older.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use riposte_protocol::message::{self, HeldEffect};
 use riposte_protocol::time::Timestamp;
@@ -30,12 +31,18 @@ const NAMED: &str = "SELECT id, desired, actual, until, failed_reverts FROM effe
         WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))
     AND id IN (";
 const HOLDS: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND effect_id IN (";
+/// What is gone is no incident any more, whoever has lifted it.
 const SET_ACTUAL: &str = "UPDATE effects SET actual = $2, changed_at = $3,
+    failed_reverts = CASE WHEN $2 = 'absent' THEN 0 ELSE failed_reverts END,
     next_revert_at = CASE WHEN $2 = 'absent' THEN NULL ELSE next_revert_at END WHERE id = $1";
 const LIFT_SOON: &str = "UPDATE effects SET next_revert_at = $2 WHERE id = $1 AND desired = 'absent'
     AND next_revert_at IS NULL";
 const FAILING: &str = "UPDATE effects SET actual = 'drifted', failed_reverts = failed_reverts + 1, changed_at = $2
     WHERE id = $1 AND failed_reverts = 0";
+
+/// An agent whose clock is ahead by no more than this has not ended an effect too soon. One that has is given the effect
+/// again; while its clock is still wrong it refuses.
+const SKEW: Duration = Duration::from_mins(1);
 
 /// What an agent says of its effects.
 #[derive(Debug, Default)]
@@ -103,6 +110,10 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, said: Said, now
     for ended in said.ended {
         if let Some(row) = standing.get(&ended) {
             note(ledger, agent, ended, row, Actual::Absent, "its time was up", now).await?;
+            let is_over = row.until.is_some_and(|until| until <= now.plus(SKEW).as_millis());
+            if row.desired == Desired::InForce.as_str() && !is_over {
+                again.push(ended);
+            }
         }
     }
     if said.is_whole {

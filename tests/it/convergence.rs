@@ -1,6 +1,6 @@
 //! Promise 10: on every connect the agent reports what it holds, and ledger and host come together. On both databases.
 
-use riposte_protocol::message::{Actual, HeldEffect, MAX_EFFECTS_BYTES, Outcome, PollRequest};
+use riposte_protocol::message::{Actual, FromAgent, HeldEffect, MAX_EFFECTS_BYTES, Outcome, PollRequest};
 use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -164,5 +164,40 @@ on_both_databases! {
         let history = admin.history("agent", &agent.id.to_string()).await;
         assert!(history.iter().any(|(_, verb)| verb == "restored"), "{history:?}");
         assert_eq!(agent.owed_one().await.effect, held.effect, "and what it has forgotten is applied again");
+    }
+
+    async fn promise_10_what_an_agent_ended_too_soon_is_applied_again(database: Database) {
+        let (app, admin, agent, held) = with_block(database).await;
+        let mut stream = agent.stream(1).await;
+        // Its clock is ahead: the block has an hour to go.
+        stream.say(&FromAgent::Effects { effects: vec![], ended: vec![held.effect] }).await;
+        let again = stream.commands(&agent).await;
+        assert_eq!((again.len(), again[0].effect, again[0].until), (1, held.effect, held.until));
+        agent.acknowledge(&[&again[0]]).await;
+        agent.report(vec![agent.result(again[0].jti, Outcome::Succeeded, Some(true))]).await;
+        // Half a minute early is no more than clocks differ by.
+        app.advance(3570);
+        stream.say(&FromAgent::Effects { effects: vec![], ended: vec![held.effect] }).await;
+        app.in_time("the block is over", || async {
+            (admin.list("/v1/responses").await[0]["state"] == "ended").then_some(())
+        })
+        .await;
+        let applies = admin.list("/v1/commands").await.iter().filter(|command| command["op"] == "apply").count();
+        assert_eq!(applies, 2);
+    }
+
+    async fn promise_5_an_incident_is_over_when_the_effect_is_gone_whoever_lifted_it(database: Database) {
+        let (app, admin, agent, held) = with_block(database).await;
+        let response = admin.list("/v1/responses").await.remove(0);
+        let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
+        admin.post(&path, &json!({"reason": "over"})).await.is(200);
+        agent.answer(Outcome::Failed, None).await;
+        assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 1);
+        let mut stream = agent.stream(2).await;
+        stream.say(&FromAgent::Effects { effects: vec![], ended: vec![held.effect] }).await;
+        app.in_time("the incident is over", || async {
+            admin.list("/v1/effects?failing=true").await.is_empty().then_some(())
+        })
+        .await;
     }
 }

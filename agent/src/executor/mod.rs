@@ -129,6 +129,8 @@ async fn mend_journal(agent: Arc<Agent>) {
         pause = (2 * pause).min(MEND_AT_LEAST_EVERY);
         if agent.mend_journal() {
             tracing::info!("the journal can be written again");
+            // What could not be told before.
+            agent.outbox.notify_one();
         }
     }
     // What could only be noted gets one more chance to survive.

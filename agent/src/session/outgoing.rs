@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use riposte_protocol::message::{CommandResult, MAX_FRAME_BYTES, MAX_ITEMS};
+use riposte_protocol::message::{CommandResult, MAX_FRAME_BYTES, MAX_ITEMS, Outcome};
 use uuid::Uuid;
 
-use crate::journal::Ledger;
+use crate::journal::Book;
 
 /// Room for what surrounds the results in a message, in bytes.
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -19,9 +19,14 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// The next results to send, as many as one message holds; empty when there are none. Marks them as sent.
-    pub(super) fn next(&mut self, ledger: &Ledger) -> Vec<CommandResult> {
+    ///
+    /// While the disk takes nothing only refusals are sent. A crash would take back what was done meanwhile; if the manager
+    /// knew of it, it would not order it again, and an older command that it still owes would be executed after it.
+    pub(super) fn next(&mut self, book: &Book) -> Vec<CommandResult> {
         let (mut results, mut bytes) = (Vec::new(), 0);
-        for result in ledger.outbox().iter().filter(|result| !self.sent.contains(&result.command_id)) {
+        let may_be_told = |result: &&CommandResult| book.broken().is_none() || result.outcome == Outcome::Refused;
+        let untold = book.ledger().outbox().iter().filter(|result| !self.sent.contains(&result.command_id));
+        for result in untold.filter(may_be_told) {
             // In JSON one byte of output can become six; so what it really takes is counted.
             bytes += serde_json::to_vec(result).map_or(0, |json| json.len());
             if results.len() == MAX_ITEMS || (bytes > MAX_FRAME_BYTES - ENVELOPE_BYTES && !results.is_empty()) {

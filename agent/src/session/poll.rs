@@ -120,7 +120,8 @@ impl Conversation {
         let capabilities = first.then(|| self.agent.capabilities());
         // The effects below say all that is news.
         drop(self.agent.take_news());
-        self.agent.read(|ledger| {
+        self.agent.look(|book| {
+            let ledger = book.ledger();
             let effects = reports(ledger);
             let busy = ledger.pending().next().is_some();
             let effects = (untold.told_effects.as_ref() != Some(&effects)).then_some(effects);
@@ -130,7 +131,7 @@ impl Conversation {
                 cursor: ledger.inbox().cursor(),
                 acks: untold.acks.clone(),
                 // Whatever is in the outbox: what was sent and committed is not in it any more.
-                results: if leaves_room { Outgoing::default().next(ledger) } else { Vec::new() },
+                results: if leaves_room { Outgoing::default().next(book) } else { Vec::new() },
                 effects,
                 capabilities,
                 run: Some(*RUN),

@@ -1,0 +1,72 @@
+//! What one believed command becomes in the journal: new, a duplicate, overtaken or too late. A function of the book and
+//! the time, without an agent around it, so that the simulation runs the same code.
+
+use std::collections::HashSet;
+
+use riposte_protocol::command::{Command, Op};
+use riposte_protocol::delivery::Receipt;
+use riposte_protocol::message::{CommandResult, Outcome};
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use crate::journal::{Book, Ledger, Record};
+
+/// What to tell the manager about the commands that arrived.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Receipts {
+    /// The commands that are in the journal now, or were before.
+    pub acks: Vec<Uuid>,
+    /// Those of them that had arrived before: their results may have been lost on the way.
+    pub duplicates: HashSet<Uuid>,
+}
+
+/// Adds a command to the book's batch, if it is new, and to the receipts, which are good once the batch is durable.
+pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receipts: &mut Receipts) {
+    let (id, op) = (command.jti, command.op);
+    receipts.acks.push(id);
+    let refused = match book.ledger().inbox().receive(id, command.seq, command.effect) {
+        Receipt::Duplicate => {
+            receipts.duplicates.insert(id);
+            return;
+        }
+        Receipt::Overtaken => Some("a newer command of the same effect was received before this one"),
+        Receipt::New => command.is_expired(now).then_some(EXPIRED),
+    };
+    tracing::debug!(command = %id, op = op.as_str(), action = command.action, target = %command.target, "command received");
+    book.add(Record::Received { command: Box::new(command.clone()) });
+    if let Some(message) = refused {
+        tracing::warn!(command = %id, op = op.as_str(), reason = message, "command refused");
+        book.add(Record::Finished { result: Box::new(refusal(id, message, now)) });
+    }
+}
+
+/// What to note of a command while the disk takes nothing: an apply is refused for `unwritable`, a revert is carried out.
+pub(crate) fn receive_unwritten(ledger: &Ledger, command: Command, now: Timestamp, unwritable: &str) -> Vec<Record> {
+    if ledger.inbox().receive(command.jti, command.seq, command.effect) != Receipt::New {
+        return Vec::new();
+    }
+    let (id, op) = (command.jti, command.op);
+    let mut records = vec![Record::Received { command: Box::new(command) }];
+    if op == Op::Apply {
+        tracing::warn!(command = %id, op = op.as_str(), reason = unwritable, "command refused");
+        records.push(Record::Finished { result: Box::new(refusal(id, unwritable, now)) });
+    }
+    records
+}
+
+/// Why a command that came too late is refused.
+pub const EXPIRED: &str = "expired before it could be executed";
+
+/// The result of a command that is not tried.
+pub fn refusal(command_id: Uuid, message: impl Into<String>, now: Timestamp) -> CommandResult {
+    CommandResult {
+        command_id,
+        outcome: Outcome::Refused,
+        exit_code: None,
+        output: String::new(),
+        verified: None,
+        message: message.into(),
+        started_at: now,
+        finished_at: now,
+    }
+}

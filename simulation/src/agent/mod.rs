@@ -1,0 +1,358 @@
+//! An agent on its host. Its journal and everything that follows from it are the agent's own code on a disk in memory; the
+//! lane that executes ([`executor`]) and the conversation ([`session`]) are modelled after `executor/` and `session/`,
+//! function by function, because the originals are tasks over sockets and timers. The host's rules are a set of targets.
+//!
+//! Left out: several lock domains, local policies, an effect that another one does too.
+
+mod executor;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+pub use self::session::Talk;
+
+use self::executor::{Execution, Retry};
+use crate::clock::Moment;
+use crate::defect::Defect;
+use crate::disk::MemoryDisk;
+use crate::journal::{Book, Held, Record};
+use crate::plan::{Act, Millis, SECOND};
+use crate::random::Random;
+use crate::world::{Event, World};
+
+/// How long after a write that failed the journal is tried again.
+const MEND_AFTER: Millis = 2 * SECOND;
+
+/// A host with its agent.
+#[derive(Debug)]
+pub struct Host {
+    pub(crate) disk: MemoryDisk,
+    /// The agent's memory; `None` while it does not run.
+    pub book: Option<Book>,
+    /// Counts the starts of the process.
+    pub life: u32,
+    /// Counts the states that do not follow from the one before: installed anew, set back.
+    pub incarnation: u32,
+    /// The targets that are blocked.
+    pub in_force: BTreeSet<usize>,
+    pub(crate) clock_off: i64,
+    booted_at: Millis,
+    boot: Arc<str>,
+    boots: u32,
+    /// Since when the agent runs.
+    pub up_since: Millis,
+    pub(crate) executing: Option<Execution>,
+    pub(crate) retries: BTreeMap<Uuid, Retry>,
+    pub(crate) round_at: Option<Millis>,
+    pub(crate) todo: Vec<Uuid>,
+    pub(crate) lane_at: Millis,
+    pub(crate) news: BTreeSet<Uuid>,
+    pub(crate) talk: Option<Talk>,
+    /// By poll: what the next exchange acknowledges.
+    pub(crate) untold_acks: Vec<Uuid>,
+    /// What a wrong agent takes for its cursor.
+    pub(crate) heard_command_at: Timestamp,
+    pub(crate) failures: u32,
+    pub(crate) random: Random,
+    pub(crate) cut_until: Millis,
+    pub(crate) noise_until: Millis,
+    pub(crate) noise_percent: u64,
+    /// Until when its actions do not work.
+    pub actions_fail_until: Millis,
+    /// Until when its disk is full.
+    pub disk_full_until: Millis,
+    tear_away: Millis,
+    snapshot: Option<(Vec<u8>, BTreeSet<usize>)>,
+}
+
+/// The agent cannot go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It has died in a write.
+    Dead,
+    /// It cannot write.
+    Unwritable,
+}
+
+impl Host {
+    /// A host that was just installed.
+    pub fn new(agent: usize, seed: u64) -> Self {
+        Self {
+            disk: MemoryDisk::default(),
+            book: None,
+            life: 0,
+            incarnation: 0,
+            in_force: BTreeSet::new(),
+            clock_off: 0,
+            booted_at: 0,
+            boot: "boot 0".into(),
+            boots: 0,
+            up_since: 0,
+            executing: None,
+            retries: BTreeMap::new(),
+            round_at: None,
+            todo: Vec::new(),
+            lane_at: Millis::MAX,
+            news: BTreeSet::new(),
+            talk: None,
+            untold_acks: Vec::new(),
+            heard_command_at: Timestamp::MIN,
+            failures: 0,
+            random: Random::new(seed, 100 + agent as u64),
+            cut_until: 0,
+            noise_until: 0,
+            noise_percent: 0,
+            actions_fail_until: 0,
+            disk_full_until: 0,
+            tear_away: 0,
+            snapshot: None,
+        }
+    }
+
+    /// What the host's wall clock shows.
+    pub fn wall(&self, now: Millis) -> Timestamp {
+        World::wall(now, self.clock_off)
+    }
+
+    pub(crate) fn moment(&self, now: Millis) -> Moment {
+        let since_boot = Duration::from_millis(now - self.booted_at);
+        Moment { wall: self.wall(now), since_boot, boot: Arc::clone(&self.boot) }
+    }
+
+    pub(crate) fn talk_number(&self) -> Option<u64> {
+        self.talk.as_ref().map(|talk| talk.number)
+    }
+
+    pub(crate) fn heal(&mut self) {
+        (self.clock_off, self.cut_until, self.noise_until) = (0, 0, 0);
+        (self.actions_fail_until, self.disk_full_until) = (0, 0);
+        let mut platter = self.disk.platter();
+        (platter.is_full, platter.tear) = (false, None);
+    }
+
+    fn feel_disk(&mut self, now: Millis) {
+        self.disk.platter().is_full = self.disk_full_until > now;
+    }
+
+    fn boot(&mut self, now: Millis) {
+        self.boots += 1;
+        (self.booted_at, self.boot) = (now, format!("boot {}", self.boots).into());
+    }
+}
+
+impl World {
+    pub(crate) fn start_agent(&mut self, agent: usize) {
+        let is_full = self.hosts[agent].disk_full_until > self.now;
+        let host = &mut self.hosts[agent];
+        {
+            let mut platter = host.disk.platter();
+            (platter.is_dead, platter.is_full) = (false, is_full);
+        }
+        let opened = Book::open_on(Path::new("journal"), Box::new(host.disk.clone()));
+        let book = match opened {
+            Ok(book) => book,
+            Err(error) => return self.checker.broken("the journal can be read", format!("agent {agent}: {error}")),
+        };
+        self.checker.started(agent, book.ledger(), host.wall(self.now), self.now, &self.store);
+        let is_broken = book.broken().is_some();
+        host.book = Some(book);
+        (host.up_since, host.lane_at, host.round_at) = (self.now, Millis::MAX, Some(self.now));
+        let life = host.life;
+        if is_broken {
+            self.after(MEND_AFTER, Event::Mend { agent, life });
+        }
+        self.carry_over(agent);
+        if self.hosts[agent].book.as_ref().is_some_and(|book| book.broken().is_none()) {
+            self.checker.carried(agent);
+        }
+        if self.has(Defect::UndoLostOnRestart) || self.has(Defect::RestartLiftsAll) {
+            self.forget_or_lift(agent);
+        }
+        self.ring(agent, 1);
+        let pause = self.hosts[agent].random.within(1..500);
+        self.after(pause, Event::Connect { agent, life });
+    }
+
+    fn carry_over(&mut self, agent: usize) {
+        let now = self.hosts[agent].moment(self.now);
+        let Some(book) = &self.hosts[agent].book else { return };
+        let carried = book.ledger().held().filter_map(|held: &Held| {
+            let mut held = held.clone();
+            held.carry_over(&now).then(|| Record::Held { held: Box::new(held) })
+        });
+        let carried: Vec<Record> = carried.collect();
+        if !carried.is_empty() {
+            let _dead = self.note_down(agent, carried);
+        }
+    }
+
+    /// What wrong agents do when they start.
+    fn forget_or_lift(&mut self, agent: usize) {
+        let Some(book) = &self.hosts[agent].book else { return };
+        let held: Vec<Held> = book.ledger().held().cloned().collect();
+        let records = held.iter().map(|held| Record::Lifted { effect: held.effect }).collect();
+        if self.has(Defect::RestartLiftsAll) {
+            held.iter().for_each(|held| self.lift_by_clock(agent, held));
+        }
+        let _dead = self.note_down(agent, records);
+    }
+
+    /// `Agent::write`.
+    pub(crate) fn write<T>(&mut self, agent: usize, decide: impl FnOnce(&mut Book) -> T) -> Result<T, Stop> {
+        self.hosts[agent].feel_disk(self.now);
+        let Some(book) = &mut self.hosts[agent].book else { return Err(Stop::Dead) };
+        if book.broken().is_some() {
+            return Err(Stop::Unwritable);
+        }
+        let answer = decide(book);
+        let committed = book.commit();
+        self.look_after(agent, committed.is_err())?;
+        Ok(answer)
+    }
+
+    /// `Agent::note`.
+    pub(crate) fn note_down(&mut self, agent: usize, records: Vec<Record>) -> Result<(), Stop> {
+        self.hosts[agent].feel_disk(self.now);
+        let Some(book) = &mut self.hosts[agent].book else { return Err(Stop::Dead) };
+        let was_broken = book.broken().is_some();
+        let noted = book.note(records.clone());
+        let is_broken = book.broken().is_some();
+        if !was_broken && self.look_after(agent, noted.is_err()) == Err(Stop::Dead) {
+            return Err(Stop::Dead);
+        }
+        if !is_broken {
+            self.checker.noted(agent, &records);
+        }
+        for record in &records {
+            if let Record::Finished { result } = record {
+                let command = self.store.command_of(result.command_id).unwrap_or(usize::MAX);
+                let (outcome, message) = (result.outcome.as_str(), &result.message);
+                self.note(|| format!("agent {agent} has finished command {command}: {outcome}, {message}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn look_after(&mut self, agent: usize, is_unreadable: bool) -> Result<(), Stop> {
+        if self.hosts[agent].disk.platter().is_dead {
+            self.note(|| format!("agent {agent} dies in a write"));
+            let away = self.hosts[agent].tear_away;
+            self.crash_agent(agent, away);
+            return Err(Stop::Dead);
+        }
+        let broken = self.hosts[agent].book.as_ref().and_then(Book::broken).map(str::to_owned);
+        if is_unreadable {
+            self.checker.broken("the journal can be read", format!("agent {agent}: {broken:?}"));
+        }
+        if let Some(why) = broken {
+            self.note(|| format!("agent {agent} cannot write its journal: {why}"));
+            let life = self.hosts[agent].life;
+            self.after(MEND_AFTER, Event::Mend { agent, life });
+            return Err(Stop::Unwritable);
+        }
+        Ok(())
+    }
+
+    /// `mend_journal`.
+    pub(crate) fn mend(&mut self, agent: usize) {
+        self.hosts[agent].feel_disk(self.now);
+        let host = &mut self.hosts[agent];
+        let Some(book) = &mut host.book else { return };
+        if book.broken().is_none() {
+            return;
+        }
+        book.mend();
+        let (is_mended, life) = (book.broken().is_none(), host.life);
+        if is_mended {
+            self.note(|| format!("agent {agent} can write its journal again"));
+            self.checker.mended(agent, self.hosts[agent].book.as_ref());
+            self.ring(agent, 0);
+            self.tell(agent);
+        } else {
+            self.after(MEND_AFTER, Event::Mend { agent, life });
+        }
+    }
+
+    pub(crate) fn crash_agent(&mut self, agent: usize, away: Millis) {
+        let host = &mut self.hosts[agent];
+        if host.book.take().is_none() {
+            return;
+        }
+        host.life += 1;
+        (host.executing, host.talk, host.lane_at) = (None, None, Millis::MAX);
+        host.retries.clear();
+        host.todo.clear();
+        host.news.clear();
+        host.untold_acks.clear();
+        host.disk.platter().tear = None;
+        let life = host.life;
+        self.after(away, Event::AgentUp { agent, life });
+    }
+
+    /// What the plan does to a host.
+    pub(crate) fn befall(&mut self, act: Act) {
+        let now = self.now;
+        match act {
+            Act::CrashAgent { agent, away } => self.crash_agent(agent, away),
+            Act::TearWrite { agent, writes, parts, away } => {
+                self.hosts[agent].disk.platter().tear = Some((writes, parts));
+                self.hosts[agent].tear_away = away;
+            }
+            Act::Reboot { agent, away } => {
+                self.crash_agent(agent, away);
+                self.hosts[agent].boot(now);
+                // Some rules are in the kernel, some in files.
+                self.hosts[agent].in_force.retain(|target| !target.is_multiple_of(2));
+                self.checker.rebooted(agent);
+            }
+            Act::Reimage { agent } => self.replace(agent, None),
+            Act::Snapshot { agent } => {
+                let host = &mut self.hosts[agent];
+                let bytes = host.disk.platter().bytes.clone();
+                host.snapshot = Some((bytes, host.in_force.clone()));
+                self.checker.snapshot(agent);
+            }
+            Act::Restore { agent } => {
+                if let Some(snapshot) = self.hosts[agent].snapshot.clone() {
+                    self.replace(agent, Some(snapshot));
+                }
+            }
+            Act::Partition { agent, lasts } => self.hosts[agent].cut_until = now + lasts,
+            Act::Noise { agent, lasts, percent } => {
+                (self.hosts[agent].noise_until, self.hosts[agent].noise_percent) = (now + lasts, percent);
+            }
+            Act::SetAgentClock { agent, by } => {
+                self.checker.clock_set(agent, self.hosts[agent].wall(now));
+                self.hosts[agent].clock_off = by;
+            }
+            Act::FillDisk { agent, lasts } => {
+                self.hosts[agent].disk_full_until = now + lasts;
+                self.hosts[agent].disk.platter().is_full = true;
+            }
+            Act::BreakActions { agent, lasts } => self.hosts[agent].actions_fail_until = now + lasts,
+            Act::Flush { agent } => self.hosts[agent].in_force.clear(),
+            Act::Forge { agent, kind } => self.forge(agent, kind),
+            _ => {}
+        }
+    }
+
+    /// The host is another one now, with the same identity.
+    fn replace(&mut self, agent: usize, snapshot: Option<(Vec<u8>, BTreeSet<usize>)>) {
+        let is_restored = snapshot.is_some();
+        let (bytes, in_force) = snapshot.unwrap_or_default();
+        self.crash_agent(agent, 3 * SECOND);
+        let now = self.now;
+        let host = &mut self.hosts[agent];
+        host.disk.platter().bytes = bytes;
+        host.in_force = in_force;
+        host.incarnation += 1;
+        host.boot(now);
+        self.checker.replaced(agent, is_restored);
+    }
+}

@@ -1,0 +1,277 @@
+//! An agent's conversation, modelled after `session/stream.rs` and `session/poll.rs`; which results are sent is decided by
+//! the agent's own [`Outgoing`], what becomes of a command that arrives by its own [`receive`].
+
+use riposte_protocol::command::Command;
+use riposte_protocol::delivery::Receipt;
+use riposte_protocol::message::{HeldEffect, MAX_ITEMS};
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::Stop;
+use crate::defect::Defect;
+use crate::journal::{Book, Held, Ledger, Record, Released};
+use crate::outgoing::Outgoing;
+use crate::plan::{Millis, SECOND};
+use crate::receive::{Receipts, receive, receive_unwritten};
+use crate::wire::{Sealed, ToAgent, ToManager};
+use crate::world::{Event, World, agent_id};
+
+/// How long a conversation may take to be opened.
+const CONNECT_TIMEOUT: Millis = 15 * SECOND;
+/// Between two heartbeats, and between two polls that brought nothing.
+const HEARTBEAT: Millis = 30 * SECOND;
+/// The longest pause between two attempts to connect.
+const LONGEST: Millis = 30 * SECOND;
+
+/// A conversation, as the agent sees it.
+#[derive(Debug)]
+pub struct Talk {
+    pub(crate) number: u64,
+    pub(crate) manager: usize,
+    pub(crate) manager_life: u32,
+    /// Nothing passes any more, but nobody has noticed.
+    pub(crate) is_broken: bool,
+    pub(crate) last_up: Millis,
+    pub(crate) last_down: Millis,
+    outgoing: Outgoing,
+    heard_at: Millis,
+    is_open: bool,
+    releases: Vec<Uuid>,
+}
+
+fn reports(ledger: &Ledger) -> Vec<HeldEffect> {
+    ledger.held().map(Held::report).chain(ledger.released().map(Released::report)).collect()
+}
+
+impl World {
+    pub(crate) fn talks_to(&self, agent: usize, manager: usize) -> bool {
+        self.hosts[agent].talk.as_ref().is_some_and(|talk| talk.manager == manager)
+    }
+
+    /// Ends the conversation, and opens another after a pause that grows.
+    pub(crate) fn hang_up(&mut self, agent: usize, pause: Millis) {
+        let host = &mut self.hosts[agent];
+        host.talk = None;
+        if host.book.is_some() {
+            let longest = (500_u64 << host.failures.min(16)).min(LONGEST);
+            host.failures += 1;
+            let pause = pause + host.random.within(0..longest);
+            let life = host.life;
+            self.after(pause, Event::Connect { agent, life });
+        }
+    }
+
+    /// Opens a conversation with one of the managers, as a load balancer would choose.
+    pub(crate) fn connect(&mut self, agent: usize) {
+        let managers = self.up_managers();
+        if self.hosts[agent].talk.is_some() {
+            return;
+        }
+        if managers.is_empty() || self.hosts[agent].cut_until > self.now {
+            return self.hang_up(agent, SECOND);
+        }
+        let manager = managers[self.hosts[agent].random.index(managers.len())];
+        let (now, is_poll, manager_life) = (self.now, self.shape.polls, self.nodes[manager].life);
+        self.next_talk += 1;
+        let number = self.next_talk;
+        let host = &mut self.hosts[agent];
+        host.news.clear();
+        let Some(book) = &host.book else { return };
+        let (ledger, mut outgoing) = (book.ledger(), Outgoing::default());
+        let effects = reports(ledger);
+        let results = if is_poll { outgoing.next(book) } else { Vec::new() };
+        let releases = effects.iter().filter(|held| held.released.is_some()).map(|held| held.effect).collect();
+        let cursor = ledger.inbox().cursor();
+        host.talk = Some(Talk {
+            number,
+            manager,
+            manager_life,
+            is_broken: false,
+            last_up: 0,
+            last_down: 0,
+            outgoing,
+            heard_at: now,
+            is_open: false,
+            releases,
+        });
+        let (life, since, acks) = (host.life, host.heard_command_at, host.untold_acks.clone());
+        self.note(|| format!("agent {agent} opens conversation {number} with manager {manager}, cursor {cursor}"));
+        self.acked(agent, &acks);
+        self.checker.tells(agent, &results);
+        let told: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
+        self.tell_manager(agent, ToManager::Hello { cursor, since, effects, acks, results, is_poll });
+        let wait = if is_poll { HEARTBEAT + CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
+        self.after(wait, Event::Heartbeat { agent, life, talk: number });
+        if self.has(Defect::ResultDropped) && !told.is_empty() {
+            let _dead = self.note_down(agent, vec![Record::Acknowledged { ids: told }]);
+        }
+        self.tell(agent);
+    }
+
+    pub(crate) fn heartbeat(&mut self, agent: usize, number: u64) {
+        let (now, is_poll) = (self.now, self.shape.polls);
+        let host = &self.hosts[agent];
+        let Some(talk) = host.talk.as_ref().filter(|talk| talk.number == number) else { return };
+        if is_poll || !talk.is_open || now - talk.heard_at >= 3 * HEARTBEAT {
+            return self.hang_up(agent, 1);
+        }
+        let life = host.life;
+        self.tell_manager(agent, ToManager::Ping);
+        self.after(HEARTBEAT, Event::Heartbeat { agent, life, talk: number });
+    }
+
+    /// `send_results` and `send_news`.
+    pub(crate) fn tell(&mut self, agent: usize) {
+        let (is_poll, forgets) = (self.shape.polls, self.has(Defect::ResultDropped));
+        let is_ordered = self.shape.is_ordered;
+        let host = &mut self.hosts[agent];
+        let (Some(book), Some(talk)) = (&host.book, &mut host.talk) else { return };
+        // Without an order the hello could be overtaken, and what comes before it is not heard.
+        if !is_ordered && !talk.is_open {
+            return;
+        }
+        if is_poll {
+            // The next exchange tells it; a busy agent asks for short ones.
+            if talk.is_open && !book.ledger().outbox().is_empty() {
+                let (life, pause) = (host.life, host.random.within(1..SECOND));
+                host.talk = None;
+                self.after(pause, Event::Connect { agent, life });
+            }
+            return;
+        }
+        let results = talk.outgoing.next(book);
+        let news: Vec<Uuid> = std::mem::take(&mut host.news).into_iter().collect();
+        let (mut effects, mut ended) = (Vec::new(), Vec::new());
+        for effect in news {
+            let ledger = book.ledger();
+            let released = || ledger.released().find(|released| released.effect == effect).map(Released::report);
+            match ledger.held_effect(effect).map(Held::report).or_else(released) {
+                Some(report) => effects.push(report),
+                None => ended.push(effect),
+            }
+        }
+        if !results.is_empty() {
+            let ids = results.iter().map(|result| result.command_id).collect();
+            self.checker.tells(agent, &results);
+            self.tell_manager(agent, ToManager::Results(results));
+            if forgets {
+                let _dead = self.note_down(agent, vec![Record::Acknowledged { ids }]);
+            }
+        }
+        if !effects.is_empty() || !ended.is_empty() {
+            self.tell_manager(agent, ToManager::Effects(effects, ended));
+        }
+    }
+
+    pub(crate) fn agent_hears(&mut self, agent: usize, message: ToAgent) {
+        let now = self.now;
+        let host = &mut self.hosts[agent];
+        let Some(talk) = &mut host.talk else { return };
+        talk.heard_at = now;
+        if !talk.is_open {
+            talk.is_open = true;
+            host.failures = 0;
+            host.untold_acks.clear();
+            let effects = std::mem::take(&mut talk.releases);
+            if !effects.is_empty() && self.note_down(agent, vec![Record::ReleaseTold { effects }]).is_err() {
+                return;
+            }
+        }
+        match message {
+            // By poll it stands for the head of the answer, of which more is to come.
+            ToAgent::Welcome if !self.shape.polls => self.tell(agent),
+            ToAgent::Welcome | ToAgent::Pong => {}
+            ToAgent::Close => self.hang_up(agent, 1),
+            ToAgent::ResultAck(ids) => {
+                if let Some(talk) = &mut self.hosts[agent].talk {
+                    talk.outgoing.again(&ids);
+                }
+                self.checker.told(agent, &ids, &self.store);
+                let _dead = self.note_down(agent, vec![Record::Acknowledged { ids }]);
+            }
+            ToAgent::Commands(sealed) => self.take_in(agent, &sealed),
+        }
+    }
+
+    /// `Intake::take`.
+    fn take_in(&mut self, agent: usize, sealed: &[Sealed]) {
+        let believes_all = self.has(Defect::ForgeryBelieved);
+        let opened = sealed.iter().filter_map(|sealed| match (sealed, believes_all) {
+            (Sealed::Plain(command, _), true) => Some((**command).clone()),
+            _ => self.seal.open(sealed, agent_id(agent)).ok(),
+        });
+        let commands: Vec<Command> = opened.collect();
+        self.hosts[agent].heard_command_at = self.hosts[agent].wall(self.now);
+        if self.has(Defect::AckBeforeJournal) {
+            let ids: Vec<Uuid> = commands.iter().map(|command| command.jti).collect();
+            self.acked(agent, &ids);
+            self.tell_manager(agent, ToManager::Ack(ids));
+            let life = self.hosts[agent].life;
+            self.after(40, Event::LateJournal { agent, life, commands });
+            return;
+        }
+        self.journal(agent, &commands);
+    }
+
+    /// `take_in` of the agent: as one durable batch, and only then acknowledged.
+    pub(crate) fn journal(&mut self, agent: usize, commands: &[Command]) {
+        let now = if self.has(Defect::ExpiryIgnored) { Timestamp::MIN } else { self.hosts[agent].wall(self.now) };
+        let (mut receipts, mut overtaken) = (Receipts::default(), Vec::new());
+        let accepts_duplicates = self.has(Defect::DuplicateAccepted);
+        let written = self.write(agent, |book: &mut Book| {
+            for command in commands {
+                match book.ledger().inbox().receive(command.jti, command.seq, command.effect) {
+                    Receipt::Overtaken => overtaken.push(command.jti),
+                    Receipt::Duplicate if accepts_duplicates => {
+                        book.add(Record::Received { command: Box::new(command.clone()) });
+                    }
+                    Receipt::Duplicate | Receipt::New => {}
+                }
+                receive(book, command, now, &mut receipts);
+            }
+        });
+        match written {
+            Ok(()) => {
+                let latest = Self::wall(self.now + self.furthest, 0);
+                overtaken.iter().for_each(|id| self.checker.overtaken(agent, *id, latest, &self.store));
+            }
+            Err(Stop::Dead) => return,
+            Err(Stop::Unwritable) => {
+                receipts = Receipts::default();
+                for command in commands {
+                    let Some(book) = &self.hosts[agent].book else { return };
+                    let records = receive_unwritten(book.ledger(), command.clone(), now, "it is full");
+                    if self.note_down(agent, records) == Err(Stop::Dead) {
+                        return;
+                    }
+                }
+            }
+        }
+        let is_poll = self.shape.polls;
+        self.ring(agent, 1);
+        if is_poll {
+            let host = &mut self.hosts[agent];
+            host.untold_acks = receipts.acks;
+            host.talk = None;
+            let (life, pause) = (host.life, host.random.within(1..30));
+            self.after(pause, Event::Connect { agent, life });
+            return;
+        }
+        if let Some(talk) = &mut self.hosts[agent].talk {
+            talk.outgoing.again(&receipts.duplicates);
+        }
+        self.acked(agent, &receipts.acks);
+        for ids in receipts.acks.chunks(MAX_ITEMS) {
+            self.tell_manager(agent, ToManager::Ack(ids.to_vec()));
+        }
+        self.tell(agent);
+    }
+
+    fn acked(&mut self, agent: usize, ids: &[Uuid]) {
+        if !ids.is_empty() {
+            let commands: Vec<usize> = ids.iter().filter_map(|id| self.store.command_of(*id)).collect();
+            self.note(|| format!("agent {agent} acknowledges commands {commands:?}"));
+            self.checker.acked(agent, ids);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Mistakes that can be built into the model, never into the product: the proof that the checker sees. Each is one that
+//! somebody has made somewhere.
+
+use std::fmt;
+
+macro_rules! defects {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)+) => {
+        /// One mistake.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Defect {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Defect {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name on the command line.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)+
+                }
+            }
+        }
+    };
+}
+
+defects! {
+    /// The agent acknowledges a command a moment before it is in its journal.
+    AckBeforeJournal = "ack-before-journal",
+    /// What was delivered once is never delivered again.
+    LeaseNeverEnds = "lease-never-ends",
+    /// A restarted agent has forgotten what it has to undo.
+    UndoLostOnRestart = "undo-lost-on-restart",
+    /// A command that arrives again is executed again.
+    DuplicateAccepted = "duplicate-accepted",
+    /// A conversation goes on from a time instead of a number.
+    CursorFromClock = "cursor-from-clock",
+    /// Reverts are executed before applies that arrived earlier.
+    RevertOvertakesApply = "revert-overtakes-apply",
+    /// The first hold that ends lifts the effect, whoever else holds it.
+    HoldsNotCounted = "holds-not-counted",
+    /// The agent forgets a result as soon as it is sent.
+    ResultDropped = "result-dropped",
+    /// The manager acknowledges a result before it is committed.
+    ResultAckBeforeCommit = "result-ack-before-commit",
+    /// A starting agent lifts everything that an earlier life has left.
+    RestartLiftsAll = "restart-lifts-all",
+    /// The agent has no timer of its own.
+    NoTimerOnAgent = "no-timer-on-agent",
+    /// The agent believes any signature.
+    ForgeryBelieved = "forgery-believed",
+    /// The agent does not ask whether a command has expired.
+    ExpiryIgnored = "expiry-ignored",
+    /// The manager does not compare what agents report with what it wants.
+    ReportIgnored = "report-ignored",
+    /// An acknowledged command is waited for until its result comes.
+    SilenceWaitedForEver = "silence-waited-for-ever",
+    /// A longer response to what is blocked already changes nothing.
+    ExtensionIgnored = "extension-ignored",
+    /// A command that was begun before a crash is begun again after it.
+    BegunAgainAfterCrash = "begun-again-after-crash",
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl std::str::FromStr for Defect {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let known = || Self::ALL.iter().map(|defect| defect.word()).collect::<Vec<_>>().join(", ");
+        Self::ALL.iter().copied().find(|defect| defect.word() == word).ok_or_else(|| format!("one of {}", known()))
+    }
+}

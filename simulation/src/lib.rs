@@ -1,0 +1,54 @@
+//! A deterministic simulation of several managers and agents that tries to break the promises of Riposte: everything
+//! that happens follows from a seed, there is no wall clock and no thread, and time passes only from event to event.
+//!
+//! - [`plan`] draws up what people and misfortune do: responses, crashes, partitions, clocks that jump, disks that fill up.
+//! - [`world`] plays it: the network and the queue of events; [`manager`] and [`agent`] act in it.
+//! - [`checker`] keeps its own books and holds every step against the promises.
+//! - [`shrink`] finds the shortest plan that still fails; [`campaign`] plays many seeds.
+//! - [`defect`] are mistakes that can be built into the model, to prove that the checker would see them.
+//!
+//! What decides in the product decides here, from the same files: the delivery rules and the signatures of the protocol,
+//! the agent's journal with all that follows from it, what it makes of a command that arrives and which results it sends,
+//! and the manager's rules of effects and commands. They are compiled in by path, so that a simulation needs neither a
+//! database nor TLS to be built. What is modelled is said at the head of each model.
+
+#![expect(clippy::needless_pass_by_value, reason = "acts, events and messages are handed over, whoever keeps them")]
+#![expect(clippy::needless_for_each, reason = "the files of the agent have it, and what is modelled after them")]
+
+pub mod agent;
+pub mod campaign;
+pub mod checker;
+pub mod defect;
+pub mod disk;
+pub mod manager;
+pub mod plan;
+pub mod random;
+pub mod shrink;
+pub mod store;
+pub mod wire;
+pub mod world;
+
+#[path = "../../agent/src/clock.rs"]
+pub mod clock;
+#[path = "../../src/domain/command.rs"]
+pub mod command;
+#[path = "../../agent/src/durable.rs"]
+pub mod durable;
+#[path = "../../src/domain/effect.rs"]
+pub mod effect;
+#[path = "../../agent/src/journal/mod.rs"]
+pub mod journal;
+#[path = "../../agent/src/session/outgoing.rs"]
+mod outgoing;
+#[path = "../../agent/src/intake/receive.rs"]
+pub mod receive;
+
+/// What the journal needs of the agent's log.
+mod telemetry {
+    pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+        std::iter::successors(Some(error), |error| error.source())
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
+}

@@ -1,0 +1,235 @@
+//! What people and misfortune do, drawn up before anything happens: a list that can be shortened until nothing is in it
+//! that a failure does not need.
+
+use std::fmt;
+
+use crate::random::Random;
+
+/// Simulated time, in milliseconds since the start.
+pub type Millis = u64;
+
+/// One second.
+pub const SECOND: Millis = 1000;
+/// One minute.
+pub const MINUTE: Millis = 60 * SECOND;
+
+/// How large the world is, and how it talks.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// What everything follows from.
+    pub seed: u64,
+    /// How many agents there are.
+    pub agents: usize,
+    /// How many managers there are, on one store.
+    pub managers: usize,
+    /// How many targets responses are aimed at.
+    pub targets: usize,
+    /// Whether messages of one conversation stay in order, as on a TCP connection. Else each goes its own way.
+    pub is_ordered: bool,
+    /// Whether agents poll instead of streaming.
+    pub polls: bool,
+    /// Whether signatures are made and verified.
+    pub is_signed: bool,
+}
+
+/// What is done, or happens.
+#[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A response takes hold of `target` on an agent, or on all, for so long, or until it is lifted.
+    Respond { manager: usize, agent: Option<usize>, target: usize, lasts: Option<Millis> },
+    /// Somebody lifts the response that the plan's `nth` act has made.
+    Lift { manager: usize, nth: usize },
+    /// Somebody calls back the newest command of an agent.
+    Cancel { agent: usize },
+    /// The agent's process dies and is started again.
+    CrashAgent { agent: usize, away: Millis },
+    /// After so many writes the agent dies in one, of which so many parts of 256 reach the disk.
+    TearWrite { agent: usize, writes: usize, parts: usize, away: Millis },
+    /// The host is started anew: rules in the kernel are gone, its boot clock begins at zero.
+    Reboot { agent: usize, away: Millis },
+    /// The host is installed anew: the journal and all rules are gone, the identity is not.
+    Reimage { agent: usize },
+    /// The host's whole state is set aside.
+    Snapshot { agent: usize },
+    /// The host is set back to its last snapshot.
+    Restore { agent: usize },
+    /// A manager dies and is started again.
+    CrashManager { manager: usize, away: Millis },
+    /// Nothing reaches or leaves the agent.
+    Partition { agent: usize, lasts: Millis },
+    /// The agent's network drops, doubles and delays.
+    Noise { agent: usize, lasts: Millis, percent: u64 },
+    /// The agent's wall clock is set.
+    SetAgentClock { agent: usize, by: i64 },
+    /// A manager's wall clock is set.
+    SetManagerClock { manager: usize, by: i64 },
+    /// The agent's disk is full.
+    FillDisk { agent: usize, lasts: Millis },
+    /// The agent's actions do not work.
+    BreakActions { agent: usize, lasts: Millis },
+    /// Somebody flushes the rules on the host.
+    Flush { agent: usize },
+    /// Somebody sends the agent an order that is not its manager's, not for it, or no longer valid.
+    Forge { agent: usize, kind: usize },
+}
+
+/// One entry of a plan; it keeps its number when others are taken out.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// When.
+    pub at: Millis,
+    /// Its number in the whole plan.
+    pub number: usize,
+    /// What.
+    pub act: Act,
+}
+
+/// A plan: what happens when.
+pub type Plan = Vec<Planned>;
+
+/// The world of `seed`.
+pub fn shape(seed: u64) -> Shape {
+    let mut random = Random::new(seed, 1);
+    Shape {
+        seed,
+        agents: 1 + random.index(4),
+        managers: 1 + random.index(3),
+        targets: 1 + random.index(4),
+        is_ordered: random.chance(60),
+        polls: random.chance(30),
+        is_signed: seed.is_multiple_of(8),
+    }
+}
+
+/// The plan of `seed` for the time until `end`.
+pub fn draw_up(shape: &Shape, end: Millis) -> Plan {
+    let mut random = Random::new(shape.seed, 2);
+    // Worlds differ in what goes wrong in them, and how often.
+    let pause = [300, 1000, 3000, 8000][random.index(4)];
+    let weights: Vec<u64> = (0..WEIGHTS.len()).map(|_| [0, 1, 1, 4][random.index(4)]).collect();
+    let weights: Vec<u64> = WEIGHTS.iter().zip(weights).map(|(base, factor)| base * factor).collect();
+    // A new response covers up what is stuck: in most worlds misfortune has the last word.
+    let asked_until = end * random.within(30..110) / 100;
+    let mut plan = Plan::new();
+    let mut responses = Vec::new();
+    let mut at = 0;
+    while at < end {
+        at += random.within(1..2 * pause);
+        let act = if responses.is_empty() || (at < asked_until && random.chance(35)) {
+            responses.push(plan.len());
+            plan.push(Planned { at, number: plan.len(), act: respond(&mut random, shape) });
+            if !random.chance(20) {
+                continue;
+            }
+            // Misfortune likes company: while the response is on its way.
+            at += random.within(1..120);
+            draw(&mut random, shape, &weights, &responses)
+        } else {
+            draw(&mut random, shape, &weights, &responses)
+        };
+        plan.push(Planned { at, number: plan.len(), act });
+    }
+    plan
+}
+
+fn respond(random: &mut Random, shape: &Shape) -> Act {
+    let lasts = match random.index(8) {
+        0 => None,
+        1 => Some(random.within(10..200) * MINUTE),
+        2 | 3 => Some(random.within(1..10) * MINUTE),
+        _ => Some(random.within(1..60) * SECOND),
+    };
+    let agent = (!random.chance(20)).then(|| random.index(shape.agents));
+    Act::Respond { manager: random.index(shape.managers), agent, target: random.index(shape.targets), lasts }
+}
+
+/// Often nothing or everything of a write is done.
+fn parts(random: &mut Random) -> usize {
+    match random.index(4) {
+        0 => 0,
+        1 => 256,
+        _ => random.index(257),
+    }
+}
+
+/// How often each act of [`draw`] happens, before a world has its own taste.
+const WEIGHTS: [u64; 17] = [40, 8, 30, 30, 6, 2, 3, 2, 12, 14, 20, 6, 3, 5, 6, 6, 6];
+
+fn draw(random: &mut Random, shape: &Shape, weights: &[u64], responses: &[usize]) -> Act {
+    let total: u64 = weights.iter().sum();
+    let mut left = random.within(0..total.max(1));
+    let kind = weights.iter().position(|weight| {
+        let is_here = left < *weight;
+        left = left.saturating_sub(*weight);
+        is_here
+    });
+    let (agent, manager) = (random.index(shape.agents), random.index(shape.managers));
+    let away = [0, 200, 5 * SECOND, 45 * SECOND, 5 * MINUTE][random.index(5)] + random.within(0..500);
+    let lasts = [SECOND, 20 * SECOND, 2 * MINUTE, 12 * MINUTE][random.index(4)] + random.within(0..SECOND);
+    let by = [2, 40, 600, 7200][random.index(4)] * i64::try_from(random.within(0..2000)).unwrap_or(0) - 1000;
+    match kind {
+        // The latest are the most interesting.
+        Some(0) | None => {
+            let back = random.index(responses.len().min(12));
+            Act::Lift { manager, nth: responses[responses.len() - 1 - back] }
+        }
+        Some(1) => Act::Cancel { agent },
+        Some(2) => Act::CrashAgent { agent, away },
+        Some(3) => Act::TearWrite { agent, writes: random.index(4), parts: parts(random), away },
+        Some(4) => Act::Reboot { agent, away },
+        Some(5) => Act::Reimage { agent },
+        Some(6) => Act::Snapshot { agent },
+        Some(7) => Act::Restore { agent },
+        Some(8) => Act::CrashManager { manager, away },
+        Some(9) => Act::Partition { agent, lasts },
+        Some(10) => Act::Noise { agent, lasts, percent: random.within(1..40) },
+        Some(11) => Act::SetAgentClock { agent, by },
+        Some(12) => Act::SetManagerClock { manager, by },
+        Some(13) => Act::FillDisk { agent, lasts },
+        Some(14) => Act::BreakActions { agent, lasts },
+        Some(15) => Act::Flush { agent },
+        _ => Act::Forge { agent, kind: random.index(4) },
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = |millis: &Millis| format!("{}.{:03} s", millis / 1000, millis % 1000);
+        match self {
+            Self::Respond { manager, agent, target, lasts } => {
+                let agents = agent.map_or_else(|| "all agents".into(), |agent| format!("agent {agent}"));
+                let lasts = lasts.as_ref().map_or_else(|| "until lifted".into(), |lasts| format!("for {}", s(lasts)));
+                write!(f, "manager {manager} is told to block target {target} on {agents} {lasts}")
+            }
+            Self::Lift { manager, nth } => write!(f, "manager {manager} is told to lift the response of act {nth}"),
+            Self::Cancel { agent } => write!(f, "the newest command of agent {agent} is called back"),
+            Self::CrashAgent { agent, away } => write!(f, "agent {agent} dies, is back after {}", s(away)),
+            Self::TearWrite { agent, writes, parts, away } => {
+                let away = s(away);
+                write!(
+                    f,
+                    "agent {agent} is to die {writes} writes from now, {parts}/256 of that one done, back after {away}"
+                )
+            }
+            Self::Reboot { agent, away } => write!(f, "host {agent} is started anew, is back after {}", s(away)),
+            Self::Reimage { agent } => write!(f, "host {agent} is installed anew, its journal is gone"),
+            Self::Snapshot { agent } => write!(f, "a snapshot of host {agent} is taken"),
+            Self::Restore { agent } => write!(f, "host {agent} is set back to its snapshot"),
+            Self::CrashManager { manager, away } => write!(f, "manager {manager} dies, is back after {}", s(away)),
+            Self::Partition { agent, lasts } => write!(f, "agent {agent} is cut off for {}", s(lasts)),
+            Self::Noise { agent, lasts, percent } => {
+                write!(f, "the network of agent {agent} loses, doubles and delays {percent} % for {}", s(lasts))
+            }
+            Self::SetAgentClock { agent, by } => write!(f, "the clock of agent {agent} is off by {by} ms"),
+            Self::SetManagerClock { manager, by } => write!(f, "the clock of manager {manager} is off by {by} ms"),
+            Self::FillDisk { agent, lasts } => write!(f, "the disk of agent {agent} is full for {}", s(lasts)),
+            Self::BreakActions { agent, lasts } => write!(f, "the actions of agent {agent} fail for {}", s(lasts)),
+            Self::Flush { agent } => write!(f, "somebody flushes the rules of host {agent}"),
+            Self::Forge { agent, kind } => {
+                let what = ["of a stranger", "for another agent", "that has expired", "seen before"];
+                write!(f, "agent {agent} is sent an order {}", what[kind % what.len()])
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `src/store/converge.rs`: what an agent says it holds, compared with what the ledger wants of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use riposte_protocol::message::{self, HeldEffect};
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::Store;
+use crate::defect::Defect;
+use crate::effect::{Actual, Desired};
+
+/// An agent whose clock is ahead by no more than this has not ended an effect too soon.
+const SKEW: Duration = Duration::from_mins(1);
+
+/// What an agent says of its effects.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// Effects as they are there.
+    pub effects: Vec<HeldEffect>,
+    /// Effects whose time was up and of which nothing is left.
+    pub ended: Vec<Uuid>,
+    /// Whether `effects` is everything that it holds.
+    pub is_whole: bool,
+}
+
+impl Store {
+    /// Brings the ledger and the agent together; gives the effects that were released on the host.
+    pub fn converge(&mut self, agent: usize, said: &Said, now: Timestamp) -> Vec<usize> {
+        if self.has(Defect::ReportIgnored) {
+            return Vec::new();
+        }
+        let (mut again, mut released) = (Vec::new(), Vec::new());
+        let mut named = BTreeSet::new();
+        // As one statement would: who stands alone is looked up before anything changes.
+        let standing = |store: &Self, id: Uuid| {
+            let found = store.effect_of(id);
+            found.filter(|effect| store.effects[*effect].agent == agent && store.effects[*effect].under_way.is_empty())
+        };
+        for held in &said.effects {
+            named.extend(self.effect_of(held.effect));
+            let Some(effect) = standing(self, held.effect) else { continue };
+            if held.released.is_some() {
+                released.push(effect);
+            } else if self.effects[effect].desired == Desired::Absent {
+                self.unwanted(held, effect, now);
+            } else if held.actual == Some(message::Actual::Absent) {
+                self.note(effect, Actual::Absent);
+            } else {
+                let is_drifted = held.actual == Some(message::Actual::Drifted);
+                if held.actual.is_some() {
+                    self.note(effect, if is_drifted { Actual::Drifted } else { Actual::InForce });
+                }
+                if held.until != self.effects[effect].until.instant() && !is_drifted {
+                    again.push(effect);
+                }
+            }
+        }
+        for ended in &said.ended {
+            named.extend(self.effect_of(*ended));
+            if let Some(effect) = standing(self, *ended) {
+                self.note(effect, Actual::Absent);
+                let row = &self.effects[effect];
+                if row.desired == Desired::InForce && !row.until.is_over(now.plus(SKEW)) {
+                    again.push(effect);
+                }
+            }
+        }
+        if said.is_whole {
+            for effect in 0..self.effects.len() {
+                let row = &self.effects[effect];
+                let is_thought_there = matches!(row.actual, Actual::InForce | Actual::Drifted);
+                if row.agent != agent || !is_thought_there || !row.under_way.is_empty() || named.contains(&effect) {
+                    continue;
+                }
+                if row.desired == Desired::InForce && !row.until.is_over(now) {
+                    again.push(effect);
+                }
+                self.note(effect, Actual::Absent);
+            }
+        }
+        self.apply_again(again, now);
+        for effect in &released {
+            let holds: Vec<(usize, usize)> =
+                self.effects[*effect].holds.keys().map(|response| (*response, *effect)).collect();
+            self.release_holds(&holds, now);
+        }
+        released
+    }
+
+    fn unwanted(&mut self, held: &HeldEffect, effect: usize, now: Timestamp) {
+        if held.actual == Some(message::Actual::Absent) {
+            return self.note(effect, Actual::Absent);
+        }
+        if self.effects[effect].next_revert_at.is_none() {
+            self.set_next_revert(effect, Some(now));
+        }
+        let row = &mut self.effects[effect];
+        if held.failing.is_some() && row.failed_reverts == 0 {
+            (row.actual, row.failed_reverts) = (Actual::Drifted, 1);
+        }
+    }
+
+    fn note(&mut self, effect: usize, actual: Actual) {
+        if self.effects[effect].actual != actual {
+            self.effects[effect].actual = actual;
+            if actual == Actual::Absent {
+                self.effects[effect].failed_reverts = 0;
+                self.set_next_revert(effect, None);
+            }
+        }
+    }
+}

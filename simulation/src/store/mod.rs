@@ -1,0 +1,193 @@
+//! The store, modelled: tables in memory, one function call is one transaction. Its files carry the names of the manager's
+//! (`src/store/`), and their functions too, so that both can be read side by side; the rules for what takes a command are
+//! the manager's own (`src/domain/effect.rs`). What is committed is durable: losing that is the database's to prevent.
+//!
+//! Left out: what does not bear on the promises of delivery (audit, policies, waves, commands complete in themselves).
+
+mod converge;
+mod ledger;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use riposte_protocol::command::Op;
+use riposte_protocol::message::CommandResult;
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+pub use self::converge::Said;
+
+use crate::command::CommandState;
+use crate::defect::Defect;
+use crate::effect::{Actual, Desired, Until};
+
+/// A row of `effects`.
+#[derive(Clone, Debug)]
+pub struct Effect {
+    /// The agent that it is on.
+    pub agent: usize,
+    /// The target that it is aimed at.
+    pub target: usize,
+    /// What is wanted.
+    pub desired: Desired,
+    /// What the agent said.
+    pub actual: Actual,
+    /// The number of the command that it said it of.
+    pub actual_seq: u64,
+    /// When its longest hold ends.
+    pub until: Until,
+    /// How many attempts to lift it have failed in a row.
+    pub failed_reverts: u32,
+    /// When lifting it is tried again.
+    pub next_revert_at: Option<Timestamp>,
+    /// Its commands that are queued, delivered or acknowledged.
+    pub under_way: BTreeSet<usize>,
+    /// The responses that hold it.
+    pub holds: BTreeMap<usize, Until>,
+    /// The response that took hold of it last.
+    pub last_holder: usize,
+}
+
+/// A row of `responses`.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// When its time is over.
+    pub until: Until,
+    /// Whether it is active; else it has ended.
+    pub is_active: bool,
+}
+
+/// A row of `commands`.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The agent that it is for.
+    pub agent: usize,
+    /// Its number.
+    pub seq: u64,
+    /// The effect that it is about.
+    pub effect: usize,
+    /// The response that asked for it.
+    pub response: usize,
+    /// Apply or revert.
+    pub op: Op,
+    /// When the effect ends.
+    pub until: Until,
+    /// Where it stands.
+    pub state: CommandState,
+    /// When it was committed.
+    pub created_at: Timestamp,
+    /// When it is given up.
+    pub expires_at: Option<Timestamp>,
+    /// Until when its last delivery is waited for.
+    pub lease_until: Option<Timestamp>,
+    /// When the agent had it in its journal.
+    pub acknowledged_at: Option<Timestamp>,
+}
+
+/// All tables.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// By number.
+    pub effects: Vec<Effect>,
+    /// By number.
+    pub responses: Vec<Response>,
+    /// By number.
+    pub commands: Vec<Row>,
+    /// By the command.
+    pub results: BTreeMap<usize, CommandResult>,
+    /// The commands that each agent is owed, queued or delivered: an index.
+    pub owed: Vec<BTreeMap<u64, usize>>,
+    acknowledged: BTreeSet<usize>,
+    active: BTreeSet<usize>,
+    retries: BTreeSet<usize>,
+    last_seq: Vec<u64>,
+    by_key: BTreeMap<(usize, usize), usize>,
+    /// Agents that something was queued for since this was last taken.
+    pub woken: BTreeSet<usize>,
+    /// The mistake that is built in.
+    pub defect: Option<Defect>,
+}
+
+const EFFECT: u128 = 0xe << 64;
+const COMMAND: u128 = 0xc << 64;
+
+fn below(id: Uuid, kind: u128) -> Option<usize> {
+    usize::try_from(id.as_u128().checked_sub(kind)?).ok()
+}
+
+/// The id of the effect of that number.
+pub fn effect_id(effect: usize) -> Uuid {
+    Uuid::from_u128(EFFECT + effect as u128)
+}
+
+/// The id of the command of that number.
+pub fn command_id(command: usize) -> Uuid {
+    Uuid::from_u128(COMMAND + command as u128)
+}
+
+impl Store {
+    /// An empty store that knows so many agents.
+    pub fn new(agents: usize, defect: Option<Defect>) -> Self {
+        Self { owed: vec![BTreeMap::new(); agents], last_seq: vec![0; agents], defect, ..Self::default() }
+    }
+
+    /// The effect of that id.
+    pub fn effect_of(&self, id: Uuid) -> Option<usize> {
+        below(id, EFFECT).filter(|number| *number < self.effects.len())
+    }
+
+    /// The command of that id.
+    pub fn command_of(&self, id: Uuid) -> Option<usize> {
+        below(id, COMMAND).filter(|number| *number < self.commands.len())
+    }
+
+    /// The responses whose time is over (`responses::due`).
+    pub fn due(&self, now: Timestamp) -> Vec<usize> {
+        self.active.iter().copied().filter(|response| self.responses[*response].until.is_over(now)).collect()
+    }
+
+    /// When the next response ends or the next revert is tried again (`responses::next_due`, `effects::next_retry`).
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let ends = self.active.iter().filter_map(|response| self.responses[*response].until.instant());
+        let retries = self.retries.iter().filter_map(|effect| self.effects[*effect].next_revert_at);
+        ends.chain(retries).min()
+    }
+
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    /// `UPDATE commands SET state`: keeps the indexes.
+    fn set_state(&mut self, command: usize, state: CommandState) {
+        use CommandState::{Acknowledged, Delivered, Queued};
+        let row = &mut self.commands[command];
+        row.state = state;
+        let is_owed = matches!(state, Queued | Delivered);
+        if is_owed {
+            self.owed[row.agent].insert(row.seq, command);
+        } else {
+            self.owed[row.agent].remove(&row.seq);
+        }
+        if state == Acknowledged {
+            self.acknowledged.insert(command);
+        } else {
+            self.acknowledged.remove(&command);
+        }
+        let under_way = &mut self.effects[row.effect].under_way;
+        if is_owed || state == Acknowledged {
+            under_way.insert(command);
+        } else {
+            under_way.remove(&command);
+        }
+    }
+
+    /// `UPDATE effects SET next_revert_at`: keeps the index.
+    fn set_next_revert(&mut self, effect: usize, at: Option<Timestamp>) {
+        self.effects[effect].next_revert_at = at;
+        if at.is_some() {
+            self.retries.insert(effect);
+        } else {
+            self.retries.remove(&effect);
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The world: the queue of what happens next, the clocks, the network, and what the plan does to all of them. One event is
+//! one step; everything in it happens at once, and between any two of them anybody can die.
+//!
+//! The network is modelled twice: ordered, as a TCP connection is, where what is lost takes the conversation with it; and
+//! not ordered at all, where each message is lost, doubled and overtaken alone. The promises hold on both.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use crate::agent::Host;
+use crate::checker::{Checker, Violation};
+use crate::defect::Defect;
+use crate::manager::Node;
+use crate::plan::{Act, MINUTE, Millis, Plan, SECOND, Shape};
+use crate::random::Random;
+use crate::store::Store;
+use crate::wire::{Seal, ToAgent, ToManager};
+
+/// When a world begins: an instant like any other.
+const ORIGIN: i64 = 1_795_514_400_000;
+/// Whom responses are aimed at.
+const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
+/// How long after the last fault everything must have settled: the longest wait of a manager for an answer, then for a
+/// revert to be tried again, and a round of the agents' looks.
+const QUIET: Millis = 25 * MINUTE;
+
+/// What happens next.
+#[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An entry of the plan.
+    Planned(usize),
+    /// A message reaches a manager.
+    AtManager { manager: usize, life: u32, agent: usize, talk: u64, message: Box<ToManager> },
+    /// A message reaches an agent.
+    AtAgent { agent: usize, life: u32, talk: u64, message: Box<ToAgent> },
+    /// An agent's process starts.
+    AgentUp { agent: usize, life: u32 },
+    /// A manager starts.
+    ManagerUp { manager: usize },
+    /// The agent opens a conversation.
+    Connect { agent: usize, life: u32 },
+    /// The agent's heartbeat.
+    Heartbeat { agent: usize, life: u32, talk: u64 },
+    /// The agent's lane looks what is next.
+    Lane { agent: usize, life: u32 },
+    /// What the agent's lane does goes on.
+    Work { agent: usize, life: u32 },
+    /// The agent tries to write its journal again.
+    Mend { agent: usize, life: u32 },
+    /// A wrong agent writes down late what it has acknowledged.
+    LateJournal { agent: usize, life: u32, commands: Vec<riposte_protocol::command::Command> },
+    /// A wrong manager commits late what it has acknowledged.
+    LateCommit { manager: usize, life: u32, agent: usize, results: Vec<riposte_protocol::message::CommandResult> },
+    /// A manager's conversation looks what is owed.
+    Fetch { manager: usize, agent: usize, talk: u64 },
+    /// The mark that commands were sent is committed.
+    Delivered { manager: usize, life: u32, commands: Vec<usize>, lease_until: Timestamp },
+    /// A manager ends what is over.
+    Undo { manager: usize, life: u32, at: Millis },
+    /// A manager's sweep.
+    Sweep { manager: usize, life: u32 },
+    /// A manager is started anew, as for an update.
+    Restart { manager: usize },
+    /// The faults are over.
+    Heal,
+    /// Everything must have settled.
+    Judge,
+}
+
+/// A world that is being played.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) shape: Shape,
+    pub(crate) defect: Option<Defect>,
+    plan: Plan,
+    pub(crate) now: Millis,
+    queue: BinaryHeap<Reverse<(Millis, u64)>>,
+    events: BTreeMap<u64, Event>,
+    next_event: u64,
+    /// How many events have happened.
+    pub steps: u64,
+    pub(crate) random: Random,
+    pub(crate) seal: Seal,
+    pub(crate) store: Store,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) checker: Checker,
+    pub(crate) next_talk: u64,
+    pub(crate) targets: Vec<Target>,
+    /// How far ahead a manager's clock ever was: what it has written down in that time is due only then.
+    pub(crate) furthest: Millis,
+    /// The response that each act of the plan has made.
+    made: BTreeMap<usize, usize>,
+    /// What has happened, if it is written down.
+    pub trace: Option<Vec<String>>,
+}
+
+impl World {
+    /// A world in which `plan` will happen, with faults until `end`.
+    pub fn new(shape: &Shape, plan: Plan, end: Millis, defect: Option<Defect>) -> Self {
+        let mut world = Self {
+            defect,
+            now: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            steps: 0,
+            random: Random::new(shape.seed, 3),
+            seal: Seal::new(shape.is_signed),
+            store: Store::new(shape.agents, defect),
+            nodes: (0..shape.managers).map(|_| Node::default()).collect(),
+            hosts: (0..shape.agents).map(|agent| Host::new(agent, shape.seed)).collect(),
+            checker: Checker::new(shape.agents, shape.is_ordered),
+            next_talk: 0,
+            targets: NAMES.iter().filter_map(|name| Target::parse(TargetKind::User, name).ok()).collect(),
+            furthest: 0,
+            made: BTreeMap::new(),
+            trace: None,
+            shape: shape.clone(),
+            plan,
+        };
+        for number in 0..world.plan.len() {
+            world.at(world.plan[number].at, Event::Planned(number));
+        }
+        (0..shape.managers).for_each(|manager| world.start_manager(manager));
+        (0..shape.agents).for_each(|agent| world.start_agent(agent));
+        world.at(end, Event::Heal);
+        world
+    }
+
+    /// Plays until everything has settled, or a promise is broken.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub fn play(&mut self) -> Result<(), Violation> {
+        while let Some(Reverse((at, number))) = self.queue.pop() {
+            let Some(event) = self.events.remove(&number) else { continue };
+            self.now = at;
+            self.steps += 1;
+            let is_judged = matches!(event, Event::Judge);
+            self.happen(event);
+            if is_judged || self.steps.is_multiple_of(64) {
+                self.checker.late(self.now, &self.hosts);
+            }
+            if is_judged {
+                self.checker.settled(&self.store, &self.hosts, self.nodes[0].wall(self.now));
+            }
+            if let Some(violation) = self.checker.violation.take() {
+                self.note(|| format!("BROKEN: {violation}"));
+                return Err(violation);
+            }
+            if is_judged {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many commands were queued.
+    pub fn commands(&self) -> u64 {
+        self.store.commands.len() as u64
+    }
+
+    /// Has something happen at `at`.
+    pub(crate) fn at(&mut self, at: Millis, event: Event) {
+        self.next_event += 1;
+        self.queue.push(Reverse((at.max(self.now), self.next_event)));
+        self.events.insert(self.next_event, event);
+    }
+
+    /// Has something happen after `pause`.
+    pub(crate) fn after(&mut self, pause: Millis, event: Event) {
+        self.at(self.now + pause, event);
+    }
+
+    /// Writes down what happens, if anybody wants to know.
+    pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>6}.{:03}  {}", self.now / 1000, self.now % 1000, what()));
+        }
+    }
+
+    pub(crate) fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Planned(index) => self.act(index),
+            Event::AtManager { manager, life, agent, talk, message } => {
+                if self.nodes[manager].is_alive(life) {
+                    self.manager_hears(manager, agent, talk, *message);
+                }
+            }
+            Event::AtAgent { agent, life, talk, message } => {
+                if self.is_alive(agent, life) && self.hosts[agent].talk_number() == Some(talk) {
+                    self.agent_hears(agent, *message);
+                }
+            }
+            Event::AgentUp { agent, life } => {
+                if self.hosts[agent].life == life && self.hosts[agent].book.is_none() {
+                    self.start_agent(agent);
+                }
+            }
+            Event::ManagerUp { manager } => self.start_manager(manager),
+            Event::Fetch { manager, agent, talk } => self.fetch(manager, agent, talk),
+            Event::Delivered { manager, life, commands, lease_until } => {
+                if self.nodes[manager].is_alive(life) {
+                    self.store.delivered(&commands, lease_until);
+                }
+            }
+            Event::LateCommit { manager, life, agent, results } => {
+                if self.nodes[manager].is_alive(life) {
+                    let now = self.nodes[manager].wall(self.now);
+                    self.commit_results(manager, agent, &results, now);
+                }
+            }
+            Event::Undo { manager, life, at } => {
+                if self.nodes[manager].is_alive(life) && self.nodes[manager].undo_at == at {
+                    self.undo(manager);
+                }
+            }
+            Event::Sweep { manager, life } => {
+                if self.nodes[manager].is_alive(life) {
+                    self.sweep(manager);
+                }
+            }
+            Event::Restart { manager } => self.crash_manager(manager, 0),
+            Event::Heal => self.heal(),
+            Event::Connect { agent, life } if self.is_alive(agent, life) => self.connect(agent),
+            Event::Heartbeat { agent, life, talk } if self.is_alive(agent, life) => self.heartbeat(agent, talk),
+            Event::Lane { agent, life } if self.is_alive(agent, life) => self.lane(agent),
+            Event::Work { agent, life } if self.is_alive(agent, life) => self.work(agent),
+            Event::Mend { agent, life } if self.is_alive(agent, life) => self.mend(agent),
+            Event::LateJournal { agent, life, commands } if self.is_alive(agent, life) => {
+                self.journal(agent, &commands);
+            }
+            Event::Judge
+            | Event::Connect { .. }
+            | Event::Heartbeat { .. }
+            | Event::Lane { .. }
+            | Event::Work { .. }
+            | Event::Mend { .. }
+            | Event::LateJournal { .. } => {}
+        }
+    }
+
+    pub(crate) fn is_alive(&self, agent: usize, life: u32) -> bool {
+        self.hosts[agent].life == life && self.hosts[agent].book.is_some()
+    }
+
+    /// Everything works again, the clocks are set, and everybody connects anew.
+    fn heal(&mut self) {
+        self.note(|| "everything works again".into());
+        for manager in 0..self.nodes.len() {
+            self.nodes[manager].clock_off = 0;
+            if !self.nodes[manager].is_up {
+                self.start_manager(manager);
+            }
+        }
+        for agent in 0..self.hosts.len() {
+            self.checker.clock_set(agent, self.hosts[agent].wall(self.now));
+            self.hosts[agent].heal();
+            if self.hosts[agent].book.is_none() {
+                self.start_agent(agent);
+            }
+        }
+        self.after(QUIET + self.furthest, Event::Judge);
+        // Once more, for what was reported before the last command ended.
+        for manager in 0..self.nodes.len() {
+            self.at(self.now + self.furthest + QUIET / 2, Event::Restart { manager });
+        }
+    }
+
+    /// When `wall` is reached by a clock that is off by `off`, if it is not touched.
+    pub(crate) fn instant(wall: Timestamp, off: i64) -> Millis {
+        Millis::try_from(wall.as_millis() - ORIGIN - off).unwrap_or(0)
+    }
+
+    /// What a clock shows that is off by `off`.
+    pub(crate) fn wall(now: Millis, off: i64) -> Timestamp {
+        Timestamp::from_millis(ORIGIN + off + i64::try_from(now).unwrap_or(i64::MAX))
+    }
+
+    /// The delays after which a message that is sent now arrives: none if it is lost, two if it is doubled. `Err` if the
+    /// conversation breaks.
+    fn fate(&mut self, agent: usize) -> Result<Vec<Millis>, ()> {
+        let (now, is_ordered) = (self.now, self.shape.is_ordered);
+        let host = &mut self.hosts[agent];
+        let latency = 1 + host.random.within(0..20);
+        if host.cut_until > now {
+            // A connection outlives a short cut: what is sent meanwhile arrives after it.
+            let left = host.cut_until - now;
+            return if is_ordered && left < 30 * SECOND { Ok(vec![left + latency]) } else { Err(()) };
+        }
+        if host.noise_until <= now || !host.random.chance(host.noise_percent) {
+            return Ok(vec![latency]);
+        }
+        match host.random.index(4) {
+            0 | 1 if is_ordered => Err(()),
+            0 => Ok(vec![]),
+            1 => Ok(vec![latency, latency + host.random.within(0..20 * SECOND)]),
+            2 => Ok(vec![latency + host.random.within(0..2 * SECOND)]),
+            _ => Ok(vec![latency + host.random.within(0..40 * SECOND)]),
+        }
+    }
+
+    /// Sends to the manager that the agent talks to.
+    pub(crate) fn tell_manager(&mut self, agent: usize, message: ToManager) {
+        let fate = self.fate(agent);
+        let (now, is_ordered) = (self.now, self.shape.is_ordered);
+        let Some(talk) = &mut self.hosts[agent].talk else { return };
+        let (number, manager, life) = (talk.number, talk.manager, talk.manager_life);
+        talk.is_broken |= is_ordered && fate.is_err();
+        if talk.is_broken {
+            return;
+        }
+        for delay in fate.unwrap_or_default() {
+            let mut at = now + delay;
+            if is_ordered {
+                at = at.max(talk.last_up + 1);
+                talk.last_up = at;
+            }
+            let message = Box::new(message.clone());
+            self.next_event += 1;
+            self.queue.push(Reverse((at, self.next_event)));
+            self.events.insert(self.next_event, Event::AtManager { manager, life, agent, talk: number, message });
+        }
+    }
+
+    /// Sends to the agent in a conversation, if it is still there.
+    pub(crate) fn tell_agent(&mut self, agent: usize, number: u64, message: ToAgent) {
+        let fate = self.fate(agent);
+        let (now, is_ordered) = (self.now, self.shape.is_ordered);
+        let host = &mut self.hosts[agent];
+        let life = host.life;
+        let Some(talk) = host.talk.as_mut().filter(|talk| talk.number == number) else { return };
+        talk.is_broken |= is_ordered && fate.is_err();
+        if talk.is_broken {
+            return;
+        }
+        for delay in fate.unwrap_or_default() {
+            let mut at = now + delay;
+            if is_ordered {
+                at = at.max(talk.last_down + 1);
+                talk.last_down = at;
+            }
+            let message = Box::new(message.clone());
+            self.next_event += 1;
+            self.queue.push(Reverse((at, self.next_event)));
+            self.events.insert(self.next_event, Event::AtAgent { agent, life, talk: number, message });
+        }
+    }
+
+    fn act(&mut self, index: usize) {
+        let (number, act) = (self.plan[index].number, self.plan[index].act.clone());
+        self.note(|| format!("[{number}] {act}"));
+        match act {
+            Act::Respond { manager, agent, target, lasts } => {
+                if let Some(response) = self.respond(manager, agent, target, lasts) {
+                    self.made.insert(number, response);
+                }
+            }
+            Act::Lift { manager, nth } => {
+                if let Some(response) = self.made.get(&nth).copied() {
+                    self.lift(manager, response);
+                }
+            }
+            Act::Cancel { agent } => self.cancel(agent),
+            Act::CrashManager { manager, away } => self.crash_manager(manager, away),
+            Act::SetManagerClock { manager, by } => {
+                self.nodes[manager].clock_off = by;
+                self.furthest = self.furthest.max(Millis::try_from(by).unwrap_or(0));
+            }
+            host => self.befall(host),
+        }
+    }
+}
+
+/// The id of an agent.
+pub fn agent_id(agent: usize) -> Uuid {
+    Uuid::from_u128((0xa << 64) + agent as u128)
+}
