@@ -11,20 +11,20 @@ const ATTEMPTS: u32 = 5;
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct Api {
+pub(crate) struct Api {
     /// The connections.
-    pub http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     /// Where the manager is.
-    pub base: String,
+    pub(crate) base: String,
     /// The admin key.
-    pub key: String,
+    pub(crate) key: String,
 }
 
 /// A client of HTTP that goes through no proxy of the environment.
 ///
 /// # Errors
 /// If it cannot be made.
-pub fn http() -> anyhow::Result<reqwest::Client> {
+pub(crate) fn http() -> anyhow::Result<reqwest::Client> {
     let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
     Ok(builder.connect_timeout(Duration::from_secs(5)).build()?)
 }
@@ -59,7 +59,7 @@ impl Api {
     ///
     /// # Errors
     /// If it does not work, several times.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.ask_again(Method::GET, path, None).await
     }
 
@@ -67,7 +67,7 @@ impl Api {
     ///
     /// # Errors
     /// If it does not work, several times.
-    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.ask_again(Method::POST, path, Some(body)).await
     }
 
@@ -75,7 +75,7 @@ impl Api {
     ///
     /// # Errors
     /// If a page cannot be had.
-    pub async fn each(&self, path: &str, mut take: impl FnMut(&Value)) -> anyhow::Result<()> {
+    pub(crate) async fn each(&self, path: &str, mut take: impl FnMut(&Value)) -> anyhow::Result<()> {
         let joint = if path.contains('?') { '&' } else { '?' };
         let mut cursor = String::new();
         loop {
@@ -92,7 +92,7 @@ impl Api {
     ///
     /// # Errors
     /// If it cannot be had.
-    pub async fn is_empty(&self, path: &str) -> anyhow::Result<bool> {
+    pub(crate) async fn is_empty(&self, path: &str) -> anyhow::Result<bool> {
         let joint = if path.contains('?') { '&' } else { '?' };
         Ok(self.get(&format!("{path}{joint}limit=1")).await?["items"].as_array().is_some_and(Vec::is_empty))
     }
@@ -101,7 +101,7 @@ impl Api {
     ///
     /// # Errors
     /// If there is none.
-    pub async fn token(&self, uses: usize) -> anyhow::Result<String> {
+    pub(crate) async fn token(&self, uses: usize) -> anyhow::Result<String> {
         let token = self.post("/v1/enrollment-tokens", &json!({"uses": uses})).await?;
         Ok(token["token"].as_str().context("no token")?.to_owned())
     }

@@ -8,7 +8,7 @@ use crate::random::Random;
 
 /// Which database the manager keeps its ledger in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Database {
+pub(crate) enum Database {
     /// A file in its data directory.
     Sqlite,
     /// A server of its own.
@@ -17,7 +17,7 @@ pub enum Database {
 
 impl Database {
     /// The word for people.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "SQLite",
             Self::Postgres => "PostgreSQL",
@@ -27,7 +27,7 @@ impl Database {
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     ManagerKilled,
     ManagerStopped,
     ManagerPaused,
@@ -83,7 +83,7 @@ impl Kind {
     const POSTGRES: [Self; 3] = [Self::PostgresCrashed, Self::PostgresRestarted, Self::PostgresDisconnects];
 
     /// Every kind that can be done to a manager on `database`.
-    pub fn of(database: Database) -> Vec<Self> {
+    pub(crate) fn of(database: Database) -> Vec<Self> {
         let mut kinds = Self::BOTH.to_vec();
         if database == Database::Postgres {
             kinds.extend(Self::POSTGRES);
@@ -92,7 +92,7 @@ impl Kind {
     }
 
     /// What it is, for people.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ManagerKilled => "manager: kill -9, started again",
             Self::ManagerStopped => "manager: SIGTERM, started again",
@@ -160,32 +160,32 @@ impl Kind {
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What kind.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Which agents, by number, if it is about agents.
-    pub agents: Vec<usize>,
+    pub(crate) agents: Vec<usize>,
     /// The share of connections, in percent.
-    pub percent: u64,
+    pub(crate) percent: u64,
     /// The direction of a half-close.
-    pub cut: Cut,
+    pub(crate) cut: Cut,
     /// Bytes a second, or milliseconds a flush.
-    pub amount: u64,
+    pub(crate) amount: u64,
 }
 
 /// A fault begins or ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// When, in milliseconds from the beginning.
-    pub at_ms: u64,
+    pub(crate) at_ms: u64,
     /// Whether it begins.
-    pub begins: bool,
+    pub(crate) begins: bool,
     /// The fault.
-    pub fault: Fault,
+    pub(crate) fault: Fault,
 }
 
 /// The schedule of `total_ms`, a fault about every `gap_ms`. Every fault ends within it.
-pub fn schedule(seed: u64, database: Database, agents: usize, total_ms: u64, gap_ms: u64) -> Vec<Step> {
+pub(crate) fn schedule(seed: u64, database: Database, agents: usize, total_ms: u64, gap_ms: u64) -> Vec<Step> {
     let mut random = Random::new(seed, 0xfa_0175);
     let (mut steps, mut deck, mut free) = (Vec::new(), Vec::new(), BTreeMap::new());
     let mut at_ms = gap_ms;

@@ -9,70 +9,68 @@ use crate::api::Api;
 
 /// A response.
 #[derive(Clone, Debug)]
-pub struct Response {
+pub(crate) struct Response {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// The policy that decided it.
-    pub policy: String,
+    pub(crate) policy: String,
     /// Where it stands.
-    pub state: String,
+    pub(crate) state: String,
     /// Why it was spared or ended.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// A command.
 #[derive(Clone, Debug)]
-pub struct Command {
+pub(crate) struct Command {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// For whom.
-    pub agent: String,
+    pub(crate) agent: String,
     /// Its number there.
-    pub seq: i64,
+    pub(crate) seq: i64,
     /// About which effect.
-    pub effect: String,
+    pub(crate) effect: String,
     /// `apply` or `revert`.
-    pub op: String,
+    pub(crate) op: String,
     /// On which target.
-    pub target: String,
+    pub(crate) target: String,
     /// Until when, in milliseconds.
-    pub until: Option<i64>,
+    pub(crate) until: Option<i64>,
     /// Where it stands.
-    pub state: String,
+    pub(crate) state: String,
     /// Why, if it was given up.
-    pub detail: String,
+    pub(crate) detail: String,
     /// For which response.
-    pub response: String,
+    pub(crate) response: String,
 }
 
 /// An effect.
 #[derive(Clone, Debug)]
-pub struct Effect {
+pub(crate) struct Effect {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// On which agent.
-    pub agent: String,
-    /// On which target.
-    pub target: String,
+    pub(crate) agent: String,
     /// What is wanted.
-    pub desired: String,
+    pub(crate) desired: String,
     /// What the agent said.
-    pub actual: String,
+    pub(crate) actual: String,
     /// How often it could not be lifted.
-    pub failed_reverts: i64,
+    pub(crate) failed_reverts: i64,
 }
 
 /// All of it.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     /// Ids of alerts by their numbers; more than one is a violation.
-    pub alerts: HashMap<u64, Vec<String>>,
+    pub(crate) alerts: HashMap<u64, Vec<String>>,
     /// Responses by the alert's id.
-    pub responses: HashMap<String, Vec<Response>>,
+    pub(crate) responses: HashMap<String, Vec<Response>>,
     /// Commands by id.
-    pub commands: HashMap<String, Command>,
+    pub(crate) commands: HashMap<String, Command>,
     /// Effects.
-    pub effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
 }
 
 fn text(item: &Value, field: &str) -> String {
@@ -88,7 +86,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If a list cannot be had to its end.
-    pub async fn read(api: &Api) -> anyhow::Result<Self> {
+    pub(crate) async fn read(api: &Api) -> anyhow::Result<Self> {
         let mut ledger = Self::default();
         api.each("/v1/alerts", |item| {
             let number = text(item, "pipeline_id").rsplit('.').next().and_then(|number| number.parse().ok());
@@ -129,13 +127,12 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::read`].
-    pub async fn effects(api: &Api, filter: &str) -> anyhow::Result<Vec<Effect>> {
+    pub(crate) async fn effects(api: &Api, filter: &str) -> anyhow::Result<Vec<Effect>> {
         let mut effects = Vec::new();
         api.each(&format!("/v1/effects{filter}"), |item| {
             effects.push(Effect {
                 id: text(item, "id"),
                 agent: text(item, "agent_id"),
-                target: text(item, "target_value"),
                 desired: text(item, "desired"),
                 actual: text(item, "actual"),
                 failed_reverts: item["failed_reverts"].as_i64().unwrap_or(0),

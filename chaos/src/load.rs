@@ -21,15 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(12);
 
 /// What was seen from outside.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Alerts that were acknowledged.
-    pub acknowledged: BTreeSet<u64>,
+    pub(crate) acknowledged: BTreeSet<u64>,
     /// Requests by what came of them.
-    pub outcomes: BTreeMap<String, u64>,
+    pub(crate) outcomes: BTreeMap<String, u64>,
     /// What a client must not see.
-    pub wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
     /// Time from first post to acknowledgement of a request, in milliseconds; without what had to be posted again.
-    pub latencies_ms: Vec<u32>,
+    pub(crate) latencies_ms: Vec<u32>,
 }
 
 /// What the posters share.
@@ -58,7 +58,7 @@ impl Shared {
 
 /// Posters at work.
 #[derive(Debug)]
-pub struct Load {
+pub(crate) struct Load {
     shared: Arc<Shared>,
     posters: JoinSet<()>,
 }
@@ -68,7 +68,7 @@ impl Load {
     ///
     /// # Errors
     /// If there is no client.
-    pub fn start(plan: Plan, base: &str, key: &str, rate: f64) -> anyhow::Result<Self> {
+    pub(crate) fn start(plan: Plan, base: &str, key: &str, rate: f64) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             plan,
             url: format!("{base}/v1/alerts"),
@@ -90,12 +90,12 @@ impl Load {
     }
 
     /// How many alerts were acknowledged so far.
-    pub fn acknowledged(&self) -> usize {
+    pub(crate) fn acknowledged(&self) -> usize {
         self.shared.seen().acknowledged.len()
     }
 
     /// Takes no new alerts, and goes on until every old one is acknowledged or `patience` is over; gives what was seen.
-    pub async fn finish(mut self, patience: Duration) -> Seen {
+    pub(crate) async fn finish(mut self, patience: Duration) -> Seen {
         self.shared.stop.store(true, Ordering::SeqCst);
         let all = async { while self.posters.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout(patience, all).await.is_ok();

@@ -14,6 +14,7 @@ mod random;
 mod report;
 mod run;
 mod sandbox;
+mod space;
 mod verify;
 mod witness;
 mod world;
@@ -33,6 +34,18 @@ use faults::Database;
 enum Cli {
     /// Inject faults under load, then judge every promise
     Run(RunArgs),
+    /// Fill the store's disk under load, and see that the service resumes by itself
+    Space(SpaceArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct SpaceArgs {
+    /// Which database; both, one after the other, if none is named
+    #[arg(long, value_enum)]
+    database: Option<Database>,
+    /// For how long the disk is full, in seconds
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,6 +84,7 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             match cli {
                 Cli::Run(args) => chaos(&args).await,
+                Cli::Space(args) => space(&args).await,
             }
         })
     });
@@ -89,10 +103,26 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-async fn chaos(args: &RunArgs) -> anyhow::Result<bool> {
-    let databases = args.database.map_or_else(|| vec![Database::Sqlite, Database::Postgres], |database| vec![database]);
+/// The one that was named, or both.
+fn databases(named: Option<Database>) -> Vec<Database> {
+    named.map_or_else(|| vec![Database::Sqlite, Database::Postgres], |database| vec![database])
+}
+
+async fn space(args: &SpaceArgs) -> anyhow::Result<bool> {
     let mut is_good = true;
-    for database in databases {
+    for database in databases(args.database) {
+        let verdicts = space::run(database, Duration::from_secs(args.seconds), &mut |line| say(&line)).await?;
+        for verdict in verdicts {
+            say(&format!("{}: {} checked, {} broken {:?}", verdict.promise, verdict.checked, verdict.broken, verdict.told));
+            is_good &= verdict.broken == 0;
+        }
+    }
+    Ok(is_good)
+}
+
+async fn chaos(args: &RunArgs) -> anyhow::Result<bool> {
+    let mut is_good = true;
+    for database in databases(args.database) {
         let order = run::Order {
             database,
             seed: args.seed,

@@ -12,7 +12,7 @@ const POOL: u64 = 8;
 
 /// What kind of alert it is, and so what it is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// One response, over after a short time, on a target of its own.
     Brief,
     /// One response that outlasts the run, on a target of its own.
@@ -27,7 +27,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that is answered, with the rule that its policies look for.
-    pub const ANSWERED: [(Self, &'static str); 4] =
+    pub(crate) const ANSWERED: [(Self, &'static str); 4] =
         [(Self::Brief, "100001"), (Self::Long, "100002"), (Self::Endless, "100003"), (Self::Hot, "100004")];
 
     fn rule(self) -> &'static str {
@@ -35,7 +35,7 @@ impl Kind {
     }
 
     /// How many responses it gets.
-    pub const fn responses(self) -> usize {
+    pub(crate) const fn responses(self) -> usize {
         match self {
             Self::Brief | Self::Long | Self::Endless => 1,
             Self::Hot => 2,
@@ -46,29 +46,29 @@ impl Kind {
 
 /// The plan of a run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The seed.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How many agents there are.
-    pub agents: u64,
+    pub(crate) agents: u64,
     /// How long a short block lasts.
-    pub brief: Duration,
+    pub(crate) brief: Duration,
 }
 
 /// One alert, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// What kind.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The agent that it comes from, by number.
-    pub agent: u64,
+    pub(crate) agent: u64,
     /// The address that it names.
-    pub target: String,
+    pub(crate) target: String,
 }
 
 impl Plan {
     /// Alert number `n`.
-    pub fn of(&self, n: u64) -> Planned {
+    pub(crate) fn of(&self, n: u64) -> Planned {
         let mut random = Random::new(self.seed, n ^ 0xa1e7_0000_0000_0000);
         let agent = random.next() % self.agents;
         let kind = match random.next() % 100 {
@@ -86,7 +86,7 @@ impl Plan {
     }
 
     /// The alert as Wazuh 4.x would send it.
-    pub fn alert(&self, n: u64) -> Value {
+    pub(crate) fn alert(&self, n: u64) -> Value {
         let Planned { kind, agent, target } = self.of(n);
         json!({
             "timestamp": "2026-11-24T10:00:00.000+0000",
@@ -103,7 +103,7 @@ impl Plan {
     }
 
     /// The policies that answer them.
-    pub fn policies(&self) -> Vec<Value> {
+    pub(crate) fn policies(&self) -> Vec<Value> {
         let brief = self.brief.as_secs().max(2);
         let policy = |name: &str, rule: &str, lasts: Option<String>| {
             let mut policy = json!({"name": name, "mode": "enforce", "match": [{"rule_ids": [rule]}],
@@ -124,7 +124,7 @@ impl Plan {
 }
 
 /// The name of an agent.
-pub fn name_of(agent: u64) -> String {
+pub(crate) fn name_of(agent: u64) -> String {
     format!("host-{agent:03}")
 }
 

@@ -14,9 +14,9 @@ use crate::sandbox::{self, SlowDisk};
 
 /// The server.
 #[derive(Debug)]
-pub struct Postgres {
+pub(crate) struct Postgres {
     /// The postmaster.
-    pub process: Process,
+    pub(crate) process: Process,
     home: PathBuf,
     programs: PathBuf,
     slow: Option<SlowDisk>,
@@ -27,7 +27,7 @@ impl Postgres {
     ///
     /// # Errors
     /// If PostgreSQL is not installed, or cannot be started.
-    pub async fn start(home: PathBuf, log: PathBuf, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(home: PathBuf, log: PathBuf, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
         let programs = programs()?;
         std::fs::create_dir_all(&home)?;
         let mut server = Self { process: Process::new(log), home, programs, slow };
@@ -72,7 +72,7 @@ impl Postgres {
     ///
     /// # Errors
     /// If the system cannot.
-    pub fn run(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         let mut serve = self.command("postgres");
         serve.arg("-D").arg(self.home.join("data")).arg("-k").arg(&self.home).args(["-h", ""]);
         serve.args(["-c", "fsync=on", "-c", "max_wal_size=256MB", "-c", "shared_buffers=64MB"]);
@@ -83,7 +83,7 @@ impl Postgres {
     }
 
     /// Its address.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@localhost/postgres?host={}", self.home.display())
     }
 
@@ -91,7 +91,7 @@ impl Postgres {
     ///
     /// # Errors
     /// If it does not within [`PATIENCE`].
-    pub async fn answers(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn answers(&mut self) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.execute(&["SELECT 1"]).await.is_err() {
             if tokio::time::Instant::now() >= deadline {
@@ -109,7 +109,7 @@ impl Postgres {
     ///
     /// # Errors
     /// If it does not answer, or refuses.
-    pub async fn execute(&self, statements: &[&'static str]) -> anyhow::Result<()> {
+    pub(crate) async fn execute(&self, statements: &[&'static str]) -> anyhow::Result<()> {
         let work = async {
             let mut connection = PgConnection::connect(&self.url()).await?;
             for statement in statements {
@@ -121,7 +121,7 @@ impl Postgres {
     }
 
     /// Ends as in a crash: no checkpoint, every connection gone.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.process.signal(Signal::SIGQUIT);
     }
 }

@@ -15,10 +15,10 @@ use nix::unistd::Pid;
 use crate::sandbox::SlowDisk;
 
 /// How long something that takes moments may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program that is killed when this one ends, however it ends, and sees none of our own variables.
-pub fn tied(program: &Path) -> Command {
+pub(crate) fn tied(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "SIGKILL", "--"]).arg(program).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
@@ -33,7 +33,7 @@ pub fn tied(program: &Path) -> Command {
 ///
 /// # Errors
 /// If it is not there.
-pub fn beside(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(name);
     if !program.is_file() {
         bail!("{name} is not built beside this program: run `cargo build --workspace` first");
@@ -45,21 +45,21 @@ pub fn beside(name: &str) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// If it cannot be opened.
-pub fn append(path: &Path) -> anyhow::Result<File> {
+pub(crate) fn append(path: &Path) -> anyhow::Result<File> {
     OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())
 }
 
 /// One process, over all its lives.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Option<Child>,
     /// Where its output goes.
-    pub log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 impl Process {
     /// One that does not run yet.
-    pub fn new(log: PathBuf) -> Self {
+    pub(crate) fn new(log: PathBuf) -> Self {
         Self { child: None, log }
     }
 
@@ -67,7 +67,7 @@ impl Process {
     ///
     /// # Errors
     /// If the system cannot.
-    pub fn start(&mut self, mut command: Command) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self, mut command: Command) -> anyhow::Result<()> {
         self.kill9();
         let (out, err) = (append(&self.log)?, append(&self.log)?);
         self.child = Some(command.stdout(out).stderr(err).spawn().context("a program cannot be started")?);
@@ -75,17 +75,17 @@ impl Process {
     }
 
     /// Its process id, while it runs.
-    pub fn pid(&mut self) -> Option<u32> {
+    pub(crate) fn pid(&mut self) -> Option<u32> {
         if self.is_running() { self.child.as_ref().map(Child::id) } else { None }
     }
 
     /// Whether it runs.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Signal 9, and no zombie.
-    pub fn kill9(&mut self) {
+    pub(crate) fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
             // An error means that it has ended already.
             let _ = child.kill();
@@ -94,14 +94,14 @@ impl Process {
     }
 
     /// Sends a signal, if it runs.
-    pub fn signal(&mut self, signal: Signal) {
+    pub(crate) fn signal(&mut self, signal: Signal) {
         if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 
     /// Asks it to end, and waits for that at most `patience`; gives whether it did.
-    pub async fn end(&mut self, signal: Signal, patience: Duration) -> bool {
+    pub(crate) async fn end(&mut self, signal: Signal, patience: Duration) -> bool {
         self.signal(signal);
         let deadline = tokio::time::Instant::now() + patience;
         while self.is_running() {
@@ -115,7 +115,7 @@ impl Process {
     }
 
     /// What it has written, in all its lives.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 }
@@ -128,13 +128,13 @@ impl Drop for Process {
 
 /// The manager.
 #[derive(Debug)]
-pub struct Manager {
+pub(crate) struct Manager {
     /// The process.
-    pub process: Process,
+    pub(crate) process: Process,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Its data directory.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     program: PathBuf,
     database_url: Option<String>,
     slow: Option<SlowDisk>,
@@ -145,7 +145,7 @@ impl Manager {
     ///
     /// # Errors
     /// If the program is not built.
-    pub fn new(data: PathBuf, log: PathBuf, database_url: Option<String>, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
+    pub(crate) fn new(data: PathBuf, log: PathBuf, database_url: Option<String>, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
         // Free at this moment; nobody else on this machine is asked to keep off it, so a start tries again.
         let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Ok(Self { process: Process::new(log), address, data, program: beside("riposte")?, database_url, slow })
@@ -155,7 +155,7 @@ impl Manager {
     ///
     /// # Errors
     /// If the system cannot.
-    pub fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let mut command = tied(&self.program);
         command.args(["serve", "--listen", &self.address.to_string(), "--data-dir"]).arg(&self.data);
         if let Some(url) = &self.database_url {
@@ -170,7 +170,7 @@ impl Manager {
     ///
     /// # Errors
     /// If it is not within [`PATIENCE`].
-    pub async fn is_ready(&mut self, http: &reqwest::Client) -> anyhow::Result<()> {
+    pub(crate) async fn is_ready(&mut self, http: &reqwest::Client) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let asked = http.get(format!("http://{}/readyz", self.address)).timeout(Duration::from_secs(2)).send().await;
@@ -191,22 +191,22 @@ impl Manager {
     ///
     /// # Errors
     /// If it was not written.
-    pub fn key(&self) -> anyhow::Result<String> {
+    pub(crate) fn key(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(self.data.join("admin.key"))?.trim().to_owned())
     }
 }
 
 /// One agent.
 #[derive(Debug)]
-pub struct Agent {
+pub(crate) struct Agent {
     /// The process.
-    pub process: Process,
+    pub(crate) process: Process,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its id at the manager.
-    pub id: String,
+    pub(crate) id: String,
     /// Its state directory.
-    pub state: PathBuf,
+    pub(crate) state: PathBuf,
     program: PathBuf,
     slow: Option<SlowDisk>,
 }
@@ -216,7 +216,7 @@ impl Agent {
     ///
     /// # Errors
     /// If it cannot.
-    pub fn enroll(manager: &str, token: &Path, name: &str, state: PathBuf, log: PathBuf, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
+    pub(crate) fn enroll(manager: &str, token: &Path, name: &str, state: PathBuf, log: PathBuf, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
         let program = beside("riposte-agent")?;
         let mut enrolling = tied(&program);
         enrolling.args(["enroll", "--manager", manager, "--name", name, "--token-file"]).arg(token);
@@ -233,7 +233,7 @@ impl Agent {
     ///
     /// # Errors
     /// If the system cannot.
-    pub fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let mut command = tied(&self.program);
         command.args(["run", "--state-dir"]).arg(&self.state);
         if let Some(slow) = &self.slow {
@@ -246,7 +246,7 @@ impl Agent {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub fn status(&self) -> anyhow::Result<serde_json::Value> {
+    pub(crate) fn status(&self) -> anyhow::Result<serde_json::Value> {
         let asked = tied(&self.program).args(["status", "--json", "--state-dir"]).arg(&self.state).output()?;
         if !asked.status.success() {
             bail!("{}: {}", self.name, String::from_utf8_lossy(&asked.stderr));
@@ -256,7 +256,7 @@ impl Agent {
 }
 
 /// The end of a log.
-pub fn last_lines(text: &str) -> String {
+pub(crate) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
 }

@@ -17,18 +17,18 @@ const HALF_OPEN: Duration = Duration::from_secs(20);
 
 /// What the network is like.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
+pub(crate) struct Weather {
     /// Nothing moves.
-    pub stalled: bool,
+    pub(crate) stalled: bool,
     /// New connections are reset.
-    pub closed: bool,
+    pub(crate) closed: bool,
     /// At most so many bytes a second in each direction; 0 is no limit.
-    pub bytes_per_second: usize,
+    pub(crate) bytes_per_second: usize,
 }
 
 /// What happens to a connection at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// Both sides see a reset.
     Reset,
     /// Both sides see an end.
@@ -41,9 +41,9 @@ pub enum Cut {
 
 /// A running proxy.
 #[derive(Debug)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     weather: watch::Sender<Weather>,
     cuts: broadcast::Sender<(Cut, u64)>,
     _task: JoinSet<()>,
@@ -54,7 +54,7 @@ impl Proxy {
     ///
     /// # Errors
     /// If there is no port for it.
-    pub async fn start(upstream: SocketAddr, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) async fn start(upstream: SocketAddr, seed: u64) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (weather, _) = watch::channel(Weather::default());
@@ -65,12 +65,12 @@ impl Proxy {
     }
 
     /// Changes the weather.
-    pub fn change(&self, change: impl FnOnce(&mut Weather)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Weather)) {
         self.weather.send_modify(change);
     }
 
     /// Does this to `percent` of the connections that are open.
-    pub fn cut(&self, cut: Cut, percent: u64) {
+    pub(crate) fn cut(&self, cut: Cut, percent: u64) {
         let _ = self.cuts.send((cut, percent));
     }
 }

@@ -8,50 +8,50 @@ use crate::verify::{Counts, Verdict};
 
 /// A run, told.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     /// Which database.
-    pub database: Database,
+    pub(crate) database: Database,
     /// The seed.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How long faults were injected, in seconds.
-    pub seconds: u64,
+    pub(crate) seconds: u64,
     /// How many agents.
-    pub agents: u64,
+    pub(crate) agents: u64,
     /// How many alerts a second were asked for.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// How many were acknowledged while faults were injected, a second.
-    pub reached: f64,
+    pub(crate) reached: f64,
     /// How often each fault was injected.
-    pub faults: BTreeMap<Kind, usize>,
+    pub(crate) faults: BTreeMap<Kind, usize>,
     /// What could not be injected, and why.
-    pub not_injected: Vec<String>,
+    pub(crate) not_injected: Vec<String>,
     /// Requests of the pipeline by what came of them.
-    pub outcomes: BTreeMap<String, u64>,
+    pub(crate) outcomes: BTreeMap<String, u64>,
     /// Time to an acknowledgement, in milliseconds, sorted.
-    pub latencies_ms: Vec<u32>,
+    pub(crate) latencies_ms: Vec<u32>,
     /// How long it took from the last fault until nothing was owed any more, in seconds.
-    pub quiet_after: f64,
+    pub(crate) quiet_after: f64,
     /// Programs that ended although nobody asked them to.
-    pub ended: BTreeMap<String, usize>,
+    pub(crate) ended: BTreeMap<String, usize>,
     /// The judgement.
-    pub verdicts: Vec<Verdict>,
+    pub(crate) verdicts: Vec<Verdict>,
     /// What was counted beside.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 /// The value below which `percent` of the sorted values lie.
-pub fn percentile<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
+pub(crate) fn percentile<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
     sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
 }
 
 impl Report {
     /// How many things broke a promise.
-    pub fn broken(&self) -> usize {
+    pub(crate) fn broken(&self) -> usize {
         self.verdicts.iter().map(|verdict| verdict.broken).sum()
     }
 
     /// As Markdown.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
         let _ = self.write(&mut text);
         text

@@ -23,21 +23,21 @@ const PASSING: [&str; 3] = ["brief", "hot-short", "hot-long"];
 
 /// What to run.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub(crate) struct Order {
     /// Which database.
-    pub database: Database,
+    pub(crate) database: Database,
     /// The seed.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How long faults are injected.
-    pub lasts: Duration,
+    pub(crate) lasts: Duration,
     /// How many agents.
-    pub agents: u64,
+    pub(crate) agents: u64,
     /// How many alerts a second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// The mean time between two faults.
-    pub gap: Duration,
+    pub(crate) gap: Duration,
     /// How long a short block lasts.
-    pub brief: Duration,
+    pub(crate) brief: Duration,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -48,7 +48,7 @@ fn millis(duration: Duration) -> u64 {
 ///
 /// # Errors
 /// If the stage cannot be set, or the programs cannot be asked at the end.
-pub async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::Result<Report> {
+pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::Result<Report> {
     let plan = Plan { seed: order.seed, agents: order.agents, brief: order.brief };
     let mut world = World::build(order.database, &plan).await?;
     say(format!("{}: {} agents stream; faults begin", order.database.name(), order.agents));
@@ -103,7 +103,9 @@ pub async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::Result<R
     let ledger = Ledger::read(&world.api).await?;
     let accounts = accounts(&world)?;
     let evidence = Evidence { plan: &plan, seen: &seen, ledger: &ledger, accounts: &accounts, lifted_at_ms };
-    let (mut verdicts, counts) = judge(&evidence);
+    let (mut verdicts, mut counts) = judge(&evidence);
+    let not_in_force = wanted.iter().filter(|effect| effect.actual != "in_force").count();
+    counts.counts.insert("effects wanted and known not to be in force".into(), not_in_force);
     verdicts.extend([converged, last, audit(&world).await?, sound(&mut world)]);
     verdicts.sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
     seen.latencies_ms.sort_unstable();

@@ -20,7 +20,7 @@ const MARGIN: u64 = 64 * 1024;
 ///
 /// # Errors
 /// If namespaces are not allowed here.
-pub fn enter() -> anyhow::Result<()> {
+pub(crate) fn enter() -> anyhow::Result<()> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(());
     }
@@ -37,15 +37,15 @@ pub fn enter() -> anyhow::Result<()> {
 }
 
 /// Whether root in here is somebody else outside.
-pub fn is_mapped() -> bool {
+pub(crate) fn is_mapped() -> bool {
     std::env::var_os("RIPOSTE_CHAOS_MAPPED").is_some()
 }
 
 /// A small file system in memory.
 #[derive(Clone, Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     /// Where it is mounted.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     size: u64,
 }
 
@@ -54,7 +54,7 @@ impl Disk {
     ///
     /// # Errors
     /// If that is not allowed.
-    pub fn mount(path: &Path, size: u64) -> anyhow::Result<Self> {
+    pub(crate) fn mount(path: &Path, size: u64) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path)?;
         let options = format!("size={size},mode=0777");
         mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
@@ -68,7 +68,7 @@ impl Disk {
     }
 
     /// Bytes in use.
-    pub fn used(&self) -> anyhow::Result<u64> {
+    pub(crate) fn used(&self) -> anyhow::Result<u64> {
         let stat = statvfs(&self.path)?;
         Ok((stat.blocks() - stat.blocks_free()) * stat.fragment_size())
     }
@@ -77,7 +77,7 @@ impl Disk {
     ///
     /// # Errors
     /// If it grows faster than it can be cut down.
-    pub fn fill(&self) -> anyhow::Result<()> {
+    pub(crate) fn fill(&self) -> anyhow::Result<()> {
         for attempt in 0..50 {
             if self.remount(MsFlags::empty(), self.used()? + MARGIN * attempt / 4).is_ok() {
                 return Ok(());
@@ -90,7 +90,7 @@ impl Disk {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn free(&self) -> anyhow::Result<()> {
+    pub(crate) fn free(&self) -> anyhow::Result<()> {
         self.remount(MsFlags::empty(), self.size).context("cannot give room back")
     }
 
@@ -98,7 +98,7 @@ impl Disk {
     ///
     /// # Errors
     /// If somebody has.
-    pub fn protect(&self, read_only: bool) -> anyhow::Result<()> {
+    pub(crate) fn protect(&self, read_only: bool) -> anyhow::Result<()> {
         let flags = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         self.remount(flags, self.size).context("cannot be made read-only")
     }
@@ -106,14 +106,14 @@ impl Disk {
 
 /// A library that the programs load before the system's: while its file says so, flushes to disk are slow or fail.
 #[derive(Clone, Debug)]
-pub struct SlowDisk {
+pub(crate) struct SlowDisk {
     library: PathBuf,
     file: PathBuf,
 }
 
 impl SlowDisk {
     /// Builds it with `cc`; none where that is not installed.
-    pub fn build(folder: &Path) -> Option<Self> {
+    pub(crate) fn build(folder: &Path) -> Option<Self> {
         let source = folder.join("slow_fsync.c");
         let library = folder.join("slow_fsync.so");
         std::fs::write(&source, include_str!("slow_fsync.c")).ok()?;
@@ -124,7 +124,7 @@ impl SlowDisk {
     }
 
     /// Has a program load it, and obey the file of its name.
-    pub fn attach(&self, command: &mut Command, name: &str) {
+    pub(crate) fn attach(&self, command: &mut Command, name: &str) {
         command.env("LD_PRELOAD", &self.library).env("CHAOS_FSYNC", self.of(name));
     }
 
@@ -136,7 +136,7 @@ impl SlowDisk {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn set(&self, name: &str, millis: i64) -> anyhow::Result<()> {
+    pub(crate) fn set(&self, name: &str, millis: i64) -> anyhow::Result<()> {
         let path = self.of(name);
         if millis == 0 {
             let _ = std::fs::remove_file(&path);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::ledger::{Command, Ledger};
+use crate::ledger::{Command, Effect, Ledger};
 use crate::load::Seen;
 use crate::plan::{Kind, Plan};
 use crate::witness::{Deed, Witnessed};
@@ -19,25 +19,25 @@ const CUT_SHORT: &str = "stopped during the execution";
 
 /// What one promise came to.
 #[derive(Debug)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// The promise.
-    pub promise: &'static str,
+    pub(crate) promise: &'static str,
     /// How many things it was checked on.
-    pub checked: usize,
+    pub(crate) checked: usize,
     /// How many of them broke it.
-    pub broken: usize,
+    pub(crate) broken: usize,
     /// Which, at most a few.
-    pub told: Vec<String>,
+    pub(crate) told: Vec<String>,
 }
 
 impl Verdict {
     /// A promise that nothing has been held against yet.
-    pub const fn of(promise: &'static str) -> Self {
+    pub(crate) const fn of(promise: &'static str) -> Self {
         Self { promise, checked: 0, broken: 0, told: Vec::new() }
     }
 
     /// Checks one thing.
-    pub fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+    pub(crate) fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
         self.checked += 1;
         if !holds {
             self.broken += 1;
@@ -50,41 +50,41 @@ impl Verdict {
 
 /// What an agent says and did.
 #[derive(Debug)]
-pub struct Account {
+pub(crate) struct Account {
     /// The agent's id.
-    pub id: String,
+    pub(crate) id: String,
     /// What it says of itself.
-    pub status: Value,
+    pub(crate) status: Value,
     /// What it did, in order.
-    pub deeds: Vec<Witnessed>,
+    pub(crate) deeds: Vec<Witnessed>,
 }
 
 /// Everything that is known at the end.
 #[derive(Debug)]
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     /// What was posted.
-    pub plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     /// What was acknowledged.
-    pub seen: &'a Seen,
+    pub(crate) seen: &'a Seen,
     /// What the ledger holds.
-    pub ledger: &'a Ledger,
+    pub(crate) ledger: &'a Ledger,
     /// What the agents say and did.
-    pub accounts: &'a [Account],
+    pub(crate) accounts: &'a [Account],
     /// When everything began to be lifted by hand.
-    pub lifted_at_ms: i64,
+    pub(crate) lifted_at_ms: i64,
 }
 
 /// What was counted beside.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// By name.
-    pub counts: BTreeMap<String, usize>,
+    pub(crate) counts: BTreeMap<String, usize>,
     /// How late blocks were lifted, in milliseconds, sorted.
-    pub late_ms: Vec<i64>,
+    pub(crate) late_ms: Vec<i64>,
 }
 
 /// Judges.
-pub fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
+pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
     let mut counts = Counts::default();
     let mut verdicts = intake(evidence, &mut counts);
     verdicts.extend(commands(evidence, &mut counts));
@@ -260,19 +260,22 @@ fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     vec![early, lifted]
 }
 
-/// Whether agents hold just what the manager wants of them.
-pub fn convergence(wanted: &[crate::ledger::Effect], accounts: &[Account]) -> Verdict {
+/// Whether agents hold what the manager believes to be in force, and nothing else. What it wants and knows not to be in
+/// force (refused, or never delivered in time) is no difference: both say the same.
+pub(crate) fn convergence(wanted: &[Effect], accounts: &[Account]) -> Verdict {
     let mut verdict = Verdict::of("10. what agents hold is what the manager wants");
     for account in accounts {
-        let ids = |items: &mut dyn Iterator<Item = String>| items.collect::<BTreeSet<String>>();
-        let wanted = ids(&mut wanted.iter().filter(|effect| effect.agent == account.id).map(|effect| effect.id.clone()));
-        let effects = account.status["effects"].as_array().cloned().unwrap_or_default();
-        let held = ids(&mut effects.iter().filter(|held| held["actual"] != "absent").filter_map(|held| Some(held["effect"].as_str()?.to_owned())));
-        verdict.checked += wanted.len().max(1);
-        for effect in wanted.symmetric_difference(&held) {
-            let by = if held.contains(effect) { "held and not wanted" } else { "wanted and not held" };
-            verdict.checked -= 1;
-            verdict.check(false, || format!("{}: effect {effect} is {by}", account.id));
+        let of_agent = || wanted.iter().filter(|effect| effect.agent == account.id);
+        let everything: BTreeSet<&str> = of_agent().map(|effect| effect.id.as_str()).collect();
+        let believed = of_agent().filter(|effect| effect.actual == "in_force").map(|effect| effect.id.as_str());
+        let effects = account.status["effects"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let in_force = effects.iter().filter(|held| held["actual"] != "absent");
+        let held: BTreeSet<&str> = in_force.filter_map(|held| held["effect"].as_str()).collect();
+        for effect in believed {
+            verdict.check(held.contains(effect), || format!("{}: effect {effect} is wanted and not held", account.id));
+        }
+        for effect in &held {
+            verdict.check(everything.contains(effect), || format!("{}: effect {effect} is held, unwanted", account.id));
         }
     }
     verdict

@@ -7,7 +7,7 @@ use riposte_protocol::time::Timestamp;
 
 /// Something that an agent did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub(crate) enum Deed {
     /// It brought this target's effect into force.
     Applied(String),
     /// It lifted this target's effect.
@@ -24,10 +24,10 @@ pub enum Deed {
 }
 
 /// A deed and its time, in milliseconds.
-pub type Witnessed = (i64, Deed);
+pub(crate) type Witnessed = (i64, Deed);
 
 /// What a log tells, in order, and the lines that no log may hold.
-pub fn read(log: &Path) -> (Vec<Witnessed>, Vec<String>) {
+pub(crate) fn read(log: &Path) -> (Vec<Witnessed>, Vec<String>) {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
     let wrong = text.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect();
     (text.lines().filter_map(parse).collect(), wrong)

@@ -23,28 +23,26 @@ const AGENTS_BYTES: u64 = 2 << 30;
 
 /// Everything that runs.
 #[derive(Debug)]
-pub struct World {
-    /// Which database.
-    pub database: Database,
+pub(crate) struct World {
     /// The manager.
-    pub manager: Manager,
+    pub(crate) manager: Manager,
     /// The database's server.
-    pub postgres: Option<Postgres>,
+    pub(crate) postgres: Option<Postgres>,
     /// The agents.
-    pub agents: Vec<Agent>,
+    pub(crate) agents: Vec<Agent>,
     /// Between the agents and the manager.
-    pub network: Proxy,
+    pub(crate) network: Proxy,
     /// Between the pipeline and the manager.
-    pub pipeline: Proxy,
+    pub(crate) pipeline: Proxy,
     /// The way to ask the manager, past the proxies.
-    pub api: Api,
+    pub(crate) api: Api,
     /// The disk under the ledger.
-    pub store: Disk,
+    pub(crate) store: Disk,
     agents_disk: Disk,
     slow: Option<SlowDisk>,
     lock: Option<Lock>,
     /// What could not be injected here, and why.
-    pub not_injected: Vec<String>,
+    pub(crate) not_injected: Vec<String>,
     _home: tempfile::TempDir,
 }
 
@@ -60,7 +58,7 @@ impl World {
     ///
     /// # Errors
     /// If any of it cannot be had.
-    pub async fn build(database: Database, plan: &Plan) -> anyhow::Result<Self> {
+    pub(crate) async fn build(database: Database, plan: &Plan) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("riposte-chaos-").tempdir()?;
         let at = |name: &str| home.path().join(name);
         // PostgreSQL runs as somebody else, who must be able to reach its folder.
@@ -93,7 +91,6 @@ impl World {
         };
         let lock = None;
         let world = Self {
-            database,
             manager,
             postgres,
             agents,
@@ -114,7 +111,7 @@ impl World {
     ///
     /// # Errors
     /// If it cannot be done.
-    pub async fn begin(&mut self, fault: &Fault) -> anyhow::Result<()> {
+    pub(crate) async fn begin(&mut self, fault: &Fault) -> anyhow::Result<()> {
         match fault.kind {
             Kind::ManagerKilled => self.manager.process.kill9(),
             Kind::ManagerStopped => self.manager.process.signal(Signal::SIGTERM),
@@ -159,7 +156,7 @@ impl World {
     ///
     /// # Errors
     /// If that cannot be done.
-    pub async fn end(&mut self, fault: &Fault) -> anyhow::Result<()> {
+    pub(crate) async fn end(&mut self, fault: &Fault) -> anyhow::Result<()> {
         match fault.kind {
             Kind::ManagerKilled => self.manager.start()?,
             Kind::ManagerStopped => {
@@ -202,7 +199,7 @@ impl World {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub async fn revive(&mut self) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn revive(&mut self) -> anyhow::Result<Vec<String>> {
         let mut ended = Vec::new();
         self.revive_store().await?;
         if !self.manager.process.is_running() {
@@ -233,7 +230,7 @@ impl World {
     }
 
     /// A server that a full or failing disk has ended is started again, as its own unit would be.
-    async fn revive_store(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn revive_store(&mut self) -> anyhow::Result<()> {
         match &mut self.postgres {
             Some(server) => server.answers().await,
             None => Ok(()),
