@@ -1,7 +1,7 @@
 //! What the parts of a running agent share: its memory, its clock, its actions, its rules, and the bells that wake
 //! the others. A bell is only a hint; whoever wakes looks into the book.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use riposte_protocol::message::Capability;
@@ -48,6 +48,9 @@ pub struct Agent {
     lanes: BTreeMap<&'static str, Notify>,
     /// Effects of which the manager does not know the latest. In memory only: every conversation begins by telling all.
     news: Mutex<BTreeSet<Uuid>>,
+    /// Commands in the journal whose refusal is not. A crash now would have them executed after all, so nobody is told
+    /// of the refusal before it is on disk.
+    untold: Mutex<HashSet<Uuid>>,
 }
 
 impl Agent {
@@ -74,6 +77,7 @@ impl Agent {
             book: Mutex::new(book),
             lanes,
             news: Mutex::default(),
+            untold: Mutex::default(),
         }
     }
 
@@ -138,6 +142,21 @@ impl Agent {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Has the result of this command kept from the manager until the journal is whole again.
+    pub fn hold_back(&self, command: Uuid) {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).insert(command);
+    }
+
+    /// Looks into the ledger for what to tell the manager, without the results of these commands.
+    pub fn tell<T>(&self, look: impl FnOnce(&Ledger, &HashSet<Uuid>) -> T) -> T {
+        let book = self.book();
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if book.broken().is_none() {
+            untold.clear();
+        }
+        look(book.ledger(), &untold)
+    }
+
     /// Looks into the ledger.
     pub fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
         look(self.book().ledger())
@@ -194,7 +213,11 @@ impl Agent {
     pub fn mend_journal(&self) -> bool {
         let mut book = self.book();
         book.mend();
-        book.broken().is_none()
+        let is_whole = book.broken().is_none();
+        if is_whole {
+            self.outbox.notify_one();
+        }
+        is_whole
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -181,6 +181,8 @@ impl Execution<'_> {
         let held = self.held(undo);
         // Without a memory of it the effect would never be lifted: no record, no execution.
         if let Err(unwritable) = self.agent.record([Record::Held { held: Box::new(held.clone()) }, self.begun()]) {
+            // The command is in the journal, its refusal cannot be: after a crash it would be executed.
+            self.agent.hold_back(command.jti);
             return self.finish(Verdict::new(Outcome::Refused, None, unwritable.to_string()), None);
         }
         let attempt = self.attempt(Some(&held.undo));

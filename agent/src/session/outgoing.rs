@@ -18,10 +18,12 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// The next results to send, as many as one message holds; empty when there are none. Marks them as sent.
-    pub(super) fn next(&mut self, ledger: &Ledger) -> Vec<CommandResult> {
+    /// The next results to send, as many as one message holds, without those that are still to be kept; empty when there are
+    /// none. Marks them as sent.
+    pub(super) fn next(&mut self, ledger: &Ledger, untold: &HashSet<Uuid>) -> Vec<CommandResult> {
         let (mut results, mut bytes) = (Vec::new(), 0);
-        for result in ledger.outbox().iter().filter(|result| !self.sent.contains(&result.command_id)) {
+        let is_due = |id: &Uuid| !self.sent.contains(id) && !untold.contains(id);
+        for result in ledger.outbox().iter().filter(|result| is_due(&result.command_id)) {
             // In JSON one byte of output can become six; so what it really takes is counted.
             bytes += serde_json::to_vec(result).map_or(0, |json| json.len());
             if results.len() == MAX_ITEMS || (bytes > MAX_FRAME_BYTES - ENVELOPE_BYTES && !results.is_empty()) {

@@ -115,14 +115,14 @@ impl Conversation {
     fn poll_request(&self, untold: &Untold) -> PollRequest {
         let first = untold.told_effects.is_none();
         let capabilities = first.then(|| self.agent.capabilities());
-        self.agent.read(|ledger| {
+        self.agent.tell(|ledger, kept| {
             let effects = reports(ledger);
             let busy = ledger.pending().next().is_some();
             PollRequest {
                 cursor: ledger.inbox().cursor(),
                 acks: untold.acks.clone(),
                 // Whatever is in the outbox: what was sent and committed is not in it any more.
-                results: Outgoing::default().next(ledger),
+                results: Outgoing::default().next(ledger, kept),
                 effects: (untold.told_effects.as_ref() != Some(&effects)).then_some(effects),
                 capabilities,
                 wait_seconds: if busy { BUSY_WAIT_SECS } else { WAIT_SECS },

@@ -179,7 +179,7 @@ impl Conversation {
 
     async fn send_results(&self, socket: &mut Socket, outgoing: &mut Outgoing) -> Result<(), Ended> {
         loop {
-            let results = self.agent.read(|ledger| outgoing.next(ledger));
+            let results = self.agent.tell(|ledger, untold| outgoing.next(ledger, untold));
             if results.is_empty() {
                 return Ok(());
             }
