@@ -113,7 +113,10 @@ async fn space(args: &SpaceArgs) -> anyhow::Result<bool> {
     for database in databases(args.database) {
         let verdicts = space::run(database, Duration::from_secs(args.seconds), &mut |line| say(&line)).await?;
         for verdict in verdicts {
-            say(&format!("{}: {} checked, {} broken {:?}", verdict.promise, verdict.checked, verdict.broken, verdict.told));
+            say(&format!(
+                "{}: {} checked, {} broken {:?}",
+                verdict.promise, verdict.checked, verdict.broken, verdict.told
+            ));
             is_good &= verdict.broken == 0;
         }
     }

@@ -59,7 +59,9 @@ impl Postgres {
             command
         } else if self.is_nobody() {
             let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
+            command
+                .args(["--pdeathsig", "KILL", "--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+                .arg(program);
             command
         } else {
             tied(&program)

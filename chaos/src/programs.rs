@@ -145,7 +145,12 @@ impl Manager {
     ///
     /// # Errors
     /// If the program is not built.
-    pub(crate) fn new(data: PathBuf, log: PathBuf, database_url: Option<String>, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        data: PathBuf,
+        log: PathBuf,
+        database_url: Option<String>,
+        slow: Option<SlowDisk>,
+    ) -> anyhow::Result<Self> {
         // Free at this moment; nobody else on this machine is asked to keep off it, so a start tries again.
         let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Ok(Self { process: Process::new(log), address, data, program: beside("riposte")?, database_url, slow })
@@ -173,7 +178,8 @@ impl Manager {
     pub(crate) async fn is_ready(&mut self, http: &reqwest::Client) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let asked = http.get(format!("http://{}/readyz", self.address)).timeout(Duration::from_secs(2)).send().await;
+            let asked =
+                http.get(format!("http://{}/readyz", self.address)).timeout(Duration::from_secs(2)).send().await;
             if asked.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
@@ -216,7 +222,14 @@ impl Agent {
     ///
     /// # Errors
     /// If it cannot.
-    pub(crate) fn enroll(manager: &str, token: &Path, name: &str, state: PathBuf, log: PathBuf, slow: Option<SlowDisk>) -> anyhow::Result<Self> {
+    pub(crate) fn enroll(
+        manager: &str,
+        token: &Path,
+        name: &str,
+        state: PathBuf,
+        log: PathBuf,
+        slow: Option<SlowDisk>,
+    ) -> anyhow::Result<Self> {
         let program = beside("riposte-agent")?;
         let mut enrolling = tied(&program);
         enrolling.args(["enroll", "--manager", manager, "--name", name, "--token-file"]).arg(token);

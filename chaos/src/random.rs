@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_itself_and_no_other() {
-        let numbers = |seed| (0..64).map(|_| 0).scan(Random::new(seed, 1), |r, _: i32| Some(r.next())).collect::<Vec<_>>();
+        let numbers =
+            |seed| (0..64).map(|_| 0).scan(Random::new(seed, 1), |r, _: i32| Some(r.next())).collect::<Vec<_>>();
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));
     }

@@ -68,7 +68,11 @@ impl Report {
         )?;
         writeln!(text, "| promise | checked | broken |\n|---|---|---|")?;
         for Verdict { promise, checked, broken, .. } in &self.verdicts {
-            writeln!(text, "| {promise} | {checked} | {} |", if *broken == 0 { "–".into() } else { format!("**{broken}**") })?;
+            writeln!(
+                text,
+                "| {promise} | {checked} | {} |",
+                if *broken == 0 { "–".into() } else { format!("**{broken}**") }
+            )?;
         }
         writeln!(text, "\n| fault | times |\n|---|---|")?;
         for (kind, times) in &self.faults {
@@ -84,7 +88,13 @@ impl Report {
         let at = |percent| percentile(&self.latencies_ms, percent);
         writeln!(text, "| acknowledged after, ms: p50, p99, most | {}, {}, {} |", at(50), at(99), at(100))?;
         let late = |percent| percentile(&self.counts.late_ms, percent);
-        writeln!(text, "| blocks lifted after their end, ms: p50, p99, most | {}, {}, {} |", late(50), late(99), late(100))?;
+        writeln!(
+            text,
+            "| blocks lifted after their end, ms: p50, p99, most | {}, {}, {} |",
+            late(50),
+            late(99),
+            late(100)
+        )?;
         for (name, count) in &self.counts.counts {
             writeln!(text, "| {name} | {count} |")?;
         }

@@ -107,7 +107,8 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     let not_in_force = wanted.iter().filter(|effect| effect.actual != "in_force").count();
     counts.counts.insert("effects wanted and known not to be in force".into(), not_in_force);
     verdicts.extend([converged, last, audit(&world).await?, sound(&mut world)]);
-    verdicts.sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
+    verdicts
+        .sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
     seen.latencies_ms.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "a few million")]
     let reached = acknowledged as f64 / seconds.as_secs_f64();
@@ -144,7 +145,9 @@ async fn at_rest(world: &World, policies: &[&str]) -> Result<(), String> {
         let unrest = unrest(world, policies).await.unwrap_or_else(|error| Some(format!("{error:#}")));
         match unrest {
             None => return Ok(()),
-            Some(what) if Instant::now() > deadline => return Err(format!("no rest within {} s: {what}", REST.as_secs())),
+            Some(what) if Instant::now() > deadline => {
+                return Err(format!("no rest within {} s: {what}", REST.as_secs()));
+            }
             Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
         }
     }
@@ -169,11 +172,15 @@ async fn unrest(world: &World, policies: &[&str]) -> anyhow::Result<Option<Strin
     for agent in &world.agents {
         let status = agent.status()?;
         if status["commands_pending"] != 0 || status["results_unsent"] != 0 {
-            return Ok(Some(format!("{} has {} commands, {} results", agent.name, status["commands_pending"], status["results_unsent"])));
+            return Ok(Some(format!(
+                "{} has {} commands, {} results",
+                agent.name, status["commands_pending"], status["results_unsent"]
+            )));
         }
         let now = now_ms();
         let is_over = |held: &serde_json::Value| {
-            let until = held["until"].as_str().and_then(|until| until.parse::<riposte_protocol::time::Timestamp>().ok());
+            let until =
+                held["until"].as_str().and_then(|until| until.parse::<riposte_protocol::time::Timestamp>().ok());
             until.is_some_and(|until| until.as_millis() <= now)
         };
         if status["effects"].as_array().is_some_and(|held| held.iter().any(is_over)) {

@@ -18,7 +18,11 @@ const RESUMES_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// If the stage cannot be set.
-pub(crate) async fn run(database: Database, lasts: Duration, say: &mut dyn FnMut(String)) -> anyhow::Result<Vec<Verdict>> {
+pub(crate) async fn run(
+    database: Database,
+    lasts: Duration,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<Vec<Verdict>> {
     let plan = Plan { seed: 1, agents: 2, brief: Duration::from_secs(5) };
     let mut world = World::build(database, &plan).await?;
     // Past the proxy: no fault but the one.
@@ -40,7 +44,10 @@ pub(crate) async fn run(database: Database, lasts: Duration, say: &mut dyn FnMut
     let acknowledged = load.acknowledged();
     say(format!(
         "{}: {before} alerts before, {} while full, {} in {:.1} s after",
-        database.name(), during - before, acknowledged - during, after.as_secs_f64()
+        database.name(),
+        during - before,
+        acknowledged - during,
+        after.as_secs_f64()
     ));
     resumed.check(after < RESUMES_WITHIN, || format!("after {:.1} s", after.as_secs_f64()));
     resumed.check(world.manager.process.pid() == pid, || "the manager ended".into());

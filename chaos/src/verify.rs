@@ -142,7 +142,10 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     }
     for account in *accounts {
         results.check(account.status["results_unsent"] == 0 && account.status["commands_pending"] == 0, || {
-            format!("{} has {} results unsent, {} commands pending", account.id, account.status["results_unsent"], account.status["commands_pending"])
+            format!(
+                "{} has {} results unsent, {} commands pending",
+                account.id, account.status["results_unsent"], account.status["commands_pending"]
+            )
         });
         let mut newest: HashMap<&str, (i64, &str)> = HashMap::new();
         let mut said: HashMap<&str, (&str, &str)> = HashMap::new();
@@ -161,7 +164,9 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                         continue;
                     }
                     let (seq, id) = *newest.entry(&ordered.effect).or_insert((ordered.seq, command));
-                    order.check(seq <= ordered.seq, || format!("{command} was executed after the newer {id}: {ordered:?}"));
+                    order.check(seq <= ordered.seq, || {
+                        format!("{command} was executed after the newer {id}: {ordered:?}")
+                    });
                     if ordered.seq > seq {
                         newest.insert(&ordered.effect, (ordered.seq, command));
                     }
