@@ -4,6 +4,7 @@
 mod api;
 mod clock;
 mod faults;
+mod hostile;
 mod ledger;
 mod load;
 mod plan;
@@ -14,6 +15,7 @@ mod random;
 mod report;
 mod run;
 mod sandbox;
+mod soak;
 mod space;
 mod verify;
 mod witness;
@@ -36,6 +38,39 @@ enum Cli {
     Run(RunArgs),
     /// Fill the store's disk under load, and see that the service resumes by itself
     Space(SpaceArgs),
+    /// Steady load without faults: memory and open files must not grow
+    Soak(SoakArgs),
+    /// Slow and oversized clients: what they cost everybody else
+    Hostile(HostileArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct SoakArgs {
+    /// Which database; both, one after the other, if none is named
+    #[arg(long, value_enum)]
+    database: Option<Database>,
+    /// For how long, in seconds
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    /// How many agents
+    #[arg(long, default_value_t = 20)]
+    agents: u64,
+    /// How many alerts a second
+    #[arg(long, default_value_t = 100.0)]
+    rate: f64,
+    /// Append every sample to this file
+    #[arg(long)]
+    samples: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct HostileArgs {
+    /// The largest ratio of times with and without them that is good
+    #[arg(long, default_value_t = 2.0)]
+    most: f64,
+    /// How many turns with and without, each
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,6 +120,8 @@ fn main() -> ExitCode {
             match cli {
                 Cli::Run(args) => chaos(&args).await,
                 Cli::Space(args) => space(&args).await,
+                Cli::Soak(args) => soak(&args).await,
+                Cli::Hostile(args) => hostile::run(args.most, args.rounds, &mut |line| say(&line)).await,
             }
         })
     });
@@ -121,6 +158,15 @@ async fn space(args: &SpaceArgs) -> anyhow::Result<bool> {
         }
     }
     Ok(is_good)
+}
+
+async fn soak(args: &SoakArgs) -> anyhow::Result<bool> {
+    let SoakArgs { seconds, agents, rate, samples, .. } = args;
+    for database in databases(args.database) {
+        let lasts = Duration::from_secs(*seconds);
+        soak::run(database, lasts, *agents, *rate, samples.as_deref(), &mut |line| say(&line)).await?;
+    }
+    Ok(true)
 }
 
 async fn chaos(args: &RunArgs) -> anyhow::Result<bool> {
