@@ -1,4 +1,4 @@
-.PHONY: run test check bench package
+.PHONY: run test check bench chaos soak hostile package
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -18,6 +18,25 @@ check:
 
 bench:
 	cargo bench --package riposte --locked
+
+# Real programs under faults, judged by their promises (docs/reliability.md).
+MINUTES ?= 5
+AGENTS ?= 50
+RATE ?= 500
+SEED ?= 1
+chaos:
+	cargo build --profile bench --workspace --bins --locked
+	target/release/riposte-chaos run --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE) --seed $(SEED)
+
+# Steady load without faults: memory and open files must not grow.
+soak:
+	cargo build --profile bench --workspace --bins --locked
+	target/release/riposte-chaos soak --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE)
+
+# What slow and oversized clients cost everybody else.
+hostile:
+	cargo build --profile bench --workspace --bins --locked
+	target/release/riposte-chaos hostile
 
 # Both binaries with their systemd units, as one archive: target/riposte.tar.gz.
 package:

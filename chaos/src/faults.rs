@@ -147,8 +147,11 @@ impl Kind {
     /// How long it lasts, in milliseconds: from, to.
     const fn lasts(self) -> (u64, u64) {
         match self {
-            Self::NetworkReset | Self::NetworkClosed | Self::NetworkHalfClosed | Self::PipelineReset => (1, 1),
-            Self::PostgresDisconnects => (1, 1),
+            Self::NetworkReset
+            | Self::NetworkClosed
+            | Self::NetworkHalfClosed
+            | Self::PipelineReset
+            | Self::PostgresDisconnects => (1, 1),
             Self::ManagerKilled | Self::AgentsKilled | Self::AgentsStopped => (1, 2500),
             Self::ManagerStopped => (500, 3000),
             Self::StoreFlushFails | Self::AgentsFlushFails => (500, 2500),

@@ -189,9 +189,11 @@ async fn slow_body(site: &Site, drips: bool) -> anyhow::Result<()> {
     );
     socket.write_all(head.as_bytes()).await?;
     socket.write_all(&vec![b' '; 50_000]).await?;
-    while drips {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        socket.write_all(b" ").await?;
+    if drips {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            socket.write_all(b" ").await?;
+        }
     }
     // Until the manager has had enough.
     let _ = socket.read(&mut [0; 1024]).await;

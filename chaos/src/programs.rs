@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use crate::sandbox::SlowDisk;
 
 /// How long something that takes moments may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program that is killed when this one ends, however it ends, and sees none of our own variables.
 pub(crate) fn tied(program: &Path) -> Command {

@@ -17,7 +17,7 @@ use crate::witness;
 use crate::world::World;
 
 /// How long everything may take to come to rest: leases of 30 s, pauses of agents up to 30 s, and a backlog.
-const REST: Duration = Duration::from_secs(240);
+const REST: Duration = Duration::from_mins(4);
 /// The policies whose responses end by themselves during a run.
 const PASSING: [&str; 3] = ["brief", "hot-short", "hot-long"];
 
@@ -59,9 +59,10 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     let agents = usize::try_from(order.agents)?;
     for step in schedule(order.seed, order.database, agents, millis(order.lasts), millis(order.gap)) {
         tokio::time::sleep(Duration::from_millis(step.at_ms).saturating_sub(begun.elapsed())).await;
-        let (word, done) = match step.begins {
-            true => ("begins", world.begin(&step.fault).await),
-            false => ("ends", world.end(&step.fault).await),
+        let (word, done) = if step.begins {
+            ("begins", world.begin(&step.fault).await)
+        } else {
+            ("ends", world.end(&step.fault).await)
         };
         let seconds = begun.elapsed().as_secs_f64();
         let name = step.fault.kind.name();
@@ -97,7 +98,9 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
     let wrong = std::mem::take(&mut seen.wrong);
     last.checked += seen.outcomes.values().map(|count| usize::try_from(*count).unwrap_or(0)).sum::<usize>();
-    wrong.into_iter().for_each(|what| last.check(false, || what));
+    for what in wrong {
+        last.check(false, || what);
+    }
 
     say("reading the ledger".to_owned());
     let ledger = Ledger::read(&world.api).await?;

@@ -54,7 +54,7 @@ pub(crate) async fn run(
     if world.manager.process.pid().is_none() {
         world.revive().await?;
     }
-    let seen = load.finish(Duration::from_secs(60)).await;
+    let seen = load.finish(Duration::from_mins(1)).await;
     let mut told = Verdict::of("while it is full, requests are answered 503 or 507 with Retry-After");
     let refused = seen.outcomes.iter().filter(|(word, _)| matches!(word.as_str(), "503" | "507"));
     told.check(refused.map(|(_, count)| count).sum::<u64>() > 0, || format!("{:?}", seen.outcomes));

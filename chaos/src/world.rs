@@ -171,7 +171,11 @@ impl World {
                 }
             }
             Kind::AgentsPaused => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGCONT)),
-            Kind::NetworkReset | Kind::NetworkClosed | Kind::NetworkHalfClosed | Kind::PipelineReset => {}
+            Kind::NetworkReset
+            | Kind::NetworkClosed
+            | Kind::NetworkHalfClosed
+            | Kind::PipelineReset
+            | Kind::PostgresDisconnects => {}
             Kind::NetworkStalled => self.network.change(|weather| weather.stalled = false),
             Kind::NetworkThrottled => self.network.change(|weather| weather.bytes_per_second = 0),
             Kind::NetworkRefusing => self.network.change(|weather| weather.closed = false),
@@ -188,7 +192,6 @@ impl World {
             Kind::StoreReadOnly => self.writable().await?,
             Kind::StoreLocked => self.let_go().await,
             Kind::PostgresCrashed | Kind::PostgresRestarted => self.revive_store().await?,
-            Kind::PostgresDisconnects => {}
             Kind::AgentsDiskFull => self.agents_disk.free()?,
             Kind::AgentsDiskSlow | Kind::AgentsFlushFails => self.flushes("agents", 0)?,
         }
