@@ -160,7 +160,7 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                     let Some(ordered) = ordered else { continue };
                     said.insert(command, (outcome, reason));
                     if outcome == "refused" {
-                        *counts.counts.entry(format!("refused: {reason}")).or_default() += 1;
+                        *counts.counts.entry(format!("refused: {}", in_general(reason))).or_default() += 1;
                         continue;
                     }
                     let (seq, id) = *newest.entry(&ordered.effect).or_insert((ordered.seq, command));
@@ -180,6 +180,11 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
         }
     }
     vec![twice, order, known, results, last]
+}
+
+/// A reason without what is particular to one agent.
+fn in_general(reason: &str) -> &str {
+    reason.split(": ").next().unwrap_or_default()
 }
 
 /// Lines that tell of an execution, compared with the commands that asked for one, target by target.
@@ -285,3 +290,6 @@ pub(crate) fn convergence(wanted: &[Effect], accounts: &[Account]) -> Verdict {
     }
     verdict
 }
+
+#[cfg(test)]
+mod tests;
