@@ -64,7 +64,7 @@ struct Site {
 /// # Errors
 /// If the stage cannot be set.
 pub(crate) async fn run(most: f64, rounds: usize, say: &mut dyn FnMut(String)) -> anyhow::Result<bool> {
-    let plan = Plan { seed: 1, agents: 1, brief: Duration::from_secs(20) };
+    let plan = Plan { seed: 1, agents: 1, brief: Duration::from_secs(20), lasting: true };
     let mut world = World::build(Database::Sqlite, &plan).await?;
     let site = Arc::new(site(&world).await?);
     say("| hostile clients | p50 without, ms | with | ratio | p99 without, ms | with | ratio | RSS MiB without | with |".into());

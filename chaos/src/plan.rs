@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) agents: u64,
     /// How long a short block lasts.
     pub(crate) brief: Duration,
+    /// Whether some blocks outlast the run: what is held then grows with it.
+    pub(crate) lasting: bool,
 }
 
 /// One alert, decided.
@@ -73,8 +75,9 @@ impl Plan {
         let agent = random.next() % self.agents;
         let kind = match random.next() % 100 {
             0..55 => Kind::Brief,
-            55..65 => Kind::Long,
-            65..70 => Kind::Endless,
+            55..65 if self.lasting => Kind::Long,
+            65..70 if self.lasting => Kind::Endless,
+            55..70 => Kind::Brief,
             70..85 => Kind::Hot,
             _ => Kind::Nothing,
         };
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn an_alert_is_what_its_number_says_and_targets_are_its_own() {
-        let plan = Plan { seed: 1, agents: 8, brief: Duration::from_secs(10) };
+        let plan = Plan { seed: 1, agents: 8, brief: Duration::from_secs(10), lasting: true };
         assert_eq!(plan.of(7), plan.of(7));
         let own = (1..5000).map(|n| plan.of(n)).filter(|planned| planned.kind != Kind::Hot);
         let targets: Vec<String> = own.map(|planned| planned.target).collect();

@@ -49,7 +49,7 @@ fn millis(duration: Duration) -> u64 {
 /// # Errors
 /// If the stage cannot be set, or the programs cannot be asked at the end.
 pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::Result<Report> {
-    let plan = Plan { seed: order.seed, agents: order.agents, brief: order.brief };
+    let plan = Plan { seed: order.seed, agents: order.agents, brief: order.brief, lasting: true };
     let mut world = World::build(order.database, &plan).await?;
     say(format!("{}: {} agents stream; faults begin", order.database.name(), order.agents));
     let base = format!("http://{}", world.pipeline.address);

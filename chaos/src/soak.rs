@@ -9,7 +9,7 @@ use crate::load::Load;
 use crate::plan::Plan;
 use crate::world::World;
 
-/// The part at the beginning that does not count: caches and pools fill up once.
+/// The part at the beginning that does not count: caches and pools fill up once, and an agent remembers up to 8,192 commands.
 const WARM_UP: f64 = 0.25;
 
 /// One look at a process.
@@ -97,7 +97,7 @@ pub(crate) async fn run(
     samples: Option<&Path>,
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<()> {
-    let plan = Plan { seed: 1, agents, brief: Duration::from_secs(20) };
+    let plan = Plan { seed: 1, agents, brief: Duration::from_secs(20), lasting: false };
     let mut world = World::build(database, &plan).await?;
     let base = world.api.base.clone();
     let load = Load::start(plan, &base, &world.api.key, rate)?;

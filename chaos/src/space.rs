@@ -23,7 +23,7 @@ pub(crate) async fn run(
     lasts: Duration,
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<Vec<Verdict>> {
-    let plan = Plan { seed: 1, agents: 2, brief: Duration::from_secs(5) };
+    let plan = Plan { seed: 1, agents: 2, brief: Duration::from_secs(5), lasting: true };
     let mut world = World::build(database, &plan).await?;
     // Past the proxy: no fault but the one.
     let load = Load::start(plan.clone(), &world.api.base, &world.api.key, 200.0)?;
