@@ -40,7 +40,7 @@ fn command(id: &str, seq: i64, op: &str, target: &str) -> Command {
 /// One alert with a short block: applied, lifted on time, reported.
 fn good() -> Case {
     let plan = Plan { seed: 1, agents: 1, brief: Duration::from_secs(10), lasting: true };
-    let number = (1..).find(|n| plan.of(*n).kind == Kind::Brief).unwrap();
+    let number = (1..1000).find(|n| plan.of(*n).kind == Kind::Brief).unwrap();
     let target = plan.of(number).target;
     let mut seen = Seen::default();
     seen.acknowledged.insert(number);
