@@ -1,4 +1,4 @@
-.PHONY: run test check bench simulate package
+.PHONY: run test check bench simulate chaos soak hostile package
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -22,6 +22,25 @@ bench:
 # Tries to break the promises in a simulated world: many seeds, or SEED=n alone; STEPS=n steps (docs/reliability.md).
 simulate:
 	cargo run --release --locked --package riposte-simulation -- $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
+
+# Real programs under faults, judged by their promises (docs/reliability.md).
+MINUTES ?= 5
+AGENTS ?= 50
+RATE ?= 500
+SEED ?= 1
+chaos:
+	cargo build --profile bench --workspace --bins --locked
+	target/release/riposte-chaos run --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE) --seed $(SEED)
+
+# Steady load without faults: memory and open files must not grow.
+soak:
+	cargo build --profile bench --workspace --bins --locked
+	target/release/riposte-chaos soak --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE)
+
+# What slow and oversized clients cost everybody else.
+hostile:
+	cargo build --profile bench --workspace --bins --locked
+	target/release/riposte-chaos hostile
 
 # Both binaries with their systemd units, as one archive: target/riposte.tar.gz.
 package:

@@ -2,7 +2,7 @@
 //! the others. A bell is only a hint; whoever wakes looks into the book.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use riposte_protocol::command::Script;
@@ -72,6 +72,9 @@ pub struct Agent {
     new_lane: Notify,
     /// Effects of which the manager does not know the latest. In memory only: every conversation begins by telling all.
     news: Mutex<BTreeSet<Uuid>>,
+    /// Commands in the journal whose refusal is not. A crash now would have them executed after all, so nobody is told
+    /// of the refusal before it is on disk.
+    untold: Mutex<HashSet<Uuid>>,
 }
 
 impl Agent {
@@ -97,6 +100,7 @@ impl Agent {
             lanes: Mutex::default(),
             new_lane: Notify::new(),
             news: Mutex::default(),
+            untold: Mutex::default(),
         }
     }
 
@@ -182,14 +186,24 @@ impl Agent {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Has the result of this command kept from the manager until the journal is whole again.
+    pub fn hold_back(&self, command: Uuid) {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).insert(command);
+    }
+
+    /// Looks into the book for what to tell the manager, without the results of these commands.
+    pub fn tell<T>(&self, look: impl FnOnce(&Book, &HashSet<Uuid>) -> T) -> T {
+        let book = self.book();
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if book.broken().is_none() {
+            untold.clear();
+        }
+        look(&book, &untold)
+    }
+
     /// Looks into the ledger.
     pub fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
         look(self.book().ledger())
-    }
-
-    /// Looks into the book: the ledger, and whether the disk takes it.
-    pub fn look<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
-        look(&self.book())
     }
 
     /// Why the journal cannot be written, if so.
@@ -243,7 +257,11 @@ impl Agent {
     pub fn mend_journal(&self) -> bool {
         let mut book = self.book();
         book.mend();
-        book.broken().is_none()
+        let is_whole = book.broken().is_none();
+        if is_whole {
+            self.outbox.notify_one();
+        }
+        is_whole
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 use uuid::Uuid;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -215,6 +215,9 @@ impl Db {
             .pragma("wal_autocheckpoint", WAL_PAGES)
             .statement_cache_capacity(STATEMENTS);
         let one = SqlitePoolOptions::new().max_connections(1).min_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        // After an error such as a full disk SQLite has rolled back by itself; sqlx, refused its own rollback, goes on counting
+        // a transaction, and would begin no other on this connection for ever.
+        let one = one.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
         let write = one.connect_with(options.clone()).await?;
         let aside = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let aside = aside.connect_lazy_with(options.clone());
@@ -461,6 +464,23 @@ fn in_chunks(before: &str, rows: Vec<Vec<Bind>>, after: &str, first: &[Bind], na
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn promise_11_a_full_disk_is_over_when_there_is_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+        let row = "INSERT INTO sightings (policy, counted, alert_id, at) VALUES ('p', $1, '', 0)";
+        for _ in 0..3 {
+            let mut tx = db.begin().await.unwrap();
+            tx.execute("PRAGMA max_page_count = 1", vec![]).await.unwrap();
+            let full = tx.execute(row, binds!["x".repeat(1 << 20)]).await.unwrap_err();
+            assert!(std::error::Error::source(&full).unwrap().to_string().contains("full"), "{full:?}");
+            drop(tx);
+        }
+        let mut tx = db.begin().await.expect("the next transaction begins");
+        tx.execute(row, binds!["y"]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
 
     #[test]
     fn many_rows_share_statements_of_few_sizes() {

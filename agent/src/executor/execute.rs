@@ -212,7 +212,9 @@ impl Execution<'_> {
         verdict
     }
 
+    /// The command is in the journal, its refusal cannot be: after a crash it would be executed. So nobody is told yet.
     fn refuse_unwritten(&self, unwritable: &Unwritable) {
+        self.agent.hold_back(self.command.jti);
         self.finish(Verdict::new(Outcome::Refused, None, unwritable.to_string()), None);
     }
 

@@ -272,6 +272,40 @@ async fn a_full_disk_stops_what_is_new_and_nothing_that_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn promise_9_a_refusal_that_a_crash_would_take_back_is_not_told() {
+    let fake = Fake::new("a");
+    let is_full: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let book = Book::open_on(&path, Box::new(Full { disk: FileDisk::new(&path), is_full })).unwrap();
+    let bench = Bench::over(book, &[fake], LocalPolicy::default());
+    let order = command(1, Op::Apply, "a", "alice", None);
+    let receipts = crate::intake::take_in(&bench.agent, vec![order.clone()]);
+    assert_eq!(receipts.acks, [order.jti]);
+    is_full.store(true, Ordering::Relaxed);
+    super::start(&bench.agent);
+
+    assert_eq!(bench.result(1).await.outcome, Outcome::Refused);
+    let on_disk = Ledger::of(crate::journal::read(&path).unwrap().records);
+    assert_eq!(on_disk.pending().count(), 1, "an agent that starts from this executes it");
+    let told = || {
+        bench.agent.tell(|book, kept| {
+            book.ledger().outbox().iter().filter(|result| !kept.contains(&result.command_id)).count()
+        })
+    };
+    assert_eq!(told(), 0);
+
+    is_full.store(false, Ordering::Relaxed);
+    while bench.agent.unwritable().is_some() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(told(), 1);
+    let on_disk = Ledger::of(crate::journal::read(&path).unwrap().records);
+    assert_eq!((on_disk.pending().count(), on_disk.outbox().len()), (0, 1));
+    assert!(fake.log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_journal_full_of_untold_results_takes_reverts_only() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![held(&command(1, Op::Apply, "a", "alice", None))], false);

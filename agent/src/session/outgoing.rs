@@ -18,15 +18,17 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// The next results to send, as many as one message holds; empty when there are none. Marks them as sent.
+    /// The next results to send, as many as one message holds, without those of `held_back`; empty when there are none. Marks
+    /// them as sent.
     ///
     /// While the disk takes nothing only refusals are sent. A crash would take back what was done meanwhile; if the manager
     /// knew of it, it would not order it again, and an older command that it still owes would be executed after it.
-    pub(super) fn next(&mut self, book: &Book) -> Vec<CommandResult> {
+    pub(super) fn next(&mut self, book: &Book, held_back: &HashSet<Uuid>) -> Vec<CommandResult> {
         let (mut results, mut bytes) = (Vec::new(), 0);
+        let is_due = |id: &Uuid| !self.sent.contains(id) && !held_back.contains(id);
         let may_be_told = |result: &&CommandResult| book.broken().is_none() || result.outcome == Outcome::Refused;
-        let untold = book.ledger().outbox().iter().filter(|result| !self.sent.contains(&result.command_id));
-        for result in untold.filter(may_be_told) {
+        let due = book.ledger().outbox().iter().filter(|result| is_due(&result.command_id));
+        for result in due.filter(may_be_told) {
             // In JSON one byte of output can become six; so what it really takes is counted.
             bytes += serde_json::to_vec(result).map_or(0, |json| json.len());
             if results.len() == MAX_ITEMS || (bytes > MAX_FRAME_BYTES - ENVELOPE_BYTES && !results.is_empty()) {

@@ -120,7 +120,7 @@ impl Conversation {
         let capabilities = first.then(|| self.agent.capabilities());
         // The effects below say all that is news.
         drop(self.agent.take_news());
-        self.agent.look(|book| {
+        self.agent.tell(|book, held_back| {
             let ledger = book.ledger();
             let effects = reports(ledger);
             let busy = ledger.pending().next().is_some();
@@ -131,7 +131,7 @@ impl Conversation {
                 cursor: ledger.inbox().cursor(),
                 acks: untold.acks.clone(),
                 // Whatever is in the outbox: what was sent and committed is not in it any more.
-                results: if leaves_room { Outgoing::default().next(book) } else { Vec::new() },
+                results: if leaves_room { Outgoing::default().next(book, held_back) } else { Vec::new() },
                 effects,
                 capabilities,
                 run: Some(*RUN),

@@ -182,7 +182,7 @@ impl Conversation {
 
     async fn send_results(&self, socket: &mut Socket, outgoing: &mut Outgoing) -> Result<(), Ended> {
         loop {
-            let results = self.agent.look(|book| outgoing.next(book));
+            let results = self.agent.tell(|book, held_back| outgoing.next(book, held_back));
             if results.is_empty() {
                 return Ok(());
             }

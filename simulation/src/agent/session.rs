@@ -1,6 +1,8 @@
 //! An agent's conversation, modelled after `session/stream.rs` and `session/poll.rs`; which results are sent is decided by
 //! the agent's own [`Outgoing`], what becomes of a command that arrives by its own [`receive`].
 
+use std::collections::HashSet;
+
 use riposte_protocol::command::Command;
 use riposte_protocol::delivery::Receipt;
 use riposte_protocol::message::{HeldEffect, MAX_ITEMS};
@@ -79,7 +81,7 @@ impl World {
         let Some(book) = &host.book else { return };
         let (ledger, mut outgoing) = (book.ledger(), Outgoing::default());
         let effects = reports(ledger);
-        let results = if is_poll { outgoing.next(book) } else { Vec::new() };
+        let results = if is_poll { outgoing.next(book, &HashSet::new()) } else { Vec::new() };
         let releases = effects.iter().filter(|held| held.released.is_some()).map(|held| held.effect).collect();
         let cursor = ledger.inbox().cursor();
         host.talk = Some(Talk {
@@ -139,7 +141,7 @@ impl World {
             }
             return;
         }
-        let results = talk.outgoing.next(book);
+        let results = talk.outgoing.next(book, &HashSet::new());
         let news: Vec<Uuid> = std::mem::take(&mut host.news).into_iter().collect();
         let (mut effects, mut ended) = (Vec::new(), Vec::new());
         for effect in news {

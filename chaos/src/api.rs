@@ -1,0 +1,108 @@
+//! A small client of the manager's API, for whoever prepares, steers and judges; the load has one of its own.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// How often a question is asked anew before it counts as not answered.
+const ATTEMPTS: u32 = 5;
+
+/// The client.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    /// The connections.
+    pub(crate) http: reqwest::Client,
+    /// Where the manager is.
+    pub(crate) base: String,
+    /// The admin key.
+    pub(crate) key: String,
+}
+
+/// A client of HTTP that goes through no proxy of the environment.
+///
+/// # Errors
+/// If it cannot be made.
+pub(crate) fn http() -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
+    Ok(builder.connect_timeout(Duration::from_secs(5)).build()?)
+}
+
+impl Api {
+    async fn ask(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(&self.key);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        if !status.is_success() {
+            bail!("{method} {path}: {status}: {text}");
+        }
+        Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
+    }
+
+    async fn ask_again(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let mut attempt = 1;
+        loop {
+            match self.ask(&method, path, body).await {
+                Err(error) if attempt == ATTEMPTS => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(500) * attempt).await,
+                Ok(value) => return Ok(value),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// If it does not work, several times.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask_again(Method::GET, path, None).await
+    }
+
+    /// POST.
+    ///
+    /// # Errors
+    /// If it does not work, several times.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask_again(Method::POST, path, Some(body)).await
+    }
+
+    /// Every item of a list, handed to `take` as it comes.
+    ///
+    /// # Errors
+    /// If a page cannot be had.
+    pub(crate) async fn each(&self, path: &str, mut take: impl FnMut(&Value)) -> anyhow::Result<()> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("{path}{joint}limit=500{cursor}")).await?;
+            page["items"].as_array().context("a page without items")?.iter().for_each(&mut take);
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether a list has no items.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(crate) async fn is_empty(&self, path: &str) -> anyhow::Result<bool> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        Ok(self.get(&format!("{path}{joint}limit=1")).await?["items"].as_array().is_some_and(Vec::is_empty))
+    }
+
+    /// An enrolment token for `uses` agents.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) async fn token(&self, uses: usize) -> anyhow::Result<String> {
+        let token = self.post("/v1/enrollment-tokens", &json!({"uses": uses})).await?;
+        Ok(token["token"].as_str().context("no token")?.to_owned())
+    }
+}

@@ -1,0 +1,255 @@
+//! What is broken when: a schedule that follows from the seed alone. Every kind of fault is dealt once before any comes a
+//! second time, and two faults of one thing (the manager, its store, …) never overlap, so that each ends as it began.
+
+use std::collections::BTreeMap;
+
+use crate::proxy::Cut;
+use crate::random::Random;
+
+/// Which database the manager keeps its ledger in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Database {
+    /// A file in its data directory.
+    Sqlite,
+    /// A server of its own.
+    Postgres,
+}
+
+impl Database {
+    /// The word for people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    ManagerKilled,
+    ManagerStopped,
+    ManagerPaused,
+    AgentsKilled,
+    AgentsStopped,
+    AgentsPaused,
+    NetworkReset,
+    NetworkClosed,
+    NetworkHalfClosed,
+    NetworkStalled,
+    NetworkThrottled,
+    NetworkRefusing,
+    PipelineReset,
+    PipelineStalled,
+    StoreFull,
+    StoreSlow,
+    StoreFlushFails,
+    StoreReadOnly,
+    StoreLocked,
+    PostgresCrashed,
+    PostgresRestarted,
+    PostgresDisconnects,
+    AgentsDiskFull,
+    AgentsDiskSlow,
+    AgentsFlushFails,
+}
+
+impl Kind {
+    const BOTH: [Self; 22] = [
+        Self::ManagerKilled,
+        Self::ManagerStopped,
+        Self::ManagerPaused,
+        Self::AgentsKilled,
+        Self::AgentsStopped,
+        Self::AgentsPaused,
+        Self::NetworkReset,
+        Self::NetworkClosed,
+        Self::NetworkHalfClosed,
+        Self::NetworkStalled,
+        Self::NetworkThrottled,
+        Self::NetworkRefusing,
+        Self::PipelineReset,
+        Self::PipelineStalled,
+        Self::StoreFull,
+        Self::StoreSlow,
+        Self::StoreFlushFails,
+        Self::StoreReadOnly,
+        Self::StoreLocked,
+        Self::AgentsDiskFull,
+        Self::AgentsDiskSlow,
+        Self::AgentsFlushFails,
+    ];
+    const POSTGRES: [Self; 3] = [Self::PostgresCrashed, Self::PostgresRestarted, Self::PostgresDisconnects];
+
+    /// Every kind that can be done to a manager on `database`.
+    pub(crate) fn of(database: Database) -> Vec<Self> {
+        let mut kinds = Self::BOTH.to_vec();
+        if database == Database::Postgres {
+            kinds.extend(Self::POSTGRES);
+        }
+        kinds
+    }
+
+    /// What it is, for people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ManagerKilled => "manager: kill -9, started again",
+            Self::ManagerStopped => "manager: SIGTERM, started again",
+            Self::ManagerPaused => "manager: SIGSTOP, SIGCONT",
+            Self::AgentsKilled => "agents: kill -9, started again",
+            Self::AgentsStopped => "agents: SIGTERM, started again",
+            Self::AgentsPaused => "agents: SIGSTOP, SIGCONT",
+            Self::NetworkReset => "agents' network: connections reset",
+            Self::NetworkClosed => "agents' network: connections closed",
+            Self::NetworkHalfClosed => "agents' network: connections half closed",
+            Self::NetworkStalled => "agents' network: nothing moves",
+            Self::NetworkThrottled => "agents' network: throttled",
+            Self::NetworkRefusing => "agents' network: new connections refused, old ones reset",
+            Self::PipelineReset => "pipeline's network: connections reset",
+            Self::PipelineStalled => "pipeline's network: nothing moves",
+            Self::StoreFull => "store: disk full",
+            Self::StoreSlow => "store: slow flushes",
+            Self::StoreFlushFails => "store: flushes fail (EIO)",
+            Self::StoreReadOnly => "store: read-only",
+            Self::StoreLocked => "store: locked by somebody else",
+            Self::PostgresCrashed => "PostgreSQL: immediate shutdown, started again",
+            Self::PostgresRestarted => "PostgreSQL: fast shutdown, started again",
+            Self::PostgresDisconnects => "PostgreSQL: every connection terminated",
+            Self::AgentsDiskFull => "agents: disk full",
+            Self::AgentsDiskSlow => "agents: slow flushes",
+            Self::AgentsFlushFails => "agents: flushes fail (EIO)",
+        }
+    }
+
+    /// What must be whole again before the next fault of the same.
+    const fn thing(self) -> &'static str {
+        match self {
+            // A store that cannot be written, and a manager that starts on it, are one story.
+            Self::ManagerKilled
+            | Self::ManagerStopped
+            | Self::ManagerPaused
+            | Self::StoreFull
+            | Self::StoreSlow
+            | Self::StoreFlushFails
+            | Self::StoreReadOnly
+            | Self::StoreLocked
+            | Self::PostgresCrashed
+            | Self::PostgresRestarted
+            | Self::PostgresDisconnects => "manager",
+            Self::AgentsKilled | Self::AgentsStopped | Self::AgentsPaused => "agents",
+            Self::AgentsDiskFull | Self::AgentsDiskSlow | Self::AgentsFlushFails => "agents' disk",
+            Self::PipelineReset | Self::PipelineStalled => "pipeline",
+            _ => "network",
+        }
+    }
+
+    /// How long it lasts, in milliseconds: from, to.
+    const fn lasts(self) -> (u64, u64) {
+        match self {
+            Self::NetworkReset
+            | Self::NetworkClosed
+            | Self::NetworkHalfClosed
+            | Self::PipelineReset
+            | Self::PostgresDisconnects => (1, 1),
+            Self::ManagerKilled | Self::AgentsKilled | Self::AgentsStopped => (1, 2500),
+            Self::ManagerStopped => (500, 3000),
+            Self::StoreFlushFails | Self::AgentsFlushFails => (500, 2500),
+            Self::PostgresCrashed | Self::PostgresRestarted => (300, 3000),
+            _ => (1000, 6000),
+        }
+    }
+}
+
+/// One fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// What kind.
+    pub(crate) kind: Kind,
+    /// Which agents, by number, if it is about agents.
+    pub(crate) agents: Vec<usize>,
+    /// The share of connections, in percent.
+    pub(crate) percent: u64,
+    /// The direction of a half-close.
+    pub(crate) cut: Cut,
+    /// Bytes a second, or milliseconds a flush.
+    pub(crate) amount: u64,
+}
+
+/// A fault begins or ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// When, in milliseconds from the beginning.
+    pub(crate) at_ms: u64,
+    /// Whether it begins.
+    pub(crate) begins: bool,
+    /// The fault.
+    pub(crate) fault: Fault,
+}
+
+/// The schedule of `total_ms`, a fault about every `gap_ms`. Every fault ends within it.
+pub(crate) fn schedule(seed: u64, database: Database, agents: usize, total_ms: u64, gap_ms: u64) -> Vec<Step> {
+    let mut random = Random::new(seed, 0xfa_0175);
+    let (mut steps, mut deck, mut free) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut at_ms = gap_ms;
+    while at_ms < total_ms {
+        if deck.is_empty() {
+            deck = shuffled(Kind::of(database), &mut random);
+        }
+        // The first card whose thing is whole; if there is none, a little later.
+        let free_at = |kind: &Kind, free: &BTreeMap<_, u64>| free.get(kind.thing()).copied().unwrap_or(0) <= at_ms;
+        let Some(position) = deck.iter().position(|kind| free_at(kind, &free)) else {
+            at_ms += 200;
+            continue;
+        };
+        let kind = deck.remove(position);
+        let (from, to) = kind.lasts();
+        let ends_ms = at_ms + random.between(from, to);
+        if ends_ms < total_ms {
+            free.insert(kind.thing(), ends_ms + 1000);
+            let fault = draw(kind, agents, &mut random);
+            steps.push(Step { at_ms, begins: true, fault: fault.clone() });
+            steps.push(Step { at_ms: ends_ms, begins: false, fault });
+        }
+        at_ms += random.between(gap_ms / 2, gap_ms * 3 / 2);
+    }
+    steps.sort_by_key(|step| (step.at_ms, !step.begins));
+    steps
+}
+
+fn draw(kind: Kind, agents: usize, random: &mut Random) -> Fault {
+    let percent = random.between(10, 100);
+    let chosen = (0..agents).filter(|_| random.chance(percent.min(60))).collect();
+    let cut = if random.chance(50) { Cut::HalfUp } else { Cut::HalfDown };
+    let amount = match kind {
+        Kind::NetworkThrottled => random.between(2_000, 20_000),
+        _ => random.between(20, 300),
+    };
+    Fault { kind, agents: chosen, percent, cut, amount }
+}
+
+fn shuffled(mut kinds: Vec<Kind>, random: &mut Random) -> Vec<Kind> {
+    for last in (1..kinds.len()).rev() {
+        let other = usize::try_from(random.between(0, last as u64)).unwrap_or(0);
+        kinds.swap(last, other);
+    }
+    kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_the_schedule_and_every_fault_ends() {
+        for seed in 0..50 {
+            let steps = schedule(seed, Database::Postgres, 50, 300_000, 2500);
+            assert_eq!(steps, schedule(seed, Database::Postgres, 50, 300_000, 2500));
+            let begun = steps.iter().filter(|step| step.begins).count();
+            assert_eq!(begun * 2, steps.len());
+            assert!(begun > 50, "{begun}");
+            let kinds: std::collections::BTreeSet<Kind> = steps.iter().map(|step| step.fault.kind).collect();
+            assert_eq!(kinds.len(), Kind::of(Database::Postgres).len());
+        }
+    }
+}

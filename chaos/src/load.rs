@@ -1,0 +1,179 @@
+//! The pipeline: posts alerts at a steady rate, as a careful client does (what was not acknowledged is posted again, after
+//! the time that the manager asks for), and keeps what was acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::plan::Plan;
+use crate::random::Random;
+
+/// Requests under way at a time.
+const POSTERS: usize = 24;
+/// The most alerts in a request.
+const MOST: u64 = 20;
+/// How long a request may take before it counts as lost.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// What was seen from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Alerts that were acknowledged.
+    pub(crate) acknowledged: BTreeSet<u64>,
+    /// Requests by what came of them.
+    pub(crate) outcomes: BTreeMap<String, u64>,
+    /// What a client must not see.
+    pub(crate) wrong: Vec<String>,
+    /// Time from first post to acknowledgement of a request, in milliseconds; without what had to be posted again.
+    pub(crate) latencies_ms: Vec<u32>,
+}
+
+/// What the posters share.
+#[derive(Debug)]
+struct Shared {
+    plan: Plan,
+    url: String,
+    key: String,
+    rate: f64,
+    begun: Instant,
+    next: AtomicU64,
+    stop: AtomicBool,
+    again: Mutex<VecDeque<Vec<u64>>>,
+    seen: Mutex<Seen>,
+}
+
+impl Shared {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn again(&self) -> MutexGuard<'_, VecDeque<Vec<u64>>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Posters at work.
+#[derive(Debug)]
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    posters: JoinSet<()>,
+}
+
+impl Load {
+    /// Begins to post `rate` alerts a second at `base`.
+    ///
+    /// # Errors
+    /// If there is no client.
+    pub(crate) fn start(plan: Plan, base: &str, key: &str, rate: f64) -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared {
+            plan,
+            url: format!("{base}/v1/alerts"),
+            key: key.into(),
+            rate,
+            begun: Instant::now(),
+            next: AtomicU64::new(1),
+            stop: AtomicBool::new(false),
+            again: Mutex::default(),
+            seen: Mutex::default(),
+        });
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(3)).build()?;
+        let mut posters = JoinSet::new();
+        for poster in 0..POSTERS {
+            let random = Random::new(shared.plan.seed, 0x7057 + poster as u64);
+            posters.spawn(run(Arc::clone(&shared), http.clone(), random));
+        }
+        Ok(Self { shared, posters })
+    }
+
+    /// How many alerts were acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.shared.seen().acknowledged.len()
+    }
+
+    /// Takes no new alerts, and goes on until every old one is acknowledged or `patience` is over; gives what was seen.
+    pub(crate) async fn finish(mut self, patience: Duration) -> Seen {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        let all = async { while self.posters.join_next().await.is_some() {} };
+        let in_time = tokio::time::timeout(patience, all).await.is_ok();
+        let mut seen = std::mem::take(&mut *self.shared.seen());
+        if !in_time {
+            seen.wrong.push("alerts could not be handed in although every fault was over".into());
+        }
+        seen
+    }
+}
+
+async fn run(shared: Arc<Shared>, http: reqwest::Client, mut random: Random) {
+    loop {
+        let retried = shared.again().pop_front();
+        let is_first = retried.is_none();
+        let numbers = match retried {
+            Some(numbers) => numbers,
+            None if shared.stop.load(Ordering::SeqCst) => return,
+            None => take(&shared, &mut random).await,
+        };
+        if numbers.is_empty() {
+            continue;
+        }
+        let begun = Instant::now();
+        match post(&shared, &http, &numbers).await {
+            Ok(()) => {
+                let mut seen = shared.seen();
+                if is_first {
+                    seen.latencies_ms.push(u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX));
+                }
+                seen.acknowledged.extend(numbers);
+            }
+            Err((word, pause)) => {
+                *shared.seen().outcomes.entry(word).or_default() += 1;
+                shared.again().push_back(numbers);
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// The next numbers, when their time has come.
+async fn take(shared: &Shared, random: &mut Random) -> Vec<u64> {
+    let count = random.between(1, MOST);
+    let first = shared.next.fetch_add(count, Ordering::SeqCst);
+    #[expect(clippy::cast_precision_loss, reason = "a few million")]
+    let due = Duration::from_secs_f64(first as f64 / shared.rate);
+    tokio::time::sleep(due.saturating_sub(shared.begun.elapsed())).await;
+    (first..first + count).collect()
+}
+
+/// Posts these; else the word for what came of it, and how long to wait.
+async fn post(shared: &Shared, http: &reqwest::Client, numbers: &[u64]) -> Result<(), (String, Duration)> {
+    let alerts: Vec<Value> = numbers.iter().map(|number| shared.plan.alert(*number)).collect();
+    let request = http.post(&shared.url).bearer_auth(&shared.key).timeout(PATIENCE).json(&alerts);
+    let lost = |error: reqwest::Error| {
+        let word = if error.is_timeout() { "no answer in time" } else { "connection lost" };
+        (word.to_owned(), Duration::from_millis(200))
+    };
+    let answer = request.send().await.map_err(lost)?;
+    let status = answer.status().as_u16();
+    let wait = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    let text = answer.text().await.map_err(lost)?;
+    if status == 202 {
+        let intake: Value = serde_json::from_str(&text).unwrap_or_default();
+        let count = |field: &str| intake[field].as_u64().unwrap_or(0);
+        if count("accepted") + count("duplicates") != numbers.len() as u64 {
+            shared.seen().wrong.push(format!("{} alerts were handed in, and answered {text}", numbers.len()));
+        }
+        *shared.seen().outcomes.entry("202".into()).or_default() += 1;
+        return Ok(());
+    }
+    if !matches!(status, 429 | 503 | 507) || wait.is_none() {
+        let what = format!("a good alert was answered {status}, Retry-After {wait:?}: {text}");
+        let mut seen = shared.seen();
+        if seen.wrong.len() < 20 {
+            seen.wrong.push(what);
+        }
+    }
+    Err((status.to_string(), Duration::from_secs(wait.unwrap_or(1)).min(Duration::from_secs(3))))
+}

@@ -1,0 +1,146 @@
+//! What is posted: alert `n` is a function of `n` and the seed, so whoever judges knows what must have become of it
+//! without having kept it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::random::Random;
+
+/// Targets per agent that are hit again and again.
+const POOL: u64 = 8;
+
+/// What kind of alert it is, and so what it is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// One response, over after a short time, on a target of its own.
+    Brief,
+    /// One response that outlasts the run, on a target of its own.
+    Long,
+    /// One response without an end, on a target of its own.
+    Endless,
+    /// Two responses of different length, on a target that others hit too.
+    Hot,
+    /// No policy wants it.
+    Nothing,
+}
+
+impl Kind {
+    /// Every kind that is answered, with the rule that its policies look for.
+    pub(crate) const ANSWERED: [(Self, &'static str); 4] =
+        [(Self::Brief, "100001"), (Self::Long, "100002"), (Self::Endless, "100003"), (Self::Hot, "100004")];
+
+    fn rule(self) -> &'static str {
+        Self::ANSWERED.iter().find(|(kind, _)| *kind == self).map_or("100009", |(_, rule)| rule)
+    }
+
+    /// How many responses it gets.
+    pub(crate) const fn responses(self) -> usize {
+        match self {
+            Self::Brief | Self::Long | Self::Endless => 1,
+            Self::Hot => 2,
+            Self::Nothing => 0,
+        }
+    }
+}
+
+/// The plan of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The seed.
+    pub(crate) seed: u64,
+    /// How many agents there are.
+    pub(crate) agents: u64,
+    /// How long a short block lasts.
+    pub(crate) brief: Duration,
+    /// Whether some blocks outlast the run: what is held then grows with it.
+    pub(crate) lasting: bool,
+}
+
+/// One alert, decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// What kind.
+    pub(crate) kind: Kind,
+    /// The agent that it comes from, by number.
+    pub(crate) agent: u64,
+    /// The address that it names.
+    pub(crate) target: String,
+}
+
+impl Plan {
+    /// Alert number `n`.
+    pub(crate) fn of(&self, n: u64) -> Planned {
+        let mut random = Random::new(self.seed, n ^ 0xa1e7_0000_0000_0000);
+        let agent = random.next() % self.agents;
+        let kind = match random.next() % 100 {
+            55..65 if self.lasting => Kind::Long,
+            65..70 if self.lasting => Kind::Endless,
+            0..70 => Kind::Brief,
+            70..85 => Kind::Hot,
+            _ => Kind::Nothing,
+        };
+        let target = match kind {
+            Kind::Hot => format!("172.20.{agent}.{}", 1 + random.next() % POOL),
+            _ => format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255),
+        };
+        Planned { kind, agent, target }
+    }
+
+    /// The alert as Wazuh 4.x would send it.
+    pub(crate) fn alert(&self, n: u64) -> Value {
+        let Planned { kind, agent, target } = self.of(n);
+        json!({
+            "timestamp": "2026-11-24T10:00:00.000+0000",
+            "rule": {"level": 10, "id": kind.rule(), "description": "sshd: brute force trying to get access to the system.",
+                "groups": ["syslog", "sshd", "authentication_failures"]},
+            "agent": {"id": format!("{:03}", agent + 1), "name": name_of(agent), "ip": "198.51.100.5"},
+            "manager": {"name": "wazuh-manager"},
+            "id": format!("1795514400.{n}"),
+            "full_log": format!("sshd[{n}]: Failed password for invalid user from {target} port 4711 ssh2"),
+            "decoder": {"parent": "sshd", "name": "sshd"},
+            "data": {"srcip": target, "srcport": "4711"},
+            "location": "journald",
+        })
+    }
+
+    /// The policies that answer them.
+    pub(crate) fn policies(&self) -> Vec<Value> {
+        let brief = self.brief.as_secs().max(2);
+        let policy = |name: &str, rule: &str, lasts: Option<String>| {
+            let mut policy = json!({"name": name, "mode": "enforce", "match": [{"rule_ids": [rule]}],
+                "respond": {"action": "log-only", "target": "source.ip", "on": "origin"}});
+            if let Some(lasts) = lasts {
+                policy["respond"]["for"] = lasts.into();
+            }
+            policy
+        };
+        vec![
+            policy("brief", Kind::Brief.rule(), Some(format!("{brief}s"))),
+            policy("long", Kind::Long.rule(), Some("6h".into())),
+            policy("endless", Kind::Endless.rule(), None),
+            policy("hot-short", Kind::Hot.rule(), Some(format!("{}s", brief.div_ceil(2)))),
+            policy("hot-long", Kind::Hot.rule(), Some(format!("{}s", brief * 2))),
+        ]
+    }
+}
+
+/// The name of an agent.
+pub(crate) fn name_of(agent: u64) -> String {
+    format!("host-{agent:03}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_what_its_number_says_and_targets_are_its_own() {
+        let plan = Plan { seed: 1, agents: 8, brief: Duration::from_secs(10), lasting: true };
+        assert_eq!(plan.of(7), plan.of(7));
+        let own = (1..5000).map(|n| plan.of(n)).filter(|planned| planned.kind != Kind::Hot);
+        let targets: Vec<String> = own.map(|planned| planned.target).collect();
+        let distinct: std::collections::HashSet<&String> = targets.iter().collect();
+        assert_eq!(distinct.len(), targets.len());
+    }
+}

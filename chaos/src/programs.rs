@@ -1,0 +1,275 @@
+//! The programs under test as processes: started, killed at any instant, stopped and let go on. Every one dies with the
+//! harness, however that ends: `setpriv --pdeathsig`, whose signal comes when the starting thread is gone, so they are
+//! started on the main thread alone.
+
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::sandbox::SlowDisk;
+
+/// How long something that takes moments may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A program that is killed when this one ends, however it ends, and sees none of our own variables.
+pub(crate) fn tied(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "SIGKILL", "--"]).arg(program).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RIPOSTE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A program of this workspace: they are built beside each other.
+///
+/// # Errors
+/// If it is not there.
+pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name(name);
+    if !program.is_file() {
+        bail!("{name} is not built beside this program: run `cargo build --workspace` first");
+    }
+    Ok(program)
+}
+
+/// A log to append to.
+///
+/// # Errors
+/// If it cannot be opened.
+pub(crate) fn append(path: &Path) -> anyhow::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())
+}
+
+/// One process, over all its lives.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Option<Child>,
+    /// Where its output goes.
+    pub(crate) log: PathBuf,
+}
+
+impl Process {
+    /// One that does not run yet.
+    pub(crate) fn new(log: PathBuf) -> Self {
+        Self { child: None, log }
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If the system cannot.
+    pub(crate) fn start(&mut self, mut command: Command) -> anyhow::Result<()> {
+        self.kill9();
+        let (out, err) = (append(&self.log)?, append(&self.log)?);
+        self.child = Some(command.stdout(out).stderr(err).spawn().context("a program cannot be started")?);
+        Ok(())
+    }
+
+    /// Its process id, while it runs.
+    pub(crate) fn pid(&mut self) -> Option<u32> {
+        if self.is_running() { self.child.as_ref().map(Child::id) } else { None }
+    }
+
+    /// Whether it runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Signal 9, and no zombie.
+    pub(crate) fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // An error means that it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Sends a signal, if it runs.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Asks it to end, and waits for that at most `patience`; gives whether it did.
+    pub(crate) async fn end(&mut self, signal: Signal, patience: Duration) -> bool {
+        self.signal(signal);
+        let deadline = tokio::time::Instant::now() + patience;
+        while self.is_running() {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.child = None;
+        true
+    }
+
+    /// What it has written, in all its lives.
+    pub(crate) fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// The manager.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    /// The process.
+    pub(crate) process: Process,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its data directory.
+    pub(crate) data: PathBuf,
+    program: PathBuf,
+    database_url: Option<String>,
+    slow: Option<SlowDisk>,
+}
+
+impl Manager {
+    /// One that keeps its files in `data` and its ledger at `database_url`, or in `data` too.
+    ///
+    /// # Errors
+    /// If the program is not built.
+    pub(crate) fn new(
+        data: PathBuf,
+        log: PathBuf,
+        database_url: Option<String>,
+        slow: Option<SlowDisk>,
+    ) -> anyhow::Result<Self> {
+        // Free at this moment; nobody else on this machine is asked to keep off it, so a start tries again.
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        Ok(Self { process: Process::new(log), address, data, program: beside("riposte")?, database_url, slow })
+    }
+
+    /// Starts it, again or for the first time.
+    ///
+    /// # Errors
+    /// If the system cannot.
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        let mut command = tied(&self.program);
+        command.args(["serve", "--listen", &self.address.to_string(), "--data-dir"]).arg(&self.data);
+        if let Some(url) = &self.database_url {
+            command.args(["--database-url", url]);
+        } else if let Some(slow) = &self.slow {
+            slow.attach(&mut command, "store");
+        }
+        self.process.start(command)
+    }
+
+    /// Waits until it is ready; starts it again if it ends meanwhile.
+    ///
+    /// # Errors
+    /// If it is not within [`PATIENCE`].
+    pub(crate) async fn is_ready(&mut self, http: &reqwest::Client) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let asked =
+                http.get(format!("http://{}/readyz", self.address)).timeout(Duration::from_secs(2)).send().await;
+            if asked.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                bail!("the manager is not ready:\n{}", last_lines(&self.process.said()));
+            }
+            if !self.process.is_running() {
+                self.start()?;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The first admin key.
+    ///
+    /// # Errors
+    /// If it was not written.
+    pub(crate) fn key(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.data.join("admin.key"))?.trim().to_owned())
+    }
+}
+
+/// One agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    /// The process.
+    pub(crate) process: Process,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its id at the manager.
+    pub(crate) id: String,
+    /// Its state directory.
+    pub(crate) state: PathBuf,
+    program: PathBuf,
+    slow: Option<SlowDisk>,
+}
+
+impl Agent {
+    /// Enrols one through `manager`.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub(crate) fn enroll(
+        manager: &str,
+        token: &Path,
+        name: &str,
+        state: PathBuf,
+        log: PathBuf,
+        slow: Option<SlowDisk>,
+    ) -> anyhow::Result<Self> {
+        let program = beside("riposte-agent")?;
+        let mut enrolling = tied(&program);
+        enrolling.args(["enroll", "--manager", manager, "--name", name, "--token-file"]).arg(token);
+        let done = enrolling.arg("--state-dir").arg(&state).output()?;
+        if !done.status.success() {
+            bail!("{name} was not enrolled: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        let identity: serde_json::Value = serde_json::from_slice(&std::fs::read(state.join("agent.json"))?)?;
+        let id = identity["agent_id"].as_str().context("an enrolment without an id")?.to_owned();
+        Ok(Self { process: Process::new(log), name: name.into(), id, state, program, slow })
+    }
+
+    /// Starts it, again or for the first time.
+    ///
+    /// # Errors
+    /// If the system cannot.
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        let mut command = tied(&self.program);
+        command.args(["run", "--state-dir"]).arg(&self.state);
+        if let Some(slow) = &self.slow {
+            slow.attach(&mut command, "agents");
+        }
+        self.process.start(command)
+    }
+
+    /// What its journal holds, by its own word.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub(crate) fn status(&self) -> anyhow::Result<serde_json::Value> {
+        let asked = tied(&self.program).args(["status", "--json", "--state-dir"]).arg(&self.state).output()?;
+        if !asked.status.success() {
+            bail!("{}: {}", self.name, String::from_utf8_lossy(&asked.stderr));
+        }
+        Ok(serde_json::from_slice(&asked.stdout)?)
+    }
+}
+
+/// The end of a log.
+pub(crate) fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}

@@ -1,0 +1,182 @@
+//! The network between the programs: a proxy that carries bytes and can be told to cut, stall, throttle, reset and
+//! half-close. It never changes a byte: TCP would not deliver a changed one either.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+
+use crate::random::Random;
+
+/// How long a half-closed connection is carried on in the other direction.
+const HALF_OPEN: Duration = Duration::from_secs(20);
+
+/// What the network is like.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Weather {
+    /// Nothing moves.
+    pub(crate) stalled: bool,
+    /// New connections are reset.
+    pub(crate) closed: bool,
+    /// At most so many bytes a second in each direction; 0 is no limit.
+    pub(crate) bytes_per_second: usize,
+}
+
+/// What happens to a connection at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Both sides see a reset.
+    Reset,
+    /// Both sides see an end.
+    Close,
+    /// The client's side ends, the manager's goes on.
+    HalfUp,
+    /// The manager's side ends, the client's goes on.
+    HalfDown,
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    weather: watch::Sender<Weather>,
+    cuts: broadcast::Sender<(Cut, u64)>,
+    _task: JoinSet<()>,
+}
+
+impl Proxy {
+    /// Starts one before `upstream`.
+    ///
+    /// # Errors
+    /// If there is no port for it.
+    pub(crate) async fn start(upstream: SocketAddr, seed: u64) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (weather, _) = watch::channel(Weather::default());
+        let (cuts, _) = broadcast::channel(64);
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, upstream, weather.clone(), cuts.clone(), seed));
+        Ok(Self { address, weather, cuts, _task: task })
+    }
+
+    /// Changes the weather.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Weather)) {
+        self.weather.send_modify(change);
+    }
+
+    /// Does this to `percent` of the connections that are open.
+    pub(crate) fn cut(&self, cut: Cut, percent: u64) {
+        let _ = self.cuts.send((cut, percent));
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    upstream: SocketAddr,
+    weather: watch::Sender<Weather>,
+    cuts: broadcast::Sender<(Cut, u64)>,
+    seed: u64,
+) {
+    let mut connections = JoinSet::new();
+    let random = Arc::new(Mutex::new(Random::new(seed, 77)));
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok((client, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        if weather.borrow().closed {
+            let _ = client.set_zero_linger();
+            continue;
+        }
+        let line = Line { weather: weather.subscribe(), cuts: cuts.subscribe(), random: Arc::clone(&random) };
+        connections.spawn(async move { line.carry(client, upstream).await });
+    }
+}
+
+struct Line {
+    weather: watch::Receiver<Weather>,
+    cuts: broadcast::Receiver<(Cut, u64)>,
+    random: Arc<Mutex<Random>>,
+}
+
+impl Line {
+    async fn carry(mut self, mut client: TcpStream, upstream: SocketAddr) {
+        let Ok(mut manager) = TcpStream::connect(upstream).await else {
+            let _ = client.set_zero_linger();
+            return;
+        };
+        let _ = (client.set_nodelay(true), manager.set_nodelay(true));
+        let (up, down) = (tokio_util::sync::CancellationToken::new(), tokio_util::sync::CancellationToken::new());
+        let is_reset = {
+            let (from_client, to_client) = client.split();
+            let (from_manager, to_manager) = manager.split();
+            let carried = async {
+                tokio::join!(
+                    pump(from_client, to_manager, self.weather.clone(), &up),
+                    pump(from_manager, to_client, self.weather.clone(), &down)
+                );
+            };
+            tokio::pin!(carried);
+            loop {
+                tokio::select! {
+                    () = &mut carried => break false,
+                    cut = self.cuts.recv() => {
+                        let Ok((cut, percent)) = cut else { continue };
+                        if !self.random.lock().unwrap_or_else(PoisonError::into_inner).chance(percent) {
+                            continue;
+                        }
+                        match cut {
+                            Cut::Reset => break true,
+                            Cut::Close => break false,
+                            Cut::HalfUp => up.cancel(),
+                            Cut::HalfDown => down.cancel(),
+                        }
+                    }
+                }
+            }
+        };
+        if is_reset {
+            let _ = (client.set_zero_linger(), manager.set_zero_linger());
+        }
+    }
+}
+
+/// Carries bytes one way until an end, an error, or the order to half-close; then this direction is shut, and the
+/// connection is let go when the other one ends too or has had its time.
+async fn pump(
+    mut from: tokio::net::tcp::ReadHalf<'_>,
+    mut to: tokio::net::tcp::WriteHalf<'_>,
+    mut weather: watch::Receiver<Weather>,
+    shut: &tokio_util::sync::CancellationToken,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let limit = weather.borrow().bytes_per_second;
+        let most = if limit == 0 { buffer.len() } else { (limit / 10).clamp(1, buffer.len()) };
+        let read = tokio::select! {
+            read = from.read(&mut buffer[..most]) => read,
+            () = shut.cancelled() => {
+                let _ = to.shutdown().await;
+                tokio::time::sleep(HALF_OPEN).await;
+                return;
+            }
+        };
+        let Ok(length @ 1..) = read else { break };
+        if weather.wait_for(|weather| !weather.stalled).await.is_err() {
+            return;
+        }
+        if limit > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        if to.write_all(&buffer[..length]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}

@@ -1,0 +1,214 @@
+//! A run: the load begins, faults begin and end by the schedule, then everything is made whole and has to come to rest;
+//! then it is judged.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::clock::now_ms;
+use crate::faults::{Database, schedule};
+use crate::ledger::Ledger;
+use crate::load::Load;
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::verify::{Account, Evidence, Verdict, convergence, judge};
+use crate::witness;
+use crate::world::World;
+
+/// How long everything may take to come to rest: leases of 30 s, pauses of agents up to 30 s, and a backlog.
+const REST: Duration = Duration::from_mins(4);
+/// The policies whose responses end by themselves during a run.
+const PASSING: [&str; 3] = ["brief", "hot-short", "hot-long"];
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// Which database.
+    pub(crate) database: Database,
+    /// The seed.
+    pub(crate) seed: u64,
+    /// How long faults are injected.
+    pub(crate) lasts: Duration,
+    /// How many agents.
+    pub(crate) agents: u64,
+    /// How many alerts a second.
+    pub(crate) rate: f64,
+    /// The mean time between two faults.
+    pub(crate) gap: Duration,
+    /// How long a short block lasts.
+    pub(crate) brief: Duration,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Runs and judges.
+///
+/// # Errors
+/// If the stage cannot be set, or the programs cannot be asked at the end.
+pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::Result<Report> {
+    let plan = Plan { seed: order.seed, agents: order.agents, brief: order.brief, lasting: true };
+    let mut world = World::build(order.database, &plan).await?;
+    say(format!("{}: {} agents stream; faults begin", order.database.name(), order.agents));
+    let base = format!("http://{}", world.pipeline.address);
+    let load = Load::start(plan.clone(), &base, &world.api.key, order.rate)?;
+    let (mut faults, mut ended) = (BTreeMap::new(), BTreeMap::new());
+    let begun = Instant::now();
+    let agents = usize::try_from(order.agents)?;
+    for step in schedule(order.seed, order.database, agents, millis(order.lasts), millis(order.gap)) {
+        tokio::time::sleep(Duration::from_millis(step.at_ms).saturating_sub(begun.elapsed())).await;
+        let (word, done) = if step.begins {
+            ("begins", world.begin(&step.fault).await)
+        } else {
+            ("ends", world.end(&step.fault).await)
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        let name = step.fault.kind.name();
+        match done {
+            Ok(()) => {
+                say(format!("{seconds:6.1} s  {word} {name}; {} alerts acknowledged", load.acknowledged()));
+                *faults.entry(step.fault.kind).or_default() += usize::from(step.begins);
+            }
+            Err(error) if step.begins => say(format!("{seconds:6.1} s  could not be injected: {name}: {error:#}")),
+            Err(error) => return Err(error.context(format!("{name} could not be ended"))),
+        }
+    }
+    tokio::time::sleep(order.lasts.saturating_sub(begun.elapsed())).await;
+    let (seconds, acknowledged) = (begun.elapsed(), load.acknowledged());
+    say("faults are over; everything has to come to rest".to_owned());
+    for name in world.revive().await? {
+        *ended.entry(name).or_default() += 1;
+    }
+    let mut seen = load.finish(Duration::from_secs(90)).await;
+    let mut last = Verdict::of("11. everything comes to rest, and overload is said with Retry-After");
+    let rest = at_rest(&world, &PASSING).await;
+    last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
+    let quiet_after = begun.elapsed().saturating_sub(seconds).as_secs_f64();
+    let wanted = Ledger::effects(&world.api, "?desired=in_force").await?;
+    let converged = convergence(&wanted, &accounts(&world)?);
+
+    say(format!("at rest after {quiet_after:.0} s; {} effects are in force and are lifted now", wanted.len()));
+    let lifted_at_ms = now_ms();
+    for policy in ["long", "endless"] {
+        world.api.post("/v1/responses/lift", &json!({"policy": policy, "reason": "the run is over"})).await?;
+    }
+    let rest = at_rest(&world, &["brief", "hot-short", "hot-long", "long", "endless"]).await;
+    last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
+    let wrong = std::mem::take(&mut seen.wrong);
+    last.checked += seen.outcomes.values().map(|count| usize::try_from(*count).unwrap_or(0)).sum::<usize>();
+    for what in wrong {
+        last.check(false, || what);
+    }
+
+    say("reading the ledger".to_owned());
+    let ledger = Ledger::read(&world.api).await?;
+    let accounts = accounts(&world)?;
+    let evidence = Evidence { plan: &plan, seen: &seen, ledger: &ledger, accounts: &accounts, lifted_at_ms };
+    let (mut verdicts, mut counts) = judge(&evidence);
+    let not_in_force = wanted.iter().filter(|effect| effect.actual != "in_force").count();
+    counts.counts.insert("effects wanted and known not to be in force".into(), not_in_force);
+    verdicts.extend([converged, last, audit(&world).await?, sound(&mut world)]);
+    verdicts
+        .sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
+    seen.latencies_ms.sort_unstable();
+    #[expect(clippy::cast_precision_loss, reason = "a few million")]
+    let reached = acknowledged as f64 / seconds.as_secs_f64();
+    Ok(Report {
+        database: order.database,
+        seed: order.seed,
+        seconds: order.lasts.as_secs(),
+        agents: order.agents,
+        rate: order.rate,
+        reached,
+        faults,
+        not_injected: world.not_injected.clone(),
+        outcomes: seen.outcomes,
+        latencies_ms: seen.latencies_ms,
+        quiet_after,
+        ended,
+        verdicts,
+        counts,
+    })
+}
+
+fn accounts(world: &World) -> anyhow::Result<Vec<Account>> {
+    let account = |agent: &crate::programs::Agent| {
+        let (deeds, _) = witness::read(&agent.process.log);
+        Ok(Account { id: agent.id.clone(), status: agent.status()?, deeds })
+    };
+    world.agents.iter().map(account).collect()
+}
+
+/// Waits until nothing is owed: no command is open, no response of these policies is active, no agent has anything to tell.
+async fn at_rest(world: &World, policies: &[&str]) -> Result<(), String> {
+    let deadline = Instant::now() + REST;
+    loop {
+        let unrest = unrest(world, policies).await.unwrap_or_else(|error| Some(format!("{error:#}")));
+        match unrest {
+            None => return Ok(()),
+            Some(what) if Instant::now() > deadline => {
+                return Err(format!("no rest within {} s: {what}", REST.as_secs()));
+            }
+            Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
+    }
+}
+
+async fn unrest(world: &World, policies: &[&str]) -> anyhow::Result<Option<String>> {
+    for policy in policies {
+        if !world.api.is_empty(&format!("/v1/responses?state=active&policy={policy}")).await? {
+            return Ok(Some(format!("responses of {policy} are active")));
+        }
+    }
+    for state in ["queued", "delivered", "acknowledged"] {
+        if !world.api.is_empty(&format!("/v1/commands?state={state}")).await? {
+            return Ok(Some(format!("commands are {state}")));
+        }
+    }
+    for actual in ["in_force", "drifted"] {
+        if !world.api.is_empty(&format!("/v1/effects?desired=absent&actual={actual}")).await? {
+            return Ok(Some(format!("effects that nobody wants are {actual}")));
+        }
+    }
+    for agent in &world.agents {
+        let status = agent.status()?;
+        if status["commands_pending"] != 0 || status["results_unsent"] != 0 {
+            return Ok(Some(format!(
+                "{} has {} commands, {} results",
+                agent.name, status["commands_pending"], status["results_unsent"]
+            )));
+        }
+        let now = now_ms();
+        let is_over = |held: &serde_json::Value| {
+            let until =
+                held["until"].as_str().and_then(|until| until.parse::<riposte_protocol::time::Timestamp>().ok());
+            until.is_some_and(|until| until.as_millis() <= now)
+        };
+        if status["effects"].as_array().is_some_and(|held| held.iter().any(is_over)) {
+            return Ok(Some(format!("{} holds what is over", agent.name)));
+        }
+    }
+    Ok(None)
+}
+
+async fn audit(world: &World) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::of("12. the audit chain is intact");
+    let proof = world.api.get("/v1/audit/verify").await?;
+    let broken = proof["intact"] != true;
+    verdict.checked = proof["entries"].as_u64().and_then(|entries| usize::try_from(entries).ok()).unwrap_or(0);
+    verdict.check(!broken, || proof.to_string());
+    Ok(verdict)
+}
+
+/// Whether any program has panicked.
+fn sound(world: &mut World) -> Verdict {
+    let mut verdict = Verdict::of("no program panics");
+    let logs = world.agents.iter().map(|agent| &agent.process.log).chain([&world.manager.process.log]);
+    for log in logs {
+        let (_, wrong) = witness::read(log);
+        verdict.check(wrong.is_empty(), || format!("{}: {}", log.display(), wrong.join("; ")));
+    }
+    verdict
+}

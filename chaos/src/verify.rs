@@ -1,0 +1,295 @@
+//! The judge: holds what the ledger says, what the agents remember and what they really did against each promise of the
+//! design. It trusts nobody's word alone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde_json::Value;
+
+use crate::ledger::{Command, Effect, Ledger};
+use crate::load::Seen;
+use crate::plan::{Kind, Plan};
+use crate::witness::{Deed, Witnessed};
+
+/// Clocks of the wall and of timers may disagree by so much, in milliseconds.
+const TOLERANCE_MS: i64 = 5;
+/// How many violations of one promise are told in full.
+const TOLD: usize = 12;
+/// How an agent says that it was killed in the middle: then it looks, and does not do it again.
+const CUT_SHORT: &str = "stopped during the execution";
+
+/// What one promise came to.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// The promise.
+    pub(crate) promise: &'static str,
+    /// How many things it was checked on.
+    pub(crate) checked: usize,
+    /// How many of them broke it.
+    pub(crate) broken: usize,
+    /// Which, at most a few.
+    pub(crate) told: Vec<String>,
+}
+
+impl Verdict {
+    /// A promise that nothing has been held against yet.
+    pub(crate) const fn of(promise: &'static str) -> Self {
+        Self { promise, checked: 0, broken: 0, told: Vec::new() }
+    }
+
+    /// Checks one thing.
+    pub(crate) fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        self.checked += 1;
+        if !holds {
+            self.broken += 1;
+            if self.told.len() < TOLD {
+                self.told.push(what());
+            }
+        }
+    }
+}
+
+/// What an agent says and did.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// The agent's id.
+    pub(crate) id: String,
+    /// What it says of itself.
+    pub(crate) status: Value,
+    /// What it did, in order.
+    pub(crate) deeds: Vec<Witnessed>,
+}
+
+/// Everything that is known at the end.
+#[derive(Debug)]
+pub(crate) struct Evidence<'a> {
+    /// What was posted.
+    pub(crate) plan: &'a Plan,
+    /// What was acknowledged.
+    pub(crate) seen: &'a Seen,
+    /// What the ledger holds.
+    pub(crate) ledger: &'a Ledger,
+    /// What the agents say and did.
+    pub(crate) accounts: &'a [Account],
+    /// When everything began to be lifted by hand.
+    pub(crate) lifted_at_ms: i64,
+}
+
+/// What was counted beside.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// By name.
+    pub(crate) counts: BTreeMap<String, usize>,
+    /// How late blocks were lifted, in milliseconds, sorted.
+    pub(crate) late_ms: Vec<i64>,
+}
+
+/// Judges.
+pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
+    let mut counts = Counts::default();
+    let mut verdicts = intake(evidence, &mut counts);
+    verdicts.extend(commands(evidence, &mut counts));
+    verdicts.extend(effects(evidence, &mut counts));
+    counts.late_ms.sort_unstable();
+    (verdicts, counts)
+}
+
+fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
+    let Evidence { plan, seen, ledger, .. } = evidence;
+    let mut durable = Verdict::of("1. durable before 2xx: every acknowledged alert is there, with its responses");
+    let mut once = Verdict::of("2. no alert is stored or answered twice");
+    let of_response: HashSet<&str> = ledger.commands.values().map(|command| command.response.as_str()).collect();
+    for number in &seen.acknowledged {
+        durable.check(ledger.alerts.contains_key(number), || format!("alert {number} was acknowledged and is lost"));
+    }
+    for (number, ids) in &ledger.alerts {
+        once.check(ids.len() == 1, || format!("alert {number} is stored {} times", ids.len()));
+        let planned = plan.of(*number);
+        let responses = ids.iter().filter_map(|id| ledger.responses.get(id)).flatten().collect::<Vec<_>>();
+        let policies: BTreeSet<&str> = responses.iter().map(|response| response.policy.as_str()).collect();
+        once.check(policies.len() == responses.len(), || format!("alert {number} was answered twice: {responses:?}"));
+        let wanted = planned.kind.responses();
+        durable.check(policies.len() == wanted, || format!("alert {number} has {policies:?}, not {wanted} responses"));
+        for response in responses {
+            *counts.counts.entry(format!("responses {}", response.state)).or_default() += 1;
+            // An agent whose disk is full says that it can do nothing: then a response is spared, and says why.
+            let is_spared = response.state == "spared" && response.reason == "action_unavailable";
+            let is_own = planned.kind != Kind::Hot;
+            let acted = matches!(response.state.as_str(), "active" | "ended")
+                && (!is_own || of_response.contains(response.id.as_str()));
+            durable.check(is_spared || acted, || format!("alert {number}: {response:?} without a command"));
+        }
+    }
+    let unknown = ledger.alerts.keys().filter(|number| !seen.acknowledged.contains(number)).count();
+    counts.counts.insert("alerts acknowledged".into(), seen.acknowledged.len());
+    counts.counts.insert("alerts in the ledger that were not acknowledged".into(), unknown);
+    vec![durable, once]
+}
+
+fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
+    let Evidence { ledger, accounts, .. } = evidence;
+    let mut twice = Verdict::of("3. no command is executed twice, and none that succeeded was not");
+    let mut order = Verdict::of("4. commands of one effect are executed in order");
+    let mut known = Verdict::of("8. nothing is executed that the manager did not order");
+    let mut results = Verdict::of("9. every result is committed as the agent said it");
+    let mut last = Verdict::of("11. every command is final");
+    for command in ledger.commands.values() {
+        let Command { state, op, .. } = command;
+        last.check(!matches!(state.as_str(), "queued" | "delivered" | "acknowledged"), || format!("{command:?}"));
+        *counts.counts.entry(format!("commands {op} {state}")).or_default() += 1;
+        if matches!(state.as_str(), "failed" | "refused" | "timed_out" | "expired") && !command.detail.is_empty() {
+            *counts.counts.entry(format!("given up: {}", command.detail)).or_default() += 1;
+        }
+    }
+    for account in *accounts {
+        results.check(account.status["results_unsent"] == 0 && account.status["commands_pending"] == 0, || {
+            format!(
+                "{} has {} results unsent, {} commands pending",
+                account.id, account.status["results_unsent"], account.status["commands_pending"]
+            )
+        });
+        let mut newest: HashMap<&str, (i64, &str)> = HashMap::new();
+        let mut said: HashMap<&str, (&str, &str)> = HashMap::new();
+        let mut applied: HashMap<&str, usize> = HashMap::new();
+        for (_, deed) in &account.deeds {
+            match deed {
+                Deed::Applied(target) => *applied.entry(target).or_default() += 1,
+                Deed::Reverted(_) => {}
+                Deed::Done { command, outcome, reason } => {
+                    let ordered = ledger.commands.get(command).filter(|ordered| ordered.agent == account.id);
+                    known.check(ordered.is_some(), || format!("{} did {command}, which nobody ordered", account.id));
+                    let Some(ordered) = ordered else { continue };
+                    said.insert(command, (outcome, reason));
+                    if outcome == "refused" {
+                        *counts.counts.entry(format!("refused: {}", in_general(reason))).or_default() += 1;
+                        continue;
+                    }
+                    let (seq, id) = *newest.entry(&ordered.effect).or_insert((ordered.seq, command));
+                    order.check(seq <= ordered.seq, || {
+                        format!("{command} was executed after the newer {id}: {ordered:?}")
+                    });
+                    if ordered.seq > seq {
+                        newest.insert(&ordered.effect, (ordered.seq, command));
+                    }
+                }
+            }
+        }
+        executions(&mut twice, ledger, &said, &applied, account, counts);
+        for (command, (outcome, reason)) in &said {
+            let state = ledger.commands.get(*command).map_or("", |command| command.state.as_str());
+            results.check(state == *outcome, || format!("{command} {outcome} ({reason}), and the ledger says {state}"));
+        }
+    }
+    vec![twice, order, known, results, last]
+}
+
+/// A reason without what is particular to one agent.
+fn in_general(reason: &str) -> &str {
+    reason.split(": ").next().unwrap_or_default()
+}
+
+/// Lines that tell of an execution, compared with the commands that asked for one, target by target.
+fn executions<'a>(
+    twice: &mut Verdict,
+    ledger: &'a Ledger,
+    said: &HashMap<&'a str, (&str, &str)>,
+    applied: &HashMap<&str, usize>,
+    account: &Account,
+    counts: &mut Counts,
+) {
+    let mut asked: HashMap<&str, (usize, usize)> = HashMap::new();
+    for command in ledger.commands.values().filter(|command| command.agent == account.id && command.op == "apply") {
+        let (most, least) = asked.entry(&command.target).or_default();
+        match said.get(command.id.as_str()) {
+            Some(("refused", _)) | None => {}
+            Some((outcome, reason)) => {
+                *most += 1;
+                let is_cut_short = reason.contains(CUT_SHORT);
+                *least += usize::from(*outcome == "succeeded" && !is_cut_short);
+                *counts.counts.entry("applies cut short by a kill".into()).or_default() += usize::from(is_cut_short);
+            }
+        }
+    }
+    for target in asked.keys().chain(applied.keys()).collect::<HashSet<_>>() {
+        let times = applied.get(target).copied().unwrap_or(0);
+        let (most, least) = asked.get(target).copied().unwrap_or_default();
+        twice.check((least..=most).contains(&times), || {
+            format!("{}: {target} was applied {times} times, by {least} to {most} commands", account.id)
+        });
+    }
+}
+
+fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
+    let Evidence { ledger, accounts, lifted_at_ms, .. } = evidence;
+    let mut early = Verdict::of("5. nothing is lifted early (6: the longest wins)");
+    let mut lifted = Verdict::of("5. every block is lifted");
+    for account in *accounts {
+        let mut ends: HashMap<&str, Option<i64>> = HashMap::new();
+        let mut open: HashSet<&str> = HashSet::new();
+        let mut excused: HashSet<&str> = HashSet::new();
+        for (at, deed) in &account.deeds {
+            match deed {
+                Deed::Applied(target) => {
+                    open.insert(target);
+                }
+                Deed::Done { command, outcome, reason } => {
+                    let Some(command) = ledger.commands.get(command) else { continue };
+                    if command.op == "revert" && reason.contains(CUT_SHORT) {
+                        excused.insert(&command.target);
+                    }
+                    if command.op != "apply" || outcome != "succeeded" {
+                        continue;
+                    }
+                    let end = ends.entry(&command.target).or_insert(Some(i64::MIN));
+                    // No end outlasts every end.
+                    *end = end.zip(command.until).map(|(older, newer)| older.max(newer));
+                }
+                Deed::Reverted(target) => {
+                    open.remove(target.as_str());
+                    let Some(end) = ends.remove(target.as_str()) else { continue };
+                    if at >= lifted_at_ms {
+                        continue;
+                    }
+                    early.check(end.is_some_and(|end| *at >= end - TOLERANCE_MS), || {
+                        format!("{}: {target} was lifted at {at}, its end is {end:?}", account.id)
+                    });
+                    counts.late_ms.extend(end.map(|end| (at - end).max(0)));
+                }
+            }
+        }
+        for target in open.difference(&excused) {
+            lifted.check(false, || format!("{}: {target} was applied and never lifted", account.id));
+        }
+        let held = account.status["effects"].as_array().map_or(usize::MAX, Vec::len);
+        lifted.check(held == 0, || format!("{} still holds {}", account.id, account.status["effects"]));
+    }
+    for effect in &ledger.effects {
+        let is_lifted = effect.desired == "absent" && matches!(effect.actual.as_str(), "absent" | "unknown");
+        lifted.check(is_lifted && effect.failed_reverts == 0, || format!("{effect:?}"));
+        *counts.counts.entry(format!("effects {} {}", effect.desired, effect.actual)).or_default() += 1;
+    }
+    vec![early, lifted]
+}
+
+/// Whether agents hold what the manager believes to be in force, and nothing else. What it wants and knows not to be in
+/// force (refused, or never delivered in time) is no difference: both say the same.
+pub(crate) fn convergence(wanted: &[Effect], accounts: &[Account]) -> Verdict {
+    let mut verdict = Verdict::of("10. what agents hold is what the manager wants");
+    for account in accounts {
+        let of_agent = || wanted.iter().filter(|effect| effect.agent == account.id);
+        let everything: BTreeSet<&str> = of_agent().map(|effect| effect.id.as_str()).collect();
+        let believed = of_agent().filter(|effect| effect.actual == "in_force").map(|effect| effect.id.as_str());
+        let effects = account.status["effects"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let in_force = effects.iter().filter(|held| held["actual"] != "absent");
+        let held: BTreeSet<&str> = in_force.filter_map(|held| held["effect"].as_str()).collect();
+        for effect in believed {
+            verdict.check(held.contains(effect), || format!("{}: effect {effect} is wanted and not held", account.id));
+        }
+        for effect in &held {
+            verdict.check(everything.contains(effect), || format!("{}: effect {effect} is held, unwanted", account.id));
+        }
+    }
+    verdict
+}
+
+#[cfg(test)]
+mod tests;

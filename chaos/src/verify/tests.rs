@@ -1,0 +1,142 @@
+//! The judge is shown a run in which everything is right, and the same run with one thing wrong at a time.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::ledger::{Effect, Response};
+use crate::witness::Deed;
+
+const AGENT: &str = "agent";
+const LIFTED_AT_MS: i64 = 100_000;
+
+struct Case {
+    plan: Plan,
+    seen: Seen,
+    ledger: Ledger,
+    accounts: Vec<Account>,
+}
+
+fn done(command: &str, outcome: &str, reason: &str) -> Deed {
+    Deed::Done { command: command.into(), outcome: outcome.into(), reason: reason.into() }
+}
+
+fn command(id: &str, seq: i64, op: &str, target: &str) -> Command {
+    Command {
+        id: id.into(),
+        agent: AGENT.into(),
+        seq,
+        effect: "effect".into(),
+        op: op.into(),
+        target: target.into(),
+        until: (op == "apply").then_some(20_000),
+        state: "succeeded".into(),
+        detail: String::new(),
+        response: "response".into(),
+    }
+}
+
+/// One alert with a short block: applied, lifted on time, reported.
+fn good() -> Case {
+    let plan = Plan { seed: 1, agents: 1, brief: Duration::from_secs(10), lasting: true };
+    let number = (1..1000).find(|n| plan.of(*n).kind == Kind::Brief).unwrap();
+    let target = plan.of(number).target;
+    let mut seen = Seen::default();
+    seen.acknowledged.insert(number);
+    let mut ledger = Ledger::default();
+    ledger.alerts.insert(number, vec!["alert".into()]);
+    let text = str::to_owned;
+    let response =
+        Response { id: text("response"), policy: text("brief"), state: text("ended"), reason: text("elapsed") };
+    ledger.responses.insert("alert".into(), vec![response]);
+    for command in [command("c1", 1, "apply", &target), command("c2", 2, "revert", &target)] {
+        ledger.commands.insert(command.id.clone(), command);
+    }
+    ledger.effects.push(Effect {
+        id: text("effect"),
+        agent: text(AGENT),
+        desired: text("absent"),
+        actual: text("absent"),
+        failed_reverts: 0,
+    });
+    let deeds = vec![
+        (10_000, Deed::Applied(target.clone())),
+        (10_001, done("c1", "succeeded", "in force")),
+        (20_000, Deed::Reverted(target)),
+        (20_100, done("c2", "succeeded", "it was not held any more; nothing of it is left")),
+    ];
+    let status = json!({"results_unsent": 0, "commands_pending": 0, "effects": []});
+    let accounts = vec![Account { id: AGENT.into(), status, deeds }];
+    Case { plan, seen, ledger, accounts }
+}
+
+/// The promises that are broken, by the number at the head of their names.
+fn broken(case: &Case) -> Vec<&'static str> {
+    let Case { plan, seen, ledger, accounts } = case;
+    let (verdicts, _) = judge(&Evidence { plan, seen, ledger, accounts, lifted_at_ms: LIFTED_AT_MS });
+    let broken = verdicts.iter().filter(|verdict| verdict.broken > 0);
+    broken.map(|verdict| verdict.promise.split('.').next().unwrap()).collect()
+}
+
+fn broken_by(harm: impl FnOnce(&mut Case)) -> Vec<&'static str> {
+    let mut case = good();
+    harm(&mut case);
+    broken(&case)
+}
+
+#[test]
+fn a_good_run_breaks_nothing() {
+    assert_eq!(broken(&good()), [""; 0]);
+}
+
+#[test]
+fn the_judge_sees_what_was_lost_and_what_was_doubled() {
+    assert_eq!(broken_by(|case| case.ledger.alerts.clear()), ["1"]);
+    assert_eq!(broken_by(|case| case.ledger.responses.clear()), ["1"]);
+    assert_eq!(broken_by(|case| case.ledger.alerts.values_mut().for_each(|ids| ids.push("twin".into()))), ["2"]);
+    let twice = |case: &mut Case| {
+        let twin = case.ledger.responses["alert"][0].clone();
+        case.ledger.responses.get_mut("alert").unwrap().push(twin);
+    };
+    assert_eq!(broken_by(twice), ["2"]);
+}
+
+#[test]
+fn the_judge_sees_what_agents_did_wrong() {
+    let deeds = |harm: fn(&mut Vec<Witnessed>)| broken_by(move |case| harm(&mut case.accounts[0].deeds));
+    assert_eq!(deeds(|deeds| deeds.insert(1, deeds[0].clone())), ["3"]);
+    assert_eq!(deeds(|deeds| drop(deeds.remove(0))), ["3"], "it said that it had, and had not");
+    assert_eq!(deeds(|deeds| deeds.push((20_200, done("c1", "succeeded", "in force")))), ["4"]);
+    assert_eq!(deeds(|deeds| deeds[2].0 = 19_000), ["5"], "lifted early");
+    assert_eq!(deeds(|deeds| drop(deeds.remove(2))), ["5"], "never lifted");
+    assert_eq!(deeds(|deeds| deeds.push((20_200, done("forged", "succeeded", "")))), ["8"]);
+    assert_eq!(deeds(|deeds| deeds.push((20_200, done("c2", "failed", "")))), ["9"]);
+}
+
+#[test]
+fn the_judge_sees_what_is_not_over() {
+    let state =
+        |state: &'static str| move |case: &mut Case| case.ledger.commands.get_mut("c2").unwrap().state = state.into();
+    assert!(broken_by(state("acknowledged")).contains(&"11"));
+    assert_eq!(broken_by(|case| case.accounts[0].status["results_unsent"] = 1.into()), ["9"]);
+    assert_eq!(broken_by(|case| case.accounts[0].status["effects"] = json!([{"effect": "effect"}])), ["5"]);
+    assert_eq!(broken_by(|case| case.ledger.effects[0].actual = "in_force".into()), ["5"]);
+}
+
+#[test]
+fn the_judge_sees_manager_and_agent_disagree() {
+    let mut case = good();
+    let effect = |actual: &str| Effect {
+        id: "effect".into(),
+        agent: AGENT.into(),
+        desired: "in_force".into(),
+        actual: actual.into(),
+        failed_reverts: 0,
+    };
+    assert_eq!(convergence(&[effect("in_force")], &case.accounts).broken, 1, "wanted and not held");
+    assert_eq!(convergence(&[effect("absent")], &case.accounts).broken, 0, "wanted, and known not to be");
+    case.accounts[0].status["effects"] = json!([{"effect": "effect"}]);
+    assert_eq!(convergence(&[effect("in_force")], &case.accounts).broken, 0);
+    assert_eq!(convergence(&[], &case.accounts).broken, 1, "held and not wanted");
+}

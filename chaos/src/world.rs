@@ -1,0 +1,313 @@
+//! The stage: a manager on its database, agents, two proxies between them, and the faults as they are done to them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
+
+use crate::api::{Api, http};
+use crate::faults::{Database, Fault, Kind};
+use crate::plan::{Plan, name_of};
+use crate::postgres::Postgres;
+use crate::programs::{Agent, Manager};
+use crate::proxy::{Cut, Proxy};
+use crate::sandbox::{Disk, SlowDisk};
+
+/// The store's disk, in bytes.
+const STORE_BYTES: u64 = 6 << 30;
+/// All agents' disk, in bytes.
+const AGENTS_BYTES: u64 = 2 << 30;
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// The manager.
+    pub(crate) manager: Manager,
+    /// The database's server.
+    pub(crate) postgres: Option<Postgres>,
+    /// The agents.
+    pub(crate) agents: Vec<Agent>,
+    /// Between the agents and the manager.
+    pub(crate) network: Proxy,
+    /// Between the pipeline and the manager.
+    pub(crate) pipeline: Proxy,
+    /// The way to ask the manager, past the proxies.
+    pub(crate) api: Api,
+    /// The disk under the ledger.
+    pub(crate) store: Disk,
+    agents_disk: Disk,
+    slow: Option<SlowDisk>,
+    lock: Option<Lock>,
+    /// What could not be injected here, and why.
+    pub(crate) not_injected: Vec<String>,
+    _home: tempfile::TempDir,
+}
+
+/// Somebody else who holds the database.
+#[derive(Debug)]
+enum Lock {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl World {
+    /// Sets the stage: everything runs and every agent has been seen.
+    ///
+    /// # Errors
+    /// If any of it cannot be had.
+    pub(crate) async fn build(database: Database, plan: &Plan) -> anyhow::Result<Self> {
+        let home = tempfile::Builder::new().prefix("riposte-chaos-").tempdir()?;
+        let at = |name: &str| home.path().join(name);
+        // PostgreSQL runs as somebody else, who must be able to reach its folder.
+        std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let store = Disk::mount(&at("store"), STORE_BYTES)?;
+        let agents_disk = Disk::mount(&at("agents"), AGENTS_BYTES)?;
+        let slow = SlowDisk::build(home.path());
+        let (data, postgres) = match database {
+            Database::Sqlite => (at("store").join("data"), None),
+            Database::Postgres => {
+                let server = Postgres::start(at("store").join("pg"), at("postgres.log"), slow.clone()).await?;
+                (at("data"), Some(server))
+            }
+        };
+        let url = postgres.as_ref().map(Postgres::url);
+        let mut manager = Manager::new(data, at("manager.log"), url, slow.clone())?;
+        let http = http()?;
+        manager.start()?;
+        manager.is_ready(&http).await?;
+        let api = Api { http, base: format!("http://{}", manager.address), key: manager.key()? };
+        for policy in plan.policies() {
+            api.post("/v1/policies", &policy).await?;
+        }
+        let network = Proxy::start(manager.address, plan.seed).await?;
+        let pipeline = Proxy::start(manager.address, plan.seed ^ 1).await?;
+        let agents = enroll(&api, &network, plan, home.path(), slow.as_ref()).await?;
+        let not_injected = match &slow {
+            Some(_) => vec![],
+            None => vec!["slow and failing flushes: cc is not installed".to_owned()],
+        };
+        let lock = None;
+        let world = Self {
+            manager,
+            postgres,
+            agents,
+            network,
+            pipeline,
+            api,
+            store,
+            agents_disk,
+            slow,
+            lock,
+            not_injected,
+            _home: home,
+        };
+        Ok(world)
+    }
+
+    /// A fault begins.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub(crate) async fn begin(&mut self, fault: &Fault) -> anyhow::Result<()> {
+        match fault.kind {
+            Kind::ManagerKilled => self.manager.process.kill9(),
+            Kind::ManagerStopped => self.manager.process.signal(Signal::SIGTERM),
+            Kind::ManagerPaused => self.manager.process.signal(Signal::SIGSTOP),
+            Kind::AgentsKilled => self.chosen(fault).for_each(|agent| agent.process.kill9()),
+            Kind::AgentsStopped => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGTERM)),
+            Kind::AgentsPaused => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGSTOP)),
+            Kind::NetworkReset => self.network.cut(Cut::Reset, fault.percent),
+            Kind::NetworkClosed => self.network.cut(Cut::Close, fault.percent),
+            Kind::NetworkHalfClosed => self.network.cut(fault.cut, fault.percent),
+            Kind::NetworkStalled => self.network.change(|weather| weather.stalled = true),
+            Kind::NetworkThrottled => {
+                let bytes_per_second = usize::try_from(fault.amount).unwrap_or(usize::MAX);
+                self.network.change(|weather| weather.bytes_per_second = bytes_per_second);
+            }
+            Kind::NetworkRefusing => {
+                self.network.change(|weather| weather.closed = true);
+                self.network.cut(Cut::Reset, 100);
+            }
+            Kind::PipelineReset => self.pipeline.cut(Cut::Reset, 100),
+            Kind::PipelineStalled => self.pipeline.change(|weather| weather.stalled = true),
+            Kind::StoreFull => self.store.fill()?,
+            Kind::StoreSlow => self.flushes("store", i64::try_from(fault.amount)?)?,
+            Kind::StoreFlushFails => self.flushes("store", -1)?,
+            Kind::StoreReadOnly => self.read_only().await?,
+            Kind::StoreLocked => self.lock = Some(self.take_lock().await?),
+            Kind::PostgresCrashed => self.postgres()?.crash(),
+            Kind::PostgresRestarted => self.postgres()?.process.signal(Signal::SIGINT),
+            Kind::PostgresDisconnects => {
+                const EVERYBODY: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+                self.postgres()?.execute(&[EVERYBODY]).await?;
+            }
+            Kind::AgentsDiskFull => self.agents_disk.fill()?,
+            Kind::AgentsDiskSlow => self.flushes("agents", i64::try_from(fault.amount)?)?,
+            Kind::AgentsFlushFails => self.flushes("agents", -1)?,
+        }
+        Ok(())
+    }
+
+    /// A fault ends: what was broken is made whole.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub(crate) async fn end(&mut self, fault: &Fault) -> anyhow::Result<()> {
+        match fault.kind {
+            Kind::ManagerKilled => self.manager.start()?,
+            Kind::ManagerStopped => {
+                // Whether it came to its end by itself is a matter of how busy it is; it has a deadline of its own.
+                self.manager.process.end(Signal::SIGTERM, Duration::from_secs(2)).await;
+                self.manager.start()?;
+            }
+            Kind::ManagerPaused => self.manager.process.signal(Signal::SIGCONT),
+            Kind::AgentsKilled | Kind::AgentsStopped => {
+                for agent in self.chosen(fault) {
+                    agent.start()?;
+                }
+            }
+            Kind::AgentsPaused => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGCONT)),
+            Kind::NetworkReset
+            | Kind::NetworkClosed
+            | Kind::NetworkHalfClosed
+            | Kind::PipelineReset
+            | Kind::PostgresDisconnects => {}
+            Kind::NetworkStalled => self.network.change(|weather| weather.stalled = false),
+            Kind::NetworkThrottled => self.network.change(|weather| weather.bytes_per_second = 0),
+            Kind::NetworkRefusing => self.network.change(|weather| weather.closed = false),
+            Kind::PipelineStalled => self.pipeline.change(|weather| weather.stalled = false),
+            Kind::StoreFull => {
+                self.store.free()?;
+                self.revive_store().await?;
+            }
+            Kind::StoreSlow => self.flushes("store", 0)?,
+            Kind::StoreFlushFails => {
+                self.flushes("store", 0)?;
+                self.revive_store().await?;
+            }
+            Kind::StoreReadOnly => self.writable().await?,
+            Kind::StoreLocked => self.let_go().await,
+            Kind::PostgresCrashed | Kind::PostgresRestarted => self.revive_store().await?,
+            Kind::AgentsDiskFull => self.agents_disk.free()?,
+            Kind::AgentsDiskSlow | Kind::AgentsFlushFails => self.flushes("agents", 0)?,
+        }
+        Ok(())
+    }
+
+    /// Starts what has ended although nobody asked it to; gives what that was.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(crate) async fn revive(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut ended = Vec::new();
+        self.revive_store().await?;
+        if !self.manager.process.is_running() {
+            ended.push("manager".to_owned());
+            self.manager.start()?;
+        }
+        self.manager.is_ready(&self.api.http).await?;
+        for agent in &mut self.agents {
+            if !agent.process.is_running() {
+                ended.push(agent.name.clone());
+                agent.start()?;
+            }
+        }
+        Ok(ended)
+    }
+
+    fn chosen<'a>(&'a mut self, fault: &'a Fault) -> impl Iterator<Item = &'a mut Agent> {
+        let numbered = self.agents.iter_mut().enumerate();
+        numbered.filter(|(number, _)| fault.agents.contains(number)).map(|(_, agent)| agent)
+    }
+
+    fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
+        self.postgres.as_mut().context("a fault of PostgreSQL without a PostgreSQL")
+    }
+
+    fn flushes(&self, name: &str, millis: i64) -> anyhow::Result<()> {
+        self.slow.as_ref().map_or(Ok(()), |slow| slow.set(name, millis))
+    }
+
+    /// A server that a full or failing disk has ended is started again, as its own unit would be.
+    pub(crate) async fn revive_store(&mut self) -> anyhow::Result<()> {
+        match &mut self.postgres {
+            Some(server) => server.answers().await,
+            None => Ok(()),
+        }
+    }
+
+    /// A file system cannot be made read-only under an open file, so the manager is killed and starts on it as it is.
+    async fn read_only(&mut self) -> anyhow::Result<()> {
+        if let Some(server) = &self.postgres {
+            const ON: &str = "ALTER SYSTEM SET default_transaction_read_only = on";
+            return server.execute(&[ON, "SELECT pg_reload_conf()"]).await;
+        }
+        self.manager.process.kill9();
+        self.store.protect(true)?;
+        self.manager.start()
+    }
+
+    async fn writable(&mut self) -> anyhow::Result<()> {
+        if let Some(server) = &self.postgres {
+            const OFF: &str = "ALTER SYSTEM RESET default_transaction_read_only";
+            return server.execute(&[OFF, "SELECT pg_reload_conf()"]).await;
+        }
+        self.manager.process.kill9();
+        self.store.protect(false)?;
+        self.manager.start()
+    }
+
+    async fn take_lock(&self) -> anyhow::Result<Lock> {
+        if let Some(server) = &self.postgres {
+            let mut connection = PgConnection::connect(&server.url()).await?;
+            sqlx::raw_sql("BEGIN; LOCK TABLE audit_head IN EXCLUSIVE MODE").execute(&mut connection).await?;
+            return Ok(Lock::Postgres(connection));
+        }
+        let url = format!("sqlite:{}", self.manager.data.join("riposte.db").display());
+        let mut connection = SqliteConnection::connect(&url).await?;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await?;
+        Ok(Lock::Sqlite(connection))
+    }
+
+    async fn let_go(&mut self) {
+        // The lock ends with its connection, whatever that says.
+        match self.lock.take() {
+            Some(Lock::Sqlite(connection)) => drop(connection.close().await),
+            Some(Lock::Postgres(connection)) => drop(connection.close().await),
+            None => {}
+        }
+    }
+}
+
+async fn enroll(
+    api: &Api,
+    network: &Proxy,
+    plan: &Plan,
+    home: &Path,
+    slow: Option<&SlowDisk>,
+) -> anyhow::Result<Vec<Agent>> {
+    let count = usize::try_from(plan.agents)?;
+    let token = home.join("token");
+    std::fs::write(&token, api.token(count).await?)?;
+    let url = format!("http://{}", network.address);
+    let mut agents = Vec::with_capacity(count);
+    for number in 0..plan.agents {
+        let name = name_of(number);
+        let (state, log): (PathBuf, PathBuf) = (home.join("agents").join(&name), home.join(format!("{name}.log")));
+        let mut agent = Agent::enroll(&url, &token, &name, state, log, slow.cloned())?;
+        agent.start()?;
+        agents.push(agent);
+    }
+    for agent in &agents {
+        let deadline = tokio::time::Instant::now() + crate::programs::PATIENCE;
+        while api.get(&format!("/v1/agents/{}", agent.id)).await?["streaming"] != json!(true) {
+            anyhow::ensure!(tokio::time::Instant::now() < deadline, "{} does not stream", agent.name);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Ok(agents)
+}

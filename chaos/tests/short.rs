@@ -1,0 +1,48 @@
+//! The short form of what `make chaos` does at length: the real programs, broken for less than a minute, and judged.
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
+
+use std::process::Command;
+
+fn run(arguments: &[&str]) {
+    let done = Command::new(env!("CARGO_BIN_EXE_riposte-chaos")).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stderr));
+    eprintln!("{said}");
+}
+
+/// A seed that is not always the same; a failure shows it, and `--seed` repeats the schedule.
+fn seed() -> String {
+    getrandom::u32().unwrap().to_string()
+}
+
+fn chaos(database: &str) {
+    let few = ["--seconds", "24", "--agents", "8", "--rate", "100", "--gap-ms", "800", "--brief-secs", "6"];
+    run(&[&["run", "--database", database, "--seed", &seed()], few.as_slice()].concat());
+}
+
+#[test]
+fn every_promise_holds_in_chaos_on_sqlite() {
+    chaos("sqlite");
+}
+
+#[test]
+fn every_promise_holds_in_chaos_on_postgresql() {
+    chaos("postgres");
+}
+
+#[test]
+fn promise_11_a_full_disk_is_told_and_passes_on_sqlite() {
+    run(&["space", "--database", "sqlite", "--seconds", "3"]);
+}
+
+#[test]
+fn promise_11_a_full_disk_is_told_and_passes_on_postgresql() {
+    run(&["space", "--database", "postgres", "--seconds", "3"]);
+}
+
+#[test]
+fn promise_11_hostile_clients_are_served_without_an_end_of_others() {
+    // Ratios need a machine of their own (`make hostile`); here nobody may be starved or refused.
+    run(&["hostile", "--rounds", "1", "--most", "20"]);
+}
