@@ -22,7 +22,8 @@ use crate::domain::effect::{Actual, Desired};
 
 statements! {
     STANDING = "SELECT id, desired, actual, until, failed_reverts FROM effects WHERE agent_id = $1
-        AND actual IN ('in_force', 'drifted') AND NOT EXISTS (SELECT 1 FROM commands
+        AND (actual IN ('in_force', 'drifted') OR (actual = 'absent' AND desired = 'in_force' AND changed_at <= $2))
+        AND NOT EXISTS (SELECT 1 FROM commands
             WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))";
 }
 
@@ -43,6 +44,10 @@ const FAILING: &str = "UPDATE effects SET actual = 'drifted', failed_reverts = f
 /// An agent whose clock is ahead by no more than this has not ended an effect too soon. One that has is given the effect
 /// again; while its clock is still wrong it refuses.
 const SKEW: Duration = Duration::from_mins(1);
+
+/// What could not be applied is tried once more when the agent connects so long afterwards: its disk may have been full, its
+/// firewall not there yet.
+const GIVEN_UP: Duration = Duration::from_mins(5);
 
 /// What an agent says of its effects.
 #[derive(Debug, Default)]
@@ -117,7 +122,7 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, said: Said, now
         }
     }
     if said.is_whole {
-        let rows: Vec<Standing> = ledger.tx.all(STANDING, binds![agent]).await?;
+        let rows: Vec<Standing> = ledger.tx.all(STANDING, binds![agent, now.minus(GIVEN_UP)]).await?;
         for (effect, row) in by_id(rows)?.iter().filter(|(effect, _)| !named.contains(*effect)) {
             note(ledger, agent, *effect, row, Actual::Absent, "the agent does not hold it any more", now).await?;
             let is_over = row.until.is_some_and(|until| until <= now.as_millis());

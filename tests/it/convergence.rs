@@ -200,4 +200,18 @@ on_both_databases! {
         })
         .await;
     }
+
+    async fn promise_10_what_could_not_be_applied_is_tried_again_when_the_agent_comes_back_later(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        let asked = json!({"action": "firewall-drop", "target": "203.0.113.7", "agents": ["web-01"], "for": "1h", "reason": "x"});
+        admin.post("/v1/responses", &asked).await.is(201);
+        agent.answer(Outcome::Refused, None).await;
+        says(&agent, Some(vec![])).await;
+        assert!(agent.owed().await.is_empty(), "not at once: what was refused a moment ago is refused again");
+        app.advance(301);
+        says(&agent, Some(vec![])).await;
+        agent.answer(Outcome::Succeeded, Some(true)).await;
+        assert_eq!(effect(&admin).await["actual"], "in_force");
+    }
 }
