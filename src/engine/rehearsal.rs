@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::domain::policy::{Limits, Mode, OverLimit, Policy, Rate};
 use crate::domain::response::{NewResponse, Spared, Verdict};
 
-/// Values whose windows are kept; beyond it those that are over are dropped first.
+/// Values that are kept before those whose window is over are looked for.
 const MAX_WINDOWS: usize = 100_000;
 /// Examples of what was spared, for each reason.
 const SAMPLES_PER_REASON: usize = 3;
@@ -84,13 +84,13 @@ pub(super) struct Rehearsal<'a> {
     policy: &'a Policy,
     wanted: usize,
     report: Report,
-    sightings: HashMap<u64, VecDeque<Timestamp>>,
+    sightings: Windows<VecDeque<Timestamp>>,
     responses: VecDeque<Timestamp>,
     recent: VecDeque<(Timestamp, u64)>,
     /// How often each target is in `recent`.
     distinct: HashMap<u64, u32>,
-    last_on: HashMap<u64, Timestamp>,
-    waiting: HashMap<u64, Timestamp>,
+    last_on: Windows<Timestamp>,
+    waiting: Windows<Timestamp>,
     targets: HashSet<u64>,
     agents: HashSet<Uuid>,
     minutes: HashMap<i64, u64>,
@@ -102,12 +102,12 @@ impl<'a> Rehearsal<'a> {
             policy,
             wanted,
             report: Report::default(),
-            sightings: HashMap::new(),
+            sightings: Windows::default(),
             responses: VecDeque::new(),
             recent: VecDeque::new(),
             distinct: HashMap::new(),
-            last_on: HashMap::new(),
-            waiting: HashMap::new(),
+            last_on: Windows::default(),
+            waiting: Windows::default(),
             targets: HashSet::new(),
             agents: HashSet::new(),
             minutes: HashMap::new(),
@@ -166,11 +166,11 @@ impl<'a> Rehearsal<'a> {
     fn guard(&mut self, response: &NewResponse, target: u64, time: Timestamp) -> Fate {
         if let Some(threshold) = &self.policy.guardrails.threshold {
             let within = threshold.within.duration();
-            let seen = self.sightings.entry(hashed(&response.counted)).or_default();
+            let seen = self.sightings.of.entry(hashed(&response.counted)).or_default();
             seen.push_back(time);
             drop_older(seen, time, within, |at| *at);
             if seen.len() < threshold.count as usize {
-                bound(&mut self.sightings, |seen| seen.back().is_none_or(|last| last.plus(within) < time));
+                self.sightings.bound(|seen| seen.back().is_none_or(|last| last.plus(within) < time));
                 return Fate::Nothing;
             }
             seen.clear();
@@ -200,7 +200,7 @@ impl<'a> Rehearsal<'a> {
             *self.distinct.entry(target).or_insert(0) += 1;
         }
         if limits.cooldown.is_some() {
-            self.last_on.insert(target, time);
+            self.last_on.of.insert(target, time);
         }
     }
 
@@ -221,22 +221,22 @@ impl<'a> Rehearsal<'a> {
     /// People are asked once for each target as long as nobody has answered.
     fn ask(&mut self, target: u64, time: Timestamp, why: &'static str) -> Fate {
         let within = self.policy.guardrails.approval.clone().unwrap_or_default().within.duration();
-        if self.waiting.get(&target).is_some_and(|asked| asked.plus(within) > time) {
+        if self.waiting.of.get(&target).is_some_and(|asked| asked.plus(within) > time) {
             return Fate::Spare(Spared::Waiting);
         }
-        self.waiting.insert(target, time);
+        self.waiting.of.insert(target, time);
         if self.policy.guardrails.limits.as_ref().is_some_and(|limits| limits.cooldown.is_some()) {
-            self.last_on.insert(target, time);
+            self.last_on.of.insert(target, time);
         }
-        bound(&mut self.waiting, |asked| asked.plus(within) < time);
+        self.waiting.bound(|asked| asked.plus(within) < time);
         Fate::Ask(why)
     }
 
     fn over(&mut self, limits: &Limits, response: &NewResponse, target: u64, time: Timestamp) -> Option<Spared> {
         if let Some(cooldown) = limits.cooldown {
             let cooldown = cooldown.duration();
-            bound(&mut self.last_on, |last| last.plus(cooldown) < time);
-            if self.last_on.get(&target).is_some_and(|last| last.plus(cooldown) > time) {
+            self.last_on.bound(|last| last.plus(cooldown) < time);
+            if self.last_on.of.get(&target).is_some_and(|last| last.plus(cooldown) > time) {
                 return Some(Spared::Cooldown);
             }
         }
@@ -270,9 +270,26 @@ fn drop_older<T>(window: &mut VecDeque<T>, now: Timestamp, within: Duration, at:
     }
 }
 
-fn bound<T>(windows: &mut HashMap<u64, T>, is_over: impl Fn(&T) -> bool) {
-    if windows.len() > MAX_WINDOWS {
-        windows.retain(|_, window| !is_over(window));
+/// Something for each value, forgotten when it is over.
+struct Windows<T> {
+    of: HashMap<u64, T>,
+    /// How many there may be before those that are over are looked for: twice what was left the last time, so that looking
+    /// costs little for each that comes.
+    most: usize,
+}
+
+impl<T> Default for Windows<T> {
+    fn default() -> Self {
+        Self { of: HashMap::new(), most: MAX_WINDOWS }
+    }
+}
+
+impl<T> Windows<T> {
+    fn bound(&mut self, is_over: impl Fn(&T) -> bool) {
+        if self.of.len() > self.most {
+            self.of.retain(|_, window| !is_over(window));
+            self.most = MAX_WINDOWS.max(self.of.len() * 2);
+        }
     }
 }
 
