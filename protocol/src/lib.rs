@@ -13,6 +13,7 @@ pub mod jws;
 pub mod message;
 pub mod target;
 pub mod time;
+pub mod words;
 
 /// The WebSocket subprotocol that names this version of the protocol.
 pub const SUBPROTOCOL: &str = "riposte.v1";

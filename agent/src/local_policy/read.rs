@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use riposte_protocol::message::MAX_OUTPUT_BYTES;
+use riposte_protocol::words::nearest;
 use serde::Deserialize;
 
 use super::{Drift, LocalPolicy, Protected};
@@ -157,7 +158,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
         // Short names are near each other without a slip: pf, npf, ipfw.
         if !actions.contains(&name.as_str())
             && name.len() > 5
-            && let Some(meant) = nearest(name, actions)
+            && let Some(meant) = nearest(name, actions.iter().copied())
         {
             return Err(format!("there is no action {name}; did you mean {meant}?"));
         }
@@ -212,7 +213,9 @@ fn plain(error: &toml::de::Error) -> String {
 fn known<'a>(keys: impl Iterator<Item = &'a String>, known: &[&str], prefix: &str) -> Result<(), String> {
     for key in keys {
         if !known.contains(&key.as_str()) {
-            let meant = nearest(key, known).map(|meant| format!("; did you mean {prefix}{meant}?")).unwrap_or_default();
+            let meant = nearest(key, known.iter().copied())
+                .map(|meant| format!("; did you mean {prefix}{meant}?"))
+                .unwrap_or_default();
             return Err(format!("there is no key {prefix}{key}{meant}"));
         }
     }
@@ -238,30 +241,6 @@ fn duration(text: &str) -> Option<Duration> {
         return None;
     }
     number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
-}
-
-/// The word that was probably meant: at most two edits away.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let scored = known.iter().map(|candidate| (edits(word, candidate), *candidate));
-    scored.filter(|(count, _)| *count <= 2).min().map(|(_, candidate)| candidate)
-}
-
-/// The Levenshtein distance, on bytes: the words it is used on are ASCII.
-fn edits(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

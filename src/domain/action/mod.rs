@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use riposte_protocol::command::Script;
 use riposte_protocol::target::TargetKind;
+pub use riposte_protocol::words::nearest;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -117,34 +118,6 @@ impl Catalogue {
 pub fn is_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     (1..=64).contains(&name.len()) && name.bytes().all(plain) && name.as_bytes()[0].is_ascii_alphanumeric()
-}
-
-/// The word of `known` that `word` was probably meant to be: at most two edits away.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|candidate| (edits(word, candidate), candidate))
-        .filter(|(n, _)| *n <= 2)
-        .min()
-        .map(|(_, c)| c)
-}
-
-/// The Levenshtein distance, on bytes: the words it is used on are ASCII.
-fn edits(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
