@@ -102,6 +102,9 @@ pub struct Command {
     /// The program to run, where the action is a custom one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,
+    /// Whether a person asked for it and waits: it goes ahead of what was ordered earlier ([`crate::delivery::Rank`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub urgent: bool,
 }
 
 /// Why an agent does not obey a command.
@@ -189,6 +192,7 @@ mod tests {
             response: Uuid::from_u128(4),
             alert: None,
             script: None,
+            urgent: false,
         }
     }
 

@@ -5,15 +5,17 @@
 //! Together they keep promises 3 and 4: a command stays owed until it is acknowledged, it is executed once,
 //! and the commands of one effect are executed in the order of their numbers.
 //!
-//! The **cursor** is the agent's word: "everything up to this number that you sent me is in my journal". So a
-//! command above the cursor is sent again on a new conversation whatever its lease says (the frame that held it
-//! may be lost, and a later one must not overtake it), and one below is sent again only when its lease has run
-//! out (only its acknowledgement can be lost).
+//! The **cursor** is the agent's word: "the highest number that is in my journal". What is urgent is sent before what was
+//! queued earlier, so there may be gaps below it; within one effect there are none, because a command never leaves before
+//! an earlier one of its effect. A command above the cursor is sent again on a new conversation whatever its lease says (the
+//! frame that held it may be lost), and one below is sent again when its lease has run out or when a later one of its effect
+//! is about to leave (mostly only its acknowledgement can be lost).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
+use crate::command::Op;
 use crate::time::Timestamp;
 
 /// A command that the manager still owes to an agent.
@@ -21,8 +23,33 @@ use crate::time::Timestamp;
 pub struct Owed {
     /// Its number.
     pub seq: u64,
+    /// The effect it is about.
+    pub effect: Uuid,
     /// Until when the last delivery is given the benefit of the doubt; `None` if it was never delivered.
     pub lease_until: Option<Timestamp>,
+}
+
+/// What goes first, at the manager and at the agent; within one rank the number decides. An earlier command of an effect
+/// takes the rank of a later one, so that an effect's commands keep their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Somebody waits for it: a person asked for it.
+    Urgent,
+    /// It makes room, and lifts what should not be in force any more.
+    Revert,
+    /// Everything else.
+    Apply,
+}
+
+impl Rank {
+    /// The rank of a command.
+    pub const fn of(op: Op, is_urgent: bool) -> Self {
+        match (op, is_urgent) {
+            (_, true) => Self::Urgent,
+            (Op::Revert, false) => Self::Revert,
+            (Op::Apply, false) => Self::Apply,
+        }
+    }
 }
 
 /// The manager's side of one conversation with one agent: one stream, or one poll.
@@ -37,33 +64,44 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a conversation with an agent whose journal holds everything up to `cursor`.
+    /// Begins a conversation with an agent whose journal holds `cursor` and nothing above it.
     pub fn new(cursor: u64) -> Self {
         Self { cursor, sent: BTreeMap::new(), left_behind: None }
     }
 
-    /// Chooses what to send now from `owed` (ascending by number), at most `max`, and remembers it as sent with a
-    /// lease until `lease_until`. Gives positions in `owed`, ascending.
+    /// Chooses what to send now from `owed`, at most `max`, and remembers it as sent with a lease until `lease_until`. Gives
+    /// positions in `owed`, ascending. `owed` is in the order of sending, that is by [`Rank`] and number, so the commands
+    /// of one effect are in the order of their numbers.
     pub fn choose(&mut self, owed: &[Owed], now: Timestamp, lease_until: Timestamp, max: usize) -> Vec<usize> {
         // What is not owed any more was acknowledged, cancelled or expired, in whatever order.
-        self.sent.retain(|seq, _| owed.binary_search_by_key(seq, |command| command.seq).is_ok());
+        let still: HashSet<u64> = owed.iter().map(|command| command.seq).collect();
+        self.sent.retain(|seq, _| still.contains(seq));
         self.left_behind = None;
+        let is_due = |command: &Owed| match (self.sent.get(&command.seq), command.lease_until) {
+            (Some(lease), _) => *lease <= now,
+            (None, Some(lease)) => command.seq > self.cursor || lease <= now,
+            (None, None) => true,
+        };
+        let mut due: Vec<bool> = owed.iter().map(is_due).collect();
+        // Behind a command that this conversation has not seen yet, no later one of its effect may leave: it would be
+        // executed first, and the earlier one refused. So that goes along, once more.
+        let mut leaving: HashSet<Uuid> = HashSet::new();
+        for (position, command) in owed.iter().enumerate().rev() {
+            if due[position] {
+                leaving.insert(command.effect);
+            } else if !self.sent.contains_key(&command.seq) {
+                due[position] = leaving.contains(&command.effect);
+            }
+        }
         let mut chosen = Vec::new();
         for (position, command) in owed.iter().enumerate() {
-            if chosen.len() == max {
-                break;
-            }
-            let due = match (self.sent.get(&command.seq), command.lease_until) {
-                (Some(lease), _) => *lease <= now,
-                (None, Some(lease)) if command.seq <= self.cursor && lease > now => {
-                    self.left_behind = Some(self.left_behind.map_or(lease, |earliest| earliest.min(lease)));
-                    false
+            if due[position] {
+                if chosen.len() < max {
+                    self.sent.insert(command.seq, lease_until);
+                    chosen.push(position);
                 }
-                (None, _) => true,
-            };
-            if due {
-                self.sent.insert(command.seq, lease_until);
-                chosen.push(position);
+            } else if let (None, Some(lease)) = (self.sent.get(&command.seq), command.lease_until) {
+                self.left_behind = Some(self.left_behind.map_or(lease, |earliest| earliest.min(lease)));
             }
         }
         chosen
@@ -91,8 +129,9 @@ pub enum Receipt {
     Overtaken,
 }
 
-/// How many received ids the agent remembers. Beyond them the number decides: it rises strictly, so whatever is
-/// not above the highest forgotten number has been received before.
+/// How many commands the agent remembers: those with the highest numbers. What is not above the highest forgotten number
+/// counts as received before. A command can still be new although so many later ones were received before it only if as
+/// many urgent ones and reverts went ahead of it; it is then acknowledged and never answered, which the manager notices.
 pub const REMEMBERED: usize = 4096;
 
 /// The agent's memory of what it has received; rebuilt from its journal at start.
@@ -100,8 +139,8 @@ pub const REMEMBERED: usize = 4096;
 pub struct Inbox {
     cursor: u64,
     forgotten_up_to: u64,
-    ids: HashMap<Uuid, u64>,
-    order: VecDeque<Uuid>,
+    /// By number, and by id for a manager that would use one number twice.
+    received: BTreeMap<(u64, Uuid), Uuid>,
     last_of_effect: HashMap<Uuid, u64>,
 }
 
@@ -111,7 +150,7 @@ impl Inbox {
         Self::default()
     }
 
-    /// The highest number up to which everything that was sent is in the journal.
+    /// The highest number that is in the journal.
     pub fn cursor(&self) -> u64 {
         self.cursor
     }
@@ -128,7 +167,7 @@ impl Inbox {
 
     /// What to do with this command. Changes nothing: call [`Inbox::journaled`] once it is on disk.
     pub fn receive(&self, id: Uuid, seq: u64, effect: Uuid) -> Receipt {
-        if self.ids.contains_key(&id) || seq <= self.forgotten_up_to {
+        if self.received.contains_key(&(seq, id)) || seq <= self.forgotten_up_to {
             Receipt::Duplicate
         } else if self.last_of_effect.get(&effect).is_some_and(|last| *last >= seq) {
             Receipt::Overtaken
@@ -140,13 +179,11 @@ impl Inbox {
     /// The command is in the journal.
     pub fn journaled(&mut self, id: Uuid, seq: u64, effect: Uuid) {
         self.cursor = self.cursor.max(seq);
-        if self.ids.insert(id, seq).is_none() {
-            self.order.push_back(id);
-        }
+        self.received.insert((seq, id), effect);
         let last = self.last_of_effect.entry(effect).or_insert(0);
         *last = (*last).max(seq);
-        while self.order.len() > REMEMBERED {
-            if let Some(seq) = self.order.pop_front().and_then(|oldest| self.ids.remove(&oldest)) {
+        while self.received.len() > REMEMBERED {
+            if let Some(((seq, _), _)) = self.received.pop_first() {
                 self.forgotten_up_to = self.forgotten_up_to.max(seq);
             }
         }
@@ -157,9 +194,9 @@ impl Inbox {
         }
     }
 
-    /// The ids that are remembered with their numbers, oldest first, for a compacted journal.
-    pub fn remembered(&self) -> impl Iterator<Item = (Uuid, u64)> + '_ {
-        self.order.iter().filter_map(|id| self.ids.get(id).map(|seq| (*id, *seq)))
+    /// What is remembered, by number, for a compacted journal: id, number and effect of each command.
+    pub fn remembered(&self) -> impl Iterator<Item = (Uuid, u64, Uuid)> + '_ {
+        self.received.iter().map(|((seq, id), effect)| (*id, *seq, *effect))
     }
 }
 
@@ -171,8 +208,18 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
     const LATER: Timestamp = Timestamp::from_millis(1_030_000);
 
+    /// Commands of effects of their own, never sent.
     fn owed(seqs: &[u64]) -> Vec<Owed> {
-        seqs.iter().map(|seq| Owed { seq: *seq, lease_until: None }).collect()
+        seqs.iter().map(|seq| Owed { seq: *seq, effect: effect(*seq), lease_until: None }).collect()
+    }
+
+    /// The same, sent in a conversation that is over.
+    fn leased(seqs: &[u64]) -> Vec<Owed> {
+        owed(seqs).into_iter().map(|owed| Owed { lease_until: Some(LATER), ..owed }).collect()
+    }
+
+    fn effect(n: u64) -> Uuid {
+        Uuid::from_u128(u128::from(n) << 64)
     }
 
     #[test]
@@ -195,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_new_conversation_resends_above_the_cursor_whatever_the_lease_says() {
-        let leased = [3, 5, 9].map(|seq| Owed { seq, lease_until: Some(LATER) });
+        let leased = leased(&[3, 5, 9]);
         assert_eq!(Session::new(0).choose(&leased, NOW, LATER, 9), [0, 1, 2]);
         assert_eq!(Session::new(5).choose(&leased, NOW, LATER, 9), [2]);
         assert_eq!(Session::new(9).choose(&leased, NOW, LATER, 9), Vec::<usize>::new());
@@ -215,9 +262,46 @@ mod tests {
     #[test]
     fn a_lease_of_an_earlier_conversation_is_waited_for() {
         let mut session = Session::new(9);
-        let leased = [Owed { seq: 3, lease_until: Some(LATER) }];
+        let leased = leased(&[3]);
         assert_eq!(session.choose(&leased, NOW, LATER, 9), Vec::<usize>::new());
         assert_eq!(session.next_lease_end(), Some(LATER));
+    }
+
+    #[test]
+    fn what_is_urgent_is_sent_in_the_order_given_and_once() {
+        let mut session = Session::new(0);
+        assert_eq!(session.choose(&owed(&[3, 5]), NOW, LATER, 9), [0, 1]);
+        assert_eq!(session.choose(&owed(&[9, 3, 5, 7]), NOW, LATER, 1), [0], "9 is urgent");
+        assert_eq!(session.choose(&owed(&[9, 3, 5, 7]), NOW, LATER, 9), [3]);
+        session.acknowledged(9);
+        assert_eq!(session.choose(&owed(&[3, 5, 7]), LATER, LATER, 9), [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_earlier_command_goes_along_when_a_later_one_of_its_effect_leaves() {
+        // The agent has 9, which was urgent; the frame with 3 was lost.
+        let mut session = Session::new(9);
+        let mut commands = leased(&[3, 5, 7]);
+        commands.extend(owed(&[10]));
+        commands[3].effect = effect(3);
+        assert_eq!(session.choose(&commands, NOW, LATER, 9), [0, 3], "3 before 10");
+        assert_eq!(session.choose(&commands, NOW, LATER, 9), Vec::<usize>::new());
+        assert_eq!(session.next_lease_end(), Some(LATER), "5 and 7 are waited for");
+    }
+
+    #[test]
+    fn a_command_that_many_have_overtaken_is_still_new() {
+        let mut inbox = Inbox::new();
+        let many = u64::try_from(REMEMBERED).unwrap();
+        for seq in 2..=many {
+            inbox.journaled(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
+        }
+        assert_eq!(inbox.receive(Uuid::from_u128(1), 1, effect(1)), Receipt::New);
+        inbox.journaled(Uuid::from_u128(1), 1, effect(1));
+        assert_eq!(inbox.receive(Uuid::from_u128(1), 1, effect(1)), Receipt::Duplicate);
+        inbox.journaled(Uuid::from_u128(9999), 9999, effect(9999));
+        assert_eq!(inbox.forgotten_up_to(), 1, "the lowest number is forgotten first, not the one that came first");
+        assert_eq!(inbox.receive(Uuid::from_u128(1), 1, effect(1)), Receipt::Duplicate);
     }
 
     #[test]
@@ -243,12 +327,12 @@ mod tests {
         let mut inbox = Inbox::new();
         let count = u64::try_from(REMEMBERED).unwrap() * 4;
         for seq in 1..=count {
-            inbox.journaled(Uuid::from_u128(u128::from(seq)), seq, Uuid::from_u128(u128::from(seq) << 64));
+            inbox.journaled(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
         }
-        assert_eq!(inbox.ids.len(), REMEMBERED);
+        assert_eq!(inbox.received.len(), REMEMBERED);
         assert!(inbox.last_of_effect.len() <= 2 * REMEMBERED);
         for seq in [1, 2, count - 1, count] {
-            let receipt = inbox.receive(Uuid::from_u128(u128::from(seq)), seq, Uuid::from_u128(u128::from(seq) << 64));
+            let receipt = inbox.receive(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
             assert_eq!(receipt, Receipt::Duplicate, "{seq}");
         }
     }
@@ -256,15 +340,16 @@ mod tests {
     /// A lossy world: frames and acknowledgements are dropped, conversations end, the agent restarts.
     #[derive(Debug, Clone)]
     enum Event {
-        Queue { effect: u8 },
+        Queue { effect: u8, rank: Rank },
         Deliver { lost: bool, acks_lost: bool },
         Reconnect,
         WaitForLease,
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {
+        let rank = prop_oneof![Just(Rank::Urgent), Just(Rank::Revert), Just(Rank::Apply)];
         let event = prop_oneof![
-            (0u8..3).prop_map(|effect| Event::Queue { effect }),
+            (0u8..3, rank).prop_map(|(effect, rank)| Event::Queue { effect, rank }),
             (any::<bool>(), any::<bool>()).prop_map(|(lost, acks_lost)| Event::Deliver { lost, acks_lost }),
             Just(Event::Reconnect),
             Just(Event::WaitForLease),
@@ -277,34 +362,39 @@ mod tests {
         fn whatever_is_lost_each_command_runs_once_and_in_order(events in events()) {
             let mut now = NOW;
             let lease = std::time::Duration::from_secs(30);
-            let mut owed: Vec<(Owed, u8)> = Vec::new();
+            let mut owed: Vec<(Owed, Rank)> = Vec::new();
             let mut inbox = Inbox::new();
             let mut session = Session::new(0);
-            let mut executed: Vec<(u64, u8)> = Vec::new();
+            let mut executed: Vec<(u64, Uuid)> = Vec::new();
             let mut seq = 0;
-            let mut run = |event: &Event, now: &mut Timestamp, owed: &mut Vec<(Owed, u8)>, inbox: &mut Inbox, session: &mut Session| {
+            let mut run = |event: &Event, now: &mut Timestamp, owed: &mut Vec<(Owed, Rank)>, inbox: &mut Inbox, session: &mut Session| {
                 match event {
-                    Event::Queue { effect } => {
+                    Event::Queue { effect: of, rank } => {
                         seq += 1;
-                        owed.push((Owed { seq, lease_until: None }, *effect));
+                        owed.push((Owed { seq, effect: effect(u64::from(*of)), lease_until: None }, *rank));
                     }
                     Event::Reconnect => *session = Session::new(inbox.cursor()),
                     Event::WaitForLease => *now = now.plus(lease),
                     Event::Deliver { lost, acks_lost } => {
+                        // As the manager's store sorts: an effect has the rank of its foremost command.
+                        let ranks: HashMap<Uuid, Rank> = owed.iter().fold(HashMap::new(), |mut ranks, (command, rank)| {
+                            ranks.entry(command.effect).and_modify(|known| *known = (*known).min(*rank)).or_insert(*rank);
+                            ranks
+                        });
+                        owed.sort_by_key(|(command, _)| (ranks[&command.effect], command.seq));
                         let view: Vec<Owed> = owed.iter().map(|(command, _)| *command).collect();
                         let chosen = session.choose(&view, *now, now.plus(lease), 4);
                         let mut acked = Vec::new();
                         for position in chosen {
                             owed[position].0.lease_until = Some(now.plus(lease));
-                            let (command, effect) = owed[position];
+                            let (command, _) = owed[position];
                             // A lost frame means a broken connection: TCP loses nothing in the middle.
                             if *lost { continue; }
                             let id = Uuid::from_u128(u128::from(command.seq));
-                            let of = Uuid::from_u128(u128::from(effect) << 64);
-                            match inbox.receive(id, command.seq, of) {
+                            match inbox.receive(id, command.seq, command.effect) {
                                 Receipt::New => {
-                                    inbox.journaled(id, command.seq, of);
-                                    executed.push((command.seq, effect));
+                                    inbox.journaled(id, command.seq, command.effect);
+                                    executed.push((command.seq, command.effect));
                                 }
                                 Receipt::Duplicate => {}
                                 Receipt::Overtaken => panic!("the manager let a command be overtaken"),
@@ -330,8 +420,8 @@ mod tests {
             prop_assert!(owed.is_empty());
             let mut seqs: Vec<u64> = executed.iter().map(|(seq, _)| *seq).collect();
             prop_assert!(executed.len() == usize::try_from(seq).unwrap(), "each exactly once");
-            for effect in 0..3 {
-                let of: Vec<u64> = executed.iter().filter(|(_, e)| *e == effect).map(|(seq, _)| *seq).collect();
+            for nth in 0..3 {
+                let of: Vec<u64> = executed.iter().filter(|(_, of)| *of == effect(nth)).map(|(seq, _)| *seq).collect();
                 prop_assert!(of.is_sorted());
             }
             seqs.sort_unstable();

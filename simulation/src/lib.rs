@@ -42,6 +42,8 @@ pub mod journal;
 mod outgoing;
 #[path = "../../agent/src/intake/receive.rs"]
 pub mod receive;
+#[path = "../../agent/src/executor/turn.rs"]
+mod turn;
 
 /// What the journal needs of the agent's log.
 mod telemetry {

@@ -203,6 +203,7 @@ impl World {
             self.nodes[manager].seats.insert(agent, seat);
             self.tell_agent(agent, talk, ToAgent::Welcome);
             self.settle(manager, agent, talk, results);
+            self.store.look_back(agent, cursor);
             self.meet(manager, agent, &said, now);
             self.fetch(manager, agent, talk);
             return;
@@ -266,15 +267,15 @@ impl World {
         let (now, true_now) = (self.nodes[manager].wall(self.now), self.now);
         let defect = self.defect;
         let Some(seat) = self.nodes[manager].seats.get_mut(&agent).filter(|seat| seat.talk == talk) else { return };
-        let owed = self.store.owed[agent].values().take(MAX_ITEMS).copied();
-        let mut owed: Vec<usize> =
-            owed.filter(|command| self.store.commands[*command].expires_at.is_none_or(|at| at > now)).collect();
+        let mut owed = self.store.owed(agent);
+        owed.retain(|command| self.store.commands[*command].expires_at.is_none_or(|at| at > now));
         if defect == Some(Defect::CursorFromClock) {
             owed.retain(|command| self.store.commands[*command].created_at > seat.since);
             seat.since = now;
         }
         let states = owed.iter().map(|command| &self.store.commands[*command]);
-        let states: Vec<Owed> = states.map(|row| Owed { seq: row.seq, lease_until: row.lease_until }).collect();
+        let state = |row: &Row| Owed { seq: row.seq, effect: effect_id(row.effect), lease_until: row.lease_until };
+        let states: Vec<Owed> = states.map(state).collect();
         let lease_until = if defect == Some(Defect::LeaseNeverEnds) { Timestamp::MAX } else { now.plus(LEASE) };
         let chosen = seat.session.choose(&states, now, lease_until, FRAME);
         let is_over = seat.is_poll && !chosen.is_empty();
@@ -323,6 +324,7 @@ impl World {
             response: Uuid::from_u128((0xb << 64) + row.response as u128),
             alert: None,
             script: None,
+            urgent: self.store.is_urgent(command),
         }
     }
 

@@ -110,7 +110,11 @@ impl Model for Protocol {
         let (now, later) = (Timestamp::from_millis(1), Timestamp::from_millis(2));
         match step {
             Step::Send => {
-                let owed = |(seq, leased): &(u64, bool)| Owed { seq: *seq, lease_until: leased.then_some(later) };
+                let owed = |(seq, leased): &(u64, bool)| Owed {
+                    seq: *seq,
+                    effect: EFFECT,
+                    lease_until: leased.then_some(later),
+                };
                 let owed: Vec<Owed> = state.owed.iter().map(owed).collect();
                 let mut session = Session::new(state.cursor);
                 // What was sent in this conversation already: chosen once, so it is not due again.

@@ -186,6 +186,11 @@ impl From<StoreError> for ApiError {
             StoreError::Duplicate => Self::conflict("something of that name exists already"),
             StoreError::Conflict => Self::conflict("it is not in a state in which that could be done"),
             StoreError::Busy => Self::unavailable("the ledger has more work than it may queue", BUSY_RETRY_SECS),
+            // Logged once, where it happened.
+            StoreError::Shared(cause) if matches!(**cause, StoreError::Unavailable(_) | StoreError::Busy) => {
+                Self::unavailable("the database is not available", BUSY_RETRY_SECS)
+            }
+            StoreError::Shared(cause) => Self::internal(cause),
             StoreError::Unavailable(cause) => {
                 tracing::error!(%cause, "a request failed: {error}");
                 Self::unavailable("the database is not available", BUSY_RETRY_SECS)

@@ -64,7 +64,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Begins one with an agent whose journal holds everything up to `cursor`.
+    /// Begins one with an agent whose journal holds `cursor` and nothing above it.
     pub fn new(engine: Arc<Engine>, agent: Uuid, cursor: u64) -> Self {
         Self { engine, agent, session: Session::new(cursor), is_full: false }
     }
@@ -75,15 +75,14 @@ impl Conversation {
     /// If the store cannot be read.
     pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
         let Engine { db, owed_reader, clock, writer, signer, metrics, protected, frozen, actions, .. } = &*self.engine;
-        let mut owed = owed_reader.of(self.agent).await?;
+        let mut owed = owed_reader.of(self.agent, frozen.load(Ordering::SeqCst)).await?;
         self.is_full = owed.len() >= MAX_ITEMS;
         let now = clock.now();
         // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.
         let (protected, actions) = (protected.load_full(), actions.load_full());
         let frozen = frozen.load(Ordering::SeqCst);
         owed.retain(|command| is_deliverable(command, self.agent, &protected, frozen, now));
-        let states: Vec<Owed> =
-            owed.iter().map(|command| Owed { seq: command.seq, lease_until: command.lease_until }).collect();
+        let states: Vec<Owed> = owed.iter().map(state).collect();
         let lease_until = now.plus(LEASE);
         let chosen = self.session.choose(&states, now, lease_until, max.min(MAX_ITEMS));
         let mut signed = Vec::with_capacity(chosen.len());
@@ -130,6 +129,10 @@ async fn alert(db: &Db, command: &OwedCommand) -> Result<Option<serde_json::Valu
     Ok(serde_json::from_str(&raw).ok())
 }
 
+fn state(command: &OwedCommand) -> Owed {
+    Owed { seq: command.seq, effect: command.effect, lease_until: command.lease_until }
+}
+
 fn is_deliverable(command: &OwedCommand, agent: Uuid, set: &ProtectedSet, frozen: bool, now: Timestamp) -> bool {
     if command.expires_at.is_some_and(|at| at <= now) {
         return false;
@@ -168,5 +171,6 @@ fn claims(command: &OwedCommand, agent: Uuid, now: Timestamp) -> Command {
         response: command.response,
         alert: None,
         script: None,
+        urgent: command.is_urgent,
     }
 }

@@ -15,7 +15,11 @@ const QUEUE: usize = 4096;
 /// Agents in one look.
 const MAX_AGENTS: usize = 256;
 
-type Ask = (Uuid, oneshot::Sender<std::result::Result<Vec<OwedCommand>, Arc<StoreError>>>);
+struct Ask {
+    agent: Uuid,
+    only_reverts: bool,
+    answer: oneshot::Sender<std::result::Result<Vec<OwedCommand>, Arc<StoreError>>>,
+}
 
 /// The way to ask; cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,15 +34,16 @@ impl OwedReader {
         (Self { asks }, run(db, asked, stop))
     }
 
-    /// The first commands that `agent` is owed, in the order of their numbers.
+    /// The first commands that `agent` is owed, in the order of sending. While nothing but reverts is delivered it may be
+    /// only these.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn of(&self, agent: Uuid) -> Result<Vec<OwedCommand>> {
+    pub async fn of(&self, agent: Uuid, only_reverts: bool) -> Result<Vec<OwedCommand>> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send((agent, answer)).await.map_err(|_| StoreError::Busy)?;
+        self.asks.send(Ask { agent, only_reverts, answer }).await.map_err(|_| StoreError::Busy)?;
         let owed = answered.await.map_err(|_| StoreError::Busy)?;
-        owed.map_err(|error| Arc::try_unwrap(error).unwrap_or(StoreError::Busy))
+        owed.map_err(StoreError::shared)
     }
 }
 
@@ -52,11 +57,13 @@ async fn run(db: Db, mut asked: mpsc::Receiver<Ask>, stop: CancellationToken) {
         if count == 0 {
             return;
         }
-        let mut agents: Vec<Uuid> = asks.iter().map(|(agent, _)| *agent).collect();
+        let mut agents: Vec<Uuid> = asks.iter().map(|ask| ask.agent).collect();
         agents.sort_unstable();
         agents.dedup();
-        let found = commands::owed(&db, agents).await.map_err(Arc::new);
-        for (agent, answer) in asks.drain(..) {
+        // Who asked after the end of a freeze must see everything.
+        let only_reverts = asks.iter().all(|ask| ask.only_reverts);
+        let found = commands::owed(&db, agents, only_reverts).await.map_err(Arc::new);
+        for Ask { agent, answer, .. } in asks.drain(..) {
             // Not taken out: a stream and a poll of one agent may ask at once.
             let owed = found.as_ref().map(|found| found.get(&agent).cloned().unwrap_or_default());
             let _ = answer.send(owed.map_err(Arc::clone));

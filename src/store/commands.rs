@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use riposte_protocol::command::Op;
+#[cfg(doc)]
+use riposte_protocol::delivery::Rank;
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -31,15 +33,20 @@ statements! {
     COUNTS = "SELECT state, COUNT(*) AS count FROM commands WHERE state IN ('queued', 'delivered') GROUP BY state";
 }
 
-/// The first commands that each of some agents is owed; as many as may be under way to one.
+/// The first commands that each of some agents is owed, in the order of sending: what a person asked for, then reverts, as in
+/// [`Rank`]; an earlier command of an effect goes along with a later one. Of each rank as many as may be under way to one
+/// agent, so that those which wait (for the end of a freeze, say) hold up none of another rank.
 const OWED: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments,
-        until, created_at, expires_at, lease_until, policy, alert_id
-    FROM (SELECT commands.id, agent_id, seq, effect_id, response_id, op, commands.action, commands.target_kind,
-            commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
-            responses.policy, responses.alert_id, ROW_NUMBER() OVER (PARTITION BY agent_id ORDER BY seq) AS nth
-        FROM commands LEFT JOIN responses ON responses.id = commands.response_id
-        WHERE commands.state IN ('queued', 'delivered') AND agent_id IN (";
-const OWED_AFTER: &str = ")) AS owed WHERE nth <= 256 ORDER BY agent_id, seq";
+        until, created_at, expires_at, lease_until, policy, alert_id, by_hand
+    FROM (SELECT ranked.*, ROW_NUMBER() OVER (PARTITION BY agent_id, place ORDER BY seq) AS nth
+        FROM (SELECT commands.id, agent_id, seq, effect_id, response_id, op, commands.action, commands.target_kind,
+                commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
+                responses.policy, responses.alert_id, (responses.id IS NOT NULL AND responses.policy IS NULL) AS by_hand,
+                MIN(CASE WHEN responses.id IS NOT NULL AND responses.policy IS NULL THEN 0 WHEN op = 'revert' THEN 1
+                    ELSE 2 END) OVER (PARTITION BY agent_id, effect_id) AS place
+            FROM commands LEFT JOIN responses ON responses.id = commands.response_id
+            WHERE commands.state IN ('queued', 'delivered') AND ($1 = FALSE OR op = 'revert') AND agent_id IN (";
+const OWED_AFTER: &str = ")) AS ranked) AS owed WHERE nth <= 256 ORDER BY agent_id, place, seq";
 
 /// One command.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
@@ -160,6 +167,7 @@ struct OwedRow {
     lease_until: Option<Millis>,
     policy: Option<String>,
     alert_id: Option<String>,
+    by_hand: bool,
 }
 
 /// A command that is owed to an agent: everything that its signed form needs.
@@ -193,6 +201,8 @@ pub struct OwedCommand {
     pub policy: Option<String>,
     /// The alert behind it, unless a person asked for it.
     pub alert: Option<Uuid>,
+    /// Whether a person asked for it.
+    pub is_urgent: bool,
 }
 
 impl TryFrom<OwedRow> for OwedCommand {
@@ -216,16 +226,17 @@ impl TryFrom<OwedRow> for OwedCommand {
             lease_until: row.lease_until.map(Timestamp::from),
             policy: row.policy,
             alert: row.alert_id.as_deref().map(id).transpose()?,
+            is_urgent: row.by_hand,
         })
     }
 }
 
-/// The first 256 commands that each of `agents` is owed, in the order of their numbers; an agent that is owed nothing is
-/// not in it.
-pub async fn owed(db: &Db, agents: Vec<Uuid>) -> Result<HashMap<Uuid, Vec<OwedCommand>>> {
+/// The first 256 commands of each rank that each of `agents` is owed, in the order of sending; only reverts if nothing else
+/// is delivered. An agent that is owed nothing is not in it.
+pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<HashMap<Uuid, Vec<OwedCommand>>> {
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
     let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
-    for row in db.each_row::<OwedRow>(OWED, rows, OWED_AFTER).await? {
+    for row in db.each_row::<OwedRow>(OWED, rows, OWED_AFTER, binds![only_reverts]).await? {
         owed.entry(id(&row.agent_id)?).or_default().push(row.try_into()?);
     }
     Ok(owed)

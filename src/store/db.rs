@@ -52,6 +52,9 @@ pub enum StoreError {
     /// The writer has more work than it may queue.
     #[error("the ledger is busy")]
     Busy,
+    /// The transaction that this was part of, with what others wanted, failed.
+    #[error("what this was done together with failed")]
+    Shared(#[source] Arc<Self>),
     /// The schema could not be brought up to date.
     #[error("the schema could not be brought up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
@@ -61,9 +64,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What each of those is told who share a failure.
+    pub fn shared(error: Arc<Self>) -> Self {
+        Arc::try_unwrap(error).unwrap_or_else(Self::Shared)
+    }
+
     /// Whether the database's file itself is not whole.
     pub fn is_damage(&self) -> bool {
         let source = match self {
+            Self::Shared(shared) => return shared.is_damage(),
             Self::Unavailable(source) | Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) => Some(source),
             _ => None,
         };
@@ -284,9 +293,10 @@ impl Db {
         before: &'static str,
         rows: Vec<Vec<Bind>>,
         after: &'static str,
+        first: Vec<Bind>,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        for (sql, binds) in in_chunks(before, rows, after, &[], matches!(self, Self::Postgres(_))) {
+        for (sql, binds) in in_chunks(before, rows, after, &first, matches!(self, Self::Postgres(_))) {
             let sql = AssertSqlSafe(sql);
             found.extend(match self {
                 Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,

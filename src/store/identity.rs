@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::db::{Result, binds, statements};
 use crate::domain::audit::Entry;
+use crate::domain::command::CommandState;
 
 statements! {
     SET_INCIDENT = "UPDATE agents SET incident = $2 WHERE id = $1 AND incident IS NULL";
@@ -14,6 +15,12 @@ statements! {
     SET_NUMBER = "UPDATE agents SET last_seq = $2 WHERE id = $1 AND last_seq < $2";
     UNSENT = "SELECT id FROM commands WHERE agent_id = $1 AND state = 'queued' AND deliveries = 0 AND seq <= $2 ORDER BY seq";
     RENUMBER = "UPDATE commands SET seq = $2 WHERE id = $1";
+    OVERTAKE = "UPDATE commands SET state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE 'expired' END, detail = $3,
+            finished_at = $4
+        WHERE agent_id = $1 AND state IN ('queued', 'delivered') AND one_shot = FALSE AND EXISTS (
+            SELECT 1 FROM commands AS newer WHERE newer.effect_id = commands.effect_id AND newer.seq > commands.seq
+                AND newer.seq > $2 AND (newer.acknowledged_at IS NOT NULL OR newer.state IN ('succeeded', 'failed')))
+        RETURNING id, state";
     ACKNOWLEDGED = "SELECT seq AS last_seq FROM commands WHERE agent_id = $1 AND acknowledged_at IS NOT NULL
         ORDER BY seq DESC LIMIT 1";
 }
@@ -28,10 +35,16 @@ struct CommandId {
     id: String,
 }
 
+#[derive(sqlx::FromRow)]
+struct Overtaken {
+    id: String,
+    state: String,
+}
+
 /// Numbers that an agent may be ahead of the ledger: more is no restored ledger but nonsense.
 const MAX_AHEAD: i64 = 1 << 32;
 
-/// The agent's journal holds everything up to `cursor`. A ledger that was restored from a backup is behind that: its next
+/// The agent's journal holds number `cursor`. A ledger that was restored from a backup is behind that: its next
 /// commands would have numbers that the agent has seen with other commands, and would be taken for repetitions. So numbers go
 /// on from there, also those of commands that were never sent.
 pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
@@ -55,13 +68,22 @@ pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: T
     Ok(())
 }
 
-/// Notes that an agent has forgotten what it had acknowledged: its host was restored from an earlier state.
+/// Notes that an agent has forgotten what it had acknowledged: its host was restored from an earlier state. It has also
+/// forgotten which commands had been overtaken by newer ones of their effects, so these end here.
 pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
     let known = ledger.tx.optional::<Number>(ACKNOWLEDGED, binds![agent]).await?.map_or(0, |row| row.last_seq);
-    if i64::try_from(cursor).unwrap_or(i64::MAX) < known {
+    let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
+    if cursor < known {
         let detail = format!("the agent had acknowledged number {known} and now knows of {cursor}");
         tracing::warn!(%agent, "agent {agent} was restored from an earlier state: {detail}");
         record(ledger, "restored", agent, detail, now);
+        let detail = "the agent had taken in a newer command of the same effect, and has forgotten it";
+        let overtaken: Vec<Overtaken> = ledger.tx.all(OVERTAKE, binds![agent, cursor, detail, now]).await?;
+        for Overtaken { id, state } in overtaken {
+            let verb = if state == CommandState::Cancelled.as_str() { "cancelled" } else { "expired" };
+            let (actor, detail) = ("riposte".to_owned(), detail.to_owned());
+            ledger.record(Entry { at: now, actor, verb, noun: "command", noun_id: id, detail });
+        }
     }
     Ok(())
 }

@@ -386,6 +386,7 @@ impl FakeManager {
             response: Uuid::now_v7(),
             alert: None,
             script: None,
+            urgent: false,
         }
     }
 

@@ -17,6 +17,7 @@ mod guardrails;
 mod import;
 mod many;
 mod policies;
+mod priority;
 mod properties;
 mod protected;
 mod responses;

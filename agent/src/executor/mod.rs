@@ -21,6 +21,7 @@ mod schedule;
 mod script_tests;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;

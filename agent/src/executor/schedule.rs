@@ -1,14 +1,16 @@
-//! What a lane does next: an overdue undo before anything else, then the unfinished command with the lowest number,
-//! then a look at what is held, else wait. A function of the ledger, the retries, the rounds and the time.
+//! What a lane does next: a command that a person waits for, then an overdue undo, then the other unfinished commands
+//! (`turn.rs`), then a look at what is held, else wait. A function of the ledger, the retries, the rounds and the time.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use riposte_protocol::command::Script;
+use riposte_protocol::delivery::Rank;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::converge::Rounds;
+use super::turn;
 use crate::clock::Moment;
 use crate::journal::{Held, Ledger, Pending};
 
@@ -68,6 +70,11 @@ pub(super) fn next(
     now: &Moment,
     of_domain: impl Fn(&str, Option<&Script>) -> bool,
 ) -> Next {
+    let is_ours = |pending: &&Pending| of_domain(&pending.command.action, pending.command.script.as_ref());
+    let first = turn::first(ledger, is_ours);
+    if let Some((_, pending)) = first.filter(|(rank, _)| *rank == Rank::Urgent) {
+        return Next::Command(Box::new(pending.clone()));
+    }
     let held_here = || ledger.held().filter(|held| of_domain(&held.action, held.script.as_ref()));
     let mut pause: Option<Duration> = None;
     for held in held_here() {
@@ -78,8 +85,7 @@ pub(super) fn next(
         }
         pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
     }
-    let is_ours = |pending: &&Pending| of_domain(&pending.command.action, pending.command.script.as_ref());
-    if let Some(pending) = ledger.pending().find(is_ours) {
+    if let Some((_, pending)) = first {
         return Next::Command(Box::new(pending.clone()));
     }
     match rounds.next(held_here()) {

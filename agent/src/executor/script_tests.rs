@@ -102,6 +102,7 @@ fn command(seq: u64, op: Op, executable: &str, effect: u128) -> Command {
         response: Uuid::nil(),
         alert: (op == Op::Apply).then(|| json!({"id": "1.2", "data": {"srcip": format!("203.0.113.{effect}")}})),
         script: Some(Script { executable: executable.into(), style: ScriptStyle::Wazuh, undoable: true }),
+        urgent: false,
     }
 }
 

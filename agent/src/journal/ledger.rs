@@ -1,10 +1,10 @@
 //! What the agent knows, rebuilt from the journal: what it received, what is still to be done, what it holds and
 //! what it still has to tell. It changes by records alone, live and at start, so both are the same code.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use riposte_protocol::command::Command;
-use riposte_protocol::delivery::{Inbox, REMEMBERED};
+use riposte_protocol::delivery::Inbox;
 use riposte_protocol::message::CommandResult;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -24,8 +24,6 @@ pub struct Pending {
 #[derive(Debug, Default)]
 pub struct Ledger {
     inbox: Inbox,
-    /// The effect of each remembered command: the inbox does not give it back, and compaction needs it.
-    effect_of: HashMap<Uuid, Uuid>,
     /// By number, and by id for a manager that would use one twice.
     pending: BTreeMap<(u64, Uuid), Pending>,
     held: BTreeMap<Uuid, Held>,
@@ -51,12 +49,12 @@ impl Ledger {
     pub fn apply(&mut self, record: Record) {
         match record {
             Record::Inbox { cursor, forgotten_up_to } => self.inbox = Inbox::restore(cursor, forgotten_up_to),
-            Record::Seen { id, seq, effect } => self.remember(id, seq, effect),
+            Record::Seen { id, seq, effect } => self.inbox.journaled(id, seq, effect),
             Record::Pending { command, started } => {
                 self.pending.insert((command.seq, command.jti), Pending { command: *command, started });
             }
             Record::Received { command } => {
-                self.remember(command.jti, command.seq, command.effect);
+                self.inbox.journaled(command.jti, command.seq, command.effect);
                 self.pending.insert((command.seq, command.jti), Pending { command: *command, started: None });
             }
             Record::Started { id, at } => {
@@ -94,10 +92,7 @@ impl Ledger {
     pub fn records(&self) -> Vec<Record> {
         let (cursor, forgotten_up_to) = (self.inbox.cursor(), self.inbox.forgotten_up_to());
         let mut records = vec![Record::Inbox { cursor, forgotten_up_to }];
-        records.extend(self.inbox.remembered().filter_map(|(id, seq)| {
-            let effect = *self.effect_of.get(&id)?;
-            Some(Record::Seen { id, seq, effect })
-        }));
+        records.extend(self.inbox.remembered().map(|(id, seq, effect)| Record::Seen { id, seq, effect }));
         records.extend(
             self.pending.values().map(|pending| Record::Pending {
                 command: Box::new(pending.command.clone()),
@@ -158,14 +153,5 @@ impl Ledger {
     /// The results that the manager has not committed yet, oldest first.
     pub fn outbox(&self) -> &[CommandResult] {
         &self.outbox
-    }
-
-    fn remember(&mut self, id: Uuid, seq: u64, effect: Uuid) {
-        self.inbox.journaled(id, seq, effect);
-        self.effect_of.insert(id, effect);
-        if self.effect_of.len() > 2 * REMEMBERED {
-            let remembered: std::collections::HashSet<Uuid> = self.inbox.remembered().map(|(id, _)| id).collect();
-            self.effect_of.retain(|id, _| remembered.contains(id));
-        }
     }
 }

@@ -47,6 +47,7 @@ fn received(seq: u64, effect: u8) -> Record {
             response: Uuid::nil(),
             alert: None,
             script: None,
+            urgent: false,
         }),
     }
 }

@@ -143,6 +143,7 @@ impl Manager {
             response: Uuid::nil(),
             alert: None,
             script: None,
+            urgent: false,
         };
         change(&mut command);
         command.sign(&self.key, "k1").unwrap()

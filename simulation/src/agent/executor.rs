@@ -2,6 +2,7 @@
 //! records, cut where the original waits for a program, so that the agent can die there.
 
 use riposte_protocol::command::{Command, Op};
+use riposte_protocol::delivery::Rank;
 use riposte_protocol::message::{Actual, CommandResult, Outcome};
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::defect::Defect;
 use crate::journal::{Failing, Held, Pending, Record};
 use crate::plan::{MINUTE, Millis, SECOND};
 use crate::receive::{EXPIRED, refusal};
+use crate::turn;
 use crate::world::{Event, World};
 
 /// While something with an end is held, the clocks are looked at this often.
@@ -95,6 +97,15 @@ impl World {
         let host = &mut self.hosts[agent];
         let moment = host.moment(now);
         let Some(book) = &host.book else { return Next::Wait(Millis::MAX) };
+        let first = if reverts_first {
+            let revert = book.ledger().pending().find(|pending| pending.command.op == Op::Revert);
+            revert.or_else(|| book.ledger().pending().next()).map(|pending| (Rank::Apply, pending))
+        } else {
+            turn::first(book.ledger(), |_| true)
+        };
+        if let Some((_, pending)) = first.filter(|(rank, _)| *rank == Rank::Urgent) {
+            return Next::Command(pending.clone());
+        }
         let mut pause = Millis::MAX;
         for held in book.ledger().held().filter(|_| has_timer) {
             let Some(remaining) = held.remaining(&moment) else { continue };
@@ -105,14 +116,7 @@ impl World {
             }
             pause = pause.min(LOOK_EVERY).min(wait);
         }
-        let mut pending = book.ledger().pending();
-        let first = if reverts_first {
-            let revert = book.ledger().pending().find(|pending| pending.command.op == Op::Revert);
-            revert.or_else(|| pending.next())
-        } else {
-            pending.next()
-        };
-        if let Some(pending) = first {
+        if let Some((_, pending)) = first {
             return Next::Command(pending.clone());
         }
         if let Some(effect) = host.todo.pop() {

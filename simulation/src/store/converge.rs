@@ -1,13 +1,14 @@
 //! `src/store/converge.rs`: what an agent says it holds, compared with what the ledger wants of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use riposte_protocol::message::{self, HeldEffect};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::Store;
+use super::{Row, Store};
+use crate::command::CommandState;
 use crate::defect::Defect;
 use crate::effect::{Actual, Desired};
 
@@ -26,6 +27,29 @@ pub struct Said {
 }
 
 impl Store {
+    /// Commands that a newer one of their effect had overtaken are not sent to an agent that has forgotten the newer one
+    /// (`identity::look_back`).
+    pub fn look_back(&mut self, agent: usize, cursor: u64) {
+        let is_forgotten = |newer: &usize| {
+            let row = &self.commands[*newer];
+            let was_taken_in =
+                row.acknowledged_at.is_some() || matches!(row.state, CommandState::Succeeded | CommandState::Failed);
+            row.seq > cursor && was_taken_in
+        };
+        let forgotten: BTreeMap<usize, u64> = (0..self.commands.len())
+            .filter(|command| self.commands[*command].agent == agent)
+            .filter(is_forgotten)
+            .map(|command| (self.commands[command].effect, self.commands[command].seq))
+            .collect();
+        for command in self.owed[agent].values().copied().collect::<Vec<_>>() {
+            let Row { effect, seq, state, .. } = self.commands[command];
+            if forgotten.get(&effect).is_some_and(|newest| *newest > seq) {
+                let is_sent = state == CommandState::Delivered;
+                self.set_state(command, if is_sent { CommandState::Expired } else { CommandState::Cancelled });
+            }
+        }
+    }
+
     /// Brings the ledger and the agent together; gives the effects that were released on the host.
     pub fn converge(&mut self, agent: usize, said: &Said, now: Timestamp) -> Vec<usize> {
         if self.has(Defect::ReportIgnored) {

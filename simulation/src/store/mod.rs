@@ -11,7 +11,8 @@ mod settle;
 use std::collections::{BTreeMap, BTreeSet};
 
 use riposte_protocol::command::Op;
-use riposte_protocol::message::CommandResult;
+use riposte_protocol::delivery::Rank;
+use riposte_protocol::message::{CommandResult, MAX_ITEMS};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -139,6 +140,26 @@ impl Store {
     /// The command of that id.
     pub fn command_of(&self, id: Uuid) -> Option<usize> {
         below(id, COMMAND).filter(|number| *number < self.commands.len())
+    }
+
+    /// What an agent is owed, in the order of sending (`commands::owed`): of each rank as much as may be under way.
+    pub fn owed(&self, agent: usize) -> Vec<usize> {
+        let mut places: BTreeMap<usize, Rank> = BTreeMap::new();
+        for command in self.owed[agent].values() {
+            let row = &self.commands[*command];
+            let rank = Rank::of(row.op, self.is_urgent(*command));
+            places.entry(row.effect).and_modify(|place| *place = (*place).min(rank)).or_insert(rank);
+        }
+        let of = |rank: Rank| -> Vec<usize> {
+            let owed = self.owed[agent].values().copied();
+            owed.filter(|command| places[&self.commands[*command].effect] == rank).take(MAX_ITEMS).collect()
+        };
+        [Rank::Urgent, Rank::Revert, Rank::Apply].map(of).concat()
+    }
+
+    /// Whether a person asked for it: here, for every fifth response.
+    pub fn is_urgent(&self, command: usize) -> bool {
+        self.commands[command].response.is_multiple_of(5)
     }
 
     /// The responses whose time is over (`responses::due`).

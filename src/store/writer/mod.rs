@@ -30,8 +30,10 @@ use crate::clock::Clock;
 use crate::domain::policy::Policy;
 use crate::domain::response::NewResponse;
 
-/// Jobs that may wait; each is at most one request's alerts.
+/// Jobs that may wait, without those that bring new alerts.
 const QUEUE: usize = 4096;
+/// Requests with new alerts that may wait.
+const INTAKES: usize = 1024;
 /// How long what an agent says may wait for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Alerts in one transaction: past this the flush is no longer what costs.
@@ -40,7 +42,7 @@ const MAX_ALERTS: usize = 4000;
 const PATIENT_DELAY: Duration = Duration::from_millis(8);
 /// How much of it may wait.
 const MAX_PATIENT: usize = 512;
-/// Jobs in one transaction.
+/// Jobs in one transaction, of either queue.
 const MAX_JOBS: usize = 2048;
 
 /// Alerts of one request, decided.
@@ -168,10 +170,12 @@ impl Job {
     }
 }
 
-/// The door to the writer; cheap to clone.
+/// The door to the writer; cheap to clone. New alerts queue up on their own, and a transaction takes everything else first:
+/// however many alerts pour in, results, undos and what people ask for wait for one transaction at most.
 #[derive(Clone, Debug)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
+    intakes: mpsc::Sender<Job>,
 }
 
 /// A hint that agents have something to fetch; the store is the truth.
@@ -180,16 +184,22 @@ pub type Wake = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
 impl Writer {
     /// A writer and the task that does its work until `stop`; then it finishes what is waiting.
     pub fn start(db: Db, clock: Clock, wake: Wake, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
-        let (jobs, waiting) = mpsc::channel(QUEUE);
-        (Self { jobs }, run(db, clock, wake, waiting, stop))
+        let (jobs, waiting_jobs) = mpsc::channel(QUEUE);
+        let (intakes, waiting_intakes) = mpsc::channel(INTAKES);
+        let waiting = Waiting { jobs: waiting_jobs, intakes: waiting_intakes };
+        (Self { jobs, intakes }, run(db, clock, wake, waiting, stop))
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
+        Self::ask_by(&self.jobs, job).await
+    }
+
+    async fn ask_by<T>(queue: &mpsc::Sender<Job>, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.try_send(job(reply)).map_err(|_| StoreError::Busy)?;
+        queue.try_send(job(reply)).map_err(|_| StoreError::Busy)?;
         let answer = answer.await.map_err(|_| StoreError::Busy)?;
         // An error that is shared with the others of the group was logged once, where it happened.
-        answer.map_err(|error| Arc::try_unwrap(error).unwrap_or(StoreError::Busy))
+        answer.map_err(StoreError::shared)
     }
 
     /// As [`Writer::ask`], but waits for a place in the queue: what agents say is said again if it is refused, and ten
@@ -200,12 +210,12 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         place.send(job(reply));
         let answer = answer.await.map_err(|_| StoreError::Busy)?;
-        answer.map_err(|error| Arc::try_unwrap(error).unwrap_or(StoreError::Busy))
+        answer.map_err(StoreError::shared)
     }
 
     /// Commits alerts with their responses; returns when they are durable.
     pub async fn intake(&self, intake: Intake) -> Result<Outcome<Accepted>> {
-        self.ask(|reply| Job::Intake { intake, reply }).await
+        Self::ask_by(&self.intakes, |reply| Job::Intake { intake, reply }).await
     }
 
     /// Commits a response made by hand and gives its id, or that of the response an earlier request with the same key
@@ -270,15 +280,45 @@ impl Writer {
         self.ask(|reply| Job::Trip { policies, reply }).await
     }
 
-    /// How full the queue is, from 0 to 1.
+    /// How full the fuller queue is, from 0 to 1.
     pub fn load(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-        let full = 1.0 - self.jobs.capacity() as f64 / QUEUE as f64;
-        full
+        let full = |queue: &mpsc::Sender<Job>| 1.0 - queue.capacity() as f64 / queue.max_capacity() as f64;
+        full(&self.jobs).max(full(&self.intakes))
     }
 }
 
-async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: mpsc::Receiver<Job>, stop: CancellationToken) {
+/// What waits for the writer.
+struct Waiting {
+    jobs: mpsc::Receiver<Job>,
+    intakes: mpsc::Receiver<Job>,
+}
+
+impl Waiting {
+    /// The next job; `None` when no more can come.
+    async fn recv(&mut self) -> Option<Job> {
+        tokio::select! {
+            biased;
+            Some(job) = self.jobs.recv() => Some(job),
+            Some(job) = self.intakes.recv() => Some(job),
+            else => None,
+        }
+    }
+
+    fn try_recv(&mut self) -> Option<Job> {
+        self.jobs.try_recv().or_else(|_| self.intakes.try_recv()).ok()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.jobs.is_closed() && self.intakes.is_closed()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.intakes.is_empty()
+    }
+}
+
+async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: Waiting, stop: CancellationToken) {
     let mut group = Vec::with_capacity(64);
     let (mut patient, mut patient_until) = (Vec::new(), None);
     loop {
@@ -288,23 +328,28 @@ async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: mpsc::Receiver<Job>,
             job = waiting.recv() => job,
             () = until(patient_until) => None,
             () = stop.cancelled() => match waiting.try_recv() {
-                Ok(job) => Some(job),
-                Err(_) if patient.is_empty() => return,
-                Err(_) => None,
+                Some(job) => Some(job),
+                None if patient.is_empty() => return,
+                None => None,
             },
         };
-        let (mut alerts, mut next) = (0, first);
-        while let Some(job) = next {
-            alerts += weight(&job);
+        let mut alerts = 0;
+        let mut put = |job: Job| {
             if job.can_wait() {
                 patient_until.get_or_insert_with(|| Instant::now() + PATIENT_DELAY);
                 patient.push(job);
             } else {
+                alerts += weight(&job);
                 group.push(job);
             }
-            let full = group.len() + patient.len() >= MAX_JOBS || alerts >= MAX_ALERTS;
-            next = if full { None } else { waiting.try_recv().ok() };
+            alerts < MAX_ALERTS
+        };
+        let has_room = first.is_none_or(&mut put);
+        for job in (0..MAX_JOBS).map_while(|_| waiting.jobs.try_recv().ok()) {
+            put(job);
         }
+        let mut intakes = (0..MAX_JOBS).map_while(|_| waiting.intakes.try_recv().ok());
+        while has_room && intakes.next().is_some_and(&mut put) {}
         let waited = patient_until.is_some_and(|until| Instant::now() >= until);
         // When the last door is dropped nothing more can come.
         let is_last = stop.is_cancelled() || waiting.is_closed();
@@ -375,5 +420,44 @@ async fn commit(db: &Db, clock: &Clock, wake: &Wake, group: Vec<Job>) {
     }
     for reply in replies {
         reply.send(&outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn promise_11_a_flood_of_alerts_leaves_room_for_results_and_ends_in_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+        let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
+        let intake = || Intake { alerts: vec![], once: None };
+        let flood: Vec<_> = (0..INTAKES)
+            .map(|_| {
+                tokio::spawn({
+                    let writer = writer.clone();
+                    async move { writer.intake(intake()).await }
+                })
+            })
+            .collect();
+        while writer.load() < 1.0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(writer.intake(intake()).await, Err(StoreError::Busy)), "one too many");
+        let (settled, lifted) = (
+            writer.settle(Uuid::nil(), vec![]),
+            writer.release(vec![], EndReason { word: "lifted", detail: String::new(), by: String::new() }),
+        );
+        let work = tokio::spawn(work);
+        let (settled, lifted) = tokio::join!(settled, lifted);
+        settled.unwrap();
+        lifted.unwrap();
+        for intake in flood {
+            intake.await.unwrap().unwrap();
+        }
+        assert!(writer.load() < f64::EPSILON);
+        drop(writer);
+        work.await.unwrap();
     }
 }
