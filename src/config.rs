@@ -31,6 +31,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// The most alerts in one request.
     pub max_batch: usize,
+    /// The most bytes of requests with alerts that are being taken in at a time; a request over it is answered 503.
+    pub max_pending_bytes: usize,
     /// The most connections at a time; one more is answered 503.
     pub max_connections: usize,
     /// Fields of alerts in which observables are looked for before the known ones: `"source.ip" = ["data.client"]`.
@@ -49,6 +51,7 @@ impl Default for Config {
             alert_retention_days: 30,
             max_body_bytes: 16 * 1024 * 1024,
             max_batch: 10_000,
+            max_pending_bytes: 256 * 1024 * 1024,
             max_connections: 20_000,
             observables: BTreeMap::new(),
         }
@@ -81,6 +84,16 @@ pub enum ConfigError {
          allow_plain_http behind a proxy that ends TLS"
     )]
     PlainHttp(SocketAddr),
+    /// The largest request would never find room.
+    #[error(
+        "max_pending_bytes ({pending}) is less than max_body_bytes ({body}): the largest request would never be taken in"
+    )]
+    Pending {
+        /// [`Config::max_pending_bytes`].
+        pending: usize,
+        /// [`Config::max_body_bytes`].
+        body: usize,
+    },
 }
 
 impl Config {
@@ -96,13 +109,15 @@ impl Config {
     /// Checks what no single key can be blamed for.
     ///
     /// # Errors
-    /// [`ConfigError::PlainHttp`].
+    /// [`ConfigError::PlainHttp`], [`ConfigError::Pending`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.listen.ip().is_loopback() || self.allow_plain_http {
-            Ok(())
-        } else {
-            Err(ConfigError::PlainHttp(self.listen))
+        if !self.listen.ip().is_loopback() && !self.allow_plain_http {
+            return Err(ConfigError::PlainHttp(self.listen));
         }
+        if self.max_pending_bytes < self.max_body_bytes {
+            return Err(ConfigError::Pending { pending: self.max_pending_bytes, body: self.max_body_bytes });
+        }
+        Ok(())
     }
 
     /// The database's address.
@@ -125,12 +140,18 @@ mod tests {
         let parsed: Config = toml::from_str(&text).unwrap();
         assert_eq!(parsed, Config::default());
         let table: toml::Table = toml::from_str(&text).unwrap();
-        assert_eq!(table.len(), 11, "a key is missing in config.default.toml");
+        assert_eq!(table.len(), 12, "a key is missing in config.default.toml");
     }
 
     #[test]
     fn an_unknown_key_is_an_error() {
         assert!(toml::from_str::<Config>("listne = '127.0.0.1:1'").is_err());
+    }
+
+    #[test]
+    fn there_is_room_for_the_largest_request() {
+        let narrow = Config { max_pending_bytes: 1, ..Config::default() };
+        assert!(matches!(narrow.check(), Err(ConfigError::Pending { .. })));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub async fn create(
     request: Request,
 ) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
     let headers = request.headers().clone();
-    let payload = Payload::read(request, state.limits.max_body_bytes).await?;
+    let payload = Payload::read(request, state.limits.max_body_bytes, &state.alerts_room).await?;
     let once = idempotency_key(&headers)?.map(|key| Once {
         principal: caller.principal.name.clone(),
         key,

@@ -2,6 +2,7 @@
 //! limits, JSON with a pointer to the fault, queries without unknown parameters.
 
 use std::io::Read as _;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -10,6 +11,7 @@ use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AppState;
 use super::error::{ApiError, ApiResult};
@@ -19,6 +21,26 @@ use crate::store::idempotency::Once;
 
 /// The largest JSON body where nothing else is said, in bytes.
 const MAX_JSON_BYTES: usize = 1024 * 1024;
+/// When to try again what there was no room for, in seconds.
+const FULL_RETRY_SECS: u64 = 1;
+
+/// Room for what clients send, in bytes: however many send at once, the manager's memory holds no more than this of it.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// Room for so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Takes `bytes` of it, if they are left.
+    fn take(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let taken = Arc::clone(&self.0).try_acquire_many_owned(bytes);
+        taken.map_err(|_| ApiError::unavailable("too much is being taken in at once", FULL_RETRY_SECS))
+    }
+}
 
 /// A body as it was meant: read to its end, within the limit, decompressed.
 #[derive(Debug)]
@@ -27,35 +49,49 @@ pub struct Payload {
     pub media_type: String,
     /// The bytes.
     pub bytes: Bytes,
+    /// Their place; held for as long as the payload is.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Payload {
-    /// Reads a body of at most `limit` bytes, before and after decompression.
+    /// Reads a body of at most `limit` bytes, before and after decompression, that takes its place in `room`.
     ///
     /// # Errors
-    /// 413, 415 or 400.
-    pub async fn read(request: Request, limit: usize) -> ApiResult<Self> {
+    /// 413, 415 or 400; 503 if there is no room.
+    pub async fn read(request: Request, limit: usize, room: &Room) -> ApiResult<Self> {
         let media_type = media_type(request.headers());
         let encoding = content_encoding(request.headers())?;
-        let bytes = collect(request, limit).await?;
-        let bytes = match encoding {
-            Encoding::Identity => bytes,
+        let (bytes, taken) = collect(request, limit, room).await?;
+        let (bytes, taken) = match encoding {
+            Encoding::Identity => (bytes, taken),
             // Megabytes of compressed text take long enough to hold up other requests of this thread.
-            other => tokio::task::spawn_blocking(move || decompress(&bytes, other, limit))
-                .await
-                .map_err(|error| ApiError::internal(&error))??,
+            other => {
+                let plain = tokio::task::spawn_blocking(move || decompress(&bytes, other, limit)).await;
+                let plain = plain.map_err(|error| ApiError::internal(&error))??;
+                drop(taken);
+                let taken = room.take(plain.len())?;
+                (plain, taken)
+            }
         };
-        Ok(Self { media_type, bytes })
+        Ok(Self { media_type, bytes, _room: taken })
     }
 }
 
-async fn collect(request: Request, limit: usize) -> ApiResult<Bytes> {
-    let too_large = || ApiError::too_large(format!("a body may have at most {limit} bytes here"));
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-        Err(error) => Err(ApiError::malformed(format!("the body could not be read to its end: {error}"))),
+async fn collect(request: Request, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
+    let mut body = Limited::new(request.into_body(), limit);
+    let (mut bytes, mut taken) = (Vec::new(), room.take(0)?);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => ApiError::too_large(format!("a body may have at most {limit} bytes here")),
+            None => ApiError::malformed(format!("the body could not be read to its end: {error}")),
+        })?;
+        if let Ok(data) = frame.into_data() {
+            taken.merge(room.take(data.len())?);
+            // Copied: a piece of one byte may hold a whole buffer of the connection.
+            bytes.extend_from_slice(&data);
+        }
     }
+    Ok((bytes.into(), taken))
 }
 
 fn media_type(headers: &HeaderMap) -> String {
@@ -119,10 +155,10 @@ impl<T> Json<T> {
 impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &AppState) -> ApiResult<Self> {
+    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
         let key = idempotency_key(request.headers())?;
         let asked = format!("{} {}\n", request.method(), request.uri().path());
-        let payload = Payload::read(request, MAX_JSON_BYTES).await?;
+        let payload = Payload::read(request, MAX_JSON_BYTES, &state.room).await?;
         if !payload.media_type.is_empty() && !is_json(&payload.media_type) {
             return Err(ApiError::unsupported("Content-Type must be application/json"));
         }

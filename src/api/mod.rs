@@ -49,7 +49,10 @@ use crate::store::columns;
 use crate::telemetry::ByRoute;
 use auth::Strangers;
 use error::{ApiError, ApiResult, Problem};
+use extract::Room;
 
+/// What may be read at once of all requests but those with alerts: results must get through a flood of alerts.
+const ROOM_BYTES: usize = 64 * 1024 * 1024;
 /// How long a request may take, its body included. Streams and polls have limits of their own.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a poll may take: the longest wait, and what is taken in before.
@@ -82,6 +85,10 @@ pub struct AppState {
     pub public_url: Arc<str>,
     /// Limits.
     pub limits: Limits,
+    /// Room for requests with alerts, until they are answered.
+    pub alerts_room: Room,
+    /// Room for all other requests, until they are read.
+    pub room: Room,
 }
 
 impl AppState {
@@ -95,6 +102,8 @@ impl AppState {
             registry: Arc::new(registry),
             contract: serde_json::to_string(&contract()).unwrap_or_default().into(),
             public_url: config.public_url.as_str().into(),
+            alerts_room: Room::new(config.max_pending_bytes),
+            room: Room::new(ROOM_BYTES),
             limits: Limits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
         }
     }

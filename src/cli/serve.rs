@@ -55,6 +55,9 @@ pub struct ServeArgs {
     /// The most alerts in one request.
     #[arg(long, env = "RIPOSTE_MAX_BATCH")]
     max_batch: Option<usize>,
+    /// The most bytes of requests with alerts that are being taken in at a time.
+    #[arg(long, env = "RIPOSTE_MAX_PENDING_BYTES")]
+    max_pending_bytes: Option<usize>,
     /// The most connections at a time.
     #[arg(long, env = "RIPOSTE_MAX_CONNECTIONS")]
     max_connections: Option<usize>,
@@ -80,6 +83,7 @@ impl ServeArgs {
         set(&mut config.alert_retention_days, self.alert_retention_days);
         set(&mut config.max_body_bytes, self.max_body_bytes);
         set(&mut config.max_batch, self.max_batch);
+        set(&mut config.max_pending_bytes, self.max_pending_bytes);
         set(&mut config.max_connections, self.max_connections);
         config.check()?;
         Ok(config)

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
 use crate::support::alert::{brute_force, drop_policy, from_agent, ndjson};
@@ -141,6 +142,38 @@ async fn a_batch_is_taken_up_to_its_bound_and_not_an_alert_further() {
     assert_eq!(stored(&admin).await, 3);
     admin.post("/v1/alerts", &json!(alerts[3..6])).await.is(202);
     assert_eq!(stored(&admin).await, 6);
+}
+
+#[tokio::test]
+async fn promise_11_no_more_is_taken_in_at_a_time_than_there_is_room_for() {
+    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| {
+        (config.max_body_bytes, config.max_pending_bytes) = (4096, 4096);
+    })
+    .await;
+    // Somebody sends three quarters of that but for the last byte, and waits.
+    let mut slow = tokio::net::TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
+    let body = of_size("slow", 3072);
+    let head = format!(
+        "POST /v1/alerts HTTP/1.1\r\nHost: riposte\r\nAuthorization: Bearer {}\r\nContent-Type: {JSON}\r\nContent-Length: {}\r\n\r\n",
+        admin.key(),
+        body.len()
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&body.as_bytes()[..3071]).await.unwrap();
+    crate::support::eventually("there is no room left", async || {
+        let answer = admin.alerts(JSON, of_size("1", 2048)).await;
+        (answer.status == 503).then(|| assert_eq!(answer.header("retry-after"), Some("1")))
+    })
+    .await;
+    // What is small still fits in, and results of agents have room of their own.
+    admin.alerts(JSON, of_size("2", 512)).await.is(202);
+    admin.post("/v1/protected", &json!({"kind": "ip", "value": "192.0.2.1", "reason": "x".repeat(900)})).await.is(201);
+    slow.write_all(&body.as_bytes()[3071..]).await.unwrap();
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 202");
+    admin.alerts(JSON, of_size("3", 4096)).await.is(202);
+    admin.alerts(JSON, of_size("4", 4096)).await.is(202);
 }
 
 #[tokio::test]

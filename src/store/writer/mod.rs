@@ -426,6 +426,7 @@ async fn commit(db: &Db, clock: &Clock, wake: &Wake, group: Vec<Job>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::task::JoinSet;
 
     #[tokio::test]
     async fn promise_11_a_flood_of_alerts_leaves_room_for_results_and_ends_in_busy() {
@@ -433,31 +434,23 @@ mod tests {
         let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
         let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
         let intake = || Intake { alerts: vec![], once: None };
-        let flood: Vec<_> = (0..INTAKES)
-            .map(|_| {
-                tokio::spawn({
-                    let writer = writer.clone();
-                    async move { writer.intake(intake()).await }
-                })
-            })
-            .collect();
+        let mut flood = JoinSet::new();
+        for _ in 0..INTAKES {
+            let writer = writer.clone();
+            flood.spawn(async move { writer.intake(intake()).await });
+        }
         while writer.load() < 1.0 {
             tokio::task::yield_now().await;
         }
         assert!(matches!(writer.intake(intake()).await, Err(StoreError::Busy)), "one too many");
-        let (settled, lifted) = (
-            writer.settle(Uuid::nil(), vec![]),
-            writer.release(vec![], EndReason { word: "lifted", detail: String::new(), by: String::new() }),
-        );
-        let work = tokio::spawn(work);
-        let (settled, lifted) = tokio::join!(settled, lifted);
-        settled.unwrap();
-        lifted.unwrap();
-        for intake in flood {
-            intake.await.unwrap().unwrap();
-        }
-        assert!(writer.load() < f64::EPSILON);
-        drop(writer);
-        work.await.unwrap();
+        let why = EndReason { word: "lifted", detail: String::new(), by: String::new() };
+        let others = async {
+            writer.settle(Uuid::nil(), vec![]).await.unwrap();
+            writer.release(vec![], why).await.unwrap();
+            flood.join_all().await.into_iter().for_each(|taken| drop(taken.unwrap()));
+            assert!(writer.load() < f64::EPSILON);
+            drop(writer);
+        };
+        tokio::join!(work, others);
     }
 }
