@@ -79,6 +79,18 @@ impl Process {
         if self.is_running() { self.child.as_ref().map(Child::id) } else { None }
     }
 
+    /// A field of its `/proc/PID/status` that is a size, in KiB, while it runs.
+    pub(crate) fn kib(&mut self, field: &str) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let rest = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        rest.split_whitespace().next()?.parse().ok()
+    }
+
+    /// How many files it has open, while it runs.
+    pub(crate) fn open_files(&mut self) -> Option<usize> {
+        Some(std::fs::read_dir(format!("/proc/{}/fd", self.pid()?)).ok()?.count())
+    }
+
     /// Whether it runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
