@@ -174,7 +174,14 @@ pub enum Db {
         head: KeptHead,
     },
     /// A server, shared by several managers.
-    Postgres(PgPool),
+    Postgres {
+        /// One connection for whatever changes something. Writers queue at the audit head anyway, and the many-row statements
+        /// that only they use are then kept prepared once, not on each of ten connections: that was most of the memory of
+        /// a manager under load, and of its server.
+        write: PgPool,
+        /// For whoever only reads.
+        read: PgPool,
+    },
 }
 
 impl Db {
@@ -187,8 +194,9 @@ impl Db {
             let options =
                 PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
             let options = options.statement_cache_capacity(STATEMENTS).application_name("riposte");
-            let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(ACQUIRE_TIMEOUT);
-            Self::Postgres(pool.connect_with(options).await?)
+            let pool = || PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
+            let write = pool().max_connections(1).min_connections(1).connect_with(options.clone()).await?;
+            Self::Postgres { write, read: pool().max_connections(9).connect_with(options).await? }
         } else if let Some(path) = url.strip_prefix("sqlite:") {
             Self::open_sqlite(PathBuf::from(path.trim_start_matches("//"))).await?
         } else {
@@ -197,7 +205,7 @@ impl Db {
         };
         match &db {
             Self::Sqlite { write, .. } => MIGRATIONS.run(write).await,
-            Self::Postgres(pool) => MIGRATIONS.run(pool).await,
+            Self::Postgres { write, .. } => MIGRATIONS.run(write).await,
         }
         .map_err(StoreError::Migrate)?;
         Ok(db)
@@ -243,7 +251,8 @@ impl Db {
         let options =
             PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
         let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
-        Ok(Self::Postgres(pool.connect_with(options).await?))
+        let pool = pool.connect_with(options).await?;
+        Ok(Self::Postgres { write: pool.clone(), read: pool })
     }
 
     /// What is wrong with the database's file, if anything. PostgreSQL looks after its own.
@@ -261,7 +270,7 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
             Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres { write, .. } => Tx::Postgres(write.begin().await?),
         })
     }
 
@@ -269,7 +278,7 @@ impl Db {
     pub async fn all<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
         Ok(match self {
             Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
-            Self::Postgres(pool) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(pool).await?,
+            Self::Postgres { read, .. } => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?,
         })
     }
 
@@ -286,11 +295,13 @@ impl Db {
         after: &'static str,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        for (sql, binds) in in_chunks(before, rows, after, &[], matches!(self, Self::Postgres(_))) {
+        for (sql, binds) in in_chunks(before, rows, after, &[], matches!(self, Self::Postgres { .. })) {
             let sql = AssertSqlSafe(sql);
             found.extend(match self {
                 Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
-                Self::Postgres(pool) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(pool).await?,
+                Self::Postgres { read, .. } => {
+                    bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?
+                }
             });
         }
         Ok(found)
@@ -311,7 +322,7 @@ impl Db {
     pub async fn prepare(&self, sql: &'static str) -> Result<()> {
         match self {
             Self::Sqlite { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
-            Self::Postgres(pool) => drop(pool.prepare(sql.into_sql_str()).await?),
+            Self::Postgres { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
         }
         Ok(())
     }
@@ -324,7 +335,10 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use riposte::domain::command::CommandState;
 use riposte::domain::effect::{Actual, Desired};
 use riposte::domain::response::ResponseState;
 use riposte::shutdown::Tasks;
+use riposte::store::db::Db;
 use riposte_protocol::command::Op;
 use riposte_protocol::message::Outcome;
 use serde_json::{Value, json};
@@ -157,6 +158,24 @@ async fn both_databases_have_the_same_tables_and_columns() {
     for table in ["alerts", "responses", "effects", "holds", "commands", "results", "audit"] {
         assert!(sqlite.contains_key(table), "{table}");
     }
+}
+
+/// Each connection keeps the statements prepared that it has run, the many-row ones with thousands of parameters.
+#[tokio::test]
+async fn whatever_changes_something_goes_over_one_connection_to_postgresql() {
+    let database = Database::postgresql().await;
+    let db = Db::open(&database.url()).await.unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let db = db.clone();
+        writers.spawn(async move {
+            let mut tx = db.begin().await.unwrap();
+            let pid: Option<(i64,)> = tx.optional("SELECT CAST(pg_backend_pid() AS BIGINT)", vec![]).await.unwrap();
+            pid.unwrap().0
+        });
+    }
+    let pids: BTreeSet<i64> = writers.join_all().await.into_iter().collect();
+    assert_eq!(pids.len(), 1, "{pids:?}");
 }
 
 #[tokio::test]
