@@ -284,6 +284,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0004_guardrails.sql", "ca0f2ca16ff403f6f704de0b5aaa46c04f50ade7c536fa6482ccfe9a382b805a"),
     ("0005_custom_actions.sql", "b49d6aec1f57d022c127a93b010fe682cbc66c32faa47c13ecce7c66767d5ba5"),
     ("0006_incidents.sql", "e3b1b780a66d79275232ee13e2be40e591bdf79fb70f832cf02441e02322c822"),
+    ("0007_last_holders.sql", "514919cef0ef502abefa13c02ba585c97bfda57006249163365552998b3b7a96"),
 ];
 
 #[test]
