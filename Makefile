@@ -23,19 +23,19 @@ bench:
 simulate:
 	cargo run --release --locked --package riposte-simulation -- $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
 
-# Real programs under faults, judged by their promises (docs/reliability.md).
+# Real programs under faults, judged by their promises (docs/reliability.md); on both databases, or DATABASE=sqlite|postgres.
 MINUTES ?= 5
 AGENTS ?= 50
 RATE ?= 500
 SEED ?= 1
 chaos:
 	cargo build --profile bench --workspace --bins --locked
-	target/release/riposte-chaos run --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE) --seed $(SEED)
+	target/release/riposte-chaos run --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE) --seed $(SEED) $(if $(DATABASE),--database $(DATABASE))
 
 # Steady load without faults: memory and open files must not grow.
 soak:
 	cargo build --profile bench --workspace --bins --locked
-	target/release/riposte-chaos soak --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE)
+	target/release/riposte-chaos soak --seconds $$(($(MINUTES) * 60)) --agents $(AGENTS) --rate $(RATE) $(if $(DATABASE),--database $(DATABASE))
 
 # What slow and oversized clients cost everybody else.
 hostile:

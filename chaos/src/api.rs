@@ -6,6 +6,10 @@ use anyhow::{Context as _, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one may take that goes through the whole ledger; the manager itself allows as much.
+const LONG_PATIENCE: Duration = Duration::from_mins(10);
 /// How often a question is asked anew before it counts as not answered.
 const ATTEMPTS: u32 = 5;
 
@@ -25,13 +29,20 @@ pub(crate) struct Api {
 /// # Errors
 /// If it cannot be made.
 pub(crate) fn http() -> anyhow::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
+    let builder = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
     Ok(builder.connect_timeout(Duration::from_secs(5)).build()?)
 }
 
 impl Api {
-    async fn ask(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(&self.key);
+    async fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> anyhow::Result<Value> {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).timeout(patience);
+        request = request.bearer_auth(&self.key);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -46,7 +57,7 @@ impl Api {
     async fn ask_again(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let mut attempt = 1;
         loop {
-            match self.ask(&method, path, body).await {
+            match self.ask(&method, path, body, PATIENCE).await {
                 Err(error) if attempt == ATTEMPTS => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(500) * attempt).await,
                 Ok(value) => return Ok(value),
@@ -69,6 +80,23 @@ impl Api {
     /// If it does not work, several times.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.ask_again(Method::POST, path, Some(body)).await
+    }
+
+    /// The proof of the audit chain, which takes as long as the chain is.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(crate) async fn audit_proof(&self) -> anyhow::Result<Value> {
+        self.ask(&Method::GET, "/v1/audit/verify", None, LONG_PATIENCE).await
+    }
+
+    /// Lifts every response of a policy.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub(crate) async fn lift_all(&self, policy: &str) -> anyhow::Result<Value> {
+        let body = json!({"policy": policy, "reason": "the run is over"});
+        self.ask(&Method::POST, "/v1/responses/lift", Some(&body), LONG_PATIENCE).await
     }
 
     /// Every item of a list, handed to `take` as it comes.

@@ -102,11 +102,7 @@ pub(crate) async fn run(most: f64, rounds: usize, say: &mut dyn FnMut(String)) -
 }
 
 fn rss_mib(world: &mut World) -> f64 {
-    let pid = world.manager.process.pid().unwrap_or(0);
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let rss =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
-    rss.unwrap_or(0.0) / 1024.0
+    world.manager.process.kib("VmRSS").unwrap_or(0.0) / 1024.0
 }
 
 async fn site(world: &World) -> anyhow::Result<Site> {

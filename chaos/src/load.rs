@@ -14,8 +14,12 @@ use crate::random::Random;
 
 /// Requests under way at a time.
 const POSTERS: usize = 24;
-/// The most alerts in a request.
+/// The most alerts in a request while the pipeline keeps up.
 const MOST: u64 = 20;
+/// The most when it is behind: what waits goes out in larger requests, as any log shipper does it.
+const MOST_BEHIND: u64 = 200;
+/// It is behind when alerts wait for longer than this.
+const BEHIND: Duration = Duration::from_millis(500);
 /// How long a request may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -139,11 +143,12 @@ async fn run(shared: Arc<Shared>, http: reqwest::Client, mut random: Random) {
 
 /// The next numbers, when their time has come.
 async fn take(shared: &Shared, random: &mut Random) -> Vec<u64> {
-    let count = random.between(1, MOST);
-    let first = shared.next.fetch_add(count, Ordering::SeqCst);
     #[expect(clippy::cast_precision_loss, reason = "a few million")]
-    let due = Duration::from_secs_f64(first as f64 / shared.rate);
-    tokio::time::sleep(due.saturating_sub(shared.begun.elapsed())).await;
+    let due = |number: u64| Duration::from_secs_f64(number as f64 / shared.rate);
+    let is_behind = shared.begun.elapsed() > due(shared.next.load(Ordering::SeqCst)) + BEHIND;
+    let count = random.between(1, if is_behind { MOST_BEHIND } else { MOST });
+    let first = shared.next.fetch_add(count, Ordering::SeqCst);
+    tokio::time::sleep(due(first).saturating_sub(shared.begun.elapsed())).await;
     (first..first + count).collect()
 }
 

@@ -162,11 +162,12 @@ async fn space(args: &SpaceArgs) -> anyhow::Result<bool> {
 
 async fn soak(args: &SoakArgs) -> anyhow::Result<bool> {
     let SoakArgs { seconds, agents, rate, samples, .. } = args;
+    let mut is_good = true;
     for database in databases(args.database) {
         let lasts = Duration::from_secs(*seconds);
-        soak::run(database, lasts, *agents, *rate, samples.as_deref(), &mut |line| say(&line)).await?;
+        is_good &= soak::run(database, lasts, *agents, *rate, samples.as_deref(), &mut |line| say(&line)).await?;
     }
-    Ok(true)
+    Ok(is_good)
 }
 
 async fn chaos(args: &RunArgs) -> anyhow::Result<bool> {

@@ -74,8 +74,9 @@ impl Plan {
         let mut random = Random::new(self.seed, n ^ 0xa1e7_0000_0000_0000);
         let agent = random.next() % self.agents;
         let kind = match random.next() % 100 {
-            55..65 if self.lasting => Kind::Long,
-            65..70 if self.lasting => Kind::Endless,
+            // Few, because an agent that comes back reports all of them: after half an hour about a thousand each.
+            65..68 if self.lasting => Kind::Long,
+            68..70 if self.lasting => Kind::Endless,
             0..70 => Kind::Brief,
             70..85 => Kind::Hot,
             _ => Kind::Nothing,

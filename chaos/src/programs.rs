@@ -79,6 +79,18 @@ impl Process {
         if self.is_running() { self.child.as_ref().map(Child::id) } else { None }
     }
 
+    /// A field of its `/proc/PID/status` that is a size, in KiB, while it runs.
+    pub(crate) fn kib(&mut self, field: &str) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let rest = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        rest.split_whitespace().next()?.parse().ok()
+    }
+
+    /// How many files it has open, while it runs.
+    pub(crate) fn open_files(&mut self) -> Option<usize> {
+        Some(std::fs::read_dir(format!("/proc/{}/fd", self.pid()?)).ok()?.count())
+    }
+
     /// Whether it runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
@@ -126,6 +138,19 @@ impl Drop for Process {
     }
 }
 
+/// An address that nobody listens on, and below the ports that the system gives to whoever connects: those may be taken by
+/// one of hundreds of connections while the manager is down, which then could not come back.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    for _ in 0..100 {
+        let random = getrandom::u32().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let port = 10_000 + u16::try_from(random % 20_000)?;
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port is free")
+}
+
 /// The manager.
 #[derive(Debug)]
 pub(crate) struct Manager {
@@ -151,8 +176,7 @@ impl Manager {
         database_url: Option<String>,
         slow: Option<SlowDisk>,
     ) -> anyhow::Result<Self> {
-        // Free at this moment; nobody else on this machine is asked to keep off it, so a start tries again.
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = free_address()?;
         Ok(Self { process: Process::new(log), address, data, program: beside("riposte")?, database_url, slow })
     }
 

@@ -2,9 +2,8 @@
 //! then it is judged.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
-
-use serde_json::json;
 
 use crate::clock::now_ms;
 use crate::faults::{Database, schedule};
@@ -13,7 +12,7 @@ use crate::load::Load;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::verify::{Account, Evidence, Verdict, convergence, judge};
-use crate::witness;
+use crate::witness::{self, Witnessed};
 use crate::world::World;
 
 /// How long everything may take to come to rest: leases of 30 s, pauses of agents up to 30 s, and a backlog.
@@ -87,12 +86,12 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
     let quiet_after = begun.elapsed().saturating_sub(seconds).as_secs_f64();
     let wanted = Ledger::effects(&world.api, "?desired=in_force").await?;
-    let converged = convergence(&wanted, &accounts(&world)?);
+    let converged = convergence(&wanted, &accounts(&world, |_| Vec::new())?);
 
     say(format!("at rest after {quiet_after:.0} s; {} effects are in force and are lifted now", wanted.len()));
     let lifted_at_ms = now_ms();
     for policy in ["long", "endless"] {
-        world.api.post("/v1/responses/lift", &json!({"policy": policy, "reason": "the run is over"})).await?;
+        world.api.lift_all(policy).await?;
     }
     let rest = at_rest(&world, &["brief", "hot-short", "hot-long", "long", "endless"]).await;
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
@@ -104,7 +103,8 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
 
     say("reading the ledger".to_owned());
     let ledger = Ledger::read(&world.api).await?;
-    let accounts = accounts(&world)?;
+    let accounts = accounts(&world, |log| witness::read(log).0)?;
+    say("judging".to_owned());
     let evidence = Evidence { plan: &plan, seen: &seen, ledger: &ledger, accounts: &accounts, lifted_at_ms };
     let (mut verdicts, mut counts) = judge(&evidence);
     let not_in_force = wanted.iter().filter(|effect| effect.actual != "in_force").count();
@@ -133,10 +133,10 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     })
 }
 
-fn accounts(world: &World) -> anyhow::Result<Vec<Account>> {
+/// What each agent says of itself, and what `deeds` makes of its log.
+fn accounts(world: &World, deeds: impl Fn(&Path) -> Vec<Witnessed>) -> anyhow::Result<Vec<Account>> {
     let account = |agent: &crate::programs::Agent| {
-        let (deeds, _) = witness::read(&agent.process.log);
-        Ok(Account { id: agent.id.clone(), status: agent.status()?, deeds })
+        Ok(Account { id: agent.id.clone(), status: agent.status()?, deeds: deeds(&agent.process.log) })
     };
     world.agents.iter().map(account).collect()
 }
@@ -195,7 +195,7 @@ async fn unrest(world: &World, policies: &[&str]) -> anyhow::Result<Option<Strin
 
 async fn audit(world: &World) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::of("12. the audit chain is intact");
-    let proof = world.api.get("/v1/audit/verify").await?;
+    let proof = world.api.audit_proof().await?;
     let broken = proof["intact"] != true;
     verdict.checked = proof["entries"].as_u64().and_then(|entries| usize::try_from(entries).ok()).unwrap_or(0);
     verdict.check(!broken, || proof.to_string());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::statvfs;
 
 /// Set for the harness that runs inside.
@@ -41,8 +41,8 @@ pub(crate) fn is_mapped() -> bool {
     std::env::var_os("RIPOSTE_CHAOS_MAPPED").is_some()
 }
 
-/// A small file system in memory.
-#[derive(Clone, Debug)]
+/// A small file system in memory; it is gone when this is dropped.
+#[derive(Debug)]
 pub(crate) struct Disk {
     /// Where it is mounted.
     pub(crate) path: PathBuf,
@@ -101,6 +101,13 @@ impl Disk {
     pub(crate) fn protect(&self, read_only: bool) -> anyhow::Result<()> {
         let flags = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         self.remount(flags, self.size).context("cannot be made read-only")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Whoever still has a file open there keeps it until it ends; the folder is free at once.
+        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
     }
 }
 

@@ -4,19 +4,33 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use crate::faults::Database;
 use crate::load::Load;
 use crate::plan::Plan;
+use crate::programs::Process;
 use crate::world::World;
 
 /// The part at the beginning that does not count: caches and pools fill up once, and an agent remembers up to 8,192 commands.
 const WARM_UP: f64 = 0.25;
+/// A run shorter than this tells what it saw and does not judge: its warm-up is over before the caches are full.
+const JUDGED_FROM: Duration = Duration::from_mins(30);
+/// Into so many parts the rest is cut to see how far it scatters. Single samples would not do: neighbours are nearly
+/// equal, so their scatter says little about the next minutes.
+const BLOCKS: usize = 12;
+/// Student's t for a confidence of 95 % with `BLOCKS - 2` degrees of freedom.
+const STUDENT: f64 = 2.23;
+/// What cannot be told from flat in an hour: one part in a hundred.
+const NEGLIGIBLE: f64 = 0.01;
 
 /// One look at a process.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     seconds: f64,
     rss_kib: f64,
+    /// Without the pages of files: of the program itself, which come in as its code is first used, and can go again.
+    own_kib: f64,
     files: f64,
 }
 
@@ -24,6 +38,22 @@ struct Sample {
 #[derive(Debug, Default)]
 struct Series {
     samples: Vec<Sample>,
+}
+
+/// How something changes, an hour.
+#[derive(Clone, Copy, Debug)]
+struct Slope {
+    mean: f64,
+    per_hour: f64,
+    /// Half the width of the interval that holds the true slope with 95 %.
+    within: f64,
+}
+
+impl Slope {
+    /// Whether it is no growth, as far as can be seen.
+    fn is_flat(self) -> bool {
+        self.per_hour - self.within <= NEGLIGIBLE * self.mean
+    }
 }
 
 impl Series {
@@ -39,53 +69,66 @@ impl Series {
         &self.samples[skipped.min(length)..]
     }
 
-    /// Least squares, per hour, and the standard error of that: a slope within two of these is noise.
-    fn slope(&self, of: impl Fn(&Sample) -> f64) -> (f64, f64) {
-        let samples = self.counted();
+    /// Least squares over the means of [`BLOCKS`] blocks.
+    fn slope(&self, of: impl Fn(&Sample) -> f64) -> Slope {
+        let counted = self.counted();
+        let blocks = counted.chunks_exact((counted.len() / BLOCKS).max(1)).take(BLOCKS);
         #[expect(clippy::cast_precision_loss, reason = "a count")]
-        let n = samples.len() as f64;
-        if samples.len() < 3 {
-            return (0.0, 0.0);
+        let mean = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count.max(1) as f64;
+        let points: Vec<(f64, f64)> = blocks
+            .map(|block| {
+                let seconds = mean(&mut block.iter().map(|sample| sample.seconds), block.len());
+                (seconds, mean(&mut block.iter().map(&of), block.len()))
+            })
+            .collect();
+        let x = mean(&mut points.iter().map(|point| point.0), points.len());
+        let y = mean(&mut points.iter().map(|point| point.1), points.len());
+        if points.len() < BLOCKS {
+            return Slope { mean: y, per_hour: 0.0, within: f64::INFINITY };
         }
-        let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(value).sum::<f64>() / n;
-        let (x, y) = (mean(&|sample| sample.seconds), mean(&|sample| of(sample)));
-        let sxx: f64 = samples.iter().map(|sample| (sample.seconds - x).powi(2)).sum();
-        let sxy: f64 = samples.iter().map(|sample| (sample.seconds - x) * (of(sample) - y)).sum();
-        let slope = sxy / sxx;
-        let residual = |sample: &Sample| (of(sample) - y - slope * (sample.seconds - x)).powi(2);
-        let error = (samples.iter().map(residual).sum::<f64>() / (n - 2.0) / sxx).sqrt();
-        (slope * 3600.0, error * 3600.0)
+        let sxx: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+        let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / sxx;
+        let residual = |point: &(f64, f64)| (point.1 - y - slope * (point.0 - x)).powi(2);
+        #[expect(clippy::cast_precision_loss, reason = "twelve")]
+        let error = (points.iter().map(residual).sum::<f64>() / (BLOCKS - 2) as f64 / sxx).sqrt();
+        Slope { mean: y, per_hour: slope * 3600.0, within: STUDENT * error * 3600.0 }
+    }
+
+    fn is_flat(&self) -> bool {
+        self.slope(|sample| sample.own_kib).is_flat() && self.slope(|sample| sample.files).is_flat()
     }
 
     fn told(&self, name: &str) -> String {
         let samples = self.counted();
         let (first, last) = (samples.first().copied().unwrap_or_default(), samples.last().copied().unwrap_or_default());
-        let most = samples.iter().map(|sample| sample.rss_kib).fold(0.0, f64::max);
-        let (rss, rss_error) = self.slope(|sample| sample.rss_kib);
-        let (files, _) = self.slope(|sample| sample.files);
+        let most = samples.iter().map(|sample| sample.own_kib).fold(0.0, f64::max);
+        let (own, files) = (self.slope(|sample| sample.own_kib), self.slope(|sample| sample.files));
         format!(
-            "| {name} | {:.1} | {:.1} | {:.1} | {:+.2} ± {:.2} | {:.0} | {:.0} | {files:+.1} |",
+            "| {name} | {:.1} | {:.1} | {:.1} | {:+.2} ± {:.2} | {:.1} | {:.1} | {:.0} | {:.0} | {:+.1} ± {:.1} |",
+            first.own_kib / 1024.0,
+            last.own_kib / 1024.0,
+            most / 1024.0,
+            own.per_hour / 1024.0,
+            own.within / 1024.0,
             first.rss_kib / 1024.0,
             last.rss_kib / 1024.0,
-            most / 1024.0,
-            rss / 1024.0,
-            rss_error / 1024.0,
             first.files,
             last.files,
+            files.per_hour,
+            files.within,
         )
     }
 }
 
-fn look(pid: u32) -> Option<(f64, f64)> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+/// How it stands with a process.
+fn look(process: &mut Process, seconds: f64) -> Option<Sample> {
+    let (rss_kib, own_kib) = (process.kib("VmRSS")?, process.kib("RssAnon")?);
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    let files = files as f64;
-    Some((rss, files))
+    let files = process.open_files()? as f64;
+    Some(Sample { seconds, rss_kib, own_kib, files })
 }
 
-/// Runs and tells.
+/// Runs, tells, and gives whether nothing grew, if it ran for long enough to say.
 ///
 /// # Errors
 /// If the stage cannot be set.
@@ -96,30 +139,35 @@ pub(crate) async fn run(
     rate: f64,
     samples: Option<&Path>,
     say: &mut dyn FnMut(String),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let plan = Plan { seed: 1, agents, brief: Duration::from_secs(20), lasting: false };
     let mut world = World::build(database, &plan).await?;
     let base = world.api.base.clone();
     let load = Load::start(plan, &base, &world.api.key, rate)?;
-    let every = (lasts / 240).max(Duration::from_millis(500));
+    let every = (lasts / 720).max(Duration::from_millis(500));
     let (mut manager, mut fleet) = (Series::default(), Series::default());
     let begun = Instant::now();
     let mut file = samples.map(crate::programs::append).transpose()?;
     while begun.elapsed() < lasts {
         tokio::time::sleep(every).await;
         let seconds = begun.elapsed().as_secs_f64();
-        if let Some((rss_kib, files)) = world.manager.process.pid().and_then(look) {
-            manager.samples.push(Sample { seconds, rss_kib, files });
-        }
+        let one = look(&mut world.manager.process, seconds).context("the manager has ended")?;
         let mut all = Sample { seconds, ..Sample::default() };
-        for (rss, files) in world.agents.iter_mut().filter_map(|agent| agent.process.pid().and_then(look)) {
-            all.rss_kib += rss;
-            all.files += files;
+        for agent in &mut world.agents {
+            let seen = look(&mut agent.process, seconds).with_context(|| format!("{} has ended", agent.name))?;
+            all.rss_kib += seen.rss_kib;
+            all.own_kib += seen.own_kib;
+            all.files += seen.files;
         }
+        if let Some(file) = &mut file {
+            write!(file, "{seconds:.1} {}", load.acknowledged())?;
+            for Sample { rss_kib, own_kib, files, .. } in [one, all] {
+                write!(file, " {rss_kib} {own_kib} {files}")?;
+            }
+            writeln!(file)?;
+        }
+        manager.samples.push(one);
         fleet.samples.push(all);
-        if let (Some(file), Some(manager)) = (&mut file, manager.samples.last()) {
-            writeln!(file, "{seconds:.1} {} {} {} {}", manager.rss_kib, manager.files, all.rss_kib, all.files)?;
-        }
     }
     let acknowledged = load.acknowledged();
     #[expect(clippy::cast_precision_loss, reason = "a few million")]
@@ -131,23 +179,44 @@ pub(crate) async fn run(
         lasts.as_secs(),
         seen.outcomes
     ));
-    say("| | RSS MiB at a quarter | at the end | most | slope, MiB/h | files at a quarter | at the end | slope, files/h |".into());
-    say("|---|---|---|---|---|---|---|---|".into());
+    say("| | own memory MiB at a quarter | at the end | most | slope, MiB/h | RSS MiB at a quarter | at the end | \
+         files at a quarter | at the end | slope, files/h |"
+        .into());
+    say("|---|---|---|---|---|---|---|---|---|---|".into());
     say(manager.told("manager"));
     say(fleet.told(&format!("{agents} agents together")));
-    say(String::new());
-    Ok(())
+    let is_flat = manager.is_flat() && fleet.is_flat();
+    say(match (is_flat, lasts >= JUDGED_FROM) {
+        (true, _) => "\nFlat.\n".into(),
+        (false, true) => "\n**Not flat.**\n".into(),
+        (false, false) => "\nNot flat; too short to judge.\n".into(),
+    });
+    Ok(is_flat || lasts < JUDGED_FROM)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn series(own_kib: impl Fn(u32) -> f64) -> Series {
+        let sample = |n: u32| Sample { seconds: f64::from(n * 5), own_kib: own_kib(n), ..Sample::default() };
+        Series { samples: (0..720).map(sample).collect() }
+    }
+
     #[test]
     fn a_line_has_its_slope() {
-        let sample = |n: u32| Sample { seconds: f64::from(n), rss_kib: 100.0 + f64::from(n), files: 7.0 };
-        let series = Series { samples: (0..100).map(sample).collect() };
-        let (slope, error) = series.slope(|sample| sample.rss_kib);
-        assert!((slope - 3600.0).abs() < 0.01 && error < 0.01, "{slope} {error}");
+        let slope = series(|n| 100.0 + f64::from(n)).slope(|sample| sample.own_kib);
+        assert!((slope.per_hour - 720.0).abs() < 0.01 && slope.within < 0.01, "{slope:?}");
+    }
+
+    #[test]
+    fn growth_is_told_from_scatter_and_from_warming_up() {
+        // Waves of 40 and 7 samples: neighbours are nearly equal, as they are in a process.
+        let waves = |n: u32| 40.0 * (f64::from(n) / 40.0).sin() + 25.0 * (f64::from(n) / 7.0).sin();
+        let warming = |n: u32| 1000.0 - 900.0 * (-f64::from(n) / 30.0).exp();
+        assert!(series(|n| 1000.0 + waves(n)).is_flat());
+        assert!(series(warming).is_flat());
+        assert!(!series(|n| 1000.0 + waves(n) + 0.3 * f64::from(n)).is_flat());
+        assert!(!Series { samples: vec![Sample::default(); 5] }.slope(|sample| sample.files).within.is_finite());
     }
 }

@@ -67,7 +67,7 @@ pub(crate) async fn run(
     for number in &seen.acknowledged {
         kept.check(ledger.alerts.contains_key(number), || format!("alert {number}"));
     }
-    let proof = world.api.get("/v1/audit/verify").await?;
+    let proof = world.api.audit_proof().await?;
     kept.check(proof["intact"] == true, || proof.to_string());
     say(format!("{:?}; {} alerts acknowledged", seen.outcomes, seen.acknowledged.len()));
     if resumed.broken + told.broken + kept.broken > 0 {

@@ -16,8 +16,9 @@ use crate::programs::{Agent, Manager};
 use crate::proxy::{Cut, Proxy};
 use crate::sandbox::{Disk, SlowDisk};
 
-/// The store's disk, in bytes.
-const STORE_BYTES: u64 = 6 << 30;
+/// The store's disk, in bytes: a million alerts with all that follows from them take about 6 GB in PostgreSQL. It takes
+/// memory as it is filled, not before.
+const STORE_BYTES: u64 = 12 << 30;
 /// All agents' disk, in bytes.
 const AGENTS_BYTES: u64 = 2 << 30;
 
@@ -136,7 +137,7 @@ impl World {
             Kind::StoreFull => self.store.fill()?,
             Kind::StoreSlow => self.flushes("store", i64::try_from(fault.amount)?)?,
             Kind::StoreFlushFails => self.flushes("store", -1)?,
-            Kind::StoreReadOnly => self.read_only().await?,
+            Kind::StoreReadOnly => self.protect(true).await?,
             Kind::StoreLocked => self.lock = Some(self.take_lock().await?),
             Kind::PostgresCrashed => self.postgres()?.crash(),
             Kind::PostgresRestarted => self.postgres()?.process.signal(Signal::SIGINT),
@@ -189,7 +190,7 @@ impl World {
                 self.flushes("store", 0)?;
                 self.revive_store().await?;
             }
-            Kind::StoreReadOnly => self.writable().await?,
+            Kind::StoreReadOnly => self.protect(false).await?,
             Kind::StoreLocked => self.let_go().await,
             Kind::PostgresCrashed | Kind::PostgresRestarted => self.revive_store().await?,
             Kind::AgentsDiskFull => self.agents_disk.free()?,
@@ -241,23 +242,14 @@ impl World {
     }
 
     /// A file system cannot be made read-only under an open file, so the manager is killed and starts on it as it is.
-    async fn read_only(&mut self) -> anyhow::Result<()> {
+    async fn protect(&mut self, read_only: bool) -> anyhow::Result<()> {
         if let Some(server) = &self.postgres {
             const ON: &str = "ALTER SYSTEM SET default_transaction_read_only = on";
-            return server.execute(&[ON, "SELECT pg_reload_conf()"]).await;
-        }
-        self.manager.process.kill9();
-        self.store.protect(true)?;
-        self.manager.start()
-    }
-
-    async fn writable(&mut self) -> anyhow::Result<()> {
-        if let Some(server) = &self.postgres {
             const OFF: &str = "ALTER SYSTEM RESET default_transaction_read_only";
-            return server.execute(&[OFF, "SELECT pg_reload_conf()"]).await;
+            return server.execute(&[if read_only { ON } else { OFF }, "SELECT pg_reload_conf()"]).await;
         }
         self.manager.process.kill9();
-        self.store.protect(false)?;
+        self.store.protect(read_only)?;
         self.manager.start()
     }
 

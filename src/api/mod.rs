@@ -58,8 +58,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a poll may take: the longest wait, and what is taken in before.
 const POLL_TIMEOUT: Duration = Duration::from_secs(85);
 
-/// How long a backtest may take.
-const BACKTEST_TIMEOUT: Duration = Duration::from_mins(10);
+/// How long something may take that goes through as much of the ledger as there is: a backtest, the whole audit log, lifting
+/// many responses.
+const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Limits that the configuration sets.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +128,6 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(responses::list, responses::create))
         .routes(routes!(responses::find))
         .routes(routes!(responses::lift))
-        .routes(routes!(responses::lift_many))
         .routes(routes!(responses::approve))
         .routes(routes!(responses::reject))
         .routes(routes!(responses::confirm))
@@ -147,7 +147,6 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(audit::list))
-        .routes(routes!(audit::verify))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
@@ -159,11 +158,13 @@ fn routes() -> OpenApiRouter<AppState> {
     let polls = OpenApiRouter::new()
         .routes(routes!(poll::exchange))
         .layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
-    let backtests = OpenApiRouter::new()
+    let long = OpenApiRouter::new()
         .routes(routes!(backtest::run))
-        .layer(from_fn(|request, next| within(BACKTEST_TIMEOUT, request, next)));
+        .routes(routes!(audit::verify))
+        .routes(routes!(responses::lift_many))
+        .layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
     let streams = OpenApiRouter::new().routes(routes!(stream::open));
-    timed.merge(polls).merge(backtests).merge(streams)
+    timed.merge(polls).merge(long).merge(streams)
 }
 
 /// The service.

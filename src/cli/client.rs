@@ -14,6 +14,8 @@ use super::say;
 
 /// How long a manager may say nothing.
 const TIMEOUT: Duration = Duration::from_mins(1);
+/// How long it may say nothing while it goes through a whole audit log: a little longer than it gives itself.
+const LONG_TIMEOUT: Duration = Duration::from_mins(11);
 
 /// Which manager, and as whom.
 #[derive(Clone, Debug, Args)]
@@ -70,8 +72,12 @@ impl Remote {
     /// # Errors
     /// If there is no key.
     pub fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+        self.request_within(TIMEOUT, method, path)
+    }
+
+    fn request_within(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
         let url = format!("{}{path}", self.manager.trim_end_matches('/'));
-        let client = Client::builder().connect_timeout(TIMEOUT).read_timeout(TIMEOUT).build()?;
+        let client = Client::builder().connect_timeout(TIMEOUT).read_timeout(silence).build()?;
         Ok(client.request(method, &url).bearer_auth(self.key()?))
     }
 
@@ -221,7 +227,8 @@ pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
 
 /// `riposte audit verify`
 pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    let proof = remote.get("/v1/audit/verify").await?;
+    let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify")?;
+    let proof = Answer::read(remote.start(request).await?).await?.done()?;
     let intact = proof["intact"] == true;
     if json {
         say(&proof.to_string());

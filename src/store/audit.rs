@@ -80,7 +80,7 @@ impl LedgerTx {
         let mut tx = db.begin().await?;
         let kept = match db {
             Db::Sqlite { head, .. } => Some(Arc::clone(head)),
-            Db::Postgres(_) => None,
+            Db::Postgres { .. } => None,
         };
         // Taken, and put back only by a commit: after anything else the database is asked again.
         let known = kept.as_ref().and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());

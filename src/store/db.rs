@@ -23,6 +23,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements kept prepared per connection: every constant, and each size of the many-row ones.
 const STATEMENTS: usize = 1024;
+/// PostgreSQL takes the many-row statements for costly and compiles them each time they run: a second or more for what is done in
+/// milliseconds.
+const NO_JIT: &str = "SET jit = off";
 /// Up to so many rows a statement is written for just that many: each statement is a hop to another thread, and small
 /// groups are what latency is made of.
 const EXACT_ROWS: usize = 32;
@@ -183,7 +186,14 @@ pub enum Db {
         head: KeptHead,
     },
     /// A server, shared by several managers.
-    Postgres(PgPool),
+    Postgres {
+        /// One connection for whatever changes something. Writers queue at the audit head anyway, and the many-row statements
+        /// that only they use are then kept prepared once, not on each of ten connections: that was most of the memory of
+        /// a manager under load, and of its server.
+        write: PgPool,
+        /// For whoever only reads.
+        read: PgPool,
+    },
 }
 
 impl Db {
@@ -196,8 +206,12 @@ impl Db {
             let options =
                 PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
             let options = options.statement_cache_capacity(STATEMENTS).application_name("riposte");
-            let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(ACQUIRE_TIMEOUT);
-            Self::Postgres(pool.connect_with(options).await?)
+            let pool = || {
+                let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
+                pool.after_connect(|connection, _| Box::pin(async { connection.execute(NO_JIT).await.map(drop) }))
+            };
+            let write = pool().max_connections(1).min_connections(1).connect_with(options.clone()).await?;
+            Self::Postgres { write, read: pool().max_connections(9).connect_with(options).await? }
         } else if let Some(path) = url.strip_prefix("sqlite:") {
             Self::open_sqlite(PathBuf::from(path.trim_start_matches("//"))).await?
         } else {
@@ -206,7 +220,7 @@ impl Db {
         };
         match &db {
             Self::Sqlite { write, .. } => MIGRATIONS.run(write).await,
-            Self::Postgres(pool) => MIGRATIONS.run(pool).await,
+            Self::Postgres { write, .. } => MIGRATIONS.run(write).await,
         }
         .map_err(StoreError::Migrate)?;
         Ok(db)
@@ -252,7 +266,8 @@ impl Db {
         let options =
             PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
         let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
-        Ok(Self::Postgres(pool.connect_with(options).await?))
+        let pool = pool.connect_with(options).await?;
+        Ok(Self::Postgres { write: pool.clone(), read: pool })
     }
 
     /// What is wrong with the database's file, if anything. PostgreSQL looks after its own.
@@ -270,7 +285,7 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
             Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres { write, .. } => Tx::Postgres(write.begin().await?),
         })
     }
 
@@ -278,7 +293,7 @@ impl Db {
     pub async fn all<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
         Ok(match self {
             Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
-            Self::Postgres(pool) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(pool).await?,
+            Self::Postgres { read, .. } => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?,
         })
     }
 
@@ -296,11 +311,13 @@ impl Db {
         first: Vec<Bind>,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        for (sql, binds) in in_chunks(before, rows, after, &first, matches!(self, Self::Postgres(_))) {
+        for (sql, binds) in in_chunks(before, rows, after, &first, matches!(self, Self::Postgres { .. })) {
             let sql = AssertSqlSafe(sql);
             found.extend(match self {
                 Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
-                Self::Postgres(pool) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(pool).await?,
+                Self::Postgres { read, .. } => {
+                    bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?
+                }
             });
         }
         Ok(found)
@@ -321,7 +338,7 @@ impl Db {
     pub async fn prepare(&self, sql: &'static str) -> Result<()> {
         match self {
             Self::Sqlite { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
-            Self::Postgres(pool) => drop(pool.prepare(sql.into_sql_str()).await?),
+            Self::Postgres { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
         }
         Ok(())
     }
@@ -334,7 +351,10 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
         }
     }
 }
@@ -471,6 +491,20 @@ fn in_chunks(before: &str, rows: Vec<Vec<Bind>>, after: &str, first: &[Bind], na
     statements
 }
 
+/// Which tables SQLite reads from end to end for a statement of several rows; the values themselves do not count.
+#[cfg(test)]
+pub(super) async fn reads_whole(before: &str, columns: usize, after: &str, first: usize) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+    let rows = vec![vec![Bind::from(1_i64); columns]; 3];
+    let (sql, binds) = in_chunks(before, rows, after, &vec![Bind::from(1_i64); first], false).remove(0);
+    let Db::Sqlite { write, .. } = &db else { unreachable!("a file") };
+    let sql = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+    let query = bind_all!(sqlx::query_as::<Sqlite, (i64, i64, i64, String)>(sql), binds);
+    let plan = query.fetch_all(write).await.unwrap().into_iter().map(|step| step.3);
+    plan.filter(|step| step.starts_with("SCAN ") && step != "SCAN v" && !step.contains("VALUES CLAUSE")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -490,6 +524,12 @@ mod tests {
         let mut tx = db.begin().await.expect("the next transaction begins");
         tx.execute(row, binds!["y"]).await.unwrap();
         tx.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_reads_a_whole_table_is_seen() {
+        let found = reads_whole("SELECT response_id FROM holds WHERE until IN (", 1, ")", 0).await;
+        assert_eq!(found, ["SCAN holds"]);
     }
 
     #[test]

@@ -29,9 +29,12 @@ statements! {
         WHERE next_revert_at <= $1 AND desired = 'absent' ORDER BY next_revert_at LIMIT $2";
 }
 
-const FIND_EFFECTS: &str =
-    "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
-    WHERE (agent_id, action, target_kind, target_value) IN (";
+/// A join, because SQLite looks for `(a, b) IN (VALUES …)` by every combination of the values of both: of 50 agents and 200
+/// targets that is 10,000 looks for 200 effects.
+const FIND_EFFECTS: &str = "SELECT effects.id, agent_id, action, target_kind, target_value, arguments, desired, actual,
+    until FROM (";
+const FIND_EFFECTS_AFTER: &str = ") AS v JOIN effects ON agent_id = v.column1 AND action = v.column2
+    AND target_kind = v.column3 AND target_value = v.column4";
 const EFFECTS_BY_ID: &str = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until
     FROM effects WHERE id IN (";
 const HOLDS_OF: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND response_id IN (";
@@ -222,7 +225,7 @@ async fn find_effects(ledger: &mut LedgerTx, responses: &[NewResponse]) -> Resul
     keys.dedup();
     let rows: Vec<Vec<Bind>> =
         keys.into_iter().map(|(agent, action, kind, value)| binds![agent, action, kind, value]).collect();
-    let found: Vec<EffectKeyRow> = ledger.tx.each_row(FIND_EFFECTS, rows, ")", vec![]).await?;
+    let found: Vec<EffectKeyRow> = ledger.tx.each_row(FIND_EFFECTS, rows, FIND_EFFECTS_AFTER, vec![]).await?;
     found.into_iter().map(|row| Effect::try_from(row).map(|effect| (effect.key.clone(), effect))).collect()
 }
 
@@ -473,4 +476,26 @@ pub(super) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestamp, limit: 
     let rows = effects.iter().map(|effect| binds![effect.id]).collect();
     ledger.tx.execute_rows(PENDING, rows, ")", vec![]).await?;
     queue(ledger, commands, now).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::db::reads_whole;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_of_many_rows_reads_a_whole_table() {
+        let one = [HOLDS_OF, EFFECTS_BY_ID, HOLDS_LEFT].map(|before| (before, 1, ")"));
+        let others = [
+            (FIND_EFFECTS, 4, FIND_EFFECTS_AFTER),
+            (LAST_HOLDERS, 1, ") GROUP BY effect_id"),
+            (RELEASE, 3, RELEASE_AFTER),
+            (TAKE_NUMBERS, 2, TAKE_NUMBERS_AFTER),
+        ];
+        for (before, columns, after) in one.into_iter().chain(others) {
+            assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");
+        }
+        assert_eq!(reads_whole(END_RESPONSES, 1, END_RESPONSES_AFTER, 3).await, Vec::<String>::new());
+        assert_eq!(reads_whole(CALL_BACK, 1, ")", 2).await, Vec::<String>::new());
+    }
 }

@@ -316,3 +316,23 @@ fn record(ledger: &mut LedgerTx, actor: String, verb: &'static str, command: Str
 fn corrupt(command: &CommandBrief) -> StoreError {
     StoreError::Corrupt(format!("command {}", command.id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::db::reads_whole;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_of_many_rows_reads_a_whole_table() {
+        let statements = [
+            (FIND, 2, ")"),
+            (DELIVERED, 4, DELIVERED_AFTER),
+            (ACKNOWLEDGE, 3, ACKNOWLEDGE_AFTER),
+            (SET_STATES, 4, SET_STATES_AFTER),
+            (SET_ACTUALS, 5, SET_ACTUALS_AFTER),
+        ];
+        for (before, columns, after) in statements {
+            assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use riposte::domain::command::CommandState;
 use riposte::domain::effect::{Actual, Desired};
 use riposte::domain::response::ResponseState;
 use riposte::shutdown::Tasks;
+use riposte::store::db::Db;
 use riposte_protocol::command::Op;
 use riposte_protocol::message::Outcome;
 use serde_json::{Value, json};
@@ -159,6 +160,24 @@ async fn both_databases_have_the_same_tables_and_columns() {
     }
 }
 
+/// Each connection keeps the statements prepared that it has run, the many-row ones with thousands of parameters.
+#[tokio::test]
+async fn whatever_changes_something_goes_over_one_connection_to_postgresql() {
+    let database = Database::postgresql().await;
+    let db = Db::open(&database.url()).await.unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let db = db.clone();
+        writers.spawn(async move {
+            let mut tx = db.begin().await.unwrap();
+            let pid: Option<(i64,)> = tx.optional("SELECT CAST(pg_backend_pid() AS BIGINT)", vec![]).await.unwrap();
+            pid.unwrap().0
+        });
+    }
+    let pids: BTreeSet<i64> = writers.join_all().await.into_iter().collect();
+    assert_eq!(pids.len(), 1, "{pids:?}");
+}
+
 #[tokio::test]
 async fn a_data_directory_has_one_manager() {
     let (app, admin) = TestApp::start().await;
@@ -265,6 +284,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0004_guardrails.sql", "ca0f2ca16ff403f6f704de0b5aaa46c04f50ade7c536fa6482ccfe9a382b805a"),
     ("0005_custom_actions.sql", "b49d6aec1f57d022c127a93b010fe682cbc66c32faa47c13ecce7c66767d5ba5"),
     ("0006_incidents.sql", "e3b1b780a66d79275232ee13e2be40e591bdf79fb70f832cf02441e02322c822"),
+    ("0007_last_holders.sql", "514919cef0ef502abefa13c02ba585c97bfda57006249163365552998b3b7a96"),
 ];
 
 #[test]
