@@ -50,6 +50,11 @@ impl Rank {
             (Op::Apply, false) => Self::Apply,
         }
     }
+
+    /// Its number in the database: the lowest goes first.
+    pub const fn number(self) -> i64 {
+        self as i64
+    }
 }
 
 /// The manager's side of one conversation with one agent: one stream, or one poll.
@@ -83,13 +88,13 @@ impl Session {
             (None, None) => true,
         };
         let mut due: Vec<bool> = owed.iter().map(is_due).collect();
-        // Behind a command that this conversation has not seen yet, no later one of its effect may leave: it would be
-        // executed first, and the earlier one refused. So that goes along, once more.
+        // Before a command that this conversation has not seen yet, and that the agent may not have, no later one of its
+        // effect may leave: it would be executed first, and the earlier one refused. So that goes along, once more.
         let mut leaving: HashSet<Uuid> = HashSet::new();
         for (position, command) in owed.iter().enumerate().rev() {
             if due[position] {
                 leaving.insert(command.effect);
-            } else if !self.sent.contains_key(&command.seq) {
+            } else if command.seq != self.cursor && !self.sent.contains_key(&command.seq) {
                 due[position] = leaving.contains(&command.effect);
             }
         }
@@ -139,8 +144,10 @@ pub const REMEMBERED: usize = 4096;
 pub struct Inbox {
     cursor: u64,
     forgotten_up_to: u64,
-    /// By number, and by id for a manager that would use one number twice.
+    /// The effect of each, by number, and by id for a manager that would use one number twice.
     received: BTreeMap<(u64, Uuid), Uuid>,
+    /// The same by id alone: whatever its number says, what has been executed is not executed again.
+    ids: HashSet<Uuid>,
     last_of_effect: HashMap<Uuid, u64>,
 }
 
@@ -167,7 +174,7 @@ impl Inbox {
 
     /// What to do with this command. Changes nothing: call [`Inbox::journaled`] once it is on disk.
     pub fn receive(&self, id: Uuid, seq: u64, effect: Uuid) -> Receipt {
-        if self.received.contains_key(&(seq, id)) || seq <= self.forgotten_up_to {
+        if self.ids.contains(&id) || seq <= self.forgotten_up_to {
             Receipt::Duplicate
         } else if self.last_of_effect.get(&effect).is_some_and(|last| *last >= seq) {
             Receipt::Overtaken
@@ -179,11 +186,14 @@ impl Inbox {
     /// The command is in the journal.
     pub fn journaled(&mut self, id: Uuid, seq: u64, effect: Uuid) {
         self.cursor = self.cursor.max(seq);
-        self.received.insert((seq, id), effect);
+        if self.ids.insert(id) {
+            self.received.insert((seq, id), effect);
+        }
         let last = self.last_of_effect.entry(effect).or_insert(0);
         *last = (*last).max(seq);
         while self.received.len() > REMEMBERED {
-            if let Some(((seq, _), _)) = self.received.pop_first() {
+            if let Some(((seq, id), _)) = self.received.pop_first() {
+                self.ids.remove(&id);
                 self.forgotten_up_to = self.forgotten_up_to.max(seq);
             }
         }
@@ -311,6 +321,19 @@ mod tests {
         assert_eq!(inbox.receive(id, 1, effect), Receipt::New);
         inbox.journaled(id, 1, effect);
         assert_eq!(inbox.receive(id, 1, effect), Receipt::Duplicate);
+    }
+
+    #[test]
+    fn an_id_is_new_once_whatever_number_it_comes_with() {
+        let mut inbox = Inbox::new();
+        inbox.journaled(Uuid::from_u128(1), 5, effect(1));
+        assert_eq!(inbox.receive(Uuid::from_u128(1), 6, effect(2)), Receipt::Duplicate);
+        inbox.journaled(Uuid::from_u128(1), 6, effect(2));
+        assert_eq!(inbox.remembered().count(), 1);
+        for seq in 10..10 + u64::try_from(REMEMBERED).unwrap() {
+            inbox.journaled(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
+        }
+        assert_eq!((inbox.ids.len(), inbox.received.len()), (REMEMBERED, REMEMBERED));
     }
 
     #[test]

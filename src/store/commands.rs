@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 
 use riposte_protocol::command::Op;
-#[cfg(doc)]
-use riposte_protocol::delivery::Rank;
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -33,20 +31,23 @@ statements! {
     COUNTS = "SELECT state, COUNT(*) AS count FROM commands WHERE state IN ('queued', 'delivered') GROUP BY state";
 }
 
-/// The first commands that each of some agents is owed, in the order of sending: what a person asked for, then reverts, as in
-/// [`Rank`]; an earlier command of an effect goes along with a later one. Of each rank as many as may be under way to one
-/// agent, so that those which wait (for the end of a freeze, say) hold up none of another rank.
-const OWED: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments,
-        until, created_at, expires_at, lease_until, policy, alert_id, by_hand
-    FROM (SELECT ranked.*, ROW_NUMBER() OVER (PARTITION BY agent_id, place ORDER BY seq) AS nth
-        FROM (SELECT commands.id, agent_id, seq, effect_id, response_id, op, commands.action, commands.target_kind,
-                commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
-                responses.policy, responses.alert_id, (responses.id IS NOT NULL AND responses.policy IS NULL) AS by_hand,
-                MIN(CASE WHEN responses.id IS NOT NULL AND responses.policy IS NULL THEN 0 WHEN op = 'revert' THEN 1
-                    ELSE 2 END) OVER (PARTITION BY agent_id, effect_id) AS place
-            FROM commands LEFT JOIN responses ON responses.id = commands.response_id
-            WHERE commands.state IN ('queued', 'delivered') AND ($1 = FALSE OR op = 'revert') AND agent_id IN (";
-const OWED_AFTER: &str = ")) AS ranked) AS owed WHERE nth <= 256 ORDER BY agent_id, place, seq";
+/// The first commands that each of some agents is owed, in the order of sending. Of each rank as many as may be under way to
+/// one agent, so that those which wait (for the end of a freeze, say) hold up none of another rank. An earlier command of an
+/// effect has the rank of a later one, so each effect's are in the order of their numbers.
+const OWED: &str = "WITH edges AS MATERIALIZED (
+        SELECT asked.column1 AS agent_id, ranks.column1 AS rank, (
+            SELECT seq FROM commands WHERE commands.agent_id = asked.column1 AND commands.rank = ranks.column1
+                AND state IN ('queued', 'delivered') AND ($1 = FALSE OR op = 'revert') ORDER BY seq LIMIT 1 OFFSET 255) AS edge
+        FROM (";
+const OWED_AFTER: &str = ") AS asked CROSS JOIN (VALUES (0), (1), (2)) AS ranks)
+    SELECT commands.id, commands.agent_id, commands.seq, effect_id, response_id, op, commands.action, commands.target_kind,
+        commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
+        responses.policy, responses.alert_id, (responses.id IS NOT NULL AND responses.policy IS NULL) AS by_hand
+    FROM edges JOIN commands ON commands.agent_id = edges.agent_id AND commands.rank = edges.rank
+        AND commands.state IN ('queued', 'delivered') AND ($1 = FALSE OR op = 'revert')
+        AND seq <= COALESCE(edge, 9223372036854775807)
+    LEFT JOIN responses ON responses.id = commands.response_id
+    ORDER BY commands.agent_id, commands.rank, commands.seq";
 
 /// One command.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
@@ -254,4 +255,16 @@ pub struct CommandCount {
 /// How many commands are owed, for the metrics.
 pub async fn counts(db: &Db) -> Result<Vec<CommandCount>> {
     db.all(COUNTS, vec![]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::db::reads_whole;
+
+    #[tokio::test]
+    async fn a_look_at_what_is_owed_reads_no_command_that_is_over() {
+        let scans = reads_whole(OWED, 1, OWED_AFTER, 1).await;
+        assert!(!scans.iter().any(|step| step.contains("commands") || step.contains("responses")), "{scans:?}");
+    }
 }

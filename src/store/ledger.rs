@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use riposte_protocol::command::Op;
+use riposte_protocol::delivery::Rank;
 use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -38,7 +39,9 @@ const FIND_EFFECTS_AFTER: &str = ") AS v JOIN effects ON agent_id = v.column1 AN
 const EFFECTS_BY_ID: &str = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until
     FROM effects WHERE id IN (";
 const HOLDS_OF: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND response_id IN (";
-const LAST_HOLDERS: &str = "SELECT effect_id, MAX(response_id) AS response_id FROM holds WHERE effect_id IN (";
+const LAST_HOLDERS: &str = "SELECT effect_id, response_id, responses.policy FROM (
+    SELECT effect_id, MAX(response_id) AS response_id FROM holds WHERE effect_id IN (";
+const LAST_HOLDERS_AFTER: &str = ") GROUP BY effect_id) AS v JOIN responses ON responses.id = v.response_id";
 const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT) FROM (";
 const RELEASE_AFTER: &str = ") AS v WHERE released_at IS NULL AND response_id = v.column1 AND effect_id = v.column2
     RETURNING response_id, effect_id";
@@ -60,7 +63,11 @@ const UPSERT_EFFECTS_AFTER: &str = " ON CONFLICT (id) DO UPDATE SET arguments = 
 const INSERT_HOLDS: &str = "INSERT INTO holds (response_id, effect_id, until)";
 const INSERT_COMMANDS: &str =
     "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
-    target_value, arguments, until, state, created_at, expires_at, one_shot)";
+    target_value, arguments, until, state, created_at, expires_at, one_shot, rank)";
+/// Earlier commands go along with a later one of their effect.
+const RAISE: &str = "UPDATE commands SET rank = CAST(v.column2 AS BIGINT) FROM (";
+const RAISE_AFTER: &str = ") AS v WHERE commands.effect_id = v.column1 AND state IN ('queued', 'delivered')
+    AND rank > CAST(v.column2 AS BIGINT)";
 const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT) FROM (";
 /// A revoked agent is owed nothing: it could never fetch it.
 const TAKE_NUMBERS_AFTER: &str =
@@ -100,6 +107,14 @@ struct Id {
 struct PairRow {
     effect_id: String,
     response_id: String,
+}
+
+/// The response that held an effect last, and its policy.
+#[derive(sqlx::FromRow)]
+struct HolderRow {
+    effect_id: String,
+    response_id: String,
+    policy: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -150,6 +165,8 @@ struct NewCommand {
     arguments: String,
     until: Until,
     one_shot: bool,
+    /// Whether a person asked for it.
+    by_hand: bool,
 }
 
 /// Commits decisions: their responses, and for those that act also effects, holds and commands. Gives the agents
@@ -174,6 +191,7 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
     for response in responses {
         let (Verdict::Act, Some(target)) = (&response.verdict, &response.target) else { continue };
         let arguments = json(&response.arguments)?;
+        let by_hand = response.policy.is_none();
         let agents = waves::first(ledger, response, now).await?;
         for agent in agents {
             let key = key(*agent, &response.action, target);
@@ -187,7 +205,7 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
                 holds.push(binds![response.id, effect.id, None::<i64>]);
                 let (effect, arguments, until) = (effect.id, arguments.clone(), Until::Never);
                 let (response, op, one_shot) = (response.id, Op::Apply, true);
-                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot });
+                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot, by_hand });
                 continue;
             }
             let standing = (!effect.is_new || effect.standing.desired == Desired::InForce).then_some(effect.standing);
@@ -201,7 +219,7 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
                 effect.arguments.clone_from(&arguments);
                 let (effect, arguments) = (effect.id, arguments.clone());
                 let (response, op, one_shot) = (response.id, Op::Apply, false);
-                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot });
+                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot, by_hand });
             }
         }
     }
@@ -309,7 +327,14 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
         next.insert(agent, row.last_seq - per_agent.get(&agent).copied().unwrap_or(0));
     }
     let mut rows = Vec::with_capacity(commands.len());
-    for NewCommand { effect, key: (agent, action, kind, value), response, op, arguments, until, one_shot } in commands {
+    let mut raised: BTreeMap<Uuid, Rank> = BTreeMap::new();
+    for command in commands {
+        let NewCommand { effect, key, response, op, arguments, until, one_shot, by_hand } = command;
+        let (agent, action, kind, value) = key;
+        let rank = Rank::of(op, by_hand);
+        if rank < Rank::Apply {
+            raised.entry(effect).and_modify(|known| *known = rank.min(*known)).or_insert(rank);
+        }
         let Some(seq) = next.get_mut(&agent) else { continue };
         *seq += 1;
         let command = new_id(now);
@@ -332,9 +357,11 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
             detail,
         });
         let head = binds![command, agent, *seq, effect, response, op.as_str(), action, kind, value, arguments, until];
-        rows.push([head, binds!["queued", now, expires_at, one_shot]].concat());
+        rows.push([head, binds!["queued", now, expires_at, one_shot, rank.number()]].concat());
     }
     ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", vec![]).await?;
+    let rows = raised.into_iter().map(|(effect, rank)| binds![effect, rank.number()]).collect();
+    ledger.tx.execute_rows(RAISE, rows, RAISE_AFTER, vec![]).await?;
     Ok(per_agent.into_keys().collect())
 }
 
@@ -440,17 +467,17 @@ async fn end_responses(ledger: &mut LedgerTx, released: &[PairRow], why: &EndRea
 /// Commands about effects that no new response asked for; each is filed under the last response that held the effect.
 async fn follow_up(ledger: &mut LedgerTx, effects: &[Effect], ops: Vec<(Op, Uuid)>) -> Result<Vec<NewCommand>> {
     let rows = ops.iter().map(|(_, effect)| binds![*effect]).collect();
-    let holders: Vec<PairRow> = ledger.tx.each_row(LAST_HOLDERS, rows, ") GROUP BY effect_id", vec![]).await?;
+    let holders: Vec<HolderRow> = ledger.tx.each_row(LAST_HOLDERS, rows, LAST_HOLDERS_AFTER, vec![]).await?;
     let mut last = HashMap::with_capacity(holders.len());
     for holder in &holders {
-        last.insert(id(&holder.effect_id)?, id(&holder.response_id)?);
+        last.insert(id(&holder.effect_id)?, (id(&holder.response_id)?, holder.policy.is_none()));
     }
     let by_id: HashMap<Uuid, &Effect> = effects.iter().map(|effect| (effect.id, effect)).collect();
     let commands = ops.into_iter().filter_map(|(op, id)| {
         let effect = by_id.get(&id)?;
         let (key, arguments, until) = (effect.key.clone(), effect.arguments.clone(), effect.standing.until);
-        let response = last.get(&id).copied().unwrap_or(Uuid::nil());
-        Some(NewCommand { effect: id, key, response, op, arguments, until, one_shot: false })
+        let (response, by_hand) = last.get(&id).copied().unwrap_or((Uuid::nil(), false));
+        Some(NewCommand { effect: id, key, response, op, arguments, until, one_shot: false, by_hand })
     });
     Ok(commands.collect())
 }
@@ -488,7 +515,8 @@ mod tests {
         let one = [HOLDS_OF, EFFECTS_BY_ID, HOLDS_LEFT].map(|before| (before, 1, ")"));
         let others = [
             (FIND_EFFECTS, 4, FIND_EFFECTS_AFTER),
-            (LAST_HOLDERS, 1, ") GROUP BY effect_id"),
+            (LAST_HOLDERS, 1, LAST_HOLDERS_AFTER),
+            (RAISE, 2, RAISE_AFTER),
             (RELEASE, 3, RELEASE_AFTER),
             (TAKE_NUMBERS, 2, TAKE_NUMBERS_AFTER),
         ];
