@@ -153,9 +153,14 @@ impl Kind {
             | Self::PipelineReset
             | Self::PostgresDisconnects => (1, 1),
             Self::ManagerKilled | Self::AgentsKilled | Self::AgentsStopped => (1, 2500),
-            Self::ManagerStopped => (500, 3000),
+            Self::ManagerStopped => (500, 2000),
             Self::StoreFlushFails | Self::AgentsFlushFails => (500, 2500),
-            Self::PostgresCrashed | Self::PostgresRestarted => (300, 3000),
+            Self::PostgresCrashed | Self::PostgresRestarted => (300, 2000),
+            // Fourteen kinds stop the manager or PostgreSQL, one after the other. Were they all long, there would be hardly a
+            // moment at which both work, and little load to break anything under.
+            Self::ManagerPaused | Self::StoreFull | Self::StoreSlow | Self::StoreReadOnly | Self::PipelineStalled => {
+                (500, 3000)
+            }
             _ => (1000, 6000),
         }
     }

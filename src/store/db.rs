@@ -23,8 +23,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements kept prepared per connection: every constant, and each size of the many-row ones.
 const STATEMENTS: usize = 1024;
-/// PostgreSQL takes the many-row statements for costly and compiles them each time they run: a second or more for what is done in
-/// milliseconds.
+/// Statements here touch a few hundred rows by an index. PostgreSQL, without statistics of a young table, may take the many-row ones
+/// for costly enough to compile, which pays for long scans alone.
 const NO_JIT: &str = "SET jit = off";
 /// Up to so many rows a statement is written for just that many: each statement is a hop to another thread, and small
 /// groups are what latency is made of.
