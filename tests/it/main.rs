@@ -7,12 +7,15 @@ mod support;
 
 mod actions;
 mod alerts;
+mod audit;
 mod auth;
 mod backtest;
 mod bounds;
+mod commands;
 mod contract;
 mod convergence;
 mod corpus;
+mod credentials;
 mod guardrails;
 mod import;
 mod many;
