@@ -34,6 +34,7 @@ mod policy_import_cli;
 
 mod crash;
 mod delivery;
+mod real_agent;
 mod real_drop;
 mod recovery;
 mod scripts;
