@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::agent::Agent;
 use super::alert::Alert;
-use super::expression::Facts;
+use super::expression::{EVERYTHING, Facts, Reads};
 use super::policy::{AgentSelector, Policy, Selector};
 
 /// A policy and its version.
@@ -30,6 +30,8 @@ pub struct PolicyIndex {
     by_group: HashMap<String, Vec<Place>>,
     /// Selectors with neither rule ids nor groups, by their `min_level`.
     by_level: [Vec<Place>; 17],
+    /// What the expressions of all of them read of an alert.
+    reads: Reads,
 }
 
 impl PolicyIndex {
@@ -39,6 +41,9 @@ impl PolicyIndex {
         for (at, versioned) in (0_u32..).zip(&policies) {
             for (nth, selector) in (0_u32..).zip(&versioned.policy.selectors) {
                 let place = (at, nth);
+                if let Some(when) = &selector.when {
+                    index.reads.add(when.reads());
+                }
                 if selector.is_empty() {
                     continue;
                 }
@@ -74,7 +79,7 @@ impl PolicyIndex {
     /// The policies that this alert (whose text is `raw`) fires, each once, in the order of their names. `origin` is the enrolled agent
     /// that the alert comes from, if there is one. A level-0 alert fires nothing, as in Wazuh.
     pub fn matching(&self, alert: &Alert, raw: &str, origin: Option<&Agent>) -> Vec<&Arc<VersionedPolicy>> {
-        let seen = Seen::new(alert, raw, origin);
+        let seen = Seen { reads: &self.reads, ..Seen::new(alert, raw, origin) };
         let level = alert.rule.level;
         if level == 0 {
             return Vec::new();
@@ -106,6 +111,8 @@ pub struct Seen<'a> {
     alert: &'a Alert,
     raw: &'a str,
     origin: Option<&'a Agent>,
+    /// What expressions may ask for.
+    reads: &'a Reads,
     /// Made when the first expression asks, and shared by all.
     facts: OnceCell<Facts<'a>>,
 }
@@ -113,7 +120,7 @@ pub struct Seen<'a> {
 impl<'a> Seen<'a> {
     /// `alert`, whose text is `raw`, coming from the enrolled agent `origin`.
     pub fn new(alert: &'a Alert, raw: &'a str, origin: Option<&'a Agent>) -> Self {
-        Self { alert, raw, origin, facts: OnceCell::new() }
+        Self { alert, raw, origin, reads: &EVERYTHING, facts: OnceCell::new() }
     }
 
     fn is_from(&self, agents: &AgentSelector) -> bool {
@@ -164,7 +171,7 @@ pub fn why_not(selector: &Selector, seen: &Seen) -> Option<&'static str> {
     {
         Some("agents.not: the alert comes from one of these")
     } else {
-        let facts = || seen.facts.get_or_init(|| Facts::new(seen.alert, seen.raw));
+        let facts = || seen.facts.get_or_init(|| Facts::new(seen.alert, seen.raw, seen.reads));
         let fails = when.as_ref().is_some_and(|when| !when.holds(facts()));
         fails.then_some("when: the expression does not hold")
     }

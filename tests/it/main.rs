@@ -7,12 +7,15 @@ mod support;
 
 mod actions;
 mod alerts;
+mod audit;
 mod auth;
 mod backtest;
 mod bounds;
+mod commands;
 mod contract;
 mod convergence;
 mod corpus;
+mod credentials;
 mod guardrails;
 mod import;
 mod many;
@@ -32,6 +35,7 @@ mod policy_import_cli;
 
 mod crash;
 mod delivery;
+mod real_agent;
 mod real_drop;
 mod recovery;
 mod scripts;

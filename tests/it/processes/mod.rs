@@ -4,6 +4,9 @@
 //! Every child dies with the test that started it, however that ends: it is started through `setpriv --pdeathsig`, whose
 //! signal comes when the starting thread is gone. So children are started on the test's own thread.
 
+mod api;
+mod fake_agent;
+
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::Write as _;
@@ -12,22 +15,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use ed25519_dalek::{SigningKey, VerifyingKey};
-use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use riposte::clock::Clock;
-use riposte_protocol::command::Command as Order;
-use riposte_protocol::message::{CommandResult, EnrollResponse, FromAgent, Outcome, ToAgent};
 use riposte_protocol::time::Timestamp;
-use riposte_protocol::{SUBPROTOCOL, identity, jws};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-use uuid::Uuid;
+
+pub(crate) use api::Api;
+pub(crate) use fake_agent::{FakeAgent, Heard, Stream, succeeded};
 
 /// How long something that takes moments may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -245,105 +240,6 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
-/// A client of the manager's API.
-#[derive(Clone, Debug)]
-pub(crate) struct Api {
-    pub(crate) http: reqwest::Client,
-    pub(crate) base: String,
-    pub(crate) key: String,
-}
-
-impl Api {
-    /// A request, without anything.
-    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
-    }
-
-    /// GET, which must work.
-    pub(crate) async fn get(&self, path: &str) -> Value {
-        let answer = self.request(Method::GET, path).send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert_eq!(status, StatusCode::OK, "GET {path}: {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// POST, which must work.
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
-        let answer = self.request(Method::POST, path).json(body).send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert!(status.is_success(), "POST {path}: {status}: {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// The items of a list, newest first, page by page until one of them is in `known` or the list ends.
-    pub(crate) async fn newer_than(&self, path: &str, known: impl Fn(&str) -> bool) -> Vec<Value> {
-        let (mut items, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page = self.get(&format!("{path}?limit=500{cursor}")).await;
-            let found = page["items"].as_array().unwrap();
-            items.extend(found.iter().cloned());
-            let is_known = found.last().is_some_and(|item| known(text(item, "id")));
-            match page["next_cursor"].as_str() {
-                Some(next) if !is_known => cursor = format!("&cursor={next}"),
-                _ => return items,
-            }
-        }
-    }
-
-    /// A policy that answers rule 5763 with `action` on the agent that the alert comes from.
-    pub(crate) async fn make_policy(&self, action: &str, duration: &str) {
-        let policy = json!({"name": "answer", "mode": "enforce", "match": [{"rule_ids": ["5763"]}],
-            "respond": {"action": action, "target": "source.ip", "on": "origin", "for": duration}});
-        self.post("/v1/policies", &policy).await;
-    }
-
-    /// An enrolment token.
-    pub(crate) async fn make_token(&self) -> String {
-        let token = self.post("/v1/enrollment-tokens", &json!({})).await;
-        text(&token, "token").to_owned()
-    }
-
-    /// Posts an alert, and gives the one response and the one command it must lead to.
-    pub(crate) async fn answer_to(&self, alert: &Value) -> (String, Value) {
-        let intake = self.post("/v1/alerts", alert).await;
-        assert_eq!((&intake["accepted"], &intake["rejected"]), (&json!(1), &json!([])), "{intake}");
-        let response = self.response(intake["responses"][0].as_str().unwrap()).await;
-        assert_eq!(response["state"], "active", "{response}");
-        (text(&response, "id").to_owned(), response["commands"][0].clone())
-    }
-
-    pub(crate) async fn response(&self, id: &str) -> Value {
-        self.get(&format!("/v1/responses/{id}")).await
-    }
-
-    pub(crate) async fn command(&self, id: &str) -> Value {
-        self.get(&format!("/v1/commands/{id}")).await
-    }
-
-    /// Waits until a command is in `state`.
-    pub(crate) async fn command_is(&self, id: &str, state: &str) -> Value {
-        eventually(&format!("command {id} is {state}"), PATIENCE, async || {
-            let command = self.command(id).await;
-            (command["state"] == state).then_some(command)
-        })
-        .await
-    }
-
-    /// Waits until the manager knows of a stream of the agent.
-    pub(crate) async fn agent_streams(&self, id: &str) {
-        eventually("the agent streams", PATIENCE, async || {
-            (self.get(&format!("/v1/agents/{id}")).await["streaming"] == true).then_some(())
-        })
-        .await;
-    }
-
-    /// The audit log must be as it was written.
-    pub(crate) async fn audit_is_intact(&self) {
-        let proof = self.get("/v1/audit/verify").await;
-        assert_eq!(proof["intact"], true, "{proof}");
-    }
-}
-
 /// A field that must be a text.
 pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
@@ -470,160 +366,6 @@ impl Drop for Agent {
         if std::thread::panicking() {
             eprintln!("--- the log of agent {} ---\n{}", self.name, last_lines(&self.log()));
         }
-    }
-}
-
-/// An agent that has an identity and no will of its own.
-#[derive(Debug)]
-pub(crate) struct FakeAgent {
-    pub(crate) id: Uuid,
-    pub(crate) name: String,
-    /// The manager's keys.
-    pub(crate) pinned: Vec<(String, VerifyingKey)>,
-    key: SigningKey,
-    http: reqwest::Client,
-    poll_url: String,
-    stream_url: String,
-}
-
-impl FakeAgent {
-    /// Enrols one.
-    pub(crate) async fn enroll(manager: &Manager, name: &str) -> Self {
-        let api = manager.api();
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).unwrap();
-        let key = SigningKey::from_bytes(&seed);
-        let asked = json!({"token": api.make_token().await, "name": name,
-            "public_key": jws::public_key_text(&key.verifying_key()), "version": "0"});
-        let enrolled: EnrollResponse =
-            serde_json::from_value(api.post("/v1/agents/enroll", &asked).await).expect("an enrolment");
-        let pinned = enrolled.manager_keys.iter();
-        let pinned = pinned.map(|key| (key.kid.clone(), jws::parse_public_key(&key.public_key).unwrap())).collect();
-        let EnrollResponse { agent_id: id, poll_url, stream_url, .. } = enrolled;
-        Self { id, name: name.into(), pinned, key, http: api.http, poll_url, stream_url }
-    }
-
-    /// A token of its own.
-    pub(crate) fn token(&self) -> String {
-        identity::issue(&self.key, self.id, Uuid::now_v7(), now(), identity::MAX_LIFETIME).unwrap()
-    }
-
-    /// Reads commands as an agent has to: signed by a pinned key and addressed to it.
-    pub(crate) fn open(&self, tokens: &[String]) -> Vec<Order> {
-        tokens.iter().map(|token| Order::open(token, &self.pinned, self.id).expect("a command to obey")).collect()
-    }
-
-    /// One exchange by poll, whatever comes of it.
-    pub(crate) async fn exchange(&self, body: &Value) -> (StatusCode, Value) {
-        let answer = self.http.post(&self.poll_url).bearer_auth(self.token()).json(body).send().await.unwrap();
-        let status = answer.status();
-        (status, answer.json().await.unwrap_or_default())
-    }
-
-    /// One exchange by poll; gives the commands it brings.
-    pub(crate) async fn poll(&self, body: Value) -> Vec<Order> {
-        let (status, answer) = self.exchange(&body).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
-        self.open(&serde_json::from_value::<Vec<String>>(answer["commands"].clone()).unwrap())
-    }
-
-    /// Tries to open a stream.
-    pub(crate) async fn try_connect(&self) -> Result<Stream<'_>, tungstenite::Error> {
-        let mut request = self.stream_url.as_str().into_client_request()?;
-        request.headers_mut().insert("authorization", format!("Bearer {}", self.token()).parse().unwrap());
-        request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
-        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
-        Ok(Stream { agent: self, socket })
-    }
-
-    /// Opens a stream and says hello.
-    pub(crate) async fn connect(&self, cursor: u64) -> Stream<'_> {
-        let mut stream = self.try_connect().await.expect("a stream");
-        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None }).await;
-        match stream.hear().await {
-            Heard::Message(ToAgent::Settings { .. }) => stream,
-            other => panic!("expected settings, not {other:?}"),
-        }
-    }
-}
-
-/// A fake agent's stream.
-#[derive(Debug)]
-pub(crate) struct Stream<'a> {
-    pub(crate) agent: &'a FakeAgent,
-    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-}
-
-/// What came over a stream.
-#[derive(Debug)]
-pub(crate) enum Heard {
-    Message(ToAgent),
-    /// It was closed, with a reason if one was given.
-    Closed(Option<CloseFrame>),
-    /// It broke.
-    Broken(String),
-}
-
-impl Stream<'_> {
-    pub(crate) async fn say(&mut self, message: &FromAgent) {
-        self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
-    }
-
-    /// The next message, or the end, within the usual patience.
-    pub(crate) async fn hear(&mut self) -> Heard {
-        self.hear_within(PATIENCE).await.expect("something comes over the stream")
-    }
-
-    /// The next message, or the end, if one comes in time.
-    pub(crate) async fn hear_within(&mut self, patience: Duration) -> Option<Heard> {
-        let heard = async {
-            loop {
-                return match self.socket.next().await {
-                    Some(Ok(Message::Text(text))) => Heard::Message(serde_json::from_str(&text).unwrap()),
-                    Some(Ok(Message::Close(frame))) => Heard::Closed(frame),
-                    Some(Ok(_)) => continue,
-                    Some(Err(error)) => Heard::Broken(error.to_string()),
-                    None => Heard::Closed(None),
-                };
-            }
-        };
-        tokio::time::timeout(patience, heard).await.ok()
-    }
-
-    /// The next commands, within `patience`.
-    pub(crate) async fn commands_within(&mut self, patience: Duration) -> Vec<Order> {
-        match self.hear_within(patience).await {
-            Some(Heard::Message(ToAgent::Commands { commands })) => self.agent.open(&commands),
-            other => panic!("expected commands within {patience:?}, not {other:?}"),
-        }
-    }
-
-    /// How the manager closes the stream; what it says before is passed over.
-    pub(crate) async fn end(&mut self) -> Option<CloseFrame> {
-        loop {
-            match self.hear().await {
-                Heard::Message(_) => {}
-                Heard::Closed(frame) => return frame,
-                Heard::Broken(why) => {
-                    eprintln!("the stream broke: {why}");
-                    return None;
-                }
-            }
-        }
-    }
-}
-
-/// The result of a command that worked.
-pub(crate) fn succeeded(command_id: Uuid) -> CommandResult {
-    CommandResult {
-        command_id,
-        outcome: Outcome::Succeeded,
-        exit_code: Some(0),
-        output: String::new(),
-        verified: Some(true),
-        message: "in force".into(),
-        started_at: now(),
-        finished_at: now(),
     }
 }
 

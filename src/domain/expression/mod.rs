@@ -5,16 +5,20 @@
 //! Names: `source.ip`, `source.user`, `destination.ip`, `destination.user`, `file.path`, and the alert's own fields
 //! (`data.url`, `rule.level`, `agent.name` …); everything is also under `alert`.
 
-use std::cell::OnceCell;
-use std::collections::HashMap;
+mod facts;
+mod reads;
+#[cfg(test)]
+mod whole;
+
 use std::sync::Arc;
 
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr};
-use cel::objects::{Key, Map};
-use cel::{Context, ExecutionError, Program, Value};
+use cel::{ExecutionError, Program, Value};
 
 use super::action::nearest;
-use super::alert::{Alert, Observable};
+pub use facts::Facts;
+use facts::Numbers;
+pub use reads::{EVERYTHING, Reads};
 
 /// The longest expression, in bytes.
 const MAX_BYTES: usize = 2048;
@@ -45,6 +49,7 @@ const NAMES: [&str; 16] = [
 pub struct Expression {
     source: String,
     program: Arc<Program>,
+    reads: Reads,
 }
 
 impl std::fmt::Debug for Expression {
@@ -83,14 +88,15 @@ impl Expression {
             format!("line {line}, column {column}: {message}")
         })?;
         check(program.expression(), &mut Vec::new(), false)?;
-        let expression = Self { source: source.to_owned(), program: Arc::new(program) };
+        let reads = Reads::of(program.expression());
+        let expression = Self { source: source.to_owned(), program: Arc::new(program), reads };
         expression.try_on_samples()?;
         Ok(expression)
     }
 
     /// Unknown functions, and operators between types that never fit, show only when an expression runs.
     fn try_on_samples(&self) -> Result<(), String> {
-        let outcome = self.program.execute(Facts::sample().context(Numbers::AsWritten));
+        let outcome = self.program.execute(&Facts::sample().seen(Numbers::AsWritten).context());
         match outcome {
             Err(ExecutionError::UndeclaredReference(name)) => Err(format!("there is no {name}")),
             Ok(Value::Bool(_)) | Err(_) => Ok(()),
@@ -98,9 +104,14 @@ impl Expression {
         }
     }
 
-    /// Whether it holds for the alert behind `facts`.
+    /// What it reads of an alert.
+    pub fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    /// Whether it holds for the alert behind `facts`, which must have what it [`reads`](Self::reads).
     pub fn holds(&self, facts: &Facts) -> bool {
-        match self.program.execute(facts.context(Numbers::AsWritten)) {
+        match self.program.execute(&facts.seen(Numbers::AsWritten).context()) {
             Ok(value) => value == Value::Bool(true),
             // Wazuh writes every number in `data` as a text: where a number is needed, the text of one will do.
             Err(
@@ -108,7 +119,7 @@ impl Expression {
                 | ExecutionError::ValuesNotComparable(..)
                 | ExecutionError::UnsupportedBinaryOperator(..),
             ) => {
-                let again = self.program.execute(facts.context(Numbers::FromText));
+                let again = self.program.execute(&facts.seen(Numbers::FromText).context());
                 again.is_ok_and(|value| value == Value::Bool(true))
             }
             Err(_) => false,
@@ -173,109 +184,6 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// How digits in texts are taken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Numbers {
-    AsWritten,
-    FromText,
-}
-
-/// What an expression gets to see of one alert; made once per alert, and only if an expression asks.
-pub struct Facts<'a> {
-    alert: &'a Alert,
-    raw: serde_json::Value,
-    as_written: OnceCell<Context<'static, 'static>>,
-    from_text: OnceCell<Context<'static, 'static>>,
-}
-
-impl<'a> Facts<'a> {
-    /// The facts of `alert`, whose text is `raw`.
-    pub fn new(alert: &'a Alert, raw: &str) -> Self {
-        // What was taken in as an alert is JSON; if it cannot be read here, its own fields are missing.
-        let raw = serde_json::from_str(raw).unwrap_or_default();
-        Self { alert, raw, as_written: OnceCell::new(), from_text: OnceCell::new() }
-    }
-
-    /// Facts of no alert, for trying an expression out.
-    fn sample() -> Facts<'static> {
-        static NOTHING: std::sync::LazyLock<Alert> = std::sync::LazyLock::new(Alert::default);
-        Facts::new(&NOTHING, "{}")
-    }
-
-    fn context(&self, numbers: Numbers) -> &Context<'static, 'static> {
-        let cell = match numbers {
-            Numbers::AsWritten => &self.as_written,
-            Numbers::FromText => &self.from_text,
-        };
-        cell.get_or_init(|| {
-            let mut top: HashMap<Key, Value> = match value(&self.raw, numbers) {
-                Value::Map(map) => (*map.map).clone(),
-                _ => HashMap::new(),
-            };
-            for (name, fields) in self.normalised() {
-                let merged = match top.remove(&Key::from(name)) {
-                    Some(Value::Map(map)) => (*map.map).clone().into_iter().chain(fields).collect(),
-                    _ => fields,
-                };
-                top.insert(name.into(), Value::Map(Map { map: Arc::new(merged) }));
-            }
-            top.insert("pipeline".into(), self.alert.pipeline.clone().into());
-            let mut context = Context::default();
-            for name in NAMES.iter().filter(|name| **name != "alert") {
-                let empty = || Value::Map(Map { map: Arc::default() });
-                context.add_variable_from_value(*name, top.get(&Key::from(*name)).cloned().unwrap_or_else(empty));
-            }
-            context.add_variable_from_value("alert", Value::Map(Map { map: Arc::new(top) }));
-            context
-        })
-    }
-
-    /// The normalised fields, which win over what the alert calls the same.
-    fn normalised(&self) -> [(&'static str, HashMap<Key, Value>); 4] {
-        let observables = &self.alert.observables;
-        let of = |fields: &[(&'static str, &Option<Observable>)]| {
-            let present = fields.iter().filter_map(|(name, field)| Some((*name, field.as_ref()?)));
-            present.map(|(name, observable)| (Key::from(name), Value::from(observable.value.clone()))).collect()
-        };
-        let rule = &self.alert.rule;
-        let groups: Vec<Value> = rule.groups.iter().take(MAX_LIST).map(|group| group.clone().into()).collect();
-        let rule = [
-            (Key::from("id"), Value::from(rule.id.clone())),
-            (Key::from("level"), Value::Int(i64::from(rule.level))),
-            (Key::from("groups"), Value::List(Arc::new(groups))),
-        ];
-        [
-            ("source", of(&[("ip", &observables.source_ip), ("user", &observables.source_user)])),
-            ("destination", of(&[("ip", &observables.destination_ip), ("user", &observables.destination_user)])),
-            ("file", of(&[("path", &observables.file_path)])),
-            ("rule", rule.into_iter().collect()),
-        ]
-    }
-}
-
-/// JSON as CEL sees it. Every whole number is an `int`: CEL would not add an `int` to a `uint`.
-fn value(json: &serde_json::Value, numbers: Numbers) -> Value {
-    match json {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(truth) => Value::Bool(*truth),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Value::Int(whole),
-            (None, float) => Value::Float(float.unwrap_or(f64::NAN)),
-        },
-        serde_json::Value::String(text) => match text.parse::<i64>() {
-            Ok(number) if numbers == Numbers::FromText && number.to_string() == *text => Value::Int(number),
-            _ => text.clone().into(),
-        },
-        serde_json::Value::Array(list) => {
-            Value::List(Arc::new(list.iter().take(MAX_LIST).map(|item| value(item, numbers)).collect()))
-        }
-        serde_json::Value::Object(object) => {
-            let entries = object.iter().map(|(key, item)| (Key::from(key.as_str()), value(item, numbers)));
-            Value::Map(Map { map: Arc::new(entries.collect()) })
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +194,8 @@ mod tests {
             "rule":{"id":"5763","level":10,"groups":["sshd","authentication_failures"]},
             "data":{"srcip":"203.0.113.45","srcport":"40118","dstuser":"admin"},"location":"/var/log/auth.log","odd":{"x":3}}"#;
         let alert = shapes::parse(raw, &shapes::Sources::default()).unwrap();
-        Expression::parse(source).unwrap().holds(&Facts::new(&alert, raw))
+        let expression = Expression::parse(source).unwrap();
+        expression.holds(&Facts::new(&alert, raw, expression.reads()))
     }
 
     #[test]

@@ -1,0 +1,300 @@
+//! What an expression gets to see of one alert: its own fields and the normalised ones, as CEL's values. Made once per alert
+//! for all expressions, when the first one asks, and only as far as they read it ([`Reads`]); texts stay where they are.
+//!
+//! The rest is looked at all the same: an alert that cannot be read as a whole has no fields of its own.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use cel::{Context, Env};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use super::reads::{EVERYTHING, Reads};
+use super::{MAX_LIST, NAMES};
+use crate::domain::alert::{Alert, Observable};
+
+/// CEL's functions, for every evaluation: making them anew costs more than most conditions.
+static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+type Any<'a> = Box<dyn Val + 'a>;
+type Fields<'a> = HashMap<CelMapKey<'a>, Any<'a>>;
+
+/// How digits in texts are taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    AsWritten,
+    FromText,
+}
+
+/// What expressions get to see of one alert.
+pub struct Facts<'a> {
+    alert: &'a Alert,
+    raw: &'a str,
+    reads: &'a Reads,
+    as_written: OnceLock<CelMap<'a>>,
+    from_text: OnceLock<CelMap<'a>>,
+}
+
+impl<'a> Facts<'a> {
+    /// The facts of `alert`, whose text is `raw`, for expressions that read no more of it than `reads`.
+    pub fn new(alert: &'a Alert, raw: &'a str, reads: &'a Reads) -> Self {
+        Self { alert, raw, reads, as_written: OnceLock::new(), from_text: OnceLock::new() }
+    }
+
+    /// Facts of no alert, for trying an expression out.
+    pub(super) fn sample() -> Facts<'static> {
+        static NOTHING: LazyLock<Alert> = LazyLock::new(Alert::default);
+        Facts::new(&NOTHING, "{}", &EVERYTHING)
+    }
+
+    /// The facts, with digits taken in one way.
+    pub(super) fn seen(&self, numbers: Numbers) -> Seen<'_, 'a> {
+        let made = match numbers {
+            Numbers::AsWritten => &self.as_written,
+            Numbers::FromText => &self.from_text,
+        };
+        Seen(made.get_or_init(|| self.make(numbers).into()))
+    }
+
+    fn make(&self, numbers: Numbers) -> Fields<'a> {
+        // What was taken in as an alert is JSON; if it cannot be read here, its own fields are missing.
+        let mut json = serde_json::Deserializer::from_str(self.raw);
+        let own = Reading { reads: self.reads, numbers }.deserialize(&mut json);
+        let mut fields = match own {
+            Ok(Made::Object(fields)) if json.end().is_ok() => fields,
+            _ => Fields::new(),
+        };
+        for name in ["source", "destination", "file", "rule"] {
+            let Some(reads) = self.reads.below(name) else { continue };
+            let own = fields.remove(&CelMapKey::from(name));
+            let own = own.and_then(|own| own.downcast_ref::<CelMap>().cloned());
+            let mut merged = own.map(CelMap::into_inner).unwrap_or_default();
+            let normalised = self.normalised(name).into_iter().filter(|(field, _)| reads.below(field).is_some());
+            merged.extend(normalised.map(|(field, value)| (field.into(), value)));
+            fields.insert(name.into(), Box::new(CelMap::from(merged)));
+        }
+        fields.insert("pipeline".into(), text(&self.alert.pipeline));
+        fields
+    }
+
+    /// The normalised fields below `name`, which win over what the alert calls the same.
+    fn normalised(&self, name: &str) -> Vec<(&'static str, Any<'a>)> {
+        let observables = &self.alert.observables;
+        let of = |fields: &[(&'static str, &'a Option<Observable>)]| {
+            let present = fields.iter().filter_map(|(name, field)| Some((*name, text(&field.as_ref()?.value))));
+            present.collect()
+        };
+        match name {
+            "source" => of(&[("ip", &observables.source_ip), ("user", &observables.source_user)]),
+            "destination" => of(&[("ip", &observables.destination_ip), ("user", &observables.destination_user)]),
+            "file" => of(&[("path", &observables.file_path)]),
+            _ => {
+                let rule = &self.alert.rule;
+                let groups: Vec<Any> = rule.groups.iter().take(MAX_LIST).map(|group| text(group)).collect();
+                vec![
+                    ("id", text(&rule.id)),
+                    ("level", Box::new(CelInt::from(i64::from(rule.level)))),
+                    ("groups", Box::new(CelList::from(groups))),
+                ]
+            }
+        }
+    }
+}
+
+fn text(text: &str) -> Any<'_> {
+    Box::new(CelString::from(text))
+}
+
+/// Facts as an expression finds them by their names.
+pub(super) struct Seen<'f, 'a>(&'f CelMap<'a>);
+
+impl Seen<'_, '_> {
+    /// What an expression runs in.
+    pub(super) fn context(&self) -> Context<'_, '_> {
+        let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
+        context.set_variable_resolver(self);
+        context
+    }
+}
+
+impl VariableResolver for Seen<'_, '_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        if name == "alert" {
+            return Some(CowVal::Borrowed(self.0));
+        }
+        let name = NAMES.iter().find(|known| **known == name)?;
+        // Nothing is in a field that the alert lacks: it is no fault to ask whether something is.
+        let empty = || CowVal::owned(CelMap::default());
+        Some(self.0.get(&CelMapKey::from(*name)).map_or_else(empty, |value| CowVal::Borrowed(value.as_ref())))
+    }
+}
+
+/// JSON, read as CEL sees it, as far as it is asked for. Every whole number is an `int`: CEL would not add an `int` to a
+/// `uint`.
+#[derive(Clone, Copy)]
+struct Reading<'r> {
+    reads: &'r Reads,
+    numbers: Numbers,
+}
+
+impl Reading<'_> {
+    fn text(self, text: Cow<'_, str>) -> Made<'_> {
+        match text.parse::<i64>() {
+            Ok(number) if self.numbers == Numbers::FromText && number.to_string() == text => {
+                Made::Other(Box::new(CelInt::from(number)))
+            }
+            _ => Made::Other(Box::new(CelString::from(text))),
+        }
+    }
+}
+
+/// What was read.
+enum Made<'a> {
+    Object(Fields<'a>),
+    Other(Any<'a>),
+}
+
+impl<'a> Made<'a> {
+    fn value(self) -> Any<'a> {
+        match self {
+            Self::Object(fields) => Box::new(CelMap::from(fields)),
+            Self::Other(value) => value,
+        }
+    }
+}
+
+/// A key, left where it is if it is written without escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> DeserializeSeed<'de> for Reading<'_> {
+    type Value = Made<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Made<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reading<'_> {
+    type Value = Made<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Made<'de>, E> {
+        Ok(Made::Other(Box::new(CelNull)))
+    }
+
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<Made<'de>, E> {
+        Ok(Made::Other(Box::new(CelBool::from(truth))))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Made<'de>, E> {
+        Ok(Made::Other(Box::new(CelInt::from(number))))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Made<'de>, E> {
+        #[expect(clippy::cast_precision_loss, reason = "beyond an int there is only the nearest float")]
+        i64::try_from(number).map_or_else(|_| self.visit_f64(number as f64), |number| self.visit_i64(number))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Made<'de>, E> {
+        Ok(Made::Other(Box::new(CelDouble::from(number))))
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Made<'de>, E> {
+        Ok(self.text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Made<'de>, E> {
+        Ok(self.text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Made<'de>, A::Error> {
+        // No path goes into a list, so whoever reads it reads all of it.
+        let whole = Reading { reads: &EVERYTHING, ..self };
+        let mut list = Vec::new();
+        while list.len() < MAX_LIST
+            && let Some(item) = items.next_element_seed(whole)?
+        {
+            list.push(item.value());
+        }
+        while items.next_element::<Passed>()?.is_some() {}
+        Ok(Made::Other(Box::new(CelList::from(list))))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Made<'de>, A::Error> {
+        let mut fields = Fields::new();
+        while let Some(Name(name)) = entries.next_key()? {
+            match self.reads.below(&name) {
+                Some(reads) => {
+                    let value = entries.next_value_seed(Reading { reads, ..self })?.value();
+                    fields.insert(CelMapKey::String(name.into()), value);
+                }
+                None => {
+                    entries.next_value::<Passed>()?;
+                }
+            }
+        }
+        Ok(Made::Object(fields))
+    }
+}
+
+/// JSON that is read and not kept. Unlike serde's `IgnoredAny` it finds what cannot be read, such as a number out of range:
+/// what an expression does not ask for must not change what it says.
+struct Passed;
+
+impl<'de> Deserialize<'de> for Passed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Passed {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}

@@ -1,0 +1,149 @@
+//! What of an alert an expression reads: found in its syntax, so that nothing else of the alert has to be made into values.
+//! Too much is only slow, too little would change what conditions mean: whatever is not a plain path counts as everything
+//! below it.
+
+use std::collections::BTreeMap;
+
+use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+
+/// Fields of an alert, as a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// This field, with all that is in it.
+    Everything,
+    /// Of what is in it only these.
+    Fields(BTreeMap<String, Reads>),
+}
+
+/// Every field of an alert.
+pub static EVERYTHING: Reads = Reads::Everything;
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self::Fields(BTreeMap::new())
+    }
+}
+
+impl Reads {
+    /// What `expression` reads.
+    pub(super) fn of(expression: &IdedExpr) -> Self {
+        let mut reads = Self::default();
+        reads.walk(expression);
+        reads
+    }
+
+    /// Adds what `other` reads.
+    pub fn add(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::Everything, _) => {}
+            (_, Self::Everything) => *self = Self::Everything,
+            (Self::Fields(fields), Self::Fields(others)) => {
+                for (name, other) in others {
+                    fields.entry(name.clone()).or_default().add(other);
+                }
+            }
+        }
+    }
+
+    /// What is read of the field `name`, if anything.
+    pub(super) fn below(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Everything => Some(self),
+            Self::Fields(fields) => fields.get(name),
+        }
+    }
+
+    fn add_path(&mut self, path: &[&str]) {
+        match (&mut *self, path) {
+            (Self::Everything, _) => {}
+            (_, []) => *self = Self::Everything,
+            (Self::Fields(fields), [first, rest @ ..]) => {
+                fields.entry((*first).to_owned()).or_default().add_path(rest);
+            }
+        }
+    }
+
+    /// A name that a macro binds is taken for the alert's field of that name: reading that as well does no harm.
+    fn walk(&mut self, node: &IdedExpr) {
+        if let Some(path) = path(node) {
+            // Everything is also under `alert`.
+            return self.add_path(path.strip_prefix(&["alert"]).unwrap_or(&path));
+        }
+        match &node.expr {
+            Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
+            Expr::Select(select) => self.walk(&select.operand),
+            Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).for_each(|part| self.walk(part)),
+            Expr::List(list) => list.elements.iter().for_each(|element| self.walk(element)),
+            Expr::Map(map) => map.entries.iter().for_each(|entry| self.walk_entry(&entry.expr)),
+            Expr::Struct(object) => object.entries.iter().for_each(|entry| self.walk_entry(&entry.expr)),
+            Expr::Comprehension(inner) => {
+                for part in [&inner.iter_range, &inner.accu_init, &inner.loop_cond, &inner.loop_step, &inner.result] {
+                    self.walk(part);
+                }
+            }
+        }
+    }
+
+    fn walk_entry(&mut self, entry: &EntryExpr) {
+        match entry {
+            EntryExpr::StructField(field) => self.walk(&field.value),
+            EntryExpr::MapEntry(entry) => {
+                self.walk(&entry.key);
+                self.walk(&entry.value);
+            }
+        }
+    }
+}
+
+/// `a.b.c` as its names, `has(a.b.c)` too: whether it is there is only known by reading it.
+fn path(node: &IdedExpr) -> Option<Vec<&str>> {
+    match &node.expr {
+        Expr::Ident(name) => Some(vec![name]),
+        Expr::Select(select) => {
+            let mut path = path(&select.operand)?;
+            path.push(&select.field);
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads(source: &str) -> Reads {
+        Reads::of(cel::Program::compile(source).unwrap().expression())
+    }
+
+    fn fields(fields: &[(&str, Reads)]) -> Reads {
+        Reads::Fields(fields.iter().map(|(name, reads)| ((*name).to_owned(), reads.clone())).collect())
+    }
+
+    #[test]
+    fn paths_are_read_as_far_as_they_go_and_anything_else_as_a_whole() {
+        use Reads::Everything;
+        let port = || fields(&[("data", fields(&[("srcport", Everything)]))]);
+        assert_eq!(reads("data.srcport > 1024"), port());
+        assert_eq!(reads("has(data.srcport)"), port());
+        assert_eq!(reads("alert.data.srcport > 1024"), port());
+        assert_eq!(
+            reads(r#"[1, data.srcport].exists(n, n > 3) || {"a": data.srcport}.a == 3"#).below("data"),
+            port().below("data")
+        );
+        assert_eq!(reads(r#"data.url.contains("x")"#).below("data"), Some(&fields(&[("url", Everything)])));
+        for whole in [
+            "data[location] == 3",
+            r#""url" in data"#,
+            "size(data) > 3",
+            "data.exists(key, key == location)",
+            r#"data == {"url": data.url}"#,
+            "(rule.level > 3 ? data : rule).level == 3",
+            "alert.data == data",
+        ] {
+            assert_eq!(reads(whole).below("data"), Some(&Everything), "{whole}");
+        }
+        assert_eq!(reads(r#"alert["data"] == 3"#), Everything);
+        assert_eq!(reads("1 < 2"), Reads::default());
+    }
+}

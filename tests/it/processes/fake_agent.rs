@@ -1,0 +1,173 @@
+//! An agent that says and hears what a test wants, by polls and over a stream.
+
+use std::time::Duration;
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::StatusCode;
+use riposte_protocol::command::Command;
+use riposte_protocol::message::{CommandResult, EnrollResponse, FromAgent, Outcome, ToAgent};
+use riposte_protocol::{SUBPROTOCOL, identity, jws};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use uuid::Uuid;
+
+use super::{Manager, PATIENCE, now};
+
+/// An agent that has an identity and no will of its own.
+#[derive(Debug)]
+pub(crate) struct FakeAgent {
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    /// The manager's keys.
+    pub(crate) pinned: Vec<(String, VerifyingKey)>,
+    key: SigningKey,
+    http: reqwest::Client,
+    poll_url: String,
+    stream_url: String,
+}
+
+impl FakeAgent {
+    /// Enrols one.
+    pub(crate) async fn enroll(manager: &Manager, name: &str) -> Self {
+        let api = manager.api();
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).unwrap();
+        let key = SigningKey::from_bytes(&seed);
+        let asked = json!({"token": api.make_token().await, "name": name,
+            "public_key": jws::public_key_text(&key.verifying_key()), "version": "0"});
+        let enrolled: EnrollResponse =
+            serde_json::from_value(api.post("/v1/agents/enroll", &asked).await).expect("an enrolment");
+        let pinned = enrolled.manager_keys.iter();
+        let pinned = pinned.map(|key| (key.kid.clone(), jws::parse_public_key(&key.public_key).unwrap())).collect();
+        let EnrollResponse { agent_id: id, poll_url, stream_url, .. } = enrolled;
+        Self { id, name: name.into(), pinned, key, http: api.http, poll_url, stream_url }
+    }
+
+    /// A token of its own.
+    pub(crate) fn token(&self) -> String {
+        identity::issue(&self.key, self.id, Uuid::now_v7(), now(), identity::MAX_LIFETIME).unwrap()
+    }
+
+    /// Reads commands as an agent has to: signed by a pinned key and addressed to it.
+    pub(crate) fn open(&self, tokens: &[String]) -> Vec<Command> {
+        tokens.iter().map(|token| Command::open(token, &self.pinned, self.id).expect("a command to obey")).collect()
+    }
+
+    /// One exchange by poll, whatever comes of it.
+    pub(crate) async fn exchange(&self, body: &Value) -> (StatusCode, Value) {
+        let answer = self.http.post(&self.poll_url).bearer_auth(self.token()).json(body).send().await.unwrap();
+        let status = answer.status();
+        (status, answer.json().await.unwrap_or_default())
+    }
+
+    /// One exchange by poll; gives the commands it brings.
+    pub(crate) async fn poll(&self, body: Value) -> Vec<Command> {
+        let (status, answer) = self.exchange(&body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        self.open(&serde_json::from_value::<Vec<String>>(answer["commands"].clone()).unwrap())
+    }
+
+    /// Tries to open a stream.
+    pub(crate) async fn try_connect(&self) -> Result<Stream<'_>, tungstenite::Error> {
+        let mut request = self.stream_url.as_str().into_client_request()?;
+        request.headers_mut().insert("authorization", format!("Bearer {}", self.token()).parse().unwrap());
+        request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
+        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
+        Ok(Stream { agent: self, socket })
+    }
+
+    /// Opens a stream and says hello.
+    pub(crate) async fn connect(&self, cursor: u64) -> Stream<'_> {
+        let mut stream = self.try_connect().await.expect("a stream");
+        stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None }).await;
+        match stream.hear().await {
+            Heard::Message(ToAgent::Settings { .. }) => stream,
+            other => panic!("expected settings, not {other:?}"),
+        }
+    }
+}
+
+/// A fake agent's stream.
+#[derive(Debug)]
+pub(crate) struct Stream<'a> {
+    pub(crate) agent: &'a FakeAgent,
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+/// What came over a stream.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Message(ToAgent),
+    /// It was closed, with a reason if one was given.
+    Closed(Option<CloseFrame>),
+    /// It broke.
+    Broken(String),
+}
+
+impl Stream<'_> {
+    pub(crate) async fn say(&mut self, message: &FromAgent) {
+        self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
+    }
+
+    /// The next message, or the end, within the usual patience.
+    pub(crate) async fn hear(&mut self) -> Heard {
+        self.hear_within(PATIENCE).await.expect("something comes over the stream")
+    }
+
+    /// The next message, or the end, if one comes in time.
+    pub(crate) async fn hear_within(&mut self, patience: Duration) -> Option<Heard> {
+        let heard = async {
+            loop {
+                return match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => Heard::Message(serde_json::from_str(&text).unwrap()),
+                    Some(Ok(Message::Close(frame))) => Heard::Closed(frame),
+                    Some(Ok(_)) => continue,
+                    Some(Err(error)) => Heard::Broken(error.to_string()),
+                    None => Heard::Closed(None),
+                };
+            }
+        };
+        tokio::time::timeout(patience, heard).await.ok()
+    }
+
+    /// The next commands, within `patience`.
+    pub(crate) async fn commands_within(&mut self, patience: Duration) -> Vec<Command> {
+        match self.hear_within(patience).await {
+            Some(Heard::Message(ToAgent::Commands { commands })) => self.agent.open(&commands),
+            other => panic!("expected commands within {patience:?}, not {other:?}"),
+        }
+    }
+
+    /// How the manager closes the stream; what it says before is passed over.
+    pub(crate) async fn end(&mut self) -> Option<CloseFrame> {
+        loop {
+            match self.hear().await {
+                Heard::Message(_) => {}
+                Heard::Closed(frame) => return frame,
+                Heard::Broken(why) => {
+                    eprintln!("the stream broke: {why}");
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// The result of a command that worked.
+pub(crate) fn succeeded(command_id: Uuid) -> CommandResult {
+    CommandResult {
+        command_id,
+        outcome: Outcome::Succeeded,
+        exit_code: Some(0),
+        output: String::new(),
+        verified: Some(true),
+        message: "in force".into(),
+        started_at: now(),
+        finished_at: now(),
+    }
+}
