@@ -18,6 +18,7 @@ check:
 
 bench:
 	cargo bench --package riposte --locked
+	cargo bench --package riposte-agent --locked --bench blocks
 
 # Tries to break the promises in a simulated world: many seeds, or SEED=n alone; STEPS=n steps (docs/reliability.md).
 simulate:
