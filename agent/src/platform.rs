@@ -48,10 +48,21 @@ pub fn must_be_root() -> Result<(), String> {
 /// # Errors
 /// The reason, for people.
 pub fn may_configure_network() -> Result<(), String> {
-    // CAP_NET_ADMIN is what counts, not uid 0: a service may have the one without the other, both ways.
-    const CAP_NET_ADMIN: u64 = 1 << 12;
-    let allowed = effective_capabilities().map_or_else(is_root, |capabilities| capabilities & CAP_NET_ADMIN != 0);
-    if allowed { Ok(()) } else { Err("not permitted: needs root or CAP_NET_ADMIN".into()) }
+    must_be_capable_of(12, "CAP_NET_ADMIN")
+}
+
+/// Whether this process may signal the processes of every account.
+///
+/// # Errors
+/// The reason, for people.
+pub fn may_kill() -> Result<(), String> {
+    must_be_capable_of(5, "CAP_KILL")
+}
+
+/// A capability is what counts, not uid 0: a service may have the one without the other, both ways.
+fn must_be_capable_of(number: u32, name: &str) -> Result<(), String> {
+    let allowed = effective_capabilities().map_or_else(is_root, |capabilities| capabilities & (1 << number) != 0);
+    if allowed { Ok(()) } else { Err(format!("not permitted: needs {name}")) }
 }
 
 /// The names by which people know the process of that number: its own, and its program's.
@@ -60,6 +71,12 @@ pub fn process_names(number: &str) -> Vec<String> {
     let program = std::fs::read_link(format!("/proc/{number}/exe")).ok();
     let program = program.and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
     own.into_iter().chain(program).collect()
+}
+
+/// Whether this process may not see what program that process runs, so that it may be any.
+pub fn hides_its_program(number: &str) -> bool {
+    std::fs::read_link(format!("/proc/{number}/exe"))
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 fn effective_capabilities() -> Option<u64> {

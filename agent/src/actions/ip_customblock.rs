@@ -34,8 +34,15 @@ impl Action for IpCustomblock {
         &ABOUT
     }
 
-    fn availability(&self, _host: &Host) -> Result<(), String> {
-        Ok(())
+    fn availability(&self, host: &Host) -> Result<(), String> {
+        let folder = host.path(FOLDER);
+        // A service that may not write everywhere cannot make it: there it is the administrator's to make.
+        let place = if folder.exists() { folder } else { host.path("/") };
+        let writable = rustix::fs::access(&place, rustix::fs::Access::WRITE_OK);
+        writable.map_err(|error| {
+            let (place, error) = (place.display(), io::Error::from(error));
+            format!("{FOLDER} cannot be written: {place}: {error}; make it, and let the service write it")
+        })
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {

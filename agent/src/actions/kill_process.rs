@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::about::values;
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
+use crate::platform;
 
 /// The action.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Action for KillProcess {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         let proc = host.path("/proc/self/stat");
-        if proc.exists() { Ok(()) } else { Err("/proc is not there".into()) }
+        if proc.exists() { platform::may_kill() } else { Err("/proc is not there".into()) }
     }
 
     fn plan(&self, _op: Op, attempt: &Attempt<'_>) -> String {

@@ -15,6 +15,11 @@ use uuid::Uuid;
 
 use super::super::{ActionError, Host};
 
+/// systemd hides `openat2` from a service that may not make a program privileged; such a service could not put the mode
+/// of one back either.
+const CANNOT_OPEN: &str =
+    "no file can be opened without following links: the service has RestrictSUIDSGID=yes, or the kernel is too old";
+
 /// What a file was, and where it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
@@ -213,6 +218,17 @@ fn open(path: &Path, flags: OFlags) -> Result<File, Errno> {
     rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(File::from)
 }
 
+/// Whether files can be opened like that here.
+///
+/// # Errors
+/// Why not, for people.
+pub(super) fn can_open() -> Result<(), String> {
+    match open(Path::new("/"), OFlags::PATH) {
+        Err(Errno::NOSYS) => Err(CANNOT_OPEN.into()),
+        _ => Ok(()),
+    }
+}
+
 fn parent(path: &Path) -> Result<(OwnedFd, &std::ffi::OsStr), ActionError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ActionError::Refused(format!("{} is not a file's path", path.display())));
@@ -230,7 +246,7 @@ fn refused(path: &Path, error: Errno) -> ActionError {
     match error {
         Errno::LOOP => ActionError::Refused(format!("{path} is a symbolic link, or is reached through one")),
         Errno::NOENT => ActionError::Refused(format!("there is no file {path}")),
-        Errno::NOSYS => ActionError::Failed("this kernel is too old to open a file without following links".into()),
+        Errno::NOSYS => ActionError::Failed(CANNOT_OPEN.into()),
         error => ActionError::Failed(format!("{path} cannot be opened: {}", io::Error::from(error))),
     }
 }
