@@ -44,8 +44,15 @@ fn makers() -> Vec<Maker> {
         ("disable-account", disable_account::recipe, Os::ALL, TargetKind::User, USERS),
         (
             "restart-wazuh",
-            |os, _, _| Some(restart_wazuh::recipe(os, Path::new("/var/ossec"))),
+            |os, _, _| Some(restart_wazuh::recipe(os, Path::new("/var/ossec"), None)),
             Os::ALL,
+            TargetKind::None,
+            NOTHING,
+        ),
+        (
+            "restart-wazuh, systemd",
+            |os, _, _| Some(restart_wazuh::recipe(os, Path::new("/var/ossec"), Some("wazuh-agent"))),
+            &[Os::Linux],
             TargetKind::None,
             NOTHING,
         ),
