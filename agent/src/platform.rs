@@ -80,7 +80,7 @@ pub fn hides_its_program(number: &str) -> bool {
 }
 
 fn effective_capabilities() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
     let field = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(field.trim(), 16).ok()
 }
@@ -94,9 +94,35 @@ fn version() -> String {
         .unwrap_or_default()
 }
 
+/// Does `work` without a right, in a thread of its own: rights are a thread's.
+#[cfg(test)]
+pub(crate) fn without<T: Send + 'static>(
+    right: rustix::thread::CapabilitySet,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    use rustix::thread::{CapabilitySets, capabilities, set_capabilities};
+    assert!(is_root(), "this test needs root: it gives up one of its rights");
+    let lacking = move || {
+        let CapabilitySets { effective, permitted, inheritable } = capabilities(None).unwrap();
+        let (effective, permitted) = (effective.difference(right), permitted.difference(right));
+        set_capabilities(None, CapabilitySets { effective, permitted, inheritable }).unwrap();
+        work()
+    };
+    std::thread::spawn(lacking).join().unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_done_follows_from_the_rights_and_not_from_the_account() {
+        use rustix::thread::CapabilitySet;
+        assert_eq!((may_kill(), may_configure_network()), (Ok(()), Ok(())));
+        assert_eq!(without(CapabilitySet::KILL, may_kill), Err("not permitted: needs CAP_KILL".into()));
+        let no_network = without(CapabilitySet::NET_ADMIN, may_configure_network);
+        assert_eq!(no_network, Err("not permitted: needs CAP_NET_ADMIN".into()));
+    }
 
     #[test]
     fn the_host_and_the_port_of_a_url_are_found() {

@@ -203,6 +203,23 @@ async fn accounts_elsewhere_are_disabled_and_enabled_and_those_that_were_disable
 }
 
 #[tokio::test]
+async fn sessions_that_may_not_be_ended_are_not_taken_for_none() {
+    for (left, is_good) in [(0, false), (1, true)] {
+        let (host, _) = played(Os::FreeBsd, move |text| match text.split(' ').next() {
+            Some("pkill") => exit(1, ""),
+            Some("pgrep") => exit(left, ""),
+            _ => exit(0, "alice:*LOCKED*$6$x:1001:"),
+        });
+        let (at, transcript) = (target(TargetKind::User, "alice"), Mutex::<Transcript>::default());
+        let mut attempt = Attempt::new(&host, &transcript, &at);
+        let arguments = ["end-sessions".to_owned()];
+        attempt.arguments = &arguments;
+        let done = find(ALL, "disable-account").unwrap().apply(&attempt).await;
+        assert_eq!(done.is_ok(), is_good, "{done:?}");
+    }
+}
+
+#[tokio::test]
 async fn packet_filters_elsewhere_block_and_unblock() {
     goes_there_and_back("firewall-drop", Os::FreeBsd, address(), "ipf -f", "ipf -rf", |text, in_force| {
         let rules = "block out quick from any to 203.0.113.7/32\nblock in quick from 203.0.113.7/32 to any\n";

@@ -109,6 +109,20 @@ mod tests {
     use crate::actions::Transcript;
     use crate::runner::Runner;
 
+    #[test]
+    fn a_folder_that_cannot_be_written_is_said_beforehand() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let mut host = Host::new(Runner::new(), root.path());
+        host.root = root.path().to_owned();
+        assert_eq!(IpCustomblock.availability(&host), Ok(()), "it can be made");
+        std::fs::create_dir(host.path(FOLDER)).unwrap();
+        std::fs::set_permissions(host.path(FOLDER), std::fs::Permissions::from_mode(0o500)).unwrap();
+        let look = move || IpCustomblock.availability(&host);
+        let said = crate::platform::without(rustix::thread::CapabilitySet::DAC_OVERRIDE, look).unwrap_err();
+        assert!(said.contains("/ipblock cannot be written") && said.contains("Permission denied"), "{said}");
+    }
+
     #[tokio::test]
     async fn the_marker_comes_and_goes_and_an_administrators_stays() {
         let root = tempfile::tempdir().unwrap();

@@ -381,21 +381,12 @@ mod tests {
 
     #[test]
     fn a_process_whose_program_cannot_be_seen_may_be_a_protected_one() {
-        use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
-        assert!(crate::platform::is_root(), "this test needs root: it runs a process of another account");
         let others = ["--reuid", "41000", "--clear-groups", "sleep", "1000"];
         let mut process = std::process::Command::new("setpriv").args(others).spawn().unwrap();
         let target = Target::parse(TargetKind::Process, &process.id().to_string()).unwrap();
         let protects = |policy: &str| {
             let (policy, target) = (parse(policy, ACTIONS).unwrap(), target.clone());
-            let look = move || {
-                let now = capabilities(None).unwrap();
-                let effective = now.effective.difference(CapabilitySet::SYS_PTRACE);
-                set_capabilities(None, CapabilitySets { effective, ..now }).unwrap();
-                policy.protects(&target)
-            };
-            // The rights are the thread's own.
-            std::thread::spawn(look).join().unwrap()
+            crate::platform::without(rustix::thread::CapabilitySet::SYS_PTRACE, move || policy.protects(&target))
         };
         let while_unsure = protects("[protected]\nprocesses = [\"postgres\"]");
         let without_entries = protects("");
