@@ -1,4 +1,4 @@
-.PHONY: run test check bench simulate chaos soak hostile package
+.PHONY: run test check bench simulate chaos soak hostile units package
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -50,6 +50,11 @@ soak:
 hostile:
 	cargo build --profile bench --workspace --bins --locked
 	target/release/riposte-chaos hostile
+
+# Both systemd units under a systemd of their own, in namespaces (as root, with debootstrap).
+units:
+	cargo build --workspace --bins --locked
+	scripts/try-units.sh
 
 # Both binaries with their systemd units, as one archive: target/riposte.tar.gz.
 package:
