@@ -1,4 +1,4 @@
-.PHONY: run test check bench simulate chaos soak hostile package
+.PHONY: run test check bench simulate chaos soak hostile units package
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
@@ -10,14 +10,23 @@ test:
 	cargo fmt --all --check
 	cargo nextest run --workspace --locked
 
+# The agent is checked for other systems too, which cannot be run here. A check links nothing, so what some libraries have
+# in C is left out.
+ELSEWHERE = x86_64-unknown-freebsd x86_64-apple-darwin
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@for target in $(ELSEWHERE); do \
+	    rustup target list --installed | grep -qx $$target || rustup target add $$target || exit 1; \
+	    name=$$(echo $$target | tr - _); \
+	    env CC_$$name=true AR_$$name=true cargo check --package riposte-agent --locked --target $$target || exit 1; \
+	done
 	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install cargo-deny --locked' >&2; exit 1; }
 	cargo deny check licenses bans sources
 
 bench:
 	cargo bench --package riposte --locked
+	cargo bench --package riposte-agent --locked --bench blocks
 
 # Tries to break the promises in a simulated world: many seeds, or SEED=n alone; STEPS=n steps (docs/reliability.md).
 simulate:
@@ -41,6 +50,11 @@ soak:
 hostile:
 	cargo build --profile bench --workspace --bins --locked
 	target/release/riposte-chaos hostile
+
+# Both systemd units under a systemd of their own, in namespaces (as root, with debootstrap).
+units:
+	cargo build --workspace --bins --locked
+	scripts/try-units.sh
 
 # Both binaries with their systemd units, as one archive: target/riposte.tar.gz.
 package:

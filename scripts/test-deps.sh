@@ -13,7 +13,7 @@ export PATH
 # program:Debian package
 needed='cc:build-essential nft:nftables ip:iproute2 iptables:iptables ip6tables:iptables initdb:postgresql
 postgres:postgresql unshare:util-linux setpriv:util-linux ps:procps python3:python3 usermod:passwd firewalld:firewalld
-dbus-daemon:dbus-daemon'
+dbus-daemon:dbus-daemon systemd-analyze:systemd'
 
 missing_packages() {
     for entry in $needed; do

@@ -48,10 +48,21 @@ pub fn must_be_root() -> Result<(), String> {
 /// # Errors
 /// The reason, for people.
 pub fn may_configure_network() -> Result<(), String> {
-    // CAP_NET_ADMIN is what counts, not uid 0: a service may have the one without the other, both ways.
-    const CAP_NET_ADMIN: u64 = 1 << 12;
-    let allowed = effective_capabilities().map_or_else(is_root, |capabilities| capabilities & CAP_NET_ADMIN != 0);
-    if allowed { Ok(()) } else { Err("not permitted: needs root or CAP_NET_ADMIN".into()) }
+    must_be_capable_of(12, "CAP_NET_ADMIN")
+}
+
+/// Whether this process may signal the processes of every account.
+///
+/// # Errors
+/// The reason, for people.
+pub fn may_kill() -> Result<(), String> {
+    must_be_capable_of(5, "CAP_KILL")
+}
+
+/// A capability is what counts, not uid 0: a service may have the one without the other, both ways.
+fn must_be_capable_of(number: u32, name: &str) -> Result<(), String> {
+    let allowed = effective_capabilities().map_or_else(is_root, |capabilities| capabilities & (1 << number) != 0);
+    if allowed { Ok(()) } else { Err(format!("not permitted: needs {name}")) }
 }
 
 /// The names by which people know the process of that number: its own, and its program's.
@@ -62,8 +73,14 @@ pub fn process_names(number: &str) -> Vec<String> {
     own.into_iter().chain(program).collect()
 }
 
+/// Whether this process may not see what program that process runs, so that it may be any.
+pub fn hides_its_program(number: &str) -> bool {
+    std::fs::read_link(format!("/proc/{number}/exe"))
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 fn effective_capabilities() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
     let field = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(field.trim(), 16).ok()
 }
@@ -77,9 +94,35 @@ fn version() -> String {
         .unwrap_or_default()
 }
 
+/// Does `work` without a right, in a thread of its own: rights are a thread's.
+#[cfg(test)]
+pub(crate) fn without<T: Send + 'static>(
+    right: rustix::thread::CapabilitySet,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    use rustix::thread::{CapabilitySets, capabilities, set_capabilities};
+    assert!(is_root(), "this test needs root: it gives up one of its rights");
+    let lacking = move || {
+        let CapabilitySets { effective, permitted, inheritable } = capabilities(None).unwrap();
+        let (effective, permitted) = (effective.difference(right), permitted.difference(right));
+        set_capabilities(None, CapabilitySets { effective, permitted, inheritable }).unwrap();
+        work()
+    };
+    std::thread::spawn(lacking).join().unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_done_follows_from_the_rights_and_not_from_the_account() {
+        use rustix::thread::CapabilitySet;
+        assert_eq!((may_kill(), may_configure_network()), (Ok(()), Ok(())));
+        assert_eq!(without(CapabilitySet::KILL, may_kill), Err("not permitted: needs CAP_KILL".into()));
+        let no_network = without(CapabilitySet::NET_ADMIN, may_configure_network);
+        assert_eq!(no_network, Err("not permitted: needs CAP_NET_ADMIN".into()));
+    }
 
     #[test]
     fn the_host_and_the_port_of_a_url_are_found() {

@@ -12,8 +12,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
@@ -306,8 +306,12 @@ impl Group {
             let _gone = killpg(leader, Signal::SIGTERM);
             let at = Instant::now() + END_GRACE;
             // Looked at and not collected, so that its number stays its own until the group is killed.
-            let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            while waitid(Id::Pid(leader), look) == Ok(WaitStatus::StillAlive) && Instant::now() < at {
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let is_running = || {
+                let number = rustix::process::Pid::from_raw(leader.as_raw());
+                number.is_some_and(|number| matches!(waitid(WaitId::Pid(number), look), Ok(None)))
+            };
+            while is_running() && Instant::now() < at {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }

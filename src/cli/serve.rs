@@ -103,8 +103,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new();
     stop_on_signals(&tasks)?;
     let running = start(config, listener, Clock::system(), tasks).await?;
-    if let Some((key, path)) = &running.first_key {
-        super::say(&format!("The first admin key, shown once and kept in {}:\n{key}", path.display()));
+    if let Some(path) = &running.first_key {
+        // Not the key: what a service says is kept in a log that more people read.
+        super::say(&format!("The first admin key is in {}", path.display()));
     }
     let clean = running.wait().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -193,8 +193,10 @@ async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     }
     let kill = Program::new("pkill", ["-KILL", "-u", account]);
     let exit = attempt.change(&kill).await?;
-    // 1 is that there was none.
-    if exit.is_success() || exit.code == 1 { Ok(()) } else { Err(failure(&kill, &exit)) }
+    // 1 is that there was none to signal, or none that would take it from us.
+    let is_over =
+        exit.is_success() || (exit.code == 1 && attempt.look(&Program::new("pgrep", ["-u", account])).await?.code == 1);
+    if is_over { Ok(()) } else { Err(failure(&kill, &exit)) }
 }
 
 /// The state before, if the effect is held. Without it nothing is known to be ours, and nothing is unlocked.

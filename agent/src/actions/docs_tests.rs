@@ -13,7 +13,7 @@ What an agent can do and undo. This page is made from the code (`UPDATE=1 cargo 
 says which of them can be run on a host, and why not the others.
 
 **What is tested how.** On Linux every action is run by the tests against the real kernel, real files, real accounts and real processes, in
-namespaces of their own; Kaspersky and a restart of Wazuh are not, since nothing of theirs is there to run. On every other system the
+namespaces of their own; Kaspersky's program, Wazuh's and `systemctl` are stand-ins there, at the same paths, that tell how they were started. On every other system the
 actions are *argv-tested, not run*: what would be run is compared with `agent/src/actions/golden.txt`, and the answers are played.
 
 ";
@@ -38,7 +38,7 @@ standard input.
   Effects that share a key are lifted by one `delete`, with the last of them.
 - Standard input is closed after 2 seconds in which nothing was said, so that a program that reads to the end goes on. Both outputs are drained; the first 16 KiB
   are in the result. The exit status is read: 0 is good.
-- After 60 seconds the whole process group is asked to end, and killed 2 seconds later. A daemon that a program leaves behind is neither waited for nor ended.
+- After 60 seconds (`script_timeout_seconds` of the local policy) the whole process group is asked to end, and killed 2 seconds later. A daemon that a program leaves behind is neither waited for nor ended.
 - There is nothing to look at but the exit status, so `verified` is null, and the program is never run again by itself to repair what it did. Programs of different names run side by side, each one's runs one after the other
   (lock domain `script:NAME`).
 - A program that was running when the agent was killed is not run again: what is known of it is that it was begun, so the effect fails and is lifted by `delete`.

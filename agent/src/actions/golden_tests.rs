@@ -44,8 +44,15 @@ fn makers() -> Vec<Maker> {
         ("disable-account", disable_account::recipe, Os::ALL, TargetKind::User, USERS),
         (
             "restart-wazuh",
-            |os, _, _| Some(restart_wazuh::recipe(os, Path::new("/var/ossec"))),
+            |os, _, _| Some(restart_wazuh::recipe(os, Path::new("/var/ossec"), None)),
             Os::ALL,
+            TargetKind::None,
+            NOTHING,
+        ),
+        (
+            "restart-wazuh, systemd",
+            |os, _, _| Some(restart_wazuh::recipe(os, Path::new("/var/ossec"), Some("wazuh-agent"))),
+            &[Os::Linux],
             TargetKind::None,
             NOTHING,
         ),
@@ -192,6 +199,23 @@ async fn accounts_elsewhere_are_disabled_and_enabled_and_those_that_were_disable
         .await;
         let reverts = ran.iter().filter(|text| text.contains(reverted_by)).count();
         assert_eq!(reverts, 1, "{}: {ran:#?}", os.as_str());
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_may_not_be_ended_are_not_taken_for_none() {
+    for (left, is_good) in [(0, false), (1, true)] {
+        let (host, _) = played(Os::FreeBsd, move |text| match text.split(' ').next() {
+            Some("pkill") => exit(1, ""),
+            Some("pgrep") => exit(left, ""),
+            _ => exit(0, "alice:*LOCKED*$6$x:1001:"),
+        });
+        let (at, transcript) = (target(TargetKind::User, "alice"), Mutex::<Transcript>::default());
+        let mut attempt = Attempt::new(&host, &transcript, &at);
+        let arguments = ["end-sessions".to_owned()];
+        attempt.arguments = &arguments;
+        let done = find(ALL, "disable-account").unwrap().apply(&attempt).await;
+        assert_eq!(done.is_ok(), is_good, "{done:?}");
     }
 }
 

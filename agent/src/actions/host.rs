@@ -2,6 +2,7 @@
 //! own folders are. It is an argument everywhere, so that a test can choose another system, root or runner.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
@@ -79,6 +80,8 @@ pub struct Host {
     pub wazuh_home: PathBuf,
     /// Where the programs of custom actions are; `active-response/bin` below Wazuh's home if nobody says otherwise.
     pub scripts_dir: Option<PathBuf>,
+    /// How long the program of a custom action may run.
+    pub script_timeout: Duration,
     /// The manager's URLs, which must stay reachable whatever is done.
     pub managers: Vec<String>,
     /// Where it is written in Wazuh's words what was done.
@@ -100,6 +103,7 @@ impl Host {
             state_dir: state_dir.to_owned(),
             wazuh_home: DEFAULT_WAZUH_HOME.into(),
             scripts_dir: None,
+            script_timeout: scripts::DEFAULT_TIMEOUT,
             managers: Vec::new(),
             responses_log: None,
             keys: KeyBook::at(&state_dir.join("script-keys.json")),

@@ -34,8 +34,15 @@ impl Action for IpCustomblock {
         &ABOUT
     }
 
-    fn availability(&self, _host: &Host) -> Result<(), String> {
-        Ok(())
+    fn availability(&self, host: &Host) -> Result<(), String> {
+        let folder = host.path(FOLDER);
+        // A service that may not write everywhere cannot make it: there it is the administrator's to make.
+        let place = if folder.exists() { folder } else { host.path("/") };
+        let writable = rustix::fs::access(&place, rustix::fs::Access::WRITE_OK);
+        writable.map_err(|error| {
+            let (place, error) = (place.display(), io::Error::from(error));
+            format!("{FOLDER} cannot be written: {place}: {error}; make it, and let the service write it")
+        })
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
@@ -101,6 +108,20 @@ mod tests {
     use super::*;
     use crate::actions::Transcript;
     use crate::runner::Runner;
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_said_beforehand() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let mut host = Host::new(Runner::new(), root.path());
+        host.root = root.path().to_owned();
+        assert_eq!(IpCustomblock.availability(&host), Ok(()), "it can be made");
+        std::fs::create_dir(host.path(FOLDER)).unwrap();
+        std::fs::set_permissions(host.path(FOLDER), std::fs::Permissions::from_mode(0o500)).unwrap();
+        let look = move || IpCustomblock.availability(&host);
+        let said = crate::platform::without(rustix::thread::CapabilitySet::DAC_OVERRIDE, look).unwrap_err();
+        assert!(said.contains("/ipblock cannot be written") && said.contains("Permission denied"), "{said}");
+    }
 
     #[tokio::test]
     async fn the_marker_comes_and_goes_and_an_administrators_stays() {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Pid;
 use tokio::time::Instant;
 
 use super::about::values;
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
+use crate::platform;
 
 /// The action.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Action for KillProcess {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         let proc = host.path("/proc/self/stat");
-        if proc.exists() { Ok(()) } else { Err("/proc is not there".into()) }
+        if proc.exists() { platform::may_kill() } else { Err("/proc is not there".into()) }
     }
 
     fn plan(&self, _op: Op, attempt: &Attempt<'_>) -> String {
@@ -95,7 +96,7 @@ impl Action for KillProcess {
             let failed = |what: &str, error: rustix::io::Errno| {
                 ActionError::Failed(format!("process {number} cannot be {what}: {}", std::io::Error::from(error)))
             };
-            let held = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| match error {
+            let held = pidfd::hold(pid).map_err(|error| match error {
                 rustix::io::Errno::SRCH => gone(),
                 error => failed("held", error),
             })?;
@@ -111,7 +112,7 @@ impl Action for KillProcess {
                 let name = seen.name.escape_debug();
                 return Err(ActionError::Refused(format!("process {number} is '{name}', not what was meant")));
             }
-            pidfd_send_signal(&held, Signal::KILL).map_err(|error| match error {
+            pidfd::kill(&held).map_err(|error| match error {
                 rustix::io::Errno::SRCH => gone(),
                 error => failed("killed", error),
             })?;
@@ -130,6 +131,38 @@ impl Action for KillProcess {
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async { Ok(attempt.take_seen_in_force() || look(attempt)?.is_none_or(|seen| seen.is_dead)) })
+    }
+}
+
+/// A process held by a descriptor, so that its number cannot become another's.
+#[cfg(target_os = "linux")]
+mod pidfd {
+    use std::os::fd::OwnedFd;
+
+    use rustix::io::Errno;
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+    pub(super) fn hold(pid: Pid) -> Result<OwnedFd, Errno> {
+        pidfd_open(pid, PidfdFlags::empty())
+    }
+
+    pub(super) fn kill(held: &OwnedFd) -> Result<(), Errno> {
+        pidfd_send_signal(held, Signal::KILL)
+    }
+}
+
+/// Nobody else can hold a process; the action is not offered there.
+#[cfg(not(target_os = "linux"))]
+mod pidfd {
+    use rustix::io::Errno;
+    use rustix::process::Pid;
+
+    pub(super) fn hold(_: Pid) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    pub(super) fn kill((): &()) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
     }
 }
 

@@ -35,6 +35,8 @@ mod recipe;
 mod restart_sh;
 mod restart_wazuh;
 mod route_null;
+#[cfg(test)]
+mod stand_in_tests;
 mod wazuh_slack;
 
 use futures_util::future::BoxFuture;

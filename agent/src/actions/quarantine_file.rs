@@ -91,7 +91,8 @@ impl Action for QuarantineFile {
     }
 
     fn availability(&self, _host: &Host) -> Result<(), String> {
-        platform::must_be_root()
+        platform::must_be_root()?;
+        store::can_open()
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {

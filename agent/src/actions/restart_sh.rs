@@ -7,7 +7,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
 
 use super::recipe::{Change, Recipe};
-use super::restart_wazuh::{TIMEOUT, has_wazuh, is_active, windows};
+use super::restart_wazuh::{TIMEOUT, has_systemd, has_wazuh, is_active, may_restart, windows};
 use super::{About, Action, Attempt, Form, Host, Os, Parameter, Step};
 use crate::runner::Program;
 
@@ -63,18 +63,16 @@ fn of(attempt: &Attempt<'_>) -> Recipe {
     recipe(host.os, &host.wazuh_home, has_systemd(host), attempt.arguments)
 }
 
-/// As systemd itself says that programs should find out.
-fn has_systemd(host: &Host) -> bool {
-    host.path("/run/systemd/system").is_dir() && host.runner.is_installed("systemctl")
-}
-
 impl Action for RestartSh {
     fn about(&self) -> &About {
         &ABOUT
     }
 
     fn availability(&self, host: &Host) -> Result<(), String> {
-        if has_systemd(host) { Ok(()) } else { has_wazuh(host) }
+        if !has_systemd(host) {
+            has_wazuh(host)?;
+        }
+        may_restart(host)
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {

@@ -1,5 +1,8 @@
 //! `restart-wazuh`: restarts Wazuh on this host, whatever it is here, agent or manager. Riposte's own agent is another
 //! service and goes on.
+//!
+//! Where systemd runs Wazuh, systemd restarts it: daemons that `wazuh-control` starts would be children of the agent's
+//! service, in its sandbox, and end with it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,10 +12,11 @@ use riposte_protocol::target::TargetKind;
 
 use super::recipe::{Change, Look, Recipe};
 use super::{About, Action, Attempt, Host, Os, Step};
+use crate::platform;
 use crate::runner::Program;
 
-/// A restart stops a dozen daemons one by one.
-pub(super) const TIMEOUT: Duration = Duration::from_mins(3);
+/// A restart stops a dozen daemons one by one. As long as a step may take if the local policy does not say otherwise.
+pub(super) const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The action.
 #[derive(Debug)]
@@ -25,26 +29,57 @@ const ABOUT: About = About {
     lock_domain: "wazuh",
     undoable: false,
     looks: false,
-    applied: "`bin/wazuh-control restart` in Wazuh's home; Windows: `net stop WazuhSvc`, `net start WazuhSvc`",
+    applied: "`systemctl restart` of the service that runs Wazuh, `wazuh-manager` or `wazuh-agent`; without one, `bin/wazuh-control \
+              restart` in Wazuh's home; Windows: `net stop WazuhSvc`, `net start WazuhSvc`",
     verified: "by the exit status",
     undone: "nothing to undo",
     rights: "root; Administrator",
     ..About::DEFAULT
 };
 
-pub(super) fn recipe(os: Os, wazuh_home: &Path) -> Recipe {
+pub(super) fn recipe(os: Os, wazuh_home: &Path, service: Option<&str>) -> Recipe {
     if os == Os::Windows {
         return windows();
     }
     let control = wazuh_home.join("bin/wazuh-control");
-    let restart = Program::new(&control.to_string_lossy(), ["restart"]).timeout(TIMEOUT);
-    Recipe { apply: vec![Change::new(restart)], ..Recipe::default() }
+    let restart = match service {
+        Some(service) => Program::new("systemctl", ["restart", service]),
+        None => Program::new(&control.to_string_lossy(), ["restart"]),
+    };
+    Recipe { apply: vec![Change::new(restart.timeout(TIMEOUT))], ..Recipe::default() }
+}
+
+fn of(host: &Host) -> Recipe {
+    recipe(host.os, &host.wazuh_home, service(host))
+}
+
+/// The service that runs Wazuh, where systemd does.
+fn service(host: &Host) -> Option<&'static str> {
+    const UNITS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+    let is_known =
+        |service: &str| UNITS.iter().any(|units| host.path(units).join(format!("{service}.service")).exists());
+    // A manager has no agent beside it.
+    let find = || ["wazuh-manager", "wazuh-agent"].into_iter().find(|service| is_known(service));
+    has_systemd(host).then(find).flatten()
+}
+
+/// As systemd itself says that programs should find out.
+pub(super) fn has_systemd(host: &Host) -> bool {
+    host.path("/run/systemd/system").is_dir() && host.runner.is_installed("systemctl")
 }
 
 /// Stopping fails when it is stopped already, and that is no reason not to start it.
 pub(super) fn windows() -> Recipe {
     let net = |verb: &str| Program::new("net.exe", [verb, "WazuhSvc"]).timeout(TIMEOUT);
     Recipe { apply: vec![Change::new(net("stop")).may_fail(), Change::new(net("start"))], ..Recipe::default() }
+}
+
+/// Whether services may be restarted: Windows says so itself when it comes to it.
+///
+/// # Errors
+/// Why not, for people.
+pub(super) fn may_restart(host: &Host) -> Result<(), String> {
+    if host.os == Os::Windows { Ok(()) } else { platform::must_be_root() }
 }
 
 /// Whether Wazuh can be restarted by its own program.
@@ -65,15 +100,18 @@ impl Action for RestartWazuh {
     }
 
     fn availability(&self, host: &Host) -> Result<(), String> {
-        has_wazuh(host)
+        if service(host).is_none() {
+            has_wazuh(host)?;
+        }
+        may_restart(host)
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
-        recipe(attempt.host.os, &attempt.host.wazuh_home).plan(op)
+        of(attempt.host).plan(op)
     }
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
-        Box::pin(async { recipe(attempt.host.os, &attempt.host.wazuh_home).apply(attempt).await })
+        Box::pin(async { of(attempt.host).apply(attempt).await })
     }
 }
 

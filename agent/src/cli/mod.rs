@@ -174,6 +174,7 @@ pub fn main() -> ExitCode {
 /// This host as the command line and the local policy describe it; the command line wins.
 fn host(state: &StateDir, wazuh: &WazuhArguments, policy: &LocalPolicy) -> Host {
     let mut host = Host::new(Runner::new(), &state.path);
+    host.script_timeout = policy.script_timeout;
     match &wazuh.home {
         Some(home) => host.wazuh_home.clone_from(home),
         None => host.scripts_dir = Some(policy.scripts_dir.clone()),

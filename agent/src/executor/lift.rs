@@ -2,6 +2,7 @@
 //! an incident until it is lifted, and is tried for ever.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use riposte_protocol::command::Op;
 
@@ -13,6 +14,9 @@ use crate::responses_log::Note;
 
 /// The longest reason of an incident: some hundred of them fit into a message.
 const MAX_REASON_CHARS: usize = 300;
+/// A program that may take the whole time of its step is ended by its runner, which asks it first and keeps what it said;
+/// a little later the step is stopped, whatever it is doing.
+const MANNERS: Duration = Duration::from_secs(3);
 
 /// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
 pub(super) async fn undo(agent: &Agent, held: &Held) -> bool {
@@ -152,5 +156,5 @@ fn fail(agent: &Agent, held: &Held, error: &ActionError) {
 pub(super) async fn within<T>(agent: &Agent, step: Step<'_, T>) -> Result<T, ActionError> {
     let limit = agent.policy.timeout;
     let late = || format!("it did not end within {} s and was stopped", limit.as_secs());
-    tokio::time::timeout(limit, step).await.unwrap_or_else(|_| Err(ActionError::TimedOut(late())))
+    tokio::time::timeout(limit + MANNERS, step).await.unwrap_or_else(|_| Err(ActionError::TimedOut(late())))
 }

@@ -166,7 +166,8 @@ async fn a_step_that_hangs_is_stopped_in_the_time_of_the_policy_and_cleaned_up()
     let result = bench.result(1).await;
     assert_eq!(result.outcome, Outcome::TimedOut);
     assert_eq!(result.message, "it did not end within 7 s and was stopped");
-    assert_eq!(result.finished_at.since(result.started_at), Duration::from_secs(7));
+    let took = result.finished_at.since(result.started_at);
+    assert!((7..=10).contains(&took.as_secs()), "{took:?}");
     assert_eq!(fake.log(), ["apply alice", "revert alice to false"]);
 }
 

@@ -55,6 +55,8 @@ pub struct LocalPolicy {
     pub max_output_bytes: usize,
     /// How long one step of an action (apply, look, revert) may take.
     pub timeout: Duration,
+    /// How long a custom program may run; never longer than a step may take.
+    pub script_timeout: Duration,
     /// What is done about drift.
     pub drift: Drift,
     /// How often held effects are looked at.
@@ -76,6 +78,7 @@ impl Default for LocalPolicy {
             max_output_bytes: MAX_OUTPUT_BYTES,
             // The slowest thing that an action does by design is to wait a minute for a service to come up.
             timeout: Duration::from_mins(2),
+            script_timeout: crate::scripts::DEFAULT_TIMEOUT,
             drift: Drift::Repair,
             verify_every: Duration::from_mins(5),
             scripts_dir: "/var/ossec/active-response/bin".into(),
@@ -125,8 +128,12 @@ impl LocalPolicy {
                     .map(|f| f.display().to_string())
             }
             TargetKind::Process => {
-                let names = crate::platform::process_names(target.value());
-                self.protected.processes.iter().find(|entry| names.contains(entry)).cloned()
+                let number = target.value();
+                let names = crate::platform::process_names(number);
+                let named = self.protected.processes.iter().find(|entry| names.contains(entry)).cloned();
+                // A process may call itself anything: only its program is sure.
+                let is_unsure = || !self.protected.processes.is_empty() && crate::platform::hides_its_program(number);
+                named.or_else(|| is_unsure().then(|| format!("process {number}, whose program the agent may not see,")))
             }
             TargetKind::Host | TargetKind::None => None,
         };

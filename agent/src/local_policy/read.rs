@@ -12,11 +12,15 @@ use riposte_protocol::words::nearest;
 use serde::Deserialize;
 
 use super::{Drift, LocalPolicy, Protected};
+use crate::scripts;
 
 /// No such file is larger, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 /// Below this, looking would be most of what the agent does.
 const SHORTEST_VERIFY: Duration = Duration::from_secs(10);
+/// The manager gives up what it has heard nothing of for ten minutes; until then a step that takes too long and the
+/// cleaning up after it must both be over.
+const LONGEST_STEP_SECONDS: u64 = 240;
 const KEYS: &[&str] = &[
     "allowed_actions",
     "denied_actions",
@@ -24,6 +28,7 @@ const KEYS: &[&str] = &[
     "observe",
     "max_output_bytes",
     "timeout_seconds",
+    "script_timeout_seconds",
     "drift",
     "verify_every",
     "scripts_dir",
@@ -71,6 +76,7 @@ struct Raw {
     observe: bool,
     max_output_bytes: usize,
     timeout_seconds: u64,
+    script_timeout_seconds: Option<u64>,
     drift: Drift,
     verify_every: String,
     scripts_dir: PathBuf,
@@ -96,6 +102,7 @@ impl Default for Raw {
             observe: policy.observe,
             max_output_bytes: policy.max_output_bytes,
             timeout_seconds: policy.timeout.as_secs(),
+            script_timeout_seconds: None,
             drift: policy.drift,
             verify_every: format!("{}s", policy.verify_every.as_secs()),
             scripts_dir: policy.scripts_dir,
@@ -166,8 +173,17 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
     if raw.max_output_bytes > MAX_OUTPUT_BYTES {
         return Err(format!("max_output_bytes must be at most {MAX_OUTPUT_BYTES}"));
     }
-    if raw.timeout_seconds == 0 {
-        return Err("timeout_seconds must be at least 1".into());
+    if !(1..=LONGEST_STEP_SECONDS).contains(&raw.timeout_seconds) {
+        return Err(format!("timeout_seconds must be from 1 to {LONGEST_STEP_SECONDS}"));
+    }
+    // Whoever shortens every step has shortened the programs' too.
+    let usual = scripts::DEFAULT_TIMEOUT.as_secs().min(raw.timeout_seconds);
+    let script_timeout_seconds = raw.script_timeout_seconds.unwrap_or(usual);
+    if !(1..=raw.timeout_seconds).contains(&script_timeout_seconds) {
+        return Err(format!(
+            "script_timeout_seconds must be from 1 to timeout_seconds, which is {}",
+            raw.timeout_seconds
+        ));
     }
     let verify_every = duration(&raw.verify_every).filter(|period| *period >= SHORTEST_VERIFY).ok_or_else(|| {
         format!(
@@ -198,6 +214,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
         observe: raw.observe,
         max_output_bytes: raw.max_output_bytes,
         timeout: Duration::from_secs(raw.timeout_seconds),
+        script_timeout: Duration::from_secs(script_timeout_seconds),
         drift: raw.drift,
         verify_every,
         scripts_dir: raw.scripts_dir,
@@ -263,6 +280,7 @@ mod tests {
             observe = true
             max_output_bytes = 100
             timeout_seconds = 7
+            script_timeout_seconds = 5
             drift = "report"
             verify_every = "2m"
             scripts_dir = "/opt/scripts"
@@ -287,6 +305,7 @@ mod tests {
             observe: true,
             max_output_bytes: 100,
             timeout: Duration::from_secs(7),
+            script_timeout: Duration::from_secs(5),
             drift: Drift::Report,
             verify_every: Duration::from_mins(2),
             scripts_dir: "/opt/scripts".into(),
@@ -307,7 +326,11 @@ mod tests {
             ("denied_actions = [\"firewal-drop\"]", "there is no action firewal-drop; did you mean firewall-drop?"),
             ("verify_every = \"1s\"", "verify_every must be"),
             ("verify_every = \"5 minutes\"", "verify_every must be"),
-            ("timeout_seconds = 0", "timeout_seconds must be at least 1"),
+            ("timeout_seconds = 0", "timeout_seconds must be from 1 to 240"),
+            ("timeout_seconds = 241", "timeout_seconds must be from 1 to 240"),
+            ("script_timeout_seconds = 0", "script_timeout_seconds must be from 1 to timeout_seconds, which is 120"),
+            ("script_timeout_seconds = 121", "from 1 to timeout_seconds, which is 120"),
+            ("timeout_seconds = 9\nscript_timeout_seconds = 10", "from 1 to timeout_seconds, which is 9"),
             ("max_output_bytes = 999999", "max_output_bytes must be at most 16384"),
             ("drift = \"ignore\"", "unknown variant `ignore`"),
             ("scripts_dir = \"bin\"", "bin is not an absolute path"),
@@ -316,6 +339,19 @@ mod tests {
         ] {
             let error = parse(text, ACTIONS).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_custom_program_may_run_a_minute_or_as_long_as_is_said_up_to_a_whole_step() {
+        for (text, secs) in [
+            ("", 60),
+            ("script_timeout_seconds = 120", 120),
+            ("timeout_seconds = 240\nscript_timeout_seconds = 240", 240),
+            ("timeout_seconds = 30", 30),
+            ("script_timeout_seconds = 1", 1),
+        ] {
+            assert_eq!(parse(text, ACTIONS).unwrap().script_timeout, Duration::from_secs(secs), "{text}");
         }
     }
 
@@ -341,6 +377,23 @@ mod tests {
         if own != 0 {
             assert!(distrust(&metadata, own + 1).unwrap().contains("another user"));
         }
+    }
+
+    #[test]
+    fn a_process_whose_program_cannot_be_seen_may_be_a_protected_one() {
+        let others = ["--reuid", "41000", "--clear-groups", "sleep", "1000"];
+        let mut process = std::process::Command::new("setpriv").args(others).spawn().unwrap();
+        let target = Target::parse(TargetKind::Process, &process.id().to_string()).unwrap();
+        let protects = |policy: &str| {
+            let (policy, target) = (parse(policy, ACTIONS).unwrap(), target.clone());
+            crate::platform::without(rustix::thread::CapabilitySet::SYS_PTRACE, move || policy.protects(&target))
+        };
+        let while_unsure = protects("[protected]\nprocesses = [\"postgres\"]");
+        let without_entries = protects("");
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(while_unsure.unwrap().contains("may not see"));
+        assert_eq!(without_entries, None);
     }
 
     #[test]

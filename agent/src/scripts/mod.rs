@@ -25,8 +25,8 @@ use crate::runner::Program;
 pub const FOLDER: &str = "active-response/bin";
 /// What stands before the name of a program where an action's name is meant to be.
 pub const PREFIX: &str = "script:";
-/// How long a custom program may run.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a custom program may run if the local policy does not say otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 /// The most programs that the manager is told of, and the longest name: a manager takes 256 capabilities of 64 bytes, and
 /// turns away an agent that has more, which must not depend on what lies in a folder.
 const MAX_ADVERTISED: usize = 200;
@@ -203,7 +203,7 @@ fn program(attempt: &Attempt<'_>, script: &Script, op: Op) -> Program {
         Some(home) => (format!("{FOLDER}/{}", script.executable), home),
         None => (folder.join(&script.executable).to_string_lossy().into_owned(), folder.as_path()),
     };
-    let program = Program::new(&name, []).directory(directory).timeout(TIMEOUT);
+    let program = Program::new(&name, []).directory(directory).timeout(attempt.host.script_timeout);
     match script.style {
         ScriptStyle::Wazuh | ScriptStyle::Wazuh5 => {
             let command = if script.style == ScriptStyle::Wazuh { verb(op) } else { message::verb_of_5(op) };

@@ -7,3 +7,4 @@ mod crashes;
 mod promises;
 mod support;
 mod tls;
+mod units;

@@ -1,7 +1,5 @@
 //! What an expression gets to see of one alert: its own fields and the normalised ones, as CEL's values. Made once per alert
 //! for all expressions, when the first one asks, and only as far as they read it ([`Reads`]); texts stay where they are.
-//!
-//! The rest is looked at all the same: an alert that cannot be read as a whole has no fields of its own.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +11,8 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, Env};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::reads::{EVERYTHING, Reads};
 use super::{MAX_LIST, NAMES};
@@ -21,6 +20,9 @@ use crate::domain::alert::{Alert, Observable};
 
 /// CEL's functions, for every evaluation: making them anew costs more than most conditions.
 static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// As deep as serde_json reads.
+const MAX_DEPTH: usize = 128;
 
 type Any<'a> = Box<dyn Val + 'a>;
 type Fields<'a> = HashMap<CelMapKey<'a>, Any<'a>>;
@@ -63,13 +65,11 @@ impl<'a> Facts<'a> {
     }
 
     fn make(&self, numbers: Numbers) -> Fields<'a> {
-        // What was taken in as an alert is JSON; if it cannot be read here, its own fields are missing.
         let mut json = serde_json::Deserializer::from_str(self.raw);
         let own = Reading { reads: self.reads, numbers }.deserialize(&mut json);
-        let mut fields = match own {
-            Ok(Made::Object(fields)) if json.end().is_ok() => fields,
-            _ => Fields::new(),
-        };
+        let own = own.ok().filter(|_| json.end().is_ok());
+        let own = own.or_else(|| salvage(self.raw, self.reads, numbers, MAX_DEPTH));
+        let mut fields = if let Some(Made::Object(fields)) = own { fields } else { Fields::new() };
         for name in ["source", "destination", "file", "rule"] {
             let Some(reads) = self.reads.below(name) else { continue };
             let own = fields.remove(&CelMapKey::from(name));
@@ -226,7 +226,7 @@ impl<'de> Visitor<'de> for Reading<'_> {
         {
             list.push(item.value());
         }
-        while items.next_element::<Passed>()?.is_some() {}
+        while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Made::Other(Box::new(CelList::from(list))))
     }
 
@@ -239,7 +239,7 @@ impl<'de> Visitor<'de> for Reading<'_> {
                     fields.insert(CelMapKey::String(name.into()), value);
                 }
                 None => {
-                    entries.next_value::<Passed>()?;
+                    entries.next_value::<IgnoredAny>()?;
                 }
             }
         }
@@ -247,54 +247,67 @@ impl<'de> Visitor<'de> for Reading<'_> {
     }
 }
 
-/// JSON that is read and not kept. Unlike serde's `IgnoredAny` it finds what cannot be read, such as a number out of range:
-/// what an expression does not ask for must not change what it says.
-struct Passed;
-
-impl<'de> Deserialize<'de> for Passed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
+/// What can be read of JSON of which something cannot, such as a number out of range or half a surrogate pair: whoever plants
+/// that in an alert hides the one value that holds it, and no other. Each value is read by itself.
+fn salvage<'a>(text: &'a str, reads: &Reads, numbers: Numbers, depth: usize) -> Option<Made<'a>> {
+    let text = text.trim_ascii();
+    let depth_below = depth.checked_sub(1)?;
+    match text.as_bytes().first()? {
+        b'{' => {
+            let Entries(entries) = serde_json::from_str(text).ok()?;
+            let mut fields = Fields::new();
+            for (name, value) in entries {
+                let Ok(Name(name)) = serde_json::from_str(name.get()) else { continue };
+                let Some(reads) = reads.below(&name) else { continue };
+                let name = CelMapKey::String(name.into());
+                match salvage(value.get(), reads, numbers, depth_below) {
+                    Some(made) => drop(fields.insert(name, made.value())),
+                    None => drop(fields.remove(&name)),
+                }
+            }
+            Some(Made::Object(fields))
+        }
+        b'[' => {
+            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            let item = |item: &&'a RawValue| {
+                salvage(item.get(), &EVERYTHING, numbers, depth_below)
+                    .map_or_else(|| Box::new(CelNull) as Any, Made::value)
+            };
+            let items: Vec<Any> = items.iter().take(MAX_LIST).map(item).collect();
+            Some(Made::Other(Box::new(CelList::from(items))))
+        }
+        // A number beyond what a float can hold is infinite.
+        first => {
+            let read = Reading { reads, numbers }.deserialize(&mut serde_json::Deserializer::from_str(text)).ok();
+            let is_number = first.is_ascii_digit() || *first == b'-';
+            read.or_else(|| {
+                Some(Made::Other(Box::new(CelDouble::from(text.parse::<f64>().ok().filter(|_| is_number)?))))
+            })
+        }
     }
 }
 
-impl<'de> Visitor<'de> for Passed {
-    type Value = Self;
+/// The entries of an object, not yet read: their keys may not be readable either.
+pub(super) struct Entries<'a>(pub(super) Vec<(&'a RawValue, &'a RawValue)>);
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Entries<'de>;
 
-    fn visit_unit<E: Error>(self) -> Result<Self, E> {
-        Ok(self)
-    }
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
-        while items.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
-        while entries.next_entry::<Self, Self>()?.is_some() {}
-        Ok(self)
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Entries<'de>, A::Error> {
+                let mut all = Vec::new();
+                while let Some(entry) = entries.next_entry()? {
+                    all.push(entry);
+                }
+                Ok(Entries(all))
+            }
+        }
+        deserializer.deserialize_map(Collect)
     }
 }

@@ -8,8 +8,9 @@ use std::sync::{Arc, LazyLock};
 use cel::objects::{Key, Map};
 use cel::{Context, Env, ExecutionError, Value};
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 
-use super::facts::Numbers;
+use super::facts::{Entries, Numbers};
 use super::{EVERYTHING, Expression, Facts, MAX_LIST, NAMES, Reads};
 use crate::domain::alert::{Alert, Observable};
 use crate::domain::shapes::{self, Sources};
@@ -17,9 +18,8 @@ use crate::domain::shapes::{self, Sources};
 /// What `alert`, whose text is `raw`, looks like as a whole.
 fn whole(alert: &Alert, raw: &str, numbers: Numbers) -> Context<'static, 'static> {
     static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-    let raw = serde_json::from_str(raw).unwrap_or_default();
-    let mut top: HashMap<Key, Value> = match value(&raw, numbers) {
-        Value::Map(map) => (*map.map).clone(),
+    let mut top: HashMap<Key, Value> = match value(raw, numbers, 128) {
+        Some(Value::Map(map)) => (*map.map).clone(),
         _ => HashMap::new(),
     };
     for (name, fields) in normalised(alert) {
@@ -59,26 +59,41 @@ fn normalised(alert: &Alert) -> [(&'static str, HashMap<Key, Value>); 4] {
     ]
 }
 
-fn value(json: &serde_json::Value, numbers: Numbers) -> Value {
-    match json {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(truth) => Value::Bool(*truth),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+/// Each value by itself; `None` if it cannot be read.
+fn value(text: &str, numbers: Numbers, depth: usize) -> Option<Value> {
+    let (text, below) = (text.trim_ascii(), depth.checked_sub(1)?);
+    if text.starts_with('{') {
+        let Entries(entries) = serde_json::from_str(text).ok()?;
+        let mut map = HashMap::new();
+        for (name, item) in entries {
+            let Ok(name) = serde_json::from_str::<String>(name.get()) else { continue };
+            match value(item.get(), numbers, below) {
+                Some(item) => drop(map.insert(Key::from(name.as_str()), item)),
+                None => drop(map.remove(&Key::from(name.as_str()))),
+            }
+        }
+        return Some(Value::Map(Map { map: Arc::new(map) }));
+    }
+    if text.starts_with('[') {
+        let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+        let items = items.iter().take(MAX_LIST).map(|item| value(item.get(), numbers, below).unwrap_or(Value::Null));
+        return Some(Value::List(Arc::new(items.collect())));
+    }
+    Some(match serde_json::from_str(text) {
+        Ok(serde_json::Value::Bool(truth)) => Value::Bool(truth),
+        Ok(serde_json::Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Value::Int(whole),
             (None, float) => Value::Float(float.unwrap_or(f64::NAN)),
         },
-        serde_json::Value::String(text) => match text.parse::<i64>() {
+        Ok(serde_json::Value::String(text)) => match text.parse::<i64>() {
             Ok(number) if numbers == Numbers::FromText && number.to_string() == *text => Value::Int(number),
-            _ => text.clone().into(),
+            _ => text.into(),
         },
-        serde_json::Value::Array(list) => {
-            Value::List(Arc::new(list.iter().take(MAX_LIST).map(|item| value(item, numbers)).collect()))
-        }
-        serde_json::Value::Object(object) => {
-            let entries = object.iter().map(|(key, item)| (Key::from(key.as_str()), value(item, numbers)));
-            Value::Map(Map { map: Arc::new(entries.collect()) })
-        }
-    }
+        Ok(_) => Value::Null,
+        Err(_) if text.starts_with('-') => Value::Float(f64::NEG_INFINITY),
+        Err(_) if text.starts_with(|first: char| first.is_ascii_digit()) => Value::Float(f64::INFINITY),
+        Err(_) => return None,
+    })
 }
 
 /// What comes out, and what kind of fault if one does: the kind decides whether numbers are tried.
@@ -147,6 +162,31 @@ fn nothing_is_said_otherwise_of_the_corpus() {
         count += 1;
     }
     assert!(count > 0, "no alert was tried");
+}
+
+#[test]
+fn what_cannot_be_read_hides_itself_and_nothing_else() {
+    let alert = Alert::default();
+    let conditions = parsed(&[r#"data.user == "root" && data.port == 22"#]);
+    for odd in ["1e400", "-1e400", r#""\ud800""#, r#"{"\udc00": 1}"#, r#"[1, {"a": "\ud800"}]"#] {
+        for raw in [
+            format!(r#"{{"odd": {odd}, "data": {{"user": "root", "port": 22}}}}"#),
+            format!(r#"{{"data": {{"odd": {odd}, "user": "root", "port": 22}}}}"#),
+            format!(r#"{{"data": {{"user": "root", "port": 22, "odd": {{"odd": [{odd}]}}}}}}"#),
+            r#"{"data": {"\ud800": ODD, "user": "root", "port": 22}}"#.replace("ODD", odd),
+        ] {
+            for reads in [conditions[0].reads(), &EVERYTHING] {
+                let facts = Facts::new(&alert, &raw, reads);
+                let said = said(&conditions[0], &facts.seen(Numbers::AsWritten).context());
+                assert_eq!(said, Ok(Value::Bool(true)), "{raw}");
+            }
+        }
+    }
+    let infinite = parsed(&["data.port > 65535", "has(data.user)"]);
+    let raw = r#"{"data": {"port": 1e400, "user": "\ud800"}}"#;
+    let facts = Facts::new(&alert, raw, &EVERYTHING);
+    let said: Vec<_> = infinite.iter().map(|one| said(one, &facts.seen(Numbers::AsWritten).context())).collect();
+    assert_eq!(said, [Ok(Value::Bool(true)), Ok(Value::Bool(false))]);
 }
 
 #[test]

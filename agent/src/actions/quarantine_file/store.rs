@@ -7,13 +7,58 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::super::{ActionError, Host};
+
+/// systemd hides `openat2` from a service that may not make a program privileged; such a service could not put the mode
+/// of one back either.
+const CANNOT_OPEN: &str =
+    "no file can be opened without following links: the service has RestrictSUIDSGID=yes, or the kernel is too old";
+
+/// What only Linux has, and without which an attacker could have another file moved.
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::path::Path;
+
+    use rustix::fs::{CWD, Mode, OFlags, RenameFlags, ResolveFlags};
+    use rustix::io::Errno;
+    use rustix::path::Arg;
+
+    /// Opens without following a link anywhere on the way.
+    pub(super) fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// Renames, and never over what is there.
+    pub(super) fn rename(from: impl AsFd, old: impl Arg, to: impl AsFd, new: impl Arg) -> Result<(), Errno> {
+        rustix::fs::renameat_with(from, old, to, new, RenameFlags::NOREPLACE)
+    }
+}
+
+/// The action is not offered there.
+#[cfg(not(target_os = "linux"))]
+mod kernel {
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::path::Path;
+
+    use rustix::fs::OFlags;
+    use rustix::io::Errno;
+    use rustix::path::Arg;
+
+    pub(super) fn open(_: &Path, _: OFlags) -> Result<OwnedFd, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    pub(super) fn rename(_: impl AsFd, _: impl Arg, _: impl AsFd, _: impl Arg) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+}
 
 /// What a file was, and where it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,13 +145,13 @@ impl Store {
         }
         let (parent, name) = parent(&self.path)?;
         let inside = self.folder.join(&kept.name);
-        match rustix::fs::renameat_with(&parent, name, CWD, &inside, RenameFlags::NOREPLACE) {
+        match kernel::rename(&parent, name, CWD, &inside) {
             Ok(()) => {
                 // The name may have got another file between the two.
                 if inside.symlink_metadata().is_ok_and(|metadata| kept.is(&metadata)) {
                     return sync(&parent, &self.path);
                 }
-                let _back = rustix::fs::renameat_with(CWD, &inside, &parent, name, RenameFlags::NOREPLACE);
+                let _back = kernel::rename(CWD, &inside, &parent, name);
                 Err(changed())
             }
             Err(Errno::XDEV) => {
@@ -147,12 +192,12 @@ impl Store {
         // First, so that it is never at its place half dressed; nobody reaches it in the folder, whatever its mode.
         dress(&file, kept, kept.mode)
             .map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))?;
-        match rustix::fs::renameat_with(CWD, &inside, &parent, name, RenameFlags::NOREPLACE) {
+        match kernel::rename(CWD, &inside, &parent, name) {
             Ok(()) => {}
             Err(Errno::XDEV) => {
                 let beside = self.path.with_file_name(format!(".{}", kept.name));
                 rewind(&mut file).and_then(|()| copy(&mut file, &beside, kept, kept.mode))?;
-                let moved = rustix::fs::renameat_with(CWD, &beside, &parent, name, RenameFlags::NOREPLACE);
+                let moved = kernel::rename(CWD, &beside, &parent, name);
                 moved.map_err(|error| failed(&self.path, "be put back", &error.into()))?;
                 std::fs::remove_file(&inside).map_err(|error| failed(&inside, "be removed", &error))?;
             }
@@ -210,7 +255,18 @@ fn rewind(file: &mut File) -> Result<(), ActionError> {
 /// Without following a link anywhere on the way, and without waiting for whoever is at the other end of a pipe.
 fn open(path: &Path, flags: OFlags) -> Result<File, Errno> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(File::from)
+    kernel::open(path, flags).map(File::from)
+}
+
+/// Whether files can be opened like that here.
+///
+/// # Errors
+/// Why not, for people.
+pub(super) fn can_open() -> Result<(), String> {
+    match open(Path::new("/"), OFlags::RDONLY | OFlags::DIRECTORY) {
+        Err(Errno::NOSYS) => Err(CANNOT_OPEN.into()),
+        _ => Ok(()),
+    }
 }
 
 fn parent(path: &Path) -> Result<(OwnedFd, &std::ffi::OsStr), ActionError> {
@@ -230,7 +286,7 @@ fn refused(path: &Path, error: Errno) -> ActionError {
     match error {
         Errno::LOOP => ActionError::Refused(format!("{path} is a symbolic link, or is reached through one")),
         Errno::NOENT => ActionError::Refused(format!("there is no file {path}")),
-        Errno::NOSYS => ActionError::Failed("this kernel is too old to open a file without following links".into()),
+        Errno::NOSYS => ActionError::Failed(CANNOT_OPEN.into()),
         error => ActionError::Failed(format!("{path} cannot be opened: {}", io::Error::from(error))),
     }
 }
