@@ -286,6 +286,7 @@ impl Bench {
             response: Uuid::nil(),
             alert: None,
             script: None,
+            urgent: false,
         };
         Ok(command.sign(&self.key, KID)?)
     }

@@ -149,8 +149,8 @@ struct Running {
     max_connections: usize,
     tasks: Tasks,
     db: Db,
-    /// The first admin key and where it is kept, if this is the first start.
-    first_key: Option<(String, PathBuf)>,
+    /// Where the first admin key is kept, if this start made one.
+    first_key: Option<PathBuf>,
     /// Held as long as the manager runs.
     lock: File,
 }
@@ -170,7 +170,7 @@ async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks
     let engine = Engine::start(db.clone(), clock, signer, sources, retention, tasks.clone()).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be made")?;
-    let first_key = first_key.map(|key| (key, config.data_dir.join(keyfiles::ADMIN_KEY)));
+    let first_key = first_key.map(|_| config.data_dir.join(keyfiles::ADMIN_KEY));
     let address = listener.local_addr()?;
     tracing::info!(data_dir = %config.data_dir.display(), "Riposte listens on {address}");
     let router = api::router(AppState::new(engine, &config));

@@ -93,6 +93,7 @@ impl Stage {
             response: Uuid::nil(),
             alert: None,
             script: None,
+            urgent: false,
         };
         let id = command.jti;
         self.agent.record([Record::Received { command: Box::new(command) }]).unwrap();

@@ -21,7 +21,7 @@ use crate::domain::alert::{Alert, Observable};
 /// CEL's functions, for every evaluation: making them anew costs more than most conditions.
 static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// As deep as serde_json reads.
+/// As deep as `serde_json` reads.
 const MAX_DEPTH: usize = 128;
 
 type Any<'a> = Box<dyn Val + 'a>;
