@@ -77,7 +77,17 @@ impl Postgres {
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         let mut serve = self.command("postgres");
         serve.arg("-D").arg(self.home.join("data")).arg("-k").arg(&self.home).args(["-h", ""]);
-        serve.args(["-c", "fsync=on", "-c", "max_wal_size=256MB", "-c", "shared_buffers=64MB"]);
+        // It is started anew so often that a minute never passes: without that its tables would never be tidied up.
+        serve.args([
+            "-c",
+            "fsync=on",
+            "-c",
+            "max_wal_size=256MB",
+            "-c",
+            "shared_buffers=64MB",
+            "-c",
+            "autovacuum_naptime=5",
+        ]);
         if let Some(slow) = &self.slow {
             slow.attach(&mut serve, "store");
         }

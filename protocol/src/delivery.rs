@@ -132,12 +132,17 @@ pub enum Receipt {
     Duplicate,
     /// A later command of the same effect is already in the journal: refuse it, or it would undo the later one.
     Overtaken,
+    /// So many later commands have been received before it that it is not known any more whether one of its effect was
+    /// among them: refuse it.
+    TooLate,
 }
 
-/// How many commands the agent remembers: those with the highest numbers. What is not above the highest forgotten number
-/// counts as received before. A command can still be new although so many later ones were received before it only if as
-/// many urgent ones and reverts went ahead of it; it is then acknowledged and never answered, which the manager notices.
+/// How many commands the agent remembers one by one: those with the highest numbers. Of those below it remembers only which
+/// numbers are missing.
 pub const REMEMBERED: usize = 4096;
+/// How many gaps of missing numbers the agent remembers; the lowest are forgotten first, as if they had been received.
+/// Numbers that expired or were called back before they were sent are missing for ever.
+pub const GAPS: usize = 1024;
 
 /// The agent's memory of what it has received; rebuilt from its journal at start.
 #[derive(Debug, Default)]
@@ -148,7 +153,11 @@ pub struct Inbox {
     received: BTreeMap<(u64, Uuid), Uuid>,
     /// The same by id alone: whatever its number says, what has been executed is not executed again.
     ids: HashSet<Uuid>,
+    /// Up to `forgotten_up_to`: the first and the last number of each gap.
+    missing: BTreeMap<u64, u64>,
     last_of_effect: HashMap<Uuid, u64>,
+    /// The highest number that `last_of_effect` has forgotten.
+    effects_forgotten_up_to: u64,
 }
 
 impl Inbox {
@@ -167,19 +176,49 @@ impl Inbox {
         self.forgotten_up_to
     }
 
+    /// Up to that number: the first and the last number of each gap; a compacted journal has to keep them.
+    pub fn missing(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.missing.iter().map(|(first, last)| (*first, *last))
+    }
+
     /// Starts from a compacted journal.
-    pub fn restore(cursor: u64, forgotten_up_to: u64) -> Self {
-        Self { cursor, forgotten_up_to, ..Self::default() }
+    pub fn restore(cursor: u64, forgotten_up_to: u64, missing: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        let missing = missing.into_iter().collect();
+        Self { cursor, forgotten_up_to, missing, effects_forgotten_up_to: forgotten_up_to, ..Self::default() }
     }
 
     /// What to do with this command. Changes nothing: call [`Inbox::journaled`] once it is on disk.
     pub fn receive(&self, id: Uuid, seq: u64, effect: Uuid) -> Receipt {
-        if self.ids.contains(&id) || seq <= self.forgotten_up_to {
+        let is_forgotten = seq <= self.forgotten_up_to && !self.is_missing(seq);
+        if self.ids.contains(&id) || is_forgotten {
             Receipt::Duplicate
         } else if self.last_of_effect.get(&effect).is_some_and(|last| *last >= seq) {
             Receipt::Overtaken
+        } else if seq <= self.effects_forgotten_up_to {
+            Receipt::TooLate
         } else {
             Receipt::New
+        }
+    }
+
+    fn is_missing(&self, seq: u64) -> bool {
+        self.missing.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq)
+    }
+
+    /// It has come after all.
+    fn fill(&mut self, seq: u64) {
+        let Some((first, last)) = self.missing.range(..=seq).next_back().map(|(first, last)| (*first, *last)) else {
+            return;
+        };
+        if last < seq {
+            return;
+        }
+        self.missing.remove(&first);
+        if first < seq {
+            self.missing.insert(first, seq - 1);
+        }
+        if seq < last {
+            self.missing.insert(seq + 1, last);
         }
     }
 
@@ -189,17 +228,24 @@ impl Inbox {
         if self.ids.insert(id) {
             self.received.insert((seq, id), effect);
         }
+        self.fill(seq);
         let last = self.last_of_effect.entry(effect).or_insert(0);
         *last = (*last).max(seq);
         while self.received.len() > REMEMBERED {
-            if let Some(((seq, id), _)) = self.received.pop_first() {
-                self.ids.remove(&id);
-                self.forgotten_up_to = self.forgotten_up_to.max(seq);
+            let Some(((seq, id), _)) = self.received.pop_first() else { break };
+            self.ids.remove(&id);
+            if seq > self.forgotten_up_to + 1 {
+                self.missing.insert(self.forgotten_up_to + 1, seq - 1);
             }
+            self.forgotten_up_to = self.forgotten_up_to.max(seq);
         }
-        // An effect whose last command is forgotten needs no entry: anything older is a duplicate already.
-        let forgotten = self.forgotten_up_to;
+        while self.missing.len() > GAPS {
+            self.missing.pop_first();
+        }
         if self.last_of_effect.len() > 2 * REMEMBERED {
+            let forgotten = self.forgotten_up_to;
+            let of_forgotten = self.last_of_effect.values().copied().filter(|last| *last <= forgotten);
+            self.effects_forgotten_up_to = of_forgotten.max().unwrap_or(0).max(self.effects_forgotten_up_to);
             self.last_of_effect.retain(|_, last| *last > forgotten);
         }
     }
@@ -302,16 +348,46 @@ mod tests {
     #[test]
     fn a_command_that_many_have_overtaken_is_still_new() {
         let mut inbox = Inbox::new();
-        let many = u64::try_from(REMEMBERED).unwrap();
-        for seq in 2..=many {
+        let receive = |inbox: &mut Inbox, seq: u64| {
+            let receipt = inbox.receive(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
+            inbox.journaled(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
+            receipt
+        };
+        let many = u64::try_from(REMEMBERED).unwrap() + 2000;
+        for seq in 11..=many {
+            assert_eq!(receive(&mut inbox, seq), Receipt::New);
+        }
+        assert!(inbox.forgotten_up_to() > 1000);
+        // As after a compaction, in the middle of it.
+        let missing: Vec<_> = inbox.missing().collect();
+        assert_eq!(missing, [(1, 10)]);
+        for seq in [5, 1, 10, 2, 3, 4, 6, 7, 8, 9] {
+            assert_eq!(receive(&mut inbox, seq), Receipt::New, "{seq}");
+            assert_eq!(receive(&mut inbox, seq), Receipt::Duplicate, "{seq}");
+        }
+        assert_eq!(inbox.missing().count(), 0);
+        assert_eq!(receive(&mut inbox, 11), Receipt::Duplicate);
+        let restored = Inbox::restore(many, 2000, missing);
+        assert_eq!(restored.receive(Uuid::from_u128(5), 5, effect(5)), Receipt::TooLate, "its effect may be forgotten");
+        assert_eq!(restored.receive(Uuid::from_u128(11), 11, effect(11)), Receipt::Duplicate);
+    }
+
+    #[test]
+    fn gaps_are_bounded_and_nothing_received_is_ever_new_again() {
+        let mut inbox = Inbox::new();
+        let last = 3 * u64::try_from(REMEMBERED).unwrap();
+        for seq in (2..=last).step_by(2) {
             inbox.journaled(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
         }
-        assert_eq!(inbox.receive(Uuid::from_u128(1), 1, effect(1)), Receipt::New);
-        inbox.journaled(Uuid::from_u128(1), 1, effect(1));
-        assert_eq!(inbox.receive(Uuid::from_u128(1), 1, effect(1)), Receipt::Duplicate);
-        inbox.journaled(Uuid::from_u128(9999), 9999, effect(9999));
-        assert_eq!(inbox.forgotten_up_to(), 1, "the lowest number is forgotten first, not the one that came first");
-        assert_eq!(inbox.receive(Uuid::from_u128(1), 1, effect(1)), Receipt::Duplicate);
+        for seq in (last + 1)..=(last + 2 * u64::try_from(REMEMBERED).unwrap()) {
+            inbox.journaled(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
+        }
+        assert_eq!(inbox.missing().count(), GAPS);
+        for seq in (2..=last).step_by(2) {
+            assert_eq!(inbox.receive(Uuid::from_u128(u128::from(seq)), seq, effect(seq)), Receipt::Duplicate, "{seq}");
+        }
+        let first = Uuid::from_u128(1);
+        assert_eq!(inbox.receive(first, 1, effect(1)), Receipt::Duplicate, "the lowest gaps are forgotten");
     }
 
     #[test]
@@ -354,6 +430,7 @@ mod tests {
         }
         assert_eq!(inbox.received.len(), REMEMBERED);
         assert!(inbox.last_of_effect.len() <= 2 * REMEMBERED);
+        assert_eq!(inbox.missing().count(), 0);
         for seq in [1, 2, count - 1, count] {
             let receipt = inbox.receive(Uuid::from_u128(u128::from(seq)), seq, effect(seq));
             assert_eq!(receipt, Receipt::Duplicate, "{seq}");
@@ -420,7 +497,7 @@ mod tests {
                                     executed.push((command.seq, command.effect));
                                 }
                                 Receipt::Duplicate => {}
-                                Receipt::Overtaken => panic!("the manager let a command be overtaken"),
+                                Receipt::Overtaken | Receipt::TooLate => panic!("the manager let a command be overtaken"),
                             }
                             acked.push(command.seq);
                         }

@@ -184,7 +184,7 @@ pub struct CommandResult {
 pub enum FromAgent {
     /// The first message of a stream.
     Hello {
-        /// The highest command number up to which everything is in the agent's journal.
+        /// The highest command number that is in the agent's journal.
         cursor: u64,
         /// What the agent can do.
         #[serde(default)]

@@ -73,6 +73,7 @@ fn receive(state: &mut State, seq: u64) {
             state.refused.insert(seq);
         }
         Receipt::Duplicate => {}
+        Receipt::TooLate => unreachable!("two commands are remembered"),
     }
 }
 

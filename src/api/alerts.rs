@@ -57,7 +57,7 @@ pub async fn create(
     request: Request,
 ) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
     let headers = request.headers().clone();
-    let payload = Payload::read(request, state.limits.max_body_bytes, &state.alerts_room).await?;
+    let payload = Payload::read(request, state.limits.max_body_bytes, &state.rooms.alerts).await?;
     let once = idempotency_key(&headers)?.map(|key| Once {
         principal: caller.principal.name.clone(),
         key,
@@ -69,7 +69,7 @@ pub async fn create(
         let most = state.limits.max_batch;
         return Err(ApiError::too_large(format!("a request may hold at most {most} alerts")));
     }
-    let outcome = state.engine.accept(raws, once, traceparent(&headers)).await?;
+    let outcome = state.engine.accept(raws, once, traceparent(&headers), payload.place).await?;
     match outcome {
         Outcome::KeyReused => Err(ApiError::key_reused()),
         Outcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),

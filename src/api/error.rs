@@ -137,6 +137,11 @@ impl ApiError {
     /// 500: a fault of ours.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!("a request failed: {cause}");
+        Self::broken()
+    }
+
+    /// The same, where the cause is in the log already.
+    fn broken() -> Self {
         let detail = "the manager's log says more";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side", detail)
     }
@@ -181,21 +186,26 @@ impl std::error::Error for ApiError {}
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        match &error {
+        let answer = Self::of_store(&error);
+        // What is shared was logged once, where it happened.
+        if answer.status.is_server_error() && !matches!(error, StoreError::Shared(_) | StoreError::Busy) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            tracing::error!(cause, "a request failed: {error}");
+        }
+        answer
+    }
+}
+
+impl ApiError {
+    fn of_store(error: &StoreError) -> Self {
+        match error {
             StoreError::NotFound => Self::not_found("there is no such thing"),
             StoreError::Duplicate => Self::conflict("something of that name exists already"),
             StoreError::Conflict => Self::conflict("it is not in a state in which that could be done"),
             StoreError::Busy => Self::unavailable("the ledger has more work than it may queue", BUSY_RETRY_SECS),
-            // Logged once, where it happened.
-            StoreError::Shared(cause) if matches!(**cause, StoreError::Unavailable(_) | StoreError::Busy) => {
-                Self::unavailable("the database is not available", BUSY_RETRY_SECS)
-            }
-            StoreError::Shared(cause) => Self::internal(cause),
-            StoreError::Unavailable(cause) => {
-                tracing::error!(%cause, "a request failed: {error}");
-                Self::unavailable("the database is not available", BUSY_RETRY_SECS)
-            }
-            StoreError::Corrupt(_) | StoreError::Migrate(_) | StoreError::Address(_) => Self::internal(&error),
+            StoreError::Unavailable(_) => Self::unavailable("the database is not available", BUSY_RETRY_SECS),
+            StoreError::Shared(cause) => Self::of_store(cause),
+            StoreError::Corrupt(_) | StoreError::Migrate(_) | StoreError::Address(_) => Self::broken(),
         }
     }
 }

@@ -42,6 +42,38 @@ impl Room {
     }
 }
 
+/// Room for the requests of each kind of caller: whoever fills one of them keeps nobody out of another.
+#[derive(Clone, Debug)]
+pub struct Rooms {
+    /// For alerts, until they are committed.
+    pub alerts: Room,
+    /// For people and programs that have shown a key, until their requests are read.
+    pub people: Room,
+    /// For agents' polls, until they are read.
+    agents: Room,
+    /// For those who are not known yet.
+    strangers: Room,
+}
+
+impl Rooms {
+    /// Rooms, that for alerts with so many bytes.
+    pub fn new(alerts: usize) -> Self {
+        const ROOM: usize = 64 * 1024 * 1024;
+        const ROOM_OF_STRANGERS: usize = 8 * 1024 * 1024;
+        let [people, agents] = [ROOM; 2].map(Room::new);
+        Self { alerts: Room::new(alerts), people, agents, strangers: Room::new(ROOM_OF_STRANGERS) }
+    }
+
+    /// The one for a JSON body that is sent there.
+    fn of(&self, path: &str) -> &Room {
+        match path {
+            "/v1/agent/poll" => &self.agents,
+            "/v1/agents/enroll" => &self.strangers,
+            _ => &self.people,
+        }
+    }
+}
+
 /// A body as it was meant: read to its end, within the limit, decompressed.
 #[derive(Debug)]
 pub struct Payload {
@@ -49,8 +81,8 @@ pub struct Payload {
     pub media_type: String,
     /// The bytes.
     pub bytes: Bytes,
-    /// Their place; held for as long as the payload is.
-    _room: OwnedSemaphorePermit,
+    /// Their place, to be held for as long as they are.
+    pub place: OwnedSemaphorePermit,
 }
 
 impl Payload {
@@ -66,14 +98,12 @@ impl Payload {
             Encoding::Identity => (bytes, taken),
             // Megabytes of compressed text take long enough to hold up other requests of this thread.
             other => {
-                let plain = tokio::task::spawn_blocking(move || decompress(&bytes, other, limit)).await;
-                let plain = plain.map_err(|error| ApiError::internal(&error))??;
-                drop(taken);
-                let taken = room.take(plain.len())?;
-                (plain, taken)
+                let room = room.clone();
+                let plain = tokio::task::spawn_blocking(move || decompress(&bytes, other, limit, &room)).await;
+                plain.map_err(|error| ApiError::internal(&error))??
             }
         };
-        Ok(Self { media_type, bytes, _room: taken })
+        Ok(Self { media_type, bytes, place: taken })
     }
 }
 
@@ -116,22 +146,30 @@ fn content_encoding(headers: &HeaderMap) -> ApiResult<Encoding> {
     }
 }
 
-/// Decompresses at most `limit` bytes: a few kilobytes can stand for gigabytes.
-fn decompress(bytes: &[u8], encoding: Encoding, limit: usize) -> ApiResult<Bytes> {
-    let mut plain = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    let read = match encoding {
-        Encoding::Identity => return Ok(Bytes::copy_from_slice(bytes)),
-        Encoding::Gzip => flate2::read::MultiGzDecoder::new(bytes).take(most).read_to_end(&mut plain),
-        Encoding::Zstd => {
-            zstd::stream::read::Decoder::new(bytes).and_then(|decoder| decoder.take(most).read_to_end(&mut plain))
-        }
+/// Decompresses at most `limit` bytes: a few kilobytes can stand for gigabytes. Each piece takes its place before the next.
+fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
+    let piece = limit.clamp(1, 64 * 1024);
+    let failed = |error: std::io::Error| ApiError::malformed(format!("the body cannot be decompressed: {error}"));
+    let mut source: Box<dyn std::io::Read + '_> = match encoding {
+        Encoding::Identity => Box::new(bytes),
+        Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+        Encoding::Zstd => Box::new(zstd::stream::read::Decoder::new(bytes).map_err(failed)?),
     };
-    read.map_err(|error| ApiError::malformed(format!("the body cannot be decompressed: {error}")))?;
-    if plain.len() > limit {
-        return Err(ApiError::too_large(format!("a body may have at most {limit} bytes decompressed")));
+    let (mut plain, mut taken) = (Vec::new(), room.take(0)?);
+    loop {
+        let before = plain.len();
+        taken.merge(room.take(piece)?);
+        let most = u64::try_from(piece).unwrap_or(u64::MAX);
+        source.by_ref().take(most).read_to_end(&mut plain).map_err(failed)?;
+        if plain.len() > limit {
+            return Err(ApiError::too_large(format!("a body may have at most {limit} bytes decompressed")));
+        }
+        let read = plain.len() - before;
+        drop(taken.split(piece - read));
+        if read < piece {
+            return Ok((plain.into(), taken));
+        }
     }
-    Ok(plain.into())
 }
 
 /// A JSON body.
@@ -157,8 +195,9 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
 
     async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
         let key = idempotency_key(request.headers())?;
-        let asked = format!("{} {}\n", request.method(), request.uri().path());
-        let payload = Payload::read(request, MAX_JSON_BYTES, &state.room).await?;
+        let path = request.uri().path().to_owned();
+        let asked = format!("{} {path}\n", request.method());
+        let payload = Payload::read(request, MAX_JSON_BYTES, state.rooms.of(&path)).await?;
         if !payload.media_type.is_empty() && !is_json(&payload.media_type) {
             return Err(ApiError::unsupported("Content-Type must be application/json"));
         }
@@ -313,9 +352,13 @@ mod tests {
         std::io::Write::write_all(&mut gzip, &zeros).unwrap();
         for (bytes, encoding) in [(zstd, Encoding::Zstd), (gzip.finish().unwrap(), Encoding::Gzip)] {
             assert!(bytes.len() < limit);
-            assert_eq!(decompress(&bytes, encoding, limit).unwrap_err().status().as_u16(), 413);
+            let room = Room::new(2 * limit);
+            assert_eq!(decompress(&bytes, encoding, limit, &room).unwrap_err().status().as_u16(), 413);
+            let no_more = decompress(&bytes, encoding, usize::MAX - 1, &room).unwrap_err();
+            assert_eq!(no_more.status().as_u16(), 503, "what is being made takes its place too");
+            assert!(room.take(2 * limit).is_ok(), "and gives it back");
             assert!(
-                decompress(&bytes[..bytes.len() / 2], encoding, usize::MAX - 1).is_err(),
+                decompress(&bytes[..bytes.len() / 2], encoding, usize::MAX - 1, &Room::new(1 << 30)).is_err(),
                 "a torn body is an error"
             );
         }

@@ -49,7 +49,7 @@ pub async fn run(
     Query(how): Query<HowToImport>,
     request: Request,
 ) -> ApiResult<(StatusCode, axum::Json<Import>)> {
-    let payload = Payload::read(request, MAX_BYTES, &state.room).await?;
+    let payload = Payload::read(request, MAX_BYTES, &state.rooms.people).await?;
     if !["application/xml", "text/xml"].contains(&payload.media_type.as_str()) {
         return Err(ApiError::unsupported("Content-Type must be application/xml"));
     }

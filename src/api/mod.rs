@@ -49,10 +49,8 @@ use crate::store::columns;
 use crate::telemetry::ByRoute;
 use auth::Strangers;
 use error::{ApiError, ApiResult, Problem};
-use extract::Room;
+use extract::Rooms;
 
-/// What may be read at once of all requests but those with alerts: results must get through a flood of alerts.
-const ROOM_BYTES: usize = 64 * 1024 * 1024;
 /// How long a request may take, its body included. Streams and polls have limits of their own.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a poll may take: the longest wait, and what is taken in before.
@@ -86,10 +84,10 @@ pub struct AppState {
     pub public_url: Arc<str>,
     /// Limits.
     pub limits: Limits,
-    /// Room for requests with alerts, until they are answered.
-    pub alerts_room: Room,
-    /// Room for all other requests, until they are read.
-    pub room: Room,
+    /// Room for what is sent.
+    pub rooms: Rooms,
+    /// Whose polls are being read.
+    pub polls: poll::Turns,
 }
 
 impl AppState {
@@ -103,8 +101,8 @@ impl AppState {
             registry: Arc::new(registry),
             contract: serde_json::to_string(&contract()).unwrap_or_default().into(),
             public_url: config.public_url.as_str().into(),
-            alerts_room: Room::new(config.max_pending_bytes),
-            room: Room::new(ROOM_BYTES),
+            rooms: Rooms::new(config.max_pending_bytes),
+            polls: poll::Turns::default(),
             limits: Limits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
         }
     }

@@ -1,11 +1,13 @@
 //! `/v1/agent/poll`: the same conversation as the stream, one exchange at a time, for networks that break long
 //! connections. An empty poll waits on a nudge and costs no I/O.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use riposte_protocol::message::{PollRequest, PollResponse};
+use uuid::Uuid;
 
 use super::auth::AgentCaller;
 use super::error::{ApiError, ApiResult};
@@ -16,6 +18,43 @@ use crate::engine::deliver::Conversation;
 /// The longest wait for a command, in seconds: below the idle time-out of common proxies.
 const MAX_WAIT_SECS: u32 = 55;
 
+/// Polls of one agent that may be read at a time: a second one if the first is stuck in a dead connection.
+const READ_AT_ONCE: u8 = 2;
+
+/// How many polls of each agent are being read: a single host must not take up the room of all.
+#[derive(Clone, Debug, Default)]
+pub struct Turns(Arc<Mutex<HashMap<Uuid, u8>>>);
+
+/// One of them; given back when dropped.
+struct Turn {
+    turns: Turns,
+    agent: Uuid,
+}
+
+impl Turns {
+    fn take(&self, agent: Uuid) -> ApiResult<Turn> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = turns.entry(agent).or_insert(0);
+        if *count >= READ_AT_ONCE {
+            return Err(ApiError::too_many("two polls of this agent are being read already", 1));
+        }
+        *count += 1;
+        Ok(Turn { turns: self.clone(), agent })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turns = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = turns.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                turns.remove(&self.agent);
+            }
+        }
+    }
+}
+
 /// Exchanges messages with an agent
 ///
 /// Takes in acknowledgements and results, then waits for commands for up to `wait_seconds`.
@@ -24,8 +63,11 @@ const MAX_WAIT_SECS: u32 = 55;
 pub async fn exchange(
     agent: AgentCaller,
     State(state): State<AppState>,
-    body: Json<PollRequest>,
+    request: Request,
 ) -> ApiResult<axum::Json<PollResponse>> {
+    let turn = state.polls.take(agent.id)?;
+    let body = Json::<PollRequest>::from_request(request, &state).await?;
+    drop(turn);
     let PollRequest { cursor, acks, results, effects, capabilities, run, wait_seconds, max } = body.value;
     Box::pin(exchange::recognise(&state, agent.id, run)).await?;
     if let Some(capabilities) = capabilities {

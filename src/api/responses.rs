@@ -213,6 +213,7 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     Ok(NewResponse {
         id: new_id(now),
         one_shot: !action.undoable,
+        is_urgent: true,
         action: name,
         target: Some(target),
         arguments,

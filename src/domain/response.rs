@@ -173,6 +173,8 @@ pub struct NewResponse {
     pub counted: String,
     /// Whether each command is complete in itself: nothing is held when it is done.
     pub one_shot: bool,
+    /// Whether a person asked for it, or has just approved it, and waits.
+    pub is_urgent: bool,
     /// How it goes out, if not to all agents at once.
     pub waves: Option<Waves>,
     /// How many agents are enrolled.
@@ -199,6 +201,7 @@ impl Default for NewResponse {
             guarded_by: None,
             counted: String::new(),
             one_shot: false,
+            is_urgent: false,
             waves: None,
             fleet: 0,
         }

@@ -74,6 +74,7 @@ fn respond(
         action: name.clone(),
         target,
         one_shot: action.is_some_and(|action| !action.undoable),
+        is_urgent: false,
         waves: waves.clone(),
         fleet: fleet.len(),
         arguments: arguments.clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use riposte_protocol::MANAGER;
 use riposte_protocol::command::{Command, ManagerKey, Op};
-use riposte_protocol::delivery::{Owed, Session};
+use riposte_protocol::delivery::{Owed, Rank, Session};
 use riposte_protocol::message::MAX_ITEMS;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -76,7 +76,8 @@ impl Conversation {
     pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
         let Engine { db, owed_reader, clock, writer, signer, metrics, protected, frozen, actions, .. } = &*self.engine;
         let mut owed = owed_reader.of(self.agent, frozen.load(Ordering::SeqCst)).await?;
-        self.is_full = owed.len() >= MAX_ITEMS;
+        let of = |rank| owed.iter().filter(|command| command.rank == rank).count();
+        self.is_full = (0..=2).any(|rank| of(rank) >= MAX_ITEMS);
         let now = clock.now();
         // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.
         let (protected, actions) = (protected.load_full(), actions.load_full());
@@ -171,6 +172,6 @@ fn claims(command: &OwedCommand, agent: Uuid, now: Timestamp) -> Command {
         response: command.response,
         alert: None,
         script: None,
-        urgent: command.is_urgent,
+        urgent: command.rank == Rank::Urgent.number(),
     }
 }

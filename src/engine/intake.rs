@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use riposte_protocol::time::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::Engine;
@@ -38,7 +39,8 @@ pub struct Receipt {
 }
 
 impl Engine {
-    /// Takes in `raws`, each either the text of one alert or why there is none at that position.
+    /// Takes in `raws`, each either the text of one alert or why there is none at that position. They hold their `place` in
+    /// memory until they are committed.
     ///
     /// # Errors
     /// If the ledger cannot be written; then nothing is stored.
@@ -47,6 +49,7 @@ impl Engine {
         raws: Vec<std::result::Result<&str, Fault>>,
         once: Option<Once>,
         trace: Option<&str>,
+        place: OwnedSemaphorePermit,
     ) -> Result<Outcome<Receipt>> {
         let now = self.clock.now();
         let (policies, actions) = (self.policies.load(), self.actions.load());
@@ -68,7 +71,7 @@ impl Engine {
             return Ok(Outcome::Done(receipt));
         }
         let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
-        let accepted = match self.writer.intake(Intake { alerts, once }).await? {
+        let accepted = match self.writer.intake(Intake { alerts, place: Some(place), once }).await? {
             Outcome::Done(accepted) => accepted,
             Outcome::KeyReused => return Ok(Outcome::KeyReused),
         };

@@ -57,16 +57,29 @@ async fn run(db: Db, mut asked: mpsc::Receiver<Ask>, stop: CancellationToken) {
         if count == 0 {
             return;
         }
-        let mut agents: Vec<Uuid> = asks.iter().map(|ask| ask.agent).collect();
-        agents.sort_unstable();
-        agents.dedup();
-        // Who asked after the end of a freeze must see everything.
-        let only_reverts = asks.iter().all(|ask| ask.only_reverts);
-        let found = commands::owed(&db, agents, only_reverts).await.map_err(Arc::new);
-        for Ask { agent, answer, .. } in asks.drain(..) {
-            // Not taken out: a stream and a poll of one agent may ask at once.
-            let owed = found.as_ref().map(|found| found.get(&agent).cloned().unwrap_or_default());
-            let _ = answer.send(owed.map_err(Arc::clone));
+        // While only reverts are delivered, what waits behind them is not looked at; who asked before that sees everything.
+        let (few, all): (Vec<Ask>, Vec<Ask>) = asks.drain(..).partition(|ask| ask.only_reverts);
+        for (asks, only_reverts) in [(few, true), (all, false)] {
+            look(&db, asks, only_reverts).await;
         }
+    }
+}
+
+async fn look(db: &Db, asks: Vec<Ask>, only_reverts: bool) {
+    if asks.is_empty() {
+        return;
+    }
+    let mut agents: Vec<Uuid> = asks.iter().map(|ask| ask.agent).collect();
+    agents.sort_unstable();
+    agents.dedup();
+    let found = commands::owed(db, agents, only_reverts).await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(cause, "what agents are owed cannot be read: {error}");
+        Arc::new(error)
+    });
+    for Ask { agent, answer, .. } in asks {
+        // Not taken out: a stream and a poll of one agent may ask at once.
+        let owed = found.as_ref().map(|found| found.get(&agent).cloned().unwrap_or_default());
+        let _ = answer.send(owed.map_err(Arc::clone));
     }
 }

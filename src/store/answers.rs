@@ -110,6 +110,7 @@ impl Waiting {
             verdict: Verdict::Act,
             requested_by: self.requested_by.clone(),
             one_shot: self.one_shot,
+            is_urgent: self.policy.is_none(),
             waves: self.waves.as_ref().map(JsonText::read).transpose()?,
             ..NewResponse::default()
         })
@@ -181,7 +182,7 @@ pub(super) async fn say(
     if approvals < waiting.quorum.unwrap_or(1) {
         return Ok((Outcome::Counted, Vec::new()));
     }
-    Ok((Outcome::Carried, carry_out(ledger, waiting, "approved", now).await?))
+    Ok((Outcome::Carried, carry_out(ledger, waiting, "approved", true, now).await?))
 }
 
 async fn close(
@@ -198,7 +199,13 @@ async fn close(
 }
 
 /// What was waiting is carried out; its time begins now.
-async fn carry_out(ledger: &mut LedgerTx, waiting: Waiting, why: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+async fn carry_out(
+    ledger: &mut LedgerTx,
+    waiting: Waiting,
+    why: &str,
+    is_urgent: bool,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
     let response = id(&waiting.id)?;
     let until = match waiting.duration_millis.and_then(|millis| u64::try_from(millis).ok()) {
         Some(millis) => Until::At(now.plus(std::time::Duration::from_millis(millis))),
@@ -206,7 +213,8 @@ async fn carry_out(ledger: &mut LedgerTx, waiting: Waiting, why: &str, now: Time
     };
     ledger.tx.execute(ACTIVATE, binds![response, until.instant(), why]).await?;
     record(ledger, "riposte", "activated", response, why, now);
-    let approved = waiting.decided(until)?;
+    let mut approved = waiting.decided(until)?;
+    approved.is_urgent |= is_urgent;
     ledger::hold(ledger, &[approved], now).await
 }
 
@@ -217,7 +225,7 @@ pub(super) async fn silence(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -
     let (count, mut agents) = (silent.len(), Vec::new());
     for waiting in silent {
         if waiting.on_silence.as_deref() == Some("enforce") {
-            agents.extend(carry_out(ledger, waiting, "nobody answered in time", now).await?);
+            agents.extend(carry_out(ledger, waiting, "nobody answered in time", false, now).await?);
         } else {
             let response = id(&waiting.id)?;
             close(ledger, response, "lapsed", "riposte", "nobody answered in time", now).await?;

@@ -32,17 +32,17 @@ statements! {
 }
 
 /// The first commands that each of some agents is owed, in the order of sending. Of each rank as many as may be under way to
-/// one agent, so that those which wait (for the end of a freeze, say) hold up none of another rank. An earlier command of an
-/// effect has the rank of a later one, so each effect's are in the order of their numbers.
+/// one agent, so that those which wait (for the end of a freeze, say) hold up none of another rank. What is owed about one
+/// effect has one rank, so it is in the order of its numbers. The last rank holds no revert.
 const OWED: &str = "WITH edges AS MATERIALIZED (
         SELECT asked.column1 AS agent_id, ranks.column1 AS rank, (
             SELECT seq FROM commands WHERE commands.agent_id = asked.column1 AND commands.rank = ranks.column1
                 AND state IN ('queued', 'delivered') AND ($1 = FALSE OR op = 'revert') ORDER BY seq LIMIT 1 OFFSET 255) AS edge
         FROM (";
-const OWED_AFTER: &str = ") AS asked CROSS JOIN (VALUES (0), (1), (2)) AS ranks)
+const OWED_AFTER: &str = ") AS asked CROSS JOIN (VALUES (0), (1), (2)) AS ranks WHERE $1 = FALSE OR ranks.column1 < 2)
     SELECT commands.id, commands.agent_id, commands.seq, effect_id, response_id, op, commands.action, commands.target_kind,
         commands.target_value, commands.arguments, commands.until, commands.created_at, expires_at, lease_until,
-        responses.policy, responses.alert_id, (responses.id IS NOT NULL AND responses.policy IS NULL) AS by_hand
+        commands.rank, responses.policy, responses.alert_id
     FROM edges JOIN commands ON commands.agent_id = edges.agent_id AND commands.rank = edges.rank
         AND commands.state IN ('queued', 'delivered') AND ($1 = FALSE OR op = 'revert')
         AND seq <= COALESCE(edge, 9223372036854775807)
@@ -168,7 +168,7 @@ struct OwedRow {
     lease_until: Option<Millis>,
     policy: Option<String>,
     alert_id: Option<String>,
-    by_hand: bool,
+    rank: i64,
 }
 
 /// A command that is owed to an agent: everything that its signed form needs.
@@ -202,8 +202,8 @@ pub struct OwedCommand {
     pub policy: Option<String>,
     /// The alert behind it, unless a person asked for it.
     pub alert: Option<Uuid>,
-    /// Whether a person asked for it.
-    pub is_urgent: bool,
+    /// When it goes, as [`riposte_protocol::delivery::Rank::number`].
+    pub rank: i64,
 }
 
 impl TryFrom<OwedRow> for OwedCommand {
@@ -227,7 +227,7 @@ impl TryFrom<OwedRow> for OwedCommand {
             lease_until: row.lease_until.map(Timestamp::from),
             policy: row.policy,
             alert: row.alert_id.as_deref().map(id).transpose()?,
-            is_urgent: row.by_hand,
+            rank: row.rank,
         })
     }
 }

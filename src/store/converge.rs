@@ -58,7 +58,7 @@ pub struct Said {
     pub ended: Vec<Uuid>,
     /// Whether `effects` is everything that it holds.
     pub is_whole: bool,
-    /// Up to which number everything is in its journal; only on connect.
+    /// The highest number in its journal; only on connect.
     pub cursor: Option<u64>,
     /// Whether it says who it is, so that it may be believed to know what it has forgotten.
     pub has_run: bool,

@@ -26,6 +26,12 @@ const STATEMENTS: usize = 1024;
 /// Statements here touch a few hundred rows by an index. PostgreSQL, without statistics of a young table, may take the many-row ones
 /// for costly enough to compile, which pays for long scans alone.
 const NO_JIT: &str = "SET jit = off";
+/// For the same reason it may read a whole table or index to match a few rows with it, again and again, until its statistics
+/// are made; whatever changes the ledger knows its rows by an index.
+const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+/// SQLite's memory for pages of the connection that writes, in KiB (hence the sign): with SQLite's own 2 MiB the upper pages of the
+/// indexes of a ledger of some hundred thousand alerts do not fit in, and each alert costs hundreds of reads.
+const WRITER_CACHE: &str = "-16384";
 /// Up to so many rows a statement is written for just that many: each statement is a hop to another thread, and small
 /// groups are what latency is made of.
 const EXACT_ROWS: usize = 32;
@@ -210,7 +216,13 @@ impl Db {
                 let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
                 pool.after_connect(|connection, _| Box::pin(async { connection.execute(NO_JIT).await.map(drop) }))
             };
-            let write = pool().max_connections(1).min_connections(1).connect_with(options.clone()).await?;
+            let write = pool().after_connect(|connection, _| {
+                Box::pin(async {
+                    connection.execute(NO_JIT).await?;
+                    connection.execute(BY_INDEX).await.map(drop)
+                })
+            });
+            let write = write.max_connections(1).min_connections(1).connect_with(options.clone()).await?;
             Self::Postgres { write, read: pool().max_connections(9).connect_with(options).await? }
         } else if let Some(path) = url.strip_prefix("sqlite:") {
             Self::open_sqlite(PathBuf::from(path.trim_start_matches("//"))).await?
@@ -241,7 +253,7 @@ impl Db {
         // After an error such as a full disk SQLite has rolled back by itself; sqlx, refused its own rollback, goes on counting
         // a transaction, and would begin no other on this connection for ever.
         let one = one.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
-        let write = one.connect_with(options.clone()).await?;
+        let write = one.connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await?;
         let aside = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let aside = aside.connect_lazy_with(options.clone());
         let several = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
@@ -364,7 +376,7 @@ impl Db {
 pub enum Tx {
     /// On the writing connection.
     Sqlite(Transaction<'static, Sqlite>),
-    /// On any connection.
+    /// On the one connection that changes the ledger.
     Postgres(Transaction<'static, Postgres>),
 }
 

@@ -21,7 +21,8 @@ statements! {
             SELECT 1 FROM commands AS newer WHERE newer.effect_id = commands.effect_id AND newer.seq > commands.seq
                 AND newer.seq > $2 AND (newer.acknowledged_at IS NOT NULL OR newer.state IN ('succeeded', 'failed')))
         RETURNING id, state";
-    ACKNOWLEDGED = "SELECT seq AS last_seq FROM commands WHERE agent_id = $1 AND acknowledged_at IS NOT NULL
+    TAKEN_IN = "SELECT seq AS last_seq FROM commands WHERE agent_id = $1
+            AND (acknowledged_at IS NOT NULL OR state IN ('succeeded', 'failed'))
         ORDER BY seq DESC LIMIT 1";
 }
 
@@ -71,7 +72,7 @@ pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: T
 /// Notes that an agent has forgotten what it had acknowledged: its host was restored from an earlier state. It has also
 /// forgotten which commands had been overtaken by newer ones of their effects, so these end here.
 pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
-    let known = ledger.tx.optional::<Number>(ACKNOWLEDGED, binds![agent]).await?.map_or(0, |row| row.last_seq);
+    let known = ledger.tx.optional::<Number>(TAKEN_IN, binds![agent]).await?.map_or(0, |row| row.last_seq);
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     if cursor < known {
         let detail = format!("the agent had acknowledged number {known} and now knows of {cursor}");

@@ -5,7 +5,7 @@
 //! The rules themselves are pure (`domain/effect.rs`); this file fetches what they need and writes what they say,
 //! many rows per statement.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use riposte_protocol::command::Op;
@@ -39,9 +39,7 @@ const FIND_EFFECTS_AFTER: &str = ") AS v JOIN effects ON agent_id = v.column1 AN
 const EFFECTS_BY_ID: &str = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until
     FROM effects WHERE id IN (";
 const HOLDS_OF: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND response_id IN (";
-const LAST_HOLDERS: &str = "SELECT effect_id, response_id, responses.policy FROM (
-    SELECT effect_id, MAX(response_id) AS response_id FROM holds WHERE effect_id IN (";
-const LAST_HOLDERS_AFTER: &str = ") GROUP BY effect_id) AS v JOIN responses ON responses.id = v.response_id";
+const LAST_HOLDERS: &str = "SELECT effect_id, MAX(response_id) AS response_id FROM holds WHERE effect_id IN (";
 const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT) FROM (";
 const RELEASE_AFTER: &str = ") AS v WHERE released_at IS NULL AND response_id = v.column1 AND effect_id = v.column2
     RETURNING response_id, effect_id";
@@ -64,10 +62,10 @@ const INSERT_HOLDS: &str = "INSERT INTO holds (response_id, effect_id, until)";
 const INSERT_COMMANDS: &str =
     "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
     target_value, arguments, until, state, created_at, expires_at, one_shot, rank)";
-/// Earlier commands go along with a later one of their effect.
-const RAISE: &str = "UPDATE commands SET rank = CAST(v.column2 AS BIGINT) FROM (";
-const RAISE_AFTER: &str = ") AS v WHERE commands.effect_id = v.column1 AND state IN ('queued', 'delivered')
-    AND rank > CAST(v.column2 AS BIGINT)";
+/// What is owed about one effect goes at once, so that it stays in its order whatever is looked at first.
+const LEVEL: &str = "UPDATE commands SET rank = (SELECT MIN(owed.rank) FROM commands AS owed
+        WHERE owed.effect_id = commands.effect_id AND owed.state IN ('queued', 'delivered'))
+    WHERE state IN ('queued', 'delivered') AND effect_id IN (";
 const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT) FROM (";
 /// A revoked agent is owed nothing: it could never fetch it.
 const TAKE_NUMBERS_AFTER: &str =
@@ -107,14 +105,6 @@ struct Id {
 struct PairRow {
     effect_id: String,
     response_id: String,
-}
-
-/// The response that held an effect last, and its policy.
-#[derive(sqlx::FromRow)]
-struct HolderRow {
-    effect_id: String,
-    response_id: String,
-    policy: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -165,8 +155,10 @@ struct NewCommand {
     arguments: String,
     until: Until,
     one_shot: bool,
-    /// Whether a person asked for it.
-    by_hand: bool,
+    /// Whether a person asked for it and waits.
+    is_urgent: bool,
+    /// Whether the effect is there only since this transaction began.
+    is_new: bool,
 }
 
 /// Commits decisions: their responses, and for those that act also effects, holds and commands. Gives the agents
@@ -191,7 +183,6 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
     for response in responses {
         let (Verdict::Act, Some(target)) = (&response.verdict, &response.target) else { continue };
         let arguments = json(&response.arguments)?;
-        let by_hand = response.policy.is_none();
         let agents = waves::first(ledger, response, now).await?;
         for agent in agents {
             let key = key(*agent, &response.action, target);
@@ -203,9 +194,10 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
             if response.one_shot {
                 // Nothing comes into force: it is held only until the command is done.
                 holds.push(binds![response.id, effect.id, None::<i64>]);
+                let (is_new, is_urgent) = (effect.is_new, response.is_urgent);
                 let (effect, arguments, until) = (effect.id, arguments.clone(), Until::Never);
                 let (response, op, one_shot) = (response.id, Op::Apply, true);
-                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot, by_hand });
+                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot, is_urgent, is_new });
                 continue;
             }
             let standing = (!effect.is_new || effect.standing.desired == Desired::InForce).then_some(effect.standing);
@@ -217,9 +209,10 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
                 effect.standing = Standing { desired: Desired::InForce, actual, until };
                 effect.touched = true;
                 effect.arguments.clone_from(&arguments);
+                let (is_new, is_urgent) = (effect.is_new, response.is_urgent);
                 let (effect, arguments) = (effect.id, arguments.clone());
                 let (response, op, one_shot) = (response.id, Op::Apply, false);
-                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot, by_hand });
+                commands.push(NewCommand { effect, key, response, op, arguments, until, one_shot, is_urgent, is_new });
             }
         }
     }
@@ -327,13 +320,13 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
         next.insert(agent, row.last_seq - per_agent.get(&agent).copied().unwrap_or(0));
     }
     let mut rows = Vec::with_capacity(commands.len());
-    let mut raised: BTreeMap<Uuid, Rank> = BTreeMap::new();
+    let mut seen: HashSet<Uuid> = HashSet::new();
+    let mut level: BTreeSet<Uuid> = BTreeSet::new();
     for command in commands {
-        let NewCommand { effect, key, response, op, arguments, until, one_shot, by_hand } = command;
+        let NewCommand { effect, key, response, op, arguments, until, one_shot, is_urgent, is_new } = command;
         let (agent, action, kind, value) = key;
-        let rank = Rank::of(op, by_hand);
-        if rank < Rank::Apply {
-            raised.entry(effect).and_modify(|known| *known = rank.min(*known)).or_insert(rank);
+        if !seen.insert(effect) || !is_new {
+            level.insert(effect);
         }
         let Some(seq) = next.get_mut(&agent) else { continue };
         *seq += 1;
@@ -357,11 +350,12 @@ async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp)
             detail,
         });
         let head = binds![command, agent, *seq, effect, response, op.as_str(), action, kind, value, arguments, until];
-        rows.push([head, binds!["queued", now, expires_at, one_shot, rank.number()]].concat());
+        let rank = Rank::of(op, is_urgent).number();
+        rows.push([head, binds!["queued", now, expires_at, one_shot, rank]].concat());
     }
     ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", vec![]).await?;
-    let rows = raised.into_iter().map(|(effect, rank)| binds![effect, rank.number()]).collect();
-    ledger.tx.execute_rows(RAISE, rows, RAISE_AFTER, vec![]).await?;
+    let rows = level.into_iter().map(|effect| binds![effect]).collect();
+    ledger.tx.execute_rows(LEVEL, rows, ")", vec![]).await?;
     Ok(per_agent.into_keys().collect())
 }
 
@@ -374,6 +368,13 @@ pub struct EndReason {
     pub detail: String,
     /// Who ended it.
     pub by: String,
+}
+
+impl EndReason {
+    /// Whether a person ended it and waits.
+    fn is_urgent(&self) -> bool {
+        self.word == "lifted"
+    }
 }
 
 /// Ends active responses: all their holds are let go of. Gives the agents that have something to fetch. Ids of responses
@@ -441,7 +442,7 @@ pub(super) async fn release_holds(
         effect.touched = true;
         commands.push((op, effect.id));
     }
-    let commands = follow_up(ledger, &effects, commands).await?;
+    let commands = follow_up(ledger, &effects, commands, why.is_urgent()).await?;
     write_effects(ledger, effects.into_iter(), now).await?;
     queue(ledger, commands, now).await
 }
@@ -465,19 +466,25 @@ async fn end_responses(ledger: &mut LedgerTx, released: &[PairRow], why: &EndRea
 }
 
 /// Commands about effects that no new response asked for; each is filed under the last response that held the effect.
-async fn follow_up(ledger: &mut LedgerTx, effects: &[Effect], ops: Vec<(Op, Uuid)>) -> Result<Vec<NewCommand>> {
+async fn follow_up(
+    ledger: &mut LedgerTx,
+    effects: &[Effect],
+    ops: Vec<(Op, Uuid)>,
+    is_urgent: bool,
+) -> Result<Vec<NewCommand>> {
     let rows = ops.iter().map(|(_, effect)| binds![*effect]).collect();
-    let holders: Vec<HolderRow> = ledger.tx.each_row(LAST_HOLDERS, rows, LAST_HOLDERS_AFTER, vec![]).await?;
+    let holders: Vec<PairRow> = ledger.tx.each_row(LAST_HOLDERS, rows, ") GROUP BY effect_id", vec![]).await?;
     let mut last = HashMap::with_capacity(holders.len());
     for holder in &holders {
-        last.insert(id(&holder.effect_id)?, (id(&holder.response_id)?, holder.policy.is_none()));
+        last.insert(id(&holder.effect_id)?, id(&holder.response_id)?);
     }
     let by_id: HashMap<Uuid, &Effect> = effects.iter().map(|effect| (effect.id, effect)).collect();
     let commands = ops.into_iter().filter_map(|(op, id)| {
         let effect = by_id.get(&id)?;
         let (key, arguments, until) = (effect.key.clone(), effect.arguments.clone(), effect.standing.until);
-        let (response, by_hand) = last.get(&id).copied().unwrap_or((Uuid::nil(), false));
-        Some(NewCommand { effect: id, key, response, op, arguments, until, one_shot: false, by_hand })
+        let response = last.get(&id).copied().unwrap_or(Uuid::nil());
+        let (one_shot, is_new) = (false, false);
+        Some(NewCommand { effect: id, key, response, op, arguments, until, one_shot, is_urgent, is_new })
     });
     Ok(commands.collect())
 }
@@ -489,7 +496,7 @@ pub(super) async fn apply_again(ledger: &mut LedgerTx, effects: Vec<Uuid>, now: 
     let effects: Vec<Effect> = found.into_iter().map(Effect::try_from).collect::<Result<_>>()?;
     let wanted = effects.iter().filter(|effect| effect.standing.desired == Desired::InForce);
     let ops = wanted.map(|effect| (Op::Apply, effect.id)).collect();
-    let commands = follow_up(ledger, &effects, ops).await?;
+    let commands = follow_up(ledger, &effects, ops, false).await?;
     queue(ledger, commands, now).await
 }
 
@@ -498,7 +505,7 @@ pub(super) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestamp, limit: 
     let rows: Vec<EffectKeyRow> = ledger.tx.all(REVERTS_DUE, binds![now, limit]).await?;
     let effects: Vec<Effect> = rows.into_iter().map(Effect::try_from).collect::<Result<_>>()?;
     let ops = effects.iter().map(|effect| (Op::Revert, effect.id)).collect();
-    let commands = follow_up(ledger, &effects, ops).await?;
+    let commands = follow_up(ledger, &effects, ops, false).await?;
     const PENDING: &str = "UPDATE effects SET next_revert_at = NULL WHERE id IN (";
     let rows = effects.iter().map(|effect| binds![effect.id]).collect();
     ledger.tx.execute_rows(PENDING, rows, ")", vec![]).await?;
@@ -515,8 +522,8 @@ mod tests {
         let one = [HOLDS_OF, EFFECTS_BY_ID, HOLDS_LEFT].map(|before| (before, 1, ")"));
         let others = [
             (FIND_EFFECTS, 4, FIND_EFFECTS_AFTER),
-            (LAST_HOLDERS, 1, LAST_HOLDERS_AFTER),
-            (RAISE, 2, RAISE_AFTER),
+            (LAST_HOLDERS, 1, ") GROUP BY effect_id"),
+            (LEVEL, 1, ")"),
             (RELEASE, 3, RELEASE_AFTER),
             (TAKE_NUMBERS, 2, TAKE_NUMBERS_AFTER),
         ];

@@ -60,7 +60,6 @@ const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if
                 AND state IN ('queued', 'delivered', 'acknowledged')) THEN CAST(v.column5 AS BIGINT)
         ELSE next_revert_at END FROM (";
 const SET_ACTUALS_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column2 AS BIGINT)";
-/// An apply that came into force after everybody had let go of it must be lifted again.
 /// How long an agent may take to answer what it has acknowledged: the longest execution and a lost connection.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// The first wait before a failed revert is tried again; it doubles up to [`RETRY_MAX`].

@@ -272,7 +272,9 @@ fn take_in(inbox: &mut Inbox, journal: &mut Vec<Command>, received: &[Command]) 
                 journal.push(command.clone());
             }
             Receipt::Duplicate => {}
-            Receipt::Overtaken => panic!("a later command of the effect was sent first: {command:?} after {journal:?}"),
+            Receipt::Overtaken | Receipt::TooLate => {
+                panic!("a later command of the effect was sent first: {command:?} after {journal:?}")
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //! before an earlier one (promise 4). On both databases.
 
 use riposte_protocol::command::{Command, Op};
-use riposte_protocol::message::{Outcome, PollRequest};
+use riposte_protocol::message::{FromAgent, Outcome, PollRequest};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -12,30 +12,32 @@ use crate::support::{Client, Database, FakeAgent, TestApp};
 /// More than may be under way to one agent.
 const BACKLOG: usize = 300;
 
-/// An agent that is owed the block of 203.0.113.7 and a long backlog behind it.
-async fn with_backlog(database: Database) -> (TestApp, Client, FakeAgent) {
+/// The sources of the backlog, all from one agent's alerts.
+fn source(n: usize) -> String {
+    format!("198.51.{}.{}", n / 200, 1 + n % 200)
+}
+
+async fn alerts_of(admin: &Client, round: usize, sources: impl Iterator<Item = String>) {
+    let alerts: Vec<Value> =
+        sources.enumerate().map(|(n, source)| brute_force(&format!("{round}.{n}"), &source)).collect();
+    let taken = admin.alerts("application/x-ndjson", ndjson(&alerts)).await.is(202);
+    assert_eq!(taken["accepted"], alerts.len());
+}
+
+/// An agent that has carried out a block of 203.0.113.7 for `lasts`, and is owed a long backlog.
+async fn with_backlog(database: Database, lasts: &str) -> (TestApp, Client, FakeAgent, Command) {
     let (app, admin) = TestApp::start_on(database).await;
     let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+    by_hand(&admin, "203.0.113.7", lasts).await;
+    let blocked = agent.answer(Outcome::Succeeded, Some(true)).await;
     admin.policy(&drop_policy("drop")).await;
-    let sources = std::iter::once("203.0.113.7".to_owned())
-        .chain((0..BACKLOG).map(|n| format!("198.51.{}.{}", n / 200, 1 + n % 200)));
-    let alerts: Vec<Value> = sources.enumerate().map(|(n, source)| brute_force(&format!("1.{n}"), &source)).collect();
-    let taken = admin.alerts("application/x-ndjson", ndjson(&alerts)).await.is(202);
-    assert_eq!(taken["accepted"], BACKLOG + 1);
-    (app, admin, agent)
+    alerts_of(&admin, 1, (0..BACKLOG).map(source)).await;
+    (app, admin, agent, blocked)
 }
 
 async fn by_hand(admin: &Client, target: &str, lasts: &str) {
     let asked = json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": lasts, "reason": "x"});
     admin.post("/v1/responses", &asked).await.is(201);
-}
-
-/// Does the first command and says so; then it can be lifted.
-async fn obey_the_first(agent: &FakeAgent) -> Command {
-    let first = agent.owed().await.remove(0);
-    agent.acknowledge(&[&first]).await;
-    agent.report(vec![agent.result(first.jti, Outcome::Succeeded, Some(true))]).await;
-    first
 }
 
 async fn lift(admin: &Client, command: &Command) {
@@ -50,41 +52,75 @@ async fn first(agent: &FakeAgent, count: usize) -> Vec<(Op, bool, String)> {
 
 on_both_databases! {
     async fn what_a_person_asks_for_and_then_reverts_go_before_a_backlog(database: Database) {
-        let (_app, admin, agent) = with_backlog(database).await;
-        let blocked = obey_the_first(&agent).await;
-        assert_eq!((blocked.target.value(), blocked.urgent), ("203.0.113.7", false));
-        lift(&admin, &blocked).await;
+        let (app, admin, agent, _blocked) = with_backlog(database, "1m").await;
+        app.advance(61);
+        let reverts = "/v1/commands?state=queued";
+        app.in_time("the block is over", || async {
+            admin.list(reverts).await.iter().any(|command| command["op"] == "revert").then_some(())
+        })
+        .await;
         by_hand(&admin, "203.0.113.200", "1h").await;
         let expected = [
             (Op::Apply, true, "203.0.113.200".to_owned()),
             (Op::Revert, false, "203.0.113.7".to_owned()),
-            (Op::Apply, false, "198.51.0.1".to_owned()),
+            (Op::Apply, false, source(0)),
         ];
         assert_eq!(first(&agent, 3).await, expected);
+    }
+
+    async fn what_a_person_lifts_goes_first_too(database: Database) {
+        let (_app, admin, agent, blocked) = with_backlog(database, "1h").await;
+        lift(&admin, &blocked).await;
+        let expected = [(Op::Revert, true, "203.0.113.7".to_owned()), (Op::Apply, false, source(0))];
+        assert_eq!(first(&agent, 2).await, expected);
     }
 
     async fn promise_4_an_urgent_command_takes_the_earlier_ones_of_its_effect_along(database: Database) {
-        let (_app, admin, agent) = with_backlog(database).await;
+        let (_app, admin, agent, _blocked) = with_backlog(database, "1h").await;
         // The last of the backlog, which could not be sent yet.
-        by_hand(&admin, "198.51.1.100", "1h").await;
-        let expected = [
-            (Op::Apply, false, "198.51.1.100".to_owned()),
-            (Op::Apply, true, "198.51.1.100".to_owned()),
-            (Op::Apply, false, "203.0.113.7".to_owned()),
-        ];
+        let last = source(BACKLOG - 1);
+        by_hand(&admin, &last, "1h").await;
+        let expected = [(Op::Apply, true, last.clone()), (Op::Apply, true, last), (Op::Apply, false, source(0))];
         assert_eq!(first(&agent, 3).await, expected);
     }
 
+    async fn promise_4_an_apply_waits_for_the_reverts_before_it_however_many_there_are(database: Database) {
+        let (app, admin, agent, blocked) = with_backlog(database, "1h").await;
+        while !agent.obey().await.is_empty() {}
+        app.advance(601);
+        app.in_time("all blocks are over", || async {
+            let queued = admin.list("/v1/commands?state=queued").await;
+            (queued.iter().filter(|command| command["op"] == "revert").count() == BACKLOG).then_some(())
+        })
+        .await;
+        // The one whose revert is behind all others strikes again.
+        let again = source(BACKLOG - 1);
+        alerts_of(&admin, 2, std::iter::once(again.clone())).await;
+        let (mut stream, mut came) = (agent.stream(blocked.seq).await, Vec::new());
+        while came.len() < BACKLOG + 1 {
+            let commands = stream.commands(&agent).await;
+            let command_ids = commands.iter().map(|command| command.jti).collect();
+            came.extend(commands);
+            // Everything that may be under way at a time has to come before anything is acknowledged.
+            if came.len() >= 256 {
+                let ids = came.iter().map(|command: &Command| command.jti).collect();
+                stream.say(&FromAgent::Ack { command_ids: if came.len() < 320 { ids } else { command_ids } }).await;
+            }
+        }
+        let of_it: Vec<Op> =
+            came.iter().filter(|command| command.target.value() == again).map(|command| command.op).collect();
+        assert_eq!(of_it, [Op::Revert, Op::Apply]);
+    }
+
     async fn a_freeze_holds_up_no_revert_however_many_applies_wait(database: Database) {
-        let (_app, admin, agent) = with_backlog(database).await;
-        let blocked = obey_the_first(&agent).await;
+        let (_app, admin, agent, blocked) = with_backlog(database, "1h").await;
         for n in 0..BACKLOG {
             by_hand(&admin, "203.0.113.201", &format!("{}m", n + 1)).await;
         }
         admin.put("/v1/freeze", &json!({"frozen": true, "reason": "night"}), None).await.is(200);
         assert_eq!(first(&agent, 9).await, []);
         lift(&admin, &blocked).await;
-        assert_eq!(first(&agent, 9).await, [(Op::Revert, false, "203.0.113.7".to_owned())]);
+        assert_eq!(first(&agent, 9).await, [(Op::Revert, true, "203.0.113.7".to_owned())]);
         // Of one effect, all of it frozen but the last.
         let filter = json!({"target": "203.0.113.201", "reason": "over"});
         admin.post("/v1/responses/lift", &filter).await.is(200);
@@ -95,14 +131,13 @@ on_both_databases! {
     }
 
     async fn promise_4_a_host_set_back_is_not_sent_what_a_newer_command_had_overtaken(database: Database) {
-        let (_app, admin, agent) = with_backlog(database).await;
+        let (_app, admin, agent, _blocked) = with_backlog(database, "1h").await;
         let blocked = agent.owed().await.remove(0);
-        assert_eq!(blocked.target.value(), "203.0.113.7");
+        assert_eq!(blocked.target.value(), source(0));
         lift(&admin, &blocked).await;
         let owed = agent.owed().await;
         assert_eq!((owed[0].jti, owed[1].op), (blocked.jti, Op::Revert), "what is sent again keeps its place");
-        // The acknowledgement of the apply was lost, that of its revert was not.
-        agent.acknowledge(&[&owed[1]]).await;
+        // Neither was acknowledged, but the agent told how the revert ended; what it said of the apply was lost.
         agent.report(vec![agent.result(owed[1].jti, Outcome::Succeeded, Some(true))]).await;
         let state = async || admin.get(&format!("/v1/commands/{}", blocked.jti)).await.is(200)["state"].clone();
         let hello = |cursor| PollRequest {
@@ -118,6 +153,7 @@ on_both_databases! {
         // It had been done after all: the agent's own word counts.
         agent.report(vec![agent.result(blocked.jti, Outcome::Succeeded, Some(true))]).await;
         assert_eq!(state().await, "succeeded");
-        assert_eq!(admin.get(&format!("/v1/effects?target={}", "203.0.113.7")).await.is(200)["items"][0]["actual"], "absent");
+        let effects = admin.get(&format!("/v1/effects?target={}", source(0))).await.is(200);
+        assert_eq!(effects["items"][0]["actual"], "absent");
     }
 }

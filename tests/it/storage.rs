@@ -285,7 +285,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0005_custom_actions.sql", "b49d6aec1f57d022c127a93b010fe682cbc66c32faa47c13ecce7c66767d5ba5"),
     ("0006_incidents.sql", "e3b1b780a66d79275232ee13e2be40e591bdf79fb70f832cf02441e02322c822"),
     ("0007_last_holders.sql", "514919cef0ef502abefa13c02ba585c97bfda57006249163365552998b3b7a96"),
-    ("0008_ranks.sql", "051b45d219601bee5c375ef7de84f2485b7743149b37f91a7e23a232d663fa88"),
+    ("0008_ranks.sql", "3dd5653c8d5dd025cec4690fcf53520b5766228cc4626c19f9a294894f06d2cf"),
 ];
 
 #[test]

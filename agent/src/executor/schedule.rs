@@ -1,11 +1,10 @@
-//! What a lane does next: a command that a person waits for, then an overdue undo, then the other unfinished commands
-//! (`turn.rs`), then a look at what is held, else wait. A function of the ledger, the retries, the rounds and the time.
+//! What a lane does next: an overdue undo before anything else, then an unfinished command (`turn.rs` says which), then a look
+//! at what is held, else wait. A function of the ledger, the retries, the rounds and the time.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use riposte_protocol::command::Script;
-use riposte_protocol::delivery::Rank;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -70,11 +69,6 @@ pub(super) fn next(
     now: &Moment,
     of_domain: impl Fn(&str, Option<&Script>) -> bool,
 ) -> Next {
-    let is_ours = |pending: &&Pending| of_domain(&pending.command.action, pending.command.script.as_ref());
-    let first = turn::first(ledger, is_ours);
-    if let Some((_, pending)) = first.filter(|(rank, _)| *rank == Rank::Urgent) {
-        return Next::Command(Box::new(pending.clone()));
-    }
     let held_here = || ledger.held().filter(|held| of_domain(&held.action, held.script.as_ref()));
     let mut pause: Option<Duration> = None;
     for held in held_here() {
@@ -85,7 +79,8 @@ pub(super) fn next(
         }
         pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
     }
-    if let Some((_, pending)) = first {
+    let is_ours = |pending: &&Pending| of_domain(&pending.command.action, pending.command.script.as_ref());
+    if let Some(pending) = turn::first(ledger, is_ours) {
         return Next::Command(Box::new(pending.clone()));
     }
     match rounds.next(held_here()) {

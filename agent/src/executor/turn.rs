@@ -4,12 +4,11 @@ use riposte_protocol::delivery::Rank;
 
 use crate::journal::{Ledger, Pending};
 
-/// The command to execute first and its rank, among those that are ours: one that was begun before a crash and may be half
-/// done, else by rank and number. Those of its effect that came before it go before it (promise 4).
-pub(crate) fn first(ledger: &Ledger, is_ours: impl Fn(&&Pending) -> bool) -> Option<(Rank, &Pending)> {
+/// The command to execute first among those that are ours: one that was begun before a crash and may be half done, else by
+/// rank and number. Those of its effect that came before it go before it (promise 4).
+pub(crate) fn first(ledger: &Ledger, is_ours: impl Fn(&&Pending) -> bool) -> Option<&Pending> {
     let rank = |pending: &Pending| Rank::of(pending.command.op, pending.command.urgent);
     let ours = || ledger.pending().filter(&is_ours);
     let foremost = ours().min_by_key(|pending| (pending.started.is_none(), rank(pending), pending.command.seq))?;
-    let earliest = ours().find(|pending| pending.command.effect == foremost.command.effect)?;
-    Some((rank(foremost), earliest))
+    ours().find(|pending| pending.command.effect == foremost.command.effect)
 }

@@ -30,6 +30,7 @@ pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receip
             return;
         }
         Receipt::Overtaken => Some("a newer command of the same effect was received before this one"),
+        Receipt::TooLate => Some("too many newer commands were received before this one"),
         Receipt::New => command.is_expired(now).then_some(EXPIRED),
     };
     tracing::debug!(command = %id, op = op.as_str(), action = command.action, target = %command.target, "command received");

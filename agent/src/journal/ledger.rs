@@ -48,7 +48,9 @@ impl Ledger {
     /// Takes note of one record.
     pub fn apply(&mut self, record: Record) {
         match record {
-            Record::Inbox { cursor, forgotten_up_to } => self.inbox = Inbox::restore(cursor, forgotten_up_to),
+            Record::Inbox { cursor, forgotten_up_to, missing } => {
+                self.inbox = Inbox::restore(cursor, forgotten_up_to, missing);
+            }
             Record::Seen { id, seq, effect } => self.inbox.journaled(id, seq, effect),
             Record::Pending { command, started } => {
                 self.pending.insert((command.seq, command.jti), Pending { command: *command, started });
@@ -91,7 +93,8 @@ impl Ledger {
     /// The fewest records that lead to this state.
     pub fn records(&self) -> Vec<Record> {
         let (cursor, forgotten_up_to) = (self.inbox.cursor(), self.inbox.forgotten_up_to());
-        let mut records = vec![Record::Inbox { cursor, forgotten_up_to }];
+        let missing = self.inbox.missing().collect();
+        let mut records = vec![Record::Inbox { cursor, forgotten_up_to, missing }];
         records.extend(self.inbox.remembered().map(|(id, seq, effect)| Record::Seen { id, seq, effect }));
         records.extend(
             self.pending.values().map(|pending| Record::Pending {

@@ -23,6 +23,9 @@ pub enum Record {
         cursor: u64,
         /// The highest number whose id was forgotten.
         forgotten_up_to: u64,
+        /// Numbers up to that which have not been received: the first and the last of each gap. Older journals have none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        missing: Vec<(u64, u64)>,
     },
     /// A command that was received before the journal was compacted.
     Seen {

@@ -2,7 +2,6 @@
 //! records, cut where the original waits for a program, so that the agent can die there.
 
 use riposte_protocol::command::{Command, Op};
-use riposte_protocol::delivery::Rank;
 use riposte_protocol::message::{Actual, CommandResult, Outcome};
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
@@ -99,13 +98,10 @@ impl World {
         let Some(book) = &host.book else { return Next::Wait(Millis::MAX) };
         let first = if reverts_first {
             let revert = book.ledger().pending().find(|pending| pending.command.op == Op::Revert);
-            revert.or_else(|| book.ledger().pending().next()).map(|pending| (Rank::Apply, pending))
+            revert.or_else(|| book.ledger().pending().next())
         } else {
             turn::first(book.ledger(), |_| true)
         };
-        if let Some((_, pending)) = first.filter(|(rank, _)| *rank == Rank::Urgent) {
-            return Next::Command(pending.clone());
-        }
         let mut pause = Millis::MAX;
         for held in book.ledger().held().filter(|_| has_timer) {
             let Some(remaining) = held.remaining(&moment) else { continue };
@@ -116,7 +112,7 @@ impl World {
             }
             pause = pause.min(LOOK_EVERY).min(wait);
         }
-        if let Some((_, pending)) = first {
+        if let Some(pending) = first {
             return Next::Command(pending.clone());
         }
         if let Some(effect) = host.todo.pop() {

@@ -227,7 +227,7 @@ impl World {
                     Receipt::Duplicate if accepts_duplicates => {
                         book.add(Record::Received { command: Box::new(command.clone()) });
                     }
-                    Receipt::Duplicate | Receipt::New => {}
+                    Receipt::Duplicate | Receipt::TooLate | Receipt::New => {}
                 }
                 receive(book, command, now, &mut receipts);
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use riposte_protocol::message::CommandResult;
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -34,7 +34,7 @@ use crate::domain::response::NewResponse;
 const QUEUE: usize = 4096;
 /// Requests with new alerts that may wait.
 const INTAKES: usize = 1024;
-/// How long what an agent says may wait for a place in the queue.
+/// How long what agents and people say may wait for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Alerts in one transaction: past this the flush is no longer what costs.
 const MAX_ALERTS: usize = 4000;
@@ -50,6 +50,8 @@ const MAX_JOBS: usize = 2048;
 pub struct Intake {
     /// The alerts, each with the responses it got.
     pub alerts: Vec<(NewAlert, Vec<NewResponse>)>,
+    /// Their place in memory, held until they are committed, whether or not somebody still waits for that.
+    pub place: Option<OwnedSemaphorePermit>,
     /// Set if the request may be repeated.
     pub once: Option<Once>,
 }
@@ -171,7 +173,7 @@ impl Job {
 }
 
 /// The door to the writer; cheap to clone. New alerts queue up on their own, and a transaction takes everything else first:
-/// however many alerts pour in, results, undos and what people ask for wait for one transaction at most.
+/// however many alerts pour in, results, undos and what people ask for are in the next one.
 #[derive(Clone, Debug)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
@@ -202,8 +204,8 @@ impl Writer {
         answer.map_err(StoreError::shared)
     }
 
-    /// As [`Writer::ask`], but waits for a place in the queue: what agents say is said again if it is refused, and ten
-    /// thousand of them answer at once.
+    /// As [`Writer::ask`], but waits for a place in the queue: ten thousand agents answer at once, and say again what is
+    /// refused; and nothing that people ask for is refused because they do.
     async fn ask_patiently<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
         let place = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
         let place = place.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
@@ -221,12 +223,12 @@ impl Writer {
     /// Commits a response made by hand and gives its id, or that of the response an earlier request with the same key
     /// made.
     pub async fn respond(&self, response: NewResponse, once: Option<Once>) -> Result<Outcome<Uuid>> {
-        self.ask(|reply| Job::Respond { response: Box::new(response), once, reply }).await
+        self.ask_patiently(|reply| Job::Respond { response: Box::new(response), once, reply }).await
     }
 
     /// Ends responses.
     pub async fn release(&self, responses: Vec<Uuid>, why: EndReason) -> Result<()> {
-        self.ask(|reply| Job::Release { responses, why, reply }).await
+        self.ask_patiently(|reply| Job::Release { responses, why, reply }).await
     }
 
     /// Somebody answers to a response.
@@ -237,12 +239,12 @@ impl Writer {
         answer: answers::Answer,
         reason: String,
     ) -> Result<answers::Outcome> {
-        self.ask(|reply| Job::Answer { response, principal, answer, reason, reply }).await
+        self.ask_patiently(|reply| Job::Answer { response, principal, answer, reason, reply }).await
     }
 
     /// Lets go of single holds.
     pub async fn release_holds(&self, holds: Vec<Hold>, why: EndReason) -> Result<()> {
-        self.ask(|reply| Job::ReleaseHolds { holds, why, reply }).await
+        self.ask_patiently(|reply| Job::ReleaseHolds { holds, why, reply }).await
     }
 
     /// Notes that commands were sent. If the note is lost they are sent again, which the agent can take.
@@ -433,7 +435,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
         let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
-        let intake = || Intake { alerts: vec![], once: None };
+        let intake = || Intake { alerts: vec![], place: None, once: None };
         let mut flood = JoinSet::new();
         for _ in 0..INTAKES {
             let writer = writer.clone();
