@@ -21,8 +21,10 @@ const JUDGED_FROM: Duration = Duration::from_mins(30);
 const BLOCKS: usize = 12;
 /// Student's t for a confidence of 95 % with `BLOCKS - 2` degrees of freedom.
 const STUDENT: f64 = 2.23;
-/// What cannot be told from flat in an hour: one part in a hundred.
-const NEGLIGIBLE: f64 = 0.01;
+/// What is no growth, an hour: one part in twenty.
+const NEGLIGIBLE: f64 = 0.05;
+/// The share of the load that must be acknowledged: a manager that does nothing does not grow.
+const ENOUGH: f64 = 0.9;
 
 /// One look at a process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,10 +51,25 @@ struct Slope {
     within: f64,
 }
 
+/// What a slope shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Flat,
+    /// The samples scatter too much, or are too few.
+    CannotTell,
+    Grows,
+}
+
 impl Slope {
-    /// Whether it is no growth, as far as can be seen.
-    fn is_flat(self) -> bool {
-        self.per_hour - self.within <= NEGLIGIBLE * self.mean
+    fn verdict(self) -> Verdict {
+        let negligible = NEGLIGIBLE * self.mean;
+        if self.per_hour + self.within <= negligible {
+            Verdict::Flat
+        } else if self.per_hour - self.within > negligible {
+            Verdict::Grows
+        } else {
+            Verdict::CannotTell
+        }
     }
 }
 
@@ -94,8 +111,8 @@ impl Series {
         Slope { mean: y, per_hour: slope * 3600.0, within: STUDENT * error * 3600.0 }
     }
 
-    fn is_flat(&self) -> bool {
-        self.slope(|sample| sample.own_kib).is_flat() && self.slope(|sample| sample.files).is_flat()
+    fn verdict(&self) -> Verdict {
+        self.slope(|sample| sample.own_kib).verdict().max(self.slope(|sample| sample.files).verdict())
     }
 
     fn told(&self, name: &str) -> String {
@@ -185,13 +202,18 @@ pub(crate) async fn run(
     say("|---|---|---|---|---|---|---|---|---|---|".into());
     say(manager.told("manager"));
     say(fleet.told(&format!("{agents} agents together")));
-    let is_flat = manager.is_flat() && fleet.is_flat();
-    say(match (is_flat, lasts >= JUDGED_FROM) {
-        (true, _) => "\nFlat.\n".into(),
-        (false, true) => "\n**Not flat.**\n".into(),
-        (false, false) => "\nNot flat; too short to judge.\n".into(),
-    });
-    Ok(is_flat || lasts < JUDGED_FROM)
+    let (verdict, is_judged) = (manager.verdict().max(fleet.verdict()), lasts >= JUDGED_FROM);
+    let what = match verdict {
+        Verdict::Flat => "Flat.",
+        Verdict::CannotTell => "**Neither flat nor growing: it scatters too much to tell.**",
+        Verdict::Grows => "**It grows.**",
+    };
+    say(format!("\n{what}{}\n", if is_judged { "" } else { " Too short to judge." }));
+    let is_loaded = reached >= ENOUGH * rate;
+    if !is_loaded {
+        say(format!("**Only {reached:.0} of {rate:.0} alerts/s were acknowledged: that shows nothing.**\n"));
+    }
+    Ok(is_loaded && (verdict == Verdict::Flat || !is_judged))
 }
 
 #[cfg(test)]
@@ -214,9 +236,10 @@ mod tests {
         // Waves of 40 and 7 samples: neighbours are nearly equal, as they are in a process.
         let waves = |n: u32| 40.0 * (f64::from(n) / 40.0).sin() + 25.0 * (f64::from(n) / 7.0).sin();
         let warming = |n: u32| 1000.0 - 900.0 * (-f64::from(n) / 30.0).exp();
-        assert!(series(|n| 1000.0 + waves(n)).is_flat());
-        assert!(series(warming).is_flat());
-        assert!(!series(|n| 1000.0 + waves(n) + 0.3 * f64::from(n)).is_flat());
-        assert!(!Series { samples: vec![Sample::default(); 5] }.slope(|sample| sample.files).within.is_finite());
+        assert_eq!(series(|n| 1000.0 + waves(n) / 10.0).verdict(), Verdict::Flat);
+        assert_eq!(series(warming).verdict(), Verdict::Flat);
+        assert_eq!(series(|n| 1000.0 + waves(n)).verdict(), Verdict::CannotTell, "noise proves nothing");
+        assert_eq!(series(|n| 1000.0 + waves(n) + 0.3 * f64::from(n)).verdict(), Verdict::Grows);
+        assert_eq!(Series { samples: vec![Sample::default(); 5] }.verdict(), Verdict::CannotTell);
     }
 }
