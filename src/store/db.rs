@@ -15,6 +15,8 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 use uuid::Uuid;
 
+use super::rows::in_chunks;
+
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How long a statement waits for SQLite's write lock, which another process (a backup, a shell) may hold.
@@ -32,13 +34,8 @@ const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET
 /// SQLite's memory for pages of the connection that writes, in KiB (hence the sign): with SQLite's own 2 MiB the upper pages of the
 /// indexes of a ledger of some hundred thousand alerts do not fit in, and each alert costs hundreds of reads.
 const WRITER_CACHE: &str = "-16384";
-/// Up to so many rows a statement is written for just that many: each statement is a hop to another thread, and small
-/// groups are what latency is made of.
-const EXACT_ROWS: usize = 32;
 /// Pages of SQLite's log after which a commit tidies it up itself (64 MiB), if [`Db::tidy`] could not keep up.
 const WAL_PAGES: &str = "16000";
-/// The most rows in one statement; with 18 columns still far below both databases' limit of bound values.
-const MAX_ROWS: usize = 256;
 
 /// What can go wrong with what is remembered.
 #[derive(Debug, thiserror::Error)]
@@ -468,41 +465,6 @@ impl Tx {
     }
 }
 
-/// Statements for `rows`, in sizes that are small or powers of two, so that few different texts have to be kept prepared.
-fn in_chunks(before: &str, rows: Vec<Vec<Bind>>, after: &str, first: &[Bind], named: bool) -> Vec<(String, Vec<Bind>)> {
-    let mut statements = Vec::new();
-    // Named and nameless parameters do not mix: sqlx would count the nameless ones from the first again.
-    let named = named || !first.is_empty();
-    let mut rows = rows.into_iter();
-    while rows.len() > 0 {
-        let left = rows.len();
-        let size = if left <= EXACT_ROWS { left } else { MAX_ROWS.min(1 << left.ilog2()) };
-        let mut binds = first.to_vec();
-        let mut sql = String::with_capacity(before.len() + after.len() + size * 48);
-        sql.push_str(before);
-        sql.push_str(" VALUES ");
-        for (nth, row) in rows.by_ref().take(size).enumerate() {
-            sql.push_str(if nth == 0 { "(" } else { ", (" });
-            for (column, bind) in row.into_iter().enumerate() {
-                binds.push(bind);
-                if column > 0 {
-                    sql.push_str(", ");
-                }
-                if named {
-                    sql.push('$');
-                    sql.push_str(&binds.len().to_string());
-                } else {
-                    sql.push('?');
-                }
-            }
-            sql.push(')');
-        }
-        sql.push_str(after);
-        statements.push((sql, binds));
-    }
-    statements
-}
-
 /// Which tables SQLite reads from end to end for a statement of several rows; the values themselves do not count.
 #[cfg(test)]
 pub(super) async fn reads_whole(before: &str, columns: usize, after: &str, first: usize) -> Vec<String> {
@@ -542,18 +504,5 @@ mod tests {
     async fn a_statement_that_reads_a_whole_table_is_seen() {
         let found = reads_whole("SELECT response_id FROM holds WHERE until IN (", 1, ")", 0).await;
         assert_eq!(found, ["SCAN holds"]);
-    }
-
-    #[test]
-    fn many_rows_share_statements_of_few_sizes() {
-        let rows = (0..707_i64).map(|n| binds![n, "x"]).collect();
-        let statements =
-            in_chunks("INSERT INTO t (a, b)", rows, " ON CONFLICT DO NOTHING", &[Bind::from(9_i64)], false);
-        let sizes: Vec<usize> = statements.iter().map(|(_, binds)| (binds.len() - 1) / 2).collect();
-        assert_eq!(sizes, [256, 256, 128, 64, 3]);
-        let (sql, _) = &statements[4];
-        assert_eq!(sql, "INSERT INTO t (a, b) VALUES ($2, $3), ($4, $5), ($6, $7) ON CONFLICT DO NOTHING");
-        let (sql, _) = &in_chunks("INSERT INTO t (a, b)", vec![binds![1_i64, "x"]], "", &[], false)[0];
-        assert_eq!(sql, "INSERT INTO t (a, b) VALUES (?, ?)");
     }
 }

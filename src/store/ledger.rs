@@ -5,11 +5,9 @@
 //! The rules themselves are pure (`domain/effect.rs`); this file fetches what they need and writes what they say,
 //! many rows per statement.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::HashMap;
 
 use riposte_protocol::command::Op;
-use riposte_protocol::delivery::Rank;
 use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -18,6 +16,7 @@ use super::audit::LedgerTx;
 use super::columns::{id, json};
 use super::db::{Bind, Result, StoreError, binds, statements};
 use super::protected::Hold;
+use super::queue::{Key, NewCommand, queue};
 use super::waves;
 use crate::domain::audit::Entry;
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
@@ -59,23 +58,6 @@ const UPSERT_EFFECTS: &str = "INSERT INTO effects (id, agent_id, action, target_
 const UPSERT_EFFECTS_AFTER: &str = " ON CONFLICT (id) DO UPDATE SET arguments = excluded.arguments,
     desired = excluded.desired, actual = excluded.actual, until = excluded.until, changed_at = excluded.changed_at, next_revert_at = NULL, failed_reverts = 0";
 const INSERT_HOLDS: &str = "INSERT INTO holds (response_id, effect_id, until)";
-const INSERT_COMMANDS: &str =
-    "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
-    target_value, arguments, until, state, created_at, expires_at, one_shot, rank)";
-/// What is owed about one effect goes at once, so that it stays in its order whatever is looked at first.
-const LEVEL: &str = "UPDATE commands SET rank = (SELECT MIN(owed.rank) FROM commands AS owed
-        WHERE owed.effect_id = commands.effect_id AND owed.state IN ('queued', 'delivered'))
-    WHERE state IN ('queued', 'delivered') AND effect_id IN (";
-const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT) FROM (";
-/// A revoked agent is owed nothing: it could never fetch it.
-const TAKE_NUMBERS_AFTER: &str =
-    ") AS v WHERE agents.id = v.column1 AND revoked_at IS NULL RETURNING agents.id, last_seq";
-
-/// How long an apply waits for an agent that is away, unless the block would be over before.
-pub const COMMAND_TTL: Duration = Duration::from_hours(24);
-/// How long a command that is complete in itself waits: what was right to kill or to restart is another thing an hour later.
-pub const ONE_SHOT_TTL: Duration = Duration::from_hours(1);
-
 #[derive(sqlx::FromRow)]
 struct EffectKeyRow {
     id: String,
@@ -107,15 +89,6 @@ struct PairRow {
     response_id: String,
 }
 
-#[derive(sqlx::FromRow)]
-struct Numbered {
-    id: String,
-    last_seq: i64,
-}
-
-/// What makes two effects the same: agent, action, target.
-type Key = (Uuid, String, &'static str, String);
-
 /// An effect while a transaction works on it.
 struct Effect {
     id: Uuid,
@@ -144,21 +117,6 @@ impl TryFrom<EffectKeyRow> for Effect {
             touched: false,
         })
     }
-}
-
-/// A command to be numbered and queued.
-struct NewCommand {
-    effect: Uuid,
-    key: Key,
-    response: Uuid,
-    op: Op,
-    arguments: String,
-    until: Until,
-    one_shot: bool,
-    /// Whether a person asked for it and waits.
-    is_urgent: bool,
-    /// Whether the effect is there only since this transaction began.
-    is_new: bool,
 }
 
 /// Commits decisions: their responses, and for those that act also effects, holds and commands. Gives the agents
@@ -304,59 +262,6 @@ async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effe
         .collect();
     ledger.tx.execute_rows(UPSERT_EFFECTS, rows, UPSERT_EFFECTS_AFTER, vec![]).await?;
     Ok(())
-}
-
-/// Numbers commands per agent, in their order, and queues them. Gives the agents concerned.
-async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp) -> Result<Vec<Uuid>> {
-    let mut per_agent: BTreeMap<Uuid, i64> = BTreeMap::new();
-    for command in &commands {
-        *per_agent.entry(command.key.0).or_insert(0) += 1;
-    }
-    let rows = per_agent.iter().map(|(agent, count)| binds![*agent, *count]).collect();
-    let numbered: Vec<Numbered> = ledger.tx.each_row(TAKE_NUMBERS, rows, TAKE_NUMBERS_AFTER, vec![]).await?;
-    let mut next: HashMap<Uuid, i64> = HashMap::with_capacity(numbered.len());
-    for row in &numbered {
-        let agent = id(&row.id)?;
-        next.insert(agent, row.last_seq - per_agent.get(&agent).copied().unwrap_or(0));
-    }
-    let mut rows = Vec::with_capacity(commands.len());
-    let mut seen: HashSet<Uuid> = HashSet::new();
-    let mut level: BTreeSet<Uuid> = BTreeSet::new();
-    for command in commands {
-        let NewCommand { effect, key, response, op, arguments, until, one_shot, is_urgent, is_new } = command;
-        let (agent, action, kind, value) = key;
-        if !seen.insert(effect) || !is_new {
-            level.insert(effect);
-        }
-        let Some(seq) = next.get_mut(&agent) else { continue };
-        *seq += 1;
-        let command = new_id(now);
-        // A revert is owed until it is done; an apply is pointless once the block would be over.
-        let expires_at = match op {
-            Op::Apply if one_shot => Some(now.plus(ONE_SHOT_TTL)),
-            Op::Apply => Until::At(now.plus(COMMAND_TTL)).min(until).instant(),
-            Op::Revert => None,
-        };
-        let (until, detail) = (
-            until.instant(),
-            format!("{} {action} {} on agent {agent}, number {seq}", op.as_str(), format!("{kind} {value}").trim_end()),
-        );
-        ledger.record(Entry {
-            at: now,
-            actor: "riposte".into(),
-            verb: "queued",
-            noun: "command",
-            noun_id: command.to_string(),
-            detail,
-        });
-        let head = binds![command, agent, *seq, effect, response, op.as_str(), action, kind, value, arguments, until];
-        let rank = Rank::of(op, is_urgent).number();
-        rows.push([head, binds!["queued", now, expires_at, one_shot, rank]].concat());
-    }
-    ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", vec![]).await?;
-    let rows = level.into_iter().map(|effect| binds![effect]).collect();
-    ledger.tx.execute_rows(LEVEL, rows, ")", vec![]).await?;
-    Ok(per_agent.into_keys().collect())
 }
 
 /// Why a response ended.
@@ -523,9 +428,7 @@ mod tests {
         let others = [
             (FIND_EFFECTS, 4, FIND_EFFECTS_AFTER),
             (LAST_HOLDERS, 1, ") GROUP BY effect_id"),
-            (LEVEL, 1, ")"),
             (RELEASE, 3, RELEASE_AFTER),
-            (TAKE_NUMBERS, 2, TAKE_NUMBERS_AFTER),
         ];
         for (before, columns, after) in one.into_iter().chain(others) {
             assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");

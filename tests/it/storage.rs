@@ -205,6 +205,44 @@ fn migrations() -> Vec<PathBuf> {
     files
 }
 
+#[test]
+fn promise_4_what_was_owed_before_there_were_ranks_keeps_its_order() {
+    let ledger = rusqlite::Connection::open_in_memory().unwrap();
+    let (before, rest): (Vec<PathBuf>, Vec<PathBuf>) =
+        migrations().into_iter().partition(|path| path.file_name().unwrap().to_str().unwrap() < "0008");
+    let run = |files: &[PathBuf]| {
+        for path in files {
+            ledger.execute_batch(&std::fs::read_to_string(path).unwrap()).unwrap();
+        }
+    };
+    run(&before);
+    let response =
+        "INSERT INTO responses (id, policy, action, arguments, agents, state, detail, requested_by, note, created_at)
+        VALUES (?1, ?2, 'a', '[]', '[]', 'active', '', '', '', 0)";
+    ledger.execute(response, ("policy", Some("drop"))).unwrap();
+    ledger.execute(response, ("hand", None::<&str>)).unwrap();
+    let commands = [
+        ("apply", "e1", "policy", "delivered", 1),
+        ("apply", "e2", "policy", "queued", 2),
+        ("apply", "e3", "policy", "queued", 0),
+        ("revert", "e1", "policy", "queued", 1),
+        ("apply", "e1", "policy", "queued", 1),
+        ("apply", "e3", "hand", "queued", 0),
+        ("revert", "e2", "policy", "succeeded", 2),
+        ("revert", "e4", "hand", "queued", 1),
+    ];
+    for (seq, (op, effect, response, state, _)) in (1_i64..).zip(commands) {
+        let insert =
+            "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value,
+            arguments, state, created_at) VALUES (?1, 'agent', ?1, ?2, ?3, ?4, 'a', 'ip', '', '[]', ?5, 0)";
+        ledger.execute(insert, (seq, effect, response, op, state)).unwrap();
+    }
+    run(&rest);
+    let mut ranks = ledger.prepare("SELECT rank FROM commands ORDER BY seq").unwrap();
+    let ranks: Vec<i64> = ranks.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(ranks, commands.map(|(.., rank)| rank));
+}
+
 /// The words that the schema allows in `table`.`column`: the list of the last CHECK on it.
 fn allowed(table: &str, column: &str) -> BTreeSet<String> {
     let sql: String = migrations().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
