@@ -59,6 +59,24 @@ pub fn may_kill() -> Result<(), String> {
     must_be_capable_of(5, "CAP_KILL")
 }
 
+/// Whether this process may open raw sockets, by which the older iptables talks to the kernel.
+///
+/// # Errors
+/// The reason, for people.
+pub fn may_open_raw_sockets() -> Result<(), String> {
+    must_be_capable_of(13, "CAP_NET_RAW")
+}
+
+/// Whether this process may replace the files of every account, with their owners and modes.
+///
+/// # Errors
+/// The reason, for people.
+pub fn may_replace_files() -> Result<(), String> {
+    [(1, "CAP_DAC_OVERRIDE"), (0, "CAP_CHOWN"), (3, "CAP_FOWNER")]
+        .into_iter()
+        .try_for_each(|(number, name)| must_be_capable_of(number, name))
+}
+
 /// A capability is what counts, not uid 0: a service may have the one without the other, both ways.
 fn must_be_capable_of(number: u32, name: &str) -> Result<(), String> {
     let allowed = effective_capabilities().map_or_else(is_root, |capabilities| capabilities & (1 << number) != 0);
@@ -122,6 +140,16 @@ mod tests {
         assert_eq!(without(CapabilitySet::KILL, may_kill), Err("not permitted: needs CAP_KILL".into()));
         let no_network = without(CapabilitySet::NET_ADMIN, may_configure_network);
         assert_eq!(no_network, Err("not permitted: needs CAP_NET_ADMIN".into()));
+        assert_eq!((may_open_raw_sockets(), may_replace_files()), (Ok(()), Ok(())));
+        let no_raw = without(CapabilitySet::NET_RAW, may_open_raw_sockets);
+        assert_eq!(no_raw, Err("not permitted: needs CAP_NET_RAW".into()));
+        for (right, name) in [
+            (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+            (CapabilitySet::CHOWN, "CAP_CHOWN"),
+            (CapabilitySet::FOWNER, "CAP_FOWNER"),
+        ] {
+            assert_eq!(without(right, may_replace_files), Err(format!("not permitted: needs {name}")));
+        }
     }
 
     #[test]
