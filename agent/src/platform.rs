@@ -88,6 +88,8 @@ pub fn process_names(number: &str) -> Vec<String> {
     let own = std::fs::read_to_string(format!("/proc/{number}/comm")).ok().map(|name| name.trim_end().to_owned());
     let program = std::fs::read_link(format!("/proc/{number}/exe")).ok();
     let program = program.and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    // So the kernel marks a program whose file was replaced while it ran, as every upgrade of a package does.
+    let program = program.map(|name| name.strip_suffix(" (deleted)").map(str::to_owned).unwrap_or(name));
     own.into_iter().chain(program).collect()
 }
 
@@ -174,5 +176,19 @@ mod tests {
         let program = std::env::current_exe().unwrap();
         assert!(own.contains(&program.file_name().unwrap().to_string_lossy().into_owned()), "{own:?}");
         assert!(process_names("4194305").is_empty());
+    }
+
+    #[test]
+    fn a_process_keeps_its_programs_name_when_the_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        // Longer than the 15 bytes that the kernel keeps of a process's own name.
+        let program = folder.path().join("a-database-with-a-long-name");
+        std::fs::copy(crate::runner::Runner::find("sleep").unwrap(), &program).unwrap();
+        let mut process = std::process::Command::new(&program).arg("1000").spawn().unwrap();
+        std::fs::remove_file(&program).unwrap();
+        let names = process_names(&process.id().to_string());
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(names.contains(&"a-database-with-a-long-name".to_owned()), "{names:?}");
     }
 }
