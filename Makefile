@@ -24,6 +24,7 @@ check:
 	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install cargo-deny --locked' >&2; exit 1; }
 	cargo deny check licenses bans sources
 
+# The second one needs root, for network namespaces, and fails without it.
 bench:
 	cargo bench --package riposte --locked
 	cargo bench --package riposte-agent --locked --bench blocks
@@ -51,7 +52,8 @@ hostile:
 	cargo build --profile bench --workspace --bins --locked
 	target/release/riposte-chaos hostile
 
-# Both systemd units under a systemd of their own, in namespaces (as root, with debootstrap).
+# Both systemd units under a systemd of their own, in namespaces (as root, with debootstrap; this host's own distribution,
+# whose libc the programs are built for).
 units:
 	cargo build --workspace --bins --locked
 	scripts/try-units.sh

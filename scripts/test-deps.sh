@@ -12,8 +12,9 @@ export PATH
 
 # program:Debian package
 needed='cc:build-essential nft:nftables ip:iproute2 iptables:iptables ip6tables:iptables initdb:postgresql
-postgres:postgresql unshare:util-linux setpriv:util-linux ps:procps python3:python3 usermod:passwd firewalld:firewalld
-dbus-daemon:dbus-daemon systemd-analyze:systemd'
+postgres:postgresql unshare:util-linux setpriv:util-linux prlimit:util-linux ps:procps pkill:procps pgrep:procps
+python3:python3 usermod:passwd firewalld:firewalld firewall-cmd:firewalld iptables-legacy:iptables
+ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl'
 
 missing_packages() {
     for entry in $needed; do

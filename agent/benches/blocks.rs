@@ -54,7 +54,12 @@ const KID: &str = "bench";
 fn main() -> anyhow::Result<()> {
     match std::env::var(INSIDE) {
         Ok(firewall) => ground::run(inside(Firewall::named(&firewall)?)),
-        Err(_) => Firewall::ALL.into_iter().filter(|firewall| firewall.is_installed()).try_for_each(outside),
+        Err(_) => {
+            let installed: Vec<Firewall> =
+                Firewall::ALL.into_iter().filter(|firewall| firewall.is_installed()).collect();
+            ensure!(!installed.is_empty(), "neither nft nor iptables is installed: nothing was measured");
+            installed.into_iter().try_for_each(outside)
+        }
     }
 }
 
@@ -106,11 +111,16 @@ impl Firewall {
 }
 
 /// Runs this program again where it can neither hurt this host nor be disturbed by it: a network of its own, and a
-/// `/run` of its own for the lock that every iptables shares.
+/// lock of its own in place of the one that every iptables shares.
 fn outside(firewall: Firewall) -> anyhow::Result<()> {
     ensure!(platform::is_root(), "this bench needs root: it makes network namespaces");
-    let mut prepare = String::from("set -e; mount -t tmpfs tmpfs /run; ip link set lo up; ");
+    let mut prepare = String::from("set -e; ip link set lo up; ");
     if firewall == Firewall::Iptables {
+        // Nothing else of /run, nor anything of /mnt for longer: this very program may be there.
+        prepare.push_str(
+            "mount -t tmpfs tmpfs /mnt; : > /mnt/lock; : >> /run/xtables.lock; mount --bind /mnt/lock /run/xtables.lock; \
+             umount -l /mnt; ",
+        );
         // The agent takes nft where there is one.
         let nft = Runner::find("nft").map(|path| format!("mount --bind /dev/null {}; ", path.display()));
         prepare.push_str(&nft.unwrap_or_default());

@@ -59,6 +59,24 @@ pub fn may_kill() -> Result<(), String> {
     must_be_capable_of(5, "CAP_KILL")
 }
 
+/// Whether this process may open raw sockets, by which the older iptables talks to the kernel.
+///
+/// # Errors
+/// The reason, for people.
+pub fn may_open_raw_sockets() -> Result<(), String> {
+    must_be_capable_of(13, "CAP_NET_RAW")
+}
+
+/// Whether this process may replace the files of every account, with their owners and modes.
+///
+/// # Errors
+/// The reason, for people.
+pub fn may_replace_files() -> Result<(), String> {
+    [(1, "CAP_DAC_OVERRIDE"), (0, "CAP_CHOWN"), (3, "CAP_FOWNER")]
+        .into_iter()
+        .try_for_each(|(number, name)| must_be_capable_of(number, name))
+}
+
 /// A capability is what counts, not uid 0: a service may have the one without the other, both ways.
 fn must_be_capable_of(number: u32, name: &str) -> Result<(), String> {
     let allowed = effective_capabilities().map_or_else(is_root, |capabilities| capabilities & (1 << number) != 0);
@@ -70,6 +88,8 @@ pub fn process_names(number: &str) -> Vec<String> {
     let own = std::fs::read_to_string(format!("/proc/{number}/comm")).ok().map(|name| name.trim_end().to_owned());
     let program = std::fs::read_link(format!("/proc/{number}/exe")).ok();
     let program = program.and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    // So the kernel marks a program whose file was replaced while it ran, as every upgrade of a package does.
+    let program = program.map(|name| name.strip_suffix(" (deleted)").map(str::to_owned).unwrap_or(name));
     own.into_iter().chain(program).collect()
 }
 
@@ -122,6 +142,16 @@ mod tests {
         assert_eq!(without(CapabilitySet::KILL, may_kill), Err("not permitted: needs CAP_KILL".into()));
         let no_network = without(CapabilitySet::NET_ADMIN, may_configure_network);
         assert_eq!(no_network, Err("not permitted: needs CAP_NET_ADMIN".into()));
+        assert_eq!((may_open_raw_sockets(), may_replace_files()), (Ok(()), Ok(())));
+        let no_raw = without(CapabilitySet::NET_RAW, may_open_raw_sockets);
+        assert_eq!(no_raw, Err("not permitted: needs CAP_NET_RAW".into()));
+        for (right, name) in [
+            (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+            (CapabilitySet::CHOWN, "CAP_CHOWN"),
+            (CapabilitySet::FOWNER, "CAP_FOWNER"),
+        ] {
+            assert_eq!(without(right, may_replace_files), Err(format!("not permitted: needs {name}")));
+        }
     }
 
     #[test]
@@ -146,5 +176,19 @@ mod tests {
         let program = std::env::current_exe().unwrap();
         assert!(own.contains(&program.file_name().unwrap().to_string_lossy().into_owned()), "{own:?}");
         assert!(process_names("4194305").is_empty());
+    }
+
+    #[test]
+    fn a_process_keeps_its_programs_name_when_the_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        // Longer than the 15 bytes that the kernel keeps of a process's own name.
+        let program = folder.path().join("a-database-with-a-long-name");
+        std::fs::copy(crate::runner::Runner::find("sleep").unwrap(), &program).unwrap();
+        let mut process = std::process::Command::new(&program).arg("1000").spawn().unwrap();
+        std::fs::remove_file(&program).unwrap();
+        let names = process_names(&process.id().to_string());
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(names.contains(&"a-database-with-a-long-name".to_owned()), "{names:?}");
     }
 }

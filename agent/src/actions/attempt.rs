@@ -11,6 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Host;
+use crate::local_policy::LocalPolicy;
 use crate::runner::{self, Exit, Program, RunError};
 
 /// Why a step did not work.
@@ -53,6 +54,8 @@ pub struct Attempt<'a> {
     pub script: Option<&'a Script>,
     /// The alert behind it, if it is known.
     pub alert: Option<&'a Value>,
+    /// What is protected on this host; for actions that hold what they are aimed at, and have to ask again then.
+    pub policy: Option<&'a LocalPolicy>,
     /// Where it is done.
     pub host: &'a Host,
     transcript: &'a Mutex<Transcript>,
@@ -70,6 +73,7 @@ impl<'a> Attempt<'a> {
             effect: Uuid::nil(),
             script: None,
             alert: None,
+            policy: None,
             host,
             transcript,
             seen_in_force: AtomicBool::new(false),

@@ -8,6 +8,8 @@ mod elsewhere;
 #[cfg(test)]
 pub(super) use elsewhere::recipe;
 
+use std::time::Duration;
+
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
 use serde::{Deserialize, Serialize};
@@ -15,13 +17,18 @@ use serde_json::Value;
 
 use super::about::has;
 use super::attempt::failure;
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, kill_process};
 use crate::platform;
 use crate::runner::Program;
 
 /// The day that an account expires on while it is disabled: the first day of the epoch but one, since 0 is ambiguous
 /// to some programs.
 const EXPIRED_ON_DAY: &str = "1";
+
+/// How often what runs as an account is killed before it is given up: what forks meanwhile comes after.
+const MAX_ROUNDS: usize = 20;
+/// Between two rounds, since what is killed takes a moment to be gone.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The action.
 #[derive(Debug)]
@@ -106,7 +113,12 @@ impl Action for DisableAccount {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         host.has_programs(elsewhere::programs(host.os))?;
-        if host.os == Os::Windows { Ok(()) } else { platform::must_be_root() }
+        if host.os == Os::Windows {
+            return Ok(());
+        }
+        platform::must_be_root()?;
+        // usermod writes the new files beside the old ones, whoever owns them, and gives them the same owner and mode.
+        platform::may_replace_files()
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
@@ -192,11 +204,35 @@ async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
         attempt.look(&Program::new("loginctl", ["terminate-user", account])).await?;
     }
     let kill = Program::new("pkill", ["-KILL", "-u", account]);
-    let exit = attempt.change(&kill).await?;
-    // 1 is that there was none to signal, or none that would take it from us.
-    let is_over =
-        exit.is_success() || (exit.code == 1 && attempt.look(&Program::new("pgrep", ["-u", account])).await?.code == 1);
-    if is_over { Ok(()) } else { Err(failure(&kill, &exit)) }
+    for _ in 0..MAX_ROUNDS {
+        let exit = attempt.change(&kill).await?;
+        // 1 is that there was none to signal, or none that would take it from us.
+        if exit.code > 1 {
+            return Err(failure(&kill, &exit));
+        }
+        if !has_processes(attempt).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(ActionError::Failed(format!(
+        "the account is disabled, but something still runs as it after {MAX_ROUNDS} pkill"
+    )))
+}
+
+/// Whether something runs as the account. What only waits for its parent to collect it does not.
+async fn has_processes(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+    let list = Program::new("pgrep", ["-u", attempt.target.value()]);
+    let exit = attempt.look(&list).await?;
+    let is_dead = |number: &str| {
+        attempt.host.os == Os::Linux
+            && kill_process::look(attempt.host, number).is_ok_and(|seen| seen.is_none_or(|seen| seen.is_dead))
+    };
+    match exit.code {
+        0 => Ok(exit.stdout.split_whitespace().any(|number| !is_dead(number))),
+        1 => Ok(false),
+        _ => Err(failure(&list, &exit)),
+    }
 }
 
 /// The state before, if the effect is held. Without it nothing is known to be ours, and nothing is unlocked.

@@ -122,7 +122,9 @@ impl Action for FirewallDrop {
     }
 
     fn availability(&self, host: &Host) -> Result<(), String> {
-        Backend::present(host).ok_or(missing(host))?;
+        if Backend::present(host).ok_or(missing(host))? == Backend::Iptables {
+            iptables::may_talk_to_the_kernel()?;
+        }
         platform::may_configure_network()
     }
 

@@ -202,12 +202,25 @@ async fn accounts_elsewhere_are_disabled_and_enabled_and_those_that_were_disable
     }
 }
 
-#[tokio::test]
-async fn sessions_that_may_not_be_ended_are_not_taken_for_none() {
-    for (left, is_good) in [(0, false), (1, true)] {
-        let (host, _) = played(Os::FreeBsd, move |text| match text.split(' ').next() {
-            Some("pkill") => exit(1, ""),
-            Some("pgrep") => exit(left, ""),
+#[tokio::test(start_paused = true)]
+async fn sessions_are_ended_when_nothing_runs_as_the_account_any_more() {
+    // What pkill and pgrep end with; pgrep the first time, and from then on.
+    for (killed, left, left_then, is_good) in [
+        (0, 1, 1, true),
+        (1, 1, 1, true),
+        // What forked while pkill went through the list.
+        (0, 0, 1, true),
+        (0, 0, 0, false),
+        // None that would take it from us.
+        (1, 0, 0, false),
+        (2, 1, 1, false),
+        (0, 2, 2, false),
+    ] {
+        let is_first = std::sync::atomic::AtomicBool::new(true);
+        let (host, ran) = played(Os::FreeBsd, move |text| match text.split(' ').next() {
+            Some("pkill") => exit(killed, ""),
+            Some("pgrep") if is_first.swap(false, std::sync::atomic::Ordering::Relaxed) => exit(left, "4711\n"),
+            Some("pgrep") => exit(left_then, "4711\n"),
             _ => exit(0, "alice:*LOCKED*$6$x:1001:"),
         });
         let (at, transcript) = (target(TargetKind::User, "alice"), Mutex::<Transcript>::default());
@@ -215,7 +228,9 @@ async fn sessions_that_may_not_be_ended_are_not_taken_for_none() {
         let arguments = ["end-sessions".to_owned()];
         attempt.arguments = &arguments;
         let done = find(ALL, "disable-account").unwrap().apply(&attempt).await;
-        assert_eq!(done.is_ok(), is_good, "{done:?}");
+        assert_eq!(done.is_ok(), is_good, "{killed} {left} {left_then}: {done:?}");
+        let rounds = ran.lock().unwrap().iter().filter(|text| text.starts_with("pkill")).count();
+        assert!((1..=20).contains(&rounds), "{rounds}");
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
@@ -55,7 +56,7 @@ impl Action for HostDeny {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         let etc = host.path("/etc");
-        let writable = rustix::fs::access(&etc, rustix::fs::Access::WRITE_OK);
+        let writable = accessat(CWD, &etc, Access::WRITE_OK, AtFlags::EACCESS);
         writable.map_err(|error| format!("{} cannot be written: {}", etc.display(), io::Error::from(error)))
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
@@ -36,9 +37,12 @@ impl Action for IpCustomblock {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         let folder = host.path(FOLDER);
+        if folder.exists() && !folder.is_dir() {
+            return Err(format!("{FOLDER} is not a folder"));
+        }
         // A service that may not write everywhere cannot make it: there it is the administrator's to make.
         let place = if folder.exists() { folder } else { host.path("/") };
-        let writable = rustix::fs::access(&place, rustix::fs::Access::WRITE_OK);
+        let writable = accessat(CWD, &place, Access::WRITE_OK, AtFlags::EACCESS);
         writable.map_err(|error| {
             let (place, error) = (place.display(), io::Error::from(error));
             format!("{FOLDER} cannot be written: {place}: {error}; make it, and let the service write it")
@@ -118,6 +122,11 @@ mod tests {
         assert_eq!(IpCustomblock.availability(&host), Ok(()), "it can be made");
         std::fs::create_dir(host.path(FOLDER)).unwrap();
         std::fs::set_permissions(host.path(FOLDER), std::fs::Permissions::from_mode(0o500)).unwrap();
+        let file = tempfile::tempdir().unwrap();
+        std::fs::write(file.path().join("ipblock"), "").unwrap();
+        let mut taken = Host::new(Runner::new(), root.path());
+        taken.root = file.path().to_owned();
+        assert_eq!(IpCustomblock.availability(&taken), Err("/ipblock is not a folder".into()));
         let look = move || IpCustomblock.availability(&host);
         let said = crate::platform::without(rustix::thread::CapabilitySet::DAC_OVERRIDE, look).unwrap_err();
         assert!(said.contains("/ipblock cannot be written") && said.contains("Permission denied"), "{said}");

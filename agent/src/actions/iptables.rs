@@ -1,12 +1,15 @@
 //! Blocks addresses by iptables and ip6tables rules, for hosts without `nft`: one rule in INPUT and one in FORWARD,
 //! marked as ours, so that an administrator's own rule for the same address is neither counted nor removed.
 
+use std::path::PathBuf;
+
 use riposte_protocol::command::Op;
 
 use super::about::has;
 use super::attempt::failure;
 use super::{ActionError, Attempt};
-use crate::runner::{Exit, Program};
+use crate::platform;
+use crate::runner::{Exit, Program, Runner};
 
 /// The most copies of one rule that are removed in one go; more than any history of double adds leaves behind.
 const MAX_COPIES: usize = 1000;
@@ -17,6 +20,21 @@ type Place = (&'static str, &'static str);
 fn places(attempt: &Attempt<'_>) -> &'static [Place] {
     const ALL: &[Place] = &[("INPUT", "-s"), ("FORWARD", "-s"), ("OUTPUT", "-d")];
     if has(attempt.arguments, "output") { ALL } else { &ALL[..2] }
+}
+
+/// Whether the installed programs may open the socket that they need.
+///
+/// # Errors
+/// Why not, for people.
+pub(super) fn may_talk_to_the_kernel() -> Result<(), String> {
+    let is_legacy = ["iptables", "ip6tables"].into_iter().filter_map(Runner::find).any(is_legacy);
+    if is_legacy { platform::may_open_raw_sockets() } else { Ok(()) }
+}
+
+/// The older iptables opens a raw socket. Both are one program under many names, and only its own tells which it is.
+fn is_legacy(program: PathBuf) -> bool {
+    let own = program.canonicalize().unwrap_or(program);
+    !own.file_name().is_some_and(|name| name.to_string_lossy().contains("nft"))
 }
 
 pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
@@ -88,4 +106,23 @@ fn rule(attempt: &Attempt<'_>, flag: &str, (chain, side): Place) -> Program {
         program,
         ["-w", "5", flag, chain, side, address, "-m", "comment", "--comment", "riposte", "-j", "DROP"],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_iptables_is_known_behind_its_links() {
+        let folder = tempfile::tempdir().unwrap();
+        for (program, expected) in
+            [("xtables-nft-multi", false), ("xtables-legacy-multi", true), ("xtables-multi", true)]
+        {
+            let link = folder.path().join(format!("iptables-to-{program}").replace("nft", "new"));
+            std::fs::write(folder.path().join(program), "").unwrap();
+            std::os::unix::fs::symlink(folder.path().join(program), &link).unwrap();
+            assert_eq!(is_legacy(link), expected, "{program}");
+        }
+        assert!(is_legacy("/nonexistent/iptables".into()), "what is not known needs the more");
+    }
 }

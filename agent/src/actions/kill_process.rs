@@ -1,5 +1,6 @@
 //! `kill-process`: kills one process, and never another that was given its number meanwhile: the process is held by a
-//! descriptor first, looked at through `/proc` then, and the signal goes to the descriptor. It cannot be undone.
+//! descriptor first, looked at through `/proc` then, and the signal goes to the descriptor. Whether it is protected is
+//! asked again while it is held: before, its number may have been another's. It cannot be undone.
 
 use std::time::Duration;
 
@@ -46,9 +47,9 @@ const ABOUT: About = About {
 
 /// What `/proc/N/stat` says of a process.
 #[derive(Debug, PartialEq, Eq)]
-struct Look {
+pub(super) struct Look {
     name: String,
-    is_dead: bool,
+    pub(super) is_dead: bool,
     is_kernels: bool,
     /// In ticks since the system's start; with the number, it is the process.
     started: u64,
@@ -102,7 +103,7 @@ impl Action for KillProcess {
             })?;
             // Whatever is seen from here on is the held process or a later one of its number; if the held one still takes
             // a signal afterwards, it was the held one.
-            let seen = look(attempt)?.filter(|seen| !seen.is_dead).ok_or_else(gone)?;
+            let seen = look(attempt.host, number)?.filter(|seen| !seen.is_dead).ok_or_else(gone)?;
             if seen.is_kernels {
                 return Err(ActionError::Refused(format!("process {number} is a thread of the kernel: protected")));
             }
@@ -112,12 +113,15 @@ impl Action for KillProcess {
                 let name = seen.name.escape_debug();
                 return Err(ActionError::Refused(format!("process {number} is '{name}', not what was meant")));
             }
+            if let Some(reason) = attempt.policy.and_then(|policy| policy.protects(attempt.target)) {
+                return Err(ActionError::Refused(format!("the target is protected: {reason}")));
+            }
             pidfd::kill(&held).map_err(|error| match error {
                 rustix::io::Errno::SRCH => gone(),
                 error => failed("killed", error),
             })?;
             let deadline = Instant::now() + PATIENCE;
-            while look(attempt)?.is_some_and(|now| now.started == seen.started && !now.is_dead) {
+            while look(attempt.host, number)?.is_some_and(|now| now.started == seen.started && !now.is_dead) {
                 if Instant::now() >= deadline {
                     return Err(ActionError::TimedOut(format!("process {number} was killed and is not gone yet")));
                 }
@@ -130,7 +134,11 @@ impl Action for KillProcess {
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(attempt.take_seen_in_force() || look(attempt)?.is_none_or(|seen| seen.is_dead)) })
+        Box::pin(async {
+            let is_gone =
+                || look(attempt.host, attempt.target.value()).map(|seen| seen.is_none_or(|seen| seen.is_dead));
+            Ok(attempt.take_seen_in_force() || is_gone()?)
+        })
     }
 }
 
@@ -166,8 +174,9 @@ mod pidfd {
     }
 }
 
-fn look(attempt: &Attempt<'_>) -> Result<Option<Look>, ActionError> {
-    let path = attempt.host.path("/proc").join(attempt.target.value()).join("stat");
+/// What is to be seen of the process of that number; none if there is none.
+pub(super) fn look(host: &Host, number: &str) -> Result<Option<Look>, ActionError> {
+    let path = host.path("/proc").join(number).join("stat");
     match std::fs::read(&path) {
         Ok(stat) => {
             let look = Look::parse(&String::from_utf8_lossy(&stat));
@@ -191,15 +200,20 @@ mod tests {
 
     use super::*;
     use crate::actions::Transcript;
+    use crate::local_policy::{LocalPolicy, Protected};
     use crate::runner::Runner;
 
     async fn kill(pid: u32, arguments: &[&str]) -> Result<bool, ActionError> {
+        kill_unless_protected(pid, arguments, &LocalPolicy::default()).await
+    }
+
+    async fn kill_unless_protected(pid: u32, arguments: &[&str], policy: &LocalPolicy) -> Result<bool, ActionError> {
         let host = Host::new(Runner::new(), std::path::Path::new("/nonexistent"));
         let target = Target::parse(TargetKind::Process, &pid.to_string()).unwrap();
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let transcript = Mutex::<Transcript>::default();
         let mut attempt = Attempt::new(&host, &transcript, &target);
-        attempt.arguments = &arguments;
+        (attempt.arguments, attempt.policy) = (&arguments, Some(policy));
         KillProcess.apply(&attempt).await?;
         KillProcess.is_in_force(&attempt).await
     }
@@ -220,6 +234,16 @@ mod tests {
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
         let refusal = kill(pid, &[]).await.unwrap_err();
         assert!(matches!(&refusal, ActionError::Refused(reason) if reason.contains("no process")), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn what_is_protected_is_asked_of_the_process_that_is_held() {
+        let mut process = sleeper();
+        let protected = Protected { processes: vec!["sleep".into()], ..Protected::default() };
+        let policy = LocalPolicy { protected, ..LocalPolicy::default() };
+        let refusal = kill_unless_protected(process.id().unwrap(), &[], &policy).await.unwrap_err();
+        assert!(matches!(&refusal, ActionError::Refused(reason) if reason.contains("sleep is protected")), "{refusal}");
+        assert_eq!(process.try_wait().unwrap(), None);
     }
 
     #[tokio::test]

@@ -92,6 +92,7 @@ impl Action for QuarantineFile {
 
     fn availability(&self, _host: &Host) -> Result<(), String> {
         platform::must_be_root()?;
+        platform::may_replace_files()?;
         store::can_open()
     }
 

@@ -7,7 +7,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
 
 use super::recipe::{Change, Recipe};
-use super::restart_wazuh::{TIMEOUT, has_systemd, has_wazuh, is_active, may_restart, windows};
+use super::restart_wazuh::{TIMEOUT, has_systemd, has_wazuh, is_active, may_restart, service, windows};
 use super::{About, Action, Attempt, Form, Host, Os, Parameter, Step};
 use crate::runner::Program;
 
@@ -71,6 +71,8 @@ impl Action for RestartSh {
     fn availability(&self, host: &Host) -> Result<(), String> {
         if !has_systemd(host) {
             has_wazuh(host)?;
+        } else if service(host).is_none() {
+            return Err("systemd has neither a wazuh-agent nor a wazuh-manager to start".into());
         }
         may_restart(host)
     }

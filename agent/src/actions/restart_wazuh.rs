@@ -54,10 +54,21 @@ fn of(host: &Host) -> Recipe {
 }
 
 /// The service that runs Wazuh, where systemd does.
-fn service(host: &Host) -> Option<&'static str> {
-    const UNITS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
-    let is_known =
-        |service: &str| UNITS.iter().any(|units| host.path(units).join(format!("{service}.service")).exists());
+pub(super) fn service(host: &Host) -> Option<&'static str> {
+    /// Where systemd looks for units, in its order: the first file of a name is the one that counts.
+    const UNITS: [&str; 5] = [
+        "/etc/systemd/system",
+        "/run/systemd/system",
+        "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+    ];
+    // A link to /dev/null is a unit that must never be started.
+    let is_known = |service: &str| {
+        let mut units = UNITS.iter().map(|folder| host.path(folder).join(format!("{service}.service")));
+        let unit = units.find(|unit| unit.symlink_metadata().is_ok());
+        unit.and_then(|unit| unit.canonicalize().ok()).is_some_and(|unit| unit != Path::new("/dev/null"))
+    };
     // A manager has no agent beside it.
     let find = || ["wazuh-manager", "wazuh-agent"].into_iter().find(|service| is_known(service));
     has_systemd(host).then(find).flatten()

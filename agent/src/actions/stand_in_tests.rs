@@ -28,9 +28,16 @@ does=/opt/$(basename "$0").does
 if [ -e "$does" ]; then . "$does"; fi
 "#;
 
-/// `/opt` is the test's own, and `systemctl` a stand-in.
-const PREPARE: &str = "systemctl=$(command -v systemctl); mount -t tmpfs tmpfs /opt; \
+/// `/opt` is the test's own, but for Kaspersky with the host's folders in it, of which one may hold this very program; and
+/// `systemctl` is a stand-in.
+const PREPARE: &str = "systemctl=$(command -v systemctl); mount -t tmpfs tmpfs /mnt; mkdir /mnt/opt; \
+                       mount --rbind /opt /mnt/opt; mount -t tmpfs tmpfs /opt; \
+                       for folder in /mnt/opt/*/; do folder=$(basename \"$folder\"); \
+                       case $folder in kaspersky|'*') continue ;; esac; \
+                       mkdir \"/opt/$folder\"; mount --rbind \"/mnt/opt/$folder\" \"/opt/$folder\"; done; umount -l /mnt; \
                        : > /opt/stand-in; chmod 755 /opt/stand-in; mount --bind /opt/stand-in \"$systemctl\"";
+/// No order takes longer, however busy the machine is.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Stage {
     agent: Arc<Agent>,
@@ -98,13 +105,19 @@ impl Stage {
         let id = command.jti;
         self.agent.record([Record::Received { command: Box::new(command) }]).unwrap();
         self.agent.wake_lanes();
-        let result = loop {
-            let found = self.agent.read(|ledger| ledger.outbox().iter().find(|it| it.command_id == id).cloned());
-            match found {
-                Some(result) => break result,
-                None => tokio::time::sleep(Duration::from_millis(5)).await,
+        let result = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let told = self.agent.outbox.notified();
+                let found = self.agent.read(|ledger| ledger.outbox().iter().find(|it| it.command_id == id).cloned());
+                match found {
+                    Some(result) => break result,
+                    None => told.await,
+                }
             }
-        };
+        });
+        let result = result.await.unwrap_or_else(|_| {
+            panic!("{action} came to no end: {}", self.agent.read(|ledger| format!("{ledger:#?}")))
+        });
         let ran = std::fs::read_to_string("/opt/ran").unwrap_or_default();
         (result, ran.lines().map(str::to_owned).collect())
     }
@@ -179,7 +192,17 @@ async fn with_systemd() {
     let mut stage = Stage::new(true, &[], LocalPolicy::default());
     let (_, ran) = stage.order("restart-wazuh", &[]).await;
     assert_eq!(ran, [format!("{}|restart in /", stage.bin("wazuh-control"))], "systemd does not run this Wazuh");
+    let said = availability(find(ALL, "restart.sh").unwrap(), &stage.agent.host).unwrap_err();
+    assert!(said.contains("neither a wazuh-agent nor a wazuh-manager"), "{said}");
 
+    let mut stage = Stage::new(true, &["wazuh-manager", "wazuh-agent"], LocalPolicy::default());
+    let masked = stage.root.path().join("etc/systemd/system/wazuh-manager.service");
+    std::fs::create_dir_all(masked.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/dev/null", masked).unwrap();
+    let (_, ran) = stage.order("restart-wazuh", &[]).await;
+    assert_eq!(ran, [format!("{systemctl}|restart|wazuh-agent in /")], "a masked unit cannot be started");
+
+    let mut stage = Stage::new(true, &["wazuh-manager"], LocalPolicy::default());
     let logtest = format!("{}|-t in /", stage.bin("wazuh-logtest-legacy"));
     let (result, ran) = stage.order("restart.sh", &["manager"]).await;
     assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, Some(true)), "{}", result.message);

@@ -134,6 +134,7 @@ impl Execution<'_> {
         attempt.arguments = &self.command.arguments;
         attempt.script = self.command.script.as_ref();
         attempt.alert = self.command.alert.as_ref();
+        attempt.policy = Some(&self.agent.policy);
         attempt.remaining = self.command.until.map(|until| until.since(self.agent.clock.now()));
         attempt.undo = undo;
         attempt

@@ -152,7 +152,8 @@ fn fail(agent: &Agent, held: &Held, error: &ActionError) {
     }
 }
 
-/// One step of an action, within the time that the local policy gives it. What it had started is killed with it.
+/// One step of an action, within the time that the local policy gives it and a little more, as above. What it had
+/// started is killed with it.
 pub(super) async fn within<T>(agent: &Agent, step: Step<'_, T>) -> Result<T, ActionError> {
     let limit = agent.policy.timeout;
     let late = || format!("it did not end within {} s and was stopped", limit.as_secs());

@@ -1,4 +1,5 @@
-//! The states an account can be in, as a table; and one real account, in a mount namespace with an `/etc` of its own.
+//! The states an account can be in, as a table; and one real account, in namespaces with an `/etc`, a `/run` and processes
+//! of their own: killing what runs as an account must reach nobody on the host who has the same number.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -66,15 +67,18 @@ async fn a_real_account_is_disabled_and_restored_exactly() {
     if own_namespace::is_inside() {
         return disable_and_restore_real_accounts().await;
     }
-    let own_etc =
-        "own=$(mktemp -d); cp -a /etc/. \"$own\"; mount -t tmpfs tmpfs /etc; cp -a \"$own\"/. /etc; rm -rf \"$own\"";
+    // The copy is in memory only: it holds the host's secrets, and must be gone whatever happens here. Without the host's
+    // `/run`, loginctl finds nobody to ask.
+    let own_etc = "mount -t tmpfs tmpfs /run; mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc";
     let name = "actions::disable_account::tests::a_real_account_is_disabled_and_restored_exactly";
-    own_namespace::run_again(name, &["usermod", "pkill", "setpriv"], &[], own_etc).await;
+    let namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    own_namespace::run_again(name, &["usermod", "pkill", "pgrep", "setpriv"], &namespaces, own_etc).await;
 }
 
 async fn disable_and_restore_real_accounts() {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     assert!(mounts.lines().any(|mount| mount.starts_with("tmpfs /etc ")), "the real /etc must not be touched");
+    assert_eq!(std::process::id(), 1, "the host's processes must not be reached");
     let line = |name: &str, password: &str, expiry: &str| format!("{name}:{password}:20000:0:99999:7::{expiry}:\n");
     let accounts = [
         ("rip-set", "$6$abc$def", ""),

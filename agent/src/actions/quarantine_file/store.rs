@@ -264,8 +264,10 @@ fn open(path: &Path, flags: OFlags) -> Result<File, Errno> {
 /// Why not, for people.
 pub(super) fn can_open() -> Result<(), String> {
     match open(Path::new("/"), OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(_) => Ok(()),
         Err(Errno::NOSYS) => Err(CANNOT_OPEN.into()),
-        _ => Ok(()),
+        // Some filters of system calls refuse what they do not know as not permitted.
+        Err(error) => Err(format!("no file can be opened without following links: {}", io::Error::from(error))),
     }
 }
 
