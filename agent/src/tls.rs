@@ -32,16 +32,20 @@ pub fn config(ca: Option<&[u8]>) -> Result<Option<Arc<ClientConfig>>, CaError> {
 /// An HTTP client that believes the same, follows no redirects, and has the settings that `with` gives it.
 ///
 /// # Errors
-/// When the system has no authorities that can be read.
+/// When `ca` cannot be read.
 pub fn client(
     ca: Option<&[u8]>,
-    with: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("riposte-agent/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none());
-    if let Some(pem) = ca {
-        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?);
+    let builder = || {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("riposte-agent/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none());
+        with(builder)
+    };
+    match ca {
+        Some(pem) => builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?).build(),
+        // A system without authorities (a slim container) can still reach a manager on its own loopback.
+        None => builder().build().or_else(|_| builder().tls_certs_only([]).build()),
     }
-    with(builder).build()
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener as StdListener;
+use std::path::Path;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -19,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use uuid::Uuid;
 
 use super::delivery::lift;
-use super::processes::{Agent, Manager, PATIENCE, alert, eventually, now, text};
+use super::processes::{Agent, Manager, PATIENCE, agent_program, alert, eventually, now, text, tied};
 
 /// A manager that says whatever a test wants.
 struct FakeManager {
@@ -330,4 +331,25 @@ async fn the_real_agent_falls_back_to_polls_where_no_stream_can_be_had() {
     let (_, command) = api.answer_to(&alert(1, "10.0.0.1", "web-01")).await;
     api.command_is(text(&command, "id"), "succeeded").await;
     assert_eq!(agent.log().matches("log-only: applied").count(), 1);
+}
+
+#[tokio::test]
+async fn programs_on_a_system_without_certificate_authorities_can_speak_plain_http() {
+    let manager = Manager::start().await;
+    let api = manager.api();
+    let without = |program: &Path| {
+        let mut command = tied(program);
+        command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+        command
+    };
+    let mut list = without(Path::new(env!("CARGO_BIN_EXE_riposte")));
+    let list = list.env("RIPOSTE_MANAGER", &api.base).env("RIPOSTE_KEY", &api.key).args(["agent", "list"]);
+    let listed = list.output().unwrap();
+    assert!(listed.status.success(), "{listed:?}");
+    let token = api.post("/v1/enrollment-tokens", &json!({})).await;
+    let state = tempfile::tempdir().unwrap();
+    let mut enroll = without(&agent_program());
+    let enroll = enroll.env("RIPOSTE_TOKEN", text(&token, "token")).args(["enroll", "--name", "web-09"]);
+    let enrolled = enroll.args(["--manager", &api.base, "--state-dir"]).arg(state.path()).output().unwrap();
+    assert!(enrolled.status.success(), "{enrolled:?}");
 }

@@ -78,7 +78,7 @@ pub(crate) fn tied(program: &Path) -> Command {
     command
 }
 
-fn agent_program() -> PathBuf {
+pub(crate) fn agent_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_riposte")).with_file_name("riposte-agent");
     assert!(program.is_file(), "riposte-agent is not built beside riposte: run `cargo build --workspace` first");
     program
