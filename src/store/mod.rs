@@ -15,6 +15,7 @@ pub mod commands;
 pub mod converge;
 pub mod db;
 pub mod effects;
+pub mod error;
 pub mod freeze;
 pub mod guard;
 pub mod idempotency;
