@@ -22,6 +22,8 @@ mod script_tests;
 #[cfg(test)]
 mod tests;
 mod turn;
+#[cfg(test)]
+mod turn_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
