@@ -73,12 +73,10 @@ on_both_databases! {
         let (app, admin, agent) = with_scan(database).await;
         let response = post(&admin, "a").await;
         app.advance(3601);
-        for _ in 0..200 {
-            if admin.list("/v1/commands").await[0]["state"] == "expired" {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        app.in_time("it expires", || async {
+            (admin.list("/v1/commands").await[0]["state"] == "expired").then_some(())
+        })
+        .await;
         assert!(agent.owed().await.is_empty());
         let ended = find(&admin, response["id"].as_str().unwrap()).await;
         assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")));
