@@ -316,20 +316,9 @@ impl World {
         let (now, is_ordered) = (self.now, self.shape.is_ordered);
         let Some(talk) = &mut self.hosts[agent].talk else { return };
         let (number, manager, life) = (talk.number, talk.manager, talk.manager_life);
-        talk.is_broken |= is_ordered && fate.is_err();
-        if talk.is_broken {
-            return;
-        }
-        for delay in fate.unwrap_or_default() {
-            let mut at = now + delay;
-            if is_ordered {
-                at = at.max(talk.last_up + 1);
-                talk.last_up = at;
-            }
+        for at in arrivals(&mut talk.is_broken, &mut talk.last_up, fate, is_ordered, now) {
             let message = Box::new(message.clone());
-            self.next_event += 1;
-            self.queue.push(Reverse((at, self.next_event)));
-            self.events.insert(self.next_event, Event::AtManager { manager, life, agent, talk: number, message });
+            self.at(at, Event::AtManager { manager, life, agent, talk: number, message });
         }
     }
 
@@ -340,20 +329,9 @@ impl World {
         let host = &mut self.hosts[agent];
         let life = host.life;
         let Some(talk) = host.talk.as_mut().filter(|talk| talk.number == number) else { return };
-        talk.is_broken |= is_ordered && fate.is_err();
-        if talk.is_broken {
-            return;
-        }
-        for delay in fate.unwrap_or_default() {
-            let mut at = now + delay;
-            if is_ordered {
-                at = at.max(talk.last_down + 1);
-                talk.last_down = at;
-            }
+        for at in arrivals(&mut talk.is_broken, &mut talk.last_down, fate, is_ordered, now) {
             let message = Box::new(message.clone());
-            self.next_event += 1;
-            self.queue.push(Reverse((at, self.next_event)));
-            self.events.insert(self.next_event, Event::AtAgent { agent, life, talk: number, message });
+            self.at(at, Event::AtAgent { agent, life, talk: number, message });
         }
     }
 
@@ -380,6 +358,28 @@ impl World {
             host => self.befall(host),
         }
     }
+}
+
+/// When the copies of a message arrive: none in a conversation that is broken, or that this loss breaks.
+fn arrivals(
+    is_broken: &mut bool,
+    last: &mut Millis,
+    fate: Result<Vec<Millis>, ()>,
+    is_ordered: bool,
+    now: Millis,
+) -> Vec<Millis> {
+    *is_broken |= is_ordered && fate.is_err();
+    if *is_broken {
+        return Vec::new();
+    }
+    let at = |delay: Millis| {
+        if !is_ordered {
+            return now + delay;
+        }
+        *last = (now + delay).max(*last + 1);
+        *last
+    };
+    fate.unwrap_or_default().into_iter().map(at).collect()
 }
 
 /// The id of an agent.

@@ -11,6 +11,7 @@ use riposte_protocol::time::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::tests;
 use crate::actions::{self, Host};
 use crate::agent::Agent;
 use crate::clock::Clock;
@@ -87,22 +88,11 @@ impl Drop for Bench {
 
 fn command(seq: u64, op: Op, executable: &str, effect: u128) -> Command {
     Command {
-        iss: "riposte".into(),
-        aud: Uuid::nil(),
-        jti: Uuid::from_u128(seq.into()),
-        seq,
-        iat: NOW.as_secs(),
-        exp: NOW.as_secs() + 100_000,
-        op,
         effect: Uuid::from_u128(effect),
-        action: "my-block".into(),
         target: Target::parse(TargetKind::Ip, &format!("203.0.113.{effect}")).unwrap(),
-        arguments: vec![],
-        until: None,
-        response: Uuid::nil(),
         alert: (op == Op::Apply).then(|| json!({"id": "1.2", "data": {"srcip": format!("203.0.113.{effect}")}})),
         script: Some(Script { executable: executable.into(), style: ScriptStyle::Wazuh, undoable: true }),
-        urgent: false,
+        ..tests::command(seq, op, "my-block", "nobody", None)
     }
 }
 
