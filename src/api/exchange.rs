@@ -11,7 +11,7 @@ use super::agents::capability_faults;
 use super::error::{ApiError, ApiResult};
 use crate::domain::fault::Fault;
 use crate::store::audit::LedgerTx;
-use crate::store::converge::Said;
+use crate::store::converge::{self, Hello, News};
 use crate::store::{agents, identity};
 use crate::telemetry::ByOutcome;
 
@@ -94,8 +94,9 @@ pub async fn converge(
     const LARGEST_EFFECT_BYTES: usize = 16 * 1024;
     let bytes = serde_json::to_vec(&effects).map_or(usize::MAX, |json| json.len());
     let is_whole = bytes.saturating_add(LARGEST_EFFECT_BYTES) < MAX_EFFECTS_BYTES;
-    let (cursor, has_run) = (Some(cursor), run.is_some());
-    meet(state, agent, Said { effects, ended: Vec::new(), is_whole, cursor, has_run }).await
+    let hello = Hello { cursor, has_run: run.is_some(), effects, is_whole };
+    let news = converge::compare(&state.engine.db, agent, hello, state.engine.clock.now()).await?;
+    settle_news(state, agent, news).await
 }
 
 /// Takes in what has changed among an agent's effects without a command.
@@ -103,11 +104,11 @@ pub async fn news(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>, ended
     if effects.len() > MAX_ITEMS || ended.len() > MAX_ITEMS {
         return Err(too_many("effects"));
     }
-    meet(state, agent, Said { effects, ended, ..Said::default() }).await
+    settle_news(state, agent, News { effects, ended, ..News::default() }).await
 }
 
-async fn meet(state: &AppState, agent: Uuid, said: Said) -> ApiResult<()> {
-    state.engine.writer.converge(agent, said).await?;
+async fn settle_news(state: &AppState, agent: Uuid, news: News) -> ApiResult<()> {
+    state.engine.writer.converge(agent, news).await?;
     // What nobody wants there is lifted now, not at the next round.
     state.engine.undo.look_again();
     Ok(())

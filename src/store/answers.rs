@@ -249,3 +249,17 @@ fn record(ledger: &mut LedgerTx, by: &str, verb: &'static str, response: Uuid, d
     let (noun_id, detail) = (response.to_string(), detail.to_owned());
     ledger.record(Entry { at: now, actor: by.to_owned(), verb, noun: "response", noun_id, detail });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::db::plan;
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_is_found_by_its_time_and_not_among_all_that_waits_or_is_active() {
+        for (statement, index) in [(SILENT, "responses_answer"), (UNCONFIRMED, "responses_confirm")] {
+            let plan = plan(statement).await;
+            assert!(plan.iter().all(|step| step.contains(index)), "{plan:?}");
+        }
+    }
+}

@@ -3,6 +3,10 @@
 //! whether that is repaired is the agent's own business.
 //!
 //! An effect with a command under way is left alone: its result says more than a report that may be older.
+//!
+//! After a restart of the manager every agent says all that it holds at once, and nearly all of it is known. So what it says
+//! is compared first, by whoever has the time ([`compare`]), and only what differs is settled in a transaction ([`converge`]),
+//! where it is looked at again.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,7 +17,7 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::columns::id;
-use super::db::{Result, binds, statements};
+use super::db::{Db, Result, binds, statements};
 use super::identity;
 use super::ledger::{self, EndReason};
 use super::protected::Hold;
@@ -21,16 +25,16 @@ use crate::domain::audit::Entry;
 use crate::domain::effect::{Actual, Desired};
 
 statements! {
-    STANDING = "SELECT id, desired, actual, until, failed_reverts FROM effects WHERE agent_id = $1
-        AND (actual IN ('in_force', 'drifted') OR (actual = 'absent' AND desired = 'in_force' AND changed_at <= $2))
-        AND NOT EXISTS (SELECT 1 FROM commands
-            WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))";
+    STANDING = "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at, EXISTS (SELECT 1 FROM commands
+            WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged')) AS is_open
+        FROM effects WHERE agent_id = $1 AND (desired = 'in_force' OR actual IN ('in_force', 'drifted'))";
 }
 
-const NAMED: &str = "SELECT id, desired, actual, until, failed_reverts FROM effects WHERE agent_id = $1
-    AND NOT EXISTS (SELECT 1 FROM commands
-        WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))
-    AND id IN (";
+/// The agent is compared here and not there: SQLite would go by it, through all that was ever done on that agent.
+const NAMED: &str =
+    "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at, EXISTS (SELECT 1 FROM commands
+        WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged')) AS is_open
+    FROM effects WHERE id IN (";
 const HOLDS: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND effect_id IN (";
 /// What is gone is no incident any more, whoever has lifted it.
 const SET_ACTUAL: &str = "UPDATE effects SET actual = $2, changed_at = $3,
@@ -49,28 +53,96 @@ const SKEW: Duration = Duration::from_mins(1);
 /// firewall not there yet.
 const GIVEN_UP: Duration = Duration::from_mins(5);
 
-/// What an agent says of its effects.
+/// What an agent says when it connects.
+#[derive(Debug)]
+pub struct Hello {
+    /// The highest number in its journal.
+    pub cursor: u64,
+    /// Whether it says who it is, so that it may be believed to know what it has forgotten.
+    pub has_run: bool,
+    /// Effects as they are there.
+    pub effects: Vec<HeldEffect>,
+    /// Whether `effects` is everything that it holds.
+    pub is_whole: bool,
+}
+
+/// What may be news of an agent's effects.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct News {
+    /// On connect: the highest number in its journal, and whether it says who it is.
+    pub met: Option<(u64, bool)>,
     /// Effects as they are there.
     pub effects: Vec<HeldEffect>,
     /// Effects whose time was up and of which nothing is left.
     pub ended: Vec<Uuid>,
-    /// Whether `effects` is everything that it holds.
-    pub is_whole: bool,
-    /// The highest number in its journal; only on connect.
-    pub cursor: Option<u64>,
-    /// Whether it says who it is, so that it may be believed to know what it has forgotten.
-    pub has_run: bool,
+    /// Effects that should be there and are not.
+    pub missing: Vec<Uuid>,
 }
 
+/// An effect as the ledger has it.
 #[derive(sqlx::FromRow)]
 struct Standing {
     id: String,
+    agent_id: String,
     desired: String,
     actual: String,
     until: Option<i64>,
     failed_reverts: i64,
+    changed_at: i64,
+    is_open: bool,
+}
+
+impl Standing {
+    fn is_wanted(&self) -> bool {
+        self.desired == Desired::InForce.as_str()
+    }
+
+    /// Whether its time is up at `at`.
+    fn is_over(&self, at: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= at.as_millis())
+    }
+
+    /// Whether it is news that an agent does not hold it.
+    fn can_be_missing(&self, now: Timestamp) -> bool {
+        [Actual::InForce, Actual::Drifted].iter().any(|actual| actual.as_str() == self.actual)
+            || self.actual == Actual::Absent.as_str()
+                && self.is_wanted()
+                && self.changed_at <= now.minus(GIVEN_UP).as_millis()
+    }
+
+    /// What the ledger has to learn from what an agent says of it; `None` if they agree.
+    fn differs(&self, held: &HeldEffect) -> Option<Difference> {
+        let is_absent = held.actual == Some(message::Actual::Absent);
+        let is_drifted = held.actual == Some(message::Actual::Drifted);
+        let news = |actual: Actual, why| (self.actual != actual.as_str()).then_some((actual, why));
+        let is_again =
+            self.is_wanted() && !is_absent && !is_drifted && held.until.map(Timestamp::as_millis) != self.until;
+        let seen = match (self.is_wanted(), held.actual) {
+            (false, Some(message::Actual::Absent)) => news(Actual::Absent, "nothing of it is left"),
+            (true, Some(message::Actual::Absent)) => news(Actual::Absent, "it is not in force there"),
+            (true, Some(message::Actual::Drifted)) => news(Actual::Drifted, "the agent looked"),
+            (true, Some(message::Actual::InForce)) => news(Actual::InForce, "the agent looked"),
+            // What was never looked at is not news.
+            (_, None) | (false, _) => None,
+        };
+        if let Some(why) = &held.released {
+            Some(Difference::Released(why.clone()))
+        } else if !self.is_wanted() && !is_absent {
+            Some(Difference::Unwanted)
+        } else {
+            (seen.is_some() || is_again).then_some(Difference::Other { seen, is_again })
+        }
+    }
+}
+
+/// How what an agent says of an effect differs from what the ledger says.
+enum Difference {
+    /// Somebody let go of it on the host, and said why.
+    Released(String),
+    /// It is held although nobody wants it.
+    Unwanted,
+    /// It is not as the ledger has it, or not until then.
+    Other { seen: Option<(Actual, &'static str)>, is_again: bool },
 }
 
 #[derive(sqlx::FromRow)]
@@ -79,56 +151,61 @@ struct HoldRow {
     effect_id: String,
 }
 
+/// What of it the ledger has to learn. What has changed meanwhile has a command under way, or is seen when this is settled.
+pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Result<News> {
+    let Hello { cursor, has_run, mut effects, is_whole } = hello;
+    let standing = by_id(db.all(STANDING, binds![agent]).await?, agent)?;
+    let named: HashSet<Uuid> = effects.iter().map(|held| held.effect).collect();
+    let missing = standing
+        .iter()
+        .filter(|(effect, row)| is_whole && !row.is_open && !named.contains(*effect) && row.can_be_missing(now));
+    let missing = missing.map(|(effect, _)| *effect).collect();
+    // One that does not stand may be unwanted there, or have just come to be.
+    effects.retain(|held| standing.get(&held.effect).is_none_or(|row| !row.is_open && row.differs(held).is_some()));
+    Ok(News { met: Some((cursor, has_run)), effects, ended: Vec::new(), missing })
+}
+
 /// Brings the ledger and the agent together; gives the agents that have something to fetch.
-pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, said: Said, now: Timestamp) -> Result<Vec<Uuid>> {
-    if let Some(cursor) = said.cursor {
+pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now: Timestamp) -> Result<Vec<Uuid>> {
+    let News { met, effects, ended, missing } = news;
+    if let Some((cursor, has_run)) = met {
         identity::meet(ledger, agent, cursor, now).await?;
-        if said.has_run {
+        if has_run {
             identity::look_back(ledger, agent, cursor, now).await?;
         }
     }
-    let named: HashSet<Uuid> = said.effects.iter().map(|held| held.effect).chain(said.ended.iter().copied()).collect();
+    let named: HashSet<Uuid> =
+        effects.iter().map(|held| held.effect).chain([ended.clone(), missing.clone()].concat()).collect();
     let rows = named.iter().map(|effect| binds![*effect]).collect();
-    let rows: Vec<Standing> = ledger.tx.each_row(NAMED, rows, ")", binds![agent]).await?;
-    let standing = by_id(rows)?;
+    let mut standing = by_id(ledger.tx.each_row(NAMED, rows, ")", vec![]).await?, agent)?;
+    standing.retain(|_, row| !row.is_open);
     let (mut again, mut released) = (Vec::new(), Vec::new());
-    for held in &said.effects {
+    for held in &effects {
         let Some(row) = standing.get(&held.effect) else { continue };
-        if let Some(why) = &held.released {
-            released.push((held.effect, why.clone()));
-        } else if row.desired == Desired::Absent.as_str() {
-            unwanted(ledger, agent, held, row, now).await?;
-        } else if held.actual == Some(message::Actual::Absent) {
-            note(ledger, agent, held.effect, row, Actual::Absent, "it is not in force there", now).await?;
-        } else {
-            let is_drifted = held.actual == Some(message::Actual::Drifted);
-            let actual = if is_drifted { Actual::Drifted } else { Actual::InForce };
-            // What was never looked at is not news.
-            if held.actual.is_some() {
-                note(ledger, agent, held.effect, row, actual, "the agent looked", now).await?;
-            }
-            if held.until.map(Timestamp::as_millis) != row.until && !is_drifted {
-                again.push(held.effect);
+        match row.differs(held) {
+            None => {}
+            Some(Difference::Released(why)) => released.push((held.effect, why)),
+            Some(Difference::Unwanted) => unwanted(ledger, agent, held, row, now).await?,
+            Some(Difference::Other { seen, is_again }) => {
+                if let Some((actual, why)) = seen {
+                    note(ledger, agent, held.effect, row, actual, why, now).await?;
+                }
+                again.extend(is_again.then_some(held.effect));
             }
         }
     }
-    for ended in said.ended {
-        if let Some(row) = standing.get(&ended) {
-            note(ledger, agent, ended, row, Actual::Absent, "its time was up", now).await?;
-            let is_over = row.until.is_some_and(|until| until <= now.plus(SKEW).as_millis());
-            if row.desired == Desired::InForce.as_str() && !is_over {
-                again.push(ended);
-            }
+    for effect in ended {
+        let Some(row) = standing.get(&effect) else { continue };
+        note(ledger, agent, effect, row, Actual::Absent, "its time was up", now).await?;
+        if row.is_wanted() && !row.is_over(now.plus(SKEW)) {
+            again.push(effect);
         }
     }
-    if said.is_whole {
-        let rows: Vec<Standing> = ledger.tx.all(STANDING, binds![agent, now.minus(GIVEN_UP)]).await?;
-        for (effect, row) in by_id(rows)?.iter().filter(|(effect, _)| !named.contains(*effect)) {
-            note(ledger, agent, *effect, row, Actual::Absent, "the agent does not hold it any more", now).await?;
-            let is_over = row.until.is_some_and(|until| until <= now.as_millis());
-            if row.desired == Desired::InForce.as_str() && !is_over {
-                again.push(*effect);
-            }
+    for effect in missing {
+        let Some(row) = standing.get(&effect).filter(|row| row.can_be_missing(now)) else { continue };
+        note(ledger, agent, effect, row, Actual::Absent, "the agent does not hold it any more", now).await?;
+        if row.is_wanted() && !row.is_over(now) {
+            again.push(effect);
         }
     }
     let mut wake = ledger::apply_again(ledger, again, now).await?;
@@ -138,15 +215,19 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, said: Said, now
     Ok(wake)
 }
 
-fn by_id(rows: Vec<Standing>) -> Result<HashMap<Uuid, Standing>> {
-    rows.into_iter().map(|row| Ok((id(&row.id)?, row))).collect()
+/// Those that are this agent's.
+fn by_id(rows: Vec<Standing>, agent: Uuid) -> Result<HashMap<Uuid, Standing>> {
+    let mut standing = HashMap::with_capacity(rows.len());
+    for row in rows {
+        if id(&row.agent_id)? == agent {
+            standing.insert(id(&row.id)?, row);
+        }
+    }
+    Ok(standing)
 }
 
 /// Held although nobody wants it: lifted soon, and an incident if the agent says that it cannot.
 async fn unwanted(ledger: &mut LedgerTx, agent: Uuid, held: &HeldEffect, row: &Standing, now: Timestamp) -> Result<()> {
-    if held.actual == Some(message::Actual::Absent) {
-        return note(ledger, agent, held.effect, row, Actual::Absent, "nothing of it is left", now).await;
-    }
     ledger.tx.execute(LIFT_SOON, binds![held.effect, now]).await?;
     if let Some(why) = held.failing.as_ref().filter(|_| row.failed_reverts == 0) {
         ledger.tx.execute(FAILING, binds![held.effect, now]).await?;
@@ -190,4 +271,19 @@ async fn release(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, why: String, 
 fn record(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, verb: &'static str, why: &str, now: Timestamp) {
     let (actor, detail) = (format!("agent:{agent}"), why.replace('\0', "\u{fffd}"));
     ledger.record(Entry { at: now, actor, verb, noun: "effect", noun_id: effect.to_string(), detail });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::db::{plan, plan_of_rows};
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_agent_did_in_the_past_is_not_read_when_it_connects() {
+        for plan in [plan(STANDING).await, plan_of_rows(NAMED, 1, ")", 0).await] {
+            let by = |index: &str| plan.iter().any(|step| step.contains(index));
+            assert!(by("effects_standing (agent_id=?)") || by("sqlite_autoindex_effects_1 (id=?)"), "{plan:?}");
+            assert!(by("commands_open (effect_id=?)"), "{plan:?}");
+        }
+    }
 }

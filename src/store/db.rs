@@ -403,18 +403,35 @@ impl Tx {
     }
 }
 
+/// How SQLite goes about a statement.
+#[cfg(test)]
+pub(super) async fn plan(sql: &str) -> Vec<String> {
+    plan_with(sql.into(), vec![]).await
+}
+
 /// Which tables SQLite reads from end to end for a statement of several rows; the values themselves do not count.
 #[cfg(test)]
 pub(super) async fn reads_whole(before: &str, columns: usize, after: &str, first: usize) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+    let plan = plan_of_rows(before, columns, after, first).await.into_iter();
+    plan.filter(|step| step.starts_with("SCAN ") && step != "SCAN v" && !step.contains("VALUES CLAUSE")).collect()
+}
+
+/// How SQLite goes about a statement of several rows.
+#[cfg(test)]
+pub(super) async fn plan_of_rows(before: &str, columns: usize, after: &str, first: usize) -> Vec<String> {
     let rows = vec![vec![Bind::from(1_i64); columns]; 3];
     let (sql, binds) = in_chunks(before, rows, after, &vec![Bind::from(1_i64); first], false).remove(0);
+    plan_with(sql, binds).await
+}
+
+#[cfg(test)]
+async fn plan_with(sql: String, binds: Vec<Bind>) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let Db::Sqlite { write, .. } = &db else { unreachable!("a file") };
     let sql = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
     let query = bind_all!(sqlx::query_as::<Sqlite, (i64, i64, i64, String)>(sql), binds);
-    let plan = query.fetch_all(write).await.unwrap().into_iter().map(|step| step.3);
-    plan.filter(|step| step.starts_with("SCAN ") && step != "SCAN v" && !step.contains("VALUES CLAUSE")).collect()
+    query.fetch_all(write).await.unwrap().into_iter().map(|step| step.3).collect()
 }
 
 #[cfg(test)]

@@ -38,7 +38,10 @@ const FIND_EFFECTS_AFTER: &str = ") AS v JOIN effects ON agent_id = v.column1 AN
 const EFFECTS_BY_ID: &str = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until
     FROM effects WHERE id IN (";
 const HOLDS_OF: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND response_id IN (";
-const LAST_HOLDERS: &str = "SELECT effect_id, MAX(response_id) AS response_id FROM holds WHERE effect_id IN (";
+/// Each by one look at the end of the index, however many there were.
+const LAST_HOLDERS: &str = "SELECT v.column1 AS effect_id, (SELECT MAX(response_id) FROM holds
+    WHERE effect_id = v.column1) AS response_id FROM (";
+const LAST_HOLDERS_AFTER: &str = ") AS v WHERE EXISTS (SELECT 1 FROM holds WHERE effect_id = v.column1)";
 const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT) FROM (";
 const RELEASE_AFTER: &str = ") AS v WHERE released_at IS NULL AND response_id = v.column1 AND effect_id = v.column2
     RETURNING response_id, effect_id";
@@ -378,7 +381,7 @@ async fn follow_up(
     is_urgent: bool,
 ) -> Result<Vec<NewCommand>> {
     let rows = ops.iter().map(|(_, effect)| binds![*effect]).collect();
-    let holders: Vec<PairRow> = ledger.tx.each_row(LAST_HOLDERS, rows, ") GROUP BY effect_id", vec![]).await?;
+    let holders: Vec<PairRow> = ledger.tx.each_row(LAST_HOLDERS, rows, LAST_HOLDERS_AFTER, vec![]).await?;
     let mut last = HashMap::with_capacity(holders.len());
     for holder in &holders {
         last.insert(id(&holder.effect_id)?, id(&holder.response_id)?);
@@ -425,11 +428,8 @@ mod tests {
     #[tokio::test]
     async fn no_statement_of_many_rows_reads_a_whole_table() {
         let one = [HOLDS_OF, EFFECTS_BY_ID, HOLDS_LEFT].map(|before| (before, 1, ")"));
-        let others = [
-            (FIND_EFFECTS, 4, FIND_EFFECTS_AFTER),
-            (LAST_HOLDERS, 1, ") GROUP BY effect_id"),
-            (RELEASE, 3, RELEASE_AFTER),
-        ];
+        let others =
+            [(FIND_EFFECTS, 4, FIND_EFFECTS_AFTER), (LAST_HOLDERS, 1, LAST_HOLDERS_AFTER), (RELEASE, 3, RELEASE_AFTER)];
         for (before, columns, after) in one.into_iter().chain(others) {
             assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");
         }

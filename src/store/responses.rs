@@ -186,3 +186,17 @@ pub async fn next_due(db: &Db) -> Result<Option<Timestamp>> {
     let row: Option<Instant> = db.optional(NEXT_DUE, vec![]).await?;
     Ok(row.and_then(|row| row.at).map(Timestamp::from_millis))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::db::plan;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_due_is_found_by_its_time_and_not_among_all_that_is_active() {
+        for statement in [DUE, NEXT_DUE] {
+            let plan = plan(statement).await;
+            assert!(plan.iter().all(|step| step.contains("INDEX responses_due (state=? AND until")), "{plan:?}");
+        }
+    }
+}

@@ -75,8 +75,8 @@ pub(super) async fn work(
                 let count = guard::trip(ledger, &policies, now).await?;
                 replies.push(Answer::Swept(reply, count));
             }
-            Job::Converge { agent, said, reply } => {
-                wake.extend(converge::converge(ledger, agent, said, now).await?);
+            Job::Converge { agent, news, reply } => {
+                wake.extend(converge::converge(ledger, agent, news, now).await?);
                 replies.push(Answer::Done(reply));
             }
             Job::Seen { agents } => agents::seen(ledger, agents).await?,

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::alerts::NewAlert;
 use super::answers;
 use super::audit::LedgerTx;
-use super::converge::Said;
+use super::converge::News;
 use super::db::{Db, Result, StoreError};
 use super::idempotency::Once;
 use super::ledger::EndReason;
@@ -122,7 +122,7 @@ enum Job {
     },
     Converge {
         agent: Uuid,
-        said: Said,
+        news: News,
         reply: Reply<()>,
     },
     Seen {
@@ -262,9 +262,9 @@ impl Writer {
         self.ask_patiently(|reply| Job::Settle { agent, results, reply }).await
     }
 
-    /// Brings the ledger together with what an agent says it holds.
-    pub async fn converge(&self, agent: Uuid, said: Said) -> Result<()> {
-        self.ask_patiently(|reply| Job::Converge { agent, said, reply }).await
+    /// Brings the ledger together with what an agent holds.
+    pub async fn converge(&self, agent: Uuid, news: News) -> Result<()> {
+        self.ask_patiently(|reply| Job::Converge { agent, news, reply }).await
     }
 
     /// Notes when agents were heard of; may be lost.
