@@ -188,7 +188,10 @@ impl Db {
         // After an error such as a full disk SQLite has rolled back by itself; sqlx, refused its own rollback, goes on counting
         // a transaction, and would begin no other on this connection for ever.
         let one = one.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
-        let write = one.connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await?;
+        // Statements of many rows keep what they may have to take back in a file of its own, in a folder that is none of ours and can
+        // be full; in memory it is a few pages.
+        let writing = options.clone().pragma("cache_size", WRITER_CACHE).pragma("temp_store", "MEMORY");
+        let write = one.connect_with(writing).await?;
         let aside = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let aside = aside.connect_lazy_with(options.clone());
         let several = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
