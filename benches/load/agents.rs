@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt as _, StreamExt as _};
 use riposte::clock::Clock;
-use riposte_protocol::message::{CommandResult, FromAgent, Outcome, ToAgent};
+use riposte_protocol::message::{CommandResult, FromAgent, HeldEffect, Outcome, ToAgent};
 use riposte_protocol::{SUBPROTOCOL, identity, jws};
 use serde_json::json;
 use tokio::net::{TcpSocket, TcpStream};
@@ -34,6 +34,8 @@ const PER_ADDRESS: usize = 20_000;
 /// An enrolled agent.
 pub(crate) struct Agent {
     pub(crate) id: Uuid,
+    /// What it says that it holds when it connects.
+    pub(crate) held: Option<Vec<HeldEffect>>,
     key: SigningKey,
     number: usize,
 }
@@ -83,7 +85,7 @@ async fn enrol_one(connection: &mut Connection, token: &str, number: usize) -> a
         "capabilities": [{"action": "firewall-drop", "available": true}, {"action": "log-only", "available": true}]});
     let answer = connection.ask("POST", "/v1/agents/enroll", "", &ask).await?;
     let id = answer["agent_id"].as_str().context("no agent_id")?.parse()?;
-    Ok(Agent { id, key, number })
+    Ok(Agent::known(id, key, number))
 }
 
 /// A fresh key.
@@ -94,9 +96,9 @@ pub(crate) fn new_key() -> anyhow::Result<SigningKey> {
 }
 
 impl Agent {
-    /// An agent that was enrolled in another way.
+    /// An agent that is enrolled already.
     pub(crate) fn known(id: Uuid, key: SigningKey, number: usize) -> Self {
-        Self { id, key, number }
+        Self { id, held: None, key, number }
     }
 
     /// A token that is valid now.
@@ -119,7 +121,8 @@ impl Agent {
         let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(0);
         let (socket, _) = tokio_tungstenite::client_async_with_config(request, tcp, Some(config)).await?;
         let mut stream = Stream(socket);
-        stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects: None, run: None }).await?;
+        let effects = self.held.clone();
+        stream.say(&FromAgent::Hello { cursor: 0, capabilities: Vec::new(), effects, run: None }).await?;
         match stream.hear().await? {
             ToAgent::Settings { .. } => Ok(stream),
             other => bail!("the first message was {other:?}"),

@@ -95,7 +95,9 @@ pub async fn converge(
     let bytes = serde_json::to_vec(&effects).map_or(usize::MAX, |json| json.len());
     let is_whole = bytes.saturating_add(LARGEST_EFFECT_BYTES) < MAX_EFFECTS_BYTES;
     let hello = Hello { cursor, has_run: run.is_some(), effects, is_whole };
+    let turn = state.engine.comparing.acquire().await;
     let news = converge::compare(&state.engine.db, agent, hello, state.engine.clock.now()).await?;
+    drop(turn);
     settle_news(state, agent, news).await
 }
 

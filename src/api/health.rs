@@ -76,7 +76,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     text.truncate(text.trim_end_matches("# EOF\n").len());
     let ignore = |_: std::fmt::Error| ();
     text.push_str(
-        "# HELP riposte_effects Effects by what is wanted and what the agents say.\n# TYPE riposte_effects gauge\n",
+        "# HELP riposte_effects Effects that are wanted, in force or drifted, by what is wanted and what the agents say.\n# TYPE riposte_effects gauge\n",
     );
     let mut failing = 0;
     for count in effects::counts(&state.engine.db).await? {

@@ -63,7 +63,8 @@ impl CommandState {
     }
 
     /// Whether the command may go from this state to `next`. The agent's own word (a result) beats the manager's
-    /// guess, so a command that was given up on can still turn out to have been done.
+    /// guess, so a command that was given up on can still turn out to have been done. So can one that was refused: an agent
+    /// whose disk takes nothing says so at once, a crash then takes its memory of that, and the command may be on its way again.
     pub const fn can_become(self, next: Self) -> bool {
         use CommandState::{Acknowledged, Cancelled, Delivered, Expired, Failed, Queued, Refused, Succeeded, TimedOut};
         match self {
@@ -71,7 +72,8 @@ impl CommandState {
             Delivered => !matches!(next, Queued | Delivered | Cancelled),
             Acknowledged => matches!(next, Succeeded | Failed | TimedOut | Refused),
             TimedOut | Expired | Cancelled => matches!(next, Succeeded | Failed | Refused),
-            Succeeded | Failed | Refused => false,
+            Refused => matches!(next, Succeeded | Failed | TimedOut),
+            Succeeded | Failed => false,
         }
     }
 }
@@ -98,7 +100,7 @@ mod tests {
             assert!(!state.can_become(state), "{state:?}");
             assert_eq!(CommandState::parse(state.as_str()), Some(state));
         }
-        for end in [CommandState::Succeeded, CommandState::Failed, CommandState::Refused] {
+        for end in [CommandState::Succeeded, CommandState::Failed] {
             assert!(CommandState::ALL.iter().all(|next| !end.can_become(*next)), "{end:?}");
         }
         assert!(!CommandState::Delivered.can_become(CommandState::Cancelled), "it may be running already");

@@ -45,6 +45,9 @@ use hub::Hub;
 use owed::OwedReader;
 use undo::Undo;
 
+/// Agents whose reports are compared at the same time.
+const COMPARING: usize = 2;
+
 /// The engine: everything that stages and handlers share.
 #[derive(Debug)]
 pub struct Engine {
@@ -86,6 +89,9 @@ pub struct Engine {
     pub health: health::Health,
     /// The right to run a backtest.
     pub backtests: Arc<Semaphore>,
+    /// The right to compare what an agent says it holds. All agents come back at once after a restart, and deadlines need the same
+    /// few reading connections.
+    pub comparing: Semaphore,
     /// Held while a copy is read and swapped in, so that an older reading never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -133,6 +139,7 @@ impl Engine {
             tasks: tasks.clone(),
             health: health::Health::default(),
             backtests: Arc::new(Semaphore::new(backtest::AT_ONCE)),
+            comparing: Semaphore::new(COMPARING),
             reloading: tokio::sync::Mutex::default(),
         });
         engine.reload_all().await?;

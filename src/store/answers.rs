@@ -257,7 +257,9 @@ mod tests {
 
     #[tokio::test]
     async fn silence_is_found_by_its_time_and_not_among_all_that_waits_or_is_active() {
-        for (statement, index) in [(SILENT, "responses_answer"), (UNCONFIRMED, "responses_confirm")] {
+        for (statement, index) in
+            [(SILENT, "responses_answer (answer_by"), (UNCONFIRMED, "responses_confirm (confirm_by")]
+        {
             let plan = plan(statement).await;
             assert!(plan.iter().all(|step| step.contains(index)), "{plan:?}");
         }

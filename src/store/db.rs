@@ -166,7 +166,8 @@ impl Db {
             return Err(StoreError::Address(hint.into()));
         };
         match &db {
-            Self::Sqlite { write, .. } => MIGRATIONS.run(write).await,
+            // Not over the one that writes: what it sorts for a new index has to find room on a disk.
+            Self::Sqlite { aside, .. } => MIGRATIONS.run(aside).await,
             Self::Postgres { write, .. } => MIGRATIONS.run(write).await,
         }
         .map_err(StoreError::Migrate)?;

@@ -127,7 +127,7 @@ pub struct EffectCount {
     pub failing: i64,
 }
 
-/// How many effects stand, wanted or not, of each kind; for the metrics. Those that are over are only ever more.
+/// How many effects are wanted, in force or drifted, of each kind; for the metrics. Those that are over become only ever more.
 pub async fn counts(db: &Db) -> Result<Vec<EffectCount>> {
     db.all(COUNTS, vec![]).await
 }

@@ -45,12 +45,12 @@ statements! {
             COUNT(CASE WHEN state = 'rejected' OR reason IN ('lifted', 'unconfirmed') THEN 1 END) AS part
         FROM responses WHERE policy = $1 AND created_at > $2 AND state IN ('active', 'ended', 'rejected')";
     WAITING = "SELECT COUNT(*) AS count FROM responses WHERE policy = $1 AND target_value = $2 AND target_kind = $3
-            AND state = 'awaiting_approval'";
+            AND state IN ('active', 'awaiting_approval') AND state = 'awaiting_approval'";
     OFFENCES = "SELECT count, last_at FROM offences WHERE policy = $1 AND target_kind = $2 AND target_value = $3";
     OFFEND = "INSERT INTO offences (policy, target_kind, target_value, count, last_at) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (policy, target_kind, target_value) DO UPDATE SET count = excluded.count, last_at = excluded.last_at";
     HELD_BY_POLICY = "SELECT COUNT(*) AS count FROM responses WHERE policy = $1 AND target_kind = $2 AND target_value = $3
-            AND state = 'active'";
+            AND state IN ('active', 'awaiting_approval') AND state = 'active'";
 }
 
 #[derive(sqlx::FromRow)]

@@ -23,8 +23,8 @@ statements! {
     HELD = "SELECT holds.response_id, holds.effect_id, effects.agent_id, effects.target_kind, effects.target_value,
             responses.policy
         FROM holds JOIN effects ON effects.id = holds.effect_id JOIN responses ON responses.id = holds.response_id
-        WHERE holds.released_at IS NULL AND (holds.effect_id > $1 OR (holds.effect_id = $1 AND holds.response_id > $2))
-        ORDER BY holds.effect_id, holds.response_id LIMIT $3";
+        WHERE holds.released_at IS NULL AND (holds.response_id > $1 OR (holds.response_id = $1 AND holds.effect_id > $2))
+        ORDER BY holds.response_id, holds.effect_id LIMIT $3";
 }
 
 /// Holds looked at in one go.
@@ -136,7 +136,7 @@ pub async fn against(db: &Db, set: &ProtectedSet, now: Timestamp) -> Result<Vec<
     loop {
         let rows: Vec<HeldRow> = db.all(HELD, binds![last.0.as_str(), last.1.as_str(), BATCH]).await?;
         let Some(end) = rows.last() else { return Ok(found) };
-        last = (end.effect_id.clone(), end.response_id.clone());
+        last = (end.response_id.clone(), end.effect_id.clone());
         for row in rows {
             let policy = row.policy.as_deref();
             let kind = TargetKind::parse(&row.target_kind);
@@ -147,5 +147,18 @@ pub async fn against(db: &Db, set: &ProtectedSet, now: Timestamp) -> Result<Vec<
                 found.push(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::db::plan;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_for_what_is_held_against_an_entry_does_not_read_what_was_let_go_of() {
+        let plan = plan(HELD).await;
+        assert!(plan.iter().any(|step| step.contains("holds_live (response_id>?)")), "{plan:?}");
+        assert!(plan.iter().all(|step| step.starts_with("SEARCH ")), "{plan:?}");
     }
 }

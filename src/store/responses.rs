@@ -196,7 +196,7 @@ mod tests {
     async fn what_is_due_is_found_by_its_time_and_not_among_all_that_is_active() {
         for statement in [DUE, NEXT_DUE] {
             let plan = plan(statement).await;
-            assert!(plan.iter().all(|step| step.contains("INDEX responses_due (state=? AND until")), "{plan:?}");
+            assert!(plan.iter().all(|step| step.contains("INDEX responses_due (until")), "{plan:?}");
         }
     }
 }

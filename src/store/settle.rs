@@ -50,6 +50,10 @@ const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_cod
     started_at, finished_at, received_at)";
 /// A refused apply changed nothing, so what was in force before still is; a first one leaves nothing: `if_unknown`.
 /// An apply that came into force after everybody had let go of it must be lifted again: `next_revert_at`.
+/// Only what the states allow comes so far: a refusal that was taken back.
+const REPLACE_RESULTS: &str = " ON CONFLICT (command_id) DO UPDATE SET outcome = excluded.outcome, exit_code = excluded.exit_code,
+    output = excluded.output, verified = excluded.verified, message = excluded.message, started_at = excluded.started_at,
+    finished_at = excluded.finished_at, received_at = excluded.received_at";
 const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if_unknown' AND actual <> 'unknown'
         THEN actual ELSE v.column3 END,
     actual_seq = CAST(v.column2 AS BIGINT), failed_reverts = 0, changed_at = CAST(v.column5 AS BIGINT),
@@ -116,6 +120,7 @@ pub(super) async fn acknowledge(ledger: &mut LedgerTx, acks: Vec<(Uuid, Uuid)>, 
 
 /// Agents say how commands ended. Repetitions, and ids that are not an agent's own, change nothing.
 pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandResult)>, now: Timestamp) -> Result<()> {
+    let results = last_words(results);
     let rows = results.iter().map(|(agent, result)| binds![result.command_id, *agent]).collect();
     let found: Vec<CommandBrief> = ledger.tx.each_row(FIND, rows, ")", vec![]).await?;
     let mut open: HashMap<(Uuid, Uuid), CommandBrief> = HashMap::with_capacity(found.len());
@@ -126,7 +131,6 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
     let mut news: HashMap<String, News> = HashMap::new();
     let (mut failed, mut done) = (Vec::new(), Vec::new());
     for (agent, result) in results {
-        // Taken out: a second result for the same command in this group is a repetition.
         let Some(command) = open.remove(&(agent, result.command_id)) else {
             tracing::debug!(%agent, command = %result.command_id, "a result that changes nothing");
             continue;
@@ -151,7 +155,7 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
         rows.push(result_row(result, now));
     }
     ledger.tx.execute_rows(SET_STATES, states, SET_STATES_AFTER, vec![]).await?;
-    ledger.tx.execute_rows(INSERT_RESULTS, rows, " ON CONFLICT (command_id) DO NOTHING", vec![]).await?;
+    ledger.tx.execute_rows(INSERT_RESULTS, rows, REPLACE_RESULTS, vec![]).await?;
     let actuals =
         news.into_iter().map(|(effect, News { seq, actual, how })| binds![effect, seq, actual.as_str(), how, now]);
     ledger.tx.execute_rows(SET_ACTUALS, actuals.collect(), SET_ACTUALS_AFTER, vec![]).await?;
@@ -159,6 +163,23 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
         revert_failed(ledger, command, now).await?;
     }
     release_done(ledger, &done, now).await
+}
+
+/// One result for each command: the first of those that say the same, the last of those that take an earlier one back.
+fn last_words(results: Vec<(Uuid, CommandResult)>) -> Vec<(Uuid, CommandResult)> {
+    let mut places = HashMap::with_capacity(results.len());
+    let mut kept: Vec<(Uuid, CommandResult)> = Vec::with_capacity(results.len());
+    for (agent, result) in results {
+        let place = *places.entry((agent, result.command_id)).or_insert(kept.len());
+        match kept.get_mut(place) {
+            None => kept.push((agent, result)),
+            Some((_, earlier)) if CommandState::from(earlier.outcome).can_become(result.outcome.into()) => {
+                *earlier = result;
+            }
+            Some(_) => {}
+        }
+    }
+    kept
 }
 
 /// What a command that is complete in itself holds: until it is done, one way or another.

@@ -52,6 +52,28 @@ on_both_databases! {
         assert_eq!(agent.owed_one().await.op, Op::Apply);
     }
 
+    /// An agent whose disk is full refuses, and tells; it crashes, forgets that, and gets the command once more.
+    async fn promise_9_a_refusal_that_a_crash_took_back_gives_way_to_what_was_done(database: Database) {
+        let (_app, admin, agent) = with_agent(database).await;
+        for together in [false, true] {
+            drop_by_hand(&admin, if together { "203.0.113.8" } else { "203.0.113.7" }, "10m").await;
+            let sent = agent.owed_one().await;
+            let refused = agent.result(sent.jti, Outcome::Refused, None);
+            let done = agent.result(sent.jti, Outcome::Succeeded, Some(true));
+            let messages = if together { vec![vec![refused.clone(), done]] } else { vec![vec![refused.clone()], vec![done]] };
+            for results in messages {
+                assert_eq!(agent.report(results).await.first(), Some(&sent.jti));
+            }
+            // What is said again late takes nothing back.
+            agent.report(vec![refused]).await;
+            let command = command(&admin, sent.jti).await;
+            let effects = admin.list(&format!("/v1/effects?target={}", sent.target.value())).await;
+            assert_eq!((&command["state"], &command["result"]["outcome"]), (&json!("succeeded"), &json!("succeeded")));
+            assert_eq!(command["result"]["verified"], true);
+            assert_eq!(effects[0]["actual"], "in_force");
+        }
+    }
+
     async fn a_result_that_is_repeated_or_of_another_agents_command_changes_nothing(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let other = app.enrol(&admin, "web-02", &json!({})).await;

@@ -156,4 +156,21 @@ on_both_databases! {
         let effects = admin.get(&format!("/v1/effects?target={}", source(0))).await.is(200);
         assert_eq!(effects["items"][0]["actual"], "absent");
     }
+
+    async fn promise_10_what_a_host_set_back_has_lost_is_applied_again_although_a_command_was_overtaken(database: Database) {
+        let (_app, admin, agent, _blocked) = with_backlog(database, "1h").await;
+        let blocked = agent.owed().await.remove(0);
+        by_hand(&admin, blocked.target.value(), "2h").await;
+        let owed = agent.owed().await;
+        let longer = owed.iter().find(|command| command.effect == blocked.effect && command.jti != blocked.jti).unwrap();
+        // The first one is still on its way, for all that the manager knows.
+        agent.report(vec![agent.result(longer.jti, Outcome::Succeeded, Some(true))]).await;
+        let hello = PollRequest { effects: Some(vec![]), run: Some(Uuid::from_u128(1)), max: 0, ..PollRequest::default() };
+        agent.poll(&hello).await;
+        // Behind the backlog, so it is not sent yet.
+        let commands = admin.list(&format!("/v1/commands?effect_id={}", blocked.effect)).await;
+        let states: Vec<_> = commands.iter().map(|command| (&command["op"], &command["state"])).collect();
+        assert_eq!(json!(states), json!([["apply", "queued"], ["apply", "succeeded"], ["apply", "expired"]]));
+        assert_eq!(commands[0]["until"], commands[1]["until"]);
+    }
 }

@@ -324,7 +324,7 @@ const LANDED: &[(&str, &str)] = &[
     ("0006_incidents.sql", "e3b1b780a66d79275232ee13e2be40e591bdf79fb70f832cf02441e02322c822"),
     ("0007_last_holders.sql", "514919cef0ef502abefa13c02ba585c97bfda57006249163365552998b3b7a96"),
     ("0008_ranks.sql", "3dd5653c8d5dd025cec4690fcf53520b5766228cc4626c19f9a294894f06d2cf"),
-    ("0009_standing.sql", "61bed4fdab2f83d8e443aac3aa60d8e7d8a4cbc55330d08bf075795c015b0b98"),
+    ("0009_standing.sql", "72346a78bd48e82a0d1ebe24092cea0c5784747f00ad2e05c7e951ff1635f2ce"),
 ];
 
 #[test]

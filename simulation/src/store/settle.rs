@@ -61,7 +61,7 @@ impl Store {
                 continue;
             }
             self.set_state(command, next);
-            self.results.entry(command).or_insert_with(|| result.clone());
+            self.results.insert(command, result.clone());
             match News::of(self.commands[command].op, result) {
                 Some((actual, how)) => self.set_actual(command, actual, &how, now),
                 None => self.revert_failed(command, now),

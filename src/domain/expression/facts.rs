@@ -15,11 +15,16 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::reads::{EVERYTHING, Reads};
-use super::{MAX_LIST, NAMES};
+use super::{MAX_LIST, NAMES, patterns};
 use crate::domain::alert::{Alert, Observable};
 
 /// CEL's functions, for every evaluation: making them anew costs more than most conditions.
-static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut functions = Env::stdlib();
+    #[expect(clippy::expect_used, reason = "the crate is built without a `matches` of its own")]
+    patterns::declare(&mut functions).expect("`matches` is declared once");
+    Arc::new(functions)
+});
 
 /// As deep as `serde_json` reads.
 const MAX_DEPTH: usize = 128;

@@ -6,6 +6,7 @@
 //! (`data.url`, `rule.level`, `agent.name` …); everything is also under `alert`.
 
 mod facts;
+mod patterns;
 mod reads;
 #[cfg(test)]
 mod whole;
@@ -140,6 +141,7 @@ fn check(node: &IdedExpr, bound: &mut Vec<String>, in_macro: bool) -> Result<(),
             if let Some(target) = &call.target {
                 check(target, bound, in_macro)?;
             }
+            patterns::check(call)?;
             call.args.iter().try_for_each(|arg| check(arg, bound, in_macro))
         }
         Expr::List(list) => list.elements.iter().try_for_each(|element| check(element, bound, in_macro)),
@@ -208,6 +210,7 @@ mod tests {
             "has(data.srcip) && !has(data.url)",
             r#"alert.odd.x == 3 && agent.name in ["web-01", "web-02"]"#,
             r#"source.ip.matches("^203\\.0\\.113\\.[0-9]+$")"#,
+            r#"matches(source.ip, "113[.]45$") && !agent.name.matches("^db-")"#,
             r#"data.srcport == "40118""#,
         ] {
             assert!(holds(source), "{source}");
@@ -238,6 +241,11 @@ mod tests {
         );
         assert!(refused("1 + 1").contains("true or false"));
         assert!(refused("nosuch(rule.level)").contains("nosuch"));
+        assert_eq!(refused(r#"data.url.matches("(admin")"#), r#"matches: the pattern "(admin": unclosed group"#);
+        assert!(refused(r#"matches(data.url, "\\w{1000}{100}")"#).contains("bytes"));
+        for pattern_of_the_alert in ["data.url.matches(data.pattern)", ".matches(data.url, data.pattern)"] {
+            assert!(refused(pattern_of_the_alert).contains("written out"), "{pattern_of_the_alert}");
+        }
         let nested = "rule.groups.all(a, rule.groups.all(b, rule.groups.all(c, a == b && b == c)))";
         assert!(refused(nested).contains("inside another"));
         assert!(refused(&"true && ".repeat(400)).contains("2048"));
