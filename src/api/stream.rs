@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use riposte_protocol::SUBPROTOCOL;
-use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
+use riposte_protocol::message::{Capability, FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
 use uuid::Uuid;
 
 use super::auth::AgentCaller;
@@ -111,36 +111,54 @@ impl Line {
 }
 
 async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
-    let hello = tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await;
-    let cursor = match hello {
-        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run })) => {
-            if let Err(error) = Box::pin(exchange::recognise(state, agent, run)).await {
-                return refused(&error);
-            }
-            let announced = Box::pin(exchange::announce(state, agent, capabilities)).await;
-            if let Err(error) = announced {
-                return refused(&error);
-            }
-            if let Some(effects) = effects
-                && let Err(error) = Box::pin(exchange::converge(state, agent, cursor, run, effects)).await
-            {
-                return refused(&error);
-            }
-            cursor
-        }
+    let hello = match tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await {
+        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run })) => Hello { cursor, capabilities, effects, run },
         Ok(Ok(_)) => return End::Close(1002, "the first message is hello"),
         Ok(Err(end)) => return end,
         Err(_) => return End::Close(1008, "no hello in time"),
     };
     let mut seat = state.engine.hub.sit(agent);
+    let replaced = seat.replaced.clone();
+    let end = tokio::select! {
+        end = take_over(state, agent, line, &mut seat, hello) => end,
+        // Whatever it is at. What it has handed to the writer is committed before anything that the newer one says.
+        () = replaced.cancelled() => End::Close(1008, "another stream of this agent took over, or it was revoked"),
+    };
+    tracing::info!(%agent, "agent {agent} streams no more");
+    end
+}
+
+/// How an agent begins.
+struct Hello {
+    cursor: u64,
+    capabilities: Vec<Capability>,
+    effects: Option<Vec<HeldEffect>>,
+    run: Option<Uuid>,
+}
+
+async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Seat, hello: Hello) -> End {
+    let _floor = seat.take_the_floor().await;
     // Revoked between its token and its hello: then nobody was there to be disconnected.
     if state.engine.fleet.load().get(agent).is_none() {
         return End::Close(1008, "this agent was revoked");
     }
+    let cursor = hello.cursor;
+    // Boxed: ten thousand idle streams must not carry it.
+    if let Err(error) = Box::pin(take_in_hello(state, agent, hello)).await {
+        return refused(&error);
+    }
     tracing::info!(%agent, cursor, "agent {agent} streams");
-    let end = converse(state, agent, line, &mut seat, cursor).await;
-    tracing::info!(%agent, "agent {agent} streams no more");
-    end
+    converse(state, agent, line, seat, cursor).await
+}
+
+async fn take_in_hello(state: &AppState, agent: Uuid, hello: Hello) -> ApiResult<()> {
+    let Hello { cursor, capabilities, effects, run } = hello;
+    exchange::recognise(state, agent, run).await?;
+    exchange::announce(state, agent, capabilities).await?;
+    match effects {
+        Some(effects) => exchange::converge(state, agent, cursor, run, effects).await,
+        None => Ok(()),
+    }
 }
 
 async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Seat, cursor: u64) -> End {
@@ -184,7 +202,6 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
             },
             _ = seat.nudges.changed() => true,
             () = due => true,
-            () = seat.replaced.cancelled() => return End::Close(1008, "another stream of this agent took over, or it was revoked"),
             () = stop.cancelled() => {
                 let _ = line.say(&ToAgent::Bye { retry_after: RETRY_AFTER_SECS }).await;
                 return End::Close(1001, "the manager is stopping");

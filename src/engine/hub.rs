@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use riposte_protocol::time::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,6 +25,8 @@ struct Place {
     /// Ends the agent's present stream when a newer one takes its place.
     stream: Option<(u64, CancellationToken)>,
     streams_so_far: u64,
+    /// Held by the stream whose messages are taken in.
+    floor: Arc<tokio::sync::Mutex<()>>,
     /// The runs that spoke for the agent, newest last.
     runs: VecDeque<Uuid>,
 }
@@ -42,6 +44,15 @@ pub struct Seat {
     pub nudges: watch::Receiver<u64>,
     /// Cancelled when a newer stream of the same agent takes over: the older one is usually half dead.
     pub replaced: CancellationToken,
+    floor: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Seat {
+    /// Waits until no older stream of the agent has the floor. Whoever has it takes in what the agent says; so nothing older can
+    /// come after what it says here.
+    pub async fn take_the_floor(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.floor).lock_owned().await
+    }
 }
 
 impl Hub {
@@ -54,7 +65,8 @@ impl Hub {
         if let Some((_, older)) = place.stream.replace((number, replaced.clone())) {
             older.cancel();
         }
-        Seat { hub: Arc::clone(self), agent, number, nudges: place.nudges.subscribe(), replaced }
+        let (nudges, floor) = (place.nudges.subscribe(), Arc::clone(&place.floor));
+        Seat { hub: Arc::clone(self), agent, number, nudges, replaced, floor }
     }
 
     /// A run of the agent speaks. Gives whether that proves that two hosts share its identity: a run that another one has
@@ -139,6 +151,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -160,5 +174,20 @@ mod tests {
         assert!(hub.is_streaming(agent), "the older one's end must not take the newer one's place away");
         drop(newer);
         assert!(!hub.is_streaming(agent));
+    }
+
+    #[tokio::test]
+    async fn an_agent_speaks_over_one_stream_at_a_time() {
+        let (hub, agent) = (Arc::new(Hub::default()), Uuid::from_u128(1));
+        let [oldest, older, newest] = [(); 3].map(|()| hub.sit(agent));
+        let speaks = oldest.take_the_floor().await;
+        let mut waits = Box::pin(newest.take_the_floor());
+        assert!((&mut waits).now_or_never().is_none(), "the oldest is still at it");
+        drop(older);
+        assert!((&mut waits).now_or_never().is_none(), "whoever sat in between");
+        drop(speaks);
+        assert!((&mut waits).now_or_never().is_some());
+        let other = hub.sit(Uuid::from_u128(2));
+        assert!(other.take_the_floor().now_or_never().is_some());
     }
 }

@@ -355,7 +355,9 @@ async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: Waiting, stop: Cance
         let waited = patient_until.is_some_and(|until| Instant::now() >= until);
         // When the last door is dropped nothing more can come.
         let is_last = stop.is_cancelled() || waiting.is_closed();
-        if waited || patient.len() >= MAX_PATIENT || is_last {
+        // What an agent says that it holds is newer than its results that still wait for company.
+        let has_report = group.iter().any(|job| matches!(job, Job::Converge { .. }));
+        if waited || has_report || patient.len() >= MAX_PATIENT || is_last {
             group.append(&mut patient);
             patient_until = None;
         }
@@ -428,6 +430,7 @@ async fn commit(db: &Db, clock: &Clock, wake: &Wake, group: Vec<Job>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
     use tokio::task::JoinSet;
 
     #[tokio::test]
@@ -452,6 +455,20 @@ mod tests {
             flood.join_all().await.into_iter().for_each(|taken| drop(taken.unwrap()));
             assert!(writer.load() < f64::EPSILON);
             drop(writer);
+        };
+        tokio::join!(work, others);
+    }
+
+    #[tokio::test]
+    async fn promise_10_results_do_not_wait_for_company_behind_a_report_that_is_newer() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+        let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
+        let others = async move {
+            let mut results = Box::pin(writer.settle(Uuid::nil(), vec![]));
+            assert!((&mut results).now_or_never().is_none());
+            writer.converge(Uuid::nil(), News::default()).await.unwrap();
+            assert!((&mut results).now_or_never().is_some(), "in the same transaction");
         };
         tokio::join!(work, others);
     }
