@@ -3,7 +3,7 @@
 //! and nothing here polls.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -28,6 +28,11 @@ const SILENCE: Duration = Duration::from_secs(100);
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// The wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Frames that are heard at once; more than an agent has to say. After that there is one each [`FRAME_EVERY`], and what is sent
+/// faster waits at its sender: a million tiny ones must not take a core from everybody else.
+const FRAMES_AT_ONCE: Duration = FRAME_EVERY.saturating_mul(500);
+/// The pace of a stream that says much.
+const FRAME_EVERY: Duration = Duration::from_millis(2);
 /// Seconds after which an agent comes back when the manager stops.
 const RETRY_AFTER_SECS: u32 = 2;
 
@@ -71,7 +76,7 @@ fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
     tasks.spawn_short(async move {
         let streaming = state.engine.metrics.agents_streaming.clone();
         streaming.inc();
-        let mut line = Line { socket };
+        let mut line = Line { socket, heard_at: Instant::now(), ahead: Duration::ZERO };
         if let End::Close(code, reason) = talk(&state, agent, &mut line).await {
             line.close(code, reason).await;
         }
@@ -79,9 +84,12 @@ fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
     });
 }
 
-/// The socket, with a time limit on every send.
+/// The socket, with a time limit on every send and a pace of what is heard.
 struct Line {
     socket: WebSocket,
+    heard_at: Instant,
+    /// By how much what was heard until then was ahead of the pace.
+    ahead: Duration,
 }
 
 impl Line {
@@ -92,7 +100,15 @@ impl Line {
     }
 
     async fn hear(&mut self) -> Result<FromAgent, End> {
-        match self.socket.recv().await {
+        // Before it is read: whoever waits here may give up, and a frame must not be lost with that.
+        let ahead = self.ahead.saturating_sub(self.heard_at.elapsed());
+        if ahead > FRAMES_AT_ONCE {
+            tokio::time::sleep(ahead.saturating_sub(FRAMES_AT_ONCE)).await;
+        }
+        let heard = self.socket.recv().await;
+        self.ahead = self.ahead.saturating_sub(self.heard_at.elapsed()) + FRAME_EVERY;
+        self.heard_at = Instant::now();
+        match heard {
             Some(Ok(Message::Text(text))) => {
                 serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame that is no message"))
             }
