@@ -147,12 +147,16 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                 account.id, account.status["results_unsent"], account.status["commands_pending"]
             )
         });
-        let mut newest: HashMap<&str, (i64, &str)> = HashMap::new();
+        let mut newest: HashMap<&str, (i64, &str, usize)> = HashMap::new();
         let mut said: HashMap<&str, (&str, &str)> = HashMap::new();
         let mut applied: HashMap<&str, usize> = HashMap::new();
-        for (_, deed) in &account.deeds {
+        let mut last_applied: HashMap<&str, usize> = HashMap::new();
+        for (line, (_, deed)) in account.deeds.iter().enumerate() {
             match deed {
-                Deed::Applied(target) => *applied.entry(target).or_default() += 1,
+                Deed::Applied(target) => {
+                    *applied.entry(target).or_default() += 1;
+                    last_applied.insert(target, line);
+                }
                 Deed::Reverted(_) => {}
                 Deed::Done { command, outcome, reason } => {
                     let ordered = ledger.commands.get(command).filter(|ordered| ordered.agent == account.id);
@@ -163,12 +167,22 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                         *counts.counts.entry(format!("refused: {}", in_general(reason))).or_default() += 1;
                         continue;
                     }
-                    let (seq, id) = *newest.entry(&ordered.effect).or_insert((ordered.seq, command));
+                    let (seq, id, done) = *newest.entry(&ordered.effect).or_insert((ordered.seq, command, line));
+                    // A crash took its result and that of the newer one, which is then done again. That it had ended is told after
+                    // the newer one's first end, but nothing was brought into force after that.
+                    let is_late_word = outcome == "failed"
+                        && reason.contains(CUT_SHORT)
+                        && last_applied.get(ordered.target.as_str()).is_none_or(|applied| *applied < done);
+                    if seq > ordered.seq && is_late_word {
+                        *counts.counts.entry(format!("told after a newer one: {}", in_general(reason))).or_default() +=
+                            1;
+                        continue;
+                    }
                     order.check(seq <= ordered.seq, || {
-                        format!("{command} was executed after the newer {id}: {ordered:?}")
+                        format!("{command} {outcome} ({reason}) after the newer {id}: {ordered:?}")
                     });
                     if ordered.seq > seq {
-                        newest.insert(&ordered.effect, (ordered.seq, command));
+                        newest.insert(&ordered.effect, (ordered.seq, command, line));
                     }
                 }
             }

@@ -76,7 +76,7 @@ fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
     tasks.spawn_short(async move {
         let streaming = state.engine.metrics.agents_streaming.clone();
         streaming.inc();
-        let mut line = Line { socket, heard_at: Instant::now(), ahead: Duration::ZERO };
+        let mut line = Line { socket, pace: Pace::from(Instant::now()) };
         if let End::Close(code, reason) = talk(&state, agent, &mut line).await {
             line.close(code, reason).await;
         }
@@ -87,9 +87,34 @@ fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
 /// The socket, with a time limit on every send and a pace of what is heard.
 struct Line {
     socket: WebSocket,
+    pace: Pace,
+}
+
+/// How far a stream may be ahead of one frame each [`FRAME_EVERY`].
+struct Pace {
     heard_at: Instant,
-    /// By how much what was heard until then was ahead of the pace.
+    /// By how much it was ahead then.
     ahead: Duration,
+}
+
+impl Pace {
+    fn from(now: Instant) -> Self {
+        Self { heard_at: now, ahead: Duration::ZERO }
+    }
+
+    fn ahead(&self, now: Instant) -> Duration {
+        self.ahead.saturating_sub(now.saturating_duration_since(self.heard_at))
+    }
+
+    /// How long the next frame has to wait.
+    fn wait(&self, now: Instant) -> Duration {
+        self.ahead(now).saturating_sub(FRAMES_AT_ONCE)
+    }
+
+    /// A frame was heard.
+    fn step(&mut self, now: Instant) {
+        (self.ahead, self.heard_at) = (self.ahead(now) + FRAME_EVERY, now);
+    }
 }
 
 impl Line {
@@ -101,13 +126,12 @@ impl Line {
 
     async fn hear(&mut self) -> Result<FromAgent, End> {
         // Before it is read: whoever waits here may give up, and a frame must not be lost with that.
-        let ahead = self.ahead.saturating_sub(self.heard_at.elapsed());
-        if ahead > FRAMES_AT_ONCE {
-            tokio::time::sleep(ahead.saturating_sub(FRAMES_AT_ONCE)).await;
+        let wait = self.pace.wait(Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
         }
         let heard = self.socket.recv().await;
-        self.ahead = self.ahead.saturating_sub(self.heard_at.elapsed()) + FRAME_EVERY;
-        self.heard_at = Instant::now();
+        self.pace.step(Instant::now());
         match heard {
             Some(Ok(Message::Text(text))) => {
                 serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame that is no message"))
@@ -276,5 +300,35 @@ fn refused(error: &ApiError) -> End {
         End::Close(1013, "try again later")
     } else {
         End::Close(1007, "a message with faults")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_11_a_stream_that_says_much_is_heard_at_a_pace() {
+        let begun = Instant::now();
+        let (mut pace, mut now, mut heard_at_once) = (Pace::from(begun), begun, 0);
+        for frame in 0..3000_u32 {
+            let wait = pace.wait(now);
+            heard_at_once += u32::from(wait.is_zero());
+            now += wait;
+            pace.step(now);
+            assert!(frame < 500 || wait <= FRAME_EVERY, "{wait:?}");
+        }
+        assert_eq!((heard_at_once, now - begun), (501, FRAME_EVERY * 2499));
+        // Who has been silent may say as much at once again; who keeps the pace never waits.
+        now += FRAMES_AT_ONCE + FRAME_EVERY;
+        for _ in 0..400 {
+            assert_eq!(pace.wait(now), Duration::ZERO);
+            pace.step(now);
+        }
+        for _ in 0..3000 {
+            now += FRAME_EVERY;
+            assert_eq!(pace.wait(now), Duration::ZERO);
+            pace.step(now);
+        }
     }
 }

@@ -114,6 +114,27 @@ fn the_judge_sees_what_agents_did_wrong() {
     assert_eq!(deeds(|deeds| deeds.push((20_200, done("c2", "failed", "")))), ["9"]);
 }
 
+/// With a full disk nothing of an apply and its revert is written down; after a crash the first is found begun.
+#[test]
+fn the_judge_tells_a_late_word_from_a_late_execution() {
+    let ended = "the agent was stopped during the execution, and the effect has ended meanwhile";
+    let late = |outcome: &'static str, reason: &'static str, again: bool| {
+        broken_by(move |case| {
+            case.ledger.commands.get_mut("c1").unwrap().state = outcome.into();
+            let deeds = &mut case.accounts[0].deeds;
+            if again {
+                let (_, applied) = deeds.remove(0);
+                deeds.push((20_150, applied));
+            }
+            deeds.push((20_200, done("c1", outcome, reason)));
+        })
+    };
+    assert_eq!(late("failed", ended, false), [""; 0]);
+    assert_eq!(late("failed", "it did not work", false), ["4"]);
+    assert_eq!(late("succeeded", "in force; the agent was stopped during the execution", false), ["4"]);
+    assert!(late("failed", ended, true).contains(&"4"), "it was executed after the newer one");
+}
+
 #[test]
 fn the_judge_sees_what_is_not_over() {
     let state =
