@@ -7,6 +7,17 @@ use serde_json::{Value, json};
 
 use crate::random::Random;
 
+/// One alert in so many is answered on every agent.
+const STAGED_EVERY: u64 = 2000;
+/// The program of what is done once, by its file's name.
+pub(crate) const PROGRAM: &str = "note.sh";
+/// What it does: it writes down the address that it is given.
+pub(crate) const PROGRAM_TEXT: &str = r#"#!/bin/sh
+read -r INPUT
+ADDRESS=${INPUT#*\"srcip\":\"}
+echo "${ADDRESS%%\"*}" >> "${0%/*}/../ran"
+"#;
+
 /// Targets per agent that are hit again and again.
 const POOL: u64 = 8;
 
@@ -21,14 +32,24 @@ pub(crate) enum Kind {
     Endless,
     /// Two responses of different length, on a target that others hit too.
     Hot,
+    /// One response that is complete in itself, a program, on a target of its own.
+    Once,
+    /// The same, on every agent, step by step.
+    Staged,
     /// No policy wants it.
     Nothing,
 }
 
 impl Kind {
     /// Every kind that is answered, with the rule that its policies look for.
-    pub(crate) const ANSWERED: [(Self, &'static str); 4] =
-        [(Self::Brief, "100001"), (Self::Long, "100002"), (Self::Endless, "100003"), (Self::Hot, "100004")];
+    pub(crate) const ANSWERED: [(Self, &'static str); 6] = [
+        (Self::Brief, "100001"),
+        (Self::Long, "100002"),
+        (Self::Endless, "100003"),
+        (Self::Hot, "100004"),
+        (Self::Once, "100005"),
+        (Self::Staged, "100006"),
+    ];
 
     fn rule(self) -> &'static str {
         Self::ANSWERED.iter().find(|(kind, _)| *kind == self).map_or("100009", |(_, rule)| rule)
@@ -37,7 +58,7 @@ impl Kind {
     /// How many responses it gets.
     pub(crate) const fn responses(self) -> usize {
         match self {
-            Self::Brief | Self::Long | Self::Endless => 1,
+            Self::Brief | Self::Long | Self::Endless | Self::Once | Self::Staged => 1,
             Self::Hot => 2,
             Self::Nothing => 0,
         }
@@ -74,11 +95,14 @@ impl Plan {
         let mut random = Random::new(self.seed, n ^ 0xa1e7_0000_0000_0000);
         let agent = random.next() % self.agents;
         let kind = match random.next() % 100 {
+            // Few, because each is an order to every agent.
+            _ if n.is_multiple_of(STAGED_EVERY) => Kind::Staged,
             // Few, because an agent that comes back reports all of them: after half an hour about a thousand each.
             65..68 if self.lasting => Kind::Long,
             68..70 if self.lasting => Kind::Endless,
             0..70 => Kind::Brief,
             70..85 => Kind::Hot,
+            85..88 => Kind::Once,
             _ => Kind::Nothing,
         };
         let target = match kind {
@@ -105,6 +129,12 @@ impl Plan {
         })
     }
 
+    /// The action that comes with no program of Riposte.
+    pub(crate) fn action() -> Value {
+        json!({"name": "note", "summary": "Writes down an address.", "executable": PROGRAM, "target_kinds": ["ip"],
+            "default_target": "source.ip"})
+    }
+
     /// The policies that answer them.
     pub(crate) fn policies(&self) -> Vec<Value> {
         let brief = self.brief.as_secs().max(2);
@@ -116,7 +146,17 @@ impl Plan {
             }
             policy
         };
+        let once = |name: &str, rule: &str| {
+            let mut policy = policy(name, rule, None);
+            policy["respond"]["action"] = "note".into();
+            policy
+        };
+        let mut staged = once("staged", Kind::Staged.rule());
+        staged["respond"]["on"] = "all".into();
+        staged["respond"]["waves"] = json!({"count": 3, "over": "9s"});
         vec![
+            once("once", Kind::Once.rule()),
+            staged,
             policy("brief", Kind::Brief.rule(), Some(format!("{brief}s"))),
             policy("long", Kind::Long.rule(), Some("6h".into())),
             policy("endless", Kind::Endless.rule(), None),

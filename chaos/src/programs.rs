@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::plan::{PROGRAM, PROGRAM_TEXT};
 use crate::sandbox::SlowDisk;
 
 /// How long something that takes moments may take on a busy machine.
@@ -217,6 +218,22 @@ impl Manager {
         }
     }
 
+    /// What its doctor finds wrong with the ledger, while it runs.
+    ///
+    /// # Errors
+    /// If the doctor cannot be asked.
+    pub(crate) fn findings(&self) -> anyhow::Result<Vec<String>> {
+        let mut command = tied(&self.program);
+        command.args(["doctor", "--json", "--data-dir"]).arg(&self.data);
+        if let Some(url) = &self.database_url {
+            command.args(["--database-url", url]);
+        }
+        let asked = command.output()?;
+        let report: serde_json::Value = serde_json::from_slice(&asked.stdout)
+            .with_context(|| String::from_utf8_lossy(&asked.stderr).into_owned())?;
+        Ok(report["findings"].as_array().into_iter().flatten().map(ToString::to_string).collect())
+    }
+
     /// The first admin key.
     ///
     /// # Errors
@@ -237,12 +254,14 @@ pub(crate) struct Agent {
     pub(crate) id: String,
     /// Its state directory.
     pub(crate) state: PathBuf,
+    /// Where the programs of a Wazuh agent would be.
+    pub(crate) home: PathBuf,
     program: PathBuf,
     slow: Option<SlowDisk>,
 }
 
 impl Agent {
-    /// Enrols one through `manager`.
+    /// Enrols one through `manager`; its programs are in `home`.
     ///
     /// # Errors
     /// If it cannot.
@@ -250,11 +269,15 @@ impl Agent {
         manager: &str,
         token: &Path,
         name: &str,
-        state: PathBuf,
+        (state, home): (PathBuf, PathBuf),
         log: PathBuf,
         slow: Option<SlowDisk>,
     ) -> anyhow::Result<Self> {
         let program = beside("riposte-agent")?;
+        let programs = home.join("active-response/bin");
+        std::fs::create_dir_all(&programs)?;
+        std::fs::write(programs.join(PROGRAM), PROGRAM_TEXT)?;
+        std::fs::set_permissions(programs.join(PROGRAM), std::os::unix::fs::PermissionsExt::from_mode(0o750))?;
         let mut enrolling = tied(&program);
         enrolling.args(["enroll", "--manager", manager, "--name", name, "--token-file"]).arg(token);
         let done = enrolling.arg("--state-dir").arg(&state).output()?;
@@ -263,7 +286,7 @@ impl Agent {
         }
         let identity: serde_json::Value = serde_json::from_slice(&std::fs::read(state.join("agent.json"))?)?;
         let id = identity["agent_id"].as_str().context("an enrolment without an id")?.to_owned();
-        Ok(Self { process: Process::new(log), name: name.into(), id, state, program, slow })
+        Ok(Self { process: Process::new(log), name: name.into(), id, state, home, program, slow })
     }
 
     /// Starts it, again or for the first time.
@@ -272,7 +295,7 @@ impl Agent {
     /// If the system cannot.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let mut command = tied(&self.program);
-        command.args(["run", "--state-dir"]).arg(&self.state);
+        command.args(["run", "--state-dir"]).arg(&self.state).arg("--wazuh-home").arg(&self.home);
         if let Some(slow) = &self.slow {
             slow.attach(&mut command, "agents");
         }

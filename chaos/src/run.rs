@@ -2,7 +2,6 @@
 //! then it is judged.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::clock::now_ms;
@@ -10,6 +9,7 @@ use crate::faults::{Database, schedule};
 use crate::ledger::Ledger;
 use crate::load::Load;
 use crate::plan::Plan;
+use crate::programs::Agent;
 use crate::report::Report;
 use crate::verify::{Account, Evidence, Verdict, convergence, judge};
 use crate::witness::{self, Witnessed};
@@ -18,7 +18,7 @@ use crate::world::World;
 /// How long everything may take to come to rest: leases of 30 s, pauses of agents up to 30 s, and a backlog.
 const REST: Duration = Duration::from_mins(4);
 /// The policies whose responses end by themselves during a run.
-const PASSING: [&str; 3] = ["brief", "hot-short", "hot-long"];
+const PASSING: [&str; 5] = ["brief", "hot-short", "hot-long", "once", "staged"];
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     for policy in ["long", "endless"] {
         world.api.lift_all(policy).await?;
     }
-    let rest = at_rest(&world, &["brief", "hot-short", "hot-long", "long", "endless"]).await;
+    let rest = at_rest(&world, &[&PASSING[..], &["long", "endless"]].concat()).await;
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
     let wrong = std::mem::take(&mut seen.wrong);
     last.checked += seen.outcomes.values().map(|count| usize::try_from(*count).unwrap_or(0)).sum::<usize>();
@@ -103,13 +103,15 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
 
     say("reading the ledger".to_owned());
     let ledger = Ledger::read(&world.api).await?;
-    let accounts = accounts(&world, |log| witness::read(log).0)?;
+    let accounts = accounts(&world, |agent| {
+        [witness::read(&agent.process.log).0, witness::ran(&agent.home.join("active-response/ran"))].concat()
+    })?;
     say("judging".to_owned());
     let evidence = Evidence { plan: &plan, seen: &seen, ledger: &ledger, accounts: &accounts, lifted_at_ms };
     let (mut verdicts, mut counts) = judge(&evidence);
     let not_in_force = wanted.iter().filter(|effect| effect.actual != "in_force").count();
     counts.counts.insert("effects wanted and known not to be in force".into(), not_in_force);
-    verdicts.extend([converged, last, audit(&world).await?, sound(&mut world)]);
+    verdicts.extend([converged, last, audit(&world).await?, healthy(&world)?, sound(&mut world)]);
     verdicts
         .sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
     seen.latencies_ms.sort_unstable();
@@ -133,11 +135,9 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     })
 }
 
-/// What each agent says of itself, and what `deeds` makes of its log.
-fn accounts(world: &World, deeds: impl Fn(&Path) -> Vec<Witnessed>) -> anyhow::Result<Vec<Account>> {
-    let account = |agent: &crate::programs::Agent| {
-        Ok(Account { id: agent.id.clone(), status: agent.status()?, deeds: deeds(&agent.process.log) })
-    };
+/// What each agent says of itself, and what `deeds` finds that it did.
+fn accounts(world: &World, deeds: impl Fn(&Agent) -> Vec<Witnessed>) -> anyhow::Result<Vec<Account>> {
+    let account = |agent: &Agent| Ok(Account { id: agent.id.clone(), status: agent.status()?, deeds: deeds(agent) });
     world.agents.iter().map(account).collect()
 }
 
@@ -199,6 +199,14 @@ async fn audit(world: &World) -> anyhow::Result<Verdict> {
     let broken = proof["intact"] != true;
     verdict.checked = proof["entries"].as_u64().and_then(|entries| usize::try_from(entries).ok()).unwrap_or(0);
     verdict.check(!broken, || proof.to_string());
+    Ok(verdict)
+}
+
+/// Whether the ledger agrees with itself.
+fn healthy(world: &World) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::of("the doctor finds nothing in the ledger");
+    let findings = world.manager.findings()?;
+    verdict.check(findings.is_empty(), || findings.join("; "));
     Ok(verdict)
 }
 

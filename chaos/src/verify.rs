@@ -157,6 +157,7 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                     *applied.entry(target).or_default() += 1;
                     last_applied.insert(target, line);
                 }
+                Deed::Ran(target) => *applied.entry(target).or_default() += 1,
                 Deed::Reverted(_) => {}
                 Deed::Done { command, outcome, reason } => {
                     let ordered = ledger.commands.get(command).filter(|ordered| ordered.agent == account.id);
@@ -245,6 +246,7 @@ fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                 Deed::Applied(target) => {
                     open.insert(target);
                 }
+                Deed::Ran(_) => {}
                 Deed::Done { command, outcome, reason } => {
                     let Some(command) = ledger.commands.get(command) else { continue };
                     if command.op == "revert" && reason.contains(CUT_SHORT) {

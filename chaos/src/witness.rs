@@ -10,6 +10,8 @@ use riposte_protocol::time::Timestamp;
 pub(crate) enum Deed {
     /// It brought this target's effect into force.
     Applied(String),
+    /// It ran the program that is complete in itself, with this target.
+    Ran(String),
     /// It lifted this target's effect.
     Reverted(String),
     /// It was done with a command.
@@ -25,6 +27,12 @@ pub(crate) enum Deed {
 
 /// A deed and its time, in milliseconds.
 pub(crate) type Witnessed = (i64, Deed);
+
+/// What the program that is complete in itself has written down.
+pub(crate) fn ran(file: &Path) -> Vec<Witnessed> {
+    let text = String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned();
+    text.lines().map(|line| (0, Deed::Ran(line.to_owned()))).collect()
+}
 
 /// What a log tells, in order, and the lines that no log may hold.
 pub(crate) fn read(log: &Path) -> (Vec<Witnessed>, Vec<String>) {

@@ -1,6 +1,6 @@
 //! The stage: a manager on its database, agents, two proxies between them, and the faults as they are done to them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -80,6 +80,7 @@ impl World {
         manager.start()?;
         manager.is_ready(&http).await?;
         let api = Api { http, base: format!("http://{}", manager.address), key: manager.key()? };
+        api.post("/v1/actions", &Plan::action()).await?;
         for policy in plan.policies() {
             api.post("/v1/policies", &policy).await?;
         }
@@ -289,8 +290,9 @@ async fn enroll(
     let mut agents = Vec::with_capacity(count);
     for number in 0..plan.agents {
         let name = name_of(number);
-        let (state, log): (PathBuf, PathBuf) = (home.join("agents").join(&name), home.join(format!("{name}.log")));
-        let mut agent = Agent::enroll(&url, &token, &name, state, log, slow.cloned())?;
+        let folders = (home.join("agents").join(&name), home.join("programs").join(&name));
+        let log = home.join(format!("{name}.log"));
+        let mut agent = Agent::enroll(&url, &token, &name, folders, log, slow.cloned())?;
         agent.start()?;
         agents.push(agent);
     }

@@ -266,6 +266,8 @@ impl World {
     pub(crate) fn fetch(&mut self, manager: usize, agent: usize, talk: u64) {
         let (now, true_now) = (self.nodes[manager].wall(self.now), self.now);
         let defect = self.defect;
+        // Alerts that go along may be so large that a message holds fewer.
+        let fits = if self.random.chance(10) { 1 + self.random.index(FRAME) } else { FRAME };
         let Some(seat) = self.nodes[manager].seats.get_mut(&agent).filter(|seat| seat.talk == talk) else { return };
         let mut owed = self.store.owed(agent);
         owed.retain(|command| self.store.commands[*command].expires_at.is_none_or(|at| at > now));
@@ -277,7 +279,9 @@ impl World {
         let state = |row: &Row| Owed { seq: row.seq, effect: effect_id(row.effect), lease_until: row.lease_until };
         let states: Vec<Owed> = states.map(state).collect();
         let lease_until = if defect == Some(Defect::LeaseNeverEnds) { Timestamp::MAX } else { now.plus(LEASE) };
-        let chosen = seat.session.choose(&states, now, lease_until, FRAME);
+        let mut chosen = seat.session.choose(&states, now, lease_until, FRAME);
+        let has_more = chosen.len() > fits || chosen.len() == FRAME;
+        chosen.drain(fits.min(chosen.len())..).for_each(|position| seat.session.take_back(states[position].seq));
         let is_over = seat.is_poll && !chosen.is_empty();
         let next = seat.session.next_lease_end();
         if is_over {
@@ -294,12 +298,11 @@ impl World {
         let signed = commands.iter().map(|command| self.seal.sign(self.claims(*command, now), false)).collect();
         self.tell_agent(agent, talk, ToAgent::Commands(signed));
         let (life, pause) = (self.nodes[manager].life, self.random.within(1..40));
-        let is_full = commands.len() == FRAME && !is_over;
         // The mark may be lost: then they are sent again.
         if !self.random.chance(3) {
             self.after(pause, Event::Delivered { manager, life, commands, lease_until });
         }
-        if is_full {
+        if has_more && !is_over {
             self.after(0, Event::Fetch { manager, agent, talk });
         }
     }
