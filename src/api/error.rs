@@ -205,7 +205,9 @@ impl ApiError {
             StoreError::Busy => Self::unavailable("the ledger has more work than it may queue", BUSY_RETRY_SECS),
             StoreError::Unavailable(_) => Self::unavailable("the database is not available", BUSY_RETRY_SECS),
             StoreError::Shared(cause) => Self::of_store(cause),
-            StoreError::Corrupt(_) | StoreError::Migrate(_) | StoreError::Address(_) => Self::broken(),
+            StoreError::Corrupt(_) | StoreError::Damaged(_) | StoreError::Migrate(_) | StoreError::Address(_) => {
+                Self::broken()
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -13,7 +14,11 @@ use super::AppState;
 use super::error::{ApiError, ApiResult};
 use super::extract::Query;
 use crate::engine::health::Round;
-use crate::store::{commands, effects, policies};
+use crate::store::agents::Troubles;
+use crate::store::{agents, commands, effects, policies};
+
+/// An agent is silent when nothing was heard of it for this long: heartbeats come every 30 seconds.
+const SILENT: Duration = Duration::from_mins(5);
 
 /// Whether the process is alive
 #[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "It is")))]
@@ -92,6 +97,16 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     for count in commands::counts(&state.engine.db).await? {
         writeln!(text, "riposte_commands_owed{{state=\"{}\"}} {}", count.state, count.count).unwrap_or_else(ignore);
     }
+    let silent_since = state.engine.clock.now().minus(SILENT);
+    let Troubles { in_incident, silent } = agents::troubles(&state.engine.db, silent_since).await?;
+    text.push_str(
+        "# HELP riposte_agents_silent Agents that nothing was heard of for five minutes.\n# TYPE riposte_agents_silent gauge\n",
+    );
+    writeln!(text, "riposte_agents_silent {silent}").unwrap_or_else(ignore);
+    text.push_str(
+        "# HELP riposte_agents_incident Agents whose identity two hosts share.\n# TYPE riposte_agents_incident gauge\n",
+    );
+    writeln!(text, "riposte_agents_incident {in_incident}").unwrap_or_else(ignore);
     text.push_str("# EOF\n");
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text).into_response())

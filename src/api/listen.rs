@@ -1,6 +1,6 @@
 //! The front door: accepts connections and gives each a task. It is written out instead of borrowed from axum because
-//! the door has limits that axum's does not: how many connections there may be, and how long a client may take to say
-//! what it wants.
+//! the door has limits that axum's does not: how many connections there may be, how long a client may take to say what it
+//! wants, and how long to take the answer ([`Guest`]).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
+use super::guest::{Guest, IsStream};
 use crate::shutdown::Tasks;
 
 /// How long a client may take to send a request's head, or to begin the next one.
@@ -53,20 +54,25 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, max_conne
         let _ = stream.set_nodelay(true);
         match Arc::clone(&room).try_acquire_owned() {
             Ok(place) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                tasks.spawn_short(async move {
-                    serve(stream, peer, router, stop).await;
-                    drop(place);
-                });
+                let is_stream = IsStream::default();
+                let guest = Guest::new(stream, place, is_stream.clone());
+                tasks.spawn_short(serve(guest, peer, is_stream, router.clone(), stop.clone()));
             }
             Err(_) => tasks.spawn_short(refuse(stream)),
         }
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stop: tokio_util::sync::CancellationToken) {
+async fn serve(
+    guest: Guest<TcpStream>,
+    peer: SocketAddr,
+    is_stream: IsStream,
+    router: Router,
+    stop: tokio_util::sync::CancellationToken,
+) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(is_stream.clone());
         let mut router = router.clone();
         async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
     });
@@ -74,7 +80,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stop: tokio_
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(guest), service)
         .with_upgrades();
     tokio::pin!(connection);
     let mut stopping = false;

@@ -16,11 +16,13 @@ pub mod exchange;
 pub mod explain;
 pub mod extract;
 pub mod freeze;
+pub mod guest;
 pub mod health;
 pub mod import;
 pub mod keys;
 pub mod listen;
 pub mod once;
+pub mod pace;
 pub mod page;
 pub mod policies;
 pub mod poll;
@@ -33,6 +35,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::Method;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::registry::Registry;
@@ -238,7 +241,11 @@ async fn within(limit: Duration, request: Request, next: Next) -> Response {
 
 /// Counts requests by route and gives every answer the headers that keep browsers from guessing.
 async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let method = request.method().as_str().to_owned();
+    // A client may call its method what it likes, and every label is kept for ever.
+    const METHODS: [Method; 7] =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let known = METHODS.contains(request.method());
+    let method = if known { request.method().as_str() } else { "other" }.to_owned();
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let begun = std::time::Instant::now();

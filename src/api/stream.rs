@@ -5,8 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::HeaderMap;
+use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 use axum::response::Response;
 use riposte_protocol::SUBPROTOCOL;
 use riposte_protocol::message::{Capability, FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
@@ -14,6 +17,8 @@ use uuid::Uuid;
 
 use super::auth::AgentCaller;
 use super::error::{ApiError, ApiResult};
+use super::guest::IsStream;
+use super::pace::Pace;
 use super::{AppState, exchange};
 use crate::engine::deliver::Conversation;
 use crate::engine::hub::Seat;
@@ -28,9 +33,9 @@ const SILENCE: Duration = Duration::from_secs(100);
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// The wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Frames that are heard at once; more than an agent has to say. After that there is one each [`FRAME_EVERY`], and what is sent
-/// faster waits at its sender: a million tiny ones must not take a core from everybody else.
-const FRAMES_AT_ONCE: Duration = FRAME_EVERY.saturating_mul(500);
+/// Frames that are heard at once; more than an agent has to say. After that there is one each [`FRAME_EVERY`]: a million tiny
+/// ones must not take a core from everybody else.
+const FRAMES_AT_ONCE: u32 = 500;
 /// The pace of a stream that says much.
 const FRAME_EVERY: Duration = Duration::from_millis(2);
 /// Seconds after which an agent comes back when the manager stops.
@@ -44,6 +49,8 @@ const RETRY_AFTER_SECS: u32 = 2;
 pub async fn open(
     agent: AgentCaller,
     State(state): State<AppState>,
+    Extension(is_stream): Extension<IsStream>,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
     let upgrade = upgrade.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
@@ -56,7 +63,14 @@ pub async fn open(
         .write_buffer_size(0)
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES);
+    // Who names no version speaks the first one.
+    if upgrade.selected_protocol().is_none() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return Err(ApiError::malformed(format!(
+            "this manager speaks the subprotocol {SUBPROTOCOL}, and none that was offered"
+        )));
+    }
     Ok(upgrade.on_upgrade(move |socket| {
+        is_stream.set();
         serve(state, agent.id, socket);
         std::future::ready(())
     }))
@@ -76,7 +90,7 @@ fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
     tasks.spawn_short(async move {
         let streaming = state.engine.metrics.agents_streaming.clone();
         streaming.inc();
-        let mut line = Line { socket, pace: Pace::from(Instant::now()) };
+        let mut line = Line { socket, pace: Pace::new(FRAME_EVERY, FRAMES_AT_ONCE, Instant::now()) };
         if let End::Close(code, reason) = talk(&state, agent, &mut line).await {
             line.close(code, reason).await;
         }
@@ -88,33 +102,6 @@ fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
 struct Line {
     socket: WebSocket,
     pace: Pace,
-}
-
-/// How far a stream may be ahead of one frame each [`FRAME_EVERY`].
-struct Pace {
-    heard_at: Instant,
-    /// By how much it was ahead then.
-    ahead: Duration,
-}
-
-impl Pace {
-    fn from(now: Instant) -> Self {
-        Self { heard_at: now, ahead: Duration::ZERO }
-    }
-
-    fn ahead(&self, now: Instant) -> Duration {
-        self.ahead.saturating_sub(now.saturating_duration_since(self.heard_at))
-    }
-
-    /// How long the next frame has to wait.
-    fn wait(&self, now: Instant) -> Duration {
-        self.ahead(now).saturating_sub(FRAMES_AT_ONCE)
-    }
-
-    /// A frame was heard.
-    fn step(&mut self, now: Instant) {
-        (self.ahead, self.heard_at) = (self.ahead(now) + FRAME_EVERY, now);
-    }
 }
 
 impl Line {
@@ -131,7 +118,7 @@ impl Line {
             tokio::time::sleep(wait).await;
         }
         let heard = self.socket.recv().await;
-        self.pace.step(Instant::now());
+        self.pace.step(1, Instant::now());
         match heard {
             Some(Ok(Message::Text(text))) => {
                 serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame that is no message"))
@@ -207,7 +194,7 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
     }
     let (clock, stop) = (state.engine.clock.clone(), state.engine.tasks.stopping().clone());
     let mut conversation = Conversation::new(Arc::clone(&state.engine), agent, cursor);
-    let mut fetch = true;
+    let (mut fetch, mut heard_at) = (true, tokio::time::Instant::now());
     loop {
         let mut retry = None;
         if fetch {
@@ -228,10 +215,11 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
             }
         };
         fetch = tokio::select! {
-            heard = tokio::time::timeout(SILENCE, line.hear()) => match heard {
+            heard = tokio::time::timeout_at(heard_at + SILENCE, line.hear()) => match heard {
                 Err(_) => return End::Close(1001, "nothing was heard for too long"),
                 Ok(Err(end)) => return end,
                 Ok(Ok(message)) => {
+                    heard_at = tokio::time::Instant::now();
                     state.engine.hub.heard(agent, clock.now());
                     match Box::pin(take_in(state, agent, line, message)).await {
                         // An acknowledgement makes room, which matters only if there was none.
@@ -263,11 +251,10 @@ async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(
                 return Err(None);
             }
         };
-        let is_last = commands.len() < FRAME;
         if !commands.is_empty() {
             line.say(&ToAgent::Commands { commands }).await.map_err(Some)?;
         }
-        if is_last {
+        if !conversation.has_more() {
             return Ok(());
         }
     }
@@ -300,35 +287,5 @@ fn refused(error: &ApiError) -> End {
         End::Close(1013, "try again later")
     } else {
         End::Close(1007, "a message with faults")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn promise_11_a_stream_that_says_much_is_heard_at_a_pace() {
-        let begun = Instant::now();
-        let (mut pace, mut now, mut heard_at_once) = (Pace::from(begun), begun, 0);
-        for frame in 0..3000_u32 {
-            let wait = pace.wait(now);
-            heard_at_once += u32::from(wait.is_zero());
-            now += wait;
-            pace.step(now);
-            assert!(frame < 500 || wait <= FRAME_EVERY, "{wait:?}");
-        }
-        assert_eq!((heard_at_once, now - begun), (501, FRAME_EVERY * 2499));
-        // Who has been silent may say as much at once again; who keeps the pace never waits.
-        now += FRAMES_AT_ONCE + FRAME_EVERY;
-        for _ in 0..400 {
-            assert_eq!(pace.wait(now), Duration::ZERO);
-            pace.step(now);
-        }
-        for _ in 0..3000 {
-            now += FRAME_EVERY;
-            assert_eq!(pace.wait(now), Duration::ZERO);
-            pace.step(now);
-        }
     }
 }

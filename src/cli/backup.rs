@@ -179,7 +179,13 @@ pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
         say("healthy: every rule holds, the audit log is intact");
     } else {
         for finding in &findings {
-            say(&format!("{}: {}\n  {}", finding.level, finding.what, finding.examples.join("\n  ")));
+            say(&format!(
+                "{}: {}\n  {}\n  {}",
+                finding.level,
+                finding.what,
+                finding.help,
+                finding.examples.join("\n  ")
+            ));
         }
     }
     Ok(if is_violated { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -225,7 +225,8 @@ pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
         } else {
             let here = if agent["streaming"] == true { "streaming" } else { "away" };
             let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
-            say(&format!("{}  {:9}  {:24}  {}", text("id"), here, text("name"), agent["labels"]));
+            let incident = agent["incident"].as_str().map_or_else(String::new, |what| format!("  INCIDENT: {what}"));
+            say(&format!("{}  {:9}  {:24}  {}{incident}", text("id"), here, text("name"), agent["labels"]));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::domain::shapes::Sources;
 use crate::engine::Engine;
 use crate::shutdown::{self, GRACE, Tasks};
-use crate::store::Db;
+use crate::store::{Db, StoreError};
 use crate::telemetry::{self, LogFormat};
 
 /// Flags of `riposte serve`; each overrides its variable, which overrides the file.
@@ -177,27 +177,41 @@ async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks
     Ok(Running { router, listener, max_connections: config.max_connections, tasks, db, first_key, lock })
 }
 
-/// Up to this size the ledger's file is looked through at every start, in bytes: that takes some hundredths of a second.
-const LOOKED_THROUGH_BYTES: u64 = 64 * 1024 * 1024;
+/// Up to this size the ledger's file is looked through at every start, in bytes: that takes some tenths of a second.
+const LOOKED_THROUGH_BYTES: u64 = 512 * 1024 * 1024;
 
 async fn open(url: &str) -> anyhow::Result<Db> {
-    let damaged = |why: String| {
-        anyhow::anyhow!(
-            "the ledger is damaged: {why}. Nothing was changed; `riposte restore` makes a data directory of a backup"
-        )
+    let opened = match look_through(url).await {
+        Ok(()) => Db::open(url).await,
+        Err(error) => Err(error),
     };
-    let db = match Db::open(url).await {
-        Ok(db) => db,
-        Err(error) if error.is_damage() => return Err(damaged(format!("{:#}", anyhow::Error::from(error)))),
+    let why = match opened {
+        Ok(db) => return Ok(db),
+        Err(StoreError::Damaged(why)) => why,
+        Err(error) if error.is_damage() => format!("{:#}", anyhow::Error::from(error)),
         Err(error) => return Err(anyhow::Error::from(error).context("cannot open the database")),
     };
+    anyhow::bail!(
+        "the ledger is damaged: {why}. Nothing was changed; `riposte restore` makes a data directory of a backup"
+    )
+}
+
+/// Looks whether the ledger's file is whole, before anything writes it.
+async fn look_through(url: &str) -> Result<(), StoreError> {
     let size = url.strip_prefix("sqlite:").and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
-    if size <= LOOKED_THROUGH_BYTES
-        && let Some(why) = db.damage().await?
-    {
-        return Err(damaged(why));
+    if size == 0 {
+        return Ok(());
     }
-    Ok(db)
+    if size > LOOKED_THROUGH_BYTES {
+        tracing::info!(
+            "the ledger has {size} bytes and is not looked through at the start; `riposte doctor` does that"
+        );
+        return Ok(());
+    }
+    let db = Db::open_to_look(url).await?;
+    let damage = db.damage().await;
+    db.close().await;
+    damage?.map_or(Ok(()), |why| Err(StoreError::Damaged(why)))
 }
 
 impl Running {

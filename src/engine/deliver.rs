@@ -1,20 +1,22 @@
 //! Delivery: what one agent is owed, in order, signed. A conversation (a stream or a poll) asks for the next commands
 //! and sends them; the rules of what to send when are the protocol's (`protocol/src/delivery.rs`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use riposte_protocol::MANAGER;
 use riposte_protocol::command::{Command, ManagerKey, Op};
 use riposte_protocol::delivery::{Owed, Rank, Session};
-use riposte_protocol::message::MAX_ITEMS;
+use riposte_protocol::message::{MAX_FRAME_BYTES, MAX_ITEMS};
 use riposte_protocol::time::Timestamp;
+use riposte_protocol::{MANAGER, jws};
 use uuid::Uuid;
 
 use super::Engine;
 use super::decide::Protection;
+use crate::domain::action::Catalogue;
 use crate::domain::protected::ProtectedSet;
 use crate::store::alerts;
 use crate::store::commands::OwedCommand;
@@ -22,8 +24,10 @@ use crate::store::db::{Db, Result, StoreError};
 
 /// How long a delivered command is given to be acknowledged before it is sent again.
 const LEASE: Duration = Duration::from_secs(30);
-/// The largest alert that is sent with a command: signed, it must still fit into a frame with others.
-const MAX_ALERT_BYTES: usize = 256 * 1024;
+/// The room for commands in one message, in bytes; the rest of the frame is for what is told beside them.
+const MESSAGE_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
+/// What a command takes in a message beside its own bytes: quotes and a comma.
+const SEPARATOR_BYTES: usize = 3;
 /// How long a signed revert is valid; it is signed anew at each delivery, so it is owed for as long as it takes.
 const REVERT_VALIDITY: Duration = Duration::from_hours(24);
 
@@ -61,15 +65,17 @@ pub struct Conversation {
     agent: Uuid,
     session: Session,
     is_full: bool,
+    has_more: bool,
 }
 
 impl Conversation {
     /// Begins one with an agent whose journal holds `cursor` and nothing above it.
     pub fn new(engine: Arc<Engine>, agent: Uuid, cursor: u64) -> Self {
-        Self { engine, agent, session: Session::new(cursor), is_full: false }
+        Self { engine, agent, session: Session::new(cursor), is_full: false, has_more: false }
     }
 
-    /// The next commands to send, signed, in order, at most `max`. They count as delivered from here on.
+    /// The next commands to send, signed, in order, at most `max` and no more than one message holds. They count as delivered
+    /// from here on.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -79,26 +85,39 @@ impl Conversation {
         let of = |rank| owed.iter().filter(|command| command.rank == rank).count();
         self.is_full = (0..=2).any(|rank| of(rank) >= MAX_ITEMS);
         let now = clock.now();
-        // What has expired, or is aimed at something protected, is not delivered; the sweep ends it.
         let (protected, actions) = (protected.load_full(), actions.load_full());
         let frozen = frozen.load(Ordering::SeqCst);
-        owed.retain(|command| is_deliverable(command, self.agent, &protected, frozen, now));
+        // What has expired is ended by the sweep, what is aimed at something protected here: it stands in the way of the others.
+        let mut withdrawn = BTreeMap::new();
+        owed.retain(|command| match protection(command, self.agent, &protected, now) {
+            Some(why) => {
+                tracing::warn!(command = %command.id, "command {} is not delivered: {why}", command.id);
+                withdrawn.insert(command.id, why);
+                false
+            }
+            None => is_deliverable(command, frozen, now),
+        });
+        if !withdrawn.is_empty() {
+            writer.withdraw(withdrawn);
+        }
         let states: Vec<Owed> = owed.iter().map(state).collect();
         let lease_until = now.plus(LEASE);
         let chosen = self.session.choose(&states, now, lease_until, max.min(MAX_ITEMS));
-        let mut signed = Vec::with_capacity(chosen.len());
-        let mut ids = Vec::with_capacity(chosen.len());
-        for position in chosen {
-            let command = &owed[position];
-            ids.push(command.id);
-            let mut claims = claims(command, self.agent, now);
-            if let Some(action) = actions.find(&command.action) {
-                claims.script.clone_from(&action.script);
-                if action.wants_alert {
-                    claims.alert = alert(db, command).await?;
-                }
+        self.has_more = chosen.len() >= max;
+        let (mut signed, mut ids) = (Vec::with_capacity(chosen.len()), Vec::with_capacity(chosen.len()));
+        let mut room = MESSAGE_BYTES;
+        for (nth, position) in chosen.iter().enumerate() {
+            let command = &owed[*position];
+            let token = sign(command, self.agent, &actions, db, signer, now).await?;
+            let size = token.len() + SEPARATOR_BYTES;
+            if size > room && !signed.is_empty() {
+                chosen[nth..].iter().for_each(|position| self.session.take_back(owed[*position].seq));
+                self.has_more = true;
+                break;
             }
-            signed.push(signer.sign(&claims)?);
+            room = room.saturating_sub(size);
+            ids.push(command.id);
+            signed.push(token);
         }
         if !ids.is_empty() {
             metrics.commands_sent.inc_by(ids.len() as u64);
@@ -112,46 +131,65 @@ impl Conversation {
         self.is_full
     }
 
+    /// Whether there was more to send, at the last look, than one message holds.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     /// When to ask again even if nothing new comes: the next lease that ends.
     pub fn next_lease_end(&self) -> Option<Timestamp> {
         self.session.next_lease_end()
     }
 }
 
+/// A command in its signed form, with the program and the alert if its action takes them.
+async fn sign(
+    command: &OwedCommand,
+    agent: Uuid,
+    actions: &Catalogue,
+    db: &Db,
+    signer: &Signer,
+    now: Timestamp,
+) -> Result<String> {
+    let mut claims = claims(command, agent, now);
+    let Some(action) = actions.find(&command.action) else { return signer.sign(&claims) };
+    claims.script.clone_from(&action.script);
+    if action.wants_alert {
+        claims.alert = alert(db, command).await?;
+    }
+    let token = signer.sign(&claims)?;
+    if token.len() <= jws::MAX_BYTES || claims.alert.is_none() {
+        return Ok(token);
+    }
+    tracing::warn!(command = %command.id, "the alert of command {} is too large to be sent with it", command.id);
+    claims.alert = None;
+    signer.sign(&claims)
+}
+
 /// The alert behind a command; none if a person asked for it, or if it is not kept any more.
 async fn alert(db: &Db, command: &OwedCommand) -> Result<Option<serde_json::Value>> {
     let Some(id) = command.alert else { return Ok(None) };
     let Some(row) = alerts::find(db, id).await? else { return Ok(None) };
-    let raw = row.raw()?;
-    if raw.len() > MAX_ALERT_BYTES {
-        tracing::warn!(command = %command.id, "the alert of command {} is too large to be sent with it", command.id);
-        return Ok(None);
-    }
-    Ok(serde_json::from_str(&raw).ok())
+    Ok(serde_json::from_str(&row.raw()?).ok())
 }
 
 fn state(command: &OwedCommand) -> Owed {
     Owed { seq: command.seq, effect: command.effect, lease_until: command.lease_until }
 }
 
-fn is_deliverable(command: &OwedCommand, agent: Uuid, set: &ProtectedSet, frozen: bool, now: Timestamp) -> bool {
-    if command.expires_at.is_some_and(|at| at <= now) {
-        return false;
-    }
-    // Lifting is always allowed: what is protected must not stay blocked.
+fn is_deliverable(command: &OwedCommand, frozen: bool, now: Timestamp) -> bool {
+    command.expires_at.is_none_or(|at| at > now) && (command.op == Op::Revert || !frozen)
+}
+
+/// Why a command must not be delivered, if what it touches is protected. Lifting is always allowed: what is protected must not
+/// stay blocked.
+fn protection(command: &OwedCommand, agent: Uuid, set: &ProtectedSet, now: Timestamp) -> Option<String> {
     if command.op == Op::Revert {
-        return true;
-    }
-    if frozen {
-        return false;
+        return None;
     }
     let protection = Protection { set, policy: command.policy.as_deref(), now };
     let of_agent = || set.agent(agent, command.target.kind(), protection.policy, now).map(|entry| entry.reason.clone());
-    let why = protection.of(&command.target).map(|spared| spared.detail()).or_else(of_agent);
-    if let Some(why) = &why {
-        tracing::warn!(command = %command.id, "command {} is not delivered: {why}", command.id);
-    }
-    why.is_none()
+    protection.of(&command.target).map(|spared| spared.detail()).or_else(of_agent)
 }
 
 fn claims(command: &OwedCommand, agent: Uuid, now: Timestamp) -> Command {

@@ -22,9 +22,11 @@ pub struct Round {
     pub fault: Option<String>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Stage {
     every: Duration,
+    /// Since when it is expected.
+    since: Timestamp,
     finished_at: Option<Timestamp>,
     took: Duration,
     fault: Option<String>,
@@ -37,17 +39,17 @@ pub struct Health {
 }
 
 impl Health {
-    /// A stage that comes at least `every` so often has finished a round that began at `begun`.
-    pub fn report(
-        &self,
-        stage: &'static str,
-        every: Duration,
-        (begun, now): (Timestamp, Timestamp),
-        fault: Option<String>,
-    ) {
+    /// A stage is to come at least `every` so often from `now` on.
+    pub fn expect(&self, stage: &'static str, every: Duration, now: Timestamp) {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = stages.entry(stage).or_default();
-        known.every = every;
+        let expected = Stage { every, since: now, finished_at: None, took: Duration::ZERO, fault: None };
+        stages.insert(stage, expected);
+    }
+
+    /// An expected stage has finished a round that began at `begun`.
+    pub fn report(&self, stage: &'static str, (begun, now): (Timestamp, Timestamp), fault: Option<String>) {
+        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = stages.get_mut(stage) else { return };
         if fault.is_none() {
             known.finished_at = Some(now);
             known.took = Duration::from_millis(u64::try_from(now.as_millis() - begun.as_millis()).unwrap_or(0));
@@ -60,8 +62,8 @@ impl Health {
         let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let round = |(name, stage): (&&'static str, &Stage)| {
-            let due = stage.finished_at.map(|at| at.plus(stage.every));
-            let late = due.map_or(0, |due| u64::try_from(now.as_millis() - due.as_millis()).unwrap_or(0));
+            let due = stage.finished_at.unwrap_or(stage.since).plus(stage.every);
+            let late = u64::try_from(now.as_millis() - due.as_millis()).unwrap_or(0);
             let took_millis = millis(stage.took);
             let last_finished_at = stage.finished_at;
             (*name, Round { last_finished_at, took_millis, late_millis: late, fault: stage.fault.clone() })
@@ -77,10 +79,12 @@ mod tests {
     #[test]
     fn a_stage_that_does_not_come_any_more_is_late() {
         let (health, at) = (Health::default(), |millis| Timestamp::from_millis(millis));
-        health.report("sweep", Duration::from_secs(5), (at(1000), at(1200)), None);
-        let round = |now| health.rounds(at(now))["sweep"].clone();
+        health.expect("expire", Duration::from_secs(5), at(0));
+        let round = |now| health.rounds(at(now))["expire"].clone();
+        assert_eq!((round(5000).late_millis, round(7000).late_millis), (0, 2000), "also one that has never come");
+        health.report("expire", (at(1000), at(1200)), None);
         assert_eq!((round(6200).late_millis, round(9200).late_millis, round(1300).took_millis), (0, 3000, 200));
-        health.report("sweep", Duration::from_secs(5), (at(6000), at(6100)), Some("no database".into()));
+        health.report("expire", (at(6000), at(6100)), Some("no database".into()));
         assert_eq!((round(9200).late_millis, round(9200).fault.as_deref()), (3000, Some("no database")));
     }
 }

@@ -27,12 +27,15 @@ struct Place {
     streams_so_far: u64,
     /// Held by the stream whose messages are taken in.
     floor: Arc<tokio::sync::Mutex<()>>,
-    /// The runs that spoke for the agent, newest last.
-    runs: VecDeque<Uuid>,
+    /// The runs that spoke for the agent, the latest speaker last, and how often each has come back.
+    runs: VecDeque<(Uuid, u32)>,
 }
 
 /// Runs of an agent that are remembered: enough to see one come back.
 const RUNS: usize = 8;
+/// So often a run may come back after another one has spoken: what the last run before a restart said may be held up on its
+/// way, and the new run then comes back after it, once.
+const COMEBACKS: u32 = 1;
 
 /// An agent's stream, for as long as it is connected.
 #[derive(Debug)]
@@ -70,20 +73,20 @@ impl Hub {
     }
 
     /// A run of the agent speaks. Gives whether that proves that two hosts share its identity: a run that another one has
-    /// followed is over, so one that comes back was never the only one.
+    /// followed is over, so one that comes back again and again was never the only one.
     pub fn speaks(&self, agent: Uuid, run: Uuid) -> bool {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = &mut places.entry(agent).or_default().runs;
-        if runs.back() == Some(&run) {
+        if runs.back().is_some_and(|(known, _)| *known == run) {
             return false;
         }
-        let is_back = runs.contains(&run);
-        runs.retain(|known| *known != run);
-        runs.push_back(run);
+        let comebacks = runs.iter().find(|(known, _)| *known == run).map_or(0, |(_, comebacks)| comebacks + 1);
+        runs.retain(|(known, _)| *known != run);
+        runs.push_back((run, comebacks));
         if runs.len() > RUNS {
             runs.pop_front();
         }
-        is_back
+        comebacks > COMEBACKS
     }
 
     /// What to wait on for an agent that polls.
@@ -160,6 +163,7 @@ mod tests {
         let (hub, agent) = (Hub::default(), Uuid::from_u128(1));
         let [first, second] = [Uuid::from_u128(10), Uuid::from_u128(11)];
         assert!([first, first, second, second].iter().all(|run| !hub.speaks(agent, *run)), "a restart is no clone");
+        assert!([first, second, second].iter().all(|run| !hub.speaks(agent, *run)), "nor is a poll that came late");
         assert!(hub.speaks(agent, first), "the first one is still alive");
         assert!(!hub.speaks(Uuid::from_u128(2), first));
     }

@@ -1,4 +1,4 @@
-//! The sweep: the owner of every other deadline (promise 11). It takes no input and keeps no state: each round looks
+//! The sweep: the owner of every deadline but that of a block (`undo.rs`) (promise 11). It takes no input and keeps no state: each round looks
 //! at the store, does what is due, and would do the same after a crash.
 
 use std::sync::Arc;
@@ -13,9 +13,9 @@ const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// The time between two rounds.
 const PERIOD: Duration = Duration::from_secs(5);
 /// Rounds between two clearances of what is kept for a time only.
-const CLEAR_EVERY: u64 = 60;
+const CLEAR_EVERY: u32 = 60;
 /// Rounds between two fresh copies of policies, agents and keys: the guarantee behind the swap at each change.
-const RELOAD_EVERY: u64 = 12;
+const RELOAD_EVERY: u32 = 12;
 /// Rows per transaction, so that no sweep holds up the intake.
 const BATCH: i64 = 500;
 /// How long answers to requests with an `Idempotency-Key` are kept.
@@ -25,18 +25,28 @@ const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 /// How long expired enrolment tokens stay listed.
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
+/// What each round does, and how often it comes to it.
+const DUTIES: [(&str, Duration); 8] = [
+    ("expire", PERIOD),
+    ("time_out", PERIOD),
+    ("silence", PERIOD),
+    ("unconfirmed", PERIOD),
+    ("waves", PERIOD),
+    ("breakers", PERIOD),
+    ("reload", PERIOD.saturating_mul(RELOAD_EVERY)),
+    ("clear", PERIOD.saturating_mul(CLEAR_EVERY)),
+];
+
 /// Sweeps until the engine stops.
 pub async fn run(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
-    let mut round: u64 = 0;
+    for (duty, every) in DUTIES {
+        engine.health.expect(duty, every, engine.clock.now());
+    }
+    let mut round: u32 = 0;
     while !stop.is_cancelled() {
-        let begun = engine.clock.now();
-        let fault = tick(engine, round).await.err().map(|error| error.to_string());
-        if let Some(error) = &fault {
-            tracing::warn!("the sweep could not finish, trying again: {error}");
-        }
-        engine.health.report("sweep", PERIOD, (begun, engine.clock.now()), fault);
-        round += 1;
+        tick(engine, round).await;
+        round = round.wrapping_add(1);
         tokio::select! {
             () = engine.clock.sleep(PERIOD) => {}
             () = stop.cancelled() => {}
@@ -58,36 +68,57 @@ pub async fn tidy(engine: &Engine) {
     }
 }
 
-async fn tick(engine: &Engine, round: u64) -> Result<(), StoreError> {
-    let now = engine.clock.now();
+/// One round. Every duty on its own: one that fails holds up no other.
+async fn tick(engine: &Engine, round: u32) {
     engine.metrics.writer_load.set(engine.writer.load());
     let heard = engine.hub.take_heard();
     if !heard.is_empty() {
         engine.writer.seen(heard);
     }
     if round.is_multiple_of(RELOAD_EVERY) && round > 0 {
-        engine.reload_all().await?;
-        // A response that was decided just before an entry was added slips past both checks; here it ends.
-        let entries = protected::all(&engine.db).await?;
-        if !entries.is_empty() {
-            engine.lift_protected(entries).await?;
-        }
+        duty(engine, "reload", reload(engine)).await;
     }
-    all(engine, SweepStep::Expire).await?;
-    all(engine, SweepStep::TimeOut).await?;
-    all(engine, SweepStep::Silence).await?;
-    all(engine, SweepStep::Unconfirmed).await?;
-    all(engine, SweepStep::Waves).await?;
-    trip(engine).await?;
+    duty(engine, "expire", all(engine, SweepStep::Expire)).await;
+    duty(engine, "time_out", all(engine, SweepStep::TimeOut)).await;
+    duty(engine, "silence", all(engine, SweepStep::Silence)).await;
+    duty(engine, "unconfirmed", all(engine, SweepStep::Unconfirmed)).await;
+    duty(engine, "waves", all(engine, SweepStep::Waves)).await;
+    duty(engine, "breakers", trip(engine)).await;
     if round.is_multiple_of(CLEAR_EVERY) {
-        engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
-        engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH).await?;
-        engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
-        if let Some(retention) = engine.alert_retention {
-            all(engine, SweepStep::ForgetAlerts(now.minus(retention))).await?;
-        }
+        duty(engine, "clear", clear(engine)).await;
+    }
+}
+
+/// Does one duty, and says how that went.
+async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Result<(), StoreError>>) {
+    let begun = engine.clock.now();
+    let fault = work.await.err().map(|error| error.to_string());
+    if let Some(error) = &fault {
+        tracing::warn!(duty = name, "the sweep could not do its duty ({name}), trying again: {error}");
+    }
+    engine.health.report(name, (begun, engine.clock.now()), fault);
+}
+
+async fn reload(engine: &Engine) -> Result<(), StoreError> {
+    engine.reload_all().await?;
+    // A response that was decided just before an entry was added slips past both checks; here it ends.
+    let entries = protected::all(&engine.db).await?;
+    if !entries.is_empty() {
+        engine.lift_protected(entries).await?;
     }
     Ok(())
+}
+
+/// Forgets what is kept for a time only.
+async fn clear(engine: &Engine) -> Result<(), StoreError> {
+    let now = engine.clock.now();
+    engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
+    engine.writer.sweep(SweepStep::ForgetSightings(now.minus(KEEP_SIGHTINGS)), BATCH).await?;
+    engine.writer.sweep(SweepStep::ForgetTokens(now.minus(KEEP_TOKENS)), BATCH).await?;
+    match engine.alert_retention {
+        Some(retention) => all(engine, SweepStep::ForgetAlerts(now.minus(retention))).await,
+        None => Ok(()),
+    }
 }
 
 /// A policy that has gone wrong says so before the next alert.

@@ -49,18 +49,17 @@ impl Undo {
 /// Ends what is over, until the engine stops.
 pub async fn run(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
+    for stage in ["undo", "retry_reverts"] {
+        engine.health.expect(stage, MAX_WAIT, engine.clock.now());
+    }
     while !stop.is_cancelled() {
-        let begun = engine.clock.now();
-        let outcome = tick(engine).await;
-        let fault = outcome.as_ref().err().map(ToString::to_string);
-        engine.health.report("undo", MAX_WAIT, (begun, engine.clock.now()), fault);
-        let wait_until = match outcome {
-            Ok(next) => next,
-            Err(error) => {
-                tracing::warn!("cannot end what is over, trying again: {error}");
-                engine.clock.now().plus(RETRY)
-            }
-        };
+        // Whoever commits something sooner while this runs finds no plan, and nudges.
+        engine.undo.planned.store(i64::MAX, Ordering::SeqCst);
+        // Each on its own: a failure of one must not keep the other from its work.
+        let ended = stage(engine, "undo", end_what_is_over(engine)).await;
+        let retried = stage(engine, "retry_reverts", retry_reverts(engine)).await;
+        let latest = engine.clock.now().plus(MAX_WAIT);
+        let wait_until = [ended, retried].into_iter().flatten().min().map_or(latest, |next| next.min(latest));
         engine.undo.planned.store(wait_until.as_millis(), Ordering::SeqCst);
         tokio::select! {
             () = engine.clock.sleep_until(wait_until) => {}
@@ -70,21 +69,42 @@ pub async fn run(engine: &Engine) {
     }
 }
 
-/// Ends everything that is over now; gives when to look again.
-async fn tick(engine: &Engine) -> Result<Timestamp, StoreError> {
-    // Whoever commits something sooner while this runs finds no plan, and nudges.
-    engine.undo.planned.store(i64::MAX, Ordering::SeqCst);
+/// Runs one stage and says how that went; gives when it is to come again, if that is known.
+async fn stage(
+    engine: &Engine,
+    name: &'static str,
+    work: impl Future<Output = Result<Option<Timestamp>, StoreError>>,
+) -> Option<Timestamp> {
+    let begun = engine.clock.now();
+    let outcome = work.await;
+    let now = engine.clock.now();
+    engine.health.report(name, (begun, now), outcome.as_ref().err().map(ToString::to_string));
+    outcome.unwrap_or_else(|error| {
+        tracing::warn!(stage = name, "cannot end what is over, trying again: {error}");
+        Some(now.plus(RETRY))
+    })
+}
+
+/// Ends every response whose time is over; gives when the next one is.
+async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreError> {
+    let mut before = Vec::new();
     loop {
-        let now = engine.clock.now();
-        let due = responses::due(&engine.db, now, BATCH).await?;
+        let due = responses::due(&engine.db, engine.clock.now(), BATCH).await?;
         if due.is_empty() {
-            break;
+            return responses::next_due(&engine.db).await;
+        }
+        if due == before {
+            let stuck = due.len();
+            return Err(StoreError::Corrupt(format!("{stuck} responses, {} first, that do not end", due[0])));
         }
         let why = EndReason { word: "elapsed", detail: "its time is over".into(), by: "riposte".into() };
-        engine.writer.release(due, why).await?;
+        engine.writer.release(due.clone(), why).await?;
+        before = due;
     }
+}
+
+/// Sends reverts again that have failed; gives when the next one is due.
+async fn retry_reverts(engine: &Engine) -> Result<Option<Timestamp>, StoreError> {
     while engine.writer.sweep(SweepStep::RetryReverts, BATCH).await? > 0 {}
-    let next = [responses::next_due(&engine.db).await?, effects::next_retry(&engine.db).await?];
-    let latest = engine.clock.now().plus(MAX_WAIT);
-    Ok(next.into_iter().flatten().min().map_or(latest, |next| next.min(latest)))
+    effects::next_retry(&engine.db).await
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::{JsonText, Millis, id, json};
 use super::db::{Bind, Db, Result, StoreError, binds, statements};
+use super::settle;
 use crate::domain::agent::Agent;
 use crate::domain::audit::Entry;
 
@@ -29,11 +30,10 @@ statements! {
     SET_LABELS = "UPDATE agents SET labels = $2 WHERE id = $1 AND revoked_at IS NULL";
     SET_CAPABILITIES = "UPDATE agents SET capabilities = $2 WHERE id = $1";
     REVOKE = "UPDATE agents SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
-    CANCEL_COMMANDS = "UPDATE commands SET state = 'cancelled', detail = 'the agent was revoked', finished_at = $2
-        WHERE agent_id = $1 AND state = 'queued'";
-    EXPIRE_COMMANDS = "UPDATE commands SET state = 'expired', detail = 'the agent was revoked', finished_at = $2
-        WHERE agent_id = $1 AND state = 'delivered'";
     FORGET_RETRIES = "UPDATE effects SET next_revert_at = NULL WHERE agent_id = $1";
+    TROUBLES = "SELECT COUNT(CASE WHEN incident IS NOT NULL THEN 1 END) AS in_incident,
+            COUNT(CASE WHEN COALESCE(last_seen_at, enrolled_at) <= $1 THEN 1 END) AS silent
+        FROM agents WHERE revoked_at IS NULL";
     INSERT_TOKEN = "INSERT INTO enrollment_tokens (id, hash, labels, uses, uses_left, expires_at, created_at, created_by)
         VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
     USE_TOKEN = "UPDATE enrollment_tokens SET uses_left = uses_left - 1
@@ -113,6 +113,20 @@ pub async fn list(
     db.all(PAGE, binds![after.unwrap_or(Uuid::nil()), name, with_revoked, limit]).await
 }
 
+/// How many agents that are not revoked are in trouble.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct Troubles {
+    /// Whose identity two hosts share.
+    pub in_incident: i64,
+    /// Of whom nothing was heard for some time.
+    pub silent: i64,
+}
+
+/// How many are in trouble, the silent ones since `since`; for the metrics.
+pub async fn troubles(db: &Db, since: Timestamp) -> Result<Troubles> {
+    db.optional(TROUBLES, binds![since]).await?.ok_or(StoreError::NotFound)
+}
+
 /// What an agent says of itself when it enrols.
 #[derive(Debug)]
 pub struct Enrollment {
@@ -189,10 +203,9 @@ pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp
     if ledger.tx.execute(REVOKE, binds![agent, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }
-    let cancelled = ledger.tx.execute(CANCEL_COMMANDS, binds![agent, now]).await?;
-    let expired = ledger.tx.execute(EXPIRE_COMMANDS, binds![agent, now]).await?;
+    let ended = settle::revoke(ledger, agent, now).await?;
     ledger.tx.execute(FORGET_RETRIES, binds![agent]).await?;
-    let detail = format!("{cancelled} queued commands cancelled, {expired} delivered ones expired");
+    let detail = format!("{ended} commands that were owed to it ended");
     record(ledger, by.into(), "revoked", "agent", agent.to_string(), detail, now);
     Ok(())
 }

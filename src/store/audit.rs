@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError};
 use serde::Serialize;
 
 use super::columns::Millis;
-use super::db::{Bind, Db, KeptHead, Result, StoreError, Tx, binds, statements};
+use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
+use super::head::KeptHead;
 use crate::domain::audit::{Entry, EntryRef, GENESIS, hash};
 
 statements! {
@@ -70,20 +71,19 @@ pub struct LedgerTx {
     seq: i64,
     hash: [u8; 32],
     entries: Vec<Entry>,
-    /// Where the head is kept for the next transaction, once this one is durable.
-    kept: Option<KeptHead>,
+    /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
+    kept: Option<(KeptHead, u64)>,
 }
 
 impl LedgerTx {
     /// Begins one.
     pub async fn begin(db: &Db) -> Result<Self> {
         let mut tx = db.begin().await?;
-        let kept = match db {
-            Db::Sqlite { head, .. } => Some(Arc::clone(head)),
-            Db::Postgres { .. } => None,
-        };
-        // Taken, and put back only by a commit: after anything else the database is asked again.
-        let known = kept.as_ref().and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let (mut kept, mut known) = (None, None);
+        if let Db::Sqlite { head, .. } = db {
+            let (taker, end) = head.lock().unwrap_or_else(PoisonError::into_inner).take();
+            (kept, known) = (Some((Arc::clone(head), taker)), end);
+        }
         if let Some((seq, hash)) = known {
             return Ok(Self { tx, seq, hash, entries: Vec::new(), kept });
         }
@@ -117,8 +117,8 @@ impl LedgerTx {
             self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
         }
         self.tx.commit().await?;
-        if let Some(kept) = &self.kept {
-            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.seq, self.hash));
+        if let Some((kept, taker)) = &self.kept {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, (self.seq, self.hash));
         }
         Ok(())
     }

@@ -238,7 +238,12 @@ pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<Hash
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
     let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
     for row in db.each_row::<OwedRow>(OWED, rows, OWED_AFTER, binds![only_reverts]).await? {
-        owed.entry(id(&row.agent_id)?).or_default().push(row.try_into()?);
+        let agent = id(&row.agent_id)?;
+        match OwedCommand::try_from(row) {
+            Ok(command) => owed.entry(agent).or_default().push(command),
+            // It must not keep others from what they are owed.
+            Err(error) => tracing::error!(%agent, "a command for agent {agent} cannot be delivered: {error}"),
+        }
     }
     Ok(owed)
 }

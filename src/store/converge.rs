@@ -34,6 +34,8 @@ const NAMED: &str = "SELECT id, agent_id, desired, actual, until, failed_reverts
     WHERE NOT EXISTS (SELECT 1 FROM commands
         WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))
     AND id IN (";
+const KNOWN: &str =
+    "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects WHERE id IN (";
 const HOLDS: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND effect_id IN (";
 /// What is gone is no incident any more, whoever has lifted it.
 const SET_ACTUAL: &str = "UPDATE effects SET actual = $2, changed_at = $3,
@@ -175,6 +177,9 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
         effects.iter().map(|held| held.effect).chain([ended.clone(), missing.clone()].concat()).collect();
     let rows = named.iter().map(|effect| binds![*effect]).collect();
     let standing = by_id(ledger.tx.each_row(NAMED, rows, ")", vec![]).await?, agent)?;
+    if met.is_some() {
+        strangers(ledger, agent, effects.iter().filter(|held| !standing.contains_key(&held.effect)), now).await?;
+    }
     let (mut again, mut released) = (Vec::new(), Vec::new());
     for held in &effects {
         let Some(row) = standing.get(&held.effect) else { continue };
@@ -209,6 +214,34 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
         wake.extend(release(ledger, agent, effect, why, now).await?);
     }
     Ok(wake)
+}
+
+/// What an agent holds and this ledger has never heard of, because it was restored from a backup that is older: whose it is, nobody
+/// here can say any more, so the agent lifts it at its end, and people are told.
+async fn strangers<'a>(
+    ledger: &mut LedgerTx,
+    agent: Uuid,
+    held: impl Iterator<Item = &'a HeldEffect>,
+    now: Timestamp,
+) -> Result<()> {
+    const EXAMPLES: usize = 3;
+    let mut held: Vec<&HeldEffect> = held.filter(|held| held.released.is_none()).collect();
+    if held.is_empty() {
+        return Ok(());
+    }
+    let rows = held.iter().map(|held| binds![held.effect]).collect();
+    let known: Vec<Standing> = ledger.tx.each_row(KNOWN, rows, ")", vec![]).await?;
+    let known = known.iter().map(|row| id(&row.id)).collect::<Result<HashSet<Uuid>>>()?;
+    held.retain(|held| !known.contains(&held.effect));
+    if !held.is_empty() {
+        let named: Vec<String> =
+            held.iter().take(EXAMPLES).map(|held| format!("{} {}", held.effect, held.target)).collect();
+        let detail = format!("{} effects that this ledger does not know, among them {}", held.len(), named.join(", "));
+        tracing::warn!(%agent, "agent {agent} holds {detail}: it ends them itself when their time is over");
+        let (actor, noun_id) = (format!("agent:{agent}"), agent.to_string());
+        ledger.record(Entry { at: now, actor, verb: "holds strangers", noun: "agent", noun_id, detail });
+    }
+    Ok(())
 }
 
 /// Those that are this agent's.

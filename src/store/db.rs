@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, SqlSafeStr as
 use uuid::Uuid;
 
 pub use super::error::{Result, StoreError};
+use super::head::KeptHead;
 use super::rows::in_chunks;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -108,9 +109,6 @@ macro_rules! bind_all {
     }};
 }
 
-/// The end of the audit chain: its last number and hash.
-pub(super) type KeptHead = Arc<Mutex<Option<(i64, [u8; 32])>>>;
-
 /// The database; cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Db {
@@ -122,8 +120,7 @@ pub enum Db {
         read: SqlitePool,
         /// Moves what is committed from the log into the database, so that no commit has to.
         aside: SqlitePool,
-        /// The end of the audit chain as the last commit left it. Nobody else writes this file, so it need not be asked
-        /// for each time.
+        /// The end of the audit chain. Nobody else writes this file, so it need not be asked for each time.
         head: KeptHead,
     },
     /// A server, shared by several managers.

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The stored data is not what this program writes.
     #[error("the database holds something unreadable: {0}")]
     Corrupt(String),
+    /// The database's file is not whole.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// The writer has more work than it may queue.
     #[error("the ledger is busy")]
     Busy,

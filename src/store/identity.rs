@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::db::{Result, binds, statements};
+use super::settle;
 use crate::domain::audit::Entry;
 use crate::domain::command::CommandState;
 
@@ -70,7 +71,8 @@ pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: T
 }
 
 /// Notes that an agent has forgotten what it had acknowledged: its host was restored from an earlier state. It has also
-/// forgotten which commands had been overtaken by newer ones of their effects, so these end here.
+/// forgotten which commands had been overtaken by newer ones of their effects, so these end here, and so do those complete in
+/// themselves that its earlier state was sent.
 pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
     let known = ledger.tx.optional::<Number>(TAKEN_IN, binds![agent]).await?.map_or(0, |row| row.last_seq);
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
@@ -85,6 +87,7 @@ pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, n
             let (actor, detail) = ("riposte".to_owned(), detail.to_owned());
             ledger.record(Entry { at: now, actor, verb, noun: "command", noun_id: id, detail });
         }
+        settle::forget_one_shots(ledger, agent, known, now).await?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -41,6 +42,20 @@ statements! {
         WHERE commands.state IN ('queued', 'delivered', 'acknowledged') LIMIT $1";
     LOST_ALERT = "SELECT id FROM responses WHERE state IN ('active', 'awaiting_approval') AND alert_id IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM alerts WHERE alerts.id = responses.alert_id) LIMIT $1";
+    LOST_UNDO = "SELECT effects.id FROM effects JOIN agents ON agents.id = effects.agent_id AND revoked_at IS NULL
+        WHERE desired = 'absent' AND actual IN ('in_force', 'drifted') AND next_revert_at IS NULL AND NOT EXISTS (
+            SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'revert'
+                AND state IN ('queued', 'delivered', 'acknowledged')) LIMIT $1";
+    WAITS_FOR_NOTHING = "SELECT id FROM responses WHERE state = 'active' AND one_shot = TRUE
+        AND NOT EXISTS (SELECT 1 FROM waves WHERE waves.response_id = responses.id)
+        AND NOT EXISTS (SELECT 1 FROM commands WHERE commands.response_id = responses.id
+            AND state IN ('queued', 'delivered', 'acknowledged')) LIMIT $1";
+    OWED_TO_NOBODY = "SELECT commands.id FROM commands JOIN agents ON agents.id = commands.agent_id
+        WHERE commands.state IN ('queued', 'delivered') AND revoked_at IS NOT NULL LIMIT $1";
+    NOT_SENT = "SELECT waves.response_id AS id FROM waves WHERE due_at <= $2 LIMIT $1";
+    NOT_RETRIED = "SELECT id FROM effects WHERE desired = 'absent' AND next_revert_at <= $2 LIMIT $1";
+    STILL_BLOCKED = "SELECT id FROM commands WHERE op = 'revert' AND state IN ('queued', 'delivered') AND created_at <= $2
+        LIMIT $1";
     CANNOT_LIFT = "SELECT id FROM effects WHERE desired = 'absent' AND failed_reverts > 0 LIMIT $1";
     CLONED = "SELECT id FROM agents WHERE incident IS NOT NULL AND revoked_at IS NULL LIMIT $1";
 }
@@ -48,7 +63,9 @@ statements! {
 /// Examples of one finding.
 const EXAMPLES: i64 = 20;
 /// How late a deadline's owner may be before it counts as one that nobody keeps.
-const LATE: std::time::Duration = std::time::Duration::from_mins(2);
+const LATE: Duration = Duration::from_mins(2);
+/// How long a revert may be owed before people should know that a block outlasts its end.
+const OUTLASTS: Duration = Duration::from_hours(1);
 
 /// Something that should not be so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,6 +74,8 @@ pub struct Finding {
     pub level: &'static str,
     /// What, in one sentence.
     pub what: &'static str,
+    /// What that means, and what to do.
+    pub help: &'static str,
     /// Where, the first twenty.
     pub examples: Vec<String>,
 }
@@ -72,47 +91,132 @@ struct Id {
 /// If the store cannot be read.
 pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
     let late = now.minus(LATE);
-    let unanswered = late.minus(ANSWER_TIMEOUT);
-    let rules: [(&str, &str, &str, Option<Timestamp>); 15] = [
-        ("violation", "an active response holds nothing and has no wave to come", HOLDS_NOTHING, None),
-        ("violation", "a response that is over still holds an effect", STILL_HOLDS, None),
-        ("violation", "an effect is wanted in force and no response holds it", NOT_HELD, None),
-        ("violation", "an effect is held and not wanted in force", HELD_UNWANTED, None),
-        ("violation", "an effect does not end when its longest hold does", WRONG_END, None),
-        ("violation", "a command has a number that its agent has not come to", NUMBERED_AHEAD, None),
-        ("violation", "a command is owed long after it expired", NOT_EXPIRED, Some(late)),
-        (
-            "violation",
-            "a command was acknowledged long ago and neither answered nor given up",
-            NOT_TIMED_OUT,
-            Some(unanswered),
-        ),
-        ("violation", "a response is active long after its end", NOT_ENDED, Some(late)),
-        ("violation", "a response waits for people long after it should", NOT_CLOSED, Some(late)),
-        ("violation", "a command has ended by a result that is not there", NO_RESULT, None),
-        ("violation", "a result is there for a command that is still under way", STRAY_RESULT, None),
-        ("violation", "a live response refers to an alert that is gone", LOST_ALERT, None),
-        ("incident", "an effect cannot be lifted; it is tried again and again", CANNOT_LIFT, None),
-        ("incident", "two hosts speak with one agent's identity", CLONED, None),
-    ];
     let mut findings = Vec::new();
-    for (level, what, sql, at) in rules {
+    for Rule { level, what, help, sql, at } in rules(late, now) {
         let binds = at.map_or_else(|| binds![EXAMPLES], |at| binds![EXAMPLES, at]);
         let rows: Vec<Id> = db.all(sql, binds).await?;
         if !rows.is_empty() {
-            findings.push(Finding { level, what, examples: rows.into_iter().map(|row| row.id).collect() });
+            findings.push(Finding { level, what, help, examples: rows.into_iter().map(|row| row.id).collect() });
         }
     }
     let proof = audit::verify(db).await?;
     if let Some(at) = proof.broken_at {
         let what = "the audit log was edited, or is not whole";
-        findings.push(Finding { level: "violation", what, examples: vec![format!("entry {at}")] });
+        let help = "Entries before that one are as they were written. Who could write the database is who to ask; a backup shows what stood there.";
+        findings.push(Finding { level: "violation", what, help, examples: vec![format!("entry {at}")] });
     }
     if let Some(damage) = db.damage().await? {
-        let what = "the database file is damaged; restore a backup";
-        findings.push(Finding { level: "violation", what, examples: vec![damage] });
+        let what = "the database file is damaged";
+        let help = "Stop the manager, keep a copy of the file, and restore a backup.";
+        findings.push(Finding { level: "violation", what, help, examples: vec![damage] });
     }
     Ok(findings)
+}
+
+struct Rule {
+    level: &'static str,
+    what: &'static str,
+    help: &'static str,
+    sql: &'static str,
+    at: Option<Timestamp>,
+}
+
+/// What is to hold. `late`: before this, whoever keeps deadlines should have come.
+fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
+    const OWNER: &str = "A deadline has passed and its owner has not come. See `/readyz?verbose` and the log; while the manager is down this is as it should be, and it comes first when it starts.";
+    let violation = |what, help, sql| Rule { level: "violation", what, help, sql, at: None };
+    let overdue = |what, at, sql| Rule { level: "violation", what, help: OWNER, sql, at: Some(at) };
+    let incident = |what, help, sql, at| Rule { level: "incident", what, help, sql, at };
+    vec![
+        violation(
+            "an active response holds nothing and has no wave to come",
+            "It should have ended. Nothing is in force because of it; lift it by hand, and report it.",
+            HOLDS_NOTHING,
+        ),
+        violation(
+            "an active response that is complete in itself waits for nothing",
+            "Its commands are all over. Lift it by hand, and report it.",
+            WAITS_FOR_NOTHING,
+        ),
+        violation(
+            "a response that is over still holds an effect",
+            "The effect may stay in force too long. Lift it on the host with `riposte-agent release`, and report it.",
+            STILL_HOLDS,
+        ),
+        violation(
+            "an effect is wanted in force and no response holds it",
+            "Nothing here will ever lift it; the agent does at its end. Lift it on the host with `riposte-agent release`, and report it.",
+            NOT_HELD,
+        ),
+        violation(
+            "an effect is held and not wanted in force",
+            "A response counts on a block that is being lifted. Ask for it again by hand, and report it.",
+            HELD_UNWANTED,
+        ),
+        violation(
+            "an effect does not end when its longest hold does",
+            "It is lifted too soon, or too late. Lift the responses that hold it and ask for them again, and report it.",
+            WRONG_END,
+        ),
+        violation(
+            "an effect that nobody wants is in force and nothing is on its way to lift it",
+            "An undo was lost. Lift it on the host with `riposte-agent release`, and report it.",
+            LOST_UNDO,
+        ),
+        violation(
+            "a command has a number that its agent has not come to",
+            "A later command could get the same number and be taken for a repetition. Restore a backup, and report it.",
+            NUMBERED_AHEAD,
+        ),
+        violation(
+            "a command is owed to an agent that was revoked",
+            "Nobody will ever fetch it. Cancel it, and report it.",
+            OWED_TO_NOBODY,
+        ),
+        overdue("a command is owed long after it expired", late, NOT_EXPIRED),
+        overdue(
+            "a command was acknowledged long ago and neither answered nor given up",
+            late.minus(ANSWER_TIMEOUT),
+            NOT_TIMED_OUT,
+        ),
+        overdue("a response is active long after its end", late, NOT_ENDED),
+        overdue("a response waits for people long after it should", late, NOT_CLOSED),
+        overdue("a wave of a response should have gone out long ago", late, NOT_SENT),
+        overdue("a revert that failed should have been tried again long ago", late, NOT_RETRIED),
+        violation(
+            "a command has ended by a result that is not there",
+            "What the agent said of it is lost; the agent's log has it. Report it.",
+            NO_RESULT,
+        ),
+        violation(
+            "a result is there for a command that is still under way",
+            "The command may be sent again; the agent does not execute it twice. Report it.",
+            STRAY_RESULT,
+        ),
+        violation(
+            "a live response refers to an alert that is gone",
+            "It is still undone on time; why it was made can be read in the audit log only. Report it.",
+            LOST_ALERT,
+        ),
+        incident(
+            "an effect cannot be lifted; it is tried again and again",
+            "`riposte-agent status` on its host says why. Mend that, or lift it there with `riposte-agent release`.",
+            CANNOT_LIFT,
+            None,
+        ),
+        incident(
+            "a block outlasts its end: its agent has not fetched the revert for an hour",
+            "The agent lifts it by its own clock if it runs. See whether the host is up and reaches the manager; if it is gone for good, revoke the agent.",
+            STILL_BLOCKED,
+            Some(now.minus(OUTLASTS)),
+        ),
+        incident(
+            "two hosts speak with one agent's identity",
+            "A host was cloned with its agent's key. Revoke the agent and enrol each host anew.",
+            CLONED,
+            None,
+        ),
+    ]
 }
 
 /// Copies the SQLite file `from` to `to`, whole and consistent, while others write it.

@@ -16,7 +16,7 @@ use super::audit::LedgerTx;
 use super::columns::{id, json};
 use super::db::{Bind, Result, StoreError, binds, statements};
 use super::protected::Hold;
-use super::queue::{Key, NewCommand, queue};
+use super::queue::{Key, NewCommand, Queued, queue};
 use super::waves;
 use crate::domain::audit::Entry;
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
@@ -53,6 +53,7 @@ const END_RESPONSES_AFTER: &str = ") AND NOT EXISTS (
     SELECT 1 FROM waves WHERE waves.response_id = responses.id) RETURNING id";
 const CALL_BACK: &str = "UPDATE commands SET state = 'cancelled', detail = $1, finished_at = $2
     WHERE state = 'queued' AND one_shot = TRUE AND response_id IN (";
+const CALL_BACK_AFTER: &str = ") RETURNING id";
 const INSERT_RESPONSES: &str = "INSERT INTO responses (id, alert_id, policy, policy_version, action, target_kind,
     target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at, quorum,
     answer_by, on_silence, duration_millis, confirm_by, waves, one_shot)";
@@ -128,16 +129,16 @@ pub(super) async fn record(ledger: &mut LedgerTx, responses: Vec<NewResponse>, n
     if responses.is_empty() {
         return Ok(Vec::new());
     }
-    let agents = hold(ledger, &responses, now).await?;
     let mut rows = Vec::with_capacity(responses.len());
-    for response in responses {
+    for response in &responses {
         rows.push(response_row(ledger, response, now)?);
     }
     ledger.tx.execute_rows(INSERT_RESPONSES, rows, "", vec![]).await?;
-    Ok(agents)
+    hold(ledger, &responses, now).await
 }
 
-/// Those of `responses` that act take hold of their effects. Gives the agents that have something to fetch.
+/// Those of `responses` that act take hold of their effects; they are in the ledger already. Gives the agents that have
+/// something to fetch.
 pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: Timestamp) -> Result<Vec<Uuid>> {
     let mut effects = find_effects(ledger, responses).await?;
     let (mut holds, mut commands) = (Vec::new(), Vec::new());
@@ -179,7 +180,13 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
     }
     write_effects(ledger, effects.into_values(), now).await?;
     ledger.tx.execute_rows(INSERT_HOLDS, holds, "", vec![]).await?;
-    queue(ledger, commands, now).await
+    let Queued { agents, unsent } = queue(ledger, commands, now).await?;
+    if !unsent.is_empty() {
+        let detail = "its agents were revoked before anything was sent to them".to_owned();
+        let why = EndReason { word: "done", detail, by: "riposte".into() };
+        release_holds(ledger, &unsent, &why, now).await?;
+    }
+    Ok(agents)
 }
 
 fn key(agent: Uuid, action: &str, target: &Target) -> Key {
@@ -201,7 +208,7 @@ async fn find_effects(ledger: &mut LedgerTx, responses: &[NewResponse]) -> Resul
     found.into_iter().map(|row| Effect::try_from(row).map(|effect| (effect.key.clone(), effect))).collect()
 }
 
-fn response_row(ledger: &mut LedgerTx, response: NewResponse, now: Timestamp) -> Result<Vec<Bind>> {
+fn response_row(ledger: &mut LedgerTx, response: &NewResponse, now: Timestamp) -> Result<Vec<Bind>> {
     let state = response.first_state();
     let (reason, detail) = match &response.verdict {
         Verdict::Act | Verdict::Await(_) => (None, String::new()),
@@ -209,7 +216,7 @@ fn response_row(ledger: &mut LedgerTx, response: NewResponse, now: Timestamp) ->
         Verdict::Observe(Some(why)) => (Some("over_limit"), (*why).to_owned()),
         Verdict::Spare(spared) => (Some(spared.reason()), spared.detail()),
     };
-    record_response(ledger, &response, &detail, now);
+    record_response(ledger, response, &detail, now);
     let waits = match &response.verdict {
         Verdict::Await(Await { quorum, answer_by, on_silence }) => {
             let on_silence = if *on_silence == OnSilence::Enforce { "enforce" } else { "reject" };
@@ -217,13 +224,14 @@ fn response_row(ledger: &mut LedgerTx, response: NewResponse, now: Timestamp) ->
         }
         _ => binds![None::<i64>, None::<i64>, None::<String>],
     };
-    let (policy, version) = response.policy.unzip();
-    let (kind, value) = response.target.map(|t| (t.kind().as_str(), t.value().to_owned())).unzip();
+    let (policy, version) = response.policy.clone().unzip();
+    let (kind, value) = response.target.as_ref().map(|t| (t.kind().as_str(), t.value().to_owned())).unzip();
     let NewResponse { id, alert, action, arguments, agents, until, requested_by, note, trace, .. } = response;
-    let (arguments, agents, until) = (json(&arguments)?, json(&agents)?, until.instant());
+    let (action, arguments, agents, until) = (action.as_str(), json(arguments)?, json(agents)?, until.instant());
     let duration = response.duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
-    let head = binds![id, alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
-    let tail = binds![requested_by, note, trace, now];
+    let head =
+        binds![*id, *alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
+    let tail = binds![requested_by.as_str(), note.as_str(), trace.clone(), now];
     let waves = response.waves.as_ref().map(json).transpose()?;
     Ok([head, tail, waits, binds![duration, response.confirm_by, waves, response.one_shot]].concat())
 }
@@ -270,7 +278,7 @@ async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effe
 /// Why a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndReason {
-    /// In a word: `elapsed`, `lifted`, `protected`, `unconfirmed` or `done`.
+    /// In a word: `elapsed`, `lifted`, `released`, `protected`, `unconfirmed`, `stopped` or `done`.
     pub word: &'static str,
     /// In a sentence.
     pub detail: String,
@@ -296,11 +304,18 @@ pub(super) async fn release(
     waves::drop_rest(ledger, responses).await?;
     let rows: Vec<_> = responses.iter().map(|response| binds![*response]).collect();
     let first = binds![why.detail.as_str(), now];
-    ledger.tx.execute_rows(CALL_BACK, rows.clone(), ")", first).await?;
+    let called_back: Vec<Id> = ledger.tx.each_row(CALL_BACK, rows.clone(), CALL_BACK_AFTER, first).await?;
+    for Id { id: noun_id } in called_back {
+        let (actor, detail) = (why.by.clone(), why.detail.clone());
+        ledger.record(Entry { at: now, actor, verb: "cancelled", noun: "command", noun_id, detail });
+    }
     let held: Vec<PairRow> = ledger.tx.each_row(HOLDS_OF, rows, ")", vec![]).await?;
     let holds = held.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
     let holds: Vec<Hold> = holds.collect::<Result<_>>()?;
-    release_holds(ledger, &holds, why, now).await
+    let agents = release_holds(ledger, &holds, why, now).await?;
+    // Also those that hold nothing: an agent may have let go by itself, or the waves are still to come.
+    end(ledger, responses, why, now).await?;
+    Ok(agents)
 }
 
 /// Lets go of single holds: what nobody else holds is lifted, and a response that holds nothing any more ends. Gives the
@@ -313,7 +328,8 @@ pub(super) async fn release_holds(
 ) -> Result<Vec<Uuid>> {
     let rows = holds.iter().map(|hold| binds![hold.response_id, hold.effect_id, now]).collect();
     let released: Vec<PairRow> = ledger.tx.each_row(RELEASE, rows, RELEASE_AFTER, vec![]).await?;
-    end_responses(ledger, &released, why, now).await?;
+    let holders = released.iter().map(|row| id(&row.response_id)).collect::<Result<Vec<_>>>()?;
+    end(ledger, &holders, why, now).await?;
     let rows = unique(released.iter().map(|row| row.effect_id.as_str()));
     let found: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_BY_ID, rows.clone(), ")", vec![]).await?;
     let mut effects: HashMap<Uuid, Effect> = HashMap::new();
@@ -337,6 +353,8 @@ pub(super) async fn release_holds(
             continue;
         }
         let op = match let_go(effect.standing.until, longest.get(&effect.id).copied()) {
+            // What holds it still may have counted on a command of the one whose target is protected now; that is not delivered.
+            Release::Nothing if why.word == "protected" => Op::Apply,
             Release::Nothing => continue,
             Release::Shorten(until) => {
                 effect.standing.until = until;
@@ -352,7 +370,7 @@ pub(super) async fn release_holds(
     }
     let commands = follow_up(ledger, &effects, commands, why.is_urgent()).await?;
     write_effects(ledger, effects.into_iter(), now).await?;
-    queue(ledger, commands, now).await
+    Ok(queue(ledger, commands, now).await?.agents)
 }
 
 fn unique<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<Bind>> {
@@ -360,9 +378,10 @@ fn unique<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<Bind>> {
     ids.into_iter().map(|id| binds![id]).collect()
 }
 
-/// Ends those responses that hold nothing any more.
-async fn end_responses(ledger: &mut LedgerTx, released: &[PairRow], why: &EndReason, now: Timestamp) -> Result<()> {
-    let rows = unique(released.iter().map(|row| row.response_id.as_str()));
+/// Ends those of these active responses that hold nothing any more and have no wave to come.
+pub(super) async fn end(ledger: &mut LedgerTx, responses: &[Uuid], why: &EndReason, now: Timestamp) -> Result<()> {
+    let responses: std::collections::BTreeSet<Uuid> = responses.iter().copied().collect();
+    let rows = responses.into_iter().map(|response| binds![response]).collect();
     let first = binds![now, why.word, why.detail.as_str()];
     let ended: Vec<Id> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
     for row in ended {
@@ -405,7 +424,7 @@ pub(super) async fn apply_again(ledger: &mut LedgerTx, effects: Vec<Uuid>, now: 
     let wanted = effects.iter().filter(|effect| effect.standing.desired == Desired::InForce);
     let ops = wanted.map(|effect| (Op::Apply, effect.id)).collect();
     let commands = follow_up(ledger, &effects, ops, false).await?;
-    queue(ledger, commands, now).await
+    Ok(queue(ledger, commands, now).await?.agents)
 }
 
 /// Queues another revert for effects whose last one failed, at most `limit`. Gives the agents concerned.
@@ -417,7 +436,7 @@ pub(super) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestamp, limit: 
     const PENDING: &str = "UPDATE effects SET next_revert_at = NULL WHERE id IN (";
     let rows = effects.iter().map(|effect| binds![effect.id]).collect();
     ledger.tx.execute_rows(PENDING, rows, ")", vec![]).await?;
-    queue(ledger, commands, now).await
+    Ok(queue(ledger, commands, now).await?.agents)
 }
 
 #[cfg(test)]
@@ -434,6 +453,6 @@ mod tests {
             assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");
         }
         assert_eq!(reads_whole(END_RESPONSES, 1, END_RESPONSES_AFTER, 3).await, Vec::<String>::new());
-        assert_eq!(reads_whole(CALL_BACK, 1, ")", 2).await, Vec::<String>::new());
+        assert_eq!(reads_whole(CALL_BACK, 1, CALL_BACK_AFTER, 2).await, Vec::<String>::new());
     }
 }

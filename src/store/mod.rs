@@ -18,6 +18,7 @@ pub mod effects;
 pub mod error;
 pub mod freeze;
 pub mod guard;
+pub mod head;
 pub mod idempotency;
 pub mod identity;
 pub mod inspect;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::id;
 use super::db::{Result, binds};
+use super::protected::Hold;
 use crate::domain::audit::Entry;
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
@@ -57,8 +58,16 @@ pub(super) struct NewCommand {
     pub(super) is_new: bool,
 }
 
-/// Numbers commands per agent, in their order, and queues them. Gives the agents concerned.
-pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp) -> Result<Vec<Uuid>> {
+/// What was queued, and what was not.
+pub(super) struct Queued {
+    /// The agents that have something to fetch.
+    pub(super) agents: Vec<Uuid>,
+    /// What was to be held until a command is done that no agent can be sent.
+    pub(super) unsent: Vec<Hold>,
+}
+
+/// Numbers commands per agent, in their order, and queues them.
+pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp) -> Result<Queued> {
     let mut per_agent: BTreeMap<Uuid, i64> = BTreeMap::new();
     for command in &commands {
         *per_agent.entry(command.key.0).or_insert(0) += 1;
@@ -70,7 +79,7 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
         let agent = id(&row.id)?;
         next.insert(agent, row.last_seq - per_agent.get(&agent).copied().unwrap_or(0));
     }
-    let mut rows = Vec::with_capacity(commands.len());
+    let (mut rows, mut unsent) = (Vec::with_capacity(commands.len()), Vec::new());
     let mut seen: HashSet<Uuid> = HashSet::new();
     let mut level: BTreeSet<Uuid> = BTreeSet::new();
     for command in commands {
@@ -79,7 +88,10 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
         if !seen.insert(effect) || !is_new {
             level.insert(effect);
         }
-        let Some(seq) = next.get_mut(&agent) else { continue };
+        let Some(seq) = next.get_mut(&agent) else {
+            unsent.extend(one_shot.then_some(Hold { response_id: response, effect_id: effect }));
+            continue;
+        };
         *seq += 1;
         let command = new_id(now);
         // A revert is owed until it is done; an apply is pointless once the block would be over.
@@ -107,7 +119,7 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
     ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", vec![]).await?;
     let rows = level.into_iter().map(|effect| binds![effect]).collect();
     ledger.tx.execute_rows(LEVEL, rows, ")", vec![]).await?;
-    Ok(per_agent.into_keys().collect())
+    Ok(Queued { agents: per_agent.into_keys().collect(), unsent })
 }
 
 #[cfg(test)]

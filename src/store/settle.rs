@@ -32,6 +32,10 @@ statements! {
         WHERE id = $1 AND state = 'queued' AND op = 'apply'";
     GIVE_UP = "UPDATE commands SET state = $3, detail = $4, finished_at = $5 WHERE id = $1 AND state = $2";
     LOSE = "UPDATE effects SET actual = $2, changed_at = $3 WHERE id = $1 AND actual_seq <= $4";
+    OPEN_OF_AGENT = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
+        WHERE agent_id = $1 AND state IN ('queued', 'delivered') ORDER BY seq";
+    SENT_ONE_SHOTS = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
+        WHERE agent_id = $1 AND state = 'delivered' AND one_shot = TRUE AND seq <= $2 ORDER BY seq";
     EFFECT_OF = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands WHERE id = $1";
 }
 
@@ -44,6 +48,8 @@ const ACKNOWLEDGE_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND agent_
     AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id";
 const FIND: &str =
     "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands WHERE (id, agent_id) IN (";
+const FIND_OPEN: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
+    WHERE state IN ('queued', 'delivered') AND id IN (";
 const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT) FROM (";
 const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
@@ -291,6 +297,51 @@ pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) 
     Ok(unanswered.len())
 }
 
+/// Nothing is owed to an agent any more; gives how many commands that ended.
+pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<usize> {
+    let open: Vec<CommandBrief> = ledger.tx.all(OPEN_OF_AGENT, binds![agent]).await?;
+    call_back(ledger, &open, "the agent was revoked", now).await?;
+    Ok(open.len())
+}
+
+/// A host was set back to an earlier state. What is complete in itself and was sent to it before, up to number `last`, may have
+/// been done; it is not done again.
+pub(super) async fn forget_one_shots(ledger: &mut LedgerTx, agent: Uuid, last: i64, now: Timestamp) -> Result<()> {
+    let sent: Vec<CommandBrief> = ledger.tx.all(SENT_ONE_SHOTS, binds![agent, last]).await?;
+    call_back(ledger, &sent, "it was sent before the host was set back, and may have been done there", now).await
+}
+
+/// Applies that must not be delivered any more, each with why: as long as they were owed they would stand in the way of what
+/// may. Those that are not owed any more are passed over. Gives the agents that have something else to fetch.
+pub(super) async fn withdraw(
+    ledger: &mut LedgerTx,
+    commands: BTreeMap<Uuid, String>,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
+    let rows = commands.keys().map(|command| binds![*command]).collect();
+    let open: Vec<CommandBrief> = ledger.tx.each_row(FIND_OPEN, rows, ")", vec![]).await?;
+    let mut agents = Vec::new();
+    for command in open {
+        let why = commands.get(&id(&command.id)?).map_or("", String::as_str);
+        agents.push(id(&command.agent_id)?);
+        call_back(ledger, &[command], why, now).await?;
+    }
+    Ok(agents)
+}
+
+/// Ends what is owed. One that was sent may have arrived; whether it did, only the agent knows.
+async fn call_back(ledger: &mut LedgerTx, open: &[CommandBrief], why: &str, now: Timestamp) -> Result<()> {
+    let mut done = Vec::new();
+    for command in open {
+        let sent = command.state == CommandState::Delivered.as_str();
+        let state = if sent { CommandState::Expired } else { CommandState::Cancelled };
+        give_up(ledger, command, state, why, now).await?;
+        lose(ledger, command, if sent { Actual::Drifted } else { Actual::Absent }, now).await?;
+        done.extend(hold_of(command)?);
+    }
+    release_done(ledger, &done, now).await
+}
+
 /// An apply came to nothing, so the next response that wants the effect must send one again.
 async fn lose(ledger: &mut LedgerTx, command: &CommandBrief, actual: Actual, now: Timestamp) -> Result<()> {
     if Op::parse(&command.op) == Some(Op::Apply) && !command.one_shot {
@@ -346,6 +397,7 @@ mod tests {
     async fn no_statement_of_many_rows_reads_a_whole_table() {
         let statements = [
             (FIND, 2, ")"),
+            (FIND_OPEN, 1, ")"),
             (DELIVERED, 4, DELIVERED_AFTER),
             (ACKNOWLEDGE, 3, ACKNOWLEDGE_AFTER),
             (SET_STATES, 4, SET_STATES_AFTER),

@@ -8,7 +8,7 @@ use super::answers;
 use super::audit::LedgerTx;
 use super::columns::{JsonText, id, json};
 use super::db::{Result, binds, statements};
-use super::ledger;
+use super::ledger::{self, EndReason};
 use crate::domain::audit::Entry;
 use crate::domain::policy::{Percent, Waves};
 use crate::domain::response::NewResponse;
@@ -99,7 +99,15 @@ async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) 
     let detail = format!("stopped with {left} waves to go: {why}");
     ledger.tx.execute(STOP, binds![response, detail.as_str()]).await?;
     tracing::error!(%response, "response {response} {detail}");
-    let noun_id = response.to_string();
-    ledger.record(Entry { at: now, actor: "riposte".into(), verb: "stopped", noun: "response", noun_id, detail });
-    Ok(())
+    let (actor, noun_id) = ("riposte".to_owned(), response.to_string());
+    ledger.record(Entry {
+        at: now,
+        actor: actor.clone(),
+        verb: "stopped",
+        noun: "response",
+        noun_id,
+        detail: detail.clone(),
+    });
+    // If nothing of what went out is held any more, there is nothing to wait for.
+    ledger::end(ledger, &[response], &EndReason { word: "stopped", detail, by: actor }, now).await
 }

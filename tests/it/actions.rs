@@ -41,6 +41,41 @@ on_both_databases! {
         assert_eq!(response["state"], "active");
     }
 
+    async fn promise_3_many_commands_with_large_alerts_arrive_message_by_message(database: Database) {
+        let (_app, admin, agent) = with_scan(database).await;
+        for n in 0..100 {
+            let mut alert = brute_force(&n.to_string(), "203.0.113.7");
+            alert["full_log"] = json!("x".repeat(20_000));
+            admin.post("/v1/alerts", &alert).await.is(202);
+        }
+        let mut stream = agent.stream(0).await;
+        let (mut numbers, mut messages) = (Vec::new(), 0);
+        while numbers.len() < 100 {
+            let commands = stream.commands(&agent).await;
+            assert!(commands.iter().all(|command| command.alert.is_some()));
+            numbers.extend(commands.into_iter().map(|command| command.seq));
+            messages += 1;
+        }
+        assert_eq!(numbers, (1..=100).collect::<Vec<u64>>(), "each once, in order");
+        assert!(messages > 2, "{messages}");
+        drop(stream);
+        let polled = agent.owed().await;
+        assert!((20..100).contains(&polled.len()), "{}", polled.len());
+        agent.acknowledge(&polled.iter().collect::<Vec<_>>()).await;
+        assert_eq!(agent.owed().await[0].seq, polled.len() as u64 + 1, "the next poll goes on from there");
+    }
+
+    async fn promise_3_an_alert_too_large_for_an_agent_stays_behind_and_its_command_does_not(database: Database) {
+        let (_app, admin, agent) = with_scan(database).await;
+        for (n, size) in [190_000, 200_000, 900_000].into_iter().enumerate() {
+            let mut alert = brute_force(&n.to_string(), "203.0.113.7");
+            alert["full_log"] = json!("x".repeat(size));
+            admin.post("/v1/alerts", &alert).await.is(202);
+        }
+        let with_alert: Vec<bool> = agent.owed().await.iter().map(|command| command.alert.is_some()).collect();
+        assert_eq!(with_alert, [true, false, false]);
+    }
+
     async fn a_command_that_is_complete_in_itself_ends_its_response_and_runs_for_every_alert(database: Database) {
         let (_app, admin, agent) = with_scan(database).await;
         let (first, second) = (post(&admin, "a").await, post(&admin, "b").await);
@@ -67,6 +102,34 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/commands").await[0]["state"], "cancelled");
         assert!(agent.owed().await.is_empty());
         assert_eq!(find(&admin, response["id"].as_str().unwrap()).await["reason"], "lifted");
+    }
+
+    async fn promise_11_what_a_revoked_agent_was_to_do_once_is_over(database: Database) {
+        let (app, admin, agent) = with_scan(database).await;
+        let mut waits = drop_policy("waits");
+        waits["mode"] = json!("approve");
+        waits["respond"] = json!({"action": "scan"});
+        admin.policy(&waits).await;
+        let answer = admin.post("/v1/alerts", &brute_force("a", "203.0.113.7")).await.is(202);
+        let mut responses = Vec::new();
+        for id in answer["responses"].as_array().unwrap() {
+            responses.push(find(&admin, id.as_str().unwrap()).await);
+        }
+        responses.sort_by_key(|response| response["state"] == "awaiting_approval");
+        let path = format!("/v1/agents/{}", agent.id);
+        admin.delete(&path, None).await.is(204);
+        let command = admin.list("/v1/commands").await.remove(0);
+        assert_eq!((&command["state"], &command["detail"]), (&json!("cancelled"), &json!("the agent was revoked")));
+        let history = admin.history("command", command["id"].as_str().unwrap()).await;
+        assert!(history.iter().any(|(_, verb)| verb == "cancelled"), "{history:?}");
+        let approver = app.somebody(&admin, "analyst").await;
+        let path = format!("/v1/responses/{}/approve", responses[1]["id"].as_str().unwrap());
+        approver.post(&path, &json!({"reason": "yes"})).await.is(200);
+        for response in &responses {
+            let ended = find(&admin, response["id"].as_str().unwrap()).await;
+            assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")), "{ended}");
+        }
+        assert_eq!(admin.list("/v1/commands").await.len(), 1, "nothing is queued for who is gone");
     }
 
     async fn a_one_shot_nobody_fetches_expires_within_the_hour(database: Database) {

@@ -359,6 +359,34 @@ on_both_databases! {
         }
     }
 
+    async fn promise_2_a_request_repeated_before_it_is_answered_gets_the_same_answer(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        admin.policy(&drop_policy("drop")).await;
+        for round in 0..5 {
+            let key = format!("key-{round}");
+            let body = brute_force(&key, &format!("203.0.113.{round}"));
+            let other = brute_force("other", "203.0.113.77");
+            let mut senders = JoinSet::new();
+            for n in 0..8 {
+                let (admin, body, key) = (admin.clone(), if n == 7 { other.clone() } else { body.clone() }, key.clone());
+                senders.spawn(async move { (n, admin.post_once("/v1/alerts", &body, &key).await) });
+            }
+            let mut answers: Vec<(usize, Answer)> = senders.join_all().await;
+            answers.sort_by_key(|(n, _)| *n);
+            let (_, odd) = answers.pop().unwrap();
+            // Whoever came first has the key.
+            let told: BTreeSet<String> =
+                answers.iter().filter(|(_, answer)| answer.status == 202).map(|(_, answer)| answer.text.clone()).collect();
+            let refused = answers.iter().filter(|(_, answer)| answer.status == 422).count();
+            if odd.status == 202 {
+                assert_eq!((told.len(), refused), (0, 7), "{answers:?}");
+            } else {
+                assert_eq!((odd.status, told.len(), refused), (422, 1, 0), "{answers:?}");
+            }
+        }
+    }
+
     async fn promise_2_the_same_request_made_eight_times_at_once_is_carried_out_once(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;

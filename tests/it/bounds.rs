@@ -13,7 +13,9 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use uuid::Uuid;
 
 use super::delivery::{AT_ONCE, SILENT, ids, start};
-use super::processes::{Agent, Api, Heard, PATIENCE, alert, ended, eventually, signal, succeeded, text};
+use crate::support::{Database, TestApp};
+
+use super::processes::{Agent, Api, FakeAgent, Heard, PATIENCE, alert, ended, eventually, signal, succeeded, text};
 
 // Promise 11: bounded.
 
@@ -103,7 +105,7 @@ async fn send_and_wait(address: SocketAddr, bytes: &str, patience: Duration) -> 
     }
 }
 
-/// About 55 s, the longest of these waits: limits of this kind are real time.
+/// About 100 s, the longest of these waits: limits of this kind are real time.
 #[tokio::test]
 async fn promise_11_every_wait_has_an_end() {
     let (manager, api, agent) = start().await;
@@ -125,14 +127,39 @@ async fn promise_11_every_wait_has_an_end() {
         let mut stream = agent.try_connect().await.unwrap();
         (stream.end().await, Instant::now())
     };
+    // One that is owed something, and is asked again and again whether it has it.
+    let mute = FakeAgent::enroll(&manager, "web-02").await;
+    let says_nothing = async {
+        let mut stream = mute.connect(0).await;
+        let asked_for = api.answer_to(&alert(1, "10.0.0.1", &mute.name)).await;
+        let since = Instant::now();
+        let mut sent = 0;
+        loop {
+            match stream.hear_within(wait * 2).await.expect("the end of the stream") {
+                Heard::Message(ToAgent::Commands { .. }) => sent += 1,
+                Heard::Message(_) => {}
+                end => return (end, since.elapsed(), sent, asked_for),
+            }
+        }
+    };
     let begun = Instant::now();
-    let (alerts, policies, silent, torn, polled, hello) = tokio::join!(
+    let (alerts, policies, silent, torn, polled, hello, said_nothing) = tokio::join!(
         send_and_wait(address, &alerts, wait),
         send_and_wait(address, &policies, wait),
         send_and_wait(address, "", wait),
         send_and_wait(address, "GET /livez HTTP/1.1\r\nhost: x\r\n", wait),
         long_poll,
         no_hello,
+        says_nothing,
+    );
+    let (end, took, sent, _) = said_nothing;
+    match end {
+        Heard::Closed(Some(frame)) => assert_eq!(u16::from(frame.code), 1001, "{frame:?}"),
+        other => panic!("a silent stream ended without a reason: {other:?}"),
+    }
+    assert!(
+        (95..=115).contains(&took.as_secs()) && sent >= 3,
+        "a silent stream was kept for {took:?}, {sent} times asked"
     );
     for answer in [alerts, policies] {
         let answer = answer.expect("half a body has kept a connection");
@@ -145,6 +172,80 @@ async fn promise_11_every_wait_has_an_end() {
     let (frame, at) = hello;
     assert_eq!(u16::from(frame.expect("a reason").code), 1008, "a stream without a hello");
     assert!(at - begun < Duration::from_secs(20), "a stream without a hello was kept for {:?}", at - begun);
+}
+
+/// How many more clients may connect: each is told at once if there is no room.
+async fn places_left(address: SocketAddr) -> usize {
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(TcpStream::connect(address).await.unwrap());
+    }
+    tokio::time::sleep(SILENT).await;
+    let is_welcome = |client: &TcpStream| client.try_read(&mut [0]).is_err();
+    clients.iter().filter(|client| is_welcome(client)).count()
+}
+
+#[tokio::test]
+async fn promise_11_an_agents_stream_takes_a_place_among_the_connections() {
+    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.max_connections = 30).await;
+    let agent = app.enrol(&admin, "web-01", &json!({})).await;
+    let address = app.base.trim_start_matches("http://").parse().unwrap();
+    let before = places_left(address).await;
+    assert!((2..30).contains(&before), "{before}");
+    eventually("those are gone", PATIENCE, async || (places_left(address).await == before).then_some(())).await;
+    let mut stream = agent.stream(0).await;
+    stream.hear().await.unwrap();
+    eventually("the stream has its place", PATIENCE, async || (places_left(address).await == before - 1).then_some(()))
+        .await;
+    drop(stream);
+    eventually("it is given back", PATIENCE, async || (places_left(address).await == before).then_some(())).await;
+}
+
+#[tokio::test]
+async fn promise_11_agents_that_nothing_is_heard_of_are_counted() {
+    let (app, admin) = TestApp::start().await;
+    let agent = app.enrol(&admin, "web-01", &json!({})).await;
+    app.enrol(&admin, "web-02", &json!({})).await;
+    let silent = async |count: usize| {
+        admin.get("/metrics").await.text.contains(&format!("riposte_agents_silent {count}\n")).then_some(())
+    };
+    silent(0).await.unwrap();
+    app.advance(301);
+    silent(2).await.unwrap();
+    let mut stream = agent.stream(0).await;
+    stream.say(&FromAgent::Heartbeat).await;
+    app.in_time("one of them is heard", || silent(1)).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_speaks_only_a_later_version_is_told_so() {
+    let (app, admin) = TestApp::start().await;
+    let agent = app.enrol(&admin, "web-01", &json!({})).await;
+    for (offered, is_taken) in [("riposte.v2", false), ("riposte.v2, riposte.v1", true)] {
+        let upgrade = admin.with_key(&agent.token()).request(Method::GET, "/v1/agent/stream");
+        let upgrade = upgrade.header("connection", "upgrade").header("upgrade", "websocket");
+        let upgrade =
+            upgrade.header("sec-websocket-version", "13").header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
+        let answer = upgrade.header("sec-websocket-protocol", offered).send().await.unwrap();
+        if is_taken {
+            assert_eq!(answer.status(), 101);
+            assert_eq!(answer.headers()["sec-websocket-protocol"], "riposte.v1");
+        } else {
+            assert_eq!(answer.status(), 400);
+            assert!(answer.text().await.unwrap().contains("riposte.v1"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn promise_11_what_clients_call_their_methods_takes_no_memory() {
+    let (_app, admin) = TestApp::start().await;
+    for n in 0..50 {
+        let method = Method::from_bytes(format!("M{n}").as_bytes()).unwrap();
+        admin.request(method, "/v1/alerts").send().await.unwrap();
+    }
+    let metrics = admin.get("/metrics").await.text;
+    assert!(!metrics.contains("method=\"M1\"") && metrics.contains("method=\"other\""), "{metrics}");
 }
 
 #[tokio::test]

@@ -128,12 +128,13 @@ on_both_databases! {
         let (_app, admin, agent, _held) = with_block(database).await;
         let run = |n: u128| Some(uuid::Uuid::from_u128(n));
         let incident = async || admin.get(&format!("/v1/agents/{}", agent.id)).await.is(200)["incident"].clone();
-        for n in [1, 1, 2, 2] {
+        for n in [1, 1, 2, 2, 1, 2, 2] {
             agent.poll(&PollRequest { run: run(n), cursor: 1, max: 0, ..PollRequest::default() }).await;
         }
         assert_eq!(incident().await, Value::Null);
         agent.poll(&PollRequest { run: run(1), cursor: 1, max: 0, ..PollRequest::default() }).await;
         assert!(incident().await.as_str().unwrap().contains("two hosts"));
+        assert!(admin.get("/metrics").await.text.contains("riposte_agents_incident 1\n"));
         let history = admin.history("agent", &agent.id.to_string()).await;
         assert!(history.iter().any(|(_, verb)| verb == "cloned"), "{history:?}");
     }
@@ -164,6 +165,45 @@ on_both_databases! {
         let history = admin.history("agent", &agent.id.to_string()).await;
         assert!(history.iter().any(|(_, verb)| verb == "restored"), "{history:?}");
         assert_eq!(agent.owed_one().await.effect, held.effect, "and what it has forgotten is applied again");
+    }
+
+    async fn what_was_to_be_done_once_is_not_done_again_on_a_host_that_was_set_back(database: Database) {
+        let (_app, admin, agent, _held) = with_block(database).await;
+        let action = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh"});
+        admin.post("/v1/actions", &action).await.is(201);
+        let scan = json!({"action": "scan", "agents": ["web-01"], "reason": "x"});
+        let sent = admin.post("/v1/responses", &scan).await.is(201);
+        let other = json!({"action": "firewall-drop", "target": "203.0.113.8", "agents": ["web-01"], "reason": "x"});
+        admin.post("/v1/responses", &other).await.is(201);
+        let owed = agent.owed().await;
+        assert_eq!(owed.len(), 2);
+        // It has done both, and the word of the first was lost.
+        agent.acknowledge(&[&owed[1]]).await;
+        agent.report(vec![agent.result(owed[1].jti, Outcome::Succeeded, Some(true))]).await;
+        let later = admin.post("/v1/responses", &scan).await.is(201);
+        let hello = PollRequest { effects: Some(vec![]), run: Some(uuid::Uuid::from_u128(1)), max: 64, ..PollRequest::default() };
+        let sent_again: Vec<_> = agent.poll(&hello).await.commands.iter().map(|token| agent.open(token)).collect();
+        let scans: Vec<String> =
+            sent_again.iter().filter(|command| command.action == "scan").map(|command| command.response.to_string()).collect();
+        assert_eq!(scans, [later["id"].as_str().unwrap()], "what it was never sent it is sent now");
+        let ended = admin.get(&format!("/v1/responses/{}", sent["id"].as_str().unwrap())).await.is(200);
+        assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")));
+        let command = &ended["commands"][0];
+        assert_eq!(command["state"], "expired");
+        assert!(command["detail"].as_str().unwrap().contains("set back"), "{command}");
+    }
+
+    async fn promise_10_what_a_restored_ledger_does_not_know_is_said_aloud(database: Database) {
+        let (_app, admin, agent, held) = with_block(database).await;
+        let stranger = HeldEffect { effect: uuid::Uuid::from_u128(77), ..held.clone() };
+        says(&agent, Some(vec![held.clone()])).await;
+        let strangers = async || {
+            let history = admin.history("agent", &agent.id.to_string()).await;
+            history.iter().filter(|(_, verb)| verb == "holds strangers").count()
+        };
+        assert_eq!(strangers().await, 0);
+        says(&agent, Some(vec![held, stranger])).await;
+        assert_eq!(strangers().await, 1);
     }
 
     async fn promise_10_what_an_agent_ended_too_soon_is_applied_again(database: Database) {

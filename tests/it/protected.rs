@@ -4,7 +4,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::message::Outcome;
 use serde_json::{Value, json};
 
-use crate::support::alert::{brute_force, drop_policy};
+use crate::support::alert::{brute_force, drop_policy, ndjson};
 use crate::support::{Client, Database, FakeAgent, TestApp};
 
 async fn with_agent(database: Database) -> (TestApp, Client, FakeAgent) {
@@ -61,6 +61,52 @@ on_both_databases! {
             .map(|command| command.target.value().to_owned())
             .collect();
         assert_eq!(applied, ["198.51.100.7"]);
+    }
+
+    /// Promise 11: what must not be delivered any more stands in nobody's way, however much of it there is.
+    async fn promise_11_what_became_protected_holds_up_no_revert(database: Database) {
+        let (app, admin, agent) = with_agent(database).await;
+        answer(&admin, "0", "198.51.100.7").await;
+        agent.obey().await;
+        let alerts: Vec<Value> =
+            (0..300).map(|n| brute_force(&format!("1.{n}"), &format!("203.0.{}.{}", n / 200, n % 200))).collect();
+        admin.alerts("application/x-ndjson", ndjson(&alerts)).await.is(202);
+        app.advance(599);
+        app.in_time("the first block is over", || async {
+            admin.list("/v1/responses?state=ended").await.pop()
+        })
+        .await;
+        protect(&admin, "ip", "203.0.0.0/16").await;
+        let lifted = app
+            .in_time("the revert that matters", || async {
+                agent.owed().await.into_iter().find(|command| command.target.value() == "198.51.100.7")
+            })
+            .await;
+        assert_eq!(lifted.op, Op::Revert);
+        let ended = app
+            .in_time("nothing that is protected is owed", || async {
+                assert!(agent.owed().await.iter().all(|command| command.op == Op::Revert));
+                let ended = admin.list("/v1/commands?state=cancelled").await;
+                (ended.len() == 300).then_some(ended)
+            })
+            .await;
+        assert!(ended[0]["detail"].as_str().unwrap().contains("the bank"), "{}", ended[0]);
+        assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
+    }
+
+    /// Promise 6 and 7 together: what is protected from one policy may still be another's to block.
+    async fn promise_6_what_is_protected_from_one_policy_stays_blocked_by_the_other(database: Database) {
+        let (_app, admin, agent) = with_agent(database).await;
+        admin.policy(&drop_policy("also")).await;
+        let hit = admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
+        assert_eq!(hit["responses"].as_array().unwrap().len(), 2);
+        let first = agent.owed_one().await.response.to_string();
+        let asked = admin.get(&format!("/v1/responses/{first}")).await.is(200)["policy"].clone();
+        let entry = json!({"kind": "ip", "value": "203.0.113.7", "policies": [asked], "reason": "tests"});
+        admin.post("/v1/protected", &entry).await.is(201);
+        let sent = agent.owed_one().await;
+        assert_eq!(sent.op, Op::Apply);
+        assert_ne!(sent.response.to_string(), first);
     }
 
     /// Promise 7: a new entry lifts what is in force, and says beforehand what that would be.

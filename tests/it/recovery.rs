@@ -3,10 +3,11 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::processes::{Agent, Manager, PATIENCE, alert, eventually, text};
+use super::processes::{Agent, FakeAgent, Manager, PATIENCE, alert, eventually, text};
 
 fn riposte(arguments: &[&str], paths: &[(&str, &Path)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_riposte"));
@@ -41,19 +42,48 @@ async fn a_backup_made_under_load_is_whole_and_its_agents_obey_the_restored_ledg
     let _agent = Agent::start(&manager, "web-01").await;
     acted_on(&manager, 1).await;
     let folder = tempfile::tempdir().unwrap();
-    let (backup, data_dir) = (folder.path().join("backup"), manager.data_dir());
-    let load = async {
-        for number in 1000..1400 {
-            api.post("/v1/alerts", &alert(number, "198.51.100.7", "somebody-else")).await;
+    let data_dir = manager.data_dir();
+    // Eight pipelines, a real agent that executes and answers, and three backups one after another meanwhile.
+    let (answered, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let pipelines = (0..8_u64).map(|pipeline| {
+        let (api, answered, is_over) = (&api, &answered, &is_over);
+        async move {
+            for number in (1000 + pipeline * 1000).. {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let source = format!("198.51.{}.{}", 10 + pipeline, number % 200);
+                api.post("/v1/alerts", &alert(number, &source, "web-01")).await;
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
         }
-    };
-    let copy = tokio::task::spawn_blocking({
-        let (backup, data_dir) = (backup.clone(), data_dir.clone());
-        move || riposte(&["backup"], &[("--data-dir", &data_dir), ("--to", &backup)])
     });
-    let ((), output) = tokio::join!(load, copy);
-    let output = output.unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    let copies = async {
+        let mut copies = Vec::new();
+        for nth in 0..3 {
+            let (backup, from) = (folder.path().join(format!("backup-{nth}")), data_dir.clone());
+            let before = answered.load(Ordering::SeqCst);
+            let to = backup.clone();
+            let copy = move || riposte(&["backup"], &[("--data-dir", &from), ("--to", &to)]);
+            let output = tokio::task::spawn_blocking(copy).await.unwrap();
+            assert!(output.status.success(), "{}", said(&output));
+            copies.push((backup, before));
+        }
+        is_over.store(true, Ordering::SeqCst);
+        copies
+    };
+    let (_, copies) = tokio::join!(futures_util::future::join_all(pipelines), copies);
+    assert!(answered.load(Ordering::SeqCst) > copies.last().unwrap().1, "nothing came while it was copied");
+    for (nth, (backup, before)) in copies.iter().enumerate() {
+        let restored = folder.path().join(format!("restored-{nth}"));
+        let output = riposte(&["restore"], &[("--from", backup), ("--data-dir", &restored)]);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(findings(&restored), Vec::<String>::new());
+        let db = rusqlite::Connection::open(restored.join("riposte.db")).unwrap();
+        let alerts: i64 = db.query_row("SELECT COUNT(*) FROM alerts", [], |row| row.get(0)).unwrap();
+        assert!(alerts >= i64::try_from(*before).unwrap(), "{alerts} alerts, {before} had been answered before");
+    }
+    let backup = copies.into_iter().last().unwrap().0;
     // What comes after the backup is lost with the disk; the agent has seen it.
     for number in 2..8 {
         acted_on(&manager, number).await;
@@ -88,6 +118,9 @@ async fn the_doctor_names_what_contradicts_itself() {
     api.make_policy("log-only", "1h").await;
     let _agent = Agent::start(&manager, "web-01").await;
     acted_on(&manager, 1).await;
+    // And one that nobody has fetched.
+    let _away = FakeAgent::enroll(&manager, "web-02").await;
+    api.answer_to(&alert(2, "203.0.113.2", "web-02")).await;
     manager.kill9();
     let ledger = manager.data_dir().join("riposte.db");
     let damages = [
@@ -99,6 +132,27 @@ async fn the_doctor_names_what_contradicts_itself() {
         ("DELETE FROM alerts", "a live response refers to an alert that is gone"),
         ("UPDATE responses SET until = 1", "a response is active long after its end"),
         ("UPDATE audit SET detail = 'nothing happened' WHERE seq = 2", "the audit log was edited, or is not whole"),
+        (
+            "UPDATE effects SET desired = 'absent'",
+            "an effect that nobody wants is in force and nothing is on its way to lift it",
+        ),
+        ("UPDATE responses SET one_shot = TRUE", "an active response that is complete in itself waits for nothing"),
+        (
+            "UPDATE agents SET revoked_at = (SELECT 1 FROM commands WHERE state = 'queued')",
+            "a command is owed to an agent that was revoked",
+        ),
+        (
+            "INSERT INTO waves SELECT id, 2, agents, 1 FROM responses",
+            "a wave of a response should have gone out long ago",
+        ),
+        (
+            "UPDATE effects SET desired = 'absent', next_revert_at = 1",
+            "a revert that failed should have been tried again long ago",
+        ),
+        (
+            "UPDATE commands SET op = 'revert', created_at = 1 WHERE state = 'queued'",
+            "a block outlasts its end: its agent has not fetched the revert for an hour",
+        ),
         ("UPDATE agents SET incident = 'two hosts'", "two hosts speak with one agent's identity"),
     ];
     // What was committed last stands in the log beside the file until somebody moves it over.
@@ -144,13 +198,31 @@ async fn a_damaged_ledger_is_named_at_the_start_and_left_alone() {
 async fn who_is_asked_says_how_the_owners_of_deadlines_are_doing() {
     let manager = Manager::start().await;
     let api = manager.api();
-    let ready = eventually("both stages have come", PATIENCE, || async {
+    // Fresh copies come once a minute.
+    let others = |stages: &serde_json::Map<String, Value>| {
+        stages.iter().filter(|(name, _)| *name != "reload").all(|(_, round)| round["last_finished_at"].is_string())
+    };
+    let ready = eventually("all of them have come", PATIENCE, || async {
         let ready = api.get("/readyz?verbose").await;
-        (ready["stages"].as_object().unwrap().len() == 2).then_some(ready)
+        others(ready["stages"].as_object().unwrap()).then_some(ready)
     })
     .await;
-    assert_eq!((&ready["frozen"], &ready["stages"]["sweep"]["late_millis"]), (&json!(false), &json!(0)), "{ready}");
-    assert!(ready["stages"]["undo"]["last_finished_at"].is_string());
+    let stages = ready["stages"].as_object().unwrap();
+    let names: Vec<&str> = stages.keys().map(String::as_str).collect();
+    let all = [
+        "breakers",
+        "clear",
+        "expire",
+        "reload",
+        "retry_reverts",
+        "silence",
+        "time_out",
+        "unconfirmed",
+        "undo",
+        "waves",
+    ];
+    assert_eq!(names, all);
+    assert!(ready["frozen"] == false && stages.values().all(|round| round["late_millis"] == 0), "{ready}");
     let plain = api.request(reqwest::Method::GET, "/readyz").send().await.unwrap().text().await.unwrap();
     assert_eq!(plain, "ok\n");
 }

@@ -173,6 +173,48 @@ on_both_databases! {
         assert_eq!(applies, 2);
     }
 
+    /// Between two waves a response may hold nothing at all. It ends all the same, however it ends.
+    async fn promise_11_a_staged_response_that_holds_nothing_between_its_waves_still_ends(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agents = fleet(&app, &admin, 2).await;
+        let action = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh"});
+        admin.post("/v1/actions", &action).await.is(201);
+        let mut policy = drop_policy("scan");
+        policy["respond"] = json!({"action": "scan", "on": "all", "waves": {"count": 2, "over": "10m", "stop_at": "50%"}});
+        admin.policy(&policy).await;
+        let find = async |response: &Value| {
+            admin.get(&format!("/v1/responses/{}", response["id"].as_str().unwrap())).await.is(200)
+        };
+        let lifted = post(&admin, "a", "203.0.113.7").await;
+        agents[0].answer(Outcome::Succeeded, None).await;
+        assert_eq!(state(&find(&lifted).await).0, "active", "its second wave is to come");
+        lift(&admin, &lifted).await;
+        assert_eq!(state(&find(&lifted).await), ("ended", "lifted"));
+        let stopped = post(&admin, "b", "203.0.113.7").await;
+        agents[0].answer(Outcome::Failed, None).await;
+        app.advance(301);
+        soon("too many have failed", async || find(&stopped).await["state"] == "ended").await;
+        let stopped = find(&stopped).await;
+        assert_eq!(state(&stopped), ("ended", "stopped"));
+        assert!(stopped["detail"].as_str().unwrap().contains("1 of 1 commands"), "{stopped}");
+
+        let mut policy = drop_policy("drop");
+        policy["respond"]["on"] = json!("all");
+        policy["respond"]["for"] = json!("1m");
+        policy["respond"]["waves"] = json!({"count": 2, "over": "1h"});
+        admin.policy(&policy).await;
+        admin.delete("/v1/policies/scan", Some("\"1\"")).await.is(204);
+        let left_alone = post(&admin, "c", "203.0.113.7").await;
+        agents[0].answer(Outcome::Succeeded, Some(true)).await;
+        admin.post("/v1/protected", &json!({"kind": "agent", "value": "web-00", "reason": "the bank"})).await.is(201);
+        assert_eq!(state(&find(&left_alone).await).0, "active", "its second wave is to come");
+        app.advance(61);
+        soon("its time is over", async || find(&left_alone).await["state"] == "ended").await;
+        let other = post(&admin, "d", "203.0.113.8").await;
+        app.advance(61);
+        soon("the undo stage goes on", async || find(&other).await["state"] == "ended").await;
+    }
+
     async fn approval_and_waves_go_together(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let _agents = fleet(&app, &admin, 4).await;

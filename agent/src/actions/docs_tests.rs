@@ -43,7 +43,7 @@ standard input.
   (lock domain `script:NAME`).
 - A program that was running when the agent was killed is not run again: what is known of it is that it was begun, so the effect fails and is lifted by `delete`.
 - An apply of an effect that is held only changes its end; the program is not run again for it.
-- The program gets `PATH` and `LC_ALL=C` and nothing else of the agent's environment. A response by hand has no alert: the program gets one with `data.srcip`,
+- The program gets `PATH` and `LC_ALL=C` and nothing else of the agent's environment. A response by hand has no alert, and one of more than some 190 KiB does not come along: the program gets one with `data.srcip`,
   `data.dstuser`, `syscheck.path` or `data.pid` from the target, and rule id `0`.
 
 ## active-responses.log

@@ -72,6 +72,11 @@ impl Session {
         chosen
     }
 
+    /// A command that was chosen is not sent after all, nor is any later one of its effect: it is chosen again next time.
+    pub fn take_back(&mut self, seq: u64) {
+        self.sent.remove(&seq);
+    }
+
     /// When the next lease runs out, of this conversation or of one before: then there may be something to send again.
     pub fn next_lease_end(&self) -> Option<Timestamp> {
         self.sent.values().copied().chain(self.left_behind).min()
@@ -110,6 +115,20 @@ mod tests {
         assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 2), [0, 1]);
         assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 2), [2]);
         assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 2), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn what_did_not_fit_into_a_message_is_chosen_for_the_next_one() {
+        let mut session = Session::new(0);
+        assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 9), [0, 1, 2]);
+        session.take_back(5);
+        session.take_back(9);
+        assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 9), [1, 2]);
+        assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 9), Vec::<usize>::new());
+        // A lease that ended: what is taken back is still due.
+        assert_eq!(session.choose(&leased(&[3, 5, 9]), LATER, LATER, 9), [0, 1, 2]);
+        session.take_back(9);
+        assert_eq!(session.choose(&leased(&[3, 5, 9]), LATER, Timestamp::from_millis(1_060_000), 9), [0, 1, 2]);
     }
 
     #[test]

@@ -79,6 +79,7 @@ pub(super) async fn work(
                 wake.extend(converge::converge(ledger, agent, news, now).await?);
                 replies.push(Answer::Done(reply));
             }
+            Job::Withdraw { commands } => wake.extend(settle::withdraw(ledger, commands, now).await?),
             Job::Seen { agents } => agents::seen(ledger, agents).await?,
             Job::Sweep { step, limit, reply } => {
                 let count = sweep(ledger, step, limit, now, wake).await?;
@@ -137,7 +138,15 @@ async fn take_in(
     replies: &mut Vec<Answer>,
 ) -> Result<Vec<Uuid>> {
     let (mut rows, mut waiting) = (Vec::new(), Vec::with_capacity(intakes.len()));
+    // Repetitions of what is in the same group: what it comes to is not known yet.
+    let (mut keys, mut repeated) = (HashSet::new(), Vec::new());
     for (intake, reply) in intakes {
+        if let Some(once) = &intake.once
+            && !keys.insert((once.principal.clone(), once.key.clone()))
+        {
+            repeated.push((once.clone(), reply));
+            continue;
+        }
         if let Some(earlier) = earlier::<Accepted>(ledger, intake.once.as_ref()).await? {
             replies.push(Answer::Accepted(reply, earlier));
             continue;
@@ -178,6 +187,10 @@ async fn take_in(
         replies.push(Answer::Accepted(reply, Outcome::Done(accepted)));
     }
     wake.extend(ledger::record(ledger, responses, now).await?);
+    for (once, reply) in repeated {
+        let first = earlier(ledger, Some(&once)).await?;
+        replies.push(Answer::Accepted(reply, first.ok_or_else(|| StoreError::Corrupt("no kept answer".into()))?));
+    }
     Ok(wake)
 }
 

@@ -125,6 +125,9 @@ enum Job {
         news: News,
         reply: Reply<()>,
     },
+    Withdraw {
+        commands: BTreeMap<Uuid, String>,
+    },
     Seen {
         agents: Vec<(Uuid, Timestamp)>,
     },
@@ -192,21 +195,9 @@ impl Writer {
         (Self { jobs, intakes }, run(db, clock, wake, waiting, stop))
     }
 
+    /// Waits for a place in the queue: ten thousand agents answer at once, and say again what is refused; and nothing that people
+    /// ask for, and no deadline, is refused because they do.
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
-        Self::ask_by(&self.jobs, job).await
-    }
-
-    async fn ask_by<T>(queue: &mpsc::Sender<Job>, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        queue.try_send(job(reply)).map_err(|_| StoreError::Busy)?;
-        let answer = answer.await.map_err(|_| StoreError::Busy)?;
-        // An error that is shared with the others of the group was logged once, where it happened.
-        answer.map_err(StoreError::shared)
-    }
-
-    /// As [`Writer::ask`], but waits for a place in the queue: ten thousand agents answer at once, and say again what is
-    /// refused; and nothing that people ask for is refused because they do.
-    async fn ask_patiently<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
         let place = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
         let place = place.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
         let (reply, answer) = oneshot::channel();
@@ -217,18 +208,22 @@ impl Writer {
 
     /// Commits alerts with their responses; returns when they are durable.
     pub async fn intake(&self, intake: Intake) -> Result<Outcome<Accepted>> {
-        Self::ask_by(&self.intakes, |reply| Job::Intake { intake, reply }).await
+        let (reply, answer) = oneshot::channel();
+        self.intakes.try_send(Job::Intake { intake, reply }).map_err(|_| StoreError::Busy)?;
+        let answer = answer.await.map_err(|_| StoreError::Busy)?;
+        // An error that is shared with the others of the group was logged once, where it happened.
+        answer.map_err(StoreError::shared)
     }
 
     /// Commits a response made by hand and gives its id, or that of the response an earlier request with the same key
     /// made.
     pub async fn respond(&self, response: NewResponse, once: Option<Once>) -> Result<Outcome<Uuid>> {
-        self.ask_patiently(|reply| Job::Respond { response: Box::new(response), once, reply }).await
+        self.ask(|reply| Job::Respond { response: Box::new(response), once, reply }).await
     }
 
     /// Ends responses.
     pub async fn release(&self, responses: Vec<Uuid>, why: EndReason) -> Result<()> {
-        self.ask_patiently(|reply| Job::Release { responses, why, reply }).await
+        self.ask(|reply| Job::Release { responses, why, reply }).await
     }
 
     /// Somebody answers to a response.
@@ -239,12 +234,12 @@ impl Writer {
         answer: answers::Answer,
         reason: String,
     ) -> Result<answers::Outcome> {
-        self.ask_patiently(|reply| Job::Answer { response, principal, answer, reason, reply }).await
+        self.ask(|reply| Job::Answer { response, principal, answer, reason, reply }).await
     }
 
     /// Lets go of single holds.
     pub async fn release_holds(&self, holds: Vec<Hold>, why: EndReason) -> Result<()> {
-        self.ask_patiently(|reply| Job::ReleaseHolds { holds, why, reply }).await
+        self.ask(|reply| Job::ReleaseHolds { holds, why, reply }).await
     }
 
     /// Notes that commands were sent. If the note is lost they are sent again, which the agent can take.
@@ -254,17 +249,22 @@ impl Writer {
 
     /// Commits an agent's acknowledgement.
     pub async fn acknowledge(&self, agent: Uuid, commands: Vec<Uuid>) -> Result<()> {
-        self.ask_patiently(|reply| Job::Acknowledge { agent, commands, reply }).await
+        self.ask(|reply| Job::Acknowledge { agent, commands, reply }).await
     }
 
     /// Commits an agent's results; only then may they be acknowledged (promise 9).
     pub async fn settle(&self, agent: Uuid, results: Vec<CommandResult>) -> Result<()> {
-        self.ask_patiently(|reply| Job::Settle { agent, results, reply }).await
+        self.ask(|reply| Job::Settle { agent, results, reply }).await
     }
 
     /// Brings the ledger together with what an agent holds.
     pub async fn converge(&self, agent: Uuid, news: News) -> Result<()> {
-        self.ask_patiently(|reply| Job::Converge { agent, news, reply }).await
+        self.ask(|reply| Job::Converge { agent, news, reply }).await
+    }
+
+    /// Ends applies that must not be delivered any more, each for a reason. If that is lost, whoever looks next says it again.
+    pub fn withdraw(&self, commands: BTreeMap<Uuid, String>) {
+        let _ = self.jobs.try_send(Job::Withdraw { commands });
     }
 
     /// Notes when agents were heard of; may be lost.
@@ -415,7 +415,8 @@ async fn commit(db: &Db, clock: &Clock, wake: &Wake, group: Vec<Job>) {
     let outcome = outcome.await.map_err(|error: StoreError| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(cause, "a group of changes was not committed: {error}");
-        Arc::new(error)
+        // Whoever is in a group has made sure that nothing is there twice; it is not theirs to be told of, but to try again.
+        Arc::new(if matches!(error, StoreError::Duplicate) { StoreError::Busy } else { error })
     });
     if outcome.is_ok() && !agents.is_empty() {
         agents.sort_unstable();

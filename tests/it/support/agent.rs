@@ -8,8 +8,8 @@ use reqwest::Method;
 use riposte::clock::Clock;
 use riposte_protocol::command::Command;
 use riposte_protocol::message::{
-    Capability, CommandResult, EnrollRequest, EnrollResponse, FromAgent, Outcome, Platform, PollRequest, PollResponse,
-    ToAgent,
+    Capability, CommandResult, EnrollRequest, EnrollResponse, FromAgent, MAX_FRAME_BYTES, Outcome, Platform,
+    PollRequest, PollResponse, ToAgent,
 };
 use riposte_protocol::{SUBPROTOCOL, identity, jws};
 use tokio::net::TcpStream;
@@ -75,7 +75,9 @@ impl FakeAgent {
 
     /// One exchange.
     pub(crate) async fn poll(&self, request: &PollRequest) -> PollResponse {
-        serde_json::from_value(self.exchange(&self.token(), request).await.is(200)).unwrap()
+        let answer = self.exchange(&self.token(), request).await;
+        assert!(answer.text.len() <= MAX_FRAME_BYTES, "a real agent reads no more than that");
+        serde_json::from_value(answer.is(200)).unwrap()
     }
 
     /// Everything it is owed, by somebody who has nothing in their journal; checked as a real agent checks it.
@@ -175,7 +177,10 @@ impl Stream {
         loop {
             let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the manager said nothing");
             match frame {
-                Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => {
+                    assert!(text.len() <= MAX_FRAME_BYTES, "a real agent ends the stream at that");
+                    return Some(serde_json::from_str(&text).unwrap());
+                }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(_) | Err(_)) | None => return None,
             }

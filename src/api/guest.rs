@@ -1,0 +1,191 @@
+//! A client's connection, whatever is spoken over it: it takes a place until it is closed, a client that takes nothing of what it
+//! is answered loses it, and one that has been promoted to a stream is read at a pace.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
+
+use super::pace::Pace;
+
+/// How long a client may take for the next [`TAKES_AT_LEAST`] bytes of what it is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What it has to take in that time, in bytes: two kilobytes a second are less than any client that wants an answer takes.
+const TAKES_AT_LEAST: usize = 64 * 1024;
+/// The pace of a stream, by its bytes: 4 MiB a second. Frames of a message that comes in parts are counted nowhere else, and a
+/// million tiny ones must not take a core from everybody else.
+const BYTE_EVERY: Duration = Duration::from_nanos(238);
+/// Bytes of a stream that are read at once: more than the longest report of an agent and all its results.
+const BYTES_AT_ONCE: u32 = 8 * 1024 * 1024;
+
+/// Set when a connection has become a stream; handlers find it among the request's extensions.
+#[derive(Clone, Debug, Default)]
+pub struct IsStream(Arc<AtomicBool>);
+
+impl IsStream {
+    /// From now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Guest<S> {
+    socket: S,
+    /// The end of its patience, while it takes nothing, and what it has taken since that began.
+    stuck: Option<(Pin<Box<Sleep>>, usize)>,
+    is_stream: IsStream,
+    pace: Option<Pace>,
+    waits: Option<Pin<Box<Sleep>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<S> Guest<S> {
+    /// A connection that takes a place.
+    pub fn new(socket: S, place: OwnedSemaphorePermit, is_stream: IsStream) -> Self {
+        Self { socket, stuck: None, is_stream, pace: None, waits: None, _place: place }
+    }
+
+    /// What came of an attempt to send, unless the client has taken too little for too long.
+    fn patiently(&mut self, cx: &mut Context<'_>, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match (&sent, &mut self.stuck) {
+            (Poll::Ready(Ok(bytes)), Some((_, taken))) => {
+                *taken += bytes;
+                if *taken >= TAKES_AT_LEAST {
+                    self.stuck = None;
+                }
+                sent
+            }
+            (Poll::Ready(_), _) => sent,
+            (Poll::Pending, stuck) => {
+                let (patience, _) = stuck.get_or_insert_with(|| (Box::pin(tokio::time::sleep(WRITE_TIMEOUT)), 0));
+                ready!(patience.as_mut().poll(cx));
+                Poll::Ready(Err(ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(wait) = &mut this.waits {
+            ready!(wait.as_mut().poll(cx));
+            this.waits = None;
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut this.socket).poll_read(cx, into))?;
+        let heard = into.filled().len() - before;
+        // Who asks for the next thing has taken the last one.
+        this.stuck = None;
+        if heard > 0 && this.is_stream.0.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            let pace = this.pace.get_or_insert_with(|| Pace::new(BYTE_EVERY, BYTES_AT_ONCE, now));
+            pace.step(heard, now);
+            let wait = pace.wait(now);
+            if !wait.is_zero() {
+                this.waits = Some(Box::pin(tokio::time::sleep(wait)));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let sent = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.patiently(cx, sent)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let sent = Pin::new(&mut this.socket).poll_write_vectored(cx, parts);
+        this.patiently(cx, sent)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn guest(buffer: usize) -> (Guest<DuplexStream>, DuplexStream, Arc<Semaphore>, IsStream) {
+        let (room, is_stream) = (Arc::new(Semaphore::new(1)), IsStream::default());
+        let (socket, client) = tokio::io::duplex(buffer);
+        let place = Arc::clone(&room).try_acquire_owned().unwrap();
+        (Guest::new(socket, place, is_stream.clone()), client, room, is_stream)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn promise_11_a_client_that_takes_nothing_loses_its_place() {
+        let (mut guest, client, room, _) = guest(1024);
+        let begun = tokio::time::Instant::now();
+        let error = guest.write_all(&[0; 4096]).await.unwrap_err();
+        assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::TimedOut, WRITE_TIMEOUT));
+        assert_eq!(room.available_permits(), 0);
+        drop((guest, client));
+        assert_eq!(room.available_permits(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn promise_11_a_client_that_takes_a_byte_a_second_loses_its_place_and_a_slow_one_does_not() {
+        for (bytes, pause, is_served) in [(1, 1, false), (64 * 1024, 29, true)] {
+            let (mut guest, mut client, _room, _) = guest(1024);
+            let takes = async {
+                let mut some = vec![0; bytes];
+                while client.read_exact(&mut some).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                }
+            };
+            let answer = vec![0; 1024 * 1024];
+            tokio::select! {
+                sent = guest.write_all(&answer) => assert_eq!(sent.is_ok(), is_served, "{bytes} bytes each {pause} s"),
+                () = takes => panic!("the connection is open"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn promise_11_a_stream_is_read_at_a_pace_and_a_request_is_not() {
+        for is_paced in [false, true] {
+            let (mut guest, mut client, _room, is_stream) = guest(1024 * 1024);
+            if is_paced {
+                is_stream.set();
+            }
+            let said = vec![0; 12 * 1024 * 1024];
+            let mut heard = said.clone();
+            let begun = Instant::now();
+            let (sent, read) = tokio::join!(client.write_all(&said), guest.read_exact(&mut heard));
+            assert!(sent.is_ok() && read.is_ok());
+            // Eight are read at once, the others at four a second; a machine that is slow is slower still.
+            assert!(!is_paced || begun.elapsed() > Duration::from_millis(400), "{:?}", begun.elapsed());
+            assert_eq!(guest.pace.is_some(), is_paced);
+        }
+    }
+}

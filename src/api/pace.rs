@@ -1,0 +1,70 @@
+//! The pace at which somebody is heard: much at once, and after that so much a second. What comes faster waits at its sender.
+
+use std::time::{Duration, Instant};
+
+/// How far somebody is ahead of the pace.
+#[derive(Debug)]
+pub struct Pace {
+    /// The time that one unit takes.
+    each: Duration,
+    /// How far ahead one may be.
+    at_once: Duration,
+    heard_at: Instant,
+    /// By how much it was ahead then.
+    ahead: Duration,
+}
+
+impl Pace {
+    /// A pace of one unit `each` so often, `at_once` of them without a wait.
+    pub fn new(each: Duration, at_once: u32, now: Instant) -> Self {
+        Self { each, at_once: each.saturating_mul(at_once), heard_at: now, ahead: Duration::ZERO }
+    }
+
+    fn ahead(&self, now: Instant) -> Duration {
+        self.ahead.saturating_sub(now.saturating_duration_since(self.heard_at))
+    }
+
+    /// How long what comes next has to wait.
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.ahead(now).saturating_sub(self.at_once)
+    }
+
+    /// So many units were heard.
+    pub fn step(&mut self, units: usize, now: Instant) {
+        let took = self.each.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
+        (self.ahead, self.heard_at) = (self.ahead(now).saturating_add(took), now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_11_who_says_much_is_heard_at_a_pace() {
+        const EACH: Duration = Duration::from_millis(2);
+        let begun = Instant::now();
+        let (mut pace, mut now, mut heard_at_once) = (Pace::new(EACH, 500, begun), begun, 0);
+        for nth in 0..3000_u32 {
+            let wait = pace.wait(now);
+            heard_at_once += u32::from(wait.is_zero());
+            now += wait;
+            pace.step(1, now);
+            assert!(nth < 500 || wait <= EACH, "{wait:?}");
+        }
+        assert_eq!((heard_at_once, now - begun), (501, EACH * 2499));
+        // Who has been silent may say as much at once again; who keeps the pace never waits.
+        now += EACH * 501;
+        for _ in 0..400 {
+            assert_eq!(pace.wait(now), Duration::ZERO);
+            pace.step(1, now);
+        }
+        for _ in 0..3000 {
+            now += EACH;
+            assert_eq!(pace.wait(now), Duration::ZERO);
+            pace.step(1, now);
+        }
+        pace.step(usize::MAX, now);
+        assert!(pace.wait(now) > Duration::from_hours(24));
+    }
+}
