@@ -265,7 +265,7 @@ impl World {
         }
         for agent in 0..self.hosts.len() {
             self.checker.clock_set(agent, self.hosts[agent].wall(self.now));
-            self.hosts[agent].heal();
+            self.hosts[agent].heal(self.now);
             if self.hosts[agent].book.is_none() {
                 self.start_agent(agent);
             }

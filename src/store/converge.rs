@@ -111,12 +111,13 @@ impl Standing {
     }
 
     /// What the ledger has to learn from what an agent says of it; `None` if they agree.
-    fn differs(&self, held: &HeldEffect) -> Option<Difference> {
+    fn differs(&self, held: &HeldEffect, now: Timestamp) -> Option<Difference> {
         let is_absent = held.actual == Some(message::Actual::Absent);
         let is_drifted = held.actual == Some(message::Actual::Drifted);
         let news = |actual: Actual, why| (self.actual != actual.as_str()).then_some((actual, why));
-        let is_again =
-            self.is_wanted() && !is_absent && !is_drifted && held.until.map(Timestamp::as_millis) != self.until;
+        let is_other_end = held.until.map(Timestamp::as_millis) != self.until;
+        let is_lost = is_absent && self.can_be_missing(now) && !self.is_over(now);
+        let is_again = self.is_wanted() && (is_lost || is_other_end && !is_absent && !is_drifted);
         let seen = match (self.is_wanted(), held.actual) {
             (false, Some(message::Actual::Absent)) => news(Actual::Absent, "nothing of it is left"),
             (true, Some(message::Actual::Absent)) => news(Actual::Absent, "it is not in force there"),
@@ -160,7 +161,7 @@ pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Resu
     let lost = standing.iter().filter(|(effect, row)| is_whole && !named.contains(*effect) && row.can_be_missing(now));
     let missing = lost.map(|(effect, _)| *effect).collect();
     // One that does not stand may be unwanted there, or have just come to be.
-    effects.retain(|held| standing.get(&held.effect).is_none_or(|row| row.differs(held).is_some()));
+    effects.retain(|held| standing.get(&held.effect).is_none_or(|row| row.differs(held, now).is_some()));
     Ok(News { met: Some((cursor, has_run)), effects, ended: Vec::new(), missing })
 }
 
@@ -183,7 +184,7 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
     let (mut again, mut released) = (Vec::new(), Vec::new());
     for held in &effects {
         let Some(row) = standing.get(&held.effect) else { continue };
-        match row.differs(held) {
+        match row.differs(held, now) {
             None => {}
             Some(Difference::Released(why)) => released.push((held.effect, why)),
             Some(Difference::Unwanted) => unwanted(ledger, agent, held, row, now).await?,

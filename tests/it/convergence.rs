@@ -58,6 +58,22 @@ on_both_databases! {
         assert_eq!(effect(&admin).await["actual"], "in_force");
     }
 
+    async fn promise_10_what_a_host_set_back_says_is_not_there_is_applied_again(database: Database) {
+        let (app, admin, agent, held) = with_block(database).await;
+        // It had begun another command of this effect then, and finds after its start that nothing is in force.
+        let absent = HeldEffect { actual: Some(Actual::Absent), ..held.clone() };
+        says(&agent, Some(vec![absent.clone()])).await;
+        let again = agent.owed_one().await;
+        assert_eq!((again.effect, again.until), (held.effect, held.until));
+        agent.answer(Outcome::Failed, Some(false)).await;
+        says(&agent, Some(vec![absent.clone()])).await;
+        assert!(agent.owed().await.is_empty(), "what has just failed is not tried again at once");
+        assert_eq!(effect(&admin).await["actual"], "absent");
+        app.advance(301);
+        says(&agent, Some(vec![absent])).await;
+        assert_eq!(agent.owed().await.len(), 1);
+    }
+
     async fn promise_10_a_long_list_that_may_have_been_cut_loses_nothing(database: Database) {
         let (_app, admin, agent, held) = with_block(database).await;
         let other = |n: usize| HeldEffect { effect: uuid::Uuid::from_u128(n as u128 + 1), ..held.clone() };

@@ -88,6 +88,54 @@ async fn programs_written_for_wazuh_run_unchanged_and_are_undone() {
     assert_eq!(ran().lines().count(), 3, "each ran once: {}", ran());
 }
 
+/// Takes its time, so that the manager can die meanwhile.
+const SLOW: &str = r#"#!/bin/sh
+read -r INPUT
+sleep 1
+case "$INPUT" in *'"command":"add"'*) WORD=add ;; *) WORD=delete ;; esac
+echo "$WORD" >> "$(dirname "$0")/../ran"
+"#;
+
+/// Promise 10: somebody lets go on the host while the manager does not even know yet that it is in force there.
+#[tokio::test]
+async fn promise_10_a_release_before_the_result_is_told_ends_the_response_too() {
+    let mut manager = Manager::start().await;
+    let api = manager.api();
+    let home = tempfile::tempdir().unwrap();
+    program(home.path(), "slow.sh", SLOW);
+    let action = json!({"name": "slow", "summary": "Is slow.", "executable": "slow.sh", "undoable": true,
+        "target_kinds": ["ip"], "default_target": "source.ip"});
+    api.post("/v1/actions", &action).await;
+    api.make_policy("slow", "1h").await;
+    let mut agent = Agent::enroll(&api.base, &api.make_token().await, "web-01");
+    let wazuh_home = home.path().to_str().unwrap();
+    agent.run(&["--wazuh-home", wazuh_home]);
+    api.agent_streams(&agent.id).await;
+    let (response, command) = api.answer_to(&alert(1, "203.0.113.7", "web-01")).await;
+    api.command_is(text(&command, "id"), "acknowledged").await;
+    manager.kill9();
+    agent.has_logged("outcome=", 1).await;
+    agent.kill9();
+    let released = agent.order(&["release", "--wazuh-home", wazuh_home]);
+    assert!(released.status.success(), "{released:?}");
+    let ran = || std::fs::read_to_string(home.path().join("active-response/ran")).unwrap();
+    assert_eq!(ran(), "add\ndelete\n");
+    manager.start_again().await;
+    agent.run_again();
+    let api = manager.api();
+    eventually("the response has ended", PATIENCE, || async {
+        let response = api.response(&response).await;
+        (response["reason"] == "released" && response["commands"][0]["state"] == "succeeded").then_some(())
+    })
+    .await;
+    // And it stays so when the agent has forgotten the release.
+    agent.run_again();
+    api.agent_streams(&agent.id).await;
+    let commands = api.get("/v1/commands").await;
+    let applies = commands["items"].as_array().unwrap().iter().filter(|command| command["op"] == "apply").count();
+    assert_eq!(applies, 1, "{commands}");
+}
+
 #[test]
 fn manager_and_agent_say_the_same_of_every_action() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/actions.md")).unwrap();

@@ -71,10 +71,11 @@ fn jittered(every: Duration) -> Duration {
 pub(super) async fn look(agent: &Agent, effect: Uuid) {
     let Some(held) = agent.read(|ledger| ledger.held_effect(effect).cloned()) else { return };
     let remaining = held.remaining(&agent.clock.moment());
-    let is_ending = remaining.is_some_and(|remaining| remaining < TOO_LATE) || held.failing.is_some();
-    if is_ending || held.actual == Some(Actual::Absent) {
+    if remaining.is_some_and(|remaining| remaining < TOO_LATE) || held.actual == Some(Actual::Absent) {
         return;
     }
+    // What could not be lifted while the clock was ahead was not over at all.
+    let held = Held { failing: None, ..held };
     // An action that is gone or cannot be run cannot be looked at; lifting it is what the clock will try.
     let action = find(agent, &held.action, held.script.as_ref());
     let Some(action) = action.filter(|action| actions::availability(*action, &agent.host).is_ok()) else { return };
@@ -160,7 +161,9 @@ async fn let_go(agent: &Agent, action: &dyn Action, held: Held, reason: &str) {
 fn note(agent: &Agent, seen: Held, actual: Actual) {
     let effect = seen.effect;
     let is_news = agent.read(|ledger| {
-        ledger.held_effect(effect).is_some_and(|held| held.actual != Some(actual) || held.drifts != seen.drifts)
+        let is_other =
+            |held: &Held| held.actual != Some(actual) || held.drifts != seen.drifts || held.failing != seen.failing;
+        ledger.held_effect(effect).is_some_and(is_other)
     });
     if is_news {
         agent.note([Record::Held { held: Box::new(Held { actual: Some(actual), ..seen }) }]);

@@ -158,6 +158,28 @@ async fn an_undo_that_fails_is_an_incident_until_it_works() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn promise_10_what_a_wrong_clock_could_not_end_is_looked_after_again() {
+    let fake = Fake::new("a");
+    let policy = LocalPolicy { verify_every: Duration::from_mins(1), ..LocalPolicy::default() };
+    let bench = Bench::with(&[fake], vec![], policy);
+    bench.receive(&[command(1, Op::Apply, "a", "alice", Some(3000))]);
+    bench.result(1).await;
+    bench.agent.clock.jump(3_600_000);
+    fake.state.lock().unwrap().reverts_that_fail = u32::MAX;
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(bench.held()[0].failing.is_some(), "the clock says that it is over");
+    bench.agent.clock.jump(-3_600_000);
+    fake.state.lock().unwrap().in_force.clear();
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    let held = &bench.held()[0];
+    assert_eq!((held.actual, &held.failing, held.drifts), (Some(Actual::InForce), &None, 1));
+    assert!(fake.state.lock().unwrap().in_force.contains("alice"));
+    fake.state.lock().unwrap().reverts_that_fail = 0;
+    tokio::time::sleep(Duration::from_mins(50)).await;
+    assert!(bench.held().is_empty(), "and it ends in its time");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_that_hangs_is_stopped_in_the_time_of_the_policy_and_cleaned_up() {
     let fake = Fake::new("a");
     fake.state.lock().unwrap().hangs = true;

@@ -1,7 +1,7 @@
 //! What the agent knows, rebuilt from the journal: what it received, what is still to be done, what it holds and
 //! what it still has to tell. It changes by records alone, live and at start, so both are the same code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use riposte_protocol::command::Command;
 use riposte_protocol::delivery::Inbox;
@@ -151,6 +151,15 @@ impl Ledger {
         self.pending.values().map(command).sum::<usize>()
             + self.held.values().map(held).sum::<usize>()
             + self.outbox.iter().map(result).sum::<usize>()
+    }
+
+    /// The effects about which the manager has not committed a result yet.
+    pub fn unsettled(&self) -> HashSet<Uuid> {
+        if self.outbox.is_empty() {
+            return HashSet::new();
+        }
+        let untold: HashSet<Uuid> = self.outbox.iter().map(|result| result.command_id).collect();
+        self.inbox.remembered().filter(|(id, _, _)| untold.contains(id)).map(|(_, _, effect)| effect).collect()
     }
 
     /// The results that the manager has not committed yet, oldest first.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use riposte_protocol::message::{CommandResult, MAX_FRAME_BYTES, MAX_ITEMS, Outcome};
 use uuid::Uuid;
 
-use crate::journal::Book;
+use crate::journal::{Book, Ledger};
 
 /// Room for what surrounds the results in a message, in bytes.
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -15,6 +15,8 @@ const ENVELOPE_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     sent: HashSet<Uuid>,
+    /// Effects that were told of while a result about them was not committed.
+    told_too_soon: HashSet<Uuid>,
 }
 
 impl Outgoing {
@@ -38,6 +40,26 @@ impl Outgoing {
         }
         self.sent.extend(results.iter().map(|result| result.command_id));
         results
+    }
+
+    /// These effects are told of now. The manager listens to no report of an effect of which it awaits a result, and that result
+    /// may be older than what is told: then they are told of once more when it is committed ([`Outgoing::take_settled`]).
+    pub(super) fn told_of(&mut self, ledger: &Ledger, effects: impl IntoIterator<Item = Uuid>) {
+        let unsettled = ledger.unsettled();
+        self.told_too_soon.extend(effects.into_iter().filter(|effect| unsettled.contains(effect)));
+    }
+
+    /// Results were committed: the effects to tell of once more, if there is something to tell.
+    pub(super) fn take_settled(&mut self, ledger: &Ledger) -> Vec<Uuid> {
+        if self.told_too_soon.is_empty() {
+            return Vec::new();
+        }
+        let unsettled = ledger.unsettled();
+        let settled: Vec<Uuid> = self.told_too_soon.extract_if(|effect| !unsettled.contains(effect)).collect();
+        let is_there = |effect: &Uuid| {
+            ledger.held_effect(*effect).is_some() || ledger.released().any(|released| released.effect == *effect)
+        };
+        settled.into_iter().filter(is_there).collect()
     }
 
     /// Sends the results of these commands again, if they are still in the outbox.

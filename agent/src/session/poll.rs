@@ -125,14 +125,18 @@ impl Conversation {
             let effects = reports(ledger);
             let busy = ledger.pending().next().is_some();
             let effects = (untold.told_effects.as_ref() != Some(&effects)).then_some(effects);
-            // Both at once can be more than one message holds: then the results come with the next.
-            let leaves_room = effects.as_ref().is_none_or(|effects| effects.len() < MAX_EFFECTS_BESIDE_RESULTS);
+            // Whatever is in the outbox: what was sent and committed is not in it any more.
+            let mut outgoing = Outgoing::default();
+            let results = outgoing.next(book, held_back);
+            // What is held is told after every result about it, which may be older. Both at once can be more than one message holds.
+            let is_rest = results.is_empty() || outgoing.next(book, held_back).is_empty();
+            let leaves_room = results.is_empty()
+                || effects.as_ref().is_none_or(|effects| is_rest && effects.len() < MAX_EFFECTS_BESIDE_RESULTS);
             PollRequest {
                 cursor: ledger.inbox().cursor(),
                 acks: untold.acks.clone(),
-                // Whatever is in the outbox: what was sent and committed is not in it any more.
-                results: if leaves_room { Outgoing::default().next(book, held_back) } else { Vec::new() },
-                effects,
+                results,
+                effects: effects.filter(|_| leaves_room),
                 capabilities,
                 run: Some(*RUN),
                 wait_seconds: if busy || !leaves_room { BUSY_WAIT_SECS } else { WAIT_SECS },

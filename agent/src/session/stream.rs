@@ -91,17 +91,17 @@ impl Conversation {
 
     async fn converse(&mut self, socket: &mut Socket) -> Result<std::convert::Infallible, Ended> {
         let agent = std::sync::Arc::clone(&self.agent);
-        let (hello, released) = self.hello();
+        let mut outgoing = Outgoing::default();
+        let (hello, released) = self.hello(&mut outgoing);
         send(socket, &hello).await?;
         let mut untold_releases = Some(released);
         tracing::info!(url = self.identity.enrolment.stream_url, "streaming");
         crate::service::status("connected to the manager");
-        let mut outgoing = Outgoing::default();
         let mut heard_at = Instant::now();
         let mut heartbeat = self.heartbeat();
         loop {
             self.send_results(socket, &mut outgoing).await?;
-            self.send_news(socket).await?;
+            self.send_news(socket, &mut outgoing).await?;
             tokio::select! {
                 message = socket.next() => {
                     heard_at = Instant::now();
@@ -134,12 +134,17 @@ impl Conversation {
         }
     }
 
-    /// The first message, and the releases that it tells of.
-    fn hello(&self) -> (FromAgent, Vec<Uuid>) {
+    /// The first message, and the releases that the manager knows of when it has taken that in.
+    fn hello(&self, outgoing: &mut Outgoing) -> (FromAgent, Vec<Uuid>) {
         // Before the effects are looked at: what changes from here on is told afterwards.
         drop(self.agent.take_news());
-        let (cursor, effects) = self.agent.read(|ledger| (ledger.inbox().cursor(), reports(ledger)));
-        let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect).collect();
+        let (cursor, effects, unsettled) = self.agent.read(|ledger| {
+            let effects = reports(ledger);
+            outgoing.told_of(ledger, effects.iter().map(|effect| effect.effect));
+            (ledger.inbox().cursor(), effects, ledger.unsettled())
+        });
+        let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect);
+        let released = released.filter(|effect| !unsettled.contains(effect)).collect();
         (
             FromAgent::Hello {
                 cursor,
@@ -152,11 +157,12 @@ impl Conversation {
     }
 
     /// Tells what has changed among the effects without a command.
-    async fn send_news(&self, socket: &mut Socket) -> Result<(), Ended> {
+    async fn send_news(&self, socket: &mut Socket, outgoing: &mut Outgoing) -> Result<(), Ended> {
         let news: Vec<Uuid> = self.agent.take_news().into_iter().collect();
         for some in news.chunks(MAX_ITEMS) {
             let (mut effects, mut ended) = (Vec::new(), Vec::new());
             self.agent.read(|ledger| {
+                outgoing.told_of(ledger, some.iter().copied());
                 for effect in some {
                     let held = ledger.held_effect(*effect).map(Held::report);
                     let released =
@@ -210,6 +216,10 @@ impl Conversation {
             ToAgent::ResultAck { command_ids: ids } => {
                 outgoing.again(&ids);
                 self.agent.note([Record::Acknowledged { ids }]);
+                let again = self.agent.read(|ledger| outgoing.take_settled(ledger));
+                for effect in again {
+                    self.agent.tell_of(effect);
+                }
             }
             ToAgent::Settings { settings } => self.settings = settings,
             ToAgent::Unknown => {}

@@ -3,7 +3,7 @@
 use ed25519_dalek::SigningKey;
 use riposte_protocol::command::Command;
 use riposte_protocol::identity;
-use riposte_protocol::message::{Outcome, PollRequest, PollResponse, ToAgent};
+use riposte_protocol::message::{FromAgent, Outcome, PollRequest, PollResponse, ToAgent};
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use serde_json::json;
@@ -42,6 +42,10 @@ async fn a_result_is_sent_again_until_the_manager_has_it() {
     assert_eq!(stream.hello().await, (5, 1));
     assert_eq!(stream.results().await, first);
     stream.send(&ToAgent::ResultAck { command_ids: ids(&[5]) }).await;
+    let FromAgent::Effects { effects, .. } = stream.next().await else {
+        panic!("what is held is told after the result")
+    };
+    assert_eq!(effects.len(), 1);
     stream.send(&ToAgent::Commands { commands: vec![manager.command(5, |_| ()), manager.command(6, |_| ())] }).await;
     assert_eq!(stream.ack().await, ids(&[5, 6]));
     assert_eq!(stream.results().await[0].command_id, Uuid::from_u128(6), "what is committed is not told again");

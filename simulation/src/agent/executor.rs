@@ -354,10 +354,10 @@ impl World {
         let Some(held) = self.held(agent, effect) else { return };
         let remaining = held.remaining(&self.hosts[agent].moment(self.now));
         let is_ending = remaining.is_some_and(|remaining| remaining.as_millis() < TOO_LATE);
-        if is_ending || held.failing.is_some() || held.actual == Some(Actual::Absent) {
+        if is_ending || held.actual == Some(Actual::Absent) {
             return;
         }
-        let mut seen = held.clone();
+        let mut seen = Held { failing: None, ..held.clone() };
         if self.is_in_force(agent, effect) {
             seen.actual = Some(Actual::InForce);
         } else {

@@ -129,9 +129,11 @@ impl Host {
         self.talk.as_ref().map(|talk| talk.number)
     }
 
-    pub(crate) fn heal(&mut self) {
+    pub(crate) fn heal(&mut self, now: Millis) {
         (self.clock_off, self.cut_until, self.noise_until) = (0, 0, 0);
-        (self.actions_fail_until, self.disk_full_until) = (0, 0);
+        // When they failed last is not forgotten: who could do nothing has not been late.
+        self.actions_fail_until = self.actions_fail_until.min(now);
+        self.disk_full_until = 0;
         let mut platter = self.disk.platter();
         (platter.is_full, platter.tear) = (false, None);
     }

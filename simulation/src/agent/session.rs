@@ -81,8 +81,13 @@ impl World {
         let Some(book) = &host.book else { return };
         let (ledger, mut outgoing) = (book.ledger(), Outgoing::default());
         let effects = reports(ledger);
+        if !is_poll {
+            outgoing.told_of(ledger, effects.iter().map(|held| held.effect));
+        }
         let results = if is_poll { outgoing.next(book, &HashSet::new()) } else { Vec::new() };
-        let releases = effects.iter().filter(|held| held.released.is_some()).map(|held| held.effect).collect();
+        let unsettled = if is_poll { HashSet::new() } else { ledger.unsettled() };
+        let releases = effects.iter().filter(|held| held.released.is_some()).map(|held| held.effect);
+        let releases = releases.filter(|effect| !unsettled.contains(effect)).collect();
         let cursor = ledger.inbox().cursor();
         host.talk = Some(Talk {
             number,
@@ -144,6 +149,7 @@ impl World {
         let results = talk.outgoing.next(book, &HashSet::new());
         let news: Vec<Uuid> = std::mem::take(&mut host.news).into_iter().collect();
         let (mut effects, mut ended) = (Vec::new(), Vec::new());
+        talk.outgoing.told_of(book.ledger(), news.iter().copied());
         for effect in news {
             let ledger = book.ledger();
             let released = || ledger.released().find(|released| released.effect == effect).map(Released::report);
@@ -190,6 +196,11 @@ impl World {
                 }
                 self.checker.told(agent, &ids, &self.store);
                 let _dead = self.note_down(agent, vec![Record::Acknowledged { ids }]);
+                let host = &mut self.hosts[agent];
+                if let (Some(book), Some(talk)) = (&host.book, &mut host.talk) {
+                    host.news.extend(talk.outgoing.take_settled(book.ledger()));
+                    self.tell(agent);
+                }
             }
             ToAgent::Commands(sealed) => self.take_in(agent, &sealed),
         }

@@ -70,6 +70,9 @@ impl Store {
             } else if self.effects[effect].desired == Desired::Absent {
                 self.unwanted(held, effect, now);
             } else if held.actual == Some(message::Actual::Absent) {
+                let row = &self.effects[effect];
+                let is_thought_there = matches!(row.actual, Actual::InForce | Actual::Drifted);
+                again.extend((is_thought_there && !row.until.is_over(now)).then_some(effect));
                 self.note(effect, Actual::Absent);
             } else {
                 let is_drifted = held.actual == Some(message::Actual::Drifted);

@@ -348,13 +348,15 @@ impl Agent {
         .await;
     }
 
+    /// Has another `riposte-agent` do something with its state.
+    pub(crate) fn order(&self, arguments: &[&str]) -> std::process::Output {
+        let state = self.directory.path().join("state");
+        tied(&agent_program()).args(arguments).arg("--state-dir").arg(state).output().unwrap()
+    }
+
     /// What `riposte-agent status` says about it, running or not.
     pub(crate) fn status(&self) -> Value {
-        let status = tied(&agent_program())
-            .args(["status", "--json", "--state-dir"])
-            .arg(self.directory.path().join("state"))
-            .output()
-            .unwrap();
+        let status = self.order(&["status", "--json"]);
         assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
         serde_json::from_slice(&status.stdout).unwrap()
     }
