@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
 
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
@@ -142,7 +143,11 @@ impl World {
             let Some(event) = self.events.remove(&number) else { continue };
             self.now = at;
             self.steps += 1;
-            let is_judged = matches!(event, Event::Judge);
+            let is_over = matches!(event, Event::Judge);
+            let is_judged = is_over && !self.is_ending();
+            if is_over && !is_judged {
+                self.after(MINUTE, Event::Judge);
+            }
             self.happen(event);
             if is_judged || self.steps.is_multiple_of(64) {
                 self.checker.late(self.now, &self.hosts);
@@ -159,6 +164,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether a block has just come to its end: what follows from that is under way.
+    fn is_ending(&self) -> bool {
+        let now = Self::wall(self.now, 0);
+        let just_now = now.minus(Duration::from_millis(MINUTE))..=now;
+        self.store.effects.iter().any(|effect| effect.until.instant().is_some_and(|until| just_now.contains(&until)))
     }
 
     /// How many commands were queued.

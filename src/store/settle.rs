@@ -30,8 +30,6 @@ statements! {
         WHERE state = 'acknowledged' AND acknowledged_at <= $1 ORDER BY acknowledged_at LIMIT $2";
     CANCEL = "UPDATE commands SET state = 'cancelled', detail = $2, finished_at = $3
         WHERE id = $1 AND state = 'queued' AND op = 'apply'";
-    GIVE_UP = "UPDATE commands SET state = $3, detail = $4, finished_at = $5 WHERE id = $1 AND state = $2";
-    LOSE = "UPDATE effects SET actual = $2, changed_at = $3 WHERE id = $1 AND actual_seq <= $4";
     OPEN_OF_AGENT = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
         WHERE agent_id = $1 AND state IN ('queued', 'delivered') ORDER BY seq";
     SENT_ONE_SHOTS = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
@@ -50,6 +48,11 @@ const FIND: &str =
     "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands WHERE (id, agent_id) IN (";
 const FIND_OPEN: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
     WHERE state IN ('queued', 'delivered') AND id IN (";
+const GIVE_UP: &str =
+    "UPDATE commands SET state = v.column3, detail = v.column4, finished_at = CAST(v.column5 AS BIGINT) FROM (";
+const GIVE_UP_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
+const LOSE: &str = "UPDATE effects SET actual = v.column2, changed_at = CAST(v.column3 AS BIGINT) FROM (";
+const LOSE_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column4 AS BIGINT)";
 const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT) FROM (";
 const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
@@ -87,6 +90,18 @@ struct CommandBrief {
     op: String,
     state: String,
     one_shot: bool,
+}
+
+impl CommandBrief {
+    /// Whether it may have arrived.
+    fn was_sent(&self) -> bool {
+        self.state != CommandState::Queued.as_str()
+    }
+
+    /// Whether it is to bring something into force.
+    fn leaves_something(&self) -> bool {
+        Op::parse(&self.op) == Some(Op::Apply) && !self.one_shot
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -270,29 +285,17 @@ async fn revert_failed(ledger: &mut LedgerTx, command: &CommandBrief, now: Times
 /// Gives up commands that were not acknowledged in time, at most `limit`; gives how many.
 pub(super) async fn expire(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<usize> {
     let overdue: Vec<CommandBrief> = ledger.tx.all(OVERDUE, binds![now, limit]).await?;
-    for command in &overdue {
-        let detail = "no agent acknowledged it in time";
-        give_up(ledger, command, CommandState::Expired, detail, now).await?;
-        // One that was on its way may have arrived; whether it did, only the agent knows.
-        let sent = command.state == CommandState::Delivered.as_str();
-        lose(ledger, command, if sent { Actual::Drifted } else { Actual::Absent }, now).await?;
-        release_done(ledger, hold_of(command)?.as_slice(), now).await?;
-    }
+    give_up(ledger, &overdue, |_| (CommandState::Expired, "no agent acknowledged it in time".into()), now).await?;
     Ok(overdue.len())
 }
 
 /// Gives up commands that were acknowledged and never answered, at most `limit`; gives how many.
 pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<usize> {
     let unanswered: Vec<CommandBrief> = ledger.tx.all(UNANSWERED, binds![now.minus(ANSWER_TIMEOUT), limit]).await?;
-    for command in &unanswered {
-        let detail = "the agent acknowledged it and never said how it ended";
-        give_up(ledger, command, CommandState::TimedOut, detail, now).await?;
-        if Op::parse(&command.op) == Some(Op::Revert) {
-            revert_failed(ledger, command, now).await?;
-        } else {
-            lose(ledger, command, Actual::Drifted, now).await?;
-        }
-        release_done(ledger, hold_of(command)?.as_slice(), now).await?;
+    let why = "the agent acknowledged it and never said how it ended";
+    give_up(ledger, &unanswered, |_| (CommandState::TimedOut, why.into()), now).await?;
+    for command in unanswered.iter().filter(|command| Op::parse(&command.op) == Some(Op::Revert)) {
+        revert_failed(ledger, command, now).await?;
     }
     Ok(unanswered.len())
 }
@@ -300,7 +303,7 @@ pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) 
 /// Nothing is owed to an agent any more; gives how many commands that ended.
 pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<usize> {
     let open: Vec<CommandBrief> = ledger.tx.all(OPEN_OF_AGENT, binds![agent]).await?;
-    call_back(ledger, &open, "the agent was revoked", now).await?;
+    give_up(ledger, &open, |command| (called_back(command), "the agent was revoked".into()), now).await?;
     Ok(open.len())
 }
 
@@ -308,7 +311,8 @@ pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -
 /// been done; it is not done again.
 pub(super) async fn forget_one_shots(ledger: &mut LedgerTx, agent: Uuid, last: i64, now: Timestamp) -> Result<()> {
     let sent: Vec<CommandBrief> = ledger.tx.all(SENT_ONE_SHOTS, binds![agent, last]).await?;
-    call_back(ledger, &sent, "it was sent before the host was set back, and may have been done there", now).await
+    let why = "it was sent before the host was set back, and may have been done there";
+    give_up(ledger, &sent, |command| (called_back(command), why.into()), now).await
 }
 
 /// Applies that must not be delivered any more, each with why: as long as they were owed they would stand in the way of what
@@ -320,47 +324,45 @@ pub(super) async fn withdraw(
 ) -> Result<Vec<Uuid>> {
     let rows = commands.keys().map(|command| binds![*command]).collect();
     let open: Vec<CommandBrief> = ledger.tx.each_row(FIND_OPEN, rows, ")", vec![]).await?;
-    let mut agents = Vec::new();
-    for command in open {
-        let why = commands.get(&id(&command.id)?).map_or("", String::as_str);
-        agents.push(id(&command.agent_id)?);
-        call_back(ledger, &[command], why, now).await?;
-    }
-    Ok(agents)
+    let why = |command: &CommandBrief| id(&command.id).ok().and_then(|id| commands.get(&id)).cloned();
+    give_up(ledger, &open, |command| (called_back(command), why(command).unwrap_or_default()), now).await?;
+    open.iter().map(|command| id(&command.agent_id)).collect()
 }
 
-/// Ends what is owed. One that was sent may have arrived; whether it did, only the agent knows.
-async fn call_back(ledger: &mut LedgerTx, open: &[CommandBrief], why: &str, now: Timestamp) -> Result<()> {
-    let mut done = Vec::new();
-    for command in open {
-        let sent = command.state == CommandState::Delivered.as_str();
-        let state = if sent { CommandState::Expired } else { CommandState::Cancelled };
-        give_up(ledger, command, state, why, now).await?;
-        lose(ledger, command, if sent { Actual::Drifted } else { Actual::Absent }, now).await?;
+/// What becomes of a command that is not owed any more: one that was sent may have arrived.
+fn called_back(command: &CommandBrief) -> CommandState {
+    if command.was_sent() { CommandState::Expired } else { CommandState::Cancelled }
+}
+
+/// Ends commands without their agents' word, each in the state and for the reason that `end` gives. Whether one that was on its
+/// way has arrived, and what came of it, only the agent knows.
+async fn give_up(
+    ledger: &mut LedgerTx,
+    commands: &[CommandBrief],
+    end: impl Fn(&CommandBrief) -> (CommandState, String),
+    now: Timestamp,
+) -> Result<()> {
+    let (mut rows, mut lost, mut done) = (Vec::new(), BTreeMap::new(), Vec::new());
+    for command in commands {
+        let (state, why) = end(command);
+        rows.push(binds![command.id.as_str(), command.state.as_str(), state.as_str(), why.as_str(), now]);
+        record(ledger, "riposte".into(), state.as_str(), command.id.clone(), why, now);
         done.extend(hold_of(command)?);
+        if command.leaves_something() {
+            let actual = if command.was_sent() { Actual::Drifted } else { Actual::Absent };
+            let newest = lost.entry(command.effect_id.as_str()).or_insert((command.seq, actual));
+            *newest = if newest.0 < command.seq { (command.seq, actual) } else { *newest };
+        }
     }
+    ledger.tx.execute_rows(GIVE_UP, rows, GIVE_UP_AFTER, vec![]).await?;
+    lose(ledger, lost, now).await?;
     release_done(ledger, &done, now).await
 }
 
-/// An apply came to nothing, so the next response that wants the effect must send one again.
-async fn lose(ledger: &mut LedgerTx, command: &CommandBrief, actual: Actual, now: Timestamp) -> Result<()> {
-    if Op::parse(&command.op) == Some(Op::Apply) && !command.one_shot {
-        let binds = binds![command.effect_id.as_str(), actual.as_str(), now, command.seq];
-        ledger.tx.execute(LOSE, binds).await?;
-    }
-    Ok(())
-}
-
-async fn give_up(
-    ledger: &mut LedgerTx,
-    command: &CommandBrief,
-    state: CommandState,
-    detail: &str,
-    now: Timestamp,
-) -> Result<()> {
-    let binds = binds![command.id.as_str(), command.state.as_str(), state.as_str(), detail, now];
-    ledger.tx.execute(GIVE_UP, binds).await?;
-    record(ledger, "riposte".into(), state.as_str(), command.id.clone(), detail.into(), now);
+/// Applies came to nothing, each the newest of its effect, so the next response that wants one of these effects must send one again.
+async fn lose(ledger: &mut LedgerTx, lost: BTreeMap<&str, (i64, Actual)>, now: Timestamp) -> Result<()> {
+    let rows = lost.into_iter().map(|(effect, (seq, actual))| binds![effect, actual.as_str(), now, seq]).collect();
+    ledger.tx.execute_rows(LOSE, rows, LOSE_AFTER, vec![]).await?;
     Ok(())
 }
 
@@ -373,7 +375,9 @@ pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str
         return Err(StoreError::Conflict);
     }
     if let Some(cancelled) = ledger.tx.optional::<CommandBrief>(EFFECT_OF, binds![command]).await? {
-        lose(ledger, &cancelled, Actual::Absent, now).await?;
+        let lost =
+            cancelled.leaves_something().then_some((cancelled.effect_id.as_str(), (cancelled.seq, Actual::Absent)));
+        lose(ledger, lost.into_iter().collect(), now).await?;
         release_done(ledger, hold_of(&cancelled)?.as_slice(), now).await?;
     }
     record(ledger, by.into(), "cancelled", command.to_string(), reason.into(), now);
@@ -398,6 +402,8 @@ mod tests {
         let statements = [
             (FIND, 2, ")"),
             (FIND_OPEN, 1, ")"),
+            (GIVE_UP, 5, GIVE_UP_AFTER),
+            (LOSE, 4, LOSE_AFTER),
             (DELIVERED, 4, DELIVERED_AFTER),
             (ACKNOWLEDGE, 3, ACKNOWLEDGE_AFTER),
             (SET_STATES, 4, SET_STATES_AFTER),
