@@ -259,6 +259,7 @@ impl Checker {
                     // The wall clock may have been set since: when it began is not certain.
                     if let Some(end) = known.and_then(|target| self.agents[agent].ends.get_mut(&target)) {
                         end.due = end.lasts.map(|lasts| now.saturating_add(lasts));
+                        end.is_over = true;
                     }
                 }
             }
