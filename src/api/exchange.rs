@@ -94,7 +94,8 @@ pub async fn converge(
     const LARGEST_EFFECT_BYTES: usize = 16 * 1024;
     let bytes = serde_json::to_vec(&effects).map_or(usize::MAX, |json| json.len());
     let is_whole = bytes.saturating_add(LARGEST_EFFECT_BYTES) < MAX_EFFECTS_BYTES;
-    let hello = Hello { cursor, has_run: run.is_some(), effects, is_whole };
+    let is_first = run.is_none_or(|run| state.engine.hub.reports_first(agent, run));
+    let hello = Hello { cursor, has_run: run.is_some(), is_first, effects, is_whole };
     let turn = state.engine.comparing.acquire().await;
     let news = converge::compare(&state.engine.db, agent, hello, state.engine.clock.now()).await?;
     drop(turn);

@@ -194,15 +194,14 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
     }
     let (clock, stop) = (state.engine.clock.clone(), state.engine.tasks.stopping().clone());
     let mut conversation = Conversation::new(Arc::clone(&state.engine), agent, cursor);
-    let (mut fetch, mut heard_at) = (true, tokio::time::Instant::now());
+    let (mut fetch, mut retry, mut heard_at) = (true, None, tokio::time::Instant::now());
     loop {
-        let mut retry = None;
         if fetch {
             // Marked before the store is read: what is committed in between is not slept through.
             seat.nudges.borrow_and_update();
             // Boxed: ten thousand idle streams must not carry the state of a query each.
             match Box::pin(send_owed(&mut conversation, line)).await {
-                Ok(()) => {}
+                Ok(()) => retry = None,
                 Err(Some(end)) => return end,
                 Err(None) => retry = Some(clock.now().plus(STORE_RETRY)),
             }
@@ -214,7 +213,15 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
                 None => std::future::pending().await,
             }
         };
+        // One message at a time: what is heard in between may be that the agent has what was sent before, and on a slow link the
+        // first ones would be due again before the last have left.
+        let has_more = retry.is_none() && conversation.has_more();
         fetch = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                let _ = line.say(&ToAgent::Bye { retry_after: RETRY_AFTER_SECS }).await;
+                return End::Close(1001, "the manager is stopping");
+            }
             heard = tokio::time::timeout_at(heard_at + SILENCE, line.hear()) => match heard {
                 Err(_) => return End::Close(1001, "nothing was heard for too long"),
                 Ok(Err(end)) => return end,
@@ -230,10 +237,7 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
             },
             _ = seat.nudges.changed() => true,
             () = due => true,
-            () = stop.cancelled() => {
-                let _ = line.say(&ToAgent::Bye { retry_after: RETRY_AFTER_SECS }).await;
-                return End::Close(1001, "the manager is stopping");
-            }
+            () = std::future::ready(()), if has_more => true,
         };
     }
 }
@@ -241,23 +245,16 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
 /// Commands in one frame.
 const FRAME: usize = MAX_ITEMS / 4;
 
-/// Sends everything that is owed now. `Err(None)` means the store could not be read: try again.
+/// Sends what is owed now, as much as one message holds. `Err(None)` means the store could not be read: try again.
 async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(), Option<End>> {
-    loop {
-        let commands = match conversation.next(FRAME).await {
-            Ok(commands) => commands,
-            Err(error) => {
-                tracing::warn!("cannot read what is owed: {error}");
-                return Err(None);
-            }
-        };
-        if !commands.is_empty() {
-            line.say(&ToAgent::Commands { commands }).await.map_err(Some)?;
-        }
-        if !conversation.has_more() {
-            return Ok(());
-        }
+    let commands = conversation.next(FRAME).await.map_err(|error| {
+        tracing::warn!("cannot read what is owed: {error}");
+        None
+    })?;
+    if commands.is_empty() {
+        return Ok(());
     }
+    line.say(&ToAgent::Commands { commands }).await.map_err(Some)
 }
 
 /// Takes in one message; gives whether it acknowledged commands.

@@ -177,7 +177,8 @@ async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks
     Ok(Running { router, listener, max_connections: config.max_connections, tasks, db, first_key, lock })
 }
 
-/// Up to this size the ledger's file is looked through at every start, in bytes: that takes some tenths of a second.
+/// Up to this size the ledger's file is looked through at every start, in bytes: that takes some tenths of a second, and
+/// seconds where the disk is slow.
 const LOOKED_THROUGH_BYTES: u64 = 512 * 1024 * 1024;
 
 async fn open(url: &str) -> anyhow::Result<Db> {

@@ -29,12 +29,15 @@ struct Place {
     floor: Arc<tokio::sync::Mutex<()>>,
     /// The runs that spoke for the agent, the latest speaker last, and how often each has come back.
     runs: VecDeque<(Uuid, u32)>,
+    /// The run that began last.
+    newest_run: Option<Uuid>,
+    /// The run whose first report was taken in.
+    reported_run: Option<Uuid>,
 }
 
 /// Runs of an agent that are remembered: enough to see one come back.
 const RUNS: usize = 8;
-/// So often a run may come back after another one has spoken: what the last run before a restart said may be held up on its
-/// way, and the new run then comes back after it, once.
+/// So often a run may come back after a newer one has spoken: what it said last before a restart may be held up on its way.
 const COMEBACKS: u32 = 1;
 
 /// An agent's stream, for as long as it is connected.
@@ -76,17 +79,28 @@ impl Hub {
     /// followed is over, so one that comes back again and again was never the only one.
     pub fn speaks(&self, agent: Uuid, run: Uuid) -> bool {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let runs = &mut places.entry(agent).or_default().runs;
+        let Place { runs, newest_run, .. } = places.entry(agent).or_default();
         if runs.back().is_some_and(|(known, _)| *known == run) {
             return false;
         }
-        let comebacks = runs.iter().find(|(known, _)| *known == run).map_or(0, |(_, comebacks)| comebacks + 1);
+        let known = runs.iter().find(|(known, _)| *known == run).map(|(_, comebacks)| *comebacks);
+        if known.is_none() {
+            *newest_run = Some(run);
+        }
+        // It is the older one that should be over: the newest is interrupted by it.
+        let comebacks = known.map_or(0, |comebacks| comebacks + u32::from(*newest_run != Some(run)));
         runs.retain(|(known, _)| *known != run);
         runs.push_back((run, comebacks));
         if runs.len() > RUNS {
             runs.pop_front();
         }
         comebacks > COMEBACKS
+    }
+
+    /// Whether this is the first report of what the agent holds by this run.
+    pub fn reports_first(&self, agent: Uuid, run: Uuid) -> bool {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.entry(agent).or_default().reported_run.replace(run) != Some(run)
     }
 
     /// What to wait on for an agent that polls.
@@ -166,6 +180,8 @@ mod tests {
         assert!([first, second, second].iter().all(|run| !hub.speaks(agent, *run)), "nor is a poll that came late");
         assert!(hub.speaks(agent, first), "the first one is still alive");
         assert!(!hub.speaks(Uuid::from_u128(2), first));
+        let (other, runs) = (Uuid::from_u128(3), [1, 2, 1, 2, 3, 2, 3, 4, 3, 4].map(Uuid::from_u128));
+        assert!(runs.iter().all(|run| !hub.speaks(other, *run)), "a late message after each of three restarts");
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct Hello {
     pub cursor: u64,
     /// Whether it says who it is, so that it may be believed to know what it has forgotten.
     pub has_run: bool,
+    /// Whether it is the first report of this run of the agent.
+    pub is_first: bool,
     /// Effects as they are there.
     pub effects: Vec<HeldEffect>,
     /// Whether `effects` is everything that it holds.
@@ -70,14 +72,22 @@ pub struct Hello {
 /// What may be news of an agent's effects.
 #[derive(Debug, Default)]
 pub struct News {
-    /// On connect: the highest number in its journal, and whether it says who it is.
-    pub met: Option<(u64, bool)>,
+    /// On connect: who it is.
+    pub met: Option<Met>,
     /// Effects as they are there.
     pub effects: Vec<HeldEffect>,
     /// Effects whose time was up and of which nothing is left.
     pub ended: Vec<Uuid>,
     /// Effects that should be there and are not.
     pub missing: Vec<Uuid>,
+}
+
+/// Who an agent is by its numbers; as in [`Hello`].
+#[derive(Clone, Copy, Debug)]
+pub struct Met {
+    cursor: u64,
+    has_run: bool,
+    is_first: bool,
 }
 
 /// An effect as the ledger has it.
@@ -155,20 +165,20 @@ struct HoldRow {
 /// What of it the ledger may have to learn. Where both agree there is nothing to do, whatever is under way; all else is looked at
 /// again when it is settled.
 pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Result<News> {
-    let Hello { cursor, has_run, mut effects, is_whole } = hello;
+    let Hello { cursor, has_run, is_first, mut effects, is_whole } = hello;
     let standing = by_id(db.all(STANDING, binds![agent]).await?, agent)?;
     let named: HashSet<Uuid> = effects.iter().map(|held| held.effect).collect();
     let lost = standing.iter().filter(|(effect, row)| is_whole && !named.contains(*effect) && row.can_be_missing(now));
     let missing = lost.map(|(effect, _)| *effect).collect();
     // One that does not stand may be unwanted there, or have just come to be.
     effects.retain(|held| standing.get(&held.effect).is_none_or(|row| row.differs(held, now).is_some()));
-    Ok(News { met: Some((cursor, has_run)), effects, ended: Vec::new(), missing })
+    Ok(News { met: Some(Met { cursor, has_run, is_first }), effects, ended: Vec::new(), missing })
 }
 
 /// Brings the ledger and the agent together; gives the agents that have something to fetch.
 pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now: Timestamp) -> Result<Vec<Uuid>> {
     let News { met, effects, ended, missing } = news;
-    if let Some((cursor, has_run)) = met {
+    if let Some(Met { cursor, has_run, .. }) = met {
         identity::meet(ledger, agent, cursor, now).await?;
         if has_run {
             identity::look_back(ledger, agent, cursor, now).await?;
@@ -178,7 +188,7 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
         effects.iter().map(|held| held.effect).chain([ended.clone(), missing.clone()].concat()).collect();
     let rows = named.iter().map(|effect| binds![*effect]).collect();
     let standing = by_id(ledger.tx.each_row(NAMED, rows, ")", vec![]).await?, agent)?;
-    if met.is_some() {
+    if met.is_some_and(|met| met.is_first) {
         strangers(ledger, agent, effects.iter().filter(|held| !standing.contains_key(&held.effect)), now).await?;
     }
     let (mut again, mut released) = (Vec::new(), Vec::new());

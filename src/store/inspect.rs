@@ -54,7 +54,8 @@ statements! {
         WHERE commands.state IN ('queued', 'delivered') AND revoked_at IS NOT NULL LIMIT $1";
     NOT_SENT = "SELECT waves.response_id AS id FROM waves WHERE due_at <= $2 LIMIT $1";
     NOT_RETRIED = "SELECT id FROM effects WHERE desired = 'absent' AND next_revert_at <= $2 LIMIT $1";
-    STILL_BLOCKED = "SELECT id FROM commands WHERE op = 'revert' AND state IN ('queued', 'delivered') AND created_at <= $2
+    STILL_BLOCKED = "SELECT commands.id FROM commands JOIN effects ON effects.id = commands.effect_id
+        WHERE op = 'revert' AND state IN ('queued', 'delivered') AND commands.created_at <= $2 AND actual <> 'absent'
         LIMIT $1";
     CANNOT_LIFT = "SELECT id FROM effects WHERE desired = 'absent' AND failed_reverts > 0 LIMIT $1";
     CLONED = "SELECT id FROM agents WHERE incident IS NOT NULL AND revoked_at IS NULL LIMIT $1";
@@ -140,12 +141,12 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
         ),
         violation(
             "a response that is over still holds an effect",
-            "The effect may stay in force too long. Lift it on the host with `riposte-agent release`, and report it.",
+            "The effect may stay in force too long. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             STILL_HOLDS,
         ),
         violation(
             "an effect is wanted in force and no response holds it",
-            "Nothing here will ever lift it; the agent does at its end. Lift it on the host with `riposte-agent release`, and report it.",
+            "Nothing here will ever lift it; the agent does at its end. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             NOT_HELD,
         ),
         violation(
@@ -160,7 +161,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
         ),
         violation(
             "an effect that nobody wants is in force and nothing is on its way to lift it",
-            "An undo was lost. Lift it on the host with `riposte-agent release`, and report it.",
+            "An undo was lost. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             LOST_UNDO,
         ),
         violation(
@@ -170,7 +171,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
         ),
         violation(
             "a command is owed to an agent that was revoked",
-            "Nobody will ever fetch it. Cancel it, and report it.",
+            "Nobody will ever fetch it, so it does no harm. Report it.",
             OWED_TO_NOBODY,
         ),
         overdue("a command is owed long after it expired", late, NOT_EXPIRED),
@@ -200,7 +201,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
         ),
         incident(
             "an effect cannot be lifted; it is tried again and again",
-            "`riposte-agent status` on its host says why. Mend that, or lift it there with `riposte-agent release`.",
+            "`riposte-agent status` on its host says why. Mend that: the agent goes on trying.",
             CANNOT_LIFT,
             None,
         ),

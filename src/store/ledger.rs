@@ -38,9 +38,11 @@ const FIND_EFFECTS_AFTER: &str = ") AS v JOIN effects ON agent_id = v.column1 AN
 const EFFECTS_BY_ID: &str = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until
     FROM effects WHERE id IN (";
 const HOLDS_OF: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND response_id IN (";
-/// Each by one look at the end of the index, however many there were.
-const LAST_HOLDERS: &str = "SELECT v.column1 AS effect_id, (SELECT MAX(response_id) FROM holds
-    WHERE effect_id = v.column1) AS response_id FROM (";
+/// Those that hold it still, before those that did: a command is judged by its response's policy when it is delivered. Each by
+/// one look at the end of the index, however many there were.
+const LAST_HOLDERS: &str = "SELECT v.column1 AS effect_id, COALESCE(
+        (SELECT MAX(response_id) FROM holds WHERE effect_id = v.column1 AND released_at IS NULL),
+        (SELECT MAX(response_id) FROM holds WHERE effect_id = v.column1)) AS response_id FROM (";
 const LAST_HOLDERS_AFTER: &str = ") AS v WHERE EXISTS (SELECT 1 FROM holds WHERE effect_id = v.column1)";
 const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT) FROM (";
 const RELEASE_AFTER: &str = ") AS v WHERE released_at IS NULL AND response_id = v.column1 AND effect_id = v.column2
@@ -354,7 +356,7 @@ pub(super) async fn release_holds(
         }
         let op = match let_go(effect.standing.until, longest.get(&effect.id).copied()) {
             // What holds it still may have counted on a command of the one whose target is protected now; that is not delivered.
-            Release::Nothing if why.word == "protected" => Op::Apply,
+            Release::Nothing if why.word == "protected" && effect.standing.actual != Actual::InForce => Op::Apply,
             Release::Nothing => continue,
             Release::Shorten(until) => {
                 effect.standing.until = until;

@@ -33,7 +33,8 @@ statements! {
     OPEN_OF_AGENT = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
         WHERE agent_id = $1 AND state IN ('queued', 'delivered') ORDER BY seq";
     SENT_ONE_SHOTS = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
-        WHERE agent_id = $1 AND state = 'delivered' AND one_shot = TRUE AND seq <= $2 ORDER BY seq";
+        WHERE agent_id = $1 AND state IN ('queued', 'delivered') AND state = 'delivered' AND one_shot = TRUE AND seq <= $2
+        ORDER BY seq";
     EFFECT_OF = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands WHERE id = $1";
 }
 

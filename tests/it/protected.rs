@@ -1,7 +1,7 @@
 //! Promise 7: protected means protected. Checked when deciding, again when delivering, and for what is in force already.
 
 use riposte_protocol::command::Op;
-use riposte_protocol::message::Outcome;
+use riposte_protocol::message::{Outcome, PollRequest};
 use serde_json::{Value, json};
 
 use crate::support::alert::{brute_force, drop_policy, ndjson};
@@ -107,6 +107,31 @@ on_both_databases! {
         let sent = agent.owed_one().await;
         assert_eq!(sent.op, Op::Apply);
         assert_ne!(sent.response.to_string(), first);
+    }
+
+    /// The same, seen from the older response: what is ordered for it is not judged by the policy of the newer one.
+    async fn promise_10_what_one_policy_still_wants_is_applied_again_after_the_other_was_stopped(database: Database) {
+        let (_app, admin, agent) = with_agent(database).await;
+        let mut also = drop_policy("also");
+        also["respond"]["for"] = json!("9m");
+        admin.policy(&also).await;
+        let hit = admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
+        let mut ids: Vec<&str> = hit["responses"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+        ids.sort_unstable();
+        agent.obey().await;
+        let newer = admin.get(&format!("/v1/responses/{}", ids[1])).await.is(200)["policy"].clone();
+        let entry = json!({"kind": "ip", "value": "203.0.113.7", "policies": [newer], "reason": "tests"});
+        admin.post("/v1/protected", &entry).await.is(201);
+        // If the newer one lasted longer, the end comes earlier now.
+        for command in agent.obey().await {
+            assert_eq!((command.op, command.response.to_string().as_str()), (Op::Apply, ids[0]));
+        }
+        let held = admin.list("/v1/effects").await.remove(0);
+        assert_eq!((&held["desired"], &held["actual"]), (&json!("in_force"), &json!("in_force")));
+        // The host is re-imaged.
+        let nothing = PollRequest { effects: Some(vec![]), cursor: u64::MAX >> 1, max: 0, ..PollRequest::default() };
+        agent.poll(&nothing).await;
+        assert_eq!(agent.owed_one().await.response.to_string(), ids[0]);
     }
 
     /// Promise 7: a new entry lifts what is in force, and says beforehand what that would be.

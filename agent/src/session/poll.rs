@@ -1,6 +1,7 @@
 //! The conversation by long polls, for networks that let no WebSocket through. Each exchange carries everything both
 //! ways; a lost one loses nothing, because acknowledgements and results are repeated until the manager has them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use reqwest::header;
@@ -21,6 +22,9 @@ const ANSWER_GRACE: Duration = Duration::from_secs(15);
 /// The most commands in one answer.
 const MAX_COMMANDS: usize = 64;
 
+/// The most exchanges in a row that have room for results only.
+const MAX_WITHHELD: u32 = 8;
+
 /// With fewer effects than this the room that [`Outgoing`] leaves is enough for them.
 const MAX_EFFECTS_BESIDE_RESULTS: usize = 64;
 
@@ -30,6 +34,10 @@ struct Untold {
     acks: Vec<Uuid>,
     /// The effects as the manager was last told of them; `None` before the first exchange.
     told_effects: Option<Vec<HeldEffect>>,
+    /// So many exchanges have had no room for them.
+    withheld: u32,
+    /// Effects of which the manager awaits a result, so that it does not listen to what is told of them now.
+    unsettled: HashSet<Uuid>,
 }
 
 impl Conversation {
@@ -106,16 +114,16 @@ impl Conversation {
         let answer: PollResponse = serde_json::from_slice(&body).map_err(|error| Ended::broken(error, was_open))?;
         untold.acks.clear();
         if let Some(effects) = request.effects {
-            let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect);
-            self.told(released.collect());
+            let heard = effects.into_iter().filter(|effect| !untold.unsettled.contains(&effect.effect));
+            let (held, released): (Vec<_>, Vec<_>) = heard.partition(|effect| effect.released.is_none());
+            self.told(released.into_iter().map(|effect| effect.effect).collect());
             // What is forgotten now is not to be told again as having vanished.
-            let held = effects.into_iter().filter(|effect| effect.released.is_none());
-            untold.told_effects = Some(held.collect());
+            untold.told_effects = Some(held);
         }
         Ok(self.hear_answer(answer, untold))
     }
 
-    fn poll_request(&self, untold: &Untold) -> PollRequest {
+    fn poll_request(&self, untold: &mut Untold) -> PollRequest {
         let first = untold.told_effects.is_none();
         let capabilities = first.then(|| self.agent.capabilities());
         // The effects below say all that is news.
@@ -128,19 +136,24 @@ impl Conversation {
             // Whatever is in the outbox: what was sent and committed is not in it any more.
             let mut outgoing = Outgoing::default();
             let results = outgoing.next(book, held_back);
-            // What is held is told after every result about it, which may be older. Both at once can be more than one message holds.
+            // What is held is told after every result about it, which may be older; but not never, if there are always more. Both
+            // at once can be more than one message holds.
             let is_rest = results.is_empty() || outgoing.next(book, held_back).is_empty();
             let leaves_room = results.is_empty()
                 || effects.as_ref().is_none_or(|effects| is_rest && effects.len() < MAX_EFFECTS_BESIDE_RESULTS);
+            let is_waited_for = !leaves_room && untold.withheld >= MAX_WITHHELD;
+            untold.withheld = if leaves_room || is_waited_for { 0 } else { untold.withheld + 1 };
+            untold.unsettled = if is_waited_for { ledger.unsettled() } else { HashSet::new() };
             PollRequest {
                 cursor: ledger.inbox().cursor(),
                 acks: untold.acks.clone(),
-                results,
-                effects: effects.filter(|_| leaves_room),
+                results: if is_waited_for { Vec::new() } else { results },
+                effects: effects.filter(|_| leaves_room || is_waited_for),
                 capabilities,
                 run: Some(*RUN),
                 wait_seconds: if busy || !leaves_room { BUSY_WAIT_SECS } else { WAIT_SECS },
-                max: MAX_COMMANDS,
+                // Who the agent is follows from its first report; commands that it must not have any more are ended by that.
+                max: if leaves_room || !first { MAX_COMMANDS } else { 0 },
             }
         })
     }
