@@ -68,10 +68,11 @@ on_both_databases! {
         let (app, admin, agent) = with_agent(database).await;
         answer(&admin, "0", "198.51.100.7").await;
         agent.obey().await;
+        app.advance(300);
         let alerts: Vec<Value> =
             (0..300).map(|n| brute_force(&format!("1.{n}"), &format!("203.0.{}.{}", n / 200, n % 200))).collect();
         admin.alerts("application/x-ndjson", ndjson(&alerts)).await.is(202);
-        app.advance(599);
+        app.advance(299);
         app.in_time("the first block is over", || async {
             admin.list("/v1/responses?state=ended").await.pop()
         })
