@@ -182,7 +182,11 @@ impl Db {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("wal_autocheckpoint", WAL_PAGES)
             .statement_cache_capacity(STATEMENTS);
-        let one = SqlitePoolOptions::new().max_connections(1).min_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        // A connection to a file does not age. One that is replaced leaves its caches and statements in pieces behind, which the
+        // allocator keeps: 23 MiB at every half-hour.
+        let ageless =
+            || SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None).acquire_timeout(ACQUIRE_TIMEOUT);
+        let one = ageless().max_connections(1).min_connections(1);
         // After an error such as a full disk SQLite has rolled back by itself; sqlx, refused its own rollback, goes on counting
         // a transaction, and would begin no other on this connection for ever.
         let one = one.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
@@ -190,9 +194,8 @@ impl Db {
         // be full; in memory it is a few pages.
         let writing = options.clone().pragma("cache_size", WRITER_CACHE).pragma("temp_store", "MEMORY");
         let write = one.connect_with(writing).await?;
-        let aside = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-        let aside = aside.connect_lazy_with(options.clone());
-        let several = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
+        let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
+        let several = ageless().max_connections(4);
         let read = several.connect_with(options.read_only(true)).await?;
         Ok(Self::Sqlite { write, read, aside, head: Arc::default() })
     }
