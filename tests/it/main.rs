@@ -23,6 +23,7 @@ mod policies;
 mod priority;
 mod properties;
 mod protected;
+mod repeats;
 mod responses;
 mod staging;
 mod storage;
