@@ -174,6 +174,23 @@ async fn promise_11_every_wait_has_an_end() {
     assert!(at - begun < Duration::from_secs(20), "a stream without a hello was kept for {:?}", at - begun);
 }
 
+/// About 4 s: the pace is real time.
+#[tokio::test]
+async fn promise_11_a_stream_is_read_at_a_pace_by_its_bytes() {
+    let (_manager, _api, agent) = start().await;
+    let mut stream = agent.connect(0).await;
+    let begun = Instant::now();
+    for _ in 0..24 {
+        let padding = "x".repeat(1_000_000);
+        stream.socket.send(Message::text(format!(r#"{{"type":"heartbeat","x":"{padding}"}}"#))).await.unwrap();
+    }
+    let last = FromAgent::Result { results: vec![succeeded(Uuid::from_u128(7))] };
+    stream.say(&last).await;
+    while !matches!(stream.hear().await, Heard::Message(ToAgent::ResultAck { .. })) {}
+    // 8 MiB at once, the rest at 4 MiB a second; a machine that is slow is slower still.
+    assert!(begun.elapsed() > Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
 /// How many more clients may connect: each is told at once if there is no room.
 async fn places_left(address: SocketAddr) -> usize {
     let mut clients = Vec::new();

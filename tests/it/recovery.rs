@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+use crate::support::alert::{brute_force, drop_policy};
 
 use super::processes::{Agent, FakeAgent, Manager, PATIENCE, alert, eventually, text};
 
@@ -192,6 +195,43 @@ async fn a_damaged_ledger_is_named_at_the_start_and_left_alone() {
         assert!(!output.status.success() && said(&output).contains("the ledger is damaged"), "{}", said(&output));
         assert!(std::fs::read(&ledger).unwrap() == damaged, "it was changed");
     }
+}
+
+#[tokio::test]
+async fn promise_11_a_row_that_cannot_be_read_holds_up_nothing_else() {
+    let (app, admin) = TestApp::start().await;
+    let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+    let mut waits = drop_policy("waits");
+    waits["mode"] = json!("approve");
+    waits["approval"] = json!({"on_silence": "enforce"});
+    admin.policy(&waits).await;
+    let mut acts = drop_policy("acts");
+    acts["respond"]["for"] = json!("1h");
+    acts["approval"] = json!({"undo_unless_confirmed": "5m"});
+    admin.policy(&acts).await;
+    for n in 1..=2 {
+        admin.post("/v1/alerts", &brute_force(&n.to_string(), &format!("203.0.113.{n}"))).await.is(202);
+    }
+    assert_eq!(agent.owed().await.len(), 2);
+    let spoil = |sql: &str| {
+        let ledger = rusqlite::Connection::open(app.config.data_dir.join("riposte.db")).unwrap();
+        ledger.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA busy_timeout = 5000").unwrap();
+        assert!(ledger.execute(sql, []).unwrap() > 0, "{sql} changes nothing");
+    };
+    spoil("UPDATE commands SET target_kind = 'nonsense' WHERE seq = 1");
+    let left: Vec<String> = agent.owed().await.iter().map(|command| command.target.value().to_owned()).collect();
+    assert_eq!(left, ["203.0.113.2"]);
+    spoil("UPDATE responses SET target_kind = 'nonsense' WHERE state = 'awaiting_approval'");
+    app.advance(15 * 60 + 1);
+    app.in_time("the others are undone", || async {
+        let ended = admin.list("/v1/responses?state=ended").await;
+        (ended.len() == 2 && ended.iter().all(|response| response["reason"] == "unconfirmed")).then_some(())
+    })
+    .await;
+    let stages = admin.get("/readyz?verbose=true").await.is(200)["stages"].clone();
+    assert!(stages["silence"]["fault"].as_str().unwrap().contains("unreadable"), "{stages}");
+    assert!(stages["silence"]["late_millis"].as_u64().unwrap() > 0, "{stages}");
+    assert_eq!((&stages["unconfirmed"]["fault"], &stages["waves"]["fault"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test]

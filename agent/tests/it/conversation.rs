@@ -154,6 +154,38 @@ async fn an_agent_that_can_not_stream_polls() {
 }
 
 #[tokio::test]
+async fn promise_10_results_that_wait_are_told_before_what_is_held_and_nothing_new_is_taken_before_that() {
+    let (manager, _) = Manager::with_agent().await;
+    let running = manager.run(&["--transport", "stream"]);
+    let mut stream = manager.accept().await;
+    stream.hello().await;
+    let commands = (1..=70).map(|seq| manager.command(seq, |_| ())).collect();
+    stream.send(&ToAgent::Commands { commands }).await;
+    stream.ack().await;
+    let mut told = 0;
+    while told < 70 {
+        told += stream.results().await.len();
+    }
+    drop(stream);
+    assert_eq!(stop(running).await, 0);
+
+    let running = manager.run(&["--transport", "poll"]);
+    let poll = |result_acks: Vec<Uuid>| {
+        let answer = PollResponse { commands: vec![], result_acks, settings: PROMPT };
+        let answer = serde_json::to_string(&answer).unwrap();
+        manager.exchange(move |_, body| (200, serde_json::from_str::<PollRequest>(&body).unwrap(), answer))
+    };
+    let first = poll(vec![]).await;
+    assert_eq!((first.results.len(), &first.effects, first.max), (70, &None, 0));
+    assert!(first.capabilities.is_some());
+    let second = poll(first.results.iter().map(|result| result.command_id).collect()).await;
+    assert_eq!((second.results.len(), second.effects.as_ref(), second.max), (70, None, 0), "not confirmed yet");
+    let third = poll(vec![]).await;
+    assert_eq!((third.results.len(), third.effects.map(|effects| effects.len()), third.max), (0, Some(70), 64));
+    assert_eq!(stop(running).await, 0);
+}
+
+#[tokio::test]
 async fn a_refused_enrolment_says_why_and_leaves_no_identity() {
     let manager = Manager::start().await;
     let enrolling = agent(manager.state.path(), &["enroll", "--manager", &manager.url, "--token", "old"]).output();

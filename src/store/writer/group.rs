@@ -72,8 +72,9 @@ pub(super) async fn work(
                 wake.extend(ledger::release_holds(ledger, &holds, &why, now).await?);
             }
             Job::Trip { policies, reply } => {
-                let count = guard::trip(ledger, &policies, now).await?;
-                replies.push(Answer::Swept(reply, count));
+                let open = guard::trip(ledger, &policies, now).await;
+                replies.push(swept(reply, &open));
+                open?;
             }
             Job::Converge { agent, news, reply } => {
                 wake.extend(converge::converge(ledger, agent, news, now).await?);
@@ -82,13 +83,19 @@ pub(super) async fn work(
             Job::Withdraw { commands } => wake.extend(settle::withdraw(ledger, commands, now).await?),
             Job::Seen { agents } => agents::seen(ledger, agents).await?,
             Job::Sweep { step, limit, reply } => {
-                let count = sweep(ledger, step, limit, now, wake).await?;
-                replies.push(Answer::Swept(reply, count));
+                let found = sweep(ledger, step, limit, now, wake).await;
+                replies.push(swept(reply, &found));
+                found?;
             }
             Job::Intake { .. } | Job::Delivered { .. } | Job::Acknowledge { .. } | Job::Settle { .. } => {}
         }
     }
     Ok(())
+}
+
+/// Also one that has failed has its reply, so that its owner can say why (`/readyz?verbose`).
+fn swept(reply: Reply<usize>, found: &Result<usize>) -> Answer {
+    Answer::Swept(reply, *found.as_ref().unwrap_or(&0))
 }
 
 async fn sweep(
