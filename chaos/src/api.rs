@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 /// How long an answer may take.
@@ -24,6 +24,40 @@ pub(crate) struct Api {
     pub(crate) key: String,
 }
 
+/// One page of a list.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// What is on it.
+    pub(crate) items: Vec<Value>,
+    /// The cursor of the next one.
+    pub(crate) next: Option<String>,
+}
+
+impl Page {
+    fn read(mut page: Value) -> anyhow::Result<Self> {
+        let next = page["next_cursor"].as_str().map(str::to_owned);
+        match page["items"].take() {
+            Value::Array(items) => Ok(Self { items, next }),
+            _ => bail!("a page without items"),
+        }
+    }
+}
+
+fn paged(path: &str, cursor: Option<&str>) -> String {
+    let joint = if path.contains('?') { '&' } else { '?' };
+    let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+    format!("{path}{joint}limit=500{cursor}")
+}
+
+async fn answer(request: RequestBuilder) -> anyhow::Result<Value> {
+    let answer = request.send().await?;
+    let (status, text) = (answer.status(), answer.text().await?);
+    if !status.is_success() {
+        bail!("{status}: {text}");
+    }
+    Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
+}
+
 /// A client of HTTP that goes through no proxy of the environment.
 ///
 /// # Errors
@@ -34,6 +68,10 @@ pub(crate) fn http() -> anyhow::Result<reqwest::Client> {
 }
 
 impl Api {
+    fn request(&self, method: &Method, path: &str) -> RequestBuilder {
+        self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(&self.key)
+    }
+
     async fn ask(
         &self,
         method: &Method,
@@ -41,17 +79,19 @@ impl Api {
         body: Option<&Value>,
         patience: Duration,
     ) -> anyhow::Result<Value> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).timeout(patience);
-        request = request.bearer_auth(&self.key);
+        let mut request = self.request(method, path).timeout(patience);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await?;
-        let (status, text) = (answer.status(), answer.text().await?);
-        if !status.is_success() {
-            bail!("{method} {path}: {status}: {text}");
-        }
-        Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
+        answer(request).await.with_context(|| format!("{method} {path}"))
+    }
+
+    /// POST, once, as the same request as every other one with this key.
+    ///
+    /// # Errors
+    /// If it does not work.
+    pub(crate) async fn post_as(&self, key: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+        answer(self.request(&Method::POST, path).header("Idempotency-Key", key).json(body)).await
     }
 
     async fn ask_again(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
@@ -104,16 +144,23 @@ impl Api {
     /// # Errors
     /// If a page cannot be had.
     pub(crate) async fn each(&self, path: &str, mut take: impl FnMut(&Value)) -> anyhow::Result<()> {
-        let joint = if path.contains('?') { '&' } else { '?' };
-        let mut cursor = String::new();
+        let mut cursor = None;
         loop {
-            let page = self.get(&format!("{path}{joint}limit=500{cursor}")).await?;
-            page["items"].as_array().context("a page without items")?.iter().for_each(&mut take);
-            match page["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return Ok(()),
+            let page = Page::read(self.get(&paged(path, cursor.as_deref())).await?)?;
+            page.items.iter().for_each(&mut take);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
             }
         }
+    }
+
+    /// One page of a list, asked for once.
+    ///
+    /// # Errors
+    /// If it does not work.
+    pub(crate) async fn page(&self, path: &str, cursor: Option<&str>) -> anyhow::Result<Page> {
+        Page::read(answer(self.request(&Method::GET, &paged(path, cursor))).await?)
     }
 
     /// Whether a list has no items.

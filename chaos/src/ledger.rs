@@ -18,6 +18,8 @@ pub(crate) struct Response {
     pub(crate) state: String,
     /// Why it was spared or ended.
     pub(crate) reason: String,
+    /// When it was decided, in milliseconds.
+    pub(crate) created: i64,
 }
 
 /// A command.
@@ -39,6 +41,8 @@ pub(crate) struct Command {
     pub(crate) until: Option<i64>,
     /// Where it stands.
     pub(crate) state: String,
+    /// When it was first sent, in milliseconds.
+    pub(crate) delivered: Option<i64>,
     /// Why, if it was given up.
     pub(crate) detail: String,
     /// For which response.
@@ -52,6 +56,8 @@ pub(crate) struct Effect {
     pub(crate) id: String,
     /// On which agent.
     pub(crate) agent: String,
+    /// On which target.
+    pub(crate) target: String,
     /// What is wanted.
     pub(crate) desired: String,
     /// What the agent said.
@@ -99,6 +105,7 @@ impl Ledger {
                 policy: text(item, "policy"),
                 state: text(item, "state"),
                 reason: text(item, "reason"),
+                created: millis(item, "created_at").unwrap_or(0),
             };
             ledger.responses.entry(text(item, "alert_id")).or_default().push(response);
         })
@@ -112,6 +119,7 @@ impl Ledger {
                 op: text(item, "op"),
                 target: text(item, "target_value"),
                 until: millis(item, "until"),
+                delivered: millis(item, "delivered_at"),
                 state: text(item, "state"),
                 detail: text(item, "detail"),
                 response: text(item, "response_id"),
@@ -133,6 +141,7 @@ impl Ledger {
             effects.push(Effect {
                 id: text(item, "id"),
                 agent: text(item, "agent_id"),
+                target: text(item, "target_value"),
                 desired: text(item, "desired"),
                 actual: text(item, "actual"),
                 failed_reverts: item["failed_reverts"].as_i64().unwrap_or(0),

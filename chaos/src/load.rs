@@ -2,14 +2,14 @@
 //! the time that the manager asks for), and keeps what was acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::plan::Plan;
+use crate::plan::{Kind, Plan};
 use crate::random::Random;
 
 /// Requests under way at a time.
@@ -49,6 +49,7 @@ struct Shared {
     stop: AtomicBool,
     again: Mutex<VecDeque<Vec<u64>>>,
     seen: Mutex<Seen>,
+    endless: Arc<AtomicUsize>,
 }
 
 impl Shared {
@@ -84,6 +85,7 @@ impl Load {
             stop: AtomicBool::new(false),
             again: Mutex::default(),
             seen: Mutex::default(),
+            endless: Arc::default(),
         });
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(3)).build()?;
         let mut posters = JoinSet::new();
@@ -97,6 +99,11 @@ impl Load {
     /// How many alerts were acknowledged so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.shared.seen().acknowledged.len()
+    }
+
+    /// How many alerts of kind [`Kind::Endless`] were acknowledged, as it grows.
+    pub(crate) fn endless(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.shared.endless)
     }
 
     /// Takes no new alerts, and goes on until every old one is acknowledged or `patience` is over; gives what was seen.
@@ -127,6 +134,8 @@ async fn run(shared: Arc<Shared>, http: reqwest::Client, mut random: Random) {
         let begun = Instant::now();
         match post(&shared, &http, &numbers).await {
             Ok(()) => {
+                let endless = numbers.iter().filter(|number| shared.plan.of(**number).kind == Kind::Endless).count();
+                shared.endless.fetch_add(endless, Ordering::SeqCst);
                 let mut seen = shared.seen();
                 if is_first {
                     seen.latencies_ms.push(u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX));

@@ -21,6 +21,28 @@ echo "${ADDRESS%%\"*}" >> "${0%/*}/../ran"
 /// Targets per agent that are hit again and again.
 const POOL: u64 = 8;
 
+/// A network, and how its addresses begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Network {
+    /// As the manager and the agents are told of it.
+    pub(crate) cidr: &'static str,
+    beginning: &'static str,
+}
+
+impl Network {
+    /// Protected from the beginning.
+    pub(crate) const SHIELDED: Self = Self { cidr: "192.0.2.0/24", beginning: "192.0.2." };
+    /// Protected from the middle of the run on.
+    pub(crate) const TURNING: Self = Self { cidr: "172.21.0.0/16", beginning: "172.21." };
+    /// Protected by every agent's own policy, of which the manager knows nothing.
+    pub(crate) const REFUSED: Self = Self { cidr: "198.18.0.0/16", beginning: "198.18." };
+
+    /// Whether it contains this address.
+    pub(crate) fn contains(self, address: &str) -> bool {
+        address.starts_with(self.beginning)
+    }
+}
+
 /// What kind of alert it is, and so what it is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -36,19 +58,28 @@ pub(crate) enum Kind {
     Once,
     /// The same, on every agent, step by step.
     Staged,
+    /// One response that is spared, because its target is protected.
+    Shielded,
+    /// One response that outlasts the run, on a target that others hit too and that becomes protected.
+    Turning,
+    /// One response that every agent refuses, on a target of its own.
+    Refused,
     /// No policy wants it.
     Nothing,
 }
 
 impl Kind {
     /// Every kind that is answered, with the rule that its policies look for.
-    pub(crate) const ANSWERED: [(Self, &'static str); 6] = [
+    pub(crate) const ANSWERED: [(Self, &'static str); 9] = [
         (Self::Brief, "100001"),
         (Self::Long, "100002"),
         (Self::Endless, "100003"),
         (Self::Hot, "100004"),
         (Self::Once, "100005"),
         (Self::Staged, "100006"),
+        (Self::Shielded, "100007"),
+        (Self::Turning, "100008"),
+        (Self::Refused, "100010"),
     ];
 
     fn rule(self) -> &'static str {
@@ -58,10 +89,15 @@ impl Kind {
     /// How many responses it gets.
     pub(crate) const fn responses(self) -> usize {
         match self {
-            Self::Brief | Self::Long | Self::Endless | Self::Once | Self::Staged => 1,
             Self::Hot => 2,
             Self::Nothing => 0,
+            _ => 1,
         }
+    }
+
+    /// Whether others may aim at its target, so that a response of it may need no command of its own.
+    pub(crate) const fn is_shared(self) -> bool {
+        matches!(self, Self::Hot | Self::Turning)
     }
 }
 
@@ -74,7 +110,7 @@ pub(crate) struct Plan {
     pub(crate) agents: u64,
     /// How long a short block lasts.
     pub(crate) brief: Duration,
-    /// Whether some blocks outlast the run: what is held then grows with it.
+    /// Whether some blocks outlast the run, or are aimed at what is protected: what is held then grows with it.
     pub(crate) lasting: bool,
 }
 
@@ -103,10 +139,16 @@ impl Plan {
             0..70 => Kind::Brief,
             70..85 => Kind::Hot,
             85..88 => Kind::Once,
+            88..90 if self.lasting => Kind::Shielded,
+            90..92 if self.lasting => Kind::Turning,
+            92..94 if self.lasting => Kind::Refused,
             _ => Kind::Nothing,
         };
         let target = match kind {
             Kind::Hot => format!("172.20.{agent}.{}", 1 + random.next() % POOL),
+            Kind::Turning => format!("172.21.{agent}.{}", 1 + random.next() % POOL),
+            Kind::Shielded => format!("192.0.2.{}", n & 255),
+            Kind::Refused => format!("198.18.{}.{}", n >> 8 & 255, n & 255),
             _ => format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255),
         };
         Planned { kind, agent, target }
@@ -135,6 +177,16 @@ impl Plan {
             "default_target": "source.ip"})
     }
 
+    /// The agents' own policy.
+    pub(crate) fn local_policy() -> String {
+        format!("[protected]\naddresses = [\"{}\"]\n", Network::REFUSED.cidr)
+    }
+
+    /// An entry of what is protected.
+    pub(crate) fn protected(network: Network) -> Value {
+        json!({"kind": "ip", "value": network.cidr, "reason": "nothing may be done to it"})
+    }
+
     /// The policies that answer them.
     pub(crate) fn policies(&self) -> Vec<Value> {
         let brief = self.brief.as_secs().max(2);
@@ -160,6 +212,9 @@ impl Plan {
             policy("brief", Kind::Brief.rule(), Some(format!("{brief}s"))),
             policy("long", Kind::Long.rule(), Some("6h".into())),
             policy("endless", Kind::Endless.rule(), None),
+            policy("shielded", Kind::Shielded.rule(), None),
+            policy("turning", Kind::Turning.rule(), Some("6h".into())),
+            policy("refused", Kind::Refused.rule(), Some(format!("{brief}s"))),
             policy("hot-short", Kind::Hot.rule(), Some(format!("{}s", brief.div_ceil(2)))),
             policy("hot-long", Kind::Hot.rule(), Some(format!("{}s", brief * 2))),
         ]
@@ -179,7 +234,8 @@ mod tests {
     fn an_alert_is_what_its_number_says_and_targets_are_its_own() {
         let plan = Plan { seed: 1, agents: 8, brief: Duration::from_secs(10), lasting: true };
         assert_eq!(plan.of(7), plan.of(7));
-        let own = (1..5000).map(|n| plan.of(n)).filter(|planned| planned.kind != Kind::Hot);
+        let is_own = |kind: Kind| !kind.is_shared() && kind != Kind::Shielded;
+        let own = (1..5000).map(|n| plan.of(n)).filter(|planned| is_own(planned.kind));
         let targets: Vec<String> = own.map(|planned| planned.target).collect();
         let distinct: std::collections::HashSet<&String> = targets.iter().collect();
         assert_eq!(distinct.len(), targets.len());

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::plan::{PROGRAM, PROGRAM_TEXT};
+use crate::plan::{PROGRAM, PROGRAM_TEXT, Plan};
 use crate::sandbox::SlowDisk;
 
 /// How long something that takes moments may take on a busy machine.
@@ -284,6 +284,7 @@ impl Agent {
         if !done.status.success() {
             bail!("{name} was not enrolled: {}", String::from_utf8_lossy(&done.stderr));
         }
+        std::fs::write(state.join("agent.toml"), Plan::local_policy())?;
         let identity: serde_json::Value = serde_json::from_slice(&std::fs::read(state.join("agent.json"))?)?;
         let id = identity["agent_id"].as_str().context("an enrolment without an id")?.to_owned();
         Ok(Self { process: Process::new(log), name: name.into(), id, state, home, program, slow })

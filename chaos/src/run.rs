@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::api::Api;
 use crate::clock::now_ms;
-use crate::faults::{Database, schedule};
+use crate::faults::{Database, Kind, schedule};
 use crate::ledger::Ledger;
 use crate::load::Load;
 use crate::plan::Plan;
 use crate::programs::Agent;
+use crate::reader::Reader;
 use crate::report::Report;
+use crate::shield::Shield;
 use crate::verify::{Account, Evidence, Verdict, convergence, judge};
 use crate::witness::{self, Witnessed};
 use crate::world::World;
@@ -18,7 +21,7 @@ use crate::world::World;
 /// How long everything may take to come to rest: leases of 30 s, pauses of agents up to 30 s, and a backlog.
 const REST: Duration = Duration::from_mins(4);
 /// The policies whose responses end by themselves during a run.
-const PASSING: [&str; 5] = ["brief", "hot-short", "hot-long", "once", "staged"];
+const PASSING: [&str; 7] = ["brief", "hot-short", "hot-long", "once", "staged", "turning", "refused"];
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -53,27 +56,13 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     say(format!("{}: {} agents stream; faults begin", order.database.name(), order.agents));
     let base = format!("http://{}", world.pipeline.address);
     let load = Load::start(plan.clone(), &base, &world.api.key, order.rate)?;
-    let (mut faults, mut ended) = (BTreeMap::new(), BTreeMap::new());
+    let through_network = Api { base, ..world.api.clone() };
+    let pause = (order.lasts / 20).clamp(Duration::from_secs(2), Duration::from_mins(1));
+    let reader = Reader::start(through_network, load.endless(), pause);
+    let shield = Shield::start(world.api.clone(), order.lasts / 2);
     let begun = Instant::now();
-    let agents = usize::try_from(order.agents)?;
-    for step in schedule(order.seed, order.database, agents, millis(order.lasts), millis(order.gap)) {
-        tokio::time::sleep(Duration::from_millis(step.at_ms).saturating_sub(begun.elapsed())).await;
-        let (word, done) = if step.begins {
-            ("begins", world.begin(&step.fault).await)
-        } else {
-            ("ends", world.end(&step.fault).await)
-        };
-        let seconds = begun.elapsed().as_secs_f64();
-        let name = step.fault.kind.name();
-        match done {
-            Ok(()) => {
-                say(format!("{seconds:6.1} s  {word} {name}; {} alerts acknowledged", load.acknowledged()));
-                *faults.entry(step.fault.kind).or_default() += usize::from(step.begins);
-            }
-            Err(error) if step.begins => say(format!("{seconds:6.1} s  could not be injected: {name}: {error:#}")),
-            Err(error) => return Err(error.context(format!("{name} could not be ended"))),
-        }
-    }
+    let faults = inject(order, &mut world, &load, say).await?;
+    let mut ended = BTreeMap::new();
     tokio::time::sleep(order.lasts.saturating_sub(begun.elapsed())).await;
     let (seconds, acknowledged) = (begun.elapsed(), load.acknowledged());
     say("faults are over; everything has to come to rest".to_owned());
@@ -81,10 +70,12 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
         *ended.entry(name).or_default() += 1;
     }
     let mut seen = load.finish(Duration::from_secs(90)).await;
+    let turned = shield.finish().await?;
     let mut last = Verdict::of("11. everything comes to rest, and overload is said with Retry-After");
     let rest = at_rest(&world, &PASSING).await;
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
     let quiet_after = begun.elapsed().saturating_sub(seconds).as_secs_f64();
+    let listings = reader.finish().await?;
     let wanted = Ledger::effects(&world.api, "?desired=in_force").await?;
     let converged = convergence(&wanted, &accounts(&world, |_| Vec::new())?);
 
@@ -107,11 +98,21 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
         [witness::read(&agent.process.log).0, witness::ran(&agent.home.join("active-response/ran"))].concat()
     })?;
     say("judging".to_owned());
-    let evidence = Evidence { plan: &plan, seen: &seen, ledger: &ledger, accounts: &accounts, lifted_at_ms };
+    let evidence = Evidence {
+        plan: &plan,
+        seen: &seen,
+        ledger: &ledger,
+        accounts: &accounts,
+        turned,
+        wanted: &wanted,
+        lifted_at_ms,
+    };
     let (mut verdicts, mut counts) = judge(&evidence);
     let not_in_force = wanted.iter().filter(|effect| effect.actual != "in_force").count();
     counts.counts.insert("effects wanted and known not to be in force".into(), not_in_force);
-    verdicts.extend([converged, last, audit(&world).await?, healthy(&world)?, sound(&mut world)]);
+    counts.counts.insert("listings read to their end".into(), listings.whole);
+    counts.counts.insert("pages of listings that failed".into(), listings.failed_pages);
+    verdicts.extend([converged, last, listings.verdict, audit(&world).await?, healthy(&world)?, sound(&mut world)]);
     verdicts
         .sort_by_key(|verdict| verdict.promise.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(99));
     seen.latencies_ms.sort_unstable();
@@ -133,6 +134,37 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
         verdicts,
         counts,
     })
+}
+
+/// Injects the faults of the schedule, each at its time; gives how often each was injected.
+async fn inject(
+    order: &Order,
+    world: &mut World,
+    load: &Load,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<BTreeMap<Kind, usize>> {
+    let mut faults = BTreeMap::new();
+    let begun = Instant::now();
+    let agents = usize::try_from(order.agents)?;
+    for step in schedule(order.seed, order.database, agents, millis(order.lasts), millis(order.gap)) {
+        tokio::time::sleep(Duration::from_millis(step.at_ms).saturating_sub(begun.elapsed())).await;
+        let (word, done) = if step.begins {
+            ("begins", world.begin(&step.fault).await)
+        } else {
+            ("ends", world.end(&step.fault).await)
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        let name = step.fault.kind.name();
+        match done {
+            Ok(()) => {
+                say(format!("{seconds:6.1} s  {word} {name}; {} alerts acknowledged", load.acknowledged()));
+                *faults.entry(step.fault.kind).or_default() += usize::from(step.begins);
+            }
+            Err(error) if step.begins => say(format!("{seconds:6.1} s  could not be injected: {name}: {error:#}")),
+            Err(error) => return Err(error.context(format!("{name} could not be ended"))),
+        }
+    }
+    Ok(faults)
 }
 
 /// What each agent says of itself, and what `deeds` finds that it did.

@@ -1,13 +1,16 @@
 //! The judge: holds what the ledger says, what the agents remember and what they really did against each promise of the
 //! design. It trusts nobody's word alone.
 
+mod protected;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
 use crate::ledger::{Command, Effect, Ledger};
 use crate::load::Seen;
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, Network, Plan};
+use crate::shield::Turned;
 use crate::witness::{Deed, Witnessed};
 
 /// Clocks of the wall and of timers may disagree by so much, in milliseconds.
@@ -70,6 +73,10 @@ pub(crate) struct Evidence<'a> {
     pub(crate) ledger: &'a Ledger,
     /// What the agents say and did.
     pub(crate) accounts: &'a [Account],
+    /// When [`Network::TURNING`] became protected.
+    pub(crate) turned: Turned,
+    /// What was wanted in force before everything was lifted by hand.
+    pub(crate) wanted: &'a [Effect],
     /// When everything began to be lifted by hand.
     pub(crate) lifted_at_ms: i64,
 }
@@ -89,6 +96,7 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
     let mut verdicts = intake(evidence, &mut counts);
     verdicts.extend(commands(evidence, &mut counts));
     verdicts.extend(effects(evidence, &mut counts));
+    verdicts.push(protected::judge(evidence, &mut counts));
     counts.late_ms.sort_unstable();
     (verdicts, counts)
 }
@@ -112,10 +120,11 @@ fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
         for response in responses {
             *counts.counts.entry(format!("responses {}", response.state)).or_default() += 1;
             // An agent whose disk is full says that it can do nothing: then a response is spared, and says why.
-            let is_spared = response.state == "spared" && response.reason == "action_unavailable";
-            let is_own = planned.kind != Kind::Hot;
+            let may_be_protected = matches!(planned.kind, Kind::Shielded | Kind::Turning);
+            let is_spared = response.state == "spared"
+                && (response.reason == "action_unavailable" || may_be_protected && response.reason == "protected");
             let acted = matches!(response.state.as_str(), "active" | "ended")
-                && (!is_own || of_response.contains(response.id.as_str()));
+                && (planned.kind.is_shared() || of_response.contains(response.id.as_str()));
             durable.check(is_spared || acted, || format!("alert {number}: {response:?} without a command"));
         }
     }
@@ -234,7 +243,7 @@ fn executions<'a>(
 }
 
 fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
-    let Evidence { ledger, accounts, lifted_at_ms, .. } = evidence;
+    let Evidence { ledger, accounts, turned, lifted_at_ms, .. } = evidence;
     let mut early = Verdict::of("5. nothing is lifted early (6: the longest wins)");
     let mut lifted = Verdict::of("5. every block is lifted");
     for account in *accounts {
@@ -262,7 +271,8 @@ fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                 Deed::Reverted(target) => {
                     open.remove(target.as_str());
                     let Some(end) = ends.remove(target.as_str()) else { continue };
-                    if at >= lifted_at_ms {
+                    let is_protected = Network::TURNING.contains(target) && *at >= turned.asked_at_ms;
+                    if at >= lifted_at_ms || is_protected {
                         continue;
                     }
                     early.check(end.is_some_and(|end| *at >= end - TOLERANCE_MS), || {

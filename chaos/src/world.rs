@@ -10,7 +10,7 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::api::{Api, http};
 use crate::faults::{Database, Fault, Kind};
-use crate::plan::{Plan, name_of};
+use crate::plan::{Network, Plan, name_of};
 use crate::postgres::Postgres;
 use crate::programs::{Agent, Manager};
 use crate::proxy::{Cut, Proxy};
@@ -81,6 +81,7 @@ impl World {
         manager.is_ready(&http).await?;
         let api = Api { http, base: format!("http://{}", manager.address), key: manager.key()? };
         api.post("/v1/actions", &Plan::action()).await?;
+        api.post("/v1/protected", &Plan::protected(Network::SHIELDED)).await?;
         for policy in plan.policies() {
             api.post("/v1/policies", &policy).await?;
         }

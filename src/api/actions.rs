@@ -1,6 +1,8 @@
 //! `/v1/actions`: what agents can be asked to do. The actions that come with Riposte are fixed; people add programs that
 //! stand in the agents' own folder.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +17,7 @@ use super::once;
 use super::page::{Page, page};
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::fault::Fault;
+use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
 use crate::store::{StoreError, actions};
@@ -119,8 +122,7 @@ pub async fn create(
             other => other.into(),
         })?;
         claim.keep(&mut ledger, 201, "", now).await?;
-        ledger.commit().await?;
-        state.engine.reload_actions().await?;
+        state.engine.carry_through(ledger, |engine| async move { engine.reload_actions().await }).await?;
     }
     Ok(answer(StatusCode::CREATED, stored(&state, &action.name).await?))
 }
@@ -146,9 +148,11 @@ pub async fn replace(
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     let updated = actions::update(&mut ledger, &name, &body.value, version, &caller.principal.name, now).await;
     updated.map_err(|error| stale(error, &name))?;
-    ledger.commit().await?;
-    state.engine.reload_actions().await?;
-    state.engine.reload_policies().await?;
+    let follow = |engine: Arc<Engine>| async move {
+        engine.reload_actions().await?;
+        engine.reload_policies().await
+    };
+    state.engine.carry_through(ledger, follow).await?;
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -200,8 +204,7 @@ pub async fn delete(
         return Err(ApiError::conflict("something of it is in force or under way; lift that first".to_owned()));
     }
     actions::delete(&mut ledger, &name, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    ledger.commit().await?;
-    state.engine.reload_actions().await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_actions().await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -120,8 +120,7 @@ pub async fn change(
     let labels = parse_labels(&labels).map_err(|faults| below("/labels", faults))?;
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     agents::set_labels(&mut ledger, id, &labels, &caller.principal.name, state.engine.clock.now()).await?;
-    ledger.commit().await?;
-    state.engine.reload_fleet().await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_fleet().await }).await?;
     Ok(axum::Json(stored(&state, id).await?))
 }
 
@@ -141,9 +140,7 @@ pub async fn revoke(
 ) -> ApiResult<StatusCode> {
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     agents::revoke(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
-    ledger.commit().await?;
-    state.engine.reload_fleet().await?;
-    state.engine.hub.disconnect(id);
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_fleet().await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -176,8 +173,7 @@ pub async fn enroll(
         }
         other => other.into(),
     })?;
-    ledger.commit().await?;
-    engine.reload_agent(id).await?;
+    engine.carry_through(ledger, move |engine| async move { engine.reload_agent(id).await }).await?;
     let base = base_url(&state, &headers)?;
     let answer = EnrollResponse {
         agent_id: id,

@@ -58,8 +58,7 @@ pub async fn announce(state: &AppState, agent: Uuid, capabilities: Vec<Capabilit
         let now = state.engine.clock.now();
         let mut ledger = LedgerTx::begin(&state.engine.db).await?;
         agents::set_capabilities(&mut ledger, agent, &capabilities, now).await?;
-        ledger.commit().await?;
-        state.engine.reload_agent(agent).await?;
+        state.engine.carry_through(ledger, move |engine| async move { engine.reload_agent(agent).await }).await?;
     }
     Ok(())
 }

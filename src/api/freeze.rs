@@ -55,10 +55,6 @@ pub async fn set(
     let given = reason(given)?;
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     freeze::set(&mut ledger, frozen, &given, &caller.principal.name, state.engine.clock.now()).await?;
-    ledger.commit().await?;
-    state.engine.reload_freeze().await?;
-    if !frozen {
-        state.engine.hub.wake_all();
-    }
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_freeze().await }).await?;
     standing(&state).await
 }

@@ -1,6 +1,8 @@
 //! `/v1/policies/import`: a Wazuh manager's `ossec.conf` becomes policies, custom actions and protected entries, all of them
 //! or none. `dry_run=true` shows what that would be, with everything that cannot be carried over.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use riposte_protocol::time::Timestamp;
@@ -18,6 +20,7 @@ use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::policy::Policy;
 use crate::domain::protected::{Covered, Entry};
+use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::{StoreError, actions, policies, protected};
 
@@ -112,11 +115,13 @@ async fn store(state: &AppState, import: &Import, by: &str) -> ApiResult<()> {
             entries.push(entry);
         }
     }
-    ledger.commit().await?;
-    engine.reload_actions().await?;
-    engine.reload_policies().await?;
-    engine.reload_protected().await?;
-    engine.lift_protected(entries).await?;
+    let follow = |engine: Arc<Engine>| async move {
+        engine.reload_actions().await?;
+        engine.reload_policies().await?;
+        engine.reload_protected().await?;
+        engine.lift_protected(entries).await
+    };
+    engine.carry_through(ledger, follow).await?;
     Ok(())
 }
 

@@ -71,8 +71,7 @@ pub async fn create(
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     keys::create(&mut ledger, &new, &caller.principal.name, now).await?;
     claim.keep(&mut ledger, 201, &new.id, now).await?;
-    ledger.commit().await?;
-    state.engine.reload_keys().await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_keys().await }).await?;
     Ok((StatusCode::CREATED, axum::Json(CreatedKey { id: new.id, key: Some(key), role, expires_at })))
 }
 
@@ -143,7 +142,6 @@ pub async fn revoke(
     }
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     keys::revoke(&mut ledger, &id, &caller.principal.name, state.engine.clock.now()).await?;
-    ledger.commit().await?;
-    state.engine.reload_keys().await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_keys().await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

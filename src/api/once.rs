@@ -25,9 +25,12 @@ pub async fn claim(state: &AppState, once: Option<Once>) -> ApiResult<Claim> {
         None => None,
     };
     match (&once, &answered) {
-        (Some(once), Some(answered)) if !answered.is_for(once) => Err(ApiError::key_reused()),
-        _ => Ok(Claim { once, answered }),
+        (Some(once), Some(answered)) if !answered.is_for(once) => return Err(ApiError::key_reused()),
+        // Whoever asks again was not answered: what is committed has to be in force before they are.
+        (_, Some(_)) => state.engine.reload_all().await?,
+        (_, None) => {}
     }
+    Ok(Claim { once, answered })
 }
 
 impl Claim {

@@ -109,8 +109,7 @@ pub async fn create(
         let created = policies::create(&mut ledger, &policy, &caller.principal.name, state.engine.clock.now()).await;
         created.map_err(|error| taken(error, &policy.name))?;
         claim.keep(&mut ledger, 201, "", state.engine.clock.now()).await?;
-        ledger.commit().await?;
-        state.engine.reload_policies().await?;
+        state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     }
     Ok(tagged(StatusCode::CREATED, stored(&state, &policy.name).await?))
 }
@@ -159,8 +158,7 @@ pub async fn replace(
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     let now = state.engine.clock.now();
     policies::update(&mut ledger, &policy, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    ledger.commit().await?;
-    state.engine.reload_policies().await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -179,8 +177,7 @@ pub async fn delete(
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     let now = state.engine.clock.now();
     policies::delete(&mut ledger, &name, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    ledger.commit().await?;
-    state.engine.reload_policies().await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -238,8 +235,7 @@ pub async fn rollback(
     let policy = checked(&state, &document.read::<Value>()?)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     policies::update(&mut ledger, &policy, expected, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    ledger.commit().await?;
-    state.engine.reload_policies().await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 

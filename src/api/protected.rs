@@ -1,6 +1,8 @@
 //! `/v1/protected`: what no response may touch. A new entry lifts at once what is in force against it; `dry_run=true` shows
 //! what that would be.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -20,6 +22,7 @@ use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::policy;
 use crate::domain::protected::{Covered, CoveredError, Entry, ProtectedSet};
+use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::protected::{self, Hold, ProtectedRow};
 
@@ -97,9 +100,12 @@ pub async fn create(
     let mut ledger = LedgerTx::begin(&engine.db).await?;
     protected::create(&mut ledger, &entry, &caller.principal.name, now).await?;
     claim.keep(&mut ledger, 201, &entry.id.to_string(), now).await?;
-    ledger.commit().await?;
-    engine.reload_protected().await?;
-    let lifts = engine.lift_protected(vec![entry.clone()]).await?;
+    let against = vec![entry.clone()];
+    let follow = |engine: Arc<Engine>| async move {
+        engine.reload_protected().await?;
+        engine.lift_protected(against).await
+    };
+    let lifts = engine.carry_through(ledger, follow).await?;
     Ok((StatusCode::CREATED, axum::Json(answer(Some(entry.id), &entry, lifts))))
 }
 
@@ -187,7 +193,6 @@ pub async fn delete(
 ) -> ApiResult<StatusCode> {
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     protected::delete(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
-    ledger.commit().await?;
-    state.engine.reload_protected().await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_protected().await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -129,14 +129,15 @@ impl Hub {
         places.get(&agent).is_some_and(|place| place.stream.is_some())
     }
 
-    /// Ends the agent's stream, if it has one, and wakes its polls.
-    pub fn disconnect(&self, agent: Uuid) {
+    /// Ends the streams of these agents, and wakes their polls.
+    pub fn disconnect(&self, is_meant: impl Fn(Uuid) -> bool) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(place) = places.get(&agent) else { return };
-        if let Some((_, stream)) = &place.stream {
-            stream.cancel();
+        for (_, place) in places.iter().filter(|(agent, _)| is_meant(**agent)) {
+            if let Some((_, stream)) = &place.stream {
+                stream.cancel();
+            }
+            place.nudges.send_modify(|count| *count += 1);
         }
-        place.nudges.send_modify(|count| *count += 1);
     }
 
     /// The agent was heard of.

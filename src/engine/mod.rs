@@ -6,6 +6,7 @@
 //! replaced when they change.
 
 pub mod backtest;
+mod copies;
 pub mod decide;
 pub mod deliver;
 pub mod health;
@@ -19,7 +20,7 @@ pub mod undo;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,17 +29,13 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::domain::action::Catalogue;
 use crate::domain::agent::Fleet;
-use crate::domain::index::{PolicyIndex, VersionedPolicy};
-use crate::domain::policy::Policy;
-use crate::domain::protected::{Entry, ProtectedSet};
+use crate::domain::index::PolicyIndex;
+use crate::domain::protected::ProtectedSet;
 use crate::domain::shapes::Sources;
 use crate::shutdown::Tasks;
-use crate::store::db::{Db, Result, StoreError};
+use crate::store::db::{Db, Result};
 use crate::store::keys::KeyRow;
-use crate::store::ledger::EndReason;
-use crate::store::protected::Hold;
 use crate::store::writer::Writer;
-use crate::store::{actions, agents, freeze, keys, policies, protected};
 use crate::telemetry::Metrics;
 use deliver::Signer;
 use hub::Hub;
@@ -94,6 +91,8 @@ pub struct Engine {
     pub comparing: Semaphore,
     /// Held while a copy is read and swapped in, so that an older reading never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
+    /// Whether a change may have been committed that the copies do not show; then the sweep takes fresh ones.
+    stale: AtomicBool,
 }
 
 impl Engine {
@@ -141,6 +140,7 @@ impl Engine {
             backtests: Arc::new(Semaphore::new(backtest::AT_ONCE)),
             comparing: Semaphore::new(COMPARING),
             reloading: tokio::sync::Mutex::default(),
+            stale: AtomicBool::new(false),
         });
         engine.reload_all().await?;
         let stage = Arc::clone(&engine);
@@ -150,117 +150,5 @@ impl Engine {
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)
-    }
-
-    /// Takes fresh copies of everything that is kept as a copy.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn reload_all(&self) -> Result<()> {
-        self.reload_actions().await?;
-        self.reload_policies().await?;
-        self.reload_fleet().await?;
-        self.reload_protected().await?;
-        self.reload_freeze().await?;
-        self.reload_keys().await
-    }
-
-    /// Reads whether nothing new is to be delivered.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn reload_freeze(&self) -> Result<()> {
-        let _alone = self.reloading.lock().await;
-        let frozen = freeze::find(&self.db).await?.is_some_and(|row| row.frozen);
-        self.frozen.store(frozen, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Takes a fresh copy of the actions that people added.
-    ///
-    /// # Errors
-    /// If the store cannot be read, or holds an action that this program does not understand.
-    pub async fn reload_actions(&self) -> Result<()> {
-        let _alone = self.reloading.lock().await;
-        let rows = actions::all(&self.db).await?;
-        let custom = rows.iter().map(actions::ActionRow::action).collect::<Result<_>>()?;
-        self.actions.store(Arc::new(Catalogue::with(custom)));
-        Ok(())
-    }
-
-    /// Compiles the stored policies and swaps them in.
-    ///
-    /// # Errors
-    /// If the store cannot be read, or holds a policy that this program does not understand.
-    pub async fn reload_policies(&self) -> Result<()> {
-        let _alone = self.reloading.lock().await;
-        let mut versioned = Vec::new();
-        for row in policies::all(&self.db).await? {
-            let policy = Policy::parse(&row.document.read()?, &self.actions.load())
-                .map_err(|faults| StoreError::Corrupt(format!("policy {}: {faults:?}", row.name)))?;
-            versioned.push(Arc::new(VersionedPolicy { policy: Arc::new(policy), version: row.version }));
-        }
-        self.policies.store(Arc::new(PolicyIndex::compile(versioned)));
-        Ok(())
-    }
-
-    /// Takes a fresh copy of all agents.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn reload_fleet(&self) -> Result<()> {
-        let _alone = self.reloading.lock().await;
-        self.fleet.store(Arc::new(Fleet::new(agents::all(&self.db).await?)));
-        Ok(())
-    }
-
-    /// Adds an agent that has just enrolled, or changed what it can do, to the copy: taking all of them anew for each one
-    /// would make the enrolment of a fleet quadratic.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn reload_agent(&self, agent: uuid::Uuid) -> Result<()> {
-        let _alone = self.reloading.lock().await;
-        if let Some(row) = agents::find(&self.db, agent).await?
-            && row.revoked_at.is_none()
-        {
-            self.fleet.store(Arc::new(self.fleet.load().with(row.try_into()?)));
-        }
-        Ok(())
-    }
-
-    /// Takes a fresh copy of what is protected.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn reload_protected(&self) -> Result<()> {
-        let _alone = self.reloading.lock().await;
-        self.protected.store(Arc::new(ProtectedSet::new(protected::all(&self.db).await?)));
-        Ok(())
-    }
-
-    /// Lifts what is in force against `entries`; gives what that was.
-    ///
-    /// # Errors
-    /// If the store cannot be read or written.
-    pub async fn lift_protected(&self, entries: Vec<Entry>) -> Result<Vec<Hold>> {
-        let holds = protected::against(&self.db, &ProtectedSet::new(entries), self.clock.now()).await?;
-        if !holds.is_empty() {
-            let detail = "what it touches has become protected".to_owned();
-            let why = EndReason { word: "protected", detail, by: "riposte".into() };
-            self.writer.release_holds(holds.clone(), why).await?;
-        }
-        Ok(holds)
-    }
-
-    /// Takes a fresh copy of all API keys.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn reload_keys(&self) -> Result<()> {
-        let _alone = self.reloading.lock().await;
-        let rows = keys::all(&self.db).await?;
-        self.keys.store(Arc::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()));
-        Ok(())
     }
 }

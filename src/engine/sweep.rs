@@ -75,7 +75,7 @@ async fn tick(engine: &Engine, round: u32) {
     if !heard.is_empty() {
         engine.writer.seen(heard);
     }
-    if round.is_multiple_of(RELOAD_EVERY) && round > 0 {
+    if engine.take_stale() || (round.is_multiple_of(RELOAD_EVERY) && round > 0) {
         duty(engine, "reload", reload(engine)).await;
     }
     duty(engine, "expire", all(engine, SweepStep::Expire)).await;
@@ -100,13 +100,13 @@ async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Re
 }
 
 async fn reload(engine: &Engine) -> Result<(), StoreError> {
-    engine.reload_all().await?;
+    let reloaded = engine.reload_all().await;
     // A response that was decided just before an entry was added slips past both checks; here it ends.
     let entries = protected::all(&engine.db).await?;
     if !entries.is_empty() {
         engine.lift_protected(entries).await?;
     }
-    Ok(())
+    reloaded
 }
 
 /// Forgets what is kept for a time only.

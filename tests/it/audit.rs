@@ -52,7 +52,6 @@ on_both_databases! {
         for n in 0..5 {
             drop_by_hand(&admin, &format!("203.0.113.{n}"), "10m").await;
         }
-        let db = app.db().await;
         let last = admin.get("/v1/audit?limit=1").await.is(200)["items"][0]["seq"].as_i64().unwrap();
         // Each edit, and its undoing.
         let edits: [(&str, &str, i64); 4] = [
@@ -71,21 +70,14 @@ on_both_databases! {
         ];
         for (edit, undo, at) in edits {
             assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
-            assert_eq!(execute(&db, edit).await, 1);
+            assert_eq!(app.execute(edit).await, 1);
             let proof = admin.get("/v1/audit/verify").await.is(200);
             assert_eq!((&proof["intact"], &proof["broken_at"]), (&json!(false), &json!(at)), "{edit}");
-            assert_eq!(execute(&db, undo).await, 1);
+            assert_eq!(app.execute(undo).await, 1);
         }
         // The last entry, gone without a trace but for the head of the chain.
-        assert_eq!(execute(&db, "DELETE FROM audit WHERE seq = (SELECT MAX(seq) FROM audit)").await, 1);
+        assert_eq!(app.execute("DELETE FROM audit WHERE seq = (SELECT MAX(seq) FROM audit)").await, 1);
         let proof = admin.get("/v1/audit/verify").await.is(200);
         assert_eq!((&proof["intact"], &proof["broken_at"]), (&json!(false), &json!(last)));
     }
-}
-
-async fn execute(db: &riposte::store::Db, sql: &'static str) -> u64 {
-    let mut tx = db.begin().await.unwrap();
-    let rows = tx.execute(sql, vec![]).await.unwrap();
-    tx.commit().await.unwrap();
-    rows
 }

@@ -18,6 +18,7 @@ mod corpus;
 mod credentials;
 mod guardrails;
 mod import;
+mod in_force;
 mod many;
 mod policies;
 mod priority;

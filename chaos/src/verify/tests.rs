@@ -16,6 +16,7 @@ struct Case {
     seen: Seen,
     ledger: Ledger,
     accounts: Vec<Account>,
+    wanted: Vec<Effect>,
 }
 
 fn done(command: &str, outcome: &str, reason: &str) -> Deed {
@@ -31,6 +32,7 @@ fn command(id: &str, seq: i64, op: &str, target: &str) -> Command {
         op: op.into(),
         target: target.into(),
         until: (op == "apply").then_some(20_000),
+        delivered: Some(10_000),
         state: "succeeded".into(),
         detail: String::new(),
         response: "response".into(),
@@ -47,8 +49,13 @@ fn good() -> Case {
     let mut ledger = Ledger::default();
     ledger.alerts.insert(number, vec!["alert".into()]);
     let text = str::to_owned;
-    let response =
-        Response { id: text("response"), policy: text("brief"), state: text("ended"), reason: text("elapsed") };
+    let response = Response {
+        id: text("response"),
+        policy: text("brief"),
+        state: text("ended"),
+        reason: text("elapsed"),
+        created: 9_000,
+    };
     ledger.responses.insert("alert".into(), vec![response]);
     for command in [command("c1", 1, "apply", &target), command("c2", 2, "revert", &target)] {
         ledger.commands.insert(command.id.clone(), command);
@@ -56,6 +63,7 @@ fn good() -> Case {
     ledger.effects.push(Effect {
         id: text("effect"),
         agent: text(AGENT),
+        target: target.clone(),
         desired: text("absent"),
         actual: text("absent"),
         failed_reverts: 0,
@@ -68,13 +76,14 @@ fn good() -> Case {
     ];
     let status = json!({"results_unsent": 0, "commands_pending": 0, "effects": []});
     let accounts = vec![Account { id: AGENT.into(), status, deeds }];
-    Case { plan, seen, ledger, accounts }
+    Case { plan, seen, ledger, accounts, wanted: Vec::new() }
 }
 
 /// The promises that are broken, by the number at the head of their names.
 fn broken(case: &Case) -> Vec<&'static str> {
-    let Case { plan, seen, ledger, accounts } = case;
-    let (verdicts, _) = judge(&Evidence { plan, seen, ledger, accounts, lifted_at_ms: LIFTED_AT_MS });
+    let Case { plan, seen, ledger, accounts, wanted } = case;
+    let turned = Turned { asked_at_ms: 14_000, granted_at_ms: 15_000 };
+    let (verdicts, _) = judge(&Evidence { plan, seen, ledger, accounts, turned, wanted, lifted_at_ms: LIFTED_AT_MS });
     let broken = verdicts.iter().filter(|verdict| verdict.broken > 0);
     broken.map(|verdict| verdict.promise.split('.').next().unwrap()).collect()
 }
@@ -151,6 +160,7 @@ fn the_judge_sees_manager_and_agent_disagree() {
     let effect = |actual: &str| Effect {
         id: "effect".into(),
         agent: AGENT.into(),
+        target: "10.0.0.1".into(),
         desired: "in_force".into(),
         actual: actual.into(),
         failed_reverts: 0,
@@ -160,4 +170,59 @@ fn the_judge_sees_manager_and_agent_disagree() {
     case.accounts[0].status["effects"] = json!([{"effect": "effect"}]);
     assert_eq!(convergence(&[effect("in_force")], &case.accounts).broken, 0);
     assert_eq!(convergence(&[], &case.accounts).broken, 1, "held and not wanted");
+}
+
+/// The same case, on the target that an alert of this kind names, and with one wave of a hand over it.
+fn of_kind(kind: Kind, harm: impl FnOnce(&mut Case)) -> Vec<&'static str> {
+    let mut case = good();
+    let (_, id) = case.ledger.alerts.drain().next().unwrap();
+    let number = (1..1000).find(|n| case.plan.of(*n).kind == kind).unwrap();
+    let target = case.plan.of(number).target;
+    case.seen.acknowledged = [number].into();
+    case.ledger.alerts.insert(number, id);
+    case.ledger.commands.values_mut().for_each(|command| command.target.clone_from(&target));
+    case.ledger.effects[0].target.clone_from(&target);
+    for (_, deed) in &mut case.accounts[0].deeds {
+        if let Deed::Applied(of) | Deed::Reverted(of) = deed {
+            of.clone_from(&target);
+        }
+    }
+    harm(&mut case);
+    broken(&case)
+}
+
+/// Nothing came of it.
+fn spare(case: &mut Case) {
+    case.ledger.commands.clear();
+    case.accounts[0].deeds.clear();
+    let responses = case.ledger.responses.get_mut("alert").unwrap();
+    responses[0].state = "spared".into();
+    responses[0].reason = "protected".into();
+}
+
+#[test]
+fn the_judge_sees_what_is_protected_and_touched() {
+    assert_eq!(of_kind(Kind::Shielded, spare), [""; 0]);
+    assert_eq!(of_kind(Kind::Shielded, |_| {}), ["7"]);
+    assert_eq!(of_kind(Kind::Turning, |_| {}), [""; 0], "it was decided and sent before");
+    assert_eq!(of_kind(Kind::Turning, spare), [""; 0]);
+    let early = |case: &mut Case| case.accounts[0].deeds[2].0 = 14_500;
+    assert_eq!(of_kind(Kind::Turning, early), [""; 0], "lifted when it became protected");
+    let response = |case: &mut Case| case.ledger.responses.get_mut("alert").unwrap()[0].created = 16_000;
+    assert_eq!(of_kind(Kind::Turning, response), ["7"], "decided after");
+    let sent = |case: &mut Case| case.ledger.commands.get_mut("c1").unwrap().delivered = Some(18_000);
+    assert_eq!(of_kind(Kind::Turning, sent), ["7"], "sent after");
+    let wanted = |case: &mut Case| case.wanted.clone_from(&case.ledger.effects);
+    assert_eq!(of_kind(Kind::Turning, wanted), ["7"], "still wanted");
+    let applied = |case: &mut Case| {
+        let deeds = &mut case.accounts[0].deeds;
+        [80_000, 80_001, 80_100, 80_200].iter().zip(deeds).for_each(|(at, deed)| deed.0 = *at);
+    };
+    assert_eq!(of_kind(Kind::Turning, applied), ["7"], "applied long after");
+    assert_eq!(of_kind(Kind::Refused, |_| {}), ["7"]);
+    let refused = |case: &mut Case| {
+        case.ledger.commands.get_mut("c1").unwrap().state = "refused".into();
+        case.accounts[0].deeds = vec![(10_000, done("c1", "refused", "the target is protected"))];
+    };
+    assert_eq!(of_kind(Kind::Refused, refused), [""; 0]);
 }

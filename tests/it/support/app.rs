@@ -91,6 +91,14 @@ impl TestApp {
         Db::open(&self.config.database()).await.unwrap()
     }
 
+    /// Changes the database past the manager; gives how many rows.
+    pub(crate) async fn execute(&self, sql: &'static str) -> u64 {
+        let mut tx = self.db().await.begin().await.unwrap();
+        let rows = tx.execute(sql, vec![]).await.unwrap();
+        tx.commit().await.unwrap();
+        rows
+    }
+
     /// Moves the time.
     pub(crate) fn advance(&self, secs: u64) {
         self.clock.advance(Duration::from_secs(secs));

@@ -1,0 +1,58 @@
+//! Somebody who protects a network in the middle of everything, and insists until it is granted.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use crate::api::Api;
+use crate::clock::now_ms;
+use crate::plan::{Network, Plan};
+
+/// How often it is asked, at most: faults last for seconds.
+const ATTEMPTS: usize = 60;
+
+/// When a network became protected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turned {
+    /// When that was first asked for, in milliseconds: it may have been so from here on.
+    pub(crate) asked_at_ms: i64,
+    /// When the manager said so, in milliseconds: it must be so from here on.
+    pub(crate) granted_at_ms: i64,
+}
+
+/// Somebody at it.
+#[derive(Debug)]
+pub(crate) struct Shield(JoinSet<anyhow::Result<Turned>>);
+
+impl Shield {
+    /// Begins to protect [`Network::TURNING`] after `pause`.
+    pub(crate) fn start(api: Api, pause: Duration) -> Self {
+        let mut task = JoinSet::new();
+        task.spawn(turn(api, pause));
+        Self(task)
+    }
+
+    /// When it was done.
+    ///
+    /// # Errors
+    /// If it could not be.
+    pub(crate) async fn finish(mut self) -> anyhow::Result<Turned> {
+        self.0.join_next().await.context("nobody protects anything")??
+    }
+}
+
+/// The same request again and again, until it is answered.
+async fn turn(api: Api, pause: Duration) -> anyhow::Result<Turned> {
+    tokio::time::sleep(pause).await;
+    let asked_at_ms = now_ms();
+    let mut attempts = 1;
+    loop {
+        match api.post_as("turning", "/v1/protected", &Plan::protected(Network::TURNING)).await {
+            Ok(_) => return Ok(Turned { asked_at_ms, granted_at_ms: now_ms() }),
+            Err(error) if attempts == ATTEMPTS => return Err(error.context("a network could not be protected")),
+            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
+        attempts += 1;
+    }
+}

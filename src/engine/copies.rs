@@ -1,0 +1,175 @@
+//! The copies of what is stored: policies, actions, agents, keys, what is protected, the freeze. A change is committed and
+//! put into force here as one, whatever becomes of whoever asked for it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+
+use super::Engine;
+use crate::domain::action::Catalogue;
+use crate::domain::agent::Fleet;
+use crate::domain::index::{PolicyIndex, VersionedPolicy};
+use crate::domain::policy::Policy;
+use crate::domain::protected::{Entry, ProtectedSet};
+use crate::store::audit::LedgerTx;
+use crate::store::db::{Result, StoreError};
+use crate::store::ledger::EndReason;
+use crate::store::protected::Hold;
+use crate::store::{actions, agents, freeze, keys, policies, protected};
+
+impl Engine {
+    /// Commits a change, and lets `follow` put it into force: fresh copies, and what comes of them. A client that goes away
+    /// in between, or whose time is over, stops neither: a freeze, a protected entry, a revoked key counts once it is
+    /// committed. If the store fails in between, the sweep makes it good when it can.
+    ///
+    /// # Errors
+    /// If it cannot be committed, or the store cannot be read after that.
+    pub async fn carry_through<T, F, Followed>(self: &Arc<Self>, ledger: LedgerTx, follow: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Arc<Self>) -> Followed + Send + 'static,
+        Followed: Future<Output = Result<T>> + Send,
+    {
+        let engine = Arc::clone(self);
+        let (done, outcome) = oneshot::channel();
+        self.tasks.spawn_short(async move {
+            let carried = match ledger.commit().await {
+                Ok(()) => follow(Arc::clone(&engine)).await,
+                Err(error) => Err(error),
+            };
+            // A commit whose answer was lost may have happened.
+            if carried.is_err() {
+                engine.stale.store(true, Ordering::SeqCst);
+            }
+            // Nobody may be waiting any more.
+            let _ = done.send(carried);
+        });
+        // Only a panic leaves no outcome; to whoever waits that is a change to be asked for again.
+        outcome.await.unwrap_or(Err(StoreError::Busy))
+    }
+
+    /// Whether a change may have been committed that the copies do not show; asked once, it counts as seen to.
+    pub fn take_stale(&self) -> bool {
+        self.stale.swap(false, Ordering::SeqCst)
+    }
+
+    /// Takes fresh copies of everything that is kept as a copy; one that cannot be had holds up no other.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_all(&self) -> Result<()> {
+        let outcomes = [
+            self.reload_actions().await,
+            self.reload_policies().await,
+            self.reload_fleet().await,
+            self.reload_protected().await,
+            self.reload_freeze().await,
+            self.reload_keys().await,
+        ];
+        outcomes.into_iter().collect()
+    }
+
+    /// Reads whether nothing new is to be delivered; what waited for a thaw goes on.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_freeze(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let frozen = freeze::find(&self.db).await?.is_some_and(|row| row.frozen);
+        if self.frozen.swap(frozen, Ordering::SeqCst) && !frozen {
+            self.hub.wake_all();
+        }
+        Ok(())
+    }
+
+    /// Takes a fresh copy of the actions that people added.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or holds an action that this program does not understand.
+    pub async fn reload_actions(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let rows = actions::all(&self.db).await?;
+        let custom = rows.iter().map(actions::ActionRow::action).collect::<Result<_>>()?;
+        self.actions.store(Arc::new(Catalogue::with(custom)));
+        Ok(())
+    }
+
+    /// Compiles the stored policies and swaps them in.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or holds a policy that this program does not understand.
+    pub async fn reload_policies(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let mut versioned = Vec::new();
+        for row in policies::all(&self.db).await? {
+            let policy = Policy::parse(&row.document.read()?, &self.actions.load())
+                .map_err(|faults| StoreError::Corrupt(format!("policy {}: {faults:?}", row.name)))?;
+            versioned.push(Arc::new(VersionedPolicy { policy: Arc::new(policy), version: row.version }));
+        }
+        self.policies.store(Arc::new(PolicyIndex::compile(versioned)));
+        Ok(())
+    }
+
+    /// Takes a fresh copy of all agents; the streams of those that were revoked end.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_fleet(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let fleet = Arc::new(Fleet::new(agents::all(&self.db).await?));
+        self.fleet.store(Arc::clone(&fleet));
+        self.hub.disconnect(|agent| fleet.is_revoked(agent));
+        Ok(())
+    }
+
+    /// Adds an agent that has just enrolled, or changed what it can do, to the copy: taking all of them anew for each one
+    /// would make the enrolment of a fleet quadratic.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_agent(&self, agent: uuid::Uuid) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        if let Some(row) = agents::find(&self.db, agent).await?
+            && row.revoked_at.is_none()
+        {
+            self.fleet.store(Arc::new(self.fleet.load().with(row.try_into()?)));
+        }
+        Ok(())
+    }
+
+    /// Takes a fresh copy of what is protected.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_protected(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        self.protected.store(Arc::new(ProtectedSet::new(protected::all(&self.db).await?)));
+        Ok(())
+    }
+
+    /// Lifts what is in force against `entries`; gives what that was.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn lift_protected(&self, entries: Vec<Entry>) -> Result<Vec<Hold>> {
+        let holds = protected::against(&self.db, &ProtectedSet::new(entries), self.clock.now()).await?;
+        if !holds.is_empty() {
+            let detail = "what it touches has become protected".to_owned();
+            let why = EndReason { word: "protected", detail, by: "riposte".into() };
+            self.writer.release_holds(holds.clone(), why).await?;
+        }
+        Ok(holds)
+    }
+
+    /// Takes a fresh copy of all API keys.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn reload_keys(&self) -> Result<()> {
+        let _alone = self.reloading.lock().await;
+        let rows = keys::all(&self.db).await?;
+        self.keys.store(Arc::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()));
+        Ok(())
+    }
+}

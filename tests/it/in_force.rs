@@ -1,0 +1,106 @@
+//! What is committed is in force: a change and the copies that the manager acts on are one, whoever goes away and whatever
+//! cannot be read in between.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::alert::{brute_force, drop_policy};
+use crate::support::{Answer, Client, Database, FakeAgent, PATIENCE, TestApp, eventually};
+
+/// Clients that hang up, each by so much later than the one before: from before the change is begun until after it is done.
+const TRIALS: u32 = 60;
+const STEP: Duration = Duration::from_micros(150);
+
+async fn with_agent(database: Database) -> (TestApp, Client, FakeAgent) {
+    let (app, admin) = TestApp::start_on(database).await;
+    let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+    admin.policy(&drop_policy("drop")).await;
+    (app, admin, agent)
+}
+
+/// The state of the response to an alert of this number, from `source_ip`.
+async fn state(admin: &Client, number: usize, source_ip: &str) -> String {
+    let answer = admin.post("/v1/alerts", &brute_force(&format!("1.{number}"), source_ip)).await.is(202);
+    let path = format!("/v1/responses/{}", answer["responses"][0].as_str().unwrap());
+    admin.get(&path).await.is(200)["state"].as_str().unwrap().to_owned()
+}
+
+fn entry(value: &str) -> Value {
+    json!({"kind": "ip", "value": value, "reason": "the bank"})
+}
+
+const UNREADABLE: &str = "INSERT INTO protected_entries (id, kind, value, policies, reason, created_at, created_by)
+    VALUES ('00000000-0000-0000-0000-000000000001', 'ip', 'no address', '[]', 'x', 0, 'x')";
+const READABLE_AGAIN: &str = "DELETE FROM protected_entries WHERE value = 'no address'";
+
+on_both_databases! {
+    /// Promise 7: an entry that is committed counts, at whichever instant its client hung up.
+    async fn promise_7_an_entry_counts_although_its_client_went_away(database: Database) {
+        let (app, admin, _agent) = with_agent(database).await;
+        let (alerts, mut committed) = (AtomicUsize::new(0), 0);
+        for number in 0..TRIALS {
+            let address = format!("203.0.113.{number}");
+            // A connection of its own, which ends with the request.
+            let client = Client::anonymous(&app.base).with_key(admin.key());
+            let request = client.request(Method::POST, "/v1/protected").json(&entry(&address));
+            let patience = if number + 1 < TRIALS { STEP * number } else { PATIENCE };
+            let _ = tokio::time::timeout(patience, Answer::to(request)).await;
+            drop(client);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let entries = admin.list("/v1/protected").await;
+            if !entries.iter().any(|entry| entry["value"] == address.as_str()) {
+                continue;
+            }
+            committed += 1;
+            eventually(&format!("{address} is protected (trial {number})"), async || {
+                let alert = alerts.fetch_add(1, Ordering::SeqCst);
+                (state(&admin, alert, &address).await == "spared").then_some(())
+            })
+            .await;
+        }
+        assert!(committed > 0, "no client was patient enough");
+    }
+
+    /// Promise 7: nobody is told that something is protected before it is, and what was committed without an answer counts
+    /// within seconds.
+    async fn promise_7_an_entry_that_could_not_be_answered_counts_before_it_is(database: Database) {
+        let (app, admin, _agent) = with_agent(database).await;
+        let protect = async |address: &str| admin.post_once("/v1/protected", &entry(address), address).await;
+        assert_eq!(app.execute(UNREADABLE).await, 1);
+        for address in ["203.0.113.1", "203.0.113.2"] {
+            assert_eq!(protect(address).await.status, 500);
+        }
+        assert_eq!(app.execute(READABLE_AGAIN).await, 1);
+        assert_eq!(state(&admin, 1, "203.0.113.1").await, "active", "the copy is as it was, and nobody was told otherwise");
+        protect("203.0.113.1").await.is(201);
+        assert_eq!(state(&admin, 2, "203.0.113.1").await, "spared");
+
+        assert_eq!(app.execute(UNREADABLE).await, 1);
+        assert_eq!(protect("203.0.113.3").await.status, 500);
+        assert_eq!(app.execute(READABLE_AGAIN).await, 1);
+        // The sweep's next round is in five seconds.
+        app.advance(5);
+        let alerts = AtomicUsize::new(10);
+        eventually("the entry counts", async || {
+            let alert = alerts.fetch_add(1, Ordering::SeqCst);
+            (state(&admin, alert, "203.0.113.3").await == "spared").then_some(())
+        })
+        .await;
+    }
+
+    /// Promise 11: each copy is taken by itself.
+    async fn promise_11_a_policy_that_cannot_be_read_keeps_no_other_copy_old(database: Database) {
+        let (app, admin, _agent) = with_agent(database).await;
+        assert_eq!(app.execute("UPDATE policies SET document = '{}'").await, 1);
+        const FREEZE: &str =
+            "INSERT INTO freezes (id, frozen, reason, changed_at, changed_by) VALUES (1, TRUE, 'x', 0, 'x')";
+        assert_eq!(app.execute(FREEZE).await, 1);
+        app.in_time("the freeze is seen", async || {
+            (admin.get("/readyz?verbose").await.is(200)["frozen"] == true).then_some(())
+        })
+        .await;
+    }
+}
