@@ -49,7 +49,7 @@ impl Engine {
         outcome.await.unwrap_or(Err(StoreError::Busy))
     }
 
-    /// Whether a change may have been committed that the copies do not show; asked once, it counts as seen to.
+    /// Whether a change may have been committed that the copies do not show; whoever asks takes fresh ones.
     pub fn take_stale(&self) -> bool {
         self.stale.swap(false, Ordering::SeqCst)
     }
@@ -67,7 +67,11 @@ impl Engine {
             self.reload_freeze().await,
             self.reload_keys().await,
         ];
-        outcomes.into_iter().collect()
+        let outcome: Result<()> = outcomes.into_iter().collect();
+        if outcome.is_err() {
+            self.stale.store(true, Ordering::SeqCst);
+        }
+        outcome
     }
 
     /// Reads whether nothing new is to be delivered; what waited for a thaw goes on.

@@ -91,7 +91,7 @@ pub struct Engine {
     pub comparing: Semaphore,
     /// Held while a copy is read and swapped in, so that an older reading never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
-    /// Whether a change may have been committed that the copies do not show; then the sweep takes fresh ones.
+    /// Whether a change may have been committed that the copies do not show; then the sweep takes fresh ones, until it can.
     stale: AtomicBool,
 }
 
