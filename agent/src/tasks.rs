@@ -3,18 +3,18 @@
 //! supervises it starts it again.
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The running tasks and the order to stop.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
-    failure: Mutex<Option<String>>,
+    failure: Arc<Mutex<Option<String>>>,
 }
 
 impl Tasks {
@@ -23,12 +23,20 @@ impl Tasks {
         Self::default()
     }
 
-    /// Starts a task; `name` appears in the log when it begins and ends.
+    /// Starts a task; `name` appears in the log when it begins and ends. One that panics stops the agent: what it did is
+    /// not done any more.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(async move {
+        let running = self.tracker.spawn(async move {
             tracing::trace!(task = name, "task began");
             task.await;
             tracing::trace!(task = name, "task ended");
+        });
+        let tasks = self.clone();
+        self.tracker.spawn(async move {
+            if running.await.is_err() {
+                tracing::error!(task = name, "task {name} has panicked, stopping");
+                tasks.fail(format!("task {name} has panicked"));
+            }
         });
     }
 
@@ -62,5 +70,19 @@ impl Tasks {
     pub async fn finish(&self, grace: Duration) -> bool {
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn promise_5_a_task_that_panics_ends_the_agent_so_that_it_is_started_again() {
+        let tasks = Tasks::new();
+        tasks.spawn("lane", async { panic!("a bug") });
+        tokio::time::timeout(Duration::from_secs(10), tasks.stopped()).await.unwrap();
+        assert_eq!(tasks.failure().unwrap(), "task lane has panicked");
+        assert!(tasks.finish(Duration::from_secs(10)).await);
     }
 }

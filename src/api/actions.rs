@@ -15,6 +15,7 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{IfMatch, Json, Path};
 use super::once;
 use super::page::{Page, page};
+use super::policies::agree;
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::fault::Fault;
 use crate::engine::Engine;
@@ -144,42 +145,16 @@ pub async fn replace(
         return Err(ApiError::invalid(vec![Fault::at("/name", "must be the name in the address")]));
     }
     let version = version.ok_or_else(ApiError::version_needed)?;
-    unbroken(&state, &action)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     let updated = actions::update(&mut ledger, &name, &body.value, version, &caller.principal.name, now).await;
     updated.map_err(|error| stale(error, &name))?;
+    agree(&mut ledger).await?;
     let follow = |engine: Arc<Engine>| async move {
         engine.reload_actions().await?;
         engine.reload_policies().await
     };
     state.engine.carry_through(ledger, follow).await?;
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
-}
-
-/// Every stored policy must still be readable with the action as it would be.
-fn unbroken(state: &AppState, action: &Action) -> ApiResult<()> {
-    let mut custom: Vec<Action> = state
-        .engine
-        .actions
-        .load()
-        .iter()
-        .filter(|known| known.script.is_some())
-        .map(|known| (**known).clone())
-        .collect();
-    custom.retain(|known| known.name != action.name);
-    custom.push(action.clone());
-    let catalogue = Catalogue::with(custom);
-    for versioned in state.engine.policies.load().policies() {
-        let document = serde_json::to_value(&versioned.policy).map_err(|error| ApiError::internal(&error))?;
-        if let Err(faults) = crate::domain::policy::Policy::parse(&document, &catalogue) {
-            let fault = faults.first().map_or_else(String::new, |fault| format!("{} {}", fault.pointer, fault.detail));
-            return Err(ApiError::conflict(format!(
-                "policy {} would not be right any more: {fault}",
-                versioned.policy.name
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Deletes a custom action
@@ -194,16 +169,12 @@ pub async fn delete(
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    let policies = state.engine.policies.load();
-    let user = policies.policies().iter().find(|versioned| versioned.policy.respond.action == name);
-    if let Some(user) = user {
-        return Err(ApiError::conflict(format!("policy {} uses it", user.policy.name)));
-    }
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     if actions::is_in_use(&mut ledger, &name).await? {
         return Err(ApiError::conflict("something of it is in force or under way; lift that first".to_owned()));
     }
     actions::delete(&mut ledger, &name, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
+    agree(&mut ledger).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_actions().await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -108,8 +108,10 @@ pub async fn change(
     Path(id): Path<Uuid>,
     body: Json<ChangeAgent>,
 ) -> ApiResult<axum::Json<AgentView>> {
-    let current = stored(&state, id).await?;
-    let mut labels: Map<String, Value> = current.agent.labels.read()?;
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    let current = agents::find_in(&mut ledger, id).await?;
+    let current = current.ok_or_else(|| ApiError::not_found("there is no such agent"))?;
+    let mut labels: Map<String, Value> = current.labels.read()?;
     for (key, value) in body.value.labels {
         if value.is_null() {
             labels.remove(&key);
@@ -118,7 +120,6 @@ pub async fn change(
         }
     }
     let labels = parse_labels(&labels).map_err(|faults| below("/labels", faults))?;
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     agents::set_labels(&mut ledger, id, &labels, &caller.principal.name, state.engine.clock.now()).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_fleet().await }).await?;
     Ok(axum::Json(stored(&state, id).await?))
@@ -146,7 +147,8 @@ pub async fn revoke(
 
 /// Enrols an agent
 ///
-/// Needs no API key but an enrolment token. The agent pins the keys it gets here.
+/// Needs no API key but an enrolment token. The agent pins the keys it gets here. Whoever did not hear the answer may ask
+/// again with the same token, name and key.
 #[utoipa::path(post, path = "/v1/agents/enroll", tag = "agents", request_body = EnrollRequest, security(()),
     responses((status = 201, body = EnrollResponse)))]
 pub async fn enroll(
@@ -157,12 +159,12 @@ pub async fn enroll(
 ) -> ApiResult<(StatusCode, axum::Json<EnrollResponse>)> {
     let asked = body.value;
     check_enrollment(&asked)?;
+    let base = base_url(&state, &headers)?;
     let (engine, now) = (&state.engine, state.engine.clock.now());
-    let id = new_id(now);
     let EnrollRequest { token, name, public_key, platform, version, capabilities } = asked;
-    let agent = Enrollment { id, name: name.clone(), public_key, platform, version, capabilities };
+    let agent = Enrollment { id: new_id(now), name: name.clone(), public_key, platform, version, capabilities };
     let mut ledger = LedgerTx::begin(&engine.db).await?;
-    agents::enroll(&mut ledger, hash_secret(&token), agent, now).await.map_err(|error| match error {
+    let id = agents::enroll(&mut ledger, hash_secret(&token), agent, now).await.map_err(|error| match error {
         StoreError::NotFound => {
             let answer = ApiError::unauthenticated("the enrolment token is not valid: unknown, used up or expired");
             state.strangers.count_from(engine, peer.ip(), "/v1/agents/enroll", answer)
@@ -174,7 +176,6 @@ pub async fn enroll(
         other => other.into(),
     })?;
     engine.carry_through(ledger, move |engine| async move { engine.reload_agent(id).await }).await?;
-    let base = base_url(&state, &headers)?;
     let answer = EnrollResponse {
         agent_id: id,
         manager_keys: engine.signer.pinned(),

@@ -110,10 +110,18 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "That method is not taken here", detail)
     }
 
-    /// 408: the request did not come to its end in time.
+    /// 408: the request did not come to its end in time; nothing was done.
     pub fn timed_out() -> Self {
         let detail = "the request was not complete in time";
         Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "The request took too long", detail)
+    }
+
+    /// 503: the request was complete, and there was no answer to it in time.
+    pub fn unanswered() -> Self {
+        const RETRY_SECS: u64 = 5;
+        let detail = "there was no answer in time, and what was asked for may have been done or may still be: look before you \
+                      ask again, or repeat the request with the Idempotency-Key that it had";
+        Self::unavailable(detail, RETRY_SECS)
     }
 
     /// 422 with the word that clients of `Idempotency-Key` look for.

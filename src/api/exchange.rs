@@ -98,7 +98,11 @@ pub async fn converge(
     let turn = state.engine.comparing.acquire().await;
     let news = converge::compare(&state.engine.db, agent, hello, state.engine.clock.now()).await?;
     drop(turn);
-    settle_news(state, agent, news).await
+    settle_news(state, agent, news).await?;
+    if let Some(run) = run {
+        state.engine.hub.reported(agent, run);
+    }
+    Ok(())
 }
 
 /// Takes in what has changed among an agent's effects without a command.

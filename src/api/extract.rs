@@ -3,6 +3,7 @@
 
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -23,6 +24,8 @@ use crate::store::idempotency::Once;
 const MAX_JSON_BYTES: usize = 1024 * 1024;
 /// When to try again what there was no room for, in seconds.
 const FULL_RETRY_SECS: u64 = 1;
+/// How long a body may take to come.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Room for what clients send, in bytes: however many send at once, the manager's memory holds no more than this of it.
 #[derive(Clone, Debug)]
@@ -107,7 +110,13 @@ impl Payload {
     }
 }
 
+/// The whole body, if it comes to its end in time.
 async fn collect(request: Request, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
+    let all = tokio::time::timeout(BODY_TIMEOUT, collect_all(request, limit, room)).await;
+    all.map_err(|_| ApiError::timed_out())?
+}
+
+async fn collect_all(request: Request, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
     let mut body = Limited::new(request.into_body(), limit);
     let (mut bytes, mut taken) = (Vec::new(), room.take(0)?);
     while let Some(frame) = body.frame().await {

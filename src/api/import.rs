@@ -13,6 +13,7 @@ use super::AppState;
 use super::auth::{Caller, WritePolicies};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Payload, Query};
+use super::policies::agree;
 use crate::compat::ossec::{self, Import, Level, Load};
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::effect::Until;
@@ -87,8 +88,8 @@ fn refused(import: &Import) -> ApiError {
 async fn store(state: &AppState, import: &Import, by: &str) -> ApiResult<()> {
     let (engine, now) = (&state.engine, state.engine.clock.now());
     let mut ledger = LedgerTx::begin(&engine.db).await?;
-    let mut custom: Vec<Action> =
-        engine.actions.load().iter().filter(|a| a.script.is_some()).map(|a| (**a).clone()).collect();
+    let known = actions::catalogue(&mut ledger).await?;
+    let mut custom: Vec<Action> = known.iter().filter(|a| a.script.is_some()).map(|a| (**a).clone()).collect();
     for document in &import.actions {
         let action = Action::parse(document).map_err(ApiError::invalid)?;
         // The same command imported again is the same action.
@@ -105,6 +106,7 @@ async fn store(state: &AppState, import: &Import, by: &str) -> ApiResult<()> {
         let created = policies::create(&mut ledger, &policy, by, now).await;
         created.map_err(|error| taken(error, "a policy", &policy.name))?;
     }
+    agree(&mut ledger).await?;
     let known = protected::all(&engine.db).await?;
     let mut entries = Vec::new();
     for document in &import.protected {

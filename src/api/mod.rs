@@ -54,8 +54,9 @@ use auth::Strangers;
 use error::{ApiError, ApiResult, Problem};
 use extract::Rooms;
 
-/// How long a request may take, its body included. Streams and polls have limits of their own.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request may take, its body included, for which [`extract::BODY_TIMEOUT`] is the limit. Streams and polls have
+/// limits of their own.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long a poll may take: the longest wait, and what is taken in before.
 const POLL_TIMEOUT: Duration = Duration::from_secs(85);
 
@@ -235,7 +236,7 @@ fn read_kept(kept: &str) -> ApiResult<(uuid::Uuid, riposte_protocol::time::Times
 async fn within(limit: Duration, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => ApiError::timed_out().into_response(),
+        Err(_) => ApiError::unanswered().into_response(),
     }
 }
 

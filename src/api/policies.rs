@@ -102,15 +102,19 @@ pub async fn create(
     State(state): State<AppState>,
     body: Json<Value>,
 ) -> ApiResult<Response> {
-    let policy = checked(&state, &body.value)?;
     let claim = once::claim(&state, body.once(&caller.principal)).await?;
-    if claim.answered().is_none() {
-        let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-        let created = policies::create(&mut ledger, &policy, &caller.principal.name, state.engine.clock.now()).await;
-        created.map_err(|error| taken(error, &policy.name))?;
-        claim.keep(&mut ledger, 201, "", state.engine.clock.now()).await?;
-        state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
+    // A repetition is not judged anew: what stands against it now did not then.
+    if claim.answered().is_some() {
+        let name = body.value["name"].as_str().unwrap_or_default();
+        return Ok(tagged(StatusCode::CREATED, stored(&state, name).await?));
     }
+    let policy = checked(&state, &body.value)?;
+    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
+    let created = policies::create(&mut ledger, &policy, &caller.principal.name, state.engine.clock.now()).await;
+    created.map_err(|error| taken(error, &policy.name))?;
+    agree(&mut ledger).await?;
+    claim.keep(&mut ledger, 201, "", state.engine.clock.now()).await?;
+    state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(tagged(StatusCode::CREATED, stored(&state, &policy.name).await?))
 }
 
@@ -120,6 +124,16 @@ pub(super) fn checked(state: &AppState, document: &Value) -> ApiResult<Policy> {
     let policy = Policy::parse(document, &actions).map_err(ApiError::invalid)?;
     let faults = rehearse(&policy, &state.engine.sources);
     if faults.is_empty() { Ok(policy) } else { Err(ApiError::invalid(faults)) }
+}
+
+/// Policies and actions agree, as this transaction leaves them; else somebody was faster.
+pub(super) async fn agree(ledger: &mut LedgerTx) -> ApiResult<()> {
+    match policies::contradiction(ledger).await? {
+        None => Ok(()),
+        Some((name, Fault { pointer, detail })) => {
+            Err(ApiError::conflict(format!("policy {name} would not be right any more: {pointer} {detail}")))
+        }
+    }
 }
 
 fn taken(error: StoreError, name: &str) -> ApiError {
@@ -158,6 +172,7 @@ pub async fn replace(
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     let now = state.engine.clock.now();
     policies::update(&mut ledger, &policy, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
+    agree(&mut ledger).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
@@ -235,6 +250,7 @@ pub async fn rollback(
     let policy = checked(&state, &document.read::<Value>()?)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     policies::update(&mut ledger, &policy, expected, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
+    agree(&mut ledger).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }

@@ -88,15 +88,19 @@ pub async fn create(
 ) -> ApiResult<(StatusCode, axum::Json<CreatedProtected>)> {
     let claim = once::claim(&state, body.once(&caller.principal)).await?;
     let (engine, now) = (&state.engine, state.engine.clock.now());
-    let mut entry = read(&state, body.value)?;
     if how.dry_run {
+        let entry = read(&state, body.value)?;
         let lifts = protected::against(&engine.db, &ProtectedSet::new(vec![entry.clone()]), now).await?;
         return Ok((StatusCode::OK, axum::Json(answer(None, &entry, lifts))));
     }
+    // A repetition is not judged anew; but what was answered to nobody may have been cut short.
     if let Some(id) = claim.answered() {
-        entry.id = crate::store::columns::id(id)?;
-        return Ok((StatusCode::CREATED, axum::Json(answer(Some(entry.id), &entry, Vec::new()))));
+        let row = protected::find(&engine.db, crate::store::columns::id(id)?).await?;
+        let entry = Entry::try_from(row.ok_or_else(|| ApiError::not_found("it was added, and deleted since"))?)?;
+        let lifts = engine.lift_protected(vec![entry.clone()]).await?;
+        return Ok((StatusCode::CREATED, axum::Json(answer(Some(entry.id), &entry, lifts))));
     }
+    let entry = read(&state, body.value)?;
     let mut ledger = LedgerTx::begin(&engine.db).await?;
     protected::create(&mut ledger, &entry, &caller.principal.name, now).await?;
     claim.keep(&mut ledger, 201, &entry.id.to_string(), now).await?;

@@ -10,6 +10,7 @@ use super::AppState;
 use super::auth::{Caller, Read, Respond};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query, reason, reason_fault, traceparent};
+use super::once;
 use super::page::{Page, cursor_id, limit, page};
 use crate::domain::action::Action;
 use crate::domain::duration::Span;
@@ -154,6 +155,11 @@ pub async fn create(
     body: Json<NewManualResponse>,
 ) -> ApiResult<(StatusCode, axum::Json<ResponseView>)> {
     let once = body.once(&caller.principal);
+    // A repetition is not judged anew: what stands against it now did not then.
+    if let Some(kept) = once::claim(&state, once.clone()).await?.answered() {
+        let id = serde_json::from_str(kept).map_err(|error| ApiError::internal(&error))?;
+        return Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)));
+    }
     let mut response = decide(&state, body.value)?;
     response.requested_by = caller.principal.name;
     response.trace = traceparent(&headers).map(str::to_owned);

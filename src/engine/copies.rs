@@ -40,7 +40,7 @@ impl Engine {
             };
             // A commit whose answer was lost may have happened.
             if carried.is_err() {
-                engine.stale.store(true, Ordering::SeqCst);
+                engine.mark_stale();
             }
             // Nobody may be waiting any more.
             let _ = done.send(carried);
@@ -49,7 +49,12 @@ impl Engine {
         outcome.await.unwrap_or(Err(StoreError::Busy))
     }
 
-    /// Whether a change may have been committed that the copies do not show; whoever asks takes fresh ones.
+    /// A change may have been committed that is not in force: the sweep's next round sees to it.
+    pub fn mark_stale(&self) {
+        self.stale.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether that may be so; whoever asks sees to it.
     pub fn take_stale(&self) -> bool {
         self.stale.swap(false, Ordering::SeqCst)
     }
@@ -67,11 +72,7 @@ impl Engine {
             self.reload_freeze().await,
             self.reload_keys().await,
         ];
-        let outcome: Result<()> = outcomes.into_iter().collect();
-        if outcome.is_err() {
-            self.stale.store(true, Ordering::SeqCst);
-        }
-        outcome
+        outcomes.into_iter().collect()
     }
 
     /// Reads whether nothing new is to be delivered; what waited for a thaw goes on.

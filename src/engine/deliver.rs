@@ -108,13 +108,18 @@ impl Conversation {
         let mut room = MESSAGE_BYTES;
         for (nth, position) in chosen.iter().enumerate() {
             let command = &owed[*position];
-            let token = sign(command, self.agent, &actions, db, signer, now).await?;
-            let size = token.len() + SEPARATOR_BYTES;
-            if size > room && !signed.is_empty() {
+            let token = sign(command, self.agent, &actions, db, signer, now).await;
+            let size = token.as_ref().map_or(0, |token| token.len() + SEPARATOR_BYTES);
+            let token = if size > room && !signed.is_empty() { None } else { Some(token) };
+            let Some(Ok(token)) = token else {
+                // What is not sent now is not under way.
                 chosen[nth..].iter().for_each(|position| self.session.take_back(owed[*position].seq));
-                self.has_more = true;
+                match token {
+                    Some(Err(error)) if signed.is_empty() => return Err(error),
+                    _ => self.has_more = true,
+                }
                 break;
-            }
+            };
             room = room.saturating_sub(size);
             ids.push(command.id);
             signed.push(token);
@@ -166,11 +171,15 @@ async fn sign(
     signer.sign(&claims)
 }
 
-/// The alert behind a command; none if a person asked for it, or if it is not kept any more.
+/// The alert behind a command; none if a person asked for it, or if it is not kept any more, or cannot be read: that must
+/// not keep a command from being sent.
 async fn alert(db: &Db, command: &OwedCommand) -> Result<Option<serde_json::Value>> {
     let Some(id) = command.alert else { return Ok(None) };
     let Some(row) = alerts::find(db, id).await? else { return Ok(None) };
-    Ok(serde_json::from_str(&row.raw()?).ok())
+    let raw = row.raw().inspect_err(|error| {
+        tracing::error!(command = %command.id, "the alert of command {} cannot be read: {error}", command.id);
+    });
+    Ok(raw.ok().and_then(|raw| serde_json::from_str(&raw).ok()))
 }
 
 fn state(command: &OwedCommand) -> Owed {

@@ -97,10 +97,16 @@ impl Hub {
         comebacks > COMEBACKS
     }
 
-    /// Whether this is the first report of what the agent holds by this run.
+    /// Whether no report of what the agent holds was taken in yet by this run.
     pub fn reports_first(&self, agent: Uuid, run: Uuid) -> bool {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.get(&agent).and_then(|place| place.reported_run) != Some(run)
+    }
+
+    /// A report by this run was taken in.
+    pub fn reported(&self, agent: Uuid, run: Uuid) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.entry(agent).or_default().reported_run.replace(run) != Some(run)
+        places.entry(agent).or_default().reported_run = Some(run);
     }
 
     /// What to wait on for an agent that polls.
@@ -183,6 +189,15 @@ mod tests {
         assert!(!hub.speaks(Uuid::from_u128(2), first));
         let (other, runs) = (Uuid::from_u128(3), [1, 2, 1, 2, 3, 2, 3, 4, 3, 4].map(Uuid::from_u128));
         assert!(runs.iter().all(|run| !hub.speaks(other, *run)), "a late message after each of three restarts");
+    }
+
+    #[test]
+    fn a_report_counts_when_it_was_taken_in() {
+        let (hub, agent, run) = (Hub::default(), Uuid::from_u128(1), Uuid::from_u128(10));
+        assert!(hub.reports_first(agent, run) && hub.reports_first(agent, run), "the first one may have failed");
+        hub.reported(agent, run);
+        assert!(!hub.reports_first(agent, run));
+        assert!(hub.reports_first(agent, Uuid::from_u128(11)), "after a restart it may hold something else");
     }
 
     #[test]

@@ -101,12 +101,21 @@ async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Re
 
 async fn reload(engine: &Engine) -> Result<(), StoreError> {
     let reloaded = engine.reload_all().await;
-    // A response that was decided just before an entry was added slips past both checks; here it ends.
+    let lifted = lift_protected(engine).await;
+    let outcome = reloaded.and(lifted);
+    if outcome.is_err() {
+        engine.mark_stale();
+    }
+    outcome
+}
+
+/// A response that was decided just before an entry was added slips past both checks; here it ends.
+async fn lift_protected(engine: &Engine) -> Result<(), StoreError> {
     let entries = protected::all(&engine.db).await?;
     if !entries.is_empty() {
         engine.lift_protected(entries).await?;
     }
-    reloaded
+    Ok(())
 }
 
 /// Forgets what is kept for a time only.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::audit::LedgerTx;
 use super::columns::{JsonText, Millis};
 use super::db::{Db, Result, StoreError, binds, statements};
-use crate::domain::action::Action;
+use crate::domain::action::{Action, Catalogue};
 use crate::domain::audit::Entry;
 
 statements! {
@@ -55,6 +55,12 @@ struct Count {
 /// Every custom action, by name.
 pub async fn all(db: &Db) -> Result<Vec<ActionRow>> {
     db.all(ALL, vec![]).await
+}
+
+/// Every action, as this transaction leaves them.
+pub async fn catalogue(ledger: &mut LedgerTx) -> Result<Catalogue> {
+    let rows: Vec<ActionRow> = ledger.tx.all(ALL, vec![]).await?;
+    Ok(Catalogue::with(rows.iter().map(ActionRow::action).collect::<Result<_>>()?))
 }
 
 /// The custom action called `name`.

@@ -38,6 +38,8 @@ statements! {
         VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
     USE_TOKEN = "UPDATE enrollment_tokens SET uses_left = uses_left - 1
         WHERE hash = $1 AND uses_left > 0 AND expires_at > $2 RETURNING id, labels";
+    ENROLLED = "SELECT id FROM agents WHERE name = $1 AND public_key = $2 AND revoked_at IS NULL
+        AND EXISTS (SELECT 1 FROM enrollment_tokens WHERE hash = $3 AND expires_at > $4)";
     TOKENS = "SELECT id, labels, uses, uses_left, expires_at, created_at, created_by FROM enrollment_tokens
         WHERE id > $1 ORDER BY id LIMIT $2";
     DELETE_TOKEN = "DELETE FROM enrollment_tokens WHERE id = $1";
@@ -150,12 +152,22 @@ struct UsedToken {
     labels: JsonText,
 }
 
-/// Uses up one use of the token whose secret has this hash, and enrols the agent with the token's labels.
+#[derive(sqlx::FromRow)]
+struct Enrolled {
+    id: String,
+}
+
+/// Uses up one use of the token whose secret has this hash, and enrols the agent with the token's labels; gives its id. An agent that is
+/// enrolled already by that name and key has not heard of it, and is told again.
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if no such token is valid, [`StoreError::Duplicate`] if a living agent has that name; then
 /// the token is not used up.
-pub async fn enroll(ledger: &mut LedgerTx, token_hash: Vec<u8>, agent: Enrollment, now: Timestamp) -> Result<()> {
+pub async fn enroll(ledger: &mut LedgerTx, token_hash: Vec<u8>, agent: Enrollment, now: Timestamp) -> Result<Uuid> {
+    let same = binds![agent.name.as_str(), agent.public_key.as_str(), token_hash.clone(), now];
+    if let Some(enrolled) = ledger.tx.optional::<Enrolled>(ENROLLED, same).await? {
+        return id(&enrolled.id);
+    }
     let used: Option<UsedToken> = ledger.tx.optional(USE_TOKEN, binds![token_hash, now]).await?;
     let token = used.ok_or(StoreError::NotFound)?;
     let Enrollment { id, name, public_key, platform, version, capabilities } = agent;
@@ -164,7 +176,12 @@ pub async fn enroll(ledger: &mut LedgerTx, token_hash: Vec<u8>, agent: Enrollmen
     ledger.tx.execute(INSERT, binds).await?;
     let detail = format!("{name}, with enrolment token {}", token.id);
     record(ledger, format!("agent:{id}"), "enrolled", "agent", id.to_string(), detail, now);
-    Ok(())
+    Ok(id)
+}
+
+/// An agent, as this transaction finds it.
+pub async fn find_in(ledger: &mut LedgerTx, agent: Uuid) -> Result<Option<AgentRow>> {
+    ledger.tx.optional(ONE, binds![agent]).await
 }
 
 /// Replaces an agent's labels.

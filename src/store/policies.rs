@@ -3,10 +3,12 @@
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 
+use super::actions;
 use super::audit::LedgerTx;
 use super::columns::{JsonText, Millis, json};
 use super::db::{Db, Result, StoreError, binds, statements};
 use crate::domain::audit::Entry;
+use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
 
 statements! {
@@ -61,6 +63,18 @@ struct Version {
 /// Every policy, by name.
 pub async fn all(db: &Db) -> Result<Vec<PolicyRow>> {
     db.all(ALL, vec![]).await
+}
+
+/// A policy that is not right with the actions, both as this transaction leaves them, and why. Whoever changes either has
+/// looked at a copy of the other before; a ledger in which they contradict each other would not be understood any more.
+pub async fn contradiction(ledger: &mut LedgerTx) -> Result<Option<(String, Fault)>> {
+    let actions = actions::catalogue(ledger).await?;
+    for row in ledger.tx.all::<PolicyRow>(ALL, vec![]).await? {
+        if let Err(faults) = Policy::parse(&row.document.read()?, &actions) {
+            return Ok(faults.into_iter().next().map(|fault| (row.name, fault)));
+        }
+    }
+    Ok(None)
 }
 
 /// The policy called `name`.

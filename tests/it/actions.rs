@@ -164,6 +164,34 @@ on_both_databases! {
         admin.get("/v1/actions/nothing").await.is_problem(404);
     }
 
+    /// What decides is the ledger, not a copy that somebody else's change has not reached.
+    async fn actions_and_policies_never_contradict_each_other_in_the_ledger(database: Database) {
+        const THEIRS: &str = "INSERT INTO policies (name, version, document, created_at, updated_at)
+            SELECT 'theirs', 1, REPLACE(REPLACE(document, '\"scan\"', '\"look\"'), '\"-deep\"', ''), 0, 0 FROM policies";
+        let (app, admin, _agent) = with_scan(database).await;
+        admin.post("/v1/actions", &json!({"name": "look", "executable": "look.sh"})).await.is(201);
+        // Another manager on the same ledger.
+        assert_eq!(app.execute(THEIRS).await, 1);
+        let problem = admin.delete("/v1/actions/look", Some("\"1\"")).await.is_problem(409);
+        assert!(problem["detail"].as_str().unwrap().contains("policy theirs"), "{problem}");
+        assert_eq!(app.execute("DELETE FROM policies WHERE name = 'theirs'").await, 1);
+        assert_eq!(app.execute("DELETE FROM actions WHERE name = 'look'").await, 1);
+        let mut policy = drop_policy("mine");
+        policy["respond"] = json!({"action": "look"});
+        admin.post("/v1/policies", &policy).await.is_problem(409);
+        let (_app, admin) = app.restart().await;
+        assert_eq!(admin.list("/v1/policies").await.len(), 1);
+    }
+
+    /// Promise 11: an alert that nobody can read any more keeps no command from its agent.
+    async fn promise_11_a_command_whose_alert_cannot_be_read_is_sent_without_it(database: Database) {
+        let (app, admin, agent) = with_scan(database).await;
+        post(&admin, "1").await;
+        assert_eq!(app.execute("UPDATE alerts SET raw = SUBSTR(raw, 3)").await, 1);
+        let command = agent.owed_one().await;
+        assert_eq!((command.action.as_str(), command.alert.is_none()), ("scan", true));
+    }
+
     async fn arguments_an_action_does_not_take_are_refused_at_once(database: Database) {
         let (_app, admin, _agent) = with_scan(database).await;
         let by_hand = json!({"action": "scan", "agents": ["web-01"], "arguments": ["-shallow"], "reason": "look"});

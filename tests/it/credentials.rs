@@ -129,8 +129,16 @@ async fn an_enrolment_token_counts_for_as_many_agents_and_as_long_as_it_says() {
     let first = enroll(token, "a").await.is(201);
     // A name that is taken costs no use.
     enroll(token, "a").await.is_problem(409);
-    enroll(token, "b").await.is(201);
+    let key = new_key();
+    let asked = serde_json::to_value(enrollment(token, "b", &key)).unwrap();
+    let second = nobody.post("/v1/agents/enroll", &asked).await.is(201);
     enroll(token, "c").await.is_problem(401);
+    // Whoever did not hear the answer asks again; somebody else by that name does not get it.
+    let asked = serde_json::to_value(enrollment(token, "b", &key)).unwrap();
+    assert_eq!(nobody.post("/v1/agents/enroll", &asked).await.is(201)["agent_id"], second["agent_id"]);
+    enroll(token, "b").await.is_problem(401);
+    let asked = serde_json::to_value(enrollment("rit_x", "b", &key)).unwrap();
+    nobody.post("/v1/agents/enroll", &asked).await.is_problem(401);
     let agent = admin.get(&format!("/v1/agents/{}", first["agent_id"].as_str().unwrap())).await.is(200);
     assert_eq!(agent["labels"], json!({"env": "prod"}));
     let made = admin.post("/v1/enrollment-tokens", &json!({"expires_in": "1h"})).await.is(201);

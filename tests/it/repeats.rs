@@ -169,6 +169,28 @@ on_both_databases! {
         }
     }
 
+    /// Promise 2: a repetition is not judged anew. What stands against the request now did not then.
+    async fn promise_2_a_repetition_gets_its_answer_whatever_has_changed_since(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        let response =
+            json!({"action": "firewall-drop", "target": "198.51.100.1", "agents": ["web-01"], "reason": "seen"});
+        let first = admin.post_once("/v1/responses", &response, "key-1").await.is(201);
+        let entry = json!({"kind": "ip", "value": "198.51.100.1", "reason": "the bank", "expires_in": "1h"});
+        let protected = admin.post_once("/v1/protected", &entry, "key-2").await.is(201);
+        assert_eq!(protected["lifts"][0]["response_id"], first["id"]);
+        let again = admin.post_once("/v1/responses", &response, "key-1").await.is(201);
+        assert_eq!((&again["id"], &again["reason"]), (&first["id"], &json!("protected")));
+        assert_eq!(admin.post("/v1/responses", &response).await.points_at(), ["/target"]);
+        app.advance(60);
+        let again = admin.post_once("/v1/protected", &entry, "key-2").await.is(201);
+        assert_eq!((&again["id"], &again["expires_at"]), (&protected["id"], &protected["expires_at"]));
+        assert_eq!(again["lifts"], json!([]));
+        admin.delete(&format!("/v1/protected/{}", protected["id"].as_str().unwrap()), None).await.is(204);
+        admin.post_once("/v1/protected", &entry, "key-2").await.is_problem(404);
+        assert_eq!(admin.list("/v1/protected").await.len(), 0);
+    }
+
     async fn promise_2_the_same_request_made_eight_times_at_once_is_carried_out_once(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;

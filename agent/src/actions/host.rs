@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
+use super::at_work::AtWork;
 use crate::responses_log::{Note, ResponsesLog};
 use crate::runner::Runner;
 use crate::scripts::{self, KeyBook};
@@ -86,6 +87,8 @@ pub struct Host {
     pub managers: Vec<String>,
     /// Where it is written in Wazuh's words what was done.
     pub responses_log: Option<ResponsesLog>,
+    /// What threads are at.
+    pub at_work: AtWork,
     /// What custom programs have said they hold.
     pub keys: KeyBook,
 }
@@ -106,6 +109,7 @@ impl Host {
             script_timeout: scripts::DEFAULT_TIMEOUT,
             managers: Vec::new(),
             responses_log: None,
+            at_work: AtWork::default(),
             keys: KeyBook::at(&state_dir.join("script-keys.json")),
         }
     }

@@ -5,6 +5,7 @@
 //! at before ([`crate::executor`]).
 
 mod about;
+mod at_work;
 mod attempt;
 mod disable_account;
 #[cfg(test)]

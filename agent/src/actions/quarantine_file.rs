@@ -111,7 +111,7 @@ impl Action for QuarantineFile {
                 return Err(ActionError::Refused(format!("{} is protected: {reason}", path.display())));
             }
             let (path, effect) = (path.to_owned(), attempt.effect);
-            let kept = blocking(move || Kept::look(&path, effect)).await?;
+            let kept = blocking(attempt, move || Kept::look(&path, effect)).await?;
             serde_json::to_value(kept).map_err(|error| ActionError::Failed(error.to_string()))
         })
     }
@@ -121,18 +121,22 @@ impl Action for QuarantineFile {
             let Some((store, kept)) = store(attempt)? else {
                 return Err(ActionError::Failed("the file was not looked at first".into()));
             };
-            blocking(move || store.take(&kept)).await
+            blocking(attempt, move || store.take(&kept)).await
         })
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(store(attempt)?.is_some_and(|(store, kept)| store.holds(&kept))) })
+        Box::pin(async {
+            // What a thread is at has not come to an end yet.
+            let _alone = attempt.host.at_work.begin(attempt.effect)?;
+            Ok(store(attempt)?.is_some_and(|(store, kept)| store.holds(&kept)))
+        })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let Some((store, kept)) = store(attempt)? else { return Ok(()) };
-            blocking(move || store.give_back(&kept)).await
+            blocking(attempt, move || store.give_back(&kept)).await
         })
     }
 }
@@ -147,8 +151,15 @@ fn store(attempt: &Attempt<'_>) -> Result<Option<(Store, Kept)>, ActionError> {
 
 /// A large file takes its time, and the agent has one thread.
 async fn blocking<T: Send + 'static>(
+    attempt: &Attempt<'_>,
     work: impl FnOnce() -> Result<T, ActionError> + Send + 'static,
 ) -> Result<T, ActionError> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let alone = attempt.host.at_work.begin(attempt.effect)?;
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(alone);
+        done
+    })
+    .await;
     done.unwrap_or_else(|error| Err(ActionError::Failed(format!("the file could not be worked on: {error}"))))
 }

@@ -155,7 +155,7 @@ async fn take_in(
             continue;
         }
         if let Some(earlier) = earlier::<Accepted>(ledger, intake.once.as_ref()).await? {
-            replies.push(Answer::Accepted(reply, earlier));
+            replies.push(Answer::Accepted(reply, earlier, intake.place));
             continue;
         }
         let (mut ids, mut decided) = (Vec::new(), Vec::new());
@@ -164,12 +164,12 @@ async fn take_in(
             decided.push(responses);
             rows.push(alert);
         }
-        waiting.push((ids, decided, intake.once, reply));
+        waiting.push((ids, decided, intake.once, reply, intake.place));
     }
     let new: HashSet<Uuid> = alerts::insert(ledger, rows).await?.into_iter().collect();
     let (mut responses, mut wake) = (Vec::new(), Vec::new());
     let (mut memo, mut unwritten) = (guard::Memo::default(), HashSet::new());
-    for (ids, decided, once, reply) in waiting {
+    for (ids, decided, once, reply, place) in waiting {
         let is_new: Vec<bool> = ids.iter().map(|id| new.contains(id)).collect();
         let mut accepted = Accepted { new: is_new, ..Accepted::default() };
         let fresh =
@@ -191,12 +191,13 @@ async fn take_in(
             responses.push(response);
         }
         keep(ledger, once.as_ref(), 202, &accepted, now).await?;
-        replies.push(Answer::Accepted(reply, Outcome::Done(accepted)));
+        replies.push(Answer::Accepted(reply, Outcome::Done(accepted), place));
     }
     wake.extend(ledger::record(ledger, responses, now).await?);
     for (once, reply) in repeated {
         let first = earlier(ledger, Some(&once)).await?;
-        replies.push(Answer::Accepted(reply, first.ok_or_else(|| StoreError::Corrupt("no kept answer".into()))?));
+        let first = first.ok_or_else(|| StoreError::Corrupt("no kept answer".into()))?;
+        replies.push(Answer::Accepted(reply, first, None));
     }
     Ok(wake)
 }

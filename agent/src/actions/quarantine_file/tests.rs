@@ -147,3 +147,32 @@ async fn a_file_that_was_changed_for_another_is_not_taken_and_an_occupied_place_
     QuarantineFile.revert(&attempt).await.unwrap();
     assert!(QuarantineFile.is_lifted(&attempt).await.unwrap(), "nothing is known to be ours");
 }
+
+/// Promise 5: what a thread does after its step was given up is undone too.
+#[tokio::test]
+async fn promise_5_a_file_that_a_late_thread_is_still_at_is_neither_there_nor_gone() {
+    let bench = Bench::between("/tmp", "/tmp");
+    std::fs::write(bench.files.join("large"), "x").unwrap();
+    let target = bench.target("large");
+    let mut attempt = bench.attempt(&target);
+    let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+    attempt.undo = Some(&undo);
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (quarantine, kept) = store(&attempt).unwrap().unwrap();
+    let taking = blocking(&attempt, move || {
+        wait.recv().unwrap();
+        quarantine.take(&kept)
+    });
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), taking).await.is_err(), "it was given up");
+    let still = |error: ActionError| assert!(error.to_string().contains("still at it"), "{error}");
+    still(QuarantineFile.revert(&attempt).await.unwrap_err());
+    still(QuarantineFile.is_lifted(&attempt).await.unwrap_err());
+    go.send(()).unwrap();
+    let begun = std::time::Instant::now();
+    while QuarantineFile.revert(&attempt).await.is_err() {
+        assert!(begun.elapsed().as_secs() < 10, "the thread is never done");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(QuarantineFile.is_lifted(&attempt).await.unwrap());
+    assert_eq!(std::fs::read_to_string(bench.files.join("large")).unwrap(), "x");
+}

@@ -1,0 +1,77 @@
+//! The writer alone: what it lets through when, and what it says.
+
+use super::*;
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+
+#[tokio::test]
+async fn promise_11_a_flood_of_alerts_leaves_room_for_results_and_ends_in_busy() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+    let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
+    let intake = || Intake { alerts: vec![], place: None, once: None };
+    let mut flood = JoinSet::new();
+    for _ in 0..INTAKES {
+        let writer = writer.clone();
+        flood.spawn(async move { writer.intake(intake()).await });
+    }
+    while writer.load() < 1.0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(writer.intake(intake()).await, Err(StoreError::Busy)), "one too many");
+    let why = EndReason { word: "lifted", detail: String::new(), by: String::new() };
+    let others = async {
+        writer.settle(Uuid::nil(), vec![]).await.unwrap();
+        writer.release(vec![], why).await.unwrap();
+        flood.join_all().await.into_iter().for_each(|taken| drop(taken.unwrap()));
+        assert!(writer.load() < f64::EPSILON);
+        drop(writer);
+    };
+    tokio::join!(work, others);
+}
+
+/// A commit that fails may have happened: then nobody else would tell the agents.
+#[tokio::test]
+async fn promise_3_agents_are_woken_although_the_commit_has_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+    let agent = Uuid::from_u128(1);
+    let mut tx = db.begin().await.unwrap();
+    const AGENT: &str =
+        "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
+        VALUES ($1, 'web-01', '', '{}', '{}', '', '[]', 0)";
+    tx.execute(AGENT, crate::store::db::binds![agent]).await.unwrap();
+    tx.execute("DROP TABLE audit", vec![]).await.unwrap();
+    tx.commit().await.unwrap();
+    let woken = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let wake = {
+        let woken = Arc::clone(&woken);
+        Arc::new(move |agents: &[Uuid]| woken.lock().unwrap().extend_from_slice(agents))
+    };
+    let (writer, work) = Writer::start(db, Clock::system(), wake, CancellationToken::new());
+    let response = NewResponse {
+        id: Uuid::from_u128(2),
+        action: "log-only".into(),
+        target: Some(riposte_protocol::target::Target::host()),
+        agents: vec![agent],
+        ..NewResponse::default()
+    };
+    let others = async move { writer.respond(response, None).await };
+    let (outcome, ()) = tokio::join!(others, work);
+    assert!(outcome.is_err());
+    assert_eq!(*woken.lock().unwrap(), [agent]);
+}
+
+#[tokio::test]
+async fn promise_10_results_do_not_wait_for_company_behind_a_report_that_is_newer() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+    let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
+    let others = async move {
+        let mut results = Box::pin(writer.settle(Uuid::nil(), vec![]));
+        assert!((&mut results).now_or_never().is_none());
+        writer.converge(Uuid::nil(), News::default()).await.unwrap();
+        assert!((&mut results).now_or_never().is_some(), "in the same transaction");
+    };
+    tokio::join!(work, others);
+}
