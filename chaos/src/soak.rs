@@ -17,7 +17,7 @@ use crate::world::World;
 /// each, after 18 minutes.
 const WARM_UP: f64 = 1.0 / 3.0;
 /// A run shorter than this tells what it saw and does not judge: its warm-up is over before the caches are full.
-const JUDGED_FROM: Duration = Duration::from_mins(30);
+const JUDGED_FROM: Duration = Duration::from_mins(54);
 /// Into so many parts the rest is cut to see how far it scatters. Single samples would not do: neighbours are nearly
 /// equal, so their scatter says little about the next minutes.
 const BLOCKS: usize = 12;

@@ -15,13 +15,14 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{IfMatch, Json, Path};
 use super::once;
 use super::page::{Page, page};
-use super::policies::agree;
+use super::policies::not_right;
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::fault::Fault;
+use crate::domain::policy::Policy;
 use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
-use crate::store::{StoreError, actions};
+use crate::store::{StoreError, actions, policies};
 
 /// An action as it stands.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -124,6 +125,8 @@ pub async fn create(
         })?;
         claim.keep(&mut ledger, 201, "", now).await?;
         state.engine.carry_through(ledger, |engine| async move { engine.reload_actions().await }).await?;
+    } else {
+        state.engine.reload_actions().await?;
     }
     Ok(answer(StatusCode::CREATED, stored(&state, &action.name).await?))
 }
@@ -148,7 +151,10 @@ pub async fn replace(
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     let updated = actions::update(&mut ledger, &name, &body.value, version, &caller.principal.name, now).await;
     updated.map_err(|error| stale(error, &name))?;
-    agree(&mut ledger).await?;
+    let catalogue = actions::catalogue(&mut ledger).await?;
+    for (user, document) in policies::users(&mut ledger, &name).await? {
+        Policy::parse(&document, &catalogue).map_err(|faults| not_right(&user, &faults))?;
+    }
     let follow = |engine: Arc<Engine>| async move {
         engine.reload_actions().await?;
         engine.reload_policies().await
@@ -173,8 +179,10 @@ pub async fn delete(
     if actions::is_in_use(&mut ledger, &name).await? {
         return Err(ApiError::conflict("something of it is in force or under way; lift that first".to_owned()));
     }
+    if let Some((user, _)) = policies::users(&mut ledger, &name).await?.first() {
+        return Err(ApiError::conflict(format!("policy {user} uses it")));
+    }
     actions::delete(&mut ledger, &name, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    agree(&mut ledger).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_actions().await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

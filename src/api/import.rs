@@ -13,7 +13,6 @@ use super::AppState;
 use super::auth::{Caller, WritePolicies};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Payload, Query};
-use super::policies::agree;
 use crate::compat::ossec::{self, Import, Level, Load};
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::effect::Until;
@@ -106,7 +105,6 @@ async fn store(state: &AppState, import: &Import, by: &str) -> ApiResult<()> {
         let created = policies::create(&mut ledger, &policy, by, now).await;
         created.map_err(|error| taken(error, "a policy", &policy.name))?;
     }
-    agree(&mut ledger).await?;
     let known = protected::all(&engine.db).await?;
     let mut entries = Vec::new();
     for document in &import.protected {

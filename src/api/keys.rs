@@ -61,6 +61,7 @@ pub async fn create(
         return Err(ApiError::invalid(vec![Fault::at("/name", detail)]));
     }
     if let Some(id) = claim.answered() {
+        state.engine.reload_keys().await?;
         let keys = state.engine.keys.load();
         let expires_at = keys.get(id).and_then(|row| row.expires_at).map(Timestamp::from);
         return Ok((StatusCode::CREATED, axum::Json(CreatedKey { id: id.into(), key: None, role, expires_at })));

@@ -260,3 +260,22 @@ async fn observe(State(state): State<AppState>, request: Request, next: Next) ->
 fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
     ApiError::internal(&"a handler panicked").into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tower_service::Service as _;
+
+    use super::*;
+
+    /// Promise 11: who is not answered in time is told that it may have been done, and when to come back.
+    #[tokio::test]
+    async fn promise_11_what_is_not_answered_in_time_says_so() {
+        let never = || std::future::pending::<()>();
+        let within = from_fn(|request, next| within(Duration::from_millis(10), request, next));
+        let mut router: Router = Router::new().route("/", axum::routing::get(never)).layer(within);
+        let answer = router.call(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(answer.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["retry-after"], "5");
+    }
+}

@@ -17,6 +17,7 @@ use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
 use crate::engine::rehearse::rehearse;
 use crate::store::StoreError;
+use crate::store::actions;
 use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
 use crate::store::guard::{self, BreakerRow};
@@ -105,6 +106,7 @@ pub async fn create(
     let claim = once::claim(&state, body.once(&caller.principal)).await?;
     // A repetition is not judged anew: what stands against it now did not then.
     if claim.answered().is_some() {
+        state.engine.reload_policies().await?;
         let name = body.value["name"].as_str().unwrap_or_default();
         return Ok(tagged(StatusCode::CREATED, stored(&state, name).await?));
     }
@@ -112,7 +114,7 @@ pub async fn create(
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     let created = policies::create(&mut ledger, &policy, &caller.principal.name, state.engine.clock.now()).await;
     created.map_err(|error| taken(error, &policy.name))?;
-    agree(&mut ledger).await?;
+    agree(&mut ledger, &policy).await?;
     claim.keep(&mut ledger, 201, "", state.engine.clock.now()).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(tagged(StatusCode::CREATED, stored(&state, &policy.name).await?))
@@ -126,14 +128,18 @@ pub(super) fn checked(state: &AppState, document: &Value) -> ApiResult<Policy> {
     if faults.is_empty() { Ok(policy) } else { Err(ApiError::invalid(faults)) }
 }
 
-/// Policies and actions agree, as this transaction leaves them; else somebody was faster.
-pub(super) async fn agree(ledger: &mut LedgerTx) -> ApiResult<()> {
-    match policies::contradiction(ledger).await? {
-        None => Ok(()),
-        Some((name, Fault { pointer, detail })) => {
-            Err(ApiError::conflict(format!("policy {name} would not be right any more: {pointer} {detail}")))
-        }
-    }
+/// The policy is right with the actions as this transaction finds them: what was looked at before was a copy, which another
+/// change may not have reached.
+async fn agree(ledger: &mut LedgerTx, policy: &Policy) -> ApiResult<()> {
+    let document = serde_json::to_value(policy).map_err(|error| ApiError::internal(&error))?;
+    let parsed = Policy::parse(&document, &actions::catalogue(ledger).await?);
+    parsed.map(|_| ()).map_err(|faults| not_right(&policy.name, &faults))
+}
+
+/// 409: the policy would be wrong, or is.
+pub(super) fn not_right(name: &str, faults: &[Fault]) -> ApiError {
+    let fault = faults.first().map_or_else(String::new, |Fault { pointer, detail }| format!(": {pointer} {detail}"));
+    ApiError::conflict(format!("policy {name} would not be right with the actions as they are{fault}"))
 }
 
 fn taken(error: StoreError, name: &str) -> ApiError {
@@ -172,7 +178,7 @@ pub async fn replace(
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     let now = state.engine.clock.now();
     policies::update(&mut ledger, &policy, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    agree(&mut ledger).await?;
+    agree(&mut ledger, &policy).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
@@ -250,7 +256,7 @@ pub async fn rollback(
     let policy = checked(&state, &document.read::<Value>()?)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     policies::update(&mut ledger, &policy, expected, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    agree(&mut ledger).await?;
+    agree(&mut ledger, &policy).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }

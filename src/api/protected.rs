@@ -95,6 +95,7 @@ pub async fn create(
     }
     // A repetition is not judged anew; but what was answered to nobody may have been cut short.
     if let Some(id) = claim.answered() {
+        engine.reload_protected().await?;
         let row = protected::find(&engine.db, crate::store::columns::id(id)?).await?;
         let entry = Entry::try_from(row.ok_or_else(|| ApiError::not_found("it was added, and deleted since"))?)?;
         let lifts = engine.lift_protected(vec![entry.clone()]).await?;

@@ -158,6 +158,7 @@ pub async fn create(
     // A repetition is not judged anew: what stands against it now did not then.
     if let Some(kept) = once::claim(&state, once.clone()).await?.answered() {
         let id = serde_json::from_str(kept).map_err(|error| ApiError::internal(&error))?;
+        state.engine.undo.look_again();
         return Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)));
     }
     let mut response = decide(&state, body.value)?;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -17,6 +18,9 @@ use crate::store::db::{Result, StoreError};
 use crate::store::ledger::EndReason;
 use crate::store::protected::Hold;
 use crate::store::{actions, agents, freeze, keys, policies, protected};
+
+/// How long a change may take: a database that never answers holds up no other change for longer.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Engine {
     /// Commits a change, and lets `follow` put it into force: fresh copies, and what comes of them. A client that goes away
@@ -34,10 +38,11 @@ impl Engine {
         let engine = Arc::clone(self);
         let (done, outcome) = oneshot::channel();
         self.tasks.spawn_short(async move {
-            let carried = match ledger.commit().await {
-                Ok(()) => follow(Arc::clone(&engine)).await,
-                Err(error) => Err(error),
+            let carried = async {
+                ledger.commit().await?;
+                follow(Arc::clone(&engine)).await
             };
+            let carried = tokio::time::timeout(PATIENCE, carried).await.unwrap_or(Err(StoreError::Busy));
             // A commit whose answer was lost may have happened.
             if carried.is_err() {
                 engine.mark_stale();
@@ -45,8 +50,11 @@ impl Engine {
             // Nobody may be waiting any more.
             let _ = done.send(carried);
         });
-        // Only a panic leaves no outcome; to whoever waits that is a change to be asked for again.
-        outcome.await.unwrap_or(Err(StoreError::Busy))
+        outcome.await.unwrap_or_else(|_| {
+            // Only a panic leaves no outcome.
+            self.mark_stale();
+            Err(StoreError::Busy)
+        })
     }
 
     /// A change may have been committed that is not in force: the sweep's next round sees to it.

@@ -114,10 +114,13 @@ impl Conversation {
             let Some(Ok(token)) = token else {
                 // What is not sent now is not under way.
                 chosen[nth..].iter().for_each(|position| self.session.take_back(owed[*position].seq));
-                match token {
-                    Some(Err(error)) if signed.is_empty() => return Err(error),
-                    _ => self.has_more = true,
+                if let Some(Err(error)) = token {
+                    if signed.is_empty() {
+                        return Err(error);
+                    }
+                    tracing::warn!(command = %command.id, "command {} cannot be signed just now: {error}", command.id);
                 }
+                self.has_more = true;
                 break;
             };
             room = room.saturating_sub(size);

@@ -103,7 +103,8 @@ async fn reload(engine: &Engine) -> Result<(), StoreError> {
     let reloaded = engine.reload_all().await;
     let lifted = lift_protected(engine).await;
     let outcome = reloaded.and(lifted);
-    if outcome.is_err() {
+    // What cannot be read is not read better at the next round.
+    if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::Corrupt(_))) {
         engine.mark_stale();
     }
     outcome

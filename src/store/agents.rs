@@ -39,7 +39,7 @@ statements! {
     USE_TOKEN = "UPDATE enrollment_tokens SET uses_left = uses_left - 1
         WHERE hash = $1 AND uses_left > 0 AND expires_at > $2 RETURNING id, labels";
     ENROLLED = "SELECT id FROM agents WHERE name = $1 AND public_key = $2 AND revoked_at IS NULL
-        AND EXISTS (SELECT 1 FROM enrollment_tokens WHERE hash = $3 AND expires_at > $4)";
+        AND EXISTS (SELECT 1 FROM enrollment_tokens WHERE hash = $3 AND expires_at > $4 AND enrollment_tokens.labels = agents.labels)";
     TOKENS = "SELECT id, labels, uses, uses_left, expires_at, created_at, created_by FROM enrollment_tokens
         WHERE id > $1 ORDER BY id LIMIT $2";
     DELETE_TOKEN = "DELETE FROM enrollment_tokens WHERE id = $1";

@@ -2,13 +2,12 @@
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::actions;
 use super::audit::LedgerTx;
 use super::columns::{JsonText, Millis, json};
 use super::db::{Db, Result, StoreError, binds, statements};
 use crate::domain::audit::Entry;
-use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
 
 statements! {
@@ -65,16 +64,12 @@ pub async fn all(db: &Db) -> Result<Vec<PolicyRow>> {
     db.all(ALL, vec![]).await
 }
 
-/// A policy that is not right with the actions, both as this transaction leaves them, and why. Whoever changes either has
-/// looked at a copy of the other before; a ledger in which they contradict each other would not be understood any more.
-pub async fn contradiction(ledger: &mut LedgerTx) -> Result<Option<(String, Fault)>> {
-    let actions = actions::catalogue(ledger).await?;
-    for row in ledger.tx.all::<PolicyRow>(ALL, vec![]).await? {
-        if let Err(faults) = Policy::parse(&row.document.read()?, &actions) {
-            return Ok(faults.into_iter().next().map(|fault| (row.name, fault)));
-        }
-    }
-    Ok(None)
+/// The policies whose action is called `action`, as this transaction finds them.
+pub async fn users(ledger: &mut LedgerTx, action: &str) -> Result<Vec<(String, Value)>> {
+    let rows: Vec<PolicyRow> = ledger.tx.all(ALL, vec![]).await?;
+    let documents = rows.into_iter().map(|row| Ok((row.name, row.document.read::<Value>()?)));
+    let documents: Vec<_> = documents.collect::<Result<_>>()?;
+    Ok(documents.into_iter().filter(|(_, document)| document["respond"]["action"] == action).collect())
 }
 
 /// The policy called `name`.

@@ -192,6 +192,33 @@ on_both_databases! {
         assert_eq!((command.action.as_str(), command.alert.is_none()), ("scan", true));
     }
 
+    /// Promise 3: what could not be signed was not sent, so it is sent as soon as it can be, not when a lease is over.
+    async fn promise_3_a_command_that_could_not_be_signed_is_not_under_way(database: Database) {
+        let (app, admin, agent) = with_scan(database).await;
+        post(&admin, "1").await;
+        // What a person wants goes first.
+        let by_hand =
+            json!({"action": "firewall-drop", "target": "198.51.100.1", "agents": ["web-01"], "reason": "seen"});
+        admin.post("/v1/responses", &by_hand).await.is(201);
+        app.execute("ALTER TABLE alerts RENAME TO elsewhere").await;
+        let mut stream = agent.stream(0).await;
+        let first = stream.commands(&agent).await;
+        assert_eq!(first.iter().map(|command| command.action.as_str()).collect::<Vec<_>>(), ["firewall-drop"]);
+        app.execute("ALTER TABLE elsewhere RENAME TO alerts").await;
+        // Less than a lease.
+        let mut seconds = 0;
+        let then = loop {
+            tokio::select! {
+                commands = stream.commands(&agent) => break commands,
+                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => app.advance(2),
+            }
+            seconds += 2;
+            assert!(seconds < 20, "it counts as sent");
+        };
+        assert_eq!(then.iter().map(|command| command.action.as_str()).collect::<Vec<_>>(), ["scan"]);
+        assert!(then[0].alert.is_some());
+    }
+
     async fn arguments_an_action_does_not_take_are_refused_at_once(database: Database) {
         let (_app, admin, _agent) = with_scan(database).await;
         let by_hand = json!({"action": "scan", "agents": ["web-01"], "arguments": ["-shallow"], "reason": "look"});

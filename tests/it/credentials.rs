@@ -137,6 +137,9 @@ async fn an_enrolment_token_counts_for_as_many_agents_and_as_long_as_it_says() {
     let asked = serde_json::to_value(enrollment(token, "b", &key)).unwrap();
     assert_eq!(nobody.post("/v1/agents/enroll", &asked).await.is(201)["agent_id"], second["agent_id"]);
     enroll(token, "b").await.is_problem(401);
+    let other = admin.post("/v1/enrollment-tokens", &json!({"labels": {"env": "test"}})).await.is(201);
+    let asked = serde_json::to_value(enrollment(other["token"].as_str().unwrap(), "b", &key)).unwrap();
+    nobody.post("/v1/agents/enroll", &asked).await.is_problem(409);
     let asked = serde_json::to_value(enrollment("rit_x", "b", &key)).unwrap();
     nobody.post("/v1/agents/enroll", &asked).await.is_problem(401);
     let agent = admin.get(&format!("/v1/agents/{}", first["agent_id"].as_str().unwrap())).await.is(200);
