@@ -218,8 +218,16 @@ on_both_databases! {
             history.iter().filter(|(_, verb)| verb == "holds strangers").count()
         };
         assert_eq!(strangers().await, 0);
-        says(&agent, Some(vec![held, stranger])).await;
-        assert_eq!(strangers().await, 1);
+        let run = Some(uuid::Uuid::from_u128(5));
+        for _ in 0..2 {
+            let effects = Some(vec![held.clone(), stranger.clone()]);
+            agent.poll(&PollRequest { cursor: 1, effects, run, ..PollRequest::default() }).await;
+            assert_eq!(strangers().await, 1, "once for each of its runs");
+        }
+        let effects = Some(vec![held, stranger]);
+        let run = Some(uuid::Uuid::from_u128(6));
+        agent.poll(&PollRequest { cursor: 1, effects, run, ..PollRequest::default() }).await;
+        assert_eq!(strangers().await, 2);
     }
 
     async fn promise_10_what_an_agent_ended_too_soon_is_applied_again(database: Database) {

@@ -94,6 +94,31 @@ on_both_databases! {
         }
     }
 
+    /// Promise 7: what could not be lifted for a new entry is lifted when the store is well again, not a minute later.
+    async fn promise_7_a_lift_that_failed_is_tried_at_every_round(database: Database) {
+        let (app, admin, _agent) = with_agent(database).await;
+        assert_eq!(state(&admin, 1, "203.0.113.4").await, "active");
+        app.execute("ALTER TABLE holds RENAME TO elsewhere").await;
+        admin.post("/v1/protected", &entry("203.0.113.4")).await.is_problem(503);
+        app.advance(5);
+        eventually("a round has failed", async || {
+            let stages = admin.get("/readyz?verbose").await.is(200)["stages"].clone();
+            stages["reload"]["fault"].is_string().then_some(())
+        })
+        .await;
+        app.execute("ALTER TABLE elsewhere RENAME TO holds").await;
+        let mut rounds: u32 = 0;
+        while admin.list("/v1/responses").await[0]["state"] != "ended" {
+            assert!(rounds < 80, "nobody tries again");
+            if rounds.is_multiple_of(20) {
+                app.advance(5);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            rounds += 1;
+        }
+        assert_eq!(admin.list("/v1/responses").await[0]["reason"], "protected");
+    }
+
     /// Promise 11: each copy is taken by itself.
     async fn promise_11_a_policy_that_cannot_be_read_keeps_no_other_copy_old(database: Database) {
         let (app, admin, _agent) = with_agent(database).await;
