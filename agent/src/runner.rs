@@ -6,6 +6,11 @@ mod output;
 mod program;
 #[cfg(test)]
 mod tests;
+#[cfg(target_os = "linux")]
+mod waiting;
+#[cfg(not(target_os = "linux"))]
+#[path = "runner/waiting_unseen.rs"]
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -15,21 +20,19 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::Instant;
 
 pub use self::output::join;
 use self::output::{Head, Lines};
 pub use self::program::{DEFAULT_TIMEOUT, Program};
+use self::waiting::Watch;
 
 /// How long the output is still read after the program itself has ended: a child that it left behind may hold the
 /// pipe open for ever.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// How long a program that took too long may take to end when it is asked to, before it is killed.
 const END_GRACE: Duration = Duration::from_secs(2);
-/// How long a program that is talked to may be silent before it is told that nothing more comes: one that reads to the
-/// end goes on then.
-const SILENCE: Duration = Duration::from_secs(2);
 /// Where programs are looked for; never the caller's own PATH, which an attacker on the host may have touched.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -149,7 +152,7 @@ impl Runner {
     }
 
     /// Runs `program` and talks to it: it is given its text to read, and what `answer` says to a line that it prints.
-    /// When it has been silent for a while, it is told that nothing more comes.
+    /// When it waits for nothing but its input, it is told that nothing more comes.
     ///
     /// # Errors
     /// As [`Runner::run`].
@@ -164,7 +167,7 @@ impl Runner {
         let (mut stdout, mut stderr) = (group.child.stdout.take(), group.child.stderr.take());
         let (mut printed, mut complained, mut lines) = (Head::default(), Head::default(), Lines::default());
         let (mut out, mut err) = ([0; 4096], [0; 4096]);
-        let (mut deadline, mut silent_at) = (Instant::now() + program.timeout, Instant::now() + SILENCE);
+        let (mut deadline, mut watch) = (Instant::now() + program.timeout, Watch::new(program.timeout));
         let mut status = None;
         while status.is_none() || stdout.is_some() || stderr.is_some() {
             if answer.is_none() && !stdin.has_more() {
@@ -180,7 +183,7 @@ impl Runner {
                         for line in lines.push(&out[..length]) {
                             if let Some(said) = answer(&line) {
                                 stdin.say(&said);
-                                silent_at = Instant::now() + SILENCE;
+                                watch.start_anew();
                             }
                         }
                     }
@@ -192,8 +195,10 @@ impl Runner {
                     complained.push(&err[..length]);
                 }
                 () = stdin.write(), if stdin.has_more() => {}
-                () = tokio::time::sleep_until(silent_at), if answer.is_some() && stdin.is_open() && !stdin.has_more() => {
-                    stdin.close();
+                () = tokio::time::sleep_until(watch.next_look()), if status.is_none() && stdin.is_idle() && answer.is_some() => {
+                    if stdin.reader_waits(&mut watch, &group, stdout.as_ref()) {
+                        stdin.close();
+                    }
                 }
                 ended = group.child.wait(), if status.is_none() => {
                     group.ended = true;
@@ -273,6 +278,17 @@ impl Input {
 
     fn has_more(&self) -> bool {
         self.is_open() && self.written < self.text.len()
+    }
+
+    /// Whether there is nothing to say just now.
+    fn is_idle(&self) -> bool {
+        self.is_open() && !self.has_more()
+    }
+
+    /// Whether the program waits for nothing else.
+    fn reader_waits(&self, watch: &mut Watch, program: &Group, stdout: Option<&ChildStdout>) -> bool {
+        let (Some(pipe), Some(leader)) = (&self.pipe, program.leader()) else { return false };
+        watch.sees_waiting(leader.as_raw(), pipe, stdout)
     }
 
     fn say(&mut self, text: &str) {

@@ -36,8 +36,9 @@ standard input.
 
 - A program that asks `check_keys` is told `continue`, or `abort` if another effect of the same program holds one of the keys. Asking twice gets the same answer.
   Effects that share a key are lifted by one `delete`, with the last of them.
-- Standard input is closed after 2 seconds in which nothing was said, so that a program that reads to the end goes on. Both outputs are drained; the first 16 KiB
-  are in the result. The exit status is read: 0 is good.
+- Standard input is closed when the program waits for nothing else: every process that could ask or be answered is blocked, one of them reading, and all that was said is read. So a program that reads to
+  the end goes on at once, and one that thinks before it asks is answered, however long it thinks. The kernel shows it (`/proc/PID/syscall`); where it does not, the input is closed after half of the time below.
+  Both outputs are drained; the first 16 KiB are in the result. The exit status is read: 0 is good.
 - After 60 seconds (`script_timeout_seconds` of the local policy) the whole process group is asked to end, and killed 2 seconds later. A daemon that a program leaves behind is neither waited for nor ended.
 - There is nothing to look at but the exit status, so `verified` is null, and the program is never run again by itself to repair what it did. Programs of different names run side by side, each one's runs one after the other
   (lock domain `script:NAME`).

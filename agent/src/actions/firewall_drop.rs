@@ -28,9 +28,11 @@ const ABOUT: About = About {
         summary: "also drop what is sent to it (nftables, iptables; the other filters always do)",
         ..Parameter::DEFAULT
     }],
-    applied: "Linux: an element with a time-out in a set of the nftables table `inet riposte`; without `nft`, rules of \
-              iptables or ip6tables in INPUT and FORWARD. FreeBSD, NetBSD, SunOS: ipf rules. OpenBSD, macOS: as `pf`",
-    verified: "the element is in the set and the chains drop what is in it; the rules are listed",
+    applied: "Linux: an element in a set of the nftables table `inet riposte`, with a time-out where the block has an end of at \
+              most 200,000 days; a later end is kept by the agent's timer alone. Without `nft`, rules of iptables or ip6tables \
+              in INPUT and FORWARD. FreeBSD, NetBSD, SunOS: ipf rules. OpenBSD, macOS: as `pf`",
+    verified: "nftables: the element is in the set, the table is not dormant, and each chain at its hook has one rule, which \
+               drops what is in the set without any other condition; the rules are listed",
     undone: "the element or the rules are removed, every copy of them",
     rights: "root or CAP_NET_ADMIN",
     ..About::DEFAULT

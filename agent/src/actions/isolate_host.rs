@@ -18,7 +18,7 @@ use riposte_protocol::target::{Target, TargetKind, WIDEST};
 use self::table::Exceptions;
 use super::about::values;
 use super::attempt::failure;
-use super::nftables::{ask, is_missing, objects, transaction};
+use super::nftables::{TABLES, ask, is_awake, is_missing, objects, transaction};
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
 use crate::platform;
 use crate::runner::Program;
@@ -106,7 +106,11 @@ impl Action for IsolateHost {
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(listing(attempt).await?.is_some_and(|listing| table::is_tight(&objects(&listing)))) })
+        Box::pin(async {
+            let Some(listing) = listing(attempt).await? else { return Ok(false) };
+            let objects = objects(&listing);
+            Ok(is_awake(&objects, "riposte_isolate") && table::is_tight(&objects))
+        })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
@@ -130,7 +134,8 @@ async fn remove(attempt: &Attempt<'_>) -> Result<(), ActionError> {
 
 /// The table, if it is there.
 async fn listing(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
-    let program = Program::new("nft", ["-j", "list", "table", "inet", "riposte_isolate"]);
+    let query = format!("{TABLES}list table {}\n", table::NAME);
+    let program = Program::new("nft", ["-j", &query]);
     let exit = ask(attempt, &program).await?;
     if exit.is_success() {
         return Ok(Some(exit.stdout));

@@ -50,6 +50,27 @@ impl Namespace {
         exit.stdout
     }
 
+    /// Gives the namespace these addresses, so that it can talk to itself from them.
+    async fn own(&self, addresses: &[&str]) {
+        self.run(&Program::new("ip", ["link", "set", "lo", "up"])).await;
+        for address in addresses {
+            self.run(&Program::new("ip", ["addr", "add", address, "dev", "lo"])).await;
+        }
+    }
+
+    /// Whether packets of a connection arrive; one of the host with itself comes from the very address that it goes to.
+    fn connects(&self, address: &str) -> bool {
+        let (address, there) = (format!("{address}:0"), format!("/run/netns/{}", self.name));
+        let connect = move || {
+            let there = std::fs::File::open(there).unwrap();
+            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&there), None).unwrap();
+            let listener = std::net::TcpListener::bind(address).unwrap();
+            let timeout = Duration::from_millis(300);
+            std::net::TcpStream::connect_timeout(&listener.local_addr().unwrap(), timeout).is_ok()
+        };
+        std::thread::spawn(connect).join().unwrap()
+    }
+
     fn order<'a>(&'a self, action: &'a dyn Action, target: &str, undo: Value) -> Order<'a> {
         let target = Target::parse(TargetKind::Ip, target).or_else(|_| Target::parse_network(target)).unwrap();
         Order { host: &self.host, action, target, arguments: vec![], undo: Some(undo), transcript: Mutex::default() }
@@ -189,22 +210,8 @@ async fn overlapping_blocks_do_not_lift_each_other() {
 #[tokio::test]
 async fn a_blocked_network_is_dropped_and_its_neighbours_are_not() {
     let namespace = Namespace::new(&["nft"]);
-    namespace.run(&Program::new("ip", ["link", "set", "lo", "up"])).await;
-    for address in ["203.0.113.7/32", "203.0.114.7/32"] {
-        namespace.run(&Program::new("ip", ["addr", "add", address, "dev", "lo"])).await;
-    }
-    // A connection of the host with itself comes from the very address that it goes to.
-    let connects = |address: &str| {
-        let (address, there) = (format!("{address}:0"), format!("/run/netns/{}", namespace.name));
-        let connect = move || {
-            let there = std::fs::File::open(there).unwrap();
-            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&there), None).unwrap();
-            let listener = std::net::TcpListener::bind(address).unwrap();
-            let timeout = Duration::from_millis(300);
-            std::net::TcpStream::connect_timeout(&listener.local_addr().unwrap(), timeout).is_ok()
-        };
-        std::thread::spawn(connect).join().unwrap()
-    };
+    namespace.own(&["203.0.113.7/32", "203.0.114.7/32"]).await;
+    let connects = |address: &str| namespace.connects(address);
     assert!(connects("203.0.113.7") && connects("203.0.114.7"));
     let order = namespace.order(&FirewallDrop, "203.0.113.0/24", nftables());
     order.apply().await;
@@ -232,6 +239,42 @@ async fn the_kernel_holds_the_new_end_of_a_block_and_none_without_one() {
     order.apply().await;
     let set = namespace.run(&list).await;
     assert!(set.contains("203.0.113.7") && !set.contains("expires"), "{set}");
+}
+
+#[tokio::test]
+async fn field_09_an_end_that_the_kernel_cannot_hold_blocks_all_the_same() {
+    let namespace = Namespace::new(&["nft"]);
+    namespace.own(&["203.0.113.7/32"]).await;
+    let order = namespace.order(&FirewallDrop, "203.0.113.7", nftables());
+    let list = Program::new("nft", ["list", "set", "inet", "riposte", "blocked_v4"]);
+    let days = |days: u64| Duration::from_hours(24 * days);
+    // The last of them the kernel refuses: the agent's own timer ends that block.
+    for (remaining, held) in [(days(1500), "timeout 1500d"), (days(3650), "timeout 3650d"), (days(300_000), "")] {
+        assert!(namespace.connects("203.0.113.7"), "before {remaining:?}");
+        order.apply_for(Some(remaining)).await;
+        assert!(!namespace.connects("203.0.113.7"), "{remaining:?}");
+        let set = namespace.run(&list).await;
+        assert!(set.contains(held) && set.contains("timeout ") != held.is_empty(), "{set}");
+        order.revert().await;
+    }
+}
+
+#[tokio::test]
+async fn a_look_sees_what_lets_packets_through_although_every_line_is_there() {
+    let namespace = Namespace::new(&["nft"]);
+    namespace.own(&["203.0.113.7/32"]).await;
+    let order = namespace.order(&FirewallDrop, "203.0.113.7", nftables());
+    order.apply().await;
+    assert!(!namespace.connects("203.0.113.7"));
+    let narrower = "flush chain inet riposte input_v4
+        add rule inet riposte input_v4 ip saddr @blocked_v4 udp dport 53 counter drop";
+    for change in ["add table inet riposte { flags dormant; }", narrower] {
+        namespace.run(&Program::new("nft", ["-f", "-"]).stdin(change)).await;
+        assert!(namespace.connects("203.0.113.7"), "{change}");
+        assert!(!order.is_in_force().await, "{change}");
+        order.apply().await;
+        assert!(!namespace.connects("203.0.113.7"), "{change}, repaired");
+    }
 }
 
 #[tokio::test]

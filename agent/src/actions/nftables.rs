@@ -21,6 +21,11 @@ use super::{ActionError, Attempt};
 use crate::runner::{Exit, Program};
 
 const TABLE: &str = "inet riposte";
+/// Lists the tables, with their flags.
+pub(super) const TABLES: &str = "list tables inet\n";
+/// The longest time-out that an element is given: the kernel holds its milliseconds in nanoseconds, which is 584 years, and
+/// refuses more. An end beyond this is kept by the agent's own timer alone.
+const LONGEST_TIMEOUT: Duration = Duration::from_hours(24 * 200_000);
 /// How often a listing is tried that others interrupt; each needs a change at the very moment.
 const MAX_LOOKS: usize = 20;
 
@@ -155,7 +160,9 @@ impl Fence {
     }
 
     fn is_dropped_by(self, rule: &Value) -> bool {
-        let Some([first, .., last]) = rule["expr"].as_array().map(Vec::as_slice) else { return false };
+        // Nothing between the two but the counter: one more condition, and part of the packets would pass.
+        let Some([first, between @ .., last]) = rule["expr"].as_array().map(Vec::as_slice) else { return false };
+        let is_counter = |part: &Value| part.as_object().is_some_and(|part| part.contains_key("counter"));
         let matched = &first["match"];
         let (payload, mask) = match matched["left"]["&"].as_array().map(Vec::as_slice) {
             Some([payload, mask]) => (&payload["payload"], mask.as_str()),
@@ -165,6 +172,7 @@ impl Fence {
         let mask =
             mask.map_or(Some(self.network.max_prefix_len()), |mask| ipnet::ip_mask_to_prefix(mask.parse().ok()?).ok());
         last.as_object().is_some_and(|last| last.contains_key("drop"))
+            && between.iter().all(is_counter)
             && matched["op"] == "=="
             && payload["field"] == field
             && mask == Some(self.network.prefix_len())
@@ -253,7 +261,7 @@ async fn define(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<(), ActionErr
 /// Whether the table is whole and the elements are in it: one program, however much is asked.
 async fn look(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<bool, ActionError> {
     // Terse: without the sets' elements, of which there may be very many.
-    let query = each(fences, Fence::listing) + &each(fences, Fence::query);
+    let query = TABLES.to_owned() + &each(fences, Fence::listing) + &each(fences, Fence::query);
     // As an argument: from standard input `nft -j` takes nothing but JSON.
     let program = Program::new("nft", ["-j", "-t", &query]);
     let exit = ask(attempt, &program).await?;
@@ -261,7 +269,14 @@ async fn look(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<bool, ActionErr
         return if is_missing(&exit) { Ok(false) } else { Err(failure(&program, &exit)) };
     }
     let objects = objects(&exit.stdout);
-    Ok(fences.iter().all(|fence| fence.is_whole_in(&objects)))
+    Ok(is_awake(&objects, "riposte") && fences.iter().all(|fence| fence.is_whole_in(&objects)))
+}
+
+/// Whether a listing shows the table, and that the kernel asks its chains: a table that is set dormant lists as ever, and
+/// drops nothing. The flags themselves are not read: some versions of `nft` print other words there.
+pub(super) fn is_awake(objects: &[Value], table: &str) -> bool {
+    let mut tables = objects.iter().map(|object| &object["table"]).filter(|found| found["name"] == table);
+    tables.next().is_some_and(|found| found.get("flags").is_none())
 }
 
 /// What a listing lists. One document follows the other; the elements, in whatever form this version prints them, come
@@ -279,8 +294,15 @@ fn each(fences: &[Fence], script: impl Fn(Fence) -> String) -> String {
     fences.iter().map(|&fence| script(fence)).collect()
 }
 
+/// An element's time-out as `nft` reads it. It takes at most eight digits of one unit, so seconds alone end at 1157 days.
 fn timeout(remaining: Option<Duration>) -> String {
-    remaining.map(|remaining| format!(" timeout {}s", whole_seconds(remaining))).unwrap_or_default()
+    let Some(remaining) = remaining.filter(|remaining| *remaining <= LONGEST_TIMEOUT) else { return String::new() };
+    let seconds = whole_seconds(remaining);
+    match (seconds / 86_400, seconds % 86_400) {
+        (0, seconds) => format!(" timeout {seconds}s"),
+        (days, 0) => format!(" timeout {days}d"),
+        (days, seconds) => format!(" timeout {days}d{seconds}s"),
+    }
 }
 
 /// Rounded up: the kernel must never lift a block before its end. 0 would mean "never" to it.
@@ -317,6 +339,15 @@ mod tests {
         for (millis, secs) in [(0, 1), (1, 1), (999, 1), (1000, 1), (1001, 2), (600_000, 600)] {
             assert_eq!(whole_seconds(Duration::from_millis(millis)), secs, "{millis} ms");
         }
+    }
+
+    #[test]
+    fn no_unit_of_a_time_out_has_more_digits_than_nft_reads() {
+        let after = |days: u64, seconds: u64| timeout(Some(Duration::from_secs(86_400 * days + seconds)));
+        assert_eq!(after(0, 600), " timeout 600s");
+        assert_eq!(after(1500, 0), " timeout 1500d");
+        assert_eq!(after(3650, 86_399), " timeout 3650d86399s");
+        assert_eq!((after(200_000, 0).as_str(), after(200_000, 1).as_str()), (" timeout 200000d", ""));
     }
 
     #[test]

@@ -293,3 +293,32 @@ async fn programs_of_another_folder_run_there_under_their_whole_name() {
     assert_eq!(result.outcome, Outcome::Succeeded, "{}", result.message);
     assert_eq!(bench.read("got").trim_end(), path.to_str().unwrap());
 }
+
+/// Wazuh's hand-shake, after some seconds of thought; an empty read is tried again, as in the published template.
+const SLOW_ASKER: &str = r#"#!/usr/bin/python3
+import json, sys, time
+told = json.loads(sys.stdin.readline())
+if told["command"] == "add":
+    time.sleep(3)
+    print(json.dumps({"version": 1, "origin": {"name": "x", "module": "active-response"}, "command": "check_keys",
+                      "parameters": {"keys": ["203.0.113.9"]}}), flush=True)
+    answer = ""
+    while not answer:
+        answer = sys.stdin.readline()
+    open("slow.log", "a").write(json.loads(answer)["command"] + "\n")
+"#;
+
+#[tokio::test]
+async fn field_02_a_program_that_thinks_before_it_asks_gets_its_answer_and_a_reader_to_the_end_does_not_hang() {
+    let bench = Bench::new(&[("slow", SLOW_ASKER), ("to-end", "#!/bin/sh\ncat > to-end.log\n")]);
+    let begun = Instant::now();
+    bench.receive(vec![command(1, Op::Apply, "slow", 9), command(2, Op::Apply, "to-end", 10)]);
+    assert_eq!(bench.result(2).await.outcome, Outcome::Succeeded);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(bench.read("to-end.log").contains("203.0.113.10"));
+    let result = bench.result(1).await;
+    assert_eq!(result.outcome, Outcome::Succeeded, "{result:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(bench.read("slow.log"), "continue\n");
+    assert_eq!(bench.agent.read(|ledger| ledger.held().count()), 2, "the response is in force");
+}

@@ -94,3 +94,61 @@ fn a_program_is_shown_as_it_would_be_typed() {
     assert_eq!(program.text(), "nft -f - <<< 'add table inet x'");
     assert_eq!(Program::new("usermod", ["--expiredate", ""]).text(), "usermod --expiredate ''");
 }
+
+/// What a program prints that is answered `told` after each line `ask`, and how long it took.
+async fn conversation(script: &str) -> (String, Duration) {
+    let begun = Instant::now();
+    let mut answer = |line: &str| (line == "ask").then(|| "told\n".to_owned());
+    let program = shell(script).stdin("begin\n").timeout(Duration::from_secs(20));
+    let exit = Runner::new().converse(&program, &mut answer).await.unwrap();
+    assert_eq!(exit.code, 0, "{script}: {exit:?}");
+    (exit.stdout, begun.elapsed())
+}
+
+#[tokio::test]
+async fn a_program_that_thinks_before_it_asks_is_answered_however_long_it_thinks() {
+    let python = "python3 -uc 'import sys, threading, time\nsys.stdin.readline()\ntime.sleep(3)\nprint(\"ask\")\nprint(sys.stdin.readline())'";
+    // A thread that waits for the answer while another still thinks of the question.
+    let threads = "python3 -uc 'import sys, threading, time\nsys.stdin.readline()\n\
+        def ask():\n  time.sleep(3)\n  print(\"ask\")\nthreading.Thread(target=ask).start()\nprint(sys.stdin.readline())'";
+    let scripts = [
+        "read first; sleep 3; echo ask; read answer; echo $answer",
+        python,
+        threads,
+        // Another process thinks: as a child, behind a pipe, in a group of its own, and one whose parent has ended.
+        "read first; question=$(sleep 3; echo ask); echo $question; read answer; echo $answer",
+        "read first; (sleep 3; echo ask) & read answer; echo $answer; wait",
+        "read first; timeout 10 sh -c 'sleep 3; echo ask; read answer; echo $answer'",
+        "read first; (sh -c 'sleep 3; echo ask' &); read answer; echo $answer",
+    ];
+    let all = futures_util::future::join_all(scripts.map(conversation)).await;
+    for (script, (printed, took)) in scripts.iter().zip(all) {
+        assert!(printed.trim().ends_with("told"), "{script}: {printed}");
+        assert!(took >= Duration::from_secs(3), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_reads_to_the_end_is_told_the_end_at_once_whatever_reads() {
+    let scripts = [
+        "cat",
+        "exec cat",
+        "x=$(cat); echo \"$x\"",
+        "cat | cat",
+        "timeout 10 cat",
+        "(exec cat)",
+        "python3 -c 'import sys; print(sys.stdin.read())'",
+        "python3 -c 'import select, sys\nselect.poll().register(0)\np = select.poll(); p.register(0, select.POLLIN)\n\
+            import os\nwhile True:\n  p.poll()\n  d = os.read(0, 99)\n  if not d: break\n  print(d.decode())'",
+        "python3 -c 'import os, select\np = select.epoll(); p.register(0, select.EPOLLIN)\n\
+            while True:\n  p.poll()\n  d = os.read(0, 99)\n  if not d: break\n  print(d.decode())'",
+        // After an answer too.
+        "echo ask; cat",
+        "read first; echo $first; sleep 1; echo ask; cat",
+    ];
+    for script in scripts {
+        let (printed, took) = conversation(script).await;
+        assert!(printed.contains("begin"), "{script}: {printed}");
+        assert!(took < Duration::from_secs(4), "{script}: {took:?}");
+    }
+}
