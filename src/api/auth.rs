@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::error::{ApiError, ApiResult};
+use crate::domain::api_key;
 use crate::domain::principal::{Principal, Right, Role};
 use crate::engine::Engine;
 
@@ -66,9 +67,16 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
-        let found = bearer(parts).and_then(|key| principal(engine, key));
-        let Some(principal) = found else {
-            return Err(state.strangers.refuse(engine, parts, "an API key is needed: Authorization: Bearer rip_…"));
+        let given = bearer(parts);
+        let Some(principal) = given.and_then(|key| principal(engine, key)) else {
+            let why = given.map_or_else(
+                || "an API key is needed: Authorization: Bearer rip_…".to_owned(),
+                |key| {
+                    api_key::form_fault(key)
+                        .unwrap_or_else(|| "this API key is not valid (unknown, revoked or expired)".into())
+                },
+            );
+            return Err(state.strangers.refuse(engine, parts, &why));
         };
         if !principal.role.may(R::RIGHT) {
             let Principal { name, role } = principal;

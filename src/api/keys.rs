@@ -12,6 +12,7 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
 use super::once;
 use super::page::{Page, limit, page};
+use crate::domain::api_key;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Role;
@@ -82,7 +83,7 @@ pub fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> ApiResul
     getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(&error))?;
     let id = format!("{:016x}", u64::from_be_bytes(bytes));
     let secret = new_secret()?;
-    let key = format!("rip_{id}_{secret}");
+    let key = format!("{}{id}_{secret}", api_key::PREFIX);
     Ok((NewKey { id, name, hash: hash_secret(&secret), role, expires_at }, key))
 }
 

@@ -20,6 +20,7 @@ pub mod guest;
 pub mod health;
 pub mod import;
 pub mod keys;
+pub mod lift;
 pub mod listen;
 pub mod once;
 pub mod pace;
@@ -163,7 +164,7 @@ fn routes() -> OpenApiRouter<AppState> {
     let long = OpenApiRouter::new()
         .routes(routes!(backtest::run))
         .routes(routes!(audit::verify))
-        .routes(routes!(responses::lift_many))
+        .routes(routes!(lift::lift_many))
         .layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
     let streams = OpenApiRouter::new().routes(routes!(stream::open));
     timed.merge(polls).merge(long).merge(streams)

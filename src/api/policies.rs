@@ -13,6 +13,7 @@ use super::extract::{IfMatch, Json, Path, Query, reason};
 use super::once;
 use super::page::{Page, cursor_number, limit, page};
 use crate::domain::action::Catalogue;
+use crate::domain::agent::Fleet;
 use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
 use crate::engine::rehearse::rehearse;
@@ -35,7 +36,7 @@ pub struct PolicyView {
     pub created_at: Millis,
     /// When it was last changed.
     pub updated_at: Millis,
-    /// What is odd about it without being wrong.
+    /// What is odd about it without being wrong, by itself and beside the agents that are enrolled now.
     pub warnings: Vec<Fault>,
     /// Why its breaker has stopped it, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,11 +44,14 @@ pub struct PolicyView {
 }
 
 impl PolicyView {
-    fn read(row: PolicyRow, actions: &Catalogue) -> Result<Self, StoreError> {
+    fn read(row: PolicyRow, actions: &Catalogue, fleet: &Fleet) -> Result<Self, StoreError> {
         let PolicyRow { name, version, document, created_at, updated_at } = row;
         let policy = Policy::parse(&document.read::<Value>()?, actions)
             .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
-        let warnings = policy.warnings();
+        let mut warnings = policy.warnings();
+        if let Some(action) = actions.find(&policy.respond.action) {
+            warnings.extend(policy.fleet_warnings(action, fleet));
+        }
         Ok(Self { policy, version, created_at, updated_at, warnings, stopped: None })
     }
 }
@@ -60,7 +64,7 @@ fn tagged(status: StatusCode, view: PolicyView) -> Response {
 async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
     let row = policies::find(&state.engine.db, name).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no policy called {name:?}")))?;
-    let view = PolicyView::read(row, &state.engine.actions.load())?;
+    let view = PolicyView::read(row, &state.engine.actions.load(), &state.engine.fleet.load())?;
     let breaker = guard::breaker(&state.engine.db, name).await?;
     Ok(PolicyView { stopped: breaker.filter(|breaker| breaker.is_open), ..view })
 }
@@ -84,8 +88,9 @@ pub async fn list(
 ) -> ApiResult<Response> {
     let limit = limit(query.limit)?;
     let rows = policies::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
-    let actions = state.engine.actions.load();
-    let mut views = rows.into_iter().map(|row| PolicyView::read(row, &actions)).collect::<Result<Vec<_>, _>>()?;
+    let (actions, fleet) = (state.engine.actions.load(), state.engine.fleet.load());
+    let mut views =
+        rows.into_iter().map(|row| PolicyView::read(row, &actions, &fleet)).collect::<Result<Vec<_>, _>>()?;
     for breaker in guard::open_breakers(&state.engine.db).await? {
         if let Some(view) = views.iter_mut().find(|view| view.policy.name == breaker.policy) {
             view.stopped = Some(breaker);

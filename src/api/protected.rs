@@ -73,6 +73,9 @@ pub struct CreatedProtected {
     pub expires_at: Option<Timestamp>,
     /// What was in force against it, and is (or would be) lifted.
     pub lifts: Vec<Hold>,
+    /// What is odd about it without being wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Fault>,
 }
 
 /// Protects something
@@ -91,7 +94,7 @@ pub async fn create(
     if how.dry_run {
         let entry = read(&state, body.value)?;
         let lifts = protected::against(&engine.db, &ProtectedSet::new(vec![entry.clone()]), now).await?;
-        return Ok((StatusCode::OK, axum::Json(answer(None, &entry, lifts))));
+        return Ok((StatusCode::OK, axum::Json(answer(engine, None, &entry, lifts))));
     }
     // A repetition is not judged anew; but what was answered to nobody may have been cut short.
     if let Some(id) = claim.answered() {
@@ -99,7 +102,7 @@ pub async fn create(
         let row = protected::find(&engine.db, crate::store::columns::id(id)?).await?;
         let entry = Entry::try_from(row.ok_or_else(|| ApiError::not_found("it was added, and deleted since"))?)?;
         let lifts = engine.lift_protected(vec![entry.clone()]).await?;
-        return Ok((StatusCode::CREATED, axum::Json(answer(Some(entry.id), &entry, lifts))));
+        return Ok((StatusCode::CREATED, axum::Json(answer(engine, Some(entry.id), &entry, lifts))));
     }
     let entry = read(&state, body.value)?;
     let mut ledger = LedgerTx::begin(&engine.db).await?;
@@ -111,12 +114,25 @@ pub async fn create(
         engine.lift_protected(against).await
     };
     let lifts = engine.carry_through(ledger, follow).await?;
-    Ok((StatusCode::CREATED, axum::Json(answer(Some(entry.id), &entry, lifts))))
+    Ok((StatusCode::CREATED, axum::Json(answer(engine, Some(entry.id), &entry, lifts))))
 }
 
-fn answer(id: Option<Uuid>, entry: &Entry, lifts: Vec<Hold>) -> CreatedProtected {
-    let Entry { covered, until, .. } = entry;
-    CreatedProtected { id, kind: covered.kind(), value: covered.value(), expires_at: until.instant(), lifts }
+fn answer(engine: &Engine, id: Option<Uuid>, entry: &Entry, lifts: Vec<Hold>) -> CreatedProtected {
+    let Entry { covered, until, policies, .. } = entry;
+    let known = engine.policies.load();
+    let unknown = policies
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| !known.policies().iter().any(|known| known.policy.name == **name));
+    let mut warnings: Vec<Fault> = unknown
+        .map(|(index, name)| Fault::at(format!("/policies/{index}"), format!("there is no policy called {name}")))
+        .collect();
+    if let Covered::Network(net) = covered
+        && net.prefix_len() == 0
+    {
+        warnings.push(Fault::at("/value", "covers every address of its family: nothing can be blocked by it"));
+    }
+    CreatedProtected { id, kind: covered.kind(), value: covered.value(), expires_at: until.instant(), lifts, warnings }
 }
 
 fn read(state: &AppState, asked: CreateProtected) -> ApiResult<Entry> {

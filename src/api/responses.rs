@@ -18,19 +18,15 @@ use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
-use crate::domain::shapes::wazuh::canonical_rule_id;
 use crate::engine::decide::{Protection, able};
 use crate::store::answers::{self, Answer, AnswerRow};
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
 use crate::store::ledger::EndReason;
-use crate::store::responses::{self, LiftFilter, ResponseFilter, ResponseRow};
+use crate::store::responses::{self, ResponseFilter, ResponseRow};
 use crate::store::writer::Outcome;
 use riposte_protocol::target::{Target, TargetKind};
-use riposte_protocol::time::Timestamp;
 
-/// Responses lifted in one transaction.
-const LIFT_BATCH: usize = 500;
 /// The most commands, results and effects shown with one response; the lists have the rest.
 const SHOWN: i64 = 500;
 
@@ -295,74 +291,6 @@ pub async fn lift(
         _ => return Err(ApiError::conflict(format!("the response is {}, there is nothing to lift", standing.state))),
     }
     Ok(axum::Json(view(&state, id).await?))
-}
-
-/// Which responses to lift: those to which everything holds that is said; at least one thing must be.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LiftMany {
-    /// Decided by this policy.
-    #[serde(default)]
-    policy: Option<String>,
-    /// Because of this alert.
-    #[serde(default)]
-    alert_id: Option<Uuid>,
-    /// Because of an alert of this rule.
-    #[serde(default)]
-    rule_id: Option<String>,
-    /// Aimed at this, in canonical form.
-    #[serde(default)]
-    target: Option<String>,
-    /// Decided at or after this time.
-    #[serde(default)]
-    since: Option<Timestamp>,
-    /// Decided before this time.
-    #[serde(default)]
-    until: Option<Timestamp>,
-    /// Lift everything there is.
-    #[serde(default)]
-    everything: bool,
-    /// Change nothing, only say what would be lifted.
-    #[serde(default)]
-    dry_run: bool,
-    /// Why; kept in the audit log.
-    reason: String,
-}
-
-/// What was, or would be, lifted.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Lifted {
-    /// How many responses.
-    pub count: usize,
-    /// Which ones.
-    pub responses: Vec<Uuid>,
-}
-
-/// Lifts many responses at once
-///
-/// What no other response holds is reverted on every agent.
-#[utoipa::path(post, path = "/v1/responses/lift", tag = "responses", request_body = LiftMany, responses((status = 200, body = Lifted)))]
-pub async fn lift_many(
-    caller: Caller<Respond>,
-    State(state): State<AppState>,
-    body: Json<LiftMany>,
-) -> ApiResult<axum::Json<Lifted>> {
-    let LiftMany { policy, alert_id, rule_id, target, since, until, everything, dry_run, reason: why } = body.value;
-    let why = reason(why)?;
-    let filter =
-        LiftFilter { policy, alert: alert_id, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
-    if filter == LiftFilter::default() && !everything {
-        let detail = "says nothing about what to lift; set everything to true if you mean it";
-        return Err(ApiError::invalid(vec![Fault::at("", detail)]));
-    }
-    let responses = responses::to_lift(&state.engine.db, &filter).await?;
-    if !dry_run {
-        for some in responses.chunks(LIFT_BATCH) {
-            let why = EndReason { word: "lifted", detail: why.clone(), by: caller.principal.name.clone() };
-            state.engine.writer.release(some.to_vec(), why).await?;
-        }
-    }
-    Ok(axum::Json(Lifted { count: responses.len(), responses }))
 }
 
 /// Why somebody approves, rejects or confirms.

@@ -1,6 +1,7 @@
 //! Commands that ask a running manager, over the same API as everybody else.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCod
 use serde_json::{Map, Value};
 
 use super::say;
+use crate::domain::api_key;
 
 /// How long a manager may say nothing.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -48,13 +50,18 @@ impl Remote {
     }
 
     fn key(&self) -> anyhow::Result<String> {
-        match (&self.key, &self.key_file) {
-            (Some(key), _) => Ok(key.clone()),
+        let (key, place) = match (&self.key, &self.key_file) {
+            (Some(key), _) => (key.trim().to_owned(), "RIPOSTE_KEY".to_owned()),
             (None, Some(path)) => {
-                let text = std::fs::read_to_string(path);
-                Ok(text.with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned())
+                let place = path.display().to_string();
+                (key_file(path).with_context(|| format!("the key file {place}"))?, place)
             }
             (None, None) => bail!("an API key is needed: --key-file DATA_DIR/admin.key, or RIPOSTE_KEY"),
+        };
+        // What cannot stand in a header would fail without a word about the key.
+        match api_key::form_fault(&key) {
+            Some(why) if !key.bytes().all(|byte| byte.is_ascii_graphic()) || key.is_empty() => bail!("{place}: {why}"),
+            _ => Ok(key),
         }
     }
 
@@ -175,6 +182,19 @@ pub fn told(problem: &Value) -> String {
 /// A client. On a system without certificate authorities, such as a slim container, it can still speak plain HTTP.
 fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
     with(Client::builder()).build().or_else(|_| with(Client::builder()).tls_certs_only([]).build())
+}
+
+/// The key in a file.
+fn key_file(path: &Path) -> anyhow::Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => bail!("is not there; the manager makes DATA_DIR/admin.key at its first start"),
+            ErrorKind::PermissionDenied => bail!("may not be read by this user; use its owner's account, or sudo"),
+            ErrorKind::IsADirectory => bail!("is a folder; name the file in it, such as admin.key"),
+            _ => Err(error.into()),
+        },
+    }
 }
 
 fn faults(problem: &Value) -> String {

@@ -49,7 +49,7 @@ pub fn shade(tone: Tone, line: &str) {
     }
 }
 
-/// Whether there is somebody who can answer a question.
+/// Whether a question can be answered: the input is a terminal.
 pub fn can_ask() -> bool {
     std::io::stdin().is_terminal()
 }
@@ -62,9 +62,11 @@ pub fn is_confirmed(question: &str) -> bool {
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-/// What a script that forgot `--yes` is told.
+/// Tells a script that forgot `--yes`.
 pub fn needs_yes(what: &str) -> std::process::ExitCode {
-    complain(&format!("riposte: {what} asks first, and nobody is there to answer: say --yes"));
+    complain(&format!(
+        "riposte: {what} asks before it changes anything, and the input is not a terminal: add --yes, or --dry-run to look"
+    ));
     std::process::ExitCode::from(2)
 }
 

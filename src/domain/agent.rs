@@ -108,6 +108,11 @@ impl Fleet {
         self.revoked.contains_key(&id)
     }
 
+    /// Every agent that is not revoked, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.by_id.values()
+    }
+
     /// How many agents there are.
     pub fn len(&self) -> usize {
         self.by_id.len()

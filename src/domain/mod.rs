@@ -7,6 +7,7 @@
 pub mod action;
 pub mod agent;
 pub mod alert;
+pub mod api_key;
 pub mod audit;
 pub mod command;
 pub mod duration;

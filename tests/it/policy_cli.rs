@@ -102,7 +102,7 @@ async fn a_manager_is_made_like_the_files() {
     let run = |words: &str| policy(&manager, files.path(), words);
 
     let complaint = run("apply -f .").complains(2);
-    assert!(complaint.contains("say --yes"), "{complaint}");
+    assert!(complaint.contains("add --yes"), "{complaint}");
     let shown = run("apply -f . --dry-run").gives(0);
     for line in ["+ action scan: new", "+ policy block-ssh: new", "    +   for: 10m", "3 new"] {
         assert!(shown.lines().any(|found| found == line), "{line}:\n{shown}");
@@ -147,6 +147,36 @@ async fn a_manager_is_made_like_the_files() {
 }
 
 #[tokio::test]
+async fn protected_entries_are_applied_from_files_and_removed_only_when_asked() {
+    let manager = Manager::start().await;
+    let list = "- { kind: ip, value: 192.0.2.0/24, reason: office }\n- { kind: user, value: Backup, reason: nightly, policies: [ghost] }\n";
+    let files = folder(&[("ssh.yaml", SSH), ("protected.yaml", list)]);
+    let run = |words: &str| policy(&manager, files.path(), words);
+    let shown = run("apply -f . --dry-run").gives(0);
+    for line in ["+ protected ip 192.0.2.0/24: new", "+ protected user backup for ghost: new", "3 new"] {
+        assert!(shown.lines().any(|found| found == line), "{line}:\n{shown}");
+    }
+    let told = run("apply -f . --yes");
+    assert!(told.err.contains("there is no policy called ghost"), "{told:?}");
+    told.gives(0);
+    let api = manager.api();
+    assert_eq!(api.get("/v1/protected").await["items"].as_array().unwrap().len(), 2);
+    // A second run changes nothing; another reason is a change; what is in no file stays.
+    run("diff -f .").gives(0);
+    std::fs::write(files.path().join("protected.yaml"), "{ kind: ip, value: 192.0.2.0/24, reason: head office }")
+        .unwrap();
+    let shown = run("apply -f . --prune --yes").gives(0);
+    assert!(shown.contains("~ protected ip 192.0.2.0/24: changed") && shown.contains("--prune-protected"), "{shown}");
+    let entries = api.get("/v1/protected").await;
+    let reasons: Vec<&str> = entries["items"].as_array().unwrap().iter().map(|entry| text(entry, "reason")).collect();
+    assert_eq!(reasons, ["nightly", "head office"]);
+    let shown = run("apply -f . --prune-protected --yes").gives(0);
+    assert!(shown.contains("- protected user backup for ghost: PROTECTED NO MORE"), "{shown}");
+    assert_eq!(api.get("/v1/protected").await["items"].as_array().unwrap().len(), 1);
+    api.audit_is_intact().await;
+}
+
+#[tokio::test]
 async fn nothing_is_sent_if_anything_is_wrong() {
     let manager = Manager::start().await;
     let wrong = SSH.replace("for: 10m", "fro: 10m").replace("block-ssh", "other");
@@ -154,17 +184,20 @@ async fn nothing_is_sent_if_anything_is_wrong() {
     let run = |words: &str| policy(&manager, files.path(), words);
     let told = run("apply -f . --yes").complains(2);
     assert!(told.contains("b.yaml:2 /respond/fro: is not a field that is known here; did you mean for?"), "{told}");
-    assert!(told.contains("b.yaml:1 /name: block-ssh is the name of the one in ./a.yaml:1 too"), "{told}");
+    assert!(told.contains("b.yaml:1 /name: block-ssh stands in ./a.yaml:1 too"), "{told}");
     assert!(told.contains("2 faults; nothing was sent"), "{told}");
     run("diff -f .").complains(2);
     assert_eq!(run("list --json").gives(0), "");
     // A folder without policies would prune everything.
     run("apply -f a.yaml --yes").gives(0);
-    assert!(run("apply -f empty.yaml --prune --yes").complains(2).contains("no policy and no action"));
+    assert!(run("apply -f empty.yaml --prune --yes").complains(2).contains("no policy, action or protected entry"));
     assert_eq!(run("list --json").gives(0).lines().count(), 1);
     // A wrong question is told apart from a thing that cannot be done.
     run("show Not/A/Name").complains(2);
-    run("apply -f not-there.yaml --yes").complains(2);
+    for words in ["apply -f not-there.yaml --yes", "apply -f not-there.yaml"] {
+        let told = run(words).complains(2);
+        assert!(told.contains("not-there.yaml: no such file or folder"), "{told}");
+    }
     let mut deaf = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
     let deaf = deaf.args(["policy", "list", "--manager", "http://127.0.0.1:1"]).env("RIPOSTE_KEY", "rip_x");
     assert!(Ran::of(&deaf.output().unwrap()).complains(1).contains("cannot reach http://127.0.0.1:1"));
@@ -183,6 +216,8 @@ async fn a_lost_race_is_said_and_not_tried_again() {
     });
     let router = Router::new()
         .route("/v1/actions", list(json!([])))
+        .route("/v1/protected", list(json!([])))
+        .route("/v1/agents", list(json!([])))
         .route("/v1/policies", list(json!([stored])))
         .route("/v1/policies/block-ssh", replace);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -199,7 +234,7 @@ async fn a_lost_race_is_said_and_not_tried_again() {
         ran = run => ran.unwrap(),
     };
     let told = ran.complains(1);
-    assert!(told.contains("policy block-ssh (./ssh.yaml:1): somebody changed it in the meantime"), "{told}");
+    assert!(told.contains("policy block-ssh (./ssh.yaml:1): another change came first"), "{told}");
     assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
@@ -276,6 +311,43 @@ async fn a_policy_is_tried_counted_rolled_back_and_let_go_on() {
     let words = ["policy", "reset", "block-ssh", "--reason", "the agents are well again"];
     assert!(riposte(&manager, files.path(), &words).complains(1).contains("409"));
     run("reset block-ssh").complains(2);
+}
+
+/// What a tired administrator types, and what the answer must name.
+#[tokio::test]
+async fn what_is_typed_wrong_is_answered_with_what_to_do() {
+    let manager = Manager::start().await;
+    let api = manager.api();
+    let files = folder(&[
+        ("tab.yaml", "name: a\nmatch:\n\t- min_level: 3\n"),
+        ("ossec.conf", "<ossec_config></ossec_config>"),
+        ("latin1.yaml", "name: a"),
+        ("ssh.yaml", SSH),
+        ("empty.key", "\n"),
+        ("cut.key", &api.key[..api.key.len() - 12]),
+        ("other.key", "secret"),
+        ("two.key", &format!("{0}\n{0}", api.key)),
+    ]);
+    std::fs::write(files.path().join("latin1.yaml"), b"name: a\nnote: caf\xe9\n").unwrap();
+    let key = |file: &str| format!("policy list --manager {} --key-file {file}", api.base);
+    let table: [(String, i32, &str); 12] = [
+        ("policy apply -f nosuch.yaml".into(), 2, "nosuch.yaml: no such file or folder"),
+        ("policy apply -f tab.yaml".into(), 2, "tab.yaml:1: is not YAML: a tab in line 3; indent with spaces"),
+        ("policy apply -f ossec.conf".into(), 2, "riposte policy import"),
+        ("policy apply -f latin1.yaml".into(), 2, "line 2 holds bytes that are not UTF-8"),
+        ("policy apply -f ssh.yaml".into(), 2, "add --yes, or --dry-run to look"),
+        ("policy import nosuch.conf".into(), 2, "nosuch.conf: no such file or folder"),
+        (key("nosuch.key"), 1, "the manager makes DATA_DIR/admin.key"),
+        (key("."), 1, "is a folder; name the file in it"),
+        (key("empty.key"), 1, "empty.key: the key is empty"),
+        (key("cut.key"), 1, "the key has 31 of 43 characters"),
+        (key("other.key"), 1, "a key begins with rip_"),
+        (key("two.key"), 1, "copy one key, and nothing else"),
+    ];
+    for (words, code, told) in table {
+        let complaint = alone(files.path(), &words).complains(code);
+        assert!(complaint.contains(told), "{words}: {complaint}");
+    }
 }
 
 #[test]

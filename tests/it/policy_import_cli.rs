@@ -4,6 +4,9 @@ use crate::policy_cli::{folder, policy};
 use crate::processes::Manager;
 
 const GOOD: &str = "<ossec_config>
+  <global>
+    <white_list>192.0.2.1</white_list>
+  </global>
   <command>
     <name>firewall-drop</name>
     <executable>firewall-drop</executable>
@@ -25,18 +28,27 @@ async fn an_ossec_conf_is_shown_written_down_or_applied() {
     let run = |words: &str| policy(&manager, files.path(), words);
 
     let shown = run("import ossec.conf --dry-run").gives(0);
-    assert!(shown.contains("action: firewall-drop") && shown.contains("nothing was applied"), "{shown}");
+    assert!(shown.contains("action: firewall-drop") && shown.contains("2 new"), "{shown}");
+    assert!(run("import ossec.conf").complains(2).contains("add --yes"));
     assert_eq!(run("list --json").gives(0), "");
 
-    // What is written down is what would be applied.
-    run("import ossec.conf --out imported").gives(0);
+    // What is written down is what would be applied, protected entries and mode included.
+    run("import ossec.conf --out imported --mode observe").gives(0);
     assert_eq!(run("list --json").gives(0), "");
     run("import ossec.conf --out imported").complains(1);
     run("diff -f imported").gives(1);
 
-    run("import ossec.conf").gives(0);
-    assert_eq!(run("list --json").gives(0).lines().count(), 1);
+    run("import ossec.conf --mode observe --yes").gives(0);
+    let listed: serde_json::Value = serde_json::from_str(run("list --json").gives(0).trim()).unwrap();
+    assert_eq!(listed["mode"], "observe");
+    let entries = manager.api().get("/v1/protected").await;
+    assert_eq!(entries["items"][0]["value"], "192.0.2.1");
     run("diff -f imported").gives(0);
+    // A second run changes nothing; what people have changed since is shown, and needs their yes.
+    let again = run("import ossec.conf --mode observe --yes").gives(0);
+    assert!(again.contains("2 unchanged"), "{again}");
+    let shown = run("import ossec.conf --dry-run").gives(0);
+    assert!(shown.lines().any(|line| line.trim() == "- mode: observe"), "{shown}");
 }
 
 #[tokio::test]
@@ -52,5 +64,5 @@ async fn a_broken_ossec_conf_is_named_with_its_line() {
     assert!(json["report"].as_array().unwrap().iter().any(|line| line["level"] == "error"), "{json}");
     let ran = run("import c.conf --dry-run");
     assert_eq!(ran.code, 1, "{ran:?}");
-    run("import not-there.conf").complains(1);
+    run("import not-there.conf").complains(2);
 }

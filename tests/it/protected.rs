@@ -46,6 +46,49 @@ on_both_databases! {
         assert_eq!(agent.owed_one().await.target.value(), "203.0.114.7");
     }
 
+    /// What names nothing is said: a typing error must not look like protection, or like "nothing to lift".
+    async fn what_names_nothing_is_warned_about(database: Database) {
+        let (_app, admin, _agent) = with_agent(database).await;
+        let entry = json!({"kind": "ip", "value": "0.0.0.0/0", "policies": ["drop", "dorp"], "reason": "r"});
+        let created = admin.post("/v1/protected?dry_run=true", &entry).await.is(200);
+        let places: Vec<&str> =
+            created["warnings"].as_array().unwrap().iter().map(|warning| warning["pointer"].as_str().unwrap()).collect();
+        assert_eq!(places, ["/policies/1", "/value"]);
+
+        answer(&admin, "1", "203.0.113.7").await;
+        let lift = async |filter: Value| {
+            let mut body = json!({"dry_run": true, "reason": "r"});
+            body.as_object_mut().unwrap().extend(filter.as_object().unwrap().clone());
+            admin.post("/v1/responses/lift", &body).await.is(200)
+        };
+        let found = lift(json!({"policy": "drop"})).await;
+        assert_eq!((&found["count"], &found["warnings"]), (&json!(1), &Value::Null));
+        for (filter, place, told) in [
+            (json!({"policy": "dorp"}), "/policy", "there never was a policy called"),
+            (json!({"target": "203.0.113.007"}), "/target", "canonical form"),
+            (json!({"alert_id": "01980f00-0000-7000-8000-000000000001"}), "/alert_id", "no alert that is stored"),
+            (json!({"since": "2026-11-20T00:00:00Z", "until": "2026-11-19T00:00:00Z"}), "/until", "not after since"),
+        ] {
+            let empty = lift(filter).await;
+            assert_eq!((&empty["count"], &empty["warnings"][0]["pointer"]), (&json!(0), &json!(place)));
+            assert!(empty["warnings"][0]["detail"].as_str().unwrap().contains(told), "{empty}");
+        }
+    }
+
+    /// A policy says what no agent can do or carries, beside the agents that are there.
+    async fn a_policy_is_warned_about_beside_the_agents(database: Database) {
+        let (_app, admin, _agent) = with_agent(database).await;
+        let policy = json!({"name": "noisy", "match": [{"min_level": 3}],
+            "respond": {"action": "firewall-drop", "on": {"labels": {"env": "prd"}}}});
+        let view = admin.post("/v1/policies", &policy).await.is(201);
+        let places: Vec<&str> =
+            view["warnings"].as_array().unwrap().iter().map(|warning| warning["pointer"].as_str().unwrap()).collect();
+        assert_eq!(places, ["/respond/on/labels", "/respond/for"]);
+        let listed = admin.get("/v1/policies").await.is(200);
+        let noisy = listed["items"].as_array().unwrap().iter().find(|item| item["name"] == "noisy").unwrap();
+        assert_eq!(noisy["warnings"], view["warnings"]);
+    }
+
     /// Promise 7, when delivering: what was queued before.
     async fn promise_7_what_became_protected_while_it_was_queued_is_not_delivered(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;

@@ -8,35 +8,58 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::files::{Documents, Held, Placed};
-use super::plan::{Change, Plan, Step, Stored, many};
-use super::{Apply, Diff, Files, Site};
-use crate::cli::client::Remote;
+use super::plan::{Change, Kind, Plan, Prune, Step, Stored, many};
+use super::{Apply, Consent, Diff};
+use crate::cli::client::{Answer, Remote};
 use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, shade};
 use crate::cli::{complain, say};
+use crate::domain::shapes::Sources;
 
 /// The question was wrong.
 pub(super) const WRONG: u8 = 2;
 
 /// `riposte policy apply`
 pub(super) async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
-    let Apply { remote, files, site, dry_run, prune, yes } = args;
-    if !dry_run && !yes && !can_ask() {
+    let Apply { remote, files, site, consent, prune, prune_protected } = args;
+    // Files that are wrong are told first: a missing --yes would hide that.
+    let Some(documents) = documents(&files.paths) else { return Ok(ExitCode::from(WRONG)) };
+    if !consent.dry_run && !consent.yes && !can_ask() {
         return Ok(needs_yes("policy apply"));
     }
-    let Some((held, plan)) = planned(&remote, &files, &site, prune).await? else { return Ok(ExitCode::from(WRONG)) };
+    let prune = Prune { policies: prune, protected: prune_protected };
+    let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else {
+        return Ok(ExitCode::from(WRONG));
+    };
+    carry_over(&remote, &held, &stored, prune, consent).await
+}
+
+/// Shows what makes the manager like `held`, asks, and does it.
+pub(super) async fn carry_over(
+    remote: &Remote,
+    held: &Held,
+    stored: &Stored,
+    prune: Prune,
+    consent: Consent,
+) -> anyhow::Result<ExitCode> {
+    let plan = Plan::between(held, stored, prune)?;
     plan.show()?;
-    warn(&held);
+    for warning in stored.warnings(held) {
+        complain(&plain(&warning));
+    }
+    if !plan.steps.is_empty() {
+        lifts(remote, &plan).await?;
+    }
     say(&plan.summary());
-    if plan.steps.is_empty() || dry_run {
+    if plan.steps.is_empty() || consent.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
-    if !yes && !is_confirmed(&format!("Apply {}?", many(plan.steps.len(), "change"))) {
+    if !consent.yes && !is_confirmed(&format!("Apply {}?", many(plan.steps.len(), "change"))) {
         complain("riposte: nothing was changed");
         return Ok(ExitCode::FAILURE);
     }
     let mut refused = 0;
     for (done, step) in plan.steps.iter().enumerate() {
-        let outcome = carry_out(&remote, step).await;
+        let outcome = carry_out(remote, step).await;
         let outcome = outcome.with_context(|| {
             let rest = plan.steps.len() - done;
             format!("{}: whether it was changed is not known; {} not made", step.subject(), many(rest, "change"))
@@ -57,11 +80,30 @@ pub(super) async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+/// Tells what new protected entries would lift. A caller who may not change anything is not told: the question needs the
+/// same right as the change.
+async fn lifts(remote: &Remote, plan: &Plan) -> anyhow::Result<()> {
+    let protected = plan.steps.iter().filter(|step| step.kind == Kind::Protected);
+    for step in protected {
+        let Some(document) = &step.document else { continue };
+        let path = "/v1/protected?dry_run=true";
+        let answer = remote.send(Method::POST, path, None, Some(document.content.clone())).await?;
+        if answer.status == StatusCode::FORBIDDEN {
+            return Ok(());
+        }
+        let view = answer.done().with_context(|| step.placed())?;
+        let lifts = view["lifts"].as_array().map_or(0, Vec::len);
+        if lifts > 0 {
+            complain(&format!("{}: lifts {} at once", step.subject(), many(lifts, "block in force against it")));
+        }
+    }
+    Ok(())
+}
+
 /// `riposte policy diff`: as `diff(1)`, 0 is no difference, 1 is one, 2 is trouble.
 pub(super) async fn diff(args: Diff) -> anyhow::Result<ExitCode> {
-    let Diff { remote, files, site } = args;
-    match planned(&remote, &files, &site, false).await {
-        Ok(Some((_, plan))) => {
+    match difference(args).await {
+        Ok(Some(plan)) => {
             plan.show()?;
             Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -73,16 +115,22 @@ pub(super) async fn diff(args: Diff) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What the files hold and what would be done, or nothing if the files are wrong: then that has been said.
-async fn planned(remote: &Remote, files: &Files, site: &Site, prune: bool) -> anyhow::Result<Option<(Held, Plan)>> {
+async fn difference(args: Diff) -> anyhow::Result<Option<Plan>> {
+    let Diff { remote, files, site } = args;
     let Some(documents) = documents(&files.paths) else { return Ok(None) };
-    let sources = site.sources()?;
+    let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else { return Ok(None) };
+    Ok(Some(Plan::between(&held, &stored, Prune::default())?))
+}
+
+/// What the documents hold and what the manager has, or nothing if the documents are wrong: then that has been said.
+pub(super) async fn checked(
+    documents: Documents,
+    remote: &Remote,
+    sources: &Sources,
+) -> anyhow::Result<Option<(Held, Stored)>> {
     let stored = Stored::ask(remote).await?;
-    match documents.check(&stored.known_actions(), &sources) {
-        Ok(held) => {
-            let plan = Plan::between(&held, &stored, prune)?;
-            Ok(Some((held, plan)))
-        }
+    match documents.check(&stored.known(), sources) {
+        Ok(held) => Ok(Some((held, stored))),
         Err(faults) => {
             tell(&faults);
             Ok(None)
@@ -95,7 +143,11 @@ pub(super) fn documents(paths: &[std::path::PathBuf]) -> Option<Documents> {
     let documents = Documents::read(paths);
     if documents.is_empty() {
         let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        complain(&format!("riposte: no policy and no action in {}", paths.join(", ")));
+        complain(&format!("riposte: no policy, action or protected entry in {}", paths.join(", ")));
+        return None;
+    }
+    if let Some(faults) = documents.unread() {
+        tell(&faults);
         return None;
     }
     Some(documents)
@@ -109,37 +161,45 @@ pub(super) fn tell(faults: &[Placed]) {
     complain(&format!("riposte: {}; nothing was sent", many(faults.len(), "fault")));
 }
 
-fn warn(held: &Held) {
-    for entry in &held.policies {
-        for warning in entry.read.warnings() {
-            complain(&format!("{} {}: warning: {}", entry.document.place, warning.pointer, warning.detail));
-        }
-    }
-}
-
 /// Makes one change: what was done, or why the manager did not.
 async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String, String>> {
     let (collection, subject) = (step.kind.path(), step.subject());
     let one = format!("{collection}/{}", step.name);
     let body = step.document.as_ref().map(|document| document.content.clone());
-    let (answer, done) = match step.change {
+    let (answer, done) = match &step.change {
         Change::Create => (remote.send(Method::POST, collection, None, body).await?, "created"),
-        Change::Replace(version) => (remote.send(Method::PUT, &one, Some(version), body).await?, "changed"),
-        Change::Delete(version) => (remote.send(Method::DELETE, &one, Some(version), None).await?, "deleted"),
+        Change::Replace(version) => (remote.send(Method::PUT, &one, Some(*version), body).await?, "changed"),
+        Change::Delete(version) => (remote.send(Method::DELETE, &one, Some(*version), None).await?, "deleted"),
+        Change::Renew(id) => (renew(remote, id, body).await?, "changed"),
+        Change::Remove(id) => (remove(remote, id).await?, "deleted"),
     };
     let is_lost = match step.change {
         Change::Create => answer.status == StatusCode::CONFLICT,
         Change::Replace(_) | Change::Delete(_) => {
             matches!(answer.status, StatusCode::PRECONDITION_FAILED | StatusCode::NOT_FOUND)
         }
+        Change::Renew(_) | Change::Remove(_) => answer.status == StatusCode::NOT_FOUND,
     };
     if is_lost {
-        let told = "somebody changed it in the meantime, and that was not overwritten. Look with `riposte policy diff`";
+        let told = "another change came first, and was not overwritten. Look with `riposte policy diff`";
         return Ok(Err(format!("{}: {told}", step.placed())));
     }
     Ok(match answer.done() {
-        Ok(Value::Null) => Ok(format!("{subject}: {done}")),
-        Ok(view) => Ok(format!("{subject}: {done}, version {}", view["version"])),
+        Ok(view) if view["version"].is_i64() => Ok(format!("{subject}: {done}, version {}", view["version"])),
+        Ok(_) => Ok(format!("{subject}: {done}")),
         Err(error) => Err(format!("{}: {error:#}", step.placed())),
     })
+}
+
+/// Makes the new entry first: what both protect is never unprotected.
+async fn renew(remote: &Remote, id: &str, body: Option<Value>) -> anyhow::Result<Answer> {
+    let made = remote.send(Method::POST, Kind::Protected.path(), None, body).await?;
+    if !made.status.is_success() {
+        return Ok(made);
+    }
+    remove(remote, id).await
+}
+
+async fn remove(remote: &Remote, id: &str) -> anyhow::Result<Answer> {
+    remote.send(Method::DELETE, &format!("{}/{id}", Kind::Protected.path()), None, None).await
 }

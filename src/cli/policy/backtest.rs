@@ -32,7 +32,7 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
 pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
     let Backtest { remote, file, since, until, samples, json: as_json } = args;
     let Some(documents) = documents(std::slice::from_ref(&file)) else { return Ok(ExitCode::from(WRONG)) };
-    let known = Stored::ask(&remote).await?.known_actions();
+    let known = Stored::ask(&remote).await?.known();
     let held = match documents.check_only(&known) {
         Ok(held) => held,
         Err(faults) => {

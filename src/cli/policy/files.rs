@@ -1,5 +1,5 @@
-//! Policies and custom actions in files: finding the files, reading their documents, and checking everything before
-//! anything is sent. YAML by the rules of 1.2, so `on` is a word; what JSON could not say is a fault.
+//! Policies, custom actions and protected entries in files: finding the files, reading their documents, and checking
+//! everything before anything is sent. YAML by the rules of 1.2, so `on` is a word; what JSON could not say is a fault.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +13,9 @@ use crate::domain::fault::Fault;
 use crate::domain::policy::{MAX_POLICY_BYTES, Policy};
 use crate::domain::shapes::Sources;
 use crate::engine::rehearse::rehearse;
+
+use super::protected::{AgentIds, ProtectedEntry};
+use super::text;
 
 /// What the files of a folder end in.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
@@ -63,6 +66,17 @@ pub(super) struct Held {
     pub(super) actions: Vec<Entry<Action>>,
     /// Policies.
     pub(super) policies: Vec<Entry<Policy>>,
+    /// Protected entries.
+    pub(super) protected: Vec<Entry<ProtectedEntry>>,
+}
+
+/// What documents may refer to beside each other.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The manager's custom actions.
+    pub(super) actions: Vec<Action>,
+    /// The manager's agents; absent where no manager is asked.
+    pub(super) agents: Option<AgentIds>,
 }
 
 impl Documents {
@@ -72,15 +86,26 @@ impl Documents {
         for path in paths {
             match files(path) {
                 Ok(files) => files.iter().for_each(|file| read.file(file)),
-                Err(error) => read.fault(path.display().to_string(), "", format!("cannot be read: {error}")),
+                Err(error) => read.fault(path.display().to_string(), "", text::unreadable(&error)),
             }
         }
         read
     }
 
+    /// Documents that are in no file, each with the place that is told of it.
+    pub(super) fn of(contents: impl Iterator<Item = (String, Value)>) -> Self {
+        let documents = contents.map(|(place, content)| Document { place, content }).collect();
+        Self { documents, faults: Vec::new() }
+    }
+
     /// Whether there is nothing at all, not even a fault.
     pub(super) fn is_empty(&self) -> bool {
         self.documents.is_empty() && self.faults.is_empty()
+    }
+
+    /// The faults, if there is no document beside them: then no manager is needed to tell them.
+    pub(super) fn unread(&self) -> Option<Vec<Placed>> {
+        (self.documents.is_empty() && !self.faults.is_empty()).then(|| self.faults.clone())
     }
 
     fn fault(&mut self, place: String, pointer: impl Into<String>, detail: impl Into<String>) {
@@ -89,11 +114,11 @@ impl Documents {
 
     fn file(&mut self, path: &Path) {
         let name = path.display().to_string();
-        let text = match std::fs::read_to_string(path) {
+        let text = match text::of_file(path) {
             Ok(text) => text,
-            Err(error) => return self.fault(name, "", format!("cannot be read: {error}")),
+            Err(why) => return self.fault(name, "", why),
         };
-        let text = text.trim_start_matches('\u{feff}');
+        let text = text.as_str();
         let mut number = 0;
         if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
             match serde_json::from_str(text) {
@@ -107,7 +132,7 @@ impl Documents {
             let content = match yaml_serde::Value::deserialize(document) {
                 Ok(content) => content,
                 // After a fault in the syntax nobody knows where the next document begins.
-                Err(error) => return self.fault(place, "", format!("is not YAML: {error}")),
+                Err(error) => return self.fault(place, "", text::not_yaml(text, &error)),
             };
             let mut faults = Vec::new();
             let content = json(content, "", &mut faults);
@@ -133,12 +158,12 @@ impl Documents {
         }
     }
 
-    /// Checks everything: each document, names that are there twice, and the policies' own tests. Policies may use `known`
-    /// actions beside those of the files.
+    /// Checks everything: each document, names that are there twice, and the policies' own tests. Documents may refer to what
+    /// is `known` beside each other.
     ///
     /// # Errors
     /// Every fault.
-    pub(super) fn check(self, known: &[Action], sources: &Sources) -> Result<Held, Vec<Placed>> {
+    pub(super) fn check(self, known: &Known, sources: &Sources) -> Result<Held, Vec<Placed>> {
         let (held, mut faults) = self.hold(known);
         for entry in &held.policies {
             let failed = rehearse(&entry.read, sources).into_iter();
@@ -152,28 +177,33 @@ impl Documents {
     ///
     /// # Errors
     /// Every fault.
-    pub(super) fn check_only(self, known: &[Action]) -> Result<Held, Vec<Placed>> {
+    pub(super) fn check_only(self, known: &Known) -> Result<Held, Vec<Placed>> {
         let (held, mut faults) = self.hold(known);
         faults.sort_by(|a, b| a.place.cmp(&b.place));
         if faults.is_empty() { Ok(held) } else { Err(faults) }
     }
 
-    fn hold(self, known: &[Action]) -> (Held, Vec<Placed>) {
+    fn hold(self, known: &Known) -> (Held, Vec<Placed>) {
         let Self { documents, mut faults } = self;
+        let (protected, documents): (Vec<_>, Vec<_>) =
+            documents.into_iter().partition(|document| ProtectedEntry::is_meant(&document.content));
+        let protected =
+            read_each(protected, &mut faults, |content| ProtectedEntry::parse(content, known.agents.as_ref()));
         let (actions, policies): (Vec<_>, Vec<_>) =
             documents.into_iter().partition(|document| document.content.get("executable").is_some());
         let actions = read_each(actions, &mut faults, Action::parse);
         let own = actions.iter().map(|entry| entry.read.clone());
-        let catalogue = Catalogue::with(known.iter().cloned().chain(own).collect());
+        let catalogue = Catalogue::with(known.actions.iter().cloned().chain(own).collect());
         let policies = read_each(policies, &mut faults, |content| {
             if content.to_string().len() > MAX_POLICY_BYTES {
                 return Err(vec![Fault::at("", format!("is longer than {MAX_POLICY_BYTES} bytes"))]);
             }
             Policy::parse(content, &catalogue)
         });
-        unique(&actions, |action| &action.name, &mut faults);
-        unique(&policies, |policy| &policy.name, &mut faults);
-        (Held { actions, policies }, faults)
+        unique(&actions, "/name", |action| action.name.clone(), &mut faults);
+        unique(&policies, "/name", |policy| policy.name.clone(), &mut faults);
+        unique(&protected, "/value", |entry| entry.protection.name(), &mut faults);
+        (Held { actions, policies, protected }, faults)
     }
 }
 
@@ -194,11 +224,11 @@ fn read_each<T>(
     entries
 }
 
-fn unique<T>(entries: &[Entry<T>], name: impl Fn(&T) -> &String, faults: &mut Vec<Placed>) {
-    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+fn unique<T>(entries: &[Entry<T>], at: &str, name: impl Fn(&T) -> String, faults: &mut Vec<Placed>) {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for Entry { document: Document { place, .. }, read } in entries {
         if let Some(earlier) = seen.insert(name(read), place) {
-            let fault = Fault::at("/name", format!("{} is the name of the one in {earlier} too", name(read)));
+            let fault = Fault::at(at, format!("{} stands in {earlier} too", name(read)));
             faults.push(Placed { place: place.clone(), fault });
         }
     }
@@ -291,7 +321,7 @@ mod tests {
 
     fn faults(files: &[(&str, &str)]) -> Vec<String> {
         let (dir, documents) = read(files);
-        let faults = documents.check(&[], &Sources::default()).unwrap_err();
+        let faults = documents.check(&Known::default(), &Sources::default()).unwrap_err();
         let prefix = format!("{}/", dir.path().display());
         faults.iter().map(|fault| fault.to_string().replace(&prefix, "")).collect()
     }
@@ -311,7 +341,7 @@ mod tests {
             (".git/x.yaml", "{"),
             ("empty.yaml", "# nothing\n"),
         ]);
-        let held = documents.check(&[], &Sources::default()).unwrap();
+        let held = documents.check(&Known::default(), &Sources::default()).unwrap();
         let names: Vec<&str> = held.policies.iter().map(|entry| entry.read.name.as_str()).collect();
         assert_eq!((names, held.actions.len()), (vec!["a", "b", "c", "d", "e"], 1));
         assert!(held.policies[2].document.place.ends_with("b.yml:2"));
@@ -334,7 +364,7 @@ mod tests {
         ]);
         insta::assert_snapshot!(found.join("\n"), @r#"
         a.yaml:2 /mod: is not a field that is known here; did you mean mode?
-        b.yaml:1 /name: a is the name of the one in a.yaml:1 too
+        b.yaml:1 /name: a stands in a.yaml:1 too
         c.yaml:1 /tests/0/fires: is false, but the policy fires at this alert
         d.yaml:1: is not YAML: did not find expected node content at line 2 column 1, while parsing a flow node
         e.json: is not JSON: EOF while parsing an object at line 1 column 1
@@ -350,6 +380,10 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_a_fault() {
         let documents = Documents::read(&[PathBuf::from("/nowhere/at-all.yaml")]);
-        assert!(documents.check(&[], &Sources::default()).unwrap_err()[0].to_string().contains("cannot be read"));
+        assert!(
+            documents.check(&Known::default(), &Sources::default()).unwrap_err()[0]
+                .to_string()
+                .ends_with("no such file or folder")
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! `riposte policy import`: the active responses of Wazuh's `ossec.conf` as policies, with a report of everything that
-//! could not be carried over. The manager reads the files; here they are sent, and its answer is told or written down.
+//! could not be carried over. The manager reads the files; what it makes of them is shown as a difference, written down, or
+//! applied as `apply` does it. So a second import changes nothing, and what people have changed since is shown first.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,76 +11,104 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 
+use super::apply::{WRONG, carry_over, checked};
+use super::files::Documents;
+use super::plan::{Prune, many};
 use super::stored::cell;
-use super::{Import, yaml};
+use super::{Consent, Import, yaml};
 use crate::cli::client::Answer;
-use crate::cli::say;
-use crate::cli::terminal::{Tone, plain, shade};
+use crate::cli::terminal::{Tone, can_ask, needs_yes, plain, shade};
+use crate::cli::{complain, say};
+use crate::domain::shapes::Sources;
 use crate::domain::{action, policy};
 
 /// Sends the files, and tells what came of them.
 pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
-    let Import { remote, files, dry_run, out, json } = args;
-    let joined = Joined::read(&files)?;
-    let dry_run = dry_run || out.is_some();
-    let request = remote.request(Method::POST, &format!("/v1/policies/import?dry_run={dry_run}"))?;
-    let request = request.header(CONTENT_TYPE, "application/xml").body(joined.text.clone());
-    let imported = Answer::read(remote.start(request).await?).await?.done()?;
-    let written = out.as_deref().map(|folder| write(folder, &imported)).transpose()?;
-    if json {
-        say(&imported.to_string());
-    } else {
-        tell(&imported, &joined, dry_run)?;
-        if let Some(written) = written {
-            say(&format!("{written} files written; look at them, then: riposte policy apply -f FOLDER"));
+    let Import { remote, files, consent, out, mode, json } = args;
+    let Consent { dry_run, yes } = consent;
+    let joined = match Joined::read(&files) {
+        Ok(joined) => joined,
+        Err(why) => {
+            complain(&format!("riposte: {why}"));
+            return Ok(ExitCode::from(WRONG));
+        }
+    };
+    if !dry_run && !yes && !json && out.is_none() && !can_ask() {
+        return Ok(needs_yes("policy import"));
+    }
+    let request = remote.request(Method::POST, "/v1/policies/import?dry_run=true")?;
+    let request = request.header(CONTENT_TYPE, "application/xml").body(joined.bytes.clone());
+    let mut imported = Answer::read(remote.start(request).await?).await?.done()?;
+    if let (Some(mode), Some(policies)) = (mode, imported["policies"].as_array_mut()) {
+        for policy in policies {
+            policy["mode"] = mode.mode().as_str().into();
         }
     }
     let is_whole = list(&imported, "report").iter().all(|line| line["level"] != "error");
-    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let as_report = if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if json {
+        say(&imported.to_string());
+        return Ok(as_report);
+    }
+    report(&imported, &joined);
+    if let Some(folder) = out {
+        let written = write(&folder, &imported)?;
+        let place = folder.display();
+        say(&format!("{} written; look at them, then: riposte policy apply -f {place}", many(written, "file")));
+        return Ok(as_report);
+    }
+    let documents = Documents::of(documents(&imported));
+    if documents.is_empty() {
+        complain("riposte: nothing to import; the report above says why");
+        return Ok(ExitCode::FAILURE);
+    }
+    let Some((held, stored)) = checked(documents, &remote, &Sources::default()).await? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let done = carry_over(&remote, &held, &stored, Prune::default(), consent).await?;
+    Ok(if is_whole { done } else { ExitCode::FAILURE })
 }
 
 fn list<'a>(imported: &'a Value, key: &str) -> &'a [Value] {
     imported[key].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn tell(imported: &Value, joined: &Joined, dry_run: bool) -> anyhow::Result<()> {
-    for policy in list(imported, "policies") {
-        say(&format!("# policy\n{}", yaml::write(&yaml::policy(policy))?.trim_end()));
-    }
-    for action in list(imported, "actions") {
-        say(&format!("# action\n{}", yaml::write(&yaml::action(action))?.trim_end()));
-    }
-    for protected in list(imported, "protected") {
-        say(&format!("# protected\n{}", yaml::write(protected)?.trim_end()));
-    }
+/// Everything that was imported, each document with what it is called in messages.
+fn documents(imported: &Value) -> impl Iterator<Item = (String, Value)> {
+    ["actions", "protected", "policies"].into_iter().flat_map(|key| {
+        let place = move |(index, document): (usize, &Value)| (format!("{key}:{}", index + 1), document.clone());
+        list(imported, key).iter().enumerate().map(place).collect::<Vec<_>>()
+    })
+}
+
+fn report(imported: &Value, joined: &Joined) {
     for line in list(imported, "report") {
         let level = cell(&line["level"]);
         let tone = if level == "error" { Tone::Bad } else { Tone::Quiet };
         shade(tone, &plain(&format!("{}: {level}: {}", joined.place(&line["line"]), cell(&line["message"]))));
     }
-    let count = |key: &str| list(imported, key).len();
-    let (policies, actions, protected) = (count("policies"), count("actions"), count("protected"));
-    let done = if dry_run { "nothing was applied" } else { "applied" };
-    say(&format!("{policies} policies, {actions} actions, {protected} protected entries: {done}"));
-    Ok(())
+    let count = |key: &str, word: &str| many(list(imported, key).len(), word);
+    let (policies, actions) = (count("policies", "policy"), count("actions", "action"));
+    say(&format!("read: {policies}, {actions}, {}", count("protected", "protected entry")));
 }
 
-/// Several files as one text, and which line of it is whose.
+/// Several files as one, and which line of it is whose. They are sent as bytes: Wazuh reads bytes too.
 struct Joined {
-    text: String,
+    bytes: Vec<u8>,
     /// Each file with the number of lines before it.
     starts: Vec<(PathBuf, usize)>,
 }
 
 impl Joined {
-    fn read(files: &[PathBuf]) -> anyhow::Result<Self> {
-        let mut joined = Self { text: String::new(), starts: Vec::new() };
+    fn read(files: &[PathBuf]) -> Result<Self, String> {
+        let mut joined = Self { bytes: Vec::new(), starts: Vec::new() };
         for path in files {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            joined.starts.push((path.clone(), joined.text.lines().count()));
-            joined.text.push_str(text.trim_start_matches('\u{feff}'));
-            if !joined.text.ends_with('\n') {
-                joined.text.push('\n');
+            let bytes = std::fs::read(path)
+                .map_err(|error| format!("{}: {}", path.display(), super::text::unreadable(&error)))?;
+            joined.starts.push((path.clone(), joined.bytes.split(|byte| *byte == b'\n').count() - 1));
+            joined.bytes.extend_from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
+            if !joined.bytes.ends_with(b"\n") {
+                joined.bytes.push(b'\n');
             }
         }
         Ok(joined)
@@ -113,10 +142,10 @@ fn write(folder: &Path, imported: &Value) -> anyhow::Result<usize> {
         let text = yaml::write(&yaml::action(document))?;
         files.push((folder.join("actions").join(format!("{name}.yaml")), text));
     }
-    // Not one of the endings that `apply` reads: each line is a body for POST /v1/protected.
-    let protected: String = list(imported, "protected").iter().map(|entry| format!("{entry}\n")).collect();
+    let protected = list(imported, "protected");
     if !protected.is_empty() {
-        files.push((folder.join("protected.ndjson"), protected));
+        let text = yaml::write(&Value::Array(protected.to_vec()))?;
+        files.push((folder.join("protected.yaml"), text));
     }
     if let Some((taken, _)) = files.iter().find(|(path, _)| path.exists()) {
         bail!("{} is there already: give a folder that is empty", taken.display());
@@ -143,7 +172,7 @@ mod tests {
         std::fs::write(&a, "<ossec_config>\n</ossec_config>").unwrap();
         std::fs::write(&b, "<ossec_config>\n  <x/>\n</ossec_config>\n").unwrap();
         let joined = Joined::read(&[a.clone(), b.clone()]).unwrap();
-        assert_eq!(joined.text.lines().count(), 5);
+        assert_eq!(joined.bytes.split(|byte| *byte == b'\n').count(), 6);
         assert_eq!(joined.place(&json!(2)), format!("{}:2", a.display()));
         assert_eq!(joined.place(&json!(4)), format!("{}:2", b.display()));
         assert_eq!(joined.place(&Value::Null), a.display().to_string());
@@ -153,10 +182,12 @@ mod tests {
     fn what_is_imported_is_written_and_nothing_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let imported = json!({"policies": [{"name": "a", "match": [], "respond": {"action": "scan"}}],
-            "actions": [{"name": "scan", "executable": "scan.sh"}], "protected": [{"kind": "ip", "value": "192.0.2.1"}]});
+            "actions": [{"name": "scan", "executable": "scan.sh"}], "protected": [{"kind": "ip", "value": "192.0.2.1", "reason": "allowlist"}]});
         assert_eq!(write(dir.path(), &imported).unwrap(), 3);
-        let held = super::super::files::Documents::read(&[dir.path().to_owned()]).check_only(&[]).unwrap();
-        assert_eq!((held.policies.len(), held.actions.len()), (1, 1));
+        let held = super::super::files::Documents::read(&[dir.path().to_owned()])
+            .check_only(&super::super::files::Known::default())
+            .unwrap();
+        assert_eq!((held.policies.len(), held.actions.len(), held.protected.len()), (1, 1, 1));
         assert!(write(dir.path(), &imported).unwrap_err().to_string().contains("is there already"));
         let bad = json!({"policies": [{"name": "../a"}]});
         assert!(write(dir.path(), &bad).is_err());

@@ -7,7 +7,9 @@ mod explain;
 mod files;
 mod import;
 mod plan;
+mod protected;
 mod stored;
+mod text;
 mod trial;
 mod yaml;
 
@@ -22,13 +24,13 @@ use uuid::Uuid;
 use super::client::Remote;
 use crate::config::Config;
 use crate::domain::duration::Span;
-use crate::domain::policy::is_name;
+use crate::domain::policy::{Mode, is_name};
 use crate::domain::shapes::Sources;
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Make a manager's policies and custom actions like those in files: shows the difference, asks, applies.
+    /// Make a manager's policies, custom actions and protected entries like those in files: shows the difference, asks, applies.
     Apply(Apply),
     /// Show what `apply` would change; exit code 0 if nothing, 1 if something, 2 if that cannot be said.
     Diff(Diff),
@@ -52,7 +54,8 @@ pub enum PolicyCommand {
     Test(Test),
     /// Try a policy over the alerts that the manager has stored; changes nothing.
     Backtest(Backtest),
-    /// Read the active responses of Wazuh's ossec.conf as policies; exit code 1 if something could not be carried over.
+    /// Read the active responses of Wazuh's ossec.conf as policies: shows the difference, asks, applies; exit code 1 if
+    /// something could not be carried over.
     Import(Import),
 }
 
@@ -93,12 +96,22 @@ pub struct Apply {
     files: Files,
     #[command(flatten)]
     site: Site,
-    /// Show the difference and change nothing.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// Also delete the policies that are in no file.
     #[arg(long)]
     prune: bool,
+    /// Also delete the protected entries that are in no file: what they protect can be blocked from then on.
+    #[arg(long)]
+    prune_protected: bool,
+}
+
+/// How far a command goes that shows a difference first.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Consent {
+    /// Show the difference and change nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -264,15 +277,38 @@ pub struct Import {
     /// Wazuh's configuration files; several count as one, as Wazuh reads several roots.
     #[arg(value_name = "OSSEC_CONF", required = true)]
     files: Vec<PathBuf>,
-    /// Show what would come of it and change nothing.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// Write YAML files below this folder and change nothing.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Print JSON.
+    /// The mode of every imported policy: observe records what it would do, approve asks people first.
+    #[arg(long, value_enum)]
+    mode: Option<ImportMode>,
+    /// Print what the files come to as JSON and change nothing.
     #[arg(long)]
     json: bool,
+}
+
+/// What imported policies do when they fire.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ImportMode {
+    /// Respond.
+    Enforce,
+    /// Wait for people.
+    Approve,
+    /// Record what they would do.
+    Observe,
+}
+
+impl ImportMode {
+    const fn mode(self) -> Mode {
+        match self {
+            Self::Enforce => Mode::Enforce,
+            Self::Approve => Mode::Approve,
+            Self::Observe => Mode::Observe,
+        }
+    }
 }
 
 /// Reads the name of a policy.

@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use riposte_protocol::jws;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::files::{Document, Held};
+use super::files::{Document, Held, Known};
+use super::protected::ProtectedEntry;
 use super::yaml;
 use crate::cli::client::Remote;
 use crate::cli::say;
 use crate::cli::terminal::{Tone, plain, shade};
-use crate::domain::action::Action;
+use crate::domain::action::{Action, Catalogue};
+use crate::domain::agent::{Agent, Fleet};
 
 /// Lines of what did not change around what did.
 const CONTEXT: usize = 2;
@@ -24,6 +27,10 @@ pub(super) struct Stored {
     actions: BTreeMap<String, (i64, Value)>,
     /// Policies, in their normal form.
     policies: BTreeMap<String, (i64, Value)>,
+    /// Protected entries.
+    protected: Vec<ProtectedEntry>,
+    /// Agents that are not revoked.
+    agents: Vec<Agent>,
 }
 
 impl Stored {
@@ -37,13 +44,60 @@ impl Stored {
         let actions = custom.map(|view| named(view, yaml::action(view))).collect::<anyhow::Result<_>>()?;
         let policies = remote.items("/v1/policies").await?;
         let policies = policies.iter().map(|view| named(view, yaml::policy(view))).collect::<anyhow::Result<_>>()?;
-        Ok(Self { actions, policies })
+        let protected = remote.items("/v1/protected").await?;
+        let protected = protected.iter().map(ProtectedEntry::stored).collect::<anyhow::Result<_>>()?;
+        let agents = remote.items("/v1/agents").await?.iter().map(agent).collect::<anyhow::Result<_>>()?;
+        Ok(Self { actions, policies, protected, agents })
     }
 
-    /// The custom actions that can be read; one that cannot is not known here.
-    pub(super) fn known_actions(&self) -> Vec<Action> {
-        self.actions.values().filter_map(|(_, document)| Action::parse(document).ok()).collect()
+    /// What documents may refer to. A custom action that cannot be read is not known here.
+    pub(super) fn known(&self) -> Known {
+        let actions = self.actions.values().filter_map(|(_, document)| Action::parse(document).ok()).collect();
+        let ids = self.agents.iter().flat_map(|agent| {
+            let id = agent.id.to_string();
+            [(id.clone(), id.clone()), (agent.name.clone(), id)]
+        });
+        Known { actions, agents: Some(ids.collect()) }
     }
+
+    /// What is odd about the policies of `held` beside the agents and what the files bring along, a line each.
+    pub(super) fn warnings(&self, held: &Held) -> Vec<String> {
+        let own = held.actions.iter().map(|entry| entry.read.clone());
+        let catalogue = Catalogue::with(self.known().actions.into_iter().chain(own).collect());
+        let fleet = Fleet::new(self.agents.clone());
+        let mut lines = Vec::new();
+        for entry in &held.policies {
+            let mut warnings = entry.read.warnings();
+            if let Some(action) = catalogue.find(&entry.read.respond.action) {
+                warnings.extend(entry.read.fleet_warnings(action, &fleet));
+            }
+            let place = &entry.document.place;
+            lines.extend(warnings.iter().map(|fault| format!("{place} {}: warning: {}", fault.pointer, fault.detail)));
+        }
+        let named = |name: &String| {
+            self.policies.contains_key(name) || held.policies.iter().any(|entry| entry.read.name == *name)
+        };
+        for entry in &held.protected {
+            let unknown = entry.read.protection.policies().iter().filter(|name| !named(name));
+            let place = &entry.document.place;
+            lines.extend(unknown.map(|name| format!("{place} /policies: warning: there is no policy called {name}")));
+        }
+        lines
+    }
+}
+
+/// An agent, as the manager shows it.
+fn agent(view: &Value) -> anyhow::Result<Agent> {
+    let text = |key: &str| view[key].as_str().with_context(|| format!("the manager returned an agent without {key}"));
+    let read = |key: &str| view.get(key).cloned().unwrap_or_default();
+    Ok(Agent {
+        id: text("id")?.parse().context("an agent's id")?,
+        name: text("name")?.to_owned(),
+        public_key: jws::parse_public_key(text("public_key")?).context("an agent's public key")?,
+        labels: serde_json::from_value(read("labels")).context("an agent's labels")?,
+        capabilities: serde_json::from_value(read("capabilities")).context("an agent's capabilities")?,
+        revoked_at: None,
+    })
 }
 
 fn named(view: &Value, document: Value) -> anyhow::Result<(String, (i64, Value))> {
@@ -57,6 +111,8 @@ fn named(view: &Value, document: Value) -> anyhow::Result<(String, (i64, Value))
 pub(super) enum Kind {
     /// A custom action.
     Action,
+    /// A protected entry.
+    Protected,
     /// A policy.
     Policy,
 }
@@ -65,6 +121,7 @@ impl Kind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Action => "action",
+            Self::Protected => "protected",
             Self::Policy => "policy",
         }
     }
@@ -73,13 +130,14 @@ impl Kind {
     pub(super) const fn path(self) -> &'static str {
         match self {
             Self::Action => "/v1/actions",
+            Self::Protected => "/v1/protected",
             Self::Policy => "/v1/policies",
         }
     }
 }
 
 /// What happens to one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// It is not there yet.
     Create,
@@ -87,6 +145,10 @@ pub(super) enum Change {
     Replace(i64),
     /// It is at this version, and no file has it.
     Delete(i64),
+    /// A protected entry of this id differs: another is made first, so that nothing is unprotected in between.
+    Renew(String),
+    /// A protected entry of this id is in no file.
+    Remove(String),
 }
 
 /// One change.
@@ -120,23 +182,34 @@ impl Step {
 /// Everything that would be done, in the order in which it would be.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Actions first: policies may need them.
+    /// Actions first, since policies may need them; then what is protected, before a policy can act on it.
     pub(super) steps: Vec<Step>,
     unchanged: Vec<String>,
     left: usize,
+    left_protected: usize,
+}
+
+/// What is deleted because no file has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Prune {
+    /// Policies.
+    pub(super) policies: bool,
+    /// Protected entries.
+    pub(super) protected: bool,
 }
 
 impl Plan {
-    /// What makes `stored` like `held`; policies that no file has are deleted if `prune`.
+    /// What makes `stored` like `held`, and deletes what `prune` names.
     ///
     /// # Errors
     /// Never for what was read.
-    pub(super) fn between(held: &Held, stored: &Stored, prune: bool) -> anyhow::Result<Self> {
+    pub(super) fn between(held: &Held, stored: &Stored, prune: Prune) -> anyhow::Result<Self> {
         let mut plan = Self::default();
         for entry in &held.actions {
             let after = yaml::action(&serde_json::to_value(&entry.read)?);
             plan.one(Kind::Action, &entry.read.name, &stored.actions, after, &entry.document);
         }
+        plan.protected(held, stored, prune.protected);
         for entry in &held.policies {
             let after = serde_json::to_value(&entry.read)?;
             plan.one(Kind::Policy, &entry.read.name, &stored.policies, after, &entry.document);
@@ -145,7 +218,7 @@ impl Plan {
             if held.policies.iter().any(|entry| entry.read.name == *name) {
                 continue;
             }
-            if !prune {
+            if !prune.policies {
                 plan.left += 1;
                 continue;
             }
@@ -159,6 +232,40 @@ impl Plan {
             });
         }
         Ok(plan)
+    }
+
+    fn protected(&mut self, held: &Held, stored: &Stored, prune: bool) {
+        let mut taken: Vec<&str> = Vec::new();
+        for entry in &held.protected {
+            let name = entry.read.protection.name();
+            let same = |old: &&ProtectedEntry| old.protection == entry.read.protection;
+            let found = stored.protected.iter().filter(same).find(|old| entry.read.is_like(old));
+            let found = found.or_else(|| stored.protected.iter().find(same));
+            taken.extend(found.and_then(|old| old.id.as_deref()));
+            let (change, before) = match found {
+                Some(old) if entry.read.is_like(old) => {
+                    self.unchanged.push(format!("{} {name}", Kind::Protected.as_str()));
+                    continue;
+                }
+                Some(old) => (Change::Renew(old.id.clone().unwrap_or_default()), old.view()),
+                None => (Change::Create, Value::Null),
+            };
+            let (kind, document) = (Kind::Protected, Some(entry.document.clone()));
+            self.steps.push(Step { kind, name, change, document, before, after: entry.read.view() });
+        }
+        for old in &stored.protected {
+            let id = old.id.clone().unwrap_or_default();
+            if taken.contains(&id.as_str()) {
+                continue;
+            }
+            if !prune {
+                self.left_protected += 1;
+                continue;
+            }
+            let (name, change) = (old.protection.name(), Change::Remove(id));
+            let (kind, before) = (Kind::Protected, old.view());
+            self.steps.push(Step { kind, name, change, document: None, before, after: Value::Null });
+        }
     }
 
     fn one(
@@ -189,11 +296,15 @@ impl Plan {
         }
         for step in &self.steps {
             let subject = step.subject();
-            match step.change {
+            match &step.change {
                 Change::Create => shade(Tone::Good, &format!("+ {subject}: new")),
                 Change::Replace(version) => say(&format!("~ {subject}: changed since version {version}")),
+                Change::Renew(_) => say(&format!("~ {subject}: changed")),
                 Change::Delete(version) => {
                     shade(Tone::Bad, &format!("- {subject}: deleted (version {version}), no file has it"));
+                }
+                Change::Remove(_) => {
+                    shade(Tone::Bad, &format!("- {subject}: PROTECTED NO MORE, no file has it"));
                 }
             }
             for (tone, line) in lines(&step.before, &step.after)? {
@@ -203,6 +314,10 @@ impl Plan {
         if self.left > 0 {
             say(&format!("  {} in no file, left as they are (--prune deletes them)", many(self.left, "policy")));
         }
+        if self.left_protected > 0 {
+            let left = many(self.left_protected, "protected entry");
+            say(&format!("  {left} in no file, left as they are (--prune-protected deletes them)"));
+        }
         Ok(())
     }
 
@@ -211,8 +326,8 @@ impl Plan {
         let count = |wanted: fn(&Change) -> bool| self.steps.iter().filter(|step| wanted(&step.change)).count();
         let parts = [
             (count(|change| *change == Change::Create), "new"),
-            (count(|change| matches!(change, Change::Replace(_))), "changed"),
-            (count(|change| matches!(change, Change::Delete(_))), "deleted"),
+            (count(|change| matches!(change, Change::Replace(_) | Change::Renew(_))), "changed"),
+            (count(|change| matches!(change, Change::Delete(_) | Change::Remove(_))), "deleted"),
             (self.unchanged.len(), "unchanged"),
         ];
         let said: Vec<String> =
@@ -264,12 +379,12 @@ mod tests {
     fn held(text: &str) -> Held {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("p.yaml"), text).unwrap();
-        Documents::read(&[dir.path().to_owned()]).check_only(&[]).unwrap()
+        Documents::read(&[dir.path().to_owned()]).check_only(&Known::default()).unwrap()
     }
 
     fn stored(policies: &[Value]) -> Stored {
         let policies = policies.iter().map(|view| named(view, yaml::policy(view)).unwrap()).collect();
-        Stored { actions: BTreeMap::new(), policies }
+        Stored { actions: BTreeMap::new(), policies, protected: Vec::new(), agents: Vec::new() }
     }
 
     fn view(name: &str, duration: &str) -> Value {
@@ -295,15 +410,39 @@ respond: { action: log-only }
     #[test]
     fn only_what_means_something_else_is_a_change() {
         let stored = stored(&[view("same", "10m"), view("longer", "10m"), view("other", "10m")]);
-        let changes = |prune| {
+        let changes = |policies| {
+            let prune = Prune { policies, protected: false };
             let plan = Plan::between(&held(FILE), &stored, prune).unwrap();
-            let steps: Vec<(String, Change)> = plan.steps.iter().map(|step| (step.name.clone(), step.change)).collect();
+            let steps: Vec<(String, Change)> =
+                plan.steps.iter().map(|step| (step.name.clone(), step.change.clone())).collect();
             (steps, plan.summary())
         };
         let (longer, new) = (("longer".to_owned(), Change::Replace(7)), ("new".to_owned(), Change::Create));
         assert_eq!(changes(false), (vec![longer.clone(), new.clone()], "1 new, 1 changed, 1 unchanged".into()));
         let gone = ("other".to_owned(), Change::Delete(7));
         assert_eq!(changes(true), (vec![longer, new, gone], "1 new, 1 changed, 1 deleted, 1 unchanged".into()));
+    }
+
+    #[test]
+    fn protected_entries_are_made_renewed_and_removed_only_when_asked() {
+        let held =
+            held("- { kind: ip, value: 192.0.2.0/24, reason: office }\n- { kind: user, value: Backup, reason: new }\n");
+        let view = |id: &str, value: &str, reason: &str| {
+            let kind = if value.contains('.') { "ip" } else { "user" };
+            let view =
+                json!({"id": id, "kind": kind, "value": value, "policies": [], "reason": reason, "expires_at": null});
+            ProtectedEntry::stored(&view).unwrap()
+        };
+        let protected =
+            vec![view("1", "192.0.2.0/24", "office"), view("2", "backup", "old"), view("3", "192.0.2.9", "x")];
+        let stored = Stored { protected, ..stored(&[]) };
+        let changes = |protected| {
+            let plan = Plan::between(&held, &stored, Prune { policies: true, protected }).unwrap();
+            plan.steps.iter().map(|step| (step.name.clone(), step.change.clone())).collect::<Vec<_>>()
+        };
+        let renewed = ("user backup".to_owned(), Change::Renew("2".into()));
+        assert_eq!(changes(false), [renewed.clone()]);
+        assert_eq!(changes(true), [renewed, ("ip 192.0.2.9".to_owned(), Change::Remove("3".into()))]);
     }
 
     #[test]

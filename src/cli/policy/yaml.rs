@@ -5,8 +5,14 @@ use serde_json::{Map, Value};
 
 /// Fields in the order in which people think of them; others follow by name. One list serves every level, because a
 /// word has one meaning everywhere.
-const ORDER: [&str; 59] = [
+const ORDER: [&str; 65] = [
     "name",
+    "kind",
+    "value",
+    "policies",
+    "reason",
+    "expires_in",
+    "expires",
     "summary",
     "executable",
     "style",

@@ -1,6 +1,7 @@
 //! A policy: which alerts get which response, on which agents, for how long, under which guardrails. How it is read is in
 //! `reader.rs`, what its limits mean in `guardrails.rs`; matching itself is in `domain/index.rs`.
 
+mod fleet_warnings;
 mod guardrails;
 mod reader;
 mod warnings;
@@ -10,7 +11,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::action::Catalogue;
+use super::action::{Action, Catalogue};
+use super::agent::Fleet;
 use super::alert::TargetField;
 use super::duration::Span;
 use super::expression::Expression;
@@ -215,6 +217,12 @@ impl Policy {
     /// What is odd about the policy without being wrong: reasons why it, or a part of it, can never come to anything.
     pub fn warnings(&self) -> Vec<Fault> {
         warnings::of(self)
+    }
+
+    /// The same beside the agents that are enrolled now: what no agent carries, is called or can run. `action` is the one
+    /// that the policy names.
+    pub fn fleet_warnings(&self, action: &Action, fleet: &Fleet) -> Vec<Fault> {
+        fleet_warnings::of(self, action, fleet)
     }
 }
 

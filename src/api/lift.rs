@@ -1,0 +1,122 @@
+//! `POST /v1/responses/lift`: many responses are lifted at once, by policy, rule, alert, target or time. A filter that finds
+//! nothing is told what it names that is not there.
+
+use axum::extract::State;
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::AppState;
+use super::auth::{Caller, Respond};
+use super::error::{ApiError, ApiResult};
+use super::extract::{Json, reason};
+use crate::domain::fault::Fault;
+use crate::domain::shapes::wazuh::canonical_rule_id;
+use crate::store::ledger::EndReason;
+use crate::store::responses::{self, LiftFilter, ResponseFilter};
+use crate::store::{alerts, policies};
+
+/// Responses lifted in one transaction.
+const LIFT_BATCH: usize = 500;
+
+/// Which responses to lift: those to which everything holds that is said; at least one thing must be.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LiftMany {
+    /// Decided by this policy.
+    #[serde(default)]
+    policy: Option<String>,
+    /// Because of this alert.
+    #[serde(default)]
+    alert_id: Option<Uuid>,
+    /// Because of an alert of this rule.
+    #[serde(default)]
+    rule_id: Option<String>,
+    /// Aimed at this, in canonical form.
+    #[serde(default)]
+    target: Option<String>,
+    /// Decided at or after this time.
+    #[serde(default)]
+    since: Option<Timestamp>,
+    /// Decided before this time.
+    #[serde(default)]
+    until: Option<Timestamp>,
+    /// Lift everything there is.
+    #[serde(default)]
+    everything: bool,
+    /// Change nothing, only say what would be lifted.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why; kept in the audit log.
+    reason: String,
+}
+
+/// What was, or would be, lifted.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Lifted {
+    /// How many responses.
+    pub count: usize,
+    /// Which ones.
+    pub responses: Vec<Uuid>,
+    /// What the filter names that is not there, if it finds nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Fault>,
+}
+
+/// What a filter that found nothing names that the ledger does not have: a typing error looks like "nothing to lift".
+async fn names_nothing(state: &AppState, filter: &LiftFilter) -> ApiResult<Vec<Fault>> {
+    let mut warnings = Vec::new();
+    if let Some(name) = &filter.policy
+        && policies::versions(&state.engine.db, name, None, 1).await?.is_empty()
+    {
+        warnings.push(Fault::at("/policy", format!("there never was a policy called {name:?}")));
+    }
+    if let Some(alert) = filter.alert
+        && alerts::find(&state.engine.db, alert).await?.is_none()
+    {
+        warnings.push(Fault::at("/alert_id", "is no alert that is stored"));
+    }
+    if let Some(target) = &filter.target {
+        let same = ResponseFilter { target: Some(target.clone()), ..ResponseFilter::default() };
+        if responses::list(&state.engine.db, same, None, 1).await?.is_empty() {
+            warnings.push(Fault::at(
+                "/target",
+                format!("no response was ever aimed at {target:?}; write it in canonical form"),
+            ));
+        }
+    }
+    if let (Some(since), Some(until)) = (filter.since, filter.until)
+        && since >= until
+    {
+        warnings.push(Fault::at("/until", "is not after since, so the filter finds nothing"));
+    }
+    Ok(warnings)
+}
+
+/// Lifts many responses at once
+///
+/// What no other response holds is reverted on every agent.
+#[utoipa::path(post, path = "/v1/responses/lift", tag = "responses", request_body = LiftMany, responses((status = 200, body = Lifted)))]
+pub async fn lift_many(
+    caller: Caller<Respond>,
+    State(state): State<AppState>,
+    body: Json<LiftMany>,
+) -> ApiResult<axum::Json<Lifted>> {
+    let LiftMany { policy, alert_id, rule_id, target, since, until, everything, dry_run, reason: why } = body.value;
+    let why = reason(why)?;
+    let filter =
+        LiftFilter { policy, alert: alert_id, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
+    if filter == LiftFilter::default() && !everything {
+        let detail = "says nothing about what to lift; set everything to true if you mean it";
+        return Err(ApiError::invalid(vec![Fault::at("", detail)]));
+    }
+    let responses = responses::to_lift(&state.engine.db, &filter).await?;
+    if !dry_run {
+        for some in responses.chunks(LIFT_BATCH) {
+            let why = EndReason { word: "lifted", detail: why.clone(), by: caller.principal.name.clone() };
+            state.engine.writer.release(some.to_vec(), why).await?;
+        }
+    }
+    let warnings = if responses.is_empty() { names_nothing(&state, &filter).await? } else { Vec::new() };
+    Ok(axum::Json(Lifted { count: responses.len(), responses, warnings }))
+}

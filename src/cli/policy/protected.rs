@@ -1,0 +1,240 @@
+//! Protected entries in files, and what a manager has of them. An entry has no name: what it covers, and for which policies,
+//! is what makes it the same entry. A time that it lasts counts from when it was sent, so a file with `expires_in` is like
+//! any stored entry that has an end.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+
+use crate::domain::duration::Span;
+use crate::domain::fault::Fault;
+use crate::domain::policy;
+use crate::domain::protected::{Covered, CoveredError};
+
+/// The fields of an entry in a file: those that `POST /v1/protected` takes.
+const FIELDS: [&str; 5] = ["kind", "value", "policies", "reason", "expires_in"];
+
+/// Ids of agents, by id and by name.
+pub(super) type AgentIds = BTreeMap<String, String>;
+
+/// What is protected, in canonical form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Protection {
+    kind: String,
+    value: String,
+    /// The policies that it is for, sorted; none: all.
+    policies: Vec<String>,
+}
+
+impl Protection {
+    /// `ip 203.0.113.0/24`, with the policies that it is for.
+    pub(super) fn name(&self) -> String {
+        let policies =
+            if self.policies.is_empty() { String::new() } else { format!(" for {}", self.policies.join(", ")) };
+        format!("{} {}{policies}", self.kind, self.value)
+    }
+
+    /// The policies that it is for; none: all.
+    pub(super) fn policies(&self) -> &[String] {
+        &self.policies
+    }
+}
+
+/// An entry, of a file or of a manager.
+#[derive(Clone, Debug)]
+pub(super) struct ProtectedEntry {
+    /// What it protects.
+    pub(super) protection: Protection,
+    reason: String,
+    /// When it ends, as it is shown; absent: when it is deleted.
+    end: Option<String>,
+    /// Its id, if a manager has it.
+    pub(super) id: Option<String>,
+}
+
+impl ProtectedEntry {
+    /// Whether a document is meant to be one: policies and actions have a name, entries a kind.
+    pub(super) fn is_meant(document: &Value) -> bool {
+        document.get("kind").is_some() && document.get("name").is_none()
+    }
+
+    /// Reads one of a file. `agents` are those that a host or agent may be named by; without a manager, any.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub(super) fn parse(document: &Value, agents: Option<&AgentIds>) -> Result<Self, Vec<Fault>> {
+        let Some(object) = document.as_object() else {
+            return Err(vec![Fault::at("", "a protected entry is an object with kind, value and reason")]);
+        };
+        let mut faults: Vec<Fault> = object
+            .keys()
+            .filter(|key| !FIELDS.contains(&key.as_str()))
+            .map(|key| {
+                let known = FIELDS.join(", ");
+                Fault::at(format!("/{key}"), format!("is not a field of a protected entry, which has {known}"))
+            })
+            .collect();
+        let mut text = |key: &str| match object.get(key).map(|value| value.as_str()) {
+            Some(Some(text)) if !text.trim().is_empty() => text.to_owned(),
+            _ => {
+                faults.push(Fault::at(format!("/{key}"), "is missing, empty or not a text"));
+                String::new()
+            }
+        };
+        let (kind, value, reason) = (text("kind"), text("value"), text("reason"));
+        let policies = policies(object, &mut faults);
+        let end = match object.get("expires_in").map(|span| span.as_str().map(str::parse::<Span>)) {
+            None => None,
+            Some(Some(Ok(span))) => Some(format!("in {span}")),
+            Some(_) => {
+                faults.push(Fault::at("/expires_in", "is not a duration such as 30d"));
+                None
+            }
+        };
+        let value = match canonical(&kind, &value, agents) {
+            Ok(value) => value,
+            Err(fault) => {
+                faults.extend((!kind.is_empty() && !value.is_empty()).then_some(fault));
+                String::new()
+            }
+        };
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self { protection: Protection { kind, value, policies }, reason, end, id: None })
+    }
+
+    /// One of a manager.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub(super) fn stored(view: &Value) -> anyhow::Result<Self> {
+        let text = |key: &str| {
+            let found = view[key].as_str().map(str::to_owned);
+            found.with_context(|| format!("the manager returned a protected entry without {key}"))
+        };
+        let names = view["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut policies: Vec<String> = names.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        policies.sort();
+        Ok(Self {
+            protection: Protection { kind: text("kind")?, value: text("value")?, policies },
+            reason: text("reason")?,
+            end: view["expires_at"].as_str().map(str::to_owned),
+            id: Some(text("id")?),
+        })
+    }
+
+    /// Whether a stored entry does what this one of a file asks for.
+    pub(super) fn is_like(&self, stored: &Self) -> bool {
+        self.protection == stored.protection
+            && self.reason == stored.reason
+            && self.end.is_some() == stored.end.is_some()
+    }
+
+    /// As it is shown.
+    pub(super) fn view(&self) -> Value {
+        let Self { protection: Protection { kind, value, policies }, reason, end, .. } = self;
+        let mut view = json!({"kind": kind, "value": value, "reason": reason});
+        if !policies.is_empty() {
+            view["policies"] = json!(policies);
+        }
+        if let Some(end) = end {
+            view["expires"] = json!(end);
+        }
+        view
+    }
+}
+
+fn policies(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Vec<String> {
+    let Some(names) = object.get("policies") else { return Vec::new() };
+    let Some(names) = names.as_array() else {
+        faults.push(Fault::at("/policies", "is not a list of policies' names"));
+        return Vec::new();
+    };
+    let mut policies = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        match name.as_str().filter(|name| policy::is_name(name)) {
+            Some(name) => policies.push(name.to_owned()),
+            None => faults.push(Fault::at(format!("/policies/{index}"), "is not a policy's name")),
+        }
+    }
+    policies.sort();
+    policies.dedup();
+    policies
+}
+
+/// The value of an entry as the manager would write it.
+fn canonical(kind: &str, value: &str, agents: Option<&AgentIds>) -> Result<String, Fault> {
+    let covered = match kind {
+        "ip" => Covered::network(value),
+        "user" => Covered::user(value),
+        "file" => Covered::file(value),
+        "process" => Covered::process(value),
+        "host" | "agent" => {
+            let Some(agents) = agents else { return Ok(value.to_owned()) };
+            let id = agents.get(value).cloned();
+            return id.ok_or_else(|| Fault::at("/value", CoveredError::Agent.to_string()));
+        }
+        _ => return Err(Fault::at("/kind", "must be ip, user, file, process, host or agent")),
+    };
+    covered.map(|covered| covered.value()).map_err(|error| Fault::at("/value", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(document: &Value) -> Result<ProtectedEntry, Vec<String>> {
+        let agents = AgentIds::from([("web-01".to_owned(), "id-1".to_owned())]);
+        let told = |faults: Vec<Fault>| faults.into_iter().map(|f| format!("{} {}", f.pointer, f.detail)).collect();
+        ProtectedEntry::parse(document, Some(&agents)).map_err(told)
+    }
+
+    #[test]
+    fn an_entry_is_the_same_by_what_it_covers_and_for_which_policies() {
+        let entry = |value: &str, policies: &[&str]| {
+            let document = json!({"kind": "ip", "value": value, "policies": policies, "reason": "r"});
+            parse(&document).unwrap().protection
+        };
+        assert_eq!(entry("::ffff:203.0.113.7", &["b", "a"]), entry("203.0.113.7/32", &["a", "b", "a"]));
+        assert_ne!(entry("203.0.113.7", &[]), entry("203.0.113.7", &["a"]));
+        let host = parse(&json!({"kind": "host", "value": "web-01", "reason": "r"})).unwrap();
+        assert_eq!(host.protection.name(), "host id-1");
+    }
+
+    #[test]
+    fn an_end_in_a_file_is_like_any_end() {
+        let file = |more: Value| {
+            let mut document = json!({"kind": "user", "value": "Alice", "reason": "r"});
+            document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parse(&document).unwrap()
+        };
+        let view = json!({"id": "1", "kind": "user", "value": "alice", "policies": [], "reason": "r", "expires_at": "2026-12-01T00:00:00Z"});
+        let stored = ProtectedEntry::stored(&view).unwrap();
+        assert!(file(json!({"expires_in": "30d"})).is_like(&stored));
+        assert!(
+            !file(json!({})).is_like(&stored) && !file(json!({"expires_in": "30d", "reason": "s"})).is_like(&stored)
+        );
+    }
+
+    #[test]
+    fn every_fault_of_an_entry_is_told() {
+        let faults =
+            parse(&json!({"kind": "ip", "value": "203.0.113.7/24", "policies": ["A b"], "expires_in": 3, "why": 1}));
+        assert_eq!(
+            faults.unwrap_err(),
+            [
+                "/why is not a field of a protected entry, which has kind, value, policies, reason, expires_in",
+                "/reason is missing, empty or not a text",
+                "/policies/0 is not a policy's name",
+                "/expires_in is not a duration such as 30d",
+                "/value is not a network: bits are set behind its prefix",
+            ]
+        );
+        assert_eq!(
+            parse(&json!({"kind": "ipp", "value": "x", "reason": "r"})).unwrap_err()[0],
+            "/kind must be ip, user, file, process, host or agent"
+        );
+    }
+}

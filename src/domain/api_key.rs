@@ -1,0 +1,57 @@
+//! The form of an API key, `rip_ID_SECRET`. It says only whether a text can be a key: what is wrong with its form is told to
+//! the caller, who has typed or copied it; whether such a key exists is told by nothing here.
+
+/// What every key begins with.
+pub const PREFIX: &str = "rip_";
+/// The length of an id: 8 bytes in hexadecimal.
+pub const ID_LENGTH: usize = 16;
+/// The length of a secret: 32 bytes in base64url.
+pub const SECRET_LENGTH: usize = 43;
+
+/// Why `text` cannot be an API key, in a sentence; nothing if it can.
+pub fn form_fault(text: &str) -> Option<String> {
+    let whole = PREFIX.len() + ID_LENGTH + 1 + SECRET_LENGTH;
+    if text.is_empty() {
+        return Some("the key is empty".to_owned());
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Some("the key holds a blank or a line break; copy one key, and nothing else".to_owned());
+    }
+    let Some(rest) = text.strip_prefix(PREFIX) else {
+        return Some(match text.split('.').count() {
+            3 => "this is an agent's token, not an API key: a key begins with rip_".to_owned(),
+            _ => "a key begins with rip_; this is something else".to_owned(),
+        });
+    };
+    let Some((id, secret)) = rest.split_once('_') else {
+        return Some(format!("the key has {} of {whole} characters; copy it whole", text.chars().count()));
+    };
+    if id.len() != ID_LENGTH || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Some(format!("a key is rip_, {ID_LENGTH} hexadecimal digits, _ and {SECRET_LENGTH} characters"));
+    }
+    match secret.chars().count() {
+        SECRET_LENGTH => None,
+        count => Some(format!("the key has {count} of {SECRET_LENGTH} characters after its id; copy it whole")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_form_of_a_key_is_said() {
+        let secret = "a".repeat(SECRET_LENGTH);
+        let key = format!("rip_0123456789abcdef_{secret}");
+        assert_eq!(form_fault(&key), None);
+        let told = |text: &str| form_fault(text).unwrap();
+        assert_eq!(told(&key[..key.len() - 12]), "the key has 31 of 43 characters after its id; copy it whole");
+        assert_eq!(told(&key[..10]), "the key has 10 of 64 characters; copy it whole");
+        assert!(told(&format!("{key}{key}")).contains("107 of 43"));
+        assert!(told(&format!("{key}\n{key}")).contains("line break"));
+        assert!(told("a.b.c").contains("agent's token"));
+        assert!(told("secret").contains("begins with rip_"));
+        assert!(told("").contains("empty"));
+        assert!(told(&format!("rip_zz_{secret}")).contains("hexadecimal"));
+    }
+}

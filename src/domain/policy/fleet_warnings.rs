@@ -1,0 +1,181 @@
+//! What is odd about a policy beside the agents that are enrolled now: labels that no agent carries, names that no agent has,
+//! an action that no agent can run, and a lasting block at a level that is noise. None of it is a fault: the agents may come
+//! later, so the policy is saved and the warning is shown.
+
+use std::collections::BTreeMap;
+
+use super::{On, Policy, Selector};
+use crate::domain::action::Action;
+use crate::domain::agent::{Agent, Fleet};
+use crate::domain::fault::Fault;
+
+/// The highest level at which Wazuh's rules report ordinary events: up to it, a block without an end is a mistake.
+const NOISE_LEVEL: u8 = 5;
+
+/// The warnings of a policy that uses `action`, by place.
+pub(super) fn of(policy: &Policy, action: &Action, fleet: &Fleet) -> Vec<Fault> {
+    let mut warnings = Vec::new();
+    for (index, selector) in policy.selectors.iter().enumerate() {
+        let labels = &selector.agents.labels;
+        if let Some(carried) = carried_by_none(labels, fleet) {
+            let detail = format!("no enrolled agent carries {carried}, so the selector matches no alert yet");
+            warnings.push(Fault::at(format!("/match/{index}/agents/labels"), detail));
+        }
+    }
+    match &policy.respond.on {
+        On::Labels(labels) => {
+            if let Some(carried) = carried_by_none(labels, fleet) {
+                let detail = format!("no enrolled agent carries {carried}, so responses reach no agent yet");
+                warnings.push(Fault::at("/respond/on/labels", detail));
+            }
+        }
+        On::Agents(words) => {
+            let unknown = words.iter().enumerate().filter(|(_, word)| fleet.called(word).is_none());
+            warnings.extend(unknown.map(|(index, word)| {
+                let is_revoked = word.parse().is_ok_and(|id| fleet.is_revoked(id));
+                let what =
+                    if is_revoked { "is an agent that was revoked" } else { "is no enrolled agent's id or name" };
+                Fault::at(format!("/respond/on/agents/{index}"), format!("{what}: no response reaches it"))
+            }));
+        }
+        On::Origin | On::All | On::Server => {}
+    }
+    warnings.extend(unable(policy, action, fleet));
+    warnings.extend(lasting(policy, action));
+    warnings
+}
+
+/// Those labels, as text, if no agent carries all of them.
+fn carried_by_none(labels: &BTreeMap<String, String>, fleet: &Fleet) -> Option<String> {
+    if labels.is_empty() || fleet.iter().any(|agent| agent.carries(labels)) {
+        return None;
+    }
+    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    Some(pairs.join(" and "))
+}
+
+/// That every agent in question says it cannot run the action. An agent that says nothing is asked when it comes to it.
+fn unable(policy: &Policy, action: &Action, fleet: &Fleet) -> Option<Fault> {
+    let agents = match &policy.respond.on {
+        On::Origin => fleet.select(&On::All, None),
+        on => fleet.select(on, None),
+    };
+    let reason = agents.first()?.cannot(action)?.to_owned();
+    if !agents.iter().all(|agent: &std::sync::Arc<Agent>| agent.cannot(action).is_some()) {
+        return None;
+    }
+    let name = &agents.first()?.name;
+    let who = if agents.len() == 1 { "the only agent in question" } else { "none of the agents in question" };
+    let verb = if agents.len() == 1 { "cannot" } else { "can" };
+    Some(Fault::at("/respond/action", format!("{who} {verb} run {}; {name} says: {reason}", action.name)))
+}
+
+/// That what is brought into force at a low level stays for good.
+fn lasting(policy: &Policy, action: &Action) -> Option<Fault> {
+    let is_noise = |selector: &Selector| {
+        selector.rule_ids.is_empty()
+            && selector.rule_groups.is_empty()
+            && selector.wazuh_rules_group.is_none()
+            && selector.min_level.is_some_and(|level| level <= NOISE_LEVEL)
+    };
+    // An action that changes nothing on the host may last: nothing is blocked by it.
+    let is_harmless = !action.undoable || action.name == "log-only";
+    if policy.respond.duration.is_some() || is_harmless || !policy.selectors.iter().any(is_noise) {
+        return None;
+    }
+    let detail = format!(
+        "is missing: alerts of level {NOISE_LEVEL} and below are ordinary events, and what they bring into force would stay \
+         until it is lifted by hand; write for: 10m"
+    );
+    Some(Fault::at("/respond/for", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use riposte_protocol::message::Capability;
+    use riposte_protocol::time::Timestamp;
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::action::Catalogue;
+
+    fn agent(n: u128, name: &str, labels: &[(&str, &str)], cannot: &[&str]) -> Agent {
+        let unable = |action: &&str| Capability {
+            action: (*action).to_owned(),
+            available: false,
+            reason: Some("nft is missing".to_owned()),
+        };
+        Agent {
+            id: Uuid::from_u128(n),
+            name: name.into(),
+            public_key: ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key(),
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            capabilities: cannot.iter().map(unable).collect(),
+            revoked_at: None,
+        }
+    }
+
+    fn warnings(document: Value, agents: Vec<Agent>) -> Vec<String> {
+        let mut whole = json!({"name": "a", "match": [{"min_level": 12}], "respond": {"action": "firewall-drop"}});
+        for (key, value) in document.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        let policy = Policy::parse(&whole, Catalogue::built_in()).unwrap();
+        let action = Catalogue::built_in().find(&policy.respond.action).unwrap();
+        let found = of(&policy, action, &Fleet::new(agents));
+        found.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect()
+    }
+
+    #[test]
+    fn labels_and_names_that_no_agent_has_are_said() {
+        let fleet = || vec![agent(1, "web-01", &[("env", "prod")], &[])];
+        let on = |on: Value| json!({"respond": {"action": "firewall-drop", "on": on, "for": "10m"}});
+        assert!(warnings(on(json!({"labels": {"env": "prod"}})), fleet()).is_empty());
+        assert_eq!(
+            warnings(on(json!({"labels": {"env": "prd"}})), fleet()),
+            ["/respond/on/labels no enrolled agent carries env=prd, so responses reach no agent yet"]
+        );
+        assert_eq!(
+            warnings(json!({"match": [{"min_level": 12, "agents": {"labels": {"env": "test"}}}]}), fleet()),
+            ["/match/0/agents/labels no enrolled agent carries env=test, so the selector matches no alert yet"]
+        );
+        let revoked = Agent { revoked_at: Some(Timestamp::from_millis(1)), ..agent(2, "web-02", &[], &[]) };
+        let named = on(json!({"agents": ["web-01", "web-03", Uuid::from_u128(2).to_string()]}));
+        assert_eq!(
+            warnings(named, [fleet(), vec![revoked]].concat()),
+            [
+                "/respond/on/agents/1 is no enrolled agent's id or name: no response reaches it",
+                "/respond/on/agents/2 is an agent that was revoked: no response reaches it"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_action_that_no_agent_can_run_is_said_with_an_agents_reason() {
+        let drop = ["firewall-drop"];
+        let (one, two) = (agent(1, "web-01", &[], &drop), agent(2, "web-02", &[], &drop));
+        assert_eq!(
+            warnings(json!({}), vec![one.clone(), two]),
+            ["/respond/action none of the agents in question can run firewall-drop; web-01 says: nft is missing"]
+        );
+        assert_eq!(
+            warnings(json!({}), vec![one.clone()]),
+            ["/respond/action the only agent in question cannot run firewall-drop; web-01 says: nft is missing"]
+        );
+        assert!(warnings(json!({}), vec![one, agent(3, "web-03", &[], &[])]).is_empty());
+        assert!(warnings(json!({}), vec![]).is_empty());
+    }
+
+    #[test]
+    fn a_lasting_block_on_noise_is_said() {
+        let at = |level: u8, respond: Value| json!({"match": [{"min_level": level}], "respond": respond});
+        let found = warnings(at(5, json!({"action": "firewall-drop"})), vec![]);
+        assert!(found.len() == 1 && found[0].starts_with("/respond/for is missing"), "{found:?}");
+        assert!(warnings(at(6, json!({"action": "firewall-drop"})), vec![]).is_empty());
+        assert!(warnings(at(5, json!({"action": "firewall-drop", "for": "10m"})), vec![]).is_empty());
+        assert!(warnings(at(1, json!({"action": "log-only"})), vec![]).is_empty());
+        let named = json!({"match": [{"rule_ids": ["5710"], "min_level": 5}], "respond": {"action": "firewall-drop"}});
+        assert!(warnings(named, vec![]).is_empty());
+    }
+}
