@@ -441,7 +441,7 @@ respond: { action: log-only }
             plan.steps.iter().map(|step| (step.name.clone(), step.change.clone())).collect::<Vec<_>>()
         };
         let renewed = ("user backup".to_owned(), Change::Renew("2".into()));
-        assert_eq!(changes(false), [renewed.clone()]);
+        assert_eq!(changes(false), std::slice::from_ref(&renewed));
         assert_eq!(changes(true), [renewed, ("ip 192.0.2.9".to_owned(), Change::Remove("3".into()))]);
     }
 

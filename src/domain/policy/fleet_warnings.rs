@@ -116,7 +116,7 @@ mod tests {
         }
     }
 
-    fn warnings(document: Value, agents: Vec<Agent>) -> Vec<String> {
+    fn warnings(document: &Value, agents: Vec<Agent>) -> Vec<String> {
         let mut whole = json!({"name": "a", "match": [{"min_level": 12}], "respond": {"action": "firewall-drop"}});
         for (key, value) in document.as_object().unwrap() {
             whole[key] = value.clone();
@@ -131,19 +131,19 @@ mod tests {
     fn labels_and_names_that_no_agent_has_are_said() {
         let fleet = || vec![agent(1, "web-01", &[("env", "prod")], &[])];
         let on = |on: Value| json!({"respond": {"action": "firewall-drop", "on": on, "for": "10m"}});
-        assert!(warnings(on(json!({"labels": {"env": "prod"}})), fleet()).is_empty());
+        assert!(warnings(&on(json!({"labels": {"env": "prod"}})), fleet()).is_empty());
         assert_eq!(
-            warnings(on(json!({"labels": {"env": "prd"}})), fleet()),
+            warnings(&on(json!({"labels": {"env": "prd"}})), fleet()),
             ["/respond/on/labels no enrolled agent carries env=prd, so responses reach no agent yet"]
         );
         assert_eq!(
-            warnings(json!({"match": [{"min_level": 12, "agents": {"labels": {"env": "test"}}}]}), fleet()),
+            warnings(&json!({"match": [{"min_level": 12, "agents": {"labels": {"env": "test"}}}]}), fleet()),
             ["/match/0/agents/labels no enrolled agent carries env=test, so the selector matches no alert yet"]
         );
         let revoked = Agent { revoked_at: Some(Timestamp::from_millis(1)), ..agent(2, "web-02", &[], &[]) };
         let named = on(json!({"agents": ["web-01", "web-03", Uuid::from_u128(2).to_string()]}));
         assert_eq!(
-            warnings(named, [fleet(), vec![revoked]].concat()),
+            warnings(&named, [fleet(), vec![revoked]].concat()),
             [
                 "/respond/on/agents/1 is no enrolled agent's id or name: no response reaches it",
                 "/respond/on/agents/2 is an agent that was revoked: no response reaches it"
@@ -156,26 +156,26 @@ mod tests {
         let drop = ["firewall-drop"];
         let (one, two) = (agent(1, "web-01", &[], &drop), agent(2, "web-02", &[], &drop));
         assert_eq!(
-            warnings(json!({}), vec![one.clone(), two]),
+            warnings(&json!({}), vec![one.clone(), two]),
             ["/respond/action none of the agents in question can run firewall-drop; web-01 says: nft is missing"]
         );
         assert_eq!(
-            warnings(json!({}), vec![one.clone()]),
+            warnings(&json!({}), vec![one.clone()]),
             ["/respond/action the only agent in question cannot run firewall-drop; web-01 says: nft is missing"]
         );
-        assert!(warnings(json!({}), vec![one, agent(3, "web-03", &[], &[])]).is_empty());
-        assert!(warnings(json!({}), vec![]).is_empty());
+        assert!(warnings(&json!({}), vec![one, agent(3, "web-03", &[], &[])]).is_empty());
+        assert!(warnings(&json!({}), vec![]).is_empty());
     }
 
     #[test]
     fn a_lasting_block_on_noise_is_said() {
         let at = |level: u8, respond: Value| json!({"match": [{"min_level": level}], "respond": respond});
-        let found = warnings(at(5, json!({"action": "firewall-drop"})), vec![]);
+        let found = warnings(&at(5, json!({"action": "firewall-drop"})), vec![]);
         assert!(found.len() == 1 && found[0].starts_with("/respond/for is missing"), "{found:?}");
-        assert!(warnings(at(6, json!({"action": "firewall-drop"})), vec![]).is_empty());
-        assert!(warnings(at(5, json!({"action": "firewall-drop", "for": "10m"})), vec![]).is_empty());
-        assert!(warnings(at(1, json!({"action": "log-only"})), vec![]).is_empty());
+        assert!(warnings(&at(6, json!({"action": "firewall-drop"})), vec![]).is_empty());
+        assert!(warnings(&at(5, json!({"action": "firewall-drop", "for": "10m"})), vec![]).is_empty());
+        assert!(warnings(&at(1, json!({"action": "log-only"})), vec![]).is_empty());
         let named = json!({"match": [{"rule_ids": ["5710"], "min_level": 5}], "respond": {"action": "firewall-drop"}});
-        assert!(warnings(named, vec![]).is_empty());
+        assert!(warnings(&named, vec![]).is_empty());
     }
 }
