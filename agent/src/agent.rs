@@ -33,12 +33,11 @@ pub struct Unwritable(pub String);
 /// What these actions, and the programs for custom ones, can and may do on this host, as the manager is told.
 pub fn capabilities(actions: &'static [&'static dyn Action], host: &Host, policy: &LocalPolicy) -> Vec<Capability> {
     let mut capabilities = actions::capabilities(actions, host, policy.observe);
-    let is_own = |name: &str| actions::find(actions, name).is_some();
     for capability in &mut capabilities {
         let forbidden = match capability.action.strip_prefix(scripts::PREFIX) {
             // Under which names the manager will run it is not known here.
-            Some(program) => policy.forbids_program(program).or_else(|| policy.forbids_custom(is_own)),
-            None => policy.forbids(&capability.action),
+            Some(program) => policy.forbids_program(program),
+            None => policy.forbids(&capability.action, None),
         };
         if forbidden.is_some() {
             (capability.available, capability.reason) = (false, forbidden);

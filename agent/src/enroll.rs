@@ -9,6 +9,7 @@ use riposte_protocol::jws;
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
 
 use crate::identity::{self, Enrolment, IdentityError};
+use crate::journal::{Book, JournalError};
 use crate::{durable, platform};
 
 /// How long the manager may take to answer.
@@ -40,6 +41,9 @@ pub enum EnrollError {
     /// The key or the identity cannot be kept.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The journal cannot be begun.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The manager cannot be reached.
     #[error("cannot reach the manager")]
     Unreachable(#[source] reqwest::Error),
@@ -99,6 +103,7 @@ pub async fn enroll(
         stream_url: answer.stream_url,
         poll_url: answer.poll_url,
     };
+    Book::begin(&state_dir.join("journal"))?;
     identity::save(state_dir, &enrolment, ca)?;
     Ok(enrolment)
 }

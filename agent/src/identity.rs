@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::durable;
+use crate::guarded;
+
+/// None of these files is larger, in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// What the manager said at enrolment, as it is kept in `agent.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,21 +78,12 @@ impl Identity {
     /// When the agent is not enrolled, or a file is unreadable or damaged.
     pub fn load(state_dir: &Path) -> Result<Self, IdentityError> {
         let path = enrolment_path(state_dir);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(IdentityError::NotEnrolled(path)),
-            Err(source) => return Err(IdentityError::File { path, source }),
-        };
+        let text = read(&path)?.ok_or_else(|| IdentityError::NotEnrolled(path.clone()))?;
         let damaged = |reason: String| IdentityError::Damaged { path: path.clone(), reason };
         let enrolment: Enrolment = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         let pinned = pin(&enrolment.manager_keys).map_err(|error| damaged(error.to_string()))?;
         let key = load_key(state_dir)?.ok_or_else(|| damaged("the agent's key is missing beside it".into()))?;
-        let path = ca_path(state_dir);
-        let ca = match std::fs::read(&path) {
-            Ok(pem) => Some(pem),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(IdentityError::File { path, source }),
-        };
+        let ca = read(&ca_path(state_dir))?;
         Ok(Self { enrolment, key, pinned, ca })
     }
 
@@ -168,15 +163,20 @@ pub fn is_enrolled(state_dir: &Path) -> bool {
 
 fn load_key(state_dir: &Path) -> Result<Option<SigningKey>, IdentityError> {
     let path = key_path(state_dir);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(IdentityError::File { path, source }),
-    };
-    let seed: Option<[u8; 32]> = URL_SAFE_NO_PAD.decode(text.trim()).ok().and_then(|seed| seed.try_into().ok());
+    let Some(text) = read(&path)? else { return Ok(None) };
+    let seed: Option<[u8; 32]> = URL_SAFE_NO_PAD.decode(text.trim_ascii()).ok().and_then(|seed| seed.try_into().ok());
     match seed {
         Some(seed) => Ok(Some(SigningKey::from_bytes(&seed))),
         None => Err(IdentityError::Damaged { path, reason: "not a key".into() }),
+    }
+}
+
+/// Reads one of the files, if it is there; only one that no other account could have written.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
+    match guarded::read(path, MAX_BYTES) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(IdentityError::File { path: path.into(), source: error.into() }),
     }
 }
 

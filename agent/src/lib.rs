@@ -18,7 +18,7 @@
 //! [`local_policy`] and [`surroundings`] say what must not be done here, whoever signed the order. [`service`] speaks to
 //! systemd.
 //!
-//! [`clock`], [`tasks`], [`durable`], [`platform`], [`tls`] and [`telemetry`] are ground: anyone may stand on them.
+//! [`guarded`], [`clock`], [`tasks`], [`durable`], [`platform`], [`tls`] and [`telemetry`] are ground: anyone may stand on them.
 
 pub mod actions;
 pub mod agent;
@@ -27,6 +27,7 @@ pub mod clock;
 pub mod durable;
 pub mod enroll;
 pub mod executor;
+pub mod guarded;
 pub mod identity;
 pub mod intake;
 pub mod journal;

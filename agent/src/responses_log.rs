@@ -4,21 +4,25 @@
 //! Whatever is in an alert is hostile: a line is JSON, in which no control character survives unescaped, and it is
 //! written at once, so that two writers never mix. The file never grows without end.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use riposte_protocol::command::Op;
 use riposte_protocol::time::Timestamp;
+use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use crate::actions::{About, Attempt};
+use crate::guarded;
 use crate::scripts;
 
 /// The file is put aside when it is larger; one older file is kept.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
 /// A longer line is cut down to its essentials: whoever ships the log reads no line over 64 KiB.
 const MAX_LINE_BYTES: usize = 60 * 1024;
+
+/// With less room on its disk the log is not written, in bytes.
+const MIN_FREE_BYTES: u64 = 1024 * 1024;
 
 /// One thing that was done.
 #[derive(Debug)]
@@ -81,15 +85,25 @@ impl ResponsesLog {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, note: &Note<'_>, now: Timestamp) -> io::Result<()> {
-        if self.path.metadata().is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
-            std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
+        // Wazuh's folder of logs belongs to Wazuh's account, which must not choose what root writes to.
+        let place = guarded::place(&self.path)?;
+        let open = || {
+            // Readable by the group that collects logs, as Wazuh's is.
+            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+            place.folder.open(&place.name, flags, Mode::from(0o640))
+        };
+        let mut file = open()?;
+        if file.metadata()?.len() > MAX_BYTES {
+            let mut older = place.name.clone();
+            older.push(".1");
+            place.folder.rename(&place.name, &older)?;
+            file = open()?;
         }
-        let mut options = OpenOptions::new();
-        options.append(true).create(true);
-        // Readable by the group that collects logs, as Wazuh's is.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
-        options.open(&self.path)?.write_all(note.line(now).as_bytes())
+        // What little room is left is the journal's, without which nothing is blocked and nothing lifted.
+        if place.folder.free_bytes()? < MIN_FREE_BYTES {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is nearly full"));
+        }
+        file.write_all(note.line(now).as_bytes())
     }
 }
 
@@ -130,6 +144,41 @@ mod tests {
             assert_eq!(message["parameters"]["program"], "active-response/bin/firewall-drop");
         }
         assert!(lines[0].contains(r#""srcip":"203.0.113.7""#), "{}", lines[0]);
+    }
+
+    /// An attack of the account that owns the folder: what root writes stays out of root's other files.
+    #[test]
+    fn a_folder_of_another_account_leads_into_no_file_of_roots() {
+        use std::os::unix::fs::{chown, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let (secret, logs) = (directory.path().join("secret"), directory.path().join("logs"));
+        std::fs::write(&secret, "root's").unwrap();
+        std::fs::create_dir(&logs).unwrap();
+        chown(&logs, Some(41_000), Some(41_000)).unwrap();
+        let host = Host::new(Runner::new(), directory.path());
+        let (target, transcript) = (Target::host(), Mutex::<Transcript>::default());
+        let attempt = Attempt::new(&host, &transcript, &target);
+        let log = ResponsesLog::at(&logs.join("active-responses.log"));
+        let write = || log.write(&Note::of(Op::Apply, "isolate-host", &About::DEFAULT, &attempt), NOW);
+        write().unwrap();
+        let make: [fn(&Path, &Path); 3] = [
+            |secret, path| symlink(secret, path).unwrap(),
+            |secret, path| std::fs::hard_link(secret, path).unwrap(),
+            |_, path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        ];
+        for make in make {
+            std::fs::remove_file(log.path()).unwrap();
+            make(&secret, log.path());
+            write().unwrap_err();
+            assert_eq!(std::fs::read_to_string(&secret).unwrap(), "root's");
+        }
+        // Nor by the older file, which the newer one replaces.
+        std::fs::remove_file(log.path()).unwrap();
+        std::fs::File::create(log.path()).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        symlink(&secret, logs.join("active-responses.log.1")).unwrap();
+        write().unwrap();
+        assert_eq!(std::fs::read_to_string(&secret).unwrap(), "root's");
+        assert_eq!(logs.join("active-responses.log.1").metadata().unwrap().len(), MAX_BYTES + 1);
     }
 
     #[test]

@@ -28,6 +28,8 @@ use self::output::{Head, Lines};
 pub use self::program::{DEFAULT_TIMEOUT, Program};
 use self::waiting::Watch;
 
+use crate::guarded;
+
 /// How long the output is still read after the program itself has ended: a child that it left behind may hold the
 /// pipe open for ever.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
@@ -127,7 +129,12 @@ impl Runner {
         if name.contains('/') {
             return Some(PathBuf::from(name)).filter(executable);
         }
-        std::env::split_paths(SEARCH_PATH).map(|directory| directory.join(name)).find(executable)
+        candidates(name).filter(executable).find(|path| distrust(path).is_none())
+    }
+
+    /// Why the program of that name is not run though it is installed, if so.
+    pub fn distrusted(name: &str) -> Option<String> {
+        candidates(name).filter(|path| path.exists()).find_map(|path| distrust(&path))
     }
 
     /// Whether the program of that name is installed.
@@ -250,6 +257,26 @@ impl Runner {
         };
         Ok(Group { child, ended: false })
     }
+}
+
+/// Where the program of that name may be.
+fn candidates(name: &str) -> impl Iterator<Item = PathBuf> {
+    let absolute = name.starts_with('/').then(|| PathBuf::from(name));
+    let searched = std::env::split_paths(SEARCH_PATH).filter(|_| !name.contains('/')).map(|folder| folder.join(name));
+    absolute.into_iter().chain(searched)
+}
+
+/// Why other accounts could have put this program there, if so: root would run what they chose.
+fn distrust(path: &Path) -> Option<String> {
+    let place = match guarded::place(path).and_then(|place| place.folder.require_sure().map(|()| place)) {
+        Ok(place) => place,
+        Err(error) => return Some(error.to_string()),
+    };
+    match place.stat() {
+        Ok(stat) => stat.and_then(|stat| guarded::distrust(&stat, &place.path())),
+        Err(error) => Some(error.to_string()),
+    }
+    .map(|reason| format!("{} is not run: {reason}", path.display()))
 }
 
 async fn read(pipe: Option<&mut (impl AsyncRead + Unpin)>, chunk: &mut [u8]) -> usize {

@@ -127,7 +127,8 @@ impl Standing {
         let news = |actual: Actual, why| (self.actual != actual.as_str()).then_some((actual, why));
         let is_other_end = held.until.map(Timestamp::as_millis) != self.until;
         let is_lost = is_absent && self.can_be_missing(now) && !self.is_over(now);
-        let is_again = self.is_wanted() && (is_lost || is_other_end && !is_absent && !is_drifted);
+        let is_failing = held.failing.is_some();
+        let is_again = self.is_wanted() && !is_failing && (is_lost || is_other_end && !is_absent && !is_drifted);
         let seen = match (self.is_wanted(), held.actual) {
             (false, Some(message::Actual::Absent)) => news(Actual::Absent, "nothing of it is left"),
             (true, Some(message::Actual::Absent)) => news(Actual::Absent, "it is not in force there"),
@@ -140,6 +141,8 @@ impl Standing {
             Some(Difference::Released(why.clone()))
         } else if !self.is_wanted() && !is_absent {
             Some(Difference::Unwanted)
+        } else if is_failing && self.failed_reverts == 0 {
+            Some(Difference::Failing)
         } else {
             (seen.is_some() || is_again).then_some(Difference::Other { seen, is_again })
         }
@@ -152,6 +155,8 @@ enum Difference {
     Released(String),
     /// It is held although nobody wants it.
     Unwanted,
+    /// What is left of an apply that failed cannot be lifted there. The agent goes on trying; until then nothing is sent.
+    Failing,
     /// It is not as the ledger has it, or not until then.
     Other { seen: Option<(Actual, &'static str)>, is_again: bool },
 }
@@ -198,6 +203,7 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
             None => {}
             Some(Difference::Released(why)) => released.push((held.effect, why)),
             Some(Difference::Unwanted) => unwanted(ledger, agent, held, row, now).await?,
+            Some(Difference::Failing) => failing(ledger, agent, held, row, now).await?,
             Some(Difference::Other { seen, is_again }) => {
                 if let Some((actual, why)) = seen {
                     note(ledger, agent, held.effect, row, actual, why, now).await?;
@@ -209,7 +215,9 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
     for effect in ended {
         let Some(row) = standing.get(&effect) else { continue };
         note(ledger, agent, effect, row, Actual::Absent, "its time was up", now).await?;
-        if row.is_wanted() && !row.is_over(now.plus(SKEW)) {
+        // What is left of a failed apply is gone now; that is no reason for the same apply to work a moment later.
+        let has_failed = row.actual == Actual::Absent.as_str() || row.failed_reverts > 0;
+        if row.is_wanted() && !has_failed && !row.is_over(now.plus(SKEW)) {
             again.push(effect);
         }
     }
@@ -268,7 +276,14 @@ fn by_id(rows: Vec<Standing>, agent: Uuid) -> Result<HashMap<Uuid, Standing>> {
 
 /// Held although nobody wants it: lifted soon, and an incident if the agent says that it cannot.
 async fn unwanted(ledger: &mut LedgerTx, agent: Uuid, held: &HeldEffect, row: &Standing, now: Timestamp) -> Result<()> {
-    ledger.tx.execute(LIFT_SOON, binds![held.effect, now]).await?;
+    // The agent has just tried what it says it could not lift.
+    let at = if held.failing.is_some() { now.plus(super::settle::RETRY_MIN) } else { now };
+    ledger.tx.execute(LIFT_SOON, binds![held.effect, at]).await?;
+    failing(ledger, agent, held, row, now).await
+}
+
+/// It cannot be lifted, by the agent's word: an incident, once.
+async fn failing(ledger: &mut LedgerTx, agent: Uuid, held: &HeldEffect, row: &Standing, now: Timestamp) -> Result<()> {
     if let Some(why) = held.failing.as_ref().filter(|_| row.failed_reverts == 0) {
         ledger.tx.execute(FAILING, binds![held.effect, now]).await?;
         tracing::error!(%agent, effect = %held.effect, "an effect cannot be lifted: {}", why.escape_debug());

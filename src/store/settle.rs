@@ -77,7 +77,7 @@ const SET_ACTUALS_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_
 /// How long an agent may take to answer what it has acknowledged: the longest execution and a lost connection.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// The first wait before a failed revert is tried again; it doubles up to [`RETRY_MAX`].
-const RETRY_MIN: Duration = Duration::from_secs(2);
+pub(super) const RETRY_MIN: Duration = Duration::from_secs(2);
 /// The longest wait between two reverts.
 const RETRY_MAX: Duration = Duration::from_mins(5);
 

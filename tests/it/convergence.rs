@@ -132,6 +132,35 @@ on_both_databases! {
         assert_eq!(verbs(&admin, &held).await, ["failing"]);
     }
 
+    async fn what_is_left_of_a_failed_apply_waits_for_the_agent_and_is_not_sent_again(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        let asked = json!({"action": "firewall-drop", "target": "203.0.113.7", "agents": ["web-01"], "for": "1h", "reason": "x"});
+        admin.post("/v1/responses", &asked).await.is(201);
+        let command = agent.answer(Outcome::Failed, None).await;
+        // The clean-up failed too: it is held, overdue since now, and the agent's clock goes on trying.
+        let held = HeldEffect {
+            effect: command.effect,
+            action: command.action,
+            target: command.target,
+            until: Some(Timestamp::from_millis(command.until.unwrap().as_millis() - 3_600_000)),
+            actual: None,
+            drifts: 0,
+            failing: Some("no".into()),
+            released: None,
+        };
+        for _ in 0..2 {
+            says(&agent, Some(vec![held.clone()])).await;
+            assert!(agent.owed().await.is_empty(), "what cannot even be lifted is not applied again");
+        }
+        assert_eq!(verbs(&admin, &held).await, ["failing"], "one incident");
+        assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 1);
+        // Nobody wants it any more: the revert waits too, because the agent has just tried.
+        let response = admin.list("/v1/responses").await.remove(0);
+        let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
+        admin.post(&path, &json!({"reason": "over"})).await.is(200);
+    }
+
     async fn promise_10_nobody_speaks_for_another_agent(database: Database) {
         let (app, admin, _agent, held) = with_block(database).await;
         let other = app.enrol(&admin, "web-02", &json!({})).await;

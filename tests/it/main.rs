@@ -37,6 +37,7 @@ mod policy_import_cli;
 
 mod crash;
 mod delivery;
+mod field_agent;
 mod real_agent;
 mod real_drop;
 mod recovery;

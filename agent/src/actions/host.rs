@@ -147,7 +147,8 @@ impl Host {
     /// The first that is not, for people.
     pub fn has_programs(&self, names: &[&str]) -> Result<(), String> {
         names.iter().try_for_each(|name| {
-            self.runner.is_installed(name).then_some(()).ok_or_else(|| format!("{name} is not installed"))
+            let missing = || Runner::distrusted(name).unwrap_or_else(|| format!("{name} is not installed"));
+            self.runner.is_installed(name).then_some(()).ok_or_else(missing)
         })
     }
 }

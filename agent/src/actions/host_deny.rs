@@ -2,17 +2,22 @@
 //! looked for and removed, and none that only resembles it; the file is rewritten beside and renamed, so that it is
 //! never half a file.
 
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat};
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
+use crate::guarded::{self, PathError, Place};
+
+/// A larger file is not rewritten, in bytes.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The action.
 #[derive(Debug)]
@@ -101,7 +106,8 @@ impl Action for HostDeny {
     }
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(is_somebody_elses(attempt) || !is_there(attempt)?) })
+        // Of what is not held, whatever is there may be it.
+        Box::pin(async { Ok(attempt.undo.is_some() && is_somebody_elses(attempt) || !is_there(attempt)?) })
     }
 }
 
@@ -125,39 +131,60 @@ fn has(text: &str, line: &str) -> bool {
     text.lines().any(|other| other.trim() == line)
 }
 
-fn read(path: &Path) -> Result<String, ActionError> {
-    match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        read => read.map_err(|error| ActionError::Failed(format!("{} cannot be read: {error}", path.display()))),
+/// The file at its real place, if it is there.
+fn open(path: &Path) -> Result<(Place, Option<File>), PathError> {
+    let place = guarded::place(path)?;
+    match place.folder.open(&place.name, OFlags::RDONLY, Mode::empty()) {
+        Ok(file) => Ok((place, Some(file))),
+        Err(error) if error.is_missing() => Ok((place, None)),
+        Err(error) => Err(error),
     }
 }
 
-/// Replaces the file by what `change` makes of it, with its owner and its mode; no change, no write.
+fn read(path: &Path) -> Result<String, ActionError> {
+    let text = open(path).map_err(io::Error::from).and_then(|(_, file)| text(file));
+    text.map_err(|error| ActionError::Failed(format!("{} cannot be read: {error}", path.display())))
+}
+
+fn text(file: Option<File>) -> io::Result<String> {
+    let mut text = String::new();
+    let Some(file) = file else { return Ok(text) };
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("it is larger than {MAX_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// Replaces the file by what `change` makes of it, with its owner and its mode; no change, no write. A link that only root
+/// can have made is followed, so that it stays one.
 fn edit(path: &Path, change: impl FnOnce(&str) -> Option<String>) -> Result<(), ActionError> {
-    // A link is followed, so that it stays one.
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let Some(text) = change(&read(&path)?) else { return Ok(()) };
+    let Some(text) = change(&read(path)?) else { return Ok(()) };
     let failed = |error: io::Error| ActionError::Failed(format!("{} cannot be rewritten: {error}", path.display()));
-    replace(&path, &text).map_err(failed)
+    replace(path, &text).map_err(failed)
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let beside = path.with_extension("riposte-new");
-    let _left_from_a_crash = std::fs::remove_file(&beside);
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
+    let (place, before) = open(path)?;
+    place.folder.require_sure()?;
+    let mut beside = place.name.clone();
+    beside.push(".riposte-new");
+    place.folder.unlink(&beside)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let mut file = place.folder.open(&beside, flags, Mode::from(0o600))?;
     io::Write::write_all(&mut file, text.as_bytes())?;
-    match path.metadata() {
-        Ok(before) => {
+    match before {
+        Some(before) => {
+            let before = before.metadata()?;
             std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
             file.set_permissions(before.permissions())?;
         }
         // Services that run as anybody have to read it.
-        Err(_) => file.set_permissions(std::fs::Permissions::from_mode(0o644))?,
+        None => file.set_permissions(std::fs::Permissions::from_mode(0o644))?,
     }
     file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    crate::durable::sync_directory_of(path)
+    place.folder.rename(&beside, &place.name)?;
+    Ok(place.folder.sync()?)
 }
 
 #[cfg(test)]
@@ -198,7 +225,7 @@ mod tests {
         attempt.undo = undo;
         for _ in 0..2 {
             HostDeny.revert(&attempt).await.unwrap();
-            assert!(HostDeny.is_lifted(&attempt).await.unwrap());
+            assert_eq!(HostDeny.is_lifted(&attempt).await.unwrap(), undo.is_some(), "nobody knows whose line it is");
         }
     }
 

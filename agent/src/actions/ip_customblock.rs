@@ -2,14 +2,14 @@
 //! look there; Wazuh's example of a response.
 
 use std::io;
-use std::path::PathBuf;
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat};
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
+use crate::guarded::{self, Folder, PathError};
 
 /// The action.
 #[derive(Debug)]
@@ -55,48 +55,63 @@ impl Action for IpCustomblock {
     }
 
     fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
-        Box::pin(async { Ok(json!({ "was_so": marker(attempt).exists() })) })
+        Box::pin(async { Ok(json!({ "was_so": is_there(attempt)? })) })
     }
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            let path = marker(attempt);
-            let made = std::fs::create_dir_all(attempt.host.path(FOLDER)).and_then(|()| {
+            let path = attempt.host.path(FOLDER);
+            std::fs::create_dir_all(&path).map_err(|error| failed("created", &path, &error))?;
+            let made = guarded::folder(&path).and_then(|folder| {
                 // Never through a link, and never emptying what is there.
-                std::fs::OpenOptions::new().write(true).create_new(true).open(&path)
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+                if folder.stat(attempt.target.value())?.is_none() {
+                    folder.open(attempt.target.value(), flags, Mode::from(0o644))?;
+                }
+                Ok(())
             });
-            match made {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("created", &path, &error)),
-                _ => Ok(()),
-            }
+            made.map_err(|error| failed("created", &path.join(attempt.target.value()), &error.into()))
         })
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(marker(attempt).exists()) })
+        Box::pin(async { is_there(attempt) })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            let path = marker(attempt);
             if attempt.undo.is_none_or(|undo| undo["was_so"] != false) {
                 return Ok(());
             }
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removed", &path, &error)),
-                _ => Ok(()),
+            match folder(attempt) {
+                Ok(Some(folder)) => folder.unlink(attempt.target.value()).map(drop),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
             }
+            .map_err(|error| failed("removed", &attempt.host.path(FOLDER).join(attempt.target.value()), &error.into()))
         })
     }
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(attempt.undo.is_none_or(|undo| undo["was_so"] != false) || !marker(attempt).exists()) })
+        // Of what is not held, whatever is there may be it.
+        Box::pin(async { Ok(attempt.undo.is_some_and(|undo| undo["was_so"] != false) || !is_there(attempt)?) })
     }
 }
 
-/// A canonical address has no character that a path could mind.
-fn marker(attempt: &Attempt<'_>) -> PathBuf {
-    attempt.host.path(FOLDER).join(attempt.target.value())
+/// The folder, if it is there.
+fn folder(attempt: &Attempt<'_>) -> Result<Option<Folder>, PathError> {
+    match guarded::folder(&attempt.host.path(FOLDER)) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the marker is there. A canonical address has no character that a path could mind.
+fn is_there(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+    let marker = || Ok(folder(attempt)?.map(|folder| folder.stat(attempt.target.value())).transpose()?.flatten());
+    let found = marker().map_err(|error: PathError| ActionError::Failed(error.to_string()))?;
+    Ok(found.is_some())
 }
 
 fn failed(verb: &str, path: &std::path::Path, error: &io::Error) -> ActionError {

@@ -120,7 +120,7 @@ pub trait Action: Sync + std::fmt::Debug {
         Box::pin(async { Ok(()) })
     }
 
-    /// Whether nothing of the effect is left.
+    /// Whether nothing of the effect is left. Without `attempt.undo` only where nothing like it is there, whoever has made it.
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async move { Ok(!self.is_in_force(attempt).await?) })
     }

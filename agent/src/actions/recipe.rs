@@ -187,7 +187,9 @@ impl Recipe {
     }
 
     pub(super) async fn is_lifted(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-        Ok(self.is_somebody_elses(attempt) || !self.is_there(attempt).await?)
+        // Of what is not held, whatever is there may be it.
+        let is_known = attempt.undo.is_some() && self.is_somebody_elses(attempt);
+        Ok(is_known || !self.is_there(attempt).await?)
     }
 
     async fn is_there(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {

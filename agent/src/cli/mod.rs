@@ -145,6 +145,10 @@ struct ReleaseArguments {
     wazuh: WazuhArguments,
     #[command(flatten)]
     policy: PolicyFile,
+    /// Lift nothing; note instead that people have lifted this effect, which the agent does not hold, by hand. The next
+    /// revert of it is answered from the journal
+    #[arg(long, value_name = "EFFECT")]
+    lifted: Vec<uuid::Uuid>,
     /// Why, for the manager's record
     #[arg(long, default_value = "released by hand on this host", value_name = "TEXT")]
     reason: String,

@@ -9,10 +9,29 @@ use anyhow::{Context as _, bail};
 use super::{ReleaseArguments, run, show};
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::journal::Book;
+use crate::journal::{Book, Record};
 use crate::local_policy::LocalPolicy;
 use crate::surroundings::Surroundings;
 use crate::{actions, executor};
+
+/// Notes that effects which the journal does not know were lifted by people.
+fn note_lifted(mut book: Book, effects: &[uuid::Uuid]) -> anyhow::Result<()> {
+    if let Some(held) = effects.iter().find(|effect| book.ledger().held_effect(**effect).is_some()) {
+        bail!("the agent holds {held}: release it, or let the agent lift it");
+    }
+    for effect in effects {
+        book.add(Record::Lifted { effect: *effect });
+    }
+    book.commit()?;
+    if let Some(reason) = book.broken() {
+        bail!("it is not noted: {reason}");
+    }
+    let mut out = std::io::stdout();
+    for effect in effects {
+        writeln!(out, "noted: {effect} was lifted by hand")?;
+    }
+    Ok(())
+}
 
 pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
     let state_dir = &arguments.state.path;
@@ -24,6 +43,9 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
     let book = Book::open(&show::journal_path(state_dir))?;
     if let Some(reason) = book.broken() {
         tracing::warn!(reason, "the journal cannot be written: what is lifted now is looked at again by the next run");
+    }
+    if !arguments.lifted.is_empty() {
+        return note_lifted(book, &arguments.lifted);
     }
     // Of the local policy only where custom programs are and what is written of them: a slip in it must not stand in the
     // way, and lifting is always allowed.

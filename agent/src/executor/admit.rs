@@ -1,13 +1,14 @@
 //! What is obeyed at all: the action is known, the target and the arguments fit, and neither the host's own rules nor
 //! what is protected here stand against it. The manager has checked most of the same; the agent does not rely on it.
 
-use riposte_protocol::command::{Command, Op, Script};
+use riposte_protocol::command::{Command, Script};
 
 use crate::actions::Action;
 use crate::agent::Agent;
 use crate::scripts;
 
-/// The action, if this agent obeys this command; else why not, for people.
+/// The action, if this agent obeys this apply; else why not, for people. A revert never comes here: what is held is lifted as
+/// the journal says, whatever is forbidden or protected, and what is not held runs nothing.
 pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Action, String> {
     let script = command.script.as_ref();
     let action = find(agent, &command.action, script).ok_or_else(|| unknown(&command.action))?;
@@ -16,12 +17,8 @@ pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Act
         return Err(format!("{name} is an action of this agent's own, so it cannot be the name of a custom one"));
     }
     action.about().check_target(&command.target)?;
-    // What is protected or forbidden may still be released, whatever the arguments were: a revert only ever restores.
-    if command.op == Op::Revert {
-        return Ok(action);
-    }
-    let forbids_program = || agent.policy.forbids_program(&script?.executable);
-    if let Some(reason) = agent.policy.forbids(&command.action).or_else(forbids_program) {
+    let executable = script.map(|script| script.executable.as_str());
+    if let Some(reason) = agent.policy.forbids(&command.action, executable) {
         return Err(reason);
     }
     if let Some(reason) = agent.protects(&command.target) {

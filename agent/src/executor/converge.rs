@@ -112,7 +112,9 @@ pub(super) async fn look(agent: &Agent, effect: Uuid) {
 }
 
 fn may_repair(agent: &Agent, held: &Held) -> bool {
-    agent.policy.drift == Drift::Repair && !agent.policy.observe && agent.policy.forbids(&held.action).is_none()
+    agent.policy.drift == Drift::Repair
+        && !agent.policy.observe
+        && agent.policy.forbids(&held.action, held.program()).is_none()
 }
 
 async fn repair(agent: &Agent, action: &dyn Action, held: &Held, attempt: &Attempt<'_>) -> Actual {

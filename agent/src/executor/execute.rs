@@ -11,7 +11,7 @@ use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 
 use super::admit::admit;
-use super::lift::{lift, revert, within};
+use super::lift::{lift, within};
 use crate::actions::{self, Action, ActionError, Attempt, Transcript};
 use crate::agent::{Agent, Unwritable};
 use crate::intake::{EXPIRED, refusal};
@@ -30,7 +30,7 @@ impl Verdict {
         Self { outcome, verified, message: message.into() }
     }
 
-    fn of_error(error: &ActionError) -> Self {
+    pub(super) fn of_error(error: &ActionError) -> Self {
         let outcome = match error {
             ActionError::Refused(_) => Outcome::Refused,
             ActionError::TimedOut(_) => Outcome::TimedOut,
@@ -65,31 +65,22 @@ pub(super) async fn command(agent: &Agent, command: &Command) {
     if command.is_expired(started_at) {
         return refuse(agent, command, EXPIRED.into());
     }
+    if command.op == Op::Revert {
+        return super::unapply::command(agent, command, started_at).await;
+    }
     let action = match admit(agent, command) {
         Ok(action) => action,
         Err(reason) => return refuse(agent, command, reason),
     };
     let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
-    // An agent that only observes still lifts what is in force from before: that only ever restores.
-    let is_held = execution.held_now().is_some();
-    let only_restores = command.op == Op::Revert && is_held;
-    if agent.policy.observe && !only_restores {
+    if agent.policy.observe {
         return execution.observe();
     }
-    // What is held is lifted or fails to be, which is an incident: that what does it is gone is no way out.
-    if !only_restores && let Err(reason) = actions::availability(action, &agent.host) {
+    if let Err(reason) = actions::availability(action, &agent.host) {
         let message = format!("{} cannot be run here: {reason}", action.name());
         return execution.finish(Verdict::new(Outcome::Failed, None, message), None);
     }
-    match command.op {
-        Op::Apply if !execution.is_undoable() => execution.apply_once().await,
-        Op::Apply => execution.apply().await,
-        Op::Revert if !execution.is_undoable() && !is_held => {
-            let message = "there is nothing to undo: the action was complete in itself";
-            execution.finish(Verdict::new(Outcome::Succeeded, None, message), None);
-        }
-        Op::Revert => execution.lift_and_finish().await,
-    }
+    if execution.is_undoable() { execution.apply().await } else { execution.apply_once().await }
 }
 
 /// Ends a command that is not obeyed.
@@ -146,7 +137,7 @@ impl Execution<'_> {
     }
 
     /// Says what would be done. Nothing is run and nothing is held.
-    fn observe(&self) {
+    pub(super) fn observe(&self) {
         let plan = self.action.plan(self.command.op, &self.attempt(None));
         let message = format!("observe: would have run: {plan}");
         self.finish(Verdict::new(Outcome::Succeeded, None, message), None);
@@ -157,33 +148,73 @@ impl Execution<'_> {
         if command.until.is_some_and(|until| until <= self.started_at) {
             return self.apply_that_is_over().await;
         }
-        let before = self.agent.read(|ledger| {
-            let held = ledger.held_effect(command.effect);
-            let twin = || ledger.twin(command.effect, &command.action, &command.target);
-            (held.is_some(), held.or_else(twin).map(|held| held.undo.clone()))
+        let (held, twin) = self.agent.read(|ledger| {
+            let twin = ledger.twin(command.effect, &command.action, &command.target);
+            (ledger.held_effect(command.effect).cloned(), twin.map(|twin| twin.undo.clone()))
         });
+        let (is_new, has_twin) = (held.is_none(), twin.is_some());
         // While the effect is in force, the state before it cannot be seen any more: what was written down is kept.
-        let (is_refresh, undo) = match before {
-            (is_refresh, Some(undo)) => (is_refresh, undo),
-            (is_refresh, None) => match within(self.agent, self.action.prepare(&self.attempt(None))).await {
-                Ok(undo) => (is_refresh, undo),
+        let held = match (held, twin) {
+            (Some(held), _) => match self.refresh(held) {
+                Ok(held) => held,
+                Err(reason) => return self.finish(Verdict::new(Outcome::Refused, None, reason), None),
+            },
+            (None, Some(undo)) => self.held(undo),
+            (None, None) => match within(self.agent, self.action.prepare(&self.attempt(None))).await {
+                Ok(undo) => self.held(undo),
                 Err(error) => return self.finish(Verdict::of_error(&error), None),
             },
         };
-        let held = self.held(undo);
         // Without a memory of it the effect would never be lifted: no record, no execution.
         if let Err(unwritable) = self.agent.record([Record::Held { held: Box::new(held.clone()) }, self.begun()]) {
             return self.refuse_unwritten(&unwritable);
         }
-        let attempt = self.attempt(Some(&held.undo));
-        let verdict = self.apply_and_look(&attempt, "in force", "is not in force").await;
-        // A refresh that failed leaves what was in force before, and the duty to lift it.
-        if verdict.outcome == Outcome::Succeeded || is_refresh {
-            let seen = verdict.verified.map(|in_force| seen(held, in_force));
-            self.finish(verdict, seen);
-        } else {
-            self.abandon(held, verdict).await;
+        let mut attempt = self.attempt(Some(&held.undo));
+        attempt.script = held.script.as_ref();
+        attempt.arguments = &held.arguments;
+        // A program is told of an effect once: its end is the agent's own affair.
+        let is_known = !is_new && held.script.is_some() && is_believed_in_force(&held);
+        let verdict =
+            if is_known { Verdict::unseen("in force") } else { self.apply_and_look(&attempt, "in force").await };
+        match verdict.outcome {
+            Outcome::Succeeded => {
+                let mut held = held;
+                // What only lasts longer now, or was in force for another response, is no new block to the log.
+                if !held.in_log && !has_twin {
+                    self.log_applied();
+                    held.in_log = true;
+                }
+                held.actual = verdict.verified.map_or(held.actual, |shows| Some(actual(shows)));
+                self.finish(verdict, Some(Record::Held { held: Box::new(held) }));
+            }
+            // A refresh that failed leaves what was in force before, and the duty to lift it.
+            _ if !is_new => self.finish(verdict, None),
+            _ => self.abandon(held, verdict).await,
         }
+    }
+
+    /// What is held already, with the end that the command sets. The program of a custom action is not run again, so what
+    /// lifts the effect stays the program that brought it into force, told the same.
+    fn refresh(&self, old: Held) -> Result<Held, String> {
+        let command = self.command;
+        if old.action != command.action
+            || old.target != command.target
+            || old.script.is_some() != command.script.is_some()
+        {
+            return Err(format!("the effect is held here by {} on {}", old.action, old.target));
+        }
+        let mut held = self.held(old.undo.clone());
+        if let (Some(program), Some(new)) = (old.program(), held.program()) {
+            if program != new && !is_believed_in_force(&old) {
+                return Err(format!(
+                    "the effect is held here by the program {program} and has to be lifted by it first"
+                ));
+            }
+            (held.script, held.arguments) = (old.script, old.arguments);
+            (held.actual, held.drifts, held.failing) = (old.actual, old.drifts, old.failing);
+        }
+        held.in_log = old.in_log;
+        Ok(held)
     }
 
     /// An action that is complete in itself: nothing is held after it.
@@ -192,25 +223,30 @@ impl Execution<'_> {
         if let Err(unwritable) = self.agent.record([self.begun()]) {
             return self.refuse_unwritten(&unwritable);
         }
-        let verdict = self.apply_and_look(&self.attempt(None), "done", "it does not show").await;
+        let verdict = self.apply_and_look(&self.attempt(None), "done").await;
+        if verdict.outcome == Outcome::Succeeded {
+            self.log_applied();
+        }
         self.finish(verdict, None);
     }
 
-    async fn apply_and_look(&self, attempt: &Attempt<'_>, good: &str, bad: &str) -> Verdict {
+    async fn apply_and_look(&self, attempt: &Attempt<'_>, good: &str) -> Verdict {
         if let Err(error) = within(self.agent, self.action.apply(attempt)).await {
             return Verdict::of_error(&error);
         }
-        let verdict = if self.action.about().looks {
+        if self.action.about().looks {
             let shows = within(self.agent, self.action.is_in_force(attempt)).await;
-            Verdict::of_look(shows, good, &format!("it was applied without a complaint but {bad}"))
+            let shown = if self.is_undoable() { "is not in force" } else { "it does not show" };
+            Verdict::of_look(shows, good, &format!("it was applied without a complaint but {shown}"))
         } else {
             Verdict::unseen(good)
-        };
-        if verdict.outcome == Outcome::Succeeded {
-            let note = Note::of(Op::Apply, &self.command.action, self.action.about(), attempt);
-            self.agent.host.note(&note, self.agent.clock.now());
         }
-        verdict
+    }
+
+    fn log_applied(&self) {
+        let attempt = self.attempt(None);
+        let note = Note::of(Op::Apply, &self.command.action, self.action.about(), &attempt);
+        self.agent.host.note(&note, self.agent.clock.now());
     }
 
     /// The command is in the journal, its refusal cannot be: after a crash it would be executed. So nobody is told yet.
@@ -228,22 +264,9 @@ impl Execution<'_> {
             Some(held) => {
                 self.agent.note([self.begun()]);
                 let lifted = lift(self.agent, self.action, &held, &self.transcript).await;
-                self.finish_lifting(Some(held), lifted, "its end had passed, it is lifted");
+                self.finish_lifting(held, lifted, "its end had passed, it is lifted");
             }
         }
-    }
-
-    /// Lifts, and makes sure that nothing is left of an effect that is not held, such as after a lost journal.
-    pub(super) async fn lift_and_finish(self) {
-        let held = self.held_now();
-        // Lifting twice does no harm, so a journal that cannot be written does not stand in its way.
-        self.agent.note([self.begun()]);
-        let lifted = match &held {
-            Some(held) => lift(self.agent, self.action, held, &self.transcript).await,
-            None => revert(self.agent, self.action, &self.held(Value::Null), &self.attempt(None)).await,
-        };
-        let message = if held.is_some() { "lifted" } else { "it was not held any more; nothing of it is left" };
-        self.finish_lifting(held, lifted, message);
     }
 
     /// Cleans up after an apply that did not work. What cannot be cleaned up is held, and overdue: the clock goes on trying.
@@ -260,15 +283,14 @@ impl Execution<'_> {
         self.finish(verdict, Some(record));
     }
 
-    /// Ends a command that lifts. What could not be lifted stays held, and overdue: the clock goes on trying.
-    pub(super) fn finish_lifting(self, held: Option<Held>, lifted: Result<(), ActionError>, message: &str) {
-        match (lifted, held) {
-            (Ok(()), held) => {
-                let lifted = held.map(|held| Record::Lifted { effect: held.effect });
-                self.finish(Verdict::new(Outcome::Succeeded, Some(true), message), lifted);
+    /// Ends a command that lifts what is held. What could not be lifted stays held, and overdue: the clock goes on trying.
+    pub(super) fn finish_lifting(self, held: Held, lifted: Result<(), ActionError>, message: &str) {
+        match lifted {
+            Ok(()) => {
+                let lifted = Record::Lifted { effect: held.effect };
+                self.finish(Verdict::new(Outcome::Succeeded, Some(true), message), Some(lifted));
             }
-            (Err(error), None) => self.finish(Verdict::of_error(&error), None),
-            (Err(error), Some(held)) => {
+            Err(error) => {
                 let mut verdict = Verdict::of_error(&error);
                 verdict.message.push_str("; it is tried again");
                 self.finish(verdict, Some(super::lift::overdue(self.agent, held, &error)));
@@ -296,11 +318,11 @@ impl Execution<'_> {
         self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned())
     }
 
-    fn begun(&self) -> Record {
+    pub(super) fn begun(&self) -> Record {
         Record::Started { id: self.command.jti, at: self.started_at }
     }
 
-    fn held(&self, undo: Value) -> Held {
+    pub(super) fn held(&self, undo: Value) -> Held {
         let mut held = Held {
             effect: self.command.effect,
             action: self.command.action.clone(),
@@ -313,13 +335,22 @@ impl Execution<'_> {
             actual: None,
             drifts: 0,
             failing: None,
+            in_log: false,
         };
         held.end_at(self.command.until, &self.agent.clock.moment());
         held
     }
 }
 
-pub(super) fn seen(mut held: Held, in_force: bool) -> Record {
-    held.actual = Some(if in_force { Actual::InForce } else { Actual::Drifted });
-    Record::Held { held: Box::new(held) }
+pub(super) fn seen(held: Held, in_force: bool) -> Record {
+    Record::Held { held: Box::new(Held { actual: Some(actual(in_force)), ..held }) }
+}
+
+fn actual(in_force: bool) -> Actual {
+    if in_force { Actual::InForce } else { Actual::Drifted }
+}
+
+/// Whether what nothing shows can be taken to be in force still: it was neither cleaned up nor tried to be lifted in vain.
+fn is_believed_in_force(held: &Held) -> bool {
+    held.failing.is_none() && held.actual != Some(Actual::Absent)
 }

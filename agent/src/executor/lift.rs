@@ -92,7 +92,25 @@ pub(super) async fn lift(
     held: &Held,
     transcript: &Mutex<Transcript>,
 ) -> Result<(), ActionError> {
-    revert(agent, action, held, &attempt(agent, held, transcript)).await
+    let attempt = &attempt(agent, held, transcript);
+    // Another effect wants the same: the state is its own now, and so is what was before.
+    let twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, &held.target).cloned();
+    if let Some(twin) = agent.read(twin) {
+        agent.host.keys.forget(held.effect);
+        // The block that the log knows of ends with the last that holds it.
+        if held.in_log && !twin.in_log {
+            agent.note([Record::Held { held: Box::new(Held { in_log: true, ..twin }) }]);
+        }
+        return Ok(());
+    }
+    within(agent, action.revert(attempt)).await?;
+    if !within(agent, action.is_lifted(attempt)).await? {
+        return Err(ActionError::Failed("it was reverted but is still in force".into()));
+    }
+    if held.in_log {
+        agent.host.note(&Note::of(Op::Revert, &held.action, action.about(), attempt), agent.clock.now());
+    }
+    Ok(())
 }
 
 /// An attempt at what is held. The alert of a custom program is in what is needed to undo it.
@@ -103,27 +121,6 @@ pub(super) fn attempt<'a>(agent: &'a Agent, held: &'a Held, transcript: &'a Mute
     attempt.script = held.script.as_ref();
     attempt.undo = Some(&held.undo);
     attempt
-}
-
-/// The same by an attempt that is made already, held or not.
-pub(super) async fn revert(
-    agent: &Agent,
-    action: &dyn Action,
-    held: &Held,
-    attempt: &Attempt<'_>,
-) -> Result<(), ActionError> {
-    // Another effect wants the same: the state is its own now, and so is what was before.
-    let has_twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, &held.target).is_some();
-    if agent.read(has_twin) {
-        agent.host.keys.forget(held.effect);
-        return Ok(());
-    }
-    within(agent, action.revert(attempt)).await?;
-    if !within(agent, action.is_lifted(attempt)).await? {
-        return Err(ActionError::Failed("it was reverted but is still in force".into()));
-    }
-    agent.host.note(&Note::of(Op::Revert, &held.action, action.about(), attempt), agent.clock.now());
-    Ok(())
 }
 
 /// An effect that should have been lifted by now and could not be: from now on the clock lifts it.

@@ -21,9 +21,12 @@ mod schedule;
 mod script_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;
 mod turn;
 #[cfg(test)]
 mod turn_tests;
+mod unapply;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,11 +94,17 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
                     retries.delay(held.effect);
                 }
             }
-            Next::Command(pending) => match pending.started {
-                None => execute::command(&agent, &pending.command).await,
-                Some(started_at) => resume::resume(&agent, &pending.command, started_at).await,
-            },
-            Next::Look(effect) => converge::look(&agent, effect).await,
+            Next::Command(pending) => {
+                match pending.started {
+                    None => execute::command(&agent, &pending.command).await,
+                    Some(started_at) => resume::resume(&agent, &pending.command, started_at).await,
+                }
+                wait_if_failing(&agent, pending.command.effect, &mut retries);
+            }
+            Next::Look(effect) => {
+                converge::look(&agent, effect).await;
+                wait_if_failing(&agent, effect, &mut retries);
+            }
             Next::Wait(pause) => {
                 let alarm = async {
                     match pause {
@@ -110,6 +119,14 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
                 }
             }
         }
+    }
+}
+
+/// What could not be lifted a moment ago is not tried again at once: the cause is still there.
+fn wait_if_failing(agent: &Agent, effect: uuid::Uuid, retries: &mut Retries) {
+    let is_failing = agent.read(|ledger| ledger.held_effect(effect).is_some_and(|held| held.failing.is_some()));
+    if is_failing && retries.wait(effect).is_zero() {
+        retries.delay(effect);
     }
 }
 

@@ -9,22 +9,22 @@ use riposte_protocol::time::Timestamp;
 
 use super::admit::{find, unknown};
 use super::execute::{Execution, Verdict, refuse, seen};
-use super::lift::{lift, within};
+use super::lift::{attempt, lift, within};
+use super::unapply;
 use crate::actions::ActionError;
 use crate::agent::Agent;
 use crate::journal::{Held, Record};
 
 /// Finishes a command that was begun in an earlier life of the agent.
 pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timestamp) {
+    if command.op == Op::Revert {
+        return resume_revert(agent, command, started_at).await;
+    }
     let Some(action) = find(agent, &command.action, command.script.as_ref()) else {
         return refuse(agent, command, unknown(&command.action));
     };
     let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
-    match command.op {
-        Op::Apply if !execution.is_undoable() => execution.resume_once().await,
-        Op::Apply => execution.resume_apply().await,
-        Op::Revert => execution.resume_revert().await,
-    }
+    if execution.is_undoable() { execution.resume_apply().await } else { execution.resume_once().await }
 }
 
 impl Execution<'_> {
@@ -71,19 +71,23 @@ impl Execution<'_> {
             Err(_) => self.abandon(held, verdict).await,
         }
     }
+}
 
-    async fn resume_revert(self) {
-        // Nothing shows whether it was lifted: it is lifted again, which does no harm.
-        if !self.action.about().looks {
-            return self.lift_and_finish().await;
-        }
-        let held = self.held_now();
-        let undo = held.as_ref().map(|held| &held.undo);
-        let lifted = match within(self.agent, self.action.is_lifted(&self.attempt(undo))).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ActionError::Failed("still in force: the agent was stopped during the execution".into())),
-            Err(error) => Err(error),
-        };
-        self.finish_lifting(held, lifted, "lifted; the agent was stopped during the execution");
-    }
+async fn resume_revert(agent: &Agent, command: &Command, started_at: Timestamp) {
+    let Some(held) = agent.read(|ledger| ledger.held_effect(command.effect).cloned()) else {
+        return unapply::answer(agent, command, started_at).await;
+    };
+    let action = find(agent, &held.action, held.script.as_ref());
+    // Nothing shows whether it was lifted: it is lifted again, which does no harm.
+    let Some(action) = action.filter(|action| action.about().looks) else {
+        return unapply::lift_held(agent, command, held, started_at).await;
+    };
+    let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
+    let attempt = attempt(agent, &held, &execution.transcript);
+    let lifted = match within(agent, action.is_lifted(&attempt)).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ActionError::Failed("still in force: the agent was stopped during the execution".into())),
+        Err(error) => Err(error),
+    };
+    execution.finish_lifting(held, lifted, "lifted; the agent was stopped during the execution");
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use riposte_protocol::command::Script;
+use riposte_protocol::command::{Command, Script};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ impl Retries {
         self.0.remove(&effect);
     }
 
-    fn wait(&self, effect: Uuid) -> Duration {
+    pub(super) fn wait(&self, effect: Uuid) -> Duration {
         self.0.get(&effect).map_or(Duration::ZERO, |retry| retry.at.saturating_duration_since(Instant::now()))
     }
 }
@@ -79,7 +79,19 @@ pub(super) fn next(
         }
         pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
     }
-    let is_ours = |pending: &&Pending| of_domain(&pending.command.action, pending.command.script.as_ref());
+    // The commands of an effect share the lane of what holds it, or of its first: another program under the same effect must
+    // not let a revert overtake its apply.
+    let mut firsts: HashMap<Uuid, &Command> = HashMap::new();
+    for pending in ledger.pending().filter(|pending| pending.command.script.is_some()) {
+        firsts.entry(pending.command.effect).or_insert(&pending.command);
+    }
+    let is_ours = |pending: &&Pending| match ledger.held_effect(pending.command.effect) {
+        Some(held) => of_domain(&held.action, held.script.as_ref()),
+        None => {
+            let first = firsts.get(&pending.command.effect).copied().unwrap_or(&pending.command);
+            of_domain(&first.action, first.script.as_ref())
+        }
+    };
     if let Some(pending) = turn::first(ledger, is_ours) {
         return Next::Command(Box::new(pending.clone()));
     }

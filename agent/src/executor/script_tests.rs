@@ -16,20 +16,20 @@ use crate::actions::{self, Host};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Book, Record};
-use crate::local_policy::LocalPolicy;
+use crate::local_policy::{Allowed, LocalPolicy};
 use crate::responses_log::ResponsesLog;
 use crate::runner::Runner;
 use crate::surroundings::Surroundings;
 
-const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
-struct Bench {
-    agent: Arc<Agent>,
-    folder: tempfile::TempDir,
+pub(super) struct Bench {
+    pub(super) agent: Arc<Agent>,
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new(programs: &[(&str, &str)]) -> Self {
+    pub(super) fn new(programs: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bin = folder.path().join("active-response/bin");
         std::fs::create_dir_all(&bin).unwrap();
@@ -44,7 +44,7 @@ impl Bench {
         Self::start_under(folder, records, LocalPolicy::default())
     }
 
-    fn start_under(folder: &tempfile::TempDir, records: &[Record], policy: LocalPolicy) -> Arc<Agent> {
+    pub(super) fn start_under(folder: &tempfile::TempDir, records: &[Record], policy: LocalPolicy) -> Arc<Agent> {
         let mut host = Host::new(Runner::new(), folder.path());
         folder.path().clone_into(&mut host.wazuh_home);
         host.responses_log = Some(ResponsesLog::at(&folder.path().join("active-responses.log")));
@@ -59,12 +59,12 @@ impl Bench {
         agent
     }
 
-    fn receive(&self, commands: Vec<Command>) {
+    pub(super) fn receive(&self, commands: Vec<Command>) {
         self.agent.record(commands.into_iter().map(|command| Record::Received { command: Box::new(command) })).unwrap();
         self.agent.wake_lanes();
     }
 
-    async fn result(&self, seq: u64) -> CommandResult {
+    pub(super) async fn result(&self, seq: u64) -> CommandResult {
         let id = Uuid::from_u128(seq.into());
         loop {
             let found = self.agent.read(|ledger| ledger.outbox().iter().find(|it| it.command_id == id).cloned());
@@ -75,7 +75,7 @@ impl Bench {
         }
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(super) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 }
@@ -86,7 +86,7 @@ impl Drop for Bench {
     }
 }
 
-fn command(seq: u64, op: Op, executable: &str, effect: u128) -> Command {
+pub(super) fn command(seq: u64, op: Op, executable: &str, effect: u128) -> Command {
     Command {
         effect: Uuid::from_u128(effect),
         target: Target::parse(TargetKind::Ip, &format!("203.0.113.{effect}")).unwrap(),
@@ -173,6 +173,7 @@ async fn a_program_that_was_running_when_the_agent_was_killed_is_not_run_again_b
         actual: None,
         drifts: 0,
         failing: None,
+        in_log: true,
     };
     let records = [
         Record::Received { command: Box::new(begun.clone()) },
@@ -241,7 +242,10 @@ async fn the_local_policy_holds_for_custom_actions_and_their_programs() {
     assert!(bench.agent.tasks.finish(Duration::from_secs(10)).await);
     std::fs::remove_file(bench.folder.path().join("ran")).unwrap();
     let mut policy = LocalPolicy {
-        allowed_actions: Some(vec!["my-block".into()]),
+        allowed_actions: Some(vec![
+            Allowed::Custom { action: "my-block".into(), executable: "block".into() },
+            Allowed::Custom { action: "my-block".into(), executable: "other".into() },
+        ]),
         denied_actions: vec!["script:other".into()],
         ..LocalPolicy::default()
     };

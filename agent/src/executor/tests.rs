@@ -149,6 +149,7 @@ pub(super) fn held_effect(command: &Command) -> Held {
         actual: None,
         drifts: 0,
         failing: None,
+        in_log: true,
     }
 }
 
@@ -340,10 +341,12 @@ async fn a_revert_that_fails_is_reported_and_tried_again_by_the_clock() {
 #[tokio::test(start_paused = true)]
 async fn a_revert_of_what_is_not_held_still_makes_sure() {
     let fake = Fake::new("a");
+    fake.state.lock().unwrap().in_force.insert("alice".into());
     let bench = Bench::new(&[fake], vec![], false);
-    bench.receive(&[command(1, Op::Revert, "a", "alice", None)]);
-    let result = bench.result(1).await;
+    bench.receive(&[command(2, Op::Revert, "a", "alice", None), command(3, Op::Revert, "a", "bob", None)]);
+    let result = bench.result(2).await;
     assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, Some(true)), "{}", result.message);
+    assert_eq!(bench.result(3).await.outcome, Outcome::Succeeded, "nothing is there");
     assert_eq!(fake.log(), ["revert alice to null"]);
 }
 
@@ -412,7 +415,7 @@ async fn an_observing_agent_says_what_it_would_do_and_holds_nothing_new() {
     let result = bench.result(1).await;
     assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, None));
     assert_eq!(result.message, "observe: would have run: apply alice");
-    assert_eq!(bench.result(2).await.message, "observe: would have run: revert alice");
+    assert_eq!(bench.result(2).await.message, "it was not held any more; nothing of it is left");
     assert!(fake.log().is_empty());
     bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
     assert_eq!(fake.log(), ["revert bob to false"], "what is in force from before is still lifted");

@@ -44,7 +44,8 @@ async fn promise_4_what_is_urgent_takes_the_earlier_commands_of_its_effect_along
 
 #[tokio::test(start_paused = true)]
 async fn an_overdue_undo_goes_before_everything_even_what_a_person_waits_for() {
-    let overdue = vec![held(&command(0, Op::Apply, "a", "carol", Some(0)))];
+    let overdue =
+        vec![held(&command(0, Op::Apply, "a", "carol", Some(0))), held(&command(0, Op::Apply, "a", "alice", None))];
     let commands = [command(1, Op::Revert, "a", "alice", None), urgent(command(2, Op::Apply, "a", "dave", None))];
-    assert_eq!(order_of(overdue, &commands).await, ["revert carol to false", "apply dave", "revert alice to null"]);
+    assert_eq!(order_of(overdue, &commands).await, ["revert carol to false", "apply dave", "revert alice to false"]);
 }

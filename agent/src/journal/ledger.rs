@@ -1,7 +1,7 @@
 //! What the agent knows, rebuilt from the journal: what it received, what is still to be done, what it holds and
 //! what it still has to tell. It changes by records alone, live and at start, so both are the same code.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use riposte_protocol::command::Command;
 use riposte_protocol::delivery::Inbox;
@@ -30,12 +30,21 @@ pub struct Ledger {
     outbox: Vec<CommandResult>,
     /// What was lifted on this side, until the manager knows.
     released: BTreeMap<Uuid, Released>,
+    /// What was held and is lifted, the latest last: a second revert of it is answered from here.
+    lifted: VecDeque<Uuid>,
+    /// Whether everything that was ever held is known here.
+    is_whole: bool,
 }
 
 /// What a command, a result or an effect weighs beside its texts, in bytes.
 const ENTRY_BYTES: usize = 512;
 /// The most releases that are remembered for the manager.
 const MAX_RELEASED: usize = 4096;
+/// The most lifted effects that are remembered. A journal that is whole needs none of them: what it does not hold is lifted or
+/// was never applied.
+const MAX_LIFTED: usize = 2048;
+/// The number of the first command that a manager sends to an agent.
+const FIRST: u64 = 1;
 
 impl Ledger {
     /// The state that follows from `records`.
@@ -48,15 +57,18 @@ impl Ledger {
     /// Takes note of one record.
     pub fn apply(&mut self, record: Record) {
         match record {
-            Record::Inbox { cursor, forgotten_up_to, missing } => {
+            Record::Inbox { cursor, forgotten_up_to, missing, whole } => {
+                // Older versions did not say it; that they had the first command says the same.
+                let has_first = forgotten_up_to >= FIRST && missing.iter().all(|(first, _)| *first > FIRST);
+                self.is_whole |= whole || has_first;
                 self.inbox = Inbox::restore(cursor, forgotten_up_to, missing);
             }
-            Record::Seen { id, seq, effect } => self.inbox.journaled(id, seq, effect),
+            Record::Seen { id, seq, effect } => self.journaled(id, seq, effect),
             Record::Pending { command, started } => {
                 self.pending.insert((command.seq, command.jti), Pending { command: *command, started });
             }
             Record::Received { command } => {
-                self.inbox.journaled(command.jti, command.seq, command.effect);
+                self.journaled(command.jti, command.seq, command.effect);
                 self.pending.insert((command.seq, command.jti), Pending { command: *command, started: None });
             }
             Record::Started { id, at } => {
@@ -75,13 +87,12 @@ impl Ledger {
             Record::Acknowledged { ids } => self.outbox.retain(|result| !ids.contains(&result.command_id)),
             Record::Held { held } => {
                 self.released.remove(&held.effect);
+                self.lifted.retain(|lifted| *lifted != held.effect);
                 self.held.insert(held.effect, *held);
             }
-            Record::Lifted { effect } => {
-                self.held.remove(&effect);
-            }
+            Record::Lifted { effect } => self.lift(effect),
             Record::Released { released } => {
-                self.held.remove(&released.effect);
+                self.lift(released.effect);
                 if self.released.len() < MAX_RELEASED {
                     self.released.insert(released.effect, *released);
                 }
@@ -90,11 +101,26 @@ impl Ledger {
         }
     }
 
+    fn journaled(&mut self, id: Uuid, seq: u64, effect: Uuid) {
+        self.inbox.journaled(id, seq, effect);
+        // Nothing can have been applied before the first command.
+        self.is_whole |= seq == FIRST;
+    }
+
+    fn lift(&mut self, effect: Uuid) {
+        self.held.remove(&effect);
+        self.lifted.retain(|lifted| *lifted != effect);
+        if self.lifted.len() >= MAX_LIFTED {
+            self.lifted.pop_front();
+        }
+        self.lifted.push_back(effect);
+    }
+
     /// The fewest records that lead to this state.
     pub fn records(&self) -> Vec<Record> {
         let (cursor, forgotten_up_to) = (self.inbox.cursor(), self.inbox.forgotten_up_to());
         let missing = self.inbox.missing().collect();
-        let mut records = vec![Record::Inbox { cursor, forgotten_up_to, missing }];
+        let mut records = vec![Record::Inbox { cursor, forgotten_up_to, missing, whole: self.is_whole }];
         records.extend(self.inbox.remembered().map(|(id, seq, effect)| Record::Seen { id, seq, effect }));
         records.extend(
             self.pending.values().map(|pending| Record::Pending {
@@ -102,9 +128,11 @@ impl Ledger {
                 started: pending.started,
             }),
         );
-        records.extend(self.held.values().map(|held| Record::Held { held: Box::new(held.clone()) }));
         records
             .extend(self.released.values().map(|released| Record::Released { released: Box::new(released.clone()) }));
+        // After the releases, which lift too: so they are remembered in the same order.
+        records.extend(self.lifted.iter().map(|effect| Record::Lifted { effect: *effect }));
+        records.extend(self.held.values().map(|held| Record::Held { held: Box::new(held.clone()) }));
         records.extend(self.outbox.iter().map(|result| Record::Finished { result: Box::new(result.clone()) }));
         records
     }
@@ -127,6 +155,17 @@ impl Ledger {
     /// One effect in force.
     pub fn held_effect(&self, effect: Uuid) -> Option<&Held> {
         self.held.get(&effect)
+    }
+
+    /// Whether this effect was held here once and is lifted.
+    pub fn has_lifted(&self, effect: Uuid) -> bool {
+        self.lifted.contains(&effect)
+    }
+
+    /// Whether everything that was ever brought into force for this agent is known: what is not held then is lifted, or was
+    /// never applied.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Another effect in force that does the same to the same target. Lifting one of them must not lift the other,

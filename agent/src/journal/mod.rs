@@ -63,6 +63,19 @@ impl Book {
         Ok(book)
     }
 
+    /// Begins the journal of an agent that has just been enrolled: nothing was ever brought into force for it. A journal that
+    /// is there already is left as it is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(path: &Path) -> Result<(), JournalError> {
+        let (mut file, contents) = JournalFile::load(path, Box::new(FileDisk::new(path)))?;
+        if contents.whole_bytes + contents.torn_bytes > 0 {
+            return Ok(());
+        }
+        file.append(&[Record::Inbox { cursor: 0, forgotten_up_to: 0, missing: Vec::new(), whole: true }])
+    }
+
     /// The state.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger

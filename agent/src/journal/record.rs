@@ -26,6 +26,10 @@ pub enum Record {
         /// Numbers up to that which have not been received: the first and the last of each gap. Older journals have none.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         missing: Vec<(u64, u64)>,
+        /// Whether this journal knows everything that was ever brought into force for this agent. A journal that took the
+        /// place of a lost one does not, and one of an older version does not say.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        whole: bool,
     },
     /// A command that was received before the journal was compacted.
     Seen {
@@ -182,9 +186,22 @@ pub struct Held {
     /// Why it could not be lifted, if that was tried in vain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<Failing>,
+    /// Whether the log of responses has a line that it came into force, so that it gets one that it was lifted. Journals of
+    /// older versions do not say; there it has.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub in_log: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Held {
+    /// The program that lifts it, where the action is a custom one.
+    pub fn program(&self) -> Option<&str> {
+        self.script.as_ref().map(|script| script.executable.as_str())
+    }
+
     /// Sets its end.
     pub fn end_at(&mut self, until: Option<Timestamp>, now: &Moment) {
         self.until = until;

@@ -81,6 +81,7 @@ fn held(effect: u8) -> Record {
             actual: None,
             drifts: 0,
             failing: None,
+            in_log: true,
         }),
     }
 }

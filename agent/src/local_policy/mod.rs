@@ -38,13 +38,49 @@ pub struct Protected {
     pub processes: Vec<String>,
 }
 
+/// What may be applied here. The manager says what program a custom action runs, so the name of one alone allows nothing
+/// but the program of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// An action of the agent's own; or a custom action, with the program of the same name.
+    Named(String),
+    /// A custom action, with this program.
+    Custom {
+        /// The action's name.
+        action: String,
+        /// The file in the folder of custom programs.
+        executable: String,
+    },
+    /// This program, whatever the manager calls the action.
+    Program(String),
+}
+
+impl Allowed {
+    fn allows(&self, action: &str, executable: Option<&str>) -> bool {
+        match (self, executable) {
+            (Self::Named(name), None) => name == action,
+            (Self::Named(name), Some(program)) => name == action && name == program,
+            (Self::Custom { action: name, executable }, Some(program)) => name == action && executable == program,
+            (Self::Program(name), Some(program)) => name == program,
+            (Self::Custom { .. } | Self::Program(_), None) => false,
+        }
+    }
+
+    /// Whether this allows a program under some name.
+    fn allows_program(&self, program: &str) -> bool {
+        match self {
+            Self::Named(name) | Self::Program(name) | Self::Custom { executable: name, .. } => name == program,
+        }
+    }
+}
+
 /// The host's own rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPolicy {
     /// Where it was read from, if it was.
     pub path: Option<PathBuf>,
     /// The only actions that may be applied; `None` allows all.
-    pub allowed_actions: Option<Vec<String>>,
+    pub allowed_actions: Option<Vec<Allowed>>,
     /// Actions that must not be applied, even if allowed.
     pub denied_actions: Vec<String>,
     /// What must not be touched.
@@ -88,26 +124,45 @@ impl Default for LocalPolicy {
 }
 
 impl LocalPolicy {
-    /// Why this action must not be applied here, if so. Lifting is always allowed.
-    pub fn forbids(&self, action: &str) -> Option<String> {
-        let is_named = |list: &[String]| list.iter().any(|name| name == action);
-        let is_denied = is_named(&self.denied_actions);
-        let is_left_out = self.allowed_actions.as_deref().is_some_and(|allowed| !is_named(allowed));
-        (is_denied || is_left_out).then(|| format!("the local policy of this host does not allow {action}"))
+    /// Why this action must not be applied here, if so; `executable` is the program of a custom one. Lifting is always
+    /// allowed.
+    pub fn forbids(&self, action: &str, executable: Option<&str>) -> Option<String> {
+        if let Some(reason) = executable.and_then(|program| self.denies_program(program)) {
+            return Some(reason);
+        }
+        // The manager says both names.
+        let (name, program) = (action.escape_debug(), executable.unwrap_or_default().escape_debug());
+        let reason = format!("the local policy of this host does not allow {name}");
+        if self.denied_actions.iter().any(|name| name == action) {
+            return Some(reason);
+        }
+        let allowed = self.allowed_actions.as_deref()?;
+        if allowed.iter().any(|entry| entry.allows(action, executable)) {
+            return None;
+        }
+        let is_meant = |entry: &&Allowed| match entry {
+            Allowed::Named(name) | Allowed::Custom { action: name, .. } => name == action,
+            Allowed::Program(_) => false,
+        };
+        if executable.is_none() || !allowed.iter().any(|entry| is_meant(&entry)) {
+            return Some(reason);
+        }
+        let mend = format!("{{ action = \"{name}\", executable = \"{program}\" }} in allowed_actions");
+        Some(format!("{reason} with the program {program}; to allow that, write {mend}"))
     }
 
-    /// Why this custom program must not be run here, under whatever name of an action, if so: a denied action
-    /// `script:NAME`.
+    /// Why this custom program must not be run here, under any name of an action, if so.
     pub fn forbids_program(&self, program: &str) -> Option<String> {
+        let allowed = self.allowed_actions.as_deref();
+        let is_left_out = allowed.is_some_and(|allowed| !allowed.iter().any(|entry| entry.allows_program(program)));
+        let reason = || format!("the local policy of this host allows no custom action with the program {program}");
+        self.denies_program(program).or_else(|| is_left_out.then(reason))
+    }
+
+    /// A denied action `script:NAME` is a program.
+    fn denies_program(&self, program: &str) -> Option<String> {
         let name = format!("{}{program}", crate::scripts::PREFIX);
         self.denied_actions.contains(&name).then(|| format!("the local policy of this host does not allow {name}"))
-    }
-
-    /// Why no custom action at all may be applied here, if so: only actions of the agent's own are allowed.
-    pub fn forbids_custom(&self, is_own: impl Fn(&str) -> bool) -> Option<String> {
-        let allowed = self.allowed_actions.as_deref()?;
-        let reason = "the local policy of this host allows no custom action";
-        allowed.iter().all(|name| is_own(name)).then(|| reason.into())
     }
 
     /// Why this target must not be touched here, if so.

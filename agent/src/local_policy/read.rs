@@ -1,8 +1,10 @@
 //! Reads `agent.toml`, strictly: an unknown key, a value that cannot be meant, or a file that others can write is an
 //! error with a sentence that says what to do. A rule that is silently not read protects nothing.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +13,8 @@ use riposte_protocol::message::MAX_OUTPUT_BYTES;
 use riposte_protocol::words::nearest;
 use serde::Deserialize;
 
-use super::{Drift, LocalPolicy, Protected};
+use super::{Allowed, Drift, LocalPolicy, Protected};
+use crate::guarded::{self, PathError};
 use crate::scripts;
 
 /// No such file is larger, in bytes.
@@ -70,7 +73,7 @@ pub enum PolicyError {
 #[derive(Deserialize)]
 #[serde(default)]
 struct Raw {
-    allowed_actions: Option<Vec<String>>,
+    allowed_actions: Option<Vec<toml::Value>>,
     denied_actions: Vec<String>,
     protected: RawProtected,
     observe: bool,
@@ -121,35 +124,15 @@ impl LocalPolicy {
         let usual = state_dir.join("agent.toml");
         let path = chosen.unwrap_or(&usual);
         let file_error = |source| PolicyError::File { path: path.into(), source };
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && chosen.is_none() => return Ok(Self::default()),
-            Err(error) => return Err(file_error(error)),
+        let bytes = match guarded::read(path, MAX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_missing() && chosen.is_none() => return Ok(Self::default()),
+            Err(PathError::System { source, .. }) => return Err(file_error(source)),
+            Err(refused) => return Err(PolicyError::Untrusted { path: path.into(), reason: refused.to_string() }),
         };
-        // Of the file that is open, not of the path: it could be another one a moment later.
-        let metadata = file.metadata().map_err(file_error)?;
-        if let Some(reason) = distrust(&metadata, nix::unistd::geteuid().as_raw()) {
-            return Err(PolicyError::Untrusted { path: path.into(), reason });
-        }
-        let mut text = String::new();
-        file.by_ref().take(MAX_BYTES).read_to_string(&mut text).map_err(file_error)?;
+        let text = String::from_utf8(bytes).map_err(|error| file_error(io::Error::other(error)))?;
         let policy = parse(&text, actions).map_err(|reason| PolicyError::Invalid { path: path.into(), reason })?;
         Ok(Self { path: Some(path.into()), ..policy })
-    }
-}
-
-fn distrust(metadata: &std::fs::Metadata, own_uid: u32) -> Option<String> {
-    use std::os::unix::fs::MetadataExt as _;
-    if !metadata.is_file() {
-        Some("it is not a file".into())
-    } else if metadata.uid() != 0 && metadata.uid() != own_uid {
-        Some(
-            "it belongs to another user; it must belong to root or to the user that runs the agent (chown root)".into(),
-        )
-    } else if metadata.mode() & 0o022 != 0 {
-        Some("others than its owner can write it (chmod go-w)".into())
-    } else {
-        None
     }
 }
 
@@ -160,7 +143,13 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
         known(protected.keys(), PROTECTED_KEYS, "protected.")?;
     }
     let raw: Raw = toml::from_str(text).map_err(|error| plain(&error))?;
-    for name in raw.allowed_actions.iter().flatten().chain(&raw.denied_actions) {
+    let allowed = raw.allowed_actions.map(|entries| entries.iter().map(|entry| allowed(entry, actions)).collect());
+    let allowed_actions: Option<Vec<Allowed>> = allowed.transpose()?;
+    let named = allowed_actions.iter().flatten().filter_map(|entry| match entry {
+        Allowed::Named(name) => Some(name),
+        Allowed::Custom { .. } | Allowed::Program(_) => None,
+    });
+    for name in named.chain(&raw.denied_actions) {
         // Custom actions have names that only the manager knows; a slip in the name of one of ours is worth a refusal.
         // Short names are near each other without a slip: pf, npf, ipfw.
         if !actions.contains(&name.as_str())
@@ -203,7 +192,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
     }
     Ok(LocalPolicy {
         path: None,
-        allowed_actions: raw.allowed_actions,
+        allowed_actions,
         denied_actions: raw.denied_actions,
         protected: Protected {
             addresses,
@@ -220,6 +209,31 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
         scripts_dir: raw.scripts_dir,
         responses_log,
     })
+}
+
+/// `"NAME"`, `"script:PROGRAM"` or `{ action = "NAME", executable = "PROGRAM" }`.
+fn allowed(entry: &toml::Value, actions: &[&str]) -> Result<Allowed, String> {
+    const FORM: &str = "an entry of allowed_actions is \"ACTION\" or { action = \"NAME\", executable = \"PROGRAM\" }";
+    match entry {
+        toml::Value::String(name) => Ok(match name.strip_prefix(scripts::PREFIX) {
+            Some(program) => Allowed::Program(program.into()),
+            None => Allowed::Named(name.clone()),
+        }),
+        toml::Value::Table(table) => {
+            known(table.keys(), &["action", "executable"], "allowed_actions.")?;
+            let text = |key: &str| table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+            let (Some(action), Some(executable)) = (text("action"), text("executable")) else {
+                return Err(FORM.into());
+            };
+            if actions.contains(&action.as_str()) {
+                return Err(format!(
+                    "{action} is an action of the agent's own and runs no program: write \"{action}\""
+                ));
+            }
+            Ok(Allowed::Custom { action, executable })
+        }
+        _ => Err(FORM.into()),
+    }
 }
 
 /// The library's message without the drawing around it.
@@ -258,174 +272,4 @@ fn duration(text: &str) -> Option<Duration> {
         return None;
     }
     number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use riposte_protocol::target::{Target, TargetKind};
-
-    const ACTIONS: &[&str] = &["firewall-drop", "log-only"];
-
-    #[test]
-    fn an_empty_file_says_what_no_file_says() {
-        assert_eq!(parse("", ACTIONS), Ok(LocalPolicy::default()));
-    }
-
-    #[test]
-    fn every_key_is_read() {
-        let text = r#"
-            allowed_actions = ["firewall-drop", "my-script"]
-            denied_actions = ["log-only"]
-            observe = true
-            max_output_bytes = 100
-            timeout_seconds = 7
-            script_timeout_seconds = 5
-            drift = "report"
-            verify_every = "2m"
-            scripts_dir = "/opt/scripts"
-            responses_log = ""
-            [protected]
-            addresses = ["10.0.0.0/8", "::ffff:192.0.2.1"]
-            users = ["backup"]
-            files = ["/etc"]
-            processes = ["sshd"]
-        "#;
-        let policy = parse(text, ACTIONS).unwrap();
-        let expected = LocalPolicy {
-            path: None,
-            allowed_actions: Some(vec!["firewall-drop".into(), "my-script".into()]),
-            denied_actions: vec!["log-only".into()],
-            protected: Protected {
-                addresses: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()],
-                users: vec!["backup".into()],
-                files: vec!["/etc".into()],
-                processes: vec!["sshd".into()],
-            },
-            observe: true,
-            max_output_bytes: 100,
-            timeout: Duration::from_secs(7),
-            script_timeout: Duration::from_secs(5),
-            drift: Drift::Report,
-            verify_every: Duration::from_mins(2),
-            scripts_dir: "/opt/scripts".into(),
-            responses_log: None,
-        };
-        assert_eq!(policy, expected);
-        // A key that is in the list and that nobody reads would not be noticed by the list alone.
-        let named = KEYS.iter().chain(PROTECTED_KEYS).filter(|key| text.contains(**key)).count();
-        assert_eq!(named, KEYS.len() + PROTECTED_KEYS.len());
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused_with_the_key_that_was_probably_meant() {
-        for (text, reason) in [
-            ("observ = true", "there is no key observ; did you mean observe?"),
-            ("allow = []", "there is no key allow"),
-            ("[protected]\nuser = []", "there is no key protected.user; did you mean protected.users?"),
-            ("denied_actions = [\"firewal-drop\"]", "there is no action firewal-drop; did you mean firewall-drop?"),
-            ("verify_every = \"1s\"", "verify_every must be"),
-            ("verify_every = \"5 minutes\"", "verify_every must be"),
-            ("timeout_seconds = 0", "timeout_seconds must be from 1 to 240"),
-            ("timeout_seconds = 241", "timeout_seconds must be from 1 to 240"),
-            ("script_timeout_seconds = 0", "script_timeout_seconds must be from 1 to timeout_seconds, which is 120"),
-            ("script_timeout_seconds = 121", "from 1 to timeout_seconds, which is 120"),
-            ("timeout_seconds = 9\nscript_timeout_seconds = 10", "from 1 to timeout_seconds, which is 9"),
-            ("max_output_bytes = 999999", "max_output_bytes must be at most 16384"),
-            ("drift = \"ignore\"", "unknown variant `ignore`"),
-            ("scripts_dir = \"bin\"", "bin is not an absolute path"),
-            ("[protected]\naddresses = [\"10.0.0\"]", "\"10.0.0\" in protected.addresses is neither"),
-            ("observe = ", "expected"),
-        ] {
-            let error = parse(text, ACTIONS).unwrap_err();
-            assert!(error.contains(reason), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_custom_program_may_run_a_minute_or_as_long_as_is_said_up_to_a_whole_step() {
-        for (text, secs) in [
-            ("", 60),
-            ("script_timeout_seconds = 120", 120),
-            ("timeout_seconds = 240\nscript_timeout_seconds = 240", 240),
-            ("timeout_seconds = 30", 30),
-            ("script_timeout_seconds = 1", 1),
-        ] {
-            assert_eq!(parse(text, ACTIONS).unwrap().script_timeout, Duration::from_secs(secs), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_others_can_write_is_not_used() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("agent.toml");
-        assert_eq!(LocalPolicy::load(None, directory.path(), ACTIONS).unwrap(), LocalPolicy::default());
-        assert!(matches!(LocalPolicy::load(Some(&path), directory.path(), ACTIONS), Err(PolicyError::File { .. })));
-        std::fs::write(&path, "observe = true").unwrap();
-        for (mode, is_used) in [(0o600, true), (0o644, true), (0o620, false), (0o602, false), (0o666, false)] {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            match LocalPolicy::load(None, directory.path(), ACTIONS) {
-                Ok(policy) => assert!(is_used && policy.observe && policy.path.is_some(), "{mode:o}"),
-                Err(error) => assert!(!is_used && error.to_string().contains("chmod go-w"), "{mode:o}: {error}"),
-            }
-        }
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let metadata = std::fs::metadata(&path).unwrap();
-        let own = std::os::unix::fs::MetadataExt::uid(&metadata);
-        assert_eq!(distrust(&metadata, own), None);
-        if own != 0 {
-            assert!(distrust(&metadata, own + 1).unwrap().contains("another user"));
-        }
-    }
-
-    #[test]
-    fn a_process_whose_program_cannot_be_seen_may_be_a_protected_one() {
-        // No test that ends what an account runs may have this number: they run at the same time.
-        let others = ["--reuid", "41900", "--clear-groups", "sleep", "1000"];
-        let mut process = std::process::Command::new("setpriv").args(others).spawn().unwrap();
-        let target = Target::parse(TargetKind::Process, &process.id().to_string()).unwrap();
-        let protects = |policy: &str| {
-            let (policy, target) = (parse(policy, ACTIONS).unwrap(), target.clone());
-            crate::platform::without(rustix::thread::CapabilitySet::SYS_PTRACE, move || policy.protects(&target))
-        };
-        let while_unsure = protects("[protected]\nprocesses = [\"postgres\"]");
-        let without_entries = protects("");
-        process.kill().unwrap();
-        process.wait().unwrap();
-        assert!(while_unsure.unwrap().contains("may not see"));
-        assert_eq!(without_entries, None);
-    }
-
-    #[test]
-    fn the_policy_says_no_where_it_should_and_nowhere_else() {
-        let policy = parse(
-            "allowed_actions = [\"firewall-drop\"]\n[protected]\naddresses = [\"10.1.0.0/16\"]\nusers = [\"backup\"]\nfiles = [\"/srv/data\"]",
-            ACTIONS,
-        )
-        .unwrap();
-        assert_eq!(policy.forbids("firewall-drop"), None);
-        assert!(policy.forbids("log-only").unwrap().contains("does not allow log-only"));
-        let target = |kind, text: &str| {
-            if text.contains('/') && kind == TargetKind::Ip {
-                Target::parse_network(text)
-            } else {
-                Target::parse(kind, text)
-            }
-        };
-        for (kind, text, is_protected) in [
-            (TargetKind::Ip, "10.1.2.3", true),
-            (TargetKind::Ip, "10.1.2.0/24", true),
-            (TargetKind::Ip, "10.0.0.0/8", true),
-            (TargetKind::Ip, "10.2.0.0/16", false),
-            (TargetKind::Ip, "2001:db8::1", false),
-            (TargetKind::User, "Backup", true),
-            (TargetKind::User, "backup2", false),
-            (TargetKind::File, "/srv/data/a/b", true),
-            (TargetKind::File, "/srv/data2", false),
-        ] {
-            let target = target(kind, text).unwrap();
-            assert_eq!(policy.protects(&target).is_some(), is_protected, "{target}");
-        }
-    }
 }

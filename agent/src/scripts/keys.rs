@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::durable;
+use crate::guarded;
+
+/// No such book is larger, in bytes.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The effects of custom programs in force, with their keys.
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl KeyBook {
 }
 
 fn load(path: &Path) -> BTreeMap<Uuid, Entry> {
-    match std::fs::read(path) {
+    match guarded::read(path, MAX_BYTES) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "what custom programs hold cannot be read: forgotten");
             BTreeMap::new()

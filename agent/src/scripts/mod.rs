@@ -7,18 +7,19 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use riposte_protocol::command::{Op, Script, ScriptStyle};
 use riposte_protocol::message::Capability;
+use rustix::fs::FileType;
 use serde_json::{Value, json};
 
 pub use self::keys::KeyBook;
 pub use self::message::{minimal_alert, verb};
 use crate::actions::{About, Action, ActionError, Attempt, Host, Step};
 use crate::agent::Domain;
+use crate::guarded;
 use crate::runner::Program;
 
 /// The folder of custom programs, below Wazuh's home.
@@ -46,8 +47,8 @@ pub fn capabilities(host: &Host) -> Vec<Capability> {
     runnable.map(|name| Capability { action: format!("{PREFIX}{name}"), available: true, reason: None }).collect()
 }
 
-/// Where the program of that name is, if it may be run: a plain file of the folder itself, executable, root's or the
-/// agent's own, and not writable by others, neither it nor the folder.
+/// Where the program of that name is, if it may be run: a plain file of the folder itself, executable, with no account of its
+/// own, and such that nobody but root and the agent's account can change it or any part of the way to it.
 fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
@@ -56,24 +57,25 @@ fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
             escape(name)
         ));
     }
-    let folder = host.scripts_dir();
-    let path = folder.join(name);
-    let metadata = path.symlink_metadata().map_err(|error| format!("{} cannot be run: {error}", path.display()))?;
-    let mode = metadata.permissions().mode();
-    let because = if !metadata.is_file() {
-        "it is not a regular file"
-    } else if mode & 0o111 == 0 {
-        "it is not executable"
-    } else if mode & 0o002 != 0 {
-        "everybody may change it"
-    } else if ![0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid()) {
-        "it belongs neither to root nor to the agent's account"
-    } else if folder.metadata().is_ok_and(|folder| folder.permissions().mode() & 0o002 != 0) {
-        "everybody may change the folder that it is in"
+    let path = host.scripts_dir().join(name);
+    let refused = |reason: String| format!("{} is not run: {reason}", path.display());
+    let folder = guarded::folder(&host.scripts_dir()).map_err(|error| refused(error.to_string()))?;
+    folder.require_sure().map_err(|error| refused(error.to_string()))?;
+    let stat = folder.stat(name).map_err(|error| refused(error.to_string()))?;
+    let stat = stat.ok_or_else(|| format!("{} cannot be run: there is no such file", path.display()))?;
+    let text = path.display();
+    let reason = if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        "it is not a regular file".into()
+    } else if let Some(reason) = guarded::distrust(&stat, &path) {
+        reason
+    } else if stat.st_mode & 0o6000 != 0 {
+        format!("it runs as another account whoever starts it (chmod u-s,g-s {text})")
+    } else if stat.st_mode & 0o111 == 0 {
+        format!("it is not executable (chmod u+x {text})")
     } else {
         return Ok(path);
     };
-    Err(format!("{} is not run: {because}", path.display()))
+    Err(refused(reason))
 }
 
 fn escape(name: &str) -> String {
@@ -131,10 +133,6 @@ impl Action for CustomProgram {
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let script = script(attempt)?;
-            // Its end is the agent's own affair: the program is not asked again for a new one.
-            if script.undoable && attempt.host.keys.knows(attempt.effect) {
-                return Ok(());
-            }
             let keys = run(attempt, script, Op::Apply).await?;
             if script.undoable {
                 attempt.host.keys.hold(attempt.effect, &script.executable, keys).map_err(|error| unwritable(&error))?;

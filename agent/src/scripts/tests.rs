@@ -9,6 +9,8 @@ use futures_util::future::join_all;
 use riposte_protocol::target::{Target, TargetKind};
 use uuid::Uuid;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 use crate::actions::Transcript;
 use crate::runner::Runner;
@@ -162,14 +164,13 @@ async fn the_same_key_is_told_to_abort_and_only_the_last_effect_is_deleted() {
     let (first, second) = (home.order("block.py", 1), home.order("block.py", 2));
     first.apply().await.unwrap();
     second.apply().await.unwrap();
-    first.apply().await.unwrap();
     let here = home.folder.path().canonicalize().unwrap();
     let begins = |command: &str| {
         format!("active-response/bin/block.py {} {command} active-response/bin/block.py", here.display())
     };
     let lines = |got: &str| got.lines().map(str::to_owned).collect::<Vec<_>>();
     let (add, delete) = (begins("add"), begins("delete"));
-    assert_eq!(lines(&home.got()), [&add, "continue", &add, "abort"], "and a new end is not the program's affair");
+    assert_eq!(lines(&home.got()), [&add, "continue", &add, "abort"]);
     first.revert().await;
     assert_eq!(home.got().lines().count(), 4, "the second still holds it");
     second.revert().await;
@@ -309,6 +310,8 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
     home.write("open-to-all", "#!/bin/sh\n", 0o757);
     home.write("somebodys", "#!/bin/sh\n", 0o755);
     std::os::unix::fs::chown(home.path(&format!("{FOLDER}/somebodys")), Some(41_000), None).unwrap();
+    home.write("groups", "#!/bin/sh\n", 0o770);
+    home.write("privileged", "#!/bin/sh\n", 0o4755);
     std::os::unix::fs::symlink("/bin/sh", home.path(&format!("{FOLDER}/link"))).unwrap();
     std::fs::create_dir(home.path(&format!("{FOLDER}/folder"))).unwrap();
     for (name, reason) in [
@@ -325,8 +328,10 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
         ("link", "is not a regular file"),
         ("folder", "is not a regular file"),
         ("not-executable", "is not executable"),
-        ("open-to-all", "everybody may change it"),
-        ("somebodys", "belongs neither to root nor to the agent's account"),
+        ("open-to-all", "chmod go-w "),
+        ("groups", "chmod go-w "),
+        ("privileged", "chmod u-s,g-s "),
+        ("somebodys", "chown root "),
     ] {
         let refusal = home.order(name, 1).apply().await.unwrap_err();
         assert!(matches!(&refusal, ActionError::Refused(said) if said.contains(reason)), "{name}: {refusal}");
@@ -342,8 +347,19 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
     }
     let told: Vec<_> = capabilities(&home.host).into_iter().map(|capability| capability.action).collect();
     assert_eq!(told, ["script:good"]);
-    let folder = home.path(FOLDER);
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
-    let refusal = home.order("good", 1).apply().await.unwrap_err().to_string();
-    assert!(refusal.contains("everybody may change the folder"), "{refusal}");
+    // Any part of the way: who can change it can put another program there.
+    for part in [FOLDER, "active-response", ""] {
+        let folder = home.path(part);
+        let folder = if part.is_empty() { home.folder.path().to_owned() } else { folder };
+        for (mode, owner, mend) in [(0o777, 0, "chmod go-w"), (0o770, 0, "chmod go-w"), (0o755, 41_000, "chown root")] {
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(&folder, Some(owner), None).unwrap();
+            let refusal = home.order("good", 1).apply().await.unwrap_err().to_string();
+            assert!(refusal.contains(&format!("{mend} {}", folder.display())), "{refusal}");
+            assert!(capabilities(&home.host).is_empty());
+            std::os::unix::fs::chown(&folder, Some(0), None).unwrap();
+        }
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o750)).unwrap();
+    }
+    home.order("good", 1).apply().await.unwrap();
 }

@@ -394,6 +394,7 @@ impl World {
             actual: None,
             drifts: 0,
             failing: None,
+            in_log: true,
         };
         held.end_at(command.until, &self.hosts[agent].moment(self.now));
         held

@@ -1,0 +1,144 @@
+//! What a revert may run and what it may not, and how often: by real programs through the whole executor.
+
+use std::time::{Duration, Instant};
+
+use riposte_protocol::command::{Command, Op};
+use riposte_protocol::message::Outcome;
+use riposte_protocol::target::{Target, TargetKind};
+use serde_json::json;
+
+use super::script_tests::{Bench, NOW, command};
+use crate::local_policy::LocalPolicy;
+
+/// What a program was told, in order.
+fn verbs(got: &str) -> Vec<String> {
+    let verb =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["command"].as_str().unwrap().to_owned();
+    got.lines().map(verb).collect()
+}
+
+const KEEPS: &str = "#!/bin/bash\nread -r line\necho \"$line\" >> \"got-${0##*/}\"\n";
+
+async fn stopped(mut bench: Bench, policy: LocalPolicy) -> Bench {
+    bench.agent.tasks.stop();
+    assert!(bench.agent.tasks.finish(Duration::from_secs(10)).await);
+    bench.agent = Bench::start_under(&bench.folder, &[], policy);
+    bench
+}
+
+#[tokio::test]
+async fn a_revert_of_what_was_never_held_runs_no_program_and_is_no_success_where_nothing_shows() {
+    let bench = Bench::new(&[("dangerous.sh", KEEPS)]);
+    let policy = LocalPolicy { denied_actions: vec!["script:dangerous.sh".into()], ..LocalPolicy::default() };
+    let bench = stopped(bench, policy).await;
+    let mut wipe = command(9, Op::Revert, "dangerous.sh", 7);
+    wipe.arguments = vec!["--wipe".into(), "/data".into()];
+    bench.receive(vec![wipe]);
+    let result = bench.result(9).await;
+    assert_eq!((result.outcome, result.verified), (Outcome::Failed, None), "{}", result.message);
+    assert!(result.message.contains("no program was run; lift it by hand"), "{}", result.message);
+    assert_eq!(bench.read("got-dangerous.sh"), "");
+    assert_eq!(bench.read("active-responses.log"), "");
+
+    // A journal that goes back to the first command knows that it was never applied.
+    let whole = Bench::new(&[("dangerous.sh", KEEPS)]);
+    whole.receive(vec![command(1, Op::Apply, "missing", 8), command(2, Op::Revert, "dangerous.sh", 7)]);
+    let result = whole.result(2).await;
+    assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, Some(true)), "{}", result.message);
+    assert!(result.message.contains("never applied"), "{}", result.message);
+    assert_eq!(whole.read("got-dangerous.sh"), "");
+}
+
+#[tokio::test]
+async fn what_is_held_is_lifted_as_the_journal_recorded_it_also_where_the_policy_forbids_it_since() {
+    let bench = Bench::new(&[("block", KEEPS), ("evil", KEEPS)]);
+    let mut apply = command(1, Op::Apply, "block", 7);
+    apply.arguments = vec!["--zone".into()];
+    bench.receive(vec![apply]);
+    assert_eq!(bench.result(1).await.outcome, Outcome::Succeeded);
+    let denied = vec!["my-block".into(), "script:block".into()];
+    let bench = stopped(bench, LocalPolicy { denied_actions: denied, ..LocalPolicy::default() }).await;
+    // The revert names another program, other arguments, another target and another action.
+    let mut revert = command(2, Op::Revert, "evil", 7);
+    (revert.arguments, revert.action) = (vec!["--wipe".into()], "your-block".into());
+    revert.target = Target::parse(TargetKind::Ip, "198.51.100.1").unwrap();
+    bench.receive(vec![revert]);
+    let result = bench.result(2).await;
+    assert_eq!((result.outcome, result.message.as_str()), (Outcome::Succeeded, "lifted"));
+    assert_eq!(bench.read("got-evil"), "");
+    let got = bench.read("got-block");
+    assert_eq!(verbs(&got), ["add", "delete"]);
+    let delete: serde_json::Value = serde_json::from_str(got.lines().last().unwrap()).unwrap();
+    assert_eq!(delete["parameters"]["extra_args"], json!(["--zone"]));
+    assert_eq!(delete["parameters"]["alert"]["data"]["srcip"], "203.0.113.7");
+}
+
+#[tokio::test]
+async fn another_program_for_a_held_effect_moves_its_end_and_nothing_else() {
+    let bench = Bench::new(&[("block", KEEPS), ("evil", KEEPS)]);
+    let until = |command: Command, secs| Command { until: Some(NOW.plus(Duration::from_secs(secs))), ..command };
+    bench.receive(vec![until(command(1, Op::Apply, "block", 7), 600)]);
+    assert_eq!(bench.result(1).await.outcome, Outcome::Succeeded);
+    // At once: the revert must not overtake the apply, whatever program either names.
+    let other = Command { action: "firewall-drop".into(), script: None, ..command(3, Op::Apply, "block", 7) };
+    bench.receive(vec![until(command(2, Op::Apply, "evil", 7), 1200), other, command(4, Op::Revert, "evil", 7)]);
+    assert_eq!(bench.result(2).await.outcome, Outcome::Succeeded);
+    let refused = bench.result(3).await;
+    assert_eq!(refused.outcome, Outcome::Refused);
+    assert!(refused.message.contains("the effect is held here by my-block"), "{}", refused.message);
+    assert_eq!(bench.result(4).await.message, "lifted");
+    assert_eq!(
+        (verbs(&bench.read("got-block")), bench.read("got-evil")),
+        (vec!["add".into(), "delete".into()], String::new())
+    );
+}
+
+/// Field case 01 inside the agent: what it has lifted itself is not lifted again, and the log has one line each.
+#[tokio::test]
+async fn what_the_agent_has_lifted_by_its_clock_is_not_lifted_again_by_a_program() {
+    let bench = Bench::new(&[("block", KEEPS)]);
+    // The first command is lost with an older journal: what is remembered of this one has to do.
+    let apply = Command { until: Some(NOW.plus(Duration::from_secs(60))), ..command(5, Op::Apply, "block", 7) };
+    let again = Command { until: Some(NOW.plus(Duration::from_secs(90))), ..command(6, Op::Apply, "block", 7) };
+    bench.receive(vec![apply, again]);
+    assert_eq!(bench.result(6).await.outcome, Outcome::Succeeded);
+    bench.agent.clock.jump(91_000);
+    bench.agent.wake_lanes();
+    while bench.agent.read(|ledger| ledger.held().next().is_some()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let bench = stopped(bench, LocalPolicy::default()).await;
+    bench.receive(vec![command(7, Op::Revert, "block", 7)]);
+    let result = bench.result(7).await;
+    assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, Some(true)), "{}", result.message);
+    assert!(result.message.contains("lifted it before"), "{}", result.message);
+    assert_eq!(verbs(&bench.read("got-block")), ["add", "delete"]);
+    assert_eq!(bench.read("active-responses.log").lines().count(), 2, "one line for a block, one for its end");
+}
+
+#[tokio::test]
+async fn a_failed_apply_that_was_cleaned_up_is_neither_deleted_again_nor_in_the_log() {
+    let fails = format!("{KEEPS}[[ $line == *delete* ]]\n");
+    let bench = Bench::new(&[("fails", &fails)]);
+    bench.receive(vec![command(5, Op::Apply, "fails", 7)]);
+    assert_eq!(bench.result(5).await.outcome, Outcome::Failed);
+    bench.receive(vec![command(6, Op::Revert, "fails", 7)]);
+    assert_eq!(bench.result(6).await.outcome, Outcome::Succeeded);
+    assert_eq!(verbs(&bench.read("got-fails")), ["add", "delete"]);
+    assert_eq!(bench.read("active-responses.log"), "");
+}
+
+#[tokio::test]
+async fn a_clean_up_that_failed_waits_before_it_is_tried_again() {
+    let fails = format!("{KEEPS}exit 1\n");
+    let bench = Bench::new(&[("fails", &fails)]);
+    bench.receive(vec![command(1, Op::Apply, "fails", 7)]);
+    let begun = Instant::now();
+    let result = bench.result(1).await;
+    assert!(result.message.contains("cleaning up failed too and is tried again"), "{}", result.message);
+    while bench.read("got-fails").lines().count() < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is never tried again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+}

@@ -1,0 +1,440 @@
+//! Opens paths for a process that may do everything, so that no other account can choose what is opened. A path is walked part
+//! by part from folders that are held open; no part is looked up twice.
+//!
+//! A link is followed only where nobody but root, or the agent's own account, could have made it: then what it leads to is the
+//! place, and is what is protected and acted on. Where others can change a part of the way, no link is followed, and the
+//! folder says so ([`Folder::doubt`]): what the agent must be able to trust is not read or written there.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// As many links on one path as the kernel itself follows.
+const MAX_LINKS: usize = 40;
+/// Bits of a mode: the group or others can write; the sticky bit, by which only the owner of an entry can replace it.
+const OTHERS_WRITE: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// Why a path is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    /// The system says no.
+    #[error("{path}: {source}")]
+    System {
+        /// Which part.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another account could have chosen what it leads to, or it is not what it has to be.
+    #[error("{path} is not used: {reason}")]
+    Refused {
+        /// Which part.
+        path: PathBuf,
+        /// What is wrong, and the command that mends it.
+        reason: String,
+    },
+}
+
+impl PathError {
+    fn refused(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Refused { path: path.into(), reason: reason.into() }
+    }
+
+    fn system(path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::System { path: path.into(), source: error.into() }
+    }
+
+    /// Whether nothing is there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+impl From<PathError> for io::Error {
+    fn from(error: PathError) -> Self {
+        match error {
+            PathError::System { path, source } => Self::new(source.kind(), format!("{}: {source}", path.display())),
+            PathError::Refused { .. } => Self::new(io::ErrorKind::PermissionDenied, error.to_string()),
+        }
+    }
+}
+
+/// A folder that is held open.
+#[derive(Debug)]
+pub struct Folder {
+    held: OwnedFd,
+    path: PathBuf,
+    doubt: Option<(PathBuf, String)>,
+    owner: u32,
+    is_shared: bool,
+}
+
+/// A name in a folder that is held open; nothing need be there.
+#[derive(Debug)]
+pub struct Place {
+    /// The folder.
+    pub folder: Folder,
+    /// The name.
+    pub name: OsString,
+}
+
+fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == rustix::process::geteuid().as_raw()
+}
+
+/// Why other accounts can change this file or folder, if so, with the command that mends it.
+pub fn distrust(stat: &Stat, path: &Path) -> Option<String> {
+    let path = path.display();
+    if !is_trusted(stat.st_uid) {
+        let owner = stat.st_uid;
+        Some(format!("it belongs to the account {owner}, neither root nor the agent's (chown root {path})"))
+    } else if stat.st_mode & OTHERS_WRITE != 0 {
+        Some(format!("others than its owner can write it (chmod go-w {path})"))
+    } else {
+        None
+    }
+}
+
+/// Walks to the folder at `path`.
+///
+/// # Errors
+/// When it is not there, or a link on the way could be another account's.
+pub fn folder(path: &Path) -> Result<Folder, PathError> {
+    Walk::to(path)?.finish()
+}
+
+/// Walks to the folder that holds `path`. A link at its end is followed like any other.
+///
+/// # Errors
+/// As [`folder`].
+pub fn place(path: &Path) -> Result<Place, PathError> {
+    let mut walk = Walk::to(path)?;
+    loop {
+        let Some(name) = walk.step_to_last()? else { return Err(PathError::refused(path, "it is not a file's path")) };
+        let here = walk.path().join(&name);
+        match rustix::fs::statat(walk.top(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                walk.follow(&name, &stat, &here)?
+            }
+            Ok(_) | Err(Errno::NOENT) => return Ok(Place { folder: walk.finish()?, name }),
+            Err(error) => return Err(PathError::system(&here, error)),
+        }
+    }
+}
+
+/// Reads a file that only root and the agent's own account can change, at most `limit_bytes` of it.
+///
+/// # Errors
+/// When it is not there, others could have written it or chosen it, or it is larger.
+pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
+    let place = place(path)?;
+    place.folder.require_sure()?;
+    let path = place.path();
+    let file = place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file).map_err(|error| PathError::system(&path, error))?;
+    if let Some(reason) = distrust(&stat, &path) {
+        return Err(PathError::refused(&path, reason));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|error| PathError::system(&path, error))?;
+    if bytes.len() as u64 > limit_bytes {
+        return Err(PathError::refused(&path, format!("it is larger than {limit_bytes} bytes")));
+    }
+    Ok(bytes)
+}
+
+impl Place {
+    /// Where it really is.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path.join(&self.name)
+    }
+
+    /// What is there, if anything; of a link, the link.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn stat(&self) -> Result<Option<Stat>, PathError> {
+        self.folder.stat(&self.name)
+    }
+}
+
+impl Folder {
+    /// Where it really is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The first part of the way that other accounts can change, and why; none if there is none.
+    pub fn doubt(&self) -> Option<(&Path, &str)> {
+        self.doubt.as_ref().map(|(path, reason)| (path.as_path(), reason.as_str()))
+    }
+
+    /// That nobody but root and the agent's own account can change what is at this path, or put something there.
+    ///
+    /// # Errors
+    /// The part of the way that others can change, and the command that mends it.
+    pub fn require_sure(&self) -> Result<(), PathError> {
+        if let Some((path, reason)) = &self.doubt {
+            return Err(PathError::refused(path, reason.as_str()));
+        }
+        if self.is_shared {
+            return Err(PathError::refused(&self.path, "every account can put files there"));
+        }
+        Ok(())
+    }
+
+    /// What is at `name`, if anything; of a link, the link.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn stat(&self, name: impl AsRef<OsStr>) -> Result<Option<Stat>, PathError> {
+        match rustix::fs::statat(&self.held, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(PathError::system(&self.path.join(name.as_ref()), error)),
+        }
+    }
+
+    /// Opens a regular file of this folder, and nothing else: no link is followed, no pipe waited for, no device opened. In a
+    /// folder of others it has to have one name only, or it could be a file of another place; and it has to be root's, the
+    /// agent's or the folder's owner's.
+    ///
+    /// # Errors
+    /// When it is not there or is something else.
+    pub fn open(&self, name: impl AsRef<OsStr>, flags: OFlags, mode: Mode) -> Result<File, PathError> {
+        let (name, path) = (name.as_ref(), self.path.join(name.as_ref()));
+        let check = |stat: &Stat| {
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                Err(PathError::refused(&path, "it is a symbolic link"))
+            } else if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                Err(PathError::refused(&path, "it is not a regular file"))
+            } else {
+                Ok(())
+            }
+        };
+        // Before it is opened too: to open a device may already do something.
+        if let Some(stat) = self.stat(name)? {
+            check(&stat)?;
+        }
+        let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = rustix::fs::openat(&self.held, name, flags | safe, mode);
+        let file = file.map_err(|error| PathError::system(&path, error))?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| PathError::system(&path, error))?;
+        check(&stat)?;
+        if (self.doubt.is_some() || self.is_shared) && flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
+            if stat.st_nlink > 1 {
+                let reason = "it has more than one name (hard links), and others can change the folder that it is in";
+                return Err(PathError::refused(&path, reason));
+            }
+            if !is_trusted(stat.st_uid) && stat.st_uid != self.owner {
+                return Err(PathError::refused(
+                    &path,
+                    "it is neither root's nor the owner's of the folder that it is in",
+                ));
+            }
+        }
+        Ok(file.into())
+    }
+
+    /// Renames within this folder; what has the new name is replaced, and if it is a link, the link.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn rename(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<(), PathError> {
+        let renamed = rustix::fs::renameat(&self.held, from.as_ref(), &self.held, to.as_ref());
+        renamed.map_err(|error| PathError::system(&self.path.join(from.as_ref()), error))
+    }
+
+    /// Removes a name that is no folder's; whether it was there.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn unlink(&self, name: impl AsRef<OsStr>) -> Result<bool, PathError> {
+        match rustix::fs::unlinkat(&self.held, name.as_ref(), AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(PathError::system(&self.path.join(name.as_ref()), error)),
+        }
+    }
+
+    /// Makes its entries durable.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub fn sync(&self) -> Result<(), PathError> {
+        // What only looks cannot sync.
+        let open =
+            rustix::fs::openat(&self.held, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        open.and_then(rustix::fs::fsync).map_err(|error| PathError::system(&self.path, error))
+    }
+
+    /// How many bytes its file system still takes from an account without privileges.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn free_bytes(&self) -> Result<u64, PathError> {
+        let stat = rustix::fs::fstatvfs(&self.held).map_err(|error| PathError::system(&self.path, error))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.held.as_fd()
+    }
+}
+
+/// A folder on the way, and whether others can change the way up to it.
+struct Step {
+    held: OwnedFd,
+    name: OsString,
+    stat: Stat,
+    doubt: Option<(PathBuf, String)>,
+}
+
+impl Step {
+    /// Whether other accounts can put files here, though they cannot replace those of others.
+    fn is_shared(&self) -> bool {
+        self.stat.st_mode & STICKY != 0 && self.stat.st_mode & OTHERS_WRITE != 0
+    }
+}
+
+/// A path that is being walked: the folders from the root down to here, and what is still to come.
+struct Walk {
+    steps: Vec<Step>,
+    todo: VecDeque<OsString>,
+    links: usize,
+}
+
+impl Walk {
+    fn to(path: &Path) -> Result<Self, PathError> {
+        let whole = std::path::absolute(path).map_err(|error| PathError::system(path, error))?;
+        let mut walk = Self { steps: Vec::new(), todo: VecDeque::new(), links: 0 };
+        walk.begin()?;
+        walk.push(&whole);
+        Ok(walk)
+    }
+
+    fn begin(&mut self) -> Result<(), PathError> {
+        self.steps.clear();
+        let root = Path::new("/");
+        let held = rustix::fs::openat(CWD, root, looking(), Mode::empty());
+        let held = held.map_err(|error| PathError::system(root, error))?;
+        let stat = rustix::fs::fstat(&held).map_err(|error| PathError::system(root, error))?;
+        let doubt = distrust(&stat, root).map(|reason| (root.to_owned(), reason));
+        self.steps.push(Step { held, name: OsString::new(), stat, doubt });
+        Ok(())
+    }
+
+    fn push(&mut self, path: &Path) {
+        let parts = path.components().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        });
+        for (place, part) in parts.enumerate() {
+            self.todo.insert(place, part);
+        }
+    }
+
+    fn top(&self) -> &OwnedFd {
+        &self.here().held
+    }
+
+    #[expect(clippy::expect_used, reason = "the root is never taken off")]
+    fn here(&self) -> &Step {
+        self.steps.last().expect("the root")
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new("/").join(self.steps.iter().map(|step| &step.name).collect::<PathBuf>())
+    }
+
+    /// Goes down until one part is left, and gives it; none if the path ends with a folder above.
+    fn step_to_last(&mut self) -> Result<Option<OsString>, PathError> {
+        while self.todo.len() > 1 || self.todo.front().is_some_and(|part| part == "..") {
+            self.step()?;
+        }
+        Ok(self.todo.pop_front())
+    }
+
+    fn finish(mut self) -> Result<Folder, PathError> {
+        while !self.todo.is_empty() {
+            self.step()?;
+        }
+        let (path, here) = (self.path(), self.here());
+        let (is_shared, owner) = (here.is_shared(), here.stat.st_uid);
+        let last = self.steps.pop();
+        let Some(Step { held, doubt, .. }) = last else { return Err(PathError::refused(&path, "it has no root")) };
+        Ok(Folder { held, path, doubt, owner, is_shared })
+    }
+
+    fn step(&mut self) -> Result<(), PathError> {
+        let Some(name) = self.todo.pop_front() else { return Ok(()) };
+        if name == ".." {
+            if self.steps.len() > 1 {
+                self.steps.pop();
+            }
+            return Ok(());
+        }
+        let path = self.path().join(&name);
+        let system = |error: Errno| PathError::system(&path, error);
+        let stat = rustix::fs::statat(self.top(), &name, AtFlags::SYMLINK_NOFOLLOW).map_err(system)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            return self.follow(&name, &stat, &path);
+        }
+        let held =
+            rustix::fs::openat(self.top(), &name, looking() | OFlags::NOFOLLOW, Mode::empty()).map_err(system)?;
+        // Of what is held, not of what the name may mean by now.
+        let stat = rustix::fs::fstat(&held).map_err(system)?;
+        let own = || {
+            let is_sticky = stat.st_mode & STICKY != 0 && is_trusted(stat.st_uid);
+            distrust(&stat, &path).filter(|_| !is_sticky).map(|reason| (path.clone(), reason))
+        };
+        let doubt = self.here().doubt.clone().or_else(own);
+        self.steps.push(Step { held, name, stat, doubt });
+        Ok(())
+    }
+
+    /// Goes where a link leads, if only root or the agent's own account could have made it.
+    fn follow(&mut self, name: &OsStr, stat: &Stat, path: &Path) -> Result<(), PathError> {
+        let here = self.here();
+        // In a folder such as /tmp others cannot replace it; a second name could be one that they gave it.
+        let is_kept = !here.is_shared() || is_trusted(stat.st_uid) && stat.st_nlink == 1;
+        if here.doubt.is_some() || !is_kept {
+            return Err(PathError::refused(path, "it is a symbolic link that another account could have made"));
+        }
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(PathError::system(path, Errno::LOOP));
+        }
+        let target = rustix::fs::readlinkat(self.top(), name, Vec::new());
+        let target = target.map_err(|error| PathError::system(path, error))?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            self.begin()?;
+        }
+        self.push(&target);
+        Ok(())
+    }
+}
+
+/// How a folder on the way is opened: to look only, where the system can.
+fn looking() -> OFlags {
+    #[cfg(target_os = "linux")]
+    let how = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let how = OFlags::RDONLY;
+    how | OFlags::DIRECTORY | OFlags::CLOEXEC
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Attacks on real files: the other account is a number, and the files are root's to give away.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+
+use super::*;
+
+const OTHER: u32 = 41_000;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    root: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        assert!(crate::platform::is_root(), "this test needs root: it gives files to another account");
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        Self { folder, root }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// A folder of that owner and mode.
+    fn folder(&self, name: &str, owner: u32, mode: u32) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir(&path).unwrap();
+        chown(&path, Some(owner), Some(owner)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+}
+
+fn append(path: &Path) -> Result<File, PathError> {
+    let place = place(path)?;
+    place.folder.open(&place.name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE, Mode::from(0o640))
+}
+
+#[test]
+fn a_link_that_only_root_could_have_made_is_followed_to_its_real_place() {
+    let bench = Bench::new();
+    bench.folder("real", 0, 0o755);
+    bench.file("real/file", "x");
+    symlink("real", bench.path("way")).unwrap();
+    symlink(bench.path("way/../way/file"), bench.path("link")).unwrap();
+    assert_eq!(place(&bench.path("link")).unwrap().path(), bench.path("real/file"));
+    assert_eq!(folder(&bench.path("way/./")).unwrap().path(), bench.path("real"));
+    assert_eq!(read(&bench.path("link"), 10).unwrap(), b"x");
+    assert_eq!(place(&bench.path("way/new")).unwrap().path(), bench.path("real/new"), "nothing need be there");
+    symlink("loop", bench.path("loop")).unwrap();
+    assert!(place(&bench.path("loop")).is_err());
+    assert!(place(&bench.path("none/file")).unwrap_err().is_missing());
+    assert_eq!(folder(Path::new("/../..")).unwrap().path(), Path::new("/"));
+    assert!(bench.folder.path().exists());
+}
+
+#[test]
+fn a_link_that_another_account_could_have_made_leads_nowhere() {
+    let bench = Bench::new();
+    let secret = bench.file("secret", "root's");
+    for (name, owner, mode) in [("theirs", OTHER, 0o755), ("groups", 0, 0o775), ("everyones", 0, 0o777)] {
+        let folder = bench.folder(name, owner, mode);
+        symlink(&secret, folder.join("log")).unwrap();
+        symlink(&bench.root, folder.join("way")).unwrap();
+        for path in [folder.join("log"), folder.join("way/secret"), folder.join("way/new")] {
+            let error = append(&path).unwrap_err().to_string();
+            assert!(error.contains("a symbolic link that another account could have made"), "{error}");
+        }
+        // The same one folder further down, which is root's: what is above can be exchanged.
+        std::fs::create_dir(folder.join("below")).unwrap();
+        symlink(&secret, folder.join("below/log")).unwrap();
+        assert!(append(&folder.join("below/log")).is_err(), "{name}");
+    }
+    // In a folder as /tmp is, what is another's may be exchanged, what is root's may not.
+    let shared = bench.folder("shared", 0, 0o1777);
+    symlink(&secret, shared.join("ours")).unwrap();
+    symlink(&secret, shared.join("theirs")).unwrap();
+    std::os::unix::fs::lchown(shared.join("theirs"), Some(OTHER), None).unwrap();
+    assert_eq!(place(&shared.join("ours")).unwrap().path(), secret);
+    assert!(place(&shared.join("theirs")).is_err());
+    assert_eq!(std::fs::read_to_string(secret).unwrap(), "root's");
+}
+
+#[test]
+fn in_a_folder_of_others_nothing_but_a_plain_file_with_one_name_is_written() {
+    let bench = Bench::new();
+    let secret = bench.file("secret", "root's");
+    let theirs = bench.folder("theirs", OTHER, 0o755);
+    std::fs::hard_link(&secret, theirs.join("hard")).unwrap();
+    nix::unistd::mkfifo(&theirs.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(theirs.join("folder")).unwrap();
+    let null = nix::sys::stat::makedev(1, 3);
+    nix::sys::stat::mknod(&theirs.join("device"), nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::Mode::S_IRWXU, null)
+        .unwrap();
+    std::fs::write(theirs.join("third"), "").unwrap();
+    chown(theirs.join("third"), Some(OTHER + 1), None).unwrap();
+    for (name, reason) in [
+        ("hard", "more than one name"),
+        ("pipe", "not a regular file"),
+        ("folder", "not a regular file"),
+        ("device", "not a regular file"),
+        ("third", "neither root's nor the owner's"),
+    ] {
+        let error = append(&theirs.join(name)).unwrap_err().to_string();
+        assert!(error.contains(reason), "{name}: {error}");
+    }
+    append(&theirs.join("new")).unwrap();
+    std::fs::write(theirs.join("own"), "").unwrap();
+    chown(theirs.join("own"), Some(OTHER), None).unwrap();
+    append(&theirs.join("own")).unwrap();
+    assert_eq!(std::fs::read_to_string(secret).unwrap(), "root's");
+}
+
+#[test]
+fn what_has_to_be_trusted_is_read_only_where_no_part_of_the_way_is_anothers() {
+    let bench = Bench::new();
+    let said = |path: PathBuf| read(&path, 100).unwrap_err().to_string();
+    for (name, owner, mode, mend) in [
+        ("theirs", OTHER, 0o755, "chown root"),
+        ("groups", 0, 0o775, "chmod go-w"),
+        ("everyones", 0, 0o757, "chmod go-w"),
+    ] {
+        let folder = bench.folder(name, owner, mode);
+        std::fs::create_dir(folder.join("below")).unwrap();
+        std::fs::write(folder.join("below/policy"), "x").unwrap();
+        let error = said(folder.join("below/policy"));
+        assert!(error.contains(&format!("{mend} {}", folder.display())), "{error}");
+    }
+    let shared = bench.folder("shared", 0, 0o1777);
+    std::fs::write(shared.join("policy"), "x").unwrap();
+    assert!(said(shared.join("policy")).contains("every account can put files there"));
+    let file = bench.file("file", "0123456789");
+    assert_eq!(read(&file, 10).unwrap().len(), 10);
+    assert!(read(&file, 9).unwrap_err().to_string().contains("larger than 9 bytes"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o664)).unwrap();
+    assert!(said(file.clone()).contains(&format!("chmod go-w {}", file.display())));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    chown(&file, Some(OTHER), None).unwrap();
+    assert!(said(file).contains("chown root"));
+}
+
+/// Another account exchanges a folder for a link, again and again, while root appends below it.
+#[test]
+fn a_race_never_leads_out_of_the_folder() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let bench = Bench::new();
+    let theirs = bench.folder("theirs", OTHER, 0o755);
+    let target = bench.folder("target", 0, 0o755);
+    std::fs::create_dir(theirs.join("way")).unwrap();
+    symlink(&target, theirs.join("link")).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(CWD, theirs.join("way"), CWD, theirs.join("link"), exchange).unwrap();
+            }
+        });
+        let opened = (0..5000).filter(|_| append(&theirs.join("way/log")).is_ok()).count();
+        stop.store(true, Ordering::Relaxed);
+        assert!(opened > 0, "the race was never won: nothing was tried");
+    });
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+}
+
+#[test]
+fn a_held_folder_stays_itself_whatever_its_name_comes_to_mean() {
+    let bench = Bench::new();
+    let theirs = bench.folder("theirs", OTHER, 0o755);
+    let held = folder(&theirs).unwrap();
+    std::fs::rename(&theirs, bench.path("moved")).unwrap();
+    symlink("/etc", &theirs).unwrap();
+    held.open("file", OFlags::WRONLY | OFlags::CREATE, Mode::from(0o600)).unwrap();
+    held.rename("file", "other").unwrap();
+    assert!(bench.path("moved/other").exists());
+    assert_eq!(held.stat("other").unwrap().unwrap().st_ino, bench.path("moved/other").metadata().unwrap().ino());
+    held.sync().unwrap();
+    assert!(held.free_bytes().unwrap() > 0);
+    assert!(held.unlink("other").unwrap() && !held.unlink("other").unwrap());
+}
