@@ -122,7 +122,7 @@ pub fn place(path: &Path) -> Result<Place, PathError> {
         let here = walk.path().join(&name);
         match rustix::fs::statat(walk.top(), &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
-                walk.follow(&name, &stat, &here)?
+                walk.follow(&name, &stat, &here)?;
             }
             Ok(_) | Err(Errno::NOENT) => return Ok(Place { folder: walk.finish()?, name }),
             Err(error) => return Err(PathError::system(&here, error)),

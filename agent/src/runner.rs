@@ -262,7 +262,8 @@ impl Runner {
 /// Where the program of that name may be.
 fn candidates(name: &str) -> impl Iterator<Item = PathBuf> {
     let absolute = name.starts_with('/').then(|| PathBuf::from(name));
-    let searched = std::env::split_paths(SEARCH_PATH).filter(|_| !name.contains('/')).map(|folder| folder.join(name));
+    let searched =
+        std::env::split_paths(SEARCH_PATH).filter(move |_| !name.contains('/')).map(move |folder| folder.join(name));
     absolute.into_iter().chain(searched)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
+use super::Limits;
 use super::at_work::AtWork;
 use crate::responses_log::{Note, ResponsesLog};
 use crate::runner::Runner;
@@ -83,6 +84,8 @@ pub struct Host {
     pub scripts_dir: Option<PathBuf>,
     /// How long the program of a custom action may run.
     pub script_timeout: Duration,
+    /// What quarantine takes.
+    pub quarantine: Limits,
     /// The manager's URLs, which must stay reachable whatever is done.
     pub managers: Vec<String>,
     /// Where it is written in Wazuh's words what was done.
@@ -107,6 +110,7 @@ impl Host {
             wazuh_home: DEFAULT_WAZUH_HOME.into(),
             scripts_dir: None,
             script_timeout: scripts::DEFAULT_TIMEOUT,
+            quarantine: Limits::DEFAULT,
             managers: Vec::new(),
             responses_log: None,
             at_work: AtWork::default(),

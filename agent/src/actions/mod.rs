@@ -49,6 +49,7 @@ pub use about::{About, Form, Parameter};
 pub(crate) use attempt::failure;
 pub use attempt::{ActionError, Attempt, Transcript};
 pub use host::{DEFAULT_WAZUH_HOME, Host, Os};
+pub use quarantine_file::Limits;
 
 /// Every action of this agent, in the order in which people read them.
 pub static ALL: &[&dyn Action] = &[

@@ -1,8 +1,8 @@
 //! `quarantine-file`: moves a file out of reach and can put it back as it was: owner, mode and time. It goes into a
 //! folder of the agent's state that only root may enter, with mode 000, under a name that says nothing.
 //!
-//! The path comes from an alert, so an attacker may change what it leads to at any moment: no link on the way is
-//! followed, and what was looked at and what was moved are compared by their inodes.
+//! The path comes from an alert, so an attacker may change what it leads to at any moment: no link that another account could
+//! have made is followed, and what was looked at and what was moved are compared by their inodes.
 
 mod store;
 #[cfg(test)]
@@ -11,11 +11,13 @@ mod tests;
 use std::path::Path;
 
 use riposte_protocol::command::Op;
-use riposte_protocol::target::TargetKind;
+use riposte_protocol::target::{Target, TargetKind};
 use serde_json::Value;
 
-use self::store::{Kept, Store};
+pub use self::store::Limits;
+use self::store::{GivenUp, Kept, Store};
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
+use crate::guarded;
 use crate::platform;
 
 /// The action.
@@ -29,8 +31,9 @@ const ABOUT: About = About {
     platforms: &[Os::Linux],
     lock_domain: "files",
     applied: "the file is renamed (across file systems: copied and removed) into `quarantine` in the agent's state directory, mode \
-              000; its SHA-256 is written down. Never through a symbolic link, only regular files, and nothing that the system or \
-              the agent needs to run",
+              000; its SHA-256 is written down. Only regular files with one name, not larger than `quarantine_max_file_bytes`, never \
+              through a symbolic link that another account could have made, and nothing that the system or the agent needs to \
+              run",
     verified: "the file is in the quarantine",
     undone: "the file is moved back with its owner, mode and time, unless something else is at its place now",
     rights: "root",
@@ -51,9 +54,7 @@ const SYSTEM: &[&str] = &[
     "/sys",
     "/dev",
     "/run/systemd",
-    "/etc/pam.d",
     "/etc/ssl",
-    "/etc/systemd",
 ];
 /// And these files.
 const SYSTEM_FILES: &[&str] = &[
@@ -61,7 +62,6 @@ const SYSTEM_FILES: &[&str] = &[
     "/etc/shadow",
     "/etc/group",
     "/etc/gshadow",
-    "/etc/sudoers",
     "/etc/fstab",
     "/etc/hosts",
     "/etc/nsswitch.conf",
@@ -71,18 +71,20 @@ const SYSTEM_FILES: &[&str] = &[
     "/etc/machine-id",
 ];
 
-/// Why the file may not be moved, if so.
-fn protected(host: &Host, path: &Path) -> Option<String> {
+/// Why the file at this real place may not be moved, if so.
+fn protected(attempt: &Attempt<'_>, path: &Path) -> Option<String> {
+    let host = attempt.host;
     let own = [host.state_dir.clone(), host.wazuh_home.join("bin"), host.wazuh_home.join("etc")];
     let own = own.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
     let program = std::env::current_exe().ok();
     if SYSTEM.iter().any(|system| path.starts_with(system)) || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
-        Some("the system needs it to run".into())
-    } else if own.chain(program).any(|own| path.starts_with(own)) {
-        Some("it is the agent's own or Wazuh's".into())
-    } else {
-        None
+        return Some("the system needs it to run".into());
     }
+    if own.chain(program).any(|own| path.starts_with(own)) {
+        return Some("it is the agent's own or Wazuh's".into());
+    }
+    let target = Target::parse(TargetKind::File, &path.to_string_lossy()).ok()?;
+    attempt.policy.and_then(|policy| policy.protects(&target).or_else(|| policy.protects_by_default(&target)))
 }
 
 impl Action for QuarantineFile {
@@ -106,12 +108,14 @@ impl Action for QuarantineFile {
 
     fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
         Box::pin(async {
-            let path = Path::new(attempt.target.value());
-            if let Some(reason) = protected(attempt.host, path) {
+            let place = guarded::place(Path::new(attempt.target.value())).map_err(|error| store::refused(&error))?;
+            // What is taken is what the links lead to, so that is what must not be protected.
+            let path = place.path();
+            if let Some(reason) = protected(attempt, &path) {
                 return Err(ActionError::Refused(format!("{} is protected: {reason}", path.display())));
             }
-            let (path, effect) = (path.to_owned(), attempt.effect);
-            let kept = blocking(attempt, move || Kept::look(&path, effect)).await?;
+            let (effect, limits) = (attempt.effect, attempt.host.quarantine);
+            let kept = blocking(attempt, move |given_up| Kept::look(&place, effect, limits, given_up)).await?;
             serde_json::to_value(kept).map_err(|error| ActionError::Failed(error.to_string()))
         })
     }
@@ -121,7 +125,7 @@ impl Action for QuarantineFile {
             let Some((store, kept)) = store(attempt)? else {
                 return Err(ActionError::Failed("the file was not looked at first".into()));
             };
-            blocking(attempt, move || store.take(&kept)).await
+            blocking(attempt, move |given_up| store.take(&kept, given_up)).await
         })
     }
 
@@ -129,14 +133,14 @@ impl Action for QuarantineFile {
         Box::pin(async {
             // What a thread is at has not come to an end yet.
             let _alone = attempt.host.at_work.begin(attempt.effect)?;
-            Ok(store(attempt)?.is_some_and(|(store, kept)| store.holds(&kept)))
+            store(attempt)?.map_or(Ok(false), |(store, kept)| store.holds(&kept))
         })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let Some((store, kept)) = store(attempt)? else { return Ok(()) };
-            blocking(attempt, move || store.give_back(&kept)).await
+            blocking(attempt, move |given_up| store.give_back(&kept, given_up)).await
         })
     }
 }
@@ -144,19 +148,28 @@ impl Action for QuarantineFile {
 /// The quarantine, and what is known of the file; none if the effect is not held.
 fn store(attempt: &Attempt<'_>) -> Result<Option<(Store, Kept)>, ActionError> {
     let Some(undo) = attempt.undo.filter(|undo| !undo.is_null()) else { return Ok(None) };
-    let kept = serde_json::from_value(undo.clone())
+    let kept: Kept = serde_json::from_value(undo.clone())
         .map_err(|error| ActionError::Failed(format!("the journal does not say what the file was: {error}")))?;
-    Ok(Some((Store::new(attempt.host, attempt.target.value()), kept)))
+    Ok(Some((Store::new(attempt.host, attempt.target.value(), &kept), kept)))
 }
 
-/// A large file takes its time, and the agent has one thread.
+/// A large file takes its time, and the agent has one thread. A step that is given up is given up by its thread too, at the next
+/// chunk; until then the effect counts as being worked on.
 async fn blocking<T: Send + 'static>(
     attempt: &Attempt<'_>,
-    work: impl FnOnce() -> Result<T, ActionError> + Send + 'static,
+    work: impl FnOnce(&GivenUp) -> Result<T, ActionError> + Send + 'static,
 ) -> Result<T, ActionError> {
+    struct GiveUp(GivenUp);
+    impl Drop for GiveUp {
+        fn drop(&mut self) {
+            self.0.give_up();
+        }
+    }
     let alone = attempt.host.at_work.begin(attempt.effect)?;
+    let given_up = GivenUp::default();
+    let _until_dropped = GiveUp(given_up.clone());
     let done = tokio::task::spawn_blocking(move || {
-        let done = work();
+        let done = work(&given_up);
         drop(alone);
         done
     })

@@ -179,6 +179,7 @@ pub fn main() -> ExitCode {
 fn host(state: &StateDir, wazuh: &WazuhArguments, policy: &LocalPolicy) -> Host {
     let mut host = Host::new(Runner::new(), &state.path);
     host.script_timeout = policy.script_timeout;
+    host.quarantine = policy.quarantine;
     match &wazuh.home {
         Some(home) => host.wazuh_home.clone_from(home),
         None => host.scripts_dir = Some(policy.scripts_dir.clone()),

@@ -98,7 +98,7 @@ async fn another_program_for_a_held_effect_moves_its_end_and_nothing_else() {
 async fn what_the_agent_has_lifted_by_its_clock_is_not_lifted_again_by_a_program() {
     let bench = Bench::new(&[("block", KEEPS)]);
     // The first command is lost with an older journal: what is remembered of this one has to do.
-    let apply = Command { until: Some(NOW.plus(Duration::from_secs(60))), ..command(5, Op::Apply, "block", 7) };
+    let apply = Command { until: Some(NOW.plus(Duration::from_mins(1))), ..command(5, Op::Apply, "block", 7) };
     let again = Command { until: Some(NOW.plus(Duration::from_secs(90))), ..command(6, Op::Apply, "block", 7) };
     bench.receive(vec![apply, again]);
     assert_eq!(bench.result(6).await.outcome, Outcome::Succeeded);

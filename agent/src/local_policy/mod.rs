@@ -3,6 +3,7 @@
 //!
 //! Whoever can write this file commands the agent, so a file that others can write is refused.
 
+mod by_default;
 mod read;
 
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use riposte_protocol::message::MAX_OUTPUT_BYTES;
 use riposte_protocol::target::{Target, TargetKind};
 
 pub use read::PolicyError;
+
+use crate::actions::Limits;
 
 /// What the agent does about an effect that it holds and that is not in force any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -36,6 +39,8 @@ pub struct Protected {
     pub files: Vec<PathBuf>,
     /// Processes, by the name of their program.
     pub processes: Vec<String>,
+    /// Files, and folders with everything in them, that are not protected by default any more.
+    pub exempt: Vec<PathBuf>,
 }
 
 /// What may be applied here. The manager says what program a custom action runs, so the name of one alone allows nothing
@@ -97,6 +102,8 @@ pub struct LocalPolicy {
     pub drift: Drift,
     /// How often held effects are looked at.
     pub verify_every: Duration,
+    /// What quarantine takes.
+    pub quarantine: Limits,
     /// Where the programs of custom actions are.
     pub scripts_dir: PathBuf,
     /// Where the log in Wazuh's format is written; `None` writes none.
@@ -117,6 +124,7 @@ impl Default for LocalPolicy {
             script_timeout: crate::scripts::DEFAULT_TIMEOUT,
             drift: Drift::Repair,
             verify_every: Duration::from_mins(5),
+            quarantine: Limits::DEFAULT,
             scripts_dir: "/var/ossec/active-response/bin".into(),
             responses_log: Some("/var/ossec/logs/active-responses.log".into()),
         }

@@ -14,6 +14,7 @@ use riposte_protocol::words::nearest;
 use serde::Deserialize;
 
 use super::{Allowed, Drift, LocalPolicy, Protected};
+use crate::actions::Limits;
 use crate::guarded::{self, PathError};
 use crate::scripts;
 
@@ -34,10 +35,12 @@ const KEYS: &[&str] = &[
     "script_timeout_seconds",
     "drift",
     "verify_every",
+    "quarantine_max_file_bytes",
+    "quarantine_min_free_bytes",
     "scripts_dir",
     "responses_log",
 ];
-const PROTECTED_KEYS: &[&str] = &["addresses", "users", "files", "processes"];
+const PROTECTED_KEYS: &[&str] = &["addresses", "users", "files", "processes", "exempt"];
 
 /// Why the local policy cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +85,8 @@ struct Raw {
     script_timeout_seconds: Option<u64>,
     drift: Drift,
     verify_every: String,
+    quarantine_max_file_bytes: u64,
+    quarantine_min_free_bytes: u64,
     scripts_dir: PathBuf,
     responses_log: String,
 }
@@ -93,6 +98,7 @@ struct RawProtected {
     users: Vec<String>,
     files: Vec<PathBuf>,
     processes: Vec<String>,
+    exempt: Vec<PathBuf>,
 }
 
 impl Default for Raw {
@@ -108,6 +114,8 @@ impl Default for Raw {
             script_timeout_seconds: None,
             drift: policy.drift,
             verify_every: format!("{}s", policy.verify_every.as_secs()),
+            quarantine_max_file_bytes: policy.quarantine.max_file_bytes,
+            quarantine_min_free_bytes: policy.quarantine.min_free_bytes,
             scripts_dir: policy.scripts_dir,
             responses_log: policy.responses_log.map_or_else(String::new, |path| path.display().to_string()),
         }
@@ -181,7 +189,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
         )
     })?;
     let addresses = raw.protected.addresses.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
-    for path in raw.protected.files.iter().chain([&raw.scripts_dir]) {
+    for path in raw.protected.files.iter().chain(&raw.protected.exempt).chain([&raw.scripts_dir]) {
         if !path.is_absolute() {
             return Err(format!("{} is not an absolute path", path.display()));
         }
@@ -199,6 +207,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
             users: raw.protected.users,
             files: raw.protected.files,
             processes: raw.protected.processes,
+            exempt: raw.protected.exempt,
         },
         observe: raw.observe,
         max_output_bytes: raw.max_output_bytes,
@@ -206,6 +215,10 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
         script_timeout: Duration::from_secs(script_timeout_seconds),
         drift: raw.drift,
         verify_every,
+        quarantine: Limits {
+            max_file_bytes: raw.quarantine_max_file_bytes,
+            min_free_bytes: raw.quarantine_min_free_bytes,
+        },
         scripts_dir: raw.scripts_dir,
         responses_log,
     })

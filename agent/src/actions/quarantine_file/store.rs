@@ -1,19 +1,24 @@
 //! The folder that quarantined files are in: how one gets in and out again. Every step can be repeated, and a crash
 //! between two leaves the file at its place or in the folder, never nowhere.
+//!
+//! Every name is looked up in a folder that is held open, in and out: whoever owns the folder of the file can exchange what
+//! leads there at any moment.
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps};
+use rustix::fs::{FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::super::{ActionError, Host};
+use crate::guarded::{self, Folder, PathError, Place};
 
 /// systemd hides `openat2` from a service that may not make a program privileged; such a service could not put the mode
 /// of one back either.
@@ -24,15 +29,15 @@ const CANNOT_OPEN: &str =
 #[cfg(target_os = "linux")]
 mod kernel {
     use std::os::fd::{AsFd, OwnedFd};
-    use std::path::Path;
 
     use rustix::fs::{CWD, Mode, OFlags, RenameFlags, ResolveFlags};
     use rustix::io::Errno;
     use rustix::path::Arg;
 
-    /// Opens without following a link anywhere on the way.
-    pub(super) fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+    /// Whether the system has what a service without privileged modes is not given.
+    pub(super) fn probe() -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
     }
 
     /// Renames, and never over what is there.
@@ -45,18 +50,44 @@ mod kernel {
 #[cfg(not(target_os = "linux"))]
 mod kernel {
     use std::os::fd::{AsFd, OwnedFd};
-    use std::path::Path;
 
-    use rustix::fs::OFlags;
     use rustix::io::Errno;
     use rustix::path::Arg;
 
-    pub(super) fn open(_: &Path, _: OFlags) -> Result<OwnedFd, Errno> {
+    pub(super) fn probe() -> Result<OwnedFd, Errno> {
         Err(Errno::NOSYS)
     }
 
     pub(super) fn rename(_: impl AsFd, _: impl Arg, _: impl AsFd, _: impl Arg) -> Result<(), Errno> {
         Err(Errno::NOSYS)
+    }
+}
+
+/// How much is taken, and at what cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A larger file is not taken, in bytes, holes counted: it would have to be read, and perhaps copied.
+    pub max_file_bytes: u64,
+    /// What a copy leaves free on the disk of the agent's state, in bytes: the journal is there too.
+    pub min_free_bytes: u64,
+}
+
+impl Limits {
+    /// What holds if the local policy does not say otherwise.
+    pub const DEFAULT: Self = Self { max_file_bytes: 256 * 1024 * 1024, min_free_bytes: 32 * 1024 * 1024 };
+}
+
+/// Whether the step that a thread works for was given up. A thread that reads looks at it with every chunk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GivenUp(Arc<AtomicBool>);
+
+impl GivenUp {
+    pub(super) fn give_up(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(io::Error::other("the step was given up")) } else { Ok(()) }
     }
 }
 
@@ -74,17 +105,32 @@ pub(super) struct Kept {
     modified_nanos: i64,
     device: u64,
     inode: u64,
+    /// Its real place, where links lead there. Journals of older versions have none: there were no links then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<PathBuf>,
 }
 
 impl Kept {
-    /// Looks at the file at `path`; changes nothing.
-    pub(super) fn look(path: &Path, effect: Uuid) -> Result<Self, ActionError> {
-        let mut file = open(path, OFlags::RDONLY).map_err(|error| refused(path, error))?;
-        let metadata = file.metadata().map_err(|error| failed(path, "be looked at", &error))?;
-        if !metadata.is_file() {
-            return Err(ActionError::Refused(format!("{} is not a regular file", path.display())));
+    /// Looks at the file at `place`; changes nothing.
+    pub(super) fn look(place: &Place, effect: Uuid, limits: Limits, given_up: &GivenUp) -> Result<Self, ActionError> {
+        let path = place.path();
+        let mut file = open(place)?;
+        let metadata = file.metadata().map_err(|error| failed(&path, "be looked at", &error))?;
+        if metadata.nlink() > 1 {
+            let (path, names) = (path.display(), metadata.nlink());
+            return Err(ActionError::Refused(format!(
+                "{path} has {names} names (hard links): to move one would leave the file in reach by the others; find them \
+                 with find / -xdev -samefile {path}"
+            )));
         }
-        let sha256 = hash(&mut file, io::sink()).map_err(|error| failed(path, "be read", &error))?;
+        if metadata.len() > limits.max_file_bytes {
+            let (path, size, limit) = (path.display(), metadata.len(), limits.max_file_bytes);
+            return Err(ActionError::Refused(format!(
+                "{path} has {size} bytes, more than the {limit} of quarantine_max_file_bytes in the local policy"
+            )));
+        }
+        let sha256 = hash(&mut file, io::sink(), limits.max_file_bytes, given_up);
+        let sha256 = sha256.map_err(|error| failed(&path, "be read", &error))?;
         Ok(Self {
             name: format!("{}-{}", effect.simple(), sha256.get(..16).unwrap_or_default()),
             sha256,
@@ -96,11 +142,12 @@ impl Kept {
             modified_nanos: metadata.mtime_nsec(),
             device: metadata.dev(),
             inode: metadata.ino(),
+            place: Some(path),
         })
     }
 
-    fn is(&self, metadata: &std::fs::Metadata) -> bool {
-        (metadata.dev(), metadata.ino()) == (self.device, self.inode)
+    fn is(&self, stat: &Stat) -> bool {
+        (stat.st_dev, stat.st_ino) == (self.device, self.inode)
     }
 }
 
@@ -109,6 +156,7 @@ impl Kept {
 pub(super) struct Store {
     folder: PathBuf,
     path: PathBuf,
+    limits: Limits,
 }
 
 impl Store {
@@ -116,115 +164,150 @@ impl Store {
         host.state_dir.join("quarantine")
     }
 
-    pub(super) fn new(host: &Host, path: &str) -> Self {
-        Self { folder: Self::folder(host), path: path.into() }
+    pub(super) fn new(host: &Host, path: &str, kept: &Kept) -> Self {
+        let path = kept.place.clone().unwrap_or_else(|| path.into());
+        Self { folder: Self::folder(host), path, limits: host.quarantine }
     }
 
-    pub(super) fn holds(&self, kept: &Kept) -> bool {
-        self.folder.join(&kept.name).symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+    /// The folder of the quarantine, held open.
+    fn inside(&self) -> Result<Folder, ActionError> {
+        let folder = guarded::folder(&self.folder).and_then(|folder| folder.require_sure().map(|()| folder));
+        folder.map_err(|error| ActionError::Failed(error.to_string()))
+    }
+
+    pub(super) fn holds(&self, kept: &Kept) -> Result<bool, ActionError> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        let stat = self.inside()?.stat(&kept.name).map_err(|error| ActionError::Failed(error.to_string()))?;
+        Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile))
     }
 
     /// Moves the file into the quarantine.
-    pub(super) fn take(&self, kept: &Kept) -> Result<(), ActionError> {
+    pub(super) fn take(&self, kept: &Kept, given_up: &GivenUp) -> Result<(), ActionError> {
         crate::durable::create_directory(&self.folder).map_err(|error| failed(&self.folder, "be made", &error))?;
-        if !self.holds(kept) {
-            self.move_in(kept)?;
+        let inside = self.inside()?;
+        if !self.holds(kept)? {
+            self.move_in(&inside, kept, given_up)?;
         }
         // Mode 000 even for one that a crash left behind half done.
-        let inside = self.folder.join(&kept.name);
-        std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0o0))
-            .and_then(|()| crate::durable::sync_directory_of(&inside))
+        let file = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
+        file.and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o0)))
+            .and_then(|()| Ok(inside.sync()?))
             .map_err(|error| failed(&self.path, "be put out of reach", &error))
     }
 
-    fn move_in(&self, kept: &Kept) -> Result<(), ActionError> {
+    fn move_in(&self, inside: &Folder, kept: &Kept, given_up: &GivenUp) -> Result<(), ActionError> {
         let changed = || ActionError::Failed(format!("{} has changed since it was looked at", self.path.display()));
-        let mut file = open(&self.path, OFlags::RDONLY).map_err(|error| refused(&self.path, error))?;
-        if !file.metadata().is_ok_and(|metadata| kept.is(&metadata)) {
+        let from = guarded::place(&self.path).map_err(|error| refused(&error))?;
+        let mut file = open(&from)?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| failed(&self.path, "be looked at", &error.into()))?;
+        if !kept.is(&stat) || stat.st_nlink != 1 {
             return Err(changed());
         }
-        let (parent, name) = parent(&self.path)?;
-        let inside = self.folder.join(&kept.name);
-        match kernel::rename(&parent, name, CWD, &inside) {
+        given_up.check().map_err(|error| failed(&self.path, "be moved", &error))?;
+        match kernel::rename(&from.folder, &from.name, inside, &kept.name) {
             Ok(()) => {
                 // The name may have got another file between the two.
-                if inside.symlink_metadata().is_ok_and(|metadata| kept.is(&metadata)) {
-                    return sync(&parent, &self.path);
+                if inside.stat(&kept.name).is_ok_and(|stat| stat.is_some_and(|stat| kept.is(&stat))) {
+                    return sync(&from.folder, &self.path);
                 }
-                let _back = kernel::rename(CWD, &inside, &parent, name);
+                let _back = kernel::rename(inside, &kept.name, &from.folder, &from.name);
                 Err(changed())
             }
             Err(Errno::XDEV) => {
-                let beside = self.folder.join(format!("{}.new", kept.name));
-                copy(&mut file, &beside, kept, 0)?;
-                std::fs::rename(&beside, &inside).map_err(|error| failed(&self.path, "be copied", &error))?;
-                let now = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW);
-                if !now.is_ok_and(|now| now.st_ino == kept.inode) {
-                    let _unused = std::fs::remove_file(&inside);
+                let free = inside.free_bytes().map_err(|error| ActionError::Failed(error.to_string()))?;
+                if free < kept.size_bytes.saturating_add(self.limits.min_free_bytes) {
+                    return Err(ActionError::Failed(format!(
+                        "{} is on another file system and has to be copied: {} bytes, and quarantine_min_free_bytes ({}) have to \
+                         stay free where the agent's state is; {free} are free",
+                        self.path.display(),
+                        kept.size_bytes,
+                        self.limits.min_free_bytes
+                    )));
+                }
+                let beside = format!("{}.new", kept.name);
+                copy(&mut file, inside, &beside, kept, 0, given_up)?;
+                inside.rename(&beside, &kept.name).map_err(|error| failed(&self.path, "be copied", &error.into()))?;
+                let now = from.stat();
+                if !now.is_ok_and(|now| now.is_some_and(|now| kept.is(&now))) {
+                    let _unused = inside.unlink(&kept.name);
                     return Err(changed());
                 }
-                rustix::fs::unlinkat(&parent, name, AtFlags::empty())
-                    .map_err(|error| failed(&self.path, "be removed", &error.into()))?;
-                sync(&parent, &self.path)
+                from.folder.unlink(&from.name).map_err(|error| failed(&self.path, "be removed", &error.into()))?;
+                sync(&from.folder, &self.path)
             }
             Err(error) => Err(failed(&self.path, "be moved", &error.into())),
         }
     }
 
     /// Moves the file back to its place, as it was.
-    pub(super) fn give_back(&self, kept: &Kept) -> Result<(), ActionError> {
-        if !self.holds(kept) {
+    pub(super) fn give_back(&self, kept: &Kept, given_up: &GivenUp) -> Result<(), ActionError> {
+        if !self.holds(kept)? {
             return Ok(());
         }
-        let inside = self.folder.join(&kept.name);
-        let (parent, name) = parent(&self.path)?;
-        if rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            let (path, inside) = (self.path.display(), inside.display());
-            return Err(ActionError::Failed(format!("something else is at {path} now; the file is kept at {inside}")));
+        let inside = self.inside()?;
+        let held = self.folder.join(&kept.name);
+        let to = guarded::place(&self.path).map_err(|error| refused(&error))?;
+        if to.stat().map_err(|error| ActionError::Failed(error.to_string()))?.is_some() {
+            let (path, held) = (self.path.display(), held.display());
+            return Err(ActionError::Failed(format!("something else is at {path} now; the file is kept at {held}")));
         }
         // Mode 000 keeps nobody out who may do this; but it has to be readable to be compared.
-        let opened = File::open(&inside).and_then(|mut file| Ok((hash(&mut file, io::sink())?, file)));
-        let (sha256, mut file) = opened.map_err(|error| failed(&inside, "be read", &error))?;
-        if sha256 != kept.sha256 {
+        let opened = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
+        let opened = opened.and_then(|mut file| Ok((hash(&mut file, io::sink(), u64::MAX, given_up)?, file)));
+        let (sha256, mut file) = opened.map_err(|error| failed(&held, "be read", &error))?;
+        let is_same = sha256 == kept.sha256;
+        if !is_same {
             // A program that had it open may have gone on writing; keeping it for ever would help nobody.
             tracing::warn!(path = %self.path.display(), "a quarantined file is not what it was when it was taken");
         }
+        // What was written into it meanwhile must not run as another account.
+        let mode = if is_same { kept.mode } else { kept.mode & 0o777 };
         // First, so that it is never at its place half dressed; nobody reaches it in the folder, whatever its mode.
-        dress(&file, kept, kept.mode)
-            .map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))?;
-        match kernel::rename(CWD, &inside, &parent, name) {
+        dress(&file, kept, mode).map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))?;
+        match kernel::rename(&inside, &kept.name, &to.folder, &to.name) {
             Ok(()) => {}
             Err(Errno::XDEV) => {
-                let beside = self.path.with_file_name(format!(".{}", kept.name));
-                rewind(&mut file).and_then(|()| copy(&mut file, &beside, kept, kept.mode))?;
-                let moved = kernel::rename(CWD, &beside, &parent, name);
+                let beside = format!(".{}", kept.name);
+                let now = Kept { sha256, ..kept.clone() };
+                rewind(&mut file).and_then(|()| copy(&mut file, &to.folder, &beside, &now, mode, given_up))?;
+                let moved = kernel::rename(&to.folder, &beside, &to.folder, &to.name);
                 moved.map_err(|error| failed(&self.path, "be put back", &error.into()))?;
-                std::fs::remove_file(&inside).map_err(|error| failed(&inside, "be removed", &error))?;
+                inside.unlink(&kept.name).map_err(|error| failed(&held, "be removed", &error.into()))?;
             }
             Err(error) => return Err(failed(&self.path, "be put back", &error.into())),
         }
-        sync(&parent, &self.path)
+        sync(&to.folder, &self.path)
     }
 }
 
 /// A copy with the owner and the time of the original, on disk; the same bytes, or an error.
-fn copy(from: &mut File, to: &Path, kept: &Kept, mode: u32) -> Result<(), ActionError> {
+fn copy(
+    from: &mut File,
+    folder: &Folder,
+    name: &str,
+    kept: &Kept,
+    mode: u32,
+    given_up: &GivenUp,
+) -> Result<(), ActionError> {
     let mut copied = || -> io::Result<String> {
-        let _left_from_a_crash = std::fs::remove_file(to);
-        let mut options = File::options();
-        let to = std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600).open(to)?;
-        let sha256 = hash(from, &to)?;
+        let _left_from_a_crash = folder.unlink(name)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let to = folder.open(name, flags, Mode::from(0o600))?;
+        let sha256 = hash(from, &to, kept.size_bytes.max(1), given_up)?;
         dress(&to, kept, mode)?;
         to.sync_all()?;
         Ok(sha256)
     };
-    let failed = |error: &io::Error| failed(to, "be written", error);
-    if copied().map_err(|error| failed(&error))? == kept.sha256 {
-        Ok(())
-    } else {
-        let _unused = std::fs::remove_file(to);
-        Err(failed(&io::Error::other("the file changed while it was copied")))
-    }
+    let done = copied();
+    let done = done.and_then(|sha256| {
+        if sha256 == kept.sha256 { Ok(()) } else { Err(io::Error::other("the file changed while it was copied")) }
+    });
+    done.map_err(|error| {
+        let _unused = folder.unlink(name);
+        failed(&folder.path().join(name), "be written", &error)
+    })
 }
 
 /// The owner first: changing it takes privileged bits off the mode.
@@ -235,12 +318,16 @@ fn dress(file: &File, kept: &Kept, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &Timestamps { last_access: modified, last_modification: modified })?)
 }
 
-fn hash(from: &mut File, mut to: impl io::Write) -> io::Result<String> {
+/// Reads to the end, which must come within `limit_bytes`: a file may grow faster than it is read.
+fn hash(from: &mut File, mut to: impl io::Write, limit_bytes: u64, given_up: &GivenUp) -> io::Result<String> {
+    let mut left = limit_bytes;
     let (mut hash, mut chunk) = (Sha256::new(), vec![0; 64 * 1024]);
     loop {
         match from.read(&mut chunk)? {
             0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
             length => {
+                given_up.check()?;
+                left = left.checked_sub(length as u64).ok_or_else(|| io::Error::other("it grows while it is read"))?;
                 hash.update(&chunk[..length]);
                 to.write_all(&chunk[..length])?;
             }
@@ -252,18 +339,23 @@ fn rewind(file: &mut File) -> Result<(), ActionError> {
     io::Seek::rewind(file).map_err(|error| ActionError::Failed(format!("the file cannot be read again: {error}")))
 }
 
-/// Without following a link anywhere on the way, and without waiting for whoever is at the other end of a pipe.
-fn open(path: &Path, flags: OFlags) -> Result<File, Errno> {
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    kernel::open(path, flags).map(File::from)
+/// Opens the file to be read, and nothing else than a file.
+fn open(place: &Place) -> Result<File, ActionError> {
+    match place.folder.open(&place.name, OFlags::RDONLY, Mode::empty()) {
+        Ok(file) => Ok(file),
+        Err(error) if error.is_missing() => {
+            Err(ActionError::Refused(format!("there is no file {}", place.path().display())))
+        }
+        Err(error) => Err(refused(&error)),
+    }
 }
 
-/// Whether files can be opened like that here.
+/// Whether files can be opened without following links, and put back as they were.
 ///
 /// # Errors
 /// Why not, for people.
 pub(super) fn can_open() -> Result<(), String> {
-    match open(Path::new("/"), OFlags::RDONLY | OFlags::DIRECTORY) {
+    match kernel::probe() {
         Ok(_) => Ok(()),
         Err(Errno::NOSYS) => Err(CANNOT_OPEN.into()),
         // Some filters of system calls refuse what they do not know as not permitted.
@@ -271,25 +363,15 @@ pub(super) fn can_open() -> Result<(), String> {
     }
 }
 
-fn parent(path: &Path) -> Result<(OwnedFd, &std::ffi::OsStr), ActionError> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(ActionError::Refused(format!("{} is not a file's path", path.display())));
-    };
-    let folder = open(parent, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|error| refused(parent, error))?;
-    Ok((folder.into(), name))
+fn sync(folder: &Folder, path: &Path) -> Result<(), ActionError> {
+    folder.sync().map_err(|error| failed(path, "be made durable", &error.into()))
 }
 
-fn sync(parent: &OwnedFd, path: &Path) -> Result<(), ActionError> {
-    rustix::fs::fsync(parent).map_err(|error| failed(path, "be made durable", &error.into()))
-}
-
-fn refused(path: &Path, error: Errno) -> ActionError {
-    let path = path.display();
+pub(super) fn refused(error: &PathError) -> ActionError {
     match error {
-        Errno::LOOP => ActionError::Refused(format!("{path} is a symbolic link, or is reached through one")),
-        Errno::NOENT => ActionError::Refused(format!("there is no file {path}")),
-        Errno::NOSYS => ActionError::Failed(CANNOT_OPEN.into()),
-        error => ActionError::Failed(format!("{path} cannot be opened: {}", io::Error::from(error))),
+        error if error.is_missing() => ActionError::Refused(format!("there is no file: {error}")),
+        PathError::Refused { .. } => ActionError::Refused(error.to_string()),
+        PathError::System { .. } => ActionError::Failed(error.to_string()),
     }
 }
 

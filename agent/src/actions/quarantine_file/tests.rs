@@ -98,8 +98,12 @@ async fn what_is_not_plainly_a_file_is_refused() {
     nix::unistd::mkfifo(&bench.files.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(bench.refusal("folder").await.contains("is not a regular file"));
     assert!(bench.refusal("pipe").await.contains("is not a regular file"));
-    assert!(bench.refusal("link").await.contains("is a symbolic link"));
-    assert!(bench.refusal("way/file").await.contains("is reached through one"));
+    std::fs::hard_link(bench.files.join("folder/file"), bench.files.join("second")).unwrap();
+    assert!(bench.refusal("second").await.contains("has 2 names (hard links)"));
+    std::fs::remove_file(bench.files.join("second")).unwrap();
+    std::os::unix::fs::chown(&bench.files, Some(41_000), None).unwrap();
+    assert!(bench.refusal("link").await.contains("a symbolic link that another account could have made"));
+    assert!(bench.refusal("way/file").await.contains("a symbolic link that another account could have made"));
     assert!(bench.refusal("nothing").await.contains("there is no file"));
 }
 
@@ -159,9 +163,9 @@ async fn promise_5_a_file_that_a_late_thread_is_still_at_is_neither_there_nor_go
     attempt.undo = Some(&undo);
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let (quarantine, kept) = store(&attempt).unwrap().unwrap();
-    let taking = blocking(&attempt, move || {
+    let taking = blocking(&attempt, move |_| {
         wait.recv().unwrap();
-        quarantine.take(&kept)
+        quarantine.take(&kept, &GivenUp::default())
     });
     assert!(tokio::time::timeout(std::time::Duration::from_millis(50), taking).await.is_err(), "it was given up");
     let still = |error: ActionError| assert!(error.to_string().contains("still at it"), "{error}");
@@ -175,4 +179,89 @@ async fn promise_5_a_file_that_a_late_thread_is_still_at_is_neither_there_nor_go
     }
     assert!(QuarantineFile.is_lifted(&attempt).await.unwrap());
     assert_eq!(std::fs::read_to_string(bench.files.join("large")).unwrap(), "x");
+}
+
+/// A link that only root could have made is followed, and its real place is what is acted on and put back.
+#[tokio::test]
+async fn a_file_behind_roots_own_link_is_taken_from_its_real_place_and_put_back_there() {
+    let bench = Bench::between("/tmp", "/tmp");
+    std::fs::create_dir(bench.files.join("real")).unwrap();
+    std::fs::write(bench.files.join("real/file"), "x").unwrap();
+    std::os::unix::fs::symlink("real", bench.files.join("way")).unwrap();
+    std::os::unix::fs::symlink("way/file", bench.files.join("link")).unwrap();
+    let target = bench.target("link");
+    let mut attempt = bench.attempt(&target);
+    let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+    attempt.undo = Some(&undo);
+    QuarantineFile.apply(&attempt).await.unwrap();
+    assert!(!bench.files.join("real/file").exists() && bench.files.join("link").is_symlink());
+    std::fs::remove_file(bench.files.join("way")).unwrap();
+    QuarantineFile.revert(&attempt).await.unwrap();
+    assert_eq!(std::fs::read_to_string(bench.files.join("real/file")).unwrap(), "x");
+    std::os::unix::fs::symlink("/etc/passwd", bench.files.join("to-passwd")).unwrap();
+    assert!(bench.refusal("to-passwd").await.contains("/etc/passwd is protected"));
+}
+
+/// The owner of the folder exchanges it for a link while the file is away: it is not put back through that.
+#[tokio::test]
+async fn a_link_that_takes_the_place_of_the_folder_leads_a_lift_nowhere() {
+    for state in ["/tmp", "/dev/shm"] {
+        let bench = Bench::between(state, "/tmp");
+        let theirs = bench.files.join("theirs");
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::write(theirs.join("cron"), "* * * * * root evil").unwrap();
+        std::os::unix::fs::chown(&theirs, Some(41_000), None).unwrap();
+        let target = bench.target("theirs/cron");
+        let mut attempt = bench.attempt(&target);
+        let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+        attempt.undo = Some(&undo);
+        QuarantineFile.apply(&attempt).await.unwrap();
+        std::os::unix::fs::chown(&bench.files, Some(41_000), None).unwrap();
+        let roots = bench.files.join("roots");
+        std::fs::create_dir(&roots).unwrap();
+        std::fs::remove_dir(&theirs).unwrap();
+        std::os::unix::fs::symlink(&roots, &theirs).unwrap();
+        let error = QuarantineFile.revert(&attempt).await.unwrap_err().to_string();
+        assert!(error.contains("a symbolic link that another account could have made"), "{error}");
+        assert_eq!(std::fs::read_dir(&roots).unwrap().count(), 0);
+        assert!(QuarantineFile.is_in_force(&attempt).await.unwrap(), "it is still held, and tried again");
+        std::fs::remove_file(&theirs).unwrap();
+        std::fs::create_dir(&theirs).unwrap();
+        QuarantineFile.revert(&attempt).await.unwrap();
+        assert_eq!(std::fs::read_to_string(theirs.join("cron")).unwrap(), "* * * * * root evil");
+    }
+}
+
+#[tokio::test]
+async fn large_files_holes_and_full_disks_are_refused_with_what_to_change() {
+    let mut bench = Bench::between("/dev/shm", "/tmp");
+    bench.host.quarantine = Limits { max_file_bytes: 1000, min_free_bytes: u64::MAX };
+    std::fs::File::create(bench.files.join("sparse")).unwrap().set_len(1 << 30).unwrap();
+    assert!(bench.refusal("sparse").await.contains("more than the 1000 of quarantine_max_file_bytes"));
+    std::fs::write(bench.files.join("small"), "x").unwrap();
+    let target = bench.target("small");
+    let mut attempt = bench.attempt(&target);
+    let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+    attempt.undo = Some(&undo);
+    let error = QuarantineFile.apply(&attempt).await.unwrap_err().to_string();
+    assert!(error.contains("quarantine_min_free_bytes"), "{error}");
+    assert!(bench.files.join("small").exists());
+}
+
+/// A step that was given up does not go on reading in a thread of its own.
+#[tokio::test]
+async fn a_thread_ends_with_the_step_that_it_works_for() {
+    let bench = Bench::between("/tmp", "/tmp");
+    std::fs::File::create(bench.files.join("large")).unwrap().set_len(16 << 30).unwrap();
+    let target = bench.target("large");
+    let attempt = bench.attempt(&target);
+    let place = guarded::place(&bench.files.join("large")).unwrap();
+    let limits = Limits { max_file_bytes: u64::MAX, min_free_bytes: 0 };
+    let looking = blocking(&attempt, move |given_up| Kept::look(&place, Uuid::nil(), limits, given_up));
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), looking).await.is_err(), "it was given up");
+    let begun = std::time::Instant::now();
+    while bench.host.at_work.begin(attempt.effect).is_err() {
+        assert!(begun.elapsed().as_secs() < 5, "the thread reads on");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }

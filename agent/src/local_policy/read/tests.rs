@@ -22,12 +22,15 @@ fn every_key_is_read() {
         drift = "report"
         verify_every = "2m"
         scripts_dir = "/opt/scripts"
+        quarantine_max_file_bytes = 1000
+        quarantine_min_free_bytes = 2000
         responses_log = ""
         [protected]
         addresses = ["10.0.0.0/8", "::ffff:192.0.2.1"]
         users = ["backup"]
         files = ["/etc"]
         processes = ["sshd"]
+        exempt = ["/etc/ssh"]
     "#;
     let policy = parse(text, ACTIONS).unwrap();
     let expected = LocalPolicy {
@@ -43,6 +46,7 @@ fn every_key_is_read() {
             users: vec!["backup".into()],
             files: vec!["/etc".into()],
             processes: vec!["sshd".into()],
+            exempt: vec!["/etc/ssh".into()],
         },
         observe: true,
         max_output_bytes: 100,
@@ -50,6 +54,7 @@ fn every_key_is_read() {
         script_timeout: Duration::from_secs(5),
         drift: Drift::Report,
         verify_every: Duration::from_mins(2),
+        quarantine: Limits { max_file_bytes: 1000, min_free_bytes: 2000 },
         scripts_dir: "/opt/scripts".into(),
         responses_log: None,
     };

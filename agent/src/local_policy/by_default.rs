@@ -1,0 +1,112 @@
+//! Files that nothing new is done to unless the host says so: by which people get in and get rights, and Riposte's own. Moving
+//! one of them away is how an attacker would have the administrators locked out by their own response.
+//!
+//! Only what is new is held against this: what is in force on such a file already stays, and ends as it would have.
+
+use std::path::{Path, PathBuf};
+
+use riposte_protocol::target::{Target, TargetKind};
+
+use super::LocalPolicy;
+use crate::surroundings::is_within;
+
+/// Folders with everything in them, and files.
+const PATHS: &[&str] = &[
+    "/etc/ssh",
+    "/root/.ssh",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/pam.conf",
+    "/etc/pam.d",
+    "/etc/systemd",
+    "/etc/riposte",
+    "/etc/default/riposte",
+    "/etc/default/riposte-agent",
+    "/var/lib/riposte",
+    "/var/lib/riposte-agent",
+];
+/// Where programs and units are, of both programs.
+const PROGRAM_FOLDERS: &[&str] = &["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/riposte"];
+const UNIT_FOLDERS: &[&str] = &["/lib/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd/system"];
+const NAMES: &[&str] = &["riposte", "riposte-agent"];
+/// `/etc/sudoers` beside itself, as packages and editors leave it.
+const SUDOERS: &str = "/etc/sudoers";
+
+fn paths() -> impl Iterator<Item = PathBuf> {
+    let programs = PROGRAM_FOLDERS.iter().flat_map(|folder| NAMES.iter().map(|name| Path::new(folder).join(name)));
+    let unit = |folder: &&str, name: &&str| Path::new(folder).join(format!("{name}.service"));
+    let units = UNIT_FOLDERS.iter().flat_map(move |folder| NAMES.iter().map(move |name| unit(folder, name)));
+    PATHS.iter().map(PathBuf::from).chain(programs).chain(units)
+}
+
+impl LocalPolicy {
+    /// Why nothing new is done to this target unless the host exempts it, if so.
+    pub fn protects_by_default(&self, target: &Target) -> Option<String> {
+        if target.kind() != TargetKind::File {
+            return None;
+        }
+        let path = target.value();
+        let resolve = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let real = resolve(Path::new(path));
+        // Below an exempted path, by its text or by where links lead; never a folder that holds it.
+        let is_exempt = |entry: &PathBuf| Path::new(path).starts_with(entry) && real.starts_with(resolve(entry));
+        if self.protected.exempt.iter().any(is_exempt) {
+            return None;
+        }
+        let is_sudoers = |path: &Path| path.to_string_lossy().starts_with(SUDOERS);
+        let found = paths().find(|entry| is_within(path, entry));
+        let found = found.or_else(|| (is_sudoers(Path::new(path)) || is_sudoers(&real)).then(|| SUDOERS.into()))?;
+        Some(format!(
+            "{} is protected by default; to allow it, name the file in protected.exempt of the local policy",
+            found.display()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn protects(policy: &LocalPolicy, path: &str) -> bool {
+        policy.protects_by_default(&Target::parse(TargetKind::File, path).unwrap()).is_some()
+    }
+
+    #[test]
+    fn the_ways_in_and_ripostes_own_files_are_protected_unless_the_host_exempts_them() {
+        let mut policy = LocalPolicy::default();
+        for path in [
+            "/etc/ssh/sshd_config",
+            "/root/.ssh/authorized_keys",
+            "/etc/sudoers",
+            "/etc/sudoers.d/admins",
+            "/etc/sudoers.dpkg-new",
+            "/etc/pam.d/sshd",
+            "/etc/systemd/system/x.service",
+            "/etc/riposte/config.toml",
+            "/usr/bin/riposte",
+            "/usr/bin/riposte-agent",
+            "/usr/lib/systemd/system/riposte-agent.service",
+            "/var/lib/riposte/signing.key",
+            "/etc",
+        ] {
+            assert!(protects(&policy, path), "{path}");
+        }
+        for path in ["/etc/motd", "/usr/bin/ripostes", "/home/x/.ssh/authorized_keys", "/etc/sshd"] {
+            assert!(!protects(&policy, path), "{path}");
+        }
+        policy.protected.exempt = vec!["/etc/ssh/sshd_config.d".into()];
+        assert!(!protects(&policy, "/etc/ssh/sshd_config.d/evil.conf"));
+        assert!(protects(&policy, "/etc/ssh/sshd_config") && protects(&policy, "/etc/ssh"));
+    }
+
+    #[test]
+    fn a_link_to_a_protected_file_and_a_link_below_an_exempted_path_are_protected() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/etc/pam.d", &link).unwrap();
+        let mut policy = LocalPolicy::default();
+        assert!(protects(&policy, link.to_str().unwrap()));
+        policy.protected.exempt = vec![folder.path().into()];
+        assert!(protects(&policy, link.to_str().unwrap()), "it leads out of what is exempted");
+    }
+}
