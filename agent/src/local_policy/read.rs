@@ -136,7 +136,10 @@ impl LocalPolicy {
             Ok(bytes) => bytes,
             Err(error) if error.is_missing() && chosen.is_none() => return Ok(Self::default()),
             Err(PathError::System { source, .. }) => return Err(file_error(source)),
-            Err(refused) => return Err(PolicyError::Untrusted { path: path.into(), reason: refused.to_string() }),
+            Err(PathError::Refused { path: part, reason }) => {
+                let reason = if part == path { reason } else { format!("{}: {reason}", part.display()) };
+                return Err(PolicyError::Untrusted { path: path.into(), reason });
+            }
         };
         let text = String::from_utf8(bytes).map_err(|error| file_error(io::Error::other(error)))?;
         let policy = parse(&text, actions).map_err(|reason| PolicyError::Invalid { path: path.into(), reason })?;
