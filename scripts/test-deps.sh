@@ -11,7 +11,7 @@ done
 export PATH
 
 # program:Debian package
-needed='cc:build-essential nft:nftables ip:iproute2 iptables:iptables ip6tables:iptables initdb:postgresql
+needed='cc:build-essential pgbouncer:pgbouncer mount:mount nft:nftables ip:iproute2 iptables:iptables ip6tables:iptables initdb:postgresql
 postgres:postgresql unshare:util-linux setpriv:util-linux prlimit:util-linux ps:procps pkill:procps pgrep:procps
 python3:python3 usermod:passwd firewalld:firewalld firewall-cmd:firewalld iptables-legacy:iptables
 ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl'
@@ -43,9 +43,12 @@ if [ -n "$packages" ]; then
     fi
     echo "installing $packages"
     as_root apt-get update -q
-    # The tests start firewalld in a network of its own. The package would start it in the host's, and close its ports.
+    # The tests start firewalld and PgBouncer themselves. The packages would start them for the whole host.
     case " $packages " in *' firewalld '*)
         if [ -d /run/systemd/system ]; then as_root systemctl mask firewalld.service; fi ;;
+    esac
+    case " $packages " in *' pgbouncer '*)
+        if [ -d /run/systemd/system ]; then as_root systemctl mask pgbouncer.service; fi ;;
     esac
     # Unquoted: one argument a package.
     # shellcheck disable=SC2086

@@ -67,7 +67,13 @@ impl Tasks {
         })));
     }
 
-    /// Whether a task ended that should have gone on.
+    /// Asks everything to stop, because something is wrong: the program's exit code says so.
+    pub fn fail(&self) {
+        self.failed.cancel();
+        self.stop.cancel();
+    }
+
+    /// Whether a task ended that should have gone on, or [`Tasks::fail`] was called.
     pub fn has_failed(&self) -> bool {
         self.failed.is_cancelled()
     }

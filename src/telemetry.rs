@@ -43,6 +43,13 @@ pub struct ByOutcome {
     pub outcome: &'static str,
 }
 
+/// A label that names a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByReason {
+    /// Which.
+    pub reason: &'static str,
+}
+
 /// A label that names a state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByState {
@@ -72,6 +79,8 @@ pub struct Metrics {
     pub commands_sent: Counter,
     /// Results taken in, by outcome.
     pub results: Family<ByOutcome, Counter>,
+    /// Orders that agents did not believe, by reason.
+    pub orders_rejected: Family<ByReason, Counter>,
     /// Agents with an open stream on this node.
     pub agents_streaming: Gauge,
     /// Requests that brought no valid credentials.
@@ -96,6 +105,7 @@ impl Default for Metrics {
             responses: Family::default(),
             commands_sent: Counter::default(),
             results: Family::default(),
+            orders_rejected: Family::default(),
             agents_streaming: Gauge::default(),
             unauthenticated: Counter::default(),
             requests: Family::default(),
@@ -113,6 +123,7 @@ impl Metrics {
         registry.register("responses", "Responses decided, by their first state", self.responses.clone());
         registry.register("commands_sent", "Commands sent to agents, repetitions included", self.commands_sent.clone());
         registry.register("results", "Results taken in from agents", self.results.clone());
+        registry.register("orders_rejected", "Orders that agents did not believe", self.orders_rejected.clone());
         registry.register("agents_streaming", "Agents with an open stream here", self.agents_streaming.clone());
         registry.register("unauthenticated", "Requests without valid credentials", self.unauthenticated.clone());
         registry.register("http_requests", "Requests answered", self.requests.clone());

@@ -1,15 +1,18 @@
 //! What arrives from the manager, by stream or by poll: each command is believed or not, and put on disk before it is
 //! acknowledged. What is not signed by a pinned key for this agent gets no acknowledgement, no execution and no
-//! result; it is only logged.
+//! result; it is logged, and the manager is told how many such orders there were.
 //!
 //! While the disk takes nothing, an apply is answered with a refusal that says so, and a revert is still carried out:
 //! neither is acknowledged, because neither would survive a crash.
 
 mod receive;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use riposte_protocol::command::{Command, Op, Refusal};
+use riposte_protocol::command::{Command, Op, Refusal, TYP};
+use riposte_protocol::jws::Unverified;
+use riposte_protocol::message::RejectedOrders;
 use tokio::time::Instant;
 
 pub use self::receive::{EXPIRED, Receipts, refusal};
@@ -26,11 +29,19 @@ const FORGED_LOG_EVERY: Duration = Duration::from_secs(10);
 /// not acknowledged, so that it stays owed. A revert makes room and is always taken.
 const MAX_WEIGHT_BYTES: usize = 32 * 1024 * 1024;
 
+/// The manager is told of orders that were not believed at most once in this time.
+const REJECTED_TOLD_EVERY: Duration = Duration::from_secs(10);
+/// The longest key id that is told, in bytes.
+const MAX_KID_BYTES: usize = 64;
+
 /// Believes or refuses what arrives.
 #[derive(Debug, Default)]
 pub struct Intake {
     forged: u64,
     logged_at: Option<Instant>,
+    /// What the manager is still to be told of: how many by reason, and the key that signed the last of them.
+    rejected: BTreeMap<&'static str, (u32, Option<String>)>,
+    told_at: Option<Instant>,
 }
 
 impl Intake {
@@ -40,13 +51,37 @@ impl Intake {
         for token in tokens {
             match Command::open(token, identity.pinned(), identity.agent_id()) {
                 Ok(command) => commands.push(command),
-                Err(refusal) => self.report_forged(&refusal),
+                Err(refusal) => {
+                    let kid = Unverified::parse(token, TYP, false).ok().and_then(|token| token.header.kid);
+                    self.reject(refusal.word(), 1, kid);
+                    self.report_forged(&refusal);
+                }
             }
         }
         let receipts = take_in(agent, commands);
+        if receipts.expired > 0 {
+            self.reject("expired", receipts.expired, None);
+        }
         agent.wake_lanes();
         agent.outbox.notify_one();
         receipts
+    }
+
+    fn reject(&mut self, reason: &'static str, count: u32, kid: Option<String>) {
+        let (total, last) = self.rejected.entry(reason).or_default();
+        *total = total.saturating_add(count);
+        *last = kid.filter(|kid| kid.len() <= MAX_KID_BYTES).or(last.take());
+    }
+
+    /// What to tell the manager of orders that were not believed, if there are any and it is time. What is taken and gets lost is
+    /// told again by the next order: it stays owed.
+    pub fn take_rejected(&mut self) -> Vec<RejectedOrders> {
+        if self.rejected.is_empty() || self.told_at.is_some_and(|at| at.elapsed() < REJECTED_TOLD_EVERY) {
+            return Vec::new();
+        }
+        self.told_at = Some(Instant::now());
+        let rejected = std::mem::take(&mut self.rejected).into_iter();
+        rejected.map(|(reason, (count, kid))| RejectedOrders { reason: reason.to_owned(), count, kid }).collect()
     }
 
     fn report_forged(&mut self, refusal: &Refusal) {

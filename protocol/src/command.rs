@@ -121,6 +121,20 @@ pub enum Refusal {
     Audience,
 }
 
+impl Refusal {
+    /// The word by which the manager is told ([`crate::message::RejectedOrders`]).
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Token(JwsError::Malformed) => "malformed",
+            Self::Token(JwsError::Kind) => "kind",
+            Self::Token(JwsError::UnknownKey) => "unknown_key",
+            Self::Token(JwsError::Signature) => "signature",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+        }
+    }
+}
+
 /// A public key of the manager that the agent pinned at enrolment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

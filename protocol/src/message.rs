@@ -177,6 +177,24 @@ pub struct CommandResult {
     pub finished_at: Timestamp,
 }
 
+/// Orders that the agent did not carry out because it did not believe them, since it last said so. An agent that rejects its
+/// manager's orders protects nothing, so its manager has to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RejectedOrders {
+    /// Why: `unknown_key`, `signature`, `audience`, `issuer`, `kind`, `malformed`, `expired` or `future`. A reader takes any other
+    /// word for one more reason.
+    pub reason: String,
+    /// How many.
+    pub count: u32,
+    /// The key that signed the last one, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+}
+
+/// The most reasons in one message.
+pub const MAX_REASONS: usize = 16;
+
 /// What the agent sends over a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -215,6 +233,11 @@ pub enum FromAgent {
         /// Effects whose time was up and of which nothing is left.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         ended: Vec<Uuid>,
+    },
+    /// Orders that were not believed.
+    Rejected {
+        /// How many, by reason; at most [`MAX_REASONS`].
+        orders: Vec<RejectedOrders>,
     },
     /// The agent is alive.
     Heartbeat,
@@ -284,6 +307,9 @@ pub struct PollRequest {
     /// As in `result`.
     #[serde(default)]
     pub results: Vec<CommandResult>,
+    /// As in `rejected`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<RejectedOrders>,
     /// As in `hello`; absent means "as I said before".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effects: Option<Vec<HeldEffect>>,
@@ -368,6 +394,9 @@ mod tests {
             json(&FromAgent::Ack { command_ids: vec![id] }),
             json(&FromAgent::Result { results: vec![result] }),
             json(&FromAgent::Heartbeat),
+            json(&FromAgent::Rejected {
+                orders: vec![RejectedOrders { reason: "unknown_key".into(), count: 2, kid: Some("k".into()) }],
+            }),
             json(&FromAgent::Effects { effects: vec![incident], ended: vec![id] }),
             json(&ToAgent::Commands { commands: vec!["a.b.c".into()] }),
             json(&ToAgent::ResultAck { command_ids: vec![id] }),
@@ -381,6 +410,7 @@ mod tests {
         {"type":"ack","command_ids":["00000000-0000-0000-0000-000000000007"]}
         {"type":"result","results":[{"command_id":"00000000-0000-0000-0000-000000000007","outcome":"timed_out","exit_code":null,"output":"x","verified":false,"message":"m","started_at":"2026-11-24T10:00:00.000Z","finished_at":"2026-11-24T10:00:00.000Z"}]}
         {"type":"heartbeat"}
+        {"type":"rejected","orders":[{"reason":"unknown_key","count":2,"kid":"k"}]}
         {"type":"effects","effects":[{"effect":"00000000-0000-0000-0000-000000000007","action":"firewall-drop","target":{"kind":"ip","value":"203.0.113.7"},"until":"2026-11-24T10:00:00.000Z","actual":"drifted","drifts":2,"failing":"f","released":"r"}],"ended":["00000000-0000-0000-0000-000000000007"]}
         {"type":"commands","commands":["a.b.c"]}
         {"type":"result_ack","command_ids":["00000000-0000-0000-0000-000000000007"]}

@@ -18,7 +18,7 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
 use super::once;
 use super::page::{Page, cursor_id, limit, page};
-use crate::domain::agent::is_name;
+use crate::domain::agent::{is_name, reason_words};
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
@@ -26,6 +26,7 @@ use crate::domain::labels::parse_labels;
 use crate::store::StoreError;
 use crate::store::agents::{self, AgentRow, Enrollment, NewToken, TokenRow};
 use crate::store::audit::LedgerTx;
+use crate::store::identity::REJECTS_FOR;
 
 /// The most capabilities an agent may announce.
 const MAX_CAPABILITIES: usize = 256;
@@ -40,11 +41,17 @@ pub struct AgentView {
     pub agent: AgentRow,
     /// Whether it has a stream to this node now.
     pub streaming: bool,
+    /// Why it carries nothing out, if it rejected orders of this manager within the last hour.
+    pub rejecting: Option<String>,
 }
 
 fn view(state: &AppState, agent: AgentRow) -> AgentView {
     let streaming = agent.id.parse().is_ok_and(|id| state.engine.hub.is_streaming(id));
-    AgentView { agent, streaming }
+    let since = state.engine.clock.now().minus(REJECTS_FOR);
+    let is_rejecting = agent.rejected_at.is_some_and(|at| Timestamp::from(at) > since);
+    let why = agent.rejected_reason.as_deref().filter(|_| is_rejecting).map(reason_words);
+    let rejecting = why.map(|why| format!("it rejects this manager's orders: {why}"));
+    AgentView { agent, streaming, rejecting }
 }
 
 /// Which agents to list.

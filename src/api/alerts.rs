@@ -20,6 +20,7 @@ use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::engine::intake::Receipt;
 use crate::store::alerts::{self, AlertFilter, AlertRow};
 use crate::store::idempotency::Once;
+use crate::store::story::escape;
 use crate::store::writer::Outcome;
 use riposte_protocol::time::Timestamp;
 
@@ -164,6 +165,8 @@ fn view(row: AlertRow, sources: &Sources, with_raw: bool) -> ApiResult<AlertView
 pub struct ListAlerts {
     limit: Option<i64>,
     cursor: Option<String>,
+    /// With this id in its pipeline, such as Wazuh's `1795169472.12345`.
+    source_id: Option<String>,
     /// Of this rule.
     rule_id: Option<String>,
     /// At least of this level.
@@ -188,6 +191,7 @@ pub async fn list(
 ) -> ApiResult<Response> {
     let (limit, before) = (limit(query.limit)?, cursor_id(query.cursor.as_deref())?);
     let filter = AlertFilter {
+        source_id: query.source_id,
         rule_id: query.rule_id.map(|id| canonical_rule_id(&id)),
         min_level: query.min_level,
         agent_id: query.agent_id.map(|id| canonical_agent_id(&id).unwrap_or(id)),
@@ -200,13 +204,54 @@ pub async fn list(
     Ok(page(views, limit, &uri, |alert| alert.id.clone()))
 }
 
+/// The most alerts that an answer names when several have the id that was asked for.
+const NAMED: i64 = 20;
+
+/// The alert that `word` names: by Riposte's id, or by the pipeline's own.
+///
+/// # Errors
+/// 404 if there is none; 409 if several pipelines or nodes gave that id, naming them.
+pub async fn named(state: &AppState, word: &str) -> ApiResult<AlertRow> {
+    let db = &state.engine.db;
+    if let Ok(id) = word.parse::<Uuid>()
+        && let Some(row) = alerts::find(db, id).await?
+    {
+        return Ok(row);
+    }
+    let filter = AlertFilter { source_id: Some(word.to_owned()), ..AlertFilter::default() };
+    let mut rows = alerts::list(db, filter, None, NAMED).await?;
+    match (rows.pop(), rows.is_empty()) {
+        (None, _) => Err(ApiError::not_found("there is no such alert, neither by Riposte's id nor by its pipeline's")),
+        (Some(row), true) => Ok(row),
+        (Some(last), false) => {
+            rows.push(last);
+            let faults = rows.iter().map(|row| Fault::at("/id", whose(row))).collect();
+            Err(ApiError::ambiguous(
+                format!("{} alerts have this id: ask for one by Riposte's own id", rows.len()),
+                faults,
+            ))
+        }
+    }
+}
+
+/// Which one of several alerts with one id it is.
+fn whose(row: &AlertRow) -> String {
+    let raw: serde_json::Value = row.raw().ok().and_then(|raw| serde_json::from_str(&raw).ok()).unwrap_or_default();
+    let text = |pointer: &str| raw.pointer(pointer).and_then(serde_json::Value::as_str).map(escape);
+    let of = |what: &str, name: Option<String>| name.map_or_else(String::new, |name| format!(", {what} {name}"));
+    let (manager, node) = (of("manager", text("/manager/name")), of("node", text("/cluster/node")));
+    format!("is {} of {}{manager}{node}, {}", row.id, escape(&row.pipeline), Timestamp::from(row.time))
+}
+
 /// Gives one alert, as it came too
-#[utoipa::path(get, path = "/v1/alerts/{id}", tag = "alerts", params(("id" = Uuid, Path)), responses((status = 200, body = AlertView)))]
+///
+/// `id` is Riposte's, or the pipeline's own (Wazuh's `1795169472.12345`); 409 names the alerts if several have that one.
+#[utoipa::path(get, path = "/v1/alerts/{id}", tag = "alerts", params(("id" = String, Path)), responses((status = 200, body = AlertView)))]
 pub async fn find(
     _: Caller<Read>,
     State(state): State<AppState>,
-    Path(id): Path<Uuid>,
+    Path(id): Path<String>,
 ) -> ApiResult<axum::Json<AlertView>> {
-    let row = alerts::find(&state.engine.db, id).await?.ok_or_else(|| ApiError::not_found("there is no such alert"))?;
+    let row = named(&state, &id).await?;
     Ok(axum::Json(view(row, &state.engine.sources, true)?))
 }

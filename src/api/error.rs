@@ -83,6 +83,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", "That cannot be done as things stand", detail)
     }
 
+    /// 409: it can mean several things, which `faults` name.
+    pub fn ambiguous(detail: impl Into<String>, faults: Vec<Fault>) -> Self {
+        Self::new(StatusCode::CONFLICT, "ambiguous", "That names several things", detail).with_faults(faults)
+    }
+
     /// 412: it has changed since the client read it.
     pub fn changed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "changed", "It has changed meanwhile", detail)
@@ -212,6 +217,10 @@ impl ApiError {
             StoreError::Conflict => Self::conflict("it is not in a state in which that could be done"),
             StoreError::Busy => Self::unavailable("the ledger has more work than it may queue", BUSY_RETRY_SECS),
             StoreError::Unavailable(_) => Self::unavailable("the database is not available", BUSY_RETRY_SECS),
+            StoreError::Held(_) | StoreError::Superseded => {
+                Self::unavailable("another manager has taken this ledger over", BUSY_RETRY_SECS)
+            }
+            StoreError::Pooled => Self::unavailable("the database cannot be used through this pooler", BUSY_RETRY_SECS),
             StoreError::Shared(cause) => Self::of_store(cause),
             StoreError::Corrupt(_) | StoreError::Damaged(_) | StoreError::Migrate(_) | StoreError::Address(_) => {
                 Self::broken()

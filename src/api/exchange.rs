@@ -2,18 +2,24 @@
 //! can be more lenient than the other.
 
 use riposte_protocol::message::{
-    Capability, CommandResult, HeldEffect, MAX_EFFECTS_BYTES, MAX_ITEMS, MAX_OUTPUT_BYTES, Settings,
+    Capability, CommandResult, HeldEffect, MAX_EFFECTS_BYTES, MAX_ITEMS, MAX_OUTPUT_BYTES, MAX_REASONS, RejectedOrders,
+    Settings,
 };
 use uuid::Uuid;
 
 use super::AppState;
 use super::agents::capability_faults;
 use super::error::{ApiError, ApiResult};
+use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
+use crate::store::agents;
 use crate::store::audit::LedgerTx;
 use crate::store::converge::{self, Hello, News};
-use crate::store::{agents, identity};
-use crate::telemetry::ByOutcome;
+use crate::store::identity::{self, Rejected};
+use crate::telemetry::{ByOutcome, ByReason};
+
+/// The longest key id that is kept, in bytes.
+const MAX_KID_BYTES: usize = 64;
 
 /// Takes in acknowledgements.
 pub async fn acknowledge(state: &AppState, agent: Uuid, commands: Vec<Uuid>) -> ApiResult<()> {
@@ -111,6 +117,23 @@ pub async fn news(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>, ended
         return Err(too_many("effects"));
     }
     settle_news(state, agent, News { effects, ended, ..News::default() }).await
+}
+
+/// Takes in that the agent did not believe orders of this manager: an incident, because it carries out nothing then.
+pub async fn rejected(state: &AppState, agent: Uuid, orders: Vec<RejectedOrders>) -> ApiResult<()> {
+    if orders.len() > MAX_REASONS {
+        return Err(ApiError::invalid(vec![Fault::at("/rejected", format!("has more than {MAX_REASONS} entries"))]));
+    }
+    for RejectedOrders { reason, count, .. } in &orders {
+        let reason = known_reason(reason);
+        state.engine.metrics.orders_rejected.get_or_create(&ByReason { reason }).inc_by(u64::from(*count));
+    }
+    let total = orders.iter().map(|orders| i64::from(orders.count)).sum();
+    let most = orders.iter().max_by_key(|orders| orders.count);
+    let Some(most) = most.filter(|_| total > 0) else { return Ok(()) };
+    let kid = most.kid.as_ref().filter(|kid| kid.len() <= MAX_KID_BYTES).cloned();
+    let rejected = Rejected { count: total, reason: known_reason(&most.reason), kid };
+    settle_news(state, agent, News { rejected: Some(rejected), ..News::default() }).await
 }
 
 async fn settle_news(state: &AppState, agent: Uuid, news: News) -> ApiResult<()> {

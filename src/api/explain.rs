@@ -5,16 +5,16 @@ use axum::extract::State;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::AppState;
 use super::auth::{Caller, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::Path;
+use super::{AppState, alerts};
 use crate::domain::index::{Seen, why_not};
 use crate::domain::policy::Mode;
 use crate::domain::response::Verdict;
 use crate::domain::shapes;
 use crate::engine::decide::{Circumstances, decide};
-use crate::store::alerts;
+use crate::store::columns;
 use crate::store::responses::{self, ResponseFilter, ResponseRow};
 
 /// The most stored responses shown; an alert gets one for each policy that fires.
@@ -63,14 +63,17 @@ pub struct Explanation {
 }
 
 /// Explains what policies make of an alert
-#[utoipa::path(get, path = "/v1/alerts/{id}/explain", tag = "alerts", params(("id" = Uuid, Path)), responses((status = 200, body = Explanation)))]
+///
+/// `id` is Riposte's, or the pipeline's own.
+#[utoipa::path(get, path = "/v1/alerts/{id}/explain", tag = "alerts", params(("id" = String, Path)), responses((status = 200, body = Explanation)))]
 pub async fn explain(
     _: Caller<Read>,
     State(state): State<AppState>,
-    Path(id): Path<Uuid>,
+    Path(word): Path<String>,
 ) -> ApiResult<axum::Json<Explanation>> {
     let engine = &state.engine;
-    let row = alerts::find(&engine.db, id).await?.ok_or_else(|| ApiError::not_found("there is no such alert"))?;
+    let row = alerts::named(&state, &word).await?;
+    let id = columns::id(&row.id)?;
     let raw = row.raw()?;
     let alert = shapes::parse(&raw, &engine.sources)
         .map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;

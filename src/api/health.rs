@@ -14,8 +14,9 @@ use super::AppState;
 use super::error::{ApiError, ApiResult};
 use super::extract::Query;
 use crate::engine::health::Round;
+use crate::engine::readiness;
 use crate::store::agents::Troubles;
-use crate::store::{agents, commands, effects, policies};
+use crate::store::{agents, commands, effects};
 
 /// An agent is silent when nothing was heard of it for this long: heartbeats come every 30 seconds.
 const SILENT: Duration = Duration::from_mins(5);
@@ -39,6 +40,10 @@ pub struct HowReady {
 /// How the manager is doing.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
+    /// Whether it can do its work.
+    pub ready: bool,
+    /// What it cannot do, each in a sentence.
+    pub problems: Vec<String>,
     /// The owners of deadlines: when each last came, and by how much it is late.
     pub stages: BTreeMap<&'static str, Round>,
     /// How full the writer's queue is, from 0 to 1.
@@ -47,28 +52,46 @@ pub struct Readiness {
     pub frozen: bool,
     /// Agents that stream from this node now.
     pub agents_streaming: i64,
+    /// Agents that rejected this manager's orders within the last hour; absent while the ledger cannot be read.
+    pub agents_rejecting: Option<i64>,
 }
 
 /// Whether it can do its work
 ///
-/// 503 while it stops, or while the database does not answer. `?verbose` says how its stages are doing.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(HowReady), responses((status = 200, body = Readiness)))]
+/// 503 while it stops, while alerts cannot be committed (a full disk, a database that is gone), or while deadlines are missed; the
+/// answer says which, within 2 seconds. `?verbose` says how its stages are doing, as JSON in either case.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(HowReady),
+    responses((status = 200, body = Readiness), (status = 503, description = "It cannot", body = Readiness)))]
 pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -> ApiResult<Response> {
     let engine = &state.engine;
     if engine.tasks.stopping().is_cancelled() {
         return Err(ApiError::unavailable("the manager is stopping", 5));
     }
-    policies::find(&engine.db, "").await?;
+    let problems = readiness::problems(engine).await.to_vec();
     if how.verbose.is_none_or(|word| word == "false") {
-        return Ok("ok\n".into_response());
+        return match problems.as_slice() {
+            [] => Ok("ok\n".into_response()),
+            problems => Err(ApiError::unavailable(problems.join("; "), 1)),
+        };
     }
+    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    // Not asked when the ledger may not answer: the answer here is due in any case.
+    let agents_rejecting = if problems.is_empty() {
+        let now = engine.clock.now();
+        agents::troubles(&engine.db, now, now).await.ok().map(|troubles| troubles.rejecting)
+    } else {
+        None
+    };
     let readiness = Readiness {
+        ready: problems.is_empty(),
+        problems,
         stages: engine.health.rounds(engine.clock.now()),
         writer_load: engine.writer.load(),
         frozen: engine.frozen.load(Ordering::SeqCst),
         agents_streaming: engine.metrics.agents_streaming.get(),
+        agents_rejecting,
     };
-    Ok(axum::Json(readiness).into_response())
+    Ok((status, axum::Json(readiness)).into_response())
 }
 
 /// Metrics in Prometheus' text format
@@ -97,8 +120,13 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     for count in commands::counts(&state.engine.db).await? {
         writeln!(text, "riposte_commands_owed{{state=\"{}\"}} {}", count.state, count.count).unwrap_or_else(ignore);
     }
-    let silent_since = state.engine.clock.now().minus(SILENT);
-    let Troubles { in_incident, silent } = agents::troubles(&state.engine.db, silent_since).await?;
+    let now = state.engine.clock.now();
+    let Troubles { in_incident, silent, rejecting } =
+        agents::troubles(&state.engine.db, now.minus(SILENT), now).await?;
+    text.push_str(
+        "# HELP riposte_agents_rejecting Agents that rejected this manager's orders within an hour.\n# TYPE riposte_agents_rejecting gauge\n",
+    );
+    writeln!(text, "riposte_agents_rejecting {rejecting}").unwrap_or_else(ignore);
     text.push_str(
         "# HELP riposte_agents_silent Agents that nothing was heard of for five minutes.\n# TYPE riposte_agents_silent gauge\n",
     );

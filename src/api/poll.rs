@@ -68,12 +68,13 @@ pub async fn exchange(
     let turn = state.polls.take(agent.id)?;
     let body = Json::<PollRequest>::from_request(request, &state).await?;
     drop(turn);
-    let PollRequest { cursor, acks, results, effects, capabilities, run, wait_seconds, max } = body.value;
+    let PollRequest { cursor, acks, results, rejected, effects, capabilities, run, wait_seconds, max } = body.value;
     Box::pin(exchange::recognise(&state, agent.id, run)).await?;
     if let Some(capabilities) = capabilities {
         Box::pin(exchange::announce(&state, agent.id, capabilities)).await?;
     }
     Box::pin(exchange::acknowledge(&state, agent.id, acks)).await?;
+    Box::pin(exchange::rejected(&state, agent.id, rejected)).await?;
     let result_acks = Box::pin(exchange::settle(&state, agent.id, results)).await?;
     if let Some(effects) = effects {
         Box::pin(exchange::converge(&state, agent.id, cursor, run, effects)).await?;

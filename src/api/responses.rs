@@ -6,12 +6,12 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::AppState;
 use super::auth::{Caller, Read, Respond};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query, reason, reason_fault, traceparent};
 use super::once;
 use super::page::{Page, cursor_id, limit, page};
+use super::{AppState, alerts};
 use crate::domain::action::Action;
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
@@ -20,6 +20,7 @@ use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
 use crate::engine::decide::{Protection, able};
 use crate::store::answers::{self, Answer, AnswerRow};
+use crate::store::columns;
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
 use crate::store::ledger::EndReason;
@@ -58,8 +59,8 @@ pub struct ListResponses {
     state: Option<String>,
     /// Decided by this policy.
     policy: Option<String>,
-    /// Because of this alert.
-    alert_id: Option<Uuid>,
+    /// Because of this alert: Riposte's id, or the pipeline's own.
+    alert_id: Option<String>,
     /// Aimed at this, in canonical form.
     target: Option<String>,
     /// With this action.
@@ -79,7 +80,12 @@ pub async fn list(
         return Err(ApiError::invalid(vec![Fault::at("/state", "is not a state of a response")]));
     }
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
-    let filter = ResponseFilter { state: in_state, policy, alert: alert_id, target, action };
+    let alert = match alert_id.as_deref().map(|word| (word, word.parse::<Uuid>())) {
+        None => None,
+        Some((_, Ok(id))) => Some(id),
+        Some((word, Err(_))) => Some(columns::id(&alerts::named(&state, word).await?.id)?),
+    };
+    let filter = ResponseFilter { state: in_state, policy, alert, target, action };
     let rows = responses::list(&state.engine.db, filter, before, limit + 1).await?;
     Ok(page(rows, limit, &uri, |row| row.id.clone()))
 }

@@ -274,6 +274,10 @@ async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAg
             exchange::news(state, agent, effects, ended).await.map_err(|error| refused(&error))?;
             Ok(false)
         }
+        FromAgent::Rejected { orders } => {
+            exchange::rejected(state, agent, orders).await.map_err(|error| refused(&error))?;
+            Ok(false)
+        }
         FromAgent::Hello { .. } => Err(End::Close(1002, "hello is said once")),
     }
 }

@@ -11,10 +11,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{keyfiles, say};
+use super::{complain, keyfiles, say, signing};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::{Db, inspect};
+use crate::store::inspect::Finding;
+use crate::store::{Db, inspect, signing_keys};
 
 /// The ledger's file in a data directory and in a backup.
 const LEDGER: &str = "riposte.db";
@@ -76,6 +77,9 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
             keyfiles::write_secret(&to, name, secret.trim_end()).with_context(|| format!("cannot write {name}"))?;
         }
     }
+    if let Some(why) = key_difference(&to.join(LEDGER), &to).await? {
+        complain(&format!("riposte: this backup cannot be started as it is: {why}"));
+    }
     let mut files = BTreeMap::new();
     for name in [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
         if to.join(name).is_file() {
@@ -94,6 +98,14 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
         to.display()
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the signing key beside a ledger's file differs from the one that the ledger knows. One of an earlier version knows none.
+async fn key_difference(ledger: &Path, dir: &Path) -> anyhow::Result<Option<String>> {
+    let db = Db::open_to_look(&format!("sqlite:{}", ledger.display())).await?;
+    let known = signing_keys::current(&db).await.ok().flatten();
+    db.close().await;
+    signing::difference(known.as_ref(), dir)
 }
 
 fn sum(path: &Path) -> anyhow::Result<String> {
@@ -137,6 +149,9 @@ pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCod
     if let Some(damage) = inspect::damage(&from.join(LEDGER)).await? {
         bail!("the backup's ledger is damaged: {damage}");
     }
+    if let Some(why) = key_difference(&from.join(LEDGER), &from).await? {
+        complain(&format!("riposte: the manager will not start on this without --adopt-signing-key: {why}"));
+    }
     keyfiles::make_data_dir(&data_dir)?;
     let lock = keyfiles::lock(&data_dir)?;
     ensure!(
@@ -170,8 +185,18 @@ pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
     let db = Db::open_to_look(&url)
         .await
         .with_context(|| format!("cannot open the ledger of {}", config.data_dir.display()))?;
-    let findings = inspect::examine(&db, Clock::system().now()).await.context("the ledger cannot be read")?;
+    let mut findings = inspect::examine(&db, Clock::system().now()).await.context("the ledger cannot be read")?;
+    let known = signing_keys::current(&db).await.context("the ledger cannot be read")?;
     db.close().await;
+    if let Some(why) = signing::difference(known.as_ref(), &config.data_dir)? {
+        findings.push(Finding {
+            level: "violation",
+            what: "the data directory's signing key is not the ledger's",
+            help: "No agent would obey this manager, so it does not start. Put the right signing.key there (a backup has it), or start \
+                   it with --adopt-signing-key and enrol the agents again.",
+            examples: vec![why],
+        });
+    }
     let is_violated = findings.iter().any(|finding| finding.level == "violation");
     if json {
         say(&serde_json::to_string_pretty(&serde_json::json!({"healthy": findings.is_empty(), "findings": findings}))?);

@@ -11,11 +11,18 @@ use reqwest::header::IF_MATCH;
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Map, Value};
 
-use super::say;
+use super::terminal::plain;
+use super::{complain, say, unreachable};
 use crate::domain::api_key;
 
 /// How long a manager may say nothing.
 const TIMEOUT: Duration = Duration::from_mins(1);
+/// How long it may take to be connected to.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After so long without an answer a person is told why.
+const HINT_AFTER: Duration = Duration::from_secs(5);
+/// How long a manager may take to say whether it is ready: it takes 2 seconds at most.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may say nothing while it goes through a whole audit log: a little longer than it gives itself.
 const LONG_TIMEOUT: Duration = Duration::from_mins(11);
 
@@ -84,7 +91,7 @@ impl Remote {
 
     fn request_within(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
         let url = format!("{}{path}", self.manager.trim_end_matches('/'));
-        let client = client(|builder| builder.connect_timeout(TIMEOUT).read_timeout(silence))?;
+        let client = client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).read_timeout(silence))?;
         Ok(client.request(method, &url).bearer_auth(self.key()?))
     }
 
@@ -114,7 +121,41 @@ impl Remote {
     /// # Errors
     /// If the manager cannot be reached.
     pub async fn start(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        request.send().await.with_context(|| format!("cannot reach {}", self.manager))
+        let mut answer = std::pin::pin!(request.send());
+        let early = tokio::time::timeout(HINT_AFTER, &mut answer).await;
+        let answer = match early {
+            Ok(answer) => answer,
+            Err(_) => {
+                if let Some(why) = self.not_ready().await? {
+                    complain(&format!("riposte: no answer within {} s; {why}. Still waiting", HINT_AFTER.as_secs()));
+                }
+                answer.await
+            }
+        };
+        answer.map_err(|error| {
+            let silence = if error.is_connect() { CONNECT_TIMEOUT } else { TIMEOUT };
+            anyhow::anyhow!(unreachable::words(&self.manager, &error, silence))
+        })
+    }
+
+    /// What the manager says that it cannot do; `None` if it is ready.
+    ///
+    /// # Errors
+    /// If it does not say.
+    async fn not_ready(&self) -> anyhow::Result<Option<String>> {
+        let url = format!("{}/readyz", self.manager.trim_end_matches('/'));
+        let client = client(|builder| builder.timeout(READY_TIMEOUT))?;
+        let answer = client.get(&url).send().await;
+        let answer =
+            answer.map_err(|error| anyhow::anyhow!(unreachable::words(&self.manager, &error, READY_TIMEOUT)))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(None);
+        }
+        let text = answer.text().await.unwrap_or_default();
+        let detail =
+            serde_json::from_str::<Value>(&text).ok().and_then(|body| Some(body["detail"].as_str()?.to_owned()));
+        Ok(Some(format!("not ready: {}", detail.unwrap_or_else(|| status.to_string()))))
     }
 
     /// Every entry of the list at `path`, page by page.
@@ -174,6 +215,19 @@ pub fn json(bytes: &[u8]) -> anyhow::Result<Value> {
     serde_json::from_slice(bytes).context("the manager's answer is not JSON")
 }
 
+/// A word as one segment of a path, or as a value in a query.
+pub fn segment(word: &str) -> String {
+    let mut encoded = String::with_capacity(word.len());
+    for byte in word.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.extend(["%", &format!("{byte:02X}")]);
+        }
+    }
+    encoded
+}
+
 /// A problem, as a person reads it.
 pub fn told(problem: &Value) -> String {
     format!("{}{}", problem["detail"].as_str().unwrap_or("no reason given"), faults(problem))
@@ -205,23 +259,13 @@ fn faults(problem: &Value) -> String {
 
 /// `riposte status`
 pub async fn status(remote: Remote) -> anyhow::Result<ExitCode> {
-    let url = format!("{}/readyz", remote.manager.trim_end_matches('/'));
-    let client = client(|builder| builder.timeout(Duration::from_secs(5)))?;
-    let answer = client.get(&url).send().await;
-    Ok(match answer {
-        Ok(answer) if answer.status().is_success() => {
-            say("ready");
-            ExitCode::SUCCESS
-        }
-        Ok(answer) => {
-            say(&format!("not ready: {}", answer.status()));
-            ExitCode::FAILURE
-        }
-        Err(_) => {
-            say(&format!("nobody answers at {}", remote.manager));
-            ExitCode::FAILURE
-        }
-    })
+    let (line, code) = match remote.not_ready().await {
+        Ok(None) => ("ready".to_owned(), ExitCode::SUCCESS),
+        Ok(Some(why)) => (why, ExitCode::FAILURE),
+        Err(error) => (error.to_string(), ExitCode::FAILURE),
+    };
+    say(&plain(&line));
+    Ok(code)
 }
 
 /// `riposte agent token`
@@ -245,7 +289,8 @@ pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
         } else {
             let here = if agent["streaming"] == true { "streaming" } else { "away" };
             let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
-            let incident = agent["incident"].as_str().map_or_else(String::new, |what| format!("  INCIDENT: {what}"));
+            let incidents = ["incident", "rejecting"].into_iter().filter_map(|key| agent[key].as_str());
+            let incident: String = incidents.map(|what| format!("  INCIDENT: {what}")).collect();
             say(&format!("{}  {:9}  {:24}  {}{incident}", text("id"), here, text("name"), agent["labels"]));
         }
     }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::SigningKey;
+use riposte_protocol::command::ManagerKey;
 use sha2::{Digest, Sha256};
 
 use crate::engine::deliver::Signer;
@@ -41,6 +42,23 @@ pub fn lock(dir: &Path) -> anyhow::Result<File> {
         bail!("another manager is running on {}", dir.display());
     }
     Ok(file)
+}
+
+/// Takes the ledger's file, if it is one, for this process: two data directories can name one file.
+///
+/// # Errors
+/// If another manager has it.
+pub fn lock_ledger(database: &str) -> anyhow::Result<Option<File>> {
+    let Some(path) = database.strip_prefix("sqlite:") else { return Ok(None) };
+    // Another name of the same file is the same file.
+    let path = std::fs::canonicalize(path).with_context(|| format!("cannot open {path}"))?;
+    let lock = path.with_added_extension("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
+    let file = file.with_context(|| format!("cannot open {}", lock.display()))?;
+    if file.try_lock().is_err() {
+        bail!("another manager is running on the ledger {}", path.display());
+    }
+    Ok(Some(file))
 }
 
 /// Makes sure that the ledger's file, if it is one, is for its owner alone; SQLite gives its side files the same mode.
@@ -75,16 +93,30 @@ pub fn write_secret(dir: &Path, name: &str, secret: &str) -> io::Result<()> {
 /// # Errors
 /// If the file cannot be read or written, or holds something else.
 pub fn signer(dir: &Path) -> anyhow::Result<Signer> {
+    if let Some(keys) = read_keys(dir)? {
+        return Ok(Signer::new(keys));
+    }
+    let mut secret = [0_u8; 32];
+    getrandom::fill(&mut secret).context("the system has no randomness to give")?;
+    let written = write_secret(dir, SIGNING_KEY, &URL_SAFE_NO_PAD.encode(secret));
+    written.with_context(|| format!("cannot write {}", dir.join(SIGNING_KEY).display()))?;
+    let key = SigningKey::from_bytes(&secret);
+    Ok(Signer::new(vec![(key_id(&key), key)]))
+}
+
+/// The public half of the key that signs; `None` if there is no file.
+///
+/// # Errors
+/// If the file cannot be read, or holds something else.
+pub fn public_key(dir: &Path) -> anyhow::Result<Option<ManagerKey>> {
+    Ok(read_keys(dir)?.and_then(|keys| Signer::new(keys).pinned().into_iter().next()))
+}
+
+fn read_keys(dir: &Path) -> anyhow::Result<Option<Vec<(String, SigningKey)>>> {
     let path = dir.join(SIGNING_KEY);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut secret = [0_u8; 32];
-            getrandom::fill(&mut secret).context("the system has no randomness to give")?;
-            let text = URL_SAFE_NO_PAD.encode(secret);
-            write_secret(dir, SIGNING_KEY, &text).with_context(|| format!("cannot write {}", path.display()))?;
-            text
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let mut keys = Vec::new();
@@ -99,7 +131,7 @@ pub fn signer(dir: &Path) -> anyhow::Result<Signer> {
     if keys.is_empty() {
         bail!("{} holds no key", path.display());
     }
-    Ok(Signer::new(keys))
+    Ok(Some(keys))
 }
 
 /// A key's id: the beginning of its public key's hash, so that it needs no register.

@@ -1,6 +1,7 @@
 //! FLOOR 5: the command line. Nouns, then verbs; `--json` for machines, tables for people; exit code 0 when what was
 //! asked for is done, 1 when it is not, 2 when the question was wrong.
 
+pub mod alert;
 pub mod backup;
 pub mod client;
 pub mod demo;
@@ -8,7 +9,9 @@ pub mod keyfiles;
 pub mod manual;
 pub mod policy;
 pub mod serve;
+pub mod signing;
 pub mod terminal;
+pub mod unreachable;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +37,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Say whether a manager is ready (exit code 0) or not (1).
     Status(Remote),
+    /// Alerts, by Riposte's ids or their pipelines' own.
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
     /// Agents and their enrolment.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -133,6 +139,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => block_on(serve::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Status(remote) => block_on(client::status(remote)),
+        Command::Alert(command) => block_on(alert::run(command)),
         Command::Agent(AgentCommand::Token { remote, uses, expires_in, labels }) => {
             block_on(client::token(remote, uses, expires_in, labels))
         }

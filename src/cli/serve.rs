@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,13 +13,14 @@ use axum::Router;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::keyfiles;
+use super::{keyfiles, signing};
 use crate::api::{self, AppState, keys, listen};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::shapes::Sources;
 use crate::engine::Engine;
 use crate::shutdown::{self, GRACE, Tasks};
+use crate::store::nodes::Lease;
 use crate::store::{Db, StoreError};
 use crate::telemetry::{self, LogFormat};
 
@@ -61,6 +63,9 @@ pub struct ServeArgs {
     /// The most connections at a time.
     #[arg(long, env = "RIPOSTE_MAX_CONNECTIONS")]
     max_connections: Option<usize>,
+    /// Take the data directory's signing key although the ledger knows another one: agents must then be enrolled again.
+    #[arg(long)]
+    adopt_signing_key: bool,
 }
 
 impl ServeArgs {
@@ -95,6 +100,7 @@ impl ServeArgs {
 /// # Errors
 /// If it cannot start.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let adopt_signing_key = args.adopt_signing_key;
     let config = args.into_config()?;
     telemetry::start_logging(config.log_format);
     let listener = TcpListener::bind(config.listen).await;
@@ -102,7 +108,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     raise_file_limit();
     let tasks = Tasks::new();
     stop_on_signals(&tasks)?;
-    let running = start(config, listener, Clock::system(), tasks).await?;
+    let running = start(config, listener, Clock::system(), tasks, adopt_signing_key).await?;
     if let Some(path) = &running.first_key {
         // Not the key: what a service says is kept in a log that more people read.
         super::say(&format!("The first admin key is in {}", path.display()));
@@ -139,7 +145,7 @@ fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
 /// # Errors
 /// If the store, a key file or the listener cannot be used.
 pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<bool> {
-    Ok(start(config, listener, clock, tasks).await?.wait().await)
+    Ok(start(config, listener, clock, tasks, false).await?.wait().await)
 }
 
 /// A manager that is ready to answer.
@@ -152,29 +158,76 @@ struct Running {
     /// Where the first admin key is kept, if this start made one.
     first_key: Option<PathBuf>,
     /// Held as long as the manager runs.
-    lock: File,
+    locks: (File, Option<File>),
+    /// The same for a ledger that is no file.
+    lease: Arc<Lease>,
 }
 
-async fn start(config: Config, listener: TcpListener, clock: Clock, tasks: Tasks) -> anyhow::Result<Running> {
+async fn start(
+    config: Config,
+    listener: TcpListener,
+    clock: Clock,
+    tasks: Tasks,
+    adopt_signing_key: bool,
+) -> anyhow::Result<Running> {
     keyfiles::make_data_dir(&config.data_dir)?;
     let lock = keyfiles::lock(&config.data_dir)?;
-    let signer = keyfiles::signer(&config.data_dir)?;
     keyfiles::keep_private(&config.database())?;
+    let locks = (lock, keyfiles::lock_ledger(&config.database())?);
     let db = open(&config.database()).await?;
+    let lease = Lease::take(&db, &node_name(listener.local_addr()?)).await.context("cannot take the ledger")?;
+    let lease = Arc::new(lease);
+    // From now on: what comes next can take longer than the lease lasts.
+    tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
+    let started = start_on(db.clone(), Arc::clone(&lease), &config, clock, tasks.clone(), adopt_signing_key).await;
+    let (engine, first_key) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            lease.release().await;
+            return Err(error);
+        }
+    };
+    let address = listener.local_addr()?;
+    tracing::info!(data_dir = %config.data_dir.display(), "Riposte listens on {address}");
+    let router = api::router(AppState::new(engine, &config));
+    Ok(Running { router, listener, max_connections: config.max_connections, tasks, db, first_key, locks, lease })
+}
+
+/// What another manager is told that finds this one on its ledger.
+fn node_name(address: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
+    format!("host {host}, process {}, listening on {address}", std::process::id())
+}
+
+/// Keeps the lease; a manager that has lost it stops, because another one writes now.
+async fn keep(lease: Arc<Lease>, tasks: Tasks) {
+    if let Err(error) = lease.keep().await {
+        tracing::error!("this manager stops: {error}");
+        tasks.fail();
+    }
+}
+
+/// The engine on a ledger that is this manager's, and where the first admin key is kept if this start made one.
+async fn start_on(
+    db: Db,
+    lease: Arc<Lease>,
+    config: &Config,
+    clock: Clock,
+    tasks: Tasks,
+    adopt_signing_key: bool,
+) -> anyhow::Result<(Arc<Engine>, Option<PathBuf>)> {
+    let signer = signing::agree(&db, &config.data_dir, adopt_signing_key, clock.now()).await?;
     let days = u64::from(config.alert_retention_days);
     let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
     let sources = Sources::read(&config.observables).map_err(|faults| {
         let faults = faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
         anyhow::anyhow!("the configuration's observables: {}", faults.collect::<Vec<_>>().join("; "))
     })?;
-    let engine = Engine::start(db.clone(), clock, signer, sources, retention, tasks.clone()).await?;
+    let engine = Engine::start(db, clock, signer, sources, retention, lease, tasks).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be made")?;
-    let first_key = first_key.map(|_| config.data_dir.join(keyfiles::ADMIN_KEY));
-    let address = listener.local_addr()?;
-    tracing::info!(data_dir = %config.data_dir.display(), "Riposte listens on {address}");
-    let router = api::router(AppState::new(engine, &config));
-    Ok(Running { router, listener, max_connections: config.max_connections, tasks, db, first_key, lock })
+    Ok((engine, first_key.map(|_| config.data_dir.join(keyfiles::ADMIN_KEY))))
 }
 
 /// Up to this size the ledger's file is looked through at every start, in bytes: that takes some tenths of a second, and
@@ -217,12 +270,13 @@ async fn look_through(url: &str) -> Result<(), StoreError> {
 
 impl Running {
     async fn wait(self) -> bool {
-        let Self { router, listener, max_connections, tasks, db, lock, .. } = self;
+        let Self { router, listener, max_connections, tasks, db, locks, lease, .. } = self;
         listen::run(listener, router, &tasks, max_connections).await;
         tasks.stop();
         let clean = tasks.ended(GRACE).await;
+        lease.release().await;
         db.close().await;
-        drop(lock);
+        drop(locks);
         tracing::info!("Riposte has stopped");
         clean && !tasks.has_failed()
     }

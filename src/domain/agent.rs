@@ -51,6 +51,34 @@ impl Agent {
     }
 }
 
+/// Why an agent does not believe an order: the word on the wire, and what it means.
+const REASONS: [(&str, &str); 8] = [
+    (
+        "unknown_key",
+        "signed with a key that the agent does not know: enrol it again, or put the right signing.key back",
+    ),
+    ("signature", "the signature is wrong: something changes them on the way, or forges them"),
+    ("audience", "addressed to another agent: two hosts share an identity, or something replays them"),
+    ("issuer", "not issued by a manager"),
+    ("kind", "of another kind"),
+    ("malformed", "malformed"),
+    ("expired", "expired before they arrived: compare the clocks of the agent and of the manager"),
+    ("future", "dated in the future: compare the clocks of the agent and of the manager"),
+];
+
+/// The word for a reason that an agent gives; `other` for one that is not known here.
+pub fn known_reason(word: &str) -> &'static str {
+    REASONS.iter().find(|(known, _)| *known == word).map_or("other", |(known, _)| known)
+}
+
+/// What a reason means.
+pub fn reason_words(word: &str) -> &'static str {
+    REASONS
+        .iter()
+        .find(|(known, _)| *known == word)
+        .map_or("for a reason that this version does not know", |(_, what)| what)
+}
+
 /// Whether `name` can name an agent: what a host name or a Wazuh agent name may hold, nothing that could act up in
 /// a log or a page.
 pub fn is_name(name: &str) -> bool {

@@ -130,7 +130,9 @@ impl Engine {
     /// If the store cannot be read.
     pub async fn reload_fleet(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
-        let fleet = Arc::new(Fleet::new(agents::all(&self.db).await?));
+        let agents = agents::all(&self.db).await?;
+        self.db.names().set_agents(agents.iter().map(|agent| (agent.id, agent.name.clone())).collect());
+        let fleet = Arc::new(Fleet::new(agents));
         self.fleet.store(Arc::clone(&fleet));
         self.hub.disconnect(|agent| fleet.is_revoked(agent));
         Ok(())
@@ -146,6 +148,7 @@ impl Engine {
         if let Some(row) = agents::find(&self.db, agent).await?
             && row.revoked_at.is_none()
         {
+            self.db.names().add_agent(agent, row.name.clone());
             self.fleet.store(Arc::new(self.fleet.load().with(row.try_into()?)));
         }
         Ok(())
@@ -182,6 +185,7 @@ impl Engine {
     pub async fn reload_keys(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let rows = keys::all(&self.db).await?;
+        self.db.names().set_keys(rows.iter().map(|row| (row.id.clone(), row.name.clone())).collect());
         self.keys.store(Arc::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()));
         Ok(())
     }

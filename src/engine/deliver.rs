@@ -21,6 +21,7 @@ use crate::domain::protected::ProtectedSet;
 use crate::store::alerts;
 use crate::store::commands::OwedCommand;
 use crate::store::db::{Db, Result, StoreError};
+use crate::store::story::escape;
 
 /// How long a delivered command is given to be acknowledged before it is sent again.
 const LEASE: Duration = Duration::from_secs(30);
@@ -80,6 +81,10 @@ impl Conversation {
     /// # Errors
     /// If the store cannot be read.
     pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
+        // Another manager may have taken over while this one was stopped: it finds out within a second, and orders nothing until then.
+        if !self.engine.lease.is_held() {
+            return Err(StoreError::Busy);
+        }
         let Engine { db, owed_reader, clock, writer, signer, metrics, protected, frozen, actions, .. } = &*self.engine;
         let mut owed = owed_reader.of(self.agent, frozen.load(Ordering::SeqCst)).await?;
         let of = |rank| owed.iter().filter(|command| command.rank == rank).count();
@@ -127,6 +132,11 @@ impl Conversation {
             ids.push(command.id);
             signed.push(token);
         }
+        if !ids.is_empty() && tracing::enabled!(tracing::Level::INFO) {
+            let sent = owed.iter().filter(|command| ids.contains(&command.id));
+            let name = db.names().agent(self.agent);
+            sent.for_each(|command| tell(command, self.agent, name.as_deref()));
+        }
         if !ids.is_empty() {
             metrics.commands_sent.inc_by(ids.len() as u64);
             writer.delivered(ids, lease_until);
@@ -148,6 +158,17 @@ impl Conversation {
     pub fn next_lease_end(&self) -> Option<Timestamp> {
         self.session.next_lease_end()
     }
+}
+
+/// Says in the log that a command is handed to its agent's connection.
+fn tell(command: &OwedCommand, agent: Uuid, agent_name: Option<&str>) {
+    let OwedCommand { id, op, action, response, effect, alert, .. } = command;
+    let (policy, alert) = (command.policy.as_deref(), alert.map(|alert| alert.to_string()));
+    let target = escape(&command.target.to_string());
+    let op = op.as_str();
+    tracing::info!(
+        command = %id, %response, %effect, alert, policy, %agent, agent_name, action, target, "command delivered: {op}"
+    );
 }
 
 /// A command in its signed form, with the program and the alert if its action takes them.

@@ -13,6 +13,8 @@ pub mod health;
 pub mod hub;
 pub mod intake;
 pub mod owed;
+mod own_ids;
+pub mod readiness;
 pub mod rehearsal;
 pub mod rehearse;
 pub mod sweep;
@@ -35,6 +37,7 @@ use crate::domain::shapes::Sources;
 use crate::shutdown::Tasks;
 use crate::store::db::{Db, Result};
 use crate::store::keys::KeyRow;
+use crate::store::nodes::Lease;
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
 use deliver::Signer;
@@ -84,6 +87,10 @@ pub struct Engine {
     pub tasks: Tasks,
     /// How the stages are doing.
     pub health: health::Health,
+    /// This manager's hold on the ledger.
+    pub lease: Arc<Lease>,
+    /// What the last look found that cannot be done.
+    pub readiness: readiness::LastLook,
     /// The right to run a backtest.
     pub backtests: Arc<Semaphore>,
     /// The right to compare what an agent says it holds. All agents come back at once after a restart, and deadlines need the same
@@ -106,6 +113,7 @@ impl Engine {
         signer: Signer,
         sources: Sources,
         alert_retention: Option<Duration>,
+        lease: Arc<Lease>,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
         let hub = Arc::new(Hub::default());
@@ -137,6 +145,8 @@ impl Engine {
             alert_retention,
             tasks: tasks.clone(),
             health: health::Health::default(),
+            lease,
+            readiness: readiness::LastLook::default(),
             backtests: Arc::new(Semaphore::new(backtest::AT_ONCE)),
             comparing: Semaphore::new(COMPARING),
             reloading: tokio::sync::Mutex::default(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
+use super::{Engine, own_ids};
 use crate::store::writer::SweepStep;
 use crate::store::{StoreError, protected};
 
@@ -57,9 +57,16 @@ pub async fn run(engine: &Engine) {
 /// Has the database tidy up behind the commits, every second, until the engine stops.
 pub async fn tidy(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
+    let mut is_named = false;
     while !stop.is_cancelled() {
         if let Err(error) = engine.db.tidy().await {
             tracing::debug!("the database could not tidy up: {error}");
+        }
+        if !is_named {
+            is_named = own_ids::step(engine).await.unwrap_or_else(|error| {
+                tracing::debug!("the pipelines' ids of older alerts could not be noted, trying again: {error}");
+                false
+            });
         }
         tokio::select! {
             () = tokio::time::sleep(TIDY_PERIOD) => {}

@@ -11,19 +11,20 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::{JsonText, Millis, id, json};
 use super::db::{Bind, Db, Result, StoreError, binds, statements};
+use super::identity::REJECTS_FOR;
 use super::settle;
 use crate::domain::agent::Agent;
 use crate::domain::audit::Entry;
 
 statements! {
     ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident
+            incident, rejected_orders, rejected_reason, rejected_at
         FROM agents ORDER BY id";
     ONE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident
+            incident, rejected_orders, rejected_reason, rejected_at
         FROM agents WHERE id = $1";
     PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident
+            incident, rejected_orders, rejected_reason, rejected_at
         FROM agents WHERE id > $1 AND ($2 IS NULL OR name = $2) AND (revoked_at IS NULL OR $3) ORDER BY id LIMIT $4";
     INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -32,7 +33,8 @@ statements! {
     REVOKE = "UPDATE agents SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
     FORGET_RETRIES = "UPDATE effects SET next_revert_at = NULL WHERE agent_id = $1";
     TROUBLES = "SELECT COUNT(CASE WHEN incident IS NOT NULL THEN 1 END) AS in_incident,
-            COUNT(CASE WHEN COALESCE(last_seen_at, enrolled_at) <= $1 THEN 1 END) AS silent
+            COUNT(CASE WHEN COALESCE(last_seen_at, enrolled_at) <= $1 THEN 1 END) AS silent,
+            COUNT(CASE WHEN rejected_at > $2 THEN 1 END) AS rejecting
         FROM agents WHERE revoked_at IS NULL";
     INSERT_TOKEN = "INSERT INTO enrollment_tokens (id, hash, labels, uses, uses_left, expires_at, created_at, created_by)
         VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
@@ -76,6 +78,12 @@ pub struct AgentRow {
     pub last_seen_at: Option<Millis>,
     /// What is wrong with its identity, if anything; revoking it and enrolling each host anew is what helps.
     pub incident: Option<String>,
+    /// How many orders of this manager it did not believe.
+    pub rejected_orders: i64,
+    /// Why not, the last time, in a word: `unknown_key`, `signature`, `audience`, `expired` and others.
+    pub rejected_reason: Option<String>,
+    /// When it last said so.
+    pub rejected_at: Option<Millis>,
 }
 
 impl TryFrom<AgentRow> for Agent {
@@ -122,11 +130,13 @@ pub struct Troubles {
     pub in_incident: i64,
     /// Of whom nothing was heard for some time.
     pub silent: i64,
+    /// Who reject this manager's orders.
+    pub rejecting: i64,
 }
 
 /// How many are in trouble, the silent ones since `since`; for the metrics.
-pub async fn troubles(db: &Db, since: Timestamp) -> Result<Troubles> {
-    db.optional(TROUBLES, binds![since]).await?.ok_or(StoreError::NotFound)
+pub async fn troubles(db: &Db, since: Timestamp, now: Timestamp) -> Result<Troubles> {
+    db.optional(TROUBLES, binds![since, now.minus(REJECTS_FOR)]).await?.ok_or(StoreError::NotFound)
 }
 
 /// What an agent says of itself when it enrols.

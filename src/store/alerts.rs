@@ -17,6 +17,12 @@ statements! {
         WHERE id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
             AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
         ORDER BY id DESC LIMIT $7";
+    OWN_PAGE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
+        WHERE pipeline_id = $8 AND id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
+            AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
+        ORDER BY id DESC LIMIT $7";
+    UNNAMED = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
+        WHERE pipeline_id IS NULL ORDER BY id LIMIT $1";
     SCAN = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
         WHERE id > $1 AND rule_level > 0 AND ($2 IS NULL OR time >= $2) AND ($3 IS NULL OR time < $3)
         ORDER BY id LIMIT $4";
@@ -30,9 +36,11 @@ statements! {
             ORDER BY id LIMIT $2)";
 }
 
-const INSERT: &str = "INSERT INTO alerts (id, dedupe, pipeline, time, agent_id, rule_id, rule_level, raw)";
+const INSERT: &str = "INSERT INTO alerts (id, dedupe, pipeline, pipeline_id, time, agent_id, rule_id, rule_level, raw)";
 /// A repeated alert, also one repeated within the same statement, is left out.
 const UNLESS_KNOWN: &str = " ON CONFLICT (dedupe) DO NOTHING";
+const NAME: &str = "UPDATE alerts SET pipeline_id = v.column2 FROM (";
+const NAME_AFTER: &str = ") AS v WHERE alerts.id = v.column1";
 const WHICH: &str = "SELECT id FROM alerts WHERE id IN (";
 
 /// An alert that has been read and not yet stored.
@@ -81,7 +89,8 @@ pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Resu
         .into_iter()
         .map(|NewAlert { id, alert, stored }| {
             let level = i64::from(alert.rule.level);
-            binds![id, alert.dedupe.to_vec(), alert.pipeline, alert.time, alert.agent.id, alert.rule.id, level, stored]
+            let Alert { dedupe, pipeline, pipeline_id, time, agent, rule, .. } = alert;
+            binds![id, dedupe.to_vec(), pipeline, pipeline_id, time, agent.id, rule.id, level, stored]
         })
         .collect();
     let inserted = ledger.tx.execute_rows(INSERT, rows, UNLESS_KNOWN, vec![]).await?;
@@ -99,9 +108,23 @@ pub async fn find(db: &Db, alert: Uuid) -> Result<Option<AlertRow>> {
     db.optional(ONE, binds![alert]).await
 }
 
+/// The first `limit` alerts that an earlier version stored without their pipelines' ids.
+pub async fn unnamed(db: &Db, limit: i64) -> Result<Vec<AlertRow>> {
+    db.all(UNNAMED, binds![limit]).await
+}
+
+/// Notes the pipelines' ids of alerts.
+pub async fn name(ledger: &mut LedgerTx, names: Vec<(String, String)>) -> Result<()> {
+    let rows = names.into_iter().map(|(alert, own_id)| binds![alert, own_id]).collect();
+    ledger.tx.execute_rows(NAME, rows, NAME_AFTER, vec![]).await?;
+    Ok(())
+}
+
 /// Which alerts to list.
 #[derive(Clone, Debug, Default)]
 pub struct AlertFilter {
+    /// With this id in its pipeline.
+    pub source_id: Option<String>,
     /// Of this rule.
     pub rule_id: Option<String>,
     /// At least of this level.
@@ -117,8 +140,12 @@ pub struct AlertFilter {
 /// A page of alerts, newest first, older than `before`.
 pub async fn list(db: &Db, filter: AlertFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<AlertRow>> {
     let before = before.unwrap_or(Uuid::max());
-    let AlertFilter { rule_id, min_level, agent_id, since, until } = filter;
-    db.all(PAGE, binds![before, rule_id, min_level, agent_id, since, until, limit]).await
+    let AlertFilter { source_id, rule_id, min_level, agent_id, since, until } = filter;
+    let binds = binds![before, rule_id, min_level, agent_id, since, until, limit];
+    match source_id {
+        Some(own_id) => db.all(OWN_PAGE, [binds, binds![own_id]].concat()).await,
+        None => db.all(PAGE, binds).await,
+    }
 }
 
 /// A page of alerts that can fire something, oldest first, after `after`.
@@ -156,4 +183,19 @@ pub(super) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp, limit: i64)
     let millis = u64::try_from(cutoff.as_millis()).unwrap_or(0);
     let bound = Uuid::from_u64_pair(millis << 16, 0);
     ledger.tx.execute(FORGET, binds![bound, limit]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::db::{plan, reads_whole};
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alert_is_found_by_its_pipelines_id_without_reading_them_all() {
+        for (statement, index) in [(OWN_PAGE, "alerts_pipeline_id (pipeline_id=?"), (UNNAMED, "alerts_unnamed")] {
+            let plan = plan(statement).await;
+            assert!(plan.iter().any(|step| step.contains(index)), "{plan:?}");
+        }
+        assert_eq!(reads_whole(NAME, 2, NAME_AFTER, 0).await, Vec::<String>::new());
+    }
 }

@@ -8,11 +8,12 @@ use serde::Serialize;
 use super::columns::Millis;
 use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
 use super::head::KeptHead;
+use super::story::{About, Story};
 use crate::domain::audit::{Entry, EntryRef, GENESIS, hash};
 
 statements! {
     FIRST_HEAD = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
-    TAKE_HEAD = "UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash";
+    TAKE_HEAD = "UPDATE audit_head SET seq = seq WHERE id = 1 AND ($1 IS NULL OR holder = $1) RETURNING seq, hash";
     MOVE_HEAD = "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1";
     HEAD = "SELECT seq, hash FROM audit_head WHERE id = 1";
     PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
@@ -71,6 +72,7 @@ pub struct LedgerTx {
     seq: i64,
     hash: [u8; 32],
     entries: Vec<Entry>,
+    story: Story,
     /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
     kept: Option<(KeptHead, u64)>,
 }
@@ -79,32 +81,65 @@ impl LedgerTx {
     /// Begins one.
     pub async fn begin(db: &Db) -> Result<Self> {
         let mut tx = db.begin().await?;
-        let (mut kept, mut known) = (None, None);
-        if let Db::Sqlite { head, .. } = db {
-            let (taker, end) = head.lock().unwrap_or_else(PoisonError::into_inner).take();
-            (kept, known) = (Some((Arc::clone(head), taker)), end);
+        let (mut kept, mut known, mut holder) = (None, None, None);
+        match db {
+            Db::Sqlite { head, .. } => {
+                let (taker, end) = head.lock().unwrap_or_else(PoisonError::into_inner).take();
+                (kept, known) = (Some((Arc::clone(head), taker)), end);
+            }
+            Db::Postgres { writes, .. } => holder = writes.get().cloned(),
         }
+        let (entries, story) = (Vec::new(), Story::new(db.names().clone()));
         if let Some((seq, hash)) = known {
-            return Ok(Self { tx, seq, hash, entries: Vec::new(), kept });
+            return Ok(Self { tx, seq, hash, entries, story, kept });
         }
-        let head = match tx.optional::<Head>(TAKE_HEAD, vec![]).await? {
+        let head = match tx.optional::<Head>(TAKE_HEAD, binds![holder.as_deref()]).await? {
             Some(head) => head,
+            // A run of a manager took the head when it took the ledger.
+            None if holder.is_some() => return Err(StoreError::Superseded),
             None => {
                 tx.execute(FIRST_HEAD, binds![GENESIS.to_vec()]).await?;
-                tx.optional(TAKE_HEAD, vec![]).await?.ok_or(StoreError::NotFound)?
+                tx.optional(TAKE_HEAD, binds![None::<&str>]).await?.ok_or(StoreError::NotFound)?
             }
         };
         let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-        Ok(Self { tx, seq: head.seq, hash, entries: Vec::new(), kept })
+        Ok(Self { tx, seq: head.seq, hash, entries, story, kept })
     }
 
     /// Adds an entry.
     pub fn record(&mut self, entry: Entry) {
+        self.record_about(entry, About::default());
+    }
+
+    /// Adds an entry, and says in the log what it is about.
+    pub(super) fn record_about(&mut self, entry: Entry, about: About) {
+        self.story.add(&entry, about);
         self.entries.push(entry);
     }
 
-    /// Writes the entries and makes everything durable.
-    pub async fn commit(mut self) -> Result<()> {
+    /// Says something in the log that follows from another entry and needs none of its own.
+    pub(super) fn mention(&mut self, entry: &Entry, about: About) {
+        self.story.add(entry, about);
+    }
+
+    /// What an agent is called; its id if it is not known.
+    pub(super) fn name_of(&self, agent: uuid::Uuid) -> String {
+        self.story.name_of(agent)
+    }
+
+    /// The pipeline's own id of an alert that gets a response.
+    pub(super) fn knows(&mut self, alert: uuid::Uuid, own_id: &str) {
+        self.story.knows(alert, own_id);
+    }
+
+    /// Writes the entries, makes everything durable, and tells the log.
+    pub async fn commit(self) -> Result<()> {
+        self.commit_untold().await?.tell();
+        Ok(())
+    }
+
+    /// As [`LedgerTx::commit`], without telling the log yet: whoever waits for the commit is to be answered first.
+    pub(super) async fn commit_untold(mut self) -> Result<Story> {
         if !self.entries.is_empty() {
             let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
             for entry in std::mem::take(&mut self.entries) {
@@ -120,7 +155,7 @@ impl LedgerTx {
         if let Some((kept, taker)) = &self.kept {
             kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, (self.seq, self.hash));
         }
-        Ok(())
+        Ok(self.story)
     }
 }
 

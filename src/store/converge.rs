@@ -80,6 +80,8 @@ pub struct News {
     pub ended: Vec<Uuid>,
     /// Effects that should be there and are not.
     pub missing: Vec<Uuid>,
+    /// Orders that it did not believe.
+    pub rejected: Option<identity::Rejected>,
 }
 
 /// Who an agent is by its numbers; as in [`Hello`].
@@ -177,12 +179,15 @@ pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Resu
     let missing = lost.map(|(effect, _)| *effect).collect();
     // One that does not stand may be unwanted there, or have just come to be.
     effects.retain(|held| standing.get(&held.effect).is_none_or(|row| row.differs(held, now).is_some()));
-    Ok(News { met: Some(Met { cursor, has_run, is_first }), effects, ended: Vec::new(), missing })
+    Ok(News { met: Some(Met { cursor, has_run, is_first }), effects, ended: Vec::new(), missing, rejected: None })
 }
 
 /// Brings the ledger and the agent together; gives the agents that have something to fetch.
 pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now: Timestamp) -> Result<Vec<Uuid>> {
-    let News { met, effects, ended, missing } = news;
+    let News { met, effects, ended, missing, rejected } = news;
+    if let Some(rejected) = rejected {
+        identity::reject(ledger, agent, &rejected, now).await?;
+    }
     if let Some(Met { cursor, has_run, .. }) = met {
         identity::meet(ledger, agent, cursor, now).await?;
         if has_run {

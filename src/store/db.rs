@@ -1,14 +1,13 @@
 //! Two databases behind one door: an enum of two pools, one transaction type, one kind of bind value. Statements
 //! are written once, in the subset that SQLite and PostgreSQL share; `docs/decisions/0002-one-sql-text.md` says why.
 
-use std::path::PathBuf;
-use std::str::FromStr as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
+use sqlx::postgres::{PgPool, PgRow, Postgres};
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
@@ -17,22 +16,19 @@ use uuid::Uuid;
 
 pub use super::error::{Result, StoreError};
 use super::head::KeptHead;
+use super::nodes::Writes;
+use super::postgresql;
 use super::rows::in_chunks;
+use super::story::Names;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How long a statement waits for SQLite's write lock, which another process (a backup, a shell) may hold.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a connection before it is answered 503.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements kept prepared per connection: every constant, and each size of the many-row ones.
-const STATEMENTS: usize = 1024;
-/// Statements here touch a few hundred rows by an index. PostgreSQL, without statistics of a young table, may take the many-row ones
-/// for costly enough to compile, which pays for long scans alone.
-const NO_JIT: &str = "SET jit = off";
-/// For the same reason it may read a whole table or index to match a few rows with it, again and again, until its statistics
-/// are made; whatever changes the ledger knows its rows by an index.
-const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+pub(super) const STATEMENTS: usize = 1024;
 /// SQLite's memory for pages of the connection that writes, in KiB (hence the sign): with SQLite's own 2 MiB the upper pages of the
 /// indexes of a ledger of some hundred thousand alerts do not fit in, and each alert costs hundreds of reads.
 const WRITER_CACHE: &str = "-16384";
@@ -120,10 +116,14 @@ pub enum Db {
         read: SqlitePool,
         /// Moves what is committed from the log into the database, so that no commit has to.
         aside: SqlitePool,
+        /// Where it is.
+        file: Arc<Path>,
         /// The end of the audit chain. Nobody else writes this file, so it need not be asked for each time.
         head: KeptHead,
+        /// What ids are called in the log.
+        names: Names,
     },
-    /// A server, shared by several managers.
+    /// A server.
     Postgres {
         /// One connection for whatever changes something. Writers queue at the audit head anyway, and the many-row statements
         /// that only they use are then kept prepared once, not on each of ten connections: that was most of the memory of
@@ -131,6 +131,12 @@ pub enum Db {
         write: PgPool,
         /// For whoever only reads.
         read: PgPool,
+        /// One connection for the manager's lease alone, which must not wait behind anything.
+        lease: PgPool,
+        /// The run of the manager that writes.
+        writes: Writes,
+        /// What ids are called in the log.
+        names: Names,
     },
 }
 
@@ -141,21 +147,7 @@ impl Db {
     /// If the address is not one, the database cannot be opened, or it is newer than this program.
     pub async fn open(url: &str) -> Result<Self> {
         let db = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let options =
-                PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
-            let options = options.statement_cache_capacity(STATEMENTS).application_name("riposte");
-            let pool = || {
-                let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
-                pool.after_connect(|connection, _| Box::pin(async { connection.execute(NO_JIT).await.map(drop) }))
-            };
-            let write = pool().after_connect(|connection, _| {
-                Box::pin(async {
-                    connection.execute(NO_JIT).await?;
-                    connection.execute(BY_INDEX).await.map(drop)
-                })
-            });
-            let write = write.max_connections(1).min_connections(1).connect_with(options.clone()).await?;
-            Self::Postgres { write, read: pool().max_connections(9).connect_with(options).await? }
+            postgresql::open(url).await?
         } else if let Some(path) = url.strip_prefix("sqlite:") {
             Self::open_sqlite(PathBuf::from(path.trim_start_matches("//"))).await?
         } else {
@@ -172,8 +164,9 @@ impl Db {
     }
 
     async fn open_sqlite(path: PathBuf) -> Result<Self> {
+        let file: Arc<Path> = path.into();
         let options = SqliteConnectOptions::new()
-            .filename(path)
+            .filename(&file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // FULL: a commit is on disk when it returns, also if the power fails a moment later (promise 1).
@@ -197,7 +190,7 @@ impl Db {
         let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
         let several = ageless().max_connections(4);
         let read = several.connect_with(options.read_only(true)).await?;
-        Ok(Self::Sqlite { write, read, aside, head: Arc::default() })
+        Ok(Self::Sqlite { write, read, aside, file, head: Arc::default(), names: Names::default() })
     }
 
     /// Opens `url` without changing anything, not even the schema.
@@ -206,19 +199,17 @@ impl Db {
     /// As [`Db::open`]; or if the schema is another one than this program's.
     pub async fn open_to_look(url: &str) -> Result<Self> {
         if let Some(path) = url.strip_prefix("sqlite:") {
-            let options = SqliteConnectOptions::new().filename(path.trim_start_matches("//")).read_only(true);
+            let file: Arc<Path> = Path::new(path.trim_start_matches("//")).into();
+            let options = SqliteConnectOptions::new().filename(&file).read_only(true);
             let pool = SqlitePoolOptions::new()
                 .max_connections(2)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_with(options)
                 .await?;
-            return Ok(Self::Sqlite { write: pool.clone(), read: pool.clone(), aside: pool, head: Arc::default() });
+            let (write, read) = (pool.clone(), pool.clone());
+            return Ok(Self::Sqlite { write, read, aside: pool, file, head: Arc::default(), names: Names::default() });
         }
-        let options =
-            PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
-        let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
-        let pool = pool.connect_with(options).await?;
-        Ok(Self::Postgres { write: pool.clone(), read: pool })
+        postgresql::open_to_look(url).await
     }
 
     /// What is wrong with the database's file, if anything. PostgreSQL looks after its own.
@@ -294,15 +285,23 @@ impl Db {
         Ok(())
     }
 
+    /// What ids are called in the log.
+    pub fn names(&self) -> &Names {
+        match self {
+            Self::Sqlite { names, .. } | Self::Postgres { names, .. } => names,
+        }
+    }
+
     /// Closes every connection.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { write, read, aside, head: _ } => {
+            Self::Sqlite { write, read, aside, .. } => {
                 aside.close().await;
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres { write, read } => {
+            Self::Postgres { write, read, lease, .. } => {
+                lease.close().await;
                 read.close().await;
                 write.close().await;
             }

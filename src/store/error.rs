@@ -35,12 +35,43 @@ pub enum StoreError {
     /// The database's address is not one.
     #[error("{0}")]
     Address(String),
+    /// Another manager has the ledger.
+    #[error(
+        "another manager runs on this ledger: {0}. Stop it first, or give this one a database of its own; several managers on \
+         one database are not supported"
+    )]
+    Held(String),
+    /// Another manager has taken over what this one was writing.
+    #[error("another manager has taken this ledger over: nothing is written here any more")]
+    Superseded,
+    /// A pooler stands in front of the database.
+    #[error(
+        "the database URL leads to a connection pooler that changes the server's connection between transactions (PgBouncer with \
+         pool_mode=transaction or statement). Riposte needs pool_mode=session for this database, or PostgreSQL's own address"
+    )]
+    Pooled,
 }
 
 impl StoreError {
     /// What each of those is told who share a failure.
     pub fn shared(error: Arc<Self>) -> Self {
         Arc::try_unwrap(error).unwrap_or_else(Self::Shared)
+    }
+
+    /// What is wrong, for a person who has to mend it.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Shared(shared) => shared.in_words(),
+            Self::Unavailable(source) => in_words(source),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether something was waited for in vain: PostgreSQL's `lock_not_available` and `query_canceled`.
+    pub(super) fn is_wait(&self) -> bool {
+        let Self::Unavailable(source) = self else { return false };
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| matches!(&*code, "55P03" | "57014"))
     }
 
     /// Whether the database's file itself is not whole.
@@ -56,9 +87,44 @@ impl StoreError {
     }
 }
 
+/// What a database's error means for whoever runs it. Codes are SQLite's result codes and PostgreSQL's SQLSTATEs.
+fn in_words(error: &sqlx::Error) -> String {
+    let known = error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| {
+        let sqlite = code.parse::<u32>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff);
+        Some(match (sqlite, &*code) {
+            (Some(5 | 6), _) => "another process holds the ledger's file locked",
+            (Some(8), _) => "the ledger's file, or its file system, is read-only",
+            (Some(10), _) => "the disk that holds the ledger fails",
+            (Some(13), _) | (_, "53100") => "the disk is full",
+            (Some(14), _) => "the ledger's file cannot be opened",
+            (_, "25006") => "the database is read-only: a standby, or set so",
+            (_, "53300") => "the database takes no more connections",
+            (_, "57P01" | "57P02" | "57P03") => "the database is shutting down, or starting",
+            (_, "28000" | "28P01") => "the database refuses this user or password",
+            (_, "3D000") => "there is no such database",
+            _ => return None,
+        })
+    });
+    match (known, error) {
+        (Some(known), _) => format!("{known} ({error})"),
+        (None, sqlx::Error::PoolTimedOut) => "it gives no connection".into(),
+        (None, sqlx::Error::Io(error)) => format!("it cannot be reached ({error})"),
+        (None, _) => error.to_string(),
+    }
+}
+
+/// What PostgreSQL says when a prepared statement is there that should not be, or is not there that should: the connection is not
+/// the one that it was.
+const OTHER_CONNECTION: [&str; 2] = ["42P05", "26000"];
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
+            sqlx::Error::Database(database)
+                if database.code().is_some_and(|code| OTHER_CONNECTION.contains(&&*code)) =>
+            {
+                Self::Pooled
+            }
             sqlx::Error::Database(database) if database.is_unique_violation() => Self::Duplicate,
             _ => Self::Unavailable(error),
         }

@@ -1,17 +1,24 @@
 //! What an agent's numbers and runs say of who it is: a ledger older than the agent's journal, a host restored from an
 //! earlier state, two hosts with one identity.
 
+use std::time::Duration;
+
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::db::{Result, binds, statements};
 use super::settle;
+use super::story::escape;
+use crate::domain::agent::reason_words;
 use crate::domain::audit::Entry;
 use crate::domain::command::CommandState;
 
 statements! {
     SET_INCIDENT = "UPDATE agents SET incident = $2 WHERE id = $1 AND incident IS NULL";
+    LAST_REJECTED = "SELECT rejected_at FROM agents WHERE id = $1";
+    REJECT = "UPDATE agents SET rejected_orders = rejected_orders + $2, rejected_reason = $3, rejected_at = $4
+        WHERE id = $1 AND (rejected_at IS NULL OR rejected_at <= $5)";
     NUMBER = "SELECT last_seq FROM agents WHERE id = $1";
     SET_NUMBER = "UPDATE agents SET last_seq = $2 WHERE id = $1 AND last_seq < $2";
     UNSENT = "SELECT id FROM commands WHERE agent_id = $1 AND state = 'queued' AND deliveries = 0 AND seq <= $2 ORDER BY seq";
@@ -101,6 +108,44 @@ pub async fn cloned(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Resul
         record(ledger, "cloned", agent, detail.to_owned(), now);
     }
     Ok(is_news)
+}
+
+/// Orders of this manager that an agent did not believe.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// How many.
+    pub count: i64,
+    /// Why most of them, in a word.
+    pub reason: &'static str,
+    /// The key that signed the last of these, as it says itself.
+    pub kid: Option<String>,
+}
+
+/// An agent that rejected orders so long ago is taken to obey again.
+pub const REJECTS_FOR: Duration = Duration::from_hours(1);
+/// What is told faster than that is not counted: an honest agent tells it every ten seconds at most.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(sqlx::FromRow)]
+struct LastRejected {
+    rejected_at: Option<i64>,
+}
+
+/// An agent does not believe this manager's orders, so it carries none of them out: an incident until it has not happened for an
+/// hour ([`REJECTS_FOR`]). The log and the audit log say it once.
+pub(super) async fn reject(ledger: &mut LedgerTx, agent: Uuid, rejected: &Rejected, now: Timestamp) -> Result<()> {
+    let Rejected { count, reason, kid } = rejected;
+    let last: Option<LastRejected> = ledger.tx.optional(LAST_REJECTED, binds![agent]).await?;
+    let last = last.and_then(|row| row.rejected_at).map(Timestamp::from_millis);
+    let noted = ledger.tx.execute(REJECT, binds![agent, *count, *reason, now, now.minus(TOLD_EVERY)]).await? > 0;
+    if noted && last.is_none_or(|at| at <= now.minus(REJECTS_FOR)) {
+        let key = kid.as_ref().map_or_else(String::new, |kid| format!(" (key {})", escape(kid)));
+        let detail = format!("{count} orders{key}: {}", reason_words(reason));
+        let name = ledger.name_of(agent);
+        tracing::error!(%agent, reason, "agent {name} rejects this manager's orders, so nothing is carried out there: {detail}");
+        record(ledger, "rejected orders", agent, detail, now);
+    }
+    Ok(())
 }
 
 fn record(ledger: &mut LedgerTx, verb: &'static str, agent: Uuid, detail: String, now: Timestamp) {

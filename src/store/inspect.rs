@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::audit;
 use super::db::{Db, Result, StoreError, binds, statements};
+use super::identity::REJECTS_FOR;
 use super::settle::ANSWER_TIMEOUT;
 
 statements! {
@@ -58,6 +59,7 @@ statements! {
         WHERE op = 'revert' AND state IN ('queued', 'delivered') AND commands.created_at <= $2 AND actual <> 'absent'
         LIMIT $1";
     CANNOT_LIFT = "SELECT id FROM effects WHERE desired = 'absent' AND failed_reverts > 0 LIMIT $1";
+    REJECTING = "SELECT id FROM agents WHERE rejected_at > $2 AND revoked_at IS NULL LIMIT $1";
     CLONED = "SELECT id FROM agents WHERE incident IS NOT NULL AND revoked_at IS NULL LIMIT $1";
 }
 
@@ -210,6 +212,12 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
             "The agent lifts it by its own clock if it runs. See whether the host is up and reaches the manager; if it is gone for good, revoke the agent.",
             STILL_BLOCKED,
             Some(now.minus(OUTLASTS)),
+        ),
+        incident(
+            "an agent rejects this manager's orders: nothing is carried out there",
+            "`GET /v1/agents/ID` says why. Mostly it knows another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
+            REJECTING,
+            Some(now.minus(REJECTS_FOR)),
         ),
         incident(
             "two hosts speak with one agent's identity",

@@ -17,6 +17,7 @@ use super::columns::{id, json};
 use super::db::{Bind, Result, StoreError, binds, statements};
 use super::protected::Hold;
 use super::queue::{Key, NewCommand, Queued, queue};
+use super::story::{self, About};
 use super::waves;
 use crate::domain::audit::Entry;
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
@@ -52,7 +53,8 @@ const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1
     WHERE state = 'active' AND id IN (";
 const END_RESPONSES_AFTER: &str = ") AND NOT EXISTS (
     SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) AND NOT EXISTS (
-    SELECT 1 FROM waves WHERE waves.response_id = responses.id) RETURNING id";
+    SELECT 1 FROM waves WHERE waves.response_id = responses.id)
+    RETURNING id, alert_id, policy, action, target_kind, target_value";
 const CALL_BACK: &str = "UPDATE commands SET state = 'cancelled', detail = $1, finished_at = $2
     WHERE state = 'queued' AND one_shot = TRUE AND response_id IN (";
 const CALL_BACK_AFTER: &str = ") RETURNING id";
@@ -86,6 +88,17 @@ struct HoldRow {
 #[derive(sqlx::FromRow)]
 struct Id {
     id: String,
+}
+
+/// A response that has ended.
+#[derive(sqlx::FromRow)]
+struct Ended {
+    id: String,
+    alert_id: Option<String>,
+    policy: Option<String>,
+    action: String,
+    target_kind: Option<String>,
+    target_value: Option<String>,
 }
 
 /// A response and an effect that it holds, or held last.
@@ -249,7 +262,15 @@ fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, 
             why.push_str(text);
         }
     }
-    ledger.record(Entry {
+    let about = About {
+        alert: response.alert,
+        policy: response.policy.as_ref().map(|(name, _)| name.clone()),
+        agent: <[Uuid; 1]>::try_from(response.agents.as_slice()).ok().map(|[agent]| agent),
+        action: Some(response.action.clone()),
+        target: response.target.as_ref().and_then(|target| story::target(target.kind().as_str(), target.value())),
+        ..About::default()
+    };
+    let entry = Entry {
         at: now,
         actor: response.requested_by.clone(),
         verb: match response.verdict {
@@ -261,7 +282,8 @@ fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, 
         noun: "response",
         noun_id: response.id.to_string(),
         detail: why,
-    });
+    };
+    ledger.record_about(entry, about);
 }
 
 async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effect>, now: Timestamp) -> Result<()> {
@@ -385,11 +407,18 @@ pub(super) async fn end(ledger: &mut LedgerTx, responses: &[Uuid], why: &EndReas
     let responses: std::collections::BTreeSet<Uuid> = responses.iter().copied().collect();
     let rows = responses.into_iter().map(|response| binds![response]).collect();
     let first = binds![now, why.word, why.detail.as_str()];
-    let ended: Vec<Id> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
+    let ended: Vec<Ended> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
     for row in ended {
         let detail = format!("{}: {}", why.word, why.detail);
+        let about = About {
+            alert: row.alert_id.and_then(|id| id.parse().ok()),
+            policy: row.policy,
+            action: Some(row.action),
+            target: row.target_kind.zip(row.target_value).and_then(|(kind, value)| story::target(&kind, &value)),
+            ..About::default()
+        };
         let (actor, noun_id) = (why.by.clone(), row.id);
-        ledger.record(Entry { at: now, actor, verb: "ended", noun: "response", noun_id, detail });
+        ledger.record_about(Entry { at: now, actor, verb: "ended", noun: "response", noun_id, detail }, about);
     }
     Ok(())
 }

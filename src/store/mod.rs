@@ -24,12 +24,17 @@ pub mod identity;
 pub mod inspect;
 pub mod keys;
 pub mod ledger;
+pub mod nodes;
 pub mod policies;
+mod postgresql;
+pub mod probe;
 pub mod protected;
 mod queue;
 pub mod responses;
 mod rows;
 pub mod settle;
+pub mod signing_keys;
+pub mod story;
 pub mod waves;
 pub mod writer;
 
@@ -54,9 +59,11 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         keys::STATEMENTS,
         ledger::STATEMENTS,
         policies::STATEMENTS,
+        probe::STATEMENTS,
         protected::STATEMENTS,
         responses::STATEMENTS,
         settle::STATEMENTS,
+        signing_keys::STATEMENTS,
         waves::STATEMENTS,
     ];
     modules.into_iter().flatten().copied()

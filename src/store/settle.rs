@@ -14,6 +14,7 @@ use super::columns::id;
 use super::db::{Bind, Result, StoreError, binds, statements};
 use super::ledger::{self, EndReason};
 use super::protected::Hold;
+use super::story::{self, About};
 use crate::domain::audit::Entry;
 use crate::domain::command::CommandState;
 use crate::domain::effect::Actual;
@@ -23,19 +24,24 @@ statements! {
             next_revert_at = CASE WHEN desired = 'absent' THEN $3 ELSE NULL END, changed_at = $4
         WHERE id = $1 AND actual_seq <= $2";
     FAILED_REVERTS = "SELECT failed_reverts AS count FROM effects WHERE id = $1";
-    OVERDUE = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
+    OVERDUE = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands
         WHERE state IN ('queued', 'delivered') AND expires_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
         ORDER BY expires_at LIMIT $2";
-    UNANSWERED = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
+    UNANSWERED = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands
         WHERE state = 'acknowledged' AND acknowledged_at <= $1 ORDER BY acknowledged_at LIMIT $2";
     CANCEL = "UPDATE commands SET state = 'cancelled', detail = $2, finished_at = $3
         WHERE id = $1 AND state = 'queued' AND op = 'apply'";
-    OPEN_OF_AGENT = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
+    OPEN_OF_AGENT = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands
         WHERE agent_id = $1 AND state IN ('queued', 'delivered') ORDER BY seq";
-    SENT_ONE_SHOTS = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
+    SENT_ONE_SHOTS = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands
         WHERE agent_id = $1 AND state IN ('queued', 'delivered') AND state = 'delivered' AND one_shot = TRUE AND seq <= $2
         ORDER BY seq";
-    EFFECT_OF = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands WHERE id = $1";
+    EFFECT_OF = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands WHERE id = $1";
 }
 
 const DELIVERED: &str = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
@@ -44,10 +50,11 @@ const DELIVERED_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state IN
 const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowledged_at = CAST(v.column3 AS BIGINT),
     lease_until = NULL FROM (";
 const ACKNOWLEDGE_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND agent_id = v.column2
-    AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id";
-const FIND: &str =
-    "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands WHERE (id, agent_id) IN (";
-const FIND_OPEN: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot FROM commands
+    AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id, response_id, op, action, target_kind, target_value";
+const FIND: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands WHERE (id, agent_id) IN (";
+const FIND_OPEN: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands
     WHERE state IN ('queued', 'delivered') AND id IN (";
 const GIVE_UP: &str =
     "UPDATE commands SET state = v.column3, detail = v.column4, finished_at = CAST(v.column5 AS BIGINT) FROM (";
@@ -91,9 +98,17 @@ struct CommandBrief {
     op: String,
     state: String,
     one_shot: bool,
+    action: String,
+    target_kind: String,
+    target_value: String,
 }
 
 impl CommandBrief {
+    /// What a line of the log about it says.
+    fn about(&self) -> About {
+        about(&self.agent_id, &self.response_id, &self.action, (&self.target_kind, &self.target_value))
+    }
+
     /// Whether it may have arrived.
     fn was_sent(&self) -> bool {
         self.state != CommandState::Queued.as_str()
@@ -106,9 +121,24 @@ impl CommandBrief {
 }
 
 #[derive(sqlx::FromRow)]
-struct OfAgent {
+struct Acknowledged {
     id: String,
     agent_id: String,
+    response_id: String,
+    op: String,
+    action: String,
+    target_kind: String,
+    target_value: String,
+}
+
+fn about(agent: &str, response: &str, action: &str, (kind, value): (&str, &str)) -> About {
+    About {
+        agent: agent.parse().ok(),
+        response: Some(response.to_owned()),
+        action: Some(action.to_owned()),
+        target: story::target(kind, value),
+        ..About::default()
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -133,9 +163,11 @@ pub(super) async fn delivered(ledger: &mut LedgerTx, sent: Vec<(Uuid, Timestamp)
 /// Agents have commands in their journals. Ids that are not an agent's own, or not owed any more, are passed over.
 pub(super) async fn acknowledge(ledger: &mut LedgerTx, acks: Vec<(Uuid, Uuid)>, now: Timestamp) -> Result<()> {
     let rows = acks.into_iter().map(|(agent, command)| binds![command, agent, now]).collect();
-    let acknowledged: Vec<OfAgent> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, vec![]).await?;
+    let acknowledged: Vec<Acknowledged> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, vec![]).await?;
     for row in acknowledged {
-        record(ledger, format!("agent:{}", row.agent_id), "acknowledged", row.id, String::new(), now);
+        let about = about(&row.agent_id, &row.response_id, &row.action, (&row.target_kind, &row.target_value));
+        let (actor, detail) = (format!("agent:{}", row.agent_id), row.op);
+        record_about(ledger, actor, "acknowledged", row.id, detail, about, now);
     }
     Ok(())
 }
@@ -163,7 +195,9 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
             continue;
         }
         states.push(binds![result.command_id, state.as_str(), next.as_str(), now]);
-        record(ledger, format!("agent:{agent}"), next.as_str(), command.id.clone(), result_detail(&result), now);
+        let (actor, detail) = (format!("agent:{agent}"), result_detail(&result));
+        record_about(ledger, actor, next.as_str(), command.id.clone(), detail, command.about(), now);
+        mention_lifted(ledger, &command, &result, now);
         done.extend(hold_of(&command)?);
         match News::of(&command, &result)? {
             Some(item) => {
@@ -347,7 +381,7 @@ async fn give_up(
     for command in commands {
         let (state, why) = end(command);
         rows.push(binds![command.id.as_str(), command.state.as_str(), state.as_str(), why.as_str(), now]);
-        record(ledger, "riposte".into(), state.as_str(), command.id.clone(), why, now);
+        record_about(ledger, "riposte".into(), state.as_str(), command.id.clone(), why, command.about(), now);
         done.extend(hold_of(command)?);
         if command.leaves_something() {
             let actual = if command.was_sent() { Actual::Drifted } else { Actual::Absent };
@@ -386,7 +420,31 @@ pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str
 }
 
 fn record(ledger: &mut LedgerTx, actor: String, verb: &'static str, command: String, detail: String, now: Timestamp) {
-    ledger.record(Entry { at: now, actor, verb, noun: "command", noun_id: command, detail });
+    record_about(ledger, actor, verb, command, detail, About::default(), now);
+}
+
+fn record_about(
+    ledger: &mut LedgerTx,
+    actor: String,
+    verb: &'static str,
+    command: String,
+    detail: String,
+    about: About,
+    now: Timestamp,
+) {
+    ledger.record_about(Entry { at: now, actor, verb, noun: "command", noun_id: command, detail }, about);
+}
+
+/// A revert that worked is the end of a block: what people look for in the log.
+fn mention_lifted(ledger: &mut LedgerTx, command: &CommandBrief, result: &CommandResult, now: Timestamp) {
+    let is_lifted = Op::parse(&command.op) == Some(Op::Revert)
+        && result.outcome == Outcome::Succeeded
+        && result.verified != Some(false);
+    if is_lifted {
+        let (actor, noun_id) = (format!("agent:{}", command.agent_id), command.effect_id.clone());
+        let entry = Entry { at: now, actor, verb: "lifted", noun: "effect", noun_id, detail: String::new() };
+        ledger.mention(&entry, command.about());
+    }
 }
 
 fn corrupt(command: &CommandBrief) -> StoreError {

@@ -180,7 +180,11 @@ impl FakeStream {
             FromAgent::Result { results } => {
                 self.results.extend(results.into_iter().map(|result| (result.command_id, result)));
             }
-            FromAgent::Heartbeat | FromAgent::Unknown | FromAgent::Hello { .. } | FromAgent::Effects { .. } => {}
+            FromAgent::Heartbeat
+            | FromAgent::Unknown
+            | FromAgent::Rejected { .. }
+            | FromAgent::Hello { .. }
+            | FromAgent::Effects { .. } => {}
         }
     }
 }

@@ -325,6 +325,8 @@ const LANDED: &[(&str, &str)] = &[
     ("0007_last_holders.sql", "514919cef0ef502abefa13c02ba585c97bfda57006249163365552998b3b7a96"),
     ("0008_ranks.sql", "3dd5653c8d5dd025cec4690fcf53520b5766228cc4626c19f9a294894f06d2cf"),
     ("0009_standing.sql", "72346a78bd48e82a0d1ebe24092cea0c5784747f00ad2e05c7e951ff1635f2ce"),
+    ("0014_nodes.sql", "aaeebf2f0e419fa87d829114301d4cbbf8a009f0f01c9d12d3713dd8ddbc8315"),
+    ("0015_own_ids.sql", "138bfbc7bd59d0fea1837cd80eaa015d848fce96c2288273e8be4068fb049446"),
 ];
 
 #[test]

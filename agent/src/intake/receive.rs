@@ -18,6 +18,8 @@ pub struct Receipts {
     pub acks: Vec<Uuid>,
     /// Those of them that had arrived before: their results may have been lost on the way.
     pub duplicates: HashSet<Uuid>,
+    /// How many of them had come too late to be executed.
+    pub expired: u32,
 }
 
 /// Adds a command to the book's batch, if it is new, and to the receipts, which are good once the batch is durable.
@@ -33,6 +35,7 @@ pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receip
         Receipt::TooLate => Some("too many newer commands were received before this one"),
         Receipt::New => command.is_expired(now).then_some(EXPIRED),
     };
+    receipts.expired += u32::from(refused == Some(EXPIRED));
     tracing::debug!(command = %id, op = op.as_str(), action = command.action, target = %command.target, "command received");
     book.add(Record::Received { command: Box::new(command.clone()) });
     if let Some(message) = refused {

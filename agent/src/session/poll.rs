@@ -81,7 +81,7 @@ impl Conversation {
 
     /// One exchange; gives whether it brought something.
     async fn exchange(&mut self, client: &reqwest::Client, untold: &mut Untold, was_open: bool) -> Result<bool, Ended> {
-        let request = self.poll_request(untold);
+        let request = PollRequest { rejected: self.intake.take_rejected(), ..self.poll_request(untold) };
         let bearer = self.identity.bearer(self.agent.clock.now()).map_err(|error| Ended::broken(error, was_open))?;
         let broken = |error: reqwest::Error| Ended::broken(crate::telemetry::chain(&error.without_url()), was_open);
         let mut answer = client
@@ -147,6 +147,7 @@ impl Conversation {
             PollRequest {
                 cursor: ledger.inbox().cursor(),
                 acks: untold.acks.clone(),
+                rejected: Vec::new(),
                 results: if is_waited_for { Vec::new() } else { results },
                 effects: effects.filter(|_| leaves_room || is_waited_for),
                 capabilities,

@@ -102,6 +102,10 @@ impl Conversation {
         loop {
             self.send_results(socket, &mut outgoing).await?;
             self.send_news(socket, &mut outgoing).await?;
+            let orders = self.intake.take_rejected();
+            if !orders.is_empty() {
+                send(socket, &FromAgent::Rejected { orders }).await?;
+            }
             tokio::select! {
                 message = socket.next() => {
                     heard_at = Instant::now();

@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use super::Explain;
 use super::stored::cell;
+use crate::cli::client::segment;
 use crate::cli::terminal::{Tone, plain, shade};
 use crate::cli::{complain, say};
 
 /// Prints the explanation.
 pub(super) async fn run(args: Explain) -> anyhow::Result<ExitCode> {
     let Explain { remote, alert, policy, json } = args;
-    let mut explanation = remote.get(&format!("/v1/alerts/{alert}/explain")).await?;
+    let mut explanation = remote.get(&format!("/v1/alerts/{}/explain", segment(&alert))).await?;
     if let Some(policy) = &policy {
         for part in ["decided", "now"] {
             if let Some(list) = explanation[part].as_array_mut() {
@@ -24,14 +25,19 @@ pub(super) async fn run(args: Explain) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
+    print(&explanation, json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints an explanation.
+pub(crate) fn print(explanation: &Value, json: bool) {
     if json {
         say(&explanation.to_string());
     } else {
-        for (tone, line) in text(&explanation) {
+        for (tone, line) in text(explanation) {
             shade(tone, &plain(&line));
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn text(explanation: &Value) -> Vec<(Tone, String)> {

@@ -3,7 +3,7 @@
 
 mod apply;
 mod backtest;
-mod explain;
+pub(crate) mod explain;
 mod files;
 mod import;
 mod plan;
@@ -19,7 +19,6 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use riposte_protocol::time::Timestamp;
-use uuid::Uuid;
 
 use super::client::Remote;
 use crate::config::Config;
@@ -224,9 +223,9 @@ pub struct Counts {
 pub struct Explain {
     #[command(flatten)]
     remote: Remote,
-    /// The alert's id.
+    /// The alert's id: Riposte's, or the pipeline's own, such as 1795169472.12345.
     #[arg(value_name = "ALERT_ID")]
-    alert: Uuid,
+    alert: String,
     /// Only this policy.
     #[arg(long, value_name = "NAME", value_parser = name)]
     policy: Option<String>,

@@ -13,7 +13,7 @@ use crate::store::audit::LedgerTx;
 use crate::store::columns::json;
 use crate::store::db::{Result, StoreError};
 use crate::store::idempotency::{self, Once};
-use crate::store::{agents, alerts, answers, converge, guard, ledger, settle, waves};
+use crate::store::{agents, alerts, answers, converge, guard, ledger, probe, settle, waves};
 
 /// Does the jobs. Those of one kind are done together, many rows per statement; what agents say comes after what they
 /// are told, results after acknowledgements, because that is the order in which one agent says it.
@@ -86,6 +86,11 @@ pub(super) async fn work(
                 let found = sweep(ledger, step, limit, now, wake).await;
                 replies.push(swept(reply, &found));
                 found?;
+            }
+            Job::Probe { reply } => {
+                // Before it is tried: who asks is to hear why it cannot be done.
+                replies.push(Answer::Done(reply));
+                probe::write(ledger, now).await?;
             }
             Job::Intake { .. } | Job::Delivered { .. } | Job::Acknowledge { .. } | Job::Settle { .. } => {}
         }
@@ -160,6 +165,9 @@ async fn take_in(
         }
         let (mut ids, mut decided) = (Vec::new(), Vec::new());
         for (alert, responses) in intake.alerts {
+            if !responses.is_empty() {
+                ledger.knows(alert.id, &alert.alert.pipeline_id);
+            }
             ids.push(alert.id);
             decided.push(responses);
             rows.push(alert);

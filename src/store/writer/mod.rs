@@ -5,6 +5,7 @@
 //! Every queue here is bounded; a full one is [`StoreError::Busy`], never silence.
 
 mod group;
+mod progress;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,8 @@ use super::protected::Hold;
 use crate::clock::Clock;
 use crate::domain::policy::Policy;
 use crate::domain::response::NewResponse;
+
+pub use progress::Progress;
 
 /// Jobs that may wait, without those that bring new alerts.
 const QUEUE: usize = 4096;
@@ -142,6 +145,9 @@ enum Job {
         limit: i64,
         reply: Reply<usize>,
     },
+    Probe {
+        reply: Reply<()>,
+    },
 }
 
 /// One of the sweep's duties.
@@ -183,6 +189,7 @@ impl Job {
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
     intakes: mpsc::Sender<Job>,
+    progress: Arc<Progress>,
 }
 
 /// A hint that agents have something to fetch; the store is the truth.
@@ -194,7 +201,9 @@ impl Writer {
         let (jobs, waiting_jobs) = mpsc::channel(QUEUE);
         let (intakes, waiting_intakes) = mpsc::channel(INTAKES);
         let waiting = Waiting { jobs: waiting_jobs, intakes: waiting_intakes };
-        (Self { jobs, intakes }, run(db, clock, wake, waiting, stop))
+        let progress = Arc::<Progress>::default();
+        let sees = Arc::clone(&progress);
+        (Self { jobs, intakes, progress }, run(Surroundings { db, clock, wake, progress: sees }, waiting, stop))
     }
 
     /// Waits for a place in the queue: ten thousand agents answer at once, and say again what is refused; and nothing that people
@@ -284,6 +293,16 @@ impl Writer {
         self.ask(|reply| Job::Trip { policies, reply }).await
     }
 
+    /// Writes something durable, to see whether that is possible.
+    pub async fn probe(&self) -> Result<()> {
+        self.ask(|reply| Job::Probe { reply }).await
+    }
+
+    /// How its commits have gone of late.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// How full the fuller queue is, from 0 to 1.
     pub fn load(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
@@ -322,7 +341,15 @@ impl Waiting {
     }
 }
 
-async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: Waiting, stop: CancellationToken) {
+/// What the writer needs beside its work.
+struct Surroundings {
+    db: Db,
+    clock: Clock,
+    wake: Wake,
+    progress: Arc<Progress>,
+}
+
+async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: CancellationToken) {
     let mut group = Vec::with_capacity(64);
     let (mut patient, mut patient_until) = (Vec::new(), None);
     loop {
@@ -369,7 +396,7 @@ async fn run(db: Db, clock: Clock, wake: Wake, mut waiting: Waiting, stop: Cance
             }
             continue;
         }
-        commit(&db, &clock, &wake, std::mem::take(&mut group)).await;
+        commit(&surroundings, std::mem::take(&mut group)).await;
     }
 }
 
@@ -410,15 +437,22 @@ impl Answer {
     }
 }
 
-async fn commit(db: &Db, clock: &Clock, wake: &Wake, group: Vec<Job>) {
+async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group: Vec<Job>) {
     let (mut replies, mut agents) = (Vec::with_capacity(group.len()), Vec::new());
+    let is_probe = group.iter().all(|job| matches!(job, Job::Probe { .. }));
     let outcome = async {
         let mut ledger = LedgerTx::begin(db).await?;
         let work = group::work(&mut ledger, group, clock.now(), &mut replies, &mut agents).await;
         work?;
-        ledger.commit().await
+        ledger.commit_untold().await
     };
-    let outcome = outcome.await.map_err(|error: StoreError| {
+    let outcome = outcome.await;
+    progress.note(outcome.as_ref().err(), is_probe);
+    let (story, outcome) = match outcome {
+        Ok(story) => (Some(story), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let outcome = outcome.map_err(|error: StoreError| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(cause, "a group of changes was not committed: {error}");
         // Whoever is in a group has made sure that nothing is there twice; it is not theirs to be told of, but to try again.
@@ -432,5 +466,8 @@ async fn commit(db: &Db, clock: &Clock, wake: &Wake, group: Vec<Job>) {
     }
     for reply in replies {
         reply.send(&outcome);
+    }
+    if let Some(story) = story {
+        story.tell();
     }
 }

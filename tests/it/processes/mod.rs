@@ -126,6 +126,8 @@ pub(crate) struct Manager {
     pub(crate) address: SocketAddr,
     directory: TempDir,
     flags: Vec<String>,
+    /// What it is started through; must end in being it.
+    wrapper: Vec<String>,
     http: reqwest::Client,
 }
 
@@ -137,15 +139,37 @@ impl Manager {
 
     /// The same, with more flags.
     pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        Self::start_in(TempDir::new().unwrap(), flags, |_| Vec::new()).await
+    }
+
+    /// Starts another one with a copy of this one's data directory.
+    pub(crate) async fn start_copy(&self) -> Self {
         let directory = TempDir::new().unwrap();
+        copy_keys(&self.data_dir(), &directory.path().join("data"));
+        let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
+        Self::start_in(directory, &flags, |_| Vec::new()).await
+    }
+
+    /// Starts one whose data directory is a file system of its own, of so many MiB.
+    pub(crate) async fn start_on_small_disk(mib: u32) -> Self {
+        require(&[("unshare", "util-linux"), ("mount", "mount")]);
+        let mount = format!(r#"mkdir "$0" && mount -t tmpfs -o size={mib}m,mode=700 none "$0" && exec "$@""#);
+        Self::start_in(TempDir::new().unwrap(), &[], |data| {
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount, data].map(str::to_owned).to_vec()
+        })
+        .await
+    }
+
+    async fn start_in(directory: TempDir, flags: &[&str], wrap: impl FnOnce(&str) -> Vec<String>) -> Self {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut child = Self::spawn(&directory, "127.0.0.1:0".parse().unwrap(), &flags);
+        let wrapper = wrap(directory.path().join("data").to_str().unwrap());
+        let mut child = Self::spawn(&directory, "127.0.0.1:0".parse().unwrap(), &flags, &wrapper);
         let log = directory.path().join("log");
         let deadline = Instant::now() + PATIENCE;
         let address = loop {
             let text = read(&log);
             let found = text.lines().find_map(|line| line.split_once("Riposte listens on ")).map(|(_, rest)| rest);
-            if let Some(address) = found.and_then(|rest| rest.split_whitespace().next()?.parse().ok()) {
+            if let Some(address) = found.and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok()) {
                 break address;
             }
             let gone = child.try_wait().unwrap();
@@ -153,14 +177,16 @@ impl Manager {
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(90)).build().unwrap();
-        let mut manager = Self { child, address, directory, flags, http };
+        let mut manager = Self { child, address, directory, flags, wrapper, http };
         manager.is_ready().await;
         manager
     }
 
-    fn spawn(directory: &TempDir, address: SocketAddr, flags: &[String]) -> Child {
+    fn spawn(directory: &TempDir, address: SocketAddr, flags: &[String], wrapper: &[String]) -> Child {
         let log = directory.path().join("log");
-        tied(Path::new(env!("CARGO_BIN_EXE_riposte")))
+        let program = wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_riposte")]).collect::<Vec<_>>();
+        tied(Path::new(program[0]))
+            .args(&program[1..])
             .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(directory.path().join("data"))
             .args(flags)
@@ -179,7 +205,7 @@ impl Manager {
             }
             // Somebody else's outgoing connection may sit on the port for a moment.
             if self.child.try_wait().unwrap().is_some() {
-                self.child = Self::spawn(&self.directory, self.address, &self.flags);
+                self.child = Self::spawn(&self.directory, self.address, &self.flags, &self.wrapper);
             }
             assert!(Instant::now() < deadline, "the manager is not ready:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -191,16 +217,43 @@ impl Manager {
         kill9(&mut self.child);
     }
 
+    /// Gives it one more flag from its next start on.
+    pub(crate) fn add_flag(&mut self, flag: &str) {
+        self.flags.push(flag.to_owned());
+    }
+
     /// Starts it again, on the same port and the same ledger.
     pub(crate) async fn start_again(&mut self) {
         self.kill9();
-        self.child = Self::spawn(&self.directory, self.address, &self.flags);
+        self.child = Self::spawn(&self.directory, self.address, &self.flags, &self.wrapper);
         self.is_ready().await;
     }
 
-    /// Where its ledger and its keys are.
+    /// Where its ledger and its keys are, as itself sees it.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.directory.path().join("data")
+        let path = self.directory.path().join("data");
+        if self.wrapper.is_empty() {
+            return path;
+        }
+        Path::new(&format!("/proc/{}/root", self.child.id())).join(path.strip_prefix("/").unwrap())
+    }
+
+    /// Asks it, and measures how long the answer takes.
+    pub(crate) async fn ask(&self, path: &str) -> (StatusCode, String, Duration) {
+        let begun = Instant::now();
+        let answer = self.http.get(format!("http://{}{path}", self.address)).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        (status, text, begun.elapsed())
+    }
+
+    /// Runs the command line with this manager's key; gives whether it succeeded, and what it printed.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (bool, String) {
+        let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
+        command.args(arguments).env("RIPOSTE_MANAGER", format!("http://{}", self.address));
+        command.env("RIPOSTE_KEY_FILE", self.data_dir().join("admin.key"));
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
     }
 
     /// What it has written to its log, in all its lives.
@@ -220,7 +273,7 @@ impl Manager {
 
     /// Its API, as its first administrator.
     pub(crate) fn api(&self) -> Api {
-        let key = read(&self.directory.path().join("data/admin.key")).trim().to_owned();
+        let key = read(&self.data_dir().join("admin.key")).trim().to_owned();
         assert!(key.starts_with("rip_"), "no admin key was written:\n{}", self.log());
         Api { http: self.http.clone(), base: format!("http://{}", self.address), key }
     }
@@ -232,6 +285,14 @@ impl Drop for Manager {
         if std::thread::panicking() {
             eprintln!("--- the manager's log ---\n{}", last_lines(&self.log()));
         }
+    }
+}
+
+/// Copies a manager's keys into a new data directory.
+pub(crate) fn copy_keys(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for name in ["signing.key", "admin.key"] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
     }
 }
 

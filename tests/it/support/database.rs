@@ -30,6 +30,14 @@ impl Database {
         Self::Postgresql(Arc::new(Server::start().await))
     }
 
+    /// Its PostgreSQL.
+    pub(crate) fn server(&self) -> &Server {
+        match self {
+            Self::Sqlite => panic!("SQLite has no server"),
+            Self::Postgresql(server) => server,
+        }
+    }
+
     /// Its address; empty for SQLite, which is where nothing else is said.
     pub(crate) fn url(&self) -> String {
         match self {
@@ -70,6 +78,37 @@ impl Server {
         format!("postgres://postgres@localhost/postgres?host={}", self.dir.path().display())
     }
 
+    /// Sends a signal to the server and to all processes that it has started.
+    pub(crate) fn signal(&self, name: &str) {
+        let script = r#"for pid in $(pgrep -P "$1") "$1"; do kill -s "$0" "$pid" || true; done"#;
+        let sent = Command::new("sh").args(["-c", script, name, &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Puts a `PgBouncer` in front of it.
+    ///
+    /// # Panics
+    /// If it is not installed, saying what to install.
+    pub(crate) async fn pooler(&self, pool_mode: &str) -> Pooler {
+        let dir = tempfile::Builder::new().prefix("riposte-pooler-").tempdir().unwrap();
+        let owner = Owner::of(dir.path());
+        let config = dir.path().join("pgbouncer.ini");
+        let (here, server) = (dir.path().display(), self.dir.path().display());
+        let text = format!(
+            "[databases]\npostgres = host={server} user=postgres\n[pgbouncer]\nlisten_addr =\nlisten_port = 5432\n\
+             unix_socket_dir = {here}\nauth_type = any\npool_mode = {pool_mode}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let program =
+            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].map(PathBuf::from).into_iter().find(|path| path.exists());
+        let program = program.expect("PgBouncer is not installed: apt-get install pgbouncer");
+        let process = owner.command(&program).arg("-q").arg(&config).stdin(Stdio::null()).spawn().unwrap();
+        let socket = dir.path().join(".s.PGSQL.5432");
+        let pooler = Pooler { process, dir };
+        eventually("PgBouncer listens", || async { socket.exists().then_some(()) }).await;
+        pooler
+    }
+
     async fn answers(&mut self) {
         use sqlx::Connection as _;
         let url = self.url();
@@ -85,6 +124,26 @@ impl Server {
 }
 
 impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A `PgBouncer` in front of a server.
+#[derive(Debug)]
+pub(crate) struct Pooler {
+    process: Child,
+    dir: TempDir,
+}
+
+impl Pooler {
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@localhost/postgres?host={}", self.dir.path().display())
+    }
+}
+
+impl Drop for Pooler {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -1,0 +1,142 @@
+//! `riposte alert`: finding alerts by the ids that their pipelines gave them, and seeing what became of them.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::client::{Remote, segment};
+use super::policy::explain;
+use super::say;
+use super::terminal::plain;
+
+/// Alerts.
+#[derive(Debug, Subcommand)]
+pub enum AlertCommand {
+    /// List alerts, newest first.
+    List(List),
+    /// Show one alert as it came, and the responses that it got.
+    Show(One),
+    /// Say why each policy did or did not fire.
+    Explain(One),
+}
+
+/// Which alerts.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    remote: Remote,
+    /// With this id in its pipeline.
+    #[arg(long, value_name = "ID")]
+    source_id: Option<String>,
+    /// Of this rule.
+    #[arg(long, value_name = "ID")]
+    rule: Option<String>,
+    /// At least of this level.
+    #[arg(long, value_name = "LEVEL")]
+    min_level: Option<i64>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    limit: u16,
+    /// Print JSON, one alert a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which alert.
+#[derive(Debug, Args)]
+pub struct One {
+    #[command(flatten)]
+    remote: Remote,
+    /// Its id: Riposte's, or the pipeline's own, such as 1795169472.12345.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// If the manager cannot be asked, or knows no such alert.
+pub async fn run(command: AlertCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        AlertCommand::List(args) => list(args).await?,
+        AlertCommand::Show(args) => show(args).await?,
+        AlertCommand::Explain(One { remote, id, json }) => {
+            let explanation = remote.get(&format!("/v1/alerts/{}/explain", segment(&id))).await?;
+            explain::print(&explanation, json);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: List) -> anyhow::Result<()> {
+    let List { remote, source_id, rule, min_level, limit, json } = args;
+    let mut path = format!("/v1/alerts?limit={limit}");
+    for (key, value) in
+        [("source_id", source_id), ("rule_id", rule), ("min_level", min_level.map(|level| level.to_string()))]
+    {
+        if let Some(value) = value {
+            path.extend(["&", key, "=", &segment(&value)]);
+        }
+    }
+    let page = remote.get(&path).await?;
+    let alerts = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for alert in alerts {
+        say(&if json { alert.to_string() } else { plain(&line(alert)) });
+    }
+    if alerts.is_empty() && !json {
+        say("no alert");
+    }
+    Ok(())
+}
+
+async fn show(args: One) -> anyhow::Result<()> {
+    let One { remote, id, json } = args;
+    let mut alert = remote.get(&format!("/v1/alerts/{}", segment(&id))).await?;
+    let own = text(&alert, "id");
+    let responses = remote.get(&format!("/v1/responses?limit=500&alert_id={own}")).await?["items"].take();
+    if json {
+        alert["responses"] = responses;
+        say(&alert.to_string());
+        return Ok(());
+    }
+    say(&plain(&line(&alert)));
+    for response in responses.as_array().map(Vec::as_slice).unwrap_or_default() {
+        let (action, target, state) =
+            (text(response, "action"), text(response, "target_value"), text(response, "state"));
+        let detail = response["detail"].as_str().filter(|detail| !detail.is_empty());
+        let why = detail.map_or_else(String::new, |detail| format!(": {detail}"));
+        let policy = text(response, "policy");
+        say(&plain(&format!("  response {}  {policy}: {action} {target}, {state}{why}", text(response, "id"))));
+    }
+    if responses.as_array().is_none_or(Vec::is_empty) {
+        say("  no response; `riposte alert explain` says why");
+    }
+    // As it came, but for what a terminal would take for an order.
+    for line in serde_json::to_string_pretty(&alert["raw"])?.lines() {
+        say(&plain(line));
+    }
+    Ok(())
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or("-").to_owned()
+}
+
+fn line(alert: &Value) -> String {
+    let rule = &alert["rule"];
+    let agent = alert["agent"]["name"].as_str().or_else(|| alert["agent"]["id"].as_str()).unwrap_or("-");
+    format!(
+        "{}  {}  {}  {}  rule {} level {}  {agent}  {}",
+        text(alert, "id"),
+        text(alert, "pipeline_id"),
+        text(alert, "time"),
+        text(alert, "pipeline"),
+        text(rule, "id"),
+        rule["level"],
+        text(rule, "description")
+    )
+}

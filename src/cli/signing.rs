@@ -1,0 +1,93 @@
+//! Whether the data directory's signing key is the one that this ledger's agents believe. Orders that are signed with another one
+//! are obeyed by no agent, so a manager that has another one does not start, and no copy of it goes unnoticed.
+
+use std::path::Path;
+
+use anyhow::bail;
+use riposte_protocol::time::Timestamp;
+
+use super::keyfiles::{self, SIGNING_KEY};
+use crate::engine::deliver::Signer;
+use crate::store::audit::LedgerTx;
+use crate::store::signing_keys::{self, KnownKey};
+use crate::store::{Db, agents};
+
+/// Agents that a message names.
+const NAMED: usize = 20;
+
+/// The key that signs, agreed with the ledger: a first start, or the first one after an upgrade, notes it; `adopt` puts another one
+/// in its place.
+///
+/// # Errors
+/// If it is another one than the ledger knows and `adopt` is not set; then nothing is changed.
+pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> anyhow::Result<Signer> {
+    let known = signing_keys::current(db).await?;
+    if let Some(why) = difference(known.as_ref(), data_dir)?
+        && !adopt
+    {
+        bail!(
+            "{why}. No agent would obey this manager. Put the right {SIGNING_KEY} into {} (a backup has it). If it is lost, start \
+             once with `riposte serve --adopt-signing-key`, and enrol these agents again: {}",
+            data_dir.display(),
+            enrolled(db).await?
+        );
+    }
+    let signer = keyfiles::signer(data_dir)?;
+    let Some(own) = signer.pinned().into_iter().next() else { bail!("{SIGNING_KEY} holds no key") };
+    let is_known = known.as_ref().is_some_and(|known| known.public_key == own.public_key);
+    if !is_known {
+        let why = match &known {
+            None => "the first start that notes it".to_owned(),
+            Some(known) => format!("in the place of {}, by --adopt-signing-key", known.kid),
+        };
+        let mut ledger = LedgerTx::begin(db).await?;
+        signing_keys::adopt(&mut ledger, &own, &why, now).await?;
+        ledger.commit().await?;
+        if known.is_some() {
+            let agents = enrolled(db).await?;
+            tracing::warn!(
+                kid = own.kid,
+                "a new signing key was adopted; these agents must be enrolled again: {agents}"
+            );
+        }
+    }
+    Ok(signer)
+}
+
+/// How the data directory's signing key differs from the ledger's, if it does.
+///
+/// # Errors
+/// If the key file cannot be read.
+pub fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<Option<String>> {
+    let Some(known) = known else { return Ok(None) };
+    let since = Timestamp::from(known.adopted_at);
+    let Some(own) = keyfiles::public_key(data_dir)? else {
+        let dir = data_dir.display();
+        return Ok(Some(format!(
+            "{dir} holds no {SIGNING_KEY}, and this ledger's orders are signed with {}",
+            known.kid
+        )));
+    };
+    Ok((own.public_key != known.public_key).then(|| {
+        format!(
+            "the signing key in {} ({}) is not the one that signs this ledger's orders ({}, since {since})",
+            data_dir.join(SIGNING_KEY).display(),
+            own.kid,
+            known.kid
+        )
+    }))
+}
+
+/// The names of the agents that are enrolled.
+async fn enrolled(db: &Db) -> anyhow::Result<String> {
+    let agents = agents::all(db).await?;
+    let mut names: Vec<String> =
+        agents.into_iter().filter(|agent| agent.revoked_at.is_none()).map(|agent| agent.name).collect();
+    let count = names.len();
+    names.truncate(NAMED);
+    Ok(match count {
+        0 => "none is enrolled".to_owned(),
+        count if count > NAMED => format!("{} and {} more (`riposte agent list`)", names.join(", "), count - NAMED),
+        _ => names.join(", "),
+    })
+}

@@ -1,0 +1,55 @@
+//! Why a manager could not be asked, in words that say what to do next.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Where a person looks when a manager does not answer.
+const LOOK: &str = "is it running? Its log (`journalctl -u riposte`, or its standard error) says more";
+
+/// What an error of the way to `manager` means; `silence` is how long it was waited for.
+pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String {
+    let chain = chain(error);
+    let low = chain.to_ascii_lowercase();
+    let secs = silence.as_secs();
+    if error.is_timeout() && error.is_connect() {
+        format!("{manager} cannot be reached within {secs} s: check the address and what filters the network between")
+    } else if error.is_timeout() {
+        format!("no answer from {manager} within {secs} s; {LOOK}")
+    } else if low.contains("connection refused") {
+        format!("nothing listens at {manager}; {LOOK}. --manager or RIPOSTE_MANAGER names another address")
+    } else if low.contains("dns error") || low.contains("lookup address") {
+        format!(
+            "the name in {manager} cannot be resolved; check its spelling, or give an address (--manager, RIPOSTE_MANAGER)"
+        )
+    } else if low.contains("unknownissuer") || low.contains("unknown issuer") {
+        format!(
+            "the certificate of {manager} is signed by an authority that this system does not trust; add it to the system's \
+             authorities (`update-ca-certificates`)"
+        )
+    } else if low.contains("notvalidforname") || low.contains("not valid for name") {
+        format!("the certificate of {manager} is for another name; use the name that it was made for ({chain})")
+    } else if low.contains("certificate") {
+        format!("the certificate of {manager} is not believed: {chain}")
+    } else if low.contains("connection reset") || low.contains("closed before") || low.contains("broken pipe") {
+        format!("{manager} ended the connection without an answer; {LOOK}")
+    } else if low.contains("unreachable") {
+        format!("there is no way to {manager} from here: check the network and the address ({chain})")
+    } else {
+        format!("cannot reach {manager}: {chain}")
+    }
+}
+
+/// An error with all its causes, without repeating what a cause already said.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut next: Option<&dyn Error> = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            let _ = write!(text, "{}{said}", if text.is_empty() { "" } else { ": " });
+        }
+        next = cause.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}

@@ -1,0 +1,54 @@
+//! A write that says whether alerts could be committed now: of the size of an ordinary request, durable, by the way that every
+//! alert takes. It is made when asked for only (`src/engine/readiness.rs`).
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use riposte_protocol::time::Timestamp;
+
+use super::audit::LedgerTx;
+use super::db::{Db, Result, binds, statements};
+
+statements! {
+    WRITE = "INSERT INTO probes (id, at, filler) VALUES (1, $1, $2)
+        ON CONFLICT (id) DO UPDATE SET at = excluded.at, filler = excluded.filler";
+}
+
+/// Large enough to need room on a disk, small enough to cost nothing.
+const FILLER_BYTES: usize = 64 * 1024;
+
+/// Whether the disk that holds the ledger has room left. SQLite writes its log over and over again, so a small commit still works
+/// for a while when nothing larger does.
+///
+/// # Errors
+/// Why not, in plain words.
+pub async fn room(db: &Db) -> std::result::Result<(), String> {
+    let Db::Sqlite { file, .. } = db else { return Ok(()) };
+    let beside = file.with_added_extension("probe");
+    let written = tokio::task::spawn_blocking(move || write_beside(&beside)).await;
+    let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("the disk is full ({error})"),
+        io::ErrorKind::ReadOnlyFilesystem => format!("the file system is read-only ({error})"),
+        _ => format!("the disk cannot be written ({error})"),
+    })
+}
+
+/// Room for a batch of some size, in bytes.
+const ROOM_BYTES: usize = 256 * 1024;
+
+fn write_beside(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
+    // Zeros may take no room on some file systems.
+    let written = file.and_then(|mut file| file.write_all(&vec![1; ROOM_BYTES]).and_then(|()| file.sync_data()));
+    let removed = std::fs::remove_file(path);
+    written.and(removed)
+}
+
+/// Writes it.
+pub(super) async fn write(ledger: &mut LedgerTx, now: Timestamp) -> Result<()> {
+    ledger.tx.execute(WRITE, binds![now, vec![0_u8; FILLER_BYTES]]).await?;
+    Ok(())
+}

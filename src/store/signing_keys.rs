@@ -1,0 +1,43 @@
+//! The signing key that the agents of this ledger believe: its public half. A manager with another key would give orders that no
+//! agent obeys, so it does not start (`src/cli/signing.rs`).
+
+use riposte_protocol::command::ManagerKey;
+use riposte_protocol::time::Timestamp;
+
+use super::audit::LedgerTx;
+use super::columns::Millis;
+use super::db::{Db, Result, binds, statements};
+use crate::domain::audit::Entry;
+
+statements! {
+    CURRENT = "SELECT kid, public_key, adopted_at FROM signing_keys WHERE retired_at IS NULL ORDER BY adopted_at DESC LIMIT 1";
+    RETIRE = "UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL";
+    ADOPT = "INSERT INTO signing_keys (kid, public_key, adopted_at) VALUES ($1, $2, $3)
+        ON CONFLICT (kid) DO UPDATE SET public_key = excluded.public_key, adopted_at = excluded.adopted_at, retired_at = NULL";
+}
+
+/// The key that signs this ledger's orders.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct KnownKey {
+    /// Its id.
+    pub kid: String,
+    /// Its public half, base64url.
+    pub public_key: String,
+    /// Since when.
+    pub adopted_at: Millis,
+}
+
+/// The key that the ledger knows; `None` before its first start with this version.
+pub async fn current(db: &Db) -> Result<Option<KnownKey>> {
+    db.optional(CURRENT, vec![]).await
+}
+
+/// Makes `key` the one that signs.
+pub async fn adopt(ledger: &mut LedgerTx, key: &ManagerKey, why: &str, now: Timestamp) -> Result<()> {
+    ledger.tx.execute(RETIRE, binds![now]).await?;
+    ledger.tx.execute(ADOPT, binds![key.kid.as_str(), key.public_key.as_str(), now]).await?;
+    let (noun_id, detail) = (key.kid.clone(), why.to_owned());
+    let actor = "riposte".to_owned();
+    ledger.record(Entry { at: now, actor, verb: "adopted", noun: "signing_key", noun_id, detail });
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! An agent that does not believe its manager's orders protects nothing: the manager has to know, say so, and name it. Both
+//! transports, the real programs.
+
+use serde_json::json;
+
+use crate::processes::{Agent, Manager, PATIENCE, alert, eventually};
+
+async fn check(transport: &str) {
+    let mut manager = Manager::start().await;
+    let api = manager.api();
+    let mut agent = Agent::enroll(&api.base, &api.make_token().await, "web-01");
+    api.make_policy("log-only", "10m").await;
+    let url = format!("/v1/agents/{}", agent.id);
+    assert_eq!(api.get(&url).await["rejecting"], json!(null));
+    std::fs::write(manager.data_dir().join("signing.key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\n").unwrap();
+    manager.add_flag("--adopt-signing-key");
+    manager.start_again().await;
+    agent.run(&["--transport", transport]);
+    let (_, command) = api.answer_to(&alert(1, "203.0.113.7", "web-01")).await;
+    let row = eventually("the manager knows", PATIENCE, async || {
+        let row = api.get(&url).await;
+        row["rejecting"].is_string().then_some(row)
+    })
+    .await;
+    assert!(row["rejecting"].as_str().unwrap().contains("signed with a key that the agent does not know"), "{row}");
+    assert_eq!(row["rejected_reason"], "unknown_key");
+    assert!(row["rejected_orders"].as_i64().unwrap() >= 1 && row["rejected_at"].is_string(), "{row}");
+    assert_eq!(api.command(command["id"].as_str().unwrap()).await["state"], "delivered");
+    assert!(manager.log().contains("agent web-01 rejects this manager's orders"), "{}", manager.log());
+    let (_, list) = manager.command(&["agent", "list"]);
+    assert!(list.contains("INCIDENT: it rejects this manager's orders"), "{list}");
+    let (_, verbose, _) = manager.ask("/readyz?verbose").await;
+    assert!(verbose.contains("\"agents_rejecting\":1"), "{verbose}");
+    let (_, metrics, _) = manager.ask("/metrics").await;
+    assert!(metrics.contains("riposte_agents_rejecting 1"), "{metrics}");
+    assert!(metrics.contains("riposte_orders_rejected_total{reason=\"unknown_key\"} "), "{metrics}");
+    let audit = api.get(&format!("/v1/audit?noun=agent&noun_id={}", agent.id)).await;
+    assert!(audit.to_string().contains("\"rejected orders\""), "{audit}");
+    let (is_healthy, doctor) = manager.command(&["doctor", "--data-dir", manager.data_dir().to_str().unwrap()]);
+    assert!(is_healthy && doctor.contains("incident: an agent rejects this manager's orders"), "{doctor}");
+}
+
+#[tokio::test]
+async fn promise_14_an_agent_that_rejects_orders_is_an_incident_by_stream() {
+    check("stream").await;
+}
+
+#[tokio::test]
+async fn promise_14_an_agent_that_rejects_orders_is_an_incident_by_poll() {
+    check("poll").await;
+}
