@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::telemetry::LogFormat;
@@ -35,6 +36,16 @@ pub struct Config {
     pub max_pending_bytes: usize,
     /// The most connections at a time; one more is answered 503.
     pub max_connections: usize,
+    /// The most connections at a time of one address on which nobody has shown credentials yet; one more is answered 503.
+    pub max_unknown_connections: usize,
+    /// The most requests in a minute with one API key, alerts handed in left aside; one more is answered 429.
+    pub requests_per_minute: u32,
+    /// The most requests in a minute of one agent.
+    pub agent_requests_per_minute: u32,
+    /// The most enrolments in a minute that one address asks for.
+    pub enrolments_per_minute: u32,
+    /// Addresses and networks of proxies whose word on where a request comes from is believed.
+    pub trusted_proxies: Vec<String>,
     /// Fields of alerts in which observables are looked for before the known ones: `"source.ip" = ["data.client"]`.
     pub observables: BTreeMap<String, Vec<String>>,
 }
@@ -53,6 +64,11 @@ impl Default for Config {
             max_batch: 10_000,
             max_pending_bytes: 256 * 1024 * 1024,
             max_connections: 20_000,
+            max_unknown_connections: 12_000,
+            requests_per_minute: 30_000,
+            agent_requests_per_minute: 6000,
+            enrolments_per_minute: 12_000,
+            trusted_proxies: Vec::new(),
             observables: BTreeMap::new(),
         }
     }
@@ -84,6 +100,12 @@ pub enum ConfigError {
          allow_plain_http behind a proxy that ends TLS"
     )]
     PlainHttp(SocketAddr),
+    /// What is named as a proxy is no address.
+    #[error("trusted_proxies: {0} is no address and no network such as 10.0.0.0/8")]
+    Proxy(String),
+    /// A limit that lets nobody in.
+    #[error("{0} is 0: that would let nobody in")]
+    Nobody(&'static str),
     /// The largest request would never find room.
     #[error(
         "max_pending_bytes ({pending}) is less than max_body_bytes ({body}): the largest request would never be taken in"
@@ -109,7 +131,7 @@ impl Config {
     /// Checks what no single key can be blamed for.
     ///
     /// # Errors
-    /// [`ConfigError::PlainHttp`], [`ConfigError::Pending`].
+    /// [`ConfigError::PlainHttp`], [`ConfigError::Pending`], [`ConfigError::Proxy`], [`ConfigError::Nobody`].
     pub fn check(&self) -> Result<(), ConfigError> {
         if !self.listen.ip().is_loopback() && !self.allow_plain_http {
             return Err(ConfigError::PlainHttp(self.listen));
@@ -117,7 +139,31 @@ impl Config {
         if self.max_pending_bytes < self.max_body_bytes {
             return Err(ConfigError::Pending { pending: self.max_pending_bytes, body: self.max_body_bytes });
         }
+        for (name, is_none) in [
+            ("max_unknown_connections", self.max_unknown_connections == 0),
+            ("requests_per_minute", self.requests_per_minute == 0),
+            ("agent_requests_per_minute", self.agent_requests_per_minute == 0),
+            ("enrolments_per_minute", self.enrolments_per_minute == 0),
+        ] {
+            if is_none {
+                return Err(ConfigError::Nobody(name));
+            }
+        }
+        self.proxies()?;
         Ok(())
+    }
+
+    /// The proxies whose word is believed.
+    ///
+    /// # Errors
+    /// [`ConfigError::Proxy`].
+    pub fn proxies(&self) -> Result<Vec<IpNet>, ConfigError> {
+        let network = |text: &String| {
+            let text = text.trim();
+            let one = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or_else(|_| one()).map_err(|_| ConfigError::Proxy(text.to_owned()))
+        };
+        self.trusted_proxies.iter().map(network).collect()
     }
 
     /// The database's address.
@@ -140,12 +186,23 @@ mod tests {
         let parsed: Config = toml::from_str(&text).unwrap();
         assert_eq!(parsed, Config::default());
         let table: toml::Table = toml::from_str(&text).unwrap();
-        assert_eq!(table.len(), 12, "a key is missing in config.default.toml");
+        assert_eq!(table.len(), 17, "a key is missing in config.default.toml");
     }
 
     #[test]
     fn an_unknown_key_is_an_error() {
         assert!(toml::from_str::<Config>("listne = '127.0.0.1:1'").is_err());
+    }
+
+    #[test]
+    fn a_proxy_is_an_address_or_a_network() {
+        let config = |proxy: &str| Config { trusted_proxies: vec![proxy.into()], ..Config::default() };
+        for proxy in ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32", " ::1 "] {
+            assert_eq!(config(proxy).proxies().unwrap().len(), 1, "{proxy}");
+        }
+        for proxy in ["", "proxy.example.org", "10.0.0.0/33", "127.0.0.1:80"] {
+            assert!(config(proxy).check().is_err(), "{proxy}");
+        }
     }
 
     #[test]

@@ -266,6 +266,7 @@ impl Bench {
             manager_keys: vec![ManagerKey { kid: KID.into(), public_key }],
             stream_url: "ws://127.0.0.1:1/".into(),
             poll_url: "http://127.0.0.1:1/".into(),
+            insecure_http: false,
         };
         identity::save(dir, &enrolment, None)?;
         let book = Book::open(&dir.join("journal"))?;

@@ -86,7 +86,7 @@ impl Agent {
         policy: LocalPolicy,
         surroundings: Surroundings,
     ) -> Self {
-        Self {
+        let agent = Self {
             clock,
             tasks: Tasks::new(),
             host,
@@ -100,6 +100,15 @@ impl Agent {
             new_lane: Notify::new(),
             news: Mutex::default(),
             untold: Mutex::default(),
+        };
+        agent.learn_time_of_orders();
+        agent
+    }
+
+    /// The manager's time is not before that of the latest order.
+    pub fn learn_time_of_orders(&self) {
+        if let Some(iat) = self.read(Ledger::latest_order) {
+            self.clock.manager().learn_order(iat, &self.clock.host());
         }
     }
 

@@ -2,13 +2,19 @@
 //!
 //! There are two times. The wall clock says when an effect ends; it may jump, because people and NTP set it. The
 //! boot clock counts from the host's start, through suspends, and never jumps; it says how long an effect lasts.
+//!
+//! A wall clock that is off by more than the protocol allows is not gone by where the manager's time is known
+//! ([`ManagerTime`]).
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use tokio::time::Instant;
+
+use crate::manager_time::ManagerTime;
 
 /// Where the time comes from.
 #[derive(Clone, Debug)]
@@ -17,6 +23,8 @@ pub enum Clock {
     System {
         /// A text that is another one after every start of the host; empty if the host has none.
         boot: Arc<str>,
+        /// What is known of the manager's time.
+        manager: Arc<ManagerTime>,
     },
     /// Clocks that follow the runtime's own time, which a test can pause and advance.
     Simulated {
@@ -28,6 +36,8 @@ pub enum Clock {
         boot: Arc<str>,
         /// By how many milliseconds the wall clock was set forward since.
         jumped: Arc<AtomicI64>,
+        /// As with [`Clock::System`].
+        manager: Arc<ManagerTime>,
     },
 }
 
@@ -46,24 +56,58 @@ impl Clock {
     /// The system's clocks.
     pub fn system() -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self::System { boot: boot.trim().into() }
+        Self::System { boot: boot.trim().into(), manager: Arc::default() }
+    }
+
+    /// The system's clocks, and what is known of the manager's time in `state_dir`.
+    #[must_use]
+    pub fn knowing(self, state_dir: &Path) -> Self {
+        let manager = Arc::new(ManagerTime::kept_in(state_dir, &self.host()));
+        match self {
+            Self::System { boot, .. } => Self::System { boot, manager },
+            Self::Simulated { origin, started, boot, jumped, .. } => {
+                Self::Simulated { origin, started, boot, jumped, manager }
+            }
+        }
     }
 
     /// A wall clock that reads `origin` now and follows the runtime's time, on a host that has just been started.
     pub fn simulated(origin: Timestamp) -> Self {
-        Self::Simulated { origin, started: Instant::now(), boot: "boot 1".into(), jumped: Arc::default() }
+        Self::Simulated {
+            origin,
+            started: Instant::now(),
+            boot: "boot 1".into(),
+            jumped: Arc::default(),
+            manager: Arc::default(),
+        }
     }
 
-    /// The wall clock.
+    /// The time to go by.
     pub fn now(&self) -> Timestamp {
         self.moment().wall
     }
 
-    /// Both clocks.
+    /// Both clocks; the wall clock is the one to go by.
     pub fn moment(&self) -> Moment {
+        let host = self.host();
+        let wall = self.manager().read(&host);
+        Moment { wall, ..host }
+    }
+
+    /// What is known of the manager's time.
+    pub fn manager(&self) -> &ManagerTime {
         match self {
-            Self::System { boot } => Moment { wall: wall_clock(), since_boot: boot_clock(), boot: Arc::clone(boot) },
-            Self::Simulated { origin, started, boot, jumped } => {
+            Self::System { manager, .. } | Self::Simulated { manager, .. } => manager,
+        }
+    }
+
+    /// Both clocks as the host has them, right or wrong.
+    pub fn host(&self) -> Moment {
+        match self {
+            Self::System { boot, .. } => {
+                Moment { wall: wall_clock(), since_boot: boot_clock(), boot: Arc::clone(boot) }
+            }
+            Self::Simulated { origin, started, boot, jumped, .. } => {
                 let (since_boot, jumped) = (started.elapsed(), jumped.load(Ordering::Relaxed));
                 let wall = Timestamp::from_millis(origin.plus(since_boot).as_millis() + jumped);
                 Moment { wall, since_boot, boot: Arc::clone(boot) }

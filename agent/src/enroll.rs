@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use reqwest::header::LOCATION;
 use riposte_protocol::jws;
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
 
 use crate::identity::{self, Enrolment, IdentityError};
 use crate::journal::{Book, JournalError};
+use crate::manager_url::{self, UrlError};
 use crate::{durable, platform};
 
 /// How long the manager may take to answer.
@@ -23,9 +25,25 @@ pub enum EnrollError {
         "this agent is already enrolled: {0} holds its identity; to enrol it anew, give another state directory or remove that one"
     )]
     Already(String),
-    /// The manager's address is no http or https URL.
-    #[error("the manager's URL must begin with http:// or https://")]
-    Url,
+    /// The manager's address, or one that it names, must not be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The port speaks the other one of http and https.
+    #[error("{url} cannot be spoken to: this port speaks {speaks}; write {speaks}:// instead")]
+    Scheme {
+        /// What was given.
+        url: String,
+        /// What is spoken there.
+        speaks: &'static str,
+    },
+    /// The address leads elsewhere, and a token is not shown to whomever an answer names.
+    #[error("{url} redirects to {to}, and the token is not sent on: enrol at the address that is meant")]
+    Redirect {
+        /// What was given.
+        url: String,
+        /// Where it leads.
+        to: String,
+    },
     /// The authority cannot be used.
     #[error(transparent)]
     Ca(crate::tls::CaError),
@@ -61,7 +79,7 @@ pub enum EnrollError {
 }
 
 /// Enrols this agent as `name` at `manager` and keeps its identity in `state_dir`. With `ca`, in PEM, only that
-/// authority is believed to certify the manager, now and later.
+/// authority is believed to certify the manager, now and later. Plain HTTP over a network is refused unless `insecure_http`.
 ///
 /// # Errors
 /// When it is enrolled already, the manager cannot be reached or refuses, or the identity cannot be kept.
@@ -72,14 +90,14 @@ pub async fn enroll(
     state_dir: &Path,
     capabilities: Vec<Capability>,
     ca: Option<&[u8]>,
+    insecure_http: bool,
 ) -> Result<Enrolment, EnrollError> {
     if identity::is_enrolled(state_dir) {
         return Err(EnrollError::Already(state_dir.display().to_string()));
     }
-    let manager = manager.trim_end_matches('/');
-    if !manager.starts_with("http://") && !manager.starts_with("https://") {
-        return Err(EnrollError::Url);
-    }
+    let manager = manager_url::typed(manager)?;
+    // Before the token leaves this host.
+    manager_url::check(manager, [], insecure_http)?;
     crate::tls::config(ca).map_err(EnrollError::Ca)?;
     durable::create_directory(state_dir)
         .map_err(|source| EnrollError::Directory { path: state_dir.display().to_string(), source })?;
@@ -102,7 +120,9 @@ pub async fn enroll(
         manager_keys: answer.manager_keys,
         stream_url: answer.stream_url,
         poll_url: answer.poll_url,
+        insecure_http: insecure_http && !manager_url::is_protected(manager),
     };
+    enrolment.check_transport(insecure_http)?;
     Book::begin(&state_dir.join("journal"))?;
     identity::save(state_dir, &enrolment, ca)?;
     Ok(enrolment)
@@ -110,20 +130,53 @@ pub async fn enroll(
 
 async fn post(url: &str, request: &EnrollRequest, ca: Option<&[u8]>) -> Result<EnrollResponse, EnrollError> {
     let client = crate::tls::client(ca, |builder| builder.timeout(TIMEOUT)).map_err(EnrollError::Unreachable)?;
-    let answer = client.post(url).json(request).send().await.map_err(EnrollError::Unreachable)?;
+    let sent = client.post(url).json(request).send().await;
+    let answer = sent.map_err(|error| match scheme_spoken(url, &error) {
+        Some(speaks) => EnrollError::Scheme { url: url.into(), speaks },
+        None => EnrollError::Unreachable(error),
+    })?;
     let status = answer.status();
+    if status.is_redirection() {
+        let to = answer.headers().get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned());
+        let to = printable(&to.unwrap_or_else(|| "an address that it does not name".into()));
+        return Err(EnrollError::Redirect { url: url.into(), to });
+    }
     let body = answer.bytes().await.map_err(EnrollError::Unreachable)?;
+    if status == StatusCode::BAD_REQUEST && is_plain_at_https_port(&body) {
+        return Err(EnrollError::Scheme { url: url.into(), speaks: "https" });
+    }
     if status != StatusCode::CREATED {
         return Err(EnrollError::Refused { status, detail: problem(&body) });
     }
     serde_json::from_slice(&body).map_err(|error| EnrollError::Answer(error.to_string()))
 }
 
+/// What is spoken at a port where `error` shows that it is not what the URL says.
+fn scheme_spoken(url: &str, error: &reqwest::Error) -> Option<&'static str> {
+    let chain = crate::telemetry::chain(error);
+    match url.split_once("://")?.0.to_ascii_lowercase().as_str() {
+        // What rustls makes of an HTTP answer, and hyper of a TLS alert.
+        "https" if chain.contains("InvalidContentType") => Some("http"),
+        "http" if chain.contains("invalid HTTP version") => Some("https"),
+        _ => None,
+    }
+}
+
+/// Whether a server's complaint is that it was spoken to without TLS: nginx's and Go's words.
+fn is_plain_at_https_port(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    text.contains("plain HTTP request was sent to HTTPS port") || text.contains("HTTP request to an HTTPS server")
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
 /// What a problem document (RFC 9457) says, made fit for a terminal.
 fn problem(body: &[u8]) -> String {
     let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("it gave no reason");
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
+    printable(text)
 }
 
 #[cfg(test)]
@@ -144,7 +197,8 @@ mod tests {
     async fn an_enrolled_agent_is_not_enrolled_again() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("agent.json"), "{}").unwrap();
-        let error = enroll("http://localhost", "t".into(), "n", directory.path(), vec![], None).await.unwrap_err();
+        let error =
+            enroll("http://localhost", "t".into(), "n", directory.path(), vec![], None, false).await.unwrap_err();
         assert!(matches!(error, EnrollError::Already(_)), "{error}");
     }
 }

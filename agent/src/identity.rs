@@ -2,6 +2,7 @@
 //! that certifies the manager if it is not one of the system's (`DIR/ca.pem`). All are private files. The key never leaves this host; what leaves are short-lived tokens signed with it.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -18,6 +19,7 @@ use crate::guarded;
 
 /// None of these files is larger, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
+use crate::manager_url::{self, UrlError};
 
 /// What the manager said at enrolment, as it is kept in `agent.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,33 @@ pub struct Enrolment {
     pub stream_url: String,
     /// Where to poll.
     pub poll_url: String,
+    /// Whether plain HTTP over a network was allowed at enrolment. Older identities do not say: it was not asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_http: bool,
+}
+
+impl Enrolment {
+    /// Checks that the conversation is one that nobody on the way can read or change, or that this was allowed, at
+    /// enrolment or now.
+    ///
+    /// # Errors
+    /// Which address must not be used.
+    pub fn check_transport(&self, is_allowed: bool) -> Result<(), UrlError> {
+        let named = [self.stream_url.as_str(), self.poll_url.as_str()];
+        manager_url::check(&self.manager, named, is_allowed || self.insecure_http)
+    }
+
+    /// Reads what the manager said at enrolment from the state directory.
+    ///
+    /// # Errors
+    /// When the agent is not enrolled, or the file is unreadable or damaged.
+    pub fn load(state_dir: &Path) -> Result<Self, IdentityError> {
+        let path = enrolment_path(state_dir);
+        let text = read(&path)?.ok_or_else(|| IdentityError::NotEnrolled(path.clone()))?;
+        let damaged =
+            |error: serde_json::Error| IdentityError::Damaged { path: path.clone(), reason: error.to_string() };
+        serde_json::from_slice(&text).map_err(damaged)
+    }
 }
 
 /// Who this agent is.
@@ -61,6 +90,16 @@ pub enum IdentityError {
         #[source]
         source: io::Error,
     },
+    /// Others can read a file that must be the agent's alone.
+    #[error("{path} {what}: {mend}")]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        what: String,
+        /// What mends it.
+        mend: String,
+    },
     /// A file does not hold what it should.
     #[error("{path} is damaged: {reason}")]
     Damaged {
@@ -77,10 +116,8 @@ impl Identity {
     /// # Errors
     /// When the agent is not enrolled, or a file is unreadable or damaged.
     pub fn load(state_dir: &Path) -> Result<Self, IdentityError> {
-        let path = enrolment_path(state_dir);
-        let text = read(&path)?.ok_or_else(|| IdentityError::NotEnrolled(path.clone()))?;
-        let damaged = |reason: String| IdentityError::Damaged { path: path.clone(), reason };
-        let enrolment: Enrolment = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let enrolment = Enrolment::load(state_dir)?;
+        let damaged = |reason: String| IdentityError::Damaged { path: enrolment_path(state_dir), reason };
         let pinned = pin(&enrolment.manager_keys).map_err(|error| damaged(error.to_string()))?;
         let key = load_key(state_dir)?.ok_or_else(|| damaged("the agent's key is missing beside it".into()))?;
         let ca = read(&ca_path(state_dir))?;
@@ -161,9 +198,23 @@ pub fn is_enrolled(state_dir: &Path) -> bool {
     enrolment_path(state_dir).exists()
 }
 
+/// Refuses a secret that other accounts can read: who has it can pose as this agent.
+fn check_secret(path: &Path) -> Result<(), IdentityError> {
+    let file = std::fs::metadata(path).map_err(|source| IdentityError::File { path: path.into(), source })?;
+    let mode = file.mode() & 0o7777;
+    let is_exposed = mode & 0o077 != 0;
+    if !is_exposed {
+        return Ok(());
+    }
+    let what = format!("has the mode {mode:04o}, so that other accounts have access to it");
+    let mend = format!("run `chmod 600 {}`; enrol anew if somebody may have read it", path.display());
+    Err(IdentityError::Exposed { path: path.into(), what, mend })
+}
+
 fn load_key(state_dir: &Path) -> Result<Option<SigningKey>, IdentityError> {
     let path = key_path(state_dir);
     let Some(text) = read(&path)? else { return Ok(None) };
+    check_secret(&path)?;
     let seed: Option<[u8; 32]> = URL_SAFE_NO_PAD.decode(text.trim_ascii()).ok().and_then(|seed| seed.try_into().ok());
     match seed {
         Some(seed) => Ok(Some(SigningKey::from_bytes(&seed))),
@@ -201,6 +252,58 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let first = create_key(directory.path()).unwrap();
         assert_eq!(create_key(directory.path()).unwrap().to_bytes(), first.to_bytes());
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_change_is_refused_with_what_mends_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let manager_keys = vec![ManagerKey {
+            kid: "k1".into(),
+            public_key: jws::public_key_text(&SigningKey::from_bytes(&[7; 32]).verifying_key()),
+        }];
+        let enrolment = Enrolment {
+            agent_id: Uuid::from_u128(1),
+            name: "web-1".into(),
+            manager: "http://localhost".into(),
+            manager_keys,
+            stream_url: "ws://localhost/".into(),
+            poll_url: "http://localhost/".into(),
+            insecure_http: false,
+        };
+        create_key(directory.path()).unwrap();
+        save(directory.path(), &enrolment, Some(b"a certificate")).unwrap();
+        Identity::load(directory.path()).unwrap();
+        for (name, mode, is_refused) in [
+            ("key", 0o640, true),
+            ("key", 0o604, true),
+            ("key", 0o660, true),
+            ("key", 0o400, false),
+            ("agent.json", 0o620, true),
+            ("agent.json", 0o602, true),
+            ("agent.json", 0o644, false),
+            ("ca.pem", 0o666, true),
+            ("ca.pem", 0o644, false),
+        ] {
+            let path = directory.path().join(name);
+            let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            set(mode);
+            let loaded = Identity::load(directory.path());
+            set(0o600);
+            assert_eq!(loaded.is_err(), is_refused, "{name} {mode:o}");
+            if let Err(error) = loaded {
+                let said = crate::telemetry::chain(&error);
+                assert!(said.contains("chmod ") && said.contains(&path.display().to_string()), "{said}");
+            }
+            // Only root can give a file away.
+            if nix::unistd::geteuid().is_root() {
+                std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+                let refused = Identity::load(directory.path());
+                std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+                let said = crate::telemetry::chain(&refused.unwrap_err());
+                assert!(said.contains("chown ") && said.contains("12345"), "{said}");
+            }
+        }
     }
 
     #[test]

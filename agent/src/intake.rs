@@ -15,7 +15,7 @@ use riposte_protocol::jws::Unverified;
 use riposte_protocol::message::RejectedOrders;
 use tokio::time::Instant;
 
-pub use self::receive::{EXPIRED, Receipts, refusal};
+pub use self::receive::{DATED_AHEAD, EXPIRED, Receipts, refusal};
 
 use self::receive::{receive, receive_unwritten};
 use crate::agent::Agent;
@@ -45,6 +45,14 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// Whether one of these is signed by the manager and dated ahead of the time that this host goes by.
+    pub fn is_dated_ahead(agent: &Agent, identity: &Identity, tokens: &[String]) -> bool {
+        let now = agent.clock.now();
+        let opened =
+            tokens.iter().filter_map(|token| Command::open(token, identity.pinned(), identity.agent_id()).ok());
+        opened.into_iter().any(|command| command.is_dated_ahead(now))
+    }
+
     /// Takes signed commands in, in their order, as one durable batch, and wakes the lanes.
     pub fn take(&mut self, agent: &Agent, identity: &Identity, tokens: &[String]) -> Receipts {
         let mut commands = Vec::with_capacity(tokens.len());
@@ -110,5 +118,6 @@ pub(crate) fn take_in(agent: &Agent, commands: Vec<Command>) -> Receipts {
             agent.note_what(|ledger| receive_unwritten(ledger, command, now, &unwritable.to_string()));
         }
     }
+    agent.learn_time_of_orders();
     receipts
 }

@@ -18,7 +18,7 @@
 //! [`local_policy`] and [`surroundings`] say what must not be done here, whoever signed the order. [`service`] speaks to
 //! systemd.
 //!
-//! [`guarded`], [`clock`], [`tasks`], [`durable`], [`platform`], [`tls`] and [`telemetry`] are ground: anyone may stand on them.
+//! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`], [`tls`] and [`telemetry`] are ground: anyone may stand on them.
 
 pub mod actions;
 pub mod agent;
@@ -32,6 +32,8 @@ pub mod identity;
 pub mod intake;
 pub mod journal;
 pub mod local_policy;
+pub mod manager_time;
+pub mod manager_url;
 pub mod platform;
 pub mod responses_log;
 pub mod runner;

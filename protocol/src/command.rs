@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::MANAGER;
+use crate::identity::LEEWAY;
 use crate::jws::{self, JwsError, Unverified};
 use crate::target::Target;
 use crate::time::Timestamp;
@@ -178,6 +179,12 @@ impl Command {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now.as_secs() > self.exp
     }
+
+    /// Whether it claims to be issued later than `now`, by more than clocks may differ. Such an order must not be
+    /// executed: made beforehand with a key that was stolen for a moment, it would outlive every end.
+    pub fn is_dated_ahead(&self, now: Timestamp) -> bool {
+        self.iat > now.plus(LEEWAY).as_secs()
+    }
 }
 
 #[cfg(test)]
@@ -246,6 +253,13 @@ mod tests {
         assert_eq!(open(other.sign(&signer(1), "k1").unwrap()), Err(Refusal::Audience));
         let stranger = Command { iss: "someone".into(), ..command() };
         assert_eq!(open(stranger.sign(&signer(1), "k1").unwrap()), Err(Refusal::Issuer));
+    }
+
+    #[test]
+    fn a_command_may_be_dated_ahead_by_as_much_as_clocks_may_differ() {
+        let at = |secs: i64| Timestamp::from_millis(secs * 1000);
+        assert!(!command().is_dated_ahead(at(1_795_514_400 - 60)));
+        assert!(command().is_dated_ahead(at(1_795_514_400 - 61)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::MANAGER;
 use crate::jws::{self, JwsError, Unverified};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, difference};
 
 /// The longest life of an agent token: long enough for a poll, short enough to be worthless in a log.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(5);
@@ -42,9 +42,9 @@ pub enum TokenError {
     /// `iss`, `sub` or `aud` are not what they must be.
     #[error("the token's claims do not name this agent and this manager")]
     Claims,
-    /// Its time is over, or has not come.
-    #[error("the token has expired or is not valid yet")]
-    Time,
+    /// Its time is over, or has not come: it was issued so many seconds ahead of the checking clock; behind it, if negative.
+    #[error("the token is dated {} the manager's clock: the two clocks differ", difference(.0.saturating_mul(1000)))]
+    Time(i64),
     /// It asks to live longer than any token may.
     #[error("the token would live longer than 5 minutes")]
     Lifetime,
@@ -89,7 +89,7 @@ pub fn check(token: &str, key: &VerifyingKey, agent: Uuid, now: Timestamp) -> Re
         return Err(TokenError::Lifetime);
     }
     if now.minus(LEEWAY).as_secs() > claims.exp || now.plus(LEEWAY).as_secs() < claims.iat {
-        return Err(TokenError::Time);
+        return Err(TokenError::Time(claims.iat.saturating_sub(now.as_secs())));
     }
     Ok(claims)
 }
@@ -132,8 +132,8 @@ mod tests {
         assert_eq!(check_claims(|c| c.sub = Uuid::from_u128(2)), Err(TokenError::Claims));
         assert_eq!(check_claims(|c| c.aud = "other".into()), Err(TokenError::Claims));
         assert_eq!(check_claims(|c| c.exp += 1), Err(TokenError::Lifetime));
-        assert_eq!(check_claims(|c| (c.iat, c.exp) = (now - 361, now - 61)), Err(TokenError::Time));
+        assert_eq!(check_claims(|c| (c.iat, c.exp) = (now - 361, now - 61)), Err(TokenError::Time(-361)));
         assert!(check_claims(|c| (c.iat, c.exp) = (now - 360, now - 60)).is_ok());
-        assert_eq!(check_claims(|c| (c.iat, c.exp) = (now + 61, now + 300)), Err(TokenError::Time));
+        assert_eq!(check_claims(|c| (c.iat, c.exp) = (now + 61, now + 300)), Err(TokenError::Time(61)));
     }
 }

@@ -20,3 +20,12 @@ pub const SUBPROTOCOL: &str = "riposte.v1";
 
 /// The `iss` of every command and the `aud` of every agent token.
 pub const MANAGER: &str = "riposte";
+
+/// What the `type` of every problem document of a manager begins with. An answer without it comes from somebody else.
+pub const PROBLEM: &str = "urn:riposte:problem:";
+
+/// The word of the problem that a token's time is not near the manager's.
+pub const PROBLEM_CLOCK: &str = "clock";
+
+/// The header in which a manager tells agents its time, in RFC 3339: hosts exist whose own clock is days off.
+pub const TIME_HEADER: &str = "riposte-time";

@@ -239,6 +239,11 @@ pub enum FromAgent {
         /// How many, by reason; at most [`MAX_REASONS`].
         orders: Vec<RejectedOrders>,
     },
+    /// What the clock of the agent's host shows, right or wrong: after `hello`, and when it has been set since.
+    Clock {
+        /// What it shows.
+        host: Timestamp,
+    },
     /// The agent is alive.
     Heartbeat,
     /// A message of a newer agent; passed over.
@@ -319,6 +324,9 @@ pub struct PollRequest {
     /// As in `hello`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Uuid>,
+    /// As in `clock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Timestamp>,
     /// How long to wait for a command, in seconds.
     #[serde(default)]
     pub wait_seconds: u32,

@@ -63,6 +63,19 @@ impl Timestamp {
     }
 }
 
+/// A difference of two clocks as people say it, such as `2 d behind`: the first one is `ahead_millis` ahead of the second.
+pub fn difference(ahead_millis: i64) -> String {
+    let secs = ahead_millis.unsigned_abs() / 1000;
+    let rounded = |unit: u64| (secs + unit / 2) / unit;
+    let (number, unit) = match (secs, rounded(60), rounded(3600)) {
+        (0..120, ..) => (secs, "s"),
+        (_, minutes @ 0..120, _) => (minutes, "min"),
+        (.., hours @ 0..48) => (hours, "h"),
+        _ => (rounded(86_400), "d"),
+    };
+    format!("{number} {unit} {}", if ahead_millis < 0 { "behind" } else { "ahead of" })
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -103,6 +116,16 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_difference_is_told_in_words() {
+        let told_of = |secs: i64| difference(secs * 1000);
+        assert_eq!(told_of(-172_800), "2 d behind");
+        assert_eq!(told_of(-172_795), "2 d behind");
+        assert_eq!(told_of(7200), "2 h ahead of");
+        assert_eq!(told_of(-61), "61 s behind");
+        assert_eq!(told_of(180), "3 min ahead of");
+    }
 
     #[test]
     fn a_timestamp_is_written_with_milliseconds_and_read_back() {

@@ -38,6 +38,8 @@ pub mod durable;
 pub mod effect;
 #[path = "../../agent/src/journal/mod.rs"]
 pub mod journal;
+#[path = "../../agent/src/manager_time.rs"]
+pub mod manager_time;
 #[path = "../../agent/src/session/outgoing.rs"]
 mod outgoing;
 #[path = "../../agent/src/intake/receive.rs"]

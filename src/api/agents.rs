@@ -1,8 +1,8 @@
 //! `/v1/agents` and `/v1/enrollment-tokens`: enrolling, labelling and revoking agents.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use riposte_protocol::message::{EnrollRequest, EnrollResponse};
@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::AppState;
 use super::auth::{Caller, ManageAgents, Read, hash_secret, new_secret};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
 use super::once;
 use super::page::{Page, cursor_id, limit, page};
+use super::{AppState, address};
 use crate::domain::agent::{is_name, reason_words};
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
@@ -162,20 +162,25 @@ pub async fn enroll(
     State(state): State<AppState>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    body: Json<EnrollRequest>,
+    body: Enrolling,
 ) -> ApiResult<(StatusCode, axum::Json<EnrollResponse>)> {
-    let asked = body.value;
+    let (peer, asked) = (state.proxies.origin(peer.ip(), &headers), body.0);
     check_enrollment(&asked)?;
     let base = base_url(&state, &headers)?;
     let (engine, now) = (&state.engine, state.engine.clock.now());
+    let refused = || {
+        let answer = ApiError::unauthenticated("the enrolment token is not valid: unknown, used up or expired");
+        state.strangers.count_from(engine, peer, "/v1/agents/enroll", answer)
+    };
+    // A look costs less than the writer's turn, and strangers can make as many as they like.
+    if !agents::is_token(&engine.db, hash_secret(&asked.token), now).await? {
+        return Err(refused());
+    }
     let EnrollRequest { token, name, public_key, platform, version, capabilities } = asked;
     let agent = Enrollment { id: new_id(now), name: name.clone(), public_key, platform, version, capabilities };
     let mut ledger = LedgerTx::begin(&engine.db).await?;
     let id = agents::enroll(&mut ledger, hash_secret(&token), agent, now).await.map_err(|error| match error {
-        StoreError::NotFound => {
-            let answer = ApiError::unauthenticated("the enrolment token is not valid: unknown, used up or expired");
-            state.strangers.count_from(engine, peer.ip(), "/v1/agents/enroll", answer)
-        }
+        StoreError::NotFound => refused(),
         StoreError::Duplicate => {
             let hint = "revoke that agent first if this is the same host again";
             ApiError::conflict(format!("an agent called {name} is enrolled already; {hint}"))
@@ -191,6 +196,24 @@ pub async fn enroll(
         poll_url: format!("{base}/v1/agent/poll"),
     };
     Ok((StatusCode::CREATED, axum::Json(answer)))
+}
+
+/// What somebody says who wants to be enrolled: nobody that is known. It is looked at only if the address has not asked for
+/// too much, and taken as it is: what is compressed would take more of the manager than of the sender.
+pub struct Enrolling(EnrollRequest);
+
+impl FromRequest<AppState> for Enrolling {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let peer = state.proxies.origin(peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), request.headers());
+        state.caller_limits.count_enrolment(peer)?;
+        if request.headers().contains_key(header::CONTENT_ENCODING) {
+            return Err(ApiError::unsupported("an enrolment is sent without Content-Encoding"));
+        }
+        Ok(Self(Json::from_request(request, state).await?.value))
+    }
 }
 
 fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
@@ -233,11 +256,15 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
     if !state.public_url.is_empty() {
         return Ok(state.public_url.trim_end_matches('/').to_owned());
     }
+    if let Some(header) = address::of_proxy(headers) {
+        return Err(ApiError::conflict(format!(
+            "a proxy stands before this manager ({header}), and the manager does not know the address that agents see: set \
+             public_url in its configuration (RIPOSTE_PUBLIC_URL), such as https://riposte.example.org, and enrol again"
+        )));
+    }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.ok_or_else(|| ApiError::malformed("the Host header is missing"))?;
-    // Behind a proxy that ends TLS; it is the agent's own enrolment, so it can only mislead itself.
-    let https = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
-    Ok(format!("{}://{host}", if https { "https" } else { "http" }))
+    Ok(format!("http://{host}"))
 }
 
 /// An enrolment token to be made.

@@ -9,20 +9,24 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use riposte_protocol::identity;
+use riposte_protocol::identity::{self, TokenError};
 use riposte_protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::AppState;
+use super::address::TrustedProxies;
 use super::error::{ApiError, ApiResult};
+use super::limits::network;
+use super::listen::Newcomer;
 use crate::domain::api_key;
 use crate::domain::principal::{Principal, Right, Role};
 use crate::engine::Engine;
@@ -78,6 +82,11 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             );
             return Err(state.strangers.refuse(engine, parts, &why));
         };
+        known(parts);
+        // What limits alerts is the room for them.
+        if R::RIGHT != Right::Ingest {
+            state.caller_limits.count_key(parts, &principal.name)?;
+        }
         if !principal.role.may(R::RIGHT) {
             let Principal { name, role } = principal;
             tracing::warn!(principal = name, path = parts.uri.path(), "{name} asked for something that is not allowed");
@@ -113,10 +122,29 @@ impl FromRequestParts<AppState> for AgentCaller {
             return Err(refuse("no such agent is enrolled"));
         };
         let now = engine.clock.now();
-        identity::check(token, &agent.public_key, agent.id, now).map_err(|error| refuse(&error.to_string()))?;
+        identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
+            // The agent itself, or an old token of its: it is told the time, and comes again with a token that is right.
+            TokenError::Time(_) => state.strangers.count(engine, parts, ApiError::wrong_time(error.to_string())),
+            other => refuse(&other.to_string()),
+        })?;
+        known(parts);
+        state.caller_limits.count_agent(parts, agent.id)?;
         engine.hub.heard(agent.id, now);
         Ok(Self { id: agent.id })
     }
+}
+
+/// Somebody on this connection has shown who they are.
+fn known(parts: &Parts) {
+    if let Some(newcomer) = parts.extensions.get::<Newcomer>() {
+        newcomer.is_known();
+    }
+}
+
+/// The address that a request comes from.
+fn origin(proxies: &TrustedProxies, parts: &Parts) -> IpAddr {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    proxies.origin(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), &parts.headers)
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {
@@ -155,15 +183,22 @@ pub fn new_secret() -> ApiResult<String> {
 const FAILURES_PER_MINUTE: u32 = 600;
 /// Addresses that are counted; when there are more, counting starts anew.
 const ADDRESSES: usize = 10_000;
-const MINUTE_MILLIS: i64 = 60_000;
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Counts those who could not prove who they are.
 #[derive(Debug, Default)]
 pub struct Strangers {
+    /// Whose word on where they come from is believed.
+    proxies: TrustedProxies,
     failures: Mutex<HashMap<IpAddr, (Timestamp, u32)>>,
 }
 
 impl Strangers {
+    /// Nobody has failed yet; where requests come from is what `proxies` say.
+    pub fn new(proxies: TrustedProxies) -> Self {
+        Self { proxies, ..Self::default() }
+    }
+
     /// The answer to somebody without valid credentials: 401, or 429 after too many attempts.
     pub fn refuse(&self, engine: &Engine, parts: &Parts, detail: &str) -> ApiError {
         self.count(engine, parts, ApiError::unauthenticated(detail))
@@ -171,31 +206,30 @@ impl Strangers {
 
     /// Counts a failed attempt; gives `answer`, or 429 after too many.
     pub fn count(&self, engine: &Engine, parts: &Parts, answer: ApiError) -> ApiError {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        self.count_from(engine, peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), parts.uri.path(), answer)
+        self.count_from(engine, origin(&self.proxies, parts), parts.uri.path(), answer)
     }
 
     /// The same for a request whose parts are gone.
     pub fn count_from(&self, engine: &Engine, peer: IpAddr, path: &str, answer: ApiError) -> ApiError {
         engine.metrics.unauthenticated.inc();
-        let now = engine.clock.now();
+        let (now, address) = (engine.clock.now(), network(peer));
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= ADDRESSES && !failures.contains_key(&peer) {
+        if failures.len() >= ADDRESSES && !failures.contains_key(&address) {
             failures.clear();
         }
-        let (since, count) = failures.entry(peer).or_insert((now, 0));
-        if now.as_millis() - since.as_millis() >= MINUTE_MILLIS {
+        let (since, count) = failures.entry(address).or_insert((now, 0));
+        if now.since(*since) >= MINUTE {
             (*since, *count) = (now, 0);
         }
         *count += 1;
         if *count <= FAILURES_PER_MINUTE {
             // The first ones are worth a line each; a flood is worth one.
             if *count <= 10 || *count == FAILURES_PER_MINUTE {
-                tracing::warn!(%peer, path, attempt = *count, "a request from {peer} without valid credentials");
+                tracing::warn!(%peer, path, attempt = *count, "a request from {peer} without valid credentials: {answer}");
             }
             return answer;
         }
-        let left = (MINUTE_MILLIS - (now.as_millis() - since.as_millis())).max(1000) / 1000;
-        ApiError::too_many("too many attempts without valid credentials", u64::try_from(left).unwrap_or(60))
+        let left = MINUTE.saturating_sub(now.since(*since)).as_secs().max(1);
+        ApiError::too_many("too many attempts without valid credentials", left)
     }
 }

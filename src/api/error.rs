@@ -68,6 +68,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Valid credentials are needed", detail)
     }
 
+    /// 401: known, and dated so that the two clocks must differ.
+    pub fn wrong_time(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, riposte_protocol::PROBLEM_CLOCK, "The clocks differ", detail)
+    }
+
     /// 403: known, and not allowed.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "That is not allowed to you", detail)
@@ -175,7 +180,7 @@ impl ApiError {
     /// What the client is told.
     pub fn problem(self) -> Problem {
         Problem {
-            kind: format!("urn:riposte:problem:{}", self.word),
+            kind: format!("{}{}", riposte_protocol::PROBLEM, self.word),
             title: self.title,
             status: self.status.as_u16(),
             detail: self.detail,

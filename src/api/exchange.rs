@@ -5,6 +5,7 @@ use riposte_protocol::message::{
     Capability, CommandResult, HeldEffect, MAX_EFFECTS_BYTES, MAX_ITEMS, MAX_OUTPUT_BYTES, MAX_REASONS, RejectedOrders,
     Settings,
 };
+use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::AppState;
@@ -12,7 +13,6 @@ use super::agents::capability_faults;
 use super::error::{ApiError, ApiResult};
 use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
-use crate::store::agents;
 use crate::store::audit::LedgerTx;
 use crate::store::converge::{self, Hello, News};
 use crate::store::identity::{self, Rejected};
@@ -53,20 +53,18 @@ pub async fn settle(state: &AppState, agent: Uuid, mut results: Vec<CommandResul
     Ok(ids)
 }
 
-/// Takes in what an agent says it can do, if that is news.
+/// Takes in what an agent says it can do, if that is news; at a pace.
 pub async fn announce(state: &AppState, agent: Uuid, capabilities: Vec<Capability>) -> ApiResult<()> {
     let faults = capability_faults(&capabilities);
     if !faults.is_empty() {
         return Err(ApiError::invalid(faults));
     }
-    let known = state.engine.fleet.load().get(agent).map(|agent| agent.capabilities == capabilities);
-    if known == Some(false) && !capabilities.is_empty() {
-        let now = state.engine.clock.now();
-        let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-        agents::set_capabilities(&mut ledger, agent, &capabilities, now).await?;
-        state.engine.carry_through(ledger, move |engine| async move { engine.reload_agent(agent).await }).await?;
-    }
-    Ok(())
+    Ok(state.engine.announce(agent, capabilities).await?)
+}
+
+/// Takes note of what the clock of an agent's host shows.
+pub fn compare_clocks(state: &AppState, agent: Uuid, host: Timestamp) {
+    state.engine.clocks.told(agent, host, state.engine.clock.now());
 }
 
 /// How agents are to behave. Reconnects are spread so that about this many come a second.

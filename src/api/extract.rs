@@ -24,6 +24,8 @@ use crate::store::idempotency::Once;
 const MAX_JSON_BYTES: usize = 1024 * 1024;
 /// When to try again what there was no room for, in seconds.
 const FULL_RETRY_SECS: u64 = 1;
+/// The largest window of a zstd frame, as a power of two: 32 MiB, more than the largest body that is taken by default.
+const MAX_WINDOW_LOG: u32 = 25;
 /// How long a body may take to come.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -162,7 +164,12 @@ fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> Ap
     let mut source: Box<dyn std::io::Read + '_> = match encoding {
         Encoding::Identity => Box::new(bytes),
         Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
-        Encoding::Zstd => Box::new(zstd::stream::read::Decoder::new(bytes).map_err(failed)?),
+        Encoding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::new(bytes).map_err(failed)?;
+            // By its header alone a frame could have 128 MiB set aside.
+            decoder.window_log_max(MAX_WINDOW_LOG).map_err(failed)?;
+            Box::new(decoder)
+        }
     };
     let (mut plain, mut taken) = (Vec::new(), room.take(0)?);
     loop {

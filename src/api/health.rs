@@ -121,7 +121,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
         writeln!(text, "riposte_commands_owed{{state=\"{}\"}} {}", count.state, count.count).unwrap_or_else(ignore);
     }
     let now = state.engine.clock.now();
-    let Troubles { in_incident, silent, rejecting } =
+    let Troubles { in_incident, silent, rejecting, clock_skewed } =
         agents::troubles(&state.engine.db, now.minus(SILENT), now).await?;
     text.push_str(
         "# HELP riposte_agents_rejecting Agents that rejected this manager's orders within an hour.\n# TYPE riposte_agents_rejecting gauge\n",
@@ -135,6 +135,10 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
         "# HELP riposte_agents_incident Agents whose identity two hosts share.\n# TYPE riposte_agents_incident gauge\n",
     );
     writeln!(text, "riposte_agents_incident {in_incident}").unwrap_or_else(ignore);
+    text.push_str(
+        "# HELP riposte_agents_clock_skewed Agents whose host's clock is off by more than a minute.\n# TYPE riposte_agents_clock_skewed gauge\n",
+    );
+    writeln!(text, "riposte_agents_clock_skewed {clock_skewed}").unwrap_or_else(ignore);
     text.push_str("# EOF\n");
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text).into_response())

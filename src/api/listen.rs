@@ -2,9 +2,10 @@
 //! the door has limits that axum's does not: how many connections there may be, how long a client may take to say what it
 //! wants, and how long to take the answer ([`Guest`]).
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,10 +17,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service as _;
 
+use super::address::TrustedProxies;
 use super::guest::{Guest, IsStream};
+use super::limits::network;
 use crate::shutdown::Tasks;
 
 /// How long a client may take to send a request's head, or to begin the next one.
@@ -33,9 +36,79 @@ const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
+/// Who comes in: so many connections in all, and so many of one address on which nobody has shown who they are.
+#[derive(Debug)]
+pub struct Door {
+    room: Arc<Semaphore>,
+    unknown: Arc<Unknown>,
+    proxies: TrustedProxies,
+}
+
+impl Door {
+    /// A door for so many connections, and so many of one address that nobody knows; those of `proxies` are many people's.
+    pub fn new(max_connections: usize, max_unknown: usize, proxies: TrustedProxies) -> Self {
+        let unknown = Arc::new(Unknown { most: max_unknown, of: Mutex::default() });
+        Self { room: Arc::new(Semaphore::new(max_connections)), unknown, proxies }
+    }
+
+    fn enter(&self, peer: IpAddr) -> Option<(OwnedSemaphorePermit, Newcomer)> {
+        let newcomer =
+            if self.proxies.holds(peer) { Newcomer::default() } else { self.unknown.enter(network(peer))? };
+        Some((Arc::clone(&self.room).try_acquire_owned().ok()?, newcomer))
+    }
+}
+
+/// How many connections there are of each address on which nobody has shown who they are.
+#[derive(Debug)]
+struct Unknown {
+    most: usize,
+    of: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Unknown {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Newcomer> {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = of.entry(address).or_insert(0);
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Newcomer(Arc::new(Mutex::new(Some(Counted { unknown: Arc::clone(self), address })))))
+    }
+}
+
+/// Counted among the unknown, until it is dropped.
+#[derive(Debug)]
+struct Counted {
+    unknown: Arc<Unknown>,
+    address: IpAddr,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut of = self.unknown.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = of.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                of.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A connection on which nobody has shown yet who they are; handlers find it among the request's extensions.
+#[derive(Clone, Debug, Default)]
+pub struct Newcomer(Arc<Mutex<Option<Counted>>>);
+
+impl Newcomer {
+    /// Somebody on it has shown who they are: it is not counted among the unknown any more.
+    pub fn is_known(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 /// Serves until `tasks` are asked to stop; then open requests are finished and nothing new is taken.
-pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, max_connections: usize) {
-    let room = Arc::new(Semaphore::new(max_connections));
+pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Door) {
     let stop = tasks.stopping().clone();
     loop {
         let accepted = tokio::select! {
@@ -52,13 +125,13 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, max_conne
         };
         // Small frames must not wait for the next one (Nagle). A socket that is gone already shows itself soon enough.
         let _ = stream.set_nodelay(true);
-        match Arc::clone(&room).try_acquire_owned() {
-            Ok(place) => {
+        match door.enter(peer.ip()) {
+            Some((place, newcomer)) => {
                 let is_stream = IsStream::default();
                 let guest = Guest::new(stream, place, is_stream.clone());
-                tasks.spawn_short(serve(guest, peer, is_stream, router.clone(), stop.clone()));
+                tasks.spawn_short(serve(guest, peer, (is_stream, newcomer), router.clone(), stop.clone()));
             }
-            Err(_) => tasks.spawn_short(refuse(stream)),
+            None => tasks.spawn_short(refuse(stream)),
         }
     }
 }
@@ -66,13 +139,14 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, max_conne
 async fn serve(
     guest: Guest<TcpStream>,
     peer: SocketAddr,
-    is_stream: IsStream,
+    (is_stream, newcomer): (IsStream, Newcomer),
     router: Router,
     stop: tokio_util::sync::CancellationToken,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(is_stream.clone());
+        request.extensions_mut().insert(newcomer.clone());
         let mut router = router.clone();
         async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
     });

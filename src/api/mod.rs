@@ -2,6 +2,7 @@
 //! requests, its answers and its handlers. A handler takes apart, calls one function below, and puts together.
 
 pub mod actions;
+pub mod address;
 pub mod agents;
 pub mod alerts;
 pub mod audit;
@@ -21,6 +22,7 @@ pub mod health;
 pub mod import;
 pub mod keys;
 pub mod lift;
+pub mod limits;
 pub mod listen;
 pub mod once;
 pub mod pace;
@@ -30,13 +32,15 @@ pub mod poll;
 pub mod protected;
 pub mod responses;
 pub mod stream;
+pub mod turns;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::Method;
+use axum::http::{HeaderName, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::registry::Registry;
@@ -51,9 +55,12 @@ use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::store::columns;
 use crate::telemetry::ByRoute;
+use address::TrustedProxies;
 use auth::Strangers;
 use error::{ApiError, ApiResult, Problem};
 use extract::Rooms;
+use limits::{AllowanceCell, CallerLimits};
+use turns::Turns;
 
 /// How long a request may take, its body included, for which [`extract::BODY_TIMEOUT`] is the limit. Streams and polls have
 /// limits of their own.
@@ -91,23 +98,32 @@ pub struct AppState {
     pub limits: Limits,
     /// Room for what is sent.
     pub rooms: Rooms,
-    /// Whose polls are being read.
-    pub polls: poll::Turns,
+    /// How many of the things of each agent that take a place are under way.
+    pub turns: Turns,
+    /// How much each caller may ask for.
+    pub caller_limits: Arc<CallerLimits>,
+    /// Whose word on where a request comes from is believed.
+    pub proxies: TrustedProxies,
+    /// Whether a request through a proxy was seen while the manager does not know its own address.
+    proxy_seen: Arc<AtomicBool>,
 }
 
 impl AppState {
     /// What handlers need, around a running engine.
-    pub fn new(engine: Arc<Engine>, config: &Config) -> Self {
+    pub fn new(engine: Arc<Engine>, config: &Config, proxies: TrustedProxies) -> Self {
         let mut registry = Registry::default();
         engine.metrics.register(&mut registry);
         Self {
             engine,
-            strangers: Arc::default(),
+            strangers: Arc::new(Strangers::new(proxies.clone())),
             registry: Arc::new(registry),
             contract: serde_json::to_string(&contract()).unwrap_or_default().into(),
             public_url: config.public_url.as_str().into(),
             rooms: Rooms::new(config.max_pending_bytes),
-            polls: poll::Turns::default(),
+            turns: Turns::default(),
+            caller_limits: Arc::new(CallerLimits::new(config)),
+            proxies,
+            proxy_seen: Arc::default(),
             limits: Limits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
         }
     }
@@ -241,8 +257,8 @@ async fn within(limit: Duration, request: Request, next: Next) -> Response {
     }
 }
 
-/// Counts requests by route and gives every answer the headers that keep browsers from guessing.
-async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
+/// Counts requests by route, and tells agents the time.
+async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     // A client may call its method what it likes, and every label is kept for ever.
     const METHODS: [Method; 7] =
         [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
@@ -250,12 +266,40 @@ async fn observe(State(state): State<AppState>, request: Request, next: Next) ->
     let method = if known { request.method().as_str() } else { "other" }.to_owned();
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let is_agents = request.uri().path().starts_with("/v1/agent/");
+    // Alerts are not counted, and there are many of them.
+    let is_counted = request.uri().path() != "/v1/alerts" || request.method() != Method::POST;
+    let standing = is_counted.then(AllowanceCell::default);
+    if let Some(standing) = &standing {
+        request.extensions_mut().insert(standing.clone());
+    }
+    warn_of_proxy(&state, &request);
     let begun = std::time::Instant::now();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    if let Some(standing) = standing.and_then(|standing| standing.get()) {
+        standing.tell(response.headers_mut());
+    }
+    if is_agents && let Ok(now) = state.engine.clock.now().to_string().try_into() {
+        response.headers_mut().insert(HeaderName::from_static(riposte_protocol::TIME_HEADER), now);
+    }
     let labels = ByRoute { method, route, status: format!("{}xx", response.status().as_u16() / 100) };
     state.engine.metrics.request_seconds.get_or_create(&labels).observe(begun.elapsed().as_secs_f64());
     state.engine.metrics.requests.get_or_create(&labels).inc();
     response
+}
+
+/// Says once that a proxy passes requests on and the manager does not know the address that agents see.
+fn warn_of_proxy(state: &AppState, request: &Request) {
+    if state.public_url.is_empty()
+        && let Some(header) = address::of_proxy(request.headers())
+        && !state.proxy_seen.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(
+            header,
+            "a proxy passes requests on ({header}), and public_url is not set: agents cannot be enrolled through it. Set \
+             public_url to the address that agents see, such as https://riposte.example.org"
+        );
+    }
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {

@@ -1,59 +1,21 @@
 //! `/v1/agent/poll`: the same conversation as the stream, one exchange at a time, for networks that break long
 //! connections. An empty poll waits on a nudge and costs no I/O.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequest as _, Request, State};
 use riposte_protocol::message::{PollRequest, PollResponse};
-use uuid::Uuid;
 
 use super::auth::AgentCaller;
 use super::error::{ApiError, ApiResult};
 use super::extract::Json;
+use super::turns::Kind;
 use super::{AppState, exchange};
 use crate::engine::deliver::Conversation;
 
 /// The longest wait for a command, in seconds: below the idle time-out of common proxies.
 const MAX_WAIT_SECS: u32 = 55;
-
-/// Polls of one agent that may be read at a time: a second one if the first is stuck in a dead connection.
-const READ_AT_ONCE: u8 = 2;
-
-/// How many polls of each agent are being read: a single host must not take up the room of all.
-#[derive(Clone, Debug, Default)]
-pub struct Turns(Arc<Mutex<HashMap<Uuid, u8>>>);
-
-/// One of them; given back when dropped.
-struct Turn {
-    turns: Turns,
-    agent: Uuid,
-}
-
-impl Turns {
-    fn take(&self, agent: Uuid) -> ApiResult<Turn> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = turns.entry(agent).or_insert(0);
-        if *count >= READ_AT_ONCE {
-            return Err(ApiError::too_many("two polls of this agent are being read already", 1));
-        }
-        *count += 1;
-        Ok(Turn { turns: self.clone(), agent })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut turns = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = turns.get_mut(&self.agent) {
-            *count -= 1;
-            if *count == 0 {
-                turns.remove(&self.agent);
-            }
-        }
-    }
-}
 
 /// Exchanges messages with an agent
 ///
@@ -65,11 +27,16 @@ pub async fn exchange(
     State(state): State<AppState>,
     request: Request,
 ) -> ApiResult<axum::Json<PollResponse>> {
-    let turn = state.polls.take(agent.id)?;
+    let _waits = state.turns.take(agent.id, Kind::Poll)?;
+    let turn = state.turns.take(agent.id, Kind::Reading)?;
     let body = Json::<PollRequest>::from_request(request, &state).await?;
     drop(turn);
-    let PollRequest { cursor, acks, results, rejected, effects, capabilities, run, wait_seconds, max } = body.value;
+    let PollRequest { cursor, acks, results, rejected, effects, capabilities, run, clock, wait_seconds, max } =
+        body.value;
     Box::pin(exchange::recognise(&state, agent.id, run)).await?;
+    if let Some(host) = clock {
+        exchange::compare_clocks(&state, agent.id, host);
+    }
     if let Some(capabilities) = capabilities {
         Box::pin(exchange::announce(&state, agent.id, capabilities)).await?;
     }

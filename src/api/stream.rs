@@ -19,6 +19,7 @@ use super::auth::AgentCaller;
 use super::error::{ApiError, ApiResult};
 use super::guest::IsStream;
 use super::pace::Pace;
+use super::turns::{Kind, Turn};
 use super::{AppState, exchange};
 use crate::engine::deliver::Conversation;
 use crate::engine::hub::Seat;
@@ -69,9 +70,10 @@ pub async fn open(
             "this manager speaks the subprotocol {SUBPROTOCOL}, and none that was offered"
         )));
     }
+    let turn = state.turns.take(agent.id, Kind::Stream)?;
     Ok(upgrade.on_upgrade(move |socket| {
         is_stream.set();
-        serve(state, agent.id, socket);
+        serve(state, agent.id, socket, turn);
         std::future::ready(())
     }))
 }
@@ -84,7 +86,7 @@ enum End {
     Close(u16, &'static str),
 }
 
-fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
+fn serve(state: AppState, agent: Uuid, socket: WebSocket, turn: Turn) {
     let tasks = state.engine.tasks.clone();
     // Counted, so that stopping waits for the farewell.
     tasks.spawn_short(async move {
@@ -95,6 +97,7 @@ fn serve(state: AppState, agent: Uuid, socket: WebSocket) {
             line.close(code, reason).await;
         }
         streaming.dec();
+        drop(turn);
     });
 }
 
@@ -261,6 +264,10 @@ async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(
 async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAgent) -> Result<bool, End> {
     match message {
         FromAgent::Heartbeat | FromAgent::Unknown => Ok(false),
+        FromAgent::Clock { host } => {
+            exchange::compare_clocks(state, agent, host);
+            Ok(false)
+        }
         FromAgent::Ack { command_ids } => {
             exchange::acknowledge(state, agent, command_ids).await.map_err(|error| refused(&error))?;
             Ok(true)

@@ -130,6 +130,10 @@ impl std::io::Write for HashWriter<'_> {
 
 /// `riposte restore`
 pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCode> {
+    let key = from.join(keyfiles::SIGNING_KEY);
+    if let Some(exposed) = fs::metadata(&key).ok().and_then(|file| keyfiles::exposed(&key, &file)) {
+        super::complain(&format!("riposte: warning: {exposed}; it is a signing key"));
+    }
     let manifest = from.join(MANIFEST);
     let text = fs::read_to_string(&manifest).with_context(|| format!("{} is no backup", from.display()))?;
     let manifest: Manifest =

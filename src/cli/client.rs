@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use reqwest::header::IF_MATCH;
+use reqwest::header::{IF_MATCH, LOCATION};
+use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
+use riposte_protocol::time::difference;
 use serde_json::{Map, Value};
 
 use super::terminal::plain;
-use super::{complain, say, unreachable};
+use super::{complain, keyfiles, say, unreachable};
 use crate::domain::api_key;
 
 /// How long a manager may say nothing.
@@ -90,7 +92,7 @@ impl Remote {
     }
 
     fn request_within(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
-        let url = format!("{}{path}", self.manager.trim_end_matches('/'));
+        let url = format!("{}{path}", self.address()?);
         let client = client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).read_timeout(silence))?;
         Ok(client.request(method, &url).bearer_auth(self.key()?))
     }
@@ -132,10 +134,31 @@ impl Remote {
                 answer.await
             }
         };
-        answer.map_err(|error| {
+        let answer = answer.map_err(|error| {
             let silence = if error.is_connect() { CONNECT_TIMEOUT } else { TIMEOUT };
             anyhow::anyhow!(unreachable::words(&self.manager, &error, silence))
-        })
+        })?;
+        if answer.status().is_redirection() {
+            let to = answer
+                .headers()
+                .get(LOCATION)
+                .map(|to| String::from_utf8_lossy(to.as_bytes()).escape_debug().to_string());
+            let to = to.unwrap_or_else(|| "an address that it does not name".into());
+            bail!("{} redirects to {to}, and the key is not sent on: name the address that is meant", self.manager);
+        }
+        Ok(answer)
+    }
+
+    /// The manager's address as it was given, if it can be one.
+    fn address(&self) -> anyhow::Result<&str> {
+        let manager = self.manager.trim().trim_end_matches('/');
+        match manager.split_once("://") {
+            Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+                Ok(manager)
+            }
+            Some(_) => bail!("{manager} cannot be spoken to: write http:// or https://"),
+            None => bail!("{manager} has no scheme: write http:// or https:// before it, such as http://{manager}"),
+        }
     }
 
     /// What the manager says that it cannot do; `None` if it is ready.
@@ -143,7 +166,7 @@ impl Remote {
     /// # Errors
     /// If it does not say.
     async fn not_ready(&self) -> anyhow::Result<Option<String>> {
-        let url = format!("{}/readyz", self.manager.trim_end_matches('/'));
+        let url = format!("{}/readyz", self.address()?);
         let client = client(|builder| builder.timeout(READY_TIMEOUT))?;
         let answer = client.get(&url).send().await;
         let answer =
@@ -194,6 +217,9 @@ impl Answer {
     pub async fn read(answer: Response) -> anyhow::Result<Self> {
         let status = answer.status();
         let bytes = answer.bytes().await.context("the manager's answer broke off")?;
+        if status == StatusCode::BAD_REQUEST && is_plain_at_https_port(&bytes) {
+            bail!("this port speaks https: write https:// before the manager's address");
+        }
         let body = if bytes.is_empty() { Value::Null } else { json(&bytes)? };
         Ok(Self { status, body })
     }
@@ -233,15 +259,28 @@ pub fn told(problem: &Value) -> String {
     format!("{}{}", problem["detail"].as_str().unwrap_or("no reason given"), faults(problem))
 }
 
-/// A client. On a system without certificate authorities, such as a slim container, it can still speak plain HTTP.
+/// Whether a server's complaint is that it was spoken to without TLS: nginx's and Go's words.
+fn is_plain_at_https_port(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    text.contains("plain HTTP request was sent to HTTPS port") || text.contains("HTTP request to an HTTPS server")
+}
+
+/// A client that follows no redirect: what it shows is for one manager. On a system without certificate authorities, such as
+/// a slim container, it can still speak plain HTTP.
 fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
-    with(Client::builder()).build().or_else(|_| with(Client::builder()).tls_certs_only([]).build())
+    let builder = || with(Client::builder().redirect(Policy::none()));
+    builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
 /// The key in a file.
 fn key_file(path: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text.trim().to_owned()),
+        Ok(text) => {
+            if let Some(exposed) = std::fs::metadata(path).ok().and_then(|file| keyfiles::exposed(path, &file)) {
+                super::complain(&format!("riposte: warning: {exposed}"));
+            }
+            Ok(text.trim().to_owned())
+        }
         Err(error) => match error.kind() {
             ErrorKind::NotFound => bail!("is not there; the manager makes DATA_DIR/admin.key at its first start"),
             ErrorKind::PermissionDenied => bail!("may not be read by this user; use its owner's account, or sudo"),
@@ -291,7 +330,11 @@ pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
             let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
             let incidents = ["incident", "rejecting"].into_iter().filter_map(|key| agent[key].as_str());
             let incident: String = incidents.map(|what| format!("  INCIDENT: {what}")).collect();
-            say(&format!("{}  {:9}  {:24}  {}{incident}", text("id"), here, text("name"), agent["labels"]));
+            let skew = agent["clock_skew_seconds"].as_i64().filter(|ahead| *ahead != 0);
+            let clock = skew.map_or_else(String::new, |ahead| {
+                format!("  its clock is {} the manager's", difference(ahead.saturating_mul(1000)))
+            });
+            say(&format!("{}  {:9}  {:24}  {}{incident}{clock}", text("id"), here, text("name"), agent["labels"]));
         }
     }
     Ok(ExitCode::SUCCESS)

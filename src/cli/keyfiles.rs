@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -88,6 +88,56 @@ pub fn write_secret(dir: &Path, name: &str, secret: &str) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Checks that nobody else can read the secrets of the data directory, or put others in their place.
+///
+/// # Errors
+/// What is exposed, and what mends it.
+pub fn check_private(dir: &Path) -> anyhow::Result<()> {
+    let of_dir = std::fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    check_owner(dir, &of_dir)?;
+    if of_dir.mode() & 0o022 != 0 {
+        let (path, mode) = (dir.display(), of_dir.mode() & 0o7777);
+        bail!(
+            "{path} has the mode {mode:04o}, so that other accounts can replace the keys in it: run `chmod 700 {path}`"
+        );
+    }
+    for name in [SIGNING_KEY, ADMIN_KEY] {
+        let path = dir.join(name);
+        match std::fs::metadata(&path) {
+            Ok(file) => {
+                check_owner(&path, &file)?;
+                if let Some(exposed) = exposed(&path, &file) {
+                    bail!("{exposed}; make a new key if somebody may have read it (docs/security.md, Rotating)");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot look at {}", path.display())),
+        }
+    }
+    Ok(())
+}
+
+/// That others can read a file with a secret, and what mends it.
+pub fn exposed(path: &Path, file: &std::fs::Metadata) -> Option<String> {
+    let (path, mode) = (path.display(), file.mode() & 0o7777);
+    (mode & 0o077 != 0).then(|| {
+        format!("{path} has the mode {mode:04o}, so that other accounts have access to it: run `chmod 600 {path}`")
+    })
+}
+
+fn check_owner(path: &Path, file: &std::fs::Metadata) -> anyhow::Result<()> {
+    let (owner, own) = (file.uid(), rustix::process::geteuid().as_raw());
+    // What root owns is as safe as root.
+    if owner != own && owner != 0 {
+        let path = path.display();
+        bail!(
+            "{path} belongs to the account {owner}, and the manager runs as {own}: run it as {owner}, or run \
+             `chown {own} {path}` after a look at how it came to that"
+        );
+    }
+    Ok(())
+}
+
 /// Reads the signing keys, or makes the first one.
 ///
 /// # Errors
@@ -150,6 +200,41 @@ mod tests {
         assert_eq!(signer(dir.path()).unwrap().pinned(), first);
         let mode = std::fs::metadata(dir.path().join(SIGNING_KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_key_that_others_can_reach_is_refused_with_what_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        signer(dir.path()).unwrap();
+        write_secret(dir.path(), ADMIN_KEY, "rip_x_y").unwrap();
+        check_private(dir.path()).unwrap();
+        let (signing, admin) = (dir.path().join(SIGNING_KEY), dir.path().join(ADMIN_KEY));
+        for (path, mode, is_refused) in [
+            (&signing, 0o640, true),
+            (&signing, 0o604, true),
+            (&signing, 0o620, true),
+            (&signing, 0o400, false),
+            (&admin, 0o644, true),
+            (&dir.path().to_owned(), 0o770, true),
+            (&dir.path().to_owned(), 0o755, false),
+        ] {
+            let before = std::fs::metadata(path).unwrap().permissions();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let checked = check_private(dir.path());
+            std::fs::set_permissions(path, before).unwrap();
+            assert_eq!(checked.is_err(), is_refused, "{} {mode:o}", path.display());
+            if let Err(error) = checked {
+                let said = error.to_string();
+                assert!(said.contains(&format!("{mode:04o}")) && said.contains("run `chmod "), "{said}");
+            }
+            // Only root can give a file away.
+            if rustix::process::geteuid().is_root() {
+                std::os::unix::fs::chown(path, Some(12345), None).unwrap();
+                let said = check_private(dir.path()).unwrap_err().to_string();
+                std::os::unix::fs::chown(path, Some(0), None).unwrap();
+                assert!(said.contains("belongs to the account 12345") && said.contains("chown 0"), "{said}");
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{keyfiles, signing};
+use crate::api::address::TrustedProxies;
 use crate::api::{self, AppState, keys, listen};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -66,6 +68,21 @@ pub struct ServeArgs {
     /// Take the data directory's signing key although the ledger knows another one: agents must then be enrolled again.
     #[arg(long)]
     adopt_signing_key: bool,
+    /// The most connections at a time of one address on which nobody has shown credentials yet.
+    #[arg(long, env = "RIPOSTE_MAX_UNKNOWN_CONNECTIONS")]
+    max_unknown_connections: Option<usize>,
+    /// The most requests in a minute with one API key; alerts are not counted.
+    #[arg(long, env = "RIPOSTE_REQUESTS_PER_MINUTE")]
+    requests_per_minute: Option<u32>,
+    /// The most requests in a minute of one agent.
+    #[arg(long, env = "RIPOSTE_AGENT_REQUESTS_PER_MINUTE")]
+    agent_requests_per_minute: Option<u32>,
+    /// The most enrolments in a minute that one address asks for.
+    #[arg(long, env = "RIPOSTE_ENROLMENTS_PER_MINUTE")]
+    enrolments_per_minute: Option<u32>,
+    /// Addresses and networks of proxies whose Forwarded or X-Forwarded-For is believed.
+    #[arg(long, env = "RIPOSTE_TRUSTED_PROXIES", value_delimiter = ',')]
+    trusted_proxies: Option<Vec<String>>,
 }
 
 impl ServeArgs {
@@ -90,6 +107,11 @@ impl ServeArgs {
         set(&mut config.max_batch, self.max_batch);
         set(&mut config.max_pending_bytes, self.max_pending_bytes);
         set(&mut config.max_connections, self.max_connections);
+        set(&mut config.max_unknown_connections, self.max_unknown_connections);
+        set(&mut config.requests_per_minute, self.requests_per_minute);
+        set(&mut config.agent_requests_per_minute, self.agent_requests_per_minute);
+        set(&mut config.enrolments_per_minute, self.enrolments_per_minute);
+        set(&mut config.trusted_proxies, self.trusted_proxies);
         config.check()?;
         Ok(config)
     }
@@ -101,8 +123,12 @@ impl ServeArgs {
 /// If it cannot start.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let adopt_signing_key = args.adopt_signing_key;
+    let file = args.config.clone();
     let config = args.into_config()?;
     telemetry::start_logging(config.log_format);
+    if let Some(file) = file {
+        warn_of_password(&file, &config);
+    }
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     raise_file_limit();
@@ -115,6 +141,17 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     }
     let clean = running.wait().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says if others can read a configuration with the database's password in it.
+fn warn_of_password(path: &Path, config: &Config) {
+    let has_password = config.database_url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    let has_password = has_password.is_some_and(|(account, _)| account.contains(':'));
+    let for_all = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o007 != 0);
+    if has_password && for_all {
+        let path = path.display();
+        tracing::warn!("{path} holds the database's password, and every account can read it: run `chmod o= {path}`");
+    }
 }
 
 /// Every connected agent is an open file, and shells still start programs with room for 1,024.
@@ -152,7 +189,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: T
 struct Running {
     router: Router,
     listener: TcpListener,
-    max_connections: usize,
+    door: listen::Door,
     tasks: Tasks,
     db: Db,
     /// Where the first admin key is kept, if this start made one.
@@ -171,6 +208,7 @@ async fn start(
     adopt_signing_key: bool,
 ) -> anyhow::Result<Running> {
     keyfiles::make_data_dir(&config.data_dir)?;
+    keyfiles::check_private(&config.data_dir)?;
     let lock = keyfiles::lock(&config.data_dir)?;
     keyfiles::keep_private(&config.database())?;
     let locks = (lock, keyfiles::lock_ledger(&config.database())?);
@@ -189,8 +227,10 @@ async fn start(
     };
     let address = listener.local_addr()?;
     tracing::info!(data_dir = %config.data_dir.display(), "Riposte listens on {address}");
-    let router = api::router(AppState::new(engine, &config));
-    Ok(Running { router, listener, max_connections: config.max_connections, tasks, db, first_key, locks, lease })
+    let proxies = TrustedProxies::new(config.proxies()?);
+    let router = api::router(AppState::new(engine, &config, proxies.clone()));
+    let door = listen::Door::new(config.max_connections, config.max_unknown_connections, proxies);
+    Ok(Running { router, listener, door, tasks, db, first_key, locks, lease })
 }
 
 /// What another manager is told that finds this one on its ledger.
@@ -270,8 +310,8 @@ async fn look_through(url: &str) -> Result<(), StoreError> {
 
 impl Running {
     async fn wait(self) -> bool {
-        let Self { router, listener, max_connections, tasks, db, locks, lease, .. } = self;
-        listen::run(listener, router, &tasks, max_connections).await;
+        let Self { router, listener, door, tasks, db, locks, lease, .. } = self;
+        listen::run(listener, router, &tasks, door).await;
         tasks.stop();
         let clean = tasks.ended(GRACE).await;
         lease.release().await;

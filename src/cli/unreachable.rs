@@ -22,6 +22,8 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
         format!(
             "the name in {manager} cannot be resolved; check its spelling, or give an address (--manager, RIPOSTE_MANAGER)"
         )
+    } else if let Some(speaks) = scheme_spoken(manager, &chain) {
+        format!("cannot speak to {manager}: this port speaks {speaks}; write {speaks}://")
     } else if low.contains("unknownissuer") || low.contains("unknown issuer") {
         format!(
             "the certificate of {manager} is signed by an authority that this system does not trust; add it to the system's \
@@ -37,6 +39,16 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
         format!("there is no way to {manager} from here: check the network and the address ({chain})")
     } else {
         format!("cannot reach {manager}: {chain}")
+    }
+}
+
+/// What is spoken at a port where the causes show that it is not what the address says: what rustls makes of an HTTP answer, and
+/// hyper of a TLS alert.
+fn scheme_spoken(manager: &str, chain: &str) -> Option<&'static str> {
+    match manager.trim().split_once("://")?.0.to_ascii_lowercase().as_str() {
+        "https" if chain.contains("InvalidContentType") => Some("http"),
+        "http" if chain.contains("invalid HTTP version") => Some("https"),
+        _ => None,
     }
 }
 

@@ -6,6 +6,8 @@
 //! replaced when they change.
 
 pub mod backtest;
+pub mod capabilities;
+pub mod clocks;
 mod copies;
 pub mod decide;
 pub mod deliver;
@@ -61,6 +63,10 @@ pub struct Engine {
     pub clock: Clock,
     /// Who is connected.
     pub hub: Arc<Hub>,
+    /// What agents have said lately that they can do.
+    pub announcements: capabilities::Announcements,
+    /// Whose clock is off.
+    pub clocks: clocks::Clocks,
     /// What is counted.
     pub metrics: Metrics,
     /// What can be asked for.
@@ -132,6 +138,8 @@ impl Engine {
             owed_reader,
             clock,
             hub,
+            announcements: capabilities::Announcements::default(),
+            clocks: clocks::Clocks::default(),
             metrics: Metrics::default(),
             actions: ArcSwap::default(),
             policies: ArcSwap::default(),

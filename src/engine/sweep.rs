@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, own_ids};
+use super::{Engine, capabilities, clocks, own_ids};
 use crate::store::writer::SweepStep;
 use crate::store::{StoreError, protected};
 
@@ -38,7 +38,7 @@ const DUTIES: [(&str, Duration); 8] = [
 ];
 
 /// Sweeps until the engine stops.
-pub async fn run(engine: &Engine) {
+pub async fn run(engine: &Arc<Engine>) {
     let stop = engine.tasks.stopping().clone();
     for (duty, every) in DUTIES {
         engine.health.expect(duty, every, engine.clock.now());
@@ -76,12 +76,14 @@ pub async fn tidy(engine: &Engine) {
 }
 
 /// One round. Every duty on its own: one that fails holds up no other.
-async fn tick(engine: &Engine, round: u32) {
+async fn tick(engine: &Arc<Engine>, round: u32) {
     engine.metrics.writer_load.set(engine.writer.load());
     let heard = engine.hub.take_heard();
     if !heard.is_empty() {
         engine.writer.seen(heard);
     }
+    clocks::note(engine);
+    capabilities::take_in(engine).await;
     if engine.take_stale() || (round.is_multiple_of(RELOAD_EVERY) && round > 0) {
         duty(engine, "reload", reload(engine)).await;
     }

@@ -18,13 +18,13 @@ use crate::domain::audit::Entry;
 
 statements! {
     ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident, rejected_orders, rejected_reason, rejected_at
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
         FROM agents ORDER BY id";
     ONE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident, rejected_orders, rejected_reason, rejected_at
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
         FROM agents WHERE id = $1";
     PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
-            incident, rejected_orders, rejected_reason, rejected_at
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
         FROM agents WHERE id > $1 AND ($2 IS NULL OR name = $2) AND (revoked_at IS NULL OR $3) ORDER BY id LIMIT $4";
     INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -34,7 +34,8 @@ statements! {
     FORGET_RETRIES = "UPDATE effects SET next_revert_at = NULL WHERE agent_id = $1";
     TROUBLES = "SELECT COUNT(CASE WHEN incident IS NOT NULL THEN 1 END) AS in_incident,
             COUNT(CASE WHEN COALESCE(last_seen_at, enrolled_at) <= $1 THEN 1 END) AS silent,
-            COUNT(CASE WHEN rejected_at > $2 THEN 1 END) AS rejecting
+            COUNT(CASE WHEN rejected_at > $2 THEN 1 END) AS rejecting,
+            COUNT(CASE WHEN clock_skew_seconds <> 0 THEN 1 END) AS clock_skewed
         FROM agents WHERE revoked_at IS NULL";
     INSERT_TOKEN = "INSERT INTO enrollment_tokens (id, hash, labels, uses, uses_left, expires_at, created_at, created_by)
         VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
@@ -42,6 +43,7 @@ statements! {
         WHERE hash = $1 AND uses_left > 0 AND expires_at > $2 RETURNING id, labels";
     ENROLLED = "SELECT id FROM agents WHERE name = $1 AND public_key = $2 AND revoked_at IS NULL
         AND EXISTS (SELECT 1 FROM enrollment_tokens WHERE hash = $3 AND expires_at > $4 AND enrollment_tokens.labels = agents.labels)";
+    IS_TOKEN = "SELECT id FROM enrollment_tokens WHERE hash = $1 AND expires_at > $2";
     TOKENS = "SELECT id, labels, uses, uses_left, expires_at, created_at, created_by FROM enrollment_tokens
         WHERE id > $1 ORDER BY id LIMIT $2";
     DELETE_TOKEN = "DELETE FROM enrollment_tokens WHERE id = $1";
@@ -49,6 +51,7 @@ statements! {
 }
 
 const SEEN: &str = "UPDATE agents SET last_seen_at = CAST(v.column2 AS BIGINT) FROM (";
+const SKEWED: &str = "UPDATE agents SET clock_skew_seconds = CAST(v.column2 AS BIGINT) FROM (";
 const SEEN_AFTER: &str = ") AS v WHERE agents.id = v.column1";
 
 /// One agent.
@@ -84,6 +87,9 @@ pub struct AgentRow {
     pub rejected_reason: Option<String>,
     /// When it last said so.
     pub rejected_at: Option<Millis>,
+    /// By how many seconds its host's clock was ahead of the manager's when it last told, behind if negative; 0 within the
+    /// minute that clocks may differ. It is served by the manager's clock. Absent: it has not told, as older agents do not.
+    pub clock_skew_seconds: Option<i64>,
 }
 
 impl TryFrom<AgentRow> for Agent {
@@ -132,6 +138,8 @@ pub struct Troubles {
     pub silent: i64,
     /// Who reject this manager's orders.
     pub rejecting: i64,
+    /// Whose host's clock is off.
+    pub clock_skewed: i64,
 }
 
 /// How many are in trouble, the silent ones since `since`; for the metrics.
@@ -165,6 +173,11 @@ struct UsedToken {
 #[derive(sqlx::FromRow)]
 struct Enrolled {
     id: String,
+}
+
+/// Whether there is an enrolment token of that hash that has not expired; whether it is used up is for [`enroll`] to say.
+pub async fn is_token(db: &Db, token_hash: Vec<u8>, now: Timestamp) -> Result<bool> {
+    Ok(db.optional::<Enrolled>(IS_TOKEN, binds![token_hash, now]).await?.is_some())
 }
 
 /// Uses up one use of the token whose secret has this hash, and enrols the agent with the token's labels; gives its id. An agent that is
@@ -241,6 +254,13 @@ pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp
 pub(super) async fn seen(ledger: &mut LedgerTx, agents: Vec<(Uuid, Timestamp)>) -> Result<()> {
     let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, at)| binds![agent, at]).collect();
     ledger.tx.execute_rows(SEEN, rows, SEEN_AFTER, vec![]).await?;
+    Ok(())
+}
+
+/// Notes by how many seconds agents' clocks are ahead.
+pub(super) async fn skewed(ledger: &mut LedgerTx, agents: Vec<(Uuid, i64)>) -> Result<()> {
+    let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, ahead)| binds![agent, ahead]).collect();
+    ledger.tx.execute_rows(SKEWED, rows, SEEN_AFTER, vec![]).await?;
     Ok(())
 }
 

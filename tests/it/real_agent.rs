@@ -181,6 +181,7 @@ impl FakeStream {
                 self.results.extend(results.into_iter().map(|result| (result.command_id, result)));
             }
             FromAgent::Heartbeat
+            | FromAgent::Clock { .. }
             | FromAgent::Unknown
             | FromAgent::Rejected { .. }
             | FromAgent::Hello { .. }

@@ -27,8 +27,9 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
         std::fs::read(file).with_context(|| format!("cannot read the certificate authority from {}", file.display()))
     });
     let ca = ca.transpose()?;
+    let (manager, insecure_http) = (&arguments.manager, arguments.plain.insecure_http);
     let enrolment =
-        crate::enroll::enroll(&arguments.manager, token, &name, state_dir, capabilities, ca.as_deref()).await?;
+        crate::enroll::enroll(manager, token, &name, state_dir, capabilities, ca.as_deref(), insecure_http).await?;
     let mut out = std::io::stdout();
     writeln!(out, "Enrolled {} as {} at {}.", enrolment.name, enrolment.agent_id, enrolment.manager)?;
     writeln!(out, "Next: riposte-agent run --state-dir {}", state_dir.display())?;

@@ -114,6 +114,8 @@ struct EnrollArguments {
     #[arg(long, env = "RIPOSTE_NAME")]
     name: Option<String>,
     #[command(flatten)]
+    plain: PlainHttp,
+    #[command(flatten)]
     state: StateDir,
     #[command(flatten)]
     wazuh: WazuhArguments,
@@ -135,6 +137,21 @@ struct RunArguments {
     /// How to talk to the manager
     #[arg(long, env = "RIPOSTE_TRANSPORT", value_enum, default_value_t = Transport::Auto)]
     transport: Transport,
+    #[command(flatten)]
+    plain: PlainHttp,
+}
+
+#[derive(Debug, Args)]
+struct PlainHttp {
+    /// Allow plain HTTP to a manager on another host: whoever is on the way can read what is said, the enrolment token
+    /// too, and can pose as the manager at enrolment
+    #[arg(
+        long,
+        env = "RIPOSTE_INSECURE_HTTP",
+        value_parser = clap::builder::BoolishValueParser::new(),
+        action = clap::ArgAction::SetTrue
+    )]
+    insecure_http: bool,
 }
 
 #[derive(Debug, Args)]

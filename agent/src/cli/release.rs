@@ -55,7 +55,8 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
     });
     let host = super::host(&arguments.state, &arguments.wazuh, &places);
     let (policy, surroundings) = (LocalPolicy::default(), Surroundings::default());
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), host, policy, surroundings));
+    let agent =
+        Arc::new(Agent::new(book, actions::ALL, Clock::system().knowing(state_dir), host, policy, surroundings));
     let release = executor::release(&agent, &arguments.reason).await;
     let mut out = std::io::stdout();
     for held in &release.lifted {

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::journal::Book;
 use crate::surroundings::Surroundings;
-use crate::{actions, durable, executor, service, session};
+use crate::{actions, durable, executor, manager_url, service, session};
 
 /// How long running executions may take to finish after the order to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -27,13 +27,22 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     policy.observe |= arguments.observe;
     let _lock = lock(state_dir)?;
     let book = Book::open(&super::show::journal_path(state_dir))?;
-    for url in [&identity.enrolment.stream_url, &identity.enrolment.poll_url] {
-        if is_plain_and_remote(url) {
-            tracing::warn!(
-                url,
-                "the conversation with the manager is not encrypted: others can read it, though not forge commands"
-            );
+    let speaks = match identity.enrolment.check_transport(arguments.plain.insecure_http) {
+        Ok(()) => true,
+        // What is in force must still end, so an agent that holds something runs, and talks to nobody.
+        Err(error) if book.ledger().held().next().is_some() || book.ledger().pending().next().is_some() => {
+            tracing::error!("there is no conversation with the manager; effects are lifted on time. {error}");
+            service::status("no conversation with the manager: its address is plain HTTP");
+            false
         }
+        Err(error) => return Err(error.into()),
+    };
+    let urls = [&identity.enrolment.stream_url, &identity.enrolment.poll_url];
+    if let Some(url) = urls.into_iter().find(|url| !manager_url::is_protected(url)).filter(|_| speaks) {
+        tracing::warn!(
+            url,
+            "the conversation with the manager is not encrypted: others can read it, though not forge commands"
+        );
     }
     if let Some(reason) = book.broken() {
         tracing::error!(
@@ -45,15 +54,20 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let surroundings = Surroundings::new(own_files).expecting_manager();
     let mut host = super::host(&arguments.state, &arguments.wazuh, &policy);
     host.managers = [&identity.enrolment.stream_url, &identity.enrolment.poll_url].map(Clone::clone).into();
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), host, policy, surroundings));
+    let agent =
+        Arc::new(Agent::new(book, actions::ALL, Clock::system().knowing(state_dir), host, policy, surroundings));
     let (held, pending) = agent.read(|ledger| (ledger.held().count(), ledger.pending().count()));
     let (id, observe) = (identity.agent_id(), agent.policy.observe);
     let policy = agent.policy.path.as_ref().map(|path| path.display().to_string());
     tracing::info!(agent = %id, name = identity.enrolment.name, held, pending, observe, policy, "agent started");
 
     executor::start(&agent);
-    let conversation = session::run(Arc::clone(&agent), identity, arguments.transport);
-    agent.tasks.spawn("session", conversation);
+    if speaks {
+        let conversation = session::run(Arc::clone(&agent), identity, arguments.transport);
+        agent.tasks.spawn("session", conversation);
+    } else {
+        agent.surroundings.manager_is_known();
+    }
     let watched = Arc::clone(&agent);
     agent.tasks.spawn("watchdog", async move { service::watch(&watched.tasks).await });
     service::ready();
@@ -97,34 +111,9 @@ pub(super) fn lock(state_dir: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn is_plain_and_remote(url: &str) -> bool {
-    if !url.starts_with("http://") && !url.starts_with("ws://") {
-        return false;
-    }
-    let Some((host, _)) = crate::platform::host_and_port(url) else { return true };
-    let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    host != "localhost" && !is_loopback
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_plain_conversations_over_a_network_are_warned_of() {
-        for url in ["ws://manager.example/v1", "http://10.0.0.1:8480/x", "ws://[2001:db8::1]:8480/x"] {
-            assert!(is_plain_and_remote(url), "{url}");
-        }
-        for url in [
-            "wss://manager.example/v1",
-            "https://10.0.0.1/x",
-            "ws://127.0.0.1:8480/x",
-            "ws://[::1]:1/x",
-            "http://localhost/x",
-        ] {
-            assert!(!is_plain_and_remote(url), "{url}");
-        }
-    }
 
     #[test]
     fn a_second_agent_on_the_same_state_is_refused() {

@@ -4,12 +4,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use riposte_protocol::message::Actual;
+use riposte_protocol::time::difference;
 use serde_json::json;
 
 use super::{PolicyFile, StateDir, WazuhArguments};
+use crate::identity::Enrolment;
 use crate::journal::{self, Held, Ledger};
 use crate::local_policy::LocalPolicy;
-use crate::{actions, agent, identity};
+use crate::manager_time::Skew;
+use crate::{actions, agent};
 
 /// Where the journal is.
 pub(super) fn journal_path(state_dir: &Path) -> PathBuf {
@@ -17,7 +20,8 @@ pub(super) fn journal_path(state_dir: &Path) -> PathBuf {
 }
 
 pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
-    let enrolment = identity::Identity::load(state_dir)?.enrolment;
+    let enrolment = Enrolment::load(state_dir)?;
+    let skew = Skew::read(state_dir)?;
     let contents = journal::read(&journal_path(state_dir))?;
     let ledger = Ledger::of(contents.records);
     let held: Vec<&Held> = ledger.held().collect();
@@ -28,6 +32,7 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
             "agent_id": enrolment.agent_id,
             "name": enrolment.name,
             "manager": enrolment.manager,
+            "clock_skew_seconds": skew.as_ref().map_or(0, |skew| skew.ahead_millis / 1000),
             "cursor": cursor,
             "commands_pending": pending,
             "results_unsent": outbox,
@@ -40,6 +45,10 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
     }
     writeln!(out, "agent    {} ({})", enrolment.name, enrolment.agent_id)?;
     writeln!(out, "manager  {}", enrolment.manager)?;
+    if let Some(skew) = skew {
+        let told = difference(skew.ahead_millis);
+        writeln!(out, "clock    this host's clock is {told} the manager's; served by the manager's clock")?;
+    }
     writeln!(out, "pending  {pending} commands; {outbox} results not committed by the manager")?;
     let incidents = held.iter().filter(|held| is_incident(held)).count();
     writeln!(out, "held     {} effects; {incidents} incidents", held.len())?;

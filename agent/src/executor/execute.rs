@@ -62,7 +62,7 @@ pub(super) async fn command(agent: &Agent, command: &Command) {
         agent.surroundings.await_manager().await;
     }
     let started_at = agent.clock.now();
-    if command.is_expired(started_at) {
+    if agent.read(|ledger| ledger.is_expired(command, started_at)) {
         return refuse(agent, command, EXPIRED.into());
     }
     if command.op == Op::Revert {

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::Receipt;
 use riposte_protocol::message::{CommandResult, Outcome};
-use riposte_protocol::time::Timestamp;
+use riposte_protocol::time::{Timestamp, difference};
 use uuid::Uuid;
 
 use crate::journal::{Book, Ledger, Record};
@@ -26,14 +26,23 @@ pub struct Receipts {
 pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receipts: &mut Receipts) {
     let (id, op) = (command.jti, command.op);
     receipts.acks.push(id);
-    let refused = match book.ledger().inbox().receive(id, command.seq, command.effect) {
+    let receipt = book.ledger().inbox().receive(id, command.seq, command.effect);
+    if receipt == Receipt::New && command.is_dated_ahead(now) {
+        // Not received as other orders are: its date must not become the time that later ones are judged by.
+        let message = dated_ahead(command, now);
+        tracing::warn!(command = %id, op = op.as_str(), reason = message, "command refused");
+        book.add(Record::Seen { id, seq: command.seq, effect: command.effect });
+        book.add(Record::Finished { result: Box::new(refusal(id, message, now)) });
+        return;
+    }
+    let refused = match receipt {
         Receipt::Duplicate => {
             receipts.duplicates.insert(id);
             return;
         }
         Receipt::Overtaken => Some("a newer command of the same effect was received before this one"),
         Receipt::TooLate => Some("too many newer commands were received before this one"),
-        Receipt::New => command.is_expired(now).then_some(EXPIRED),
+        Receipt::New => book.ledger().is_expired(command, now).then_some(EXPIRED),
     };
     receipts.expired += u32::from(refused == Some(EXPIRED));
     tracing::debug!(command = %id, op = op.as_str(), action = command.action, target = %command.target, "command received");
@@ -50,6 +59,12 @@ pub(crate) fn receive_unwritten(ledger: &Ledger, command: Command, now: Timestam
         return Vec::new();
     }
     let (id, op) = (command.jti, command.op);
+    if command.is_dated_ahead(now) {
+        let message = dated_ahead(&command, now);
+        tracing::warn!(command = %id, op = op.as_str(), reason = message, "command refused");
+        let seen = Record::Seen { id, seq: command.seq, effect: command.effect };
+        return vec![seen, Record::Finished { result: Box::new(refusal(id, message, now)) }];
+    }
     let mut records = vec![Record::Received { command: Box::new(command) }];
     if op == Op::Apply {
         tracing::warn!(command = %id, op = op.as_str(), reason = unwritable, "command refused");
@@ -60,6 +75,18 @@ pub(crate) fn receive_unwritten(ledger: &Ledger, command: Command, now: Timestam
 
 /// Why a command that came too late is refused.
 pub const EXPIRED: &str = "expired before it could be executed";
+
+/// How the refusal of a command that is dated ahead begins.
+pub const DATED_AHEAD: &str = "dated ahead of this host's time";
+
+/// Why a command that is dated ahead is refused: by which difference of clocks, and what mends it.
+fn dated_ahead(command: &Command, now: Timestamp) -> String {
+    let issued = Timestamp::from_millis(command.iat.saturating_mul(1000));
+    let ahead = difference(issued.as_millis() - now.as_millis());
+    format!(
+        "{DATED_AHEAD}: issued at {issued}, {ahead} {now}; set the clock that is wrong, this host's or the manager's"
+    )
+}
 
 /// The result of a command that is not tried.
 pub fn refusal(command_id: Uuid, message: impl Into<String>, now: Timestamp) -> CommandResult {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use riposte_protocol::command::Command;
+use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::Inbox;
 use riposte_protocol::message::CommandResult;
 use riposte_protocol::time::Timestamp;
@@ -34,6 +34,8 @@ pub struct Ledger {
     lifted: VecDeque<Uuid>,
     /// Whether everything that was ever held is known here.
     is_whole: bool,
+    /// When the latest order was issued that was received, in seconds.
+    latest_iat: Option<i64>,
 }
 
 /// What a command, a result or an effect weighs beside its texts, in bytes.
@@ -57,17 +59,20 @@ impl Ledger {
     /// Takes note of one record.
     pub fn apply(&mut self, record: Record) {
         match record {
-            Record::Inbox { cursor, forgotten_up_to, missing, whole } => {
+            Record::Inbox { cursor, forgotten_up_to, missing, whole, latest_iat } => {
                 // Older versions did not say it; that they had the first command says the same.
                 let has_first = forgotten_up_to >= FIRST && missing.iter().all(|(first, _)| *first > FIRST);
                 self.is_whole |= whole || has_first;
                 self.inbox = Inbox::restore(cursor, forgotten_up_to, missing);
+                self.latest_iat = self.latest_iat.max(latest_iat);
             }
             Record::Seen { id, seq, effect } => self.journaled(id, seq, effect),
             Record::Pending { command, started } => {
+                self.latest_iat = self.latest_iat.max(Some(command.iat));
                 self.pending.insert((command.seq, command.jti), Pending { command: *command, started });
             }
             Record::Received { command } => {
+                self.latest_iat = self.latest_iat.max(Some(command.iat));
                 self.journaled(command.jti, command.seq, command.effect);
                 self.pending.insert((command.seq, command.jti), Pending { command: *command, started: None });
             }
@@ -120,7 +125,8 @@ impl Ledger {
     pub fn records(&self) -> Vec<Record> {
         let (cursor, forgotten_up_to) = (self.inbox.cursor(), self.inbox.forgotten_up_to());
         let missing = self.inbox.missing().collect();
-        let mut records = vec![Record::Inbox { cursor, forgotten_up_to, missing, whole: self.is_whole }];
+        let mut records =
+            vec![Record::Inbox { cursor, forgotten_up_to, missing, whole: self.is_whole, latest_iat: self.latest_iat }];
         records.extend(self.inbox.remembered().map(|(id, seq, effect)| Record::Seen { id, seq, effect }));
         records.extend(
             self.pending.values().map(|pending| Record::Pending {
@@ -140,6 +146,18 @@ impl Ledger {
     /// What was received before.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
+    }
+
+    /// When the latest order that was received was issued, if any was: it cannot be earlier now.
+    pub fn latest_order(&self) -> Option<Timestamp> {
+        self.latest_iat.map(|secs| Timestamp::from_millis(secs.saturating_mul(1000)))
+    }
+
+    /// Whether a command came too late at `now`. An apply is never judged by a time before the latest order: a clock that
+    /// is set back must not bring an old order to life. A revert only restores, so that rule does not hold it up.
+    pub fn is_expired(&self, command: &Command, now: Timestamp) -> bool {
+        let floor = self.latest_order().filter(|_| command.op == Op::Apply);
+        command.is_expired(floor.map_or(now, |floor| now.max(floor)))
     }
 
     /// The unfinished commands, by number.

@@ -73,7 +73,13 @@ impl Book {
         if contents.whole_bytes + contents.torn_bytes > 0 {
             return Ok(());
         }
-        file.append(&[Record::Inbox { cursor: 0, forgotten_up_to: 0, missing: Vec::new(), whole: true }])
+        file.append(&[Record::Inbox {
+            cursor: 0,
+            forgotten_up_to: 0,
+            missing: Vec::new(),
+            whole: true,
+            latest_iat: None,
+        }])
     }
 
     /// The state.

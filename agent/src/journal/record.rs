@@ -30,6 +30,9 @@ pub enum Record {
         /// place of a lost one does not, and one of an older version does not say.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         whole: bool,
+        /// When the latest order that was received was issued, in seconds; left out if none was. Older journals have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        latest_iat: Option<i64>,
     },
     /// A command that was received before the journal was compacted.
     Seen {

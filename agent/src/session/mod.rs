@@ -4,6 +4,7 @@
 //! Nothing depends on it: commands in the journal are executed and effects are lifted whether there is a conversation
 //! or not.
 
+mod answer;
 mod backoff;
 mod outgoing;
 mod poll;
@@ -13,7 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
+use riposte_protocol::TIME_HEADER;
 use riposte_protocol::message::{HeldEffect, MAX_EFFECTS_BYTES, Settings};
+use riposte_protocol::time::difference;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::Connector;
 use uuid::Uuid;
@@ -23,6 +27,7 @@ use crate::agent::Agent;
 use crate::identity::Identity;
 use crate::intake::Intake;
 use crate::journal::{Held, Ledger, Record, Released};
+use crate::manager_url;
 
 /// This run of the program: what tells it apart from another one with the same identity, on this host or on a copy of it.
 static RUN: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
@@ -39,6 +44,10 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_FAILURES: u32 = 2;
 /// How long polling goes on before a stream is tried again.
 const POLL_PERIOD: Duration = Duration::from_mins(5);
+
+/// What helps where the manager's time cannot be learnt.
+const UNBELIEVED_TIME: &str = "Over plain HTTP its time cannot be believed: set this host's clock, or enrol over https; \
+                               effects are still lifted on time";
 
 /// How to talk to the manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -60,8 +69,12 @@ enum Ended {
     BackToStream,
     /// The manager asked to come back after this time.
     Bye(Duration),
-    /// The manager does not accept this agent.
-    Rejected(u16),
+    /// The manager does not accept this agent, and says why.
+    Rejected(String),
+    /// The manager takes the agent's time for a wrong one.
+    WrongTime(String),
+    /// Something on the way refuses to let the conversation through: who, and what it said.
+    Refused(String),
     /// It could not be opened, or broke; and how long the manager asks to wait, if it does.
     Broken {
         reason: String,
@@ -90,6 +103,28 @@ struct Conversation {
 impl Conversation {
     fn connector(&self) -> Option<Connector> {
         self.tls.as_ref().map(|config| Connector::Rustls(Arc::clone(config)))
+    }
+
+    /// Whether the manager's time can be believed as it comes over that transport.
+    fn believes_time(&self, poll: bool) -> bool {
+        let enrolment = &self.identity.enrolment;
+        manager_url::is_protected(if poll { &enrolment.poll_url } else { &enrolment.stream_url })
+    }
+
+    /// Learns the manager's time from an answer, if nobody on the way to `url` can have changed it.
+    fn learn_time(&self, url: &str, headers: &HeaderMap) {
+        let told = headers.get(TIME_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let Some(time) = told.filter(|_| manager_url::is_protected(url)) else { return };
+        let clock = &self.agent.clock;
+        match clock.manager().learn(time, &clock.host()) {
+            Some(0) => tracing::info!("this host's clock agrees with the manager's again"),
+            Some(ahead) => tracing::warn!(
+                "this host's clock differs: it is {} the manager's; what the manager orders is served by the manager's \
+                 clock. Set this host's clock, by NTP for instance",
+                difference(ahead)
+            ),
+            None => {}
+        }
     }
 
     /// The manager knows of these releases.
@@ -146,6 +181,8 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let (intake, settings) = (Intake::default(), Settings::default());
     let mut conversation = Conversation { agent, identity, intake, settings, tls };
     let mut backoff = Backoff::default();
+    // Who refused the last stream, while nothing has come through since.
+    let mut stream_refused: Option<String> = None;
     let mut stream_failures = 0;
     let mut poll_until = None;
     while !conversation.agent.tasks.is_stopping() {
@@ -178,16 +215,46 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 backoff = Backoff::default();
                 pause + backoff::at_random(spread)
             }
-            Ended::Rejected(status) => {
+            Ended::Rejected(reason) => {
                 tracing::error!(
-                    status,
+                    reason,
                     kind,
-                    "the manager does not accept this agent: was it revoked? effects are still lifted on time"
+                    "the manager does not accept this agent: {reason}; effects are still lifted on time"
                 );
                 REJECTED_PAUSE + backoff::at_random(spread)
             }
+            Ended::WrongTime(reason) if conversation.believes_time(poll) => {
+                // Its time was learnt from the same answer: the next token carries that.
+                tracing::warn!(reason, kind, "the manager says that the clocks differ: {reason}");
+                backoff.pause()
+            }
+            Ended::WrongTime(reason) => {
+                tracing::error!(reason, kind, "the manager says that the clocks differ: {reason}. {UNBELIEVED_TIME}");
+                REJECTED_PAUSE + backoff::at_random(spread)
+            }
+            Ended::Refused(who) if poll => {
+                let stream = stream_refused.as_deref().unwrap_or("not tried");
+                tracing::error!(
+                    poll = who,
+                    stream,
+                    "something between this agent and the manager lets nothing through. The poll got: {who}. The stream: {stream}"
+                );
+                backoff.pause()
+            }
+            Ended::Refused(who) => {
+                tracing::warn!(who, kind, "something between this agent and the manager refuses the stream: {who}");
+                stream_refused = Some(who);
+                // It is no matter of trying again: what refuses streams goes on refusing them.
+                stream_failures = STREAM_FAILURES;
+                if transport == Transport::Auto { Duration::ZERO } else { backoff.pause() }
+            }
             Ended::Broken { reason, retry_after, was_open } => {
                 tracing::warn!(reason, kind, "no conversation with the manager");
+                if was_open {
+                    stream_refused = None;
+                } else if !poll {
+                    stream_refused = Some(reason);
+                }
                 if !poll {
                     stream_failures = if was_open { 0 } else { stream_failures + 1 };
                 }
@@ -207,13 +274,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     }
 }
 
-/// A `Retry-After` header in seconds; as a date it is not used by any manager of ours. At most an hour, whatever it says.
-fn retry_after(header: Option<&str>) -> Option<Duration> {
-    let secs: u64 = header?.trim().parse().ok()?;
-    Some(Duration::from_secs(secs.min(3600)))
-}
-
-/// 401 and 403 mean that the agent is not accepted; everything else may pass.
-fn is_rejection(status: u16) -> bool {
-    matches!(status, 401 | 403)
+/// 401 and 403 are refusals, by whomever; everything else may pass.
+fn is_refusal(status: reqwest::StatusCode) -> bool {
+    matches!(status, reqwest::StatusCode::UNAUTHORIZED | reqwest::StatusCode::FORBIDDEN)
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::outgoing::Outgoing;
-use super::{CONNECT_TIMEOUT, Conversation, Ended, RUN, is_rejection, reports, retry_after};
+use super::{CONNECT_TIMEOUT, Conversation, Ended, RUN, answer, is_refusal, reports};
 use crate::journal::Record;
 
 /// How long the manager is asked to wait for a command.
@@ -95,23 +95,26 @@ impl Conversation {
         if let Some(peer) = answer.remote_addr() {
             self.agent.surroundings.note_manager(peer.ip());
         }
+        self.learn_time(&self.identity.enrolment.poll_url, answer.headers());
         let status = answer.status();
-        if is_rejection(status.as_u16()) {
-            return Err(Ended::Rejected(status.as_u16()));
-        }
         if !status.is_success() {
-            let reason = format!("the manager answered {status}");
-            let retry_after = retry_after(answer.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()));
+            let headers = answer.headers().clone();
+            let body = beginning(answer).await;
+            if is_refusal(status) {
+                return Err(answer::refused(status, &headers, &body));
+            }
+            let (reason, retry_after) = (answer::who(status, &headers, &body), answer::retry_after(&headers));
             return Err(Ended::Broken { reason, retry_after, was_open });
         }
-        let mut body = Vec::new();
+        let (headers, mut body) = (answer.headers().clone(), Vec::new());
         while let Some(chunk) = answer.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > MAX_FRAME_BYTES {
                 return Err(Ended::broken("the manager's answer is too large", was_open));
             }
             body.extend_from_slice(&chunk);
         }
-        let answer: PollResponse = serde_json::from_slice(&body).map_err(|error| Ended::broken(error, was_open))?;
+        let response: PollResponse = serde_json::from_slice(&body)
+            .map_err(|error| Ended::broken(format!("{} ({error})", answer::who(status, &headers, &body)), was_open))?;
         untold.acks.clear();
         if let Some(effects) = request.effects {
             let heard = effects.into_iter().filter(|effect| !untold.unsettled.contains(&effect.effect));
@@ -120,7 +123,7 @@ impl Conversation {
             // What is forgotten now is not to be told again as having vanished.
             untold.told_effects = Some(held);
         }
-        Ok(self.hear_answer(answer, untold))
+        Ok(self.hear_answer(response, untold))
     }
 
     fn poll_request(&self, untold: &mut Untold) -> PollRequest {
@@ -152,6 +155,7 @@ impl Conversation {
                 effects: effects.filter(|_| leaves_room || is_waited_for),
                 capabilities,
                 run: Some(*RUN),
+                clock: Some(self.agent.clock.host().wall),
                 wait_seconds: if busy || !leaves_room { BUSY_WAIT_SECS } else { WAIT_SECS },
                 // Who the agent is follows from its first report; commands that it must not have any more are ended by that.
                 max: if leaves_room || !first { MAX_COMMANDS } else { 0 },
@@ -172,4 +176,17 @@ impl Conversation {
         }
         brought_something
     }
+}
+
+/// The beginning of an answer that is no success: enough for a problem, whatever else it is.
+async fn beginning(mut answer: reqwest::Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    // One that breaks off is told as far as it came: the status is what counts.
+    while body.len() < answer::MAX_BYTES
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        body.extend_from_slice(&chunk);
+    }
+    body.truncate(answer::MAX_BYTES);
+    body
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use riposte_protocol::SUBPROTOCOL;
+use riposte_protocol::identity::LEEWAY;
 use riposte_protocol::message::{FromAgent, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -17,7 +18,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_tls_with_
 use uuid::Uuid;
 
 use super::outgoing::Outgoing;
-use super::{CONNECT_TIMEOUT, Conversation, Ended, RUN, SEND_TIMEOUT, is_rejection, reports, retry_after};
+use super::{CONNECT_TIMEOUT, Conversation, Ended, RUN, SEND_TIMEOUT, answer, is_refusal, reports};
+use crate::intake::Intake;
 use crate::journal::{Held, Record, Released};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -46,6 +48,7 @@ impl Conversation {
 
     async fn connect(&self) -> Result<Socket, Ended> {
         let request = self.request()?;
+        let url = self.identity.enrolment.stream_url.as_str();
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(0)
@@ -55,20 +58,26 @@ impl Conversation {
         match timeout(CONNECT_TIMEOUT, connect_async_tls_with_config(request, Some(config), true, self.connector()))
             .await
         {
-            Ok(Ok((socket, _response))) => {
+            Ok(Ok((socket, response))) => {
+                self.learn_time(url, response.headers());
                 if let Some(peer) = tcp(socket.get_ref()).and_then(|tcp| tcp.peer_addr().ok()) {
                     self.agent.surroundings.note_manager(peer.ip());
                 }
                 Ok(socket)
             }
-            Ok(Err(tungstenite::Error::Http(response))) if is_rejection(response.status().as_u16()) => {
-                Err(Ended::Rejected(response.status().as_u16()))
+            Ok(Err(tungstenite::Error::Http(response))) => {
+                self.learn_time(url, response.headers());
+                // What came with the head; a problem that is not all there is told by the poll.
+                let body = response.body().as_deref().unwrap_or_default();
+                if is_refusal(response.status()) {
+                    return Err(answer::refused(response.status(), response.headers(), body));
+                }
+                Err(Ended::Broken {
+                    reason: answer::who(response.status(), response.headers(), body),
+                    retry_after: answer::retry_after(response.headers()),
+                    was_open: false,
+                })
             }
-            Ok(Err(tungstenite::Error::Http(response))) => Err(Ended::Broken {
-                reason: format!("the manager answered {}", response.status()),
-                retry_after: retry_after(response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok())),
-                was_open: false,
-            }),
             Ok(Err(error)) => Err(Ended::broken(crate::telemetry::chain(&error), false)),
             Err(_) => Err(Ended::broken("the manager did not answer in time", false)),
         }
@@ -94,6 +103,7 @@ impl Conversation {
         let mut outgoing = Outgoing::default();
         let (hello, released) = self.hello(&mut outgoing);
         send(socket, &hello).await?;
+        let mut told_ahead = self.tell_clock(socket).await?;
         let mut untold_releases = Some(released);
         tracing::info!(url = self.identity.enrolment.stream_url, "streaming");
         crate::service::status("connected to the manager");
@@ -129,6 +139,9 @@ impl Conversation {
                     if heard_at.elapsed() >= 3 * heartbeat.period() {
                         return Err(Ended::broken("nothing was heard from the manager for three heartbeats", true));
                     }
+                    if self.clock_was_set(told_ahead) {
+                        told_ahead = self.tell_clock(socket).await?;
+                    }
                     send(socket, &FromAgent::Heartbeat).await?;
                     deliver(socket, Message::Ping(Bytes::new())).await?;
                 }
@@ -136,6 +149,20 @@ impl Conversation {
                 () = agent.tasks.stopped() => return Err(Ended::Stopping),
             }
         }
+    }
+
+    /// Tells what the host's clock shows; returns by how much that is ahead of the boot clock, in milliseconds.
+    async fn tell_clock(&self, socket: &mut Socket) -> Result<i64, Ended> {
+        let host = self.agent.clock.host();
+        send(socket, &FromAgent::Clock { host: host.wall }).await?;
+        Ok(host.wall.minus(host.since_boot).as_millis())
+    }
+
+    /// Whether the host's clock was set since it was told.
+    fn clock_was_set(&self, told_ahead: i64) -> bool {
+        let host = self.agent.clock.host();
+        let ahead = host.wall.minus(host.since_boot).as_millis();
+        Duration::from_millis(ahead.abs_diff(told_ahead)) > LEEWAY
     }
 
     /// The first message, and the releases that the manager knows of when it has taken that in.
@@ -211,6 +238,15 @@ impl Conversation {
         };
         match message {
             ToAgent::Commands { commands } => {
+                // The manager's clock may have been set since this stream was opened; the next one begins with its time. What
+                // was sent is not acknowledged, so it comes again.
+                let clock = &self.agent.clock;
+                if self.believes_time(false)
+                    && !clock.manager().is_fresh(&clock.host())
+                    && Intake::is_dated_ahead(&self.agent, &self.identity, &commands)
+                {
+                    return Err(Ended::broken("an order is dated ahead: the manager's time is asked for anew", true));
+                }
                 let receipts = self.intake.take(&self.agent, &self.identity, &commands);
                 outgoing.again(&receipts.duplicates);
                 for command_ids in receipts.acks.chunks(MAX_ITEMS) {

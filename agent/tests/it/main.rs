@@ -7,4 +7,5 @@ mod crashes;
 mod promises;
 mod support;
 mod tls;
+mod transports;
 mod units;

@@ -161,7 +161,7 @@ impl Stream {
             let message = timeout(PATIENCE, self.socket.next()).await.unwrap().expect("the agent hung up").unwrap();
             let Message::Text(text) = message else { continue };
             match serde_json::from_str(&text).unwrap() {
-                FromAgent::Heartbeat | FromAgent::Unknown | FromAgent::Rejected { .. } => {}
+                FromAgent::Heartbeat | FromAgent::Unknown | FromAgent::Clock { .. } | FromAgent::Rejected { .. } => {}
                 message => return message,
             }
         }

@@ -146,7 +146,9 @@ impl World {
     /// `execute::command`.
     fn begin(&mut self, agent: usize, command: Command) {
         let started_at = self.hosts[agent].wall(self.now);
-        if command.is_expired(started_at) && !self.has(Defect::ExpiryIgnored) {
+        let book = self.hosts[agent].book.as_ref();
+        let is_expired = book.is_some_and(|book| book.ledger().is_expired(&command, started_at));
+        if is_expired && !self.has(Defect::ExpiryIgnored) {
             return self.refuse(agent, &command, EXPIRED);
         }
         let held = self.held(agent, command.effect);

@@ -22,6 +22,7 @@ use crate::clock::Moment;
 use crate::defect::Defect;
 use crate::disk::MemoryDisk;
 use crate::journal::{Book, Held, Record};
+use crate::manager_time::ManagerTime;
 use crate::plan::{Act, Millis, SECOND};
 use crate::random::Random;
 use crate::world::{Event, World};
@@ -42,6 +43,8 @@ pub struct Host {
     /// The targets that are blocked.
     pub in_force: BTreeSet<usize>,
     pub(crate) clock_off: i64,
+    /// What the process knows of the manager's time; gone when it dies.
+    manager_time: ManagerTime,
     booted_at: Millis,
     boot: Arc<str>,
     boots: u32,
@@ -90,6 +93,7 @@ impl Host {
             incarnation: 0,
             in_force: BTreeSet::new(),
             clock_off: 0,
+            manager_time: ManagerTime::default(),
             booted_at: 0,
             boot: "boot 0".into(),
             boots: 0,
@@ -115,14 +119,31 @@ impl Host {
         }
     }
 
-    /// What the host's wall clock shows.
+    /// The time that the agent goes by: the host's wall clock, unless it is known to be off.
     pub fn wall(&self, now: Millis) -> Timestamp {
-        World::wall(now, self.clock_off)
+        self.manager_time.read(&self.clocks(now))
     }
 
     pub(crate) fn moment(&self, now: Millis) -> Moment {
+        Moment { wall: self.wall(now), ..self.clocks(now) }
+    }
+
+    /// Both clocks as the host has them, right or wrong.
+    fn clocks(&self, now: Millis) -> Moment {
         let since_boot = Duration::from_millis(now - self.booted_at);
-        Moment { wall: self.wall(now), since_boot, boot: Arc::clone(&self.boot) }
+        Moment { wall: World::wall(now, self.clock_off), since_boot, boot: Arc::clone(&self.boot) }
+    }
+
+    /// The manager's time is not before that of the latest order.
+    pub(crate) fn learn_time_of_orders(&self, now: Millis) {
+        if let Some(iat) = self.book.as_ref().and_then(|book| book.ledger().latest_order()) {
+            self.manager_time.learn_order(iat, &self.clocks(now));
+        }
+    }
+
+    /// The manager has said that it is `wall`, over a way that can be believed.
+    pub(crate) fn learn_time(&self, wall: Timestamp, now: Millis) {
+        self.manager_time.learn(wall, &self.clocks(now));
     }
 
     pub(crate) fn talk_number(&self) -> Option<u64> {
@@ -161,6 +182,10 @@ impl World {
             Ok(book) => book,
             Err(error) => return self.checker.broken("the journal can be read", format!("agent {agent}: {error}")),
         };
+        host.manager_time = ManagerTime::default();
+        if let Some(iat) = book.ledger().latest_order() {
+            host.manager_time.learn_order(iat, &host.clocks(self.now));
+        }
         self.checker.started(agent, book.ledger(), host.wall(self.now), self.now, &self.store);
         let is_broken = book.broken().is_some();
         host.book = Some(book);

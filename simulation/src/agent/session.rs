@@ -73,6 +73,11 @@ impl World {
             return self.hang_up(agent, SECOND);
         }
         let manager = managers[self.hosts[agent].random.index(managers.len())];
+        // Every second agent speaks over TLS; the others believe their own clock, and what signed orders prove.
+        if agent.is_multiple_of(2) {
+            self.checker.clock_set(agent, self.hosts[agent].wall(self.now));
+            self.hosts[agent].learn_time(self.nodes[manager].wall(self.now), self.now);
+        }
         let (now, is_poll, manager_life) = (self.now, self.shape.polls, self.nodes[manager].life);
         self.next_talk += 1;
         let number = self.next_talk;
@@ -228,7 +233,7 @@ impl World {
 
     /// `take_in` of the agent: as one durable batch, and only then acknowledged.
     pub(crate) fn journal(&mut self, agent: usize, commands: &[Command]) {
-        let now = if self.has(Defect::ExpiryIgnored) { Timestamp::MIN } else { self.hosts[agent].wall(self.now) };
+        let (now, ignores) = (self.hosts[agent].wall(self.now), self.has(Defect::ExpiryIgnored));
         let (mut receipts, mut overtaken) = (Receipts::default(), Vec::new());
         let accepts_duplicates = self.has(Defect::DuplicateAccepted);
         let written = self.write(agent, |book: &mut Book| {
@@ -240,6 +245,7 @@ impl World {
                     }
                     Receipt::Duplicate | Receipt::TooLate | Receipt::New => {}
                 }
+                let now = if ignores { Timestamp::from_millis(command.iat * 1000) } else { now };
                 receive(book, command, now, &mut receipts);
             }
         });
@@ -260,6 +266,8 @@ impl World {
                 }
             }
         }
+        self.checker.clock_set(agent, self.hosts[agent].wall(self.now));
+        self.hosts[agent].learn_time_of_orders(self.now);
         let is_poll = self.shape.polls;
         self.ring(agent, 1);
         if is_poll {

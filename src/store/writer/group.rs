@@ -82,6 +82,7 @@ pub(super) async fn work(
             }
             Job::Withdraw { commands } => wake.extend(settle::withdraw(ledger, commands, now).await?),
             Job::Seen { agents } => agents::seen(ledger, agents).await?,
+            Job::Skewed { agents } => agents::skewed(ledger, agents).await?,
             Job::Sweep { step, limit, reply } => {
                 let found = sweep(ledger, step, limit, now, wake).await;
                 replies.push(swept(reply, &found));

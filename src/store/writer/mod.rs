@@ -136,6 +136,9 @@ enum Job {
     Seen {
         agents: Vec<(Uuid, Timestamp)>,
     },
+    Skewed {
+        agents: Vec<(Uuid, i64)>,
+    },
     Trip {
         policies: Vec<Arc<Policy>>,
         reply: Reply<usize>,
@@ -179,7 +182,14 @@ impl Job {
     /// Whether it may wait a little: nobody looks at a clock for what agents report, and a group without it is faster
     /// for those who do.
     const fn can_wait(&self) -> bool {
-        matches!(self, Self::Delivered { .. } | Self::Acknowledge { .. } | Self::Settle { .. } | Self::Seen { .. })
+        matches!(
+            self,
+            Self::Delivered { .. }
+                | Self::Acknowledge { .. }
+                | Self::Settle { .. }
+                | Self::Seen { .. }
+                | Self::Skewed { .. }
+        )
     }
 }
 
@@ -281,6 +291,11 @@ impl Writer {
     /// Notes when agents were heard of; may be lost.
     pub fn seen(&self, agents: Vec<(Uuid, Timestamp)>) {
         let _ = self.jobs.try_send(Job::Seen { agents });
+    }
+
+    /// Notes by how many seconds agents' clocks are ahead; may be lost, and is told again when the agents connect.
+    pub fn skewed(&self, agents: Vec<(Uuid, i64)>) {
+        let _ = self.jobs.try_send(Job::Skewed { agents });
     }
 
     /// Does one of the sweep's duties on at most `limit` rows; gives how many it found.

@@ -1,0 +1,136 @@
+//! The manager's address: what may be typed, and whether nobody on the way can read or change what is said there.
+
+/// Why an address of a manager cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// It does not say how to speak.
+    #[error("{0} has no scheme: write http:// or https:// before it, such as https://{0}")]
+    NoScheme(String),
+    /// It says another way to speak.
+    #[error("{0} cannot be spoken to: write http:// or https://")]
+    OtherScheme(String),
+    /// It names no host.
+    #[error("{0} names no host: write it as https://riposte.example.org")]
+    NoHost(String),
+    /// What is said there can be read and changed on the way.
+    #[error(
+        "{0} is plain HTTP over a network: whoever is on the way reads the token and can pose as the manager. Use an https:// \
+         address, or allow it with --insecure-http (RIPOSTE_INSECURE_HTTP=true) where the network itself is trusted"
+    )]
+    Insecure(String),
+    /// An agent that enrolled over TLS is sent where there is none.
+    #[error(
+        "the manager is at {manager} and names {named}, which is not encrypted: set public_url = \"{manager}\" there"
+    )]
+    Downgrade {
+        /// Where the agent enrolled.
+        manager: String,
+        /// Where it is sent.
+        named: String,
+    },
+}
+
+/// Checks what somebody typed; returns it without a slash at its end.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn typed(url: &str) -> Result<&str, UrlError> {
+    let url = url.trim();
+    match url.split_once("://") {
+        None => Err(UrlError::NoScheme(url.into())),
+        Some((scheme, _)) if !is_http(scheme) => Err(UrlError::OtherScheme(url.into())),
+        Some(_) if crate::platform::host_and_port(url).is_none() => Err(UrlError::NoHost(url.into())),
+        Some(_) => Ok(url.trim_end_matches('/')),
+    }
+}
+
+fn is_http(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+}
+
+/// Whether what is said there can be believed: it is encrypted, or does not leave this host.
+pub fn is_protected(url: &str) -> bool {
+    is_encrypted(url) || is_loopback(url)
+}
+
+fn is_encrypted(url: &str) -> bool {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    matches!(scheme.as_deref(), Some("https" | "wss"))
+}
+
+fn is_loopback(url: &str) -> bool {
+    let Some((host, _)) = crate::platform::host_and_port(url) else { return false };
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Checks where an agent that enrolled at `manager` is sent: never from TLS to where there is none, and over a network
+/// only with TLS, unless that `is_allowed`.
+///
+/// # Errors
+/// The first address that must not be used.
+pub fn check<'a>(manager: &str, named: impl IntoIterator<Item = &'a str>, is_allowed: bool) -> Result<(), UrlError> {
+    if !is_protected(manager) && !is_allowed {
+        return Err(UrlError::Insecure(manager.into()));
+    }
+    for url in named {
+        if is_encrypted(manager) && !is_encrypted(url) {
+            return Err(UrlError::Downgrade { manager: manager.into(), named: url.into() });
+        }
+        if !is_protected(url) && !is_allowed {
+            return Err(UrlError::Insecure(url.into()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_encrypted_or_stays_on_this_host_is_believed() {
+        for url in [
+            "ws://manager.example/v1",
+            "http://10.0.0.1:8480/x",
+            "ws://[2001:db8::1]:8480/x",
+            "http://127.0.0.1.evil.org/",
+        ] {
+            assert!(!is_protected(url), "{url}");
+        }
+        for url in [
+            "wss://manager.example/v1",
+            "HTTPS://10.0.0.1/x",
+            "ws://127.0.0.1:8480/x",
+            "ws://[::1]:1/x",
+            "http://localhost/x",
+        ] {
+            assert!(is_protected(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_was_typed_is_told_apart() {
+        assert_eq!(typed(" https://riposte.example.org/ "), Ok("https://riposte.example.org"));
+        assert_eq!(typed("HTTP://127.0.0.1:8480"), Ok("HTTP://127.0.0.1:8480"));
+        for (text, said) in [
+            ("riposte.example.org:8480", "write http:// or https:// before it"),
+            ("ftp://riposte.example.org", "write http:// or https://"),
+            ("https://", "names no host"),
+        ] {
+            let error = typed(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_from_tls_to_where_there_is_none() {
+        let sent = |manager: &str, stream: &str, allowed| check(manager, [stream], allowed).is_ok();
+        assert!(sent("https://m.example", "wss://m.example/v1/agent/stream", false));
+        assert!(!sent("https://m.example", "ws://m.example/v1/agent/stream", true), "not even where it is allowed");
+        assert!(!sent("https://m.example", "ws://127.0.0.1/v1/agent/stream", false), "nor on this host");
+        assert!(!sent("http://m.example", "wss://m.example/v1/agent/stream", false));
+        assert!(sent("http://m.example", "ws://m.example/v1/agent/stream", true));
+        assert!(sent("http://127.0.0.1:8480", "ws://127.0.0.1:8480/v1/agent/stream", false));
+        assert!(!sent("http://127.0.0.1:8480", "ws://m.example/v1/agent/stream", false));
+    }
+}

@@ -1,0 +1,118 @@
+//! Whose address a request comes from: the connection's, or, where the connection is a trusted proxy's, the one that the proxy
+//! says it was sent from. What a client writes into such a header itself is never believed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+use axum::http::header::FORWARDED;
+use ipnet::IpNet;
+
+/// What proxies say, that do not speak of `Forwarded` (RFC 7239).
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+/// The headers by which a proxy shows itself.
+const OF_PROXIES: [&str; 4] = ["forwarded", X_FORWARDED_FOR, "x-forwarded-proto", "x-forwarded-host"];
+
+/// The proxies whose word counts.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// The proxies at these addresses and networks.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether a connection from there is a trusted proxy's.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The address that a request comes from: from the nearest hop on, the first that is no trusted proxy.
+    pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut nearest = peer;
+        if !self.holds(peer) {
+            return nearest;
+        }
+        for hop in hops(headers).into_iter().rev() {
+            // What is no address ends the way: what stands before it was not written by a trusted proxy either.
+            let Some(address) = hop else { return nearest };
+            nearest = address;
+            if !self.holds(address) {
+                return nearest;
+            }
+        }
+        nearest
+    }
+}
+
+/// The header by which a request shows that a proxy has passed it on, if one does.
+pub fn of_proxy(headers: &HeaderMap) -> Option<&'static str> {
+    OF_PROXIES.into_iter().find(|name| headers.contains_key(*name))
+}
+
+/// The hops that the headers name, the farthest first.
+fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let parts = |name: &str| -> Vec<String> {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).map(|part| part.trim().to_owned()).collect()
+    };
+    if headers.contains_key(FORWARDED) {
+        let node = |part: &String| {
+            let mut pairs = part.split(';').filter_map(|pair| pair.split_once('='));
+            let (_, node) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case("for"))?;
+            address(node)
+        };
+        return parts(FORWARDED.as_str()).iter().map(node).collect();
+    }
+    parts(X_FORWARDED_FOR).iter().map(|part| address(part)).collect()
+}
+
+/// An address, with or without a port, brackets and quotes.
+fn address(node: &str) -> Option<IpAddr> {
+    let node = node.trim().trim_matches('"');
+    if let Ok(address) = node.parse::<IpAddr>() {
+        return Some(address);
+    }
+    if let Some(address) = node.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse().ok();
+    }
+    node.parse::<SocketAddr>().ok().map(|socket| socket.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(trusted: &[&str], peer: &str, headers: &[(&'static str, &str)]) -> String {
+        let trusted = TrustedProxies::new(trusted.iter().map(|network| network.parse().unwrap()).collect());
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        trusted.origin(peer.parse().unwrap(), &map).to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_where_a_request_comes_from() {
+        let forged = [("x-forwarded-for", "198.51.100.9")];
+        assert_eq!(origin(&[], "203.0.113.7", &forged), "203.0.113.7");
+        assert_eq!(origin(&["127.0.0.1/32"], "203.0.113.7", &forged), "203.0.113.7");
+        assert_eq!(origin(&["127.0.0.1/32"], "127.0.0.1", &[]), "127.0.0.1");
+        for (headers, expected) in [
+            // The client has written the first one itself.
+            (vec![("x-forwarded-for", "10.9.9.9, 203.0.113.7")], "203.0.113.7"),
+            (vec![("x-forwarded-for", "203.0.113.7, 10.0.0.2")], "203.0.113.7"),
+            (vec![("x-forwarded-for", "203.0.113.7"), ("x-forwarded-for", "10.0.0.2")], "203.0.113.7"),
+            (vec![("x-forwarded-for", "203.0.113.7:4711")], "203.0.113.7"),
+            (vec![("x-forwarded-for", "unknown, 10.0.0.2")], "10.0.0.2"),
+            (vec![("x-forwarded-for", "198.51.100.1, unknown")], "10.0.0.1"),
+            (vec![("forwarded", "for=203.0.113.7;proto=https, For=\"[2001:db8::7]:4711\"")], "2001:db8::7"),
+            (vec![("forwarded", "for=203.0.113.7"), ("x-forwarded-for", "198.51.100.1")], "203.0.113.7"),
+            (vec![("forwarded", "for=_hidden")], "10.0.0.1"),
+            (vec![("forwarded", "proto=https")], "10.0.0.1"),
+        ] {
+            assert_eq!(origin(&["10.0.0.0/30"], "10.0.0.1", &headers), expected, "{headers:?}");
+        }
+    }
+}

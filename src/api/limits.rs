@@ -1,0 +1,196 @@
+//! How much one caller may ask for in a minute: people and programs by their key, agents by their id, who enrols by address. An
+//! answer tells how much is left (`RateLimit`, `RateLimit-Policy`); over the limit it is 429 with `Retry-After`. Alerts are not
+//! counted here: what limits them is the room for what waits to be committed.
+
+use std::fmt::Write as _;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use uuid::Uuid;
+
+use super::error::{ApiError, ApiResult};
+use crate::config::Config;
+
+/// Addresses that are counted at a time; when there are more, those that have not been heard of for a minute are forgotten, and
+/// if that does not help, all.
+const ADDRESSES: usize = 10_000;
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// One limit for callers of one kind.
+struct Limit<K: Hash + Eq + Clone> {
+    per_minute: NonZeroU32,
+    callers: RateLimiter<K, HashMapStateStore<K>, DefaultClock, StateInformationMiddleware>,
+}
+
+impl<K: Hash + Eq + Clone> std::fmt::Debug for Limit<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Limit").field("per_minute", &self.per_minute).finish_non_exhaustive()
+    }
+}
+
+impl<K: Hash + Eq + Clone> Limit<K> {
+    fn new(per_minute: u32) -> Self {
+        let per_minute = NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN);
+        Self { per_minute, callers: RateLimiter::hashmap(Quota::per_minute(per_minute)).with_middleware() }
+    }
+
+    /// Counts one request; returns what the caller may still ask for, and how long to wait if it must.
+    fn count(&self, caller: &K) -> (Allowance, Option<Duration>) {
+        let standing = |remaining| Allowance { per_minute: self.per_minute.get(), remaining };
+        match self.callers.check_key(caller) {
+            Ok(left) => (standing(left.remaining_burst_capacity()), None),
+            Err(not_until) => (standing(0), Some(not_until.wait_time_from(DefaultClock::default().now()))),
+        }
+    }
+}
+
+/// What a caller may still ask for, for the headers of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    per_minute: u32,
+    remaining: u32,
+}
+
+impl Allowance {
+    /// Says it (draft-ietf-httpapi-ratelimit-headers).
+    pub fn tell(self, headers: &mut HeaderMap) {
+        const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+        const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+        let Self { per_minute, remaining } = self;
+        // Until all of it is there again.
+        let used = u64::from(per_minute.saturating_sub(remaining));
+        let secs = (used * MINUTE.as_secs()).div_ceil(u64::from(per_minute.max(1)));
+        let (mut policy, mut limit) = (String::new(), String::new());
+        let written = write!(policy, "\"caller\";q={per_minute};w={}", MINUTE.as_secs())
+            .and_then(|()| write!(limit, "\"caller\";r={remaining};t={secs}"));
+        if written.is_ok()
+            && let (Ok(policy), Ok(limit)) = (HeaderValue::try_from(policy), HeaderValue::try_from(limit))
+        {
+            headers.insert(POLICY, policy);
+            headers.insert(LIMIT, limit);
+        }
+    }
+}
+
+/// Where a handler's extractors leave what the caller may still ask for, for whoever finishes the answer.
+#[derive(Clone, Debug, Default)]
+pub struct AllowanceCell(Arc<OnceLock<Allowance>>);
+
+impl AllowanceCell {
+    /// What the caller may still ask for, if it was counted.
+    pub fn get(&self) -> Option<Allowance> {
+        self.0.get().copied()
+    }
+}
+
+/// The limits for callers of every kind.
+#[derive(Debug)]
+pub struct CallerLimits {
+    keys: Limit<String>,
+    agents: Limit<Uuid>,
+    enrolments: Limit<IpAddr>,
+}
+
+impl CallerLimits {
+    /// The limits that the configuration sets.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            keys: Limit::new(config.requests_per_minute),
+            agents: Limit::new(config.agent_requests_per_minute),
+            enrolments: Limit::new(config.enrolments_per_minute),
+        }
+    }
+
+    /// Counts a request of somebody with a key.
+    ///
+    /// # Errors
+    /// 429 over the limit.
+    pub fn count_key(&self, parts: &Parts, principal: &str) -> ApiResult<()> {
+        let what = || format!("{principal} has made more than {} requests in a minute", self.keys.per_minute);
+        settle(Some(parts), self.keys.count(&principal.to_owned()), what)
+    }
+
+    /// Counts a request of an agent.
+    ///
+    /// # Errors
+    /// 429 over the limit.
+    pub fn count_agent(&self, parts: &Parts, agent: Uuid) -> ApiResult<()> {
+        let what = || format!("agent {agent} has made more than {} requests in a minute", self.agents.per_minute);
+        settle(Some(parts), self.agents.count(&agent), what)
+    }
+
+    /// Counts an enrolment that is asked for from an address, before anything else is done about it.
+    ///
+    /// # Errors
+    /// 429 over the limit.
+    pub fn count_enrolment(&self, peer: IpAddr) -> ApiResult<()> {
+        let callers = &self.enrolments.callers;
+        if callers.len() > ADDRESSES {
+            callers.retain_recent();
+            callers.shrink_to_fit();
+        }
+        let what = || format!("more than {} enrolments in a minute from one address", self.enrolments.per_minute);
+        settle(None, self.enrolments.count(&network(peer)), what)
+    }
+}
+
+fn settle(
+    parts: Option<&Parts>,
+    (standing, wait): (Allowance, Option<Duration>),
+    what: impl Fn() -> String,
+) -> ApiResult<()> {
+    if let Some(cell) = parts.and_then(|parts| parts.extensions.get::<AllowanceCell>()) {
+        // The first count is the caller's; there is no second one.
+        let _ = cell.0.set(standing);
+    }
+    match wait {
+        None => Ok(()),
+        Some(wait) => Err(ApiError::too_many(what(), wait.as_secs() + u64::from(wait.subsec_nanos() > 0))),
+    }
+}
+
+/// What counts as one address: whoever has one of IPv6 has the 2^64 of its network.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_too_often_is_told_when_to_come_back_and_nobody_else_is() {
+        let limit = Limit::new(3);
+        let counts: Vec<u32> = (0..3).map(|_| limit.count(&"a").0.remaining).collect();
+        assert_eq!(counts, [2, 1, 0]);
+        let (standing, wait) = limit.count(&"a");
+        let wait = wait.unwrap();
+        assert!(wait > Duration::from_secs(15) && wait <= Duration::from_secs(20), "{wait:?}");
+        assert_eq!(limit.count(&"b"), (Allowance { per_minute: 3, remaining: 2 }, None));
+        let mut headers = HeaderMap::new();
+        standing.tell(&mut headers);
+        assert_eq!(headers["ratelimit-policy"], "\"caller\";q=3;w=60");
+        assert_eq!(headers["ratelimit"], "\"caller\";r=0;t=60");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let [one, other, far, v4] = ["2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1", "203.0.113.7"]
+            .map(|text| text.parse::<IpAddr>().unwrap());
+        assert_eq!(network(one), network(other));
+        assert_ne!(network(one), network(far));
+        assert_eq!(network("::ffff:203.0.113.7".parse().unwrap()), network(v4));
+    }
+}

@@ -1,0 +1,98 @@
+//! How many of one agent's requests are under way: a single host must not take up the room of all.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use super::error::{ApiError, ApiResult};
+
+/// What takes a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A poll that is being read.
+    Reading,
+    /// A poll, until it is answered.
+    Poll,
+    /// A stream, until its connection is gone.
+    Stream,
+}
+
+impl Kind {
+    /// So many of one agent at a time.
+    const fn most(self) -> u8 {
+        match self {
+            // A second one if the first is stuck in a dead connection.
+            Self::Reading => 2,
+            Self::Poll => 4,
+            // A newer one ends the older, which may take as long to go as its connection is dead.
+            Self::Stream => 16,
+        }
+    }
+
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Reading => "two polls of this agent are being read already",
+            Self::Poll => "four polls of this agent wait already",
+            Self::Stream => "sixteen streams of this agent are open already",
+        }
+    }
+}
+
+/// What is under way of each agent.
+#[derive(Clone, Debug, Default)]
+pub struct Turns(Arc<Mutex<HashMap<(Uuid, Kind), u8>>>);
+
+/// One of them; given back when dropped.
+#[derive(Debug)]
+pub struct Turn {
+    turns: Turns,
+    key: (Uuid, Kind),
+}
+
+impl Turns {
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// 429 if the agent has taken all of its.
+    pub fn take(&self, agent: Uuid, kind: Kind) -> ApiResult<Turn> {
+        let (key, mut turns) = ((agent, kind), self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let count = turns.entry(key).or_insert(0);
+        if *count >= kind.most() {
+            return Err(ApiError::too_many(kind.what(), 1));
+        }
+        *count += 1;
+        Ok(Turn { turns: self.clone(), key })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turns = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = turns.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                turns.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_11_one_agent_takes_its_places_and_no_others() {
+        let turns = Turns::default();
+        let [one, other] = [1, 2].map(Uuid::from_u128);
+        for kind in [Kind::Reading, Kind::Poll, Kind::Stream] {
+            let taken: Vec<Turn> = (0..kind.most()).map(|_| turns.take(one, kind).unwrap()).collect();
+            assert_eq!(turns.take(one, kind).unwrap_err().status().as_u16(), 429);
+            assert!(turns.take(other, kind).is_ok());
+            drop(taken);
+            assert!(turns.take(one, kind).is_ok());
+        }
+        assert!(turns.0.lock().unwrap().is_empty());
+    }
+}

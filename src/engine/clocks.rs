@@ -1,0 +1,124 @@
+//! Whose clock is off: agents tell what their hosts' clocks show. A host that is days off is served all the same, by the manager's
+//! clock, and people are told. However often an agent tells, there is one line and one row of it a minute.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use riposte_protocol::identity::LEEWAY;
+use riposte_protocol::time::{Timestamp, difference};
+use uuid::Uuid;
+
+use super::Engine;
+
+/// How often news of one agent's clock are taken note of.
+const NEWS_EVERY: Duration = Duration::from_mins(1);
+
+/// The clocks of the agents, as they have told since the start.
+#[derive(Debug, Default)]
+pub struct Clocks {
+    of: Mutex<HashMap<Uuid, Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    /// By how many seconds it is ahead; 0 within what clocks may differ.
+    ahead: i64,
+    /// The same, as it was last taken note of, and when.
+    noted: Option<(i64, Timestamp)>,
+}
+
+/// What has to be taken note of.
+#[derive(Debug, PartialEq, Eq)]
+struct News {
+    agent: Uuid,
+    ahead: i64,
+    was_off: bool,
+}
+
+impl Clocks {
+    /// An agent's host shows `host` at `now`.
+    pub fn told(&self, agent: Uuid, host: Timestamp, now: Timestamp) {
+        let millis = host.as_millis() - now.as_millis();
+        let is_off = Duration::from_millis(millis.unsigned_abs()) > LEEWAY;
+        let ahead = if is_off { millis / 1000 } else { 0 };
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        of.entry(agent).and_modify(|told| told.ahead = ahead).or_insert(Told { ahead, noted: None });
+    }
+
+    /// What is news by now; it counts as taken note of.
+    fn news(&self, now: Timestamp) -> Vec<News> {
+        let leeway = LEEWAY.as_secs();
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = Vec::new();
+        for (agent, told) in of.iter_mut() {
+            let (ahead, was_off) = (told.ahead, told.noted.is_some_and(|(noted, _)| noted != 0));
+            let is_news = told.noted.is_none_or(|(noted, at)| {
+                let differs = noted.abs_diff(ahead) > leeway || (noted != 0) != (ahead != 0);
+                differs && now.since(at) >= NEWS_EVERY
+            });
+            if is_news {
+                told.noted = Some((ahead, now));
+                news.push(News { agent: *agent, ahead, was_off });
+            }
+        }
+        news
+    }
+
+    /// Forgets the agents that `is_known` does not hold for.
+    fn keep(&self, is_known: impl Fn(Uuid) -> bool) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).retain(|agent, _| is_known(*agent));
+    }
+}
+
+/// Says whose clock is off, and has it noted.
+pub(super) fn note(engine: &Engine) {
+    let news = engine.clocks.news(engine.clock.now());
+    if news.is_empty() {
+        return;
+    }
+    let fleet = engine.fleet.load();
+    engine.clocks.keep(|agent| fleet.get(agent).is_some());
+    for News { agent, ahead, was_off } in &news {
+        let name = fleet.get(*agent).map_or("", |agent| agent.name.as_str());
+        if *ahead != 0 {
+            let told = difference(ahead * 1000);
+            tracing::warn!(
+                %agent,
+                name,
+                clock_skew_seconds = ahead,
+                "the clock of agent {name}'s host is {told} this manager's; it is served by this manager's clock"
+            );
+        } else if *was_off {
+            tracing::info!(%agent, name, "the clock of agent {name}'s host is right again");
+        }
+    }
+    engine.writer.skewed(news.into_iter().map(|news| (news.agent, news.ahead)).collect());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_news_once_and_at_most_once_a_minute() {
+        let (clocks, agent) = (Clocks::default(), Uuid::from_u128(1));
+        let at = |secs: i64| Timestamp::from_millis(secs * 1000);
+        let ahead = |now| clocks.news(at(now)).into_iter().map(|news| (news.ahead, news.was_off)).collect::<Vec<_>>();
+        clocks.told(agent, at(1060), at(1000));
+        assert_eq!(ahead(1000), [(0, false)], "as far apart as clocks may be; what stood in the ledger is over");
+        clocks.told(agent, at(1061), at(1000));
+        assert_eq!(ahead(1059), []);
+        assert_eq!(ahead(1060), [(61, false)]);
+        for n in 0..1000 {
+            clocks.told(agent, at(n * 100_000), at(1060));
+            assert_eq!(ahead(1060 + n % 60), []);
+        }
+        clocks.told(agent, at(1061), at(1060));
+        assert_eq!(ahead(1120), [(0, true)]);
+        assert_eq!(ahead(9999), []);
+        clocks.keep(|_| false);
+        clocks.told(agent, at(0), at(200_000));
+        assert_eq!(ahead(200_000), [(-200_000, false)]);
+    }
+}
