@@ -151,6 +151,19 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     Ok(bytes)
 }
 
+/// That nobody but root and the agent's own account can change the file at `path` or put another there; it need not be there.
+///
+/// # Errors
+/// What others can change, and the command that mends it.
+pub fn require_sure(path: &Path) -> Result<(), PathError> {
+    let place = place(path)?;
+    place.folder.require_sure()?;
+    match place.stat()?.and_then(|stat| distrust(&stat, &place.path())) {
+        Some(reason) => Err(PathError::refused(&place.path(), reason)),
+        None => Ok(()),
+    }
+}
+
 impl Place {
     /// Where it really is.
     pub fn path(&self) -> PathBuf {

@@ -47,6 +47,11 @@ impl Action for LogOnly {
         })
     }
 
+    fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        // A line in a log is nothing that stays: without a memory of it there is nothing.
+        Box::pin(async { Ok(attempt.undo.is_some()) })
+    }
+
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             tracing::info!(action = self.name(), target = %attempt.target, "log-only: reverted");

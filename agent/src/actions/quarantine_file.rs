@@ -133,7 +133,11 @@ impl Action for QuarantineFile {
         Box::pin(async {
             // What a thread is at has not come to an end yet.
             let _alone = attempt.host.at_work.begin(attempt.effect)?;
-            store(attempt)?.map_or(Ok(false), |(store, kept)| store.holds(&kept))
+            match store(attempt)? {
+                Some((store, kept)) => store.holds(&kept),
+                // Not held: where it was taken from is not known, but that it was would show.
+                None => Store::has_taken(attempt.host, attempt.effect),
+            }
         })
     }
 

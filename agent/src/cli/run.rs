@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::RunArguments;
 use crate::agent::Agent;
 use crate::clock::Clock;
+use crate::guarded;
 use crate::identity::Identity;
 use crate::journal::Book;
 use crate::surroundings::Surroundings;
@@ -97,7 +98,11 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
 
 /// Two agents on one journal would execute everything twice.
 pub(super) fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    // Whoever can write the journal commands the agent: it says what to lift, and by which program.
     let path = state_dir.join("lock");
+    for file in [&path, &super::show::journal_path(state_dir)] {
+        guarded::require_sure(file)?;
+    }
     let file = match durable::private(OpenOptions::new().create(true).append(true)).open(&path) {
         Ok(file) => file,
         // A disk that can only be read must not keep what is due from being lifted: a lock needs no writing.
@@ -114,6 +119,21 @@ pub(super) fn lock(state_dir: &Path) -> anyhow::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_journal_that_another_account_can_write_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let journal = directory.path().join("journal");
+        std::fs::write(&journal, "").unwrap();
+        drop(lock(directory.path()).unwrap());
+        std::fs::set_permissions(&journal, std::fs::Permissions::from_mode(0o660)).unwrap();
+        let error = lock(directory.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("chmod go-w {}", journal.display())), "{error}");
+        std::fs::set_permissions(&journal, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::chown(directory.path(), Some(41_000), None).unwrap();
+        assert!(lock(directory.path()).unwrap_err().to_string().contains("chown root"));
+    }
 
     #[test]
     fn a_second_agent_on_the_same_state_is_refused() {

@@ -47,6 +47,7 @@ impl Bench {
     pub(super) fn start_under(folder: &tempfile::TempDir, records: &[Record], policy: LocalPolicy) -> Arc<Agent> {
         let mut host = Host::new(Runner::new(), folder.path());
         folder.path().clone_into(&mut host.wazuh_home);
+        folder.path().clone_into(&mut host.root);
         host.responses_log = Some(ResponsesLog::at(&folder.path().join("active-responses.log")));
         let mut book = Book::open(&folder.path().join("journal")).unwrap();
         for record in records {

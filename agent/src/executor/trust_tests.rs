@@ -142,3 +142,87 @@ async fn a_clean_up_that_failed_waits_before_it_is_tried_again() {
     }
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
 }
+
+/// Wazuh's own programs took an administrator's identical rule away with the second `delete`.
+#[tokio::test]
+async fn a_line_that_an_administrator_writes_after_the_lift_is_not_taken_away_by_the_managers_revert() {
+    let bench = Bench::new(&[]);
+    let etc = bench.folder.path().join("etc");
+    std::fs::create_dir(&etc).unwrap();
+    std::fs::write(etc.join("hosts.deny"), "# mine\n").unwrap();
+    let until = Some(NOW.plus(Duration::from_mins(1)));
+    let order = |seq, op| Command { action: "host-deny".into(), script: None, ..command(seq, op, "", 7) };
+    bench.receive(vec![Command { until, ..order(1, Op::Apply) }]);
+    let result = bench.result(1).await;
+    assert_eq!(result.outcome, Outcome::Succeeded, "{}", result.message);
+    bench.agent.clock.jump(61_000);
+    bench.agent.wake_lanes();
+    while bench.agent.read(|ledger| ledger.held().next().is_some()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(bench.read("etc/hosts.deny"), "# mine\n");
+    std::fs::write(etc.join("hosts.deny"), "ALL:203.0.113.7\n").unwrap();
+    bench.receive(vec![order(2, Op::Revert)]);
+    assert_eq!(bench.result(2).await.outcome, Outcome::Succeeded);
+    assert_eq!(bench.read("etc/hosts.deny"), "ALL:203.0.113.7\n");
+    assert_eq!(bench.read("active-responses.log").lines().count(), 2);
+}
+
+/// Without a journal that goes back far enough, a line that shows may be anybody's: it stays, and that is no success.
+#[tokio::test]
+async fn what_shows_and_may_be_anybodys_is_left_and_told_as_a_failure() {
+    let bench = Bench::new(&[]);
+    std::fs::create_dir(bench.folder.path().join("etc")).unwrap();
+    std::fs::write(bench.folder.path().join("etc/hosts.deny"), "ALL:203.0.113.7\n").unwrap();
+    let order =
+        |seq, effect| Command { action: "host-deny".into(), script: None, ..command(seq, Op::Revert, "", effect) };
+    bench.receive(vec![order(5, 7), order(6, 8)]);
+    let result = bench.result(5).await;
+    assert_eq!((result.outcome, result.verified), (Outcome::Failed, Some(false)), "{}", result.message);
+    assert_eq!(bench.result(6).await.outcome, Outcome::Succeeded, "nothing of it is there");
+    assert_eq!(bench.read("etc/hosts.deny"), "ALL:203.0.113.7\n");
+}
+
+#[tokio::test]
+async fn a_file_that_is_protected_by_default_is_refused_anew_and_what_is_in_force_on_one_stays() {
+    let bench = Bench::new(&[("block", KEEPS)]);
+    let file = |command: Command| Command {
+        target: Target::parse(TargetKind::File, "/etc/ssh/sshd_config").unwrap(),
+        ..command
+    };
+    bench.receive(vec![file(command(1, Op::Apply, "block", 7))]);
+    let refused = bench.result(1).await;
+    assert_eq!(refused.outcome, Outcome::Refused);
+    assert!(refused.message.contains("/etc/ssh is protected by default"), "{}", refused.message);
+    let mut exempting = LocalPolicy::default();
+    exempting.protected.exempt = vec!["/etc/ssh".into()];
+    let bench = stopped(bench, exempting).await;
+    bench.receive(vec![file(command(2, Op::Apply, "block", 7))]);
+    assert_eq!(bench.result(2).await.outcome, Outcome::Succeeded);
+    let often = LocalPolicy { verify_every: Duration::from_millis(10), ..LocalPolicy::default() };
+    let bench = stopped(bench, often).await;
+    let longer = Command { until: Some(NOW.plus(Duration::from_mins(9))), ..file(command(3, Op::Apply, "block", 7)) };
+    bench.receive(vec![longer]);
+    assert_eq!(bench.result(3).await.outcome, Outcome::Succeeded, "another end is nothing new");
+    assert_eq!(bench.agent.read(|ledger| ledger.held().count()), 1, "and nothing is lifted for it");
+    assert_eq!(verbs(&bench.read("got-block")), ["add"]);
+}
+
+/// Field case 08: what is only extended gets no line, and neither does what another response wants as well.
+#[tokio::test]
+async fn a_block_that_is_extended_or_shared_is_one_line_and_its_end_another() {
+    let bench = Bench::new(&[]);
+    let order = |seq, op, effect| {
+        let target = Target::parse(TargetKind::Ip, "203.0.113.7").unwrap();
+        Command { action: "log-only".into(), script: None, target, ..command(seq, op, "", effect) }
+    };
+    bench.receive(vec![order(1, Op::Apply, 7), order(2, Op::Apply, 7), order(3, Op::Apply, 8)]);
+    assert_eq!(bench.result(3).await.outcome, Outcome::Succeeded);
+    bench.receive(vec![order(4, Op::Revert, 7)]);
+    assert_eq!(bench.result(4).await.outcome, Outcome::Succeeded);
+    assert_eq!(bench.read("active-responses.log").lines().count(), 1, "another effect holds the same");
+    bench.receive(vec![order(5, Op::Revert, 8), order(6, Op::Revert, 8)]);
+    assert_eq!(bench.result(6).await.outcome, Outcome::Succeeded);
+    let log = bench.read("active-responses.log");
+    assert!(log.lines().count() == 2 && log.lines().last().unwrap().contains("\"delete\""), "{log}");
+}

@@ -92,6 +92,41 @@ async fn a_policy_that_cannot_be_used_keeps_the_agent_from_starting_and_says_why
     assert!(said.contains("others than its owner can write it (chmod go-w /"), "{said}");
 }
 
+/// The way out of an incident that only people can end: nothing shows what a program of a lost journal left behind.
+#[tokio::test]
+async fn what_people_have_lifted_by_hand_is_noted_and_the_next_revert_succeeds() {
+    let (manager, _) = Manager::with_agent().await;
+    let script = riposte_protocol::command::Script {
+        executable: "gone.sh".into(),
+        style: riposte_protocol::command::ScriptStyle::Wazuh,
+        undoable: true,
+    };
+    let revert = |seq| {
+        manager.command(seq, |command| {
+            (command.op, command.action) = (riposte_protocol::command::Op::Revert, "my-block".into());
+            command.effect = uuid::Uuid::from_u128(7);
+            command.script = Some(script.clone());
+        })
+    };
+    // The journal of the enrolment is lost.
+    std::fs::remove_file(manager.state.path().join("journal")).unwrap_or_default();
+    for (seq, expected) in [(5, Outcome::Failed), (6, Outcome::Succeeded)] {
+        let running = manager.run(&["--transport", "stream"]);
+        let mut stream = manager.accept().await;
+        stream.hello().await;
+        stream.send(&ToAgent::Commands { commands: vec![revert(seq)] }).await;
+        stream.ack().await;
+        let results = stream.results().await;
+        let result = results.iter().find(|result| ids(&[seq.into()]).contains(&result.command_id)).unwrap();
+        assert_eq!(result.outcome, expected, "{}", result.message);
+        stream.send(&ToAgent::ResultAck { command_ids: vec![result.command_id] }).await;
+        assert_eq!(stop(running).await, 0);
+        let effect = uuid::Uuid::from_u128(7).to_string();
+        let noted = agent(manager.state.path(), &["release", "--lifted", &effect]).output().await.unwrap();
+        assert_eq!(noted.status.code(), Some(0), "{}", String::from_utf8_lossy(&noted.stderr));
+    }
+}
+
 #[tokio::test]
 async fn release_lifts_everything_on_purpose_and_the_manager_learns_why() {
     let (manager, _) = Manager::with_agent().await;

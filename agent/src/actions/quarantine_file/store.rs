@@ -183,6 +183,23 @@ impl Store {
         Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile))
     }
 
+    /// Whether a file is here that this effect took, whatever is known of it.
+    pub(super) fn has_taken(host: &Host, effect: Uuid) -> Result<bool, ActionError> {
+        let folder = Self::folder(host);
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            entries => entries.map_err(|error| failed(&folder, "be read", &error))?,
+        };
+        let prefix = format!("{}-", effect.simple());
+        for entry in entries {
+            let entry = entry.map_err(|error| failed(&folder, "be read", &error))?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Moves the file into the quarantine.
     pub(super) fn take(&self, kept: &Kept, given_up: &GivenUp) -> Result<(), ActionError> {
         crate::durable::create_directory(&self.folder).map_err(|error| failed(&self.folder, "be made", &error))?;
@@ -270,7 +287,7 @@ impl Store {
             Ok(()) => {}
             Err(Errno::XDEV) => {
                 let beside = format!(".{}", kept.name);
-                let now = Kept { sha256, ..kept.clone() };
+                let now = Kept { sha256, size_bytes: u64::MAX, ..kept.clone() };
                 rewind(&mut file).and_then(|()| copy(&mut file, &to.folder, &beside, &now, mode, given_up))?;
                 let moved = kernel::rename(&to.folder, &beside, &to.folder, &to.name);
                 moved.map_err(|error| failed(&self.path, "be put back", &error.into()))?;
