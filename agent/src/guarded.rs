@@ -12,6 +12,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -86,8 +87,21 @@ pub struct Place {
     pub name: OsString,
 }
 
+/// Root, or the account that the agent runs as. In a user namespace that does not know the real root, such as a container without
+/// root, the system's own files belong to the account that stands for all that are not known.
 fn is_trusted(owner: u32) -> bool {
-    owner == 0 || owner == rustix::process::geteuid().as_raw()
+    owner == 0 || owner == rustix::process::geteuid().as_raw() || *STAND_IN == Some(owner)
+}
+
+static STAND_IN: LazyLock<Option<u32>> = LazyLock::new(|| {
+    let text = |path: &str| std::fs::read_to_string(path).ok();
+    stand_in(&text("/proc/self/uid_map")?, &text("/proc/sys/kernel/overflowuid")?)
+});
+
+/// The account that stands for those that are not known here; none where all are.
+fn stand_in(map: &str, overflow: &str) -> Option<u32> {
+    let knows_all = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    if knows_all { None } else { overflow.trim().parse().ok() }
 }
 
 /// Why other accounts can change this file or folder, if so, with the command that mends it.

@@ -155,10 +155,6 @@ on_both_databases! {
         }
         assert_eq!(verbs(&admin, &held).await, ["failing"], "one incident");
         assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 1);
-        // Nobody wants it any more: the revert waits too, because the agent has just tried.
-        let response = admin.list("/v1/responses").await.remove(0);
-        let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
-        admin.post(&path, &json!({"reason": "over"})).await.is(200);
     }
 
     async fn promise_10_nobody_speaks_for_another_agent(database: Database) {

@@ -22,8 +22,8 @@ const TAIL: &str = "\
 ## Custom actions
 
 A custom action names a program, and the agent runs it from `scripts_dir` of the [local policy](agent.md), or from `active-response/bin` below
-`--wazuh-home` if that is given; `/var/ossec/active-response/bin` if neither is. It must be a plain file of that very folder, executable, root's or the agent's own, that not everybody may change. Never a path, never a link. The agent advertises each as `script:NAME`.
-The local policy's `allowed_actions` and `denied_actions` hold for custom actions by the action's name; `script:NAME` in `denied_actions` denies the program under every name.
+`--wazuh-home` if that is given; `/var/ossec/active-response/bin` if neither is. It must be a plain file of that very folder, executable, without set-uid and set-gid bits. No account but root and the agent's own may be able to change it, or any part of the path to it. Never a path, never a link. The agent advertises each as `script:NAME`.
+The local policy's `allowed_actions` binds a custom action and its program ([the entries](agent.md#the-local-policy)); `denied_actions` holds for the action's name, and `script:NAME` in it for the program under every name.
 
 Wazuh's own scripts run unchanged, as execd runs them: in Wazuh's home, as `active-response/bin/NAME` (from a folder of another name: in it, under their whole path), in a process group of their own, with one line of JSON on
 standard input.
@@ -44,13 +44,14 @@ standard input.
   (lock domain `script:NAME`).
 - A program that was running when the agent was killed is not run again: what is known of it is that it was begun, so the effect fails and is lifted by `delete`.
 - An apply of an effect that is held only changes its end; the program is not run again for it.
+- A revert of what the agent does not hold runs no program ([Lifting](agent.md#lifting)). What it holds is lifted by the program that was run for it, with the same arguments and the same alert, whatever the custom action has come to name.
 - The program gets `PATH` and `LC_ALL=C` and nothing else of the agent's environment. A response by hand has no alert, and one of more than some 190 KiB does not come along: the program gets one with `data.srcip`,
   `data.dstuser`, `syscheck.path` or `data.pid` from the target, and rule id `0`.
 
 ## active-responses.log
 
 In `responses_log` of the local policy, or `--responses-log FILE`, every action and program that was applied or lifted leaves a line in Wazuh's format, which rules 650 to 657 read; the time is in UTC. It says
-what was done, not what was begun. At 10 MiB the file is put aside as `.log.1`, and the older one is gone.
+what was done, not what was begun: one `add` when a block comes into force and one `delete` at its end. What is only extended, a failed apply and a second revert leave none. At 10 MiB the file is put aside as `.log.1`, and the older one is gone.
 ";
 
 fn page() -> String {

@@ -10,7 +10,7 @@ use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 
-use super::admit::admit;
+use super::admit::{admit, find, unknown};
 use super::lift::{lift, within};
 use crate::actions::{self, Action, ActionError, Attempt, Transcript};
 use crate::agent::{Agent, Unwritable};
@@ -148,8 +148,9 @@ impl Execution<'_> {
         if command.until.is_some_and(|until| until <= self.started_at) {
             return self.apply_that_is_over().await;
         }
+        let program = command.script.as_ref().map(|script| script.executable.as_str());
         let (held, twin) = self.agent.read(|ledger| {
-            let twin = ledger.twin(command.effect, &command.action, &command.target);
+            let twin = ledger.twin(command.effect, &command.action, program, &command.target);
             (ledger.held_effect(command.effect).cloned(), twin.map(|twin| twin.undo.clone()))
         });
         let (is_new, has_twin) = (held.is_none(), twin.is_some());
@@ -263,7 +264,10 @@ impl Execution<'_> {
                 .finish(Verdict::new(Outcome::Refused, None, "its end had passed before it could be executed"), None),
             Some(held) => {
                 self.agent.note([self.begun()]);
-                let lifted = lift(self.agent, self.action, &held, &self.transcript).await;
+                let lifted = match find(self.agent, &held.action, held.script.as_ref()) {
+                    Some(action) => lift(self.agent, action, &held, &self.transcript).await,
+                    None => Err(ActionError::Failed(unknown(&held.action))),
+                };
                 self.finish_lifting(held, lifted, "its end had passed, it is lifted");
             }
         }

@@ -94,7 +94,7 @@ pub(super) async fn lift(
 ) -> Result<(), ActionError> {
     let attempt = &attempt(agent, held, transcript);
     // Another effect wants the same: the state is its own now, and so is what was before.
-    let twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, &held.target).cloned();
+    let twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, held.program(), &held.target).cloned();
     if let Some(twin) = agent.read(twin) {
         agent.host.keys.forget(held.effect);
         // The block that the log knows of ends with the last that holds it.

@@ -226,3 +226,22 @@ async fn a_block_that_is_extended_or_shared_is_one_line_and_its_end_another() {
     let log = bench.read("active-responses.log");
     assert!(log.lines().count() == 2 && log.lines().last().unwrap().contains("\"delete\""), "{log}");
 }
+
+/// Two effects on one target are one block only where one program holds both.
+#[tokio::test]
+async fn an_end_that_has_passed_and_a_twin_of_another_program_are_lifted_by_what_holds_them() {
+    let bench = Bench::new(&[("block", KEEPS), ("other", KEEPS)]);
+    let target = Target::parse(TargetKind::Ip, "203.0.113.7").unwrap();
+    let twin = Command { target, ..command(2, Op::Apply, "other", 8) };
+    bench.receive(vec![command(1, Op::Apply, "block", 7), twin.clone()]);
+    assert_eq!(bench.result(2).await.outcome, Outcome::Succeeded);
+    assert_eq!(bench.result(1).await.outcome, Outcome::Succeeded);
+    bench.receive(vec![Command { jti: uuid::Uuid::from_u128(3), seq: 3, op: Op::Revert, ..twin }]);
+    assert_eq!(bench.result(3).await.message, "lifted");
+    assert_eq!(verbs(&bench.read("got-other")), ["add", "delete"]);
+    // An apply whose end has passed lifts what is held, and names another program.
+    bench.receive(vec![Command { until: Some(NOW), ..command(4, Op::Apply, "other", 7) }]);
+    assert!(bench.result(4).await.message.contains("its end had passed, it is lifted"));
+    assert_eq!(verbs(&bench.read("got-block")), ["add", "delete"]);
+    assert_eq!(verbs(&bench.read("got-other")), ["add", "delete"]);
+}

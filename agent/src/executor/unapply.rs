@@ -70,8 +70,9 @@ impl Execution<'_> {
         let (agent, command) = (self.agent, self.command);
         let effect = command.effect;
         let succeeded = |message: &str| Verdict::new(Outcome::Succeeded, Some(true), message);
+        let program = command.script.as_ref().map(|script| script.executable.as_str());
         let (is_lifted, is_whole, has_twin) = agent.read(|ledger: &Ledger| {
-            let has_twin = ledger.twin(effect, &command.action, &command.target).is_some();
+            let has_twin = ledger.twin(effect, &command.action, program, &command.target).is_some();
             (ledger.has_lifted(effect), ledger.is_whole(), has_twin)
         });
         if is_lifted {

@@ -185,3 +185,9 @@ fn a_held_folder_stays_itself_whatever_its_name_comes_to_mean() {
     assert!(held.free_bytes().unwrap() > 0);
     assert!(held.unlink("other").unwrap() && !held.unlink("other").unwrap());
 }
+
+#[test]
+fn an_unknown_owner_is_trusted_only_where_the_real_root_is_unknown() {
+    assert_eq!(stand_in("         0          0 4294967295\n", "65534\n"), None);
+    assert_eq!(stand_in("         0       1000          1\n", "65534\n"), Some(65534));
+}

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::Inbox;
 use riposte_protocol::message::CommandResult;
+use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -186,10 +187,11 @@ impl Ledger {
         self.is_whole
     }
 
-    /// Another effect in force that does the same to the same target. Lifting one of them must not lift the other,
+    /// Another effect in force that does the same to the same target, by the same program if it is a custom action. Lifting one of them must not lift the other,
     /// and what was there before the first must not be forgotten by the second.
-    pub fn twin(&self, effect: Uuid, action: &str, target: &riposte_protocol::target::Target) -> Option<&Held> {
-        self.held.values().find(|held| held.effect != effect && held.action == action && held.target == *target)
+    pub fn twin(&self, effect: Uuid, action: &str, program: Option<&str>, target: &Target) -> Option<&Held> {
+        let is_same = |held: &&Held| held.action == action && held.program() == program && held.target == *target;
+        self.held.values().find(|held| held.effect != effect && is_same(held))
     }
 
     /// What was lifted on this host's side and the manager may not know of yet.
