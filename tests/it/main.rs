@@ -50,3 +50,4 @@ mod rejected_orders;
 mod scripts;
 mod signing_key;
 mod transports;
+mod unreachable;

@@ -1,0 +1,44 @@
+//! A manager that cannot be asked: the command line says why, and what to do next. Real sockets, the real program.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+
+use crate::processes::tied;
+
+/// What `riposte status` says of `manager`, which must not be well.
+async fn says(manager: &str) -> String {
+    let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
+    command.args(["status", "--manager", manager]);
+    let output = tokio::process::Command::from(command).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_manager_that_cannot_be_asked_is_a_sentence_that_says_what_to_do() {
+    let nothing = says("http://127.0.0.1:1").await;
+    assert!(nothing.contains("nothing listens at http://127.0.0.1:1; is it running? Its log"), "{nothing}");
+    let no_name = says("http://no-such-host.invalid:8480").await;
+    assert!(no_name.contains("the name in http://no-such-host.invalid:8480 cannot be resolved"), "{no_name}");
+
+    let closing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", closing.local_addr().unwrap());
+    let closed = async {
+        let (mut peer, _) = closing.accept().await.unwrap();
+        let mut head = [0; 16];
+        peer.read_exact(&mut head).await.unwrap();
+        drop(peer);
+    };
+    let (said, ()) = tokio::join!(says(&address), closed);
+    assert!(said.contains("ended the connection without an answer"), "{said}");
+
+    // One that takes the request and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let begun = Instant::now();
+    let said = says(&format!("http://{}", silent.local_addr().unwrap())).await;
+    assert!(said.contains("within 5 s; is it running? Its log"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
