@@ -29,6 +29,7 @@ use super::db::{Db, Result, StoreError};
 use super::idempotency::Once;
 use super::ledger::EndReason;
 use super::protected::Hold;
+use super::story::Story;
 use crate::clock::Clock;
 use crate::domain::policy::Policy;
 use crate::domain::response::NewResponse;
@@ -473,8 +474,11 @@ async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group
         // Whoever is in a group has made sure that nothing is there twice; it is not theirs to be told of, but to try again.
         Arc::new(if matches!(error, StoreError::Duplicate) { StoreError::Busy } else { error })
     });
+    let mut story = story;
     // Also if it failed: a commit whose answer was lost may have happened, and a nudge is only a hint.
     if !agents.is_empty() {
+        // Before anything follows from it, so that the log tells things in their order.
+        story.take().into_iter().for_each(Story::tell);
         agents.sort_unstable();
         agents.dedup();
         wake(&agents);
@@ -482,7 +486,5 @@ async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group
     for reply in replies {
         reply.send(&outcome);
     }
-    if let Some(story) = story {
-        story.tell();
-    }
+    story.into_iter().for_each(Story::tell);
 }
