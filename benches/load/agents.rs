@@ -163,6 +163,7 @@ impl Stream {
             message: "in force".into(),
             started_at: now,
             finished_at: now,
+            observed: false,
         };
         self.say(&FromAgent::Result { results: command_ids.into_iter().map(result).collect() }).await
     }

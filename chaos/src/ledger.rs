@@ -20,6 +20,10 @@ pub(crate) struct Response {
     pub(crate) reason: String,
     /// When it was decided, in milliseconds.
     pub(crate) created: i64,
+    /// What is shown to have become of it; empty: nothing is.
+    pub(crate) outcome: String,
+    /// On how many agents it is shown to be in force.
+    pub(crate) in_force: i64,
 }
 
 /// A command.
@@ -106,6 +110,8 @@ impl Ledger {
                 state: text(item, "state"),
                 reason: text(item, "reason"),
                 created: millis(item, "created_at").unwrap_or(0),
+                outcome: text(item, "outcome"),
+                in_force: item["agents_by_outcome"]["in_force"].as_i64().unwrap_or(0),
             };
             ledger.responses.entry(text(item, "alert_id")).or_default().push(response);
         })

@@ -97,6 +97,7 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
     verdicts.extend(commands(evidence, &mut counts));
     verdicts.extend(effects(evidence, &mut counts));
     verdicts.push(protected::judge(evidence, &mut counts));
+    verdicts.push(shown(evidence, &mut counts));
     counts.late_ms.sort_unstable();
     (verdicts, counts)
 }
@@ -294,6 +295,22 @@ fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
         *counts.counts.entry(format!("effects {} {}", effect.desired, effect.actual)).or_default() += 1;
     }
     vec![early, lifted]
+}
+
+/// Whether what is shown of responses is what is, at the end: everything is lifted, so nothing is shown to be in force.
+fn shown(evidence: &Evidence<'_>, counts: &mut Counts) -> Verdict {
+    let mut verdict = Verdict::of("14. nothing is shown as protection that is not in force");
+    let is_left = evidence.ledger.effects.iter().any(|effect| effect.actual != "absent");
+    for response in evidence.ledger.responses.values().flatten() {
+        let acted = matches!(response.state.as_str(), "active" | "ended");
+        verdict
+            .check(acted != response.outcome.is_empty(), || format!("{response:?} has the outcome of another state"));
+        verdict.check(is_left || response.in_force == 0, || format!("{response:?} is in force, and no effect is"));
+        if acted {
+            *counts.counts.entry(format!("outcomes {}", response.outcome)).or_default() += 1;
+        }
+    }
+    verdict
 }
 
 /// Whether agents hold what the manager believes to be in force, and nothing else. What it wants and knows not to be in

@@ -175,6 +175,14 @@ pub struct CommandResult {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
+    /// Whether nothing was executed, because the agent only observes: `message` says what would have been.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub observed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Orders that the agent did not carry out because it did not believe them, since it last said so. An agent that rejects its
@@ -390,6 +398,7 @@ mod tests {
             message: "m".into(),
             started_at: at,
             finished_at: at,
+            observed: false,
         };
         let capability = Capability { action: "firewall-drop".into(), available: true, reason: None };
         let frames = [

@@ -23,9 +23,11 @@ use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::labels::parse_labels;
+use crate::domain::presence::Presence;
 use crate::store::StoreError;
 use crate::store::agents::{self, AgentRow, Enrollment, NewToken, TokenRow};
 use crate::store::audit::LedgerTx;
+use crate::store::columns::Millis;
 use crate::store::identity::REJECTS_FOR;
 
 /// The most capabilities an agent may announce.
@@ -41,17 +43,25 @@ pub struct AgentView {
     pub agent: AgentRow,
     /// Whether it has a stream to this node now.
     pub streaming: bool,
+    /// Where it is: `streaming`, `polling` or `away`, as seen from this node.
+    pub presence: Presence,
+    /// Since when it is away: when it was last heard of, or else enrolled; null while it is present.
+    pub away_since: Option<Millis>,
     /// Why it carries nothing out, if it rejected orders of this manager within the last hour.
     pub rejecting: Option<String>,
 }
 
-fn view(state: &AppState, agent: AgentRow) -> AgentView {
-    let streaming = agent.id.parse().is_ok_and(|id| state.engine.hub.is_streaming(id));
-    let since = state.engine.clock.now().minus(REJECTS_FOR);
-    let is_rejecting = agent.rejected_at.is_some_and(|at| Timestamp::from(at) > since);
+fn view(state: &AppState, mut agent: AgentRow) -> AgentView {
+    let (hub, now) = (&state.engine.hub, state.engine.clock.now());
+    let id = agent.id.parse::<Uuid>().ok();
+    let presence = id.map_or(Presence::Away, |id| hub.presence(id, now));
+    // What is stored is written in batches; what was heard since is known here.
+    agent.last_seen_at = id.and_then(|id| hub.last_heard(id)).map(Millis::from).max(agent.last_seen_at);
+    let away_since = (presence == Presence::Away).then(|| agent.last_seen_at.unwrap_or(agent.enrolled_at));
+    let is_rejecting = agent.rejected_at.is_some_and(|at| Timestamp::from(at) > now.minus(REJECTS_FOR));
     let why = agent.rejected_reason.as_deref().filter(|_| is_rejecting).map(reason_words);
     let rejecting = why.map(|why| format!("it rejects this manager's orders: {why}"));
-    AgentView { agent, streaming, rejecting }
+    AgentView { agent, streaming: presence == Presence::Streaming, presence, away_since, rejecting }
 }
 
 /// Which agents to list.
@@ -139,7 +149,8 @@ fn below(place: &str, faults: Vec<Fault>) -> ApiError {
 
 /// Revokes an agent
 ///
-/// Its stream ends, its token is not taken any more, and what was queued for it is cancelled.
+/// Its stream ends, its token is not taken any more, and what was queued for it is cancelled. A response that can be in force
+/// on no other agent ends as `failed`.
 #[utoipa::path(delete, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 204)))]
 pub async fn revoke(
     caller: Caller<ManageAgents>,
@@ -147,8 +158,12 @@ pub async fn revoke(
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    agents::revoke(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_fleet().await }).await?;
+    let wake = agents::revoke(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
+    let follow = |engine: std::sync::Arc<crate::engine::Engine>| async move {
+        engine.hub.wake(&wake);
+        engine.reload_fleet().await
+    };
+    state.engine.carry_through(ledger, follow).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

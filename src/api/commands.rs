@@ -101,7 +101,8 @@ pub async fn cancel(
     let before = view(&state, id).await?;
     let now = state.engine.clock.now();
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    settle::cancel(&mut ledger, id, &caller.principal.name, &reason, now).await.map_err(|error| match error {
+    let cancelled = settle::cancel(&mut ledger, id, &caller.principal.name, &reason, now).await;
+    let wake = cancelled.map_err(|error| match error {
         StoreError::Conflict => {
             let CommandRow { op, state, .. } = before.command;
             ApiError::conflict(format!("only an apply that is still queued can be called back; this {op} is {state}"))
@@ -109,5 +110,6 @@ pub async fn cancel(
         other => other.into(),
     })?;
     ledger.commit().await?;
+    state.engine.hub.wake(&wake);
     Ok(axum::Json(view(&state, id).await?))
 }

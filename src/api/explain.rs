@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::auth::{Caller, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::Path;
+use super::outcomes::{self, JudgedResponse};
 use super::{AppState, alerts};
 use crate::domain::index::{Seen, why_not};
 use crate::domain::policy::Mode;
@@ -15,7 +16,7 @@ use crate::domain::response::Verdict;
 use crate::domain::shapes;
 use crate::engine::decide::{Circumstances, decide};
 use crate::store::columns;
-use crate::store::responses::{self, ResponseFilter, ResponseRow};
+use crate::store::responses::{self, ResponseFilter};
 
 /// The most stored responses shown; an alert gets one for each policy that fires.
 const SHOWN: i64 = 500;
@@ -57,7 +58,7 @@ pub struct Explanation {
     /// The enrolled agent it comes from, if there is one.
     pub origin: Option<Uuid>,
     /// What was decided when it came.
-    pub decided: Vec<ResponseRow>,
+    pub decided: Vec<JudgedResponse>,
     /// What every policy makes of it now.
     pub now: Vec<PolicyVerdict>,
 }
@@ -79,6 +80,7 @@ pub async fn explain(
         .map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
     let filter = ResponseFilter { alert: Some(id), ..ResponseFilter::default() };
     let decided = responses::list(&engine.db, filter, None, SHOWN).await?;
+    let decided = outcomes::judge(&state, decided, outcomes::LISTED).await?;
     let (policies, actions) = (engine.policies.load(), engine.actions.load());
     let (fleet, protected) = (engine.fleet.load(), engine.protected.load());
     let now = engine.clock.now();

@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz`, `/metrics`: for whoever keeps the manager running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::AppState;
 use super::error::{ApiError, ApiResult};
 use super::extract::Query;
+use crate::domain::presence::Presence;
 use crate::engine::health::Round;
 use crate::engine::readiness;
 use crate::store::agents::Troubles;
-use crate::store::{agents, commands, effects};
+use crate::store::breakers::{self, OpenBreakers};
+use crate::store::{agents, commands, effects, outcomes};
 
 /// An agent is silent when nothing was heard of it for this long: heartbeats come every 30 seconds.
 const SILENT: Duration = Duration::from_mins(5);
@@ -104,7 +106,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     text.truncate(text.trim_end_matches("# EOF\n").len());
     let ignore = |_: std::fmt::Error| ();
     text.push_str(
-        "# HELP riposte_effects Effects that are wanted, in force or drifted, by what is wanted and what the agents say.\n# TYPE riposte_effects gauge\n",
+        "# HELP riposte_effects Effects that are wanted, or are in force or drifted, by what is wanted (desired) and what agents say (actual).\n# TYPE riposte_effects gauge\n",
     );
     let mut failing = 0;
     for count in effects::counts(&state.engine.db).await? {
@@ -139,7 +141,54 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
         "# HELP riposte_agents_clock_skewed Agents whose host's clock is off by more than a minute.\n# TYPE riposte_agents_clock_skewed gauge\n",
     );
     writeln!(text, "riposte_agents_clock_skewed {clock_skewed}").unwrap_or_else(ignore);
+    now_standing(&state, &mut text).await?;
     text.push_str("# EOF\n");
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+/// Policies with a row of their own in the metrics; the others share one.
+const POLICIES: usize = 100;
+
+/// What active responses came to, where agents are, and what breakers have stopped.
+async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
+    use std::fmt::Write as _;
+    let ignore = |_: std::fmt::Error| ();
+    let standing = outcomes::standing(&state.engine.db).await?;
+    let mut by_policy: BTreeMap<&str, i64> = BTreeMap::new();
+    for ((policy, _), count) in &standing {
+        *by_policy.entry(policy).or_insert(0) += count;
+    }
+    let mut largest: Vec<(&str, i64)> = by_policy.into_iter().collect();
+    largest.sort_by_key(|(policy, count)| (std::cmp::Reverse(*count), *policy));
+    let named: BTreeSet<&str> = largest.iter().take(POLICIES).map(|(policy, _)| *policy).collect();
+    let mut rows: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    for ((policy, outcome), count) in &standing {
+        // A policy's name has no brackets.
+        let policy = match policy.as_str() {
+            "" => "(by hand)",
+            policy if named.contains(policy) => policy,
+            _ => "(others)",
+        };
+        *rows.entry((policy, outcome.as_str())).or_insert(0) += count;
+    }
+    text.push_str("# HELP riposte_responses_standing Active responses, by what became of them on their agents.\n# TYPE riposte_responses_standing gauge\n");
+    for ((policy, outcome), count) in rows {
+        writeln!(text, "riposte_responses_standing{{policy=\"{policy}\",outcome=\"{outcome}\"}} {count}")
+            .unwrap_or_else(ignore);
+    }
+    let (fleet, now) = (state.engine.fleet.load(), state.engine.clock.now());
+    text.push_str("# HELP riposte_agents Enrolled agents, by where they are.\n# TYPE riposte_agents gauge\n");
+    let mut present: BTreeMap<Presence, usize> = Presence::ALL.into_iter().map(|presence| (presence, 0)).collect();
+    for agent in fleet.iter() {
+        *present.entry(state.engine.hub.presence(agent.id, now)).or_insert(0) += 1;
+    }
+    for (presence, count) in present {
+        writeln!(text, "riposte_agents{{presence=\"{}\"}} {count}", presence.as_str()).unwrap_or_else(ignore);
+    }
+    let OpenBreakers { policies, agents } = breakers::open(&state.engine.db).await?;
+    text.push_str("# HELP riposte_breakers_open Breakers that are open: of policies, and of policies on one agent.\n# TYPE riposte_breakers_open gauge\n");
+    writeln!(text, "riposte_breakers_open{{scope=\"policy\"}} {policies}").unwrap_or_else(ignore);
+    writeln!(text, "riposte_breakers_open{{scope=\"agent\"}} {agents}").unwrap_or_else(ignore);
+    Ok(())
 }

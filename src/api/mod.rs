@@ -25,6 +25,7 @@ pub mod lift;
 pub mod limits;
 pub mod listen;
 pub mod once;
+pub mod outcomes;
 pub mod pace;
 pub mod page;
 pub mod policies;

@@ -61,6 +61,11 @@ pub fn page<T: Serialize>(mut items: Vec<T>, limit: i64, uri: &Uri, cursor_of: i
     let more = items.len() > most;
     items.truncate(most);
     let next_cursor = if more { items.last().map(cursor_of) } else { None };
+    page_until(items, next_cursor, uri)
+}
+
+/// A page of `items` after which the list goes on at `next_cursor`, however many they are.
+pub fn page_until<T: Serialize>(items: Vec<T>, next_cursor: Option<String>, uri: &Uri) -> Response {
     let link = next_cursor.as_ref().map(|cursor| next_link(uri, cursor));
     let mut response = axum::Json(Page { items, next_cursor }).into_response();
     if let Some(Ok(link)) = link {

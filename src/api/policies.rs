@@ -20,8 +20,8 @@ use crate::engine::rehearse::rehearse;
 use crate::store::StoreError;
 use crate::store::actions;
 use crate::store::audit::LedgerTx;
+use crate::store::breakers::{self, AgentBreakerRow, BreakerRow};
 use crate::store::columns::Millis;
-use crate::store::guard::{self, BreakerRow};
 use crate::store::policies::{self, PolicyRow, PolicyVersionRow};
 
 /// A policy as it stands.
@@ -41,6 +41,9 @@ pub struct PolicyView {
     /// Why its breaker has stopped it, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<BreakerRow>,
+    /// The agents on which its breaker has stopped it, the first 500.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stopped_agents: Vec<AgentBreakerRow>,
 }
 
 impl PolicyView {
@@ -52,7 +55,7 @@ impl PolicyView {
         if let Some(action) = actions.find(&policy.respond.action) {
             warnings.extend(policy.fleet_warnings(action, fleet));
         }
-        Ok(Self { policy, version, created_at, updated_at, warnings, stopped: None })
+        Ok(Self { policy, version, created_at, updated_at, warnings, stopped: None, stopped_agents: Vec::new() })
     }
 }
 
@@ -65,8 +68,9 @@ async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
     let row = policies::find(&state.engine.db, name).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no policy called {name:?}")))?;
     let view = PolicyView::read(row, &state.engine.actions.load(), &state.engine.fleet.load())?;
-    let breaker = guard::breaker(&state.engine.db, name).await?;
-    Ok(PolicyView { stopped: breaker.filter(|breaker| breaker.is_open), ..view })
+    let breaker = breakers::of_policy(&state.engine.db, name).await?;
+    let stopped_agents = breakers::agents_of_policy(&state.engine.db, name).await?;
+    Ok(PolicyView { stopped: breaker.filter(|breaker| breaker.is_open), stopped_agents, ..view })
 }
 
 /// Which policies to list.
@@ -91,9 +95,14 @@ pub async fn list(
     let (actions, fleet) = (state.engine.actions.load(), state.engine.fleet.load());
     let mut views =
         rows.into_iter().map(|row| PolicyView::read(row, &actions, &fleet)).collect::<Result<Vec<_>, _>>()?;
-    for breaker in guard::open_breakers(&state.engine.db).await? {
+    for breaker in breakers::open_policies(&state.engine.db).await? {
         if let Some(view) = views.iter_mut().find(|view| view.policy.name == breaker.policy) {
             view.stopped = Some(breaker);
+        }
+    }
+    for breaker in breakers::open_agents(&state.engine.db).await? {
+        if let Some(view) = views.iter_mut().find(|view| view.policy.name == breaker.policy) {
+            view.stopped_agents.push(breaker);
         }
     }
     Ok(page(views, limit, &uri, |view| view.policy.name.clone()))
@@ -272,11 +281,14 @@ pub async fn rollback(
 pub struct ResetBreaker {
     /// Kept in the audit log.
     reason: String,
+    /// Only on this agent, by id or name; absent: everywhere.
+    #[serde(default)]
+    agent: Option<String>,
 }
 
 /// Lets a policy go on that its breaker has stopped
 ///
-/// What happened before counts no more. 409 if it is not stopped.
+/// What happened before counts no more. 409 if it is not stopped there.
 #[utoipa::path(post, path = "/v1/policies/{name}/reset", tag = "policies", params(("name" = String, Path)),
     request_body = ResetBreaker, responses((status = 200, body = PolicyView)))]
 pub async fn reset(
@@ -287,8 +299,14 @@ pub async fn reset(
 ) -> ApiResult<Response> {
     let why = reason(body.value.reason)?;
     stored(&state, &name).await?;
+    let fleet = state.engine.fleet.load();
+    let agent = body.value.agent.as_deref().map(|word| {
+        let unknown = || ApiError::invalid(vec![Fault::at("/agent", "no such agent is enrolled")]);
+        fleet.called(word).ok_or_else(unknown)
+    });
+    let agent = agent.transpose()?.map(|agent| (agent.id, agent.name.as_str()));
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
-    let closed = guard::reset(&mut ledger, &name, &caller.principal.name, &why, now).await;
+    let closed = breakers::reset(&mut ledger, &name, agent, &caller.principal.name, &why, now).await;
     closed.map_err(|error| match error {
         StoreError::Conflict => ApiError::conflict(format!("the breaker of policy {name} has not stopped it")),
         other => other.into(),

@@ -29,6 +29,7 @@ pub async fn exchange(
 ) -> ApiResult<axum::Json<PollResponse>> {
     let _waits = state.turns.take(agent.id, Kind::Poll)?;
     let turn = state.turns.take(agent.id, Kind::Reading)?;
+    let poll = state.engine.hub.poll(agent.id, state.engine.clock.now());
     let body = Json::<PollRequest>::from_request(request, &state).await?;
     drop(turn);
     let PollRequest { cursor, acks, results, rejected, effects, capabilities, run, clock, wait_seconds, max } =
@@ -68,5 +69,6 @@ pub async fn exchange(
             () = state.engine.tasks.stopping().cancelled() => break Vec::new(),
         }
     };
+    poll.answered(state.engine.clock.now());
     Ok(axum::Json(PollResponse { commands, result_acks, settings: exchange::settings(&state) }))
 }

@@ -10,13 +10,15 @@ use super::auth::{Caller, Read, Respond};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query, reason, reason_fault, traceparent};
 use super::once;
-use super::page::{Page, cursor_id, limit, page};
+use super::outcomes::{self, JudgedResponse};
+use super::page::{Page, cursor_id, limit, page_until};
 use super::{AppState, alerts};
 use crate::domain::action::Action;
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
+use crate::domain::outcome::ResponseOutcome;
 use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
 use crate::engine::decide::{Protection, able};
 use crate::store::answers::{self, Answer, AnswerRow};
@@ -24,7 +26,7 @@ use crate::store::columns;
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
 use crate::store::ledger::EndReason;
-use crate::store::responses::{self, ResponseFilter, ResponseRow};
+use crate::store::responses::{self, ResponseFilter};
 use crate::store::writer::Outcome;
 use riposte_protocol::target::{Target, TargetKind};
 
@@ -34,9 +36,9 @@ const SHOWN: i64 = 500;
 /// A response with all that became of it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ResponseView {
-    /// The response.
+    /// The response, and what became of it.
     #[serde(flatten)]
-    pub response: ResponseRow,
+    pub response: JudgedResponse,
     /// The effects it holds or held, the first 500.
     pub effects: Vec<EffectRow>,
     /// The commands it asked for, newest first, at most 500.
@@ -65,17 +67,27 @@ pub struct ListResponses {
     target: Option<String>,
     /// With this action.
     action: Option<String>,
+    /// Of this outcome: `pending`, `in_force`, `partly`, `failed` or `lifted`.
+    #[param(inline)]
+    outcome: Option<String>,
 }
 
 /// Lists responses, newest first
-#[utoipa::path(get, path = "/v1/responses", tag = "responses", params(ListResponses), responses((status = 200, body = Page<ResponseRow>)))]
+///
+/// Outcomes are computed when they are read: a page that is filtered by `outcome` may be short, or empty, and still have a
+/// next one.
+#[utoipa::path(get, path = "/v1/responses", tag = "responses", params(ListResponses), responses((status = 200, body = Page<JudgedResponse>)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
     Query(query): Query<ListResponses>,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let ListResponses { limit: asked, cursor, state: in_state, policy, alert_id, target, action } = query;
+    let ListResponses { limit: asked, cursor, state: in_state, policy, alert_id, target, action, outcome } = query;
+    let of_outcome = outcome.as_deref().map(ResponseOutcome::parse);
+    if of_outcome == Some(None) {
+        return Err(ApiError::invalid(vec![Fault::at("/outcome", "is not an outcome of a response")]));
+    }
     if in_state.as_deref().is_some_and(|word| ResponseState::parse(word).is_none()) {
         return Err(ApiError::invalid(vec![Fault::at("/state", "is not a state of a response")]));
     }
@@ -86,8 +98,8 @@ pub async fn list(
         Some((word, Err(_))) => Some(columns::id(&alerts::named(&state, word).await?.id)?),
     };
     let filter = ResponseFilter { state: in_state, policy, alert, target, action };
-    let rows = responses::list(&state.engine.db, filter, before, limit + 1).await?;
-    Ok(page(rows, limit, &uri, |row| row.id.clone()))
+    let (found, next) = outcomes::page_of(&state, filter, of_outcome.flatten(), before, limit).await?;
+    Ok(page_until(found, next, &uri))
 }
 
 /// Gives one response with its effects, commands and results
@@ -104,6 +116,8 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
     let db = &state.engine.db;
     let response = responses::find(db, id).await?.ok_or_else(|| ApiError::not_found("there is no such response"))?;
     let filter = CommandFilter { response: Some(id), ..CommandFilter::default() };
+    let response = outcomes::judge(state, vec![response], SHOWN).await?.pop();
+    let response = response.ok_or_else(|| ApiError::not_found("there is no such response"))?;
     Ok(ResponseView {
         response,
         effects: effects::of_response(db, id, SHOWN).await?,

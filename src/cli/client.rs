@@ -326,18 +326,30 @@ pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
         if json {
             say(&agent.to_string());
         } else {
-            let here = if agent["streaming"] == true { "streaming" } else { "away" };
-            let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
-            let incidents = ["incident", "rejecting"].into_iter().filter_map(|key| agent[key].as_str());
-            let incident: String = incidents.map(|what| format!("  INCIDENT: {what}")).collect();
-            let skew = agent["clock_skew_seconds"].as_i64().filter(|ahead| *ahead != 0);
-            let clock = skew.map_or_else(String::new, |ahead| {
-                format!("  its clock is {} the manager's", difference(ahead.saturating_mul(1000)))
-            });
-            say(&format!("{}  {:9}  {:24}  {}{incident}{clock}", text("id"), here, text("name"), agent["labels"]));
+            say(&agent_line(&agent));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn agent_line(agent: &Value) -> String {
+    let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
+    let here = match (agent["presence"].as_str(), agent["away_since"].as_str()) {
+        _ if agent["revoked_at"].is_string() => format!("revoked {}", text("revoked_at")),
+        (Some("away"), Some(since)) => format!("away since {since}"),
+        (Some(presence), _) => presence.to_owned(),
+        // A manager that does not say where agents are.
+        (None, _) if agent["streaming"] == true => "streaming".to_owned(),
+        (None, _) => "not streaming".to_owned(),
+    };
+    let incidents = ["incident", "rejecting"].into_iter().filter_map(|key| agent[key].as_str());
+    let incident: String = incidents.map(|what| format!("  INCIDENT: {what}")).collect();
+    let skew = agent["clock_skew_seconds"].as_i64().filter(|ahead| *ahead != 0);
+    let clock = skew.map_or_else(String::new, |ahead| {
+        format!("  its clock is {} the manager's", difference(ahead.saturating_mul(1000)))
+    });
+    let (id, name, version, labels) = (text("id"), text("name"), text("version"), &agent["labels"]);
+    format!("{id}  {here:35}  {name:24}  {version:8}  {labels}{incident}{clock}")
 }
 
 /// `riposte audit verify`
@@ -353,4 +365,27 @@ pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
         say(&format!("BROKEN at entry {}: it, or one before it, is not what was written", proof["broken_at"]));
     }
     Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_agent_that_polls_is_not_shown_as_away() {
+        let here = |agent: &Value| agent_line(agent).split("  ").nth(1).unwrap_or_default().to_owned();
+        let since = "2026-11-24T10:00:00.000Z";
+        let table = [
+            (json!({"id": "1", "presence": "polling", "away_since": null, "streaming": false}), "polling"),
+            (json!({"id": "1", "presence": "streaming", "streaming": true}), "streaming"),
+            (json!({"id": "1", "presence": "away", "away_since": since}), "away since 2026-11-24T10:00:00.000Z"),
+            (json!({"id": "1", "streaming": true}), "streaming"),
+            (json!({"id": "1", "streaming": false}), "not streaming"),
+        ];
+        for (agent, shown) in table {
+            assert_eq!(here(&agent), shown, "{agent}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! FLOOR 1: what things are. No I/O, no async, no clock of its own: pure rules, with their tests beside them.
 //!
 //! In the order of the flow: an [`alert`] (in one of the [`shapes`]) meets the [`policy`] documents compiled in the
-//! [`index`]; a [`response`] holds [`effect`]s on [`agent`]s by means of [`command`]s. [`protected`] is what none of them may touch; [`principal`] says who may ask,
+//! [`index`]; a [`response`] holds [`effect`]s on [`agent`]s by means of [`command`]s; [`outcome`] says what became of it, [`presence`] where an agent is. [`protected`] is what none of them may touch; [`principal`] says who may ask,
 //! [`audit`] what is kept of it.
 
 pub mod action;
@@ -9,6 +9,7 @@ pub mod agent;
 pub mod alert;
 pub mod api_key;
 pub mod audit;
+pub mod breaker;
 pub mod command;
 pub mod duration;
 pub mod effect;
@@ -18,7 +19,9 @@ pub mod group_expression;
 pub mod id;
 pub mod index;
 pub mod labels;
+pub mod outcome;
 pub mod policy;
+pub mod presence;
 pub mod principal;
 pub mod protected;
 pub mod response;

@@ -179,6 +179,8 @@ pub struct NewResponse {
     pub waves: Option<Waves>,
     /// How many agents are enrolled.
     pub fleet: usize,
+    /// What a guardrail changed about it.
+    pub remark: String,
 }
 
 impl Default for NewResponse {
@@ -204,6 +206,7 @@ impl Default for NewResponse {
             is_urgent: false,
             waves: None,
             fleet: 0,
+            remark: String::new(),
         }
     }
 }

@@ -9,12 +9,22 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::domain::presence::Presence;
+
 /// Who is connected; cheap to share.
 #[derive(Debug, Default)]
 pub struct Hub {
     places: Mutex<HashMap<Uuid, Place>>,
-    /// Agents heard of since the last flush, and when.
-    heard: Mutex<HashMap<Uuid, Timestamp>>,
+    heard: Mutex<Heard>,
+}
+
+/// When agents were last heard of.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Since the last flush.
+    now: HashMap<Uuid, Timestamp>,
+    /// What was flushed last: it may not be in the store yet.
+    before: HashMap<Uuid, Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +35,10 @@ struct Place {
     /// Ends the agent's present stream when a newer one takes its place.
     stream: Option<(u64, CancellationToken)>,
     streams_so_far: u64,
+    /// Polls of the agent that wait or are answered now.
+    polls: u32,
+    /// When its last poll began or ended.
+    polled_at: Option<Timestamp>,
     /// Held by the stream whose messages are taken in.
     floor: Arc<tokio::sync::Mutex<()>>,
     /// The runs that spoke for the agent, the latest speaker last, and how often each has come back.
@@ -135,6 +149,23 @@ impl Hub {
         places.get(&agent).is_some_and(|place| place.stream.is_some())
     }
 
+    /// A poll of the agent begins at `now`; it has ended when what is returned is dropped or told so.
+    pub fn poll(self: &Arc<Self>, agent: Uuid, now: Timestamp) -> Poll {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = places.entry(agent).or_default();
+        place.polls += 1;
+        place.polled_at = Some(now);
+        Poll { hub: Arc::clone(self), agent }
+    }
+
+    /// Where the agent is at `now`, as seen from this node.
+    pub fn presence(&self, agent: Uuid, now: Timestamp) -> Presence {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places
+            .get(&agent)
+            .map_or(Presence::Away, |place| Presence::of(place.stream.is_some(), place.polls, place.polled_at, now))
+    }
+
     /// Ends the streams of these agents, and wakes their polls.
     pub fn disconnect(&self, is_meant: impl Fn(Uuid) -> bool) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,17 +179,46 @@ impl Hub {
 
     /// The agent was heard of.
     pub fn heard(&self, agent: Uuid, at: Timestamp) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(agent, at);
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).now.insert(agent, at);
     }
 
     /// When it was last heard of, if that is not in the store yet.
     pub fn last_heard(&self, agent: Uuid) -> Option<Timestamp> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&agent).copied()
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.now.get(&agent).or_else(|| heard.before.get(&agent)).copied()
     }
 
     /// Takes what was heard since the last time, to be stored in one batch.
     pub fn take_heard(&self) -> Vec<(Uuid, Timestamp)> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.before = std::mem::take(&mut heard.now);
+        heard.before.iter().map(|(agent, at)| (*agent, *at)).collect()
+    }
+}
+
+/// A poll of an agent, for as long as it is under way.
+#[derive(Debug)]
+pub struct Poll {
+    hub: Arc<Hub>,
+    agent: Uuid,
+}
+
+impl Poll {
+    /// The poll is answered at `now`: its agent counts as present for a while longer.
+    pub fn answered(self, now: Timestamp) {
+        let mut places = self.hub.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get_mut(&self.agent) {
+            place.polled_at = Some(now);
+        }
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        let mut places = self.hub.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get_mut(&self.agent) {
+            place.polls = place.polls.saturating_sub(1);
+        }
     }
 }
 
@@ -210,6 +270,23 @@ mod tests {
         assert!(hub.is_streaming(agent), "the older one's end must not take the newer one's place away");
         drop(newer);
         assert!(!hub.is_streaming(agent));
+    }
+
+    #[test]
+    fn an_agent_that_polls_is_present_and_one_that_went_away_is_not() {
+        let (hub, agent, at) = (Arc::new(Hub::default()), Uuid::from_u128(1), Timestamp::from_millis);
+        assert_eq!(hub.presence(agent, at(0)), Presence::Away);
+        let poll = hub.poll(agent, at(0));
+        assert_eq!(hub.presence(agent, at(90_000)), Presence::Polling, "it waits");
+        poll.answered(at(90_000));
+        assert_eq!(hub.presence(agent, at(149_999)), Presence::Polling, "between two polls");
+        assert_eq!(hub.presence(agent, at(150_000)), Presence::Away);
+        drop(hub.poll(agent, at(200_000)));
+        assert_eq!(hub.presence(agent, at(259_999)), Presence::Polling, "one that broke off was heard when it began");
+        let seat = hub.sit(agent);
+        assert_eq!(hub.presence(agent, at(300_000)), Presence::Streaming);
+        drop(seat);
+        assert_eq!(hub.presence(agent, at(300_000)), Presence::Away);
     }
 
     #[tokio::test]

@@ -77,7 +77,7 @@ pub struct AgentRow {
     pub enrolled_at: Millis,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Millis>,
-    /// When it was last heard of; written in batches, so some seconds late.
+    /// When it was last heard of; what is stored of it is written in batches.
     pub last_seen_at: Option<Millis>,
     /// What is wrong with its identity, if anything; revoking it and enrolling each host anew is what helps.
     pub incident: Option<String>,
@@ -235,19 +235,20 @@ pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capabi
     Ok(())
 }
 
-/// Revokes an agent: nothing it says counts any more, and nothing is owed to it.
+/// Revokes an agent: nothing it says counts any more, and nothing is owed to it. Responses that were to be in force there alone
+/// end. Returns other agents that have something to fetch.
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if there is no living agent of that id.
-pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<()> {
+pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     if ledger.tx.execute(REVOKE, binds![agent, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }
-    let ended = settle::revoke(ledger, agent, now).await?;
+    let (ended, wake) = settle::revoke(ledger, agent, now).await?;
     ledger.tx.execute(FORGET_RETRIES, binds![agent]).await?;
     let detail = format!("{ended} commands that were owed to it ended");
     record(ledger, by.into(), "revoked", "agent", agent.to_string(), detail, now);
-    Ok(())
+    Ok(wake)
 }
 
 /// Notes when agents were last heard of.

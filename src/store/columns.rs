@@ -14,6 +14,12 @@ use super::db::{Result, StoreError};
 #[schema(value_type = String, format = DateTime)]
 pub struct Millis(i64);
 
+impl From<Timestamp> for Millis {
+    fn from(at: Timestamp) -> Self {
+        Self(at.as_millis())
+    }
+}
+
 impl From<Millis> for Timestamp {
     fn from(millis: Millis) -> Self {
         Self::from_millis(millis.0)
@@ -31,6 +37,13 @@ impl Serialize for Millis {
 #[sqlx(transparent)]
 #[schema(value_type = Object)]
 pub struct JsonText(String);
+
+#[cfg(test)]
+impl From<&str> for JsonText {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
 
 impl JsonText {
     /// Reads it.

@@ -22,10 +22,12 @@ statements! {
         WHERE id < $1 AND ($2 IS NULL OR agent_id = $2) AND ($3 IS NULL OR state = $3)
             AND ($4 IS NULL OR effect_id = $4) AND ($5 IS NULL OR response_id = $5)
         ORDER BY id DESC LIMIT $6";
-    RESULT = "SELECT command_id, outcome, exit_code, output, verified, message, started_at, finished_at, received_at
+    RESULT = "SELECT command_id, outcome, exit_code, output, verified, message, started_at, finished_at, received_at,
+            observed
         FROM results WHERE command_id = $1";
     RESULTS_OF_RESPONSE = "SELECT results.command_id, results.outcome, results.exit_code, results.output,
-            results.verified, results.message, results.started_at, results.finished_at, results.received_at
+            results.verified, results.message, results.started_at, results.finished_at, results.received_at,
+            results.observed
         FROM results JOIN commands ON commands.id = results.command_id
         WHERE commands.response_id = $1 ORDER BY results.command_id LIMIT $2";
     COUNTS = "SELECT state, COUNT(*) AS count FROM commands WHERE state IN ('queued', 'delivered') GROUP BY state";
@@ -114,6 +116,8 @@ pub struct ResultRow {
     pub finished_at: Millis,
     /// When the manager committed it.
     pub received_at: Millis,
+    /// Whether nothing was executed, because the agent only observes.
+    pub observed: bool,
 }
 
 /// The command of that id.

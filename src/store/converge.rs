@@ -21,6 +21,7 @@ use super::db::{Db, Result, binds, statements};
 use super::identity;
 use super::ledger::{self, EndReason};
 use super::protected::Hold;
+use super::strangers;
 use crate::domain::audit::Entry;
 use crate::domain::effect::{Actual, Desired};
 
@@ -34,13 +35,13 @@ const NAMED: &str = "SELECT id, agent_id, desired, actual, until, failed_reverts
     WHERE NOT EXISTS (SELECT 1 FROM commands
         WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))
     AND id IN (";
-const KNOWN: &str =
-    "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects WHERE id IN (";
 const HOLDS: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND effect_id IN (";
 /// What is gone is no incident any more, whoever has lifted it.
 const SET_ACTUAL: &str = "UPDATE effects SET actual = $2, changed_at = $3,
     failed_reverts = CASE WHEN $2 = 'absent' THEN 0 ELSE failed_reverts END,
-    next_revert_at = CASE WHEN $2 = 'absent' THEN NULL ELSE next_revert_at END WHERE id = $1";
+    next_revert_at = CASE WHEN $2 = 'absent' THEN NULL ELSE next_revert_at END,
+    in_force_at = CASE WHEN $2 = 'in_force' THEN COALESCE(in_force_at, $3) ELSE in_force_at END,
+    last_reason = CASE WHEN $2 = 'in_force' THEN last_reason ELSE CAST($4 AS TEXT) END WHERE id = $1";
 const LIFT_SOON: &str = "UPDATE effects SET next_revert_at = $2 WHERE id = $1 AND desired = 'absent'
     AND next_revert_at IS NULL";
 const FAILING: &str = "UPDATE effects SET actual = 'drifted', failed_reverts = failed_reverts + 1, changed_at = $2
@@ -134,7 +135,7 @@ impl Standing {
         let seen = match (self.is_wanted(), held.actual) {
             (false, Some(message::Actual::Absent)) => news(Actual::Absent, "nothing of it is left"),
             (true, Some(message::Actual::Absent)) => news(Actual::Absent, "it is not in force there"),
-            (true, Some(message::Actual::Drifted)) => news(Actual::Drifted, "the agent looked"),
+            (true, Some(message::Actual::Drifted)) => news(Actual::Drifted, "the agent looked, and it is not in force"),
             (true, Some(message::Actual::InForce)) => news(Actual::InForce, "the agent looked"),
             // What was never looked at is not news.
             (_, None) | (false, _) => None,
@@ -198,8 +199,10 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
         effects.iter().map(|held| held.effect).chain([ended.clone(), missing.clone()].concat()).collect();
     let rows = named.iter().map(|effect| binds![*effect]).collect();
     let standing = by_id(ledger.tx.each_row(NAMED, rows, ")", vec![]).await?, agent)?;
+    let mut wake = Vec::new();
     if met.is_some_and(|met| met.is_first) {
-        strangers(ledger, agent, effects.iter().filter(|held| !standing.contains_key(&held.effect)), now).await?;
+        let unknown = effects.iter().filter(|held| !standing.contains_key(&held.effect));
+        wake.extend(strangers::meet(ledger, agent, unknown, now).await?);
     }
     let (mut again, mut released) = (Vec::new(), Vec::new());
     for held in &effects {
@@ -233,39 +236,11 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
             again.push(effect);
         }
     }
-    let mut wake = ledger::apply_again(ledger, again, now).await?;
+    wake.extend(ledger::apply_again(ledger, again, now).await?);
     for (effect, why) in released {
         wake.extend(release(ledger, agent, effect, why, now).await?);
     }
     Ok(wake)
-}
-
-/// What an agent holds and this ledger has never heard of, because it was restored from a backup that is older: whose it is, nobody
-/// here can say any more, so the agent lifts it at its end, and people are told.
-async fn strangers<'a>(
-    ledger: &mut LedgerTx,
-    agent: Uuid,
-    held: impl Iterator<Item = &'a HeldEffect>,
-    now: Timestamp,
-) -> Result<()> {
-    const EXAMPLES: usize = 3;
-    let mut held: Vec<&HeldEffect> = held.filter(|held| held.released.is_none()).collect();
-    if held.is_empty() {
-        return Ok(());
-    }
-    let rows = held.iter().map(|held| binds![held.effect]).collect();
-    let known: Vec<Standing> = ledger.tx.each_row(KNOWN, rows, ")", vec![]).await?;
-    let known = known.iter().map(|row| id(&row.id)).collect::<Result<HashSet<Uuid>>>()?;
-    held.retain(|held| !known.contains(&held.effect));
-    if !held.is_empty() {
-        let named: Vec<String> =
-            held.iter().take(EXAMPLES).map(|held| format!("{} {}", held.effect, held.target)).collect();
-        let detail = format!("{} effects that this ledger does not know, among them {}", held.len(), named.join(", "));
-        tracing::warn!(%agent, "agent {agent} holds {detail}: it ends them itself when their time is over");
-        let (actor, noun_id) = (format!("agent:{agent}"), agent.to_string());
-        ledger.record(Entry { at: now, actor, verb: "holds strangers", noun: "agent", noun_id, detail });
-    }
-    Ok(())
 }
 
 /// Those that are this agent's.
@@ -307,7 +282,7 @@ async fn note(
     now: Timestamp,
 ) -> Result<()> {
     if row.actual != actual.as_str() {
-        ledger.tx.execute(SET_ACTUAL, binds![effect, actual.as_str(), now]).await?;
+        ledger.tx.execute(SET_ACTUAL, binds![effect, actual.as_str(), now, why]).await?;
         let verb = match actual {
             Actual::InForce => "repaired",
             Actual::Drifted => "drifted",

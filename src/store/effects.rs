@@ -9,10 +9,10 @@ use super::db::{Db, Result, binds, statements};
 
 statements! {
     ONE = "SELECT id, agent_id, action, target_kind, target_value, desired, actual, until, failed_reverts,
-            next_revert_at, created_at, changed_at
+            next_revert_at, created_at, changed_at, last_apply, last_reason
         FROM effects WHERE id = $1";
     PAGE = "SELECT id, agent_id, action, target_kind, target_value, desired, actual, until, failed_reverts,
-            next_revert_at, created_at, changed_at
+            next_revert_at, created_at, changed_at, last_apply, last_reason
         FROM effects
         WHERE id < $1 AND ($2 IS NULL OR agent_id = $2) AND ($3 IS NULL OR desired = $3)
             AND ($4 IS NULL OR actual = $4) AND ($5 IS NULL OR target_value = $5)
@@ -20,7 +20,7 @@ statements! {
         ORDER BY id DESC LIMIT $7";
     OF_RESPONSE = "SELECT effects.id, effects.agent_id, effects.action, effects.target_kind, effects.target_value,
             effects.desired, effects.actual, effects.until, effects.failed_reverts, effects.next_revert_at,
-            effects.created_at, effects.changed_at
+            effects.created_at, effects.changed_at, effects.last_apply, effects.last_reason
         FROM holds JOIN effects ON effects.id = holds.effect_id
         WHERE holds.response_id = $1 ORDER BY effects.agent_id LIMIT $2";
     HOLDERS = "SELECT response_id, until FROM holds WHERE effect_id = $1 AND released_at IS NULL ORDER BY response_id";
@@ -56,6 +56,11 @@ pub struct EffectRow {
     pub created_at: Millis,
     /// When it last changed.
     pub changed_at: Millis,
+    /// What its newest apply came to: `verified`, `unverified` (nothing shows it), `observed`, `failed`, `refused`,
+    /// `timed_out`, `expired` or `cancelled`; absent while none is over.
+    pub last_apply: Option<String>,
+    /// The same in the words of the agent or the manager.
+    pub last_reason: String,
 }
 
 /// The effect of that id.

@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 
 use super::audit::LedgerTx;
-use super::columns::Millis;
-use super::db::{Bind, Db, Result, StoreError, binds, statements};
-use crate::domain::audit::Entry;
+use super::breakers::{self, Stopped};
+use super::db::{Bind, Result, StoreError, binds, statements};
 use crate::domain::effect::Until;
 use crate::domain::policy::{Approval, Breaker, Limits, Mode, OverLimit, Policy, Rate, Threshold};
 use crate::domain::response::{Await, NewResponse, Spared, Verdict};
@@ -30,20 +28,6 @@ statements! {
     TARGETS_SINCE = "SELECT COUNT(DISTINCT target_value) AS count FROM responses WHERE policy = $1 AND created_at > $2
             AND (state IN ('active', 'ended') OR (state = 'observed' AND reason IS NULL AND $3 = 'observe'))
             AND target_value <> $4";
-    BREAKER = "SELECT is_open, reason, changed_at FROM breakers WHERE policy = $1";
-    OPEN_BREAKERS = "SELECT policy, is_open, reason, changed_at, changed_by FROM breakers WHERE is_open = TRUE";
-    ALL_BREAKERS = "SELECT policy, is_open, reason, changed_at, changed_by FROM breakers WHERE policy = $1";
-    SET_BREAKER = "INSERT INTO breakers (policy, is_open, reason, changed_at, changed_by) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (policy) DO UPDATE SET is_open = excluded.is_open, reason = excluded.reason,
-            changed_at = excluded.changed_at, changed_by = excluded.changed_by";
-    FAILED_SINCE = "SELECT COUNT(*) AS whole,
-            COUNT(CASE WHEN commands.state <> 'succeeded' THEN 1 END) AS part
-        FROM responses JOIN commands ON commands.response_id = responses.id
-        WHERE responses.policy = $1 AND responses.created_at > $2 AND commands.op = 'apply'
-            AND commands.state IN ('succeeded', 'failed', 'timed_out', 'refused')";
-    UNDONE_SINCE = "SELECT COUNT(*) AS whole,
-            COUNT(CASE WHEN state = 'rejected' OR reason IN ('lifted', 'unconfirmed') THEN 1 END) AS part
-        FROM responses WHERE policy = $1 AND created_at > $2 AND state IN ('active', 'ended', 'rejected')";
     WAITING = "SELECT COUNT(*) AS count FROM responses WHERE policy = $1 AND target_value = $2 AND target_kind = $3
             AND state IN ('active', 'awaiting_approval') AND state = 'awaiting_approval'";
     OFFENCES = "SELECT count, last_at FROM offences WHERE policy = $1 AND target_kind = $2 AND target_value = $3";
@@ -64,24 +48,11 @@ struct Offence {
     last_at: i64,
 }
 
-#[derive(sqlx::FromRow)]
-struct BreakerState {
-    is_open: bool,
-    reason: String,
-    changed_at: i64,
-}
-
-#[derive(sqlx::FromRow)]
-struct Ratio {
-    whole: i64,
-    part: i64,
-}
-
 /// What was found out about policies within one transaction and cannot change before it ends: results and people come after
 /// the alerts of a group, and a rate that is reached stays reached at the same instant.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
-    stopped: HashMap<String, Option<String>>,
+    stopped: HashMap<String, Stopped>,
     full: HashMap<String, &'static str>,
 }
 
@@ -92,13 +63,12 @@ impl Memo {
         policy: &str,
         breaker: &Breaker,
         now: Timestamp,
-    ) -> Result<Option<String>> {
-        if let Some(known) = self.stopped.get(policy) {
-            return Ok(known.clone());
+    ) -> Result<&Stopped> {
+        if !self.stopped.contains_key(policy) {
+            let found = breakers::look(ledger, policy, breaker, now).await?;
+            self.stopped.insert(policy.to_owned(), found);
         }
-        let found = stopped(ledger, policy, breaker, now).await?;
-        self.stopped.insert(policy.to_owned(), found.clone());
-        Ok(found)
+        self.stopped.get(policy).ok_or(StoreError::NotFound)
     }
 
     async fn over(
@@ -132,11 +102,18 @@ pub(super) async fn check(
     if matches!(response.verdict, Verdict::Spare(_)) {
         return Ok(Some(response));
     }
-    if let Some(breaker) = &policy.guardrails.breaker
-        && let Some(why) = memo.stopped(ledger, &policy.name, breaker, now).await?
-    {
-        response.verdict = Verdict::Spare(Spared::Breaker(why));
-        return Ok(Some(response));
+    if let Some(breaker) = &policy.guardrails.breaker {
+        let stopped = memo.stopped(ledger, &policy.name, breaker, now).await?;
+        let mut agents = response.agents.clone();
+        let left_out = stopped.take_out(&mut agents);
+        if let Some(why) = stopped.everywhere.clone().or_else(|| left_out.clone().filter(|_| agents.is_empty())) {
+            response.verdict = Verdict::Spare(Spared::Breaker(why));
+            return Ok(Some(response));
+        }
+        if let Some(why) = left_out {
+            response.agents = agents;
+            response.remark = format!("goes on without agents on which the policy's breaker has stopped it: {why}");
+        }
     }
     if let Some(threshold) = &policy.guardrails.threshold
         && !reaches(ledger, &policy, threshold, &response, now).await?
@@ -229,89 +206,6 @@ async fn over(
         }
     }
     Ok(None)
-}
-
-/// Why the policy's breaker has stopped it, if so. It opens here, at the first response after the ratio is reached, and only
-/// people close it.
-async fn stopped(ledger: &mut LedgerTx, name: &str, breaker: &Breaker, now: Timestamp) -> Result<Option<String>> {
-    let stands: Option<BreakerState> = ledger.tx.optional(BREAKER, binds![name]).await?;
-    if let Some(open) = stands.as_ref().filter(|stands| stands.is_open) {
-        return Ok(Some(open.reason.clone()));
-    }
-    let reset = stands.map_or(Timestamp::from_millis(0), |closed| Timestamp::from_millis(closed.changed_at));
-    let since = now.minus(breaker.within.duration()).max(reset);
-    let rules = [
-        (breaker.failed, FAILED_SINCE, "commands failed"),
-        (breaker.undone, UNDONE_SINCE, "responses were undone by people"),
-    ];
-    for (share, sql, what) in rules {
-        let Some(share) = share else { continue };
-        let Some(ratio) = ledger.tx.optional::<Ratio>(sql, binds![name, since]).await? else { continue };
-        let (part, whole) = (u64::try_from(ratio.part).unwrap_or(0), u64::try_from(ratio.whole).unwrap_or(0));
-        if whole >= u64::from(breaker.at_least) && share.is_reached(part, whole) {
-            let reason = format!("{part} of {whole} {what} within {}", breaker.within);
-            ledger.tx.execute(SET_BREAKER, binds![name, true, reason.as_str(), now, "riposte"]).await?;
-            tracing::error!(policy = name, "policy {name} stops itself: {reason}");
-            record_breaker(ledger, "stopped", name, "riposte", &reason, now);
-            return Ok(Some(reason));
-        }
-    }
-    Ok(None)
-}
-
-/// Opens the breakers of those policies whose ratio is reached, so that it is said before the next alert; gives how many.
-pub(super) async fn trip(ledger: &mut LedgerTx, policies: &[Arc<Policy>], now: Timestamp) -> Result<usize> {
-    let mut open = 0;
-    for policy in policies {
-        if let Some(breaker) = &policy.guardrails.breaker {
-            open += usize::from(stopped(ledger, &policy.name, breaker, now).await?.is_some());
-        }
-    }
-    Ok(open)
-}
-
-/// A breaker as it stands.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct BreakerRow {
-    /// The policy.
-    pub policy: String,
-    /// Whether the policy is stopped.
-    pub is_open: bool,
-    /// Why.
-    pub reason: String,
-    /// Since when.
-    pub changed_at: Millis,
-    /// By whom.
-    pub changed_by: String,
-}
-
-/// The breaker of a policy, if it ever opened.
-pub async fn breaker(db: &Db, policy: &str) -> Result<Option<BreakerRow>> {
-    db.optional(ALL_BREAKERS, binds![policy]).await
-}
-
-/// Every breaker that is open.
-pub async fn open_breakers(db: &Db) -> Result<Vec<BreakerRow>> {
-    db.all(OPEN_BREAKERS, vec![]).await
-}
-
-/// Lets a stopped policy go on; what happened before counts no more.
-///
-/// # Errors
-/// [`StoreError::Conflict`] if it is not stopped.
-pub async fn reset(ledger: &mut LedgerTx, policy: &str, by: &str, reason: &str, now: Timestamp) -> Result<()> {
-    let stands: Option<BreakerState> = ledger.tx.optional(BREAKER, binds![policy]).await?;
-    if !stands.is_some_and(|stands| stands.is_open) {
-        return Err(StoreError::Conflict);
-    }
-    ledger.tx.execute(SET_BREAKER, binds![policy, false, reason, now, by]).await?;
-    record_breaker(ledger, "reset", policy, by, reason, now);
-    Ok(())
-}
-
-fn record_breaker(ledger: &mut LedgerTx, verb: &'static str, policy: &str, by: &str, reason: &str, now: Timestamp) {
-    let (noun_id, detail) = (policy.to_owned(), reason.to_owned());
-    ledger.record(Entry { at: now, actor: by.into(), verb, noun: "policy", noun_id, detail });
 }
 
 fn target(target: Option<&Target>) -> (&'static str, String) {

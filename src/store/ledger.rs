@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::{id, json};
 use super::db::{Bind, Result, StoreError, binds, statements};
+use super::failures;
 use super::protected::Hold;
 use super::queue::{Key, NewCommand, Queued, queue};
 use super::story::{self, About};
@@ -24,6 +25,10 @@ use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, t
 use crate::domain::id::new_id;
 use crate::domain::policy::OnSilence;
 use crate::domain::response::{Await, NewResponse, Verdict};
+
+mod again;
+use again::follow_up;
+pub(super) use again::{apply_again, retry_reverts};
 
 statements! {
     REVERTS_DUE = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
@@ -45,16 +50,27 @@ const LAST_HOLDERS: &str = "SELECT v.column1 AS effect_id, COALESCE(
         (SELECT MAX(response_id) FROM holds WHERE effect_id = v.column1 AND released_at IS NULL),
         (SELECT MAX(response_id) FROM holds WHERE effect_id = v.column1)) AS response_id FROM (";
 const LAST_HOLDERS_AFTER: &str = ") AS v WHERE EXISTS (SELECT 1 FROM holds WHERE effect_id = v.column1)";
-const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT) FROM (";
+/// How the effect stood is kept with the hold: later responses to the same target change the effect.
+const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT),
+    left_as = (SELECT CASE WHEN effects.in_force_at IS NOT NULL OR effects.last_apply IN ('verified', 'unverified')
+            THEN 'in_force' ELSE COALESCE(effects.last_apply, v.column4) END
+        FROM effects WHERE effects.id = holds.effect_id),
+    left_reason = (SELECT COALESCE(NULLIF(effects.last_reason, ''), v.column5)
+        FROM effects WHERE effects.id = holds.effect_id) FROM (";
 const RELEASE_AFTER: &str = ") AS v WHERE released_at IS NULL AND response_id = v.column1 AND effect_id = v.column2
     RETURNING response_id, effect_id";
 const HOLDS_LEFT: &str = "SELECT effect_id, until FROM holds WHERE released_at IS NULL AND effect_id IN (";
-const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, reason = $2, detail = $3
+/// Commands that are complete in themselves and none of which was done are a failure, not `done`.
+const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, detail = $3,
+        reason = CASE WHEN CAST($2 AS TEXT) = 'done' AND NOT EXISTS (
+            SELECT 1 FROM commands LEFT JOIN results ON results.command_id = commands.id
+            WHERE commands.response_id = responses.id AND commands.state = 'succeeded'
+                AND (results.observed IS NULL OR results.observed = FALSE)) THEN 'failed' ELSE CAST($2 AS TEXT) END
     WHERE state = 'active' AND id IN (";
 const END_RESPONSES_AFTER: &str = ") AND NOT EXISTS (
     SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) AND NOT EXISTS (
     SELECT 1 FROM waves WHERE waves.response_id = responses.id)
-    RETURNING id, alert_id, policy, action, target_kind, target_value";
+    RETURNING id, reason, alert_id, policy, action, target_kind, target_value";
 const CALL_BACK: &str = "UPDATE commands SET state = 'cancelled', detail = $1, finished_at = $2
     WHERE state = 'queued' AND one_shot = TRUE AND response_id IN (";
 const CALL_BACK_AFTER: &str = ") RETURNING id";
@@ -62,9 +78,18 @@ const INSERT_RESPONSES: &str = "INSERT INTO responses (id, alert_id, policy, pol
     target_value, arguments, agents, until, state, reason, detail, requested_by, note, trace, created_at, quorum,
     answer_by, on_silence, duration_millis, confirm_by, waves, one_shot)";
 const UPSERT_EFFECTS: &str = "INSERT INTO effects (id, agent_id, action, target_kind, target_value, arguments,
-    desired, actual, until, actual_seq, created_at, changed_at)";
+    desired, actual, until, actual_seq, created_at, changed_at, wanted_at)";
 const UPSERT_EFFECTS_AFTER: &str = " ON CONFLICT (id) DO UPDATE SET arguments = excluded.arguments,
-    desired = excluded.desired, actual = excluded.actual, until = excluded.until, changed_at = excluded.changed_at, next_revert_at = NULL, failed_reverts = 0";
+    desired = excluded.desired, actual = excluded.actual, until = excluded.until, changed_at = excluded.changed_at,
+    next_revert_at = NULL, failed_reverts = 0,
+    last_apply = CASE WHEN excluded.desired = 'in_force' AND (effects.desired = 'absent'
+        OR excluded.actual <> effects.actual) THEN NULL ELSE effects.last_apply END,
+    last_reason = CASE WHEN excluded.desired = 'in_force' AND (effects.desired = 'absent'
+        OR excluded.actual <> effects.actual) THEN '' ELSE effects.last_reason END,
+    in_force_at = CASE WHEN excluded.desired = 'in_force' AND effects.desired = 'absent' THEN NULL
+        ELSE effects.in_force_at END,
+    wanted_at = CASE WHEN excluded.desired = 'in_force' AND effects.desired = 'absent' THEN excluded.wanted_at
+        ELSE effects.wanted_at END";
 const INSERT_HOLDS: &str = "INSERT INTO holds (response_id, effect_id, until)";
 #[derive(sqlx::FromRow)]
 struct EffectKeyRow {
@@ -94,6 +119,7 @@ struct Id {
 #[derive(sqlx::FromRow)]
 struct Ended {
     id: String,
+    reason: String,
     alert_id: Option<String>,
     policy: Option<String>,
     action: String,
@@ -195,7 +221,8 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
     }
     write_effects(ledger, effects.into_values(), now).await?;
     ledger.tx.execute_rows(INSERT_HOLDS, holds, "", vec![]).await?;
-    let Queued { agents, unsent } = queue(ledger, commands, now).await?;
+    let Queued { mut agents, unsent, unreached } = queue(ledger, commands, now).await?;
+    agents.extend(failures::end(ledger, unreached, now).await?);
     if !unsent.is_empty() {
         let detail = "its agents were revoked before anything was sent to them".to_owned();
         let why = EndReason { word: "done", detail, by: "riposte".into() };
@@ -226,7 +253,7 @@ async fn find_effects(ledger: &mut LedgerTx, responses: &[NewResponse]) -> Resul
 fn response_row(ledger: &mut LedgerTx, response: &NewResponse, now: Timestamp) -> Result<Vec<Bind>> {
     let state = response.first_state();
     let (reason, detail) = match &response.verdict {
-        Verdict::Act | Verdict::Await(_) => (None, String::new()),
+        Verdict::Act | Verdict::Await(_) => (None, response.remark.clone()),
         Verdict::Observe(None) => (None, "the policy only observes".to_owned()),
         Verdict::Observe(Some(why)) => (Some("over_limit"), (*why).to_owned()),
         Verdict::Spare(spared) => (Some(spared.reason()), spared.detail()),
@@ -292,7 +319,7 @@ async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effe
         .map(|Effect { id, key: (agent, action, kind, value), arguments, standing, .. }| {
             let Standing { desired, actual, until } = standing;
             let (desired, actual, until) = (desired.as_str(), actual.as_str(), until.instant());
-            binds![id, agent, action, kind, value, arguments, desired, actual, until, 0_i64, now, now]
+            binds![id, agent, action, kind, value, arguments, desired, actual, until, 0_i64, now, now, now]
         })
         .collect();
     ledger.tx.execute_rows(UPSERT_EFFECTS, rows, UPSERT_EFFECTS_AFTER, vec![]).await?;
@@ -302,7 +329,7 @@ async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effe
 /// Why a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndReason {
-    /// In a word: `elapsed`, `lifted`, `released`, `protected`, `unconfirmed`, `stopped` or `done`.
+    /// In a word: `elapsed`, `lifted`, `released`, `protected`, `unconfirmed`, `stopped`, `failed` or `done`.
     pub word: &'static str,
     /// In a sentence.
     pub detail: String,
@@ -314,6 +341,14 @@ impl EndReason {
     /// Whether a person ended it and waits.
     fn is_urgent(&self) -> bool {
         self.word == "lifted"
+    }
+
+    /// What an effect is left as of which no apply was over, and why.
+    fn unanswered(&self) -> (&'static str, &'static str) {
+        match self.word {
+            "elapsed" => ("expired", "its time was over before the agent had answered"),
+            _ => ("withdrawn", ""),
+        }
     }
 }
 
@@ -350,7 +385,8 @@ pub(super) async fn release_holds(
     why: &EndReason,
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
-    let rows = holds.iter().map(|hold| binds![hold.response_id, hold.effect_id, now]).collect();
+    let (left_as, left_reason) = why.unanswered();
+    let rows = holds.iter().map(|hold| binds![hold.response_id, hold.effect_id, now, left_as, left_reason]).collect();
     let released: Vec<PairRow> = ledger.tx.each_row(RELEASE, rows, RELEASE_AFTER, vec![]).await?;
     let holders = released.iter().map(|row| id(&row.response_id)).collect::<Result<Vec<_>>>()?;
     end(ledger, &holders, why, now).await?;
@@ -390,7 +426,10 @@ pub(super) async fn release_holds(
             }
         };
         effect.touched = true;
-        commands.push((op, effect.id));
+        // What never came into force, by the agent's own word, needs no undo, which could only fail in its turn.
+        if !matches!(why.word, "failed" | "stopped") || op == Op::Apply || effect.standing.actual != Actual::Absent {
+            commands.push((op, effect.id));
+        }
     }
     let commands = follow_up(ledger, &effects, commands, why.is_urgent()).await?;
     write_effects(ledger, effects.into_iter(), now).await?;
@@ -409,7 +448,7 @@ pub(super) async fn end(ledger: &mut LedgerTx, responses: &[Uuid], why: &EndReas
     let first = binds![now, why.word, why.detail.as_str()];
     let ended: Vec<Ended> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
     for row in ended {
-        let detail = format!("{}: {}", why.word, why.detail);
+        let detail = format!("{}: {}", row.reason, why.detail);
         let about = About {
             alert: row.alert_id.and_then(|id| id.parse().ok()),
             policy: row.policy,
@@ -423,53 +462,6 @@ pub(super) async fn end(ledger: &mut LedgerTx, responses: &[Uuid], why: &EndReas
     Ok(())
 }
 
-/// Commands about effects that no new response asked for; each is filed under the last response that held the effect.
-async fn follow_up(
-    ledger: &mut LedgerTx,
-    effects: &[Effect],
-    ops: Vec<(Op, Uuid)>,
-    is_urgent: bool,
-) -> Result<Vec<NewCommand>> {
-    let rows = ops.iter().map(|(_, effect)| binds![*effect]).collect();
-    let holders: Vec<PairRow> = ledger.tx.each_row(LAST_HOLDERS, rows, LAST_HOLDERS_AFTER, vec![]).await?;
-    let mut last = HashMap::with_capacity(holders.len());
-    for holder in &holders {
-        last.insert(id(&holder.effect_id)?, id(&holder.response_id)?);
-    }
-    let by_id: HashMap<Uuid, &Effect> = effects.iter().map(|effect| (effect.id, effect)).collect();
-    let commands = ops.into_iter().filter_map(|(op, id)| {
-        let effect = by_id.get(&id)?;
-        let (key, arguments, until) = (effect.key.clone(), effect.arguments.clone(), effect.standing.until);
-        let response = last.get(&id).copied().unwrap_or(Uuid::nil());
-        let (one_shot, is_new) = (false, false);
-        Some(NewCommand { effect: id, key, response, op, arguments, until, one_shot, is_urgent, is_new })
-    });
-    Ok(commands.collect())
-}
-
-/// Queues another apply for effects that are to be in force and are not, or not until their end.
-pub(super) async fn apply_again(ledger: &mut LedgerTx, effects: Vec<Uuid>, now: Timestamp) -> Result<Vec<Uuid>> {
-    let rows = effects.iter().map(|effect| binds![*effect]).collect();
-    let found: Vec<EffectKeyRow> = ledger.tx.each_row(EFFECTS_BY_ID, rows, ")", vec![]).await?;
-    let effects: Vec<Effect> = found.into_iter().map(Effect::try_from).collect::<Result<_>>()?;
-    let wanted = effects.iter().filter(|effect| effect.standing.desired == Desired::InForce);
-    let ops = wanted.map(|effect| (Op::Apply, effect.id)).collect();
-    let commands = follow_up(ledger, &effects, ops, false).await?;
-    Ok(queue(ledger, commands, now).await?.agents)
-}
-
-/// Queues another revert for effects whose last one failed, at most `limit`. Gives the agents concerned.
-pub(super) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
-    let rows: Vec<EffectKeyRow> = ledger.tx.all(REVERTS_DUE, binds![now, limit]).await?;
-    let effects: Vec<Effect> = rows.into_iter().map(Effect::try_from).collect::<Result<_>>()?;
-    let ops = effects.iter().map(|effect| (Op::Revert, effect.id)).collect();
-    let commands = follow_up(ledger, &effects, ops, false).await?;
-    const PENDING: &str = "UPDATE effects SET next_revert_at = NULL WHERE id IN (";
-    let rows = effects.iter().map(|effect| binds![effect.id]).collect();
-    ledger.tx.execute_rows(PENDING, rows, ")", vec![]).await?;
-    Ok(queue(ledger, commands, now).await?.agents)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::db::reads_whole;
@@ -479,7 +471,7 @@ mod tests {
     async fn no_statement_of_many_rows_reads_a_whole_table() {
         let one = [HOLDS_OF, EFFECTS_BY_ID, HOLDS_LEFT].map(|before| (before, 1, ")"));
         let others =
-            [(FIND_EFFECTS, 4, FIND_EFFECTS_AFTER), (LAST_HOLDERS, 1, LAST_HOLDERS_AFTER), (RELEASE, 3, RELEASE_AFTER)];
+            [(FIND_EFFECTS, 4, FIND_EFFECTS_AFTER), (LAST_HOLDERS, 1, LAST_HOLDERS_AFTER), (RELEASE, 5, RELEASE_AFTER)];
         for (before, columns, after) in one.into_iter().chain(others) {
             assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");
         }

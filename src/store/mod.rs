@@ -9,6 +9,7 @@ pub mod agents;
 pub mod alerts;
 pub mod answers;
 pub mod audit;
+pub mod breakers;
 pub mod codec;
 pub mod columns;
 pub mod commands;
@@ -16,6 +17,7 @@ pub mod converge;
 pub mod db;
 pub mod effects;
 pub mod error;
+mod failures;
 pub mod freeze;
 pub mod guard;
 pub mod head;
@@ -25,6 +27,7 @@ pub mod inspect;
 pub mod keys;
 pub mod ledger;
 pub mod nodes;
+pub mod outcomes;
 pub mod policies;
 mod postgresql;
 pub mod probe;
@@ -35,6 +38,7 @@ mod rows;
 pub mod settle;
 pub mod signing_keys;
 pub mod story;
+mod strangers;
 pub mod waves;
 pub mod writer;
 
@@ -48,6 +52,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         alerts::STATEMENTS,
         answers::STATEMENTS,
         audit::STATEMENTS,
+        breakers::STATEMENTS,
         commands::STATEMENTS,
         converge::STATEMENTS,
         effects::STATEMENTS,
@@ -58,6 +63,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         inspect::STATEMENTS,
         keys::STATEMENTS,
         ledger::STATEMENTS,
+        outcomes::STATEMENTS,
         policies::STATEMENTS,
         probe::STATEMENTS,
         protected::STATEMENTS,

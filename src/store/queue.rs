@@ -64,6 +64,8 @@ pub(super) struct Queued {
     pub(super) agents: Vec<Uuid>,
     /// What was to be held until a command is done that no agent can be sent.
     pub(super) unsent: Vec<Hold>,
+    /// Effects that nothing can be sent about, because their agents were revoked.
+    pub(super) unreached: Vec<Uuid>,
 }
 
 /// Numbers commands per agent, in their order, and queues them.
@@ -79,7 +81,7 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
         let agent = id(&row.id)?;
         next.insert(agent, row.last_seq - per_agent.get(&agent).copied().unwrap_or(0));
     }
-    let (mut rows, mut unsent) = (Vec::with_capacity(commands.len()), Vec::new());
+    let (mut rows, mut unsent, mut unreached) = (Vec::with_capacity(commands.len()), Vec::new(), Vec::new());
     let mut seen: HashSet<Uuid> = HashSet::new();
     let mut level: BTreeSet<Uuid> = BTreeSet::new();
     for command in commands {
@@ -89,7 +91,11 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
             level.insert(effect);
         }
         let Some(seq) = next.get_mut(&agent) else {
-            unsent.extend(one_shot.then_some(Hold { response_id: response, effect_id: effect }));
+            if one_shot {
+                unsent.push(Hold { response_id: response, effect_id: effect });
+            } else {
+                unreached.push(effect);
+            }
             continue;
         };
         *seq += 1;
@@ -119,7 +125,7 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
     ledger.tx.execute_rows(INSERT_COMMANDS, rows, "", vec![]).await?;
     let rows = level.into_iter().map(|effect| binds![effect]).collect();
     ledger.tx.execute_rows(LEVEL, rows, ")", vec![]).await?;
-    Ok(Queued { agents: per_agent.into_keys().collect(), unsent })
+    Ok(Queued { agents: per_agent.into_keys().collect(), unsent, unreached })
 }
 
 #[cfg(test)]

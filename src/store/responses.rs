@@ -9,10 +9,10 @@ use super::db::{Db, Result, binds, statements};
 
 statements! {
     ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
-            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot
         FROM responses WHERE id = $1";
     PAGE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
-            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot
         FROM responses
         WHERE id < $1 AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR policy = $3)
             AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
@@ -104,6 +104,39 @@ pub struct ResponseRow {
     pub answer_by: Option<Millis>,
     /// It is undone then, unless somebody confirms it.
     pub confirm_by: Option<Millis>,
+    /// Whether its commands are complete in themselves: nothing is in force after them.
+    pub one_shot: bool,
+}
+
+#[cfg(test)]
+impl ResponseRow {
+    /// An active response on these agents, for tests of what is read about one.
+    pub(super) fn for_tests(id: Uuid, agents: &str) -> Self {
+        Self {
+            id: id.to_string(),
+            alert_id: None,
+            policy: None,
+            policy_version: None,
+            action: "a".into(),
+            target_kind: None,
+            target_value: None,
+            arguments: JsonText::from("[]"),
+            agents: JsonText::from(agents),
+            until: None,
+            state: "active".into(),
+            reason: None,
+            detail: String::new(),
+            requested_by: String::new(),
+            note: String::new(),
+            trace: None,
+            created_at: Millis::from(Timestamp::from_millis(0)),
+            ended_at: None,
+            quorum: None,
+            answer_by: None,
+            confirm_by: None,
+            one_shot: false,
+        }
+    }
 }
 
 /// The response of that id.

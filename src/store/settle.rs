@@ -5,19 +5,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use riposte_protocol::command::Op;
-use riposte_protocol::message::{CommandResult, MAX_OUTPUT_BYTES, Outcome};
+use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::columns::id;
 use super::db::{Bind, Result, StoreError, binds, statements};
+use super::failures;
 use super::ledger::{self, EndReason};
 use super::protected::Hold;
 use super::story::{self, About};
 use crate::domain::audit::Entry;
 use crate::domain::command::CommandState;
 use crate::domain::effect::Actual;
+use crate::domain::outcome::LastApply;
+
+mod news;
+use news::{News, is_observed, short, text};
 
 statements! {
     REVERT_FAILED = "UPDATE effects SET actual = 'drifted', actual_seq = $2, failed_reverts = failed_reverts + 1,
@@ -59,20 +64,26 @@ const FIND_OPEN: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, s
 const GIVE_UP: &str =
     "UPDATE commands SET state = v.column3, detail = v.column4, finished_at = CAST(v.column5 AS BIGINT) FROM (";
 const GIVE_UP_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
-const LOSE: &str = "UPDATE effects SET actual = v.column2, changed_at = CAST(v.column3 AS BIGINT) FROM (";
+const LOSE: &str = "UPDATE effects SET actual = v.column2, changed_at = CAST(v.column3 AS BIGINT),
+    last_apply = v.column5, last_reason = v.column6 FROM (";
 const LOSE_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column4 AS BIGINT)";
 const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT) FROM (";
 const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
-    started_at, finished_at, received_at)";
-/// A refused apply changed nothing, so what was in force before still is; a first one leaves nothing: `if_unknown`.
-/// An apply that came into force after everybody had let go of it must be lifted again: `next_revert_at`.
+    started_at, finished_at, received_at, observed)";
 /// Only what the states allow comes so far: a refusal that was taken back.
 const REPLACE_RESULTS: &str = " ON CONFLICT (command_id) DO UPDATE SET outcome = excluded.outcome, exit_code = excluded.exit_code,
     output = excluded.output, verified = excluded.verified, message = excluded.message, started_at = excluded.started_at,
-    finished_at = excluded.finished_at, received_at = excluded.received_at";
-const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if_unknown' AND actual <> 'unknown'
-        THEN actual ELSE v.column3 END,
+    finished_at = excluded.finished_at, received_at = excluded.received_at, observed = excluded.observed";
+/// A refused apply changed nothing, so what was in force before still is; a first one leaves nothing: `if_unknown`.
+/// An apply that came into force after every response had let go of it must be lifted again: `next_revert_at`.
+const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if_unknown'
+        AND (actual <> 'unknown' OR last_apply = 'unverified') THEN actual ELSE v.column3 END,
+    last_apply = CASE WHEN v.column6 IS NULL OR (v.column4 = 'if_unknown'
+        AND (actual = 'in_force' OR last_apply = 'unverified')) THEN last_apply ELSE v.column6 END,
+    last_reason = CASE WHEN v.column6 IS NULL THEN last_reason ELSE v.column7 END,
+    in_force_at = CASE WHEN v.column6 IN ('verified', 'unverified')
+        THEN COALESCE(in_force_at, CAST(v.column5 AS BIGINT)) ELSE in_force_at END,
     actual_seq = CAST(v.column2 AS BIGINT), failed_reverts = 0, changed_at = CAST(v.column5 AS BIGINT),
     next_revert_at = CASE
         WHEN v.column4 = 'revert' THEN NULL
@@ -172,8 +183,13 @@ pub(super) async fn acknowledge(ledger: &mut LedgerTx, acks: Vec<(Uuid, Uuid)>, 
     Ok(())
 }
 
-/// Agents say how commands ended. Repetitions, and ids that are not an agent's own, change nothing.
-pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandResult)>, now: Timestamp) -> Result<()> {
+/// Agents say how commands ended. Repetitions, and ids that are not an agent's own, change nothing. Returns the agents that
+/// have something to fetch.
+pub(super) async fn settle(
+    ledger: &mut LedgerTx,
+    results: Vec<(Uuid, CommandResult)>,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
     let results = last_words(results);
     let rows = results.iter().map(|(agent, result)| binds![result.command_id, *agent]).collect();
     let found: Vec<CommandBrief> = ledger.tx.each_row(FIND, rows, ")", vec![]).await?;
@@ -212,13 +228,17 @@ pub(super) async fn settle(ledger: &mut LedgerTx, results: Vec<(Uuid, CommandRes
     }
     ledger.tx.execute_rows(SET_STATES, states, SET_STATES_AFTER, vec![]).await?;
     ledger.tx.execute_rows(INSERT_RESULTS, rows, REPLACE_RESULTS, vec![]).await?;
-    let actuals =
-        news.into_iter().map(|(effect, News { seq, actual, how })| binds![effect, seq, actual.as_str(), how, now]);
+    let in_vain = news.iter().filter(|(_, news)| news.last_apply.is_some_and(|last| !last.is_in_force()));
+    let in_vain = in_vain.map(|(effect, _)| id(effect)).collect::<Result<Vec<_>>>()?;
+    let actuals = news.into_iter().map(|(effect, News { seq, actual, how, last_apply, reason })| {
+        binds![effect, seq, actual.as_str(), how, now, last_apply.map(LastApply::as_str), reason]
+    });
     ledger.tx.execute_rows(SET_ACTUALS, actuals.collect(), SET_ACTUALS_AFTER, vec![]).await?;
     for command in &failed {
         revert_failed(ledger, command, now).await?;
     }
-    release_done(ledger, &done, now).await
+    release_done(ledger, &done, now).await?;
+    failures::end(ledger, in_vain, now).await
 }
 
 /// One result for each command: the first of those that say the same, the last of those that take an earlier one back.
@@ -254,36 +274,6 @@ async fn release_done(ledger: &mut LedgerTx, holds: &[Hold], now: Timestamp) -> 
     Ok(())
 }
 
-/// What a result says about its effect. Only the newest command's word counts: `actual_seq` guards against results
-/// that arrive out of order.
-#[derive(Clone)]
-struct News {
-    seq: i64,
-    actual: Actual,
-    how: &'static str,
-}
-
-impl News {
-    /// `None` if a revert failed, which is more than news.
-    fn of(command: &CommandBrief, result: &CommandResult) -> Result<Option<Self>> {
-        let seq = command.seq;
-        let news = |actual, how| Some(Self { seq, actual, how });
-        Ok(match (Op::parse(&command.op).ok_or_else(|| corrupt(command))?, result.outcome, result.verified) {
-            (Op::Apply, _, _) if command.one_shot => news(Actual::Absent, "apply"),
-            (Op::Apply, Outcome::Succeeded | Outcome::Failed | Outcome::TimedOut, Some(true)) => {
-                news(Actual::InForce, "apply")
-            }
-            (Op::Apply, Outcome::Succeeded, Some(false)) => news(Actual::Drifted, "apply"),
-            // Nobody looked (an observing agent, an action that cannot be looked at): nothing is claimed.
-            (Op::Apply, Outcome::Succeeded, None) => news(Actual::Unknown, "apply"),
-            (Op::Apply, Outcome::Failed | Outcome::TimedOut, _) => news(Actual::Absent, "apply"),
-            (Op::Apply, Outcome::Refused, _) => news(Actual::Absent, "if_unknown"),
-            (Op::Revert, Outcome::Succeeded, Some(true) | None) => news(Actual::Absent, "revert"),
-            (Op::Revert, _, _) => None,
-        })
-    }
-}
-
 fn result_detail(result: &CommandResult) -> String {
     let verified = match result.verified {
         Some(true) => "verified",
@@ -294,16 +284,13 @@ fn result_detail(result: &CommandResult) -> String {
     format!("{verified}{exit}: {}", text(&result.message))
 }
 
-/// A NUL cannot be stored as text by PostgreSQL, and an agent may be older or newer than our bound.
-fn text(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_OUTPUT_BYTES)].replace('\0', "\u{fffd}")
-}
-
 fn result_row(result: CommandResult, now: Timestamp) -> Vec<Bind> {
-    let CommandResult { command_id, outcome, exit_code, output, verified, message, started_at, finished_at } = result;
+    let observed = is_observed(&result);
+    let CommandResult { command_id, outcome, exit_code, output, verified, message, started_at, finished_at, .. } =
+        result;
     let (exit_code, output, message) = (exit_code.map(i64::from), text(&output), text(&message));
     let (outcome, now) = (outcome.as_str(), now);
-    binds![command_id, outcome, exit_code, output, verified, message, started_at, finished_at, now]
+    binds![command_id, outcome, exit_code, output, verified, message, started_at, finished_at, now, observed]
 }
 
 async fn revert_failed(ledger: &mut LedgerTx, command: &CommandBrief, now: Timestamp) -> Result<()> {
@@ -317,29 +304,35 @@ async fn revert_failed(ledger: &mut LedgerTx, command: &CommandBrief, now: Times
     Ok(())
 }
 
-/// Gives up commands that were not acknowledged in time, at most `limit`; gives how many.
-pub(super) async fn expire(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<usize> {
+/// Gives up commands that were not acknowledged in time, at most `limit`; returns how many, and the agents that have
+/// something to fetch.
+pub(super) async fn expire(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let overdue: Vec<CommandBrief> = ledger.tx.all(OVERDUE, binds![now, limit]).await?;
-    give_up(ledger, &overdue, |_| (CommandState::Expired, "no agent acknowledged it in time".into()), now).await?;
-    Ok(overdue.len())
+    let why = "no agent acknowledged it in time";
+    let wake = give_up(ledger, &overdue, |_| (CommandState::Expired, why.into()), now).await?;
+    Ok((overdue.len(), wake))
 }
 
-/// Gives up commands that were acknowledged and never answered, at most `limit`; gives how many.
-pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<usize> {
+/// Gives up commands that were acknowledged and never answered, at most `limit`; returns how many, and the agents that
+/// have something to fetch.
+pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let unanswered: Vec<CommandBrief> = ledger.tx.all(UNANSWERED, binds![now.minus(ANSWER_TIMEOUT), limit]).await?;
     let why = "the agent acknowledged it and never said how it ended";
-    give_up(ledger, &unanswered, |_| (CommandState::TimedOut, why.into()), now).await?;
+    let wake = give_up(ledger, &unanswered, |_| (CommandState::TimedOut, why.into()), now).await?;
     for command in unanswered.iter().filter(|command| Op::parse(&command.op) == Some(Op::Revert)) {
         revert_failed(ledger, command, now).await?;
     }
-    Ok(unanswered.len())
+    Ok((unanswered.len(), wake))
 }
 
-/// Nothing is owed to an agent any more; gives how many commands that ended.
-pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<usize> {
+/// Nothing is owed to an agent any more, and nothing counts as in force there; returns how many commands that ended, and the
+/// agents that have something to fetch.
+pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<(usize, Vec<Uuid>)> {
     let open: Vec<CommandBrief> = ledger.tx.all(OPEN_OF_AGENT, binds![agent]).await?;
-    give_up(ledger, &open, |command| (called_back(command), "the agent was revoked".into()), now).await?;
-    Ok(open.len())
+    let mut wake =
+        give_up(ledger, &open, |command| (called_back(command), "the agent was revoked".into()), now).await?;
+    wake.extend(failures::end_on(ledger, agent, now).await?);
+    Ok((open.len(), wake))
 }
 
 /// A host was set back to an earlier state. What is complete in itself and was sent to it before, up to number `last`, may have
@@ -347,7 +340,7 @@ pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -
 pub(super) async fn forget_one_shots(ledger: &mut LedgerTx, agent: Uuid, last: i64, now: Timestamp) -> Result<()> {
     let sent: Vec<CommandBrief> = ledger.tx.all(SENT_ONE_SHOTS, binds![agent, last]).await?;
     let why = "it was sent before the host was set back, and may have been done there";
-    give_up(ledger, &sent, |command| (called_back(command), why.into()), now).await
+    give_up(ledger, &sent, |command| (called_back(command), why.into()), now).await.map(drop)
 }
 
 /// Applies that must not be delivered any more, each with why: as long as they were owed they would stand in the way of what
@@ -360,8 +353,9 @@ pub(super) async fn withdraw(
     let rows = commands.keys().map(|command| binds![*command]).collect();
     let open: Vec<CommandBrief> = ledger.tx.each_row(FIND_OPEN, rows, ")", vec![]).await?;
     let why = |command: &CommandBrief| id(&command.id).ok().and_then(|id| commands.get(&id)).cloned();
-    give_up(ledger, &open, |command| (called_back(command), why(command).unwrap_or_default()), now).await?;
-    open.iter().map(|command| id(&command.agent_id)).collect()
+    let ended = give_up(ledger, &open, |command| (called_back(command), why(command).unwrap_or_default()), now).await?;
+    let agents = open.iter().map(|command| id(&command.agent_id)).collect::<Result<Vec<_>>>()?;
+    Ok([agents, ended].concat())
 }
 
 /// What becomes of a command that is not owed any more: one that was sent may have arrived.
@@ -370,53 +364,71 @@ fn called_back(command: &CommandBrief) -> CommandState {
 }
 
 /// Ends commands without their agents' word, each in the state and for the reason that `end` gives. Whether one that was on its
-/// way has arrived, and what came of it, only the agent knows.
+/// way has arrived, and what came of it, only the agent knows. Returns the agents that have something to fetch.
 async fn give_up(
     ledger: &mut LedgerTx,
     commands: &[CommandBrief],
     end: impl Fn(&CommandBrief) -> (CommandState, String),
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Vec<Uuid>> {
     let (mut rows, mut lost, mut done) = (Vec::new(), BTreeMap::new(), Vec::new());
     for command in commands {
         let (state, why) = end(command);
         rows.push(binds![command.id.as_str(), command.state.as_str(), state.as_str(), why.as_str(), now]);
-        record_about(ledger, "riposte".into(), state.as_str(), command.id.clone(), why, command.about(), now);
+        record_about(ledger, "riposte".into(), state.as_str(), command.id.clone(), why.clone(), command.about(), now);
         done.extend(hold_of(command)?);
         if command.leaves_something() {
             let actual = if command.was_sent() { Actual::Drifted } else { Actual::Absent };
-            let newest = lost.entry(command.effect_id.as_str()).or_insert((command.seq, actual));
-            *newest = if newest.0 < command.seq { (command.seq, actual) } else { *newest };
+            let loss = Loss { seq: command.seq, actual, state, why };
+            let newest = lost.entry(id(&command.effect_id)?).or_insert_with(|| loss.clone());
+            if newest.seq < loss.seq {
+                *newest = loss;
+            }
         }
     }
     ledger.tx.execute_rows(GIVE_UP, rows, GIVE_UP_AFTER, vec![]).await?;
-    lose(ledger, lost, now).await?;
-    release_done(ledger, &done, now).await
+    release_done(ledger, &done, now).await?;
+    lose(ledger, lost, now).await
 }
 
-/// Applies came to nothing, each the newest of its effect, so the next response that wants one of these effects must send one again.
-async fn lose(ledger: &mut LedgerTx, lost: BTreeMap<&str, (i64, Actual)>, now: Timestamp) -> Result<()> {
-    let rows = lost.into_iter().map(|(effect, (seq, actual))| binds![effect, actual.as_str(), now, seq]).collect();
-    ledger.tx.execute_rows(LOSE, rows, LOSE_AFTER, vec![]).await?;
-    Ok(())
+/// An apply that came to nothing.
+#[derive(Clone)]
+struct Loss {
+    seq: i64,
+    actual: Actual,
+    state: CommandState,
+    why: String,
 }
 
-/// Calls back an apply that was not sent yet.
+/// Applies came to nothing, each the newest of its effect, so the next response that wants one of these effects must send one
+/// again, and those that can come into force nowhere any more end. Returns the agents that have something to fetch.
+async fn lose(ledger: &mut LedgerTx, lost: BTreeMap<Uuid, Loss>, now: Timestamp) -> Result<Vec<Uuid>> {
+    let effects = lost.keys().copied().collect();
+    let rows = lost.into_iter().map(|(effect, Loss { seq, actual, state, why })| {
+        binds![effect, actual.as_str(), now, seq, state.as_str(), short(&why)]
+    });
+    ledger.tx.execute_rows(LOSE, rows.collect(), LOSE_AFTER, vec![]).await?;
+    failures::end(ledger, effects, now).await
+}
+
+/// Calls back an apply that was not sent yet. Returns the agents that have something to fetch.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] if it was sent, is over, or is a revert (which is owed whatever anybody says).
-pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str, now: Timestamp) -> Result<()> {
+pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     if ledger.tx.execute(CANCEL, binds![command, reason, now]).await? == 0 {
         return Err(StoreError::Conflict);
     }
-    if let Some(cancelled) = ledger.tx.optional::<CommandBrief>(EFFECT_OF, binds![command]).await? {
-        let lost =
-            cancelled.leaves_something().then_some((cancelled.effect_id.as_str(), (cancelled.seq, Actual::Absent)));
-        lose(ledger, lost.into_iter().collect(), now).await?;
-        release_done(ledger, hold_of(&cancelled)?.as_slice(), now).await?;
-    }
     record(ledger, by.into(), "cancelled", command.to_string(), reason.into(), now);
-    Ok(())
+    let cancelled: Option<CommandBrief> = ledger.tx.optional(EFFECT_OF, binds![command]).await?;
+    let Some(cancelled) = cancelled else { return Ok(Vec::new()) };
+    release_done(ledger, hold_of(&cancelled)?.as_slice(), now).await?;
+    if !cancelled.leaves_something() {
+        return Ok(Vec::new());
+    }
+    let (state, why) = (CommandState::Cancelled, reason.to_owned());
+    let loss = Loss { seq: cancelled.seq, actual: Actual::Absent, state, why };
+    lose(ledger, BTreeMap::from([(id(&cancelled.effect_id)?, loss)]), now).await
 }
 
 fn record(ledger: &mut LedgerTx, actor: String, verb: &'static str, command: String, detail: String, now: Timestamp) {
@@ -462,11 +474,11 @@ mod tests {
             (FIND, 2, ")"),
             (FIND_OPEN, 1, ")"),
             (GIVE_UP, 5, GIVE_UP_AFTER),
-            (LOSE, 4, LOSE_AFTER),
+            (LOSE, 6, LOSE_AFTER),
             (DELIVERED, 4, DELIVERED_AFTER),
             (ACKNOWLEDGE, 3, ACKNOWLEDGE_AFTER),
             (SET_STATES, 4, SET_STATES_AFTER),
-            (SET_ACTUALS, 5, SET_ACTUALS_AFTER),
+            (SET_ACTUALS, 7, SET_ACTUALS_AFTER),
         ];
         for (before, columns, after) in statements {
             assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");

@@ -8,6 +8,7 @@ use super::answers;
 use super::audit::LedgerTx;
 use super::columns::{JsonText, id, json};
 use super::db::{Result, binds, statements};
+use super::failures;
 use super::ledger::{self, EndReason};
 use crate::domain::audit::Entry;
 use crate::domain::policy::{Percent, Waves};
@@ -74,7 +75,7 @@ pub(super) async fn send(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> R
         let response = id(&wave.response_id)?;
         let Some((mut again, stop_at)) = answers::active(ledger, response).await? else { continue };
         if let Some(why) = too_many_failed(ledger, response, stop_at).await? {
-            stop(ledger, response, &why, now).await?;
+            agents.extend(stop(ledger, response, &why, now).await?);
             continue;
         }
         again.agents = wave.agents.read()?;
@@ -93,7 +94,7 @@ async fn too_many_failed(ledger: &mut LedgerTx, response: Uuid, stop_at: Percent
     Ok(reached.then(|| format!("{part} of {whole} commands so far have failed")))
 }
 
-async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) -> Result<()> {
+async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     let left = ledger.tx.optional::<Ratio>(LEFT, binds![response]).await?.map_or(0, |ratio| ratio.whole) + 1;
     drop_rest(ledger, &[response]).await?;
     let detail = format!("stopped with {left} waves to go: {why}");
@@ -108,6 +109,8 @@ async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) 
         noun_id,
         detail: detail.clone(),
     });
-    // If nothing of what went out is held any more, there is nothing to wait for.
-    ledger::end(ledger, &[response], &EndReason { word: "stopped", detail, by: actor }, now).await
+    // If nothing of what went out is held any more, or can come into force, there is nothing to wait for.
+    let why = EndReason { word: "stopped", detail, by: actor };
+    ledger::end(ledger, &[response], &why, now).await?;
+    failures::end_these(ledger, vec![response], Some(&why), now).await
 }

@@ -85,9 +85,10 @@ on_both_databases! {
         let outcomes = [Outcome::Succeeded, Outcome::Failed];
         let results = owed.iter().zip(outcomes).map(|(command, outcome)| agent.result(command.jti, outcome, None));
         agent.report(results.collect()).await;
-        for response in [first, second] {
+        for (response, reason, outcome) in [(first, "done", "lifted"), (second, "failed", "failed")] {
             let ended = find(&admin, response["id"].as_str().unwrap()).await;
-            assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")), "{ended}");
+            assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!(reason)), "{ended}");
+            assert_eq!(ended["outcome"], outcome, "{ended}");
         }
         assert_eq!(admin.list("/v1/commands").await.len(), 2, "nothing is undone");
         let effect = &admin.list("/v1/effects?desired=absent").await;
@@ -127,7 +128,8 @@ on_both_databases! {
         approver.post(&path, &json!({"reason": "yes"})).await.is(200);
         for response in &responses {
             let ended = find(&admin, response["id"].as_str().unwrap()).await;
-            assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")), "{ended}");
+            assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("failed")), "{ended}");
+            assert_eq!(ended["outcome"], "failed", "{ended}");
         }
         assert_eq!(admin.list("/v1/commands").await.len(), 1, "nothing is queued for who is gone");
     }
@@ -142,7 +144,7 @@ on_both_databases! {
         .await;
         assert!(agent.owed().await.is_empty());
         let ended = find(&admin, response["id"].as_str().unwrap()).await;
-        assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")));
+        assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("failed")));
     }
 
     async fn what_a_policy_uses_stays_and_what_would_break_one_is_refused(database: Database) {

@@ -199,7 +199,7 @@ on_both_databases! {
         // One that lasts for ever waits for a day.
         app.advance(23 * 3600 - 60);
         let sent = |commands: Vec<riposte_protocol::command::Command>| {
-            commands.iter().any(|c| c.target.value() == "203.0.113.7")
+            commands.iter().any(|c| c.op == Op::Apply && c.target.value() == "203.0.113.7")
         };
         assert!(sent(agent.owed().await));
         app.advance(60);
@@ -212,6 +212,10 @@ on_both_databases! {
             .await;
         assert!(!expired["detail"].as_str().unwrap().is_empty());
         assert!(!sent(agent.owed().await));
+        let failed = admin.get(&path("responses", &endless)).await.is(200);
+        assert_eq!((&failed["state"], &failed["outcome"]), (&json!("ended"), &json!("failed")), "{failed}");
+        let owed: Vec<Op> = agent.owed().await.iter().map(|command| command.op).collect();
+        assert_eq!(owed, [Op::Revert, Op::Revert], "both were sent: the agent may have done them");
     }
 
     /// Nobody knows whether it is in force, so the next response must not take it for standing.
@@ -227,7 +231,8 @@ on_both_databases! {
         .await;
         let second = drop_by_hand(&admin, "203.0.113.7", "10m").await;
         assert_eq!(second["commands"].as_array().unwrap().len(), 1, "the agent may have died in the middle of it");
-        assert_eq!(agent.owed_one().await.op, Op::Apply);
+        let owed: Vec<Op> = agent.owed().await.iter().map(|command| command.op).collect();
+        assert_eq!(owed, [Op::Revert, Op::Apply], "the first response is over, and whatever is left of it");
     }
 
     /// What expired is not in force, so the next response must not take it for standing.

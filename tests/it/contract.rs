@@ -315,6 +315,8 @@ async fn answers_are_of_the_shape_that_the_contract_promises() {
         "/v1/enrollment-tokens",
         admin.post("/v1/enrollment-tokens", &json!({"labels": {"env": "prod"}})).await,
     );
+    let owed = json!({"action": "log-only", "agents": ["web-01"], "for": "1h", "reason": "seen"});
+    admin.post("/v1/responses", &owed).await.is(201);
     let asked = serde_json::to_value(enrollment(token["token"].as_str().unwrap(), "web-02", &new_key())).unwrap();
     check("post", "/v1/agents/enroll", admin.post("/v1/agents/enroll", &asked).await);
     let request = PollRequest { max: 5, ..PollRequest::default() };

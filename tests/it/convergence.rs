@@ -1,8 +1,11 @@
 //! Promise 10: on every connect the agent reports what it holds, and ledger and host come together. On both databases.
 
+use riposte_protocol::command::Op;
 use riposte_protocol::message::{Actual, FromAgent, HeldEffect, MAX_EFFECTS_BYTES, Outcome, PollRequest};
+use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::{Client, Database, FakeAgent, TestApp};
 
@@ -228,7 +231,7 @@ on_both_databases! {
             sent_again.iter().filter(|command| command.action == "scan").map(|command| command.response.to_string()).collect();
         assert_eq!(scans, [later["id"].as_str().unwrap()], "what it was never sent it is sent now");
         let ended = admin.get(&format!("/v1/responses/{}", sent["id"].as_str().unwrap())).await.is(200);
-        assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("done")));
+        assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("failed")));
         let command = &ended["commands"][0];
         assert_eq!(command["state"], "expired");
         assert!(command["detail"].as_str().unwrap().contains("set back"), "{command}");
@@ -290,17 +293,58 @@ on_both_databases! {
         .await;
     }
 
+    /// As long as the response is in force elsewhere; one that is in force nowhere has ended.
     async fn promise_10_what_could_not_be_applied_is_tried_again_when_the_agent_comes_back_later(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
-        let asked = json!({"action": "firewall-drop", "target": "203.0.113.7", "agents": ["web-01"], "for": "1h", "reason": "x"});
+        let other = app.enrol(&admin, "web-02", &json!({})).await;
+        let asked = json!({"action": "firewall-drop", "target": "203.0.113.7", "agents": ["web-01", "web-02"], "for": "1h", "reason": "x"});
         admin.post("/v1/responses", &asked).await.is(201);
+        other.answer(Outcome::Succeeded, Some(true)).await;
         agent.answer(Outcome::Refused, None).await;
         says(&agent, Some(vec![])).await;
         assert!(agent.owed().await.is_empty(), "not at once: what was refused a moment ago is refused again");
+        assert_eq!(admin.list("/v1/responses").await[0]["outcome"], "partly");
         app.advance(301);
         says(&agent, Some(vec![])).await;
         agent.answer(Outcome::Succeeded, Some(true)).await;
-        assert_eq!(effect(&admin).await["actual"], "in_force");
+        assert_eq!(admin.list("/v1/responses").await[0]["outcome"], "in_force");
+    }
+
+    /// After a restore: what has no end would stay for good, so the manager orders it to be lifted.
+    async fn promise_5_an_effect_without_an_end_that_the_ledger_does_not_know_is_lifted(database: Database) {
+        let (app, admin, agent, held) = with_block(database).await;
+        let other = Target::parse(TargetKind::Ip, "203.0.113.8").unwrap();
+        let endless = HeldEffect { effect: Uuid::from_u128(77), until: None, target: other, ..held.clone() };
+        // Another one of an action and target that the ledger does know, by another id.
+        let twin = HeldEffect { effect: Uuid::from_u128(78), until: None, ..held.clone() };
+        let ends = HeldEffect { effect: Uuid::from_u128(79), ..held.clone() };
+        let unsound = HeldEffect { effect: Uuid::from_u128(80), until: None, action: "a\0b".into(), ..held.clone() };
+        let strangers = vec![endless.clone(), twin.clone(), ends, unsound];
+        let effects = Some([vec![held.clone()], strangers.clone()].concat());
+        let hello = PollRequest { cursor: 1, effects, run: Some(Uuid::from_u128(5)), max: 64, ..PollRequest::default() };
+        let sent = agent.poll(&hello).await.commands;
+        let mut ordered: Vec<(Op, Uuid)> =
+            sent.iter().map(|token| agent.open(token)).map(|command| (command.op, command.effect)).collect();
+        ordered.sort_by_key(|(_, effect)| *effect);
+        assert_eq!(ordered, [(Op::Revert, endless.effect), (Op::Revert, twin.effect)]);
+        let verbs: Vec<String> =
+            admin.history("agent", &agent.id.to_string()).await.into_iter().map(|(_, verb)| verb).collect();
+        assert!(verbs.contains(&"holds strangers".to_owned()), "{verbs:?}");
+        assert!(verbs.contains(&"holds what cannot be lifted".to_owned()), "{verbs:?}");
+        // It is tried until it is done, and an incident meanwhile.
+        let revert = agent.owed().await.into_iter().find(|command| command.effect == endless.effect).unwrap();
+        agent.acknowledge(&[&revert]).await;
+        agent.report(vec![agent.result(revert.jti, Outcome::Failed, None)]).await;
+        assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 1);
+        let again = app
+            .in_time("it is tried again", || async {
+                agent.owed().await.into_iter().find(|command| command.effect == endless.effect && command.jti != revert.jti)
+            })
+            .await;
+        agent.acknowledge(&[&again]).await;
+        agent.report(vec![agent.result(again.jti, Outcome::Succeeded, Some(true))]).await;
+        assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 0);
+        assert_eq!(admin.list("/v1/effects?target=203.0.113.7").await[0]["actual"], "in_force", "what is known stays");
     }
 }

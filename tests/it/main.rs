@@ -21,6 +21,7 @@ mod import;
 mod in_force;
 mod limits;
 mod many;
+mod outcomes;
 mod policies;
 mod priority;
 mod properties;

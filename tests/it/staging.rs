@@ -6,7 +6,7 @@ use std::time::Duration;
 use riposte_protocol::message::Outcome;
 use serde_json::{Value, json};
 
-use crate::support::alert::{brute_force, drop_policy};
+use crate::support::alert::{brute_force, drop_policy, from_agent};
 use crate::support::{Client, Database, FakeAgent, TestApp, eventually};
 
 async fn post(admin: &Client, id: &str, source: &str) -> Value {
@@ -74,9 +74,48 @@ on_both_databases! {
         assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 
-    async fn a_policy_whose_commands_fail_says_so_before_the_next_alert(database: Database) {
+    /// Promise 15: one agent's word stops the policy on that agent only, and names it.
+    async fn promise_15_one_agents_failures_stop_the_policy_on_that_agent_only(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
-        let agents = fleet(&app, &admin, 1).await;
+        let agents = fleet(&app, &admin, 2).await;
+        let mut policy = drop_policy("drop");
+        policy["breaker"] = json!({"failed": "50%", "at_least": 3});
+        policy["respond"]["on"] = json!("all");
+        admin.policy(&policy).await;
+        for n in 0..3 {
+            post(&admin, &format!("a{n}"), &format!("203.0.113.{n}")).await;
+            agents[0].answer(Outcome::Failed, None).await;
+            agents[1].answer(Outcome::Succeeded, Some(true)).await;
+        }
+        app.advance(6);
+        soon("the sweep opens the breaker", async || {
+            admin.get("/v1/policies/drop").await.is(200)["stopped_agents"][0]["agent"] == "web-00"
+        })
+        .await;
+        let shown = admin.get("/v1/policies/drop").await.is(200);
+        assert_eq!(shown["stopped"], Value::Null, "{shown}");
+        assert!(shown["stopped_agents"][0]["reason"].as_str().unwrap().contains("on agent web-00: 3 of 3 commands failed"));
+        assert_eq!(admin.list("/v1/policies").await[0]["stopped_agents"].as_array().unwrap().len(), 1);
+        assert!(admin.get("/metrics").await.text.contains("riposte_breakers_open{scope=\"agent\"} 1\n"));
+        let goes_on = post(&admin, "b", "203.0.113.50").await;
+        assert_eq!((state(&goes_on), &goes_on["agents"]), (("active", ""), &json!([agents[1].id])), "the other goes on");
+        assert!(goes_on["detail"].as_str().unwrap().contains("web-00"), "{goes_on}");
+        agents[1].answer(Outcome::Succeeded, Some(true)).await;
+        let history = admin.list("/v1/audit").await;
+        let said = |verb: &str| history.iter().any(|entry| entry["verb"] == verb && entry["noun"] == "policy");
+        assert!(said("stopped"));
+        let reset = |agent: &str| json!({"reason": "nft is back", "agent": agent});
+        admin.post("/v1/policies/drop/reset", &reset("web-01")).await.is_problem(409);
+        assert_eq!(admin.post("/v1/policies/drop/reset", &reset("nobody")).await.points_at(), ["/agent"]);
+        admin.post("/v1/policies/drop/reset", &reset("web-00")).await.is(200);
+        let again = post(&admin, "c", "203.0.113.51").await;
+        assert_eq!(again["agents"].as_array().unwrap().len(), 2, "what was before counts no more");
+    }
+
+    /// A policy that acts on that agent alone is spared there, and says why; failures on several agents stop all of it.
+    async fn promise_15_failures_on_several_agents_stop_the_policy_as_a_whole(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agents = fleet(&app, &admin, 2).await;
         let mut policy = drop_policy("drop");
         policy["breaker"] = json!({"failed": "100%", "at_least": 3});
         admin.policy(&policy).await;
@@ -84,12 +123,23 @@ on_both_databases! {
             post(&admin, &format!("a{n}"), &format!("203.0.113.{n}")).await;
             agents[0].answer(Outcome::Failed, None).await;
         }
+        let spared = post(&admin, "b", "203.0.113.50").await;
+        assert_eq!(state(&spared), ("spared", "breaker"));
+        assert!(spared["detail"].as_str().unwrap().contains("on agent web-00: 3 of 3 commands failed"), "{spared}");
+        assert_eq!(admin.get("/v1/policies/drop").await.is(200)["stopped"], Value::Null);
+        let elsewhere = |id: &str, n: u8| from_agent(brute_force(id, &format!("203.0.113.{n}")), "006", "web-01");
+        admin.post("/v1/alerts", &elsewhere("c", 60)).await.is(202);
+        agents[1].answer(Outcome::Failed, None).await;
         app.advance(6);
         soon("the sweep opens the breaker", async || {
             admin.get("/v1/policies/drop").await.is(200)["stopped"]["is_open"] == true
         })
         .await;
-        assert_eq!(state(&post(&admin, "b", "203.0.113.50").await), ("spared", "breaker"));
+        let shown = admin.get("/v1/policies/drop").await.is(200);
+        assert!(shown["stopped"]["reason"].as_str().unwrap().contains("4 of 4 commands failed within 1h, on 2 agents"), "{shown}");
+        admin.post("/v1/policies/drop/reset", &json!({"reason": "mended"})).await.is(200);
+        let shown = admin.get("/v1/policies/drop").await.is(200);
+        assert_eq!((&shown["stopped"], &shown["stopped_agents"]), (&Value::Null, &Value::Null), "both are closed");
     }
 
     async fn fewer_outcomes_than_asked_for_stop_nothing(database: Database) {

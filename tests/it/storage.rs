@@ -7,6 +7,7 @@ use riposte::cli::serve::serve;
 use riposte::clock::Clock;
 use riposte::domain::command::CommandState;
 use riposte::domain::effect::{Actual, Desired};
+use riposte::domain::outcome::ResponseOutcome;
 use riposte::domain::response::ResponseState;
 use riposte::shutdown::Tasks;
 use riposte::store::db::Db;
@@ -115,7 +116,9 @@ on_both_databases! {
 fn without_liveness(mut thing: Value) -> Value {
     if let Some(object) = thing.as_object_mut() {
         object.remove("last_seen_at");
-        object.remove("streaming");
+        for key in ["streaming", "presence", "away_since"] {
+            object.remove(key);
+        }
     }
     thing
 }
@@ -302,6 +305,10 @@ fn docs_code_and_schema_agree_on_the_states_of_a_response_and_an_effect() {
     assert_eq!(documented, code);
     assert_eq!(words([Desired::InForce, Desired::Absent].map(Desired::as_str)), allowed("effects", "desired"));
     assert_eq!(words(Actual::ALL.map(Actual::as_str)), allowed("effects", "actual"));
+    let page = read("docs/states.md");
+    for outcome in ResponseOutcome::ALL {
+        assert!(page.contains(&format!("| `{}` |", outcome.as_str())), "docs/states.md does not say {outcome:?}");
+    }
     let text = read("docs/states.md");
     for state in Actual::ALL {
         assert!(text.contains(&format!("`{}`", state.as_str())), "docs/states.md says nothing of {}", state.as_str());
@@ -325,6 +332,8 @@ const LANDED: &[(&str, &str)] = &[
     ("0007_last_holders.sql", "514919cef0ef502abefa13c02ba585c97bfda57006249163365552998b3b7a96"),
     ("0008_ranks.sql", "3dd5653c8d5dd025cec4690fcf53520b5766228cc4626c19f9a294894f06d2cf"),
     ("0009_standing.sql", "72346a78bd48e82a0d1ebe24092cea0c5784747f00ad2e05c7e951ff1635f2ce"),
+    ("0012_outcomes.sql", "c58c720786e0739fb3db7612def28f0aefa36aa851c03c78798a533151d34019"),
+    ("0013_agent_breakers.sql", "1eb27316a5f6af49c79a9559b4e8cd7666f871e2ecc57898337535c84d26d157"),
     ("0014_nodes.sql", "aaeebf2f0e419fa87d829114301d4cbbf8a009f0f01c9d12d3713dd8ddbc8315"),
     ("0015_own_ids.sql", "138bfbc7bd59d0fea1837cd80eaa015d848fce96c2288273e8be4068fb049446"),
 ];

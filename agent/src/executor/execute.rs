@@ -23,11 +23,13 @@ pub(super) struct Verdict {
     pub(super) outcome: Outcome,
     pub(super) verified: Option<bool>,
     message: String,
+    /// Whether it only says what would have been done.
+    observed: bool,
 }
 
 impl Verdict {
     pub(super) fn new(outcome: Outcome, verified: Option<bool>, message: impl Into<String>) -> Self {
-        Self { outcome, verified, message: message.into() }
+        Self { outcome, verified, message: message.into(), observed: false }
     }
 
     pub(super) fn of_error(error: &ActionError) -> Self {
@@ -140,7 +142,8 @@ impl Execution<'_> {
     pub(super) fn observe(&self) {
         let plan = self.action.plan(self.command.op, &self.attempt(None));
         let message = format!("observe: would have run: {plan}");
-        self.finish(Verdict::new(Outcome::Succeeded, None, message), None);
+        let verdict = Verdict { observed: true, ..Verdict::new(Outcome::Succeeded, None, message) };
+        self.finish(verdict, None);
     }
 
     async fn apply(self) {
@@ -313,6 +316,7 @@ impl Execution<'_> {
             message: verdict.message,
             started_at: self.started_at,
             finished_at: self.agent.clock.now(),
+            observed: verdict.observed,
         };
         self.agent.note(change.into_iter().chain([finished(self.agent, result)]));
     }

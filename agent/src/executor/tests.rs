@@ -415,6 +415,7 @@ async fn an_observing_agent_says_what_it_would_do_and_holds_nothing_new() {
     let result = bench.result(1).await;
     assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, None));
     assert_eq!(result.message, "observe: would have run: apply alice");
+    assert!(result.observed);
     assert_eq!(bench.result(2).await.message, "it was not held any more; nothing of it is left");
     assert!(fake.log().is_empty());
     bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;

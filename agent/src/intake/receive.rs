@@ -99,5 +99,6 @@ pub fn refusal(command_id: Uuid, message: impl Into<String>, now: Timestamp) -> 
         message: message.into(),
         started_at: now,
         finished_at: now,
+        observed: false,
     }
 }

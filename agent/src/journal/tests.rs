@@ -63,6 +63,7 @@ fn finished(seq: u64) -> Record {
             message: String::new(),
             started_at: Timestamp::from_millis(1),
             finished_at: Timestamp::from_millis(2),
+            observed: false,
         }),
     }
 }

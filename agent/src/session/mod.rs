@@ -44,6 +44,9 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_FAILURES: u32 = 2;
 /// How long polling goes on before a stream is tried again.
 const POLL_PERIOD: Duration = Duration::from_mins(5);
+/// The same after the manager could not be reached at all: it has probably restarted, and what kept streams from opening went
+/// with it.
+const POLL_PERIOD_AFTER_OUTAGE: Duration = Duration::from_secs(20);
 
 /// What helps where the manager's time cannot be learnt.
 const UNBELIEVED_TIME: &str = "Over plain HTTP its time cannot be believed: set this host's clock, or enrol over https; \
@@ -196,7 +199,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
             Transport::Auto => stream_failures >= STREAM_FAILURES,
         };
         let (ended, kind) = if poll {
-            // A poll that breaks in between does not bring the stream back: the network has not changed.
+            // A poll that breaks in between does not bring the stream back at once: the network has not changed.
             let until = *poll_until.get_or_insert_with(|| Instant::now() + POLL_PERIOD);
             (conversation.poll((transport == Transport::Auto).then_some(until)).await, "poll")
         } else {
@@ -260,6 +263,8 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 }
                 if was_open {
                     backoff = Backoff::default();
+                } else if poll {
+                    poll_until = poll_until.map(|until| until.min(Instant::now() + POLL_PERIOD_AFTER_OUTAGE));
                 }
                 // A conversation that broke probably broke for every agent at once.
                 let spread = if was_open { spread } else { Duration::ZERO };

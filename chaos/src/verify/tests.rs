@@ -55,6 +55,8 @@ fn good() -> Case {
         state: text("ended"),
         reason: text("elapsed"),
         created: 9_000,
+        outcome: text("lifted"),
+        in_force: 0,
     };
     ledger.responses.insert("alert".into(), vec![response]);
     for command in [command("c1", 1, "apply", &target), command("c2", 2, "revert", &target)] {
@@ -198,6 +200,16 @@ fn spare(case: &mut Case) {
     let responses = case.ledger.responses.get_mut("alert").unwrap();
     responses[0].state = "spared".into();
     responses[0].reason = "protected".into();
+    responses[0].outcome.clear();
+}
+
+#[test]
+fn the_judge_sees_what_is_shown_and_is_not() {
+    let shown = |harm: fn(&mut crate::ledger::Response)| {
+        broken_by(move |case| case.ledger.responses.get_mut("alert").unwrap().iter_mut().for_each(harm))
+    };
+    assert_eq!(shown(|response| response.in_force = 1), ["14"]);
+    assert_eq!(shown(|response| response.outcome.clear()), ["14"]);
 }
 
 #[test]

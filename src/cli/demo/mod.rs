@@ -128,7 +128,15 @@ async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> an
         hand_in(remote, number, alert).await?;
         timeline.follow(PACE).await?;
     }
-    say("\nNo more alerts. Every block is lifted when its time is up:\n");
+    let (rest, over) = if args.enforce {
+        ("Every block is lifted when its time is up:", "Every block is lifted.")
+    } else {
+        (
+            "Nothing is blocked, because the agent only observes; every response ends when its time is up:",
+            "Every response is over.",
+        )
+    };
+    say(&format!("\nNo more alerts. {rest}\n"));
     patiently("the last block to be lifted", async || {
         timeline.follow(LOOK).await.ok()?;
         let effects = remote.get("/v1/effects?limit=500").await.ok()?;
@@ -138,7 +146,7 @@ async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> an
     .await?;
     let proof = remote.get("/v1/audit/verify").await?;
     say(&format!(
-        "\nEvery block is lifted. The audit log holds {} entries, its chain is intact: {}.",
+        "\n{over} The audit log holds {} entries, its chain is intact: {}.",
         proof["entries"], proof["intact"]
     ));
     say("Next: make run, then docs/getting-started.md.");

@@ -59,7 +59,13 @@ fn text(explanation: &Value) -> Vec<(Tone, String)> {
         };
         let (policy, version) = (cell(&response["policy"]), cell(&response["policy_version"]));
         let (action, state) = (cell(&response["action"]), cell(&response["state"]));
-        say(Tone::Quiet, format!("  {policy}, version {version}: {action}{aimed}, {state}{why}"));
+        // What became of it on its agents: a response that is active need not be in force.
+        let outcome = response["outcome"].as_str();
+        let outcome = outcome.map_or_else(String::new, |outcome| format!(", {}", outcome.replace('_', " ")));
+        say(Tone::Quiet, format!("  {policy}, version {version}: {action}{aimed}, {state}{outcome}{why}"));
+        for agent in response["agent_outcomes"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            say(Tone::Quiet, format!("    {}: {}", cell(&agent["agent"]), cell(&agent["reason"])));
+        }
     }
     say(Tone::Quiet, "as things stand now:".into());
     let now = explanation["now"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -197,6 +197,9 @@ pub struct Reset {
     /// Which policy.
     #[arg(value_parser = name)]
     name: String,
+    /// Only on this agent, by id or name; else everywhere.
+    #[arg(long)]
+    agent: Option<String>,
     /// Why it may go on; kept in the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: String,

@@ -28,6 +28,12 @@ fn lines(items: &[Value]) {
     }
 }
 
+/// On which agents the policy's breaker has stopped it, and why.
+fn on_agents(view: &Value) -> String {
+    let stopped = view["stopped_agents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    stopped.iter().map(|breaker| cell(&breaker["reason"])).collect::<Vec<_>>().join("; ")
+}
+
 /// `riposte policy list`
 pub(super) async fn list(args: List) -> anyhow::Result<ExitCode> {
     let policies = args.remote.items("/v1/policies").await?;
@@ -40,6 +46,7 @@ pub(super) async fn list(args: List) -> anyhow::Result<ExitCode> {
         let for_how_long = respond["for"].as_str().unwrap_or("until lifted").to_owned();
         let breaker = match (&view["stopped"], &view["breaker"]) {
             (Value::Object(stopped), _) => format!("OPEN: {}", stopped.get("reason").map(cell).unwrap_or_default()),
+            _ if !on_agents(view).is_empty() => format!("OPEN {}", on_agents(view)),
             (_, Value::Object(_)) => "closed".to_owned(),
             _ => "none".to_owned(),
         };
@@ -130,9 +137,15 @@ pub(super) async fn rollback(args: Rollback) -> anyhow::Result<ExitCode> {
 
 /// `riposte policy reset`
 pub(super) async fn reset(args: Reset) -> anyhow::Result<ExitCode> {
-    let Reset { remote, name, reason } = args;
-    remote.post(&format!("/v1/policies/{name}/reset"), json!({"reason": reason})).await?;
-    say(&format!("the breaker of {name} is closed; what happened before counts no more"));
+    let Reset { remote, name, agent, reason } = args;
+    let mut body = json!({"reason": reason});
+    let mut place = String::new();
+    if let Some(agent) = agent {
+        place = format!(" on agent {agent}");
+        body["agent"] = json!(agent);
+    }
+    remote.post(&format!("/v1/policies/{name}/reset"), body).await?;
+    say(&format!("the breaker of {name}{place} is closed; what happened before counts no more"));
     Ok(ExitCode::SUCCESS)
 }
 

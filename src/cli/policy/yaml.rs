@@ -76,7 +76,7 @@ const ORDER: [&str; 65] = [
 const FOREIGN: [&str; 3] = ["alert", "labels", "parameters"];
 
 /// What a policy as the manager gives it has beside the policy itself.
-const OF_THE_VIEW: [&str; 5] = ["version", "created_at", "updated_at", "warnings", "stopped"];
+const OF_THE_VIEW: [&str; 6] = ["version", "created_at", "updated_at", "warnings", "stopped", "stopped_agents"];
 
 /// A policy as it would be written, of one as the manager gives it.
 pub(super) fn policy(view: &Value) -> Value {
@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn what_the_manager_adds_to_a_policy_is_left_out() {
         let state = json!({"is_open": true, "reason": "r", "changed_at": "t", "changed_by": "k"});
-        let view =
-            json!({"name": "p", "version": 3, "created_at": "", "updated_at": "", "warnings": [], "stopped": state});
+        let view = json!({"name": "p", "version": 3, "created_at": "", "updated_at": "", "warnings": [], "stopped": state,
+                "stopped_agents": [state]});
         assert_eq!(policy(&view), json!({"name": "p"}));
         let own = json!({"name": "p", "breaker": {"failed": "50%", "at_least": 10, "within": "1h"}});
         assert_eq!(policy(&own), own);

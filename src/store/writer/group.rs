@@ -13,7 +13,7 @@ use crate::store::audit::LedgerTx;
 use crate::store::columns::json;
 use crate::store::db::{Result, StoreError};
 use crate::store::idempotency::{self, Once};
-use crate::store::{agents, alerts, answers, converge, guard, ledger, probe, settle, waves};
+use crate::store::{agents, alerts, answers, breakers, converge, guard, ledger, probe, settle, waves};
 
 /// Does the jobs. Those of one kind are done together, many rows per statement; what agents say comes after what they
 /// are told, results after acknowledgements, because that is the order in which one agent says it.
@@ -43,7 +43,7 @@ pub(super) async fn work(
     wake.extend(take_in(ledger, intakes, now, replies).await?);
     settle::delivered(ledger, sent, now).await?;
     settle::acknowledge(ledger, acks, now).await?;
-    settle::settle(ledger, results, now).await?;
+    wake.extend(settle::settle(ledger, results, now).await?);
     for job in rest {
         match job {
             Job::Respond { response, once, reply } => {
@@ -72,7 +72,7 @@ pub(super) async fn work(
                 wake.extend(ledger::release_holds(ledger, &holds, &why, now).await?);
             }
             Job::Trip { policies, reply } => {
-                let open = guard::trip(ledger, &policies, now).await;
+                let open = breakers::trip(ledger, &policies, now).await;
                 replies.push(swept(reply, &open));
                 open?;
             }
@@ -113,8 +113,16 @@ async fn sweep(
 ) -> Result<usize> {
     let rows = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
     Ok(match step {
-        SweepStep::Expire => settle::expire(ledger, now, limit).await?,
-        SweepStep::TimeOut => settle::time_out(ledger, now, limit).await?,
+        SweepStep::Expire => {
+            let (count, agents) = settle::expire(ledger, now, limit).await?;
+            wake.extend(agents);
+            count
+        }
+        SweepStep::TimeOut => {
+            let (count, agents) = settle::time_out(ledger, now, limit).await?;
+            wake.extend(agents);
+            count
+        }
         SweepStep::RetryReverts => {
             let agents = ledger::retry_reverts(ledger, now, limit).await?;
             let count = agents.len();

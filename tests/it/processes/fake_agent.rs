@@ -169,5 +169,6 @@ pub(crate) fn succeeded(command_id: Uuid) -> CommandResult {
         message: "in force".into(),
         started_at: now(),
         finished_at: now(),
+        observed: false,
     }
 }

@@ -122,6 +122,7 @@ impl FakeAgent {
             message: "the test says so".into(),
             started_at: self.clock.now(),
             finished_at: self.clock.now(),
+            observed: false,
         }
     }
 

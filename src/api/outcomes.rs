@@ -1,0 +1,183 @@
+//! What became of responses, as it is shown wherever responses are: the outcome, the counts by
+//! agent, and the reason of each agent where it is not in force (promise 14). The facts are the
+//! store's, the rule the domain's, where an agent is the hub's.
+
+use std::sync::atomic::Ordering;
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::AppState;
+use crate::domain::command::CommandState;
+use crate::domain::outcome::{
+    AgentOutcome, OutcomeCounts, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, words,
+};
+use crate::domain::presence::Presence;
+use crate::domain::response::ResponseState;
+use crate::store::columns::id;
+use crate::store::db::Result;
+use crate::store::outcomes::{self, AgentFacts, Became, Known};
+use crate::store::responses::{self, ResponseFilter, ResponseRow};
+
+/// Agents told of with each response of a list; one response by itself has more.
+pub const LISTED: i64 = 10;
+/// Responses that are read at a time while those of one outcome are looked for.
+const BATCH: i64 = 500;
+/// Responses that are looked at for one page.
+const SCANNED: usize = 5000;
+
+/// One agent of a response, and why it is as it is there.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct AgentOutcomeView {
+    /// The agent.
+    pub agent_id: String,
+    /// Its name.
+    pub agent: String,
+    /// What became of the response there.
+    pub outcome: AgentOutcome,
+    /// Why it is not in force there, why it still is, or that nothing shows it.
+    pub reason: String,
+}
+
+/// What became of a response.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct OutcomeView {
+    /// `pending`, `in_force`, `partly`, `failed` or `lifted`; null for a response that did not act:
+    /// one that waits for approval, or was observed, spared, rejected or lapsed.
+    pub outcome: Option<ResponseOutcome>,
+    /// On how many agents it came to what; null as above.
+    pub agents_by_outcome: Option<OutcomeCounts>,
+    /// On how many of the agents where it is in force nothing shows it but the word of what was
+    /// run.
+    pub agents_unverified: i64,
+    /// Agents of which there is something to say: first of all those where it is not in force. At
+    /// most 10 in a list, 500 with one response.
+    pub agent_outcomes: Vec<AgentOutcomeView>,
+}
+
+/// A response, and what became of it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct JudgedResponse {
+    /// The response.
+    #[serde(flatten)]
+    pub response: ResponseRow,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: OutcomeView,
+}
+
+/// These responses with what became of each, `shown` agents told of at most.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn judge(state: &AppState, rows: Vec<ResponseRow>, shown: i64) -> Result<Vec<JudgedResponse>> {
+    let mut all = outcomes::of(&state.engine.db, &rows, shown).await?;
+    let judged = rows.into_iter().map(|response| {
+        let outcome = view(state, &response, all.remove(&response.id));
+        JudgedResponse { response, outcome }
+    });
+    Ok(judged.collect())
+}
+
+/// A page of at most `limit` responses, newest first, older than `before`, of this `outcome` if one
+/// is asked for; and where the list goes on. However rare the outcome is, a page looks at no more
+/// than [`SCANNED`] responses.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn page_of(
+    state: &AppState,
+    filter: ResponseFilter,
+    outcome: Option<ResponseOutcome>,
+    mut before: Option<Uuid>,
+    limit: i64,
+) -> Result<(Vec<JudgedResponse>, Option<String>)> {
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut found, mut scanned) = (Vec::new(), 0);
+    let batch = if outcome.is_none() { limit + 1 } else { BATCH };
+    loop {
+        let rows = responses::list(&state.engine.db, filter.clone(), before, batch).await?;
+        let is_last = i64::try_from(rows.len()).is_ok_and(|rows| rows < batch);
+        scanned += rows.len();
+        let oldest = rows.last().map(|row| row.id.clone());
+        let judged = judge(state, rows, LISTED).await?;
+        found.extend(judged.into_iter().filter(|judged| outcome.is_none() || judged.outcome.outcome == outcome));
+        if found.len() > wanted {
+            found.truncate(wanted);
+            let next = found.last().map(|judged| judged.response.id.clone());
+            return Ok((found, next));
+        }
+        if is_last {
+            return Ok((found, None));
+        }
+        if scanned >= SCANNED {
+            return Ok((found, oldest));
+        }
+        before = oldest.as_deref().map(id).transpose()?;
+    }
+}
+
+fn view(state: &AppState, response: &ResponseRow, became: Option<Became>) -> OutcomeView {
+    let Some(Became { counts, unverified, agents }) = became else {
+        return OutcomeView {
+            outcome: None,
+            agents_by_outcome: None,
+            agents_unverified: 0,
+            agent_outcomes: Vec::new(),
+        };
+    };
+    let stands = ResponseState::parse(&response.state);
+    OutcomeView {
+        outcome: stands.and_then(|stands| of_response(stands, response.one_shot, counts)),
+        agents_by_outcome: Some(counts),
+        agents_unverified: unverified,
+        agent_outcomes: agents.into_iter().filter_map(|facts| told(state, facts)).collect(),
+    }
+}
+
+fn told(state: &AppState, agent: AgentFacts) -> Option<AgentOutcomeView> {
+    let AgentFacts { agent_id, name, last_seen_at, known } = agent;
+    let engine = &state.engine;
+    let agent_uuid = agent_id.parse::<Uuid>().ok();
+    let heard = agent_uuid.and_then(|agent| engine.hub.last_heard(agent));
+    let presence = agent_uuid.map(|agent| engine.hub.presence(agent, engine.clock.now()));
+    let telling = |reason| Telling {
+        reason,
+        presence,
+        away_since: heard.max(last_seen_at),
+        is_frozen: engine.frozen.load(Ordering::SeqCst),
+        ..Telling::default()
+    };
+    let (outcome, reason) = match &known {
+        Known::Hold { facts, reason, until, failed_reverts, holder } => {
+            let holder = holder.as_ref().map(|(response, policy)| held_by(response, policy.as_deref(), *until));
+            let telling = Telling { until: *until, failed_reverts: *failed_reverts, holder, ..telling(reason) };
+            (of_agent(facts), words(facts, &telling)?)
+        }
+        Known::OneShot { state, is_observed, reason } => {
+            let away = presence == Some(Presence::Away);
+            (of_one_shot(*state, *is_observed), one_shot(*state, *is_observed, away, reason))
+        }
+        Known::Waits { due_at } => (AgentOutcome::Pending, format!("not asked yet: its wave goes out at {due_at}")),
+    };
+    let fleet = engine.fleet.load();
+    let agent = name.or_else(|| agent_uuid.and_then(|agent| fleet.get(agent)).map(|agent| agent.name.clone()));
+    Some(AgentOutcomeView { agent: agent.unwrap_or_else(|| agent_id.clone()), agent_id, outcome, reason })
+}
+
+fn held_by(response: &str, policy: Option<&str>, until: Option<Timestamp>) -> String {
+    let whose = policy.map_or_else(|| "made by hand".to_owned(), |policy| format!("of policy {policy}"));
+    let until = until.map_or_else(|| "it is lifted by hand".to_owned(), |until| until.to_string());
+    format!("response {response} {whose} until {until}")
+}
+
+fn one_shot(state: CommandState, is_observed: bool, is_away: bool, reason: &str) -> String {
+    let word = match state {
+        CommandState::Succeeded if is_observed => "observed",
+        CommandState::Succeeded => "done",
+        CommandState::Queued if is_away => "queued: the agent is away",
+        other => other.as_str(),
+    };
+    if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") }
+}

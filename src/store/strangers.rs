@@ -1,0 +1,126 @@
+//! Effects that an agent holds and the ledger does not know: they came after the backup that it was
+//! restored from. Those with an end are ended by the agent. One without an end would stay for good,
+//! so its revert is ordered here.
+
+use riposte_protocol::command::Op;
+use riposte_protocol::message::HeldEffect;
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::db::{Result, binds};
+use super::queue::{NewCommand, queue};
+use crate::domain::action;
+use crate::domain::audit::Entry;
+use crate::domain::effect::Until;
+
+const KNOWN: &str = "SELECT id FROM effects WHERE id IN (";
+const UNDER_WAY: &str =
+    "SELECT effect_id AS id FROM commands WHERE state IN ('queued', 'delivered', 'acknowledged') AND effect_id IN (";
+/// Another effect of the same action and target may be known: then the revert is ordered without a
+/// row, and what comes of it is seen in its command and at the agent's next report.
+const ADOPT: &str = "INSERT INTO effects (id, agent_id, action, target_kind, target_value, arguments, desired, actual,
+    actual_seq, created_at, changed_at, wanted_at, in_force_at)";
+const ADOPT_AFTER: &str = " ON CONFLICT DO NOTHING";
+
+/// Effects whose reverts are ordered at a report; the others are at the next.
+const AT_ONCE: usize = 500;
+/// Effects that are named.
+const EXAMPLES: usize = 3;
+
+#[derive(sqlx::FromRow)]
+struct Id {
+    id: String,
+}
+
+/// Looks for effects among `held` that this ledger does not know, says so, and orders the reverts
+/// of those that have no end. Returns the agents that have something to fetch.
+pub(super) async fn meet<'a>(
+    ledger: &mut LedgerTx,
+    agent: Uuid,
+    held: impl Iterator<Item = &'a HeldEffect>,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
+    let mut held: Vec<&HeldEffect> = held.filter(|held| held.released.is_none()).collect();
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<_> = held.iter().map(|held| binds![held.effect]).collect();
+    let mut known: Vec<Id> = ledger.tx.each_row(KNOWN, rows.clone(), ")", vec![]).await?;
+    known.extend(ledger.tx.each_row::<Id>(UNDER_WAY, rows, ")", vec![]).await?);
+    let known: std::collections::HashSet<String> = known.into_iter().map(|row| row.id).collect();
+    held.retain(|held| !known.contains(&held.effect.to_string()));
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let endless: Vec<&HeldEffect> = held.iter().copied().filter(|held| held.until.is_none()).collect();
+    let (can_lift, cannot): (Vec<&HeldEffect>, Vec<&HeldEffect>) =
+        endless.iter().copied().partition(|held| is_sound(held));
+    let detail = format!(
+        "{} effects that this ledger does not know, among them {}; {} have an end and are ended by the agent, {} have none and are \
+         lifted",
+        held.len(),
+        names(&held),
+        held.len() - endless.len(),
+        can_lift.len()
+    );
+    tracing::warn!(%agent, "agent {agent} holds {detail}");
+    record(ledger, agent, "holds strangers", detail, now);
+    if !cannot.is_empty() {
+        let detail =
+            format!("{} effects without an end that cannot be named in an order: {}", cannot.len(), names(&cannot));
+        tracing::error!(%agent, "agent {agent} holds {detail}; `riposte-agent release` on its host lifts them");
+        record(ledger, agent, "holds what cannot be lifted", detail, now);
+    }
+    order(ledger, agent, &can_lift[..can_lift.len().min(AT_ONCE)], now).await
+}
+
+/// What an agent says ends up in orders and rows, so it has to be what an order can say.
+fn is_sound(held: &HeldEffect) -> bool {
+    action::is_name(&held.action) && !held.target.value().contains('\0')
+}
+
+async fn order(ledger: &mut LedgerTx, agent: Uuid, held: &[&HeldEffect], now: Timestamp) -> Result<Vec<Uuid>> {
+    let rows = held.iter().map(|held| {
+        let (kind, value) = (held.target.kind().as_str(), held.target.value());
+        let head = binds![held.effect, agent, held.action.as_str(), kind, value, "[]", "absent", "in_force"];
+        [head, binds![0_i64, now, now, now, now]].concat()
+    });
+    ledger.tx.execute_rows(ADOPT, rows.collect(), ADOPT_AFTER, vec![]).await?;
+    let commands = held.iter().map(|held| NewCommand {
+        effect: held.effect,
+        key: (agent, held.action.clone(), held.target.kind().as_str(), held.target.value().to_owned()),
+        // No response of this ledger asked for it.
+        response: Uuid::nil(),
+        op: Op::Revert,
+        arguments: "[]".into(),
+        until: Until::Never,
+        one_shot: false,
+        is_urgent: false,
+        is_new: false,
+    });
+    Ok(queue(ledger, commands.collect(), now).await?.agents)
+}
+
+fn names(held: &[&HeldEffect]) -> String {
+    let named = held.iter().take(EXAMPLES).map(|held| format!("{} {}", held.effect, held.target));
+    named.collect::<Vec<_>>().join(", ").replace('\0', "\u{fffd}")
+}
+
+fn record(ledger: &mut LedgerTx, agent: Uuid, verb: &'static str, detail: String, now: Timestamp) {
+    let (actor, noun_id) = (format!("agent:{agent}"), agent.to_string());
+    ledger.record(Entry { at: now, actor, verb, noun: "agent", noun_id, detail });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::db::reads_whole;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_of_many_rows_reads_a_whole_table() {
+        for before in [KNOWN, UNDER_WAY] {
+            assert_eq!(reads_whole(before, 1, ")", 0).await, Vec::<String>::new(), "{before}");
+        }
+    }
+}
