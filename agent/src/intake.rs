@@ -70,6 +70,9 @@ impl Intake {
         if receipts.expired > 0 {
             self.reject("expired", receipts.expired, None);
         }
+        if receipts.dated_ahead > 0 {
+            self.reject("future", receipts.dated_ahead, None);
+        }
         agent.wake_lanes();
         agent.outbox.notify_one();
         receipts

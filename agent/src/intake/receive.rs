@@ -20,6 +20,8 @@ pub struct Receipts {
     pub duplicates: HashSet<Uuid>,
     /// How many of them had come too late to be executed.
     pub expired: u32,
+    /// How many of them are dated ahead.
+    pub dated_ahead: u32,
 }
 
 /// Adds a command to the book's batch, if it is new, and to the receipts, which are good once the batch is durable.
@@ -28,6 +30,7 @@ pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receip
     receipts.acks.push(id);
     let receipt = book.ledger().inbox().receive(id, command.seq, command.effect);
     if receipt == Receipt::New && command.is_dated_ahead(now) {
+        receipts.dated_ahead += 1;
         // Not received as other orders are: its date must not become the time that later ones are judged by.
         let message = dated_ahead(command, now);
         tracing::warn!(command = %id, op = op.as_str(), reason = message, "command refused");
