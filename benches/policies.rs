@@ -15,13 +15,13 @@ use load::report::{MIB, Samples, Table, float, say};
 use load::server::Server;
 use load::{agents, disk, knob};
 use riposte::domain::action::Catalogue;
-use riposte::domain::agent::Fleet;
 use riposte::domain::alert::Alert;
+use riposte::domain::fleet::Fleet;
 use riposte::domain::index::{PolicyIndex, VersionedPolicy};
 use riposte::domain::policy::Policy;
 use riposte::domain::protected::ProtectedSet;
 use riposte::domain::shapes::{self, Sources};
-use riposte::engine::decide::{Circumstances, decide};
+use riposte::engine::decide::{Ages, Circumstances, decide};
 use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -88,8 +88,15 @@ fn time(index: &PolicyIndex, sample: &[(Alert, String)]) -> f64 {
     let (fleet, protected, now) =
         (Fleet::default(), ProtectedSet::default(), Timestamp::from_millis(1_795_514_400_000));
     let actions = Catalogue::built_in();
-    let circumstances =
-        Circumstances { policies: index, actions, fleet: &fleet, protected: &protected, now, trace: None };
+    let circumstances = Circumstances {
+        policies: index,
+        actions,
+        fleet: &fleet,
+        protected: &protected,
+        now,
+        ages: Ages::NotJudged,
+        trace: None,
+    };
     let begun = Instant::now();
     for (alert, raw) in sample {
         black_box(decide(Uuid::nil(), alert, raw, circumstances));

@@ -46,8 +46,20 @@ pub struct Config {
     pub enrolments_per_minute: u32,
     /// Addresses and networks of proxies whose word on where a request comes from is believed.
     pub trusted_proxies: Vec<String>,
+    /// Alerts that are older than this, or dated ahead, are stored and not responded to: a duration, or `none`.
+    pub max_age: String,
+    /// What is known of single pipelines, by name.
+    pub pipelines: BTreeMap<String, Pipeline>,
     /// Fields of alerts in which observables are looked for before the known ones: `"source.ip" = ["data.client"]`.
     pub observables: BTreeMap<String, Vec<String>>,
+}
+
+/// What is known of one pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pipeline {
+    /// Whether its ids name a finding that may occur again; then an alert of another time is another one.
+    pub ids_recur: Option<bool>,
 }
 
 impl Default for Config {
@@ -69,6 +81,8 @@ impl Default for Config {
             agent_requests_per_minute: 6000,
             enrolments_per_minute: 12_000,
             trusted_proxies: Vec::new(),
+            max_age: "1h".into(),
+            pipelines: BTreeMap::new(),
             observables: BTreeMap::new(),
         }
     }
@@ -186,7 +200,7 @@ mod tests {
         let parsed: Config = toml::from_str(&text).unwrap();
         assert_eq!(parsed, Config::default());
         let table: toml::Table = toml::from_str(&text).unwrap();
-        assert_eq!(table.len(), 17, "a key is missing in config.default.toml");
+        assert_eq!(table.len(), 19, "a key is missing in config.default.toml");
     }
 
     #[test]

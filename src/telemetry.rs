@@ -57,6 +57,15 @@ pub struct ByState {
     pub state: String,
 }
 
+/// Labels of conditions that could not be decided: as many policies as there are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByCondition {
+    /// Whose.
+    pub policy: String,
+    /// `missing_field` or `fault`.
+    pub kind: &'static str,
+}
+
 /// Labels of a request: the route's pattern, never the path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByRoute {
@@ -87,6 +96,10 @@ pub struct Metrics {
     pub unauthenticated: Counter,
     /// Requests answered.
     pub requests: Family<ByRoute, Counter>,
+    /// Conditions of policies that could not be decided.
+    pub conditions_failed: Family<ByCondition, Counter>,
+    /// Duplicates that differ from the stored alert of the same id.
+    pub alerts_conflicting: Counter,
     /// How long the answers took, in seconds.
     pub request_seconds: Family<ByRoute, Histogram>,
     /// How full the writer's queue is.
@@ -103,6 +116,8 @@ impl Default for Metrics {
         Self {
             alerts: Family::default(),
             responses: Family::default(),
+            alerts_conflicting: Counter::default(),
+            conditions_failed: Family::default(),
             commands_sent: Counter::default(),
             results: Family::default(),
             orders_rejected: Family::default(),
@@ -120,6 +135,16 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("riposte");
         registry.register("alerts", "Alerts handed in", self.alerts.clone());
+        registry.register(
+            "alerts_conflicting",
+            "Alerts that were duplicates by their id and differ from the stored one",
+            self.alerts_conflicting.clone(),
+        );
+        registry.register(
+            "conditions_failed",
+            "Conditions of policies (when) that could not be decided, so that they did not hold",
+            self.conditions_failed.clone(),
+        );
         registry.register("responses", "Responses decided, by their first state", self.responses.clone());
         registry.register("commands_sent", "Commands sent to agents, repetitions included", self.commands_sent.clone());
         registry.register("results", "Results taken in from agents", self.results.clone());

@@ -78,8 +78,17 @@ pub enum EnrollError {
     Answer(String),
 }
 
+/// How an agent is to be enrolled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EnrollOptions {
+    /// The manager revokes the agent that this host had before, and applies again here what is in force there.
+    pub replace: bool,
+    /// Plain HTTP over a network is not refused.
+    pub insecure_http: bool,
+}
+
 /// Enrols this agent as `name` at `manager` and keeps its identity in `state_dir`. With `ca`, in PEM, only that
-/// authority is believed to certify the manager, now and later. Plain HTTP over a network is refused unless `insecure_http`.
+/// authority is believed to certify the manager, now and later.
 ///
 /// # Errors
 /// When it is enrolled already, the manager cannot be reached or refuses, or the identity cannot be kept.
@@ -90,14 +99,14 @@ pub async fn enroll(
     state_dir: &Path,
     capabilities: Vec<Capability>,
     ca: Option<&[u8]>,
-    insecure_http: bool,
+    options: EnrollOptions,
 ) -> Result<Enrolment, EnrollError> {
     if identity::is_enrolled(state_dir) {
         return Err(EnrollError::Already(state_dir.display().to_string()));
     }
     let manager = manager_url::typed(manager)?;
     // Before the token leaves this host.
-    manager_url::check(manager, [], insecure_http)?;
+    manager_url::check(manager, [], options.insecure_http)?;
     crate::tls::config(ca).map_err(EnrollError::Ca)?;
     durable::create_directory(state_dir)
         .map_err(|source| EnrollError::Directory { path: state_dir.display().to_string(), source })?;
@@ -110,6 +119,7 @@ pub async fn enroll(
         platform: platform::describe(),
         version: env!("CARGO_PKG_VERSION").into(),
         capabilities,
+        replace: options.replace,
     };
     let answer = post(&format!("{manager}/v1/agents/enroll"), &request, ca).await?;
     identity::pin(&answer.manager_keys).map_err(|error| EnrollError::Answer(error.to_string()))?;
@@ -120,9 +130,9 @@ pub async fn enroll(
         manager_keys: answer.manager_keys,
         stream_url: answer.stream_url,
         poll_url: answer.poll_url,
-        insecure_http: insecure_http && !manager_url::is_protected(manager),
+        insecure_http: options.insecure_http && !manager_url::is_protected(manager),
     };
-    enrolment.check_transport(insecure_http)?;
+    enrolment.check_transport(options.insecure_http)?;
     Book::begin(&state_dir.join("journal"))?;
     identity::save(state_dir, &enrolment, ca)?;
     Ok(enrolment)
@@ -198,7 +208,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("agent.json"), "{}").unwrap();
         let error =
-            enroll("http://localhost", "t".into(), "n", directory.path(), vec![], None, false).await.unwrap_err();
+            enroll("http://localhost", "t".into(), "n", directory.path(), vec![], None, EnrollOptions::default())
+                .await
+                .unwrap_err();
         assert!(matches!(error, EnrollError::Already(_)), "{error}");
     }
 }

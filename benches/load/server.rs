@@ -35,6 +35,8 @@ impl Server {
         let begun = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_riposte"));
         command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(dir.join("data"));
+        // The load's alerts are of a day of their own.
+        command.args(["--max-age", "none"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let mut server =
             Self { child, dir: dir.to_owned(), address, key: String::new(), started_in: Duration::default() };

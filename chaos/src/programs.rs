@@ -188,6 +188,8 @@ impl Manager {
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let mut command = tied(&self.program);
         command.args(["serve", "--listen", &self.address.to_string(), "--data-dir"]).arg(&self.data);
+        // The plan's alerts are the same in every run, their time too.
+        command.args(["--max-age", "none"]);
         if let Some(url) = &self.database_url {
             command.args(["--database-url", url]);
         } else if let Some(slow) = &self.slow {

@@ -62,6 +62,9 @@ pub struct EnrollRequest {
     /// What it can do.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
+    /// Whether this is a host that was enrolled before and is installed anew: then its earlier agent is revoked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 /// The answer to an enrolment.

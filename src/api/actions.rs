@@ -153,7 +153,7 @@ pub async fn replace(
     updated.map_err(|error| stale(error, &name))?;
     let catalogue = actions::catalogue(&mut ledger).await?;
     for (user, document) in policies::users(&mut ledger, &name).await? {
-        Policy::parse(&document, &catalogue).map_err(|faults| not_right(&user, &faults))?;
+        Policy::parse_stored(&document, &catalogue).map_err(|faults| not_right(&user, &faults))?;
     }
     let follow = |engine: Arc<Engine>| async move {
         engine.reload_actions().await?;

@@ -1,6 +1,7 @@
 //! `/v1/agents` and `/v1/enrollment-tokens`: enrolling, labelling and revoking agents.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -18,16 +19,18 @@ use super::extract::{Json, Path, Query};
 use super::once;
 use super::page::{Page, cursor_id, limit, page};
 use super::{AppState, address};
-use crate::domain::agent::{is_name, reason_words};
+use crate::domain::agent::{Agent, is_name, reason_words};
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::labels::parse_labels;
 use crate::domain::presence::Presence;
+use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::store::agents::{self, AgentRow, Enrollment, NewToken, TokenRow};
 use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
+use crate::store::enrolment::{self, Outcome};
 use crate::store::identity::REJECTS_FOR;
 
 /// The most capabilities an agent may announce.
@@ -137,6 +140,15 @@ pub async fn change(
         }
     }
     let labels = parse_labels(&labels).map_err(|faults| below("/labels", faults))?;
+    // A duplicate that is there already may stay while something else is changed.
+    let agent = Agent::try_from(current)?;
+    if agent.revoked_at.is_none() && !(agent.wazuh_id().is_some() && agent.shares_wazuh_id(&labels)) {
+        let holders = enrolment::of_number(&mut ledger, &labels).await?;
+        if let Some(holder) = holders.iter().find(|holder| holder.id != id) {
+            let hint = "take it from that one first, or tell two Wazuh managers apart by the label wazuh_manager";
+            return Err(ApiError::conflict(format!("{}; {hint}", enrolment::number_taken(holder))));
+        }
+    }
     agents::set_labels(&mut ledger, id, &labels, &caller.principal.name, state.engine.clock.now()).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_fleet().await }).await?;
     Ok(axum::Json(stored(&state, id).await?))
@@ -191,18 +203,34 @@ pub async fn enroll(
     if !agents::is_token(&engine.db, hash_secret(&asked.token), now).await? {
         return Err(refused());
     }
-    let EnrollRequest { token, name, public_key, platform, version, capabilities } = asked;
+    let EnrollRequest { token, name, public_key, platform, version, capabilities, replace } = asked;
     let agent = Enrollment { id: new_id(now), name: name.clone(), public_key, platform, version, capabilities };
     let mut ledger = LedgerTx::begin(&engine.db).await?;
-    let id = agents::enroll(&mut ledger, hash_secret(&token), agent, now).await.map_err(|error| match error {
+    let enrolled = enrolment::enroll(&mut ledger, hash_secret(&token), agent, replace, now).await;
+    let (id, replaced) = match enrolled.map_err(|error| match error {
         StoreError::NotFound => refused(),
         StoreError::Duplicate => {
-            let hint = "revoke that agent first if this is the same host again";
+            let hint = "enrol it with --replace if this is the same host, installed anew";
             ApiError::conflict(format!("an agent called {name} is enrolled already; {hint}"))
         }
         other => other.into(),
-    })?;
-    engine.carry_through(ledger, move |engine| async move { engine.reload_agent(id).await }).await?;
+    })? {
+        Outcome::Enrolled { agent, replaced } => (agent, replaced),
+        Outcome::Taken(why) => return Err(ApiError::conflict(why)),
+    };
+    // Whoever holds a token must not push a host aside that is there.
+    if let Some(here) = replaced.iter().find(|old| engine.hub.is_streaming(**old)) {
+        let detail = format!("agent {here} is connected now: stop it on its host, or revoke it, and enrol again");
+        return Err(ApiError::conflict(detail));
+    }
+    let is_replaced = !replaced.is_empty();
+    let follow = move |engine: Arc<Engine>| async move {
+        if is_replaced { engine.reload_fleet().await } else { engine.reload_agent(id).await }
+    };
+    engine.carry_through(ledger, follow).await?;
+    if is_replaced {
+        tracing::info!(agent = %id, ?replaced, "agent {name} took the place of the one that its host had before");
+    }
     let answer = EnrollResponse {
         agent_id: id,
         manager_keys: engine.signer.pinned(),

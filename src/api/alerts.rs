@@ -19,6 +19,7 @@ use crate::domain::shapes::Sources;
 use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::engine::intake::Receipt;
 use crate::store::alerts::{self, AlertFilter, AlertRow};
+use crate::store::columns;
 use crate::store::idempotency::Once;
 use crate::store::story::escape;
 use crate::store::writer::Outcome;
@@ -40,6 +41,8 @@ pub struct Intake {
     pub accepted: usize,
     /// How many had been handed in before; they change nothing.
     pub duplicates: usize,
+    /// How many of these differ from the stored alert of the same id: what they say has no answer.
+    pub conflicting: usize,
     /// Which were not taken in.
     pub rejected: Vec<Rejected>,
     /// The responses that the new ones got, spared and observed ones too.
@@ -70,7 +73,10 @@ pub async fn create(
         let most = state.limits.max_batch;
         return Err(ApiError::too_large(format!("a request may hold at most {most} alerts")));
     }
-    let outcome = state.engine.accept(raws, once, traceparent(&headers), payload.place).await?;
+    let outcome = state
+        .engine
+        .accept(raws, caller.principal.pipeline.as_deref(), once, traceparent(&headers), payload.place)
+        .await?;
     match outcome {
         Outcome::KeyReused => Err(ApiError::key_reused()),
         Outcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),
@@ -112,7 +118,7 @@ fn split_json(text: &str) -> ApiResult<(Vec<Result<&str, Fault>>, bool)> {
 }
 
 fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
-    let Receipt { accepted, duplicates, rejected, responses } = receipt;
+    let Receipt { accepted, duplicates, conflicting, rejected, responses } = receipt;
     if accepted + duplicates == 0 && !rejected.is_empty() {
         let faults = rejected.into_iter().flat_map(|(index, faults)| {
             let place = if is_batch { format!("/{index}") } else { String::new() };
@@ -122,7 +128,7 @@ fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
         return Err(ApiError::invalid(faults.take(100).collect()));
     }
     let rejected = rejected.into_iter().map(|(index, errors)| Rejected { index, errors }).collect();
-    Ok(Intake { accepted, duplicates, rejected, responses })
+    Ok(Intake { accepted, duplicates, conflicting, rejected, responses })
 }
 
 /// A stored alert.
@@ -148,10 +154,16 @@ pub struct AlertView {
     pub raw: Option<Box<RawValue>>,
 }
 
+/// When the alert of that id was received.
+fn received(id: &str) -> ApiResult<Timestamp> {
+    Ok(alerts::received(&columns::id(id)?))
+}
+
 fn view(row: AlertRow, sources: &Sources, with_raw: bool) -> ApiResult<AlertView> {
     let raw = row.raw()?;
     let alert =
         shapes::parse(&raw, sources).map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
+    let alert = alert.received(received(&row.id)?);
     let raw =
         if with_raw { Some(RawValue::from_string(raw).map_err(|error| ApiError::internal(&error))?) } else { None };
     let Alert { pipeline, pipeline_id, time, rule, agent, observables, .. } = alert;

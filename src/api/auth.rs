@@ -88,7 +88,7 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             state.caller_limits.count_key(parts, &principal.name)?;
         }
         if !principal.role.may(R::RIGHT) {
-            let Principal { name, role } = principal;
+            let Principal { name, role, .. } = principal;
             tracing::warn!(principal = name, path = parts.uri.path(), "{name} asked for something that is not allowed");
             return Err(ApiError::forbidden(format!("the role {} does not have the right to do that", role.as_str())));
         }
@@ -161,7 +161,8 @@ fn principal(engine: &Engine, key: &str) -> Option<Principal> {
     let same: bool = hash_secret(secret).as_slice().ct_eq(&row.hash).into();
     let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= engine.clock.now());
     let role = Role::parse(&row.role)?;
-    (same && !expired && row.revoked_at.is_none()).then(|| Principal { name: format!("key:{id}"), role })
+    let is_valid = same && !expired && row.revoked_at.is_none();
+    is_valid.then(|| Principal { name: format!("key:{id}"), role, pipeline: row.pipeline.clone() })
 }
 
 /// What is stored of a secret. A plain hash is enough: the secrets are 256 random bits, there is nothing to guess.

@@ -11,6 +11,7 @@ use super::auth::{Caller, Read};
 use super::error::ApiResult;
 use super::extract::{Path, Query};
 use crate::domain::duration::Span;
+use crate::engine::conditions::FailedConditions;
 use crate::store::responses;
 
 /// Over how long a policy is looked at unless asked otherwise.
@@ -39,6 +40,9 @@ pub struct PolicyCounts {
     pub spared: BTreeMap<String, i64>,
     /// Those that were only observed: `would_act`, or the guardrail that would have stopped them.
     pub observed: BTreeMap<String, i64>,
+    /// How often its conditions (`when`) could not be decided since the manager started, so that they did not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions_failed: Option<FailedConditions>,
     /// How many different targets they have, those spared left aside.
     pub targets: i64,
 }
@@ -66,5 +70,6 @@ pub async fn find(
         *by_state.entry(row.state).or_insert(0) += row.count;
     }
     let targets = responses::targets(db, &policy, since).await?;
-    Ok(axum::Json(PolicyCounts { policy, since, responses: by_state, spared, observed, targets }))
+    let conditions_failed = state.engine.conditions.of(&policy);
+    Ok(axum::Json(PolicyCounts { policy, since, responses: by_state, spared, observed, conditions_failed, targets }))
 }

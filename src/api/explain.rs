@@ -10,11 +10,13 @@ use super::error::{ApiError, ApiResult};
 use super::extract::Path;
 use super::outcomes::{self, JudgedResponse};
 use super::{AppState, alerts};
+use crate::domain::fleet::Origin;
 use crate::domain::index::{Seen, why_not};
 use crate::domain::policy::Mode;
 use crate::domain::response::Verdict;
 use crate::domain::shapes;
-use crate::engine::decide::{Circumstances, decide};
+use crate::engine::decide::{Ages, Circumstances, decide};
+use crate::store::alerts as stored;
 use crate::store::columns;
 use crate::store::responses::{self, ResponseFilter};
 
@@ -28,7 +30,7 @@ pub struct SelectorVerdict {
     pub holds: bool,
     /// The first condition that does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub because: Option<&'static str>,
+    pub because: Option<String>,
 }
 
 /// What one policy makes of the alert now.
@@ -57,6 +59,9 @@ pub struct Explanation {
     pub alert_id: Uuid,
     /// The enrolled agent it comes from, if there is one.
     pub origin: Option<Uuid>,
+    /// Why it cannot be said which enrolled agent it comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin_ambiguous: Option<String>,
     /// What was decided when it came.
     pub decided: Vec<JudgedResponse>,
     /// What every policy makes of it now.
@@ -78,6 +83,7 @@ pub async fn explain(
     let raw = row.raw()?;
     let alert = shapes::parse(&raw, &engine.sources)
         .map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
+    let alert = alert.received(stored::received(&id));
     let filter = ResponseFilter { alert: Some(id), ..ResponseFilter::default() };
     let decided = responses::list(&engine.db, filter, None, SHOWN).await?;
     let decided = outcomes::judge(&state, decided, outcomes::LISTED).await?;
@@ -90,17 +96,19 @@ pub async fn explain(
         fleet: &fleet,
         protected: &protected,
         now,
+        // As old as it was then: an alert of yesterday is no older for being explained today.
+        ages: Ages::Judged { received: alert.received, max_age: engine.rules.max_age },
         trace: None,
     };
-    let responses = decide(id, &alert, &raw, circumstances);
+    let responses = decide(id, &alert, &raw, circumstances).responses;
     let origin = fleet.origin(&alert.agent);
-    let seen = Seen::new(&alert, &raw, origin.map(AsRef::as_ref));
+    let seen = Seen::new(&alert, &raw, origin.agent().map(AsRef::as_ref));
     let verdicts = policies.policies().iter().map(|versioned| {
         let (policy, version) = (&versioned.policy, versioned.version);
         let selectors = policy.selectors.iter().map(|selector| {
             let because = match alert.rule.level {
-                0 => Some("alerts of level 0 fire nothing"),
-                _ => why_not(selector, &seen),
+                0 => Some("alerts of level 0 fire nothing".to_owned()),
+                _ => why_not(selector, &seen).map(|why| why.text().into_owned()),
             };
             SelectorVerdict { holds: because.is_none(), because }
         });
@@ -117,5 +125,7 @@ pub async fn explain(
         PolicyVerdict { policy, version, fires, selectors: selectors.collect(), verdict, reason }
     });
     let verdicts = verdicts.collect();
-    Ok(axum::Json(Explanation { alert_id: id, origin: origin.map(|agent| agent.id), decided, now: verdicts }))
+    let origin_ambiguous = if let Origin::Ambiguous(why) = &origin { Some(why.clone()) } else { None };
+    let origin = origin.agent().map(|agent| agent.id);
+    Ok(axum::Json(Explanation { alert_id: id, origin, origin_ambiguous, decided, now: verdicts }))
 }

@@ -15,7 +15,8 @@ use super::page::{Page, limit, page};
 use crate::domain::api_key;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
-use crate::domain::principal::Role;
+use crate::domain::pipeline::is_name;
+use crate::domain::principal::{Right, Role};
 use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::keys::{self, KeyRow, NewKey};
@@ -28,6 +29,11 @@ pub struct CreateKey {
     name: String,
     /// What it may do.
     role: Role,
+    /// The pipeline that it speaks for: its alerts are the same again only among those of keys that name the same one. A key
+    /// that takes the place of another, or a second sender of the same alerts, names the same pipeline.
+    #[serde(default)]
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "siem-1")]
+    pipeline: Option<String>,
     /// For how long; absent means until revoked.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "90d")]
@@ -44,6 +50,8 @@ pub struct CreatedKey {
     pub key: Option<String>,
     /// What it may do.
     pub role: Role,
+    /// The pipeline that it speaks for, if it is bound to one.
+    pub pipeline: Option<String>,
     /// Until when it is valid.
     pub expires_at: Option<Timestamp>,
 }
@@ -56,25 +64,41 @@ pub async fn create(
     body: Json<CreateKey>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedKey>)> {
     let claim = once::claim(&state, body.once(&caller.principal)).await?;
-    let CreateKey { name, role, expires_in } = body.value;
+    let CreateKey { name, role, pipeline, expires_in } = body.value;
     if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
         let detail = "must be 1 to 128 bytes without control characters";
         return Err(ApiError::invalid(vec![Fault::at("/name", detail)]));
+    }
+    if let Some(fault) = pipeline.as_deref().and_then(|pipeline| pipeline_fault(pipeline, role)) {
+        return Err(ApiError::invalid(vec![fault]));
     }
     if let Some(id) = claim.answered() {
         state.engine.reload_keys().await?;
         let keys = state.engine.keys.load();
         let expires_at = keys.get(id).and_then(|row| row.expires_at).map(Timestamp::from);
-        return Ok((StatusCode::CREATED, axum::Json(CreatedKey { id: id.into(), key: None, role, expires_at })));
+        let created = CreatedKey { id: id.into(), key: None, role, pipeline, expires_at };
+        return Ok((StatusCode::CREATED, axum::Json(created)));
     }
     let now = state.engine.clock.now();
     let expires_at = expires_in.map(|span| now.plus(span.duration()));
     let (new, key) = make(name, role, expires_at)?;
+    let new = NewKey { pipeline: pipeline.clone(), ..new };
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     keys::create(&mut ledger, &new, &caller.principal.name, now).await?;
     claim.keep(&mut ledger, 201, &new.id, now).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_keys().await }).await?;
-    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id: new.id, key: Some(key), role, expires_at })))
+    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id: new.id, key: Some(key), role, pipeline, expires_at })))
+}
+
+fn pipeline_fault(pipeline: &str, role: Role) -> Option<Fault> {
+    let detail = if !is_name(pipeline) {
+        "must be 1 to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned()
+    } else if !role.may(Right::Ingest) {
+        format!("cannot be given: a key of the role {} hands in no alerts", role.as_str())
+    } else {
+        return None;
+    };
+    Some(Fault::at("/pipeline", detail))
 }
 
 /// A fresh key: what is stored of it, and the key itself.
@@ -84,7 +108,7 @@ pub fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> ApiResul
     let id = format!("{:016x}", u64::from_be_bytes(bytes));
     let secret = new_secret()?;
     let key = format!("{}{id}_{secret}", api_key::PREFIX);
-    Ok((NewKey { id, name, hash: hash_secret(&secret), role, expires_at }, key))
+    Ok((NewKey { id, name, hash: hash_secret(&secret), role, pipeline: None, expires_at }, key))
 }
 
 /// Makes an admin key if there is none that is valid; gives it. So losing the last one costs a restart, not the ledger. `write_down` gets it before it is committed: a key

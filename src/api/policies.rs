@@ -13,8 +13,8 @@ use super::extract::{IfMatch, Json, Path, Query, reason};
 use super::once;
 use super::page::{Page, cursor_number, limit, page};
 use crate::domain::action::Catalogue;
-use crate::domain::agent::Fleet;
 use crate::domain::fault::Fault;
+use crate::domain::fleet::Fleet;
 use crate::domain::policy::Policy;
 use crate::engine::rehearse::rehearse;
 use crate::store::StoreError;
@@ -49,9 +49,11 @@ pub struct PolicyView {
 impl PolicyView {
     fn read(row: PolicyRow, actions: &Catalogue, fleet: &Fleet) -> Result<Self, StoreError> {
         let PolicyRow { name, version, document, created_at, updated_at } = row;
-        let policy = Policy::parse(&document.read::<Value>()?, actions)
+        let policy = Policy::parse_stored(&document.read::<Value>()?, actions)
             .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
         let mut warnings = policy.warnings();
+        let dead = policy.dead_conditions().into_iter();
+        warnings.extend(dead.map(|fault| Fault::at(fault.pointer, format!("never holds: {}", fault.detail))));
         if let Some(action) = actions.find(&policy.respond.action) {
             warnings.extend(policy.fleet_warnings(action, fleet));
         }

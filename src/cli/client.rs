@@ -320,6 +320,30 @@ pub async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<St
     Ok(ExitCode::SUCCESS)
 }
 
+/// `riposte agent label`
+pub async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyhow::Result<ExitCode> {
+    let mut labels = Map::new();
+    for change in &changes {
+        match (change.split_once('='), change.strip_suffix('-')) {
+            (Some((key, value)), _) => labels.insert(key.to_owned(), value.into()),
+            (None, Some(key)) => labels.insert(key.to_owned(), Value::Null),
+            (None, None) => bail!("{change:?} is neither KEY=VALUE nor KEY-"),
+        };
+    }
+    let is_id = agent.parse::<uuid::Uuid>().is_ok();
+    let agents = if is_id { Vec::new() } else { remote.items("/v1/agents").await? };
+    let found = agents.iter().find(|one| one["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(&agent)));
+    let id = match found {
+        _ if is_id => agent.as_str(),
+        Some(found) => found["id"].as_str().context("the manager's answer names no id")?,
+        None => bail!("no agent called {agent} is enrolled; `riposte agent list` lists them"),
+    };
+    let body = serde_json::json!({ "labels": labels });
+    let changed = remote.ask(Method::PATCH, &format!("/v1/agents/{id}"), Some(body)).await?;
+    say(&format!("{} {}", changed["name"].as_str().unwrap_or(id), changed["labels"]));
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `riposte agent list`
 pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
     for agent in remote.items("/v1/agents").await? {

@@ -105,6 +105,16 @@ enum AgentCommand {
         #[arg(long = "label")]
         labels: Vec<String>,
     },
+    /// Change the labels of an agent: KEY=VALUE sets one, KEY- removes it.
+    Label {
+        #[command(flatten)]
+        remote: Remote,
+        /// The agent, by name or id.
+        agent: String,
+        /// KEY=VALUE or KEY-; may be repeated.
+        #[arg(required = true)]
+        labels: Vec<String>,
+    },
     /// List the agents.
     List {
         #[command(flatten)]
@@ -143,6 +153,7 @@ pub fn run() -> ExitCode {
         Command::Agent(AgentCommand::Token { remote, uses, expires_in, labels }) => {
             block_on(client::token(remote, uses, expires_in, labels))
         }
+        Command::Agent(AgentCommand::Label { remote, agent, labels }) => block_on(client::label(remote, agent, labels)),
         Command::Agent(AgentCommand::List { remote, json }) => block_on(client::agents(remote, json)),
         Command::Policy(command) => block_on(policy::run(*command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),

@@ -19,8 +19,10 @@ use crate::api::address::TrustedProxies;
 use crate::api::{self, AppState, keys, listen};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::pipeline::Recurring;
 use crate::domain::shapes::Sources;
 use crate::engine::Engine;
+use crate::engine::intake::Rules;
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::nodes::Lease;
 use crate::store::{Db, StoreError};
@@ -53,6 +55,9 @@ pub struct ServeArgs {
     /// Days that alerts are kept; 0 keeps all.
     #[arg(long, env = "RIPOSTE_ALERT_RETENTION_DAYS")]
     alert_retention_days: Option<u32>,
+    /// Alerts that are older than this, or dated ahead, are stored and not responded to: a duration, or "none".
+    #[arg(long, env = "RIPOSTE_MAX_AGE")]
+    max_age: Option<String>,
     /// The largest request body, in bytes.
     #[arg(long, env = "RIPOSTE_MAX_BODY_BYTES")]
     max_body_bytes: Option<usize>,
@@ -103,6 +108,7 @@ impl ServeArgs {
         set(&mut config.log_format, self.log_format);
         set(&mut config.allow_plain_http, self.allow_plain_http);
         set(&mut config.alert_retention_days, self.alert_retention_days);
+        set(&mut config.max_age, self.max_age);
         set(&mut config.max_body_bytes, self.max_body_bytes);
         set(&mut config.max_batch, self.max_batch);
         set(&mut config.max_pending_bytes, self.max_pending_bytes);
@@ -207,6 +213,8 @@ async fn start(
     tasks: Tasks,
     adopt_signing_key: bool,
 ) -> anyhow::Result<Running> {
+    // A configuration that cannot be used is refused before anything is made.
+    rules(&config)?;
     keyfiles::make_data_dir(&config.data_dir)?;
     keyfiles::check_private(&config.data_dir)?;
     let lock = keyfiles::lock(&config.data_dir)?;
@@ -260,14 +268,22 @@ async fn start_on(
     let signer = signing::agree(&db, &config.data_dir, adopt_signing_key, clock.now()).await?;
     let days = u64::from(config.alert_retention_days);
     let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
+    let rules = rules(config)?;
+    let engine = Engine::start(db, clock, signer, rules, retention, lease, tasks).await?;
+    let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
+    let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be made")?;
+    Ok((engine, first_key.map(|_| config.data_dir.join(keyfiles::ADMIN_KEY))))
+}
+
+fn rules(config: &Config) -> anyhow::Result<Rules> {
     let sources = Sources::read(&config.observables).map_err(|faults| {
         let faults = faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
         anyhow::anyhow!("the configuration's observables: {}", faults.collect::<Vec<_>>().join("; "))
     })?;
-    let engine = Engine::start(db, clock, signer, sources, retention, lease, tasks).await?;
-    let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
-    let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be made")?;
-    Ok((engine, first_key.map(|_| config.data_dir.join(keyfiles::ADMIN_KEY))))
+    let max_age = config.max_age.parse();
+    let max_age = max_age.map_err(|error| anyhow::anyhow!("the configuration's max_age {error}, or none"))?;
+    let said = config.pipelines.iter().filter_map(|(name, pipeline)| Some((name.clone(), pipeline.ids_recur?)));
+    Ok(Rules { sources, max_age, recurring: Recurring::new(said.collect()) })
 }
 
 /// Up to this size the ledger's file is looked through at every start, in bytes: that takes some tenths of a second, and

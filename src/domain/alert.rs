@@ -29,6 +29,12 @@ pub struct AlertAgent {
     pub id: Option<String>,
     /// Its name.
     pub name: Option<String>,
+    /// The Wazuh manager that speaks of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manager: Option<String>,
+    /// That manager's cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 /// A thing that the alert saw: its text as it came, and the field it came from.
@@ -146,6 +152,23 @@ impl Observables {
     }
 }
 
+impl Alert {
+    /// The same, received at `received`: an alert without a time of its own happened then.
+    #[must_use]
+    pub fn received(mut self, received: Timestamp) -> Self {
+        self.received = received;
+        if !self.is_timed {
+            self.time = received;
+        }
+        self
+    }
+
+    /// How old it was when it was received, in whole seconds; below 0 if it is dated ahead.
+    pub fn age_secs(&self) -> i64 {
+        self.received.as_millis().saturating_sub(self.time.as_millis()) / 1000
+    }
+}
+
 /// One alert, normalised.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alert {
@@ -155,8 +178,16 @@ pub struct Alert {
     pub pipeline_id: String,
     /// Fingerprint of what makes it the same alert again.
     pub dedupe: [u8; 16],
-    /// When it happened, by the pipeline's clock.
+    /// Whether the pipeline's id names a finding, which may occur again, and not this occurrence.
+    pub id_recurs: bool,
+    /// When it happened, by the pipeline's clock; for an alert without a time when it was received.
     pub time: Timestamp,
+    /// Whether the alert says when it happened.
+    pub is_timed: bool,
+    /// When it was received.
+    pub received: Timestamp,
+    /// Whether it reports an active response: answering one with another never ends.
+    pub is_own_echo: bool,
     /// The rule that fired.
     pub rule: Rule,
     /// Where it comes from.

@@ -1,13 +1,14 @@
 //! All policies, compiled: which selectors an alert has to be tried against is looked up by rule id, group or
 //! level, so that the cost of a decision does not grow with the policies that cannot match.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::agent::Agent;
 use super::alert::Alert;
-use super::expression::{EVERYTHING, Facts, Reads};
+use super::expression::{EVERYTHING, Facts, Failure, Reads};
 use super::policy::{AgentSelector, Policy, Selector};
 
 /// A policy and its version.
@@ -76,20 +77,23 @@ impl PolicyIndex {
         &self.policies
     }
 
-    /// The policies that this alert (whose text is `raw`) fires, each once, in the order of their names. `origin` is the enrolled agent
+    /// What this alert (whose text is `raw`) fires: each policy once, in the order of their names. `origin` is the enrolled agent
     /// that the alert comes from, if there is one. A level-0 alert fires nothing, as in Wazuh.
-    pub fn matching(&self, alert: &Alert, raw: &str, origin: Option<&Agent>) -> Vec<&Arc<VersionedPolicy>> {
+    pub fn matching(&self, alert: &Alert, raw: &str, origin: Option<&Agent>) -> Matched<'_> {
         let seen = Seen { reads: &self.reads, ..Seen::new(alert, raw, origin) };
         let level = alert.rule.level;
         if level == 0 {
-            return Vec::new();
+            return Matched::default();
         }
+        let mut failed = Vec::new();
         let mut fired: Vec<u32> = Vec::new();
         let mut try_all = |places: &[Place]| {
             for (at, nth) in places {
-                let policy = &self.policies[*at as usize].policy;
-                if holds(&policy.selectors[*nth as usize], &seen) {
-                    fired.push(*at);
+                let versioned = &self.policies[*at as usize];
+                match why_not(&versioned.policy.selectors[*nth as usize], &seen) {
+                    None => fired.push(*at),
+                    Some(WhyNot::Failed(failure)) => failed.push((&**versioned, failure)),
+                    Some(WhyNot::Fails(_)) => {}
                 }
             }
         };
@@ -102,7 +106,35 @@ impl PolicyIndex {
         self.by_level.iter().take(usize::from(level) + 1).for_each(|places| try_all(places));
         fired.sort_unstable();
         fired.dedup();
-        fired.into_iter().map(|at| &self.policies[at as usize]).collect()
+        Matched { fired: fired.into_iter().map(|at| &self.policies[at as usize]).collect(), failed }
+    }
+}
+
+/// What an alert matched.
+#[derive(Debug, Default)]
+pub struct Matched<'a> {
+    /// The policies that fire, in the order of their names.
+    pub fired: Vec<&'a Arc<VersionedPolicy>>,
+    /// Conditions that could not be decided, each with its policy.
+    pub failed: Vec<(&'a VersionedPolicy, Failure)>,
+}
+
+/// Why a selector does not hold.
+#[derive(Clone, Debug)]
+pub enum WhyNot {
+    /// A condition does not hold, for people.
+    Fails(&'static str),
+    /// The expression could not be decided.
+    Failed(Failure),
+}
+
+impl WhyNot {
+    /// The reason, for people.
+    pub fn text(&self) -> Cow<'static, str> {
+        match self {
+            Self::Fails(why) => Cow::Borrowed(why),
+            Self::Failed(failure) => Cow::Owned(format!("when: the expression cannot be decided: {failure}")),
+        }
     }
 }
 
@@ -137,9 +169,21 @@ pub fn holds(selector: &Selector, seen: &Seen) -> bool {
     why_not(selector, seen).is_none()
 }
 
-/// The first condition of `selector` that does not hold, for people; `None` if all do. The cheap ones come first.
-pub fn why_not(selector: &Selector, seen: &Seen) -> Option<&'static str> {
-    let Selector { rule_ids, min_level, max_level, rule_groups, wazuh_rules_group, mitre, pipelines, agents, when } =
+/// The first condition of `selector` that does not hold; `None` if all do. The cheap ones come first.
+pub fn why_not(selector: &Selector, seen: &Seen) -> Option<WhyNot> {
+    plain(selector, seen).map(WhyNot::Fails).or_else(|| {
+        let facts = || seen.facts.get_or_init(|| Facts::new(seen.alert, seen.raw, seen.reads));
+        match selector.when.as_ref()?.holds(facts()) {
+            Ok(true) => None,
+            Ok(false) => Some(WhyNot::Fails("when: the expression does not hold")),
+            Err(failure) => Some(WhyNot::Failed(failure)),
+        }
+    })
+}
+
+/// The same, without the expression.
+fn plain(selector: &Selector, seen: &Seen) -> Option<&'static str> {
+    let Selector { rule_ids, min_level, max_level, rule_groups, wazuh_rules_group, mitre, pipelines, agents, when: _ } =
         selector;
     let rule = &seen.alert.rule;
     let technique = |wanted: &String| {
@@ -150,6 +194,8 @@ pub fn why_not(selector: &Selector, seen: &Seen) -> Option<&'static str> {
         Some("the selector has no condition")
     } else if !rule_ids.is_empty() && !rule_ids.contains(&rule.id) {
         Some("rule_ids: the alert's rule is not among them")
+    } else if seen.alert.is_own_echo && rule_ids.is_empty() {
+        Some("the alert reports an active response: only a selector that names its rule in rule_ids takes it")
     } else if min_level.is_some_and(|level| rule.level < level) {
         Some("min_level: the alert's level is lower")
     } else if max_level.is_some_and(|level| rule.level > level) {
@@ -171,9 +217,7 @@ pub fn why_not(selector: &Selector, seen: &Seen) -> Option<&'static str> {
     {
         Some("agents.not: the alert comes from one of these")
     } else {
-        let facts = || seen.facts.get_or_init(|| Facts::new(seen.alert, seen.raw, seen.reads));
-        let fails = when.as_ref().is_some_and(|when| !when.holds(facts()));
-        fails.then_some("when: the expression does not hold")
+        None
     }
 }
 
@@ -200,7 +244,7 @@ mod tests {
     }
 
     fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {
-        index.matching(alert, "{}", None).iter().map(|versioned| versioned.policy.name.clone()).collect()
+        index.matching(alert, "{}", None).fired.iter().map(|versioned| versioned.policy.name.clone()).collect()
     }
 
     #[test]

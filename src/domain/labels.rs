@@ -9,6 +9,10 @@ use super::shapes::wazuh::canonical_agent_id;
 
 /// The label that holds an agent's Wazuh id.
 pub const WAZUH_ID: &str = "wazuh_id";
+/// The label that names the Wazuh manager or cluster that gave the id; `manager.name` or `cluster.name` in its alerts.
+pub const WAZUH_MANAGER: &str = "wazuh_manager";
+/// The label that holds an agent's name in Wazuh, where that is not the name it is enrolled by.
+pub const WAZUH_NAME: &str = "wazuh_name";
 /// The most labels of an agent.
 const MAX_LABELS: usize = 64;
 
@@ -35,6 +39,9 @@ pub fn parse_labels(object: &Map<String, Value>) -> Result<BTreeMap<String, Stri
                 Some(id) => drop(labels.insert(key.clone(), id)),
                 None => faults.push(Fault::at(pointer, "a Wazuh agent id is one to ten digits")),
             },
+            Some(text) if [WAZUH_MANAGER, WAZUH_NAME].contains(&key.as_str()) && text.trim().is_empty() => {
+                faults.push(Fault::at(pointer, "must name something"));
+            }
             Some(text) if text.len() <= 256 && !text.contains('\0') => drop(labels.insert(key.clone(), text.into())),
             _ => faults.push(Fault::at(pointer, "a label's value is a text of at most 256 bytes")),
         }
@@ -54,6 +61,8 @@ mod tests {
             serde_json::json!({"Env": "x"}),
             serde_json::json!({"env": 1}),
             serde_json::json!({"wazuh_id": "x"}),
+            serde_json::json!({"wazuh_manager": " "}),
+            serde_json::json!({"wazuh_name": ""}),
             serde_json::json!({"": "x"}),
         ] {
             assert!(parse(bad.clone()).is_err(), "{bad}");

@@ -74,6 +74,8 @@ pub struct Principal {
     pub name: String,
     /// What they may do.
     pub role: Role,
+    /// The pipeline that they speak for, if their key is bound to one.
+    pub pipeline: Option<String>,
 }
 
 #[cfg(test)]

@@ -61,6 +61,10 @@ impl ResponseState {
 pub enum Spared {
     /// The alert's agent is not enrolled, or none of the agents asked for is.
     AgentUnknown,
+    /// What the alert says of its agent fits no single one.
+    AgentAmbiguous(String),
+    /// The alert is older than the policy allows, or dated ahead.
+    Stale(String),
     /// Every agent asked for says that it cannot run the action.
     ActionUnavailable(String),
     /// The alert has nothing where the policy looks for its target.
@@ -84,6 +88,8 @@ impl Spared {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::AgentUnknown => "agent_unknown",
+            Self::AgentAmbiguous(_) => "agent_ambiguous",
+            Self::Stale(_) => "stale",
             Self::ActionUnavailable(_) => "action_unavailable",
             Self::TargetMissing => "target_missing",
             Self::TargetInvalid(_) => "target_invalid",
@@ -99,6 +105,7 @@ impl Spared {
     pub fn detail(&self) -> String {
         match self {
             Self::AgentUnknown => "no enrolled agent is meant by it".into(),
+            Self::AgentAmbiguous(why) | Self::Stale(why) => why.clone(),
             Self::ActionUnavailable(why) => format!("no agent can run the action: {why}"),
             Self::TargetMissing => "the alert has no such target".into(),
             Self::TargetInvalid(why) => format!("the alert's target {why}"),

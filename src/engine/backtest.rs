@@ -10,7 +10,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::Engine;
-use super::decide::{Circumstances, decide};
+use super::decide::{Ages, Circumstances, decide};
 use super::rehearsal::{Judged, Rehearsal, Report};
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
@@ -78,8 +78,15 @@ fn joined(judged: std::result::Result<Result<Vec<Judged>>, tokio::task::JoinErro
 fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Vec<Judged>> {
     let (actions, fleet) = (engine.actions.load(), engine.fleet.load());
     let (protected, now) = (engine.protected.load(), engine.clock.now());
-    let circumstances =
-        Circumstances { policies: index, actions: &actions, fleet: &fleet, protected: &protected, now, trace: None };
+    let circumstances = Circumstances {
+        policies: index,
+        actions: &actions,
+        fleet: &fleet,
+        protected: &protected,
+        now,
+        ages: Ages::NotJudged,
+        trace: None,
+    };
     let mut judged = Vec::new();
     for row in page {
         if !index.could_match(&row.rule_id, u8::try_from(row.rule_level).unwrap_or(0)) {
@@ -89,7 +96,8 @@ fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Ve
         // What was an alert when it came may not be one for a newer program; it then fires nothing.
         let Ok(alert) = shapes::parse(&raw, &engine.sources) else { continue };
         let alert_id = id(&row.id)?;
-        let Some(response) = decide(alert_id, &alert, &raw, circumstances).pop() else { continue };
+        let alert = alert.received(alerts::received(&alert_id));
+        let Some(response) = decide(alert_id, &alert, &raw, circumstances).responses.pop() else { continue };
         judged.push(Judged { alert_id, time: row.time.into(), rule_id: row.rule_id, response });
     }
     Ok(judged)

@@ -1,15 +1,18 @@
 //! The copies of what is stored: policies, actions, agents, keys, what is protected, the freeze. A change is committed and
 //! put into force here as one, whatever becomes of whoever asked for it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use riposte_protocol::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::Engine;
 use crate::domain::action::Catalogue;
-use crate::domain::agent::Fleet;
+use crate::domain::fault::Fault;
+use crate::domain::fleet::Fleet;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{Entry, ProtectedSet};
@@ -116,11 +119,20 @@ impl Engine {
         let _alone = self.reloading.lock().await;
         let mut versioned = Vec::new();
         for row in policies::all(&self.db).await? {
-            let policy = Policy::parse(&row.document.read()?, &self.actions.load())
+            let policy = Policy::parse_stored(&row.document.read()?, &self.actions.load())
                 .map_err(|faults| StoreError::Corrupt(format!("policy {}: {faults:?}", row.name)))?;
             versioned.push(Arc::new(VersionedPolicy { policy: Arc::new(policy), version: row.version }));
         }
-        self.policies.store(Arc::new(PolicyIndex::compile(versioned)));
+        for versioned in &versioned {
+            for fault in versioned.policy.dead_conditions() {
+                let (name, Fault { pointer, detail }) = (&versioned.policy.name, fault);
+                tracing::warn!(policy = name, "policy {name}: the condition at {pointer} never holds: {detail}");
+            }
+        }
+        let index = PolicyIndex::compile(versioned);
+        let is_known = |name: &str| index.policies().iter().any(|versioned| versioned.policy.name == name);
+        self.conditions.retain(is_known, &self.metrics);
+        self.policies.store(Arc::new(index));
         Ok(())
     }
 
@@ -186,6 +198,13 @@ impl Engine {
         let _alone = self.reloading.lock().await;
         let rows = keys::all(&self.db).await?;
         self.db.names().set_keys(rows.iter().map(|row| (row.id.clone(), row.name.clone())).collect());
+        let mut since: HashMap<String, Timestamp> = HashMap::new();
+        for row in &rows {
+            let Some(pipeline) = &row.pipeline else { continue };
+            let made = Timestamp::from(row.created_at);
+            since.entry(pipeline.clone()).and_modify(|first| *first = made.min(*first)).or_insert(made);
+        }
+        self.pipelines.store(Arc::new(since));
         self.keys.store(Arc::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()));
         Ok(())
     }

@@ -8,13 +8,15 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::action::{Action, Catalogue};
-use crate::domain::agent::{Agent, Fleet};
+use crate::domain::agent::Agent;
 use crate::domain::alert::{Alert, TargetField};
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
+use crate::domain::expression::Failure;
+use crate::domain::fleet::{Fleet, Origin};
 use crate::domain::id::new_id;
-use crate::domain::index::{PolicyIndex, VersionedPolicy};
-use crate::domain::policy::{Mode, Network, Policy, Respond};
+use crate::domain::index::{Matched, PolicyIndex, VersionedPolicy};
+use crate::domain::policy::{MaxAge, Mode, Network, Policy, Respond};
 use crate::domain::protected::ProtectedSet;
 use crate::domain::response::{NewResponse, Spared, Verdict};
 use crate::store::guard::guards;
@@ -32,32 +34,62 @@ pub struct Circumstances<'a> {
     pub protected: &'a ProtectedSet,
     /// The time.
     pub now: Timestamp,
+    /// Whether an alert can be too old.
+    pub ages: Ages,
     /// The request's trace.
     pub trace: Option<&'a str>,
 }
 
-/// The responses that `alert` (stored as `id`, its text `raw`) gets: one for each policy that fires, also if it comes to nothing.
-pub fn decide(id: Uuid, alert: &Alert, raw: &str, circumstances: Circumstances) -> Vec<NewResponse> {
+/// Whether an alert can be too old to be responded to.
+#[derive(Clone, Copy, Debug)]
+pub enum Ages {
+    /// By when it was received, and for policies that say nothing of it by this.
+    Judged {
+        /// When the alert was received.
+        received: Timestamp,
+        /// The configuration's limit.
+        max_age: MaxAge,
+    },
+    /// It cannot: in a backtest all alerts are old.
+    NotJudged,
+}
+
+/// What an alert comes to.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// One response for each policy that fires, also if it comes to nothing.
+    pub responses: Vec<NewResponse>,
+    /// Conditions that could not be decided, each with its policy.
+    pub failed: Vec<(&'a VersionedPolicy, Failure)>,
+}
+
+/// What `alert` (stored as `id`, its text `raw`) comes to.
+pub fn decide<'a>(id: Uuid, alert: &Alert, raw: &str, circumstances: Circumstances<'a>) -> Decided<'a> {
     let origin = circumstances.fleet.origin(&alert.agent);
-    let fired = circumstances.policies.matching(alert, raw, origin.map(Arc::as_ref));
-    fired.into_iter().map(|versioned| respond(id, alert, origin, versioned, circumstances)).collect()
+    let Matched { fired, failed } = circumstances.policies.matching(alert, raw, origin.agent().map(Arc::as_ref));
+    let responses = fired.into_iter().map(|versioned| respond(id, alert, &origin, versioned, circumstances)).collect();
+    Decided { responses, failed }
 }
 
 fn respond(
     id: Uuid,
     alert: &Alert,
-    origin: Option<&Arc<Agent>>,
+    origin: &Origin,
     versioned: &VersionedPolicy,
-    Circumstances { actions, fleet, protected, now, trace, .. }: Circumstances,
+    Circumstances { actions, fleet, protected, now, ages, trace, .. }: Circumstances,
 ) -> NewResponse {
     let VersionedPolicy { policy, version } = versioned;
     let Respond { action: name, target, network, on, waves, duration, arguments, escalate: _ } = &policy.respond;
     let protection = Protection { set: protected, policy: Some(&policy.name), now };
     let (target, not_aimed) = aim(alert, *target, *network, protection);
-    let agents = fleet.select(on, origin);
+    let (agents, unclear) = match fleet.select(on, origin, Some(&alert.agent)) {
+        Ok(agents) => (agents, None),
+        Err(why) => (Vec::new(), Some(Spared::AgentAmbiguous(why))),
+    };
+    let stopped = stale(alert, policy, ages).or(not_aimed).or(unclear);
     let action = actions.find(name);
     let kind = target.as_ref().map_or(TargetKind::None, Target::kind);
-    let (able, spared) = match (not_aimed, action) {
+    let (able, spared) = match (stopped, action) {
         (Some(spared), _) => (agents, Some(spared)),
         (None, Some(action)) => able(agents, action, kind, protection),
         (None, None) => (agents, Some(Spared::ActionUnavailable(format!("there is no action called {name} any more")))),
@@ -88,6 +120,12 @@ fn respond(
         guarded_by: guards(policy),
         ..NewResponse::default()
     }
+}
+
+/// Whether the alert is too old for the policy.
+fn stale(alert: &Alert, policy: &Policy, ages: Ages) -> Option<Spared> {
+    let Ages::Judged { received, max_age } = ages else { return None };
+    policy.max_age.unwrap_or(max_age).staleness(alert.time, received).map(Spared::Stale)
 }
 
 /// What the policy's threshold counts this alert by.
@@ -177,6 +215,7 @@ mod tests {
     use crate::domain::policy::Policy;
     use riposte_protocol::message::Capability;
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     fn agent(name: &str, capabilities: Vec<Capability>) -> Agent {
         Agent {
@@ -189,8 +228,12 @@ mod tests {
         }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the calls read better")]
     fn decided(policy: Value, data: Value, agents: Vec<Agent>) -> NewResponse {
+        decided_at(policy, data, agents, Duration::ZERO)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the calls read better")]
+    fn decided_at(policy: Value, data: Value, agents: Vec<Agent>, age: Duration) -> NewResponse {
         let actions = Catalogue::built_in();
         let policy = Policy::parse(&policy, actions).unwrap();
         let policies = PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy: Arc::new(policy), version: 3 })]);
@@ -200,9 +243,16 @@ mod tests {
         let fleet = Fleet::new(agents);
         let now = Timestamp::from_millis(1_000_000);
         let protected = ProtectedSet::default();
-        let circumstances =
-            Circumstances { policies: &policies, actions, fleet: &fleet, protected: &protected, now, trace: None };
-        decide(Uuid::from_u128(1), &alert, &raw.to_string(), circumstances).remove(0)
+        let circumstances = Circumstances {
+            policies: &policies,
+            actions,
+            fleet: &fleet,
+            protected: &protected,
+            now,
+            ages: Ages::Judged { received: alert.time.plus(age), max_age: "1h".parse().unwrap() },
+            trace: None,
+        };
+        decide(Uuid::from_u128(1), &alert, &raw.to_string(), circumstances).responses.remove(0)
     }
 
     fn drop_policy(mode: &str) -> Value {
@@ -232,6 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn a_policys_own_age_wins_over_the_configurations() {
+        let hours = |hours| Duration::from_hours(hours);
+        let verdict = |max_age: Option<&str>, age: Duration| {
+            let mut policy = drop_policy("enforce");
+            if let Some(max_age) = max_age {
+                policy["max_age"] = json!(max_age);
+            }
+            let response = decided_at(policy, json!({"srcip": "203.0.113.7"}), vec![agent("web-01", vec![])], age);
+            // What would have been is there to see.
+            assert_eq!((response.target.unwrap().value(), response.agents.len()), ("203.0.113.7", 1));
+            response.verdict
+        };
+        let stale = |verdict| matches!(verdict, Verdict::Spare(Spared::Stale(_)));
+        assert!(stale(verdict(None, hours(2))) && verdict(None, hours(1)) == Verdict::Act);
+        assert_eq!(verdict(Some("3h"), hours(2)), Verdict::Act);
+        assert_eq!(verdict(Some("none"), hours(9000)), Verdict::Act);
+        assert!(stale(verdict(Some("30m"), hours(1))));
+    }
+
+    #[test]
     fn whatever_stops_a_response_is_its_reason() {
         let unable =
             Capability { action: "firewall-drop".into(), available: false, reason: Some("nft not found".into()) };
@@ -241,6 +311,8 @@ mod tests {
         };
         let good = json!({"srcip": "203.0.113.7"});
         assert_eq!(reason(good.clone(), vec![agent("other", vec![])]), "agent_unknown");
+        let other = || Agent { labels: [("wazuh_id".to_owned(), "005".to_owned())].into(), ..agent("other", vec![]) };
+        assert_eq!(reason(good.clone(), vec![other()]), "agent_ambiguous");
         assert_eq!(reason(good, vec![agent("web-01", vec![unable])]), "action_unavailable");
         let here = || vec![agent("web-01", vec![])];
         assert_eq!(reason(json!({}), here()), "target_missing");

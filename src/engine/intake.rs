@@ -8,9 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::Engine;
-use super::decide::{Circumstances, decide};
+use super::decide::{Ages, Circumstances, Decided, decide};
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
+use crate::domain::pipeline::{self, Bound, Recurring};
+use crate::domain::policy::MaxAge;
 use crate::domain::response::{NewResponse, Verdict};
 use crate::domain::shapes::{self, Sources};
 use crate::store::alerts::NewAlert;
@@ -32,21 +34,42 @@ pub struct Receipt {
     pub accepted: usize,
     /// How many had been stored before.
     pub duplicates: usize,
+    /// How many of these differ from what is stored.
+    pub conflicting: usize,
     /// Which are no alerts, by position, and why.
     pub rejected: Vec<(usize, Vec<Fault>)>,
     /// The responses of the accepted ones.
     pub responses: Vec<Uuid>,
 }
 
+/// What the configuration says of alerts that come in.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Fields of the site's own in which observables are looked for.
+    pub sources: Sources,
+    /// How old an alert may be for policies that say nothing of it.
+    pub max_age: MaxAge,
+    /// Pipelines whose ids recur.
+    pub recurring: Recurring,
+}
+
+/// What alerts are read with.
+struct Reading<'a> {
+    sources: &'a Sources,
+    recurring: &'a Recurring,
+    bound: Option<Bound<'a>>,
+}
+
 impl Engine {
     /// Takes in `raws`, each either the text of one alert or why there is none at that position. They hold their `place` in
-    /// memory until they are committed.
+    /// memory until they are committed. `pipeline` is the one that the sender's key is bound to.
     ///
     /// # Errors
     /// If the ledger cannot be written; then nothing is stored.
     pub async fn accept(
         &self,
         raws: Vec<std::result::Result<&str, Fault>>,
+        pipeline: Option<&str>,
         once: Option<Once>,
         trace: Option<&str>,
         place: OwnedSemaphorePermit,
@@ -54,17 +77,32 @@ impl Engine {
         let now = self.clock.now();
         let (policies, actions) = (self.policies.load(), self.actions.load());
         let (fleet, protected) = (self.fleet.load(), self.protected.load());
-        let circumstances =
-            Circumstances { policies: &policies, actions: &actions, fleet: &fleet, protected: &protected, now, trace };
+        let circumstances = Circumstances {
+            policies: &policies,
+            actions: &actions,
+            fleet: &fleet,
+            protected: &protected,
+            now,
+            ages: Ages::Judged { received: now, max_age: self.rules.max_age },
+            trace,
+        };
+        let since = self.pipelines.load();
+        let bound = pipeline.map(|name| Bound { name, since: since.get(name).copied().unwrap_or(now) });
+        let reading = Reading { sources: &self.sources, recurring: &self.rules.recurring, bound };
         let mut receipt = Receipt::default();
         let mut alerts = Vec::with_capacity(raws.len());
         for (index, raw) in raws.into_iter().enumerate() {
-            match raw.map_err(|fault| vec![fault]).and_then(|raw| read(raw, &self.sources, circumstances)) {
-                Ok(alert) => alerts.push(alert),
+            match raw.map_err(|fault| vec![fault]).and_then(|raw| read(raw, &reading, circumstances)) {
+                Ok((alert, Decided { responses, failed })) => {
+                    for (versioned, failure) in failed {
+                        self.conditions.note(&versioned.policy.name, &failure, now, &self.metrics);
+                    }
+                    alerts.push((alert, responses));
+                }
                 Err(faults) => receipt.rejected.push((index, faults)),
             }
         }
-        drop((policies, actions, fleet, protected));
+        drop((policies, actions, fleet, protected, since));
         self.count("rejected", receipt.rejected.len());
         // Nothing to store and nothing to remember: an answer that needs no transaction.
         if alerts.is_empty() && once.is_none() {
@@ -80,9 +118,11 @@ impl Engine {
         }
         receipt.accepted = accepted.new.iter().filter(|new| **new).count();
         receipt.duplicates = accepted.new.len() - receipt.accepted;
+        receipt.conflicting = accepted.conflicting;
         receipt.responses = accepted.responses;
         self.count("accepted", receipt.accepted);
         self.count("duplicate", receipt.duplicates);
+        self.metrics.alerts_conflicting.inc_by(receipt.conflicting as u64);
         for (state, count) in accepted.states {
             self.metrics.responses.get_or_create(&ByState { state }).inc_by(count);
         }
@@ -96,16 +136,17 @@ impl Engine {
     }
 }
 
-fn read(
+fn read<'a>(
     raw: &str,
-    sources: &Sources,
-    circumstances: Circumstances,
-) -> std::result::Result<(NewAlert, Vec<NewResponse>), Vec<Fault>> {
-    let alert = shapes::parse(raw, sources)?;
+    reading: &Reading,
+    circumstances: Circumstances<'a>,
+) -> std::result::Result<(NewAlert, Decided<'a>), Vec<Fault>> {
+    let alert = shapes::parse(raw, reading.sources)?.received(circumstances.now);
+    let key = pipeline::key(&alert, reading.bound, reading.recurring);
     let id = new_id(circumstances.now);
-    let responses = decide(id, &alert, raw, circumstances);
+    let decided = decide(id, &alert, raw, circumstances);
     let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw.as_bytes()));
-    Ok((NewAlert { id, alert, stored }, responses))
+    Ok((NewAlert { id, alert, key, stored }, decided))
 }
 
 fn ends_at(response: &NewResponse) -> Option<Timestamp> {

@@ -8,6 +8,7 @@
 pub mod backtest;
 pub mod capabilities;
 pub mod clocks;
+pub mod conditions;
 mod copies;
 pub mod decide;
 pub mod deliver;
@@ -28,11 +29,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use riposte_protocol::time::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::domain::action::Catalogue;
-use crate::domain::agent::Fleet;
+use crate::domain::fleet::Fleet;
 use crate::domain::index::PolicyIndex;
 use crate::domain::protected::ProtectedSet;
 use crate::domain::shapes::Sources;
@@ -87,6 +89,12 @@ pub struct Engine {
     pub undo: Undo,
     /// Fields of the site's own in which observables are looked for.
     pub sources: Sources,
+    /// What the configuration says of alerts that come in.
+    pub rules: intake::Rules,
+    /// When the first key of each pipeline was made.
+    pub pipelines: ArcSwap<HashMap<String, Timestamp>>,
+    /// Conditions that could not be decided.
+    pub conditions: conditions::Conditions,
     /// How long alerts are kept.
     pub alert_retention: Option<Duration>,
     /// Everything that runs.
@@ -117,7 +125,7 @@ impl Engine {
         db: Db,
         clock: Clock,
         signer: Signer,
-        sources: Sources,
+        rules: intake::Rules,
         alert_retention: Option<Duration>,
         lease: Arc<Lease>,
         tasks: Tasks,
@@ -149,7 +157,10 @@ impl Engine {
             keys: ArcSwap::default(),
             signer,
             undo: Undo::default(),
-            sources,
+            sources: rules.sources.clone(),
+            rules,
+            pipelines: ArcSwap::default(),
+            conditions: conditions::Conditions::default(),
             alert_retention,
             tasks: tasks.clone(),
             health: health::Health::default(),
@@ -161,6 +172,10 @@ impl Engine {
             stale: AtomicBool::new(false),
         });
         engine.reload_all().await?;
+        let agents = crate::store::agents::all(&engine.db).await?;
+        for found in crate::domain::duplicates::of(&agents) {
+            tracing::warn!("alerts may not find their agent: {found}");
+        }
         let stage = Arc::clone(&engine);
         tasks.spawn("undo", async move { undo::run(&stage).await });
         let stage = Arc::clone(&engine);

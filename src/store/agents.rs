@@ -26,8 +26,6 @@ statements! {
     PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
         FROM agents WHERE id > $1 AND ($2 IS NULL OR name = $2) AND (revoked_at IS NULL OR $3) ORDER BY id LIMIT $4";
-    INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     SET_LABELS = "UPDATE agents SET labels = $2 WHERE id = $1 AND revoked_at IS NULL";
     SET_CAPABILITIES = "UPDATE agents SET capabilities = $2 WHERE id = $1";
     REVOKE = "UPDATE agents SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
@@ -39,10 +37,6 @@ statements! {
         FROM agents WHERE revoked_at IS NULL";
     INSERT_TOKEN = "INSERT INTO enrollment_tokens (id, hash, labels, uses, uses_left, expires_at, created_at, created_by)
         VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
-    USE_TOKEN = "UPDATE enrollment_tokens SET uses_left = uses_left - 1
-        WHERE hash = $1 AND uses_left > 0 AND expires_at > $2 RETURNING id, labels";
-    ENROLLED = "SELECT id FROM agents WHERE name = $1 AND public_key = $2 AND revoked_at IS NULL
-        AND EXISTS (SELECT 1 FROM enrollment_tokens WHERE hash = $3 AND expires_at > $4 AND enrollment_tokens.labels = agents.labels)";
     IS_TOKEN = "SELECT id FROM enrollment_tokens WHERE hash = $1 AND expires_at > $2";
     TOKENS = "SELECT id, labels, uses, uses_left, expires_at, created_at, created_by FROM enrollment_tokens
         WHERE id > $1 ORDER BY id LIMIT $2";
@@ -165,41 +159,13 @@ pub struct Enrollment {
 }
 
 #[derive(sqlx::FromRow)]
-struct UsedToken {
-    id: String,
-    labels: JsonText,
-}
-
-#[derive(sqlx::FromRow)]
-struct Enrolled {
+struct FoundToken {
     id: String,
 }
 
-/// Whether there is an enrolment token of that hash that has not expired; whether it is used up is for [`enroll`] to say.
+/// Whether there is an enrolment token of that hash that has not expired; whether it is used up is for the enrolment to say.
 pub async fn is_token(db: &Db, token_hash: Vec<u8>, now: Timestamp) -> Result<bool> {
-    Ok(db.optional::<Enrolled>(IS_TOKEN, binds![token_hash, now]).await?.is_some())
-}
-
-/// Uses up one use of the token whose secret has this hash, and enrols the agent with the token's labels; gives its id. An agent that is
-/// enrolled already by that name and key has not heard of it, and is told again.
-///
-/// # Errors
-/// [`StoreError::NotFound`] if no such token is valid, [`StoreError::Duplicate`] if a living agent has that name; then
-/// the token is not used up.
-pub async fn enroll(ledger: &mut LedgerTx, token_hash: Vec<u8>, agent: Enrollment, now: Timestamp) -> Result<Uuid> {
-    let same = binds![agent.name.as_str(), agent.public_key.as_str(), token_hash.clone(), now];
-    if let Some(enrolled) = ledger.tx.optional::<Enrolled>(ENROLLED, same).await? {
-        return id(&enrolled.id);
-    }
-    let used: Option<UsedToken> = ledger.tx.optional(USE_TOKEN, binds![token_hash, now]).await?;
-    let token = used.ok_or(StoreError::NotFound)?;
-    let Enrollment { id, name, public_key, platform, version, capabilities } = agent;
-    let (platform, capabilities) = (json(&platform)?, json(&capabilities)?);
-    let binds = binds![id, name.as_str(), public_key, token.labels.as_str(), platform, version, capabilities, now];
-    ledger.tx.execute(INSERT, binds).await?;
-    let detail = format!("{name}, with enrolment token {}", token.id);
-    record(ledger, format!("agent:{id}"), "enrolled", "agent", id.to_string(), detail, now);
-    Ok(id)
+    Ok(db.optional::<FoundToken>(IS_TOKEN, binds![token_hash, now]).await?.is_some_and(|found| !found.id.is_empty()))
 }
 
 /// An agent, as this transaction finds it.

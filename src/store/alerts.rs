@@ -1,14 +1,17 @@
 //! Alerts: as they came, and the few columns that lists are filtered by. Everything else is read from the raw alert
 //! when somebody looks.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::codec;
 use super::columns::{Millis, id};
-use super::db::{Bind, Db, Result, binds, statements};
+use super::db::{Bind, Db, Result, StoreError, binds, statements};
 use crate::domain::alert::Alert;
+use crate::domain::pipeline::Key;
 use riposte_protocol::time::Timestamp;
 
 statements! {
@@ -41,6 +44,7 @@ const INSERT: &str = "INSERT INTO alerts (id, dedupe, pipeline, pipeline_id, tim
 const UNLESS_KNOWN: &str = " ON CONFLICT (dedupe) DO NOTHING";
 const NAME: &str = "UPDATE alerts SET pipeline_id = v.column2 FROM (";
 const NAME_AFTER: &str = ") AS v WHERE alerts.id = v.column1";
+const KNOWN: &str = "SELECT id, dedupe, time, raw FROM alerts WHERE dedupe IN (";
 const WHICH: &str = "SELECT id FROM alerts WHERE id IN (";
 
 /// An alert that has been read and not yet stored.
@@ -50,6 +54,8 @@ pub struct NewAlert {
     pub id: Uuid,
     /// Its normalised fields.
     pub alert: Alert,
+    /// What makes it the same alert again.
+    pub key: Key,
     /// The raw alert, encoded by [`codec::Encoder`].
     pub stored: Vec<u8>,
 }
@@ -78,29 +84,113 @@ impl AlertRow {
 }
 
 #[derive(sqlx::FromRow)]
-struct Inserted {
+struct Stored {
     id: String,
 }
 
-/// Stores `alerts` and gives the ids of those that are new.
-pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Result<Vec<Uuid>> {
-    let ids: Vec<Uuid> = alerts.iter().map(|alert| alert.id).collect();
+#[derive(sqlx::FromRow)]
+struct Known {
+    id: String,
+    dedupe: Vec<u8>,
+    time: i64,
+    raw: Vec<u8>,
+}
+
+/// What became of alerts that were to be stored.
+#[derive(Debug, Default)]
+pub(super) struct Inserted {
+    /// Those that are stored now and were not before.
+    pub(super) new: HashSet<Uuid>,
+    /// Those that were left out although the stored alert of the same key differs.
+    pub(super) conflicting: HashSet<Uuid>,
+}
+
+/// Stores those of `alerts` that are not known yet, by their keys or by those of former times.
+pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Result<Inserted> {
+    let mut outcome = Inserted::default();
+    let alerts = leave_out_former(ledger, alerts, &mut outcome).await?;
+    let mut kept = Vec::with_capacity(alerts.len());
     let rows: Vec<Vec<Bind>> = alerts
         .into_iter()
-        .map(|NewAlert { id, alert, stored }| {
+        .map(|NewAlert { id, alert, key, stored }| {
             let level = i64::from(alert.rule.level);
-            let Alert { dedupe, pipeline, pipeline_id, time, agent, rule, .. } = alert;
-            binds![id, dedupe.to_vec(), pipeline, pipeline_id, time, agent.id, rule.id, level, stored]
+            kept.push((id, key.key, stored.clone()));
+            let Alert { pipeline, pipeline_id, time, agent, rule, .. } = alert;
+            binds![id, key.key.to_vec(), pipeline, pipeline_id, time, agent.id, rule.id, level, stored]
         })
         .collect();
     let inserted = ledger.tx.execute_rows(INSERT, rows, UNLESS_KNOWN, vec![]).await?;
     // Repetitions are rare: asking which ones they are costs less than having every insert say its id.
-    if usize::try_from(inserted).is_ok_and(|inserted| inserted == ids.len()) {
-        return Ok(ids);
+    if usize::try_from(inserted).is_ok_and(|inserted| inserted == kept.len()) {
+        outcome.new = kept.iter().map(|(id, ..)| *id).collect();
+        return Ok(outcome);
     }
-    let rows = ids.into_iter().map(|id| binds![id]).collect();
-    let there: Vec<Inserted> = ledger.tx.each_row(WHICH, rows, ")", vec![]).await?;
-    there.iter().map(|row| id(&row.id)).collect()
+    let rows = kept.iter().map(|(id, ..)| binds![*id]).collect();
+    let there: Vec<Stored> = ledger.tx.each_row(WHICH, rows, ")", vec![]).await?;
+    outcome.new = there.iter().map(|row| id(&row.id)).collect::<Result<_>>()?;
+    kept.retain(|(id, ..)| !outcome.new.contains(id));
+    let known = known(ledger, kept.iter().map(|(_, key, _)| *key)).await?;
+    let differs =
+        |key: &[u8; 16], stored: &[u8]| known.get(key).is_some_and(|known| !codec::is_same_alert(&known.raw, stored));
+    let conflicting = kept.iter().filter(|(_, key, stored)| differs(key, stored)).map(|(id, ..)| *id);
+    outcome.conflicting.extend(conflicting);
+    Ok(outcome)
+}
+
+/// Alerts that were stored before their pipeline's keys were what they are now; they are no news.
+async fn leave_out_former(
+    ledger: &mut LedgerTx,
+    alerts: Vec<NewAlert>,
+    outcome: &mut Inserted,
+) -> Result<Vec<NewAlert>> {
+    let former: Vec<[u8; 16]> = alerts.iter().flat_map(|alert| &alert.key.former).map(|former| former.key).collect();
+    if former.is_empty() {
+        return Ok(alerts);
+    }
+    let known = known(ledger, former.into_iter()).await?;
+    let mut unknown: Vec<NewAlert> = Vec::with_capacity(alerts.len());
+    // An alert may come by two keys at once.
+    let mut beside: HashMap<[u8; 16], usize> = HashMap::new();
+    for alert in alerts {
+        let mut same = None;
+        for former in &alert.key.former {
+            if let Some(row) = known.get(&former.key)
+                && former.is_same(received(&id(&row.id)?), Timestamp::from_millis(row.time))
+            {
+                same = Some(&row.raw);
+            } else if let Some(other) = beside.get(&former.key).map(|at| &unknown[*at])
+                && former.is_same(received(&other.id), other.alert.time)
+            {
+                same = Some(&other.stored);
+            }
+        }
+        match same {
+            Some(raw) if !codec::is_same_alert(raw, &alert.stored) => drop(outcome.conflicting.insert(alert.id)),
+            Some(_) => {}
+            None => {
+                beside.insert(alert.key.key, unknown.len());
+                unknown.push(alert);
+            }
+        }
+    }
+    Ok(unknown)
+}
+
+/// The stored alerts of these keys.
+async fn known(ledger: &mut LedgerTx, keys: impl Iterator<Item = [u8; 16]>) -> Result<HashMap<[u8; 16], Known>> {
+    let rows = keys.map(|key| binds![key.to_vec()]).collect();
+    let rows: Vec<Known> = ledger.tx.each_row(KNOWN, rows, ")", vec![]).await?;
+    let keyed = |row: Known| {
+        let key = row.dedupe.as_slice().try_into().map_err(|_| StoreError::Corrupt("an alert's key".into()))?;
+        Ok((key, row))
+    };
+    rows.into_iter().map(keyed).collect()
+}
+
+/// When the alert of that id was received: a UUIDv7 begins with its time.
+pub fn received(alert: &Uuid) -> Timestamp {
+    let millis = u64::try_from(alert.as_u128() >> 80).unwrap_or(0);
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 /// The alert of that id.

@@ -10,10 +10,11 @@ use serde::Serialize;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::audit;
 use super::db::{Db, Result, StoreError, binds, statements};
 use super::identity::REJECTS_FOR;
 use super::settle::ANSWER_TIMEOUT;
+use super::{agents, audit};
+use crate::domain::duplicates;
 
 statements! {
     HOLDS_NOTHING = "SELECT id FROM responses WHERE state = 'active'
@@ -60,6 +61,8 @@ statements! {
         LIMIT $1";
     CANNOT_LIFT = "SELECT id FROM effects WHERE desired = 'absent' AND failed_reverts > 0 LIMIT $1";
     REJECTING = "SELECT id FROM agents WHERE rejected_at > $2 AND revoked_at IS NULL LIMIT $1";
+    AMBIGUOUS = "SELECT DISTINCT detail AS id FROM responses WHERE state = 'spared' AND reason = 'agent_ambiguous'
+        AND created_at > $2 LIMIT $1";
     CLONED = "SELECT id FROM agents WHERE incident IS NOT NULL AND revoked_at IS NULL LIMIT $1";
 }
 
@@ -67,6 +70,8 @@ statements! {
 const EXAMPLES: i64 = 20;
 /// How late a deadline's owner may be before it counts as one that nobody keeps.
 const LATE: Duration = Duration::from_mins(2);
+/// How far back contradictions between alerts and labels are looked for.
+const RECENT: Duration = Duration::from_hours(7 * 24);
 /// How long a revert may be owed before people should know that a block outlasts its end.
 const OUTLASTS: Duration = Duration::from_hours(1);
 
@@ -95,12 +100,18 @@ struct Id {
 pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
     let late = now.minus(LATE);
     let mut findings = Vec::new();
-    for Rule { level, what, help, sql, at } in rules(late, now) {
+    for Rule { level, what, help, sql, at } in rules(late, now).into_iter().chain([contradictions(now)]) {
         let binds = at.map_or_else(|| binds![EXAMPLES], |at| binds![EXAMPLES, at]);
         let rows: Vec<Id> = db.all(sql, binds).await?;
         if !rows.is_empty() {
             findings.push(Finding { level, what, help, examples: rows.into_iter().map(|row| row.id).collect() });
         }
+    }
+    let duplicates = duplicates::of(&agents::all(db).await?);
+    if !duplicates.is_empty() {
+        let what = "agents share a Wazuh id";
+        let help = "An alert that gives no name, or a name that fits both, acts on neither of them.";
+        findings.push(Finding { level: "incident", what, help, examples: duplicates });
     }
     let proof = audit::verify(db).await?;
     if let Some(at) = proof.broken_at {
@@ -226,6 +237,17 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
             None,
         ),
     ]
+}
+
+/// Alerts whose number and name belong to different agents here.
+fn contradictions(now: Timestamp) -> Rule {
+    Rule {
+        level: "incident",
+        what: "alerts name agents otherwise than they are enrolled here; their responses were spared",
+        help: "Where Wazuh calls a host by another name: `riposte agent label AGENT wazuh_name=NAME`. Where a number was given anew: `riposte agent label AGENT wazuh_id=NUMBER`, or revoke the agent that is gone.",
+        sql: AMBIGUOUS,
+        at: Some(now.minus(RECENT)),
+    }
 }
 
 /// Copies the SQLite file `from` to `to`, whole and consistent, while others write it.

@@ -10,11 +10,12 @@ use crate::domain::audit::Entry;
 use crate::domain::principal::Role;
 
 statements! {
-    ALL = "SELECT id, name, hash, role, created_at, created_by, expires_at, revoked_at FROM api_keys ORDER BY id";
-    PAGE = "SELECT id, name, hash, role, created_at, created_by, expires_at, revoked_at FROM api_keys
+    ALL = "SELECT id, name, hash, role, pipeline, created_at, created_by, expires_at, revoked_at FROM api_keys
+        ORDER BY id";
+    PAGE = "SELECT id, name, hash, role, pipeline, created_at, created_by, expires_at, revoked_at FROM api_keys
         WHERE id > $1 ORDER BY id LIMIT $2";
-    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     REVOKE = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
 }
 
@@ -31,6 +32,8 @@ pub struct KeyRow {
     /// What it may do.
     #[schema(value_type = Role)]
     pub role: String,
+    /// The pipeline that it speaks for, if it is bound to one.
+    pub pipeline: Option<String>,
     /// When it was made.
     pub created_at: Millis,
     /// By whom.
@@ -52,6 +55,8 @@ pub struct NewKey {
     pub hash: Vec<u8>,
     /// What it may do.
     pub role: Role,
+    /// The pipeline that it speaks for, if it is bound to one.
+    pub pipeline: Option<String>,
     /// Until when it is valid.
     pub expires_at: Option<Timestamp>,
 }
@@ -68,10 +73,12 @@ pub async fn list(db: &Db, after: &str, limit: i64) -> Result<Vec<KeyRow>> {
 
 /// Makes a key.
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestamp) -> Result<()> {
-    let NewKey { id, name, hash, role, expires_at } = key;
-    let binds = binds![id.as_str(), name.as_str(), hash.clone(), role.as_str(), now, by, *expires_at];
+    let NewKey { id, name, hash, role, pipeline, expires_at } = key;
+    let binds =
+        binds![id.as_str(), name.as_str(), hash.clone(), role.as_str(), now, by, *expires_at, pipeline.as_deref()];
     ledger.tx.execute(INSERT, binds).await?;
-    let detail = format!("{name}, role {}", role.as_str());
+    let bound = pipeline.as_ref().map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
+    let detail = format!("{name}, role {}{bound}", role.as_str());
     ledger.record(Entry { at: now, actor: by.into(), verb: "created", noun: "api_key", noun_id: id.clone(), detail });
     Ok(())
 }

@@ -16,6 +16,7 @@ pub mod commands;
 pub mod converge;
 pub mod db;
 pub mod effects;
+pub mod enrolment;
 pub mod error;
 mod failures;
 pub mod freeze;
@@ -56,6 +57,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         commands::STATEMENTS,
         converge::STATEMENTS,
         effects::STATEMENTS,
+        enrolment::STATEMENTS,
         freeze::STATEMENTS,
         guard::STATEMENTS,
         idempotency::STATEMENTS,

@@ -16,6 +16,7 @@ mod contract;
 mod convergence;
 mod corpus;
 mod credentials;
+mod deciding;
 mod guardrails;
 mod import;
 mod in_force;

@@ -300,22 +300,21 @@ async fn a_response_goes_to_the_agents_that_its_policy_names() {
     }
 }
 
-/// DESIGN §1: an alert's origin is the agent whose `wazuh_id` is the alert's `agent.id`, else the one of that name.
+/// DESIGN §1: an alert's origin is the agent with its number *and* its name, else the one of its name.
 #[tokio::test]
-async fn an_alert_finds_its_origin_by_wazuh_id_and_then_by_name() {
+async fn an_alert_finds_its_origin_by_wazuh_id_and_name() {
     let (app, admin) = TestApp::start().await;
-    let by_id = app.enrol(&admin, "host-a", &json!({"wazuh_id": "5"})).await;
+    let other = app.enrol(&admin, "host-a", &json!({"wazuh_id": "5"})).await;
     let by_name = app.enrol(&admin, "web-01", &json!({})).await;
     admin.policy(&drop_policy("drop")).await;
     admin.post("/v1/alerts", &brute_force("1", "203.0.113.1")).await.is(202);
-    assert_eq!(by_id.owed_one().await.target.value(), "203.0.113.1");
-    assert_eq!(by_name.owed().await, []);
-    admin.post("/v1/alerts", &from_agent(brute_force("2", "203.0.113.2"), "009", "web-01")).await.is(202);
-    assert_eq!(by_name.owed_one().await.target.value(), "203.0.113.2");
+    assert_eq!(by_name.owed_one().await.target.value(), "203.0.113.1");
+    assert_eq!(other.owed().await, [], "the number alone is not enough");
     // A label that changes counts at once.
-    let moved = admin.request(reqwest::Method::PATCH, &format!("/v1/agents/{}", by_id.id));
-    crate::support::Answer::to(moved.json(&json!({"labels": {"wazuh_id": "9"}}))).await.is(200);
-    admin.post("/v1/alerts", &from_agent(brute_force("3", "203.0.113.3"), "009", "web-01")).await.is(202);
-    assert_eq!(by_id.owed().await.len(), 2);
-    assert_eq!(by_name.owed().await.len(), 1);
+    let named = admin.request(reqwest::Method::PATCH, &format!("/v1/agents/{}", other.id));
+    crate::support::Answer::to(named.json(&json!({"labels": {"wazuh_name": "web-01"}}))).await.is(200);
+    admin.post("/v1/alerts", &brute_force("2", "203.0.113.2")).await.is(202);
+    assert_eq!(other.owed_one().await.target.value(), "203.0.113.2");
+    admin.post("/v1/alerts", &from_agent(brute_force("3", "203.0.113.3"), "009", "HOST-B")).await.is(202);
+    assert_eq!((other.owed().await.len(), by_name.owed().await.len()), (1, 1));
 }

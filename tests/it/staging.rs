@@ -28,7 +28,7 @@ async fn fleet(app: &TestApp, admin: &Client, count: usize) -> Vec<FakeAgent> {
     let mut agents = Vec::new();
     for n in 0..count {
         let labels = json!({"wazuh_id": format!("{:03}", n + 5), "env": "prod"});
-        agents.push(app.enrol(admin, &format!("web-{n:02}"), &labels).await);
+        agents.push(app.enrol(admin, &format!("web-{:02}", n + 1), &labels).await);
     }
     agents
 }
@@ -256,7 +256,7 @@ on_both_databases! {
         admin.delete("/v1/policies/scan", Some("\"1\"")).await.is(204);
         let left_alone = post(&admin, "c", "203.0.113.7").await;
         agents[0].answer(Outcome::Succeeded, Some(true)).await;
-        admin.post("/v1/protected", &json!({"kind": "agent", "value": "web-00", "reason": "the bank"})).await.is(201);
+        admin.post("/v1/protected", &json!({"kind": "agent", "value": "web-01", "reason": "the bank"})).await.is(201);
         assert_eq!(state(&find(&left_alone).await).0, "active", "its second wave is to come");
         app.advance(61);
         soon("its time is over", async || find(&left_alone).await["state"] == "ended").await;

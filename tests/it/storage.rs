@@ -332,6 +332,8 @@ const LANDED: &[(&str, &str)] = &[
     ("0007_last_holders.sql", "514919cef0ef502abefa13c02ba585c97bfda57006249163365552998b3b7a96"),
     ("0008_ranks.sql", "3dd5653c8d5dd025cec4690fcf53520b5766228cc4626c19f9a294894f06d2cf"),
     ("0009_standing.sql", "72346a78bd48e82a0d1ebe24092cea0c5784747f00ad2e05c7e951ff1635f2ce"),
+    ("0010_enrolment.sql", "93e891c4c9456deb4548aec9bdd9465f45044a8566918198ddd858240391afa8"),
+    ("0011_pipelines.sql", "70fb8e032c4311612a0ae265921e7aee90f801ea39dd41eefa815e59d9977d76"),
     ("0012_outcomes.sql", "c58c720786e0739fb3db7612def28f0aefa36aa851c03c78798a533151d34019"),
     ("0013_agent_breakers.sql", "1eb27316a5f6af49c79a9559b4e8cd7666f871e2ecc57898337535c84d26d157"),
     ("0014_nodes.sql", "aaeebf2f0e419fa87d829114301d4cbbf8a009f0f01c9d12d3713dd8ddbc8315"),

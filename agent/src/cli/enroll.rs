@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::EnrollArguments;
+use crate::enroll::EnrollOptions;
 use crate::{actions, agent, platform};
 
 pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
@@ -27,9 +28,10 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
         std::fs::read(file).with_context(|| format!("cannot read the certificate authority from {}", file.display()))
     });
     let ca = ca.transpose()?;
-    let (manager, insecure_http) = (&arguments.manager, arguments.plain.insecure_http);
+    let options = EnrollOptions { replace: arguments.replace, insecure_http: arguments.plain.insecure_http };
     let enrolment =
-        crate::enroll::enroll(manager, token, &name, state_dir, capabilities, ca.as_deref(), insecure_http).await?;
+        crate::enroll::enroll(&arguments.manager, token, &name, state_dir, capabilities, ca.as_deref(), options)
+            .await?;
     let mut out = std::io::stdout();
     writeln!(out, "Enrolled {} as {} at {}.", enrolment.name, enrolment.agent_id, enrolment.manager)?;
     writeln!(out, "Next: riposte-agent run --state-dir {}", state_dir.display())?;

@@ -113,6 +113,10 @@ struct EnrollArguments {
     /// The agent's name; the host's if not given
     #[arg(long, env = "RIPOSTE_NAME")]
     name: Option<String>,
+    /// This host was enrolled before and is installed anew: the manager revokes its earlier agent, and applies again here what
+    /// is in force on it
+    #[arg(long)]
+    replace: bool,
     #[command(flatten)]
     plain: PlainHttp,
     #[command(flatten)]

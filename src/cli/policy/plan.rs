@@ -15,7 +15,8 @@ use crate::cli::client::Remote;
 use crate::cli::say;
 use crate::cli::terminal::{Tone, plain, shade};
 use crate::domain::action::{Action, Catalogue};
-use crate::domain::agent::{Agent, Fleet};
+use crate::domain::agent::Agent;
+use crate::domain::fleet::Fleet;
 
 /// Lines of what did not change around what did.
 const CONTEXT: usize = 2;

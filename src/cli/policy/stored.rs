@@ -107,6 +107,17 @@ pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
     } else {
         table(&["what", "which", "count"], &rows);
     }
+    if let Some(failed) = counts["conditions_failed"].as_object() {
+        let count = |kind: &str| failed.get(kind).map_or_else(String::new, cell);
+        let last = failed.get("last").map_or_else(String::new, cell);
+        say(&format!(
+            "its conditions could not be decided {} times for a field that is not there and {} times for another fault since \
+             the manager started; the last one: {}",
+            count("missing_field"),
+            count("fault"),
+            plain(&last)
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 /// Fields in the order in which people think of them; others follow by name. One list serves every level, because a
 /// word has one meaning everywhere.
-const ORDER: [&str; 65] = [
+const ORDER: [&str; 66] = [
     "name",
     "kind",
     "value",
@@ -36,6 +36,7 @@ const ORDER: [&str; 65] = [
     "labels",
     "not",
     "when",
+    "max_age",
     "threshold",
     "fires",
     "respond",

@@ -54,6 +54,12 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, report: &mut Report) -
             "note": note(block, report)});
         match Policy::parse(&document, &programs.catalogue) {
             Ok(policy) => {
+                report.once(
+                    Level::Info,
+                    block.place,
+                    "Wazuh answers alerts of any age; here one that is older than max_age when it comes in (an hour, unless \
+                     the configuration or the policy says otherwise; none lifts the limit) is spared as stale",
+                );
                 if policy.respond.target.is_none() && !loaded.allowlist.is_empty() {
                     report.once(
                         Level::Warning,

@@ -15,15 +15,15 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::reads::{EVERYTHING, Reads};
-use super::{MAX_LIST, NAMES, patterns};
+use super::{MAX_LIST, NAMES, functions};
 use crate::domain::alert::{Alert, Observable};
 
 /// CEL's functions, for every evaluation: making them anew costs more than most conditions.
 static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {
-    let mut functions = Env::stdlib();
-    #[expect(clippy::expect_used, reason = "the crate is built without a `matches` of its own")]
-    patterns::declare(&mut functions).expect("`matches` is declared once");
-    Arc::new(functions)
+    let mut environment = Env::stdlib();
+    #[expect(clippy::expect_used, reason = "the crate is built without functions of these names")]
+    functions::declare(&mut environment).expect("each function is declared once");
+    Arc::new(environment)
 });
 
 /// As deep as `serde_json` reads.
@@ -46,12 +46,13 @@ pub struct Facts<'a> {
     reads: &'a Reads,
     as_written: OnceLock<CelMap<'a>>,
     from_text: OnceLock<CelMap<'a>>,
+    time: OnceLock<CelString<'static>>,
 }
 
 impl<'a> Facts<'a> {
     /// The facts of `alert`, whose text is `raw`, for expressions that read no more of it than `reads`.
     pub fn new(alert: &'a Alert, raw: &'a str, reads: &'a Reads) -> Self {
-        Self { alert, raw, reads, as_written: OnceLock::new(), from_text: OnceLock::new() }
+        Self { alert, raw, reads, as_written: OnceLock::new(), from_text: OnceLock::new(), time: OnceLock::new() }
     }
 
     /// Facts of no alert, for trying an expression out.
@@ -66,7 +67,7 @@ impl<'a> Facts<'a> {
             Numbers::AsWritten => &self.as_written,
             Numbers::FromText => &self.from_text,
         };
-        Seen(made.get_or_init(|| self.make(numbers).into()))
+        Seen { facts: self, fields: made.get_or_init(|| self.make(numbers).into()) }
     }
 
     fn make(&self, numbers: Numbers) -> Fields<'a> {
@@ -117,7 +118,10 @@ fn text(text: &str) -> Any<'_> {
 }
 
 /// Facts as an expression finds them by their names.
-pub(super) struct Seen<'f, 'a>(&'f CelMap<'a>);
+pub(super) struct Seen<'f, 'a> {
+    facts: &'f Facts<'a>,
+    fields: &'f CelMap<'a>,
+}
 
 impl Seen<'_, '_> {
     /// What an expression runs in.
@@ -131,12 +135,18 @@ impl Seen<'_, '_> {
 impl VariableResolver for Seen<'_, '_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         if name == "alert" {
-            return Some(CowVal::Borrowed(self.0));
+            return Some(CowVal::Borrowed(self.fields));
+        }
+        let alert = self.facts.alert;
+        match name {
+            "time" => return Some(CowVal::Borrowed(self.facts.time.get_or_init(|| alert.time.to_string().into()))),
+            "age" => return Some(CowVal::owned(CelInt::from(alert.age_secs()))),
+            _ => {}
         }
         let name = NAMES.iter().find(|known| **known == name)?;
         // Nothing is in a field that the alert lacks: it is no fault to ask whether something is.
         let empty = || CowVal::owned(CelMap::default());
-        Some(self.0.get(&CelMapKey::from(*name)).map_or_else(empty, |value| CowVal::Borrowed(value.as_ref())))
+        Some(self.fields.get(&CelMapKey::from(*name)).map_or_else(empty, |value| CowVal::Borrowed(value.as_ref())))
     }
 }
 

@@ -31,7 +31,9 @@ fn whole(alert: &Alert, raw: &str, numbers: Numbers) -> Context<'static, 'static
     }
     top.insert("pipeline".into(), alert.pipeline.clone().into());
     let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
-    for name in NAMES.iter().filter(|name| **name != "alert") {
+    context.add_variable_from_value("time", alert.time.to_string());
+    context.add_variable_from_value("age", alert.age_secs());
+    for name in NAMES.iter().filter(|name| !["alert", "time", "age"].contains(*name)) {
         let empty = || Value::Map(Map { map: Arc::default() });
         context.add_variable_from_value(*name, top.get(&Key::from(*name)).cloned().unwrap_or_else(empty));
     }
@@ -145,6 +147,7 @@ const CONDITIONS: &[&str] = &[
     r#"data[location.startsWith("/") ? "srcip" : "dstip"] == source.ip"#,
     "int(data.srcport) + 1 > 1024 && data.srcport - 1 < 65535",
     "file.path == syscheck.path && pipeline == alert.pipeline",
+    "time > \"2026\" && age >= 0",
 ];
 
 #[test]

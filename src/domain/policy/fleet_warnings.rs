@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use super::{On, Policy, Selector};
 use crate::domain::action::Action;
-use crate::domain::agent::{Agent, Fleet};
+use crate::domain::agent::Agent;
 use crate::domain::fault::Fault;
+use crate::domain::fleet::{Fleet, Origin};
 
 /// The highest level at which Wazuh's rules report ordinary events: up to it, a block without an end is a mistake.
 const NOISE_LEVEL: u8 = 5;
@@ -57,9 +58,11 @@ fn carried_by_none(labels: &BTreeMap<String, String>, fleet: &Fleet) -> Option<S
 /// That every agent in question says it cannot run the action. An agent that says nothing is asked when it comes to it.
 fn unable(policy: &Policy, action: &Action, fleet: &Fleet) -> Option<Fault> {
     let agents = match &policy.respond.on {
-        On::Origin => fleet.select(&On::All, None),
-        on => fleet.select(on, None),
+        On::Origin => fleet.select(&On::All, &Origin::Unknown, None),
+        on => fleet.select(on, &Origin::Unknown, None),
     };
+    // Which of several Wazuh managers is meant only an alert says.
+    let agents = agents.unwrap_or_default();
     let reason = agents.first()?.cannot(action)?.to_owned();
     if !agents.iter().all(|agent: &std::sync::Arc<Agent>| agent.cannot(action).is_some()) {
         return None;

@@ -1,10 +1,12 @@
 //! A policy: which alerts get which response, on which agents, for how long, under which guardrails. How it is read is in
 //! `reader.rs`, what its limits mean in `guardrails.rs`; matching itself is in `domain/index.rs`.
 
+mod age;
 mod fleet_warnings;
 mod guardrails;
 mod reader;
 mod warnings;
+mod wazuh_words;
 
 use std::collections::BTreeMap;
 
@@ -12,12 +14,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::action::{Action, Catalogue};
-use super::agent::Fleet;
 use super::alert::TargetField;
 use super::duration::Span;
 use super::expression::Expression;
 use super::fault::Fault;
+use super::fleet::Fleet;
 use super::group_expression::GroupExpression;
+pub use age::{FUTURE_SKEW, MaxAge};
 pub use guardrails::{
     Approval, Breaker, Escalation, Guardrails, Limits, OnSilence, OverLimit, Percent, Rate, Threshold, Waves,
 };
@@ -192,6 +195,10 @@ pub struct Policy {
     /// Any of these must hold.
     #[serde(rename = "match")]
     pub selectors: Vec<Selector>,
+    /// Alerts that are older, or dated ahead, are spared as `stale`: a duration, or `none`; absent: the configuration's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "1h")]
+    pub max_age: Option<MaxAge>,
     /// What it does.
     pub respond: Respond,
     /// What keeps it from doing too much.
@@ -212,6 +219,22 @@ impl Policy {
     /// Every fault, each with a pointer and, where a word looks misspelt, a suggestion.
     pub fn parse(document: &Value, actions: &Catalogue) -> Result<Self, Vec<Fault>> {
         reader::read(document, actions)
+    }
+
+    /// Reads a policy that was saved, perhaps by an earlier version: a condition that calls a function that is not there was
+    /// accepted once. It never held, and must not stop a start.
+    ///
+    /// # Errors
+    /// As [`Policy::parse`].
+    pub fn parse_stored(document: &Value, actions: &Catalogue) -> Result<Self, Vec<Fault>> {
+        reader::read_stored(document, actions)
+    }
+
+    /// Conditions that could not be saved today, because they can never hold.
+    pub fn dead_conditions(&self) -> Vec<Fault> {
+        let whens = self.selectors.iter().enumerate().filter_map(|(index, one)| Some((index, one.when.as_ref()?)));
+        let dead = whens.filter_map(|(index, when)| Some((index, when.why_dead()?)));
+        dead.map(|(index, why)| Fault::at(format!("/match/{index}/when"), why)).collect()
     }
 
     /// What is odd about the policy without being wrong: reasons why it, or a part of it, can never come to anything.
@@ -241,6 +264,7 @@ mod tests {
         let document = json!({
             "name": "block-ssh", "mode": "observe",
             "match": [{"rule_ids": ["5712", "5763"], "agents": {"labels": {"env": "prod"}}}, {"min_level": 12, "rule_groups": ["web"]}],
+            "max_age": "30m",
             "respond": {"action": "firewall-drop", "target": "source.ip", "on": {"agents": ["web-01"]}, "for": "10m"},
             "note": "why"
         });
@@ -282,6 +306,45 @@ mod tests {
         /respond/on: must be origin, all, server, {agents: [...]} or {labels: {...}}
         /respond/for: is not a duration such as "30s", "10m", "2h" or "7d" (more than zero, ten years at most)
         "#);
+    }
+
+    /// What a tired administrator writes who comes from `ossec.conf`.
+    #[test]
+    fn wazuhs_words_and_values_without_their_form_say_what_to_write() {
+        let base = || json!({"name": "a", "match": [{"rule_ids": ["1"]}], "respond": {"action": "firewall-drop"}});
+        let fault = |pointer: &str, value: Value| {
+            let mut document = base();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            document.pointer_mut(parent).unwrap()[key] = value;
+            let faults = Policy::parse(&document, Catalogue::built_in()).unwrap_err();
+            let here = faults.iter().find(|fault| fault.pointer == pointer);
+            here.unwrap_or_else(|| panic!("{pointer}: {faults:?}")).detail.clone()
+        };
+        assert_eq!(fault("/match/0/rule_ids", json!(5763)), "write a list: [\"5763\"]");
+        assert_eq!(fault("/match/0/rule_ids", json!("5712, 5763")), "write a list: [\"5712\", \"5763\"]");
+        assert_eq!(fault("/match/0/rule_groups", json!("sshd")), "write a list: [\"sshd\"]");
+        assert_eq!(
+            fault("/match/0/min_level", json!("10")),
+            "must be a whole number from 0 to 16; write 10 without quotes"
+        );
+        assert_eq!(fault("/match", json!({"rule_ids": ["1"]})), "write a list of selectors: begin each with a dash");
+        assert_eq!(fault("/respond/on", json!("local")), "Wazuh's local is origin");
+        assert_eq!(fault("/respond/on", json!("defined-agent")), "Wazuh's defined-agent is {agents: [...]}");
+        assert_eq!(fault("/respond/for", json!(600)), "write a duration: \"600s\"");
+        assert!(fault("/max_age", json!(3600)).contains("\"3600s\""));
+        for (pointer, meant) in [
+            ("/respond/location", "on in respond"),
+            ("/respond/timeout", "\"600s\""),
+            ("/respond/command", "action"),
+            ("/match/0/level", "min_level"),
+            ("/match/0/rules_id", "rule_ids"),
+            ("/match/0/rules_group", "rule_groups"),
+            ("/active-response", "policy import"),
+            ("/timeout", "for in respond"),
+        ] {
+            let detail = fault(pointer, json!("x"));
+            assert!(detail.contains("Wazuh's word") && detail.contains(meant), "{pointer}: {detail}");
+        }
     }
 
     #[test]

@@ -8,11 +8,12 @@ use riposte_protocol::target::{TargetKind, WIDEST};
 use serde_json::{Map, Value};
 
 use super::guardrails::{escalation, waves};
-use super::{AgentSelector, Guardrails, Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name};
+use super::wazuh_words;
+use super::{AgentSelector, Guardrails, MaxAge, Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name};
 use crate::domain::action::{Action, Catalogue, nearest};
 use crate::domain::alert::TargetField;
 use crate::domain::duration::Span;
-use crate::domain::expression::Expression;
+use crate::domain::expression::{Expression, Strictness};
 use crate::domain::fault::Fault;
 use crate::domain::group_expression::GroupExpression;
 use crate::domain::labels;
@@ -28,12 +29,25 @@ const MAX_TESTS: usize = 64;
 /// # Errors
 /// Every fault.
 pub(super) fn read(document: &Value, actions: &Catalogue) -> Result<Policy, Vec<Fault>> {
+    read_as(document, actions, Strictness::New)
+}
+
+/// Reads a policy document that was saved, perhaps by an earlier version.
+///
+/// # Errors
+/// Every fault.
+pub(super) fn read_stored(document: &Value, actions: &Catalogue) -> Result<Policy, Vec<Fault>> {
+    read_as(document, actions, Strictness::Stored)
+}
+
+fn read_as(document: &Value, actions: &Catalogue, strictness: Strictness) -> Result<Policy, Vec<Fault>> {
     let mut faults = Vec::new();
     let Some(object) = document.as_object() else {
         return Err(vec![Fault::at("", "a policy is a JSON object")]);
     };
-    let mut read = Reader { faults: &mut faults, actions };
-    let known = ["name", "mode", "match", "respond", "threshold", "limits", "breaker", "approval", "tests", "note"];
+    let mut read = Reader { faults: &mut faults, actions, strictness };
+    let known =
+        ["name", "mode", "match", "max_age", "respond", "threshold", "limits", "breaker", "approval", "tests", "note"];
     read.known(object, "", &known);
     let name = read.name(object);
     let mode = match read.text(object, "", "mode").as_deref() {
@@ -49,12 +63,15 @@ pub(super) fn read(document: &Value, actions: &Catalogue) -> Result<Policy, Vec<
         }
     };
     let selectors = read.selectors(object);
+    let max_age = read.max_age(object);
     let respond = read.respond(object);
     let guardrails = Guardrails::read(&mut read, object);
     let tests = read.tests(object);
     let note = read.text(object, "", "note").unwrap_or_default();
     match respond {
-        Some(respond) if faults.is_empty() => Ok(Policy { name, mode, selectors, respond, guardrails, tests, note }),
+        Some(respond) if faults.is_empty() => {
+            Ok(Policy { name, mode, selectors, max_age, respond, guardrails, tests, note })
+        }
         _ => Err(faults),
     }
 }
@@ -66,10 +83,21 @@ pub(super) fn suggest<'a>(message: &str, word: &str, known: impl IntoIterator<It
     }
 }
 
+/// A text or a number that stands where a list should, if it is short.
+fn one_word(value: &Value) -> Option<String> {
+    let word = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    (word.len() <= 256).then_some(word)
+}
+
 /// Reads fields and collects faults.
 pub(super) struct Reader<'a> {
     faults: &'a mut Vec<Fault>,
     actions: &'a Catalogue,
+    strictness: Strictness,
 }
 
 impl Reader<'_> {
@@ -80,7 +108,10 @@ impl Reader<'_> {
     pub(super) fn known(&mut self, object: &Map<String, Value>, at: &str, known: &[&str]) {
         for key in object.keys().filter(|key| !known.contains(&key.as_str())) {
             let pointer = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
-            self.fault(pointer, suggest("is not a field that is known here", key, known.iter().copied()));
+            let hint = wazuh_words::field(key);
+            let detail =
+                hint.unwrap_or_else(|| suggest("is not a field that is known here", key, known.iter().copied()));
+            self.fault(pointer, detail);
         }
     }
 
@@ -99,9 +130,24 @@ impl Reader<'_> {
     }
 
     pub(super) fn span(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<Span> {
+        if let Some(number) = object.get(key)?.as_u64() {
+            self.fault(format!("{at}/{key}"), format!("write a duration: \"{number}s\""));
+            return None;
+        }
         let text = self.text(object, at, key)?;
         let span = text.parse().map_err(|error: crate::domain::duration::InvalidSpan| error.to_string());
         span.map_err(|error| self.fault(format!("{at}/{key}"), error)).ok()
+    }
+
+    /// A duration, or `none`.
+    fn max_age(&mut self, policy: &Map<String, Value>) -> Option<MaxAge> {
+        if let Some(number) = policy.get("max_age")?.as_u64() {
+            self.fault("/max_age", format!("write a duration: \"{number}s\", or none"));
+            return None;
+        }
+        let text = self.text(policy, "", "max_age")?;
+        let age = text.parse().map_err(|error: crate::domain::duration::InvalidSpan| error.to_string());
+        age.map_err(|error| self.fault("/max_age", format!("{error}; none lifts the limit"))).ok()
     }
 
     /// A whole number within `range`.
@@ -151,6 +197,11 @@ impl Reader<'_> {
     fn words(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
         let Some(value) = object.get(key) else { return Vec::new() };
         let at = format!("{at}/{key}");
+        if let Some(written) = one_word(value) {
+            let words: Vec<String> = written.split(',').map(|word| format!("{:?}", word.trim())).collect();
+            self.fault(at, format!("write a list: [{}]", words.join(", ")));
+            return Vec::new();
+        }
         let Some(list) = value.as_array().filter(|list| list.len() <= MAX_ENTRIES) else {
             self.fault(at, format!("must be a list of at most {MAX_ENTRIES} texts"));
             return Vec::new();
@@ -185,6 +236,10 @@ impl Reader<'_> {
             self.fault("/match", "is missing");
             return Vec::new();
         };
+        if value.is_object() {
+            self.fault("/match", "write a list of selectors: begin each with a dash");
+            return Vec::new();
+        }
         let Some(list) = value.as_array().filter(|list| list.len() <= MAX_ENTRIES) else {
             self.fault("/match", format!("must be a list of at most {MAX_ENTRIES} selectors"));
             return Vec::new();
@@ -214,7 +269,8 @@ impl Reader<'_> {
         let agents = object
             .get("agents")
             .map_or_else(AgentSelector::default, |value| self.agents(value, &format!("{at}/agents"), true));
-        let when = self.text(object, at, "when").and_then(|source| match Expression::parse(&source) {
+        let strictness = self.strictness;
+        let when = self.text(object, at, "when").and_then(|source| match Expression::read(&source, strictness) {
             Ok(expression) => Some(expression),
             Err(fault) => {
                 self.fault(format!("{at}/when"), fault);
@@ -236,7 +292,9 @@ impl Reader<'_> {
         let value = object.get(key)?;
         let level = value.as_u64().and_then(|level| u8::try_from(level).ok()).filter(|level| *level <= 16);
         if level.is_none() {
-            self.fault(format!("{at}/{key}"), "must be a whole number from 0 to 16");
+            let number = value.as_str().filter(|text| text.parse::<u8>().is_ok_and(|level| level <= 16));
+            let hint = number.map_or_else(String::new, |number| format!("; write {number} without quotes"));
+            self.fault(format!("{at}/{key}"), format!("must be a whole number from 0 to 16{hint}"));
         }
         level
     }
@@ -370,7 +428,8 @@ impl Reader<'_> {
                 On::Labels(labels)
             }
             Some(Value::String(word)) => {
-                self.fault("/respond/on", suggest(DETAIL, word, ["origin", "all", "server"]));
+                let hint = wazuh_words::location(word).map(str::to_owned);
+                self.fault("/respond/on", hint.unwrap_or_else(|| suggest(DETAIL, word, ["origin", "all", "server"])));
                 On::Origin
             }
             Some(_) => {

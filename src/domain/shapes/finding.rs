@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use riposte_protocol::time::Timestamp;
 use serde_json::value::RawValue;
 
 use super::field::{Faults, Field, numbered, syntax_fault};
@@ -54,7 +55,10 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
     let time = faults.time("/@timestamp", document.at("@timestamp").as_ref());
     let ids = ["id", "_id", "event.doc_id", "event.id", "wazuh.event.id"];
-    let id = ids.iter().find_map(|path| document.at(path));
+    let found = ids.iter().find_map(|path| Some((*path, document.at(path)?)));
+    // The event's own id, where the document's is missing: the same event may be found again.
+    let id_recurs = found.is_some_and(|(path, _)| path == "event.id");
+    let id = found.map(|(_, id)| id);
     let pipeline_id = faults.required_word("/id", id.as_ref());
     let index = faults.optional_word("/event/index", document.at("event.index").as_ref()).unwrap_or_default();
     let rule = rule(&document, &mut faults);
@@ -62,6 +66,8 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
     let agent = AlertAgent {
         id: agent_id.map(|id| canonical_agent_id(&id).unwrap_or(id)),
         name: Faults::name(document.at("wazuh.agent.name").as_ref(), MAX_NAME_BYTES),
+        manager: Faults::name(document.at("wazuh.manager.name").as_ref(), MAX_NAME_BYTES),
+        cluster: Faults::name(document.at("wazuh.cluster.name").as_ref(), MAX_NAME_BYTES),
     };
     let observables = Observables {
         source_ip: document.observable(&["source.ip", "client.ip"]),
@@ -73,7 +79,19 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
     };
     // An id is unique in its index; "5" keeps it apart from the ids of Wazuh 4.
     let dedupe = dedupe(&[PIPELINE, "5", &index, &pipeline_id]);
-    faults.into_result(Alert { pipeline: PIPELINE.into(), pipeline_id, dedupe, time, rule, agent, observables })
+    faults.into_result(Alert {
+        pipeline: PIPELINE.into(),
+        pipeline_id,
+        dedupe,
+        id_recurs,
+        time,
+        is_timed: true,
+        received: Timestamp::default(),
+        is_own_echo: false,
+        rule,
+        agent,
+        observables,
+    })
 }
 
 fn rule(document: &Document, faults: &mut Faults) -> Rule {

@@ -1,5 +1,6 @@
 //! The generic shape of an alert, for any pipeline that is not Wazuh: nested objects with the names that policies use.
 
+use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
 
 use super::field::{Faults, Field, numbered, observable, syntax_fault};
@@ -70,11 +71,14 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         // Else a generic alert could claim the id of a Wazuh alert that has not arrived yet, and silence it.
         faults.add("/pipeline", "`wazuh` is reserved for Wazuh's own alerts");
     }
-    let time = faults.time("/time", shape.time.as_ref());
+    // A pipeline without clocks: the alert happened when it was received.
+    let timed = shape.time.filter(|time| !time.is_null());
+    let time = timed.map_or_else(Timestamp::default, |time| faults.time("/time", Some(&time)));
     let rule = wazuh::rule(shape.rule, &mut faults);
     let agent = shape.agent.map_or_else(AlertAgent::default, |agent| AlertAgent {
         id: faults.optional_word("/agent/id", agent.id.as_ref()),
         name: faults.optional_word("/agent/name", agent.name.as_ref()),
+        ..AlertAgent::default()
     });
     let (source, destination) = (shape.source.unwrap_or_default(), shape.destination.unwrap_or_default());
     let observables = Observables {
@@ -89,7 +93,11 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         dedupe: dedupe(&[&pipeline, &pipeline_id]),
         pipeline,
         pipeline_id,
+        id_recurs: false,
         time,
+        is_timed: timed.is_some(),
+        received: Timestamp::default(),
+        is_own_echo: false,
         rule,
         agent,
         observables,
@@ -117,7 +125,7 @@ mod tests {
             (alert.pipeline.as_str(), alert.pipeline_id.as_str(), alert.rule.id.as_str()),
             ("suricata", "a1", "2001219")
         );
-        assert_eq!(alert.agent, AlertAgent { id: None, name: Some("web-01".into()) });
+        assert_eq!(alert.agent, AlertAgent { name: Some("web-01".into()), ..AlertAgent::default() });
         assert_eq!(alert.observables.target(TargetField::SourceIp).unwrap().unwrap().value(), "203.0.113.7");
         assert_eq!(alert.observables.target(TargetField::DestinationUser).unwrap().unwrap().value(), "alice");
         assert_eq!(alert.observables.target(TargetField::ProcessId).unwrap().unwrap().value(), "4711");
@@ -129,6 +137,17 @@ mod tests {
         let faults = parse(r#"{"pipeline":"x","id":"","time":"yesterday","rule":{"id":[],"level":17}}"#).unwrap_err();
         let pointers: Vec<&str> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/id", "/time", "/rule/id", "/rule/level"]);
+    }
+
+    #[test]
+    fn an_alert_without_a_time_happened_when_it_was_received() {
+        let received = riposte_protocol::time::Timestamp::from_millis(7);
+        for time in ["", r#""time":null,"#] {
+            let raw = format!(r#"{{"pipeline":"x",{time}"id":"1","rule":{{"id":"1","level":1}}}}"#);
+            assert_eq!(parse(&raw).unwrap().received(received).time, received);
+        }
+        let raw = r#"{"pipeline":"x","time":"2026-11-20T10:11:12Z","id":"1","rule":{"id":"1","level":1}}"#;
+        assert_eq!(parse(raw).unwrap().received(received).time.as_millis(), 1_795_169_472_000);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The shapes in which alerts come, and how each becomes an [`Alert`]: Wazuh 4.x ([`wazuh`]), the findings of Wazuh 5
 //! and a generic one. A field is read without trust (`field.rs`), whatever the shape; [`Sources`] are fields of a site's own.
 
+mod echo;
 mod field;
 mod finding;
 mod generic;
@@ -96,7 +97,7 @@ fn depth_exceeds(raw: &str, limit: usize) -> bool {
 
 /// 128 bits of SHA-256 over the parts that make an alert the same again, each with its length, so that no
 /// shifting of characters between parts makes two different alerts equal.
-pub(super) fn dedupe(parts: &[&str]) -> [u8; 16] {
+pub fn dedupe(parts: &[&str]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 
+use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::field::{Faults, Field, observable, syntax_fault};
-use super::{Level, dedupe, descend};
+use super::{Level, dedupe, descend, echo};
 use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
 use crate::domain::fault::Fault;
 
@@ -40,6 +41,10 @@ struct RawAlert<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     syscheck: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    decoder: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    location: Option<&'a RawValue>,
 }
 
 /// A rule, in Wazuh's names; the generic shape uses the same.
@@ -99,6 +104,8 @@ struct RawManager<'a> {
 #[derive(Deserialize)]
 struct RawCluster<'a> {
     #[serde(borrow, default)]
+    name: Option<Field<'a>>,
+    #[serde(borrow, default)]
     node: Option<Field<'a>>,
 }
 
@@ -139,14 +146,32 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
     let time = faults.time("/timestamp", shape.timestamp.as_ref());
     let rule = rule(shape.rule, &mut faults);
     let pipeline_id = faults.required_word("/id", shape.id.as_ref());
-    let agent = agent(shape.agent, &mut faults);
+    let mut agent = agent(shape.agent, &mut faults);
     let manager = shape.manager.and_then(|manager| faults.optional_word("/manager/name", manager.name.as_ref()));
-    let node = shape.cluster.and_then(|cluster| faults.optional_word("/cluster/node", cluster.node.as_ref()));
+    let cluster = shape.cluster.map(|cluster| {
+        let name = Faults::name(cluster.name.as_ref(), MAX_NAME_BYTES);
+        (name, faults.optional_word("/cluster/node", cluster.node.as_ref()))
+    });
+    let (cluster, node) = cluster.unwrap_or_default();
+    let is_own_echo = echo::is_own(&rule, shape.data, shape.decoder, shape.location);
     let observables = observables(shape.data, shape.syscheck, &mut faults);
     // An id is unique per node only: it is a second and an offset in that node's log.
     let dedupe =
         dedupe(&[PIPELINE, manager.as_deref().unwrap_or_default(), node.as_deref().unwrap_or_default(), &pipeline_id]);
-    faults.into_result(Alert { pipeline: PIPELINE.into(), pipeline_id, dedupe, time, rule, agent, observables })
+    (agent.manager, agent.cluster) = (manager, cluster);
+    faults.into_result(Alert {
+        pipeline: PIPELINE.into(),
+        pipeline_id,
+        dedupe,
+        id_recurs: false,
+        time,
+        is_timed: true,
+        received: Timestamp::default(),
+        is_own_echo,
+        rule,
+        agent,
+        observables,
+    })
 }
 
 /// Reads a rule and checks what decisions stand on: its id and its level.
@@ -243,7 +268,7 @@ fn agent(raw: Option<RawAgent>, faults: &mut Faults) -> AlertAgent {
             canonical
         }
     };
-    AlertAgent { id, name: Faults::name(raw.name.as_ref(), MAX_NAME_BYTES) }
+    AlertAgent { id, name: Faults::name(raw.name.as_ref(), MAX_NAME_BYTES), ..AlertAgent::default() }
 }
 
 fn observables(data: Option<&RawValue>, syscheck: Option<&RawValue>, faults: &mut Faults) -> Observables {
@@ -296,7 +321,13 @@ mod tests {
         let alert = with(|_| ()).unwrap();
         assert_eq!((alert.rule.id.as_str(), alert.rule.level), ("5763", 10));
         assert_eq!(alert.rule.groups, ["syslog", "sshd", "pci_dss_11.4"]);
-        assert_eq!(alert.agent, AlertAgent { id: Some("005".into()), name: Some("bastion-01".into()) });
+        let agent = AlertAgent {
+            id: Some("005".into()),
+            name: Some("bastion-01".into()),
+            manager: Some("m1".into()),
+            cluster: Some("wazuh".into()),
+        };
+        assert_eq!(alert.agent, agent);
         assert_eq!(alert.time.as_millis(), 1_795_169_472_345);
         assert_eq!(alert.observables.field(TargetField::SourceIp).unwrap().field, "data.srcip");
     }

@@ -82,6 +82,12 @@ pub fn decode(stored: &[u8]) -> Result<String> {
     String::from_utf8(raw).map_err(|_| corrupt("not UTF-8"))
 }
 
+/// Whether two stored forms hold the same alert: the same bytes, or JSON that means the same.
+pub fn is_same_alert(one: &[u8], other: &[u8]) -> bool {
+    let value = |stored| serde_json::from_str::<serde_json::Value>(&decode(stored).ok()?).ok();
+    one == other || value(one).is_some_and(|one| value(other) == Some(one))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +102,19 @@ mod tests {
             assert_eq!(decode(&stored).unwrap(), raw);
         }
         assert!(encoder.encode(long.as_bytes()).len() < 100);
+    }
+
+    #[test]
+    fn an_alert_is_the_same_however_it_is_written() {
+        let mut encoder = Encoder::default();
+        let mut stored = |raw: &str| encoder.encode(raw.as_bytes());
+        let one = stored(r#"{"a":1,"b":["x"]}"#);
+        assert!(is_same_alert(&one, &one));
+        assert!(is_same_alert(&one, &stored(r#"{ "b" : ["\u0078"], "a": 1 }"#)));
+        for other in [r#"{"a":2,"b":["x"]}"#, r#"{"a":1}"#, "{", ""] {
+            assert!(!is_same_alert(&one, &stored(other)), "{other}");
+        }
+        assert!(!is_same_alert(&one, &[]));
     }
 
     #[test]

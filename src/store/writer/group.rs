@@ -183,12 +183,13 @@ async fn take_in(
         }
         waiting.push((ids, decided, intake.once, reply, intake.place));
     }
-    let new: HashSet<Uuid> = alerts::insert(ledger, rows).await?.into_iter().collect();
+    let alerts::Inserted { new, conflicting } = alerts::insert(ledger, rows).await?;
     let (mut responses, mut wake) = (Vec::new(), Vec::new());
     let (mut memo, mut unwritten) = (guard::Memo::default(), HashSet::new());
     for (ids, decided, once, reply, place) in waiting {
         let is_new: Vec<bool> = ids.iter().map(|id| new.contains(id)).collect();
-        let mut accepted = Accepted { new: is_new, ..Accepted::default() };
+        let conflicting = ids.iter().filter(|id| conflicting.contains(id)).count();
+        let mut accepted = Accepted { new: is_new, conflicting, ..Accepted::default() };
         let fresh =
             decided.into_iter().zip(&accepted.new).filter(|(_, new)| **new).flat_map(|(responses, _)| responses);
         for response in fresh.collect::<Vec<_>>() {

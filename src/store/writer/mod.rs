@@ -67,6 +67,9 @@ pub struct Intake {
 pub struct Accepted {
     /// Which alerts are new, by position in the request.
     pub new: Vec<bool>,
+    /// How many of the others differ from the stored alert that they repeat.
+    #[serde(default)]
+    pub conflicting: usize,
     /// The responses of the new ones.
     pub responses: Vec<Uuid>,
     /// How many of these responses began in which state.

@@ -309,7 +309,7 @@ pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 /// A Wazuh 4.x alert of rule 5763: somebody at `source` tries passwords on the host that `agent` watches.
 pub(crate) fn alert(number: u64, source: &str, agent: &str) -> Value {
     json!({
-        "timestamp": "2026-11-24T10:00:00.000+0000",
+        "timestamp": riposte::clock::Clock::system().now(),
         "rule": {"level": 10, "id": "5763", "description": "sshd: brute force trying to get access to the system.",
             "groups": ["syslog", "sshd", "authentication_failures"]},
         "agent": {"id": "005", "name": agent, "ip": "198.51.100.5"},

@@ -46,14 +46,25 @@ pub(crate) fn enrollment(token: &str, name: &str, key: &SigningKey) -> EnrollReq
         platform: Platform { os: "linux".into(), arch: "x86_64".into(), version: "12".into() },
         version: "0.1.0".into(),
         capabilities: vec![],
+        replace: false,
     }
 }
 
 impl FakeAgent {
     /// Enrols with `token`.
     pub(crate) async fn enrol(app: &TestApp, token: &str, name: &str, capabilities: Vec<Capability>) -> Self {
-        let (http, key) = (Client::anonymous(&app.base), new_key());
-        let asked = EnrollRequest { capabilities, ..enrollment(token, name, &key) };
+        let key = new_key();
+        Self::enrol_by(app, EnrollRequest { capabilities, ..enrollment(token, name, &key) }, key).await
+    }
+
+    /// Enrols the host of another agent anew, in that one's place.
+    pub(crate) async fn replace(app: &TestApp, token: &str, name: &str) -> Self {
+        let key = new_key();
+        Self::enrol_by(app, EnrollRequest { replace: true, ..enrollment(token, name, &key) }, key).await
+    }
+
+    async fn enrol_by(app: &TestApp, asked: EnrollRequest, key: SigningKey) -> Self {
+        let http = Client::anonymous(&app.base);
         let answer = http.post("/v1/agents/enroll", &serde_json::to_value(asked).unwrap()).await.is(201);
         let EnrollResponse { agent_id, manager_keys, stream_url, .. } = serde_json::from_value(answer).unwrap();
         let pinned = manager_keys.into_iter().map(|key| {

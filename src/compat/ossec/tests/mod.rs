@@ -43,7 +43,7 @@ fn alert(rule: &Value) -> String {
 /// Which of Wazuh's active responses the imported policies answer for: indexes into what it would have loaded.
 fn fires(import: &Import, index: &PolicyIndex, raw: &str) -> Vec<usize> {
     let alert = shapes::parse(raw, &Sources::default()).unwrap();
-    let fired = index.matching(&alert, raw, None);
+    let fired = index.matching(&alert, raw, None).fired;
     let place = |name: &String| import.carried.iter().position(|carried| carried.as_ref() == Some(name)).unwrap();
     let mut places: Vec<usize> = fired.iter().map(|versioned| place(&versioned.policy.name)).collect();
     places.sort_unstable();
@@ -157,6 +157,7 @@ fn a_site_is_carried_over() {
     Warning 15: command "Lock out" is called lock-out here: its own name is taken, or no action can have it
     Warning 15: command "Lock out" becomes the custom action lock-out, which runs lock.py from the agents' folder for programs. It is undone after a time, so it needs a target: destination.user of the alert. An alert without one is answered by Wazuh and not here; if the program looks at another field, say so in the policy's respond.target
     Info 22: command "tell" becomes the custom action tell, which runs tell from the agents' folder for programs; it is run once, has no target, and is never undone
+    Info 25: Wazuh answers alerts of any age; here one that is older than max_age when it comes in (an hour, unless the configuration or the policy says otherwise; none lifts the limit) is spared as stale
     Warning 32: repeated_offenders is read by each host from its own ossec.conf in Wazuh, and never forgotten before a restart. Here it becomes the ladder of every policy with a timeout (30m, 2h), for everybody that is responded to within 30d again
     Info 34: the agent is found by its label wazuh_id: 007
     Info 41: Wazuh says (1305): Timeout not allowed for command: 'tell'.

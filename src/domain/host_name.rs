@@ -1,0 +1,68 @@
+//! Names of hosts, compared as people mean them: `web1` is `WEB1` and `web1.corp.example`. Two full names are the same
+//! host only as a whole, and an address has no short form.
+
+/// The longest part before a dot, and the whole, of one name; both in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostName {
+    full: String,
+    short: usize,
+}
+
+impl HostName {
+    /// `name` in its canonical form: without blanks around it, a dot at its end, and case.
+    pub fn new(name: &str) -> Self {
+        let full = name.trim().trim_end_matches('.').to_lowercase();
+        let is_address = full.parse::<std::net::IpAddr>().is_ok();
+        let short = full.find('.').filter(|dot| *dot > 0 && !is_address).unwrap_or(full.len());
+        Self { full, short }
+    }
+
+    /// The whole name.
+    pub fn full(&self) -> &str {
+        &self.full
+    }
+
+    /// Its first label.
+    pub fn short(&self) -> &str {
+        &self.full[..self.short]
+    }
+
+    /// Whether both can name one host.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_short = |name: &Self| name.short == name.full.len();
+        self.full == other.full || ((is_short(self) || is_short(other)) && self.short() == other.short())
+    }
+}
+
+/// Whether both texts can name one host.
+pub fn is_same_host(one: &str, other: &str) -> bool {
+    one == other || HostName::new(one).is_same(&HostName::new(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_and_domains_do_not_tell_hosts_apart_unless_both_have_one() {
+        for (one, other) in [
+            ("web1", "WEB1"),
+            ("web1", "WEB1.corp.example"),
+            ("web1.corp.example.", " web1.CORP.example"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("Ä-host", "ä-host"),
+        ] {
+            assert!(is_same_host(one, other) && is_same_host(other, one), "{one} {other}");
+        }
+        for (one, other) in [
+            ("web1.a.example", "web1.b.example"),
+            ("web1", "web10"),
+            ("10", "10.0.0.1"),
+            ("10.0.0.1", "10.0.0.2"),
+            (".x", ".y"),
+            ("web1", ""),
+        ] {
+            assert!(!is_same_host(one, other) && !is_same_host(other, one), "{one} {other}");
+        }
+    }
+}

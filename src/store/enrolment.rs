@@ -1,0 +1,181 @@
+//! Enrolling an agent. A name and a Wazuh id each belong to one living agent; the same host, installed anew, may take the place
+//! of the agent that it was: that one is revoked, and what is to be in force there is applied again.
+
+use std::collections::BTreeMap;
+
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::agents::{self, AgentRow, Enrollment};
+use super::audit::LedgerTx;
+use super::columns::{JsonText, id, json};
+use super::db::{Result, StoreError, binds, statements};
+use super::ledger;
+use crate::domain::agent::Agent;
+use crate::domain::audit::Entry;
+use crate::domain::host_name::is_same_host;
+use crate::domain::labels::{WAZUH_ID, WAZUH_NAME};
+
+statements! {
+    INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    USE_TOKEN = "UPDATE enrollment_tokens SET uses_left = uses_left - 1
+        WHERE hash = $1 AND uses_left > 0 AND expires_at > $2 RETURNING id, labels";
+    ENROLLED = "SELECT id FROM agents WHERE name = $1 AND public_key = $2 AND revoked_at IS NULL
+        AND EXISTS (SELECT 1 FROM enrollment_tokens WHERE hash = $3 AND expires_at > $4
+            AND (enrollment_tokens.labels = agents.labels OR $5))";
+    OF_NAME = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+        FROM agents WHERE lower(name) = lower($1) AND revoked_at IS NULL";
+    OF_LABEL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+        FROM agents WHERE labels LIKE $1 AND revoked_at IS NULL ORDER BY id";
+    WANTED = "SELECT id FROM effects WHERE agent_id = $1 AND desired = 'in_force'";
+    MOVE_EFFECTS = "UPDATE effects SET agent_id = $2, actual = 'absent', actual_seq = 0, changed_at = $3
+        WHERE agent_id = $1 AND desired = 'in_force'";
+    MOVE_RESPONSES = "UPDATE responses SET agents = replace(agents, $1, $2)
+        WHERE state IN ('active', 'awaiting_approval') AND agents LIKE $3";
+    MOVE_PROTECTED = "UPDATE protected_entries SET value = $2 WHERE kind IN ('host', 'agent') AND value = $1";
+}
+
+#[derive(sqlx::FromRow)]
+struct UsedToken {
+    id: String,
+    labels: JsonText,
+}
+
+#[derive(sqlx::FromRow)]
+struct Found {
+    id: String,
+}
+
+/// What became of an enrolment.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The agent is enrolled.
+    Enrolled {
+        /// Its id.
+        agent: Uuid,
+        /// The agents whose place it took; they are revoked.
+        replaced: Vec<Uuid>,
+    },
+    /// Another living agent has the name or the number.
+    Taken(String),
+}
+
+/// Uses up one use of the token whose secret has this hash, and enrols the agent with the token's labels. An agent that is enrolled
+/// already by that name and key has not heard of it, and is told again. With `replace` the same host's earlier agent is revoked.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if no such token is valid. Unless the outcome is committed the token is not used up.
+pub async fn enroll(
+    ledger: &mut LedgerTx,
+    token_hash: Vec<u8>,
+    agent: Enrollment,
+    replace: bool,
+    now: Timestamp,
+) -> Result<Outcome> {
+    let same = binds![agent.name.as_str(), agent.public_key.as_str(), token_hash.clone(), now, replace];
+    if let Some(enrolled) = ledger.tx.optional::<Found>(ENROLLED, same).await? {
+        return Ok(Outcome::Enrolled { agent: id(&enrolled.id)?, replaced: Vec::new() });
+    }
+    let used: Option<UsedToken> = ledger.tx.optional(USE_TOKEN, binds![token_hash, now]).await?;
+    let token = used.ok_or(StoreError::NotFound)?;
+    let mut labels: BTreeMap<String, String> = token.labels.read()?;
+    let holders = holders(ledger, &agent.name, &labels).await?;
+    let name = labels.get(WAZUH_NAME).unwrap_or(&agent.name);
+    for holder in &holders {
+        let is_same = [&holder.name[..], holder.wazuh_name()]
+            .iter()
+            .any(|other| is_same_host(other, &agent.name) || is_same_host(other, name));
+        if !replace || !is_same {
+            return Ok(Outcome::Taken(taken(holder, &agent.name, is_same)));
+        }
+    }
+    let mut replaced = Vec::new();
+    for holder in &holders {
+        agents::revoke(ledger, holder.id, &format!("agent:{}", agent.id), now).await?;
+        // The token says what is new; the rest is as people had it.
+        for (key, value) in &holder.labels {
+            labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        replaced.push(holder.id);
+    }
+    let Enrollment { id, name, public_key, platform, version, capabilities } = agent;
+    let (platform, capabilities) = (json(&platform)?, json(&capabilities)?);
+    let binds = binds![id, name.as_str(), public_key, json(&labels)?, platform, version, capabilities, now];
+    ledger.tx.execute(INSERT, binds).await?;
+    let instead: Vec<String> = replaced.iter().map(|old| format!(", in the place of {old}")).collect();
+    let detail = format!("{name}, with enrolment token {}{}", token.id, instead.concat());
+    let (actor, noun_id) = (format!("agent:{id}"), id.to_string());
+    ledger.record(Entry { at: now, actor, verb: "enrolled", noun: "agent", noun_id, detail });
+    for old in &replaced {
+        carry_over(ledger, *old, id, now).await?;
+    }
+    Ok(Outcome::Enrolled { agent: id, replaced })
+}
+
+/// Living agents with this name in any case, or with the number in `labels`.
+async fn holders(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
+    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![name]).await?;
+    let mut holders = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
+    for holder in of_number(ledger, labels).await? {
+        if holders.iter().all(|known| known.id != holder.id) {
+            holders.push(holder);
+        }
+    }
+    Ok(holders)
+}
+
+/// Living agents with the Wazuh id of `labels` at the same Wazuh manager.
+pub async fn of_number(ledger: &mut LedgerTx, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
+    let Some(number) = labels.get(WAZUH_ID) else { return Ok(Vec::new()) };
+    // Labels are stored as JSON without blanks; `_` in the pattern takes any character, which does no harm.
+    let pattern = format!("%\"{WAZUH_ID}\":\"{number}\"%");
+    let rows: Vec<AgentRow> = ledger.tx.all(OF_LABEL, binds![pattern]).await?;
+    let agents = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
+    Ok(agents.into_iter().filter(|agent| agent.shares_wazuh_id(labels)).collect())
+}
+
+/// Says who has the number of `labels` already.
+pub fn number_taken(holder: &Agent) -> String {
+    let number = holder.wazuh_id().unwrap_or_default();
+    let at = holder.wazuh_manager().map_or_else(String::new, |manager| format!(" of {manager}"));
+    format!("agent {} ({}) has the wazuh_id {number}{at} already", holder.name, holder.id)
+}
+
+fn taken(holder: &Agent, name: &str, is_same: bool) -> String {
+    if holder.name.eq_ignore_ascii_case(name) {
+        return format!(
+            "an agent called {} ({}) is enrolled already; if this is the same host, installed anew, enrol it with \
+             --replace, else give it another name",
+            holder.name, holder.id
+        );
+    }
+    let what = number_taken(holder);
+    if is_same {
+        return format!("{what}; if this is the same host, installed anew, enrol it with --replace");
+    }
+    format!(
+        "{what}; if another Wazuh manager counts here, tell the two apart by the label wazuh_manager; if the number was given \
+         anew, revoke {} or take the label from it",
+        holder.name
+    )
+}
+
+/// What is to be in force on `old` is to be in force on `new`, which has none of it yet.
+async fn carry_over(ledger: &mut LedgerTx, old: Uuid, new: Uuid, now: Timestamp) -> Result<()> {
+    let wanted: Vec<Found> = ledger.tx.all(WANTED, binds![old]).await?;
+    ledger.tx.execute(MOVE_EFFECTS, binds![old, new, now]).await?;
+    let (from, to) = (old.to_string(), new.to_string());
+    ledger.tx.execute(MOVE_RESPONSES, binds![from.as_str(), to.as_str(), format!("%{from}%")]).await?;
+    ledger.tx.execute(MOVE_PROTECTED, binds![from.as_str(), to.as_str()]).await?;
+    let wanted = wanted.iter().map(|found| id(&found.id)).collect::<Result<Vec<Uuid>>>()?;
+    if !wanted.is_empty() {
+        let detail = format!("{} effects that were to be in force on {old}", wanted.len());
+        let (actor, noun_id) = (format!("agent:{new}"), to);
+        ledger.record(Entry { at: now, actor, verb: "took over", noun: "agent", noun_id, detail });
+        ledger::apply_again(ledger, wanted, now).await?;
+    }
+    Ok(())
+}
