@@ -156,11 +156,12 @@ impl ManagerTime {
         }
     }
 
-    /// Whether the manager has just told its time. If not, its clock may have been set since.
-    pub fn is_fresh(&self, host: &Moment) -> bool {
+    /// Whether the manager has told its time, and not just now: its clock may have been set since. One that never tells it
+    /// need not be asked again.
+    pub fn is_stale(&self, host: &Moment) -> bool {
         let known = self.lock();
         let told = known.as_ref().filter(|known| known.boot == host.boot && known.how == How::Told);
-        told.is_some_and(|told| host.since_boot.saturating_sub(told.learnt_at) < FRESH)
+        told.is_some_and(|told| host.since_boot.saturating_sub(told.learnt_at) >= FRESH)
     }
 
     /// By how much the host's clock is ahead of the time that is gone by, in milliseconds; 0 while it is believed.
@@ -258,13 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_is_fresh_for_a_moment() {
+    fn what_was_told_is_stale_after_a_moment_and_what_was_not_told_never() {
         let time = ManagerTime::default();
         time.learn_order(NOW, &host(NOW, DAY));
-        assert!(!time.is_fresh(&host(NOW, DAY)), "an order tells no time");
+        assert!(!time.is_stale(&host(NOW, 2 * DAY)), "an order tells no time");
         time.learn(NOW, &host(NOW, DAY));
-        assert!(time.is_fresh(&host(NOW, DAY + Duration::from_millis(4999))));
-        assert!(!time.is_fresh(&host(NOW, DAY + FRESH)));
+        assert!(!time.is_stale(&host(NOW, DAY + Duration::from_millis(4999))));
+        assert!(time.is_stale(&host(NOW, DAY + FRESH)));
     }
 
     #[test]

@@ -242,7 +242,7 @@ impl Conversation {
                 // was sent is not acknowledged, so it comes again.
                 let clock = &self.agent.clock;
                 if self.believes_time(false)
-                    && !clock.manager().is_fresh(&clock.host())
+                    && clock.manager().is_stale(&clock.host())
                     && Intake::is_dated_ahead(&self.agent, &self.identity, &commands)
                 {
                     return Err(Ended::broken("an order is dated ahead: the manager's time is asked for anew", true));
