@@ -297,6 +297,7 @@ impl Bench {
             response: Uuid::nil(),
             alert: None,
             script: None,
+            as_of: None,
             urgent: false,
         };
         Ok(command.sign(&self.key, KID)?)

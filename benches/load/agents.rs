@@ -161,6 +161,7 @@ impl Stream {
             output: "element added".into(),
             verified: Some(true),
             message: "in force".into(),
+            evidence: None,
             started_at: now,
             finished_at: now,
             observed: false,

@@ -103,6 +103,10 @@ pub struct Command {
     /// The program to run, where the action is a custom one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,
+    /// When what the order speaks of was there, by the manager's clock: what came into being later was not meant. Absent for
+    /// a revert, where the target keeps its name for good, and from managers that do not know it; then `iat` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// Whether a person asked for it and waits: it goes ahead of what was ordered earlier ([`crate::delivery::Rank`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub urgent: bool,
@@ -213,6 +217,7 @@ mod tests {
             response: Uuid::from_u128(4),
             alert: None,
             script: None,
+            as_of: None,
             urgent: false,
         }
     }

@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// The longest `output` of a result, in bytes; the agent cuts it, the manager refuses more.
 pub const MAX_OUTPUT_BYTES: usize = 16 * 1024;
+/// The most evidence of a result, in bytes of its JSON; the agent keeps to it, the manager stores no more.
+pub const MAX_EVIDENCE_BYTES: usize = 8 * 1024;
 /// The room for effects in a `hello` or a poll, in bytes of their JSON; the rest of the frame is for what is told beside
 /// them. An agent that holds more names as many as fit, so a list near this size may not be all.
 pub const MAX_EFFECTS_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
@@ -174,6 +176,11 @@ pub struct CommandResult {
     /// One sentence for an administrator.
     #[serde(default)]
     pub message: String,
+    /// What the agent found before it acted: the process that it killed, the file that it moved, what an isolated host was
+    /// talking to. An object with a `kind`, at most [`MAX_EVIDENCE_BYTES`]; texts of others in it are escaped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub evidence: Option<Box<serde_json::Value>>,
     /// When the execution began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -399,6 +406,7 @@ mod tests {
             output: "x".into(),
             verified: Some(false),
             message: "m".into(),
+            evidence: Some(Box::new(serde_json::json!({"kind": "process"}))),
             started_at: at,
             finished_at: at,
             observed: false,

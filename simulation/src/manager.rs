@@ -327,6 +327,7 @@ impl World {
             response: Uuid::from_u128((0xb << 64) + row.response as u128),
             alert: None,
             script: None,
+            as_of: None,
             urgent: self.store.is_urgent(command),
         }
     }

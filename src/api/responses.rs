@@ -206,6 +206,11 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     faults.extend(reason_fault(&reason));
     if let Some(action) = action {
         faults.extend(action.check_arguments(&arguments, "/arguments"));
+        if !action.is_process_named(&arguments) {
+            let detail = "must say what the process is called, name=NAME or path=PATH: its number may be another process's by \
+                          the time the command arrives";
+            faults.push(Fault::at("/arguments", detail));
+        }
         if !action.undoable && duration.is_some() {
             faults.push(Fault::at("/for", format!("cannot be given: {name} leaves nothing that could be undone")));
         }

@@ -67,6 +67,9 @@ pub struct Observables {
     /// `process.id`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process_id: Option<Observable>,
+    /// What the process of `process.id` is called: its name, or its program's path. No target: it confirms one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process_name: Option<Observable>,
 }
 
 /// Which observable of an alert a response is aimed at.

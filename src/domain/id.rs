@@ -16,6 +16,13 @@ pub fn new_id(now: Timestamp) -> Uuid {
     Uuid::new_v7(uuid::Timestamp::from_unix(&*context, millis / 1000, nanos))
 }
 
+/// When what has this id came into being; `None` if the id was not made here.
+pub fn made_at(id: Uuid) -> Option<Timestamp> {
+    let (secs, nanos) = id.get_timestamp()?.to_unix();
+    let millis = secs.checked_mul(1000)?.checked_add(u64::from(nanos / 1_000_000))?;
+    i64::try_from(millis).ok().map(Timestamp::from_millis)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +32,6 @@ mod tests {
         let now = Timestamp::from_millis(1_795_514_400_123);
         let ids: Vec<Uuid> = (0..1000).map(|_| new_id(now)).collect();
         assert!(ids.is_sorted() && ids[0] != ids[999]);
+        assert!(ids.iter().all(|id| made_at(*id) == Some(now)));
     }
 }

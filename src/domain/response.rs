@@ -71,6 +71,8 @@ pub enum Spared {
     TargetMissing,
     /// What it has there is not a target.
     TargetInvalid(String),
+    /// The target is a process, and nothing says what it is called.
+    ProcessUnnamed,
     /// The target is protected.
     Protected(String),
     /// The policy has responded to this target a moment ago.
@@ -93,6 +95,7 @@ impl Spared {
             Self::ActionUnavailable(_) => "action_unavailable",
             Self::TargetMissing => "target_missing",
             Self::TargetInvalid(_) => "target_invalid",
+            Self::ProcessUnnamed => "process_unnamed",
             Self::Protected(_) => "protected",
             Self::Cooldown => "cooldown",
             Self::Breaker(_) => "breaker",
@@ -109,6 +112,10 @@ impl Spared {
             Self::ActionUnavailable(why) => format!("no agent can run the action: {why}"),
             Self::TargetMissing => "the alert has no such target".into(),
             Self::TargetInvalid(why) => format!("the alert's target {why}"),
+            Self::ProcessUnnamed => "the alert gives the number of a process and not its name, and a number alone may be \
+                another process's by now: write name=NAME or path=PATH into the policy's arguments, or have the pipeline \
+                send the name"
+                .into(),
             Self::Breaker(why) => format!("the policy's breaker has stopped it: {why}"),
             Self::Cooldown => "the policy has responded to this target a moment ago".into(),
             Self::OverLimit(limit) => format!("the policy's limit of {limit} would be exceeded"),

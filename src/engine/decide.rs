@@ -1,6 +1,7 @@
 //! Deciding: one alert, all policies, and what follows. A pure function: no clock, no I/O, no order of arrival. What
 //! only the ledger can know (is it a repetition, does a longer block stand already) is settled when it is committed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use riposte_protocol::target::{Target, TargetKind};
@@ -82,6 +83,7 @@ fn respond(
     let Respond { action: name, target, network, on, waves, duration, arguments, escalate: _ } = &policy.respond;
     let protection = Protection { set: protected, policy: Some(&policy.name), now };
     let (target, not_aimed) = aim(alert, *target, *network, protection);
+    let mut arguments = Cow::Borrowed(arguments);
     let (agents, unclear) = match fleet.select(on, origin, Some(&alert.agent)) {
         Ok(agents) => (agents, None),
         Err(why) => (Vec::new(), Some(Spared::AgentAmbiguous(why))),
@@ -91,7 +93,13 @@ fn respond(
     let kind = target.as_ref().map_or(TargetKind::None, Target::kind);
     let (able, spared) = match (stopped, action) {
         (Some(spared), _) => (agents, Some(spared)),
-        (None, Some(action)) => able(agents, action, kind, protection),
+        (None, Some(action)) => match action.naming_process(&arguments, &alert.observables) {
+            Some(named) => {
+                arguments = Cow::Owned(named);
+                able(agents, action, kind, protection)
+            }
+            None => (agents, Some(Spared::ProcessUnnamed)),
+        },
         (None, None) => (agents, Some(Spared::ActionUnavailable(format!("there is no action called {name} any more")))),
     };
     let verdict = match (spared, policy.mode) {
@@ -109,7 +117,7 @@ fn respond(
         is_urgent: false,
         waves: waves.clone(),
         fleet: fleet.len(),
-        arguments: arguments.clone(),
+        arguments: arguments.into_owned(),
         agents: able.iter().map(|agent| agent.id).collect(),
         until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
         verdict,
@@ -299,6 +307,20 @@ mod tests {
         assert_eq!(verdict(Some("3h"), hours(2)), Verdict::Act);
         assert_eq!(verdict(Some("none"), hours(9000)), Verdict::Act);
         assert!(stale(verdict(Some("30m"), hours(1))));
+    }
+
+    #[test]
+    fn a_process_is_killed_by_number_and_name_and_never_by_number_alone() {
+        let policy = |arguments: Value| json!({"name": "p", "match": [{"rule_ids": ["5763"]}], "respond": {"action": "kill-process", "arguments": arguments}});
+        let decide = |arguments: Value, audit: Value| {
+            decided(policy(arguments), json!({"audit": audit}), vec![agent("web-01", vec![])])
+        };
+        let alone = decide(json!([]), json!({"pid": "4711"}));
+        assert_eq!(alone.verdict, Verdict::Spare(Spared::ProcessUnnamed));
+        let by_alert = decide(json!([]), json!({"pid": "4711", "exe": "/usr/bin/nc"}));
+        assert_eq!((by_alert.verdict, by_alert.arguments), (Verdict::Act, vec!["name=nc".to_owned()]));
+        let by_policy = decide(json!(["path=/bin/nc"]), json!({"pid": "4711"}));
+        assert_eq!((by_policy.verdict, by_policy.arguments), (Verdict::Act, vec!["path=/bin/nc".to_owned()]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ed25519_dalek::SigningKey;
 use riposte_protocol::command::{Command, ManagerKey, Op};
 use riposte_protocol::delivery::{Owed, Rank, Session};
 use riposte_protocol::message::{MAX_FRAME_BYTES, MAX_ITEMS};
+use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use riposte_protocol::{MANAGER, jws};
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use super::Engine;
 use super::decide::Protection;
 use crate::domain::action::Catalogue;
+use crate::domain::id::made_at;
 use crate::domain::protected::ProtectedSet;
 use crate::store::alerts;
 use crate::store::commands::OwedCommand;
@@ -31,6 +33,8 @@ const MESSAGE_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
 const SEPARATOR_BYTES: usize = 3;
 /// How long a signed revert is valid; it is signed anew at each delivery, so it is owed for as long as it takes.
 const REVERT_VALIDITY: Duration = Duration::from_hours(24);
+/// The first instant of the year 2000: a pipeline whose clock is earlier has never set it.
+const CLOCK_WAS_SET: Timestamp = Timestamp::from_millis(946_684_800_000);
 
 /// The manager's keys: the first one signs, all of them are given to agents to pin.
 #[derive(Debug)]
@@ -181,6 +185,9 @@ async fn sign(
     now: Timestamp,
 ) -> Result<String> {
     let mut claims = claims(command, agent, now);
+    if command.op == Op::Apply && command.target.kind() == TargetKind::Process {
+        claims.as_of = Some(as_of(command, db).await?);
+    }
     let Some(action) = actions.find(&command.action) else { return signer.sign(&claims) };
     claims.script.clone_from(&action.script);
     if action.wants_alert {
@@ -193,6 +200,26 @@ async fn sign(
     tracing::warn!(command = %command.id, "the alert of command {} is too large to be sent with it", command.id);
     claims.alert = None;
     signer.sign(&claims)
+}
+
+/// When the process that a command is aimed at was there: when the alert says so, and never later than it was taken in; for
+/// an order by hand, when it was given. A kernel gives its number to another one afterwards.
+async fn as_of(command: &OwedCommand, db: &Db) -> Result<Timestamp> {
+    let decided =
+        made_at(command.alert.unwrap_or(command.response)).map_or(command.created_at, |at| at.min(command.created_at));
+    let Some(id) = command.alert else { return Ok(decided) };
+    let Some(row) = alerts::find(db, id).await? else { return Ok(decided) };
+    Ok(seen_at(row.time.into(), decided))
+}
+
+/// The time of an alert that was taken in at `received`, as far as it can be believed.
+fn seen_at(time: Timestamp, received: Timestamp) -> Timestamp {
+    if time < CLOCK_WAS_SET {
+        return received;
+    }
+    // A pipeline that writes whole seconds has cut off the rest.
+    let time = if time.as_millis() % 1000 == 0 { time.plus(Duration::from_millis(999)) } else { time };
+    time.min(received)
 }
 
 /// The alert behind a command; none if a person asked for it, or if it is not kept any more, or cannot be read: that must
@@ -243,6 +270,22 @@ fn claims(command: &OwedCommand, agent: Uuid, now: Timestamp) -> Command {
         response: command.response,
         alert: None,
         script: None,
+        as_of: None,
         urgent: command.rank == Rank::Urgent.number(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_right_is_that_of_the_taking_in() {
+        let (at, received) = (Timestamp::from_millis, Timestamp::from_millis(1_795_514_400_500));
+        assert_eq!(seen_at(at(1_795_514_300_123), received), at(1_795_514_300_123));
+        assert_eq!(seen_at(at(1_795_514_300_000), received), at(1_795_514_300_999), "written in whole seconds");
+        assert_eq!(seen_at(at(1_795_514_400_000), received), received);
+        assert_eq!(seen_at(at(1_895_514_400_123), received), received, "the future");
+        assert_eq!(seen_at(at(0), received), received, "a clock that was never set");
     }
 }

@@ -23,11 +23,11 @@ statements! {
             AND ($4 IS NULL OR effect_id = $4) AND ($5 IS NULL OR response_id = $5)
         ORDER BY id DESC LIMIT $6";
     RESULT = "SELECT command_id, outcome, exit_code, output, verified, message, started_at, finished_at, received_at,
-            observed
+            observed, evidence
         FROM results WHERE command_id = $1";
     RESULTS_OF_RESPONSE = "SELECT results.command_id, results.outcome, results.exit_code, results.output,
             results.verified, results.message, results.started_at, results.finished_at, results.received_at,
-            results.observed
+            results.observed, results.evidence
         FROM results JOIN commands ON commands.id = results.command_id
         WHERE commands.response_id = $1 ORDER BY results.command_id LIMIT $2";
     COUNTS = "SELECT state, COUNT(*) AS count FROM commands WHERE state IN ('queued', 'delivered') GROUP BY state";
@@ -110,6 +110,9 @@ pub struct ResultRow {
     pub verified: Option<bool>,
     /// One sentence for an administrator.
     pub message: String,
+    /// What the agent found before it acted, if it says so: the process, the file, or what the host was talking to.
+    #[schema(value_type = Option<Object>)]
+    pub evidence: Option<JsonText>,
     /// When the execution began, by the agent's clock.
     pub started_at: Millis,
     /// When it ended, by the agent's clock.

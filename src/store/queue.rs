@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use riposte_protocol::command::Op;
 use riposte_protocol::delivery::Rank;
+use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -33,6 +34,8 @@ const TAKE_NUMBERS_AFTER: &str =
 const COMMAND_TTL: Duration = Duration::from_hours(24);
 /// How long a command that is complete in itself waits: what was right to kill or to restart is another thing an hour later.
 const ONE_SHOT_TTL: Duration = Duration::from_hours(1);
+/// And one that is aimed at a process: a busy host gives a number anew within minutes.
+const PROCESS_TTL: Duration = Duration::from_mins(5);
 
 #[derive(sqlx::FromRow)]
 struct Numbered {
@@ -102,6 +105,7 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
         let command = new_id(now);
         // A revert is owed until it is done; an apply is pointless once the block would be over.
         let expires_at = match op {
+            Op::Apply if one_shot && kind == TargetKind::Process.as_str() => Some(now.plus(PROCESS_TTL)),
             Op::Apply if one_shot => Some(now.plus(ONE_SHOT_TTL)),
             Op::Apply => Until::At(now.plus(COMMAND_TTL)).min(until).instant(),
             Op::Revert => None,

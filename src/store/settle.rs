@@ -70,11 +70,12 @@ const LOSE_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_seq <= 
 const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT) FROM (";
 const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
-    started_at, finished_at, received_at, observed)";
+    started_at, finished_at, received_at, observed, evidence)";
 /// Only what the states allow comes so far: a refusal that was taken back.
 const REPLACE_RESULTS: &str = " ON CONFLICT (command_id) DO UPDATE SET outcome = excluded.outcome, exit_code = excluded.exit_code,
     output = excluded.output, verified = excluded.verified, message = excluded.message, started_at = excluded.started_at,
-    finished_at = excluded.finished_at, received_at = excluded.received_at, observed = excluded.observed";
+    finished_at = excluded.finished_at, received_at = excluded.received_at, observed = excluded.observed,
+    evidence = excluded.evidence";
 /// A refused apply changed nothing, so what was in force before still is; a first one leaves nothing: `if_unknown`.
 /// An apply that came into force after every response had let go of it must be lifted again: `next_revert_at`.
 const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if_unknown'
@@ -286,11 +287,22 @@ fn result_detail(result: &CommandResult) -> String {
 
 fn result_row(result: CommandResult, now: Timestamp) -> Vec<Bind> {
     let observed = is_observed(&result);
-    let CommandResult { command_id, outcome, exit_code, output, verified, message, started_at, finished_at, .. } =
-        result;
+    let CommandResult {
+        command_id,
+        outcome,
+        exit_code,
+        output,
+        verified,
+        message,
+        evidence,
+        started_at,
+        finished_at,
+        ..
+    } = result;
     let (exit_code, output, message) = (exit_code.map(i64::from), text(&output), text(&message));
+    let evidence = evidence.map(|evidence| news::evidence(&evidence));
     let (outcome, now) = (outcome.as_str(), now);
-    binds![command_id, outcome, exit_code, output, verified, message, started_at, finished_at, now, observed]
+    binds![command_id, outcome, exit_code, output, verified, message, started_at, finished_at, now, observed, evidence]
 }
 
 async fn revert_failed(ledger: &mut LedgerTx, command: &CommandBrief, now: Timestamp) -> Result<()> {

@@ -3,6 +3,7 @@
 
 use riposte_protocol::command::ScriptStyle;
 use riposte_protocol::message::Outcome;
+use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::alert::{brute_force, drop_policy};
@@ -39,6 +40,53 @@ on_both_databases! {
         assert_eq!(sent[0].alert.as_ref().unwrap()["data"]["srcip"], "203.0.113.7");
         assert_eq!((sent[0].arguments.as_slice(), sent[0].until), (["-deep".to_owned()].as_slice(), None));
         assert_eq!(response["state"], "active");
+    }
+
+    async fn field_07_a_process_is_killed_by_its_name_within_minutes_and_what_it_was_is_kept(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        let mut policy = drop_policy("kill");
+        policy["respond"] = json!({"action": "kill-process"});
+        let saved = admin.policy(&policy).await;
+        assert_eq!(saved["warnings"][0]["pointer"], "/respond/arguments", "{saved}");
+        let alert = |id: &str, audit: Value| {
+            let mut alert = brute_force(id, "203.0.113.7");
+            alert["data"] = json!({"audit": audit});
+            alert
+        };
+        let alone = admin.post("/v1/alerts", &alert("a", json!({"pid": "4711"}))).await.is(202);
+        let spared = find(&admin, alone["responses"][0].as_str().unwrap()).await;
+        assert_eq!((&spared["state"], &spared["reason"]), (&json!("spared"), &json!("process_unnamed")), "{spared}");
+        assert!(spared["detail"].as_str().unwrap().contains("write name=NAME or path=PATH"), "{spared}");
+
+        let named = alert("b", json!({"pid": "4711", "exe": "/usr/bin/nc"}));
+        let named = admin.post("/v1/alerts", &named).await.is(202);
+        let command = agent.owed_one().await;
+        assert_eq!(command.arguments, ["name=nc"]);
+        assert_eq!(command.as_of, Some("2026-11-24T09:59:58.123Z".parse().unwrap()), "the alert's time");
+        assert_eq!(command.exp - command.iat, 300);
+        let evidence = json!({"kind": "process", "arguments": ["nc", "-l\\n"]});
+        let mut result = agent.result(command.jti, Outcome::Succeeded, Some(true));
+        result.evidence = Some(Box::new(evidence.clone()));
+        agent.acknowledge(&[&command]).await;
+        agent.report(vec![result]).await;
+        let response = find(&admin, named["responses"][0].as_str().unwrap()).await;
+        assert_eq!(response["results"][0]["evidence"], evidence, "{response}");
+
+        let by_hand = json!({"action": "kill-process", "target": "4711", "agents": ["web-01"], "reason": "r"});
+        let refused = admin.post("/v1/responses", &by_hand).await.is_problem(422);
+        assert!(refused.to_string().contains("name=NAME or path=PATH"), "{refused}");
+        let by_hand = json!({"action": "kill-process", "target": "4711", "agents": ["web-01"], "reason": "r",
+            "arguments": ["path=/usr/bin/nc"]});
+        admin.post("/v1/responses", &by_hand).await.is(201);
+        let command = agent.owed_one().await;
+        assert_eq!(command.as_of.map(Timestamp::as_secs), Some(command.iat), "the time of the order");
+        let mut result = agent.result(command.jti, Outcome::Succeeded, Some(true));
+        result.evidence = Some(Box::new(json!({"kind": "x".repeat(9000)})));
+        agent.acknowledge(&[&command]).await;
+        agent.report(vec![result]).await;
+        let told = admin.get(&format!("/v1/commands/{}", command.jti)).await.is(200);
+        assert!(told["result"]["evidence"]["left_out"].as_str().unwrap().contains("8192 is the most"), "{told}");
     }
 
     async fn promise_3_many_commands_with_large_alerts_arrive_message_by_message(database: Database) {

@@ -93,6 +93,7 @@ impl FakeManager {
             response: Uuid::now_v7(),
             alert: None,
             script: None,
+            as_of: None,
             urgent: false,
         }
     }

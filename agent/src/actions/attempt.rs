@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use riposte_protocol::command::Script;
+use riposte_protocol::command::{Command, Script};
 use riposte_protocol::target::Target;
+use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::Host;
+use crate::clock::Moment;
 use crate::local_policy::LocalPolicy;
 use crate::runner::{self, Exit, Program, RunError};
 
@@ -37,6 +39,29 @@ pub struct Transcript {
     pub output: String,
 }
 
+/// When a step was ordered, and what time it is now.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// When what the order speaks of was there, as [`Command::as_of`]; from a manager that does not say, the second in which
+    /// it was issued, to its end.
+    pub as_of: Timestamp,
+    /// Whether the manager said so itself.
+    pub is_told: bool,
+    /// When it was issued, in whole seconds, by the manager's clock.
+    pub issued: Timestamp,
+    /// Now, by this host's clocks.
+    pub now: Moment,
+}
+
+impl Times {
+    /// The times of `command` at `now`.
+    pub fn of(command: &Command, now: Moment) -> Self {
+        let issued = Timestamp::from_millis(command.iat.saturating_mul(1000));
+        let as_of = command.as_of.unwrap_or_else(|| issued.plus(Duration::from_millis(999)));
+        Self { as_of, is_told: command.as_of.is_some(), issued, now }
+    }
+}
+
 /// What a step is aimed at, and how it runs programs.
 #[derive(Debug)]
 pub struct Attempt<'a> {
@@ -54,6 +79,10 @@ pub struct Attempt<'a> {
     pub script: Option<&'a Script>,
     /// The alert behind it, if it is known.
     pub alert: Option<&'a Value>,
+    /// When it was ordered, and what time it is; for actions whose target may have become another's since.
+    pub times: Option<Times>,
+    /// What [`super::Action::evidence`] found before it acts.
+    pub evidence: Option<&'a Value>,
     /// What is protected on this host; for actions that hold what they are aimed at, and have to ask again then.
     pub policy: Option<&'a LocalPolicy>,
     /// Where it is done.
@@ -73,6 +102,8 @@ impl<'a> Attempt<'a> {
             effect: Uuid::nil(),
             script: None,
             alert: None,
+            times: None,
+            evidence: None,
             policy: None,
             host,
             transcript,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -99,7 +100,8 @@ const ABOUT: About = About {
     }],
     applied: "Linux: `usermod --lock --expiredate 1`; FreeBSD: `pw lock`; NetBSD: `usermod -C yes`; OpenBSD: `usermod -Z`; macOS: \
               `pwpolicy -disableuser`; SunOS: `passwd -l`; Windows: `net user NAME /active:no`. Never a superuser or the agent's own",
-    verified: "Linux: the account's line in `/etc/shadow`; elsewhere by the system's own listing",
+    verified: "Linux: the account's line in `/etc/shadow` is locked and expired, and the system's own answer (`getent shadow`) says the \
+               same; elsewhere by the system's own listing. Not sessions that are open, nor another account of the same number",
     undone: "Linux: exactly the state before, password and expiry, as far as nobody has changed it since; elsewhere the \
              opposite command, unless the account was disabled before",
     rights: "root; Administrator",
@@ -117,6 +119,9 @@ impl Action for DisableAccount {
             return Ok(());
         }
         platform::must_be_root()?;
+        if host.os == Os::Linux {
+            can_be_replaced(host, &["/etc/passwd", "/etc/shadow"])?;
+        }
         // usermod writes the new files beside the old ones, whoever owns them, and gives them the same owner and mode.
         platform::may_replace_files()
     }
@@ -139,6 +144,12 @@ impl Action for DisableAccount {
             }
             let passwd = read("/etc/passwd")?;
             check(&passwd, attempt.target.value(), nix::unistd::geteuid().as_raw()).map_err(ActionError::Refused)?;
+            if !is_shadowed(&passwd, attempt.target.value()) {
+                return Err(ActionError::Refused(
+                    "the account's password is in /etc/passwd itself, where it does not expire: run pwconv first"
+                        .into(),
+                ));
+            }
             let login = login(attempt)?.ok_or_else(|| {
                 ActionError::Refused("the account has no line in /etc/shadow, so it cannot be locked here".into())
             })?;
@@ -162,7 +173,9 @@ impl Action for DisableAccount {
         Box::pin(async {
             match elsewhere::of(attempt)? {
                 Some(recipe) => recipe.is_in_force(attempt).await,
-                None => Ok(login(attempt)?.is_some_and(|login| login.is_disabled())),
+                None => {
+                    Ok(login(attempt)?.is_some_and(|login| login.is_disabled()) && is_seen_disabled(attempt).await?)
+                }
             }
         })
     }
@@ -191,6 +204,32 @@ impl Action for DisableAccount {
             Ok(before.restore(&now).is_empty())
         })
     }
+}
+
+/// Whether the system itself, asked as a program that lets people in asks it, says that the account is disabled: another
+/// source of accounts may come before the file, and a password in `/etc/passwd` itself never expires.
+async fn is_seen_disabled(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
+    let account = attempt.target.value();
+    if !is_shadowed(&read("/etc/passwd")?, account) {
+        return Ok(false);
+    }
+    if !attempt.host.runner.is_installed("getent") {
+        return Ok(true);
+    }
+    let ask = Program::new("getent", ["shadow", account]);
+    let exit = attempt.look(&ask).await?;
+    match exit.code {
+        0 => Ok(Login::parse(&exit.stdout, account).is_some_and(|login| login.is_disabled())),
+        // It knows nobody of that name.
+        2 => Ok(false),
+        _ => Err(failure(&ask, &exit)),
+    }
+}
+
+/// Whether the account's password and expiry are those of `/etc/shadow`.
+fn is_shadowed(passwd: &str, account: &str) -> bool {
+    let mut lines = passwd.lines().map(|line| line.split(':')).filter(|fields| fields.clone().next() == Some(account));
+    lines.next().is_some_and(|mut fields| fields.nth(1) == Some("x"))
 }
 
 /// Kills what runs as the account, sessions first, so that nothing starts anew in them.
@@ -249,6 +288,21 @@ fn login(attempt: &Attempt<'_>) -> Result<Option<Login>, ActionError> {
 
 fn read(path: &str) -> Result<String, ActionError> {
     std::fs::read_to_string(path).map_err(|error| ActionError::Failed(format!("{path} cannot be read: {error}")))
+}
+
+/// Whether a program may put new files in the place of these.
+fn can_be_replaced(host: &Host, files: &[&str]) -> Result<(), String> {
+    let etc = host.path("/etc");
+    let writable = accessat(CWD, &etc, Access::WRITE_OK, AtFlags::EACCESS);
+    writable.map_err(|error| format!("{} cannot be written: {}", etc.display(), std::io::Error::from(error)))?;
+    let mounts = std::fs::read_to_string(host.path("/proc/self/mountinfo")).unwrap_or_default();
+    for file in files {
+        // The fifth field is where something is mounted.
+        if mounts.lines().any(|mount| mount.split(' ').nth(4) == Some(file)) {
+            return Err(format!("{file} is a mount point, so usermod cannot put a new file in its place"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the account may be disabled: it is a local one, not a superuser under any name, not the agent's own.

@@ -19,6 +19,22 @@ actions are *argv-tested, not run*: what would be run is compared with `agent/sr
 ";
 
 const TAIL: &str = "\
+## Evidence
+
+Before an action kills a process, moves a file or isolates the host, the agent looks at what will be gone, and writes it into its journal before it acts, so a crash in between does not lose it. It is
+`evidence` of the result, in `GET /v1/responses/ID` and `GET /v1/commands/ID`: at most 8 KiB, gathered within 2 seconds. Texts that others can have written are cut, and what could steer a terminal is escaped. What could not be seen says `unseen` and why; it stops nothing.
+
+| `kind` | |
+|---|---|
+| `process` | `executable` and its `sha256`, `arguments`, `directory`, `parent`, `account`, `control_group`, `sockets` |
+| `file` | `path`, `sha256`, `size_bytes`, `mode`, `owner`, `group`, `links`, `inode`, and when it was modified, changed and read |
+| `host` | `sockets`: what was open, connected ones first |
+
+## The end of a block
+
+The agent's own timer ends every block. Of all actions only `firewall-drop` on nftables also hands the end to another program, as the time-out of its element: should the agent never run again, the block ends all the same.
+The kernel holds 584 years; an end after more than 200,000 days goes in without a time-out.
+
 ## Custom actions
 
 A custom action names a program, and the agent runs it from `scripts_dir` of the [local policy](agent.md), or from `active-response/bin` below

@@ -8,7 +8,7 @@ use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
 use super::recipe::{Change, Look, Recipe, unsuited};
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, iptables, nftables, pf};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, iptables, nftables, pf, probe};
 use crate::platform;
 use crate::runner::Program;
 
@@ -32,7 +32,9 @@ const ABOUT: About = About {
               most 200,000 days; a later end is kept by the agent's timer alone. Without `nft`, rules of iptables or ip6tables \
               in INPUT and FORWARD. FreeBSD, NetBSD, SunOS: ipf rules. OpenBSD, macOS: as `pf`",
     verified: "nftables: the element is in the set, the table is not dormant, and each chain at its hook has one rule, which \
-               drops what is in the set without any other condition; the rules are listed",
+               drops what is in the set without any other condition. iptables: our rule is in each chain, and no rule before it lets the \
+               address through. Elsewhere the rules are listed. Not what does not pass these hooks: bridged frames, flows that \
+               are offloaded to hardware, XDP",
     undone: "the element or the rules are removed, every copy of them",
     rights: "root or CAP_NET_ADMIN",
     ..About::DEFAULT
@@ -48,14 +50,25 @@ enum Backend {
 }
 
 impl Backend {
-    fn present(host: &Host) -> Option<Self> {
-        let installed = |name| host.runner.is_installed(name);
+    /// The one that works here; on Linux the first of two.
+    fn present(host: &Host) -> Result<Self, String> {
         match host.os {
-            Os::Linux if installed("nft") => Some(Self::Nftables),
-            Os::Linux if installed("iptables") && installed("ip6tables") => Some(Self::Iptables),
-            Os::Linux => None,
-            Os::OpenBsd | Os::MacOs => installed("pfctl").then_some(Self::Other),
-            _ => (installed("ipf") && installed("ipfstat")).then_some(Self::Other),
+            Os::Linux => {
+                let installed = |name| host.runner.is_installed(name);
+                let has_iptables = installed("iptables") && installed("ip6tables");
+                if !installed("nft") && !has_iptables {
+                    return Err("neither nft nor iptables and ip6tables are installed".into());
+                }
+                let why_not_nft = match probe::nft(host) {
+                    Ok(()) => return Ok(Self::Nftables),
+                    Err(reason) => reason,
+                };
+                host.has_programs(&["iptables", "ip6tables"]).map_err(|_| why_not_nft)?;
+                iptables::may_talk_to_the_kernel()?;
+                probe::iptables(host).map(|()| Self::Iptables)
+            }
+            Os::OpenBsd | Os::MacOs => host.has_programs(&["pfctl"]).map(|()| Self::Other),
+            _ => host.has_programs(&["ipf", "ipfstat"]).map(|()| Self::Other),
         }
     }
 
@@ -73,16 +86,8 @@ impl Backend {
             Some("iptables") => Ok(Self::Iptables),
             Some("nftables") => Ok(Self::Nftables),
             Some("other") => Ok(Self::Other),
-            _ => Self::present(attempt.host).ok_or_else(|| ActionError::Failed(missing(attempt.host).into())),
+            _ => Self::present(attempt.host).map_err(ActionError::Failed),
         }
-    }
-}
-
-fn missing(host: &Host) -> &'static str {
-    match host.os {
-        Os::Linux => "neither nft nor iptables and ip6tables are installed",
-        Os::OpenBsd | Os::MacOs => "pfctl is not installed",
-        _ => "ipf and ipfstat are not installed",
     }
 }
 
@@ -124,10 +129,9 @@ impl Action for FirewallDrop {
     }
 
     fn availability(&self, host: &Host) -> Result<(), String> {
-        if Backend::present(host).ok_or(missing(host))? == Backend::Iptables {
-            iptables::may_talk_to_the_kernel()?;
-        }
-        platform::may_configure_network()
+        // A right that is lacking says more than what fails without it.
+        platform::may_configure_network()?;
+        Backend::present(host).map(drop)
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {

@@ -4,7 +4,7 @@
 use riposte_protocol::target::{Target, TargetKind};
 
 use super::recipe::{ByRecipe, Change, Look, Recipe};
-use super::{About, Os};
+use super::{About, Os, probe};
 use crate::platform;
 use crate::runner::Program;
 
@@ -17,7 +17,8 @@ pub(super) static FIREWALLD_DROP: ByRecipe = ByRecipe {
         platforms: &[Os::Linux],
         lock_domain: "firewalld",
         applied: "`firewall-cmd --add-rich-rule`, in the running configuration",
-        verified: "`firewall-cmd --query-rich-rule`",
+        verified: "`firewall-cmd --query-rich-rule` in the default zone, the only one in which the rule stands; not what arrives \
+                   in another zone, by its interface or its source",
         undone: "`firewall-cmd --remove-rich-rule`, unless the rule was there before",
         rights: "root",
         ..About::DEFAULT
@@ -27,7 +28,8 @@ pub(super) static FIREWALLD_DROP: ByRecipe = ByRecipe {
         if !host.is_running("firewalld") {
             return Err("firewalld is not running".into());
         }
-        platform::must_be_root()
+        platform::must_be_root()?;
+        probe::firewalld(host)
     },
     recipe,
 };

@@ -8,6 +8,7 @@ use riposte_protocol::time::Timestamp;
 
 use super::Limits;
 use super::at_work::AtWork;
+use super::probe::Probes;
 use crate::responses_log::{Note, ResponsesLog};
 use crate::runner::Runner;
 use crate::scripts::{self, KeyBook};
@@ -94,6 +95,8 @@ pub struct Host {
     pub at_work: AtWork,
     /// What custom programs have said they hold.
     pub keys: KeyBook,
+    /// What was tried of the programs that actions need.
+    pub probes: Probes,
 }
 
 /// Where Wazuh is installed if nobody says otherwise.
@@ -114,6 +117,7 @@ impl Host {
             managers: Vec::new(),
             responses_log: None,
             at_work: AtWork::default(),
+            probes: Probes::default(),
             keys: KeyBook::at(&state_dir.join("script-keys.json")),
         }
     }

@@ -1,23 +1,18 @@
 //! `host-deny`: a line of its own in the file of TCP wrappers, which programs linked with libwrap read. The very line is
-//! looked for and removed, and none that only resembles it; the file is rewritten beside and renamed, so that it is
-//! never half a file.
+//! looked for and removed, and none that only resembles it; how the file is written is in `rewrite.rs`.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+mod allow;
+
+use std::io;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde_json::{Value, json};
 
-use super::{About, Action, ActionError, Attempt, Host, Os, Step};
-use crate::guarded::{self, PathError, Place};
-
-/// A larger file is not rewritten, in bytes.
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
+use super::{About, Action, ActionError, Attempt, Host, Os, Step, rewrite};
 
 /// The action.
 #[derive(Debug)]
@@ -32,9 +27,10 @@ const ABOUT: About = About {
     lock_domain: "hosts-deny",
     applied: "the line `ALL:ADDRESS` in `/etc/hosts.deny`; FreeBSD: `ALL : ADDRESS : deny` at the head of `/etc/hosts.allow`, \
               where the first line that fits decides",
-    verified: "the line is in the file",
+    verified: "the line is in the file, whole and by itself, and no line of `/etc/hosts.allow`, which is asked first, lets the address \
+               in; not rules there that go by names, nor services that are not linked with libwrap",
     undone: "exactly that line is removed, unless it was there before",
-    rights: "write access to the file and to /etc",
+    rights: "write access to the file, and to /etc unless the file is a mount point",
     ..About::DEFAULT
 };
 
@@ -60,9 +56,11 @@ impl Action for HostDeny {
     }
 
     fn availability(&self, host: &Host) -> Result<(), String> {
-        let etc = host.path("/etc");
-        let writable = accessat(CWD, &etc, Access::WRITE_OK, AtFlags::EACCESS);
-        writable.map_err(|error| format!("{} cannot be written: {}", etc.display(), io::Error::from(error)))
+        let name = if host.os == Os::FreeBsd { "/etc/hosts.allow" } else { "/etc/hosts.deny" };
+        // A file that is there may be a mount point, which is written in place; one that is not has to be made.
+        let place = Some(host.path(name)).filter(|file| file.exists()).unwrap_or_else(|| host.path("/etc"));
+        let writable = accessat(CWD, &place, Access::WRITE_OK, AtFlags::EACCESS);
+        writable.map_err(|error| format!("{} cannot be written: {}", place.display(), io::Error::from(error)))
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
@@ -78,18 +76,24 @@ impl Action for HostDeny {
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let (path, line, is_first) = file(attempt)?;
-            edit(&path, |text| {
+            if let Some(rule) = let_in(attempt)? {
+                return Err(ActionError::Failed(format!("/etc/hosts.allow lets it in, and is asked first: {rule}")));
+            }
+            let add = |text: &str| {
                 if has(text, &line) {
                     return None;
                 }
                 let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+                // A backslash would make the line part of the one before.
+                let separator = if text.ends_with("\\\n") || text.ends_with('\\') { "\n\n" } else { separator };
                 Some(if is_first { format!("{line}\n{text}") } else { format!("{text}{separator}{line}\n") })
-            })
+            };
+            rewrite::edit(&attempt.host.state_dir, &path, add).await
         })
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { is_there(attempt) })
+        Box::pin(async { Ok(is_there(attempt)? && let_in(attempt)?.is_none()) })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
@@ -98,10 +102,11 @@ impl Action for HostDeny {
                 return Ok(());
             }
             let (path, line, _) = file(attempt)?;
-            edit(&path, |text| {
-                let kept = text.split_inclusive('\n').filter(|other| other.trim() != line);
-                has(text, &line).then(|| kept.collect())
-            })
+            let remove = |text: &str| {
+                let is_there = text.lines().any(|other| other.trim() == line);
+                is_there.then(|| text.split_inclusive('\n').filter(|other| other.trim() != line).collect())
+            };
+            rewrite::edit(&attempt.host.state_dir, &path, remove).await
         })
     }
 
@@ -119,7 +124,14 @@ fn file(attempt: &Attempt<'_>) -> Result<(PathBuf, String, bool), ActionError> {
 
 fn is_there(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     let (path, line, _) = file(attempt)?;
-    Ok(has(&read(&path)?, &line))
+    Ok(has(&rewrite::read(&attempt.host.state_dir, &path)?, &line))
+}
+
+/// The line of `hosts.allow` that lets the address in before our line is read, if there is one.
+fn let_in(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
+    let Some(network) = attempt.target.network().filter(|_| attempt.host.os != Os::FreeBsd) else { return Ok(None) };
+    let text = rewrite::read(&attempt.host.state_dir, &attempt.host.path("/etc/hosts.allow"))?;
+    Ok(allow::letting_in(&text, network))
 }
 
 /// Without a word about what was before, nothing is known to be ours: there is no mark in such a file.
@@ -127,72 +139,23 @@ fn is_somebody_elses(attempt: &Attempt<'_>) -> bool {
     attempt.undo.is_none_or(|undo| undo["was_so"] != false)
 }
 
+/// Whether libwrap reads the line: it passes over one without an end, and a backslash before it makes it part of another.
 fn has(text: &str, line: &str) -> bool {
-    text.lines().any(|other| other.trim() == line)
-}
-
-/// The file at its real place, if it is there.
-fn open(path: &Path) -> Result<(Place, Option<File>), PathError> {
-    let place = guarded::place(path)?;
-    match place.folder.open(&place.name, OFlags::RDONLY, Mode::empty()) {
-        Ok(file) => Ok((place, Some(file))),
-        Err(error) if error.is_missing() => Ok((place, None)),
-        Err(error) => Err(error),
-    }
-}
-
-fn read(path: &Path) -> Result<String, ActionError> {
-    let text = open(path).map_err(io::Error::from).and_then(|(_, file)| text(file));
-    text.map_err(|error| ActionError::Failed(format!("{} cannot be read: {error}", path.display())))
-}
-
-fn text(file: Option<File>) -> io::Result<String> {
-    let mut text = String::new();
-    let Some(file) = file else { return Ok(text) };
-    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other(format!("it is larger than {MAX_BYTES} bytes")));
-    }
-    Ok(text)
-}
-
-/// Replaces the file by what `change` makes of it, with its owner and its mode; no change, no write. A link that only root
-/// can have made is followed, so that it stays one.
-fn edit(path: &Path, change: impl FnOnce(&str) -> Option<String>) -> Result<(), ActionError> {
-    let Some(text) = change(&read(path)?) else { return Ok(()) };
-    let failed = |error: io::Error| ActionError::Failed(format!("{} cannot be rewritten: {error}", path.display()));
-    replace(path, &text).map_err(failed)
-}
-
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let (place, before) = open(path)?;
-    place.folder.require_sure()?;
-    let mut beside = place.name.clone();
-    beside.push(".riposte-new");
-    place.folder.unlink(&beside)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    let mut file = place.folder.open(&beside, flags, Mode::from(0o600))?;
-    io::Write::write_all(&mut file, text.as_bytes())?;
-    match before {
-        Some(before) => {
-            let before = before.metadata()?;
-            std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
-            file.set_permissions(before.permissions())?;
-        }
-        // Services that run as anybody have to read it.
-        None => file.set_permissions(std::fs::Permissions::from_mode(0o644))?,
-    }
-    file.sync_all()?;
-    place.folder.rename(&beside, &place.name)?;
-    Ok(place.folder.sync()?)
+    let mut is_continued = false;
+    text.split_inclusive('\n').any(|other| {
+        let is_part = std::mem::replace(&mut is_continued, other.ends_with("\\\n"));
+        !is_part && other.ends_with('\n') && other.trim() == line
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
-    use crate::actions::Transcript;
+    use crate::actions::{Transcript, own_namespace};
     use crate::runner::Runner;
 
     fn host(os: Os) -> (Host, tempfile::TempDir) {
@@ -288,5 +251,77 @@ mod tests {
         let attempt = Attempt::new(&host, &transcript, &target);
         let error = HostDeny.prepare(&attempt).await.unwrap_err().to_string();
         assert!(error.contains("hosts.deny cannot be read"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn field_16_a_file_that_is_a_mount_gets_its_line_and_loses_it_again() {
+        if own_namespace::is_inside() {
+            return on_a_mount().await;
+        }
+        let name = "actions::host_deny::tests::field_16_a_file_that_is_a_mount_gets_its_line_and_loses_it_again";
+        own_namespace::run_again(name, &[], &[], ":").await;
+    }
+
+    async fn on_a_mount() {
+        let run = |program: &str, arguments: &[&str]| {
+            let done = std::process::Command::new(program).args(arguments).status().unwrap();
+            assert!(done.success(), "{program} {arguments:?}");
+        };
+        let (host, root) = host(Os::Linux);
+        let (etc, path, below) =
+            (root.path().join("etc"), root.path().join("etc/hosts.deny"), root.path().join("below"));
+        std::fs::write(&path, "").unwrap();
+        std::fs::write(&below, "# mine\nsshd: 192.0.2.9\n").unwrap();
+        run("mount", &["--bind", below.to_str().unwrap(), path.to_str().unwrap()]);
+        for is_folder_fixed in [false, true] {
+            if is_folder_fixed {
+                // An image with a read-only root.
+                let etc = etc.to_str().unwrap();
+                run("mount", &["--rbind", etc, etc]);
+                run("mount", &["-o", "remount,bind,ro", etc]);
+                assert!(std::fs::write(root.path().join("etc/other"), "").is_err());
+            }
+            assert_eq!(HostDeny.availability(&host), Ok(()));
+            let undo = apply(&host, "203.0.113.5").await;
+            let text = std::fs::read_to_string(&below).unwrap();
+            assert_eq!(text, "# mine\nsshd: 192.0.2.9\nALL:203.0.113.5\n");
+            revert(&host, "203.0.113.5", Some(&undo)).await;
+            assert_eq!(std::fs::read_to_string(&below).unwrap(), "# mine\nsshd: 192.0.2.9\n");
+            assert_eq!(std::fs::read_dir(&etc).unwrap().count(), 1, "nothing is left beside it");
+        }
+        // Another program that writes it in place, under a lock, is waited for.
+        let other = std::fs::OpenOptions::new().append(true).open(&below).unwrap();
+        other.lock().unwrap();
+        let writer = async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            io::Write::write_all(&mut &other, b"its: line\n").unwrap();
+            other.unlock().unwrap();
+        };
+        tokio::join!(apply(&host, "203.0.113.6"), writer);
+        let text = std::fs::read_to_string(&below).unwrap();
+        assert_eq!(text, "# mine\nsshd: 192.0.2.9\nits: line\nALL:203.0.113.6\n");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_libwrap_does_not_come_to_is_no_block() {
+        let (host, root) = host(Os::Linux);
+        let undo = apply(&host, "192.0.2.1").await;
+        let (target, transcript) = (target("192.0.2.1"), Mutex::<Transcript>::default());
+        let mut attempt = Attempt::new(&host, &transcript, &target);
+        attempt.undo = Some(&undo);
+        let allow = root.path().join("etc/hosts.allow");
+        std::fs::write(&allow, "sshd: 192.0.2.0/255.255.255.0\n").unwrap();
+        assert!(!HostDeny.is_in_force(&attempt).await.unwrap());
+        let error = HostDeny.apply(&attempt).await.unwrap_err().to_string();
+        assert!(error.contains("is asked first: sshd: 192.0.2.0/255.255.255.0"), "{error}");
+        std::fs::write(&allow, "sshd: 198.51.100.\n").unwrap();
+        assert!(HostDeny.is_in_force(&attempt).await.unwrap());
+        let deny = root.path().join("etc/hosts.deny");
+        for unread in ["ftpd: x \\\nALL:192.0.2.1\n", "ALL:192.0.2.1"] {
+            std::fs::write(&deny, unread).unwrap();
+            assert!(!HostDeny.is_in_force(&attempt).await.unwrap(), "{unread}");
+            HostDeny.apply(&attempt).await.unwrap();
+            assert!(HostDeny.is_in_force(&attempt).await.unwrap(), "{unread}");
+        }
     }
 }

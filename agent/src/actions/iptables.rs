@@ -1,10 +1,13 @@
 //! Blocks addresses by iptables and ip6tables rules, for hosts without `nft`: one rule in INPUT and one in FORWARD,
 //! marked as ours, so that an administrator's own rule for the same address is neither counted nor removed.
 
+mod rules;
+
 use std::path::PathBuf;
 
 use riposte_protocol::command::Op;
 
+use self::rules::{Rules, Standing};
 use super::about::has;
 use super::attempt::failure;
 use super::{ActionError, Attempt};
@@ -43,21 +46,29 @@ pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
 }
 
 pub(super) async fn block(attempt: &Attempt<'_>) -> Result<(), ActionError> {
+    let rules = rules(attempt).await?;
     for &place in places(attempt) {
-        if !has_rule(attempt, place).await? {
-            attempt.run(&rule(attempt, "-I", place)).await?;
+        match rules.standing(attempt, place) {
+            Standing::First => continue,
+            // It lets through already what is to be dropped, so nothing is lost while it is moved to the head.
+            Standing::Behind => attempt.run(&rule(attempt, "-D", place)).await.map(drop)?,
+            Standing::Absent => {}
         }
+        attempt.run(&rule(attempt, "-I", place)).await?;
     }
     Ok(())
 }
 
 pub(super) async fn is_blocked(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-    for &place in places(attempt) {
-        if !has_rule(attempt, place).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let rules = rules(attempt).await?;
+    Ok(places(attempt).iter().all(|&place| rules.standing(attempt, place) == Standing::First))
+}
+
+/// All rules, as they are listed.
+async fn rules(attempt: &Attempt<'_>) -> Result<Rules, ActionError> {
+    let program = Program::new(program(attempt), ["-w", "5", "-S"]);
+    let exit = attempt.look(&program).await?;
+    if exit.is_success() { Ok(Rules::read(&exit.stdout)) } else { Err(failure(&program, &exit)) }
 }
 
 pub(super) async fn unblock(attempt: &Attempt<'_>) -> Result<(), ActionError> {
@@ -97,13 +108,16 @@ async fn has_rule(attempt: &Attempt<'_>, place: Place) -> Result<bool, ActionErr
     }
 }
 
+fn program(attempt: &Attempt<'_>) -> &'static str {
+    let is_v6 = attempt.target.network().is_some_and(|network| network.addr().is_ipv6());
+    if is_v6 { "ip6tables" } else { "iptables" }
+}
+
 /// `-w 5` waits for the lock that every iptables shares; without it a busy host fails at random.
 fn rule(attempt: &Attempt<'_>, flag: &str, (chain, side): Place) -> Program {
-    let is_v6 = attempt.target.network().is_some_and(|network| network.addr().is_ipv6());
-    let program = if is_v6 { "ip6tables" } else { "iptables" };
     let address = attempt.target.value();
     Program::new(
-        program,
+        program(attempt),
         ["-w", "5", flag, chain, side, address, "-m", "comment", "--comment", "riposte", "-j", "DROP"],
     )
 }

@@ -9,17 +9,18 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use ipnet::IpNet;
 use reqwest::Url;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind, WIDEST};
+use serde_json::Value;
 
 use self::table::Exceptions;
 use super::about::values;
 use super::attempt::failure;
 use super::nftables::{TABLES, ask, is_awake, is_missing, objects, transaction};
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, probe};
 use crate::platform;
 use crate::runner::Program;
 
@@ -49,8 +50,10 @@ const ABOUT: About = About {
     }],
     applied: "the nftables table `inet riposte_isolate`, whose chains drop what is not loopback, the manager's addresses and ports, an \
               allowed address, DHCP and neighbour discovery, or (if the manager is a name) DNS to the configured resolvers. The \
-              manager is connected to before and after; if it does not answer, all is removed again",
-    verified: "the chains drop by default, and every exception in them has a condition",
+              manager is connected to before and after; if it does not answer, all is removed again. Before, the result is given what the host was talking to",
+    verified: "the table is not dormant, its chains drop by default at their hooks, and every exception is for loopback, single \
+               addresses or networks that may be allowed, DHCP or neighbour discovery. Not what does not pass these hooks: \
+               bridged frames, containers with a network of their own, raw sockets below the filter",
     undone: "the table is deleted",
     rights: "root or CAP_NET_ADMIN",
     ..About::DEFAULT
@@ -70,7 +73,8 @@ impl Action for IsolateHost {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         host.has_programs(&["nft"])?;
-        platform::may_configure_network()
+        platform::may_configure_network()?;
+        probe::nft(host)
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
@@ -78,6 +82,13 @@ impl Action for IsolateHost {
             Op::Apply => format!("nft: table inet riposte_isolate, except {}", attempt.host.managers.join(", ")),
             Op::Revert => removal().text(),
         }
+    }
+
+    fn evidence<'a>(&'a self, attempt: &'a Attempt<'_>) -> BoxFuture<'a, Option<Value>> {
+        Box::pin(async {
+            let proc = attempt.host.path("/proc/self");
+            evidence::in_thread(move || evidence::host(&proc)).await
+        })
     }
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {

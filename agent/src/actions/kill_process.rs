@@ -1,16 +1,21 @@
 //! `kill-process`: kills one process, and never another that was given its number meanwhile: the process is held by a
 //! descriptor first, looked at through `/proc` then, and the signal goes to the descriptor. Whether it is protected is
 //! asked again while it is held: before, its number may have been another's. It cannot be undone.
+//!
+//! The order speaks of a process that was there at some time; `meant.rs` says whether the held one is it.
+
+mod meant;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
 use rustix::process::Pid;
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::about::values;
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence};
 use crate::platform;
 
 /// The action.
@@ -19,8 +24,6 @@ pub(super) struct KillProcess;
 
 /// How long a killed process may take to be gone; one that waits for a disk takes its time.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The kernel keeps this much of a program's name.
-const MAX_NAME_BYTES: usize = 15;
 /// The kernel's flag of its own threads, in `/proc/N/stat`.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -31,15 +34,26 @@ const ABOUT: About = About {
     platforms: &[Os::Linux],
     lock_domain: "processes",
     undoable: false,
-    parameters: &[Parameter {
-        form: Form::Value("name", "NAME"),
-        summary: "only if its name is this one, as `ps -o comm` shows it",
-        check: |value| if value.is_empty() { Err("is empty".into()) } else { Ok(()) },
-        ..Parameter::DEFAULT
-    }],
-    applied: "SIGKILL through a descriptor of the process (pidfd). Never the agent itself, its parent, process 1 or a thread \
-              of the kernel",
-    verified: "the process is gone, or only waits to be collected",
+    parameters: &[
+        Parameter {
+            form: Form::Value("name", "NAME"),
+            summary: "only if this is its name, as `ps -o comm` shows it, or the file name of its program",
+            check: |value| if value.is_empty() { Err("is empty".into()) } else { Ok(()) },
+            ..Parameter::DEFAULT
+        },
+        Parameter {
+            form: Form::Value("path", "PATH"),
+            summary: "only if this is its program",
+            check: |value| if value.starts_with('/') { Ok(()) } else { Err("is not an absolute path".into()) },
+            ..Parameter::DEFAULT
+        },
+    ],
+    applied: "SIGKILL through a descriptor of the process (pidfd), if it began before what the order speaks of, by 50 ms at most \
+              after it, and is called as the order says. Never the agent itself, its parent, process 1 or a thread of the \
+              kernel. Before, the result is given its program with the SHA-256, arguments, parent, account, control group and \
+              sockets",
+    verified: "the process of that number and that start is gone, or only waits to be collected; not what it has started, nor \
+               what starts it anew",
     undone: "nothing to undo",
     rights: "root or CAP_KILL",
     ..About::DEFAULT
@@ -48,15 +62,16 @@ const ABOUT: About = About {
 /// What `/proc/N/stat` says of a process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Look {
-    name: String,
+    pub(super) name: String,
     pub(super) is_dead: bool,
     is_kernels: bool,
+    pub(super) parent: u32,
     /// In ticks since the system's start; with the number, it is the process.
-    started: u64,
+    pub(super) started: u64,
 }
 
 impl Look {
-    fn parse(stat: &str) -> Option<Self> {
+    pub(super) fn parse(stat: &str) -> Option<Self> {
         // The name is in brackets and may hold anything, brackets too.
         let (head, tail) = stat.rsplit_once(')')?;
         let name = head.split_once('(')?.1.to_owned();
@@ -66,6 +81,7 @@ impl Look {
             name,
             is_dead: matches!(*fields.first()?, "Z" | "X" | "x"),
             is_kernels: flags & PF_KTHREAD != 0,
+            parent: fields.get(1)?.parse().ok()?,
             started: fields.get(19)?.parse().ok()?,
         })
     }
@@ -83,6 +99,14 @@ impl Action for KillProcess {
 
     fn plan(&self, _op: Op, attempt: &Attempt<'_>) -> String {
         format!("SIGKILL to process {}", attempt.target.value())
+    }
+
+    fn evidence<'a>(&'a self, attempt: &'a Attempt<'_>) -> BoxFuture<'a, Option<Value>> {
+        Box::pin(async {
+            let (host, number) = (attempt.host.path("/proc"), attempt.target.value().to_owned());
+            let started = look(attempt.host, &number).ok().flatten()?.started;
+            evidence::in_thread(move || evidence::process(&host, &number, started)).await
+        })
     }
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
@@ -107,12 +131,7 @@ impl Action for KillProcess {
             if seen.is_kernels {
                 return Err(ActionError::Refused(format!("process {number} is a thread of the kernel: protected")));
             }
-            if let Some(expected) = values(attempt.arguments, "name").first()
-                && shorten(expected) != shorten(&seen.name)
-            {
-                let name = seen.name.escape_debug();
-                return Err(ActionError::Refused(format!("process {number} is '{name}', not what was meant")));
-            }
+            meant::check(attempt, number, &seen).map_err(ActionError::Refused)?;
             if let Some(reason) = attempt.policy.and_then(|policy| policy.protects(attempt.target)) {
                 return Err(ActionError::Refused(format!("the target is protected: {reason}")));
             }
@@ -135,8 +154,10 @@ impl Action for KillProcess {
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
-            let is_gone =
-                || look(attempt.host, attempt.target.value()).map(|seen| seen.is_none_or(|seen| seen.is_dead));
+            let is_gone = || {
+                let seen = look(attempt.host, attempt.target.value())?;
+                Ok(seen.is_none_or(|seen| seen.is_dead || meant::is_another(attempt, &seen)))
+            };
             Ok(attempt.take_seen_in_force() || is_gone()?)
         })
     }
@@ -188,84 +209,5 @@ pub(super) fn look(host: &Host, number: &str) -> Result<Option<Look>, ActionErro
     }
 }
 
-fn shorten(name: &str) -> &[u8] {
-    &name.as_bytes()[..name.len().min(MAX_NAME_BYTES)]
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use riposte_protocol::target::Target;
-
-    use super::*;
-    use crate::actions::Transcript;
-    use crate::local_policy::{LocalPolicy, Protected};
-    use crate::runner::Runner;
-
-    async fn kill(pid: u32, arguments: &[&str]) -> Result<bool, ActionError> {
-        kill_unless_protected(pid, arguments, &LocalPolicy::default()).await
-    }
-
-    async fn kill_unless_protected(pid: u32, arguments: &[&str], policy: &LocalPolicy) -> Result<bool, ActionError> {
-        let host = Host::new(Runner::new(), std::path::Path::new("/nonexistent"));
-        let target = Target::parse(TargetKind::Process, &pid.to_string()).unwrap();
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let transcript = Mutex::<Transcript>::default();
-        let mut attempt = Attempt::new(&host, &transcript, &target);
-        (attempt.arguments, attempt.policy) = (&arguments, Some(policy));
-        KillProcess.apply(&attempt).await?;
-        KillProcess.is_in_force(&attempt).await
-    }
-
-    fn sleeper() -> tokio::process::Child {
-        tokio::process::Command::new("sleep").arg("1000").kill_on_drop(true).spawn().unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_real_process_is_killed_and_seen_to_be_gone() {
-        let mut process = sleeper();
-        let pid = process.id().unwrap();
-        let refusal = kill(pid, &["name=cat"]).await.unwrap_err().to_string();
-        assert_eq!(refusal, format!("process {pid} is 'sleep', not what was meant"));
-        assert_eq!(process.try_wait().unwrap(), None);
-        assert_eq!(kill(pid, &["name=sleep"]).await, Ok(true));
-        let status = process.wait().await.unwrap();
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
-        let refusal = kill(pid, &[]).await.unwrap_err();
-        assert!(matches!(&refusal, ActionError::Refused(reason) if reason.contains("no process")), "{refusal}");
-    }
-
-    #[tokio::test]
-    async fn what_is_protected_is_asked_of_the_process_that_is_held() {
-        let mut process = sleeper();
-        let protected = Protected { processes: vec!["sleep".into()], ..Protected::default() };
-        let policy = LocalPolicy { protected, ..LocalPolicy::default() };
-        let refusal = kill_unless_protected(process.id().unwrap(), &[], &policy).await.unwrap_err();
-        assert!(matches!(&refusal, ActionError::Refused(reason) if reason.contains("sleep is protected")), "{refusal}");
-        assert_eq!(process.try_wait().unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn the_agent_its_parent_and_the_kernel_are_refused() {
-        let own = std::process::id();
-        let parent = nix::unistd::getppid().as_raw().try_into().unwrap();
-        for pid in [own, parent] {
-            let refusal = kill(pid, &[]).await.unwrap_err();
-            assert!(matches!(&refusal, ActionError::Refused(reason) if reason.contains("protected")), "{refusal}");
-        }
-        // kthreadd, where it can be seen.
-        if std::fs::read_to_string("/proc/2/stat").is_ok_and(|stat| Look::parse(&stat).unwrap().is_kernels) {
-            assert!(kill(2, &[]).await.unwrap_err().to_string().contains("thread of the kernel"));
-        }
-    }
-
-    #[test]
-    fn a_name_can_hold_anything() {
-        let stat = "4711 (a) S (b)) S 1 2 3 4 5 2097152 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-        let look = Look::parse(stat).unwrap();
-        assert_eq!((look.name.as_str(), look.is_kernels, look.started), ("a) S (b)", true, 4242));
-        assert!(Look::parse("4711 (x) Z 1 2 3 4 5 0 7 8 9 10 11 12 13 14 15 16 17 18 1 20").unwrap().is_dead);
-        assert_eq!(Look::parse("garbage"), None);
-    }
-}
+mod tests;

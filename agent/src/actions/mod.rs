@@ -10,6 +10,7 @@ mod attempt;
 mod disable_account;
 #[cfg(test)]
 mod docs_tests;
+mod evidence;
 mod firewall_drop;
 mod firewalld_drop;
 #[cfg(test)]
@@ -31,10 +32,12 @@ mod npf;
 #[cfg(test)]
 mod own_namespace;
 mod pf;
+mod probe;
 mod quarantine_file;
 mod recipe;
 mod restart_sh;
 mod restart_wazuh;
+mod rewrite;
 mod route_null;
 #[cfg(test)]
 mod stand_in_tests;
@@ -47,7 +50,7 @@ use serde_json::Value;
 
 pub use about::{About, Form, Parameter};
 pub(crate) use attempt::failure;
-pub use attempt::{ActionError, Attempt, Transcript};
+pub use attempt::{ActionError, Attempt, Times, Transcript};
 pub use host::{DEFAULT_WAZUH_HOME, Host, Os};
 pub use quarantine_file::Limits;
 
@@ -105,6 +108,12 @@ pub trait Action: Sync + std::fmt::Debug {
     /// An action that cannot be undone is not asked.
     fn prepare<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, Value> {
         Box::pin(async { Ok(Value::Null) })
+    }
+
+    /// Looks at what it is about to act on and is gone or changed afterwards, for people who ask later what it was. Changes
+    /// nothing, and is bounded in time and size; `None` if there is nothing to tell.
+    fn evidence<'a>(&'a self, _attempt: &'a Attempt<'_>) -> BoxFuture<'a, Option<Value>> {
+        Box::pin(async { None })
     }
 
     /// Brings the effect into force, or brings its end forward or back.

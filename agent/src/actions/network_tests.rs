@@ -278,6 +278,95 @@ async fn a_look_sees_what_lets_packets_through_although_every_line_is_there() {
 }
 
 #[tokio::test]
+async fn an_iptables_rule_behind_one_that_accepts_is_no_block_and_is_moved_to_the_head() {
+    for namespace in [Namespace::new(&["iptables", "ip6tables"]), Namespace::with_legacy_iptables()] {
+        namespace.own(&["203.0.113.7/32"]).await;
+        let order = namespace.order(&FirewallDrop, "203.0.113.7", iptables());
+        order.apply().await;
+        assert!(!namespace.connects("203.0.113.7"));
+        let insert = |rule: &[&str]| Program::new("iptables", ["-I", "INPUT"]).arguments(rule);
+        namespace.run(&insert(&["-s", "198.51.100.0/24", "-j", "ACCEPT"])).await;
+        assert!(order.is_in_force().await, "about other addresses");
+        namespace.run(&insert(&["-p", "tcp", "-j", "ACCEPT"])).await;
+        assert!(namespace.connects("203.0.113.7"));
+        assert!(!order.is_in_force().await);
+        order.apply().await;
+        assert!(!namespace.connects("203.0.113.7") && order.is_in_force().await);
+        order.revert().await;
+        assert!(namespace.connects("203.0.113.7"));
+    }
+}
+
+#[tokio::test]
+async fn a_null_route_that_another_one_comes_before_is_no_null_route() {
+    let namespace = Namespace::new(&[]);
+    namespace.run(&Program::new("ip", ["link", "add", "other", "type", "veth"])).await;
+    namespace.run(&Program::new("ip", ["link", "set", "other", "up"])).await;
+    let order = namespace.order(&RouteNull, ADDRESSES[0], json!({}));
+    order.apply().await;
+    let route = ["route", "add", ADDRESSES[0], "dev", "other", "table", "100"];
+    namespace.run(&Program::new("ip", route)).await;
+    assert!(order.is_in_force().await, "a table that nothing asks");
+    namespace.run(&Program::new("ip", ["rule", "add", "to", ADDRESSES[0], "lookup", "100"])).await;
+    assert!(!order.is_in_force().await);
+    let error = RouteNull.apply(&order.attempt()).await.unwrap_err().to_string();
+    assert!(error.contains("takes another one before it") && error.contains("dev other"), "{error}");
+    order.revert().await;
+    // Of the newer kind of address a route of a better metric is enough.
+    let order = namespace.order(&RouteNull, ADDRESSES[1], json!({}));
+    order.apply().await;
+    namespace.run(&Program::new("ip", ["-6", "route", "add", ADDRESSES[1], "dev", "other", "metric", "1"])).await;
+    assert!(!order.is_in_force().await);
+}
+
+/// A host where these programs of the system are stand-ins.
+fn with_stand_ins(namespace: &Namespace, programs: &[(&str, &str)]) -> (Host, tempfile::TempDir) {
+    use std::fmt::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = String::new();
+    for (name, text) in programs {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let real = Runner::find(name).unwrap().canonicalize().unwrap();
+        let _infallible = write!(script, "mount --bind {} {} && ", path.display(), real.display());
+    }
+    script += "exec \"$@\"";
+    let runner = Runner::with_prefix(["ip", "netns", "exec", &namespace.name, "sh", "-c", &script, "sh"]);
+    (Host::new(runner, std::path::Path::new("/nonexistent")), folder)
+}
+
+#[tokio::test]
+async fn a_program_that_is_installed_and_does_not_work_is_not_available_and_says_why() {
+    use super::isolate_host::IsolateHost;
+    let namespace = Namespace::new(&["nft", "iptables", "ip6tables"]);
+    let works = &namespace.host;
+    for action in [&FirewallDrop as &dyn Action, &RouteNull, &IsolateHost] {
+        assert_eq!(action.availability(works), Ok(()), "{}", action.name());
+    }
+    let rules = namespace.run(&Program::new("nft", ["list", "ruleset"])).await;
+    assert!(!rules.contains("probe"), "nothing stays: {rules}");
+    let broken = "echo 'cache initialization failed: Protocol not supported' >&2; exit 1";
+    let (host, _folder) = with_stand_ins(&namespace, &[("nft", broken)]);
+    let said = IsolateHost.availability(&host).unwrap_err();
+    assert!(said.contains("nft ended with 1: cache initialization failed: Protocol not supported"), "{said}");
+    assert_eq!(FirewallDrop.availability(&host), Ok(()), "by iptables");
+    let rules = namespace.run(&Program::new("iptables", ["-S"])).await;
+    assert!(!rules.contains("probe"), "nothing stays: {rules}");
+    let (host, _folder) =
+        with_stand_ins(&namespace, &[("nft", broken), ("iptables", "echo no such table >&2; exit 3")]);
+    let said = FirewallDrop.availability(&host).unwrap_err();
+    assert!(said.contains("iptables ended with 3: no such table"), "{said}");
+    let (host, _folder) = with_stand_ins(&namespace, &[("nft", "sleep 1000")]);
+    let begun = Instant::now();
+    assert!(IsolateHost.availability(&host).unwrap_err().contains("did not end"), "one that hangs");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let routes = namespace.run(&Program::new("ip", ["route", "show", "table", "all"])).await;
+    assert!(!routes.contains("192.0.2.113"), "{routes}");
+}
+
+#[tokio::test]
 async fn a_damaged_table_is_repaired_and_the_addresses_in_it_are_kept() {
     let namespace = Namespace::new(&["nft"]);
     let first = namespace.order(&FirewallDrop, "203.0.113.1", nftables());

@@ -10,13 +10,14 @@ mod tests;
 
 use std::path::Path;
 
+use futures_util::future::BoxFuture;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::Value;
 
 pub use self::store::Limits;
 use self::store::{GivenUp, Kept, Store};
-use super::{About, Action, ActionError, Attempt, Host, Os, Step};
+use super::{About, Action, ActionError, Attempt, Host, Os, Step, evidence};
 use crate::guarded;
 use crate::platform;
 
@@ -117,6 +118,13 @@ impl Action for QuarantineFile {
             let (effect, limits) = (attempt.effect, attempt.host.quarantine);
             let kept = blocking(attempt, move |given_up| Kept::look(&place, effect, limits, given_up)).await?;
             serde_json::to_value(kept).map_err(|error| ActionError::Failed(error.to_string()))
+        })
+    }
+
+    fn evidence<'a>(&'a self, attempt: &'a Attempt<'_>) -> BoxFuture<'a, Option<Value>> {
+        Box::pin(async {
+            let (path, kept) = (attempt.target.value().to_owned(), attempt.undo.cloned().unwrap_or_default());
+            evidence::in_thread(move || evidence::file(Path::new(&path), &kept)).await
         })
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::attempt::failure;
 use super::recipe::{Change, Look, Recipe, unsuited};
-use super::{About, Action, ActionError, Attempt, Host, Os, Step};
+use super::{About, Action, ActionError, Attempt, Host, Os, Step, probe};
 use crate::platform;
 use crate::runner::Program;
 
@@ -27,7 +27,9 @@ const ABOUT: About = About {
     lock_domain: "route",
     applied: "Linux: `ip route add blackhole`, marked as protocol 113. FreeBSD: `route add -blackhole`. Windows: `netsh \
               interface add route` to the loopback interface, until the next start",
-    verified: "the route is listed",
+    verified: "Linux: the route is listed, and the kernel, asked for the way to the address (of a network: to its first and its \
+               last), drops; not a narrower route inside a network, nor a rule that goes by the source. Elsewhere the route is \
+               listed",
     undone: "the route is deleted; on Linux only one that is marked, elsewhere unless it was there before",
     rights: "root or CAP_NET_ADMIN; Administrator",
     ..About::DEFAULT
@@ -89,7 +91,8 @@ impl Action for RouteNull {
         match host.os {
             Os::Linux => {
                 host.has_programs(&["ip"])?;
-                platform::may_configure_network()
+                platform::may_configure_network()?;
+                probe::blackhole(host)
             }
             Os::Windows => host.has_programs(&["netsh.exe"]),
             _ => {
@@ -121,8 +124,17 @@ impl Action for RouteNull {
         Box::pin(async {
             match Self::recipe(attempt)? {
                 Some(recipe) => recipe.apply(attempt).await,
-                None if is_blackholed(attempt, false).await? => Ok(()),
-                None => attempt.run(&route(attempt, "add")).await.map(drop),
+                None => {
+                    if !is_blackholed(attempt, false).await? {
+                        attempt.run(&route(attempt, "add")).await?;
+                    }
+                    match way_out(attempt).await? {
+                        None => Ok(()),
+                        Some(way) => Err(ActionError::Failed(format!(
+                            "the route is there, but the kernel takes another one before it: {way}"
+                        ))),
+                    }
+                }
             }
         })
     }
@@ -131,7 +143,7 @@ impl Action for RouteNull {
         Box::pin(async {
             match Self::recipe(attempt)? {
                 Some(recipe) => recipe.is_in_force(attempt).await,
-                None => is_blackholed(attempt, false).await,
+                None => Ok(is_blackholed(attempt, false).await? && way_out(attempt).await?.is_none()),
             }
         })
     }
@@ -169,6 +181,26 @@ async fn is_blackholed(attempt: &Attempt<'_>, ours: bool) -> Result<bool, Action
     let routes: Vec<Value> = serde_json::from_str(&exit.stdout)
         .map_err(|_| ActionError::Failed("ip printed something else than routes".into()))?;
     Ok(!routes.is_empty())
+}
+
+/// How the kernel would send a packet to the target all the same, if it would: by a rule that asks another table first, or a
+/// route of a better metric. Of a network its first and its last address are asked.
+async fn way_out(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
+    let Some(network) = attempt.target.network() else { return Ok(None) };
+    let mut addresses = vec![network.network(), network.broadcast()];
+    addresses.dedup();
+    for address in addresses {
+        let program = Program::new("ip", [family(attempt), "route", "get", &address.to_string()]);
+        let exit = attempt.look(&program).await?;
+        if exit.is_success() {
+            return Ok(Some(exit.stdout.lines().next().unwrap_or_default().trim().to_owned()));
+        }
+        // So it answers for what it drops in silence; another answer is another route.
+        if !exit.stderr.contains("Invalid argument") {
+            return Ok(Some(exit.stderr.trim().to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 fn route(attempt: &Attempt<'_>, verb: &str) -> Program {

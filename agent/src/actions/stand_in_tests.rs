@@ -100,6 +100,7 @@ impl Stage {
             response: Uuid::nil(),
             alert: None,
             script: None,
+            as_of: None,
             urgent: false,
         };
         let id = command.jti;

@@ -77,8 +77,12 @@ pub(super) async fn look(agent: &Agent, effect: Uuid) {
     // What could not be lifted while the clock was ahead was not over at all.
     let held = Held { failing: None, ..held };
     // An action that is gone or cannot be run cannot be looked at; lifting it is what the clock will try.
-    let action = find(agent, &held.action, held.script.as_ref());
-    let Some(action) = action.filter(|action| actions::availability(*action, &agent.host).is_ok()) else { return };
+    let Some(action) = find(agent, &held.action, held.script.as_ref()) else { return };
+    if let Err(reason) = actions::availability(action, &agent.host) {
+        let (action, target) = (&held.action, &held.target);
+        tracing::warn!(%effect, action, %target, reason, "an effect cannot be looked at: its action cannot be run here");
+        return;
+    }
     if let Some(reason) = agent.protects(&held.target) {
         return let_go(agent, action, held, &reason).await;
     }

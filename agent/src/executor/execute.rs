@@ -3,20 +3,24 @@
 //! of these; what is on disk then decides how it goes on.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{Actual, CommandResult, Outcome};
 use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::admit::{admit, find, unknown};
 use super::lift::{lift, within};
-use crate::actions::{self, Action, ActionError, Attempt, Transcript};
+use crate::actions::{self, Action, ActionError, Attempt, Times, Transcript};
 use crate::agent::{Agent, Unwritable};
 use crate::intake::{EXPIRED, refusal};
 use crate::journal::{Held, Record};
 use crate::responses_log::Note;
+
+/// How long looking at what is about to be acted on may take: what is to be stopped goes on meanwhile.
+const EVIDENCE_TIME: Duration = Duration::from_secs(2);
 
 /// What came out of a command.
 pub(super) struct Verdict {
@@ -74,7 +78,7 @@ pub(super) async fn command(agent: &Agent, command: &Command) {
         Ok(action) => action,
         Err(reason) => return refuse(agent, command, reason),
     };
-    let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
+    let execution = Execution::new(agent, command, action, started_at);
     if agent.policy.observe {
         return execution.observe();
     }
@@ -118,6 +122,19 @@ pub(super) struct Execution<'a> {
     pub(super) action: &'static dyn Action,
     pub(super) started_at: Timestamp,
     pub(super) transcript: Mutex<Transcript>,
+    /// What was found before anything was done.
+    pub(super) evidence: Option<Box<Value>>,
+}
+
+impl<'a> Execution<'a> {
+    pub(super) fn new(
+        agent: &'a Agent,
+        command: &'a Command,
+        action: &'static dyn Action,
+        started_at: Timestamp,
+    ) -> Self {
+        Self { agent, command, action, started_at, transcript: Mutex::default(), evidence: None }
+    }
 }
 
 impl Execution<'_> {
@@ -127,6 +144,8 @@ impl Execution<'_> {
         attempt.arguments = &self.command.arguments;
         attempt.script = self.command.script.as_ref();
         attempt.alert = self.command.alert.as_ref();
+        attempt.times = Some(Times::of(self.command, self.agent.clock.moment()));
+        attempt.evidence = self.evidence.as_deref();
         attempt.policy = Some(&self.agent.policy);
         attempt.remaining = self.command.until.map(|until| until.since(self.agent.clock.now()));
         attempt.undo = undo;
@@ -146,7 +165,18 @@ impl Execution<'_> {
         self.finish(verdict, None);
     }
 
-    async fn apply(self) {
+    /// Looks at what is about to be acted on. That it cannot be seen is no reason not to act, and is told.
+    async fn find_evidence(&mut self, undo: Option<&Value>) {
+        let found = {
+            let attempt = self.attempt(undo);
+            let late = || json!({ "unseen": format!("it took longer than {} s", EVIDENCE_TIME.as_secs()) });
+            let found = self.action.evidence(&attempt);
+            tokio::time::timeout(EVIDENCE_TIME, found).await.unwrap_or_else(|_| Some(late()))
+        };
+        self.evidence = found.map(Box::new);
+    }
+
+    async fn apply(mut self) {
         let command = self.command;
         if command.until.is_some_and(|until| until <= self.started_at) {
             return self.apply_that_is_over().await;
@@ -169,6 +199,9 @@ impl Execution<'_> {
                 Err(error) => return self.finish(Verdict::of_error(&error), None),
             },
         };
+        if is_new && !has_twin {
+            self.find_evidence(Some(&held.undo)).await;
+        }
         // Without a memory of it the effect would never be lifted: no record, no execution.
         if let Err(unwritable) = self.agent.record([Record::Held { held: Box::new(held.clone()) }, self.begun()]) {
             return self.refuse_unwritten(&unwritable);
@@ -222,7 +255,8 @@ impl Execution<'_> {
     }
 
     /// An action that is complete in itself: nothing is held after it.
-    async fn apply_once(self) {
+    async fn apply_once(mut self) {
+        self.find_evidence(None).await;
         // Without a memory of it a restart would do it once more: no record, no execution.
         if let Err(unwritable) = self.agent.record([self.begun()]) {
             return self.refuse_unwritten(&unwritable);
@@ -314,6 +348,7 @@ impl Execution<'_> {
             output: head(transcript.output, self.agent.policy.max_output_bytes),
             verified: verdict.verified,
             message: verdict.message,
+            evidence: self.evidence.clone(),
             started_at: self.started_at,
             finished_at: self.agent.clock.now(),
             observed: verdict.observed,
@@ -327,7 +362,7 @@ impl Execution<'_> {
     }
 
     pub(super) fn begun(&self) -> Record {
-        Record::Started { id: self.command.jti, at: self.started_at }
+        Record::Started { id: self.command.jti, at: self.started_at, evidence: self.evidence.clone() }
     }
 
     pub(super) fn held(&self, undo: Value) -> Held {

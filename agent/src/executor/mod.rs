@@ -97,7 +97,7 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
             Next::Command(pending) => {
                 match pending.started {
                     None => execute::command(&agent, &pending.command).await,
-                    Some(started_at) => resume::resume(&agent, &pending.command, started_at).await,
+                    Some(started_at) => resume::resume(&agent, &pending, started_at).await,
                 }
                 wait_if_failing(&agent, pending.command.effect, &mut retries);
             }

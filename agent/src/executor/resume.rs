@@ -1,8 +1,6 @@
 //! A command that was begun in an earlier life of the agent: nothing is brought into force again. What is there is
 //! looked at, and told; what was half done is cleaned up, and what was half lifted is lifted.
 
-use std::sync::Mutex;
-
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{Actual, Outcome};
 use riposte_protocol::time::Timestamp;
@@ -13,17 +11,19 @@ use super::lift::{attempt, lift, within};
 use super::unapply;
 use crate::actions::ActionError;
 use crate::agent::Agent;
-use crate::journal::{Held, Record};
+use crate::journal::{Held, Pending, Record};
 
 /// Finishes a command that was begun in an earlier life of the agent.
-pub(super) async fn resume(agent: &Agent, command: &Command, started_at: Timestamp) {
+pub(super) async fn resume(agent: &Agent, pending: &Pending, started_at: Timestamp) {
+    let command = &pending.command;
     if command.op == Op::Revert {
         return resume_revert(agent, command, started_at).await;
     }
     let Some(action) = find(agent, &command.action, command.script.as_ref()) else {
         return refuse(agent, command, unknown(&command.action));
     };
-    let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
+    let mut execution = Execution::new(agent, command, action, started_at);
+    execution.evidence.clone_from(&pending.evidence);
     if execution.is_undoable() { execution.resume_apply().await } else { execution.resume_once().await }
 }
 
@@ -82,7 +82,7 @@ async fn resume_revert(agent: &Agent, command: &Command, started_at: Timestamp) 
     let Some(action) = action.filter(|action| action.about().looks) else {
         return unapply::lift_held(agent, command, held, started_at).await;
     };
-    let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
+    let execution = Execution::new(agent, command, action, started_at);
     let attempt = attempt(agent, &held, &execution.transcript);
     let lifted = match within(agent, action.is_lifted(&attempt)).await {
         Ok(true) => Ok(()),

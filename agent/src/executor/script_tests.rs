@@ -179,7 +179,7 @@ async fn a_program_that_was_running_when_the_agent_was_killed_is_not_run_again_b
     let records = [
         Record::Received { command: Box::new(begun.clone()) },
         Record::Held { held: Box::new(held) },
-        Record::Started { id: begun.jti, at: NOW },
+        Record::Started { id: begun.jti, at: NOW, evidence: None },
     ];
     bench.agent.tasks.stop();
     assert!(bench.agent.tasks.finish(Duration::from_secs(10)).await);
@@ -199,7 +199,10 @@ async fn a_lifting_that_was_interrupted_is_done_again_because_nothing_shows_it()
     bench.agent.tasks.stop();
     assert!(bench.agent.tasks.finish(Duration::from_secs(10)).await);
     let begun = command(2, Op::Revert, "block", 7);
-    let records = [Record::Received { command: Box::new(begun.clone()) }, Record::Started { id: begun.jti, at: NOW }];
+    let records = [
+        Record::Received { command: Box::new(begun.clone()) },
+        Record::Started { id: begun.jti, at: NOW, evidence: None },
+    ];
     bench.agent = Bench::start(&bench.folder, &records);
     assert_eq!(bench.result(2).await.message, "lifted");
     let got = bench.read("got");

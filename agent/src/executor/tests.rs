@@ -124,6 +124,7 @@ pub(super) fn command(seq: u64, op: Op, action: &str, target: &str, until_secs: 
         response: Uuid::nil(),
         alert: None,
         script: None,
+        as_of: None,
         urgent: false,
     }
 }
@@ -282,7 +283,11 @@ async fn what_was_begun_before_a_restart_is_looked_at_and_not_done_again() {
     fake.state.lock().unwrap().in_force.insert("alice".into());
     let (alice, bob) = (command(1, Op::Apply, "a", "alice", None), command(2, Op::Apply, "a", "bob", None));
     let begun = |command: &Command| {
-        [received(command), held(command), Record::Started { id: command.jti, at: NOW.minus(Duration::from_secs(9)) }]
+        [
+            received(command),
+            held(command),
+            Record::Started { id: command.jti, at: NOW.minus(Duration::from_secs(9)), evidence: None },
+        ]
     };
     let bench = Bench::new(&[fake], [begun(&alice), begun(&bob)].concat(), false);
     let (alice, bob) = (bench.result(1).await, bench.result(2).await);
@@ -367,7 +372,7 @@ async fn an_action_that_is_complete_in_itself_holds_nothing_and_is_never_repeate
     let about = About { name: "a", targets: &[TargetKind::User], lock_domain: "a", undoable: false, ..About::DEFAULT };
     let fake = Fake::of(about);
     let begun = command(1, Op::Apply, "a", "bob", None);
-    let records = vec![received(&begun), Record::Started { id: begun.jti, at: NOW }];
+    let records = vec![received(&begun), Record::Started { id: begun.jti, at: NOW, evidence: None }];
     let bench = Bench::new(&[fake], records, false);
     bench.receive(&[command(2, Op::Apply, "a", "alice", Some(60)), command(3, Op::Revert, "a", "alice", None)]);
     let (begun, done, reverted) = (bench.result(1).await, bench.result(2).await, bench.result(3).await);

@@ -5,8 +5,6 @@
 //! seen. The journal answers, where it can; else an action that can be seen is looked for, and only what is certainly the
 //! agent's own is removed.
 
-use std::sync::Mutex;
-
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::Outcome;
 use riposte_protocol::time::Timestamp;
@@ -32,7 +30,7 @@ pub(super) async fn lift_held(agent: &Agent, command: &Command, held: Held, star
     let Some(action) = find(agent, &held.action, held.script.as_ref()) else {
         return refuse(agent, command, unknown(&held.action));
     };
-    let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
+    let execution = Execution::new(agent, command, action, started_at);
     // Lifting twice does no harm, so a journal that cannot be written does not stand in its way.
     agent.note([execution.begun()]);
     let lifted = lift::lift(agent, action, &held, &execution.transcript).await;
@@ -47,7 +45,7 @@ pub(super) async fn answer(agent: &Agent, command: &Command, started_at: Timesta
     if let Err(reason) = action.about().check_target(&command.target) {
         return refuse(agent, command, reason);
     }
-    let execution = Execution { agent, command, action, started_at, transcript: Mutex::default() };
+    let execution = Execution::new(agent, command, action, started_at);
     if !execution.is_undoable() {
         let message = "there is nothing to undo: the action was complete in itself";
         return execution.finish(Verdict::new(Outcome::Succeeded, None, message), None);

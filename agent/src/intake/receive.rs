@@ -100,6 +100,7 @@ pub fn refusal(command_id: Uuid, message: impl Into<String>, now: Timestamp) -> 
         output: String::new(),
         verified: None,
         message: message.into(),
+        evidence: None,
         started_at: now,
         finished_at: now,
         observed: false,

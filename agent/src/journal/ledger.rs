@@ -19,6 +19,8 @@ pub struct Pending {
     pub command: Command,
     /// When its execution began, if it did.
     pub started: Option<Timestamp>,
+    /// What was found before it began to act.
+    pub evidence: Option<Box<serde_json::Value>>,
 }
 
 /// The state that follows from the records.
@@ -68,18 +70,20 @@ impl Ledger {
                 self.latest_iat = self.latest_iat.max(latest_iat);
             }
             Record::Seen { id, seq, effect } => self.journaled(id, seq, effect),
-            Record::Pending { command, started } => {
+            Record::Pending { command, started, evidence } => {
                 self.latest_iat = self.latest_iat.max(Some(command.iat));
-                self.pending.insert((command.seq, command.jti), Pending { command: *command, started });
+                self.pending.insert((command.seq, command.jti), Pending { command: *command, started, evidence });
             }
             Record::Received { command } => {
                 self.latest_iat = self.latest_iat.max(Some(command.iat));
                 self.journaled(command.jti, command.seq, command.effect);
-                self.pending.insert((command.seq, command.jti), Pending { command: *command, started: None });
+                let pending = Pending { command: *command, started: None, evidence: None };
+                self.pending.insert((pending.command.seq, pending.command.jti), pending);
             }
-            Record::Started { id, at } => {
+            Record::Started { id, at, evidence } => {
                 if let Some(pending) = self.pending.values_mut().find(|pending| pending.command.jti == id) {
                     pending.started = Some(at);
+                    pending.evidence = evidence;
                 }
             }
             Record::Finished { result } => {
@@ -129,12 +133,11 @@ impl Ledger {
         let mut records =
             vec![Record::Inbox { cursor, forgotten_up_to, missing, whole: self.is_whole, latest_iat: self.latest_iat }];
         records.extend(self.inbox.remembered().map(|(id, seq, effect)| Record::Seen { id, seq, effect }));
-        records.extend(
-            self.pending.values().map(|pending| Record::Pending {
-                command: Box::new(pending.command.clone()),
-                started: pending.started,
-            }),
-        );
+        records.extend(self.pending.values().map(|pending| Record::Pending {
+            command: Box::new(pending.command.clone()),
+            started: pending.started,
+            evidence: pending.evidence.clone(),
+        }));
         records
             .extend(self.released.values().map(|released| Record::Released { released: Box::new(released.clone()) }));
         // After the releases, which lift too: so they are remembered in the same order.
@@ -203,10 +206,14 @@ impl Ledger {
     pub fn weight_bytes(&self) -> usize {
         let command = |pending: &Pending| {
             let alert = pending.command.alert.as_ref().map_or(0, |alert| alert.to_string().len());
-            alert + pending.command.arguments.iter().map(String::len).sum::<usize>() + ENTRY_BYTES
+            let evidence = pending.evidence.as_ref().map_or(0, |evidence| evidence.to_string().len());
+            alert + evidence + pending.command.arguments.iter().map(String::len).sum::<usize>() + ENTRY_BYTES
         };
         let held = |held: &Held| held.arguments.iter().map(String::len).sum::<usize>() + ENTRY_BYTES;
-        let result = |result: &CommandResult| result.output.len() + result.message.len() + ENTRY_BYTES;
+        let result = |result: &CommandResult| {
+            let evidence = result.evidence.as_ref().map_or(0, |evidence| evidence.to_string().len());
+            evidence + result.output.len() + result.message.len() + ENTRY_BYTES
+        };
         self.pending.values().map(command).sum::<usize>()
             + self.held.values().map(held).sum::<usize>()
             + self.outbox.iter().map(result).sum::<usize>()

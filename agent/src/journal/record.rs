@@ -49,6 +49,9 @@ pub enum Record {
         command: Box<Command>,
         /// When its execution began, if it did.
         started: Option<Timestamp>,
+        /// What was found before it began to act, if there was something to tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Box<serde_json::Value>>,
     },
     /// A command has arrived.
     Received {
@@ -61,6 +64,9 @@ pub enum Record {
         id: Uuid,
         /// When.
         at: Timestamp,
+        /// What was found before. It is on disk before anything is done, so a crash in the middle does not lose it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Box<serde_json::Value>>,
     },
     /// A command is finished; its result goes into the outbox.
     Finished {

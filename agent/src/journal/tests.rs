@@ -47,6 +47,7 @@ fn received(seq: u64, effect: u8) -> Record {
             response: Uuid::nil(),
             alert: None,
             script: None,
+            as_of: None,
             urgent: false,
         }),
     }
@@ -61,6 +62,7 @@ fn finished(seq: u64) -> Record {
             output: "done".into(),
             verified: Some(true),
             message: String::new(),
+            evidence: None,
             started_at: Timestamp::from_millis(1),
             finished_at: Timestamp::from_millis(2),
             observed: false,
@@ -292,6 +294,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
         2 => (1u64..40).prop_map(|seq| Record::Started {
             id: Uuid::from_u128(u128::from(seq)),
             at: Timestamp::from_millis(7),
+            evidence: (seq % 3 == 0).then(|| Box::new(serde_json::json!({"kind": "process"}))),
         }),
         3 => (1u64..40).prop_map(finished),
         1 => (1u64..40).prop_map(|seq| Record::Acknowledged { ids: vec![Uuid::from_u128(u128::from(seq))] }),

@@ -143,6 +143,7 @@ impl Manager {
             response: Uuid::nil(),
             alert: None,
             script: None,
+            as_of: None,
             urgent: false,
         };
         change(&mut command);

@@ -73,7 +73,7 @@ impl World {
         }
         match self.next(agent) {
             Next::Undo(held) => self.go_on(agent, Execution::Undo(held)),
-            Next::Command(Pending { command, started }) => {
+            Next::Command(Pending { command, started, .. }) => {
                 match started.filter(|_| !self.has(Defect::BegunAgainAfterCrash)) {
                     None => self.begin(agent, command),
                     Some(started_at) => self.resume(agent, command, started_at),
@@ -153,7 +153,7 @@ impl World {
         }
         let held = self.held(agent, command.effect);
         let is_over = command.until.is_some_and(|until| until <= started_at);
-        let began = Record::Started { id: command.jti, at: started_at };
+        let began = Record::Started { id: command.jti, at: started_at, evidence: None };
         match (command.op, held) {
             (Op::Apply, None) if is_over => self.refuse(agent, &command, "its end had passed"),
             (Op::Apply, held) if !is_over => {

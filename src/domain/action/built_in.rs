@@ -44,7 +44,7 @@ pub(super) fn all() -> Vec<Action> {
             ..action("kill-process", "Ends a process.")
         }
         .on(LINUX)
-        .taking(json!({"type": "array", "maxItems": 1, "items": {"type": "string", "pattern": "^name=.{1,64}$"}}))
+        .taking(json!({"type": "array", "maxItems": 2, "items": {"type": "string", "pattern": "^(name=.{1,64}|path=/.{1,1000})$"}}))
         .once(),
         Action { target_kinds: ANY_TARGET.to_vec(), ..action("log-only", "Writes one line to the agent's log and changes nothing.") }
             .on(EVERYWHERE)

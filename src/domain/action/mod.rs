@@ -4,6 +4,7 @@
 
 mod built_in;
 mod custom;
+mod named_process;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

@@ -1,6 +1,7 @@
 //! What is odd about a policy without being wrong, in exact words: why it, or a part of it, can never come to anything.
 
 use super::{On, OverLimit, Policy, Selector};
+use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
 use crate::domain::policy::Mode;
 
@@ -67,6 +68,12 @@ fn is_technique(id: &str) -> bool {
 
 fn of_response(policy: &Policy, warnings: &mut Vec<Fault>) {
     let guardrails = &policy.guardrails;
+    let action = Catalogue::built_in().find(&policy.respond.action);
+    if action.is_some_and(|action| !action.is_process_named(&policy.respond.arguments)) {
+        let detail = "have neither name= nor path=, so the response to an alert that does not name its process is spared: a \
+                      number alone may be another process's by then";
+        warnings.push(Fault::at("/respond/arguments", detail));
+    }
     if let (Some(waves), Some(duration)) = (&policy.respond.waves, policy.respond.duration)
         && waves.over.duration() >= duration.duration()
     {
@@ -134,6 +141,10 @@ mod tests {
                 json!({"action": "firewall-drop", "on": "all", "for": "5m", "waves": {"count": 2, "over": "5m"}});
         });
         assert_eq!(late, ["/respond/waves/over is not shorter than respond.for, so the last waves never go out"]);
+        let unnamed = warnings(|document| document["respond"] = json!({"action": "kill-process"}));
+        assert!(unnamed[0].starts_with("/respond/arguments have neither name= nor path="), "{unnamed:?}");
+        let named = json!({"action": "kill-process", "arguments": ["name=nc"]});
+        assert!(warnings(|document| document["respond"] = named).is_empty());
         let narrow = warnings(|document| {
             document["respond"] = json!({"action": "firewall-drop", "on": {"agents": ["a", "b"]}});
             document["limits"] = json!({"agents_per_response": 1});

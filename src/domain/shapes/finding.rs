@@ -76,6 +76,7 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         destination_user: document.observable(&["destination.user.name", "user.target.name", "user.name"]),
         file_path: document.observable(&["file.path"]),
         process_id: document.observable(&["process.pid"]),
+        process_name: document.observable(&["process.name", "process.executable"]),
     };
     // An id is unique in its index; "5" keeps it apart from the ids of Wazuh 4.
     let dedupe = dedupe(&[PIPELINE, "5", &index, &pipeline_id]);

@@ -34,6 +34,10 @@ struct Generic<'a> {
 struct Process<'a> {
     #[serde(borrow, default)]
     id: Option<Field<'a>>,
+    #[serde(borrow, default)]
+    name: Option<Field<'a>>,
+    #[serde(borrow, default)]
+    executable: Option<Field<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +84,7 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         name: faults.optional_word("/agent/name", agent.name.as_ref()),
         ..AlertAgent::default()
     });
+    let process = shape.process.as_ref();
     let (source, destination) = (shape.source.unwrap_or_default(), shape.destination.unwrap_or_default());
     let observables = Observables {
         source_ip: observable("source.ip", source.ip.as_ref()),
@@ -87,7 +92,11 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
         source_user: observable("source.user", source.user.as_ref()),
         destination_user: observable("destination.user", destination.user.as_ref()),
         file_path: shape.file.and_then(|file| observable("file.path", file.path.as_ref())),
-        process_id: shape.process.and_then(|process| numbered("process.id", process.id.as_ref())),
+        process_id: process.and_then(|process| numbered("process.id", process.id.as_ref())),
+        process_name: process.and_then(|process| {
+            let executable = || observable("process.executable", process.executable.as_ref());
+            observable("process.name", process.name.as_ref()).or_else(executable)
+        }),
     };
     faults.into_result(Alert {
         dedupe: dedupe(&[&pipeline, &pipeline_id]),

@@ -134,6 +134,12 @@ const SOURCE_USER: Paths = &[
 const DESTINATION_USER: Paths = &[&["data", "dstuser"], &["data", "win", "eventdata", "targetUserName"]];
 const PROCESS_ID: Paths =
     &[&["data", "win", "eventdata", "processId"], &["data", "audit", "pid"], &["syscheck", "audit", "process", "id"]];
+const PROCESS_NAME: Paths = &[
+    &["data", "audit", "command"],
+    &["data", "audit", "exe"],
+    &["data", "win", "eventdata", "image"],
+    &["syscheck", "audit", "process", "name"],
+];
 const FILE_PATH: Paths = &[&["syscheck", "path"], &["data", "virustotal", "source", "file"], &["data", "file"]];
 
 /// Reads one Wazuh alert.
@@ -287,6 +293,7 @@ fn observables(data: Option<&RawValue>, syscheck: Option<&RawValue>, faults: &mu
         destination_user: first(DESTINATION_USER),
         file_path: first(FILE_PATH),
         process_id: first(PROCESS_ID),
+        process_name: first(PROCESS_NAME),
     }
 }
 

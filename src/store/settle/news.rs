@@ -1,7 +1,7 @@
 //! What a result says about its effect, and which of its words are kept with it.
 
 use riposte_protocol::command::Op;
-use riposte_protocol::message::{CommandResult, MAX_OUTPUT_BYTES, Outcome};
+use riposte_protocol::message::{CommandResult, MAX_EVIDENCE_BYTES, MAX_OUTPUT_BYTES, Outcome};
 
 use super::{CommandBrief, corrupt};
 use crate::domain::effect::Actual;
@@ -64,4 +64,13 @@ pub(super) fn short(message: &str) -> String {
 /// A NUL cannot be stored as text by PostgreSQL, and an agent may be older or newer than our bound.
 pub(super) fn text(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_OUTPUT_BYTES)].replace('\0', "\u{fffd}")
+}
+
+/// Evidence as it is stored. An agent that keeps to the protocol sends no more than fits.
+pub(super) fn evidence(evidence: &serde_json::Value) -> String {
+    let text = evidence.to_string();
+    if text.len() <= MAX_EVIDENCE_BYTES {
+        return text;
+    }
+    serde_json::json!({"left_out": format!("{} bytes; {MAX_EVIDENCE_BYTES} is the most", text.len())}).to_string()
 }

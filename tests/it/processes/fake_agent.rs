@@ -167,6 +167,7 @@ pub(crate) fn succeeded(command_id: Uuid) -> CommandResult {
         output: String::new(),
         verified: Some(true),
         message: "in force".into(),
+        evidence: None,
         started_at: now(),
         finished_at: now(),
         observed: false,

@@ -131,6 +131,7 @@ impl FakeAgent {
             output: "played".into(),
             verified,
             message: "the test says so".into(),
+            evidence: None,
             started_at: self.clock.now(),
             finished_at: self.clock.now(),
             observed: false,

@@ -62,6 +62,13 @@ fn superusers_strangers_and_the_agent_itself_are_refused() {
     }
 }
 
+#[test]
+fn a_password_in_passwd_itself_is_none_that_shadow_locks() {
+    let passwd = "alice:x:1000:1000::/:/bin/sh\nbob:$y$abc:1001:1001::/:/bin/sh\ncarol::1002:1002::/:/bin/sh\n";
+    assert!(is_shadowed(passwd, "alice"));
+    assert!(!is_shadowed(passwd, "bob") && !is_shadowed(passwd, "carol") && !is_shadowed(passwd, "dave"));
+}
+
 #[tokio::test]
 async fn a_real_account_is_disabled_and_restored_exactly() {
     if own_namespace::is_inside() {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use riposte_protocol::target::WIDEST;
 use serde_json::Value;
 
 pub(super) const NAME: &str = "inet riposte_isolate";
@@ -81,8 +82,30 @@ pub(super) fn is_tight(objects: &[Value]) -> bool {
     };
     let is_proven = !objects.iter().any(|object| object["chain"]["name"] == UNPROVEN);
     let mut rules = objects.iter().map(|object| &object["rule"]).filter(|rule| rule.is_object());
-    let has_condition = |rule: &Value| {
-        rule["expr"].as_array().is_some_and(|parts| parts.iter().any(|part| part.get("match").is_some()))
+    is_proven && ["input", "output", "forward"].into_iter().all(drops) && rules.all(is_narrow)
+}
+
+/// Whether a rule lets through only what an exception may be about.
+fn is_narrow(rule: &Value) -> bool {
+    let parts = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let matches: Vec<&Value> = parts.iter().map(|part| &part["match"]).filter(|found| found["op"] == "==").collect();
+    let right_of =
+        |left: fn(&Value) -> bool| matches.iter().find(|found| left(&found["left"])).map(|found| &found["right"]);
+    let is_address = |left: &Value| left["payload"]["field"] == "saddr" || left["payload"]["field"] == "daddr";
+    let is_interface = |left: &Value| left["meta"]["key"] == "iif" || left["meta"]["key"] == "oif";
+    let is_discovery = |left: &Value| left["payload"]["protocol"] == "icmpv6" && left["payload"]["field"] == "type";
+    let is_port_of_dhcp = |found: &&Value| {
+        found["left"]["payload"]["protocol"] == "udp" && [67, 68, 546, 547].iter().any(|port| found["right"] == *port)
     };
-    is_proven && ["input", "output", "forward"].into_iter().all(drops) && rules.all(has_condition)
+    right_of(is_interface).is_some_and(|interface| interface == "lo")
+        || right_of(is_address).is_some_and(is_narrow_network)
+        || right_of(is_discovery).is_some_and(Value::is_object)
+        || matches.iter().copied().filter(is_port_of_dhcp).count() == 2
+}
+
+fn is_narrow_network(right: &Value) -> bool {
+    let address =
+        right.as_str().or_else(|| right["prefix"]["addr"].as_str()).and_then(|text| text.parse::<IpAddr>().ok());
+    let widest = if address.is_some_and(|address| address.is_ipv4()) { WIDEST.0 } else { WIDEST.1 };
+    address.is_some() && right["prefix"]["len"].as_u64().is_none_or(|length| length >= u64::from(widest))
 }

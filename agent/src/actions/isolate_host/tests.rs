@@ -85,6 +85,12 @@ async fn isolate() {
         assert!(!IsolateHost.is_in_force(&attempt).await.unwrap() && IsolateHost.is_lifted(&attempt).await.unwrap());
         assert!(reaches(OTHER).await && reaches(ALLOWED).await);
         let open = tokio::net::TcpStream::connect(OTHER.parse::<SocketAddr>().unwrap()).await.unwrap();
+        let evidence = IsolateHost.evidence(&attempt).await.unwrap();
+        let sockets = evidence["sockets"].as_array().unwrap();
+        assert!(
+            sockets.iter().any(|socket| socket["remote"] == OTHER && socket["state"] == "established"),
+            "{evidence}"
+        );
         for _ in 0..2 {
             IsolateHost.apply(&attempt).await.unwrap();
             assert!(IsolateHost.is_in_force(&attempt).await.unwrap());
@@ -92,11 +98,18 @@ async fn isolate() {
             assert!(!reaches(OTHER).await, "nobody else, not even over what was open");
         }
         drop(open);
-        let hole = Program::new("nft", ["insert", "rule", "inet", "riposte_isolate", "output", "accept"]);
-        attempt.run(&hole).await.unwrap();
-        assert!(!IsolateHost.is_in_force(&attempt).await.unwrap(), "a rule that lets everything out is seen");
-        IsolateHost.apply(&attempt).await.unwrap();
-        assert!(IsolateHost.is_in_force(&attempt).await.unwrap());
+        for hole in [
+            "insert rule inet riposte_isolate output accept",
+            "insert rule inet riposte_isolate output ip daddr 203.0.0.0/8 accept",
+            "insert rule inet riposte_isolate output ip daddr != 198.51.100.1 accept",
+            "insert rule inet riposte_isolate output tcp dport 8480 accept",
+            "add table inet riposte_isolate { flags dormant; }",
+        ] {
+            attempt.run(&transaction(&format!("{hole}\n"))).await.unwrap();
+            assert!(!IsolateHost.is_in_force(&attempt).await.unwrap(), "{hole}");
+            IsolateHost.apply(&attempt).await.unwrap();
+            assert!(IsolateHost.is_in_force(&attempt).await.unwrap() && !reaches(OTHER).await, "{hole}, repaired");
+        }
         // What an agent finds that was killed before the manager had answered.
         attempt.run(&transaction("add chain inet riposte_isolate unproven\n")).await.unwrap();
         assert!(!IsolateHost.is_in_force(&attempt).await.unwrap());

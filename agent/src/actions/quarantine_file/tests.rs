@@ -56,6 +56,14 @@ async fn goes_and_comes_back(state: &str, files: &str) {
     let undo = QuarantineFile.prepare(&attempt).await.unwrap();
     assert_eq!(undo["sha256"], "a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf");
     attempt.undo = Some(&undo);
+    let evidence = QuarantineFile.evidence(&attempt).await.unwrap();
+    assert_eq!(evidence["path"], path.to_str().unwrap());
+    assert_eq!(
+        (&evidence["sha256"], &evidence["mode"], &evidence["links"]),
+        (&undo["sha256"], &"4755".into(), &1.into())
+    );
+    assert_eq!((&evidence["owner"]["uid"], &evidence["group"]["gid"]), (&41_000.into(), &41_001.into()));
+    assert_eq!(evidence["size_bytes"], 10);
     for _ in 0..2 {
         QuarantineFile.apply(&attempt).await.unwrap();
         assert!(QuarantineFile.is_in_force(&attempt).await.unwrap());

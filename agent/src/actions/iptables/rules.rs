@@ -1,0 +1,149 @@
+//! A listing of `iptables -S`, and what becomes in it of a packet from (or to) an address: whether our rule drops it, or a rule
+//! before ours lets it through.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::{Attempt, Place};
+
+/// How our rule stands in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing before it lets the address through.
+    First,
+    /// It is there, and what it is to drop may be let through before.
+    Behind,
+    /// It is not there.
+    Absent,
+}
+
+/// How deep chains may lead into one another; the kernel itself allows no more than this in practice.
+const MAX_DEPTH: u32 = 16;
+
+/// The rules of every chain, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Rules(BTreeMap<String, Vec<Vec<String>>>);
+
+impl Rules {
+    pub(super) fn read(listing: &str) -> Self {
+        let mut chains: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();
+        for line in listing.lines() {
+            let mut words = line.split_whitespace().map(|word| word.trim_matches('"').to_owned());
+            match (words.next().as_deref(), words.next()) {
+                (Some("-A"), Some(chain)) => chains.entry(chain).or_default().push(words.collect()),
+                (Some("-N" | "-P"), Some(chain)) => {
+                    chains.entry(chain).or_default();
+                }
+                _ => {}
+            }
+        }
+        Self(chains)
+    }
+
+    pub(super) fn standing(&self, attempt: &Attempt<'_>, (chain, side): Place) -> Standing {
+        let Some(network) = attempt.target.network() else { return Standing::Absent };
+        let mut is_open = false;
+        for rule in self.0.get(chain).into_iter().flatten() {
+            if is_ours(rule, side, network) {
+                return if is_open { Standing::Behind } else { Standing::First };
+            }
+            is_open |= self.lets_through(rule, side, network, 0);
+        }
+        Standing::Absent
+    }
+
+    /// Whether a rule may end the way of a packet by letting it through. What cannot be told counts as if it did.
+    fn lets_through(&self, rule: &[String], side: &str, network: IpNet, depth: u32) -> bool {
+        if is_elsewhere(rule, side, network) {
+            return false;
+        }
+        let target = |flag: &str| value(rule, flag);
+        match (target("-j"), target("-g")) {
+            (Some("ACCEPT" | "QUEUE" | "NFQUEUE"), _) | (None, Some(_)) => true,
+            // At the end of a chain of the kernel's own its policy counts, and that accepts nearly everywhere.
+            (Some("RETURN"), _) => depth == 0,
+            (Some(chain), _) => self.0.get(chain).is_some_and(|rules| {
+                depth >= MAX_DEPTH || rules.iter().any(|rule| self.lets_through(rule, side, network, depth + 1))
+            }),
+            (None, None) => false,
+        }
+    }
+}
+
+fn is_ours(rule: &[String], side: &str, network: IpNet) -> bool {
+    let words = ["-m", "comment", "--comment", "riposte", "-j", "DROP"];
+    match rule {
+        [flag, address, rest @ ..] => flag == side && parse(address) == Some(network.trunc()) && rest == words,
+        _ => false,
+    }
+}
+
+/// Whether a rule is only about other addresses, or about the host's talk with itself.
+fn is_elsewhere(rule: &[String], side: &str, network: IpNet) -> bool {
+    let is_negated = |flag: &str| rule.windows(2).any(|pair| pair[0] == "!" && pair[1] == flag);
+    let other = value(rule, side).filter(|_| !is_negated(side)).and_then(parse);
+    let is_apart = other.is_some_and(|other| !other.contains(&network) && !network.contains(&other));
+    let interface = if side == "-s" { "-i" } else { "-o" };
+    is_apart || (value(rule, interface) == Some("lo") && !is_negated(interface))
+}
+
+fn parse(address: &str) -> Option<IpNet> {
+    let network = address.parse::<IpNet>().or_else(|_| address.parse::<std::net::IpAddr>().map(IpNet::from)).ok();
+    network.map(|network| network.trunc())
+}
+
+fn value<'a>(rule: &'a [String], flag: &str) -> Option<&'a str> {
+    rule.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use riposte_protocol::target::{Target, TargetKind};
+
+    use super::*;
+    use crate::actions::{Host, Transcript};
+    use crate::runner::Runner;
+
+    const OURS: &str = "-A INPUT -s 203.0.113.7/32 -m comment --comment riposte -j DROP";
+
+    fn standing(before: &str) -> Standing {
+        let host = Host::new(Runner::new(), std::path::Path::new("/nonexistent"));
+        let target = Target::parse(TargetKind::Ip, "203.0.113.7").unwrap();
+        let transcript = Mutex::<Transcript>::default();
+        let attempt = Attempt::new(&host, &transcript, &target);
+        Rules::read(&format!("-P INPUT ACCEPT\n-N mine\n{before}\n{OURS}\n")).standing(&attempt, ("INPUT", "-s"))
+    }
+
+    #[test]
+    fn what_comes_before_our_rule_decides_whether_it_drops() {
+        for harmless in [
+            "",
+            "-A INPUT -s 198.51.100.0/24 -j ACCEPT",
+            "-A INPUT -i lo -j ACCEPT",
+            "-A INPUT -j LOG --log-prefix x",
+            "-A INPUT -s 203.0.113.0/24 -j DROP",
+            "-A INPUT -p tcp",
+            "-A mine -s 203.0.113.9/32 -j REJECT\n-A mine -j RETURN\n-A INPUT -p tcp -j mine",
+        ] {
+            assert_eq!(standing(harmless), Standing::First, "{harmless}");
+        }
+        for open in [
+            "-A INPUT -j ACCEPT",
+            "-A INPUT -s 203.0.113.0/24 -j ACCEPT",
+            "-A INPUT ! -s 198.51.100.0/24 -j ACCEPT",
+            "-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT",
+            "-A INPUT ! -i lo -j ACCEPT",
+            "-A INPUT -j RETURN",
+            "-A INPUT -g mine",
+            "-A mine -p tcp -j ACCEPT\n-A INPUT -j mine",
+            "-A mine -j mine\n-A INPUT -j mine",
+        ] {
+            assert_eq!(standing(open), Standing::Behind, "{open}");
+        }
+        assert_eq!(Rules::read("").0.len(), 0);
+        assert_eq!(Rules::read("-P INPUT DROP").0.len(), 1);
+    }
+}

@@ -1,0 +1,109 @@
+//! Whether a program that is installed does what an action needs: it is tried, with something that changes nothing that
+//! anybody uses. An `nft` without its kernel module, or an `/etc` that cannot be written, is found out before a response
+//! depends on it, and the manager is told the reason.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::attempt::failure;
+use super::{ActionError, Host};
+use crate::runner::Program;
+
+/// How long it is believed that a program works, and that it does not: what was repaired is to be noticed soon.
+const BELIEVED: (Duration, Duration) = (Duration::from_mins(10), Duration::from_secs(10));
+/// How long one program of a trial may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The table, the chain and the routing table in which is tried, and the address: one that documents use.
+const NFT_TRIAL: &str = "table inet riposte_probe {
+  set tried { type ipv4_addr; flags timeout; elements = { 192.0.2.113 timeout 1m }; }
+  chain tried { type filter hook input priority -10; policy accept; ip saddr @tried counter drop; }
+}
+";
+const CHAIN: &str = "riposte-probe";
+const ROUTE: &[&str] = &["blackhole", "192.0.2.113", "proto", "113", "table", "11399"];
+
+/// What was tried, and what came out.
+#[derive(Debug, Default)]
+pub struct Probes(Mutex<BTreeMap<&'static str, Found>>);
+
+/// When something was tried, and why it does not work, if so.
+type Found = (Instant, Result<(), String>);
+
+/// One program of a trial.
+struct Trial {
+    program: Program,
+    /// Whether it only clears what an earlier trial may have left.
+    may_fail: bool,
+}
+
+/// Whether `nft` gets a table, a set and a rule as ours into the kernel; in its check mode, so that nothing stays.
+pub(super) fn nft(host: &Host) -> Result<(), String> {
+    host.has_programs(&["nft"])?;
+    tried(host, "nft", || vec![must(Program::new("nft", ["-c", "-f", "-"]).stdin(NFT_TRIAL))])
+}
+
+/// Whether `iptables` makes a chain with a rule as ours; nothing leads into it, and it is removed.
+pub(super) fn iptables(host: &Host) -> Result<(), String> {
+    let run = |arguments: &[&str]| Program::new("iptables", ["-w", "5"]).arguments(arguments);
+    let clear = || [run(&["-F", CHAIN]), run(&["-X", CHAIN])];
+    tried(host, "iptables", || {
+        let rule = run(&["-A", CHAIN, "-s", "192.0.2.113", "-m", "comment", "--comment", "riposte", "-j", "DROP"]);
+        let left = clear().map(|program| Trial { program, may_fail: true });
+        left.into_iter().chain([must(run(&["-N", CHAIN])), must(rule)]).chain(clear().map(must)).collect()
+    })
+}
+
+/// Whether `ip` makes a route to nowhere; in a table of its own, which nothing asks, and it is removed.
+pub(super) fn blackhole(host: &Host) -> Result<(), String> {
+    host.has_programs(&["ip"])?;
+    let run = |verb: &str| must(Program::new("ip", ["-4", "route", verb]).arguments(ROUTE));
+    tried(host, "ip route", || vec![run("replace"), run("del")])
+}
+
+/// Whether firewalld answers.
+pub(super) fn firewalld(host: &Host) -> Result<(), String> {
+    tried(host, "firewalld", || vec![must(Program::new("firewall-cmd", ["--state"]))])
+}
+
+fn must(program: Program) -> Trial {
+    Trial { program: program.timeout(PATIENCE), may_fail: false }
+}
+
+fn tried(host: &Host, what: &'static str, trials: impl FnOnce() -> Vec<Trial>) -> Result<(), String> {
+    let is_fresh = |(at, found): &Found| {
+        let believed = if found.is_ok() { BELIEVED.0 } else { BELIEVED.1 };
+        at.elapsed() < believed
+    };
+    let mut known = host.probes.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, found)) = known.get(what).filter(|known| is_fresh(known)) {
+        return found.clone();
+    }
+    let found = run(host, trials()).map_err(|error| error.to_string());
+    known.insert(what, (Instant::now(), found.clone()));
+    found
+}
+
+/// Runs the programs one after the other, on a runtime of their own: whoever asks what can be done here does not wait by
+/// the runtime that the agent lives on.
+fn run(host: &Host, trials: Vec<Trial>) -> Result<(), ActionError> {
+    let all = async {
+        for Trial { program, may_fail } in trials {
+            let ended = host.runner.run(&program).await.map_err(|error| ActionError::Failed(error.to_string()))?;
+            if !ended.is_success() && !may_fail {
+                return Err(failure(&program, &ended));
+            }
+        }
+        Ok(())
+    };
+    let failed = |reason: String| ActionError::Failed(format!("it could not be tried: {reason}"));
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_err(|error| failed(error.to_string()))?.block_on(all)
+        });
+        thread.join().unwrap_or_else(|_| Err(failed("its thread came to a bad end".into())))
+    })
+}
