@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use riposte_protocol::account::Account;
 use riposte_protocol::target::{Target, TargetKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +72,12 @@ impl Surroundings {
     pub fn protect(&self, target: &Target) -> Option<String> {
         match target.kind() {
             TargetKind::Ip => self.protect_network(target),
-            TargetKind::User => is_own_account(target.value()).then(|| "the agent runs as this user".into()),
+            TargetKind::User => {
+                // `HOST\\name` may be the account of this host as well.
+                let account = Account::of(target.value());
+                let is_own = is_own_account(target.value()) || is_own_account(account.name());
+                is_own.then(|| "the agent runs as this user".into())
+            }
             TargetKind::Process => own_process(target.value()).map(Into::into),
             TargetKind::File => {
                 let own = self.files.iter().any(|file| is_within(target.value(), file));

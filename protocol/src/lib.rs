@@ -6,6 +6,7 @@
 //! Reading order: [`time`] and [`target`] (values), [`message`] (the wire), [`jws`], [`command`] and
 //! [`identity`] (signatures), [`delivery`] (what to send when, and what to do with what arrives).
 
+pub mod account;
 pub mod command;
 pub mod delivery;
 pub mod identity;

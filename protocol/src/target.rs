@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::account::Account;
+
 /// The kinds of target an action can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -18,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub enum TargetKind {
     /// One IPv4 or IPv6 address, or (never out of an alert) one network.
     Ip,
-    /// One local account.
+    /// One account: of a host, or (for custom actions that say so) of a directory or an identity provider.
     User,
     /// One absolute path.
     File,
@@ -76,9 +78,15 @@ pub enum TargetError {
     Network,
     /// Not a local account name.
     #[error(
-        "is not a plain account name: it starts with a letter or _, then letters, digits, '.', '_', '@' or '-', 256 at most"
+        "is not a plain account name: it starts with a letter or _, then letters, digits, '.', '_', '@' or '-', with a '$' at its \
+         end or without, 256 at most"
     )]
     User,
+    /// Not the name of any account.
+    #[error(
+        "is not an account name: printable characters, no blank or '-' at its beginning and no blank at its end, 256 bytes at most"
+    )]
+    Account,
     /// Not an absolute path without `.` and `..` parts.
     #[error("is not an absolute path without '.' or '..' parts, 4096 bytes at most")]
     File,
@@ -128,12 +136,34 @@ impl Target {
         if network.trunc() == network { Ok(Self::of_network(network)) } else { Err(TargetError::Network) }
     }
 
-    /// Reads a target that a person or a ledger names: as [`Target::parse`], but an `ip` may be a network.
+    /// Reads the name of an account that need not be one of a host: `CORP\alice`, `alice+tag@example.org`, `John Smith`.
+    /// Only custom actions that say so take one; it reaches their programs as data.
     ///
     /// # Errors
-    /// As [`Target::parse`] and [`Target::parse_network`].
+    /// When the text is longer than 256 bytes, or has a character that cannot be seen.
+    pub fn account(text: &str) -> Result<Self, TargetError> {
+        let is_bounded =
+            (1..=USER_MAX_BYTES).contains(&text.len()) && !text.starts_with(['-', ' ']) && !text.ends_with(' ');
+        let is_account = is_bounded && text.chars().all(is_seen);
+        is_account.then(|| Self { kind: TargetKind::User, value: text.to_owned() }).ok_or(TargetError::Account)
+    }
+
+    /// Whether this is an account that a host can have, as [`Target::parse`] reads one.
+    pub fn is_local_account(&self) -> bool {
+        self.kind == TargetKind::User && parse_user(&self.value).is_ok()
+    }
+
+    /// Reads a target that a person, a ledger or a command names: as [`Target::parse`], but an `ip` may be a network, and a
+    /// `user` an account of any kind.
+    ///
+    /// # Errors
+    /// As [`Target::parse`], [`Target::parse_network`] and [`Target::account`].
     pub fn named(kind: TargetKind, text: &str) -> Result<Self, TargetError> {
-        if kind == TargetKind::Ip && text.contains('/') { Self::parse_network(text) } else { Self::parse(kind, text) }
+        match kind {
+            TargetKind::Ip if text.contains('/') => Self::parse_network(text),
+            TargetKind::User => Self::account(text),
+            _ => Self::parse(kind, text),
+        }
     }
 
     /// The network of `prefix` bits around an `ip` target; the target itself if that would not be wider.
@@ -190,7 +220,7 @@ impl Target {
         match self.kind {
             TargetKind::Ip => self.network().and_then(protected_network),
             TargetKind::User => {
-                ["root", "system"].iter().any(|name| self.value.eq_ignore_ascii_case(name)).then_some("the superuser")
+                ["root", "system"].contains(&Account::of(&self.value).name()).then_some("the superuser")
             }
             TargetKind::File | TargetKind::Process | TargetKind::Host | TargetKind::None => None,
         }
@@ -235,7 +265,8 @@ fn parse_ip(text: &str) -> Result<IpAddr, TargetError> {
 }
 
 fn parse_user(text: &str) -> Result<&str, TargetError> {
-    let mut bytes = text.bytes();
+    // Machine accounts end in a `$`; `useradd` takes one there too, and nowhere else.
+    let mut bytes = text.strip_suffix('$').unwrap_or(text).bytes();
     let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     let rest = bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-'));
     if first && rest && text.len() <= USER_MAX_BYTES && !text.contains("..") {
@@ -243,6 +274,18 @@ fn parse_user(text: &str) -> Result<&str, TargetError> {
     } else {
         Err(TargetError::User)
     }
+}
+
+/// Whether a character shows: nothing that controls, joins, turns or hides others, and no blank but the common one. A
+/// replacement character shows, but stands for something that cannot be known.
+fn is_seen(c: char) -> bool {
+    let is_blank = c.is_whitespace() && c != ' ';
+    let is_hidden = matches!(c, '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{8e2}' | '\u{115f}' | '\u{1160}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{ffff}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bcaf}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+        | '\u{e000}'..='\u{f8ff}');
+    !c.is_control() && !is_blank && !is_hidden
 }
 
 fn parse_file(text: &str) -> Result<&str, TargetError> {

@@ -94,6 +94,8 @@ pub struct CustomAction {
     style: Option<riposte_protocol::command::ScriptStyle>,
     /// The kinds of target it takes; absent: `none`.
     target_kinds: Option<Vec<riposte_protocol::target::TargetKind>>,
+    /// Which accounts it takes as a target of kind `user`; absent: `local`.
+    user: Option<crate::domain::action::Accounts>,
     /// The observable it is aimed at unless the policy names another.
     default_target: Option<crate::domain::alert::TargetField>,
     /// Whether the program is run again to undo; absent: no.

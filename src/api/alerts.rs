@@ -3,6 +3,7 @@
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -13,6 +14,8 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
 use super::page::{Page, cursor_id, limit, page};
 use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
+use crate::domain::batch;
+use crate::domain::decode::{decode, legible};
 use crate::domain::fault::Fault;
 use crate::domain::shapes;
 use crate::domain::shapes::Sources;
@@ -67,8 +70,7 @@ pub async fn create(
         key,
         fingerprint: fingerprint("POST /v1/alerts\n", &payload.bytes),
     });
-    let text = utf8(&payload.bytes)?;
-    let (raws, is_batch) = split(text, &payload.media_type)?;
+    let (raws, is_batch) = split(&payload.bytes, &payload.media_type)?;
     if raws.len() > state.limits.max_batch {
         let most = state.limits.max_batch;
         return Err(ApiError::too_large(format!("a request may hold at most {most} alerts")));
@@ -83,38 +85,38 @@ pub async fn create(
     }
 }
 
-fn utf8(bytes: &[u8]) -> ApiResult<&str> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| ApiError::malformed(format!("the body is not UTF-8 after byte {}", error.valid_up_to())))?;
+/// The bytes of single alerts, and whether they came as a batch.
+fn split<'a>(bytes: &'a [u8], media_type: &str) -> ApiResult<(Vec<&'a [u8]>, bool)> {
     // A byte order mark is no JSON, but editors on Windows write one.
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-/// The texts of single alerts, and whether they came as a batch.
-fn split<'a>(text: &'a str, media_type: &str) -> ApiResult<(Vec<Result<&'a str, Fault>>, bool)> {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     match media_type {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            let lines: Vec<&str> = text.lines().map(str::trim_ascii).filter(|line| !line.is_empty()).collect();
+            let lines = batch::lines(bytes);
             if lines.is_empty() {
                 return Err(ApiError::malformed("the body holds no alert"));
             }
-            Ok((lines.into_iter().map(Ok).collect(), true))
+            Ok((lines, true))
         }
-        "" => split_json(text),
-        json if is_json(json) => split_json(text),
+        "" => split_json(bytes),
+        json if is_json(json) => split_json(bytes),
         _ => Err(ApiError::unsupported("Content-Type must be application/json or application/x-ndjson")),
     }
 }
 
-fn split_json(text: &str) -> ApiResult<(Vec<Result<&str, Fault>>, bool)> {
+fn split_json(bytes: &[u8]) -> ApiResult<(Vec<&[u8]>, bool)> {
+    let body = bytes.trim_ascii();
     let not_json = |error: serde_json::Error| ApiError::malformed(format!("the body is not JSON: {error}"));
-    if text.trim_ascii_start().starts_with('[') {
-        let alerts: Vec<&RawValue> = serde_json::from_str(text).map_err(not_json)?;
-        Ok((alerts.into_iter().map(|alert| Ok(alert.get())).collect(), true))
-    } else {
-        let alert: &RawValue = serde_json::from_str(text).map_err(not_json)?;
-        Ok((vec![Ok(alert.get())], false))
+    if body.starts_with(b"[") {
+        // What is no array may have a fault that a reader of JSON can name.
+        let fault = || serde_json::from_str::<IgnoredAny>(&legible(body)).err().map(not_json);
+        let array = batch::elements(body);
+        return match array {
+            Some(alerts) => Ok((alerts, true)),
+            None => Err(fault().unwrap_or_else(|| ApiError::malformed("the body is not a JSON array"))),
+        };
     }
+    let _: IgnoredAny = serde_json::from_str(&legible(body)).map_err(not_json)?;
+    Ok((vec![body], false))
 }
 
 fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
@@ -148,7 +150,8 @@ pub struct AlertView {
     pub agent: AlertAgent,
     /// What it saw.
     pub observables: Observables,
-    /// The alert as it came; only when one alert is asked for.
+    /// The alert as it came, but for bytes that are no text (U+FFFD) and numbers out of range (texts); only when one alert is asked
+    /// for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub raw: Option<Box<RawValue>>,
@@ -161,8 +164,8 @@ fn received(id: &str) -> ApiResult<Timestamp> {
 
 fn view(row: AlertRow, sources: &Sources, with_raw: bool) -> ApiResult<AlertView> {
     let raw = row.raw()?;
-    let alert =
-        shapes::parse(&raw, sources).map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
+    let alert = shapes::parse(&decode(raw.as_bytes()), sources)
+        .map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
     let alert = alert.received(received(&row.id)?);
     let raw =
         if with_raw { Some(RawValue::from_string(raw).map_err(|error| ApiError::internal(&error))?) } else { None };
@@ -248,7 +251,7 @@ pub async fn named(state: &AppState, word: &str) -> ApiResult<AlertRow> {
 
 /// Which one of several alerts with one id it is.
 fn whose(row: &AlertRow) -> String {
-    let raw: serde_json::Value = row.raw().ok().and_then(|raw| serde_json::from_str(&raw).ok()).unwrap_or_default();
+    let raw: serde_json::Value = row.text().ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let text = |pointer: &str| raw.pointer(pointer).and_then(serde_json::Value::as_str).map(escape);
     let of = |what: &str, name: Option<String>| name.map_or_else(String::new, |name| format!(", {what} {name}"));
     let (manager, node) = (of("manager", text("/manager/name")), of("node", text("/cluster/node")));

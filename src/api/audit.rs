@@ -10,6 +10,7 @@ use super::auth::{Caller, Read};
 use super::error::ApiResult;
 use super::extract::Query;
 use super::page::{Page, cursor_number, limit, page};
+use crate::domain::canonical;
 use crate::store::audit::{self, AuditFilter, AuditProof, AuditRow};
 
 /// Which entries to list.
@@ -34,7 +35,7 @@ pub async fn list(
     uri: Uri,
 ) -> ApiResult<Response> {
     let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
-    let filter = AuditFilter { noun: query.noun, noun_id: query.noun_id };
+    let filter = AuditFilter { noun: query.noun, noun_id: query.noun_id.map(|id| canonical::id(&id)) };
     let rows = audit::list(&state.engine.db, filter, before, limit + 1).await?;
     Ok(page(rows, limit, &uri, |row| row.seq.to_string()))
 }

@@ -11,6 +11,7 @@ use super::auth::{Caller, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Path, Query};
 use super::page::{Page, cursor_id, limit, page};
+use crate::domain::canonical;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::fault::Fault;
 use crate::store::effects::{self, EffectFilter, EffectRow, HolderRow};
@@ -63,6 +64,7 @@ pub async fn list(
         return Err(ApiError::invalid(vec![Fault::at("/actual", "must be unknown, in_force, absent or drifted")]));
     }
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
+    let target = target.map(|text| canonical::target(&text));
     let filter = EffectFilter { agent: agent_id, desired, actual, target, failing };
     let rows = effects::list(&state.engine.db, filter, before, limit + 1).await?;
     Ok(page(rows, limit, &uri, |row| row.id.clone()))

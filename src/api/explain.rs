@@ -80,7 +80,7 @@ pub async fn explain(
     let engine = &state.engine;
     let row = alerts::named(&state, &word).await?;
     let id = columns::id(&row.id)?;
-    let raw = row.raw()?;
+    let raw = row.text()?;
     let alert = shapes::parse(&raw, &engine.sources)
         .map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
     let alert = alert.received(stored::received(&id));

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AppState;
+use super::controls;
 use super::error::{ApiError, ApiResult};
 use crate::domain::fault::Fault;
 use crate::domain::principal::Principal;
@@ -217,6 +218,10 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
         if !payload.media_type.is_empty() && !is_json(&payload.media_type) {
             return Err(ApiError::unsupported("Content-Type must be application/json"));
         }
+        // What an agent reports is kept, whatever its programs have printed.
+        if path != "/v1/agent/poll" {
+            controls::check_body(&payload.bytes)?;
+        }
         let fingerprint = fingerprint(&asked, &payload.bytes);
         Ok(Self { value: read_json(&payload.bytes)?, fingerprint, key })
     }
@@ -233,7 +238,8 @@ pub fn fingerprint(asked: &str, body: &[u8]) -> Vec<u8> {
 /// 400 if it is not 1 to 255 printable ASCII characters.
 pub fn idempotency_key(headers: &HeaderMap) -> ApiResult<Option<String>> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| (1..=255).contains(&text.len()));
+    let is_printable = |text: &&str| text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    let text = value.to_str().ok().filter(|text| (1..=255).contains(&text.len())).filter(is_printable);
     match text {
         Some(text) => Ok(Some(text.to_owned())),
         None => Err(ApiError::malformed("Idempotency-Key must be 1 to 255 printable ASCII characters")),
@@ -315,6 +321,7 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> ApiResult<Self> {
+        controls::check_query(&parts.uri)?;
         match axum::extract::Query::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
             Err(rejection) => Err(ApiError::malformed(format!("the query: {}", rejection.body_text()))),
@@ -330,6 +337,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        controls::check_path(parts, state).await?;
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(_) => Err(ApiError::not_found("there is nothing at that address")),

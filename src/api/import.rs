@@ -56,13 +56,11 @@ pub async fn run(
     if !["application/xml", "text/xml"].contains(&payload.media_type.as_str()) {
         return Err(ApiError::unsupported("Content-Type must be application/xml"));
     }
-    let text = String::from_utf8(payload.bytes.into()).map_err(|error| {
-        ApiError::malformed(format!("the body is not UTF-8 after byte {}", error.utf8_error().valid_up_to()))
-    })?;
-    if text.trim().is_empty() {
+    let bytes = Vec::from(payload.bytes);
+    if bytes.trim_ascii().is_empty() {
         return Err(ApiError::malformed("the body holds no configuration"));
     }
-    let read = tokio::task::spawn_blocking(move || ossec::import(&[(FILE.to_owned(), text)])).await;
+    let read = tokio::task::spawn_blocking(move || ossec::import(&[(FILE.to_owned(), bytes)])).await;
     let import = read.map_err(|error| ApiError::internal(&error))?;
     if how.dry_run {
         return Ok((StatusCode::OK, axum::Json(import)));

@@ -10,6 +10,7 @@ use super::AppState;
 use super::auth::{Caller, Respond};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, reason};
+use crate::domain::canonical;
 use crate::domain::fault::Fault;
 use crate::domain::shapes::wazuh::canonical_rule_id;
 use crate::store::ledger::EndReason;
@@ -32,7 +33,7 @@ pub struct LiftMany {
     /// Because of an alert of this rule.
     #[serde(default)]
     rule_id: Option<String>,
-    /// Aimed at this, in canonical form.
+    /// Aimed at this; an address in any notation.
     #[serde(default)]
     target: Option<String>,
     /// Decided at or after this time.
@@ -104,6 +105,7 @@ pub async fn lift_many(
 ) -> ApiResult<axum::Json<Lifted>> {
     let LiftMany { policy, alert_id, rule_id, target, since, until, everything, dry_run, reason: why } = body.value;
     let why = reason(why)?;
+    let (policy, target) = (policy.map(|name| canonical::name(&name)), target.map(|text| canonical::target(&text)));
     let filter =
         LiftFilter { policy, alert: alert_id, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
     if filter == LiftFilter::default() && !everything {

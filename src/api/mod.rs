@@ -9,6 +9,7 @@ pub mod audit;
 pub mod auth;
 pub mod backtest;
 pub mod commands;
+mod controls;
 pub mod counts;
 pub mod docs;
 pub mod effects;

@@ -14,6 +14,7 @@ use super::outcomes::{self, JudgedResponse};
 use super::page::{Page, cursor_id, limit, page_until};
 use super::{AppState, alerts};
 use crate::domain::action::Action;
+use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
@@ -63,7 +64,7 @@ pub struct ListResponses {
     policy: Option<String>,
     /// Because of this alert: Riposte's id, or the pipeline's own.
     alert_id: Option<String>,
-    /// Aimed at this, in canonical form.
+    /// Aimed at this; an address in any notation.
     target: Option<String>,
     /// With this action.
     action: Option<String>,
@@ -97,6 +98,8 @@ pub async fn list(
         Some((_, Ok(id))) => Some(id),
         Some((word, Err(_))) => Some(columns::id(&alerts::named(&state, word).await?.id)?),
     };
+    let policy = policy.map(|name| canonical::name(&name));
+    let (target, action) = (target.map(|text| canonical::target(&text)), action.map(|name| canonical::name(&name)));
     let filter = ResponseFilter { state: in_state, policy, alert, target, action };
     let (found, next) = outcomes::page_of(&state, filter, of_outcome.flatten(), before, limit).await?;
     Ok(page_until(found, next, &uri))
@@ -276,7 +279,9 @@ fn manual_target(action: &Action, target: Option<ManualTarget>, faults: &mut Vec
         faults.push(Fault::at("/target/kind", format!("{} does not take a target of kind {kind}", action.name)));
         return None;
     }
-    match Target::named(kind, &value) {
+    // Blanks are part of a path; around anything else they come from copying.
+    let value = if kind == TargetKind::File { value.as_str() } else { value.trim() };
+    match Target::named(kind, value).and_then(|target| action.takes(&target).map(|()| target)) {
         Ok(target) => Some(target),
         Err(error) => {
             faults.push(Fault::at("/target/value", error.to_string()));

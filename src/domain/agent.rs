@@ -34,7 +34,10 @@ pub struct Agent {
 impl Agent {
     /// Whether it carries all of `labels`.
     pub fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
-        labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+        // Labels that were stored before they were trimmed may have blanks around them.
+        let is_carried =
+            |(key, value): (&String, &String)| self.labels.get(key).is_some_and(|own| own.trim() == value.trim());
+        labels.iter().all(is_carried)
     }
 
     /// Its Wazuh id, if a label says so.

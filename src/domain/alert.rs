@@ -37,10 +37,10 @@ pub struct AlertAgent {
     pub cluster: Option<String>,
 }
 
-/// A thing that the alert saw: its text as it came, and the field it came from.
+/// A thing that the alert saw, and the field it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Observable {
-    /// The text as it came; hostile until `Target::parse` has read it.
+    /// An address in canonical form, if it is one; else the text as it came. Hostile until `Target::parse` has read it.
     pub value: String,
     /// The field of the raw alert that held it, dotted.
     pub field: String,
@@ -143,7 +143,8 @@ impl Observables {
         *place = observable;
     }
 
-    /// The target that `field` makes; `None` if the alert has nothing there.
+    /// The target that `field` makes; `None` if the alert has nothing there. Whether a `user` is one that an action takes is for
+    /// the action to say.
     ///
     /// # Errors
     /// If there is a text that is not a target.
@@ -151,7 +152,13 @@ impl Observables {
         if field == TargetField::Host {
             return Some(Ok(Target::host()));
         }
-        self.field(field).map(|observable| Target::parse(field.kind(), &observable.value))
+        let value = &self.field(field)?.value;
+        Some(match field.kind() {
+            // Something stood there that is no text: which file was meant cannot be told.
+            TargetKind::File if value.contains('\u{fffd}') => Err(TargetError::File),
+            TargetKind::User => Target::account(value),
+            kind => Target::parse(kind, value),
+        })
     }
 }
 

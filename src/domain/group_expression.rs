@@ -5,6 +5,8 @@
 
 use serde::{Serialize, Serializer};
 
+use super::canonical;
+
 /// The longest expression, in bytes.
 const MAX_BYTES: usize = 1024;
 
@@ -37,7 +39,9 @@ impl GroupExpression {
         let alternatives = source.split('|').map(|part| {
             let (at_start, part) = part.strip_prefix('^').map_or((false, part), |rest| (true, rest));
             let (at_end, part) = part.strip_suffix('$').map_or((false, part), |rest| (true, rest));
-            Alternative { text: part.to_ascii_lowercase(), at_start, at_end }
+            // Groups come without the blanks that some rules have around them, so an expression needs none.
+            let parts: Vec<&str> = part.split(',').map(str::trim).collect();
+            Alternative { text: parts.join(",").to_ascii_lowercase(), at_start, at_end }
         });
         Ok(Self { source: source.to_owned(), alternatives: alternatives.collect() })
     }
@@ -46,7 +50,7 @@ impl GroupExpression {
     pub fn matches(&self, groups: &[String]) -> bool {
         let mut text = String::with_capacity(groups.iter().map(|group| group.len() + 1).sum());
         for group in groups {
-            text.push_str(&group.to_ascii_lowercase());
+            text.push_str(&canonical::group(group).to_ascii_lowercase());
             text.push(',');
         }
         self.alternatives.iter().any(|Alternative { text: part, at_start, at_end }| match (at_start, at_end) {
@@ -80,6 +84,7 @@ mod tests {
             "web|authentication_failures,",
             "pci_dss_11.4,$",
             "sshd,authentication",
+            " sshd , authentication",
             "^syslog,sshd,authentication_failures,pci_dss_11.4,$",
         ] {
             assert!(matches(good), "{good}");

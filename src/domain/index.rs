@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::agent::Agent;
 use super::alert::Alert;
+use super::canonical;
 use super::expression::{EVERYTHING, Facts, Failure, Reads};
 use super::policy::{AgentSelector, Policy, Selector};
 
@@ -54,7 +55,7 @@ impl PolicyIndex {
                     }
                 } else if !selector.rule_groups.is_empty() {
                     for group in &selector.rule_groups {
-                        index.by_group.entry(group.clone()).or_default().push(place);
+                        index.by_group.entry(canonical::group(group).to_owned()).or_default().push(place);
                     }
                 } else {
                     index.by_level[usize::from(selector.min_level.unwrap_or(0).min(16))].push(place);
@@ -101,7 +102,8 @@ impl PolicyIndex {
             try_all(places);
         }
         if !self.by_group.is_empty() {
-            alert.rule.groups.iter().filter_map(|group| self.by_group.get(group)).for_each(|places| try_all(places));
+            let groups = alert.rule.groups.iter().map(|group| canonical::group(group));
+            groups.filter_map(|group| self.by_group.get(group)).for_each(|places| try_all(places));
         }
         self.by_level.iter().take(usize::from(level) + 1).for_each(|places| try_all(places));
         fired.sort_unstable();
@@ -190,6 +192,10 @@ fn plain(selector: &Selector, seen: &Seen) -> Option<&'static str> {
         let below = |id: &String| id.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('.'));
         rule.mitre.iter().any(|id| id == wanted || below(id))
     };
+    let is_in = |wanted: &String| {
+        let wanted = canonical::group(wanted);
+        rule.groups.iter().any(|group| canonical::group(group) == wanted)
+    };
     if selector.is_empty() {
         Some("the selector has no condition")
     } else if !rule_ids.is_empty() && !rule_ids.contains(&rule.id) {
@@ -200,7 +206,7 @@ fn plain(selector: &Selector, seen: &Seen) -> Option<&'static str> {
         Some("min_level: the alert's level is lower")
     } else if max_level.is_some_and(|level| rule.level > level) {
         Some("max_level: the alert's level is higher")
-    } else if !rule_groups.is_empty() && !rule_groups.iter().any(|group| rule.groups.contains(group)) {
+    } else if !rule_groups.is_empty() && !rule_groups.iter().any(is_in) {
         Some("rule_groups: the alert's rule is in none of them")
     } else if wazuh_rules_group.as_ref().is_some_and(|expression| !expression.matches(&rule.groups)) {
         Some("wazuh_rules_group: the expression does not match the rule's groups")
@@ -265,6 +271,24 @@ mod tests {
         assert_eq!(fired(&index, &alert("5763", 10, &["syslog", "sshd"])), ["p0", "p1", "p3", "p5", "p10"]);
         assert_eq!(fired(&index, &alert("5763", 0, &["syslog", "sshd"])), Vec::<String>::new());
         assert_eq!(fired(&index, &alert("1", 12, &["sshd"])), ["p1", "p2", "p3", "p5", "p10"]);
+    }
+
+    #[test]
+    fn blanks_case_and_spelling_decide_nothing() {
+        let index = index(&[
+            json!([{"rule_groups": ["WEF"]}]),
+            json!([{"rule_groups": [" WEF "]}]),
+            json!([{"rule_groups": ["we"]}]),
+            json!([{"rule_ids": [" 05763 "]}]),
+            json!([{"rule_ids": [5763]}]),
+            json!([{"min_level": 1, "mitre": [" t1110 "]}]),
+            json!([{"min_level": 1, "agents": {"ids": [" 5 "]}}]),
+            json!([{"wazuh_rules_group": "sshd, wef"}]),
+            json!([{"wazuh_rules_group": "^sshd"}]),
+        ]);
+        let mut alert = alert("5763", 10, &["sshd", " WEF"]);
+        alert.rule.mitre = vec!["T1110.001".into()];
+        assert_eq!(fired(&index, &alert), ["p0", "p1", "p3", "p4", "p5", "p6", "p7", "p8"]);
     }
 
     #[test]

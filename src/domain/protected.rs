@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
+use riposte_protocol::account::Account;
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use super::effect::Until;
 pub enum Covered {
     /// Every address of a network; a single address is a network of one.
     Network(IpNet),
-    /// An account, whatever its case.
+    /// An account, whatever its case and however it is written: `alice` is `CORP\alice` and `alice@corp` too.
     User(String),
     /// A file, or a folder with all that is below it.
     File(String),
@@ -40,7 +41,7 @@ pub enum CoveredError {
     #[error("is not a network: bits are set behind its prefix")]
     HostBits,
     /// Not an account.
-    #[error("is not a plain account name")]
+    #[error("is not an account name: printable characters, 256 bytes at most")]
     User,
     /// Not a path.
     #[error("is not an absolute path without '.' or '..' parts")]
@@ -59,6 +60,7 @@ impl Covered {
     /// # Errors
     /// If it is neither.
     pub fn network(text: &str) -> Result<Self, CoveredError> {
+        let text = text.trim();
         if let Ok(target) = Target::parse(TargetKind::Ip, text) {
             return target.network().map(Self::Network).ok_or(CoveredError::Network);
         }
@@ -80,8 +82,8 @@ impl Covered {
     /// # Errors
     /// If it is not a plain one.
     pub fn user(text: &str) -> Result<Self, CoveredError> {
-        let target = Target::parse(TargetKind::User, text).map_err(|_| CoveredError::User)?;
-        Ok(Self::User(target.value().to_ascii_lowercase()))
+        let target = Target::account(text.trim()).map_err(|_| CoveredError::User)?;
+        Ok(Self::User(target.value().to_lowercase()))
     }
 
     /// Reads the path of a file or folder.
@@ -98,7 +100,7 @@ impl Covered {
     /// # Errors
     /// If it is not one.
     pub fn process(text: &str) -> Result<Self, CoveredError> {
-        let target = Target::parse(TargetKind::Process, text).map_err(|_| CoveredError::Process)?;
+        let target = Target::parse(TargetKind::Process, text.trim()).map_err(|_| CoveredError::Process)?;
         Ok(Self::Process(target.value().to_owned()))
     }
 
@@ -153,7 +155,8 @@ impl Entry {
 pub struct ProtectedSet {
     /// By prefix length (IPv4's first), then by network.
     networks: BTreeMap<(bool, u8), HashMap<IpNet, Vec<Entry>>>,
-    users: HashMap<String, Vec<Entry>>,
+    /// By name without realm.
+    users: HashMap<String, Vec<(Account, Entry)>>,
     files: HashMap<String, Vec<Entry>>,
     processes: HashMap<String, Vec<Entry>>,
     hosts: HashMap<Uuid, Vec<Entry>>,
@@ -170,7 +173,10 @@ impl ProtectedSet {
                     let of_length = set.networks.entry((net.addr().is_ipv6(), net.prefix_len())).or_default();
                     of_length.entry(net).or_default().push(entry);
                 }
-                Covered::User(name) => set.users.entry(name).or_default().push(entry),
+                Covered::User(name) => {
+                    let account = Account::of(&name);
+                    set.users.entry(account.name().to_owned()).or_default().push((account, entry));
+                }
                 Covered::File(path) => set.files.entry(path).or_default().push(entry),
                 Covered::Process(number) => set.processes.entry(number).or_default().push(entry),
                 Covered::Host(id) => set.hosts.entry(id).or_default().push(entry),
@@ -184,7 +190,12 @@ impl ProtectedSet {
     pub fn target(&self, target: &Target, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
         let stops = |entries: &&Vec<Entry>| entries.iter().any(|entry| entry.stops(policy, now));
         let found = match target.kind() {
-            TargetKind::User => self.users.get(&target.value().to_ascii_lowercase()).filter(stops),
+            TargetKind::User => {
+                let wanted = Account::of(target.value());
+                let mut entries = self.users.get(wanted.name()).into_iter().flatten();
+                let hit = entries.find(|(account, entry)| account.may_be(&wanted) && entry.stops(policy, now));
+                return hit.map(|(_, entry)| entry);
+            }
             TargetKind::Ip => {
                 let wanted = target.network()?;
                 let alike = self.networks.iter().filter(|((is_v6, _), _)| *is_v6 == wanted.addr().is_ipv6());
@@ -272,10 +283,25 @@ mod tests {
     }
 
     #[test]
-    fn accounts_are_protected_whatever_their_case() {
-        let set = ProtectedSet::new(vec![entry(Covered::user("Deploy").unwrap())]);
-        let user = |name| Target::parse(TargetKind::User, name).unwrap();
-        assert!(set.target(&user("DEPLOY"), None, NOW).is_some() && set.target(&user("deploy2"), None, NOW).is_none());
+    fn accounts_are_protected_however_they_are_written() {
+        let covered = ["Deploy", "CORP\\Alice", " müller "].map(|name| entry(Covered::user(name).unwrap()));
+        let set = ProtectedSet::new(covered.to_vec());
+        let stops = |name: &str| set.target(&Target::account(name).unwrap(), None, NOW).is_some();
+        for name in [
+            "DEPLOY",
+            "corp\\deploy",
+            "deploy@corp.example",
+            "alice",
+            "alice@corp.example",
+            "corp\\ALICE",
+            "MÜLLER",
+            "x\\Müller",
+        ] {
+            assert!(stops(name), "{name}");
+        }
+        for name in ["deploy2", "OTHER\\alice", "alice@other.example", "CORP\\bob", "muller"] {
+            assert!(!stops(name), "{name}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Ve
         if !index.could_match(&row.rule_id, u8::try_from(row.rule_level).unwrap_or(0)) {
             continue;
         }
-        let raw = row.raw()?;
+        let raw = row.text()?;
         // What was an alert when it came may not be one for a newer program; it then fires nothing.
         let Ok(alert) = shapes::parse(&raw, &engine.sources) else { continue };
         let alert_id = id(&row.id)?;

@@ -82,14 +82,14 @@ fn respond(
     let VersionedPolicy { policy, version } = versioned;
     let Respond { action: name, target, network, on, waves, duration, arguments, escalate: _ } = &policy.respond;
     let protection = Protection { set: protected, policy: Some(&policy.name), now };
-    let (target, not_aimed) = aim(alert, *target, *network, protection);
+    let action = actions.find(name);
+    let (target, not_aimed) = aim(alert, *target, *network, action.map(AsRef::as_ref), protection);
     let mut arguments = Cow::Borrowed(arguments);
     let (agents, unclear) = match fleet.select(on, origin, Some(&alert.agent)) {
         Ok(agents) => (agents, None),
         Err(why) => (Vec::new(), Some(Spared::AgentAmbiguous(why))),
     };
     let stopped = stale(alert, policy, ages).or(not_aimed).or(unclear);
-    let action = actions.find(name);
     let kind = target.as_ref().map_or(TargetKind::None, Target::kind);
     let (able, spared) = match (stopped, action) {
         (Some(spared), _) => (agents, Some(spared)),
@@ -172,10 +172,12 @@ fn aim(
     alert: &Alert,
     field: Option<TargetField>,
     network: Option<Network>,
+    action: Option<&Action>,
     protection: Protection,
 ) -> (Option<Target>, Option<Spared>) {
     let Some(field) = field else { return (Some(Target::none()), None) };
-    match alert.observables.target(field) {
+    let taken = |target: Target| action.map_or(Ok(()), |action| action.takes(&target)).map(|()| target);
+    match alert.observables.target(field).map(|target| target.and_then(taken)) {
         None => (None, Some(Spared::TargetMissing)),
         Some(Err(error)) => (None, Some(Spared::TargetInvalid(error.to_string()))),
         Some(Ok(address)) => {

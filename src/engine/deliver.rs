@@ -227,7 +227,7 @@ fn seen_at(time: Timestamp, received: Timestamp) -> Timestamp {
 async fn alert(db: &Db, command: &OwedCommand) -> Result<Option<serde_json::Value>> {
     let Some(id) = command.alert else { return Ok(None) };
     let Some(row) = alerts::find(db, id).await? else { return Ok(None) };
-    let raw = row.raw().inspect_err(|error| {
+    let raw = row.text().inspect_err(|error| {
         tracing::error!(command = %command.id, "the alert of command {} cannot be read: {error}", command.id);
     });
     Ok(raw.ok().and_then(|raw| serde_json::from_str(&raw).ok()))

@@ -61,14 +61,13 @@ struct Reading<'a> {
 }
 
 impl Engine {
-    /// Takes in `raws`, each either the text of one alert or why there is none at that position. They hold their `place` in
-    /// memory until they are committed. `pipeline` is the one that the sender's key is bound to.
+    /// Takes in `raws`, the bytes of one alert each. They hold their `place` in memory until they are committed. `pipeline` is the one that the sender's key is bound to.
     ///
     /// # Errors
     /// If the ledger cannot be written; then nothing is stored.
     pub async fn accept(
         &self,
-        raws: Vec<std::result::Result<&str, Fault>>,
+        raws: Vec<&[u8]>,
         pipeline: Option<&str>,
         once: Option<Once>,
         trace: Option<&str>,
@@ -92,7 +91,7 @@ impl Engine {
         let mut receipt = Receipt::default();
         let mut alerts = Vec::with_capacity(raws.len());
         for (index, raw) in raws.into_iter().enumerate() {
-            match raw.map_err(|fault| vec![fault]).and_then(|raw| read(raw, &reading, circumstances)) {
+            match read(raw, &reading, circumstances) {
                 Ok((alert, Decided { responses, failed })) => {
                     for (versioned, failure) in failed {
                         self.conditions.note(&versioned.policy.name, &failure, now, &self.metrics);
@@ -137,15 +136,16 @@ impl Engine {
 }
 
 fn read<'a>(
-    raw: &str,
+    raw: &[u8],
     reading: &Reading,
     circumstances: Circumstances<'a>,
 ) -> std::result::Result<(NewAlert, Decided<'a>), Vec<Fault>> {
-    let alert = shapes::parse(raw, reading.sources)?.received(circumstances.now);
+    let (text, alert) = shapes::read(raw, reading.sources)?;
+    let alert = alert.received(circumstances.now);
     let key = pipeline::key(&alert, reading.bound, reading.recurring);
     let id = new_id(circumstances.now);
-    let decided = decide(id, &alert, raw, circumstances);
-    let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw.as_bytes()));
+    let decided = decide(id, &alert, &text, circumstances);
+    let stored = ENCODER.with_borrow_mut(|encoder| encoder.encode(raw));
     Ok((NewAlert { id, alert, key, stored }, decided))
 }
 

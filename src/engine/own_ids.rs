@@ -20,7 +20,7 @@ pub(super) async fn step(engine: &Engine) -> Result<bool> {
         return Ok(true);
     }
     let own_id = |row: &alerts::AlertRow| {
-        let alert = row.raw().ok().and_then(|raw| shapes::parse(&raw, &engine.sources).ok());
+        let alert = row.text().ok().and_then(|text| shapes::parse(&text, &engine.sources).ok());
         // Empty: it was looked at, and is not looked at again.
         (row.id.clone(), alert.map_or_else(String::new, |alert| alert.pipeline_id))
     };

@@ -11,6 +11,7 @@ use super::codec;
 use super::columns::{Millis, id};
 use super::db::{Bind, Db, Result, StoreError, binds, statements};
 use crate::domain::alert::Alert;
+use crate::domain::decode::{decode, legible};
 use crate::domain::pipeline::Key;
 use riposte_protocol::time::Timestamp;
 
@@ -77,9 +78,20 @@ pub struct AlertRow {
 }
 
 impl AlertRow {
-    /// The alert as it came.
+    /// The alert as it came, for people: every byte that is text.
+    ///
+    /// # Errors
+    /// If the ledger is damaged.
     pub fn raw(&self) -> Result<String> {
-        codec::decode(&self.raw)
+        Ok(legible(&codec::decode(&self.raw)?).into_owned())
+    }
+
+    /// The alert's text as conditions and programs see it.
+    ///
+    /// # Errors
+    /// If the ledger is damaged.
+    pub fn text(&self) -> Result<String> {
+        Ok(decode(&codec::decode(&self.raw)?).into_owned())
     }
 }
 

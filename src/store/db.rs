@@ -35,6 +35,12 @@ const WRITER_CACHE: &str = "-16384";
 /// Pages of SQLite's log after which a commit tidies it up itself (64 MiB), if [`Db::tidy`] could not keep up.
 const WAL_PAGES: &str = "16000";
 
+/// `text` as both databases keep it: PostgreSQL has no text with a NUL. What people and pipelines send is refused before it
+/// comes here; what an agent says must not be lost for one character.
+fn storable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
 /// A value to bind. Typed even when absent, because PostgreSQL wants to know the type of a NULL.
 #[derive(Clone, Debug)]
 pub enum Bind {
@@ -59,10 +65,10 @@ bind_from! {
     Option<i64> => |value| Self::Int(value);
     Timestamp => |value| Self::Int(Some(value.as_millis()));
     Option<Timestamp> => |value| Self::Int(value.map(Timestamp::as_millis));
-    &str => |value| Self::Text(Some(value.to_owned()));
-    String => |value| Self::Text(Some(value));
-    Option<String> => |value| Self::Text(value);
-    Option<&str> => |value| Self::Text(value.map(str::to_owned));
+    &str => |value| Self::Text(Some(storable(value.to_owned())));
+    String => |value| Self::Text(Some(storable(value)));
+    Option<String> => |value| Self::Text(value.map(storable));
+    Option<&str> => |value| Self::Text(value.map(|text| storable(text.to_owned())));
     Uuid => |value| Self::Text(Some(value.to_string()));
     Option<Uuid> => |value| Self::Text(value.map(|id| id.to_string()));
     Vec<u8> => |value| Self::Bytes(value);

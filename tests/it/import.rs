@@ -75,3 +75,40 @@ on_both_databases! {
         import(&admin, "?dryrun=true", CONF).await.is_problem(400);
     }
 }
+
+on_both_databases! {
+    async fn field_19_a_comment_in_another_encoding_costs_nothing(database: Database) {
+        let (_app, admin) = TestApp::start_on(database).await;
+        let mut conf = b"<!-- r\xe8gle du site -->\n".to_vec();
+        conf.extend_from_slice(
+            b"<ossec_config><command><name>c</name><executable>firewall-drop</executable><timeout_allowed>yes</timeout_allowed>\
+              </command><active-response><command>c</command><location>local</location><rules_id>5763</rules_id>\
+              <timeout>60</timeout></active-response>\n# <active-response><command>c</command><location>all</location>\
+              <level>16</level></active-response>\n</ossec_config>",
+        );
+        let request = admin.request(Method::POST, "/v1/policies/import").header("content-type", "application/xml");
+        let imported = Answer::to(request.body(conf)).await.is(201);
+        let names: Vec<&str> = imported["policies"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["wazuh-c-1", "wazuh-c-2"], "what stands behind a # is live");
+        assert_eq!(admin.list("/v1/policies").await.len(), 2);
+        let warning = |words: &str, line: u64| {
+            let notes = imported["report"].as_array().unwrap();
+            let is_it = |note: &&Value| note["message"].as_str().unwrap().contains(words) && note["line"] == line;
+            let found = notes.iter().find(is_it).unwrap_or_else(|| panic!("{words}: {notes:?}"));
+            assert_eq!(found["level"], "warning");
+        };
+        warning("not UTF-8", 1);
+        warning("text stands between elements", 3);
+    }
+
+    async fn field_14_the_import_of_netsh_says_what_sysmon_needs(database: Database) {
+        let (_app, admin) = TestApp::start_on(database).await;
+        let conf = "<ossec_config><command><name>n</name><executable>netsh.exe</executable><timeout_allowed>yes</timeout_allowed>\
+                    </command><active-response><command>n</command><location>local</location><rules_id>61605</rules_id>\
+                    <timeout>60</timeout></active-response></ossec_config>";
+        let imported = import(&admin, "", conf).await.is(201);
+        let notes = imported["report"].as_array().unwrap();
+        let note = notes.iter().find(|note| note["message"].as_str().unwrap().contains("destinationIp")).unwrap();
+        assert!(note["level"] == "warning" && note["message"].as_str().unwrap().contains("event 3 of Sysmon"), "{note}");
+    }
+}

@@ -5,6 +5,7 @@
 #[macro_use]
 mod support;
 
+mod accounts;
 mod actions;
 mod alerts;
 mod audit;
@@ -13,6 +14,7 @@ mod backtest;
 mod bounds;
 mod commands;
 mod contract;
+mod controls;
 mod convergence;
 mod corpus;
 mod credentials;
@@ -27,6 +29,7 @@ mod policies;
 mod priority;
 mod properties;
 mod protected;
+mod reading;
 mod repeats;
 mod responses;
 mod staging;

@@ -290,7 +290,8 @@ async fn an_entry_with_faults_is_refused_and_each_is_pointed_at() {
         (entry("ip", "203.0.113.7/24"), vec!["/value"]),
         (entry("ip", "any"), vec!["/value"]),
         (entry("ip", "10.0.0.0/33"), vec!["/value"]),
-        (entry("user", "a b"), vec!["/value"]),
+        (entry("user", "-R"), vec!["/value"]),
+        (entry("user", "a\u{202e}b"), vec!["/value"]),
         (entry("agent", "nobody"), vec!["/value"]),
         (entry("network", "10.0.0.0/8"), vec!["/kind"]),
         (

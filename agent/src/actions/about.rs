@@ -16,6 +16,8 @@ pub struct About {
     pub targets: &'static [TargetKind],
     /// Whether an `ip` target may be a whole network.
     pub networks: bool,
+    /// Which accounts a `user` target may be.
+    pub users: Users,
     /// Where it can be run.
     pub platforms: &'static [Os],
     /// What must not run at once: everything of one domain runs one after the other.
@@ -34,6 +36,15 @@ pub struct About {
     pub undone: &'static str,
     /// What the agent needs for it.
     pub rights: &'static str,
+}
+
+/// Which accounts an action takes as a target of kind `user`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// Those that a host can have.
+    Local,
+    /// Those of directories and identity providers too.
+    Any,
 }
 
 /// One argument, or one kind of argument, of an action.
@@ -112,6 +123,7 @@ impl About {
         summary: "",
         targets: &[],
         networks: false,
+        users: Users::Local,
         platforms: Os::ALL,
         lock_domain: "",
         undoable: true,
@@ -146,6 +158,9 @@ impl About {
         // An action that takes any target does nothing with it.
         if target.network().is_some() && target.ip().is_none() && !self.networks && !self.targets.is_empty() {
             return Err(format!("{name} takes single addresses, not the network {}", target.value()));
+        }
+        if target.kind() == TargetKind::User && !target.is_local_account() && self.users == Users::Local {
+            return Err(format!("{name} takes accounts of this host, and {:?} cannot be one", target.value()));
         }
         Ok(())
     }
@@ -256,6 +271,13 @@ mod tests {
         assert_eq!(refusal, "brew takes single addresses, not the network 203.0.113.0/24");
         assert_eq!(About { networks: true, ..ABOUT }.check_target(&network), Ok(()));
         assert_eq!(About { targets: &[], ..ABOUT }.check_target(&network), Ok(()));
+        let (alice, of_corp) = (Target::account("alice").unwrap(), Target::account("CORP\\alice").unwrap());
+        let on_users = About { targets: &[TargetKind::User], ..ABOUT };
+        assert_eq!(on_users.check_target(&alice), Ok(()));
+        let refusal = on_users.check_target(&of_corp).unwrap_err();
+        assert_eq!(refusal, "brew takes accounts of this host, and \"CORP\\\\alice\" cannot be one");
+        assert!(About { targets: &[], ..ABOUT }.check_target(&of_corp).is_err(), "also where any target is taken");
+        assert_eq!(About { users: Users::Any, ..on_users }.check_target(&of_corp), Ok(()));
         let refusal = ABOUT.check_target(&Target::host()).unwrap_err();
         assert_eq!(refusal, "brew takes a target of kind ip, not host");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use riposte_protocol::target::Target;
 
 use super::recipe::{ByRecipe, Change, Recipe};
-use super::{About, Form, Os, Parameter};
+use super::{About, Form, Os, Parameter, Users};
 use crate::platform;
 use crate::runner::Program;
 
@@ -20,6 +20,7 @@ pub(super) static KASPERSKY: ByRecipe = ByRecipe {
         summary: "Runs kesl-control of Kaspersky Endpoint Security",
         targets: &[],
         networks: true,
+        users: Users::Local,
         platforms: &[Os::Linux],
         lock_domain: "kaspersky",
         undoable: false,

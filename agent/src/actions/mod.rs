@@ -48,7 +48,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::message::Capability;
 use serde_json::Value;
 
-pub use about::{About, Form, Parameter};
+pub use about::{About, Form, Parameter, Users};
 pub(crate) use attempt::failure;
 pub use attempt::{ActionError, Attempt, Times, Transcript};
 pub use host::{DEFAULT_WAZUH_HOME, Host, Os};

@@ -7,7 +7,7 @@ use reqwest::Url;
 use riposte_protocol::command::Op;
 use serde_json::{Value, json};
 
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, Users};
 use crate::scripts::minimal_alert;
 
 /// The action.
@@ -27,6 +27,7 @@ const ABOUT: About = About {
     summary: "Posts the alert to a Slack webhook",
     targets: &[],
     networks: true,
+    users: Users::Local,
     platforms: Os::ALL,
     lock_domain: "slack",
     undoable: false,

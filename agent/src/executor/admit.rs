@@ -1,7 +1,8 @@
 //! What is obeyed at all: the action is known, the target and the arguments fit, and neither the host's own rules nor
 //! what is protected here stand against it. The manager has checked most of the same; the agent does not rely on it.
 
-use riposte_protocol::command::{Command, Script};
+use riposte_protocol::command::{Command, Script, ScriptStyle};
+use riposte_protocol::target::TargetKind;
 
 use crate::actions::Action;
 use crate::agent::Agent;
@@ -17,6 +18,13 @@ pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Act
         return Err(format!("{name} is an action of this agent's own, so it cannot be the name of a custom one"));
     }
     action.about().check_target(&command.target)?;
+    let is_foreign = command.target.kind() == TargetKind::User && !command.target.is_local_account();
+    if is_foreign && script.is_some_and(|script| script.style == ScriptStyle::Argv) {
+        return Err(
+            "the account cannot be one of a host, and the program would get it as an argument: use another style"
+                .into(),
+        );
+    }
     let executable = script.map(|script| script.executable.as_str());
     if let Some(reason) = agent.policy.forbids(&command.action, executable) {
         return Err(reason);

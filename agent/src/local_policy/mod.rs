@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use riposte_protocol::account::Account;
 use riposte_protocol::message::MAX_OUTPUT_BYTES;
 use riposte_protocol::target::{Target, TargetKind};
 
@@ -182,7 +183,8 @@ impl LocalPolicy {
                 self.protected.addresses.iter().find(touches).map(IpNet::to_string)
             }
             TargetKind::User => {
-                self.protected.users.iter().find(|name| name.eq_ignore_ascii_case(target.value())).cloned()
+                let wanted = Account::of(target.value());
+                self.protected.users.iter().find(|name| Account::of(name).may_be(&wanted)).cloned()
             }
             TargetKind::File => {
                 let mut entries = self.protected.files.iter();

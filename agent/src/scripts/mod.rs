@@ -95,6 +95,7 @@ impl Action for CustomProgram {
             name: "script",
             summary: "Runs a program of the folder for custom programs as Wazuh does",
             networks: true,
+            users: crate::actions::Users::Any,
             lock_domain: "script",
             looks: false,
             parameters: &[crate::actions::Parameter {

@@ -59,7 +59,7 @@ fn what_other_parsers_let_through_is_refused() {
 
 #[test]
 fn account_names_that_could_be_anything_else_are_refused() {
-    for text in ["alice", "_svc", "a.b-c@example.org", "Administrator"] {
+    for text in ["alice", "_svc", "a.b-c@example.org", "Administrator", "web01$", "WEB01$"] {
         assert!(Target::parse(TargetKind::User, text).is_ok(), "{text}");
     }
     let long = "a".repeat(257);
@@ -89,10 +89,62 @@ fn account_names_that_could_be_anything_else_are_refused() {
         "--",
         "$ALOC$",
         "DOMAIN\\user",
-        "HOST$",
+        "$",
+        "a$b",
+        "a$$",
+        "-a$",
         long.as_str(),
     ] {
         assert_eq!(Target::parse(TargetKind::User, text), Err(TargetError::User), "{text:?}");
+    }
+}
+
+#[test]
+fn an_account_of_a_directory_is_printable_and_bounded() {
+    let longest = "ü".repeat(128);
+    for text in [
+        "CORP\\alice",
+        "alice+tag@example.org",
+        "John Smith",
+        "müller",
+        "WEB01$",
+        "0f0f0f0f-1111-2222-3333-444455556666",
+        "1001",
+        "arn:aws:iam::123456789012:user/alice",
+        "$(id)",
+        longest.as_str(),
+    ] {
+        let target = Target::account(text).unwrap();
+        assert_eq!(target.value(), text);
+        assert_eq!(target.is_local_account(), text == "WEB01$", "{text}");
+        // On the wire it is a user like any other.
+        let sent = serde_json::to_string(&target).unwrap();
+        assert_eq!(serde_json::from_str::<Target>(&sent).unwrap(), target);
+        assert_eq!(Target::named(TargetKind::User, text), Ok(target));
+    }
+    let long = "a".repeat(257);
+    for text in [
+        "",
+        " ",
+        " a",
+        "a ",
+        "-a",
+        "--",
+        "a\tb",
+        "a\nb",
+        "a\0",
+        "a\u{7f}",
+        "a\u{85}",
+        "a\u{a0}b",
+        "ro\u{200b}ot",
+        "\u{202e}a",
+        "a\u{2028}b",
+        "a\u{feff}",
+        "caf\u{fffd}",
+        "a\u{e0041}",
+        long.as_str(),
+    ] {
+        assert_eq!(Target::account(text), Err(TargetError::Account), "{text:?}");
     }
 }
 
@@ -121,9 +173,10 @@ fn protected_means_protected_in_every_notation() {
     for text in ["203.0.113.7", "10.0.0.1", "2001:db8::1", "100.64.0.1"] {
         assert_eq!(Target::parse(TargetKind::Ip, text).unwrap().always_protected(), None, "{text}");
     }
-    for text in ["root", "ROOT", "System"] {
-        assert!(Target::parse(TargetKind::User, text).unwrap().always_protected().is_some(), "{text}");
+    for text in ["root", "ROOT", "System", "HOST\\root", "NT AUTHORITY\\SYSTEM", "root@host.example"] {
+        assert!(Target::account(text).unwrap().always_protected().is_some(), "{text}");
     }
+    assert_eq!(Target::account("CORP\\rooter").unwrap().always_protected(), None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 /// Fields in the order in which people think of them; others follow by name. One list serves every level, because a
 /// word has one meaning everywhere.
-const ORDER: [&str; 66] = [
+const ORDER: [&str; 67] = [
     "name",
     "kind",
     "value",
@@ -17,6 +17,7 @@ const ORDER: [&str; 66] = [
     "executable",
     "style",
     "target_kinds",
+    "user",
     "default_target",
     "undoable",
     "wants_alert",

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::loaded::{ActiveResponse, Command, Load, Loaded, Location, Message, WazuhError};
+use super::loaded::{ActiveResponse, Command, Illegible, Load, Loaded, Location, Message, WazuhError};
 use super::report::{Level, Place, Report, short};
 use super::values::{level, locations, number, rule_ids};
 use super::xml::{self, Entry, Root, Section};
@@ -65,7 +65,10 @@ pub(super) fn load(files: &[(String, String)], report: &mut Report) -> Loaded {
     let (mut roots, mut faults) = (Vec::new(), Vec::new());
     for (file, (_, text)) in files.iter().enumerate() {
         match xml::read(file, text) {
-            Ok(read) => roots.extend(read),
+            Ok(read) => {
+                roots.extend(read.roots);
+                stray(&read.stray, report);
+            }
             Err(fault) => faults.push(fault),
         }
     }
@@ -77,7 +80,7 @@ pub(super) fn load(files: &[(String, String)], report: &mut Report) -> Loaded {
         for section in sections(&roots) {
             entities(&section.options, report);
             match section.name.as_str() {
-                "command" => reader.command(&section.options, section.place),
+                "command" => reader.command(&section.options, section.place, report),
                 "active-response" => reader.active_response(&section.options, section.place, report),
                 _ => {}
             }
@@ -104,6 +107,24 @@ fn sections(roots: &[Root]) -> impl Iterator<Item = &Section> {
 fn first<'a>(roots: &'a [Root], name: &str) -> Option<&'a Entry> {
     let blocks = sections(roots).filter(|section| section.name == "active-response");
     blocks.flat_map(|section| &section.options).find(|option| option.name == name)
+}
+
+/// Says where text stands between elements: `#` at the beginning of a line hides nothing from Wazuh.
+fn stray(texts: &[(String, Place)], report: &mut Report) {
+    for (text, place) in texts {
+        let message = format!(
+            "text stands between elements ({:?}); Wazuh passes over it, and whatever elements follow are live, also behind a \
+             \"#\": only <!-- … --> comments something out",
+            short(text)
+        );
+        report.warning(*place, message);
+    }
+}
+
+/// The first of `options` that holds what was no text. `report` knows which files have such bytes.
+fn illegible(options: &[Entry], report: &Report) -> Option<Illegible> {
+    let is_illegible = |option: &&Entry| option.value.contains('\u{fffd}') && report.has_bad_bytes(option.place);
+    options.iter().find(is_illegible).map(|option| Illegible { option: option.name.clone(), place: option.place })
 }
 
 /// Says where somebody wrote an entity and meant a character.
@@ -186,7 +207,7 @@ impl Reader {
         }
     }
 
-    fn command(&mut self, options: &[Entry], place: Place) {
+    fn command(&mut self, options: &[Entry], place: Place, report: &Report) {
         if options.is_empty() {
             return;
         }
@@ -221,7 +242,16 @@ impl Reader {
         if self.faults.len() > before {
             self.refused.insert(name);
         } else {
-            self.loaded.commands.push(Command { name, executable, timeout_allowed, extra_args, expect, place });
+            let illegible = illegible(options, report);
+            self.loaded.commands.push(Command {
+                name,
+                executable,
+                timeout_allowed,
+                extra_args,
+                expect,
+                illegible,
+                place,
+            });
         }
     }
 
@@ -261,6 +291,7 @@ impl Reader {
             report.info(place, "the block is disabled, and not carried over");
             return;
         }
+        block.illegible = illegible(options, report);
         self.block(block, place, report);
     }
 
@@ -316,6 +347,7 @@ impl Reader {
             stateful: timeout_seconds > 0,
             unread_rules,
             uses,
+            illegible: block.illegible,
             place,
         });
     }
@@ -339,4 +371,5 @@ struct Block {
     disabled: bool,
     /// It holds something that others than the manager read, and may do without command and location.
     may_be_bare: bool,
+    illegible: Option<Illegible>,
 }

@@ -57,9 +57,29 @@ pub struct Command {
     /// What it expects, which Wazuh has not looked at since 4.2.
     #[serde(skip)]
     pub expect: Option<String>,
+    /// The first value of it that holds bytes which are no text.
+    #[serde(skip)]
+    pub(super) illegible: Option<Illegible>,
     /// Where it stands.
     #[serde(skip)]
     pub place: Place,
+}
+
+/// A value that cannot be carried over, because some bytes of it are no UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Illegible {
+    pub option: String,
+    pub place: Place,
+}
+
+impl Illegible {
+    /// What a report says of it.
+    pub(super) fn told(&self) -> String {
+        let Self { option, .. } = self;
+        format!(
+            "the value of {option} holds bytes that are no UTF-8, so the block is not carried over: write the file as UTF-8"
+        )
+    }
 }
 
 /// A word in `location`.
@@ -115,6 +135,9 @@ pub struct ActiveResponse {
     /// Which of the commands it uses.
     #[serde(skip)]
     pub uses: usize,
+    /// The first value of it that holds bytes which are no text.
+    #[serde(skip)]
+    pub(super) illegible: Option<Illegible>,
     /// Where it stands.
     #[serde(skip)]
     pub place: Place,

@@ -44,11 +44,20 @@ pub struct Import {
     pub carried: Vec<Option<String>>,
 }
 
-/// Reads configuration files (name and text) as if they were one, in this order. If Wazuh would refuse them, nothing is
-/// carried over and the report has every error.
-pub fn import(files: &[(String, String)]) -> Import {
-    let mut report = report::Report::new(files);
-    let wazuh = load::load(files, &mut report);
+/// Reads configuration files (name and bytes) as if they were one, in this order. If Wazuh would refuse them, nothing is
+/// carried over and the report has every error. Wazuh reads bytes in whatever encoding: those that are no UTF-8 become U+FFFD.
+pub fn import(files: &[(String, Vec<u8>)]) -> Import {
+    let texts: Vec<(String, String)> =
+        files.iter().map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned())).collect();
+    let mut report = report::Report::new(&texts);
+    for (file, (_, bytes)) in files.iter().enumerate() {
+        if let Err(error) = std::str::from_utf8(bytes) {
+            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let line = before.split(|byte| *byte == b'\n').count();
+            report.bad_bytes(Place { file, line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 });
+        }
+    }
+    let wazuh = load::load(&texts, &mut report);
     let mut import = Import::default();
     if wazuh.load == Load::Ok {
         let programs = programs::carry(&wazuh, &mut report);

@@ -36,6 +36,11 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, report: &mut Report) -
     let mut numbers: HashMap<String, u32> = HashMap::new();
     for block in &loaded.policies {
         let command = &loaded.commands[block.uses];
+        if let Some(illegible) = &block.illegible {
+            report.error(illegible.place, illegible.told());
+            carried.names.push(None);
+            continue;
+        }
         let Some(action) = programs.of(block) else {
             report.error(block.place, "the block is not carried over: its command is not");
             carried.names.push(None);
@@ -66,6 +71,15 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, report: &mut Report) -
                         block.place,
                         "the response has no target, so no protected entry stops it; in Wazuh the white_list does, if \
                          the alert has a data.srcip that is on it. The same goes for every response without a target",
+                    );
+                }
+                if policy.respond.action == "netsh" {
+                    report.once(
+                        Level::Warning,
+                        block.place,
+                        "Wazuh's netsh blocks data.win.eventdata.destinationIp where the alert is an event 3 of Sysmon (a connection \
+                         that was made); the policy blocks source.ip, whatever the event. For rules of such events write a policy \
+                         of their own with `target: destination.ip`. The same goes for every response with netsh",
                     );
                 }
                 carried.documents.push(document);

@@ -89,6 +89,11 @@ pub(super) fn carry(loaded: &Loaded, report: &mut Report) -> Programs {
             by_command.push(None);
             continue;
         }
+        if let Some(illegible) = &command.illegible {
+            report.error(illegible.place, illegible.told());
+            by_command.push(None);
+            continue;
+        }
         if let Some(action) = own(&command.executable) {
             if used {
                 same_meaning(command, action, report);
@@ -141,6 +146,8 @@ fn custom(name: &str, command: &Command, stateful: bool, report: &Report) -> Val
     if stateful {
         // Whatever is in force is in force against something, so that it can be found, protected and lifted.
         document["target_kinds"] = json!(["ip", "user", "file", "process", "host", "none"]);
+        // Wazuh hands its programs whatever name stands in the alert.
+        document["user"] = json!("any");
         document["default_target"] = json!(default_target(command.expect.as_deref().unwrap_or_default()));
     }
     document

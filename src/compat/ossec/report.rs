@@ -54,6 +54,8 @@ pub struct Place {
 #[derive(Debug)]
 pub(super) struct Report<'a> {
     files: &'a [(String, String)],
+    /// Which files hold bytes that are no text.
+    bad_bytes: HashSet<usize>,
     notes: Vec<(Option<Place>, Note)>,
     /// What was said for all blocks.
     said: HashSet<&'static str>,
@@ -61,7 +63,22 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn new(files: &'a [(String, String)]) -> Self {
-        Self { files, notes: Vec::new(), said: HashSet::new() }
+        Self { files, bad_bytes: HashSet::new(), notes: Vec::new(), said: HashSet::new() }
+    }
+
+    /// Says that bytes of a file are no text, the first of them at `place`.
+    pub(super) fn bad_bytes(&mut self, place: Place) {
+        self.bad_bytes.insert(place.file);
+        self.warning(
+            place,
+            "the file is not UTF-8 from here on: what cannot be read stands as U+FFFD. In a comment that changes nothing; a block \
+             in whose values it stands is not carried over",
+        );
+    }
+
+    /// Whether the file of `place` holds bytes that are no text.
+    pub(super) fn has_bad_bytes(&self, place: Place) -> bool {
+        self.bad_bytes.contains(&place.file)
     }
 
     pub(super) fn add(&mut self, level: Level, place: Option<Place>, message: impl Into<String>) {

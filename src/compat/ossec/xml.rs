@@ -18,6 +18,10 @@ const MAX_DEPTH: usize = 64;
 const MAX_SECTIONS: usize = 10_000;
 /// The most options of the sections that are kept.
 const MAX_OPTIONS: usize = 50_000;
+/// The most texts between elements that are told of.
+const MAX_STRAY: usize = 50;
+/// The longest piece of one that is repeated, in characters.
+const MAX_STRAY_CHARS: usize = 80;
 /// The sections whose options are kept.
 const KEPT: [&str; 3] = ["global", "command", "active-response"];
 /// Stands for a `<` behind a backslash while the XML is read; no text of a configuration holds it.
@@ -29,6 +33,14 @@ pub(super) const XML_ERROR: u16 = 1226;
 pub(super) type Fault = (WazuhError, Place);
 /// Where comments were in a text without them: an offset, and how many bytes are missing before it.
 type Cuts = Vec<(usize, usize)>;
+
+/// What stands in a file.
+#[derive(Debug)]
+pub(super) struct File {
+    pub roots: Vec<Root>,
+    /// Texts between elements, where only elements should stand; of each section the first.
+    pub stray: Vec<(String, Place)>,
+}
 
 /// A root element and its sections.
 #[derive(Debug)]
@@ -60,7 +72,7 @@ pub(super) struct Entry {
 ///
 /// # Errors
 /// The first fault, with its place.
-pub(super) fn read(file: usize, text: &str) -> Result<Vec<Root>, Fault> {
+pub(super) fn read(file: usize, text: &str) -> Result<File, Fault> {
     let lines = Lines::new(file, text);
     let (stripped, cuts) = without_comments(text, &lines)?;
     let original = |offset: u64| {
@@ -75,7 +87,8 @@ pub(super) fn read(file: usize, text: &str) -> Result<Vec<Root>, Fault> {
     config.trim_markup_names_in_closing_tags = false;
     let mut tree = Tree::default();
     loop {
-        let start = lines.place(original(reader.buffer_position()));
+        let position = reader.buffer_position();
+        let start = lines.place(original(position));
         let fault = |text: String| (WazuhError::new(XML_ERROR, text), start);
         match reader.read_event() {
             Ok(Event::Start(tag)) => {
@@ -88,7 +101,16 @@ pub(super) fn read(file: usize, text: &str) -> Result<Vec<Root>, Fault> {
                 tree.close();
             }
             Ok(Event::End(_)) => tree.close(),
-            Ok(Event::Text(part)) => tree.text(&part.into_inner(), start)?,
+            Ok(Event::Text(part)) => {
+                let part = part.into_inner();
+                let shown = part.trim();
+                if !shown.is_empty() && tree.open.len() < 3 {
+                    let blanks = part.len() - part.trim_start().len();
+                    let at = position.saturating_add(u64::try_from(blanks).unwrap_or(u64::MAX));
+                    tree.stray(shown, lines.place(original(at)));
+                }
+                tree.text(&part, start)?;
+            }
             Ok(Event::GeneralRef(name)) => tree.text(&format!("&{};", name.into_inner()), start)?,
             Ok(Event::Eof) => break,
             Ok(Event::Comment(_) | Event::CData(_) | Event::DocType(_)) => {}
@@ -101,7 +123,7 @@ pub(super) fn read(file: usize, text: &str) -> Result<Vec<Root>, Fault> {
     }
     match tree.open.last() {
         Some(place) => Err((WazuhError::new(XML_ERROR, NOT_CLOSED), *place)),
-        None => Ok(tree.roots),
+        None => Ok(File { roots: tree.roots, stray: tree.stray }),
     }
 }
 
@@ -193,9 +215,21 @@ struct Tree {
     open: Vec<Place>,
     sections: usize,
     options: usize,
+    stray: Vec<(String, Place)>,
+    /// Where the last stray text was: its depth, and how many sections came before it.
+    strayed_at: Option<(usize, usize)>,
 }
 
 impl Tree {
+    /// Notes a text between elements, one for each section and each gap between two.
+    fn stray(&mut self, text: &str, place: Place) {
+        let at = (self.open.len(), self.sections);
+        if self.strayed_at != Some(at) && self.stray.len() < MAX_STRAY {
+            self.stray.push((text.chars().take(MAX_STRAY_CHARS).collect(), place));
+        }
+        self.strayed_at = Some(at);
+    }
+
     fn open(&mut self, name: &str, place: Place) -> Result<(), Fault> {
         let name = name.to_owned();
         match (self.open.len(), self.roots.last_mut()) {

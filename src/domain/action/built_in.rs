@@ -3,8 +3,8 @@
 use riposte_protocol::target::TargetKind;
 use serde_json::{Value, json};
 
-use super::Action;
 use super::custom::free_arguments;
+use super::{Accounts, Action};
 use crate::domain::alert::TargetField;
 
 const LINUX: &[&str] = &["linux"];
@@ -91,6 +91,7 @@ fn action(name: &str, summary: &str) -> Action {
         name: name.into(),
         summary: summary.into(),
         target_kinds: vec![TargetKind::None],
+        user: Accounts::Local,
         default_target: None,
         undoable: true,
         platforms: Vec::new(),

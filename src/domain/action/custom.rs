@@ -4,16 +4,17 @@ use riposte_protocol::command::{Script, ScriptStyle};
 use riposte_protocol::target::TargetKind;
 use serde_json::{Map, Value, json};
 
-use super::{Action, Catalogue, is_name, nearest};
+use super::{Accounts, Action, Catalogue, is_name, nearest};
 use crate::domain::alert::TargetField;
 use crate::domain::fault::Fault;
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "name",
     "summary",
     "executable",
     "style",
     "target_kinds",
+    "user",
     "default_target",
     "undoable",
     "platforms",
@@ -52,6 +53,14 @@ pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
     if target_kinds.is_empty() {
         faults.push(Fault::at("/target_kinds", "must name at least one kind; none is \"none\""));
     }
+    let user: Option<Accounts> = word(object, "user", &mut faults);
+    if user.is_some() && !target_kinds.contains(&TargetKind::User) {
+        faults.push(Fault::at("/user", "says which accounts are taken, and target_kinds has no user"));
+    }
+    let user = user.unwrap_or_default();
+    if user == Accounts::Any && style == ScriptStyle::Argv {
+        faults.push(Fault::at("/user", "any needs a style that hands names over as JSON: wazuh or wazuh5"));
+    }
     let default_target: Option<TargetField> = word(object, "default_target", &mut faults);
     if default_target.is_some_and(|field| !target_kinds.contains(&field.kind())) {
         faults.push(Fault::at("/default_target", "is of a kind that target_kinds does not have"));
@@ -74,7 +83,18 @@ pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
         return Err(faults);
     }
     let script = Some(Script { executable, style, undoable });
-    Ok(Action { name, summary, target_kinds, default_target, undoable, platforms, parameters, wants_alert, script })
+    Ok(Action {
+        name,
+        summary,
+        target_kinds,
+        user,
+        default_target,
+        undoable,
+        platforms,
+        parameters,
+        wants_alert,
+        script,
+    })
 }
 
 /// The schema of any list of texts.
@@ -165,6 +185,12 @@ mod tests {
             "/undoable",
         ];
         assert_eq!(pointers, want);
+        for (kinds, user, style) in
+            [(json!(["ip"]), "any", "wazuh"), (json!(["user"]), "everybody", "wazuh"), (json!(["user"]), "any", "argv")]
+        {
+            let action = json!({"name": "x", "executable": "x", "target_kinds": kinds, "user": user, "style": style});
+            assert_eq!(read(&action).unwrap_err()[0].pointer, "/user", "{user}");
+        }
         let taken = read(&json!({"name": "firewall-drop", "executable": "x"})).unwrap_err();
         assert_eq!(taken[0].pointer, "/name");
     }

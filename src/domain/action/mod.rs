@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use riposte_protocol::command::Script;
-use riposte_protocol::target::TargetKind;
+use riposte_protocol::target::{Target, TargetError, TargetKind};
 pub use riposte_protocol::words::nearest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::alert::TargetField;
@@ -20,6 +20,24 @@ use super::fault::Fault;
 
 /// The most arguments of an action, and the longest of them in bytes.
 const MAX_ARGUMENTS: (usize, usize) = (32, 1024);
+
+/// Which accounts an action takes as a `user` target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Accounts {
+    /// Those that a host can have: plain names, such as `alice` or `web01$`.
+    #[default]
+    Local,
+    /// Those of directories and identity providers too: `CORP\alice`, `alice@example.org`, `John Smith`.
+    Any,
+}
+
+impl Accounts {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+    fn is_local(&self) -> bool {
+        *self == Self::Local
+    }
+}
 
 /// One action, as the manager knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -30,6 +48,10 @@ pub struct Action {
     pub summary: String,
     /// The kinds of target it takes.
     pub target_kinds: Vec<TargetKind>,
+    /// Which accounts it takes as a target of kind `user`; absent where it is `local`.
+    #[serde(skip_serializing_if = "Accounts::is_local")]
+    #[schema(value_type = Option<Accounts>)]
+    pub user: Accounts,
     /// The observable it is aimed at unless the policy names another.
     pub default_target: Option<TargetField>,
     /// Whether it brings something into force that has to be lifted again. If not, each command is complete in itself.
@@ -53,6 +75,15 @@ impl Action {
     /// Every fault, each with a pointer.
     pub fn parse(document: &Value) -> Result<Self, Vec<Fault>> {
         custom::read(document)
+    }
+
+    /// Whether `target`, which is of one of its kinds, is one that it takes.
+    ///
+    /// # Errors
+    /// If it is an account that no host can have, and the action takes no others.
+    pub fn takes(&self, target: &Target) -> Result<(), TargetError> {
+        let is_foreign = target.kind() == TargetKind::User && !target.is_local_account();
+        if is_foreign && self.user.is_local() { Err(TargetError::User) } else { Ok(()) }
     }
 
     /// What is wrong with `arguments`, each fault below `at`.
@@ -153,6 +184,21 @@ mod tests {
         assert_eq!(faults(&["outputs"]), ["/arguments/0"]);
         assert_eq!(faults(&["output", "output"]), ["/arguments"]);
         assert_eq!(faults(&["a\0"]), ["/arguments"]);
+    }
+
+    #[test]
+    fn only_an_action_that_says_so_takes_an_account_that_no_host_has() {
+        let of_corp = Target::account("CORP\\alice").unwrap();
+        let own = Catalogue::built_in();
+        for name in ["disable-account", "log-only", "kaspersky", "wazuh-slack"] {
+            assert_eq!(own.find(name).unwrap().takes(&of_corp), Err(TargetError::User), "{name}");
+        }
+        let custom = |user: &str| json!({"name": "x", "summary": "", "executable": "x.sh", "target_kinds": ["user"], "user": user});
+        let parse = |user: &str| Action::parse(&custom(user)).unwrap();
+        assert_eq!((parse("any").takes(&of_corp), parse("local").takes(&of_corp)), (Ok(()), Err(TargetError::User)));
+        assert_eq!(parse("local").takes(&Target::account("web01$").unwrap()), Ok(()));
+        assert!(serde_json::to_value(parse("local")).unwrap().get("user").is_none());
+        assert_eq!(serde_json::to_value(parse("any")).unwrap()["user"], "any");
     }
 
     #[test]

@@ -12,7 +12,6 @@ use cel::context::VariableResolver;
 use cel::{Context, Env};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::reads::{EVERYTHING, Reads};
 use super::{MAX_LIST, NAMES, functions};
@@ -25,9 +24,6 @@ static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {
     functions::declare(&mut environment).expect("each function is declared once");
     Arc::new(environment)
 });
-
-/// As deep as `serde_json` reads.
-const MAX_DEPTH: usize = 128;
 
 type Any<'a> = Box<dyn Val + 'a>;
 type Fields<'a> = HashMap<CelMapKey<'a>, Any<'a>>;
@@ -50,7 +46,7 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// The facts of `alert`, whose text is `raw`, for expressions that read no more of it than `reads`.
+    /// The facts of `alert`, whose text is `raw` (as [`decode`](crate::domain::decode::decode) makes it), for expressions that read no more of it than `reads`.
     pub fn new(alert: &'a Alert, raw: &'a str, reads: &'a Reads) -> Self {
         Self { alert, raw, reads, as_written: OnceLock::new(), from_text: OnceLock::new(), time: OnceLock::new() }
     }
@@ -74,7 +70,6 @@ impl<'a> Facts<'a> {
         let mut json = serde_json::Deserializer::from_str(self.raw);
         let own = Reading { reads: self.reads, numbers }.deserialize(&mut json);
         let own = own.ok().filter(|_| json.end().is_ok());
-        let own = own.or_else(|| salvage(self.raw, self.reads, numbers, MAX_DEPTH));
         let mut fields = if let Some(Made::Object(fields)) = own { fields } else { Fields::new() };
         for name in ["source", "destination", "file", "rule"] {
             let Some(reads) = self.reads.below(name) else { continue };
@@ -259,70 +254,5 @@ impl<'de> Visitor<'de> for Reading<'_> {
             }
         }
         Ok(Made::Object(fields))
-    }
-}
-
-/// What can be read of JSON of which something cannot, such as a number out of range or half a surrogate pair: whoever plants
-/// that in an alert hides the one value that holds it, and no other. Each value is read by itself.
-fn salvage<'a>(text: &'a str, reads: &Reads, numbers: Numbers, depth: usize) -> Option<Made<'a>> {
-    let text = text.trim_ascii();
-    let depth_below = depth.checked_sub(1)?;
-    match text.as_bytes().first()? {
-        b'{' => {
-            let Entries(entries) = serde_json::from_str(text).ok()?;
-            let mut fields = Fields::new();
-            for (name, value) in entries {
-                let Ok(Name(name)) = serde_json::from_str(name.get()) else { continue };
-                let Some(reads) = reads.below(&name) else { continue };
-                let name = CelMapKey::String(name.into());
-                match salvage(value.get(), reads, numbers, depth_below) {
-                    Some(made) => drop(fields.insert(name, made.value())),
-                    None => drop(fields.remove(&name)),
-                }
-            }
-            Some(Made::Object(fields))
-        }
-        b'[' => {
-            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-            let item = |item: &&'a RawValue| {
-                salvage(item.get(), &EVERYTHING, numbers, depth_below)
-                    .map_or_else(|| Box::new(CelNull) as Any, Made::value)
-            };
-            let items: Vec<Any> = items.iter().take(MAX_LIST).map(item).collect();
-            Some(Made::Other(Box::new(CelList::from(items))))
-        }
-        // A number beyond what a float can hold is infinite.
-        first => {
-            let read = Reading { reads, numbers }.deserialize(&mut serde_json::Deserializer::from_str(text)).ok();
-            let is_number = first.is_ascii_digit() || *first == b'-';
-            read.or_else(|| {
-                Some(Made::Other(Box::new(CelDouble::from(text.parse::<f64>().ok().filter(|_| is_number)?))))
-            })
-        }
-    }
-}
-
-/// The entries of an object, not yet read: their keys may not be readable either.
-pub(super) struct Entries<'a>(pub(super) Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Entries<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Entries<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Entries<'de>, A::Error> {
-                let mut all = Vec::new();
-                while let Some(entry) = entries.next_entry()? {
-                    all.push(entry);
-                }
-                Ok(Entries(all))
-            }
-        }
-        deserializer.deserialize_map(Collect)
     }
 }

@@ -12,6 +12,7 @@ use super::wazuh_words;
 use super::{AgentSelector, Guardrails, MaxAge, Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name};
 use crate::domain::action::{Action, Catalogue, nearest};
 use crate::domain::alert::TargetField;
+use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::expression::{Expression, Strictness};
 use crate::domain::fault::Fault;
@@ -219,6 +220,15 @@ impl Reader<'_> {
         words
     }
 
+    /// As [`Self::words`], for what is compared: blanks around a word decide nothing.
+    fn terms(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
+        let words = self.words(object, at, key);
+        for (index, _) in words.iter().enumerate().filter(|(_, word)| word.trim().is_empty()) {
+            self.fault(format!("{at}/{key}/{index}"), "is blank");
+        }
+        words.iter().map(|word| word.trim().to_owned()).collect()
+    }
+
     fn labels(&mut self, value: &Value, at: &str) -> BTreeMap<String, String> {
         let Some(object) = self.object(value, at) else { return BTreeMap::new() };
         match labels::parse_labels(object) {
@@ -261,11 +271,11 @@ impl Reader<'_> {
             "when",
         ];
         self.known(object, at, &KNOWN);
-        let rule_ids = self.words(object, at, "rule_ids").iter().map(|id| canonical_rule_id(id)).collect();
-        let rule_groups = self.words(object, at, "rule_groups");
+        let rule_ids = self.terms(object, at, "rule_ids").iter().map(|id| canonical_rule_id(id)).collect();
+        let rule_groups = self.terms(object, at, "rule_groups");
         let (min_level, max_level) = (self.level(object, at, "min_level"), self.level(object, at, "max_level"));
-        let mitre = self.words(object, at, "mitre").iter().map(|id| id.to_ascii_uppercase()).collect();
-        let pipelines = self.words(object, at, "pipelines");
+        let mitre = self.terms(object, at, "mitre").iter().map(|id| canonical::technique(id)).collect();
+        let pipelines = self.terms(object, at, "pipelines");
         let agents = object
             .get("agents")
             .map_or_else(AgentSelector::default, |value| self.agents(value, &format!("{at}/agents"), true));
@@ -302,8 +312,8 @@ impl Reader<'_> {
     fn agents(&mut self, value: &Value, at: &str, may_negate: bool) -> AgentSelector {
         let Some(object) = self.object(value, at) else { return AgentSelector::default() };
         self.known(object, at, if may_negate { &["ids", "labels", "not"] } else { &["ids", "labels"] });
-        let ids = self.words(object, at, "ids");
-        let ids = ids.into_iter().map(|id| canonical_agent_id(&id).unwrap_or(id)).collect();
+        let ids = self.terms(object, at, "ids");
+        let ids = ids.iter().map(|id| canonical_agent_id(id).unwrap_or_else(|| canonical::id(id))).collect();
         let labels = object.get("labels").map(|value| self.labels(value, &format!("{at}/labels")));
         let not = object.get("not").filter(|_| may_negate).map(|value| self.agents(value, &format!("{at}/not"), false));
         AgentSelector { ids, labels: labels.unwrap_or_default(), not: not.map(Box::new) }
@@ -414,7 +424,7 @@ impl Reader<'_> {
             Some(Value::String(word)) if word == "all" => On::All,
             Some(Value::String(word)) if word == "server" => On::Server,
             Some(Value::Object(object)) if object.len() == 1 && object.contains_key("agents") => {
-                let agents = self.words(object, "/respond/on", "agents");
+                let agents = self.terms(object, "/respond/on", "agents");
                 if agents.is_empty() {
                     self.fault("/respond/on/agents", "must name at least one agent");
                 }

@@ -1,9 +1,7 @@
 //! Alerts that report an active response. Wazuh reads `active-responses.log`, to which Riposte's agent writes in Wazuh's own
 //! format, and makes an alert of each line (rules 650 to 657). A policy that answers those would answer itself without end.
 
-use serde_json::value::RawValue;
-
-use super::descend;
+use super::document::Document;
 use super::field::Field;
 use crate::domain::alert::Rule;
 
@@ -17,36 +15,23 @@ const DECODER: &str = "ar_log_json";
 const RIPOSTE: &str = "riposte";
 
 /// Whether an alert reports an active response, by Riposte or by Wazuh: their lines look alike.
-pub(super) fn is_own(
-    rule: &Rule,
-    data: Option<&RawValue>,
-    decoder: Option<&RawValue>,
-    location: Option<&RawValue>,
-) -> bool {
+pub(super) fn is_own(document: &Document, rule: &Rule) -> bool {
     let is_rule =
         rule.id.parse().is_ok_and(|id: u32| RULES.contains(&id)) && rule.groups.iter().any(|group| group == GROUP);
-    let is_text = |raw: Option<&RawValue>, texts: &[&str]| {
-        raw.and_then(|raw| Field(raw).text()).is_some_and(|text| texts.contains(&&*text))
-    };
-    let is_decoder = || decoder.is_some_and(|decoder| is_text(descend(decoder, &["name"]), &[DECODER]));
-    is_rule || is_text(location, &[RIPOSTE]) || is_decoder() || data.is_some_and(is_ours)
+    let is_text = |path: &str, text: &str| document.at(path).and_then(Field::text).is_some_and(|own| own == text);
+    is_rule || is_text("location", RIPOSTE) || is_text("decoder.name", DECODER) || is_ours(document)
 }
 
 /// `data.parameters.alert` is what the agent wrote because no alert stood behind the command.
-fn is_ours(data: &RawValue) -> bool {
-    // Most alerts have no such field, and need not be taken apart for it.
-    if !data.get().contains("parameters") {
-        return false;
-    }
-    let Some(alert) = descend(data, &["parameters", "alert"]) else { return false };
-    let location = descend(alert, &["location"]).and_then(|raw| Field(raw).text());
-    let groups = descend(alert, &["rule", "groups"]).and_then(|raw| {
-        let list = serde_json::from_str::<Vec<std::borrow::Cow<'_, str>>>(raw.get()).ok();
+fn is_ours(document: &Document) -> bool {
+    let location = document.at("data.parameters.alert.location").and_then(Field::text);
+    let is_group = |groups: Field| match groups.items() {
+        Some(items) => items.into_iter().filter_map(|(_, item)| item.text()).any(|group| group.trim() == RIPOSTE),
         // Wazuh joins the entries of a decoded list.
-        list.or_else(|| Some(Field(raw).text()?.split(',').map(|group| group.trim().to_owned().into()).collect()))
-    });
+        None => groups.text().is_some_and(|groups| groups.split(',').any(|group| group.trim() == RIPOSTE)),
+    };
     location.is_some_and(|location| location == RIPOSTE)
-        || groups.is_some_and(|groups| groups.iter().any(|group| group == RIPOSTE))
+        || document.at("data.parameters.alert.rule.groups").is_some_and(is_group)
 }
 
 #[cfg(test)]

@@ -4,18 +4,15 @@
 use std::borrow::Cow;
 
 use riposte_protocol::time::Timestamp;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::alert::Observable;
+use super::document::is_something;
 use crate::domain::fault::Fault;
 
 /// The longest description that is kept beside the raw alert, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 512;
 /// The longest name, group or id that is kept, in bytes.
 const MAX_WORD_BYTES: usize = 256;
-/// The longest observable that is kept, in bytes: one more than the longest path, so that what is cut stays invalid.
-const MAX_OBSERVABLE_BYTES: usize = 4097;
 /// The most groups that one alert may carry.
 const MAX_GROUPS: usize = 1024;
 
@@ -25,9 +22,8 @@ pub(super) fn syntax_fault(error: &serde_json::Error) -> Fault {
 }
 
 /// A field whose type is not taken for granted: text or number where people write both, anything else a fault.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(transparent)]
-pub(super) struct Field<'a>(#[serde(borrow)] pub(super) &'a RawValue);
+#[derive(Clone, Copy)]
+pub(super) struct Field<'a>(pub(super) &'a RawValue);
 
 impl<'a> Field<'a> {
     /// The text, if it is a string.
@@ -48,24 +44,12 @@ impl<'a> Field<'a> {
         if digits { Some(Cow::Borrowed(raw)) } else { self.text() }
     }
 
-    pub(super) fn is_null(self) -> bool {
-        self.0.get() == "null"
+    /// The items of a list, each with its place, without those that are nothing. `None` if it is no list.
+    pub(super) fn items(self) -> Option<Vec<(usize, Field<'a>)>> {
+        let items: Vec<&'a RawValue> = serde_json::from_str(self.0.get()).ok()?;
+        let there = items.into_iter().enumerate().filter(|(_, item)| is_something(item));
+        Some(there.map(|(index, item)| (index, Field(item))).collect())
     }
-}
-
-/// The observable in `field`; anything but a text is left out (an array of addresses is not one target).
-/// A text that no target could be is kept short: it is shown to people, never acted on.
-pub(super) fn observable(name: &str, field: Option<&Field>) -> Option<Observable> {
-    let text = field?.text()?;
-    (!text.is_empty() && text != "-")
-        .then(|| Observable { value: cut(&text, MAX_OBSERVABLE_BYTES), field: name.into() })
-}
-
-/// As [`observable`], where people write a number as well as a text.
-pub(super) fn numbered(name: &str, field: Option<&Field>) -> Option<Observable> {
-    let number = field.filter(|field| field.text().is_none()).and_then(|field| field.word());
-    let number = number.map(|word| Observable { value: cut(&word, MAX_OBSERVABLE_BYTES), field: name.into() });
-    number.or_else(|| observable(name, field))
 }
 
 /// Collects faults while an alert is read, so that a client learns of all of them at once.
@@ -82,68 +66,60 @@ impl Faults {
     }
 
     /// A short text without NUL, or a whole number as text.
-    pub(super) fn required_word(&mut self, pointer: &str, field: Option<&Field>) -> String {
-        match field {
-            None => {
-                self.add(pointer, "is missing");
-                String::new()
-            }
-            Some(_) => self.optional_word(pointer, field).unwrap_or_else(|| {
-                self.add(pointer, "must not be empty");
-                String::new()
-            }),
+    pub(super) fn required_word(&mut self, pointer: &str, field: Option<Field>) -> String {
+        if field.is_none() {
+            self.add(pointer, "is missing or empty");
         }
+        self.optional_word(pointer, field).unwrap_or_default()
     }
 
-    pub(super) fn optional_word(&mut self, pointer: &str, field: Option<&Field>) -> Option<String> {
-        let field = field.filter(|field| !field.is_null())?;
-        match field.word() {
+    pub(super) fn optional_word(&mut self, pointer: &str, field: Option<Field>) -> Option<String> {
+        match field?.word() {
             None => self.add(pointer, "must be a text"),
             Some(word) if word.len() > MAX_WORD_BYTES => {
                 self.add(pointer, format!("is longer than {MAX_WORD_BYTES} bytes"));
             }
             Some(word) if word.contains('\0') => self.add(pointer, "contains a NUL character"),
-            Some(word) if word.is_empty() => return None,
             Some(word) => return Some(word.into_owned()),
         }
-        // The fault is recorded; a placeholder keeps "must not be empty" from being added to it.
-        Some(String::from("?"))
+        None
     }
 
     /// A name for people: cut where it is long, kept without NUL.
-    pub(super) fn name(field: Option<&Field>, max_bytes: usize) -> Option<String> {
+    pub(super) fn name(field: Option<Field>, max_bytes: usize) -> Option<String> {
         let text = field?.text()?;
         let text = if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { text };
-        (!text.is_empty()).then(|| cut(&text, max_bytes))
+        let text = text.trim_ascii();
+        (!text.is_empty()).then(|| cut(text, max_bytes))
     }
 
-    pub(super) fn description(field: Option<&Field>) -> String {
+    pub(super) fn description(field: Option<Field>) -> String {
         Self::name(field, MAX_DESCRIPTION_BYTES).unwrap_or_default()
     }
 
-    pub(super) fn groups(&mut self, pointer: &str, field: Option<&Field>, into: &mut Vec<String>, prefix: &str) {
-        let Some(field) = field.filter(|field| !field.is_null()) else { return };
-        let Ok(words) = serde_json::from_str::<Vec<Cow<'_, str>>>(field.0.get()) else {
-            return self.add(pointer, "must be an array of texts");
-        };
-        if into.len() + words.len() > MAX_GROUPS {
+    /// Groups, without the blanks that rules have around some of them.
+    pub(super) fn groups(&mut self, pointer: &str, field: Option<Field>, into: &mut Vec<String>, prefix: &str) {
+        let Some(field) = field else { return };
+        let Some(items) = field.items() else { return self.add(pointer, "must be an array of texts") };
+        if into.len() + items.len() > MAX_GROUPS {
             return self.add(pointer, format!("has more than {MAX_GROUPS} entries"));
         }
-        for (index, word) in words.iter().enumerate() {
-            if word.len() > MAX_WORD_BYTES || word.contains('\0') {
-                self.add(
-                    &format!("{pointer}/{index}"),
-                    format!("is longer than {MAX_WORD_BYTES} bytes or contains NUL"),
-                );
-            } else {
-                into.push(format!("{prefix}{word}"));
+        for (index, item) in items {
+            let at = || format!("{pointer}/{index}");
+            match item.text().as_deref().map(str::trim_ascii) {
+                None => self.add(&at(), "must be a text"),
+                Some("") => {}
+                Some(word) if word.len() > MAX_WORD_BYTES || word.contains('\0') => {
+                    self.add(&at(), format!("is longer than {MAX_WORD_BYTES} bytes or contains NUL"));
+                }
+                Some(word) => into.push(format!("{prefix}{word}")),
             }
         }
     }
 
-    pub(super) fn time(&mut self, pointer: &str, field: Option<&Field>) -> Timestamp {
+    pub(super) fn time(&mut self, pointer: &str, field: Option<Field>) -> Timestamp {
         let Some(field) = field else {
-            self.add(pointer, "is missing");
+            self.add(pointer, "is missing or empty");
             return Timestamp::default();
         };
         field.text().and_then(|text| parse_time(&text)).unwrap_or_else(|| {
@@ -185,7 +161,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 }
 
 /// The first `max` bytes of `text`, cut between characters.
-fn cut(text: &str, max: usize) -> String {
+pub(super) fn cut(text: &str, max: usize) -> String {
     text[..text.floor_char_boundary(max)].to_owned()
 }
 

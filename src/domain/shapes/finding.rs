@@ -3,15 +3,14 @@
 //!
 //! Source of the names: Wazuh's guides for the move from 4.x to 5.x.
 
-use std::borrow::Cow;
-
 use riposte_protocol::time::Timestamp;
-use serde_json::value::RawValue;
 
-use super::field::{Faults, Field, numbered, syntax_fault};
+use super::document::Document;
+use super::field::{Faults, Field};
+use super::observe::observables;
 use super::wazuh::{PIPELINE, canonical_agent_id, canonical_rule_id};
-use super::{Level, dedupe, descend};
-use crate::domain::alert::{Alert, AlertAgent, Observable, Observables, Rule};
+use super::{Sources, dedupe};
+use crate::domain::alert::{Alert, AlertAgent, Rule, TargetField};
 use crate::domain::fault::Fault;
 
 /// What the words mean: the lowest level of each severity in Wazuh 4.
@@ -23,61 +22,46 @@ const MAX_TECHNIQUES: usize = 64;
 /// The longest agent name that is kept, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
-/// A document whose keys may be nested or dotted.
-struct Document<'a>(Level<'a>);
+/// Where a finding may have its id: in the document, or where an index keeps it.
+const IDS: [&str; 5] = ["id", "_id", "event.doc_id", "event.id", "wazuh.event.id"];
 
-impl<'a> Document<'a> {
-    /// What stands at a dotted path: every split between dotted key and nesting is looked at, the most dotted first.
-    fn at(&self, path: &str) -> Option<Field<'a>> {
-        if let Some(value) = self.0.get(path) {
-            return Some(Field(value));
-        }
-        let splits = path.rmatch_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
-        let found = splits.filter_map(|(head, tail)| {
-            let keys: Vec<&str> = tail.split('.').collect();
-            let value: &RawValue = descend(self.0.get(head).copied()?, &keys)?;
-            Some(Field(value))
-        });
-        found.into_iter().next()
-    }
-
-    fn observable(&self, paths: &[&str]) -> Option<Observable> {
-        paths.iter().find_map(|path| numbered(path, self.at(path).as_ref()))
+const fn known(field: TargetField) -> &'static [&'static str] {
+    match field {
+        TargetField::SourceIp => &["source.ip", "client.ip"],
+        TargetField::DestinationIp => &["destination.ip", "server.ip"],
+        TargetField::SourceUser => &["source.user.name", "client.user.name", "user.name"],
+        TargetField::DestinationUser => &["destination.user.name", "user.target.name", "user.name"],
+        TargetField::FilePath => &["file.path"],
+        TargetField::ProcessId => &["process.pid"],
+        TargetField::Host => &[],
     }
 }
+
+/// Where the name or the program of the process stands that `process.id` counts.
+const PROCESS_NAMES: &[&str] = &["process.name", "process.executable"];
 
 /// Reads one finding.
 ///
 /// # Errors
 /// Every fault, with a pointer to its field.
-pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
-    let document = Document(serde_json::from_str(raw).map_err(|error| vec![syntax_fault(&error)])?);
+pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
-    let time = faults.time("/@timestamp", document.at("@timestamp").as_ref());
-    let ids = ["id", "_id", "event.doc_id", "event.id", "wazuh.event.id"];
-    let found = ids.iter().find_map(|path| Some((*path, document.at(path)?)));
+    let time = faults.time("/@timestamp", document.at("@timestamp"));
+    let found = IDS.iter().find_map(|path| Some((*path, document.at(path)?)));
     // The event's own id, where the document's is missing: the same event may be found again.
     let id_recurs = found.is_some_and(|(path, _)| path == "event.id");
-    let id = found.map(|(_, id)| id);
-    let pipeline_id = faults.required_word("/id", id.as_ref());
-    let index = faults.optional_word("/event/index", document.at("event.index").as_ref()).unwrap_or_default();
-    let rule = rule(&document, &mut faults);
-    let agent_id = faults.optional_word("/wazuh/agent/id", document.at("wazuh.agent.id").as_ref());
+    let pipeline_id = faults.required_word("/id", found.map(|(_, id)| id));
+    let index = document.at("event.index").or_else(|| document.at("_index"));
+    let index = faults.optional_word("/event/index", index).unwrap_or_default();
+    let rule = rule(document, &mut faults);
+    let agent_id = faults.optional_word("/wazuh/agent/id", document.at("wazuh.agent.id"));
     let agent = AlertAgent {
         id: agent_id.map(|id| canonical_agent_id(&id).unwrap_or(id)),
-        name: Faults::name(document.at("wazuh.agent.name").as_ref(), MAX_NAME_BYTES),
-        manager: Faults::name(document.at("wazuh.manager.name").as_ref(), MAX_NAME_BYTES),
-        cluster: Faults::name(document.at("wazuh.cluster.name").as_ref(), MAX_NAME_BYTES),
+        name: Faults::name(document.at("wazuh.agent.name"), MAX_NAME_BYTES),
+        manager: Faults::name(document.at("wazuh.manager.name"), MAX_NAME_BYTES),
+        cluster: Faults::name(document.at("wazuh.cluster.name"), MAX_NAME_BYTES),
     };
-    let observables = Observables {
-        source_ip: document.observable(&["source.ip", "client.ip"]),
-        destination_ip: document.observable(&["destination.ip", "server.ip"]),
-        source_user: document.observable(&["source.user.name", "client.user.name", "user.name"]),
-        destination_user: document.observable(&["destination.user.name", "user.target.name", "user.name"]),
-        file_path: document.observable(&["file.path"]),
-        process_id: document.observable(&["process.pid"]),
-        process_name: document.observable(&["process.name", "process.executable"]),
-    };
+    let observables = observables(document, sources, known, PROCESS_NAMES);
     // An id is unique in its index; "5" keeps it apart from the ids of Wazuh 4.
     let dedupe = dedupe(&[PIPELINE, "5", &index, &pipeline_id]);
     faults.into_result(Alert {
@@ -96,15 +80,15 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
 }
 
 fn rule(document: &Document, faults: &mut Faults) -> Rule {
-    let id = faults.required_word("/wazuh/rule/id", document.at("wazuh.rule.id").as_ref());
+    let id = faults.required_word("/wazuh/rule/id", document.at("wazuh.rule.id"));
     let mut groups = Vec::new();
-    faults.groups("/wazuh/rule/tags", document.at("wazuh.rule.tags").as_ref(), &mut groups, "");
-    let category = faults.optional_word("/wazuh/rule/category", document.at("wazuh.rule.category").as_ref());
-    groups.extend(category);
+    faults.groups("/wazuh/rule/tags", document.at("wazuh.rule.tags"), &mut groups, "");
+    let category = faults.optional_word("/wazuh/rule/category", document.at("wazuh.rule.category"));
+    groups.extend(category.map(|category| category.trim_ascii().to_owned()));
     for framework in COMPLIANCE {
         let field = document.at(&format!("wazuh.rule.compliance.{framework}"));
         let pointer = format!("/wazuh/rule/compliance/{framework}");
-        faults.groups(&pointer, field.as_ref(), &mut groups, &format!("{framework}_"));
+        faults.groups(&pointer, field, &mut groups, &format!("{framework}_"));
     }
     let techniques = document.at("wazuh.rule.mitre.technique.id").or_else(|| document.at("wazuh.rule.mitre.technique"));
     let title = document.at("wazuh.rule.title").or_else(|| document.at("wazuh.rule.description"));
@@ -112,16 +96,17 @@ fn rule(document: &Document, faults: &mut Faults) -> Rule {
         id: canonical_rule_id(&id),
         level: level(document.at("wazuh.rule.level"), faults),
         groups,
-        description: Faults::description(title.as_ref()),
+        description: Faults::description(title),
         mitre: techniques.map(texts).unwrap_or_default(),
     }
 }
 
 /// A text or a list of texts; anything else is passed over.
 fn texts(field: Field) -> Vec<String> {
-    let list = serde_json::from_str::<Vec<Cow<'_, str>>>(field.0.get());
-    let texts = list.unwrap_or_else(|_| field.text().into_iter().collect());
-    texts.into_iter().take(MAX_TECHNIQUES).map(|text| text.to_ascii_uppercase()).collect()
+    let items = field.items().map(|items| items.into_iter().map(|(_, item)| item).collect());
+    let items: Vec<Field> = items.unwrap_or_else(|| vec![field]);
+    let texts = items.into_iter().filter_map(Field::text).take(MAX_TECHNIQUES);
+    texts.map(|text| text.trim_ascii().to_ascii_uppercase()).collect()
 }
 
 fn level(field: Option<Field>, faults: &mut Faults) -> u8 {

@@ -1,103 +1,51 @@
 //! The generic shape of an alert, for any pipeline that is not Wazuh: nested objects with the names that policies use.
 
 use riposte_protocol::time::Timestamp;
-use serde::Deserialize;
 
-use super::field::{Faults, Field, numbered, observable, syntax_fault};
-use super::{dedupe, wazuh};
-use crate::domain::alert::{Alert, AlertAgent, Observables};
+use super::document::Document;
+use super::field::Faults;
+use super::observe::observables;
+use super::{Sources, dedupe, wazuh};
+use crate::domain::alert::{Alert, AlertAgent, TargetField};
 use crate::domain::fault::Fault;
 
-#[derive(Deserialize)]
-struct Generic<'a> {
-    #[serde(borrow)]
-    pipeline: Field<'a>,
-    #[serde(borrow, default)]
-    id: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    time: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    rule: Option<wazuh::RawRule<'a>>,
-    #[serde(borrow, default)]
-    agent: Option<GenericAgent<'a>>,
-    #[serde(borrow, default)]
-    source: Option<Endpoint<'a>>,
-    #[serde(borrow, default)]
-    destination: Option<Endpoint<'a>>,
-    #[serde(borrow, default)]
-    file: Option<File<'a>>,
-    #[serde(borrow, default)]
-    process: Option<Process<'a>>,
+const fn known(field: TargetField) -> &'static [&'static str] {
+    match field {
+        TargetField::SourceIp => &["source.ip"],
+        TargetField::DestinationIp => &["destination.ip"],
+        TargetField::SourceUser => &["source.user"],
+        TargetField::DestinationUser => &["destination.user"],
+        TargetField::FilePath => &["file.path"],
+        TargetField::ProcessId => &["process.id"],
+        TargetField::Host => &[],
+    }
 }
 
-#[derive(Deserialize)]
-struct Process<'a> {
-    #[serde(borrow, default)]
-    id: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    name: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    executable: Option<Field<'a>>,
-}
-
-#[derive(Deserialize)]
-struct File<'a> {
-    #[serde(borrow, default)]
-    path: Option<Field<'a>>,
-}
-
-#[derive(Deserialize)]
-struct GenericAgent<'a> {
-    #[serde(borrow, default)]
-    id: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    name: Option<Field<'a>>,
-}
-
-#[derive(Deserialize, Default)]
-struct Endpoint<'a> {
-    #[serde(borrow, default)]
-    ip: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    user: Option<Field<'a>>,
-}
+/// Where the name or the program of the process stands that `process.id` counts.
+const PROCESS_NAMES: &[&str] = &["process.name", "process.executable"];
 
 /// Reads one generic alert.
 ///
 /// # Errors
 /// Every fault, with a pointer to its field.
-pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
-    let shape: Generic = serde_json::from_str(raw).map_err(|error| vec![syntax_fault(&error)])?;
+pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
-    let pipeline = faults.required_word("/pipeline", Some(&shape.pipeline));
-    let pipeline_id = faults.required_word("/id", shape.id.as_ref());
+    let pipeline = faults.required_word("/pipeline", document.at("pipeline"));
+    let pipeline_id = faults.required_word("/id", document.at("id"));
     if pipeline == wazuh::PIPELINE {
         // Else a generic alert could claim the id of a Wazuh alert that has not arrived yet, and silence it.
         faults.add("/pipeline", "`wazuh` is reserved for Wazuh's own alerts");
     }
     // A pipeline without clocks: the alert happened when it was received.
-    let timed = shape.time.filter(|time| !time.is_null());
-    let time = timed.map_or_else(Timestamp::default, |time| faults.time("/time", Some(&time)));
-    let rule = wazuh::rule(shape.rule, &mut faults);
-    let agent = shape.agent.map_or_else(AlertAgent::default, |agent| AlertAgent {
-        id: faults.optional_word("/agent/id", agent.id.as_ref()),
-        name: faults.optional_word("/agent/name", agent.name.as_ref()),
+    let timed = document.at("time");
+    let time = timed.map_or_else(Timestamp::default, |time| faults.time("/time", Some(time)));
+    let rule = wazuh::rule(document, &mut faults);
+    let agent = AlertAgent {
+        id: faults.optional_word("/agent/id", document.at("agent.id")),
+        name: faults.optional_word("/agent/name", document.at("agent.name")),
         ..AlertAgent::default()
-    });
-    let process = shape.process.as_ref();
-    let (source, destination) = (shape.source.unwrap_or_default(), shape.destination.unwrap_or_default());
-    let observables = Observables {
-        source_ip: observable("source.ip", source.ip.as_ref()),
-        destination_ip: observable("destination.ip", destination.ip.as_ref()),
-        source_user: observable("source.user", source.user.as_ref()),
-        destination_user: observable("destination.user", destination.user.as_ref()),
-        file_path: shape.file.and_then(|file| observable("file.path", file.path.as_ref())),
-        process_id: process.and_then(|process| numbered("process.id", process.id.as_ref())),
-        process_name: process.and_then(|process| {
-            let executable = || observable("process.executable", process.executable.as_ref());
-            observable("process.name", process.name.as_ref()).or_else(executable)
-        }),
     };
+    let observables = observables(document, sources, known, PROCESS_NAMES);
     faults.into_result(Alert {
         dedupe: dedupe(&[&pipeline, &pipeline_id]),
         pipeline,

@@ -1,23 +1,24 @@
 //! The shapes in which alerts come, and how each becomes an [`Alert`]: Wazuh 4.x ([`wazuh`]), the findings of Wazuh 5
-//! and a generic one. A field is read without trust (`field.rs`), whatever the shape; [`Sources`] are fields of a site's own.
+//! and a generic one. Fields are found in a `document.rs` and read without trust (`field.rs`), whatever the shape; what
+//! policies aim at is chosen in `observe.rs`, where [`Sources`] are fields of a site's own.
 
+mod document;
 mod echo;
 mod field;
 mod finding;
 mod generic;
+mod observe;
 mod sources;
 pub mod wazuh;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::alert::Alert;
+use super::decode::decode;
 use super::fault::Fault;
-use field::syntax_fault;
+use document::Document;
 pub use sources::Sources;
 
 /// The largest single alert, in bytes. Wazuh's own buffers end at 64 KiB; the rest is room for other pipelines.
@@ -25,52 +26,49 @@ pub const MAX_ALERT_BYTES: usize = 1024 * 1024;
 /// How deeply an alert may be nested: what the strictest common JSON readers (`serde_json`'s default) still follow.
 pub const MAX_DEPTH: usize = 127;
 
-#[derive(Deserialize)]
-struct Shape<'a> {
-    #[serde(borrow, default)]
-    pipeline: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    wazuh: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "wazuh.rule.id")]
-    flat_rule_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    rule: Option<&'a RawValue>,
-}
+/// What an alert of no known shape is told.
+const UNKNOWN: &str = "is not a shape that is known: an alert of Wazuh 4 has `rule` with `id` and `level`, a finding of Wazuh 5 has \
+                       `wazuh.rule`, any other pipeline's has `pipeline`, `id` and `rule`; see docs/alerts.md";
 
-/// One level of an object, unread below.
-type Level<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
-
-/// What stands at `path` below `raw`.
-fn descend<'a>(raw: &'a RawValue, path: &[&str]) -> Option<&'a RawValue> {
-    let Some((key, rest)) = path.split_first() else { return Some(raw) };
-    let mut level: Level = serde_json::from_str(raw.get()).ok()?;
-    descend(level.remove(*key)?, rest)
-}
-
-/// Reads one alert in any known shape.
+/// Reads one alert as it was received: its text as every reader sees it, and what it says.
 ///
 /// # Errors
 /// Every fault, with a pointer to its field.
-pub fn parse(raw: &str, sources: &Sources) -> Result<Alert, Vec<Fault>> {
-    if raw.len() > MAX_ALERT_BYTES {
+pub fn read<'a>(bytes: &'a [u8], sources: &Sources) -> Result<(Cow<'a, str>, Alert), Vec<Fault>> {
+    if bytes.len() > MAX_ALERT_BYTES {
         return Err(vec![Fault::at("", format!("the alert is larger than {MAX_ALERT_BYTES} bytes"))]);
     }
-    if depth_exceeds(raw, MAX_DEPTH) {
+    let text = decode(bytes);
+    let alert = parse(&text, sources)?;
+    Ok((text, alert))
+}
+
+/// Reads one alert in any known shape; `text` is what [`decode`] made of it.
+///
+/// # Errors
+/// Every fault, with a pointer to its field.
+pub fn parse(text: &str, sources: &Sources) -> Result<Alert, Vec<Fault>> {
+    if depth_exceeds(text, MAX_DEPTH) {
         return Err(vec![Fault::at("", format!("the alert is nested deeper than {MAX_DEPTH} levels"))]);
     }
-    if !raw.trim_ascii_start().starts_with('{') {
+    if !text.trim_ascii_start().starts_with('{') {
         return Err(vec![Fault::at("", "an alert is a JSON object")]);
     }
-    let shape: Shape = serde_json::from_str(raw).map_err(|error| vec![syntax_fault(&error)])?;
-    let mut alert = if shape.pipeline.is_some() {
-        generic::parse(raw)
-    } else if shape.rule.is_none() && (shape.wazuh.is_some() || shape.flat_rule_id.is_some()) {
-        finding::parse(raw)
+    let document = Document::read(text).map_err(|fault| vec![fault])?;
+    let is_there = |name: &str| document.top(name).is_some_and(|text| text != "null");
+    let is_object = |name: &str| document.top(name).is_some_and(|text| text.starts_with('{'));
+    if is_there("pipeline") {
+        generic::read(&document, sources)
+    } else if is_object("rule") || document.has_dotted("rule") {
+        wazuh::read(&document, sources)
+    } else if !is_there("rule") && (is_object("wazuh") || document.has_dotted("wazuh")) {
+        finding::read(&document, sources)
+    } else if !is_there("rule") && is_object("agent") && is_there("timestamp") {
+        // An alert of Wazuh that lacks the most important: that is said best by naming it.
+        wazuh::read(&document, sources)
     } else {
-        wazuh::parse(raw)
-    }?;
-    sources.apply(raw, &mut alert.observables);
-    Ok(alert)
+        Err(vec![Fault::at("", UNKNOWN)])
+    }
 }
 
 /// Whether brackets are nested deeper than `limit`, strings left aside. A reader without recursion (ours) does not

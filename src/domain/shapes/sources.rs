@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
-
-use super::field::{Field, observable};
-use super::{Level, descend};
-use crate::domain::alert::{Observables, TargetField};
+use crate::domain::alert::TargetField;
 use crate::domain::fault::Fault;
 
 /// The most fields for one observable.
@@ -16,7 +12,7 @@ const MAX_FIELDS: usize = 32;
 /// Fields of a site's own, by the observable that they hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    fields: Vec<(TargetField, Vec<Vec<String>>)>,
+    fields: Vec<(TargetField, Vec<String>)>,
 }
 
 impl Sources {
@@ -34,36 +30,21 @@ impl Sources {
                 faults.push(Fault::at(format!("/{name}"), format!("must be one of {known}")));
                 continue;
             };
-            let split = |path: &String| path.split('.').map(str::to_owned).collect::<Vec<_>>();
             let bad = paths.iter().find(|path| path.len() > 256 || path.split('.').any(str::is_empty));
             match bad {
                 Some(path) => faults.push(Fault::at(format!("/{name}"), format!("{path:?} is not a dotted path"))),
                 None if paths.len() > MAX_FIELDS => {
                     faults.push(Fault::at(format!("/{name}"), format!("names more than {MAX_FIELDS} fields")));
                 }
-                None => fields.push((observable, paths.iter().map(split).collect())),
+                None => fields.push((observable, paths.clone())),
             }
         }
         if faults.is_empty() { Ok(Self { fields }) } else { Err(faults) }
     }
 
-    /// Looks into `raw` for what the site's own fields hold; that wins over what was found before.
-    pub(super) fn apply(&self, raw: &str, observables: &mut Observables) {
-        if self.fields.is_empty() {
-            return;
-        }
-        let Ok(top) = serde_json::from_str::<Level>(raw) else { return };
-        for (field, paths) in &self.fields {
-            let found = paths.iter().find_map(|path| {
-                let keys: Vec<&str> = path.iter().map(String::as_str).collect();
-                let (first, rest) = keys.split_first()?;
-                let value: &RawValue = descend(top.get(*first).copied()?, rest)?;
-                observable(&path.join("."), Some(&Field(value)))
-            });
-            if found.is_some() {
-                observables.set(*field, found);
-            }
-        }
+    /// Where the site keeps `field`, in the order of looking.
+    pub(super) fn paths(&self, field: TargetField) -> &[String] {
+        self.fields.iter().find(|(named, _)| *named == field).map_or(&[], |(_, paths)| paths)
     }
 }
 

@@ -3,15 +3,13 @@
 //!
 //! Sources of the shape: `src/analysisd/format/to_json.c` of Wazuh 4.14 as described in its documentation.
 
-use std::borrow::Cow;
-
 use riposte_protocol::time::Timestamp;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use super::field::{Faults, Field, observable, syntax_fault};
-use super::{Level, dedupe, descend, echo};
-use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
+use super::document::Document;
+use super::field::{Faults, Field};
+use super::observe::observables;
+use super::{Sources, dedupe, echo};
+use crate::domain::alert::{Alert, AlertAgent, Rule, TargetField};
 use crate::domain::fault::Fault;
 
 /// The name of this pipeline.
@@ -23,148 +21,74 @@ const MAX_TECHNIQUES: usize = 64;
 /// The longest agent name that is kept, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
-#[derive(Deserialize)]
-struct RawAlert<'a> {
-    #[serde(borrow, default)]
-    timestamp: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    rule: Option<RawRule<'a>>,
-    #[serde(borrow, default)]
-    agent: Option<RawAgent<'a>>,
-    #[serde(borrow, default)]
-    manager: Option<RawManager<'a>>,
-    #[serde(borrow, default)]
-    cluster: Option<RawCluster<'a>>,
-    #[serde(borrow, default)]
-    id: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    syscheck: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    decoder: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    location: Option<&'a RawValue>,
+/// Compliance tags that Wazuh moves out of the groups into arrays of their own; policies name them as one.
+const COMPLIANCE: [&str; 7] = ["pci_dss", "gdpr", "hipaa", "nist_800_53", "tsc", "gpg13", "cis"];
+
+/// Where Wazuh's sources keep what policies aim at, in the order of looking.
+const fn known(field: TargetField) -> &'static [&'static str] {
+    match field {
+        TargetField::SourceIp => &[
+            "data.srcip",
+            "data.src_ip",
+            "data.win.eventdata.ipAddress",
+            "data.win.eventdata.sourceIp",
+            "data.aws.sourceIPAddress",
+            "data.aws.source_ip_address",
+            "data.aws.srcaddr",
+            "data.aws.httpRequest.clientIp",
+            "data.aws.service.action.portProbeAction.portProbeDetails.0.remoteIpDetails.ipAddressV4",
+            "data.aws.service.action.networkConnectionAction.remoteIpDetails.ipAddressV4",
+            "data.aws.service.action.awsApiCallAction.remoteIpDetails.ipAddressV4",
+            "data.aws.service.action.kubernetesApiCallAction.remoteIpDetails.ipAddressV4",
+            "data.aws.service.action.rdsLoginAttemptAction.remoteIpDetails.ipAddressV4",
+            "data.office365.ClientIP",
+            "data.gcp.protoPayload.requestMetadata.callerIp",
+        ],
+        TargetField::DestinationIp => {
+            &["data.dstip", "data.dest_ip", "data.win.eventdata.destinationIp", "data.aws.dstaddr"]
+        }
+        TargetField::SourceUser => &[
+            "data.srcuser",
+            "data.win.eventdata.subjectUserName",
+            "data.aws.userIdentity.userName",
+            "data.office365.UserId",
+            "data.gcp.protoPayload.authenticationInfo.principalEmail",
+            "syscheck.audit.user.name",
+        ],
+        TargetField::DestinationUser => &["data.dstuser", "data.win.eventdata.targetUserName"],
+        TargetField::FilePath => &["syscheck.path", "data.virustotal.source.file", "data.file"],
+        TargetField::ProcessId => &["data.win.eventdata.processId", "data.audit.pid", "syscheck.audit.process.id"],
+        TargetField::Host => &[],
+    }
 }
 
-/// A rule, in Wazuh's names; the generic shape uses the same.
-#[derive(Deserialize)]
-pub(super) struct RawRule<'a> {
-    #[serde(borrow, default)]
-    id: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    level: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    groups: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    description: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    mitre: Option<RawMitre<'a>>,
-    #[serde(borrow, default)]
-    pci_dss: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    gdpr: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    hipaa: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    nist_800_53: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    tsc: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    gpg13: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    cis: Option<Field<'a>>,
-}
-
-/// `{"id": [...], ...}` as Wazuh writes it; anything else is passed over.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawMitre<'a> {
-    Object {
-        #[serde(default)]
-        id: Vec<Cow<'a, str>>,
-    },
-    Other(serde::de::IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct RawAgent<'a> {
-    #[serde(borrow, default)]
-    id: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    name: Option<Field<'a>>,
-}
-
-#[derive(Deserialize)]
-struct RawManager<'a> {
-    #[serde(borrow, default)]
-    name: Option<Field<'a>>,
-}
-
-#[derive(Deserialize)]
-struct RawCluster<'a> {
-    #[serde(borrow, default)]
-    name: Option<Field<'a>>,
-    #[serde(borrow, default)]
-    node: Option<Field<'a>>,
-}
-
-/// Where Wazuh's sources keep what policies aim at; the first path that holds a text wins.
-type Paths = &'static [&'static [&'static str]];
-
-const SOURCE_IP: Paths = &[
-    &["data", "srcip"],
-    &["data", "src_ip"],
-    &["data", "win", "eventdata", "ipAddress"],
-    &["data", "aws", "sourceIPAddress"],
-    &["data", "aws", "source_ip_address"],
-    &["data", "office365", "ClientIP"],
-    &["data", "gcp", "protoPayload", "requestMetadata", "callerIp"],
-];
-const DESTINATION_IP: Paths =
-    &[&["data", "dstip"], &["data", "dest_ip"], &["data", "win", "eventdata", "destinationIp"]];
-const SOURCE_USER: Paths = &[
-    &["data", "srcuser"],
-    &["data", "win", "eventdata", "subjectUserName"],
-    &["data", "aws", "userIdentity", "userName"],
-    &["data", "office365", "UserId"],
-    &["data", "gcp", "protoPayload", "authenticationInfo", "principalEmail"],
-    &["syscheck", "audit", "user", "name"],
-];
-const DESTINATION_USER: Paths = &[&["data", "dstuser"], &["data", "win", "eventdata", "targetUserName"]];
-const PROCESS_ID: Paths =
-    &[&["data", "win", "eventdata", "processId"], &["data", "audit", "pid"], &["syscheck", "audit", "process", "id"]];
-const PROCESS_NAME: Paths = &[
-    &["data", "audit", "command"],
-    &["data", "audit", "exe"],
-    &["data", "win", "eventdata", "image"],
-    &["syscheck", "audit", "process", "name"],
-];
-const FILE_PATH: Paths = &[&["syscheck", "path"], &["data", "virustotal", "source", "file"], &["data", "file"]];
+/// Where Wazuh's sources keep what the process is called whose number is `process.id`.
+const PROCESS_NAMES: &[&str] =
+    &["data.audit.command", "data.audit.exe", "data.win.eventdata.image", "syscheck.audit.process.name"];
 
 /// Reads one Wazuh alert.
 ///
 /// # Errors
 /// Every fault, with a pointer to its field.
-pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
-    let shape: RawAlert = serde_json::from_str(raw).map_err(|error| vec![syntax_fault(&error)])?;
+pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
-    let time = faults.time("/timestamp", shape.timestamp.as_ref());
-    let rule = rule(shape.rule, &mut faults);
-    let pipeline_id = faults.required_word("/id", shape.id.as_ref());
-    let mut agent = agent(shape.agent, &mut faults);
-    let manager = shape.manager.and_then(|manager| faults.optional_word("/manager/name", manager.name.as_ref()));
-    let cluster = shape.cluster.map(|cluster| {
-        let name = Faults::name(cluster.name.as_ref(), MAX_NAME_BYTES);
-        (name, faults.optional_word("/cluster/node", cluster.node.as_ref()))
-    });
-    let (cluster, node) = cluster.unwrap_or_default();
-    let is_own_echo = echo::is_own(&rule, shape.data, shape.decoder, shape.location);
-    let observables = observables(shape.data, shape.syscheck, &mut faults);
+    let time = faults.time("/timestamp", document.at("timestamp"));
+    let rule = rule(document, &mut faults);
+    let pipeline_id = faults.required_word("/id", document.at("id"));
+    let mut agent = agent(document, &mut faults);
+    let manager = faults.optional_word("/manager/name", document.at("manager.name"));
+    let cluster = Faults::name(document.at("cluster.name"), MAX_NAME_BYTES);
+    let node = faults.optional_word("/cluster/node", document.at("cluster.node")).unwrap_or_default();
+    for name in ["data", "syscheck"] {
+        if document.top(name).is_some_and(|text| text != "null" && !text.starts_with('{')) {
+            faults.add(&format!("/{name}"), "must be an object");
+        }
+    }
+    let observables = observables(document, sources, known, PROCESS_NAMES);
     // An id is unique per node only: it is a second and an offset in that node's log.
-    let dedupe =
-        dedupe(&[PIPELINE, manager.as_deref().unwrap_or_default(), node.as_deref().unwrap_or_default(), &pipeline_id]);
+    let dedupe = dedupe(&[PIPELINE, manager.as_deref().unwrap_or_default(), &node, &pipeline_id]);
     (agent.manager, agent.cluster) = (manager, cluster);
+    let is_own_echo = echo::is_own(document, &rule);
     faults.into_result(Alert {
         pipeline: PIPELINE.into(),
         pipeline_id,
@@ -180,45 +104,31 @@ pub(super) fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
     })
 }
 
-/// Reads a rule and checks what decisions stand on: its id and its level.
-pub(super) fn rule(raw: Option<RawRule>, faults: &mut Faults) -> Rule {
-    let Some(raw) = raw else {
+/// Reads a rule, in Wazuh's names, and checks what decisions stand on: its id and its level.
+pub(super) fn rule(document: &Document, faults: &mut Faults) -> Rule {
+    if document.top("rule").is_none_or(|text| text == "null") && !document.has_dotted("rule") {
         faults.add("/rule", "is missing");
         return Rule::default();
-    };
-    let id = match raw.id.filter(|id| !id.is_null()) {
-        Some(id) => canonical_rule_id(&faults.required_word("/rule/id", Some(&id))),
-        None => {
-            faults.add("/rule/id", "is missing");
-            String::new()
-        }
-    };
-    let level = level(raw.level, faults);
-    let mut groups = Vec::new();
-    faults.groups("/rule/groups", raw.groups.as_ref(), &mut groups, "");
-    // Wazuh moves compliance tags out of the groups into arrays of their own; policies name them as one.
-    for (name, field) in [
-        ("pci_dss", raw.pci_dss),
-        ("gdpr", raw.gdpr),
-        ("hipaa", raw.hipaa),
-        ("nist_800_53", raw.nist_800_53),
-        ("tsc", raw.tsc),
-        ("gpg13", raw.gpg13),
-        ("cis", raw.cis),
-    ] {
-        faults.groups(&format!("/rule/{name}"), field.as_ref(), &mut groups, &format!("{name}_"));
     }
-    let mitre = match raw.mitre {
-        Some(RawMitre::Object { id }) => id.iter().take(MAX_TECHNIQUES).map(|id| id.to_ascii_uppercase()).collect(),
-        _ => Vec::new(),
-    };
-    Rule { id, level, groups, description: Faults::description(raw.description.as_ref()), mitre }
+    let id = canonical_rule_id(&faults.required_word("/rule/id", document.at("rule.id")));
+    let level = level(document.at("rule.level"), faults);
+    let mut groups = Vec::new();
+    faults.groups("/rule/groups", document.at("rule.groups"), &mut groups, "");
+    for name in COMPLIANCE {
+        let tags = document.at(&format!("rule.{name}"));
+        faults.groups(&format!("/rule/{name}"), tags, &mut groups, &format!("{name}_"));
+    }
+    // Anything but a list of texts is passed over.
+    let techniques = document.at("rule.mitre.id").and_then(Field::items).unwrap_or_default();
+    let techniques = techniques.into_iter().filter_map(|(_, item)| item.text()).take(MAX_TECHNIQUES);
+    let mitre = techniques.map(|id| id.trim_ascii().to_ascii_uppercase()).collect();
+    Rule { id, level, groups, description: Faults::description(document.at("rule.description")), mitre }
 }
 
 /// A whole number from 0 to 16, however JSON spells it (`12`, `12.0`, `1e1`); never a text.
 fn level(field: Option<Field>, faults: &mut Faults) -> u8 {
     let Some(field) = field else {
-        faults.add("/rule/level", "is missing");
+        faults.add("/rule/level", "is missing or empty");
         return 0;
     };
     let number = serde_json::from_str::<serde_json::Number>(field.0.get()).ok();
@@ -240,8 +150,9 @@ fn level(field: Option<Field>, faults: &mut Faults) -> u8 {
     }
 }
 
-/// `05763` and `5763` are one rule; a word that is no number stays as it is.
+/// `05763`, ` 5763` and `5763` are one rule; a word that is no number stays as it is.
 pub fn canonical_rule_id(id: &str) -> String {
+    let id = id.trim_ascii();
     if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) {
         let trimmed = id.trim_start_matches('0');
         if trimmed.is_empty() { "0".into() } else { trimmed.into() }
@@ -252,58 +163,22 @@ pub fn canonical_rule_id(id: &str) -> String {
 
 /// `5`, `05` and `005` are one agent: Wazuh pads to three digits. `None` for anything but up to ten digits.
 pub fn canonical_agent_id(id: &str) -> Option<String> {
+    let id = id.trim_ascii();
     let digits = !id.is_empty() && id.len() <= 10 && id.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| format!("{:0>3}", id.trim_start_matches('0')))
 }
 
-fn agent(raw: Option<RawAgent>, faults: &mut Faults) -> AlertAgent {
-    let Some(raw) = raw else {
-        faults.add("/agent", "is missing");
-        return AlertAgent::default();
+fn agent(document: &Document, faults: &mut Faults) -> AlertAgent {
+    let name = Faults::name(document.at("agent.name"), MAX_NAME_BYTES);
+    let Some(field) = document.at("agent.id") else {
+        faults.add("/agent/id", "is missing or empty");
+        return AlertAgent { name, ..AlertAgent::default() };
     };
-    let id = match raw.id {
-        None => {
-            faults.add("/agent/id", "is missing");
-            None
-        }
-        Some(id) => {
-            let canonical = id.word().and_then(|word| canonical_agent_id(&word));
-            if canonical.is_none() {
-                faults.add("/agent/id", "must be one to ten digits");
-            }
-            canonical
-        }
-    };
-    AlertAgent { id, name: Faults::name(raw.name.as_ref(), MAX_NAME_BYTES), ..AlertAgent::default() }
-}
-
-fn observables(data: Option<&RawValue>, syscheck: Option<&RawValue>, faults: &mut Faults) -> Observables {
-    let (data, syscheck) = (fields("/data", data, faults), fields("/syscheck", syscheck, faults));
-    let first = |paths: Paths| {
-        paths.iter().find_map(|path| {
-            let top = if path[0] == "data" { &data } else { &syscheck };
-            let raw = descend(top.get(path[1]).copied()?, &path[2..])?;
-            observable(&path.join("."), Some(&Field(raw)))
-        })
-    };
-    Observables {
-        source_ip: first(SOURCE_IP),
-        destination_ip: first(DESTINATION_IP),
-        source_user: first(SOURCE_USER),
-        destination_user: first(DESTINATION_USER),
-        file_path: first(FILE_PATH),
-        process_id: first(PROCESS_ID),
-        process_name: first(PROCESS_NAME),
+    let id = field.word().and_then(|word| canonical_agent_id(&word));
+    if id.is_none() {
+        faults.add("/agent/id", "must be one to ten digits");
     }
-}
-
-/// The fields of an object; none where there is none.
-fn fields<'a>(pointer: &str, raw: Option<&'a RawValue>, faults: &mut Faults) -> Level<'a> {
-    let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Level::new() };
-    serde_json::from_str(raw.get()).unwrap_or_else(|_| {
-        faults.add(pointer, "must be an object");
-        Level::new()
-    })
+    AlertAgent { id, name, ..AlertAgent::default() }
 }
 
 #[cfg(test)]

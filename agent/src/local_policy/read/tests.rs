@@ -182,13 +182,6 @@ fn the_policy_says_no_where_it_should_and_nowhere_else() {
     .unwrap();
     assert_eq!(policy.forbids("firewall-drop", None), None);
     assert!(policy.forbids("log-only", None).unwrap().contains("does not allow log-only"));
-    let target = |kind, text: &str| {
-        if text.contains('/') && kind == TargetKind::Ip {
-            Target::parse_network(text)
-        } else {
-            Target::parse(kind, text)
-        }
-    };
     for (kind, text, is_protected) in [
         (TargetKind::Ip, "10.1.2.3", true),
         (TargetKind::Ip, "10.1.2.0/24", true),
@@ -197,10 +190,13 @@ fn the_policy_says_no_where_it_should_and_nowhere_else() {
         (TargetKind::Ip, "2001:db8::1", false),
         (TargetKind::User, "Backup", true),
         (TargetKind::User, "backup2", false),
+        (TargetKind::User, "CORP\\backup", true),
+        (TargetKind::User, "backup@corp.example", true),
+        (TargetKind::User, "CORP\\backup2", false),
         (TargetKind::File, "/srv/data/a/b", true),
         (TargetKind::File, "/srv/data2", false),
     ] {
-        let target = target(kind, text).unwrap();
+        let target = Target::named(kind, text).unwrap();
         assert_eq!(policy.protects(&target).is_some(), is_protected, "{target}");
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::protected::{Covered, Entry, ProtectedSet};
 use crate::domain::shapes::{self, Sources};
 
 fn one(text: &str) -> Import {
-    import(&[("ossec.conf".into(), text.into())])
+    import(&[("ossec.conf".into(), text.as_bytes().to_vec())])
 }
 
 /// A configuration with one root around `inner`.
@@ -240,12 +240,13 @@ fn the_oddities_of_wazuhs_reader_are_kept() {
     let command = &import.wazuh.commands[0];
     assert_eq!((command.name.as_str(), command.executable.as_str()), ("a&amp;b & c", "xz"));
     assert_eq!(import.actions[0]["name"], "a-amp-b---c");
-    assert_eq!(one("\u{feff}text\r\n<ossec_config >\r\n</ossec_config>\r\n").report, []);
+    assert_eq!(one("\u{feff}\r\n<ossec_config >\r\n</ossec_config>\r\n").report, []);
 }
 
 #[test]
 fn several_files_are_read_as_one_and_told_apart() {
-    let file = |name: &str, inner: &str| (name.to_owned(), format!("<ossec_config>{inner}</ossec_config>"));
+    let file =
+        |name: &str, inner: &str| (name.to_owned(), format!("<ossec_config>{inner}</ossec_config>").into_bytes());
     let commands = file("commands.conf", "<command><name>a</name><executable>a</executable></command>");
     let uses = "<active-response><command>a</command><location>local</location><level>3</level></active-response>";
     let import = super::import(&[commands.clone(), file("responses.conf", uses)]);
@@ -357,4 +358,45 @@ proptest::proptest! {
             <repeated_offenders>{offenders}</repeated_offenders></active-response>",
             arguments = clean(&arguments))));
     }
+}
+
+#[test]
+fn text_between_elements_hides_nothing_and_is_told_of() {
+    let text = "<ossec_config>\n# <command>\n#   <name>c</name>\n#   <executable>x.sh</executable>\n# </command>\n<!-- no # text -->\n\
+                # <active-response>\n#   <command>c</command><location>local</location><level>3</level>\n# </active-response>\n\
+                </ossec_config>\n# end\n";
+    let import = one(text);
+    assert_eq!(import.policies.len(), 1, "it is live for Wazuh, and so it is here");
+    let stray: Vec<u32> =
+        import.report.iter().filter(|note| note.message.contains("only <!--")).filter_map(|note| note.line).collect();
+    assert_eq!(stray, [2, 3, 7, 8, 11], "one for each section and each gap between two");
+}
+
+#[test]
+fn bytes_that_are_no_text_matter_only_in_values() {
+    let import = |text: &str| {
+        // Latin-1: one byte for each of these characters.
+        let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        super::import(&[("ossec.conf".into(), bytes)])
+    };
+    let block = |name: &str, group: &str| {
+        format!(
+            "<command><name>{name}</name><executable>x.sh</executable></command>\n<active-response><command>{name}</command>\
+             <location>local</location><rules_group>{group}</rules_group></active-response>\n"
+        )
+    };
+    let read = import(&format!("<ossec_config>\n<!-- r\u{e8}gle -->\n{}</ossec_config>", block("c", "sshd")));
+    assert_eq!((read.policies.len(), read.actions.len()), (1, 1));
+    let warnings: Vec<_> = read.report.iter().filter(|note| note.message.contains("not UTF-8")).collect();
+    assert_eq!((warnings.len(), warnings[0].level, warnings[0].line), (1, Level::Warning, Some(2)));
+
+    let read = import(&format!("<ossec_config>\n{}{}</ossec_config>", block("c", "sshd"), block("caf\u{e9}", "a")));
+    assert_eq!((read.policies.len(), read.actions.len()), (1, 1), "the others are carried over");
+    let errors: Vec<_> = read.report.iter().filter(|note| note.level == Level::Error).collect();
+    assert!(errors[0].line == Some(4) && errors[0].message.contains("the value of name holds bytes"), "{errors:?}");
+    let read = import(&format!("<ossec_config>\n{}</ossec_config>", block("c", "caf\u{e9}")));
+    assert_eq!(read.policies.len(), 0);
+    assert!(read.report.iter().any(|note| note.level == Level::Error && note.message.contains("rules_group")));
+    // A file that is UTF-8 may hold the character itself.
+    assert_eq!(one(&format!("<ossec_config>{}</ossec_config>", block("c", "caf\u{fffd}"))).policies.len(), 1);
 }

@@ -1,0 +1,79 @@
+//! Names of accounts, as alerts, people and protected entries write them: `alice`, `CORP\alice`, `alice@corp.example`. Two
+//! names are compared only here, so that a protected account is protected however it is written.
+
+/// A name in the form that is compared: without regard to case, and apart from the realm that it is said to be in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Account {
+    name: String,
+    realm: Option<String>,
+}
+
+impl Account {
+    /// Reads a name. What stands before the last `\`, `/` or `:`, or behind the first `@`, is its realm.
+    pub fn of(text: &str) -> Self {
+        let whole = text.trim().to_lowercase();
+        let filled = |parts: &(&str, &str)| !parts.0.is_empty() && !parts.1.is_empty();
+        let before = whole.rfind(['\\', '/', ':']).map(|at| (&whole[..at], &whole[at + 1..])).filter(filled);
+        let (realm, rest) = before.map_or((None, whole.as_str()), |(realm, rest)| (Some(realm), rest));
+        let behind = rest.split_once('@').filter(filled);
+        let (name, realm) = behind.map_or((rest, realm), |(name, suffix)| (name, realm.or(Some(suffix))));
+        Self { name: name.trim().to_owned(), realm: realm.map(|realm| realm.trim().to_owned()) }
+    }
+
+    /// The name without its realm, in lower case.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether both may be the same account: the names are equal, and so are the realms where both say one. `CORP` and
+    /// `corp.example` are one realm.
+    pub fn may_be(&self, other: &Self) -> bool {
+        let same_realm = match (&self.realm, &other.realm) {
+            (Some(one), Some(other)) => {
+                let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };
+                short == long || (!short.contains('.') && long.split('.').next() == Some(short))
+            }
+            _ => true,
+        };
+        self.name == other.name && same_realm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_the_same_however_it_is_written() {
+        for (one, other, same) in [
+            ("alice", "ALICE", true),
+            ("alice", "CORP\\alice", true),
+            ("alice", "Alice@corp.example", true),
+            ("alice", " alice ", true),
+            ("CORP\\alice", "alice@corp.example", true),
+            ("CORP\\alice", "corp/ALICE", true),
+            ("corp.example\\alice", "alice@CORP", true),
+            ("CORP\\alice", "OTHER\\alice", false),
+            ("CORP\\alice", "alice@corporation.example", false),
+            ("corp.example\\alice", "alice@corp.other", false),
+            ("alice", "alice2", false),
+            ("alice", "arn:aws:iam::123456789012:user/alice", true),
+            ("root", "arn:aws:iam::123456789012:root", true),
+            ("Müller", "mÜLLER", true),
+            ("CORP\\", "corp\\", true),
+            ("@corp", "corp", false),
+        ] {
+            assert_eq!(Account::of(one).may_be(&Account::of(other)), same, "{one} and {other}");
+            assert_eq!(Account::of(other).may_be(&Account::of(one)), same, "{other} and {one}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_name_may_be_itself(text in "[a-zA-Z@\\\\/:. ]{0,12}") {
+            let account = Account::of(&text);
+            proptest::prop_assert!(account.may_be(&account));
+            proptest::prop_assert!(Account::of(account.name()).may_be(&account));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Characters that no text of a request may hold: NUL, which one of the two databases cannot keep, and the other controls,
+//! which do something to whoever shows them. Looked for once, where queries, paths and bodies come in, so that no handler
+//! has to; the answer names the field.
+
+use axum::extract::{FromRequestParts as _, Query, RawPathParams};
+use axum::http::Uri;
+use axum::http::request::Parts;
+use serde_json::Value;
+
+use super::AppState;
+use super::error::{ApiError, ApiResult};
+use crate::domain::fault::Fault;
+
+const DETAIL: &str = "contains a control character";
+/// The most faults that are named.
+const MAX_FAULTS: usize = 100;
+
+/// Checks every parameter of a query.
+///
+/// # Errors
+/// 422 with the names of those that hold a control character.
+pub(super) fn check_query(uri: &Uri) -> ApiResult<()> {
+    // What cannot be read at all is refused by the handler's own type.
+    let Ok(Query(parameters)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else { return Ok(()) };
+    let is_bad = |text: &str| text.chars().any(char::is_control);
+    let bad = parameters.iter().filter(|(name, value)| is_bad(name) || is_bad(value));
+    refuse(bad.map(|(name, _)| Fault::at(format!("/{}", escaped(name)), DETAIL)).take(MAX_FAULTS).collect())
+}
+
+/// Checks every part of a path that names something.
+///
+/// # Errors
+/// 404: nothing has such a name.
+pub(super) async fn check_path(parts: &mut Parts, state: &AppState) -> ApiResult<()> {
+    let Ok(named) = RawPathParams::from_request_parts(parts, state).await else { return Ok(()) };
+    match named.iter().find(|(_, value)| value.chars().any(char::is_control)) {
+        Some((name, _)) => Err(ApiError::not_found(format!("nothing has such a {name}: it {DETAIL}"))),
+        None => Ok(()),
+    }
+}
+
+/// Checks every text of a JSON body; lines and tabs are ordinary there. What is no JSON is left to its reader.
+///
+/// # Errors
+/// 422 with a pointer to each text that holds a control character.
+pub(super) fn check_body(bytes: &[u8]) -> ApiResult<()> {
+    // Controls are only written with a backslash, but for DEL and those that begin with 0xc2. Most bodies hold none of these.
+    if !bytes.iter().any(|byte| matches!(byte, b'\\' | 0x7f | 0xc2)) {
+        return Ok(());
+    }
+    let Ok(body) = serde_json::from_slice(bytes) else { return Ok(()) };
+    let mut faults = Vec::new();
+    walk(&body, &mut String::new(), &mut faults);
+    refuse(faults)
+}
+
+fn walk(value: &Value, at: &mut String, faults: &mut Vec<Fault>) {
+    let is_bad = |text: &str| text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'));
+    let length = at.len();
+    match value {
+        _ if faults.len() >= MAX_FAULTS => {}
+        Value::String(text) if is_bad(text) => faults.push(Fault::at(at.as_str(), DETAIL)),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                at.push('/');
+                at.push_str(&index.to_string());
+                walk(item, at, faults);
+                at.truncate(length);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, item) in fields {
+                at.push('/');
+                at.push_str(&escaped(name));
+                if is_bad(name) {
+                    faults.push(Fault::at(at.as_str(), DETAIL));
+                } else if name != "alert" || !item.is_object() {
+                    // The alert of a policy's test may hold what alerts hold.
+                    walk(item, at, faults);
+                }
+                at.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A key as a part of a JSON Pointer.
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+fn refuse(faults: Vec<Fault>) -> ApiResult<()> {
+    if faults.is_empty() { Ok(()) } else { Err(ApiError::invalid(faults)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_character_is_found_wherever_it_stands() {
+        let found = |body: &str| check_body(body.as_bytes()).err().map(|error| format!("{:?}", error.problem().errors));
+        for (body, pointer) in [
+            (r#"{"a": "x\u0000"}"#, "/a"),
+            (r#"{"a": ["x", {"b/c": "\u001b[31m"}]}"#, "/a/1/b~1c"),
+            (r#"{"a\u0007": 1}"#, "/a\\u{7}"),
+            (r#""\b""#, "\"\""),
+            ("{\"a\": \"\u{7f}\"}", "/a"),
+            ("{\"a\": \"\u{9b}31m\"}", "/a"),
+            (r#"{"alert": "\u0000"}"#, "/alert"),
+        ] {
+            assert!(found(body).is_some_and(|said| said.contains(pointer)), "{body}: {:?}", found(body));
+        }
+        for fine in [
+            r#"{"a": "one\n\ttwo\r\n \u00e9 \\u0000"}"#,
+            r#"{"tests": [{"alert": {"full_log": "\u0000"}}]}"#,
+            "no JSON \\",
+            "£",
+        ] {
+            assert_eq!(found(fine), None, "{fine}");
+        }
+    }
+}

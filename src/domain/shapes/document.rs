@@ -1,0 +1,174 @@
+//! An alert as a tree in which fields are found by dotted paths. A path finds a field whose keys are nested, dotted or both, as
+//! pipelines write them, and a number in it is a place in a list. Nothing below a field is read before somebody asks, and
+//! nothing is read twice.
+
+use std::borrow::{Borrow, Cow};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::field::{Field, syntax_fault};
+use crate::domain::fault::Fault;
+
+/// A key, left where it is if it is written without escapes.
+#[derive(Deserialize, PartialEq, Eq, Hash)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Borrow<str> for Key<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+type Fields<'a> = HashMap<Key<'a>, &'a RawValue>;
+
+/// What holds other values.
+enum Node<'a> {
+    Object {
+        fields: Fields<'a>,
+        /// Whether a key holds a dot: where none does, a path can only be nested.
+        has_dots: bool,
+    },
+    List(Vec<&'a RawValue>),
+    /// A text, a number, a truth value.
+    Leaf,
+}
+
+impl<'a> Node<'a> {
+    fn read(value: &'a RawValue) -> Self {
+        let text = value.get();
+        match text.as_bytes().first() {
+            Some(b'{') => serde_json::from_str(text).map_or(Self::Leaf, Self::object),
+            Some(b'[') => serde_json::from_str(text).map_or(Self::Leaf, Self::List),
+            _ => Self::Leaf,
+        }
+    }
+
+    fn object(fields: Fields<'a>) -> Self {
+        let has_dots = fields.keys().any(|key| key.0.contains('.'));
+        Self::Object { fields, has_dots }
+    }
+}
+
+/// One alert.
+pub(super) struct Document<'a> {
+    top: Rc<Node<'a>>,
+    /// What was read below, by where it stands in the text.
+    nodes: RefCell<HashMap<usize, Rc<Node<'a>>>>,
+}
+
+impl<'a> Document<'a> {
+    /// Reads the top of an object.
+    ///
+    /// # Errors
+    /// If `text` is not one.
+    pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
+        let fields: Fields = serde_json::from_str(text).map_err(|error| syntax_fault(&error))?;
+        Ok(Self { top: Rc::new(Node::object(fields)), nodes: RefCell::default() })
+    }
+
+    /// The first thing at `path` that is more than `null` or an empty text. The most dotted key is tried first.
+    pub(super) fn at(&self, path: &str) -> Option<Field<'a>> {
+        self.below(&self.top, path).map(Field)
+    }
+
+    /// The text of the key `name` at the top, whatever it is, if it is there.
+    pub(super) fn top(&self, name: &str) -> Option<&'a str> {
+        let Node::Object { fields, .. } = &*self.top else { return None };
+        fields.get(name).map(|value| value.get())
+    }
+
+    /// Whether a key at the top is a dotted path below `name`.
+    pub(super) fn has_dotted(&self, name: &str) -> bool {
+        let Node::Object { fields, .. } = &*self.top else { return false };
+        let is_below = |key: &Key| key.0.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        fields.keys().any(is_below)
+    }
+
+    fn below(&self, node: &Node<'a>, path: &str) -> Option<&'a RawValue> {
+        match node {
+            Node::Leaf => None,
+            Node::List(items) => {
+                let (place, rest) = path.split_once('.').map_or((path, None), |(place, rest)| (place, Some(rest)));
+                let is_place = !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_digit());
+                let item = *items.get(place.parse::<usize>().ok().filter(|_| is_place)?)?;
+                match rest {
+                    None => Some(item).filter(is_something),
+                    Some(rest) => self.below(&self.node(item), rest),
+                }
+            }
+            Node::Object { fields, has_dots: false } => match path.split_once('.') {
+                None => fields.get(path).copied().filter(is_something),
+                Some((first, rest)) => self.below(&self.node(fields.get(first)?), rest),
+            },
+            Node::Object { fields, has_dots: true } => {
+                let whole = fields.get(path).copied().filter(is_something);
+                let mut splits = path.rmatch_indices('.').filter_map(|(dot, _)| {
+                    let value = *fields.get(&path[..dot])?;
+                    self.below(&self.node(value), &path[dot + 1..])
+                });
+                whole.or_else(|| splits.next())
+            }
+        }
+    }
+
+    fn node(&self, value: &'a RawValue) -> Rc<Node<'a>> {
+        let place = value.get().as_ptr() as usize;
+        if let Some(node) = self.nodes.borrow().get(&place) {
+            return Rc::clone(node);
+        }
+        let node = Rc::new(Node::read(value));
+        self.nodes.borrow_mut().insert(place, Rc::clone(&node));
+        node
+    }
+}
+
+/// `null` and an empty text are what templates write for what they do not have.
+pub(super) fn is_something(value: &&RawValue) -> bool {
+    !matches!(value.get(), "null" | "\"\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_finds_what_is_nested_dotted_or_in_a_list() {
+        let text = r#"{"a": {"b.c": {"d": "1"}, "b": {"c": {"d": "2", "e": 3}}}, "x.y": {"z": "4"}, "x": {"y.z": "5", "y.w": "6"},
+            "list": [{"ip": "7"}, ["8", null]], "none": null, "empty": "", "a.none": "9", "n.1": "10"}"#;
+        let document = Document::read(text).unwrap();
+        let at = |path: &str| document.at(path).and_then(|field| field.word().map(Cow::into_owned));
+        for (path, value) in [
+            ("a.b.c.d", Some("1")),
+            ("a.b.c.e", Some("3")),
+            ("x.y.z", Some("4")),
+            ("x.y.w", Some("6")),
+            ("list.0.ip", Some("7")),
+            ("list.1.0", Some("8")),
+            ("list.1.1", None),
+            ("list.2", None),
+            ("list.+0.ip", None),
+            ("list", None),
+            ("none", None),
+            ("empty", None),
+            ("a.none", Some("9")),
+            ("n.1", Some("10")),
+            ("a.b.c.d.e", None),
+            ("", None),
+        ] {
+            assert_eq!(at(path).as_deref(), value, "{path}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_makes_it_crash(path in "[a-c.0-2]{0,12}", text in r#"\{("[ab.]{0,3}":(\[\]|\{"a":\[1,"x"\]\}|null|"c")){0,1}\}"#) {
+            if let Ok(document) = Document::read(&text) {
+                let _ = document.at(&path);
+            }
+        }
+    }
+}
