@@ -287,13 +287,13 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-/// The longest reason that a person may give, in bytes.
-const MAX_REASON_BYTES: usize = 2000;
+/// The longest reason that a person may give, in characters.
+const MAX_REASON: usize = 2000;
 
 /// What is wrong with a reason that a person gave, if anything.
 pub fn reason_fault(text: &str) -> Option<Fault> {
-    let good = !text.trim().is_empty() && text.len() <= MAX_REASON_BYTES && !text.contains('\0');
-    (!good).then(|| Fault::at("/reason", format!("must say why, in 1 to {MAX_REASON_BYTES} bytes")))
+    let good = !text.trim().is_empty() && text.chars().count() <= MAX_REASON && !text.contains('\0');
+    (!good).then(|| Fault::at("/reason", format!("must say why, in 1 to {MAX_REASON} characters")))
 }
 
 /// A reason that a person gave.
@@ -315,6 +315,10 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> ApiResult<Self> {
+        // No text of the ledger holds NUL, and PostgreSQL cannot even be asked for one.
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(ApiError::malformed("the query holds a NUL character"));
+        }
         match axum::extract::Query::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
             Err(rejection) => Err(ApiError::malformed(format!("the query: {}", rejection.body_text()))),
@@ -330,9 +334,11 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        // No name holds NUL, and PostgreSQL cannot even be asked for one.
+        let has_nul = parts.uri.path().contains("%00");
         match axum::extract::Path::from_request_parts(parts, state).await {
-            Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(_) => Err(ApiError::not_found("there is nothing at that address")),
+            Ok(axum::extract::Path(value)) if !has_nul => Ok(Self(value)),
+            _ => Err(ApiError::not_found("there is nothing at that address")),
         }
     }
 }

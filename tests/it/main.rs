@@ -12,6 +12,7 @@ mod auth;
 mod backtest;
 mod bounds;
 mod commands;
+mod conformance;
 mod contract;
 mod convergence;
 mod corpus;
