@@ -13,7 +13,7 @@ test:
 	cargo nextest run --workspace --locked
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
-# databases, for MINUTES each. `make test` has a minute of it.
+# databases, for MINUTES each. `make test` has always the same part of it.
 conformance:
 	scripts/test-deps.sh
 	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --package riposte --locked --test it conformance::

@@ -2,7 +2,8 @@
 //! from `openapi.yaml`, right ones and wrong ones, as every kind of caller, and judges the answers: no fault of the
 //! server, no status, media type or field that is not in the contract, and nothing refused that the contract allows.
 //!
-//! One minute on each database, or `CONFORMANCE_SECONDS`. `scripts/test-deps.sh` installs what
+//! Always the same requests, so that a test fails by a change and not by chance; with `CONFORMANCE_SECONDS` other ones, for so
+//! long. `scripts/test-deps.sh` installs what
 //! this needs from `PyPI` into `target/python`.
 
 use std::path::{Path, PathBuf};
@@ -12,9 +13,6 @@ use serde_json::{Value, json};
 
 use crate::processes::{FakeAgent, Manager, tied};
 use crate::support::Database;
-
-/// Seconds for all callers on one database together, unless `CONFORMANCE_SECONDS` says otherwise.
-const SECONDS: u64 = 60;
 
 /// Where the tests' Python has its programs.
 ///
@@ -60,20 +58,22 @@ fn openapi_yaml_is_a_valid_description() {
     assert!(output.status.success(), "{}", say(&output));
 }
 
-/// A caller, its share of the time in percent, and which operations it calls: all, if nothing is said.
-const CALLERS: [(&str, u64, &[&str]); 5] = [
-    ("admin", 50, &[]),
-    ("viewer", 15, &[]),
-    ("ingest", 15, &[]),
-    ("nobody", 10, &[]),
+/// A caller, its share of the time in percent, what is always tried of it, and which operations it calls: all, if nothing is
+/// said.
+const CALLERS: [(&str, u64, &str, &[&str]); 5] = [
+    // Each bound of each field, and some requests at random.
+    ("admin", 50, "coverage,fuzzing", &[]),
+    ("viewer", 15, "fuzzing", &[]),
+    ("ingest", 15, "fuzzing", &[]),
+    ("nobody", 10, "fuzzing", &[]),
     // A stream is no request with an answer: `delivery.rs` and `real_agent.rs` speak over it.
-    ("agent", 10, &["--include-path", "/v1/agent/poll"]),
+    ("agent", 10, "coverage,fuzzing", &["--include-path", "/v1/agent/poll"]),
 ];
 
 on_both_databases! {
     async fn the_server_does_what_its_contract_says(database: Database) {
         let said = std::env::var("CONFORMANCE_SECONDS").ok();
-        let seconds: u64 = said.as_deref().map_or(SECONDS, |seconds| seconds.parse().unwrap());
+        let seconds: Option<u64> = said.map(|seconds| seconds.parse().unwrap());
         let url = database.url();
         let flags: &[&str] = if url.is_empty() { &[] } else { &["--database-url", &url] };
         let manager = Manager::start_with(flags).await;
@@ -90,18 +90,18 @@ on_both_databases! {
             .map(|item| item.as_object().unwrap().len()).sum::<usize>();
         // schemathesis writes down what it found where it runs.
         let notes = tempfile::tempdir().unwrap();
-        for (caller, share, only) in CALLERS {
+        for (caller, share, phases, only) in CALLERS {
             let (_, key) = keys.iter().find(|(name, _)| *name == caller).unwrap();
             let token = (caller == "agent").then(|| agent.token());
             let mut command = tied(&python("st"));
             command.arg("--config-file").arg(root().join("tests/conformance/schemathesis.toml")).arg("run");
             command.arg(format!("{}/openapi.json", api.base));
             command.args(["--no-color", "--continue-on-failure", "--suppress-health-check", "all"]);
-            command.args(["--max-time", &(seconds * share / 100).max(5).to_string()]).args(only);
-            if said.is_none() {
-                // What runs before every change must not fail by chance.
-                command.args(["--seed", "14"]);
-            }
+            match seconds {
+                Some(seconds) => command.args(["--max-time", &(seconds * share / 100).max(5).to_string()]),
+                None => command.args(["--phases", phases, "--max-examples", "8", "--seed", "14"]),
+            };
+            command.args(only);
             if let Some(secret) = key.as_ref().or(token.as_ref()) {
                 command.args(["--header", &format!("Authorization: Bearer {secret}")]);
             }

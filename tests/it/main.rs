@@ -7,6 +7,7 @@ mod support;
 
 mod actions;
 mod alerts;
+mod attacks;
 mod audit;
 mod auth;
 mod backtest;
@@ -24,6 +25,7 @@ mod in_force;
 mod limits;
 mod many;
 mod outcomes;
+mod matrix;
 mod policies;
 mod priority;
 mod properties;
