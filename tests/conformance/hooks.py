@@ -138,10 +138,12 @@ def version(path):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    headers = case.headers if case.headers is not None else {}
+    # Several cases may share their parts: each is changed in a copy.
+    case.path_parameters = dict(case.path_parameters or {})
     spare(case)
     if is_wrong(case):
         return
+    headers = case.headers = case.headers.copy() if case.headers is not None else {}
     for name in [name for name in headers if name.lower() == "idempotency-key"]:
         headers[name] = str(uuid.uuid4())
     case.body = whole(case.body)
@@ -169,6 +171,8 @@ def before_call(context, case, kwargs):
         policy(body.get("policy", {}))
     elif path.startswith("/v1/policies") and "respond" in body:
         policy(body)
+    elif path == "/v1/protected" and body.get("kind") in ("host", "agent"):
+        body["value"] = "web-01"
     elif path == "/v1/responses":
         manual(body)
     elif path.startswith("/v1/actions"):

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{id, merge, operations};
 
-/// A duration such as `1h30m`.
-const DURATION: &str = "^([0-9]{1,12}(d|h|ms|m|s))+$";
+/// A duration such as `1h30m`, of more than nothing.
+const DURATION: &str = "^[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$";
 /// A text without NUL.
 const NO_NUL: &str = "^[^\\u0000]*$";
 /// A text without control characters.
@@ -105,7 +105,7 @@ fn share() -> Value {
 }
 
 fn rate() -> Value {
-    json!({"pattern": "^[0-9]{1,10}/([0-9]{1,12}(d|h|ms|m|s))+$", "format": "rate-text"})
+    json!({"pattern": "^[1-9][0-9]{0,9}/[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$", "format": "rate-text"})
 }
 
 fn count(least: u32, most: u32) -> Value {

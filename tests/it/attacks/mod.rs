@@ -18,12 +18,14 @@ fn tests_below(folder: &Path, into: &mut BTreeSet<String>) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let mut is_test = false;
-            for line in text.lines().map(str::trim_start) {
-                // The databases' macro makes tests of what has a database as its argument.
+            for whole in text.lines() {
+                let line = whole.trim_start();
                 is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
                 let is_function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
                 if let Some((name, rest)) = is_function.and_then(|rest| rest.split_once('(')) {
-                    if is_test || rest.starts_with("database: Database)") {
+                    // `on_both_databases!` makes two tests of each function in it.
+                    let is_for_both = line.len() < whole.len() && rest.starts_with("database: Database)");
+                    if is_test || is_for_both {
                         into.insert(name.to_owned());
                     }
                     is_test = false;
