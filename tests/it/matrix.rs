@@ -10,7 +10,7 @@ use riposte_protocol::identity;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::auth::{OPERATIONS, On, Stage, Who, call};
+use super::auth::{OPERATIONS, Stage, Who, call};
 use crate::support::Client;
 
 /// Who calls with credentials that open nothing.
@@ -47,7 +47,6 @@ async fn callers(stage: &Stage) -> Vec<(&'static str, Client)> {
     let now = app.clock.now();
     let keys = [
         ("garbage", "x%00{}".to_owned()),
-        ("a forged key", "rip_0123456789abcdef_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned()),
         ("a wrong secret", format!("{}x", admin.key())),
         ("an expired key", brief),
         ("a revoked key", revoked.key().to_owned()),
@@ -95,12 +94,9 @@ async fn who_has_no_right_is_told_so_and_changes_nothing() {
     let callers = callers(&stage).await;
     let named: Vec<&str> = callers.iter().map(|(name, _)| *name).collect();
     assert_eq!(named, STRANGERS.into_iter().chain(AGENTS).collect::<Vec<_>>());
-    for (index, operation) in OPERATIONS.iter().enumerate() {
-        if index % 25 == 24 {
-            // More failures in a minute than an address may have would be answered 429.
-            stage.app.advance(61);
-        }
-        let (method, path, who, on, right, _) = *operation;
+    // What a caller does who may is written down a moment later too: those who may not come first.
+    for operation in OPERATIONS {
+        let (method, path, who, on, ..) = *operation;
         let thing = stage.fresh(on).await;
         let body = stage.body(method, path, &thing).await;
         let before = picture(&stage.admin).await;
@@ -114,11 +110,17 @@ async fn who_has_no_right_is_told_so_and_changes_nothing() {
             // An administrator is no agent.
             call(&stage.admin, *operation, &thing, body.as_ref()).await.is_problem(401);
         }
-        assert_eq!(picture(&stage.admin).await, before, "a denial of {method} {path} changed something");
+        let after = picture(&stage.admin).await;
+        for (list, before) in &before {
+            assert_eq!(&after[list], before, "a denial of {method} {path} changed {list}");
+        }
+    }
+    for operation in OPERATIONS {
+        let (method, path, who, _, right, _) = *operation;
         for (name, client) in callers.iter().filter(|(name, _)| denied(who, name).is_none()) {
             // An enrolment is for one agent.
-            let body = if on == On::Nothing { stage.body(method, path, &thing).await } else { body.clone() };
-            let answer = call(client, *operation, &thing, body.as_ref()).await;
+            let body = stage.body(method, path, "").await;
+            let answer = call(client, *operation, "", body.as_ref()).await;
             assert_eq!(answer.status, right, "{method} {path} as {name}: {}", answer.text);
         }
     }

@@ -236,7 +236,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("SelectorDocument.pipelines", words()),
         ("SelectorDocument.min_level", count(0, 16)),
         ("SelectorDocument.max_level", count(0, 16)),
-        ("SelectorDocument.when", merged(text(4096), &json!({"format": "cel"}))),
+        ("SelectorDocument.when", merged(text(2048), &json!({"format": "cel"}))),
         ("SelectorDocument.wazuh_rules_group", merged(text(1024), &json!({"format": "group-expression"}))),
         ("AgentSelectorDocument.ids", words()),
         ("AgentSelectorDocument.labels", labels(false)),
