@@ -41,7 +41,8 @@ fn every_row_of_the_threat_table_has_a_test_and_every_attack_has_a_row() {
     let document = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
     let (_, table) = document.split_once("\n## Attacks\n").expect("a section of attacks");
     let table = table.split("\n## ").next().unwrap();
-    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let rows: Vec<&str> =
+        table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| who |")).collect();
     assert!(rows.len() > 20, "the table has {} rows", rows.len());
     let mut tests = BTreeSet::new();
     for folder in ["src", "tests", "protocol/src", "agent/src", "agent/tests"] {
