@@ -80,6 +80,7 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("responses_list", "state") => {
             json!({"enum": ["awaiting_approval", "active", "ended", "rejected", "lapsed", "observed", "spared"]})
         }
+        ("responses_list", "outcome") => json!({"enum": ["pending", "in_force", "partly", "failed", "lifted"]}),
         ("commands_list", "state") => json!({"enum": ["queued", "delivered", "acknowledged", "succeeded", "failed",
             "timed_out", "expired", "cancelled", "refused"]}),
         ("effects_list", "desired") => json!({"enum": ["in_force", "absent"]}),
@@ -179,6 +180,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("Say.reason", reason()),
         ("SetFreeze.reason", reason()),
         ("ResetBreaker.reason", reason()),
+        ("ResetBreaker.agent", json!({"format": "agent-word"})),
         ("CreateProtected", covered()),
         ("CreateProtected.kind", json!({"enum": ["ip", "user", "file", "process", "host", "agent"]})),
         ("CreateProtected.reason", reason()),
@@ -212,6 +214,8 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("PollRequest.cursor", json!({"maximum": u64::MAX})),
         ("PollRequest.acks", json!({"maxItems": 256})),
         ("PollRequest.results", json!({"maxItems": 256})),
+        ("PollRequest.rejected", json!({"maxItems": 16})),
+        ("RejectedOrders.count", json!({"maximum": u32::MAX})),
         ("PollRequest.capabilities", json!({"maxItems": 256})),
         ("PollRequest.wait_seconds", json!({"maximum": u32::MAX})),
         ("PollRequest.max", json!({"maximum": u64::MAX, "default": 64})),
