@@ -10,6 +10,8 @@ use super::{id, merge, operations};
 
 /// A duration such as `1h30m`, of more than nothing.
 const DURATION: &str = "^[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$";
+/// An age of alerts, or none.
+const MAX_AGE: &str = "^(none|[1-9][0-9]{0,5}(d|h|ms|m|s)([0-9]{1,5}(d|h|ms|m|s))*)$";
 /// A text without NUL.
 const NO_NUL: &str = "^[^\\u0000]*$";
 /// A text without control characters.
@@ -124,7 +126,11 @@ fn labels(may_be_null: bool) -> Value {
     json!({
         "maxProperties": 64,
         "propertyNames": {"type": "string", "pattern": "^[a-z0-9._-]{1,64}$"},
-        "properties": {"wazuh_id": {"type": kinds("string"), "pattern": "^[0-9]{1,10}$"}},
+        "properties": {
+            "wazuh_id": {"type": kinds("string"), "pattern": "^[0-9]{1,10}$"},
+            "wazuh_manager": {"type": kinds("string"), "maxLength": 256, "pattern": SAYS_SOMETHING},
+            "wazuh_name": {"type": kinds("string"), "maxLength": 256, "pattern": SAYS_SOMETHING},
+        },
         "additionalProperties": {"type": kinds("string"), "maxLength": 256, "pattern": NO_NUL},
     })
 }
@@ -187,6 +193,9 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("CreateProtected.expires_in", duration()),
         ("CreateProtected.policies", json!({"maxItems": 256, "items": {"pattern": POLICY_NAME}})),
         ("CreateKey.name", json!({"minLength": 1, "maxLength": 128, "pattern": NO_CONTROL})),
+        ("CreateKey", json!({"if": {"required": ["pipeline"], "properties": {"pipeline": {"type": "string"}}},
+            "then": {"properties": {"role": {"enum": ["ingest", "engineer", "admin"]}}}})),
+        ("CreateKey.pipeline", json!({"pattern": "^[A-Za-z0-9._-]{1,64}$"})),
         ("CreateKey.expires_in", duration()),
         ("CreateToken.labels", labels(false)),
         ("CreateToken.uses", json!({"minimum": 1, "maximum": 100_000, "default": 1})),
@@ -234,6 +243,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("PolicyDocument.match", json!({"maxItems": 4096})),
         ("PolicyDocument.tests", json!({"maxItems": 64})),
         ("PolicyDocument.note", text(4096)),
+        ("PolicyDocument.max_age", json!({"pattern": MAX_AGE})),
         ("SelectorDocument.rule_ids", words()),
         ("SelectorDocument.rule_groups", words()),
         ("SelectorDocument.mitre", words()),
