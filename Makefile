@@ -1,14 +1,22 @@
-.PHONY: run test check bench simulate chaos soak hostile units package
+.PHONY: run test conformance check bench simulate chaos soak hostile units package
 
 # A manager and an agent on this machine; the agent only observes unless ENFORCE=1.
 run:
 	cargo build --workspace --locked
 	@scripts/run.sh
 
+MINUTES ?= 5
+
 test:
 	scripts/test-deps.sh
 	cargo fmt --all --check
 	cargo nextest run --workspace --locked
+
+# Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both
+# databases, for MINUTES each. `make test` has always the same part of it.
+conformance:
+	scripts/test-deps.sh
+	CONFORMANCE_SECONDS=$$(($(MINUTES) * 60)) cargo nextest run --package riposte --locked --test it conformance::
 
 # The agent is checked for other systems too, which cannot be run here. A check links nothing, so what some libraries have
 # in C is left out.
@@ -34,7 +42,6 @@ simulate:
 	cargo run --release --locked --package riposte-simulation -- $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
 
 # Real programs under faults, judged by their promises (docs/reliability.md); on both databases, or DATABASE=sqlite|postgres.
-MINUTES ?= 5
 AGENTS ?= 50
 RATE ?= 500
 SEED ?= 1

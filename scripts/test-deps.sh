@@ -17,9 +17,13 @@ python3:python3 usermod:passwd firewalld:firewalld firewall-cmd:firewalld iptabl
 ip6tables-legacy:iptables dbus-daemon:dbus-daemon systemd-analyze:systemd openssl:openssl'
 
 missing_packages() {
-    for entry in $needed; do
-        command -v "${entry%%:*}" >/dev/null 2>&1 || echo "${entry##*:}"
-    done | sort -u | tr '\n' ' '
+    {
+        for entry in $needed; do
+            command -v "${entry%%:*}" >/dev/null 2>&1 || echo "${entry##*:}"
+        done
+        # A virtual environment needs a part of Python that Debian has in a package of its own.
+        python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
+    } | sort -u | tr '\n' ' '
 }
 
 as_root() {
@@ -69,4 +73,18 @@ if ! cargo nextest --version >/dev/null 2>&1; then
         echo 'cargo-nextest is missing and could not be installed: cargo install cargo-nextest --locked' >&2
         exit 1
     fi
+fi
+
+# What the tests of the contract need from PyPI, in an environment of its own: the system's Python is left alone.
+python="${CARGO_TARGET_DIR:-target}/python"
+wanted=tests/conformance/requirements.txt
+if ! cmp -s "$wanted" "$python/requirements.txt"; then
+    echo "installing what $wanted names into $python"
+    if ! { python3 -m venv "$python" && "$python/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --requirement "$wanted"; }; then
+        echo "the packages of $wanted could not be installed from PyPI into $python" >&2
+        exit 1
+    fi
+    # Last: an installation that broke off is done again.
+    cp "$wanted" "$python/requirements.txt"
 fi

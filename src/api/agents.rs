@@ -271,8 +271,8 @@ fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
     for (pointer, text) in
         [("/version", &asked.version), ("/platform/os", os), ("/platform/arch", arch), ("/platform/version", version)]
     {
-        if text.len() > 256 || text.chars().any(char::is_control) {
-            faults.push(Fault::at(pointer, "must be at most 256 bytes without control characters"));
+        if text.chars().count() > 256 || text.chars().any(char::is_control) {
+            faults.push(Fault::at(pointer, "must be at most 256 characters without control characters"));
         }
     }
     faults.extend(capability_faults(&asked.capabilities));
@@ -287,8 +287,10 @@ pub fn capability_faults(capabilities: &[message::Capability]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (index, capability) in capabilities.iter().enumerate() {
         let reason = capability.reason.as_deref().unwrap_or_default();
-        if capability.action.is_empty() || capability.action.len() > 64 || reason.len() > 512 || reason.contains('\0') {
-            let detail = "an action is 1 to 64 bytes, a reason at most 512 bytes";
+        let action = &capability.action;
+        let is_named = (1..=64).contains(&action.chars().count()) && !action.contains('\0');
+        if !is_named || reason.chars().count() > 512 || reason.contains('\0') {
+            let detail = "an action is 1 to 64 characters, a reason at most 512, without NUL";
             faults.push(Fault::at(format!("/capabilities/{index}"), detail));
         }
     }

@@ -293,13 +293,13 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-/// The longest reason that a person may give, in bytes.
-const MAX_REASON_BYTES: usize = 2000;
+/// The longest reason that a person may give, in characters.
+const MAX_REASON: usize = 2000;
 
 /// What is wrong with a reason that a person gave, if anything.
 pub fn reason_fault(text: &str) -> Option<Fault> {
-    let good = !text.trim().is_empty() && text.len() <= MAX_REASON_BYTES && !text.contains('\0');
-    (!good).then(|| Fault::at("/reason", format!("must say why, in 1 to {MAX_REASON_BYTES} bytes")))
+    let good = !text.trim().is_empty() && text.chars().count() <= MAX_REASON && !text.contains('\0');
+    (!good).then(|| Fault::at("/reason", format!("must say why, in 1 to {MAX_REASON} characters")))
 }
 
 /// A reason that a person gave.

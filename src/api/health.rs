@@ -24,7 +24,7 @@ use crate::store::{agents, commands, effects, outcomes};
 const SILENT: Duration = Duration::from_mins(5);
 
 /// Whether the process is alive
-#[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "It is")))]
+#[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
 pub async fn live() -> &'static str {
     "ok\n"
 }
@@ -63,7 +63,8 @@ pub struct Readiness {
 /// 503 while it stops, while alerts cannot be committed (a full disk, a database that is gone), or while deadlines are missed; the
 /// answer says which, within 2 seconds. `?verbose` says how its stages are doing, as JSON in either case.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(HowReady),
-    responses((status = 200, body = Readiness), (status = 503, description = "It cannot", body = Readiness)))]
+    responses((status = 200, description = "It can", content((String = "text/plain"), (Readiness = "application/json"))),
+        (status = 503, description = "It cannot", body = Readiness)))]
 pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -> ApiResult<Response> {
     let engine = &state.engine;
     if engine.tasks.stopping().is_cancelled() {
@@ -97,7 +98,7 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
 }
 
 /// Metrics in Prometheus' text format
-#[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses((status = 200, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     use std::fmt::Write as _;
     let mut text = String::new();

@@ -65,8 +65,8 @@ pub async fn create(
 ) -> ApiResult<(StatusCode, axum::Json<CreatedKey>)> {
     let claim = once::claim(&state, body.once(&caller.principal)).await?;
     let CreateKey { name, role, pipeline, expires_in } = body.value;
-    if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
-        let detail = "must be 1 to 128 bytes without control characters";
+    if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
+        let detail = "must be 1 to 128 characters without control characters";
         return Err(ApiError::invalid(vec![Fault::at("/name", detail)]));
     }
     if let Some(fault) = pipeline.as_deref().and_then(|pipeline| pipeline_fault(pipeline, role)) {

@@ -19,6 +19,8 @@ use crate::store::{alerts, policies};
 
 /// Responses lifted in one transaction.
 const LIFT_BATCH: usize = 500;
+/// The longest text of a filter, in characters: as long as the longest path.
+const MAX_FILTER: usize = 4096;
 
 /// Which responses to lift: those to which everything holds that is said; at least one thing must be.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -105,6 +107,12 @@ pub async fn lift_many(
 ) -> ApiResult<axum::Json<Lifted>> {
     let LiftMany { policy, alert_id, rule_id, target, since, until, everything, dry_run, reason: why } = body.value;
     let why = reason(why)?;
+    for (pointer, text) in [("/policy", &policy), ("/rule_id", &rule_id), ("/target", &target)] {
+        if text.as_ref().is_some_and(|text| text.contains('\0') || text.chars().count() > MAX_FILTER) {
+            let detail = format!("is longer than {MAX_FILTER} characters or contains NUL");
+            return Err(ApiError::invalid(vec![Fault::at(pointer, detail)]));
+        }
+    }
     let (policy, target) = (policy.map(|name| canonical::name(&name)), target.map(|text| canonical::target(&text)));
     let filter =
         LiftFilter { policy, alert: alert_id, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };

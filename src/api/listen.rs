@@ -33,8 +33,12 @@ const HEAD_BYTES: usize = 64 * 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long telling a client that there is no room may take.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
-const NO_ROOM: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const NO_ROOM: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\n",
+    "Content-Length: 151\r\nConnection: close\r\n\r\n",
+    r#"{"type":"urn:riposte:problem:unavailable","title":"Not just now","status":503,"#,
+    r#""detail":"as many connections are open as there may be; retry after 1 s"}"#,
+);
 
 /// Who comes in: so many connections in all, and so many of one address on which nobody has shown who they are.
 #[derive(Debug)]
@@ -171,5 +175,18 @@ async fn serve(
 }
 
 async fn refuse(mut stream: TcpStream) {
-    let _ = tokio::time::timeout(REFUSE_TIMEOUT, stream.write_all(NO_ROOM)).await;
+    let _ = tokio::time::timeout(REFUSE_TIMEOUT, stream.write_all(NO_ROOM.as_bytes())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_when_there_is_no_room_is_as_long_as_it_says() {
+        let (head, body) = NO_ROOM.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{} bytes", body.len());
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["status"], 503);
+    }
 }

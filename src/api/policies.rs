@@ -265,6 +265,7 @@ pub async fn rollback(
     body: Json<Rollback>,
 ) -> ApiResult<Response> {
     let expected = expected.ok_or_else(ApiError::version_needed)?;
+    stored(&state, &name).await?;
     let row = policies::version(&state.engine.db, &name, body.value.version).await?;
     let document = row.and_then(|row| row.document).ok_or_else(|| {
         ApiError::invalid(vec![Fault::at("/version", "is no version of that policy, or the one that deleted it")])

@@ -160,10 +160,10 @@ pub fn run() -> ExitCode {
         Command::Backup { store, to } => block_on(backup::backup(store, to)),
         Command::Restore { from, data_dir } => block_on(backup::restore(from, data_dir)),
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
-        Command::Openapi => crate::api::contract().to_yaml().map_err(anyhow::Error::from).map(|yaml| {
-            say(yaml.trim_end());
-            ExitCode::SUCCESS
-        }),
+        Command::Openapi => {
+            say(crate::api::contract_yaml().trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => Ok(manual::completions(shell)),
         Command::Man { folder } => manual::pages(&folder),
     };

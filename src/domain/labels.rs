@@ -16,7 +16,7 @@ pub const WAZUH_NAME: &str = "wazuh_name";
 /// The most labels of an agent.
 const MAX_LABELS: usize = 64;
 
-/// Labels of an agent: keys of 1 to 64 characters (a-z, 0-9, `_`, `-`, `.`), values of at most 256 bytes, without
+/// Labels of an agent: keys of 1 to 64 characters (a-z, 0-9, `_`, `-`, `.`), values of at most 256 characters, without
 /// blanks around them.
 ///
 /// # Errors
@@ -49,11 +49,13 @@ pub fn parse_labels(object: &Map<String, Value>) -> Result<BTreeMap<String, Stri
             Some(text) if [WAZUH_MANAGER, WAZUH_NAME].contains(&key.as_str()) && text.trim().is_empty() => {
                 faults.push(Fault::at(pointer, "must name something"));
             }
-            Some(text) if text.len() <= 256 && !text.chars().any(char::is_control) => {
+            Some(text) if text.chars().count() <= 256 && !text.chars().any(char::is_control) => {
                 drop(labels.insert(key.clone(), text));
             }
-            _ => faults
-                .push(Fault::at(pointer, "a label's value is a text of at most 256 bytes without control characters")),
+            _ => faults.push(Fault::at(
+                pointer,
+                "a label's value is a text of at most 256 characters without control characters",
+            )),
         }
     }
     if faults.is_empty() { Ok(labels) } else { Err(faults) }

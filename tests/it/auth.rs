@@ -1,4 +1,5 @@
-//! Who may do what: every operation of the contract for nobody, for the wrong and for the right role.
+//! Who may do what: the table of every operation, the things that operations are called on, and what each role may do.
+//! Those who have no valid credentials are in `matrix.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -146,15 +147,15 @@ fn the_table_of_this_test_names_every_operation_of_the_contract() {
 }
 
 /// Makes fresh things to be acted on, and numbers them.
-struct Stage {
-    app: TestApp,
-    admin: Client,
-    agent: FakeAgent,
+pub(super) struct Stage {
+    pub(super) app: TestApp,
+    pub(super) admin: Client,
+    pub(super) agent: FakeAgent,
     made: u32,
 }
 
 impl Stage {
-    async fn set() -> Self {
+    pub(super) async fn set() -> Self {
         let (app, admin) = TestApp::start().await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         admin.policy(&drop_policy("drop")).await;
@@ -178,7 +179,7 @@ impl Stage {
     }
 
     /// Something to be acted on: its id.
-    async fn fresh(&mut self, on: On) -> String {
+    pub(super) async fn fresh(&mut self, on: On) -> String {
         let admin = self.admin.clone();
         let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
         match on {
@@ -250,7 +251,7 @@ impl Stage {
     }
 
     /// A body that the operation takes.
-    async fn body(&mut self, method: &str, path: &str, thing: &str) -> Option<Value> {
+    pub(super) async fn body(&mut self, method: &str, path: &str, thing: &str) -> Option<Value> {
         let target = self.target();
         Some(match (method, path) {
             ("POST", "/v1/alerts") => brute_force(&target, &target),
@@ -296,20 +297,6 @@ impl Stage {
         })
     }
 
-    async fn call(&mut self, client: &Client, (method, path, _, on, ..): Operation) -> Answer {
-        let thing = self.fresh(on).await;
-        let body = self.body(method, path, &thing).await;
-        let path = path.replace("{id}", &thing).replace("{name}", &thing);
-        let mut request = client.request(method.parse().unwrap(), &path);
-        if matches!(on, On::Policy | On::Action) && method != "GET" {
-            request = request.header("if-match", "\"1\"");
-        }
-        if let Some(body) = body {
-            request = with_body(request, &body);
-        }
-        Answer::to(request).await
-    }
-
     async fn newest_entry(&self) -> Value {
         self.admin.get("/v1/audit?limit=1").await.is(200)["items"][0].clone()
     }
@@ -325,6 +312,20 @@ impl Stage {
         let entries = entries.as_array().unwrap().iter().filter(|entry| entry["seq"].as_i64().unwrap() > seq);
         entries.map(|entry| (text(&entry["actor"]), text(&entry["verb"]))).collect()
     }
+}
+
+/// Calls an operation on `thing`.
+pub(super) async fn call(client: &Client, operation: Operation, thing: &str, body: Option<&Value>) -> Answer {
+    let (method, path, _, on, ..) = operation;
+    let address = path.replace("{id}", thing).replace("{name}", thing);
+    let mut request = client.request(method.parse().unwrap(), &address);
+    if matches!(on, On::Policy | On::Action) && method != "GET" {
+        request = request.header("if-match", "\"1\"");
+    }
+    if let Some(body) = body {
+        request = with_body(request, body);
+    }
+    Answer::to(request).await
 }
 
 /// A text is XML, anything else JSON.
@@ -346,37 +347,6 @@ fn drop_policy_that_never_fires(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_key_but_where_the_table_says_so() {
-    let mut stage = Stage::set().await;
-    let nobody = Client::anonymous(&stage.app.base);
-    let forged = nobody.with_key("rip_0123456789abcdef_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
-    let wrong_secret = nobody.with_key(&format!("{}x", stage.admin.key()));
-    let agent = nobody.with_key(&stage.agent.token());
-    for operation in OPERATIONS {
-        let (method, path, who, _, right, _) = *operation;
-        for (name, client) in
-            [("nobody", &nobody), ("forged", &forged), ("wrong secret", &wrong_secret), ("an agent", &agent)]
-        {
-            let answer = stage.call(client, *operation).await;
-            match (who, name) {
-                (Who::Anybody | Who::TokenHolders, _) | (Who::Agents, "an agent") => {
-                    assert_eq!(answer.status, right, "{method} {path} as {name}: {}", answer.text);
-                }
-                _ => {
-                    answer.is_problem(401);
-                    assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"), "{method} {path}");
-                }
-            }
-        }
-        if who == Who::Agents {
-            // An administrator is no agent.
-            let admin = stage.admin.clone();
-            stage.call(&admin, *operation).await.is_problem(401);
-        }
-    }
-}
-
-#[tokio::test]
 async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down() {
     let mut stage = Stage::set().await;
     let mut somebody = BTreeMap::new();
@@ -392,15 +362,7 @@ async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down()
             let thing = stage.fresh(on).await;
             let body = stage.body(method, path, &thing).await;
             let before = stage.last_seq().await;
-            let address = path.replace("{id}", &thing).replace("{name}", &thing);
-            let mut request = client.request(method.parse().unwrap(), &address);
-            if matches!(on, On::Policy | On::Action) && method != "GET" {
-                request = request.header("if-match", "\"1\"");
-            }
-            if let Some(body) = &body {
-                request = with_body(request, body);
-            }
-            let answer = Answer::to(request).await;
+            let answer = call(client, *operation, &thing, body.as_ref()).await;
             let since = stage.verbs_since(before).await;
             if may.contains(role) {
                 assert_eq!(answer.status, right, "{method} {path} as {role}: {}", answer.text);

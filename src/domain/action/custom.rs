@@ -110,9 +110,9 @@ fn is_file_name(name: &str) -> bool {
 
 fn text(object: &Map<String, Value>, key: &str, faults: &mut Vec<Fault>) -> Option<String> {
     match object.get(key)? {
-        Value::String(text) if text.len() <= 4096 && !text.contains('\0') => Some(text.clone()),
+        Value::String(text) if text.chars().count() <= 4096 && !text.contains('\0') => Some(text.clone()),
         _ => {
-            faults.push(Fault::at(format!("/{key}"), "must be a text of at most 4096 bytes"));
+            faults.push(Fault::at(format!("/{key}"), "must be a text of at most 4096 characters"));
             None
         }
     }

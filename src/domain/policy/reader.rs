@@ -118,9 +118,9 @@ impl Reader<'_> {
 
     pub(super) fn text(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Option<String> {
         match object.get(key)? {
-            Value::String(text) if !text.contains('\0') && text.len() <= 4096 => Some(text.clone()),
+            Value::String(text) if !text.contains('\0') && text.chars().count() <= 4096 => Some(text.clone()),
             Value::String(_) => {
-                self.fault(format!("{at}/{key}"), "is longer than 4096 bytes or contains NUL");
+                self.fault(format!("{at}/{key}"), "is longer than 4096 characters or contains NUL");
                 None
             }
             _ => {
@@ -210,11 +210,11 @@ impl Reader<'_> {
         let mut words = Vec::with_capacity(list.len());
         for (index, item) in list.iter().enumerate() {
             match item {
-                Value::String(text) if !text.is_empty() && text.len() <= 256 && !text.contains('\0') => {
+                Value::String(text) if !text.is_empty() && text.chars().count() <= 256 && !text.contains('\0') => {
                     words.push(text.clone());
                 }
                 Value::Number(number) if number.is_u64() => words.push(number.to_string()),
-                _ => self.fault(format!("{at}/{index}"), "must be a text of 1 to 256 bytes"),
+                _ => self.fault(format!("{at}/{index}"), "must be a text of 1 to 256 characters"),
             }
         }
         words

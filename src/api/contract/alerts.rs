@@ -1,0 +1,108 @@
+//! What an alert looks like in each of the shapes that are taken in. The readers (`domain/shapes/`) look at few fields and
+//! pass over the rest, so nothing here is closed; what is named is what a well-made alert holds.
+
+use serde_json::{Value, json};
+
+/// Describes the shapes, and what a request that hands alerts in may hold.
+pub(super) fn describe(contract: &mut Value, max_batch: usize) {
+    let Some(schemas) = contract.pointer_mut("/components/schemas") else { return };
+    schemas["GenericAlert"] = generic();
+    schemas["WazuhAlert"] = wazuh();
+    schemas["WazuhFinding"] = finding();
+    let shapes = ["GenericAlert", "WazuhAlert", "WazuhFinding"];
+    let any_of = shapes.map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
+    schemas["AnyAlert"] = json!({"description": "One alert.", "anyOf": any_of});
+    let alert = json!({"$ref": "#/components/schemas/AnyAlert"});
+    let list = json!({"type": "array", "minItems": 1, "maxItems": max_batch, "items": alert});
+    if let Some(content) = contract.pointer_mut("/paths/~1v1~1alerts/post/requestBody/content") {
+        content["application/json"]["schema"] = json!({"oneOf": [alert, list]});
+        content["application/x-ndjson"]["schema"] =
+            json!({"type": "string", "minLength": 1, "description": "One alert a line.", "format": "alert-lines"});
+    }
+}
+
+/// A short text, or a number that stands for its text.
+fn word() -> Value {
+    json!({"type": ["string", "integer"], "minLength": 1, "maxLength": 256, "pattern": "^[^\\u0000]*$",
+        "minimum": 0, "maximum": u64::MAX})
+}
+
+fn time() -> Value {
+    json!({"type": "string", "format": "date-time"})
+}
+
+fn rule() -> Value {
+    let group = json!({"type": "string", "maxLength": 256, "pattern": "^[^\\u0000]*$"});
+    json!({"type": "object", "required": ["id", "level"], "properties": {
+        "id": word(),
+        "level": {"type": "integer", "minimum": 0, "maximum": 16},
+        "groups": {"type": "array", "maxItems": 1024, "items": group},
+        "description": {"type": "string"},
+    }})
+}
+
+fn generic() -> Value {
+    let text = |names: &[&str]| {
+        let properties: serde_json::Map<String, Value> =
+            names.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect();
+        json!({"type": "object", "properties": properties})
+    };
+    json!({
+        "type": "object",
+        "description": "An alert of any pipeline but Wazuh's.",
+        "required": ["pipeline", "id", "time", "rule"],
+        "properties": {
+            "pipeline": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\u0000]*$",
+                "not": {"const": "wazuh"}},
+            "id": word(),
+            "time": time(),
+            "rule": rule(),
+            "agent": {"type": "object", "properties": {"id": word(), "name": word()}},
+            "source": text(&["ip", "user"]),
+            "destination": text(&["ip", "user"]),
+            "file": text(&["path"]),
+            "process": {"type": "object", "properties": {"id": {"type": ["integer", "string"]}}},
+        },
+    })
+}
+
+fn wazuh() -> Value {
+    json!({
+        "type": "object",
+        "description": "An alert of Wazuh 4, as alerts.json holds it; the time may also have Wazuh's own form of an offset, \
+                        +0000.",
+        "required": ["timestamp", "rule", "agent", "id"],
+        "properties": {
+            "timestamp": time(),
+            "rule": rule(),
+            "id": word(),
+            "agent": {"type": "object", "required": ["id"], "properties": {
+                "id": {"type": "string", "pattern": "^[0-9]{1,10}$"}, "name": {"type": "string"}}},
+            "manager": {"type": "object", "properties": {"name": word()}},
+            "cluster": {"type": "object", "properties": {"node": word()}},
+            "data": {"type": "object"},
+        },
+        // What says `pipeline` is of the generic shape.
+        "not": {"required": ["pipeline"]},
+    })
+}
+
+fn finding() -> Value {
+    let level = ["informational", "low", "medium", "high", "critical"];
+    let rule = json!({"type": "object", "required": ["id", "level"], "properties": {
+        "id": word(), "level": {"enum": level}, "title": {"type": "string"}}});
+    json!({
+        "type": "object",
+        "description": "A finding of Wazuh 5; dotted keys such as \"wazuh.rule.id\" are taken as well.",
+        "required": ["@timestamp", "id", "wazuh"],
+        "properties": {
+            "@timestamp": time(),
+            "id": word(),
+            "wazuh": {"type": "object", "required": ["rule"], "properties": {
+                "rule": rule,
+                "agent": {"type": "object", "properties": {"id": word(), "name": {"type": "string"}}},
+            }},
+        },
+        "not": {"anyOf": [{"required": ["pipeline"]}, {"required": ["rule"]}]},
+    })
+}

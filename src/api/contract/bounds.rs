@@ -1,0 +1,298 @@
+//! The bounds of fields and parameters: how long, how many, of which form. The types of Rust say only that a field is a
+//! text or a number; what the handlers check beyond that stands here, in one table, so that a client can check it too.
+//!
+//! What a pattern cannot say has a `format` of Riposte's own: an action's or an agent's name is one that exists, CEL and
+//! group expressions can be compiled, an Ed25519 key is a point of the curve.
+
+use serde_json::{Value, json};
+
+use super::{id, merge, operations};
+
+/// A duration such as `1h30m`, of more than nothing.
+const DURATION: &str = "^[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$";
+/// An age of alerts, or none.
+const MAX_AGE: &str = "^(none|[1-9][0-9]{0,5}(d|h|ms|m|s)([0-9]{1,5}(d|h|ms|m|s))*)$";
+/// A text of one line: no control character at all.
+const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+/// A text of several lines: no control characters but those of lines.
+const NO_CONTROLS: &str = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
+/// A text without control characters.
+const NO_CONTROL: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+/// A text that says something.
+const SAYS_SOMETHING: &str = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f][^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
+/// The name of a policy.
+const POLICY_NAME: &str = "^[a-z0-9-]{1,64}$";
+/// The name of an action.
+const ACTION_NAME: &str = "^[a-z0-9._-]{1,64}$";
+/// The name of an agent.
+const AGENT_NAME: &str = "^[A-Za-z0-9._-]{1,253}$";
+/// A version, as `ETag` and `If-Match` carry it.
+const VERSION: &str = "^\"[0-9]{1,18}\"$";
+
+/// Sets the bounds; returns the rows of the table that name nothing.
+pub(super) fn set(contract: &mut Value) -> Vec<String> {
+    let mut lost = Vec::new();
+    for (place, bound) in fields() {
+        let (schema, property) = place.split_once('.').unwrap_or((place, ""));
+        let schema = contract.pointer_mut(&format!("/components/schemas/{schema}"));
+        let found = match property {
+            "" => schema,
+            property => schema.and_then(|schema| schema.pointer_mut(&format!("/properties/{property}"))),
+        };
+        match found {
+            Some(found) => merge(found, &bound),
+            None => lost.push(place.to_owned()),
+        }
+    }
+    let on = contract.pointer_mut("/components/schemas/OnDocument/oneOf").and_then(Value::as_array_mut);
+    for kind in on.into_iter().flatten() {
+        let some_labels = merged(labels(false), &json!({"minProperties": 1}));
+        for (key, bound) in [("agents", merged(words(), &json!({"minItems": 1}))), ("labels", some_labels)] {
+            if let Some(property) = kind.pointer_mut(&format!("/properties/{key}")) {
+                merge(property, &bound);
+            }
+        }
+    }
+    for operation in operations(contract) {
+        let id = id(operation).to_owned();
+        let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten() {
+            let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+            let Some(schema) = parameter.get_mut("schema") else { continue };
+            let is_any_text = schema["type"] == "string" && schema.get("format").is_none();
+            match of_parameter(&id, &name) {
+                Some(bound) => merge(schema, &bound),
+                None if is_any_text => merge(schema, &json!({ "pattern": ONE_LINE })),
+                None => {}
+            }
+        }
+    }
+    lost
+}
+
+fn of_parameter(operation: &str, name: &str) -> Option<Value> {
+    Some(match (operation, name) {
+        (_, "limit") => json!({"minimum": 1, "maximum": 500, "default": 50}),
+        ("policies_versions" | "audit_list", "cursor") => json!({"pattern": "^[0-9]{1,18}$"}),
+        ("policies_list" | "api_keys_list", "cursor") => return None,
+        (_, "cursor") => json!({"format": "uuid"}),
+        // A flag that may stand alone.
+        ("health_ready", "verbose") => json!({"type": "string"}),
+        (_, "since" | "until") => json!({"format": "date-time"}),
+        (_, "within") => json!({"pattern": DURATION, "format": "duration-text"}),
+        (_, "If-Match") => json!({"pattern": VERSION}),
+        ("responses_list", "state") => {
+            json!({"enum": ["awaiting_approval", "active", "ended", "rejected", "lapsed", "observed", "spared"]})
+        }
+        ("responses_list", "outcome") => json!({"enum": ["pending", "in_force", "partly", "failed", "lifted"]}),
+        ("commands_list", "state") => json!({"enum": ["queued", "delivered", "acknowledged", "succeeded", "failed",
+            "timed_out", "expired", "cancelled", "refused"]}),
+        ("effects_list", "desired") => json!({"enum": ["in_force", "absent"]}),
+        ("effects_list", "actual") => json!({"enum": ["unknown", "in_force", "absent", "drifted"]}),
+        _ => return None,
+    })
+}
+
+fn text(most: usize) -> Value {
+    json!({"maxLength": most, "pattern": NO_CONTROLS})
+}
+
+fn reason() -> Value {
+    json!({"minLength": 1, "maxLength": 2000, "pattern": SAYS_SOMETHING})
+}
+
+fn duration() -> Value {
+    json!({"pattern": DURATION, "format": "duration-text"})
+}
+
+fn share() -> Value {
+    json!({"pattern": "^(0{0,2}[1-9]|0?[1-9][0-9]|100)%$"})
+}
+
+fn rate() -> Value {
+    json!({"pattern": "^[1-9][0-9]{0,9}/[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$", "format": "rate-text"})
+}
+
+fn count(least: u32, most: u32) -> Value {
+    json!({"minimum": least, "maximum": most})
+}
+
+/// A list of words, in which a number stands for its text.
+fn words() -> Value {
+    json!({"maxItems": 4096, "items": {"type": ["string", "integer"], "minLength": 1, "maxLength": 256,
+        "pattern": NO_CONTROLS, "minimum": 0, "maximum": u64::MAX}})
+}
+
+fn labels(may_be_null: bool) -> Value {
+    let kinds = |kind: &str| if may_be_null { json!([kind, "null"]) } else { json!(kind) };
+    json!({
+        "maxProperties": 64,
+        "propertyNames": {"type": "string", "pattern": "^[a-z0-9._-]{1,64}$"},
+        "properties": {
+            "wazuh_id": {"type": kinds("string"), "pattern": "^[0-9]{1,10}$"},
+            "wazuh_manager": {"type": kinds("string"), "maxLength": 256, "pattern": SAYS_SOMETHING},
+            "wazuh_name": {"type": kinds("string"), "maxLength": 256, "pattern": SAYS_SOMETHING},
+        },
+        "additionalProperties": {"type": kinds("string"), "maxLength": 256, "pattern": ONE_LINE},
+    })
+}
+
+/// A target of each kind; a target that is sent must be one of them.
+fn target() -> Value {
+    let kinds = ["ip", "user", "file", "process", "host", "none"];
+    let one_of: Vec<Value> = kinds
+        .iter()
+        .map(|kind| match *kind {
+            "host" | "none" => json!({"properties": {"kind": {"const": kind}, "value": {"const": ""}}}),
+            _ => json!({"properties": {"kind": {"const": kind}, "value": {"format": format!("{kind}-target")}}}),
+        })
+        .collect();
+    json!({ "oneOf": one_of })
+}
+
+fn covered() -> Value {
+    let kinds = ["ip", "user", "file", "process", "host", "agent"];
+    let one_of: Vec<Value> = kinds
+        .iter()
+        .map(|kind| {
+            let format = match *kind {
+                "ip" => "network-text".to_owned(),
+                "host" | "agent" => "agent-word".to_owned(),
+                kind => format!("{kind}-target"),
+            };
+            json!({"properties": {"kind": {"const": kind}, "value": {"format": format}}})
+        })
+        .collect();
+    json!({ "oneOf": one_of })
+}
+
+/// At least one thing must be said about what is to be lifted.
+fn says_what_to_lift() -> Value {
+    let kinds = ["policy", "alert_id", "rule_id", "target", "since", "until"];
+    let mut any_of: Vec<Value> =
+        kinds.iter().map(|key| json!({"required": [key], "properties": {*key: {"type": "string"}}})).collect();
+    any_of.push(json!({"required": ["everything"], "properties": {"everything": {"const": true}}}));
+    json!({ "anyOf": any_of })
+}
+
+#[expect(clippy::too_many_lines, reason = "a table: one row a field")]
+fn fields() -> Vec<(&'static str, Value)> {
+    vec![
+        ("Cancel.reason", reason()),
+        ("Lift.reason", reason()),
+        ("LiftMany", says_what_to_lift()),
+        ("LiftMany.reason", reason()),
+        ("LiftMany.policy", text(4096)),
+        ("LiftMany.rule_id", text(4096)),
+        ("LiftMany.target", text(4096)),
+        ("Say.reason", reason()),
+        ("SetFreeze.reason", reason()),
+        ("ResetBreaker.reason", reason()),
+        ("ResetBreaker.agent", json!({"format": "agent-word"})),
+        ("CreateProtected", covered()),
+        ("CreateProtected.kind", json!({"enum": ["ip", "user", "file", "process", "host", "agent"]})),
+        ("CreateProtected.reason", reason()),
+        ("CreateProtected.expires_in", duration()),
+        ("CreateProtected.policies", json!({"maxItems": 256, "items": {"pattern": POLICY_NAME}})),
+        ("CreateKey.name", json!({"minLength": 1, "maxLength": 128, "pattern": NO_CONTROL})),
+        (
+            "CreateKey",
+            json!({"if": {"required": ["pipeline"], "properties": {"pipeline": {"type": "string"}}},
+            "then": {"properties": {"role": {"enum": ["ingest", "engineer", "admin"]}}}}),
+        ),
+        ("CreateKey.pipeline", json!({"pattern": "^[A-Za-z0-9._-]{1,64}$"})),
+        ("CreateKey.expires_in", duration()),
+        ("CreateToken.labels", labels(false)),
+        ("CreateToken.uses", json!({"minimum": 1, "maximum": 100_000, "default": 1})),
+        ("CreateToken.expires_in", merged(duration(), &json!({"default": "1h"}))),
+        ("ChangeAgent.labels", labels(true)),
+        ("Rollback.version", json!({"minimum": 1})),
+        ("NewManualResponse.action", json!({"pattern": ACTION_NAME, "format": "action-name"})),
+        ("NewManualResponse.agents", json!({"minItems": 1, "items": {"format": "agent-word"}})),
+        ("NewManualResponse.for", duration()),
+        ("NewManualResponse.reason", reason()),
+        ("NewManualResponse.arguments", json!({"maxItems": 32, "items": text(1024)})),
+        ("NewBacktest.samples", json!({"minimum": 0, "maximum": 1000, "default": 20})),
+        ("NewBacktest.since", json!({"format": "date-time"})),
+        ("NewBacktest.until", json!({"format": "date-time"})),
+        ("Target", target()),
+        ("EnrollRequest.name", json!({"pattern": AGENT_NAME})),
+        ("EnrollRequest.public_key", json!({"format": "ed25519-public-key"})),
+        ("EnrollRequest.version", json!({"maxLength": 256, "pattern": NO_CONTROL})),
+        ("EnrollRequest.capabilities", json!({"maxItems": 256})),
+        ("Platform.os", json!({"maxLength": 256, "pattern": NO_CONTROL})),
+        ("Platform.arch", json!({"maxLength": 256, "pattern": NO_CONTROL})),
+        ("Platform.version", json!({"maxLength": 256, "pattern": NO_CONTROL})),
+        ("Capability.action", json!({"minLength": 1, "maxLength": 64, "pattern": NO_CONTROLS})),
+        ("Capability.reason", text(512)),
+        ("PollRequest.cursor", json!({"maximum": u64::MAX})),
+        ("PollRequest.acks", json!({"maxItems": 256})),
+        ("PollRequest.results", json!({"maxItems": 256})),
+        ("PollRequest.rejected", json!({"maxItems": 16})),
+        ("RejectedOrders.count", json!({"maximum": u32::MAX})),
+        ("PollRequest.capabilities", json!({"maxItems": 256})),
+        ("PollRequest.wait_seconds", json!({"maximum": u32::MAX})),
+        ("PollRequest.max", json!({"maximum": u64::MAX, "default": 64})),
+        ("HeldEffect.drifts", json!({"maximum": u32::MAX})),
+        ("CommandResult.exit_code", json!({"minimum": i32::MIN, "maximum": i32::MAX})),
+        ("CustomAction.name", json!({"pattern": ACTION_NAME})),
+        ("CustomAction.summary", text(4096)),
+        ("CustomAction.executable", json!({"pattern": "^[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}$"})),
+        ("CustomAction.target_kinds", json!({"minItems": 1, "maxItems": 16})),
+        (
+            "CustomAction.platforms",
+            json!({"maxItems": 16, "items": {"enum": ["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"]}}),
+        ),
+        ("CustomAction.parameters", json!({"format": "json-schema"})),
+        ("PolicyDocument.name", json!({"pattern": POLICY_NAME})),
+        ("PolicyDocument.match", json!({"maxItems": 4096})),
+        ("PolicyDocument.tests", json!({"maxItems": 64})),
+        ("PolicyDocument.note", text(4096)),
+        ("PolicyDocument.max_age", json!({"pattern": MAX_AGE})),
+        ("SelectorDocument.rule_ids", words()),
+        ("SelectorDocument.rule_groups", words()),
+        ("SelectorDocument.mitre", words()),
+        ("SelectorDocument.pipelines", words()),
+        ("SelectorDocument.min_level", count(0, 16)),
+        ("SelectorDocument.max_level", count(0, 16)),
+        ("SelectorDocument.when", merged(text(2048), &json!({"format": "cel"}))),
+        ("SelectorDocument.wazuh_rules_group", merged(text(1024), &json!({"format": "group-expression"}))),
+        ("AgentSelectorDocument.ids", words()),
+        ("AgentSelectorDocument.labels", labels(false)),
+        ("ExcludedAgentsDocument.ids", words()),
+        ("ExcludedAgentsDocument.labels", labels(false)),
+        ("RespondDocument", json!({"dependentRequired": {"escalate": ["for"], "network": ["target"]}})),
+        ("RespondDocument.action", json!({"pattern": ACTION_NAME, "format": "action-name"})),
+        ("RespondDocument.for", duration()),
+        ("RespondDocument.arguments", merged(words(), &json!({"maxItems": 32}))),
+        ("NetworkDocument.v4", count(16, 32)),
+        ("NetworkDocument.v6", count(48, 128)),
+        ("WavesDocument.count", count(2, 100)),
+        ("WavesDocument.over", duration()),
+        ("WavesDocument.stop_at", share()),
+        ("EscalationDocument.ladder", json!({"minItems": 1, "maxItems": 16, "items": duration()})),
+        ("EscalationDocument.forget_after", duration()),
+        ("ThresholdDocument.count", count(2, 10_000)),
+        ("ThresholdDocument.within", json!({"pattern": DURATION, "format": "duration-text-24h"})),
+        ("LimitsDocument.responses", rate()),
+        ("LimitsDocument.targets", rate()),
+        ("LimitsDocument.agents_per_response", count(1, 1_000_000)),
+        ("LimitsDocument.fleet_share", share()),
+        ("LimitsDocument.cooldown", duration()),
+        ("BreakerDocument", json!({"anyOf": [{"required": ["failed"]}, {"required": ["undone"]}]})),
+        ("BreakerDocument.failed", share()),
+        ("BreakerDocument.undone", share()),
+        ("BreakerDocument.at_least", count(1, 100_000)),
+        ("BreakerDocument.within", duration()),
+        ("ApprovalDocument.quorum", count(1, 100)),
+        ("ApprovalDocument.within", duration()),
+        ("ApprovalDocument.undo_unless_confirmed", duration()),
+        ("PolicyTestDocument.name", text(4096)),
+        ("PolicyTestDocument.target", text(4096)),
+    ]
+}
+
+fn merged(mut value: Value, more: &Value) -> Value {
+    merge(&mut value, more);
+    value
+}

@@ -1,0 +1,140 @@
+//! Documents as clients send them. What the manager answers names every field, for it fills in what was left out; what a
+//! client sends may leave out whatever has a default, and may not hold a field that is unknown or null. So a policy has
+//! two schemas: `Policy`, answered, and `PolicyDocument`, sent, which is made of the first one here.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+/// What cannot be left out, by schema; of every other schema everything can.
+const REQUIRED: [(&str, &[&str]); 6] = [
+    ("Policy", &["name", "match", "respond"]),
+    ("PolicyTest", &["alert", "fires"]),
+    ("Respond", &["action"]),
+    ("Escalation", &["ladder", "forget_after"]),
+    ("Threshold", &["count", "within"]),
+    ("Waves", &["count", "over"]),
+];
+
+/// Adds the schemas of documents, and lets requests refer to them.
+pub(super) fn separate(contract: &mut Value) {
+    let Some(schemas) = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
+    let mut names = BTreeSet::new();
+    reach(schemas, "Policy", &mut names);
+    for name in &names {
+        let mut schema = schemas.get(name).cloned().unwrap_or_default();
+        flatten(schemas, &mut schema);
+        close(&mut schema);
+        rename(&mut schema, &names);
+        let required = REQUIRED.iter().find(|(known, _)| known == name).map_or(&[][..], |(_, required)| required);
+        if let Some(schema) = schema.as_object_mut() {
+            schema.remove("required");
+            if !required.is_empty() {
+                schema.insert("required".into(), json!(required));
+            }
+        }
+        schemas.insert(format!("{name}Document"), schema);
+    }
+    // What is excluded cannot exclude in turn.
+    if let Some(mut excluded) = schemas.get("AgentSelectorDocument").cloned() {
+        if let Some(properties) = excluded.pointer_mut("/properties").and_then(Value::as_object_mut) {
+            properties.remove("not");
+        }
+        schemas.insert("ExcludedAgentsDocument".into(), excluded);
+        let reference = json!({"$ref": "#/components/schemas/ExcludedAgentsDocument"});
+        schemas["AgentSelectorDocument"]["properties"]["not"] = reference;
+    }
+    for name in ["NewBacktest", "CustomAction"] {
+        let Some(schema) = schemas.get_mut(name) else { continue };
+        rename(schema, &names);
+        if name == "CustomAction" {
+            close(schema);
+        }
+    }
+    for operation in super::operations(contract) {
+        if let Some(body) = operation.get_mut("requestBody") {
+            rename(body, &names);
+        }
+    }
+}
+
+/// The objects that a schema is made of.
+fn reach(schemas: &Map<String, Value>, name: &str, into: &mut BTreeSet<String>) {
+    let Some(schema) = schemas.get(name) else { return };
+    // A word is the same in both directions.
+    if schema.get("enum").is_some() || !into.insert(name.to_owned()) {
+        return;
+    }
+    for name in references(schema) {
+        reach(schemas, &name, into);
+    }
+}
+
+fn references(schema: &Value) -> Vec<String> {
+    match schema {
+        Value::Object(object) => {
+            let own = object.get("$ref").and_then(Value::as_str).and_then(|reference| reference.rsplit('/').next());
+            own.map(str::to_owned).into_iter().chain(object.values().flat_map(references)).collect()
+        }
+        Value::Array(list) => list.iter().flat_map(references).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// One object instead of several that hold together: only one can say that it has no other fields.
+fn flatten(schemas: &Map<String, Value>, schema: &mut Value) {
+    let Some(parts) = schema.get("allOf").and_then(Value::as_array).cloned() else { return };
+    let mut properties = Map::new();
+    for part in parts {
+        let part = match references(&part).as_slice() {
+            [only] if part.get("$ref").is_some() => schemas.get(only).cloned().unwrap_or_default(),
+            _ => part,
+        };
+        properties.extend(part["properties"].as_object().cloned().unwrap_or_default());
+    }
+    *schema = json!({"type": "object", "description": schema["description"], "properties": properties});
+}
+
+/// No field that is not named, and none that is null.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    object.insert("type".into(), only);
+                }
+            }
+            if let Some(Value::Array(kinds)) = object.get_mut("oneOf") {
+                kinds.retain(|kind| *kind != json!({"type": "null"}));
+                if let [only] = kinds.as_slice() {
+                    let only = only.clone();
+                    object.remove("oneOf");
+                    object.extend(only.as_object().cloned().unwrap_or_default());
+                }
+            }
+            if object.contains_key("properties") && !object.contains_key("additionalProperties") {
+                object.insert("additionalProperties".into(), json!(false));
+            }
+            object.values_mut().for_each(close);
+        }
+        Value::Array(list) => list.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
+fn rename(schema: &mut Value, names: &BTreeSet<String>) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::String(reference)) = object.get_mut("$ref")
+                && reference.rsplit('/').next().is_some_and(|name| names.contains(name))
+            {
+                reference.push_str("Document");
+            }
+            object.values_mut().for_each(|schema| rename(schema, names));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|schema| rename(schema, names)),
+        _ => {}
+    }
+}

@@ -1,0 +1,72 @@
+//! The contract: what `openapi.yaml` and `/openapi.json` say. It starts as what the handlers' annotations generate, and
+//! gets here what would otherwise stand on every handler: which errors an operation answers ([`errors`]), what documents
+//! look like when a client sends them ([`documents`]), and the bounds of each field ([`bounds`]). It must never promise
+//! what the handlers do not do: `tests/it/conformance.rs` compares the two over HTTP.
+
+mod alerts;
+mod bounds;
+mod documents;
+mod errors;
+mod yaml;
+
+use serde_json::{Map, Value};
+
+/// The contract, as JSON.
+pub fn contract() -> Value {
+    let mut contract = serde_json::to_value(super::generated()).unwrap_or_default();
+    documents::separate(&mut contract);
+    alerts::describe(&mut contract, crate::config::Config::default().max_batch);
+    bounds::set(&mut contract);
+    errors::list(&mut contract);
+    contract
+}
+
+/// The contract as YAML that readers of version 1.1 and of version 1.2 understand alike.
+pub fn contract_yaml() -> String {
+    yaml::write(&contract())
+}
+
+/// The operations of the contract.
+fn operations(contract: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    let paths = contract.get_mut("paths").and_then(Value::as_object_mut);
+    let items = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
+    items.flat_map(Map::values_mut).filter_map(Value::as_object_mut)
+}
+
+/// The operation's id.
+fn id(operation: &Map<String, Value>) -> &str {
+    operation.get("operationId").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Puts `more` into `value`, object by object; what is there already gives way.
+fn merge(value: &mut Value, more: &Value) {
+    match (value, more) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, more) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), more);
+            }
+        }
+        (value, more) => *value = more.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_is_one_of_a_field_that_exists() {
+        let mut contract = serde_json::to_value(crate::api::generated()).unwrap();
+        documents::separate(&mut contract);
+        assert_eq!(bounds::set(&mut contract), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_operation_with_errors_of_its_own_exists() {
+        let mut contract = contract();
+        let known: Vec<String> = operations(&mut contract).map(|operation| id(operation).to_owned()).collect();
+        for name in errors::CONFLICTS.iter().chain(errors::ONCE).chain([&errors::ENROLMENT]) {
+            assert!(known.iter().any(|id| id == name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+"""What schemathesis cannot know of Riposte from the contract.
+
+The contract's own formats (an action that exists, a key that is on the curve) get a generator each. Requests that are
+right by their form get what makes them right as things stand: the ids of things that exist, a new Idempotency-Key.
+Requests that are meant to be wrong are left alone.
+"""
+
+import json
+import os
+import random
+import urllib.parse
+import urllib.request
+import uuid
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis.generation import GenerationMode
+
+BASE = os.environ["CONFORMANCE_URL"]
+KEY = os.environ["CONFORMANCE_ADMIN_KEY"]
+
+# The same choices each time.
+random.seed(14)
+
+# A point of the curve: the base point.
+PUBLIC_KEY = "WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY"
+TARGETS = {
+    "ip": ["203.0.113.7", "2001:db8::7", "198.51.100.0/24"],
+    "user": ["jdoe", "svc.backup"],
+    "file": ["/var/www/html/shell.php", "/tmp/a b"],
+    "process": ["4711", "4294967295"],
+}
+CEL = ["rule.level >= 10", "data.srcport > 1024", 'source.ip == "203.0.113.7"']
+
+ALERT = {"pipeline": "p", "id": "a", "time": "2026-11-24T10:00:00Z", "rule": {"id": "1", "level": 3}}
+
+FORMATS = {
+    "alert-lines": [json.dumps(ALERT), json.dumps(ALERT) + "\n" + json.dumps(ALERT) + "\n"],
+    "action-name": ["log-only", "firewall-drop"],
+    "agent-word": ["web-01"],
+    "cel": CEL,
+    "duration-text": ["1ms", "30s", "10m", "1h30m", "3650d"],
+    "duration-text-24h": ["1ms", "2m", "24h"],
+    "ed25519-public-key": [PUBLIC_KEY],
+    "group-expression": ["sshd,", "web|attack", "^syslog"],
+    "json-schema": [{}, {"type": "array", "maxItems": 1}],
+    "network-text": ["203.0.113.0/24", "2001:db8::/32", "203.0.113.9"],
+    "rate-text": ["1/1s", "60/1m", "4294967295/24h"],
+}
+for name, values in FORMATS.items():
+    schemathesis.openapi.format(name, st.sampled_from([v if isinstance(v, str) else json.dumps(v) for v in values]))
+for kind, values in TARGETS.items():
+    schemathesis.openapi.format(f"{kind}-target", st.sampled_from(values))
+
+
+def known(path):
+    request = urllib.request.Request(f"{BASE}{path}?limit=20", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["items"]
+
+
+def thing(path):
+    """One of the things that exist now, by the resource that a path begins with."""
+    resource = "/".join(path.split("/")[:3])
+    try:
+        items = known(resource)
+    except OSError:
+        return None
+    found = [item.get("id") or item.get("name") for item in items]
+    return random.choice(found) if found else None
+
+
+AGENT = next(agent["id"] for agent in known("/v1/agents") if agent["name"] == "web-01")
+
+
+def policy(document):
+    """What a policy is checked for beyond its form: that its action takes its target, and that its tests agree."""
+    document.pop("tests", None)
+    respond = document.get("respond", {})
+    respond["action"] = "firewall-drop"
+    respond["target"] = random.choice(["source.ip", "destination.ip"])
+    respond.pop("arguments", None)
+    if not isinstance(respond.get("on"), dict) and respond.get("on") != "all":
+        respond.pop("waves", None)
+
+
+def manual(body):
+    body["action"], body["agents"] = "log-only", ["web-01"]
+    for key in ("target", "for", "arguments"):
+        body.pop(key, None)
+
+
+def custom(body):
+    body["name"] = f"x-{uuid.uuid4().hex[:12]}"
+    if "parameters" in body:
+        body["parameters"] = json.loads(random.choice(['{}', '{"type": "array", "maxItems": 1}']))
+    if "default_target" in body:
+        body["default_target"], body["target_kinds"] = "source.ip", ["ip"]
+
+
+def is_wrong(case):
+    """Whether any part of the request is meant to be wrong."""
+    if case.meta is None:
+        return False
+    parts = [case.meta.generation, *case.meta.components.values()]
+    return any(part.mode is not GenerationMode.POSITIVE for part in parts)
+
+
+def spare(case):
+    """The one agent stays: most operations need one that is enrolled."""
+    if case.operation.path == "/v1/agents/{id}" and case.operation.method.upper() == "DELETE":
+        if case.path_parameters and case.path_parameters.get("id") == AGENT:
+            case.path_parameters["id"] = str(uuid.uuid4())
+
+
+def whole(value):
+    """JSON Schema counts 1.0 as an integer; the manager's contract asks for integers without a fraction."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    return value
+
+
+@schemathesis.serializer("application/x-ndjson", "application/xml")
+def text(context, value):
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def version(path):
+    """The ETag of what stands at a path now."""
+    request = urllib.request.Request(BASE + path, headers={"Authorization": f"Bearer {KEY}"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.headers["ETag"]
+    except (OSError, ValueError):
+        return None
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    # Several cases may share their parts: each is changed in a copy.
+    if case.path_parameters:
+        case.path_parameters = dict(case.path_parameters)
+    spare(case)
+    if is_wrong(case):
+        return
+    headers = case.headers = case.headers.copy() if case.headers is not None else {}
+    for name in [name for name in headers if name.lower() == "idempotency-key"]:
+        headers[name] = str(uuid.uuid4())
+    case.body = whole(case.body)
+    path, method, body = case.operation.path, case.operation.method.upper(), case.body
+    if case.path_parameters and random.random() < 0.5 and not (method == "DELETE" and random.random() < 0.8):
+        found = thing(path)
+        if found is not None:
+            case.path_parameters[next(iter(case.path_parameters))] = found
+    if "If-Match" in headers and random.random() < 0.7:
+        name = str(case.path_parameters["name"])
+        tag = version("/".join(path.split("/")[:3]) + "/" + urllib.parse.quote(name, safe=""))
+        if tag is not None:
+            headers["If-Match"] = tag
+    if path == "/v1/policies/import" and method == "POST":
+        name = f"c-{uuid.uuid4().hex[:12]}"
+        case.body = (
+            f"<ossec_config><command><name>{name}</name><executable>{name}.sh</executable></command>"
+            f"<active-response><command>{name}</command><location>local</location><level>7</level>"
+            "</active-response></ossec_config>"
+        )
+        return
+    if not isinstance(body, dict):
+        return
+    if path.startswith("/v1/policies/backtest"):
+        policy(body.get("policy", {}))
+    elif path.startswith("/v1/policies") and "respond" in body:
+        policy(body)
+    elif path == "/v1/protected" and "kind" in body:
+        body["value"] = random.choice(TARGETS.get(body["kind"], ["web-01"]))
+    elif path == "/v1/responses":
+        manual(body)
+    elif path.startswith("/v1/actions"):
+        custom(body)
+    elif path.endswith("/rollback"):
+        body["version"] = 1
+    elif path == "/v1/agent/poll":
+        body["wait_seconds"] = 0
+    # A document keeps the name in its address.
+    if method == "PUT" and case.path_parameters and "name" in body:
+        body["name"] = case.path_parameters["name"]

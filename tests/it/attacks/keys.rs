@@ -1,0 +1,103 @@
+//! Keys and tokens in wrong hands.
+
+use serde_json::json;
+
+use crate::support::agent::{enrollment, new_key};
+use crate::support::alert::{brute_force, drop_policy};
+use crate::support::{Database, TestApp};
+
+on_both_databases! {
+    async fn a_stolen_ingest_key_causes_no_more_than_the_policies_allow(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        let mut policy = drop_policy("drop");
+        policy["limits"] = json!({"responses": "3/1h", "over_limit": "drop"});
+        admin.policy(&policy).await;
+        admin.post("/v1/protected", &json!({"kind": "ip", "value": "203.0.113.0/28", "reason": "ours"})).await.is(201);
+        let thief = app.somebody(&admin, "ingest").await;
+        for number in 0..20 {
+            // Our own addresses first: they are never blocked, and use up nothing of the limit.
+            thief.post("/v1/alerts", &brute_force(&format!("a{number}"), &format!("203.0.113.{number}"))).await.is(202);
+        }
+        let owed = agent.owed().await;
+        let targets: Vec<&str> = owed.iter().map(|command| command.target.value()).collect();
+        assert_eq!(targets, ["203.0.113.16", "203.0.113.17", "203.0.113.18"]);
+        for path in ["/v1/alerts", "/v1/policies", "/v1/protected", "/v1/agents", "/v1/api-keys", "/v1/audit"] {
+            thief.get(path).await.is_problem(403);
+        }
+        // Everything that it caused is found by its rule, and lifted with one call.
+        let asked = json!({"rule_id": "5763", "reason": "the key was stolen"});
+        assert_eq!(admin.post("/v1/responses/lift", &asked).await.is(200)["count"], 3);
+        let id = thief.key().split('_').nth(1).unwrap().to_owned();
+        admin.delete(&format!("/v1/api-keys/{id}"), None).await.is(204);
+        thief.post("/v1/alerts", &brute_force("late", "198.51.100.1")).await.is_problem(401);
+    }
+
+    async fn a_stolen_analyst_key_reaches_nothing_protected_and_leaves_its_name(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({})).await;
+        admin.policy(&drop_policy("drop")).await;
+        admin.post("/v1/protected", &json!({"kind": "ip", "value": "203.0.113.7", "reason": "ours"})).await.is(201);
+        let thief = app.somebody(&admin, "analyst").await;
+        let by_hand = |target: &str| {
+            json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": "1h", "reason": "x"})
+        };
+        for target in ["203.0.113.7", "::ffff:203.0.113.7", "127.0.0.1", "203.0.113.0/24", "0.0.0.0/0"] {
+            let answer = thief.post("/v1/responses", &by_hand(target)).await;
+            assert_eq!(answer.status, 422, "{target}: {}", answer.text);
+        }
+        // It can make no key, no policy, no hole in the protection, and touch no agent.
+        thief.post("/v1/api-keys", &json!({"name": "x", "role": "admin"})).await.is_problem(403);
+        thief.post("/v1/policies", &drop_policy("mine")).await.is_problem(403);
+        thief.post("/v1/actions", &json!({"name": "x", "executable": "x.sh"})).await.is_problem(403);
+        thief.post("/v1/enrollment-tokens", &json!({})).await.is_problem(403);
+        let entry = admin.get("/v1/protected").await.is(200)["items"][0]["id"].as_str().unwrap().to_owned();
+        thief.delete(&format!("/v1/protected/{entry}"), None).await.is_problem(403);
+        thief.delete(&format!("/v1/agents/{}", agent.id), None).await.is_problem(403);
+        assert!(agent.owed().await.is_empty());
+        // What it may do is written down with its own name.
+        let made = thief.post("/v1/responses", &by_hand("198.51.100.9")).await.is(201);
+        let history = admin.history("response", made["id"].as_str().unwrap()).await;
+        assert_eq!(history[0].0, format!("key:{}", thief.key().split('_').nth(1).unwrap()));
+    }
+
+    async fn a_stolen_enrolment_token_takes_no_living_agents_name(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let victim = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        admin.policy(&drop_policy("drop")).await;
+        let token = admin.post("/v1/enrollment-tokens", &json!({"uses": 2})).await.is(201);
+        let token = token["token"].as_str().unwrap();
+        let stranger = crate::support::Client::anonymous(&app.base);
+        let enrol = |name: &str| serde_json::to_value(enrollment(token, name, &new_key())).unwrap();
+        stranger.post("/v1/agents/enroll", &enrol("web-01")).await.is_problem(409);
+        stranger.post("/v1/agents/enroll", &enrol("../web-01")).await.is_problem(422);
+        // Under names of its own it is somebody else, and gets nothing of the victim's.
+        stranger.post("/v1/agents/enroll", &enrol("thief-01")).await.is(201);
+        stranger.post("/v1/agents/enroll", &enrol("thief-02")).await.is(201);
+        stranger.post("/v1/agents/enroll", &enrol("thief-03")).await.is_problem(401);
+        admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
+        assert_eq!(victim.owed_one().await.target.value(), "203.0.113.7");
+    }
+}
+
+#[tokio::test]
+async fn a_stolen_viewer_key_finds_no_secret() {
+    let (app, admin) = TestApp::start().await;
+    app.enrol(&admin, "web-01", &json!({})).await;
+    let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201)["token"].as_str().unwrap().to_owned();
+    let thief = app.somebody(&admin, "viewer").await;
+    let signing = std::fs::read_to_string(app.data_dir().join("signing.key")).unwrap();
+    let secrets = [admin.key(), token.as_str(), signing.trim(), admin.key().rsplit('_').next().unwrap()];
+    let contract = riposte::api::contract();
+    let paths = contract["paths"].as_object().unwrap().iter();
+    let open =
+        paths.filter(|(path, item)| item.get("get").is_some() && !path.contains('{') && !path.ends_with("stream"));
+    for (path, _) in open {
+        let answer = thief.get(path).await;
+        for secret in secrets {
+            assert!(!answer.text.contains(secret), "{path} shows a secret");
+        }
+    }
+    thief.get("/v1/api-keys").await.is_problem(403);
+    thief.get("/v1/enrollment-tokens").await.is_problem(403);
+}

@@ -1,0 +1,128 @@
+//! The server does what its contract says, and other programs read the contract as it is meant. schemathesis makes requests
+//! from `openapi.yaml`, right ones and wrong ones, as every kind of caller, and judges the answers: no fault of the
+//! server, no status, media type or field that is not in the contract, and nothing refused that the contract allows.
+//!
+//! Always the same requests, so that a test fails by a change and not by chance; with `CONFORMANCE_SECONDS` other ones, for so
+//! long. `scripts/test-deps.sh` installs what
+//! this needs from `PyPI` into `target/python`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::processes::{FakeAgent, Manager, tied};
+use crate::support::Database;
+
+/// Where the tests' Python has its programs.
+///
+/// # Panics
+/// If it is not there, saying how to get it.
+fn python(program: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_riposte")).ancestors().nth(2).unwrap();
+    let program = target.join("python/bin").join(program);
+    assert!(program.is_file(), "{} is missing: run scripts/test-deps.sh", program.display());
+    program
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn say(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn openapi_yaml_is_read_alike_by_yaml_1_1_and_by_json() {
+    const READ: &str = "import json, sys, yaml\n\
+                        json.dump(yaml.safe_load(open(sys.argv[1], encoding='utf-8')), sys.stdout)";
+    let output =
+        Command::new(python("python")).args(["-c", READ, "openapi.yaml"]).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", say(&output));
+    let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let contract = riposte::api::contract();
+    for (key, value) in contract.as_object().unwrap() {
+        assert_eq!(&read[key], value, "{key}");
+    }
+    assert_eq!(read, contract);
+}
+
+#[test]
+fn openapi_yaml_is_a_valid_description() {
+    let output = Command::new(python("openapi-spec-validator"))
+        .args(["--schema", "3.1", "openapi.yaml"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", say(&output));
+}
+
+/// A caller, its share of the time in percent, what is always tried of it, and which operations it calls: all, if nothing is
+/// said.
+const CALLERS: [(&str, u64, &str, &[&str]); 5] = [
+    // Each bound of each field, which is a matter of the contract alone, is tried on SQLite.
+    ("admin", 50, "coverage,fuzzing", &[]),
+    ("viewer", 15, "fuzzing", &[]),
+    ("ingest", 15, "fuzzing", &[]),
+    ("nobody", 10, "fuzzing", &[]),
+    // A stream is no request with an answer: `delivery.rs` and `real_agent.rs` speak over it.
+    ("agent", 10, "coverage,fuzzing", &["--include-path", "/v1/agent/poll"]),
+];
+
+on_both_databases! {
+    async fn the_server_does_what_its_contract_says(database: Database) {
+        let said = std::env::var("CONFORMANCE_SECONDS").ok();
+        let seconds: Option<u64> = said.map(|seconds| seconds.parse().unwrap());
+        let url = database.url();
+        let flags: &[&str] = if url.is_empty() { &[] } else { &["--database-url", &url] };
+        let manager = Manager::start_with(flags).await;
+        let api = manager.api();
+        let agent = FakeAgent::enroll(&manager, "web-01").await;
+        api.make_policy("firewall-drop", "10m").await;
+        api.post("/v1/responses", &json!({"action": "log-only", "agents": ["web-01"], "reason": "why"})).await;
+        let mut keys = vec![("nobody", None), ("agent", None), ("admin", Some(api.key.clone()))];
+        for role in ["viewer", "ingest"] {
+            let made = api.post("/v1/api-keys", &json!({"name": role, "role": role})).await;
+            keys.push((role, Some(made["key"].as_str().unwrap().to_owned())));
+        }
+        let contract = riposte::api::contract();
+        let items = contract["paths"].as_object().unwrap().values();
+        let operations: usize = items.map(|item| item.as_object().unwrap().len()).sum();
+        // schemathesis writes down what it found where it runs.
+        let notes = tempfile::tempdir().unwrap();
+        for (caller, share, phases, only) in CALLERS {
+            let (_, key) = keys.iter().find(|(name, _)| *name == caller).unwrap();
+            let token = (caller == "agent").then(|| agent.token());
+            let mut command = tied(&python("st"));
+            command.arg("--config-file").arg(root().join("tests/conformance/schemathesis.toml")).arg("run");
+            command.arg(format!("{}/openapi.json", api.base));
+            command.args(["--no-color", "--continue-on-failure", "--suppress-health-check", "all"]);
+            match seconds {
+                Some(seconds) => command.args(["--max-time", &(seconds * share / 100).max(5).to_string()]),
+                None => {
+                    let phases = if url.is_empty() { phases } else { "fuzzing" };
+                    command.args(["--phases", phases, "--max-examples", "3", "--seed", "14"])
+                }
+            };
+            command.args(only);
+            if let Some(secret) = key.as_ref().or(token.as_ref()) {
+                command.args(["--header", &format!("Authorization: Bearer {secret}")]);
+            }
+            command.env("SCHEMATHESIS_HOOKS", "hooks").env("PYTHONPATH", root().join("tests/conformance"));
+            command.env("PYTHONDONTWRITEBYTECODE", "1").env("NO_PROXY", "*");
+            command.env("CONFORMANCE_URL", &api.base).env("CONFORMANCE_ADMIN_KEY", &api.key);
+            let output = command.current_dir(notes.path()).stdin(Stdio::null()).output().unwrap();
+            let text = say(&output);
+            assert!(output.status.success(), "as {caller}:\n{text}\nthe manager's log:\n{}", manager.log());
+            let number = |word: &str| -> usize {
+                let line = text.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap_or_default();
+                line.split('/').next().unwrap().trim().parse().unwrap_or(0)
+            };
+            let (selected, tested) = (number("Selected:"), number("Tested:"));
+            // The address that it read the contract from is left out by itself.
+            let all = if only.is_empty() { operations - 1 } else { 1 };
+            assert!((selected, tested) == (all, all), "as {caller} not every operation was called:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Every operation of the contract as everybody who must not call it: without credentials, with forged, expired and revoked
+//! ones, with those of an agent, or of another agent. A denial says who is missing, and changes nothing.
+//!
+//! The table of operations stands in `auth.rs`; an operation that it does not name fails there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use riposte_protocol::identity;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::auth::{OPERATIONS, Stage, Who, call};
+use crate::support::Client;
+
+/// Who calls with credentials that open nothing.
+const STRANGERS: [&str; 6] = ["nobody", "garbage", "a forged key", "a wrong secret", "an expired key", "a revoked key"];
+/// Who calls with tokens of agents.
+const AGENTS: [&str; 4] = ["an agent", "a revoked agent", "an agent with another's name", "an agent with an old token"];
+
+/// What an operation answers a caller: the status, or nothing where the caller may.
+fn denied(who: Who, caller: &str) -> Option<u16> {
+    match who {
+        Who::Anybody | Who::TokenHolders => None,
+        Who::Agents if caller == AGENTS[0] => None,
+        // It is known, so it is told why it may not: a 401 would let it try for ever.
+        Who::Agents if caller == AGENTS[1] => Some(403),
+        Who::Agents | Who::Roles(_) => Some(401),
+    }
+}
+
+async fn callers(stage: &Stage) -> Vec<(&'static str, Client)> {
+    let (app, admin, agent) = (&stage.app, &stage.admin, &stage.agent);
+    let nobody = Client::anonymous(&app.base);
+    let brief = json!({"name": "brief", "role": "admin", "expires_in": "1s"});
+    let brief = admin.post("/v1/api-keys", &brief).await.is(201)["key"].as_str().unwrap().to_owned();
+    let revoked = app.somebody(admin, "admin").await;
+    admin.delete(&format!("/v1/api-keys/{}", revoked.key().split('_').nth(1).unwrap()), None).await.is(204);
+    let gone = app.enrol(admin, "gone-01", &json!({})).await;
+    let gone_token = gone.token();
+    admin.delete(&format!("/v1/agents/{}", gone.id), None).await.is(204);
+    let other = app.enrol(admin, "other-01", &json!({})).await;
+    let issue = |key, id, at| identity::issue(key, id, Uuid::from_u128(1), at, Duration::from_mins(5)).unwrap();
+    let old = issue(&agent.key, agent.id, app.clock.now().minus(Duration::from_mins(30)));
+    // The key of one second is over now.
+    app.advance(2);
+    let now = app.clock.now();
+    let keys = [
+        ("garbage", "x%00{}".to_owned()),
+        ("a wrong secret", format!("{}x", admin.key())),
+        ("an expired key", brief),
+        ("a revoked key", revoked.key().to_owned()),
+        ("an agent", issue(&agent.key, agent.id, now)),
+        ("a revoked agent", gone_token),
+        ("an agent with another's name", issue(&other.key, agent.id, now)),
+        ("an agent with an old token", old),
+    ];
+    let mut callers = vec![("nobody", nobody.clone())];
+    callers.extend(keys.into_iter().map(|(name, key)| (name, nobody.with_key(&key))));
+    callers
+}
+
+/// Everything that the API shows of the ledger, but for when an agent was last heard of.
+async fn picture(admin: &Client) -> BTreeMap<&'static str, Value> {
+    const LISTS: [&str; 11] = [
+        "/v1/alerts",
+        "/v1/policies",
+        "/v1/actions",
+        "/v1/responses",
+        "/v1/effects",
+        "/v1/commands",
+        "/v1/agents",
+        "/v1/enrollment-tokens",
+        "/v1/api-keys",
+        "/v1/protected",
+        "/v1/audit",
+    ];
+    let mut picture = BTreeMap::from([("/v1/freeze", admin.get("/v1/freeze").await.is(200))]);
+    for path in LISTS {
+        // The newest page: what a request adds or changes is on it, as long as a table of this test is small.
+        let mut page =
+            admin.get(&format!("{path}?limit=500").replace("/v1/actions?limit=500", "/v1/actions")).await.is(200);
+        for item in page["items"].as_array_mut().unwrap() {
+            item.as_object_mut().unwrap().remove("last_seen_at");
+        }
+        picture.insert(path, page);
+    }
+    picture
+}
+
+#[tokio::test]
+async fn who_has_no_right_is_told_so_and_changes_nothing() {
+    let mut stage = Stage::set().await;
+    let callers = callers(&stage).await;
+    let named: Vec<&str> = callers.iter().map(|(name, _)| *name).collect();
+    assert_eq!(named, STRANGERS.into_iter().chain(AGENTS).collect::<Vec<_>>());
+    // What a caller does who may is written down a moment later too: those who may not come first.
+    for operation in OPERATIONS {
+        let (method, path, who, on, ..) = *operation;
+        let thing = stage.fresh(on).await;
+        let body = stage.body(method, path, &thing).await;
+        let before = picture(&stage.admin).await;
+        for (name, client) in callers.iter().filter(|(name, _)| denied(who, name).is_some()) {
+            let answer = call(client, *operation, &thing, body.as_ref()).await;
+            answer.is_problem(denied(who, name).unwrap());
+            let is_asked = answer.header("www-authenticate").is_some_and(|how| how.starts_with("Bearer"));
+            assert_eq!(is_asked, answer.status == 401, "{method} {path} as {name}");
+        }
+        if who == Who::Agents {
+            // An administrator is no agent.
+            call(&stage.admin, *operation, &thing, body.as_ref()).await.is_problem(401);
+        }
+        let after = picture(&stage.admin).await;
+        for (list, before) in &before {
+            assert_eq!(&after[list], before, "a denial of {method} {path} changed {list}");
+        }
+    }
+    for operation in OPERATIONS {
+        let (method, path, who, _, right, _) = *operation;
+        for (name, client) in callers.iter().filter(|(name, _)| denied(who, name).is_none()) {
+            // An enrolment is for one agent.
+            let body = stage.body(method, path, "").await;
+            let answer = call(client, *operation, "", body.as_ref()).await;
+            assert_eq!(answer.status, right, "{method} {path} as {name}: {}", answer.text);
+        }
+    }
+}
