@@ -76,6 +76,9 @@ AGENT = next(agent["id"] for agent in known("/v1/agents") if agent["name"] == "w
 def policy(document):
     """What a policy is checked for beyond its form: that its action takes its target, and that its tests agree."""
     document.pop("tests", None)
+    for selector in document.get("match", []):
+        if "when" in selector:
+            selector["when"] = random.choice(CEL)
     respond = document.get("respond", {})
     respond["action"] = "firewall-drop"
     respond["target"] = random.choice(["source.ip", "destination.ip"])
@@ -181,6 +184,12 @@ def before_call(context, case, kwargs):
         manual(body)
     elif path.startswith("/v1/actions"):
         custom(body)
+    elif method == "PATCH" and path == "/v1/agents/{id}":
+        # Labels that are not named stay: under ever new names there would be too many in the end.
+        labels = body.get("labels", {})
+        fixed = {key: labels[key] for key in labels if key.startswith("wazuh_")}
+        others = [labels[key] for key in labels if key not in fixed]
+        body["labels"] = fixed | {f"label-{index}": value for index, value in enumerate(others[:8])}
     elif path.endswith("/rollback"):
         body["version"] = 1
     elif path == "/v1/agent/poll":

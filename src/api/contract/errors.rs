@@ -41,6 +41,9 @@ pub(super) const ONCE: &[&str] = &[
     "responses_create",
 ];
 
+/// Lists that can be asked for what belongs to one thing: 404 if it is not there, 409 if several have the name.
+pub(super) const OF_ONE: &[&str] = &["responses_list"];
+
 /// The operation whose credential stands in its body.
 pub(super) const ENROLMENT: &str = "agents_enroll";
 
@@ -127,6 +130,9 @@ fn of(operation: &Map<String, Value>) -> Vec<u16> {
     }
     if CONFLICTS.contains(&name) {
         statuses.push(409);
+    }
+    if OF_ONE.contains(&name) {
+        statuses.extend([404, 409]);
     }
     // A handshake that is none.
     if operation.get("responses").is_some_and(|responses| responses.get("101").is_some()) {

@@ -65,7 +65,7 @@ mod tests {
     fn every_operation_with_errors_of_its_own_exists() {
         let mut contract = contract();
         let known: Vec<String> = operations(&mut contract).map(|operation| id(operation).to_owned()).collect();
-        for name in errors::CONFLICTS.iter().chain(errors::ONCE).chain([&errors::ENROLMENT]) {
+        for name in errors::CONFLICTS.iter().chain(errors::ONCE).chain(errors::OF_ONE).chain([&errors::ENROLMENT]) {
             assert!(known.iter().any(|id| id == name), "{name}");
         }
     }
