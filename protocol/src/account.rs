@@ -13,7 +13,9 @@ impl Account {
     pub fn of(text: &str) -> Self {
         let whole = text.trim().to_lowercase();
         let filled = |parts: &(&str, &str)| !parts.0.is_empty() && !parts.1.is_empty();
-        let before = whole.rfind(['\\', '/', ':']).map(|at| (&whole[..at], &whole[at + 1..])).filter(filled);
+        // A separator with nothing before or behind it separates nothing.
+        let mut splits = whole.rmatch_indices(['\\', '/', ':']).map(|(at, _)| (&whole[..at], &whole[at + 1..]));
+        let before = splits.find(filled);
         let (realm, rest) = before.map_or((None, whole.as_str()), |(realm, rest)| (Some(realm), rest));
         let behind = rest.split_once('@').filter(filled);
         let (name, realm) = behind.map_or((rest, realm), |(name, suffix)| (name, realm.or(Some(suffix))));
@@ -62,6 +64,7 @@ mod tests {
             ("Müller", "mÜLLER", true),
             ("CORP\\", "corp\\", true),
             ("@corp", "corp", false),
+            ("corp/alice@\\", "alice", true),
         ] {
             assert_eq!(Account::of(one).may_be(&Account::of(other)), same, "{one} and {other}");
             assert_eq!(Account::of(other).may_be(&Account::of(one)), same, "{other} and {one}");
