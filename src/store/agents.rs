@@ -207,9 +207,23 @@ pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capabi
 /// # Errors
 /// [`StoreError::NotFound`] if there is no living agent of that id.
 pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+    mark_revoked(ledger, agent, now).await?;
+    end_revoked(ledger, agent, by, now).await
+}
+
+/// Takes the agent's name and number from it; [`end_revoked`] must follow in the same transaction.
+///
+/// # Errors
+/// As [`revoke`].
+pub(super) async fn mark_revoked(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<()> {
     if ledger.tx.execute(REVOKE, binds![agent, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }
+    Ok(())
+}
+
+/// Ends what is owed to an agent that is marked as revoked, and what can come into force there alone.
+pub(super) async fn end_revoked(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     let (ended, wake) = settle::revoke(ledger, agent, now).await?;
     ledger.tx.execute(FORGET_RETRIES, binds![agent]).await?;
     let detail = format!("{ended} commands that were owed to it ended");

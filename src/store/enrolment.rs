@@ -33,6 +33,8 @@ statements! {
     WANTED = "SELECT id FROM effects WHERE agent_id = $1 AND desired = 'in_force'";
     MOVE_EFFECTS = "UPDATE effects SET agent_id = $2, actual = 'absent', actual_seq = 0, changed_at = $3
         WHERE agent_id = $1 AND desired = 'in_force'";
+    FRESH = "UPDATE effects SET actual = 'absent', last_apply = NULL, last_reason = '', in_force_at = NULL
+        WHERE agent_id = $1";
     MOVE_RESPONSES = "UPDATE responses SET agents = replace(agents, $1, $2)
         WHERE state IN ('active', 'awaiting_approval') AND agents LIKE $3";
     MOVE_PROTECTED = "UPDATE protected_entries SET value = $2 WHERE kind IN ('host', 'agent') AND value = $1";
@@ -94,7 +96,8 @@ pub async fn enroll(
     }
     let mut replaced = Vec::new();
     for holder in &holders {
-        agents::revoke(ledger, holder.id, &format!("agent:{}", agent.id), now).await?;
+        // Its name is free for the new agent from here on.
+        agents::mark_revoked(ledger, holder.id, now).await?;
         // The token says what is new; the rest is as people had it.
         for (key, value) in &holder.labels {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
@@ -110,8 +113,11 @@ pub async fn enroll(
     let (actor, noun_id) = (format!("agent:{id}"), id.to_string());
     ledger.record(Entry { at: now, actor, verb: "enrolled", noun: "agent", noun_id, detail });
     for old in &replaced {
+        // First: a response that can come into force on the new agent does not end with the old one.
         carry_over(ledger, *old, id, now).await?;
+        agents::end_revoked(ledger, *old, &format!("agent:{id}"), now).await?;
     }
+    ledger.tx.execute(FRESH, binds![id]).await?;
     Ok(Outcome::Enrolled { agent: id, replaced })
 }
 

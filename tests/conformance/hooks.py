@@ -99,6 +99,11 @@ def custom(body):
         body["parameters"] = json.loads(random.choice(['{}', '{"type": "array", "maxItems": 1}']))
     if "default_target" in body:
         body["default_target"], body["target_kinds"] = "source.ip", ["ip"]
+    # Any account: only for an action that takes accounts, and gets them as JSON.
+    if "user" in body:
+        body["target_kinds"], body["style"] = ["user"], "wazuh"
+        if "default_target" in body:
+            body["default_target"] = "source.user"
 
 
 def is_wrong(case):

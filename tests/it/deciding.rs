@@ -349,7 +349,7 @@ on_both_databases! {
         assert!(metrics.contains("riposte_conditions_failed_total{policy=\"outside\",kind=\"fault\"} 1"), "{metrics}");
         // Policies that are gone leave nothing behind.
         admin.delete("/v1/policies/outside", Some("\"1\"")).await.is(204);
-        assert!(!admin.get("/metrics").await.text.contains("policy=\"outside\""));
+        assert!(!admin.get("/metrics").await.text.contains("riposte_conditions_failed_total{policy=\"outside\""));
         let draft = json!({"name": "bad", "match": [{"when": "data.url.startWith('x')"}], "respond": {"action": "log-only"}});
         let problem = admin.post("/v1/policies", &draft).await.is_problem(422);
         assert_eq!(problem["errors"][0], json!({"pointer": "/match/0/when",

@@ -47,6 +47,7 @@ async fn callers(stage: &Stage) -> Vec<(&'static str, Client)> {
     let now = app.clock.now();
     let keys = [
         ("garbage", "x%00{}".to_owned()),
+        ("a forged key", format!("rip_0123456789abcdef_{}", "a".repeat(43))),
         ("a wrong secret", format!("{}x", admin.key())),
         ("an expired key", brief),
         ("a revoked key", revoked.key().to_owned()),

@@ -16,10 +16,11 @@ const MAX_AGE: &str = "^(none|[1-9][0-9]{0,5}(d|h|ms|m|s)([0-9]{1,5}(d|h|ms|m|s)
 const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// A text of several lines: no control characters but those of lines.
 const NO_CONTROLS: &str = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
-/// A text without control characters.
-const NO_CONTROL: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// A text that says something.
 const SAYS_SOMETHING: &str = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f][^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
+/// A text of one line that says something.
+const NAMES_SOMETHING: &str =
+    "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// The name of a policy.
 const POLICY_NAME: &str = "^[a-z0-9-]{1,64}$";
 /// The name of an action.
@@ -123,17 +124,23 @@ fn words() -> Value {
         "pattern": NO_CONTROLS, "minimum": 0, "maximum": u64::MAX}})
 }
 
+/// Labels. YAML takes a value without quotes for a number or a truth value, so these stand for their text.
 fn labels(may_be_null: bool) -> Value {
-    let kinds = |kind: &str| if may_be_null { json!([kind, "null"]) } else { json!(kind) };
+    let kinds = |kinds: &[&str]| {
+        let null = may_be_null.then_some("null");
+        json!(kinds.iter().copied().chain(null).collect::<Vec<_>>())
+    };
+    let any = kinds(&["string", "number", "boolean"]);
     json!({
         "maxProperties": 64,
         "propertyNames": {"type": "string", "pattern": "^[a-z0-9._-]{1,64}$"},
         "properties": {
-            "wazuh_id": {"type": kinds("string"), "pattern": "^[0-9]{1,10}$"},
-            "wazuh_manager": {"type": kinds("string"), "maxLength": 256, "pattern": SAYS_SOMETHING},
-            "wazuh_name": {"type": kinds("string"), "maxLength": 256, "pattern": SAYS_SOMETHING},
+            "wazuh_id": {"type": kinds(&["string", "integer"]), "pattern": "^[0-9]{1,10}$", "minimum": 0,
+                "maximum": 9_999_999_999_u64},
+            "wazuh_manager": {"type": any, "maxLength": 256, "pattern": NAMES_SOMETHING},
+            "wazuh_name": {"type": any, "maxLength": 256, "pattern": NAMES_SOMETHING},
         },
-        "additionalProperties": {"type": kinds("string"), "maxLength": 256, "pattern": ONE_LINE},
+        "additionalProperties": {"type": any, "maxLength": 256, "pattern": ONE_LINE},
     })
 }
 
@@ -194,7 +201,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("CreateProtected.reason", reason()),
         ("CreateProtected.expires_in", duration()),
         ("CreateProtected.policies", json!({"maxItems": 256, "items": {"pattern": POLICY_NAME}})),
-        ("CreateKey.name", json!({"minLength": 1, "maxLength": 128, "pattern": NO_CONTROL})),
+        ("CreateKey.name", json!({"minLength": 1, "maxLength": 128, "pattern": ONE_LINE})),
         (
             "CreateKey",
             json!({"if": {"required": ["pipeline"], "properties": {"pipeline": {"type": "string"}}},
@@ -218,11 +225,11 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("Target", target()),
         ("EnrollRequest.name", json!({"pattern": AGENT_NAME})),
         ("EnrollRequest.public_key", json!({"format": "ed25519-public-key"})),
-        ("EnrollRequest.version", json!({"maxLength": 256, "pattern": NO_CONTROL})),
+        ("EnrollRequest.version", json!({"maxLength": 256, "pattern": ONE_LINE})),
         ("EnrollRequest.capabilities", json!({"maxItems": 256})),
-        ("Platform.os", json!({"maxLength": 256, "pattern": NO_CONTROL})),
-        ("Platform.arch", json!({"maxLength": 256, "pattern": NO_CONTROL})),
-        ("Platform.version", json!({"maxLength": 256, "pattern": NO_CONTROL})),
+        ("Platform.os", json!({"maxLength": 256, "pattern": ONE_LINE})),
+        ("Platform.arch", json!({"maxLength": 256, "pattern": ONE_LINE})),
+        ("Platform.version", json!({"maxLength": 256, "pattern": ONE_LINE})),
         ("Capability.action", json!({"minLength": 1, "maxLength": 64, "pattern": NO_CONTROLS})),
         ("Capability.reason", text(512)),
         ("PollRequest.cursor", json!({"maximum": u64::MAX})),
