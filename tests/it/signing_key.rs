@@ -20,6 +20,13 @@ async fn stop(manager: &mut Manager) {
     assert!(ended(&mut manager.child, PATIENCE).await.unwrap().success());
 }
 
+/// Writes a key file that nothing but its content is wrong with.
+fn write_key(path: &std::path::Path, content: impl AsRef<[u8]>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, content).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[tokio::test]
 async fn promise_8_a_manager_with_another_signing_key_does_not_start() {
     let mut manager = Manager::start().await;
@@ -30,7 +37,7 @@ async fn promise_8_a_manager_with_another_signing_key_does_not_start() {
     assert!(riposte(&["doctor"], &dir).status.success());
 
     // Another one, and none at all.
-    std::fs::write(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\n").unwrap();
+    write_key(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\n");
     for is_there in [true, false] {
         if !is_there {
             std::fs::remove_file(&key).unwrap();
@@ -50,10 +57,10 @@ async fn promise_8_a_manager_with_another_signing_key_does_not_start() {
     }
 
     // The right one starts, and a backup of the wrong one says so.
-    std::fs::write(&key, &right).unwrap();
+    write_key(&key, &right);
     manager.start_again().await;
     stop(&mut manager).await;
-    std::fs::write(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\n").unwrap();
+    write_key(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\n");
     let copy = dir.with_file_name("backup");
     let backup = riposte(&["backup", "--to", copy.to_str().unwrap()], &dir);
     assert!(said(&backup).contains("cannot be started as it is"), "{}", said(&backup));

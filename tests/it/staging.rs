@@ -89,25 +89,25 @@ on_both_databases! {
         }
         app.advance(6);
         soon("the sweep opens the breaker", async || {
-            admin.get("/v1/policies/drop").await.is(200)["stopped_agents"][0]["agent"] == "web-00"
+            admin.get("/v1/policies/drop").await.is(200)["stopped_agents"][0]["agent"] == "web-01"
         })
         .await;
         let shown = admin.get("/v1/policies/drop").await.is(200);
         assert_eq!(shown["stopped"], Value::Null, "{shown}");
-        assert!(shown["stopped_agents"][0]["reason"].as_str().unwrap().contains("on agent web-00: 3 of 3 commands failed"));
+        assert!(shown["stopped_agents"][0]["reason"].as_str().unwrap().contains("on agent web-01: 3 of 3 commands failed"));
         assert_eq!(admin.list("/v1/policies").await[0]["stopped_agents"].as_array().unwrap().len(), 1);
         assert!(admin.get("/metrics").await.text.contains("riposte_breakers_open{scope=\"agent\"} 1\n"));
         let goes_on = post(&admin, "b", "203.0.113.50").await;
         assert_eq!((state(&goes_on), &goes_on["agents"]), (("active", ""), &json!([agents[1].id])), "the other goes on");
-        assert!(goes_on["detail"].as_str().unwrap().contains("web-00"), "{goes_on}");
+        assert!(goes_on["detail"].as_str().unwrap().contains("web-01"), "{goes_on}");
         agents[1].answer(Outcome::Succeeded, Some(true)).await;
         let history = admin.list("/v1/audit").await;
         let said = |verb: &str| history.iter().any(|entry| entry["verb"] == verb && entry["noun"] == "policy");
         assert!(said("stopped"));
         let reset = |agent: &str| json!({"reason": "nft is back", "agent": agent});
-        admin.post("/v1/policies/drop/reset", &reset("web-01")).await.is_problem(409);
+        admin.post("/v1/policies/drop/reset", &reset("web-02")).await.is_problem(409);
         assert_eq!(admin.post("/v1/policies/drop/reset", &reset("nobody")).await.points_at(), ["/agent"]);
-        admin.post("/v1/policies/drop/reset", &reset("web-00")).await.is(200);
+        admin.post("/v1/policies/drop/reset", &reset("web-01")).await.is(200);
         let again = post(&admin, "c", "203.0.113.51").await;
         assert_eq!(again["agents"].as_array().unwrap().len(), 2, "what was before counts no more");
     }
@@ -125,9 +125,9 @@ on_both_databases! {
         }
         let spared = post(&admin, "b", "203.0.113.50").await;
         assert_eq!(state(&spared), ("spared", "breaker"));
-        assert!(spared["detail"].as_str().unwrap().contains("on agent web-00: 3 of 3 commands failed"), "{spared}");
+        assert!(spared["detail"].as_str().unwrap().contains("on agent web-01: 3 of 3 commands failed"), "{spared}");
         assert_eq!(admin.get("/v1/policies/drop").await.is(200)["stopped"], Value::Null);
-        let elsewhere = |id: &str, n: u8| from_agent(brute_force(id, &format!("203.0.113.{n}")), "006", "web-01");
+        let elsewhere = |id: &str, n: u8| from_agent(brute_force(id, &format!("203.0.113.{n}")), "006", "web-02");
         admin.post("/v1/alerts", &elsewhere("c", 60)).await.is(202);
         agents[1].answer(Outcome::Failed, None).await;
         app.advance(6);
