@@ -56,7 +56,8 @@ impl Disk {
     /// If that is not allowed.
     pub(crate) fn mount(path: &Path, size: u64) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path)?;
-        let options = format!("size={size},mode=0777");
+        // The database runs as another account; the sticky bit keeps what is whose.
+        let options = format!("size={size},mode=1777");
         mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .with_context(|| format!("cannot mount a tmpfs at {}", path.display()))?;
         Ok(Self { path: path.into(), size })

@@ -436,7 +436,7 @@ mod tests {
         insta::assert_snapshot!(frames.join("\n"), @r#"
         {"type":"hello","cursor":3,"capabilities":[{"action":"firewall-drop","available":true,"reason":null}],"effects":[{"effect":"00000000-0000-0000-0000-000000000007","action":"firewall-drop","target":{"kind":"ip","value":"203.0.113.7"},"until":"2026-11-24T10:00:00.000Z"}],"run":"00000000-0000-0000-0000-000000000007"}
         {"type":"ack","command_ids":["00000000-0000-0000-0000-000000000007"]}
-        {"type":"result","results":[{"command_id":"00000000-0000-0000-0000-000000000007","outcome":"timed_out","exit_code":null,"output":"x","verified":false,"message":"m","started_at":"2026-11-24T10:00:00.000Z","finished_at":"2026-11-24T10:00:00.000Z"}]}
+        {"type":"result","results":[{"command_id":"00000000-0000-0000-0000-000000000007","outcome":"timed_out","exit_code":null,"output":"x","verified":false,"message":"m","evidence":{"kind":"process"},"started_at":"2026-11-24T10:00:00.000Z","finished_at":"2026-11-24T10:00:00.000Z"}]}
         {"type":"heartbeat"}
         {"type":"rejected","orders":[{"reason":"unknown_key","count":2,"kid":"k"}]}
         {"type":"effects","effects":[{"effect":"00000000-0000-0000-0000-000000000007","action":"firewall-drop","target":{"kind":"ip","value":"203.0.113.7"},"until":"2026-11-24T10:00:00.000Z","actual":"drifted","drifts":2,"failing":"f","released":"r"}],"ended":["00000000-0000-0000-0000-000000000007"]}
