@@ -10,8 +10,6 @@ use super::{id, merge, operations};
 
 /// A duration such as `1h30m`, of more than nothing.
 const DURATION: &str = "^[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$";
-/// An age of alerts, or none.
-const MAX_AGE: &str = "^(none|[1-9][0-9]{0,5}(d|h|ms|m|s)([0-9]{1,5}(d|h|ms|m|s))*)$";
 /// A text of one line: no control character at all.
 const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// A text of several lines: no control characters but those of lines.
@@ -78,7 +76,7 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("policies_list" | "api_keys_list", "cursor") => return None,
         (_, "cursor") => json!({"format": "uuid"}),
         // A flag that may stand alone.
-        ("health_ready", "verbose") => json!({"type": "string"}),
+        ("health_ready", "verbose") => json!({"type": "string", "pattern": ONE_LINE}),
         (_, "since" | "until") => json!({"format": "date-time"}),
         (_, "within") => json!({"pattern": DURATION, "format": "duration-text"}),
         (_, "If-Match") => json!({"pattern": VERSION}),
@@ -121,7 +119,7 @@ fn count(least: u32, most: u32) -> Value {
 /// A list of words, in which a number stands for its text.
 fn words() -> Value {
     json!({"maxItems": 4096, "items": {"type": ["string", "integer"], "minLength": 1, "maxLength": 256,
-        "pattern": NO_CONTROLS, "minimum": 0, "maximum": u64::MAX}})
+        "pattern": NAMES_SOMETHING, "minimum": 0, "maximum": u64::MAX}})
 }
 
 /// Labels. YAML takes a value without quotes for a number or a truth value, so these stand for their text.
@@ -223,6 +221,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("NewBacktest.since", json!({"format": "date-time"})),
         ("NewBacktest.until", json!({"format": "date-time"})),
         ("Target", target()),
+        ("EnrollRequest.token", json!({"pattern": ONE_LINE})),
         ("EnrollRequest.name", json!({"pattern": AGENT_NAME})),
         ("EnrollRequest.public_key", json!({"format": "ed25519-public-key"})),
         ("EnrollRequest.version", json!({"maxLength": 256, "pattern": ONE_LINE})),
@@ -242,6 +241,11 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("PollRequest.max", json!({"maximum": u64::MAX, "default": 64})),
         ("HeldEffect.drifts", json!({"maximum": u32::MAX})),
         ("CommandResult.exit_code", json!({"minimum": i32::MIN, "maximum": i32::MAX})),
+        (
+            "CustomAction",
+            json!({"if": {"required": ["user"]}, "then": {
+            "required": ["target_kinds"], "properties": {"target_kinds": {"contains": {"const": "user"}}}}}),
+        ),
         ("CustomAction.name", json!({"pattern": ACTION_NAME})),
         ("CustomAction.summary", text(4096)),
         ("CustomAction.executable", json!({"pattern": "^[A-Za-z0-9_+][A-Za-z0-9._+-]{0,127}$"})),
@@ -255,7 +259,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("PolicyDocument.match", json!({"maxItems": 4096})),
         ("PolicyDocument.tests", json!({"maxItems": 64})),
         ("PolicyDocument.note", text(4096)),
-        ("PolicyDocument.max_age", json!({"pattern": MAX_AGE})),
+        ("PolicyDocument.max_age", json!({"format": "max-age-text"})),
         ("SelectorDocument.rule_ids", words()),
         ("SelectorDocument.rule_groups", words()),
         ("SelectorDocument.mitre", words()),

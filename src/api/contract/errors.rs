@@ -10,6 +10,7 @@ pub(super) const CONFLICTS: &[&str] = &[
     "actions_create",
     "actions_replace",
     "actions_delete",
+    "agents_change",
     "agents_enroll",
     "agents_revoke",
     "agents_create_token",
