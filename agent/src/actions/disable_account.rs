@@ -220,7 +220,7 @@ async fn is_seen_disabled(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     let exit = attempt.look(&ask).await?;
     match exit.code {
         0 => Ok(Login::parse(&exit.stdout, account).is_some_and(|login| login.is_disabled())),
-        // It knows nobody of that name.
+        // It has no account of that name.
         2 => Ok(false),
         _ => Err(failure(&ask, &exit)),
     }

@@ -69,7 +69,7 @@ pub(super) fn process(proc: &Path, number: &str, started: u64) -> Value {
 /// The file at `path`, which was looked at before: `kept` is what the journal will say of it.
 pub(super) fn file(path: &Path, kept: &Value) -> Value {
     use std::os::unix::fs::MetadataExt as _;
-    // Where the links lead to that nobody but root could have made.
+    // Where the links lead to that only root could have made.
     let place = guarded::place(path).map(|place| place.path());
     let path = place.as_deref().unwrap_or(path);
     let metadata = match path.symlink_metadata() {
@@ -78,7 +78,7 @@ pub(super) fn file(path: &Path, kept: &Value) -> Value {
             return json!({ "kind": "file", "path": text(&path.to_string_lossy()), "unseen": text(&error.to_string()) });
         }
     };
-    // Somebody may have put another one at its place; of that one nothing is told here.
+    // Another file may stand at its place by now; this says nothing of that one.
     if kept["inode"].as_u64().is_some_and(|inode| inode != metadata.ino()) {
         return json!({ "kind": "file", "path": text(&path.to_string_lossy()), "unseen": "another file is at its place now" });
     }

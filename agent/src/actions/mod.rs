@@ -130,7 +130,7 @@ pub trait Action: Sync + std::fmt::Debug {
         Box::pin(async { Ok(()) })
     }
 
-    /// Whether nothing of the effect is left. Without `attempt.undo` only where nothing like it is there, whoever has made it.
+    /// Whether nothing of the effect is left. Without `attempt.undo`, only where nothing like it is there.
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async move { Ok(!self.is_in_force(attempt).await?) })
     }
