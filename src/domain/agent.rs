@@ -25,6 +25,8 @@ pub struct Agent {
     pub public_key: VerifyingKey,
     /// What people and enrolment tokens said of it.
     pub labels: BTreeMap<String, String>,
+    /// The version of its program, as it last said.
+    pub version: String,
     /// What it says it can do.
     pub capabilities: Vec<Capability>,
     /// When it was revoked, if it was.

@@ -242,6 +242,25 @@ on_both_databases! {
         }
     }
 
+    async fn promise_14_the_version_shown_is_that_of_the_program_that_runs(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({})).await;
+        let shown = async || admin.get(&format!("/v1/agents/{}", agent.id)).await.is(200)["version"].clone();
+        let enrolled = shown().await;
+        for other in ["curl/8", "riposte-agent/", "riposte-agent/a b", &format!("riposte-agent/{}", "1".repeat(65))] {
+            agent.poll_as(other).await;
+            assert_eq!(shown().await, enrolled, "{other}");
+        }
+        agent.poll_as("riposte-agent/9.9.9").await;
+        assert_eq!(shown().await, "9.9.9");
+        assert_eq!(admin.list("/v1/agents").await[0]["version"], "9.9.9");
+        agent.poll_as("riposte-agent/9.9.9").await;
+        let said = admin.history("agent", &agent.id.to_string()).await;
+        assert_eq!(said.iter().filter(|(_, verb)| verb == "announced its version").count(), 1, "{said:?}");
+        drop(agent.stream_as("riposte-agent/10.0.0").await);
+        eventually("the stream's version is shown", || async { (shown().await == "10.0.0").then_some(()) }).await;
+    }
+
     async fn promise_14_an_agent_that_polls_is_present(database: Database) {
         let (app, admin, agents) = with_agents(database, 1).await;
         let agent = &agents[0];

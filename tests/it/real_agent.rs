@@ -359,3 +359,27 @@ async fn programs_on_a_system_without_certificate_authorities_can_speak_plain_ht
     let enrolled = enroll.args(["--manager", &api.base, "--state-dir"]).arg(state.path()).output().unwrap();
     assert!(enrolled.status.success(), "{enrolled:?}");
 }
+
+#[tokio::test]
+async fn a_host_that_is_installed_anew_takes_its_place_by_a_flag_and_labels_are_changed_from_the_command_line() {
+    let manager = Manager::start().await;
+    let api = manager.api();
+    let first = Agent::enroll(&api.base, &api.make_token().await, "web-01");
+    let (is_done, said) = manager.command(&["agent", "label", "WEB-01", "wazuh_id=5", "env=prod"]);
+    assert!(is_done && said.contains(r#""wazuh_id":"005""#), "{said}");
+    let (is_done, said) = manager.command(&["agent", "label", &first.id, "env-"]);
+    assert!(is_done && !said.contains("env"), "{said}");
+    for (name, word, why) in [("web-01", "env", "neither KEY=VALUE nor KEY-"), ("web-02", "a=b", "riposte agent list")]
+    {
+        let (is_done, said) = manager.command(&["agent", "label", name, word]);
+        assert!(!is_done && said.contains(why), "{said}");
+    }
+    let token = api.make_token().await;
+    let refused = Agent::try_enroll(&api.base, &token, "web-01", &[]).unwrap_err();
+    assert!(refused.contains("--replace"), "{refused}");
+    let second = Agent::try_enroll(&api.base, &token, "web-01", &["--replace"]).unwrap();
+    let (_, said) = manager.command(&["agent", "list", "--json"]);
+    let listed: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(listed.len(), 1, "{said}");
+    assert_eq!((&listed[0]["id"], &listed[0]["labels"]), (&json!(second.id), &json!({"wazuh_id": "005"})));
+}

@@ -335,10 +335,16 @@ pub(crate) struct Agent {
 impl Agent {
     /// Enrols one at `manager` with `token`, and does not start it.
     pub(crate) fn enroll(manager: &str, token: &str, name: &str) -> Self {
+        Self::try_enroll(manager, token, name, &[]).unwrap_or_else(|why| panic!("the agent was not enrolled: {why}"))
+    }
+
+    /// The same, with more flags; what it says if it fails.
+    pub(crate) fn try_enroll(manager: &str, token: &str, name: &str, flags: &[&str]) -> Result<Self, String> {
         let directory = TempDir::new().unwrap();
         let mut enrolling = tied(&agent_program())
             .args(["enroll", "--manager", manager, "--token-file", "-", "--name", name, "--state-dir"])
             .arg(directory.path().join("state"))
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -346,10 +352,13 @@ impl Agent {
             .unwrap();
         enrolling.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
         let done = enrolling.wait_with_output().unwrap();
-        assert!(done.status.success(), "the agent was not enrolled: {}", String::from_utf8_lossy(&done.stderr));
+        if !done.status.success() {
+            return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+        }
         let identity: Value =
             serde_json::from_slice(&std::fs::read(directory.path().join("state/agent.json")).unwrap()).unwrap();
-        Self { id: text(&identity, "agent_id").into(), name: name.into(), child: None, directory, flags: Vec::new() }
+        let id = text(&identity, "agent_id").into();
+        Ok(Self { id, name: name.into(), child: None, directory, flags: Vec::new() })
     }
 
     /// Enrols and starts one, and waits until it streams.

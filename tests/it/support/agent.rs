@@ -84,6 +84,12 @@ impl FakeAgent {
         Answer::to(self.http.with_key(token).request(Method::POST, "/v1/agent/poll").json(request)).await
     }
 
+    /// An exchange as the program that calls itself `name`.
+    pub(crate) async fn poll_as(&self, name: &str) {
+        let request = self.http.with_key(&self.token()).request(Method::POST, "/v1/agent/poll");
+        Answer::to(request.header("user-agent", name).json(&PollRequest::default())).await.is(200);
+    }
+
     /// One exchange.
     pub(crate) async fn poll(&self, request: &PollRequest) -> PollResponse {
         let answer = self.exchange(&self.token(), request).await;
@@ -163,9 +169,19 @@ impl FakeAgent {
 
     /// Opens a stream and says hello.
     pub(crate) async fn stream(&self, cursor: u64) -> Stream {
+        self.stream_of(cursor, "a test").await
+    }
+
+    /// Opens a stream as the program that calls itself `name`, and says hello.
+    pub(crate) async fn stream_as(&self, name: &str) -> Stream {
+        self.stream_of(0, name).await
+    }
+
+    async fn stream_of(&self, cursor: u64, name: &str) -> Stream {
         let mut request = self.stream_url.as_str().into_client_request().unwrap();
         let headers = request.headers_mut();
         headers.insert("authorization", format!("Bearer {}", self.token()).parse().unwrap());
+        headers.insert("user-agent", name.parse().unwrap());
         headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
         let (socket, answer) = tokio_tungstenite::connect_async(request).await.unwrap();
         assert_eq!(answer.headers()["sec-websocket-protocol"], SUBPROTOCOL);
