@@ -135,6 +135,7 @@ pub async fn rejected(state: &AppState, agent: Uuid, orders: Vec<RejectedOrders>
 }
 
 async fn settle_news(state: &AppState, agent: Uuid, news: News) -> ApiResult<()> {
+    state.caller_limits.count_news(agent, news.effects.len() + news.ended.len() + news.missing.len())?;
     state.engine.writer.converge(agent, news).await?;
     // What nobody wants there is lifted now, not at the next round.
     state.engine.undo.look_again();

@@ -295,7 +295,7 @@ async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAg
 
 /// A message that could not be taken in ends the stream: the agent says it again on the next one.
 fn refused(error: &ApiError) -> End {
-    if error.status().is_server_error() {
+    if error.status().is_server_error() || error.status() == StatusCode::TOO_MANY_REQUESTS {
         End::Close(1013, "try again later")
     } else {
         End::Close(1007, "a message with faults")

@@ -57,6 +57,14 @@ impl Agent {
         self.labels.get(WAZUH_NAME).map_or(&self.name, String::as_str)
     }
 
+    /// Whether it and an agent with `labels` may belong to one Wazuh manager: nothing says that they do not.
+    pub fn can_share_manager(&self, labels: &BTreeMap<String, String>) -> bool {
+        match (self.wazuh_manager(), labels.get(WAZUH_MANAGER)) {
+            (Some(one), Some(other)) => is_same_host(one, other),
+            _ => true,
+        }
+    }
+
     /// Whether another agent with `labels` would have the same number at the same Wazuh manager.
     pub fn shares_wazuh_id(&self, labels: &BTreeMap<String, String>) -> bool {
         let managers = (self.wazuh_manager(), labels.get(WAZUH_MANAGER));
@@ -107,7 +115,9 @@ pub fn reason_words(word: &str) -> &'static str {
 
 /// Whether `name` can name an agent: what a host name or a Wazuh agent name may hold, nothing that could act up in
 /// a log or a page.
+/// It ends in no dot, which names the same host once more.
 pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len())
+        && !name.ends_with('.')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

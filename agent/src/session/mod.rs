@@ -188,6 +188,8 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let mut stream_refused: Option<String> = None;
     let mut stream_failures = 0;
     let mut poll_until = None;
+    // Streams that broke may have met a manager that was restarting; those that are refused, or break again, go on doing so.
+    let mut poll_period = POLL_PERIOD_AFTER_OUTAGE;
     while !conversation.agent.tasks.is_stopping() {
         tokio::select! {
             () = note_addresses(&conversation.agent, &conversation.identity) => {}
@@ -200,7 +202,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         };
         let (ended, kind) = if poll {
             // A poll that breaks in between does not bring the stream back at once: the network has not changed.
-            let until = *poll_until.get_or_insert_with(|| Instant::now() + POLL_PERIOD);
+            let until = *poll_until.get_or_insert_with(|| Instant::now() + poll_period);
             (conversation.poll((transport == Transport::Auto).then_some(until)).await, "poll")
         } else {
             (conversation.stream().await, "stream")
@@ -210,7 +212,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
             Ended::Stopping => break,
             Ended::BackToStream => {
                 // One failure is enough to go back to polling.
-                (poll_until, stream_failures) = (None, STREAM_FAILURES - 1);
+                (poll_until, stream_failures, poll_period) = (None, STREAM_FAILURES - 1, POLL_PERIOD);
                 continue;
             }
             Ended::Bye(pause) => {
@@ -248,13 +250,16 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 tracing::warn!(who, kind, "something between this agent and the manager refuses the stream: {who}");
                 stream_refused = Some(who);
                 // It is no matter of trying again: what refuses streams goes on refusing them.
-                stream_failures = STREAM_FAILURES;
+                (stream_failures, poll_period) = (STREAM_FAILURES, POLL_PERIOD);
                 if transport == Transport::Auto { Duration::ZERO } else { backoff.pause() }
             }
             Ended::Broken { reason, retry_after, was_open } => {
                 tracing::warn!(reason, kind, "no conversation with the manager");
                 if was_open {
                     stream_refused = None;
+                    if !poll {
+                        poll_period = POLL_PERIOD_AFTER_OUTAGE;
+                    }
                 } else if !poll {
                     stream_refused = Some(reason);
                 }
@@ -265,6 +270,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                     backoff = Backoff::default();
                 } else if poll {
                     poll_until = poll_until.map(|until| until.min(Instant::now() + POLL_PERIOD_AFTER_OUTAGE));
+                    poll_period = POLL_PERIOD_AFTER_OUTAGE;
                 }
                 // A conversation that broke probably broke for every agent at once.
                 let spread = if was_open { spread } else { Duration::ZERO };

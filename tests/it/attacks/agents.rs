@@ -54,6 +54,34 @@ on_both_databases! {
         assert!(honest.owed().await.is_empty());
     }
 
+    async fn a_rogue_agent_cannot_fill_the_ledger_with_effects_that_it_makes_up(database: Database) {
+        let (_app, admin, honest, rogue) = two(database).await;
+        let report = async || {
+            let effects = (0..2000).map(|_| {
+                let target = json!({"kind": "ip", "value": "203.0.113.1"});
+                let held = json!({"effect": Uuid::new_v4(), "action": "firewall-drop", "target": target, "until": null});
+                serde_json::from_value(held).unwrap()
+            });
+            let request = PollRequest { effects: Some(effects.collect()), max: 0, ..PollRequest::default() };
+            rogue.exchange(&rogue.token(), &request).await
+        };
+        let mut taken = 0;
+        let refused = loop {
+            let answer = report().await;
+            if answer.status != 200 {
+                break answer;
+            }
+            taken += 1;
+            assert!(taken <= 11, "there is no end to it");
+        };
+        refused.is_problem(429);
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=200).contains(&wait), "{wait}");
+        // Others are served meanwhile.
+        admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
+        honest.obey().await;
+    }
+
     async fn a_flood_of_capabilities_and_a_huge_report_are_refused(database: Database) {
         let (_app, admin, honest, rogue) = two(database).await;
         let many = |count: usize, name: &str| {

@@ -38,6 +38,41 @@ fn saying(text: &str, id: usize) -> Value {
 }
 
 on_both_databases! {
+    async fn wrappers_around_an_alert_cost_no_more_than_what_they_weigh(database: Database) {
+        let (_app, admin) = TestApp::start_on(database).await;
+        let wrapped = |times: usize| {
+            let alert = serde_json::to_string(&brute_force("1", "203.0.113.7")).unwrap();
+            format!("{}{alert}{}", "{\"_source\":".repeat(times), "}".repeat(times))
+        };
+        let post = |body: String| {
+            let request = admin.request(reqwest::Method::POST, "/v1/alerts").header("content-type", "application/json");
+            crate::support::Answer::to(request.body(body))
+        };
+        let begun = std::time::Instant::now();
+        for times in [5, 130, 50_000] {
+            post(wrapped(times)).await.is_problem(422);
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+        post(wrapped(2)).await.is(202);
+        let stored = admin.list("/v1/alerts").await;
+        assert_eq!(stored.len(), 1);
+    }
+
+    async fn a_field_that_a_request_can_name_hides_no_alert(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        admin.policy(&drop_policy("drop")).await;
+        for (id, data) in [
+            ("1", json!({"srcip": "203.0.113.1", "parameters": {"alert": {"location": "riposte"}}})),
+            ("2", json!({"srcip": "203.0.113.2", "parameters.alert.location": "riposte"})),
+        ] {
+            let mut alert = brute_force(id, "203.0.113.7");
+            alert["data"] = data;
+            admin.post("/v1/alerts", &alert).await.is(202);
+        }
+        assert_eq!(agent.owed().await.len(), 2);
+    }
+
     async fn a_hostile_text_in_any_field_stays_a_text(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;

@@ -1,9 +1,10 @@
 //! Keys and tokens in wrong hands.
 
+use riposte_protocol::message::PollRequest;
 use serde_json::json;
 
 use crate::support::agent::{enrollment, new_key};
-use crate::support::alert::{brute_force, drop_policy};
+use crate::support::alert::{brute_force, drop_policy, from_agent};
 use crate::support::{Database, TestApp};
 
 on_both_databases! {
@@ -59,6 +60,73 @@ on_both_databases! {
         let made = thief.post("/v1/responses", &by_hand("198.51.100.9")).await.is(201);
         let history = admin.history("response", made["id"].as_str().unwrap()).await;
         assert_eq!(history[0].0, format!("key:{}", thief.key().split('_').nth(1).unwrap()));
+    }
+
+    async fn a_stolen_enrolment_token_pushes_no_agent_aside_that_may_be_alive(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let victim = app.enrol(&admin, "db1.corp.example", &json!({})).await;
+        let token = admin.post("/v1/enrollment-tokens", &json!({"uses": 9})).await.is(201);
+        let token = token["token"].as_str().unwrap();
+        let stranger = crate::support::Client::anonymous(&app.base);
+        let replace = async || {
+            let mut asked = enrollment(token, "db1.corp.example", &new_key());
+            asked.replace = true;
+            stranger.post("/v1/agents/enroll", &serde_json::to_value(asked).unwrap()).await
+        };
+        let detail = |problem: serde_json::Value| problem["detail"].as_str().unwrap().to_owned();
+        // It polls, and is silent in between.
+        victim.poll(&PollRequest::default()).await;
+        assert!(detail(replace().await.is_problem(409)).contains("is connected now"));
+        app.advance(110);
+        let said = detail(replace().await.is_problem(409));
+        assert!(said.contains("was heard of 110 s ago") && said.contains("wait for 120 s, or revoke it"), "{said}");
+        // After a restart of the manager no agent is there for a moment.
+        app.advance(600);
+        let app = app.restart().await;
+        let stranger = crate::support::Client::anonymous(&app.base);
+        let mut asked = enrollment(token, "db1.corp.example", &new_key());
+        asked.replace = true;
+        let asked = serde_json::to_value(asked).unwrap();
+        let said = detail(stranger.post("/v1/agents/enroll", &asked).await.is_problem(409));
+        assert!(said.contains("this manager has just started"), "{said}");
+        app.advance(120);
+        stranger.post("/v1/agents/enroll", &asked).await.is(201);
+    }
+
+    async fn a_stolen_enrolment_token_takes_no_name_that_alerts_of_another_host_may_use(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let victim = app.enrol(&admin, "db1.corp.example", &json!({})).await;
+        let renamed = app.enrol(&admin, "host-7", &json!({"wazuh_name": "web1"})).await;
+        admin.policy(&drop_policy("drop")).await;
+        let token = admin.post("/v1/enrollment-tokens", &json!({"uses": 9})).await.is(201);
+        let token = token["token"].as_str().unwrap();
+        let stranger = crate::support::Client::anonymous(&app.base);
+        let enrol = |name: &str| serde_json::to_value(enrollment(token, name, &new_key())).unwrap();
+        for (name, status) in [
+            ("db1", 409),
+            ("DB1", 409),
+            ("db1.corp.example.", 422),
+            ("web1", 409),
+            ("WEB1.corp.example", 409),
+            ("db1.other.example", 201),
+            ("db10", 201),
+        ] {
+            let answer = stranger.post("/v1/agents/enroll", &enrol(name)).await;
+            assert_eq!(answer.status, status, "{name}: {}", answer.text);
+        }
+        // Nor does a label, by a hand that may change it.
+        let other = app.enrol(&admin, "host-8", &json!({})).await;
+        let label = |labels: serde_json::Value| {
+            let request = admin.request(reqwest::Method::PATCH, &format!("/v1/agents/{}", other.id));
+            crate::support::Answer::to(request.json(&json!({"labels": labels})))
+        };
+        label(json!({"wazuh_name": "Web1"})).await.is_problem(409);
+        label(json!({"wazuh_name": "web2"})).await.is(200);
+        let alert = |id: &str, name: &str| from_agent(brute_force(id, &format!("203.0.113.{id}")), "099", name);
+        admin.post("/v1/alerts", &alert("1", "db1.corp.example")).await.is(202);
+        admin.post("/v1/alerts", &alert("2", "web1")).await.is(202);
+        assert_eq!(victim.owed_one().await.target.value(), "203.0.113.1");
+        assert_eq!(renamed.owed_one().await.target.value(), "203.0.113.2");
     }
 
     async fn a_stolen_enrolment_token_takes_no_living_agents_name(database: Database) {
