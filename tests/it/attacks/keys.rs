@@ -82,7 +82,7 @@ on_both_databases! {
         assert!(said.contains("was heard of 110 s ago") && said.contains("wait for 120 s, or revoke it"), "{said}");
         // After a restart of the manager no agent is there for a moment.
         app.advance(600);
-        let app = app.restart().await;
+        let (app, _admin) = app.restart().await;
         let stranger = crate::support::Client::anonymous(&app.base);
         let mut asked = enrollment(token, "db1.corp.example", &new_key());
         asked.replace = true;
