@@ -116,8 +116,8 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Enrols the first agents over the API, to say how long that takes, and writes the others into the ledger while no
-/// server runs: what is measured here is connections, and ten thousand enrolments in a row are nobody's day.
+/// Enrols the first agents over the API, to measure how long that takes. Writes the others into the
+/// ledger while no server runs: this bench measures connections, not ten thousand enrolments.
 async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> anyhow::Result<Vec<Agent>> {
     // The first start makes keys and tables; the second one is the usual one.
     Server::start(dir).await?.stop()?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// From the top down: each floor may use those after it.
 const FLOORS: [&str; 8] = ["main", "cli", "api", "compat", "engine", "store", "domain", "protocol"];
-/// Whoever stands on the ground uses nobody, but what is named here.
+/// A module of the ground uses no other module of this crate, except those named here.
 const GROUND: [(&str, &[&str]); 4] =
     [("config", &["telemetry"]), ("clock", &[]), ("shutdown", &[]), ("telemetry", &[])];
 /// The most lines of a file of source.

@@ -171,7 +171,7 @@ on_both_databases! {
         assert_eq!((&command["state"], &command["detail"]), (&json!("cancelled"), &json!("the agent was revoked")));
         let history = admin.history("command", command["id"].as_str().unwrap()).await;
         assert!(history.iter().any(|(_, verb)| verb == "cancelled"), "{history:?}");
-        let approver = app.somebody(&admin, "analyst").await;
+        let approver = app.client_with_role(&admin, "analyst").await;
         let path = format!("/v1/responses/{}/approve", responses[1]["id"].as_str().unwrap());
         approver.post(&path, &json!({"reason": "yes"})).await.is(200);
         for response in &responses {
@@ -182,7 +182,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/commands").await.len(), 1, "nothing is queued for who is gone");
     }
 
-    async fn a_one_shot_nobody_fetches_expires_within_the_hour(database: Database) {
+    async fn a_one_shot_that_is_not_fetched_expires_within_the_hour(database: Database) {
         let (app, admin, agent) = with_scan(database).await;
         let response = post(&admin, "a").await;
         app.advance(3601);
@@ -214,7 +214,7 @@ on_both_databases! {
         admin.get("/v1/actions/nothing").await.is_problem(404);
     }
 
-    /// What decides is the ledger, not a copy that somebody else's change has not reached.
+    /// The ledger decides, not a cache that another manager's change has not reached.
     async fn actions_and_policies_never_contradict_each_other_in_the_ledger(database: Database) {
         const THEIRS: &str = "INSERT INTO policies (name, version, document, created_at, updated_at)
             SELECT 'theirs', 1, REPLACE(REPLACE(document, '\"scan\"', '\"look\"'), '\"-deep\"', ''), 0, 0 FROM policies";
@@ -233,7 +233,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/policies").await.len(), 1);
     }
 
-    /// Promise 11: an alert that nobody can read any more keeps no command from its agent.
+    /// Promise 11: an alert that can no longer be read holds up no command of its agent.
     async fn promise_11_a_command_whose_alert_cannot_be_read_is_sent_without_it(database: Database) {
         let (app, admin, agent) = with_scan(database).await;
         post(&admin, "1").await;

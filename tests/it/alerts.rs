@@ -149,7 +149,7 @@ async fn promise_11_no_more_is_taken_in_at_a_time_than_there_is_room_for() {
         (config.max_body_bytes, config.max_pending_bytes) = (4096, 4096);
     })
     .await;
-    // Somebody sends three quarters of that but for the last byte, and waits.
+    // A client sends three quarters of that except for the last byte, and waits.
     let mut slow = tokio::net::TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
     let body = of_size("slow", 3072);
     let head = format!(

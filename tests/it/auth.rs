@@ -23,7 +23,7 @@ const ROLES: &[&str] = &["viewer", "analyst", "engineer", "admin", "ingest"];
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Who {
     Anybody,
-    /// Whoever has an enrolment token.
+    /// Every client that has an enrolment token.
     TokenHolders,
     Agents,
     Roles(&'static [&'static str]),
@@ -349,16 +349,16 @@ fn drop_policy_that_never_fires(name: &str) -> Value {
 #[tokio::test]
 async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down() {
     let mut stage = Stage::set().await;
-    let mut somebody = BTreeMap::new();
+    let mut clients = BTreeMap::new();
     for role in ROLES {
-        somebody.insert(*role, stage.app.somebody(&stage.admin, role).await);
+        clients.insert(*role, stage.app.client_with_role(&stage.admin, role).await);
     }
     for operation in OPERATIONS {
         let (method, path, who, on, right, verb) = *operation;
         let Who::Roles(may) = who else { continue };
-        for (role, client) in &somebody {
+        for (role, client) in &clients {
             let key = format!("key:{}", client.key().split('_').nth(1).unwrap());
-            // What is acted on is made before the audit log is looked at, and by somebody else.
+            // The object is made before the audit log is read, and by another client.
             let thing = stage.fresh(on).await;
             let body = stage.body(method, path, &thing).await;
             let before = stage.last_seq().await;
@@ -387,7 +387,7 @@ async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down()
 #[tokio::test]
 async fn who_may_not_is_refused_before_anything_is_looked_at() {
     let mut stage = Stage::set().await;
-    let ingest = stage.app.somebody(&stage.admin, "ingest").await;
+    let ingest = stage.app.client_with_role(&stage.admin, "ingest").await;
     for operation in
         OPERATIONS.iter().filter(|(_, path, who, ..)| matches!(who, Who::Roles(_)) && *path != "/v1/alerts")
     {

@@ -268,7 +268,7 @@ async fn promise_11_what_clients_call_their_methods_takes_no_memory() {
 #[tokio::test]
 async fn promise_11_too_many_bad_credentials_are_answered_429_and_good_ones_still_work() {
     let (_manager, api, agent) = start().await;
-    let impostor = Api { key: "rip_nobody_nothing".into(), ..api.clone() };
+    let impostor = Api { key: "rip_unknown_nothing".into(), ..api.clone() };
     let mut refused = 0;
     let limited = loop {
         let answer = impostor.request(Method::GET, "/v1/alerts").send().await.unwrap();
@@ -283,13 +283,13 @@ async fn promise_11_too_many_bad_credentials_are_answered_429_and_good_ones_stil
     let retry_after: u64 = limited.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&retry_after), "{retry_after}");
     assert_eq!(limited.headers()["content-type"], "application/problem+json");
-    // Every other way to be nobody is limited too.
+    // Every other way to fail authentication is limited too.
     let enrolling = json!({"token": "rit_guessed", "name": "x", "public_key": "x"});
     let asked = impostor.request(Method::POST, "/v1/agents/enroll").json(&enrolling).send().await.unwrap().status();
     assert!([StatusCode::TOO_MANY_REQUESTS, StatusCode::UNPROCESSABLE_ENTITY].contains(&asked), "{asked}");
     let polled = impostor.request(Method::POST, "/v1/agent/poll").json(&json!({"cursor": 0})).send().await.unwrap();
     assert_eq!(polled.status(), StatusCode::TOO_MANY_REQUESTS);
-    // Somebody behind the same address who is who they say is served.
+    // A client behind the same address with valid credentials is served.
     api.get("/v1/alerts").await;
     assert_eq!(agent.poll(json!({"cursor": 0})).await, []);
 }
@@ -391,7 +391,8 @@ async fn a_second_signal_ends_the_manager_at_once() {
         api.key
     );
     connection.write_all(half.as_bytes()).await.unwrap();
-    // It answers when somebody begins to read the body: from here on a request is under way.
+    // The manager sends 100 Continue when it begins to read the body: the request is now in
+    // progress.
     let mut interim = [0; 12];
     connection.read_exact(&mut interim).await.unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100");

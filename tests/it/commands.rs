@@ -144,7 +144,7 @@ on_both_databases! {
         );
     }
 
-    /// Promise 11: every state has a deadline and somebody who enforces it.
+    /// Promise 11: every state has a deadline, and a task that enforces it.
     async fn promise_11_a_command_that_was_acknowledged_and_never_answered_times_out(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let response = drop_by_hand(&admin, "203.0.113.7", "2h").await;
@@ -169,7 +169,7 @@ on_both_databases! {
             (&command(&admin, apply.jti).await["state"], &effect(&admin).await["actual"]),
             (&json!("succeeded"), &json!("in_force"))
         );
-        // A revert that nobody answers is tried again.
+        // A revert that gets no result is tried again.
         lift(&admin, &response).await;
         let revert = agent.owed_one().await;
         agent.acknowledge(&[&revert]).await;
@@ -218,7 +218,8 @@ on_both_databases! {
         assert_eq!(owed, [Op::Revert, Op::Revert], "both were sent: the agent may have done them");
     }
 
-    /// Nobody knows whether it is in force, so the next response must not take it for standing.
+    /// It is unknown whether the effect is in force, so the next response must not assume that it
+    /// is.
     async fn a_response_after_one_that_was_never_answered_is_sent(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         drop_by_hand(&admin, "203.0.113.7", "2h").await;

@@ -65,7 +65,7 @@ const CALLERS: [(&str, u64, &str, &[&str]); 5] = [
     ("admin", 50, "coverage,fuzzing", &[]),
     ("viewer", 15, "fuzzing", &[]),
     ("ingest", 15, "fuzzing", &[]),
-    ("nobody", 10, "fuzzing", &[]),
+    ("anonymous", 10, "fuzzing", &[]),
     // A stream is no request with an answer: `delivery.rs` and `real_agent.rs` speak over it.
     ("agent", 10, "coverage,fuzzing", &["--include-path", "/v1/agent/poll"]),
 ];
@@ -81,7 +81,7 @@ on_both_databases! {
         let agent = FakeAgent::enroll(&manager, "web-01").await;
         api.make_policy("firewall-drop", "10m").await;
         api.post("/v1/responses", &json!({"action": "log-only", "agents": ["web-01"], "reason": "why"})).await;
-        let mut keys = vec![("nobody", None), ("agent", None), ("admin", Some(api.key.clone()))];
+        let mut keys = vec![("anonymous", None), ("agent", None), ("admin", Some(api.key.clone()))];
         for role in ["viewer", "ingest"] {
             let made = api.post("/v1/api-keys", &json!({"name": role, "role": role})).await;
             keys.push((role, Some(made["key"].as_str().unwrap().to_owned())));

@@ -85,7 +85,7 @@ on_both_databases! {
         assert!(agent.owed().await.is_empty() && verbs(&admin, &held).await.is_empty());
     }
 
-    async fn promise_10_what_nobody_wants_any_more_is_lifted(database: Database) {
+    async fn promise_10_an_effect_without_a_response_is_lifted(database: Database) {
         let (app, admin, agent, held) = with_block(database).await;
         let response = admin.list("/v1/responses").await.remove(0);
         let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
@@ -160,7 +160,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 1);
     }
 
-    async fn promise_10_nobody_speaks_for_another_agent(database: Database) {
+    async fn promise_10_no_agent_speaks_for_another(database: Database) {
         let (app, admin, _agent, held) = with_block(database).await;
         let other = app.enrol(&admin, "web-02", &json!({})).await;
         let released = HeldEffect { released: Some("mine".into()), actual: Some(Actual::Absent), ..held };
@@ -278,7 +278,7 @@ on_both_databases! {
         assert_eq!(applies, 2);
     }
 
-    async fn promise_5_an_incident_is_over_when_the_effect_is_gone_whoever_lifted_it(database: Database) {
+    async fn promise_5_an_incident_ends_when_its_effect_is_gone_however_it_was_lifted(database: Database) {
         let (app, admin, agent, held) = with_block(database).await;
         let response = admin.list("/v1/responses").await.remove(0);
         let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::processes::{Agent, Api, FakeAgent, Manager, PATIENCE, alert, eventually, random_below, signal, text};
 
-/// An address for each number: unique up to 2^24, and nobody's.
+/// An address for each number: unique up to 2^24, and private.
 fn address(number: u64) -> String {
     format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255)
 }
@@ -115,7 +115,7 @@ async fn promise_1_durable_before_2xx_whenever_the_manager_is_killed() {
         for number in &acknowledged {
             gathered.assert_has(*number);
         }
-        // Whoever hands them in again learns that they are known, and changes nothing.
+        // A client that sends them again learns that they are known, and changes nothing.
         if !acknowledged.is_empty() {
             killed_under_load += 1;
             let (_, intake) = post(&api, &acknowledged).await.unwrap();
@@ -142,7 +142,7 @@ async fn promise_1_durable_before_2xx_whenever_the_manager_is_killed() {
 }
 
 #[tokio::test]
-async fn promise_3_every_command_is_executed_once_whoever_is_killed_whenever() {
+async fn promise_3_every_command_is_executed_once_whichever_program_is_killed() {
     const ROUNDS: u64 = 12;
     let mut manager = Manager::start().await;
     let api = manager.api();

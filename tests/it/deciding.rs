@@ -35,7 +35,7 @@ async fn enrol_as(app: &TestApp, admin: &Client, name: &str, labels: &Value, rep
 }
 
 on_both_databases! {
-    async fn field_03_the_host_that_the_alert_names_or_nobody(database: Database) {
+    async fn field_03_an_alert_acts_on_the_host_that_it_names_and_on_no_other(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let acme = app.enrol(&admin, "acme-web", &json!({"wazuh_id": "001", "wazuh_manager": "acme"})).await;
         let globex = app.enrol(&admin, "globex-db", &json!({"wazuh_id": "001", "wazuh_manager": "globex"})).await;
@@ -202,7 +202,7 @@ on_both_databases! {
                 assert_eq!((&again["duplicates"], &again["conflicting"]), (&json!(1), &json!(0)), "{again}");
             }
         }
-        // Where nobody says that ids recur, somebody is told.
+        // If the pipeline does not say that its ids recur, the response names the conflict.
         admin.post("/v1/alerts", &finding("other", first, "203.0.113.50")).await.is(202);
         let answer = admin.post("/v1/alerts", &finding("other", second, "203.0.113.51")).await.is(202);
         assert_eq!((&answer["accepted"], &answer["duplicates"], &answer["conflicting"]), (&json!(0), &json!(1), &json!(1)));

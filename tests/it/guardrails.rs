@@ -151,7 +151,7 @@ on_both_databases! {
         assert!(agent.owed().await.is_empty());
         let mut people = Vec::new();
         for _ in 0..6 {
-            people.push(app.somebody(&admin, "analyst").await);
+            people.push(app.client_with_role(&admin, "analyst").await);
         }
         say(&people[0], &waiting, "approve").await.is(200);
         say(&people[0], &waiting, "approve").await.is_problem(409);
@@ -188,7 +188,7 @@ on_both_databases! {
         assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 
-    async fn what_acted_first_is_undone_unless_somebody_confirms_it(database: Database) {
+    async fn a_response_that_acted_first_is_undone_unless_it_is_confirmed(database: Database) {
         let approval = json!({"undo_unless_confirmed": "5m"});
         let (app, admin, _agent) = with_policy(database, |policy| policy["approval"] = approval).await;
         let confirmed = response(&admin, "1", "203.0.113.1").await;

@@ -1,5 +1,6 @@
-//! What is committed is in force: a change and the copies that the manager acts on are one, whoever goes away and whatever
-//! cannot be read in between.
+//! What is committed is in force. A change and the manager's caches agree, even if the client hangs
+//! up
+//! or a row cannot be read in between.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -64,8 +65,8 @@ on_both_databases! {
         assert!(committed > 0, "no client was patient enough");
     }
 
-    /// Promise 7: nobody is told that something is protected before it is, and what was committed without an answer counts
-    /// within seconds.
+    /// Promise 7: no client is told that a target is protected before it is. A change that was
+    /// committed without an answer counts within seconds.
     async fn promise_7_an_entry_that_could_not_be_answered_counts_before_it_is(database: Database) {
         let (app, admin, _agent) = with_agent(database).await;
         let protect = async |address: &str| admin.post_once("/v1/protected", &entry(address), address).await;
@@ -74,7 +75,7 @@ on_both_databases! {
             assert_eq!(protect(address).await.status, 500);
         }
         assert_eq!(app.execute(READABLE_AGAIN).await, 1);
-        assert_eq!(state(&admin, 1, "203.0.113.1").await, "active", "the copy is as it was, and nobody was told otherwise");
+        assert_eq!(state(&admin, 1, "203.0.113.1").await, "active", "the copy is as it was, and no client was told otherwise");
         protect("203.0.113.1").await.is(201);
         assert_eq!(state(&admin, 2, "203.0.113.1").await, "spared");
 
@@ -109,7 +110,7 @@ on_both_databases! {
         app.execute("ALTER TABLE elsewhere RENAME TO holds").await;
         let mut rounds: u32 = 0;
         while admin.list("/v1/responses").await[0]["state"] != "ended" {
-            assert!(rounds < 80, "nobody tries again");
+            assert!(rounds < 80, "the lift is not tried again");
             if rounds.is_multiple_of(20) {
                 app.advance(5);
             }

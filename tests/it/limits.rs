@@ -1,4 +1,5 @@
-//! Limits per caller: whoever asks without end is told when to come back, and a legitimate crowd does not notice.
+//! Limits per caller: a client that sends too many requests is told when to retry, and a legitimate
+//! crowd is not affected.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::support::{Answer, Client, Database, FakeAgent, TestApp, eventually};
 #[tokio::test]
 async fn promise_11_a_key_that_asks_without_end_is_told_when_to_come_back_and_no_other_is() {
     let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.requests_per_minute = 20).await;
-    let viewer = app.somebody(&admin, "viewer").await;
-    let ingest = app.somebody(&admin, "ingest").await;
+    let viewer = app.client_with_role(&admin, "viewer").await;
+    let ingest = app.client_with_role(&admin, "ingest").await;
     for n in 1..=20 {
         let answer = viewer.get("/v1/responses").await;
         answer.is(200);
@@ -39,9 +40,9 @@ async fn promise_11_a_key_that_asks_without_end_is_told_when_to_come_back_and_no
         assert_eq!(answer.header("ratelimit"), None);
     }
     // Nor is anybody counted who has no key: that is another limit.
-    let nobody = Client::anonymous(&app.base);
-    nobody.get("/v1/responses").await.is_problem(401);
-    assert_eq!(nobody.get("/livez").await.header("ratelimit"), None);
+    let anonymous = Client::anonymous(&app.base);
+    anonymous.get("/v1/responses").await.is_problem(401);
+    assert_eq!(anonymous.get("/livez").await.header("ratelimit"), None);
 }
 
 #[tokio::test]
@@ -85,23 +86,23 @@ async fn promise_11_an_agent_that_asks_without_end_is_told_when_to_come_back_and
 #[tokio::test]
 async fn promise_11_a_stranger_who_enrols_costs_the_ledger_nothing() {
     let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.enrolments_per_minute = 10).await;
-    let nobody = Client::anonymous(&app.base);
+    let anonymous = Client::anonymous(&app.base);
     let asked = serde_json::to_value(enrollment("rit_guess", "x", &new_key())).unwrap();
-    // Somebody else has the ledger's only writer: a guess is answered all the same.
+    // Another client has the ledger's only writer: a guess is answered all the same.
     let db = app.db().await;
     let writer = db.begin().await.unwrap();
     for _ in 0..9 {
-        let answer = tokio::time::timeout(Duration::from_secs(3), nobody.post("/v1/agents/enroll", &asked)).await;
+        let answer = tokio::time::timeout(Duration::from_secs(3), anonymous.post("/v1/agents/enroll", &asked)).await;
         answer.expect("it waits for the writer").is_problem(401);
     }
     drop(writer);
     // What is compressed would take more of the manager than of the sender.
     let packed = zstd::stream::encode_all(asked.to_string().as_bytes(), 1).unwrap();
-    let request = nobody.request(Method::POST, "/v1/agents/enroll").header("content-encoding", "zstd");
+    let request = anonymous.request(Method::POST, "/v1/agents/enroll").header("content-encoding", "zstd");
     Answer::to(request.header("content-type", "application/json").body(packed)).await.is_problem(415);
     let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
     let asked = serde_json::to_value(enrollment(token["token"].as_str().unwrap(), "x", &new_key())).unwrap();
-    let answer = nobody.post("/v1/agents/enroll", &asked).await;
+    let answer = anonymous.post("/v1/agents/enroll", &asked).await;
     let problem = answer.is_problem(429);
     assert!(problem["detail"].as_str().unwrap().contains("more than 10 enrolments in a minute"), "{problem}");
     assert!((1..=6).contains(&answer.header("retry-after").unwrap().parse::<u64>().unwrap()), "{:?}", answer.headers);
@@ -140,7 +141,7 @@ async fn promise_11_one_address_takes_so_many_connections_until_it_shows_who_it_
     let mut streams = Vec::new();
     for n in 0..3 {
         let other = app.enrol(&admin, &format!("db-{n}"), &json!({})).await;
-        // The connection over which it enrolled was nobody's until now.
+        // The connection over which it enrolled was anonymous until now.
         other.poll(&PollRequest { max: 0, ..PollRequest::default() }).await;
         let mut stream = other.stream(0).await;
         stream.hear().await.unwrap();
@@ -151,7 +152,7 @@ async fn promise_11_one_address_takes_so_many_connections_until_it_shows_who_it_
         strangers.push(stranger);
     }
     assert_eq!(strangers.len(), 3);
-    // Whoever is known already is served.
+    // A client that has authenticated already is served.
     admin.get("/v1/agents").await.is(200);
     strangers.pop();
     eventually("its place is free again", || is_let_in(address)).await;
@@ -184,9 +185,9 @@ async fn promise_11_a_flood_of_capabilities_is_a_few_entries_and_its_last_word_c
 async fn behind_a_trusted_proxy_the_limits_by_address_count_its_clients() {
     let configure = |config: &mut riposte::config::Config| config.trusted_proxies = vec!["127.0.0.1".into()];
     let (app, _) = TestApp::start_with(Database::sqlite(), configure).await;
-    let nobody = Client::anonymous(&app.base);
+    let anonymous = Client::anonymous(&app.base);
     let guess = async |from: &str| {
-        let request = nobody.request(Method::GET, "/v1/alerts").header("x-forwarded-for", from);
+        let request = anonymous.request(Method::GET, "/v1/alerts").header("x-forwarded-for", from);
         Answer::to(request).await.status
     };
     for _ in 0..600 {

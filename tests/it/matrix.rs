@@ -14,7 +14,8 @@ use super::auth::{OPERATIONS, Stage, Who, call};
 use crate::support::Client;
 
 /// Who calls with credentials that open nothing.
-const STRANGERS: [&str; 6] = ["nobody", "garbage", "a forged key", "a wrong secret", "an expired key", "a revoked key"];
+const STRANGERS: [&str; 6] =
+    ["anonymous", "garbage", "a forged key", "a wrong secret", "an expired key", "a revoked key"];
 /// Who calls with tokens of agents.
 const AGENTS: [&str; 4] = ["an agent", "a revoked agent", "an agent with another's name", "an agent with an old token"];
 
@@ -31,10 +32,10 @@ fn denied(who: Who, caller: &str) -> Option<u16> {
 
 async fn callers(stage: &Stage) -> Vec<(&'static str, Client)> {
     let (app, admin, agent) = (&stage.app, &stage.admin, &stage.agent);
-    let nobody = Client::anonymous(&app.base);
+    let anonymous = Client::anonymous(&app.base);
     let brief = json!({"name": "brief", "role": "admin", "expires_in": "1s"});
     let brief = admin.post("/v1/api-keys", &brief).await.is(201)["key"].as_str().unwrap().to_owned();
-    let revoked = app.somebody(admin, "admin").await;
+    let revoked = app.client_with_role(admin, "admin").await;
     admin.delete(&format!("/v1/api-keys/{}", revoked.key().split('_').nth(1).unwrap()), None).await.is(204);
     let gone = app.enrol(admin, "gone-01", &json!({})).await;
     let gone_token = gone.token();
@@ -56,8 +57,8 @@ async fn callers(stage: &Stage) -> Vec<(&'static str, Client)> {
         ("an agent with another's name", issue(&other.key, agent.id, now)),
         ("an agent with an old token", old),
     ];
-    let mut callers = vec![("nobody", nobody.clone())];
-    callers.extend(keys.into_iter().map(|(name, key)| (name, nobody.with_key(&key))));
+    let mut callers = vec![("anonymous", anonymous.clone())];
+    callers.extend(keys.into_iter().map(|(name, key)| (name, anonymous.with_key(&key))));
     callers
 }
 

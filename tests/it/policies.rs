@@ -279,7 +279,7 @@ async fn a_response_goes_to_the_agents_that_its_policy_names() {
     for (n, (on, expected)) in [
         (json!("origin"), vec![0]),
         (json!("all"), vec![0, 1, 2]),
-        (json!({"agents": ["db-01", "nobody"]}), vec![2]),
+        (json!({"agents": ["db-01", "no-such-agent"]}), vec![2]),
         (json!({"agents": [agents[1].id.to_string()]}), vec![1]),
         (json!({"labels": {"env": "prod"}}), vec![0, 1]),
         (json!({"labels": {"env": "prod", "wazuh_id": "006"}}), vec![1]),

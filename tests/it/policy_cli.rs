@@ -275,7 +275,7 @@ async fn an_alert_is_explained() {
     }
     let one: Value = serde_json::from_str(&run(&format!("explain {id} --policy block-ssh --json")).gives(0)).unwrap();
     assert_eq!(one["now"].as_array().unwrap().len(), 1);
-    run(&format!("explain {id} --policy nobody")).complains(1);
+    run(&format!("explain {id} --policy absent")).complains(1);
     run("explain 01980f00-0000-7000-8000-000000000001").complains(1);
     run("explain not-an-id").complains(1);
     api.audit_is_intact().await;
@@ -306,7 +306,7 @@ async fn a_policy_is_tried_counted_rolled_back_and_let_go_on() {
     assert!(run("rollback block-ssh --to 1").gives(0).contains("version 3 now"));
     assert!(run("show block-ssh").gives(0).contains("for: 10m"));
     assert!(run("rollback block-ssh --to 9").complains(1).contains("/version"));
-    assert!(run("rollback nobody --to 1").complains(1).contains("no policy called"));
+    assert!(run("rollback absent --to 1").complains(1).contains("no policy called"));
 
     let words = ["policy", "reset", "block-ssh", "--reason", "the agents are well again"];
     assert!(riposte(&manager, files.path(), &words).complains(1).contains("409"));

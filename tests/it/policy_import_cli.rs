@@ -54,7 +54,7 @@ async fn an_ossec_conf_is_shown_written_down_or_applied() {
 #[tokio::test]
 async fn a_broken_ossec_conf_is_named_with_its_line() {
     let manager = Manager::start().await;
-    let broken = "<ossec_config>\n  <active-response>\n    <command>nobody</command>\n    <location>local</location>\n  </active-response>\n</ossec_config>\n";
+    let broken = "<ossec_config>\n  <active-response>\n    <command>absent</command>\n    <location>local</location>\n  </active-response>\n</ossec_config>\n";
     let files = folder(&[("a.conf", GOOD), ("b.conf", broken), ("c.conf", "<ossec_config>\n  <command>\n")]);
     let run = |words: &str| policy(&manager, files.path(), words);
     // Several files are one to Wazuh; a line of the report is named by its own file.

@@ -239,7 +239,7 @@ on_both_databases! {
             let over_limit = *numbers.one_of(&["drop", "approve"]);
             policy["limits"] = json!({"responses": format!("{}/1m", 3 + numbers.below(5)), "over_limit": over_limit,
                 "targets": format!("{}/2m", 2 + numbers.below(3)), "cooldown": format!("{}s", 5 + numbers.below(20))});
-            // Long enough that nobody's silence frees a place meanwhile.
+            // Long enough that no approval expires and frees a place meanwhile.
             policy["approval"] = json!({"within": "1h"});
             admin.policy(&policy).await;
             for n in 0..60 {

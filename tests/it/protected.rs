@@ -106,7 +106,9 @@ on_both_databases! {
         assert_eq!(applied, ["198.51.100.7"]);
     }
 
-    /// Promise 11: what must not be delivered any more stands in nobody's way, however much of it there is.
+    /// Promise 11: commands that may no longer be delivered hold up no other command, however many
+    /// there
+    /// are.
     async fn promise_11_what_became_protected_holds_up_no_revert(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         answer(&admin, "0", "198.51.100.7").await;
@@ -219,8 +221,8 @@ on_both_databases! {
         let next = admin.post("/v1/responses", &asked).await.is(201);
         assert_eq!(next["agents"], json!([agent.id]));
         asked["agents"] = json!(["web-02"]);
-        let nobody = admin.post("/v1/responses", &asked).await.is(201);
-        assert_eq!((&nobody["state"], &nobody["reason"]), (&json!("spared"), &json!("protected")));
+        let left_out = admin.post("/v1/responses", &asked).await.is(201);
+        assert_eq!((&left_out["state"], &left_out["reason"]), (&json!("spared"), &json!("protected")));
     }
 
     async fn an_entry_counts_for_its_policies_and_for_its_time(database: Database) {
@@ -292,7 +294,7 @@ async fn an_entry_with_faults_is_refused_and_each_is_pointed_at() {
         (entry("ip", "10.0.0.0/33"), vec!["/value"]),
         (entry("user", "-R"), vec!["/value"]),
         (entry("user", "a\u{202e}b"), vec!["/value"]),
-        (entry("agent", "nobody"), vec!["/value"]),
+        (entry("agent", "no-such-agent"), vec!["/value"]),
         (entry("network", "10.0.0.0/8"), vec!["/kind"]),
         (
             json!({"kind": "ip", "value": "10.0.0.1", "policies": ["Drop It"], "reason": " "}),

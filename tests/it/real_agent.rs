@@ -215,7 +215,7 @@ async fn promise_8_no_forged_order_is_executed_or_even_acknowledged() {
         ("a key that is not pinned", evil(903).sign(&thief, "another-key").unwrap()),
         ("the pinned key under another name", evil(904).sign(&manager.key, "another-key").unwrap()),
         ("another audience", manager.sign(&Command { aud: Uuid::now_v7(), ..evil(905) })),
-        ("another issuer", manager.sign(&Command { iss: "someone".into(), ..evil(906) })),
+        ("another issuer", manager.sign(&Command { iss: "another".into(), ..evil(906) })),
         ("another kind of token", jws::sign(&manager.key, "JWT", KID, &evil(907)).unwrap()),
         ("changed claims", format!("{header}.{other_claims}.{signature}")),
         ("a header of another token", format!("{none}.{claims}.{}", "A".repeat(86))),
@@ -298,7 +298,7 @@ async fn promise_3_the_real_agent_executes_a_command_once_however_often_it_is_se
         let mut stream = manager.accept().await;
         stream.send(vec![token.clone(); 20]).await;
         assert_eq!(stream.acknowledged(20).await, [command.jti; 20]);
-        // Nobody has committed the result, so it is told in every conversation.
+        // The result was not acknowledged, so every conversation repeats it.
         assert_eq!(stream.result_of(command.jti).await.outcome, Outcome::Succeeded);
         manager.agent.run_again();
     }
@@ -331,7 +331,7 @@ async fn the_real_agent_falls_back_to_polls_where_no_stream_can_be_had() {
     let api = manager.api();
     api.make_policy("log-only", "1h").await;
     let mut agent = Agent::enroll(&api.base, &api.make_token().await, "web-01");
-    // Nobody listens there.
+    // No server listens there.
     agent.change_identity("stream_url", "ws://127.0.0.1:1/v1/agent/stream");
     agent.run(&[]);
     let (_, command) = api.answer_to(&alert(1, "10.0.0.1", "web-01")).await;

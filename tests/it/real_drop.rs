@@ -1,5 +1,5 @@
-//! Real packets between two network namespaces: they flow, an alert comes, they are dropped, and they flow again when the
-//! time is up, whoever is killed in between.
+//! Real packets between two network namespaces. They flow, an alert arrives, and they are dropped.
+//! They flow again when the block ends, whichever program is killed in between.
 //!
 //! Each test makes its namespaces and runs itself once more inside one of them, the `host`: there the manager, the agent
 //! and the test talk over the namespace's own loopback interface, and nothing ever leaves it but to the `attacker` at the
@@ -111,7 +111,7 @@ impl Namespaces {
 
     /// Runs the test `name` once more, inside the host.
     fn enter(&self, name: &str, firewall: Firewall) {
-        // In the mount namespace that `ip netns exec` makes: nobody else sees it.
+        // Only in the mount namespace that `ip netns exec` makes.
         let hide = r"for d in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
             [ -f $d/nft ] && mount --bind /dev/null $d/nft; done; ";
         let slow = r#"real=$(readlink -f "$(command -v iptables)"); cp -L "$real" "$SCRATCH/real"
@@ -395,7 +395,7 @@ async fn promise_5_an_overdue_iptables_block_is_lifted_as_soon_as_the_agent_is_b
     let block = scene.block(1, V4).await;
     scene.agent.kill9();
     eventually("the end has passed", PATIENCE, async || (now() > block.until).then_some(())).await;
-    assert!(!scene.flows(V4).await, "nobody was there to lift it");
+    assert!(!scene.flows(V4).await, "no agent was there to lift it");
     let back = now();
     scene.agent.run_again();
     eventually("the overdue block is lifted", LATE, async || scene.flows(V4).await.then_some(())).await;
@@ -418,8 +418,8 @@ async fn a_block_that_is_lifted_by_hand_is_lifted_at_once() {
 
 /// The hardest case: nothing but the agent's journal remembers an iptables rule.
 #[tokio::test]
-async fn promise_5_every_iptables_block_is_lifted_whoever_is_killed_whenever() {
-    let name = "promise_5_every_iptables_block_is_lifted_whoever_is_killed_whenever";
+async fn promise_5_every_iptables_block_is_lifted_whichever_program_is_killed() {
+    let name = "promise_5_every_iptables_block_is_lifted_whichever_program_is_killed";
     if !is_inside(name, Firewall::Iptables) {
         return;
     }
@@ -463,8 +463,8 @@ async fn promise_5_every_iptables_block_is_lifted_whoever_is_killed_whenever() {
     eprintln!("{applied} of {} blocks were in force; the others were cut short", responses.len());
 }
 
-/// A program that a killed agent had started lives on and does its work when nobody waits for it any more. The manager
-/// is gone too, so that its own revert does not hide what the agent forgot.
+/// A program that a killed agent had started lives on and adds its rule later. The manager is gone
+/// too, so that its own revert does not hide what the agent forgot.
 #[tokio::test]
 async fn promise_5_a_rule_that_is_added_after_its_agent_was_killed_is_lifted_too() {
     let name = "promise_5_a_rule_that_is_added_after_its_agent_was_killed_is_lifted_too";

@@ -121,7 +121,7 @@ async fn the_doctor_names_what_contradicts_itself() {
     api.make_policy("log-only", "1h").await;
     let _agent = Agent::start(&manager, "web-01").await;
     acted_on(&manager, 1).await;
-    // And one that nobody has fetched.
+    // And one command that no agent has fetched.
     let _away = FakeAgent::enroll(&manager, "web-02").await;
     api.answer_to(&alert(2, "203.0.113.2", "web-02")).await;
     manager.kill9();
@@ -158,7 +158,7 @@ async fn the_doctor_names_what_contradicts_itself() {
         ),
         ("UPDATE agents SET incident = 'two hosts'", "two hosts speak with one agent's identity"),
     ];
-    // What was committed last stands in the log beside the file until somebody moves it over.
+    // The last commits stand in the WAL file beside the ledger until a checkpoint moves them over.
     rusqlite::Connection::open(&ledger).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let whole = std::fs::read(&ledger).unwrap();
     for (sql, expected) in damages {

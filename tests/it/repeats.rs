@@ -106,7 +106,7 @@ on_both_databases! {
         assert_eq!(by_hand, 1);
         assert_eq!(admin.list("/v1/audit?noun=policy").await.len(), 1);
 
-        // The same key for something else is a mistake that nobody should miss.
+        // The same key for another request is a mistake that the client must see.
         for (path, body, key) in [
             ("/v1/policies", drop_policy("other"), "key-1"),
             ("/v1/alerts", json!([brute_force("3", "203.0.113.9")]), "key-2"),
@@ -118,8 +118,8 @@ on_both_databases! {
         }
         assert_eq!((admin.list("/v1/alerts").await.len(), admin.list("/v1/policies").await.len()), (2, 1));
 
-        // Whoever else uses that key means another request.
-        let engineer = app.somebody(&admin, "engineer").await;
+        // A second user of that key means another request.
+        let engineer = app.client_with_role(&admin, "engineer").await;
         assert_eq!(engineer.post_once("/v1/alerts", &alerts, "key-2").await.is(202)["duplicates"], 2);
     }
 
@@ -158,7 +158,7 @@ on_both_databases! {
             let mut answers: Vec<(usize, Answer)> = senders.join_all().await;
             answers.sort_by_key(|(n, _)| *n);
             let (_, odd) = answers.pop().unwrap();
-            // Whoever came first has the key.
+            // The first request owns the key.
             let told: BTreeSet<String> =
                 answers.iter().filter(|(_, answer)| answer.status == 202).map(|(_, answer)| answer.text.clone()).collect();
             let refused = answers.iter().filter(|(_, answer)| answer.status == 422).count();
@@ -210,7 +210,7 @@ on_both_databases! {
                 senders.spawn(async move { admin.post_once(path, &body, path).await });
             }
             for answer in senders.join_all().await {
-                // Whoever comes while the first one is at work may be told so.
+                // A request that arrives while the first one is in progress may be answered 409.
                 assert!(matches!(answer.status, 201 | 202 | 409), "{path}: {} {}", answer.status, answer.text);
             }
             let after = admin.get(path).await.is(200)["items"].as_array().unwrap().len();

@@ -1,4 +1,5 @@
-//! What follows from a decision: responses and the effects they hold, until their time is over or somebody lifts them.
+//! What follows from a decision: responses and the effects that they hold, until they expire or are
+//! lifted.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::message::{Capability, Outcome};
@@ -93,7 +94,7 @@ async fn a_response_by_hand_with_faults_is_refused_and_each_is_pointed_at() {
 }
 
 #[tokio::test]
-async fn nobody_may_aim_by_hand_at_what_is_protected() {
+async fn a_response_by_hand_on_a_protected_target_is_refused() {
     let (_app, admin, _agent) = with_agent(Database::sqlite()).await;
     for (action, target) in [
         ("firewall-drop", "127.0.0.1"),
@@ -165,8 +166,8 @@ on_both_databases! {
         // Once more changes nothing.
         assert_eq!(lift(&admin, &response).await["ended_at"], lifted["ended_at"]);
         assert_eq!(agent.owed().await, []);
-        let nobody = format!("/v1/responses/{}/lift", Uuid::nil());
-        admin.post(&nobody, &json!({"reason": "over"})).await.is_problem(404);
+        let unknown = format!("/v1/responses/{}/lift", Uuid::nil());
+        admin.post(&unknown, &json!({"reason": "over"})).await.is_problem(404);
         let again = format!("{}/lift", path("responses", &response));
         assert_eq!(admin.post(&again, &json!({"reason": ""})).await.points_at(), ["/reason"]);
     }
@@ -379,7 +380,7 @@ on_both_databases! {
         app.enrol(&admin, "web-01", &json!({})).await;
     }
 
-    /// Nobody will ever fetch it, so nothing may be owed for ever to an agent that is gone.
+    /// The agent is gone and fetches nothing, so no command may be owed to it.
     async fn an_agent_that_was_revoked_is_owed_nothing_when_its_blocks_are_over(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let brief = drop_by_hand(&admin, "203.0.113.7", "10m").await;

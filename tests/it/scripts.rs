@@ -96,7 +96,8 @@ case "$INPUT" in *'"command":"add"'*) WORD=add ;; *) WORD=delete ;; esac
 echo "$WORD" >> "$(dirname "$0")/../ran"
 "#;
 
-/// Promise 10: somebody lets go on the host while the manager does not even know yet that it is in force there.
+/// Promise 10: an administrator releases the effect on the host before the manager knows that it is
+/// in force there.
 #[tokio::test]
 async fn promise_10_a_release_before_the_result_is_told_ends_the_response_too() {
     let mut manager = Manager::start().await;

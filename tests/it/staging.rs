@@ -106,7 +106,7 @@ on_both_databases! {
         assert!(said("stopped"));
         let reset = |agent: &str| json!({"reason": "nft is back", "agent": agent});
         admin.post("/v1/policies/drop/reset", &reset("web-02")).await.is_problem(409);
-        assert_eq!(admin.post("/v1/policies/drop/reset", &reset("nobody")).await.points_at(), ["/agent"]);
+        assert_eq!(admin.post("/v1/policies/drop/reset", &reset("no-such-agent")).await.points_at(), ["/agent"]);
         admin.post("/v1/policies/drop/reset", &reset("web-01")).await.is(200);
         let again = post(&admin, "c", "203.0.113.51").await;
         assert_eq!(again["agents"].as_array().unwrap().len(), 2, "what was before counts no more");

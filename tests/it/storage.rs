@@ -78,7 +78,7 @@ on_both_databases! {
         let mut quiet = brute_force("quiet", "203.0.113.8");
         quiet["rule"]["level"] = json!(3);
         admin.alerts("application/json", json!([live, quiet]).to_string()).await.is(202);
-        // In force: a response that nobody carries out for a day has failed, and is live no more.
+        // In force: a response that no agent carries out for a day has failed, and is live no more.
         agent.obey().await;
         app.advance(86_400 - 3600);
         admin.post("/v1/alerts", &brute_force("young", "203.0.113.9")).await.is(202);

@@ -159,7 +159,8 @@ on_both_databases! {
     }
 }
 
-/// The problem says what it is, and the answer what time it is: whoever asks with a token of another time learns both.
+/// The problem says what is wrong, and the response carries the manager's time.
+/// A client whose token has another time learns both.
 #[tokio::test]
 async fn a_token_of_another_time_is_told_the_managers() {
     let (app, admin) = TestApp::start().await;

@@ -69,7 +69,7 @@ on_both_databases! {
         rogue.exchange(&rogue.token(), &huge).await.is_problem(413);
         let shown = admin.get(&format!("/v1/agents/{}", rogue.id)).await.is(200);
         assert_eq!(shown["capabilities"].as_array().unwrap().len(), 256, "what was right is kept");
-        // Nobody else waits for it.
+        // No other agent waits for it.
         admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
         assert_eq!(honest.owed_one().await.target.value(), "203.0.113.7");
     }

@@ -6,7 +6,7 @@ use crate::processes::{FakeAgent as ProcessAgent, Manager};
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Database, TestApp};
 
-/// Texts that would do harm where somebody took them for more than texts.
+/// Texts that do harm where a program takes them for more than texts.
 const HOSTILE: [&str; 12] = [
     "\u{1b}]0;owned\u{7}\u{1b}[2J",
     "'; DROP TABLE alerts; --",
@@ -77,7 +77,7 @@ on_both_databases! {
         let (app, admin) = TestApp::start_on(database).await;
         app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         admin.policy(&drop_policy("drop")).await;
-        let pipeline = app.somebody(&admin, "ingest").await;
+        let pipeline = app.client_with_role(&admin, "ingest").await;
         let decoy = |pipeline: &str, id: &str| {
             json!({"pipeline": pipeline, "id": id, "time": "2026-11-24T10:00:00Z", "rule": {"id": "1", "level": 3}})
         };

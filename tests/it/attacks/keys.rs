@@ -14,7 +14,7 @@ on_both_databases! {
         policy["limits"] = json!({"responses": "3/1h", "over_limit": "drop"});
         admin.policy(&policy).await;
         admin.post("/v1/protected", &json!({"kind": "ip", "value": "203.0.113.0/28", "reason": "ours"})).await.is(201);
-        let thief = app.somebody(&admin, "ingest").await;
+        let thief = app.client_with_role(&admin, "ingest").await;
         for number in 0..20 {
             // Our own addresses first: they are never blocked, and use up nothing of the limit.
             thief.post("/v1/alerts", &brute_force(&format!("a{number}"), &format!("203.0.113.{number}"))).await.is(202);
@@ -38,7 +38,7 @@ on_both_databases! {
         let agent = app.enrol(&admin, "web-01", &json!({})).await;
         admin.policy(&drop_policy("drop")).await;
         admin.post("/v1/protected", &json!({"kind": "ip", "value": "203.0.113.7", "reason": "ours"})).await.is(201);
-        let thief = app.somebody(&admin, "analyst").await;
+        let thief = app.client_with_role(&admin, "analyst").await;
         let by_hand = |target: &str| {
             json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": "1h", "reason": "x"})
         };
@@ -71,7 +71,7 @@ on_both_databases! {
         let enrol = |name: &str| serde_json::to_value(enrollment(token, name, &new_key())).unwrap();
         stranger.post("/v1/agents/enroll", &enrol("web-01")).await.is_problem(409);
         stranger.post("/v1/agents/enroll", &enrol("../web-01")).await.is_problem(422);
-        // Under names of its own it is somebody else, and gets nothing of the victim's.
+        // Under names of its own it is another agent, and gets nothing of the victim's.
         stranger.post("/v1/agents/enroll", &enrol("thief-01")).await.is(201);
         stranger.post("/v1/agents/enroll", &enrol("thief-02")).await.is(201);
         stranger.post("/v1/agents/enroll", &enrol("thief-03")).await.is_problem(401);
@@ -85,7 +85,7 @@ async fn a_stolen_viewer_key_finds_no_secret() {
     let (app, admin) = TestApp::start().await;
     app.enrol(&admin, "web-01", &json!({})).await;
     let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201)["token"].as_str().unwrap().to_owned();
-    let thief = app.somebody(&admin, "viewer").await;
+    let thief = app.client_with_role(&admin, "viewer").await;
     let signing = std::fs::read_to_string(app.data_dir().join("signing.key")).unwrap();
     let secrets = [admin.key(), token.as_str(), signing.trim(), admin.key().rsplit('_').next().unwrap()];
     let contract = riposte::api::contract();

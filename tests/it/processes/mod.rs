@@ -203,7 +203,7 @@ impl Manager {
             if asked.is_ok_and(|answer| answer.status() == StatusCode::OK) {
                 return;
             }
-            // Somebody else's outgoing connection may sit on the port for a moment.
+            // An outgoing connection of another program may hold the port for a moment.
             if self.child.try_wait().unwrap().is_some() {
                 self.child = Self::spawn(&self.directory, self.address, &self.flags, &self.wrapper);
             }
@@ -306,7 +306,7 @@ pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
 }
 
-/// A Wazuh 4.x alert of rule 5763: somebody at `source` tries passwords on the host that `agent` watches.
+/// A Wazuh 4.x alert of rule 5763: a client at `source` guesses passwords on the host of `agent`.
 pub(crate) fn alert(number: u64, source: &str, agent: &str) -> Value {
     json!({
         "timestamp": riposte::clock::Clock::system().now(),

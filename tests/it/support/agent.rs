@@ -30,7 +30,7 @@ pub(crate) struct FakeAgent {
     pinned: Vec<(String, VerifyingKey)>,
 }
 
-/// A key that nobody else has.
+/// A fresh random key.
 pub(crate) fn new_key() -> SigningKey {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).unwrap();
@@ -91,7 +91,8 @@ impl FakeAgent {
         serde_json::from_value(answer.is(200)).unwrap()
     }
 
-    /// Everything it is owed, by somebody who has nothing in their journal; checked as a real agent checks it.
+    /// Every command that is owed to an agent with an empty journal, checked as a real agent checks
+    /// it.
     pub(crate) async fn owed(&self) -> Vec<Command> {
         let answer = self.poll(&PollRequest { max: 256, ..PollRequest::default() }).await;
         answer.commands.iter().map(|token| self.open(token)).collect()

@@ -115,8 +115,8 @@ impl TestApp {
         .await
     }
 
-    /// Somebody with a key of `role`.
-    pub(crate) async fn somebody(&self, admin: &Client, role: &str) -> Client {
+    /// A client with a new key of `role`.
+    pub(crate) async fn client_with_role(&self, admin: &Client, role: &str) -> Client {
         let made = admin.post("/v1/api-keys", &json!({"name": role, "role": role})).await.is(201);
         admin.with_key(made["key"].as_str().unwrap())
     }

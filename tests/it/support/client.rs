@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
-/// Somebody with an API key, or nobody.
+/// A client of the API, with a key or without one.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -15,14 +15,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Somebody who has no key.
+    /// A client without a key.
     pub(crate) fn anonymous(base: &str) -> Self {
         // No proxy from the environment may come between.
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { http, base: base.into(), key: None }
     }
 
-    /// Somebody else, with `key`.
+    /// The same client with `key`.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.into()), ..self.clone() }
     }

@@ -153,29 +153,29 @@ impl Drop for Pooler {
 /// Whom PostgreSQL runs as: it refuses to run as root.
 enum Owner {
     Us,
-    Nobody,
+    Unprivileged,
 }
 
 impl Owner {
-    /// Whoever is to own `dir`, made the owner.
+    /// The account that PostgreSQL runs as; `dir` becomes its own.
     fn of(dir: &Path) -> Self {
         if std::fs::metadata(dir).unwrap().uid() != 0 {
             return Self::Us;
         }
         let id = |flag: &str| -> u32 {
             let id = Command::new("id").args([flag, "nobody"]).output().unwrap();
-            String::from_utf8(id.stdout).unwrap().trim().parse().expect("root needs an account called nobody")
+            String::from_utf8(id.stdout).unwrap().trim().parse().expect("root needs an account called `nobody`")
         };
         chown(dir, Some(id("-u")), Some(id("-g"))).unwrap();
-        Self::Nobody
+        Self::Unprivileged
     }
 
     /// A program that is killed when we end, however we end.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
-        if matches!(self, Self::Nobody) {
-            command.args(["--reuid=nobody", "--clear-groups"]);
+        if matches!(self, Self::Unprivileged) {
+            command.args(["--reuid", "nobody", "--clear-groups"]);
         }
         command.arg(program).current_dir("/");
         command
