@@ -1,11 +1,11 @@
-//! The shape of the house, held by a test: floors, where SQL is, how large a file may become, what it may be called.
-//! It reads the source as text: what it cannot see (a macro that writes an import) does not exist here.
+//! The architecture as a test: floors, where SQL is, the size of files, their names. It reads the
+//! source as text: an import that a macro writes is not seen.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::path::{Path, PathBuf};
 
-/// From the top down: each floor may use those after it.
+/// From the top down: each floor may use those below it.
 const FLOORS: [&str; 8] = ["main", "cli", "api", "compat", "engine", "store", "domain", "protocol"];
 /// A module of the ground uses no other module of this crate, except those named here.
 const GROUND: [(&str, &[&str]); 4] =
@@ -37,11 +37,11 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     paths.into_iter().map(|path| (name(&path), std::fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// The code of a file: comments left aside.
+/// The code of a file, without comment lines.
 fn code(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {
-        // A `//` within a text (an address) is kept: it holds no import.
+        // A `//` inside a string (an address) is kept: it holds no import.
         let line = if line.trim_start().starts_with("//") { "" } else { line };
         code.push_str(line);
         code.push('\n');
@@ -49,7 +49,7 @@ fn code(text: &str) -> String {
     code
 }
 
-/// The same without the tests beside it: a test may reach up for what it needs.
+/// The code without its unit tests: a test may use floors above it.
 fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
 }
@@ -88,7 +88,7 @@ fn used(code: &str, depth: usize) -> Vec<String> {
     used
 }
 
-/// The parts of `{a::b, c::{d, e}}`, without what is nested.
+/// The top-level parts of `{a::b, c::{d, e}}`.
 fn split_group(group: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
     for (at, character) in group.char_indices() {
@@ -109,7 +109,7 @@ fn split_group(group: &str) -> Vec<&str> {
     parts
 }
 
-/// What is wrong with `user` using `used`, if anything.
+/// Returns what is wrong with `user` using `used`, if anything.
 fn arrow(user: &str, used: &str) -> Option<String> {
     let floor = |name: &str| FLOORS.iter().position(|floor| *floor == name);
     let ground = |name: &str| GROUND.iter().find(|(ground, _)| *ground == name);
@@ -132,11 +132,11 @@ fn no_floor_uses_one_above_it() {
     let mut seen = 0;
     for (path, text) in sources("src") {
         let user = module(&path);
-        // How many folders the file is in below src: that many `super::` reach the crate.
+        // The number of folders below src: that many `super::` reach the crate.
         let depth = path.matches('/').count() - usize::from(path.ends_with("/mod.rs"));
         let code = code(without_tests(&text));
         for used in used(&code, depth) {
-            // What stands in lib.rs itself.
+            // Defined in lib.rs itself.
             if user == "main" && used == "cli" || user == "lib" {
                 continue;
             }
@@ -145,7 +145,7 @@ fn no_floor_uses_one_above_it() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(seen > 100, "only {seen} imports were found: this test does not see them any more");
+    assert!(seen > 100, "only {seen} imports were found: this test no longer finds them");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn every_module_is_on_a_floor() {
     }
 }
 
-/// Whether a line holds SQL: keywords in upper case, as ours is written.
+/// Returns whether a line holds SQL: its keywords are in upper case.
 fn is_sql(line: &str) -> bool {
     let has = |word: &str| {
         line.match_indices(word).any(|(at, _)| {
@@ -226,7 +226,7 @@ fn sql_is_in_the_store_and_only_there() {
         .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
         .filter(|line| is_sql(line))
         .count();
-    assert!(statements > 50, "only {statements} statements were found: this test does not see them any more");
+    assert!(statements > 50, "only {statements} statements were found: this test no longer finds them");
 }
 
 /// The names of a package's dependencies.
@@ -257,7 +257,8 @@ fn agent_and_manager_know_only_the_protocol_of_each_other() {
     let agent = dependencies("agent/Cargo.toml");
     assert!(agent.contains(&"riposte-protocol".to_owned()));
     assert!(!agent.contains(&"riposte".to_owned()), "the agent depends on the manager");
-    // Another trust level: no web server and no database in what runs as root on every host.
+    // Another trust level: no web server and no database in a program that runs as root on every
+    // host.
     for heavy in ["axum", "sqlx", "rusqlite", "tower-http"] {
         assert!(!agent.contains(&heavy.to_owned()), "the agent depends on {heavy}");
     }
@@ -290,7 +291,7 @@ fn no_module_is_a_drawer_for_everything() {
     for folder in ["src", "protocol/src", "agent/src", "tests", "benches"] {
         for (path, _) in sources(folder) {
             let mut parts = path.split('/').map(|part| part.trim_end_matches(".rs"));
-            assert!(!parts.any(|part| DRAWERS.contains(&part)), "{path}: a name that says nothing");
+            assert!(!parts.any(|part| DRAWERS.contains(&part)), "{path}: a name without meaning");
         }
     }
 }
@@ -300,7 +301,7 @@ fn every_file_says_what_it_is() {
     for folder in ["src", "protocol/src", "agent/src", "tests", "benches"] {
         for (path, text) in sources(folder) {
             let said = text.lines().next().and_then(|line| line.strip_prefix("//! ")).unwrap_or_default();
-            assert!(said.len() > 10, "{path} does not begin with what it is (//!)");
+            assert!(said.len() > 10, "{path} does not begin with a description (//!)");
         }
     }
 }
@@ -322,7 +323,7 @@ fn decisions_are_numbered_without_a_gap() {
             assert!(text.contains(part), "{name} has no part called {part}");
         }
     }
-    // What the code points at is there.
+    // Every decision that the code refers to exists.
     for folder in ["src", "protocol/src", "agent/src"] {
         for (path, text) in sources(folder) {
             for reference in text.split("docs/decisions/").skip(1) {

@@ -1,4 +1,5 @@
-//! Keys and tokens: how long they count and for whom, what happens to those who guess, and who gets to see them.
+//! Keys and tokens: how long they are valid and for which agent, the limit on guessing, and who can
+//! read them.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -102,7 +103,7 @@ async fn an_agent_is_believed_only_with_a_fresh_token_signed_by_its_own_key() {
         let stream = Client::anonymous(&app.base).with_key(&token);
         assert_eq!(stream.get("/v1/agent/stream").await.status, 401, "{what}");
     }
-    // One second longer than the clocks may be apart.
+    // One second longer than the clocks may differ.
     let kept = agent.token();
     app.advance(360);
     agent.exchange(&kept, &request).await.is(200);
@@ -127,7 +128,7 @@ async fn an_enrolment_token_counts_for_as_many_agents_and_as_long_as_it_says() {
         anonymous.post("/v1/agents/enroll", &asked).await
     };
     let first = enroll(token, "a").await.is(201);
-    // A name that is taken costs no use.
+    // A name that is taken costs no use of the token.
     enroll(token, "a").await.is_problem(409);
     let key = new_key();
     let asked = serde_json::to_value(enrollment(token, "b", &key)).unwrap();
@@ -185,7 +186,7 @@ async fn a_client_that_guesses_too_often_is_slowed_down_and_no_other_is() {
         answer.is_problem(429);
         assert_eq!(answer.header("retry-after"), Some("40"));
     }
-    // The same address, with something to show.
+    // The same address, with valid credentials.
     admin.get("/v1/alerts").await.is(200);
     agent.exchange(&agent.token(), &PollRequest { max: 1, ..PollRequest::default() }).await.is(200);
     app.advance(40);

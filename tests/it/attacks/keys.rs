@@ -1,4 +1,4 @@
-//! Keys and tokens in wrong hands.
+//! Stolen keys and tokens.
 
 use serde_json::json;
 
@@ -25,7 +25,7 @@ on_both_databases! {
         for path in ["/v1/alerts", "/v1/policies", "/v1/protected", "/v1/agents", "/v1/api-keys", "/v1/audit"] {
             thief.get(path).await.is_problem(403);
         }
-        // Everything that it caused is found by its rule, and lifted with one call.
+        // Every response that it caused is found by its rule, and lifted with one call.
         let asked = json!({"rule_id": "5763", "reason": "the key was stolen"});
         assert_eq!(admin.post("/v1/responses/lift", &asked).await.is(200)["count"], 3);
         let id = thief.key().split('_').nth(1).unwrap().to_owned();
@@ -46,7 +46,7 @@ on_both_databases! {
             let answer = thief.post("/v1/responses", &by_hand(target)).await;
             assert_eq!(answer.status, 422, "{target}: {}", answer.text);
         }
-        // It can make no key, no policy, no hole in the protection, and touch no agent.
+        // It cannot create a key or a policy, weaken the protection, or touch an agent.
         thief.post("/v1/api-keys", &json!({"name": "x", "role": "admin"})).await.is_problem(403);
         thief.post("/v1/policies", &drop_policy("mine")).await.is_problem(403);
         thief.post("/v1/actions", &json!({"name": "x", "executable": "x.sh"})).await.is_problem(403);
@@ -55,7 +55,7 @@ on_both_databases! {
         thief.delete(&format!("/v1/protected/{entry}"), None).await.is_problem(403);
         thief.delete(&format!("/v1/agents/{}", agent.id), None).await.is_problem(403);
         assert!(agent.owed().await.is_empty());
-        // What it may do is written down with its own name.
+        // What it may do is audited under its own name.
         let made = thief.post("/v1/responses", &by_hand("198.51.100.9")).await.is(201);
         let history = admin.history("response", made["id"].as_str().unwrap()).await;
         assert_eq!(history[0].0, format!("key:{}", thief.key().split('_').nth(1).unwrap()));
