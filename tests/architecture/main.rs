@@ -7,6 +7,7 @@ mod decisions;
 mod files;
 mod floors;
 mod packages;
+mod prose;
 mod sql;
 
 use std::path::{Path, PathBuf};
