@@ -7,6 +7,7 @@ mod decisions;
 mod files;
 mod floors;
 mod packages;
+mod paths;
 mod prose;
 mod sql;
 
