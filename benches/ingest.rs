@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 /// Hosts that alerts come from; each has an enrolled agent that is offline.
 const HOSTS: usize = 100;
-/// Policies that no alert matches, so that the index is not empty.
+/// Policies that match none of the alerts; they fill the index.
 const IDLE_POLICIES: usize = 50;
 
 /// One kind of load.

@@ -1,6 +1,6 @@
-//! What the benches share: the server under load as a child process, a client that costs little
-//! (both share the same cores), alerts and agents to load it with, the limits that figures are
-//! compared to, and the printed table. The benches use only what a pipeline or an agent can use.
+//! What the benches share: the server as a child process, a cheap client, alerts and agents to load
+//! the server with, the limits to compare with, and the printed table. Client and server share the
+//! same cores. The benches use only what a pipeline or an agent can use.
 
 pub(crate) mod agents;
 pub(crate) mod alerts;

@@ -1,5 +1,5 @@
-//! The docs name only paths that exist: in code spans that begin with a folder of the repository, and
-//! in relative links. Fenced blocks are examples, and are not read.
+//! The docs name only paths that exist: in code spans that begin with a folder of the repository,
+//! and in relative links. Fenced blocks are examples, and are not read.
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ fn alternatives(path: &str) -> Vec<String> {
     }
 }
 
-/// Returns whether a path exists. Of a pattern (`*`, `<name>`, `NOUN`, `…`) the folders before it count.
+/// Returns whether a path exists. Of a pattern (`*`, `<name>`, `NOUN`) the folders before it count.
 fn exists(base: &Path, path: &str) -> bool {
     let is_pattern = |part: &str| {
         let is_placeholder = ["NNNN", "NAME", "NOUN"].iter().any(|name| part.starts_with(name));

@@ -1,5 +1,5 @@
-//! The subjects of our sentences have a name: a client, the writer, an operator. Pronouns that stand
-//! for a person without one are found in code, comments, tests and docs.
+//! The subject of a sentence has a name: a client, the writer, an operator. This test finds pronouns
+//! for unnamed persons in code, comments, tests and docs.
 
 use crate::{root, texts};
 

@@ -214,7 +214,7 @@ on_both_databases! {
         admin.get("/v1/actions/nothing").await.is_problem(404);
     }
 
-    /// The ledger decides, not a cache that another manager's change has not reached.
+    /// The ledger decides, because the cache may miss another manager's change.
     async fn actions_and_policies_never_contradict_each_other_in_the_ledger(database: Database) {
         const THEIRS: &str = "INSERT INTO policies (name, version, document, created_at, updated_at)
             SELECT 'theirs', 1, REPLACE(REPLACE(document, '\"scan\"', '\"look\"'), '\"-deep\"', ''), 0, 0 FROM policies";
@@ -233,7 +233,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/policies").await.len(), 1);
     }
 
-    /// Promise 11: an alert that can no longer be read holds up no command of its agent.
+    /// Promise 11: an unreadable alert holds up no command of its agent.
     async fn promise_11_a_command_whose_alert_cannot_be_read_is_sent_without_it(database: Database) {
         let (app, admin, agent) = with_scan(database).await;
         post(&admin, "1").await;
@@ -242,8 +242,7 @@ on_both_databases! {
         assert_eq!((command.action.as_str(), command.alert.is_none()), ("scan", true));
     }
 
-    /// Promise 3: a command that could not be signed was not sent. It is sent as soon as it can be
-    /// signed, without waiting for its lease to end.
+    /// Promise 3: a command that could not be signed holds no lease. It is sent as soon as it is signed.
     async fn promise_3_a_command_that_could_not_be_signed_is_not_under_way(database: Database) {
         let (app, admin, agent) = with_scan(database).await;
         post(&admin, "1").await;

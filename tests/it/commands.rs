@@ -40,7 +40,7 @@ on_both_databases! {
         admin.post(&cancel(&json!({"id": Uuid::nil()})), &json!({"reason": "x"})).await.is_problem(404);
     }
 
-    /// A cancelled command is not in force, so the next response must not assume that it is.
+    /// A cancelled command is not in force, so the next response sends its own.
     async fn a_response_after_one_that_was_called_back_is_sent(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         let first = drop_by_hand(&admin, "203.0.113.7", "30m").await;
@@ -220,8 +220,7 @@ on_both_databases! {
         assert_eq!(owed, [Op::Revert, Op::Revert], "both were sent: the agent may have executed them");
     }
 
-    /// It is unknown whether the effect is in force, so the next response must not assume that it
-    /// is.
+    /// It is unknown whether the effect is in force, so the next response sends its own command.
     async fn a_response_after_one_that_was_never_answered_is_sent(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         drop_by_hand(&admin, "203.0.113.7", "2h").await;
@@ -238,7 +237,7 @@ on_both_databases! {
         assert_eq!(owed, [Op::Revert, Op::Apply], "the first response is over, and its remains are reverted");
     }
 
-    /// An expired command is not in force, so the next response must not assume that it is.
+    /// An expired command is not in force, so the next response sends its own.
     async fn a_response_after_one_that_expired_is_sent(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let first = drop_by_hand(&admin, "203.0.113.7", "").await;

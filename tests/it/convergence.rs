@@ -93,7 +93,7 @@ on_both_databases! {
         let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
         admin.post(&path, &json!({"reason": "over"})).await.is(200);
         agent.answer(Outcome::Succeeded, Some(true)).await;
-        // The host is restored from a snapshot of before the revert.
+        // The host is restored from a snapshot taken before the revert.
         says(&agent, Some(vec![held.clone()])).await;
         let revert = app.in_time("the revert is owed", || async { agent.owed().await.pop() }).await;
         assert_eq!((revert.op, revert.effect), (riposte_protocol::command::Op::Revert, held.effect));

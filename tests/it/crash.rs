@@ -125,7 +125,7 @@ async fn promise_1_durable_before_2xx_whenever_the_manager_is_killed() {
                 "{round}"
             );
         }
-        // An alert in progress may be stored or not, but never in part; sending it again settles
+        // An alert in progress is stored as a whole, or not at all; sending it again settles
         // it.
         let there = unknown.iter().filter(|number| gathered.alerts.contains_key(number)).count();
         let (_, intake) = post(&api, &unknown).await.unwrap();

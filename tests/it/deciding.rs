@@ -240,7 +240,7 @@ on_both_databases! {
         // A second sender of the same pipeline, or its next key, answers no alert twice either.
         let again = second.post("/v1/alerts", &alert).await.is(202);
         assert_eq!((&again["accepted"], &again["conflicting"]), (&json!(0), &json!(0)), "{again}");
-        // After the move a key without a pipeline has no influence on it.
+        // After the move a key without a pipeline is another source.
         app.advance(25 * 3600);
         let late = brute_force("3", "203.0.113.3");
         unbound.post("/v1/alerts", &late).await.is(202);

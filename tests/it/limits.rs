@@ -39,7 +39,7 @@ async fn promise_11_a_key_over_its_limit_is_told_when_to_retry_and_no_other_is()
         answer.is(202);
         assert_eq!(answer.header("ratelimit"), None);
     }
-    // A client without a key is not counted here: another limit applies.
+    // Anonymous clients are not counted here: another limit applies.
     let anonymous = Client::anonymous(&app.base);
     anonymous.get("/v1/responses").await.is_problem(401);
     assert_eq!(anonymous.get("/livez").await.header("ratelimit"), None);

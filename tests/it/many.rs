@@ -91,7 +91,7 @@ async fn many_responses_are_lifted_at_once_by_a_filter() {
         assert_eq!(lift(filter.clone()).await, expected, "{filter}");
     }
     assert_eq!(agent.owed().await, []);
-    // A lift without a filter must not lift everything.
+    // An empty filter must not lift everything.
     assert_eq!(admin.post("/v1/responses/lift", &json!({"reason": "oops"})).await.points_at(), [""]);
     assert_eq!(
         admin.post("/v1/responses/lift", &json!({"everything": true, "reason": " "})).await.points_at(),
@@ -132,7 +132,7 @@ on_both_databases! {
         assert_eq!(admin.get("/v1/freeze").await.is(200)["frozen"], true);
         assert!(agent.obey().await.iter().all(|command| command.op == Op::Revert));
         let mut stream = agent.stream(0).await;
-        // Commands queued meanwhile are delivered without a poll for them.
+        // The stream delivers the commands that were queued meanwhile.
         admin.put("/v1/freeze", &json!({"frozen": false, "reason": "morning"}), None).await.is(200);
         let thawed = stream.commands(&agent).await;
         assert_eq!((thawed[0].op, thawed[0].target.value()), (Op::Apply, "203.0.113.2"));

@@ -47,8 +47,8 @@ on_both_databases! {
         assert_eq!(agent.owed_one().await.target.value(), "203.0.114.7");
     }
 
-    /// A value that names nothing gets a warning. A typing error must not look like protection, or
-    /// like "nothing to lift".
+    /// A value that names nothing gets a warning. A typing error must not look like
+    /// protection.
     async fn a_value_that_names_nothing_gets_a_warning(database: Database) {
         let (_app, admin, _agent) = with_agent(database).await;
         let entry = json!({"kind": "ip", "value": "0.0.0.0/0", "policies": ["drop", "dorp"], "reason": "r"});
@@ -77,7 +77,7 @@ on_both_databases! {
         }
     }
 
-    /// A policy gets a warning for actions that none of the enrolled agents supports.
+    /// A policy gets a warning for actions and labels that no enrolled agent has.
     async fn a_policy_is_warned_about_beside_the_agents(database: Database) {
         let (_app, admin, _agent) = with_agent(database).await;
         let policy = json!({"name": "noisy", "match": [{"min_level": 3}],

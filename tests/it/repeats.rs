@@ -125,7 +125,7 @@ on_both_databases! {
         assert_eq!(engineer.post_once("/v1/alerts", &alerts, "key-2").await.is(202)["duplicates"], 2);
     }
 
-    /// A secret is shown once: a repeated request neither shows it nor creates another one.
+    /// A secret is shown once: a repeated request does not show it again or create another.
     async fn promise_2_a_repeated_request_for_a_secret_makes_no_second_one(database: Database) {
         let (_app, admin) = TestApp::start_on(database).await;
         let key = json!({"name": "pipeline", "role": "ingest", "expires_in": "1h"});

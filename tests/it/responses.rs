@@ -380,7 +380,7 @@ on_both_databases! {
         app.enrol(&admin, "web-01", &json!({})).await;
     }
 
-    /// The agent is gone and fetches nothing, so no command may be owed to it.
+    /// The revoked agent fetches nothing, so its commands must end.
     async fn an_agent_that_was_revoked_is_owed_nothing_when_its_blocks_are_over(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let brief = drop_by_hand(&admin, "203.0.113.7", "10m").await;

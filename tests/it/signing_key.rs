@@ -82,7 +82,7 @@ async fn a_lost_signing_key_is_replaced_when_that_is_asked_for_and_audited() {
     assert_eq!(entries.len(), 2, "{audit}");
     assert!(entries.iter().all(|entry| entry["verb"] == "adopted" && entry["actor"] == "riposte"), "{audit}");
     assert!(entries[0]["detail"].as_str().unwrap().contains("--adopt-signing-key"), "{audit}");
-    // Once is enough: the next start needs no flag, and with it no further key is adopted.
+    // Once is enough: the next start needs no flag; with the flag it adopts no other key.
     manager.start_again().await;
     assert_eq!(manager.api().get("/v1/audit?noun=signing_key").await["items"].as_array().unwrap().len(), 2);
 }

@@ -79,7 +79,7 @@ on_both_databases! {
         let mut quiet = brute_force("quiet", "203.0.113.8");
         quiet["rule"]["level"] = json!(3);
         admin.alerts("application/json", json!([live, quiet]).to_string()).await.is(202);
-        // In force: a response that no agent carries out for a day has failed, and is live no more.
+        // In force: a response that is not carried out within a day has failed, and has ended.
         agent.obey().await;
         app.advance(86_400 - 3600);
         admin.post("/v1/alerts", &brute_force("young", "203.0.113.9")).await.is(202);
@@ -105,7 +105,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/responses").await.len(), 2, "responses are kept");
     }
 
-    /// After the last migration, on every database that it was written for.
+    /// The migrations have run: a restart changes nothing.
     async fn a_second_start_finds_the_schema_as_it_is(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let before = schema(&app).await;

@@ -16,7 +16,7 @@ on_both_databases! {
         admin.post("/v1/protected", &json!({"kind": "ip", "value": "203.0.113.0/28", "reason": "ours"})).await.is(201);
         let thief = app.client_with_role(&admin, "ingest").await;
         for number in 0..20 {
-            // Our own addresses first: they are never blocked, and use up nothing of the limit.
+            // Our own addresses first: they are protected, and do not count towards the limit.
             thief.post("/v1/alerts", &brute_force(&format!("a{number}"), &format!("203.0.113.{number}"))).await.is(202);
         }
         let owed = agent.owed().await;
