@@ -6,6 +6,7 @@
 mod decisions;
 mod files;
 mod floors;
+mod names;
 mod packages;
 mod paths;
 mod prose;
