@@ -1,4 +1,4 @@
-//! Keys and tokens in wrong hands.
+//! Stolen keys and tokens.
 
 use riposte_protocol::message::PollRequest;
 use serde_json::json;
@@ -15,9 +15,9 @@ on_both_databases! {
         policy["limits"] = json!({"responses": "3/1h", "over_limit": "drop"});
         admin.policy(&policy).await;
         admin.post("/v1/protected", &json!({"kind": "ip", "value": "203.0.113.0/28", "reason": "ours"})).await.is(201);
-        let thief = app.somebody(&admin, "ingest").await;
+        let thief = app.client_with_role(&admin, "ingest").await;
         for number in 0..20 {
-            // Our own addresses first: they are never blocked, and use up nothing of the limit.
+            // Our own addresses first: they are protected, and do not count towards the limit.
             thief.post("/v1/alerts", &brute_force(&format!("a{number}"), &format!("203.0.113.{number}"))).await.is(202);
         }
         let owed = agent.owed().await;
@@ -26,7 +26,7 @@ on_both_databases! {
         for path in ["/v1/alerts", "/v1/policies", "/v1/protected", "/v1/agents", "/v1/api-keys", "/v1/audit"] {
             thief.get(path).await.is_problem(403);
         }
-        // Everything that it caused is found by its rule, and lifted with one call.
+        // Every response that it caused is found by its rule, and lifted with one call.
         let asked = json!({"rule_id": "5763", "reason": "the key was stolen"});
         assert_eq!(admin.post("/v1/responses/lift", &asked).await.is(200)["count"], 3);
         let id = thief.key().split('_').nth(1).unwrap().to_owned();
@@ -39,7 +39,7 @@ on_both_databases! {
         let agent = app.enrol(&admin, "web-01", &json!({})).await;
         admin.policy(&drop_policy("drop")).await;
         admin.post("/v1/protected", &json!({"kind": "ip", "value": "203.0.113.7", "reason": "ours"})).await.is(201);
-        let thief = app.somebody(&admin, "analyst").await;
+        let thief = app.client_with_role(&admin, "analyst").await;
         let by_hand = |target: &str| {
             json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "for": "1h", "reason": "x"})
         };
@@ -47,7 +47,7 @@ on_both_databases! {
             let answer = thief.post("/v1/responses", &by_hand(target)).await;
             assert_eq!(answer.status, 422, "{target}: {}", answer.text);
         }
-        // It can make no key, no policy, no hole in the protection, and touch no agent.
+        // It cannot create a key or a policy, weaken the protection, or touch an agent.
         thief.post("/v1/api-keys", &json!({"name": "x", "role": "admin"})).await.is_problem(403);
         thief.post("/v1/policies", &drop_policy("mine")).await.is_problem(403);
         thief.post("/v1/actions", &json!({"name": "x", "executable": "x.sh"})).await.is_problem(403);
@@ -56,7 +56,7 @@ on_both_databases! {
         thief.delete(&format!("/v1/protected/{entry}"), None).await.is_problem(403);
         thief.delete(&format!("/v1/agents/{}", agent.id), None).await.is_problem(403);
         assert!(agent.owed().await.is_empty());
-        // What it may do is written down with its own name.
+        // What it may do is audited under its own name.
         let made = thief.post("/v1/responses", &by_hand("198.51.100.9")).await.is(201);
         let history = admin.history("response", made["id"].as_str().unwrap()).await;
         assert_eq!(history[0].0, format!("key:{}", thief.key().split('_').nth(1).unwrap()));
@@ -139,7 +139,7 @@ on_both_databases! {
         let enrol = |name: &str| serde_json::to_value(enrollment(token, name, &new_key())).unwrap();
         stranger.post("/v1/agents/enroll", &enrol("web-01")).await.is_problem(409);
         stranger.post("/v1/agents/enroll", &enrol("../web-01")).await.is_problem(422);
-        // Under names of its own it is somebody else, and gets nothing of the victim's.
+        // Under names of its own it is another agent, and gets nothing of the victim's.
         stranger.post("/v1/agents/enroll", &enrol("thief-01")).await.is(201);
         stranger.post("/v1/agents/enroll", &enrol("thief-02")).await.is(201);
         stranger.post("/v1/agents/enroll", &enrol("thief-03")).await.is_problem(401);
@@ -153,7 +153,7 @@ async fn a_stolen_viewer_key_finds_no_secret() {
     let (app, admin) = TestApp::start().await;
     app.enrol(&admin, "web-01", &json!({})).await;
     let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201)["token"].as_str().unwrap().to_owned();
-    let thief = app.somebody(&admin, "viewer").await;
+    let thief = app.client_with_role(&admin, "viewer").await;
     let signing = std::fs::read_to_string(app.data_dir().join("signing.key")).unwrap();
     let secrets = [admin.key(), token.as_str(), signing.trim(), admin.key().rsplit('_').next().unwrap()];
     let contract = riposte::api::contract();
