@@ -13,7 +13,6 @@ use super::AppState;
 use super::auth::{Caller, Read, WritePolicies};
 use super::error::{ApiError, ApiResult};
 use super::extract::{IfMatch, Json, Path};
-use super::once;
 use super::page::{Page, page};
 use super::policies::not_right;
 use crate::domain::action::{Action, Catalogue};
@@ -116,21 +115,9 @@ pub async fn create(
     State(state): State<AppState>,
     body: Json<Value>,
 ) -> ApiResult<Response> {
-    let action = Action::parse(&body.value).map_err(ApiError::invalid)?;
-    let claim = once::claim(&state, body.once(&caller.principal)).await?;
-    if claim.answered().is_none() {
-        let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
-        let created = actions::create(&mut ledger, &action.name, &body.value, &caller.principal.name, now).await;
-        created.map_err(|error| match error {
-            StoreError::Duplicate => ApiError::conflict(format!("there is an action called {} already", action.name)),
-            other => other.into(),
-        })?;
-        claim.keep(&mut ledger, 201, "", now).await?;
-        state.engine.carry_through(ledger, |engine| async move { engine.reload_actions().await }).await?;
-    } else {
-        state.engine.reload_actions().await?;
-    }
-    Ok(answer(StatusCode::CREATED, stored(&state, &action.name).await?))
+    let once = body.once(&caller.principal);
+    let name = state.engine.create_action(&body.value, once, &caller.principal.name).await?;
+    Ok(answer(StatusCode::CREATED, stored(&state, &name).await?))
 }
 
 /// Replaces a custom action
@@ -145,23 +132,8 @@ pub async fn replace(
     IfMatch(version): IfMatch,
     body: Json<Value>,
 ) -> ApiResult<Response> {
-    let action = Action::parse(&body.value).map_err(ApiError::invalid)?;
-    if action.name != name {
-        return Err(ApiError::invalid(vec![Fault::at("/name", "must be the name in the address")]));
-    }
     let version = version.ok_or_else(ApiError::version_needed)?;
-    let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
-    let updated = actions::update(&mut ledger, &name, &body.value, version, &caller.principal.name, now).await;
-    updated.map_err(|error| stale(error, &name))?;
-    let catalogue = actions::catalogue(&mut ledger).await?;
-    for (user, document) in policies::users(&mut ledger, &name).await? {
-        Policy::parse_stored(&document, &catalogue).map_err(|faults| not_right(&user, &faults))?;
-    }
-    let follow = |engine: Arc<Engine>| async move {
-        engine.reload_actions().await?;
-        engine.reload_policies().await
-    };
-    state.engine.carry_through(ledger, follow).await?;
+    state.engine.replace_action(&name, version, &body.value, &caller.principal.name).await?;
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -177,22 +149,6 @@ pub async fn delete(
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
-    if actions::is_in_use(&mut ledger, &name).await? {
-        return Err(ApiError::conflict("something of it is in force or under way; lift that first".to_owned()));
-    }
-    if let Some((user, _)) = policies::users(&mut ledger, &name).await?.first() {
-        return Err(ApiError::conflict(format!("policy {user} uses it")));
-    }
-    actions::delete(&mut ledger, &name, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_actions().await }).await?;
+    state.engine.delete_action(&name, version, &caller.principal.name).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn stale(error: StoreError, name: &str) -> ApiError {
-    match error {
-        StoreError::NotFound => unknown(name),
-        StoreError::Conflict => ApiError::changed(format!("action {name} is at another version than If-Match says")),
-        other => other.into(),
-    }
 }

@@ -17,7 +17,6 @@ use uuid::Uuid;
 use super::auth::{Caller, ManageAgents, Read, hash_secret, new_secret};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
-use super::once;
 use super::page::{Page, cursor_id, limit, page};
 use super::{AppState, address};
 use crate::domain::agent::{Agent, is_name, reason_words};
@@ -37,12 +36,6 @@ use crate::store::identity::REJECTS_FOR;
 
 /// The most capabilities an agent may announce.
 const MAX_CAPABILITIES: usize = 256;
-/// How long a host has to be silent before another agent may take its place, in seconds: longer than an agent waits between two
-/// attempts to connect.
-const QUIET_SECS: u64 = 120;
-/// The most agents that one enrolment token may enrol.
-const MAX_USES: i64 = 100_000;
-
 /// An agent, and whether it is here.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AgentView {
@@ -133,37 +126,11 @@ pub async fn change(
     Path(id): Path<Uuid>,
     body: Json<ChangeAgent>,
 ) -> ApiResult<axum::Json<AgentView>> {
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    let current = agents::find_in(&mut ledger, id).await?;
-    let current = current.ok_or_else(|| ApiError::not_found("there is no such agent"))?;
-    let mut labels: Map<String, Value> = current.labels.read()?;
-    for (key, value) in body.value.labels {
-        if value.is_null() {
-            labels.remove(&key);
-        } else {
-            labels.insert(key, value);
-        }
-    }
-    let labels = parse_labels(&labels).map_err(|faults| below("/labels", faults))?;
-    // A duplicate that is there already may stay while something else is changed.
-    let agent = Agent::try_from(current)?;
-    if agent.revoked_at.is_none() && !(agent.wazuh_id().is_some() && agent.shares_wazuh_id(&labels)) {
-        let holders = enrolment::of_number(&mut ledger, &labels).await?;
-        if let Some(holder) = holders.iter().find(|holder| holder.id != id) {
-            let hint = "take it from that one first, or tell two Wazuh managers apart by the label wazuh_manager";
-            return Err(ApiError::conflict(format!("{}; {hint}", enrolment::number_taken(holder))));
-        }
-    }
-    let name = labels.get(WAZUH_NAME).filter(|name| !is_same_host(name, agent.wazuh_name()));
-    if let Some(name) = name.filter(|_| agent.revoked_at.is_none()) {
-        let holders = enrolment::of_name(&mut ledger, name, &labels).await?;
-        if let Some(holder) = holders.iter().find(|holder| holder.id != id) {
-            let hint = "alerts that name it would find both; tell two Wazuh managers apart by the label wazuh_manager";
-            return Err(ApiError::conflict(format!("{}; {hint}", enrolment::name_taken(holder))));
-        }
-    }
-    agents::set_labels(&mut ledger, id, &labels, &caller.principal.name, state.engine.clock.now()).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_fleet().await }).await?;
+    let changed = state.engine.label_agent(id, body.value.labels, &caller.principal.name).await;
+    changed.map_err(|refusal| match refusal {
+        Refusal::Invalid(faults) => below("/labels", faults),
+        other => other.into(),
+    })?;
     Ok(axum::Json(stored(&state, id).await?))
 }
 
@@ -182,13 +149,7 @@ pub async fn revoke(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    let wake = agents::revoke(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
-    let follow = |engine: std::sync::Arc<crate::engine::Engine>| async move {
-        engine.hub.wake(&wake);
-        engine.reload_fleet().await
-    };
-    state.engine.carry_through(ledger, follow).await?;
+    state.engine.revoke_agent(id, &caller.principal.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -207,45 +168,11 @@ pub async fn enroll(
     let (peer, asked) = (state.proxies.origin(peer.ip(), &headers), body.0);
     check_enrollment(&asked)?;
     let base = base_url(&state, &headers)?;
-    let (engine, now) = (&state.engine, state.engine.clock.now());
-    let refused = || {
+    let engine = &state.engine;
+    let Some(id) = engine.enroll(asked).await? else {
         let answer = ApiError::unauthenticated("the enrolment token is not valid: unknown, used up or expired");
-        state.strangers.count_from(engine, peer, "/v1/agents/enroll", answer)
+        return Err(state.strangers.count_from(engine, peer, "/v1/agents/enroll", answer));
     };
-    // A look costs less than the writer's turn, and strangers can make as many as they like.
-    if !agents::is_token(&engine.db, hash_secret(&asked.token), now).await? {
-        return Err(refused());
-    }
-    let EnrollRequest { token, name, public_key, platform, version, capabilities, replace } = asked;
-    let agent = Enrollment { id: new_id(now), name: name.clone(), public_key, platform, version, capabilities };
-    let mut ledger = LedgerTx::begin(&engine.db).await?;
-    let enrolled = enrolment::enroll(&mut ledger, hash_secret(&token), agent, replace, now).await;
-    let (id, replaced) = match enrolled.map_err(|error| match error {
-        StoreError::NotFound => refused(),
-        StoreError::Duplicate => {
-            let hint = "enrol it with --replace if this is the same host, installed anew";
-            ApiError::conflict(format!("an agent called {name} is enrolled already; {hint}"))
-        }
-        other => other.into(),
-    })? {
-        Outcome::Enrolled { agent, replaced } => (agent, replaced),
-        Outcome::Taken(why) => return Err(ApiError::conflict(why)),
-    };
-    for old in &replaced {
-        if let Some(why) = is_there(&state, &mut ledger, *old, now).await? {
-            let detail =
-                format!("{why}: stop it on its host and wait for {QUIET_SECS} s, or revoke it, and enrol again");
-            return Err(ApiError::conflict(detail));
-        }
-    }
-    let is_replaced = !replaced.is_empty();
-    let follow = move |engine: Arc<Engine>| async move {
-        if is_replaced { engine.reload_fleet().await } else { engine.reload_agent(id).await }
-    };
-    engine.carry_through(ledger, follow).await?;
-    if is_replaced {
-        tracing::info!(agent = %id, ?replaced, "agent {name} took the place of the one that its host had before");
-    }
     let answer = EnrollResponse {
         agent_id: id,
         manager_keys: engine.signer.pinned(),
@@ -254,22 +181,6 @@ pub async fn enroll(
         poll_url: format!("{base}/v1/agent/poll"),
     };
     Ok((StatusCode::CREATED, axum::Json(answer)))
-}
-
-/// Why an agent may be alive, if so: a token alone must not push it aside, and take over what is ordered to its host. One that
-/// polls is silent in between, and after a restart of the manager every agent is away for a moment.
-async fn is_there(state: &AppState, ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> ApiResult<Option<String>> {
-    let (engine, quiet) = (&state.engine, Duration::from_secs(QUIET_SECS));
-    if engine.hub.presence(agent, now) != Presence::Away {
-        return Ok(Some(format!("agent {agent} is connected now")));
-    }
-    let stored = agents::find_in(ledger, agent).await?.and_then(|row| row.last_seen_at).map(Timestamp::from);
-    let Some(heard) = engine.hub.last_heard(agent).max(stored) else { return Ok(None) };
-    if now.since(heard) < quiet {
-        return Ok(Some(format!("agent {agent} was heard of {} s ago", now.since(heard).as_secs())));
-    }
-    let is_new = now.since(engine.started_at) < quiet;
-    Ok(is_new.then(|| format!("this manager has just started, and agent {agent} may come back")))
 }
 
 /// What somebody says who wants to be enrolled: nobody that is known. It is looked at only if the address has not asked for
@@ -388,25 +299,11 @@ pub async fn create_token(
     State(state): State<AppState>,
     body: Json<CreateToken>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedToken>)> {
-    let claim = once::claim(&state, body.once(&caller.principal)).await?;
-    if let Some(before) = claim.answered() {
-        let (id, expires_at) = super::read_kept(before)?;
-        return Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token: None, expires_at })));
-    }
+    let once = body.once(&caller.principal);
     let CreateToken { labels, uses, expires_in } = body.value;
-    let labels = parse_labels(&labels).map_err(|faults| below("/labels", faults))?;
-    if !(1..=MAX_USES).contains(&uses) {
-        return Err(ApiError::invalid(vec![Fault::at("/uses", format!("must be from 1 to {MAX_USES}"))]));
-    }
-    let now = state.engine.clock.now();
-    let (id, secret) = (new_id(now), format!("rit_{}", new_secret()?));
-    let expires_at = now.plus(expires_in.duration());
-    let token = NewToken { id, hash: hash_secret(&secret), labels, uses, expires_at };
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    agents::create_token(&mut ledger, &token, &caller.principal.name, now).await?;
-    claim.keep(&mut ledger, 201, &format!("{id} {expires_at}"), now).await?;
-    ledger.commit().await?;
-    Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token: Some(secret), expires_at })))
+    let asked = AskedToken { labels, uses, lifetime: expires_in.duration() };
+    let MadeToken { id, token, expires_at } = state.engine.create_token(asked, once, &caller.principal.name).await?;
+    Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token, expires_at })))
 }
 
 /// Which tokens to list.
@@ -438,8 +335,6 @@ pub async fn delete_token(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    agents::delete_token(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
-    ledger.commit().await?;
+    state.engine.delete_token(id, &caller.principal.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -31,6 +31,7 @@ use super::listen::Newcomer;
 use crate::domain::api_key;
 use crate::domain::principal::{Principal, Right, Role};
 use crate::engine::Engine;
+use crate::engine::keys::hash_secret;
 
 /// A right, as a type.
 pub trait Needed: Send + Sync {
@@ -174,21 +175,6 @@ fn principal(engine: &Engine, key: &str) -> Option<Principal> {
     let role = Role::parse(&row.role)?;
     let is_valid = same && !expired && row.revoked_at.is_none();
     is_valid.then(|| Principal { name: format!("key:{id}"), role, pipeline: row.pipeline.clone() })
-}
-
-/// What is stored of a secret. A plain hash is enough: the secrets are 256 random bits, there is nothing to guess.
-pub fn hash_secret(secret: &str) -> Vec<u8> {
-    Sha256::digest(secret.as_bytes()).to_vec()
-}
-
-/// 256 random bits as text.
-///
-/// # Errors
-/// If the system has no randomness to give.
-pub fn new_secret() -> ApiResult<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(&error))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// Failed attempts that an address may make in a minute before it is answered 429.

@@ -13,9 +13,7 @@ use super::extract::{Json, Path, Query, reason};
 use super::page::{Page, cursor_id, limit, page};
 use crate::domain::command::CommandState;
 use crate::domain::fault::Fault;
-use crate::store::audit::LedgerTx;
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
-use crate::store::{StoreError, settle};
 
 /// Which commands to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -98,18 +96,6 @@ pub async fn cancel(
     body: Json<Cancel>,
 ) -> ApiResult<axum::Json<CommandView>> {
     let reason = reason(body.value.reason)?;
-    let before = view(&state, id).await?;
-    let now = state.engine.clock.now();
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    let cancelled = settle::cancel(&mut ledger, id, &caller.principal.name, &reason, now).await;
-    let wake = cancelled.map_err(|error| match error {
-        StoreError::Conflict => {
-            let CommandRow { op, state, .. } = before.command;
-            ApiError::conflict(format!("only an apply that is still queued can be called back; this {op} is {state}"))
-        }
-        other => other.into(),
-    })?;
-    ledger.commit().await?;
-    state.engine.hub.wake(&wake);
+    state.engine.cancel(id, &reason, &caller.principal.name).await?;
     Ok(axum::Json(view(&state, id).await?))
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::domain::fault::Fault;
+use crate::engine::refusal::Refusal;
 use crate::store::StoreError;
 
 /// The body of every error.
@@ -211,6 +212,20 @@ impl From<StoreError> for ApiError {
             tracing::error!(cause, "a request failed: {error}");
         }
         answer
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(faults) => Self::invalid(faults),
+            Refusal::NotFound(what) => Self::not_found(what),
+            Refusal::Conflict(why) => Self::conflict(why),
+            Refusal::Changed(why) => Self::changed(why),
+            Refusal::KeyReused => Self::key_reused(),
+            Refusal::System(cause) => Self::internal(&cause),
+            Refusal::Store(error) => error.into(),
+        }
     }
 }
 

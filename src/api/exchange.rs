@@ -77,9 +77,7 @@ pub fn settings(state: &AppState) -> Settings {
 /// Somebody speaks for the agent: is it the only one?
 pub async fn recognise(state: &AppState, agent: Uuid, run: Option<Uuid>) -> ApiResult<()> {
     if run.is_some_and(|run| state.engine.hub.speaks(agent, run)) {
-        let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-        identity::cloned(&mut ledger, agent, state.engine.clock.now()).await?;
-        ledger.commit().await?;
+        state.engine.flag_clone(agent).await?;
     }
     Ok(())
 }

@@ -53,8 +53,6 @@ pub async fn set(
 ) -> ApiResult<axum::Json<Freeze>> {
     let SetFreeze { frozen, reason: given } = body.value;
     let given = reason(given)?;
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    freeze::set(&mut ledger, frozen, &given, &caller.principal.name, state.engine.clock.now()).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_freeze().await }).await?;
+    state.engine.set_freeze(frozen, &given, &caller.principal.name).await?;
     standing(&state).await
 }

@@ -76,7 +76,8 @@ pub async fn run(
     if import.wazuh.load == Load::Error {
         return Err(refused(&import));
     }
-    store(&state, &import, &caller.principal.name).await?;
+    let Import { actions, policies, protected, .. } = &import;
+    state.engine.import(actions, policies, protected, &caller.principal.name).await?;
     Ok((StatusCode::CREATED, axum::Json(import)))
 }
 
@@ -99,61 +100,4 @@ fn refused(import: &Import) -> ApiError {
         Fault::at("", format!("{place}{}", note.message))
     });
     ApiError::invalid(errors.collect())
-}
-
-async fn store(state: &AppState, import: &Import, by: &str) -> ApiResult<()> {
-    let (engine, now) = (&state.engine, state.engine.clock.now());
-    let mut ledger = LedgerTx::begin(&engine.db).await?;
-    let known = actions::catalogue(&mut ledger).await?;
-    let mut custom: Vec<Action> = known.iter().filter(|a| a.script.is_some()).map(|a| (**a).clone()).collect();
-    for document in &import.actions {
-        let action = Action::parse(document).map_err(ApiError::invalid)?;
-        // The same command imported again is the same action.
-        if custom.contains(&action) {
-            continue;
-        }
-        let created = actions::create(&mut ledger, &action.name, document, by, now).await;
-        created.map_err(|error| taken(error, "an action", &action.name))?;
-        custom.push(action);
-    }
-    let catalogue = Catalogue::with(custom);
-    for document in &import.policies {
-        let policy = Policy::parse(document, &catalogue).map_err(ApiError::invalid)?;
-        let created = policies::create(&mut ledger, &policy, by, now).await;
-        created.map_err(|error| taken(error, "a policy", &policy.name))?;
-    }
-    let known = protected::all(&engine.db).await?;
-    let mut entries = Vec::new();
-    for document in &import.protected {
-        let entry = entry(document, now)?;
-        if !known.iter().any(|old| old.covered == entry.covered && old.policies.is_empty() && old.until == Until::Never)
-        {
-            protected::create(&mut ledger, &entry, by, now).await?;
-            entries.push(entry);
-        }
-    }
-    let follow = |engine: Arc<Engine>| async move {
-        engine.reload_actions().await?;
-        engine.reload_policies().await?;
-        engine.reload_protected().await?;
-        engine.lift_protected(entries).await
-    };
-    engine.carry_through(ledger, follow).await?;
-    Ok(())
-}
-
-fn taken(error: StoreError, what: &str, name: &str) -> ApiError {
-    match error {
-        StoreError::Duplicate => {
-            ApiError::conflict(format!("there is {what} called {name} already; nothing was imported"))
-        }
-        other => other.into(),
-    }
-}
-
-fn entry(document: &Value, now: Timestamp) -> ApiResult<Entry> {
-    let text = |key: &str| document[key].as_str().unwrap_or_default();
-    let covered = Covered::network(text("value")).map_err(|error| ApiError::internal(&error))?;
-    let (id, policies, reason) = (new_id(now), Vec::new(), text("reason").to_owned());
-    Ok(Entry { id, covered, policies, until: Until::Never, reason })
 }

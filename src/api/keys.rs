@@ -10,7 +10,6 @@ use super::AppState;
 use super::auth::{Administer, Caller, hash_secret, new_secret};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
-use super::once;
 use super::page::{Page, limit, page};
 use crate::domain::api_key;
 use crate::domain::duration::Span;
@@ -63,75 +62,11 @@ pub async fn create(
     State(state): State<AppState>,
     body: Json<CreateKey>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedKey>)> {
-    let claim = once::claim(&state, body.once(&caller.principal)).await?;
+    let once = body.once(&caller.principal);
     let CreateKey { name, role, pipeline, expires_in } = body.value;
-    if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
-        let detail = "must be 1 to 128 characters without control characters";
-        return Err(ApiError::invalid(vec![Fault::at("/name", detail)]));
-    }
-    if let Some(fault) = pipeline.as_deref().and_then(|pipeline| pipeline_fault(pipeline, role)) {
-        return Err(ApiError::invalid(vec![fault]));
-    }
-    if let Some(id) = claim.answered() {
-        state.engine.reload_keys().await?;
-        let keys = state.engine.keys.load();
-        let expires_at = keys.get(id).and_then(|row| row.expires_at).map(Timestamp::from);
-        let created = CreatedKey { id: id.into(), key: None, role, pipeline, expires_at };
-        return Ok((StatusCode::CREATED, axum::Json(created)));
-    }
-    let now = state.engine.clock.now();
-    let expires_at = expires_in.map(|span| now.plus(span.duration()));
-    let (new, key) = make(name, role, expires_at)?;
-    let new = NewKey { pipeline: pipeline.clone(), ..new };
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    keys::create(&mut ledger, &new, &caller.principal.name, now).await?;
-    claim.keep(&mut ledger, 201, &new.id, now).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_keys().await }).await?;
-    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id: new.id, key: Some(key), role, pipeline, expires_at })))
-}
-
-fn pipeline_fault(pipeline: &str, role: Role) -> Option<Fault> {
-    let detail = if !is_name(pipeline) {
-        "must be 1 to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned()
-    } else if !role.may(Right::Ingest) {
-        format!("cannot be given: a key of the role {} hands in no alerts", role.as_str())
-    } else {
-        return None;
-    };
-    Some(Fault::at("/pipeline", detail))
-}
-
-/// A fresh key: what is stored of it, and the key itself.
-pub fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> ApiResult<(NewKey, String)> {
-    let mut bytes = [0_u8; 8];
-    getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(&error))?;
-    let id = format!("{:016x}", u64::from_be_bytes(bytes));
-    let secret = new_secret()?;
-    let key = format!("{}{id}_{secret}", api_key::PREFIX);
-    Ok((NewKey { id, name, hash: hash_secret(&secret), role, pipeline: None, expires_at }, key))
-}
-
-/// Makes an admin key if there is none that is valid; gives it. So losing the last one costs a restart, not the ledger. `write_down` gets it before it is committed: a key
-/// that counts but that nobody has would lock everybody out.
-///
-/// # Errors
-/// If it cannot be written down or stored.
-pub async fn first(engine: &Engine, write_down: impl FnOnce(&str) -> std::io::Result<()>) -> ApiResult<Option<String>> {
-    let now = engine.clock.now();
-    let is_valid_admin = |row: &KeyRow| {
-        let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= now);
-        row.role == Role::Admin.as_str() && row.revoked_at.is_none() && !expired
-    };
-    if engine.keys.load().values().any(is_valid_admin) {
-        return Ok(None);
-    }
-    let (new, key) = make("first admin key".into(), Role::Admin, None)?;
-    write_down(&key).map_err(|error| ApiError::internal(&format!("the first key cannot be written down: {error}")))?;
-    let mut ledger = LedgerTx::begin(&engine.db).await?;
-    keys::create(&mut ledger, &new, "riposte", engine.clock.now()).await?;
-    ledger.commit().await?;
-    engine.reload_keys().await?;
-    Ok(Some(key))
+    let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime: expires_in.map(Span::duration) };
+    let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.name).await?;
+    Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, role, pipeline, expires_at })))
 }
 
 /// Which keys to list.
@@ -163,11 +98,6 @@ pub async fn revoke(
     State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
-    if caller.principal.name == format!("key:{id}") {
-        return Err(ApiError::conflict("a key cannot revoke itself: make another admin key and use that"));
-    }
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    keys::revoke(&mut ledger, &id, &caller.principal.name, state.engine.clock.now()).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_keys().await }).await?;
+    state.engine.revoke_key(&id, &caller.principal.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

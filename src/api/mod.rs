@@ -26,7 +26,6 @@ pub mod keys;
 pub mod lift;
 pub mod limits;
 pub mod listen;
-pub mod once;
 pub mod outcomes;
 pub mod pace;
 pub mod page;
@@ -242,13 +241,6 @@ fn generated() -> OpenApi {
     }
     let security = SecurityRequirement::new("api_key", Vec::<String>::new());
     OpenApiBuilder::from(api).info(info).components(Some(components)).security(Some([security])).build()
-}
-
-/// What a kept answer says of a token: its id and its end.
-fn read_kept(kept: &str) -> ApiResult<(uuid::Uuid, riposte_protocol::time::Timestamp)> {
-    let corrupt = || ApiError::from(StoreError::Corrupt("a kept answer".into()));
-    let (id, at) = kept.split_once(' ').ok_or_else(corrupt)?;
-    Ok((columns::id(id)?, at.parse().map_err(|_| corrupt())?))
 }
 
 async fn within(limit: Duration, request: Request, next: Next) -> Response {

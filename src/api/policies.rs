@@ -10,7 +10,6 @@ use super::AppState;
 use super::auth::{Caller, Read, WritePolicies};
 use super::error::{ApiError, ApiResult};
 use super::extract::{IfMatch, Json, Path, Query, reason};
-use super::once;
 use super::page::{Page, cursor_number, limit, page};
 use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
@@ -119,50 +118,9 @@ pub async fn create(
     State(state): State<AppState>,
     body: Json<Value>,
 ) -> ApiResult<Response> {
-    let claim = once::claim(&state, body.once(&caller.principal)).await?;
-    // A repetition is not judged anew: what stands against it now did not then.
-    if claim.answered().is_some() {
-        state.engine.reload_policies().await?;
-        let name = body.value["name"].as_str().unwrap_or_default();
-        return Ok(tagged(StatusCode::CREATED, stored(&state, name).await?));
-    }
-    let policy = checked(&state, &body.value)?;
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    let created = policies::create(&mut ledger, &policy, &caller.principal.name, state.engine.clock.now()).await;
-    created.map_err(|error| taken(error, &policy.name))?;
-    agree(&mut ledger, &policy).await?;
-    claim.keep(&mut ledger, 201, "", state.engine.clock.now()).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
-    Ok(tagged(StatusCode::CREATED, stored(&state, &policy.name).await?))
-}
-
-/// The policy that a document is, if it is right and its own tests agree.
-pub(super) fn checked(state: &AppState, document: &Value) -> ApiResult<Policy> {
-    let actions = state.engine.actions.load();
-    let policy = Policy::parse(document, &actions).map_err(ApiError::invalid)?;
-    let faults = rehearse(&policy, &state.engine.sources);
-    if faults.is_empty() { Ok(policy) } else { Err(ApiError::invalid(faults)) }
-}
-
-/// The policy is right with the actions as this transaction finds them: what was looked at before was a copy, which another
-/// change may not have reached.
-async fn agree(ledger: &mut LedgerTx, policy: &Policy) -> ApiResult<()> {
-    let document = serde_json::to_value(policy).map_err(|error| ApiError::internal(&error))?;
-    let parsed = Policy::parse(&document, &actions::catalogue(ledger).await?);
-    parsed.map(|_| ()).map_err(|faults| not_right(&policy.name, &faults))
-}
-
-/// 409: the policy would be wrong, or is.
-pub(super) fn not_right(name: &str, faults: &[Fault]) -> ApiError {
-    let fault = faults.first().map_or_else(String::new, |Fault { pointer, detail }| format!(": {pointer} {detail}"));
-    ApiError::conflict(format!("policy {name} would not be right with the actions as they are{fault}"))
-}
-
-fn taken(error: StoreError, name: &str) -> ApiError {
-    match error {
-        StoreError::Duplicate => ApiError::conflict(format!("there is a policy called {name} already")),
-        other => other.into(),
-    }
+    let once = body.once(&caller.principal);
+    let name = state.engine.create_policy(&body.value, once, &caller.principal.name).await?;
+    Ok(tagged(StatusCode::CREATED, stored(&state, &name).await?))
 }
 
 /// Gives one policy
@@ -183,19 +141,8 @@ pub async fn replace(
     IfMatch(version): IfMatch,
     body: Json<Value>,
 ) -> ApiResult<Response> {
-    let policy = checked(&state, &body.value)?;
-    if policy.name != name {
-        return Err(ApiError::invalid(vec![Fault::at(
-            "/name",
-            "must be the name in the address; a policy keeps its name",
-        )]));
-    }
     let version = version.ok_or_else(ApiError::version_needed)?;
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    let now = state.engine.clock.now();
-    policies::update(&mut ledger, &policy, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    agree(&mut ledger, &policy).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
+    state.engine.replace_policy(&name, version, &body.value, &caller.principal.name).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -211,19 +158,8 @@ pub async fn delete(
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    let now = state.engine.clock.now();
-    policies::delete(&mut ledger, &name, version, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
+    state.engine.delete_policy(&name, version, &caller.principal.name).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn stale(error: StoreError, name: &str) -> ApiError {
-    match error {
-        StoreError::NotFound => ApiError::not_found(format!("there is no policy called {name:?}")),
-        StoreError::Conflict => ApiError::changed(format!("policy {name} is at another version than If-Match says")),
-        other => other.into(),
-    }
 }
 
 /// Lists the versions of a policy, newest first
@@ -266,15 +202,7 @@ pub async fn rollback(
 ) -> ApiResult<Response> {
     let expected = expected.ok_or_else(ApiError::version_needed)?;
     stored(&state, &name).await?;
-    let row = policies::version(&state.engine.db, &name, body.value.version).await?;
-    let document = row.and_then(|row| row.document).ok_or_else(|| {
-        ApiError::invalid(vec![Fault::at("/version", "is no version of that policy, or the one that deleted it")])
-    })?;
-    let policy = checked(&state, &document.read::<Value>()?)?;
-    let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
-    policies::update(&mut ledger, &policy, expected, &caller.principal.name, now).await.map_err(|e| stale(e, &name))?;
-    agree(&mut ledger, &policy).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_policies().await }).await?;
+    state.engine.roll_back_policy(&name, expected, body.value.version, &caller.principal.name).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -302,18 +230,7 @@ pub async fn reset(
 ) -> ApiResult<Response> {
     let why = reason(body.value.reason)?;
     stored(&state, &name).await?;
-    let fleet = state.engine.fleet.load();
-    let agent = body.value.agent.as_deref().map(|word| {
-        let unknown = || ApiError::invalid(vec![Fault::at("/agent", "no such agent is enrolled")]);
-        fleet.called(word).ok_or_else(unknown)
-    });
-    let agent = agent.transpose()?.map(|agent| (agent.id, agent.name.as_str()));
-    let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
-    let closed = breakers::reset(&mut ledger, &name, agent, &caller.principal.name, &why, now).await;
-    closed.map_err(|error| match error {
-        StoreError::Conflict => ApiError::conflict(format!("the breaker of policy {name} has not stopped it")),
-        other => other.into(),
-    })?;
-    ledger.commit().await?;
+    let agent = body.value.agent.as_deref();
+    state.engine.reset_breaker(&name, agent, &why, &caller.principal.name).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }

@@ -13,8 +13,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::auth::{Caller, Read, WritePolicies};
 use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query, reason_fault};
-use super::once;
+use super::extract::{Json, Path, Query};
 use super::page::{Page, cursor_id, limit, page};
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
@@ -89,31 +88,14 @@ pub async fn create(
     Query(how): Query<HowToCreate>,
     body: Json<CreateProtected>,
 ) -> ApiResult<(StatusCode, axum::Json<CreatedProtected>)> {
-    let claim = once::claim(&state, body.once(&caller.principal)).await?;
-    let (engine, now) = (&state.engine, state.engine.clock.now());
+    let engine = &state.engine;
     if how.dry_run {
         let entry = read(&state, body.value)?;
-        let lifts = protected::against(&engine.db, &ProtectedSet::new(vec![entry.clone()]), now).await?;
+        let lifts = protected::against(&engine.db, &ProtectedSet::new(vec![entry.clone()]), engine.clock.now()).await?;
         return Ok((StatusCode::OK, axum::Json(answer(engine, None, &entry, lifts))));
     }
-    // A repetition is not judged anew; but what was answered to nobody may have been cut short.
-    if let Some(id) = claim.answered() {
-        engine.reload_protected().await?;
-        let row = protected::find(&engine.db, crate::store::columns::id(id)?).await?;
-        let entry = Entry::try_from(row.ok_or_else(|| ApiError::not_found("it was added, and deleted since"))?)?;
-        let lifts = engine.lift_protected(vec![entry.clone()]).await?;
-        return Ok((StatusCode::CREATED, axum::Json(answer(engine, Some(entry.id), &entry, lifts))));
-    }
-    let entry = read(&state, body.value)?;
-    let mut ledger = LedgerTx::begin(&engine.db).await?;
-    protected::create(&mut ledger, &entry, &caller.principal.name, now).await?;
-    claim.keep(&mut ledger, 201, &entry.id.to_string(), now).await?;
-    let against = vec![entry.clone()];
-    let follow = |engine: Arc<Engine>| async move {
-        engine.reload_protected().await?;
-        engine.lift_protected(against).await
-    };
-    let lifts = engine.carry_through(ledger, follow).await?;
+    let once = body.once(&caller.principal);
+    let (entry, lifts) = engine.protect(|| read(&state, body.value), once, &caller.principal.name).await?;
     Ok((StatusCode::CREATED, axum::Json(answer(engine, Some(entry.id), &entry, lifts))))
 }
 
@@ -135,7 +117,7 @@ fn answer(engine: &Engine, id: Option<Uuid>, entry: &Entry, lifts: Vec<Hold>) ->
     CreatedProtected { id, kind: covered.kind(), value: covered.value(), expires_at: until.instant(), lifts, warnings }
 }
 
-fn read(state: &AppState, asked: CreateProtected) -> ApiResult<Entry> {
+fn read(state: &AppState, asked: CreateProtected) -> UseCase<Entry> {
     let CreateProtected { kind, value, policies, reason, expires_in } = asked;
     let mut faults = Vec::new();
     let covered = match kind.as_str() {
@@ -168,7 +150,7 @@ fn read(state: &AppState, asked: CreateProtected) -> ApiResult<Entry> {
     let until = expires_in.map_or(Until::Never, |span| Until::At(now.plus(span.duration())));
     match covered {
         Ok(covered) if faults.is_empty() => Ok(Entry { id: new_id(now), covered, policies, until, reason }),
-        _ => Err(ApiError::invalid(faults)),
+        _ => Err(Refusal::Invalid(faults)),
     }
 }
 
@@ -212,8 +194,6 @@ pub async fn delete(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
-    let mut ledger = LedgerTx::begin(&state.engine.db).await?;
-    protected::delete(&mut ledger, id, &caller.principal.name, state.engine.clock.now()).await?;
-    state.engine.carry_through(ledger, |engine| async move { engine.reload_protected().await }).await?;
+    state.engine.unprotect(id, &caller.principal.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use super::auth::{Caller, Read, Respond};
 use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query, reason, reason_fault, traceparent};
-use super::once;
+use super::extract::{Json, Path, Query, reason, traceparent};
 use super::outcomes::{self, JudgedResponse};
 use super::page::{Page, cursor_id, limit, page_until};
 use super::{AppState, alerts};
@@ -174,120 +173,21 @@ pub async fn create(
     body: Json<NewManualResponse>,
 ) -> ApiResult<(StatusCode, axum::Json<ResponseView>)> {
     let once = body.once(&caller.principal);
-    // A repetition is not judged anew: what stands against it now did not then.
-    if let Some(kept) = once::claim(&state, once.clone()).await?.answered() {
-        let id = serde_json::from_str(kept).map_err(|error| ApiError::internal(&error))?;
-        state.engine.undo.look_again();
-        return Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)));
-    }
-    let mut response = decide(&state, body.value)?;
-    response.requested_by = caller.principal.name;
-    response.trace = traceparent(&headers).map(str::to_owned);
-    let until = response.until.instant();
-    let id = match state.engine.writer.respond(response, once).await? {
-        Outcome::Done(id) => id,
-        Outcome::KeyReused => return Err(ApiError::key_reused()),
-    };
-    if let Some(until) = until {
-        state.engine.undo.expect(until);
-    }
-    Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)))
-}
-
-/// A person is told what is wrong at once; only what depends on the fleet's state becomes a spared response.
-fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> {
-    let NewManualResponse { action: name, target, agents: words, duration, reason, arguments } = asked;
-    let mut faults = Vec::new();
-    let actions = state.engine.actions.load();
-    let action = actions.find(&name);
-    if action.is_none() {
-        let meant = actions.nearest(&name);
-        let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-        faults.push(Fault::at("/action", format!("is not an action that is known{hint}")));
-    }
-    let target = action.and_then(|action| manual_target(action, target, &mut faults));
-    faults.extend(reason_fault(&reason));
-    if let Some(action) = action {
-        faults.extend(action.check_arguments(&arguments, "/arguments"));
-        if !action.is_process_named(&arguments) {
-            let detail = "must say what the process is called, name=NAME or path=PATH: its number may be another process's by \
-                          the time the command arrives";
-            faults.push(Fault::at("/arguments", detail));
-        }
-        if !action.undoable && duration.is_some() {
-            faults.push(Fault::at("/for", format!("cannot be given: {name} leaves nothing that could be undone")));
-        }
-    }
-    let fleet = state.engine.fleet.load();
-    let mut agents = Vec::with_capacity(words.len());
-    for (index, word) in words.iter().enumerate() {
-        match fleet.called(word) {
-            Some(agent) => agents.push(agent.clone()),
-            None => faults.push(Fault::at(format!("/agents/{index}"), "no such agent is enrolled")),
-        }
-    }
-    if words.is_empty() {
-        faults.push(Fault::at("/agents", "must name at least one agent"));
-    }
-    let now = state.engine.clock.now();
-    let set = state.engine.protected.load();
-    let protection = Protection { set: &set, policy: None, now };
-    if let Some(spared) = target.as_ref().and_then(|target| protection.of(target)) {
-        faults.push(Fault::at("/target", spared.detail()));
-    }
-    let (Some(target), Some(action), true) = (target, action, faults.is_empty()) else {
-        return Err(ApiError::invalid(faults));
-    };
-    agents.sort_by_key(|agent| agent.id);
-    agents.dedup_by_key(|agent| agent.id);
-    let (agents, spared): (_, Option<Spared>) = able(agents, action, target.kind(), protection);
-    Ok(NewResponse {
-        id: new_id(now),
-        one_shot: !action.undoable,
-        is_urgent: true,
-        action: name,
-        target: Some(target),
-        arguments,
-        agents: agents.iter().map(|agent| agent.id).collect(),
-        until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
-        verdict: spared.map_or(Verdict::Act, Verdict::Spare),
-        note: reason,
+    let NewManualResponse { action, target, agents, duration, reason, arguments } = body.value;
+    let order = Order {
+        action,
+        target: target.map(|target| match target {
+            ManualTarget::Value(value) => (None, value),
+            ManualTarget::Full { kind, value } => (Some(kind), value),
+        }),
+        agents,
         duration: duration.map(Span::duration),
-        ..NewResponse::default()
-    })
-}
-
-fn manual_target(action: &Action, target: Option<ManualTarget>, faults: &mut Vec<Fault>) -> Option<Target> {
-    let (kind, value) = match target {
-        None if action.target_kinds.contains(&TargetKind::None) => return Some(Target::none()),
-        None if action.target_kinds.as_slice() == [TargetKind::Host] => return Some(Target::host()),
-        None => {
-            faults.push(Fault::at("/target", "is missing"));
-            return None;
-        }
-        Some(ManualTarget::Full { kind, value }) => (kind, value),
-        Some(ManualTarget::Value(value)) => match action.target_kinds.as_slice() {
-            [only] => (*only, value),
-            _ => {
-                let detail = "must say its kind too: {\"kind\":\"ip\",\"value\":\"203.0.113.7\"}";
-                faults.push(Fault::at("/target", detail));
-                return None;
-            }
-        },
+        reason,
+        arguments,
+        trace: traceparent(&headers).map(str::to_owned),
     };
-    if !action.target_kinds.contains(&kind) {
-        faults.push(Fault::at("/target/kind", format!("{} does not take a target of kind {kind}", action.name)));
-        return None;
-    }
-    // Blanks are part of a path; around anything else they come from copying.
-    let value = if kind == TargetKind::File { value.as_str() } else { value.trim() };
-    match Target::named(kind, value).and_then(|target| action.takes(&target).map(|()| target)) {
-        Ok(target) => Some(target),
-        Err(error) => {
-            faults.push(Fault::at("/target/value", error.to_string()));
-            None
-        }
-    }
+    let id = state.engine.respond(order, once, &caller.principal.name).await?;
+    Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)))
 }
 
 /// Why a response is lifted.

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::{keyfiles, signing};
 use crate::api::address::TrustedProxies;
-use crate::api::{self, AppState, keys, listen};
+use crate::api::{self, AppState, listen};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::pipeline::Recurring;
@@ -271,7 +271,7 @@ async fn start_on(
     let rules = rules(config)?;
     let engine = Engine::start(db, clock, signer, rules, retention, lease, tasks).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
-    let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be made")?;
+    let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
     Ok((engine, first_key.map(|_| config.data_dir.join(keyfiles::ADMIN_KEY))))
 }
 

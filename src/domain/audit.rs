@@ -63,6 +63,15 @@ impl Entry {
     }
 }
 
+/// The longest reason that a person may give, in characters.
+const MAX_REASON: usize = 2000;
+
+/// What is wrong with a reason that a person gave, if anything.
+pub fn reason_fault(text: &str) -> Option<Fault> {
+    let good = !text.trim().is_empty() && text.chars().count() <= MAX_REASON && !text.contains('\0');
+    (!good).then(|| Fault::at("/reason", format!("must say why, in 1 to {MAX_REASON} characters")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

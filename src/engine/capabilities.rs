@@ -145,7 +145,7 @@ impl Engine {
         if let Some(list) = &said.capabilities {
             agents::set_capabilities(&mut ledger, agent, list, now).await?;
         }
-        self.carry_through(ledger, move |engine| async move { engine.reload_agent(agent).await }).await
+        self.commit_and_refresh(ledger).await
     }
 }
 

@@ -5,21 +5,30 @@
 //! Nothing here is remembered that is not in the store: policies, agents and keys are kept as immutable copies that are
 //! replaced when they change.
 
+mod actions;
+pub mod agents;
 pub mod backtest;
+mod cache;
 pub mod capabilities;
 pub mod clocks;
 pub mod conditions;
-mod copies;
 pub mod decide;
 pub mod deliver;
 pub mod health;
 pub mod hub;
+pub mod idempotency;
+mod import;
 pub mod intake;
+pub mod keys;
 pub mod owed;
 mod own_ids;
+mod policies;
+mod protected;
 pub mod readiness;
+pub mod refusal;
 pub mod rehearsal;
 pub mod rehearse;
+pub mod respond;
 pub mod sweep;
 pub mod undo;
 
@@ -114,7 +123,7 @@ pub struct Engine {
     pub comparing: Semaphore,
     /// Held while a copy is read and swapped in, so that an older reading never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
-    /// Whether a change may have been committed that the copies do not show; then the sweep takes fresh ones, until it can.
+    /// Whether a change may have been committed that the caches do not show; then the sweep refreshes them, until it can.
     stale: AtomicBool,
 }
 
@@ -174,7 +183,7 @@ impl Engine {
             reloading: tokio::sync::Mutex::default(),
             stale: AtomicBool::new(false),
         });
-        engine.reload_all().await?;
+        engine.refresh_all().await?;
         let agents = crate::store::agents::all(&engine.db).await?;
         for found in crate::domain::duplicates::of(&agents) {
             tracing::warn!("alerts may not find their agent: {found}");

@@ -14,7 +14,7 @@ const TIDY_PERIOD: Duration = Duration::from_secs(1);
 const PERIOD: Duration = Duration::from_secs(5);
 /// Rounds between two clearances of what is kept for a time only.
 const CLEAR_EVERY: u32 = 60;
-/// Rounds between two fresh copies of policies, agents and keys: the guarantee behind the swap at each change.
+/// Rounds between two refreshes of all caches: the guarantee behind the refresh at each change.
 const RELOAD_EVERY: u32 = 12;
 /// Rows per transaction, so that no sweep holds up the intake.
 const BATCH: i64 = 500;
@@ -109,7 +109,7 @@ async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Re
 }
 
 async fn reload(engine: &Engine) -> Result<(), StoreError> {
-    let reloaded = engine.reload_all().await;
+    let reloaded = engine.refresh_all().await;
     let lifted = lift_protected(engine).await;
     let outcome = reloaded.and(lifted);
     // What cannot be read is not read better at the next round.

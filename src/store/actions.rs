@@ -4,6 +4,7 @@ use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 
 use super::audit::LedgerTx;
+use super::caches::Cache;
 use super::columns::{JsonText, Millis};
 use super::db::{Db, Result, StoreError, binds, statements};
 use crate::domain::action::{Action, Catalogue};
@@ -73,6 +74,7 @@ pub async fn find(db: &Db, name: &str) -> Result<Option<ActionRow>> {
 /// # Errors
 /// [`StoreError::Duplicate`] if there is one of that name.
 pub async fn create(ledger: &mut LedgerTx, name: &str, document: &Value, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Actions);
     ledger.tx.execute(INSERT, binds![name, document.to_string(), now, by]).await?;
     record(ledger, "created", name, by, now);
     Ok(())
@@ -90,6 +92,8 @@ pub async fn update(
     by: &str,
     now: Timestamp,
 ) -> Result<()> {
+    ledger.makes_stale(Cache::Actions);
+    ledger.makes_stale(Cache::Policies);
     if ledger.tx.execute(UPDATE, binds![name, expected, document.to_string(), now, by]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }
@@ -102,6 +106,7 @@ pub async fn update(
 /// # Errors
 /// As [`update`].
 pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Actions);
     if ledger.tx.execute(DELETE, binds![name, expected]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }

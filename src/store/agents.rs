@@ -9,6 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
+use super::caches::Cache;
 use super::columns::{JsonText, Millis, id, json};
 use super::db::{Bind, Db, Result, StoreError, binds, statements};
 use super::identity::REJECTS_FOR;
@@ -186,6 +187,7 @@ pub async fn set_labels(
     by: &str,
     now: Timestamp,
 ) -> Result<()> {
+    ledger.makes_stale(Cache::Fleet);
     let labels = json(labels)?;
     if ledger.tx.execute(SET_LABELS, binds![agent, labels.as_str()]).await? == 0 {
         return Err(StoreError::NotFound);
@@ -196,6 +198,7 @@ pub async fn set_labels(
 
 /// Keeps what an agent says it can do.
 pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capability], now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Agent(agent));
     let unavailable: Vec<&str> = list.iter().filter(|c| !c.available).map(|c| c.action.as_str()).collect();
     let detail = format!("{} actions, unavailable: {}", list.len(), unavailable.join(", "));
     ledger.tx.execute(SET_CAPABILITIES, binds![agent, json(&list)?]).await?;
@@ -205,6 +208,7 @@ pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capabi
 
 /// Keeps which version an agent runs.
 pub async fn set_version(ledger: &mut LedgerTx, agent: Uuid, version: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Agent(agent));
     ledger.tx.execute(SET_VERSION, binds![agent, version]).await?;
     record(ledger, format!("agent:{agent}"), "announced its version", "agent", agent.to_string(), version.into(), now);
     Ok(())
@@ -225,6 +229,7 @@ pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp
 /// # Errors
 /// As [`revoke`].
 pub(super) async fn mark_revoked(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Fleet);
     if ledger.tx.execute(REVOKE, binds![agent, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }

@@ -1,10 +1,12 @@
 //! The audit log's rows and the head of its chain. Every transaction that changes the ledger takes the head first:
 //! on PostgreSQL that queues up the writers of all nodes, so what is decided inside holds for all of them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
 
+use super::caches::Cache;
 use super::columns::Millis;
 use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
 use super::head::KeptHead;
@@ -73,6 +75,7 @@ pub struct LedgerTx {
     hash: [u8; 32],
     entries: Vec<Entry>,
     story: Story,
+    stale: BTreeSet<Cache>,
     /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
     kept: Option<(KeptHead, u64)>,
 }
@@ -89,9 +92,9 @@ impl LedgerTx {
             }
             Db::Postgres { writes, .. } => holder = writes.get().cloned(),
         }
-        let (entries, story) = (Vec::new(), Story::new(db.names().clone()));
+        let (entries, story, stale) = (Vec::new(), Story::new(db.names().clone()), BTreeSet::new());
         if let Some((seq, hash)) = known {
-            return Ok(Self { tx, seq, hash, entries, story, kept });
+            return Ok(Self { tx, seq, hash, entries, story, stale, kept });
         }
         let head = match tx.optional::<Head>(TAKE_HEAD, binds![holder.as_deref()]).await? {
             Some(head) => head,
@@ -103,12 +106,22 @@ impl LedgerTx {
             }
         };
         let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-        Ok(Self { tx, seq: head.seq, hash, entries, story, kept })
+        Ok(Self { tx, seq: head.seq, hash, entries, story, stale, kept })
     }
 
     /// Adds an entry.
     pub fn record(&mut self, entry: Entry) {
         self.record_about(entry, About::default());
+    }
+
+    /// Records that a cache of the engine is stale once this is committed.
+    pub(super) fn makes_stale(&mut self, cache: Cache) {
+        self.stale.insert(cache);
+    }
+
+    /// The caches that are stale once this is committed.
+    pub fn stale(&self) -> &BTreeSet<Cache> {
+        &self.stale
     }
 
     /// Adds an entry, and says in the log what it is about.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::agents::{self, AgentRow, Enrollment};
 use super::audit::LedgerTx;
+use super::caches::Cache;
 use super::columns::{JsonText, id, json};
 use super::db::{Result, StoreError, binds, statements};
 use super::ledger;
@@ -108,6 +109,7 @@ pub async fn enroll(
     let (platform, capabilities) = (json(&platform)?, json(&capabilities)?);
     let binds = binds![id, name.as_str(), public_key, json(&labels)?, platform, version, capabilities, now];
     ledger.tx.execute(INSERT, binds).await?;
+    ledger.makes_stale(Cache::Agent(id));
     let instead: Vec<String> = replaced.iter().map(|old| format!(", in the place of {old}")).collect();
     let detail = format!("{name}, with enrolment token {}{}", token.id, instead.concat());
     let (actor, noun_id) = (format!("agent:{id}"), id.to_string());

@@ -4,6 +4,7 @@ use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 
 use super::audit::LedgerTx;
+use super::caches::Cache;
 use super::columns::Millis;
 use super::db::{Db, Result, binds, statements};
 use crate::domain::audit::Entry;
@@ -35,6 +36,7 @@ pub async fn find(db: &Db) -> Result<Option<FreezeRow>> {
 
 /// Turns it.
 pub async fn set(ledger: &mut LedgerTx, frozen: bool, reason: &str, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Freeze);
     ledger.tx.execute(SET, binds![frozen, reason, now, by]).await?;
     let (verb, detail) = (if frozen { "frozen" } else { "thawed" }, reason.to_owned());
     ledger.record(Entry { at: now, actor: by.into(), verb, noun: "manager", noun_id: "freeze".into(), detail });

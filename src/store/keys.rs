@@ -4,6 +4,7 @@ use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 
 use super::audit::LedgerTx;
+use super::caches::Cache;
 use super::columns::Millis;
 use super::db::{Db, Result, StoreError, binds, statements};
 use crate::domain::audit::Entry;
@@ -73,6 +74,7 @@ pub async fn list(db: &Db, after: &str, limit: i64) -> Result<Vec<KeyRow>> {
 
 /// Makes a key.
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Keys);
     let NewKey { id, name, hash, role, pipeline, expires_at } = key;
     let binds =
         binds![id.as_str(), name.as_str(), hash.clone(), role.as_str(), now, by, *expires_at, pipeline.as_deref()];
@@ -88,6 +90,7 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestam
 /// # Errors
 /// [`StoreError::NotFound`] if there is no living key of that id.
 pub async fn revoke(ledger: &mut LedgerTx, id: &str, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Keys);
     if ledger.tx.execute(REVOKE, binds![id, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }

@@ -9,6 +9,7 @@ pub mod agents;
 pub mod alerts;
 pub mod answers;
 pub mod audit;
+pub mod caches;
 pub mod breakers;
 pub mod codec;
 pub mod columns;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::audit::LedgerTx;
+use super::caches::Cache;
 use super::columns::{JsonText, Millis, json};
 use super::db::{Db, Result, StoreError, binds, statements};
 use crate::domain::audit::Entry;
@@ -97,6 +98,7 @@ pub async fn version(db: &Db, name: &str, version: i64) -> Result<Option<PolicyV
 /// # Errors
 /// [`StoreError::Duplicate`] if there is one of that name.
 pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &str, now: Timestamp) -> Result<i64> {
+    ledger.makes_stale(Cache::Policies);
     let last: Option<Version> = ledger.tx.optional(LAST_VERSION, binds![policy.name.as_str()]).await?;
     let version = last.map_or(0, |last| last.version) + 1;
     let document = json(policy)?;
@@ -111,6 +113,7 @@ pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &str, now: Times
 /// # Errors
 /// [`StoreError::Conflict`] if it stands elsewhere, [`StoreError::NotFound`] if there is none.
 pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &str, now: Timestamp) -> Result<i64> {
+    ledger.makes_stale(Cache::Policies);
     let (document, version) = (json(policy)?, expected + 1);
     let binds = binds![policy.name.as_str(), expected, version, document.as_str(), now];
     if ledger.tx.execute(UPDATE, binds).await? == 0 {
@@ -126,6 +129,7 @@ pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &
 /// # Errors
 /// As [`update`].
 pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Policies);
     if ledger.tx.execute(DELETE, binds![name, expected]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }

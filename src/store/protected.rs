@@ -6,6 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
+use super::caches::Cache;
 use super::columns::{JsonText, Millis, id, json};
 use super::db::{Db, Result, StoreError, binds, statements};
 use crate::domain::audit;
@@ -88,6 +89,7 @@ pub async fn find(db: &Db, entry: Uuid) -> Result<Option<ProtectedRow>> {
 
 /// Adds an entry.
 pub async fn create(ledger: &mut LedgerTx, entry: &Entry, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Protected);
     let Entry { id, covered, policies, until, reason } = entry;
     let (kind, value, policies) = (covered.kind(), covered.value(), json(policies)?);
     let detail = format!("{kind} {value}, policies {policies}: {reason}");
@@ -103,6 +105,7 @@ pub async fn create(ledger: &mut LedgerTx, entry: &Entry, by: &str, now: Timesta
 /// # Errors
 /// [`StoreError::NotFound`].
 pub async fn delete(ledger: &mut LedgerTx, entry: Uuid, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Protected);
     if ledger.tx.execute(DELETE, binds![entry]).await? == 0 {
         return Err(StoreError::NotFound);
     }

@@ -1,5 +1,5 @@
-//! The copies of what is stored: policies, actions, agents, keys, what is protected, the freeze. A change is committed and
-//! put into force here as one, whatever becomes of whoever asked for it.
+//! The caches of what is stored: policies, actions, agents, keys, what is protected, the freeze. A change is committed and its
+//! caches are refreshed here as one, also when the client that asked for it disconnects.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,47 +17,76 @@ use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{Entry, ProtectedSet};
 use crate::store::audit::LedgerTx;
+use crate::store::caches::Cache;
 use crate::store::db::{Result, StoreError};
 use crate::store::ledger::EndReason;
 use crate::store::protected::Hold;
 use crate::store::{actions, agents, freeze, keys, policies, protected};
 
 /// How long a change may take: a database that never answers holds up no other change for longer.
-const PATIENCE: Duration = Duration::from_mins(1);
+const COMMIT_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Engine {
-    /// Commits a change, and lets `follow` put it into force: fresh copies, and what comes of them. A client that goes away
-    /// in between, or whose time is over, stops neither: a freeze, a protected entry, a revoked key counts once it is
-    /// committed. If the store fails in between, the sweep makes it good when it can.
+    /// Commits a change and refreshes the caches that it made stale.
+    ///
+    /// # Errors
+    /// As [`Engine::commit_refresh_then`].
+    pub async fn commit_and_refresh(self: &Arc<Self>, ledger: LedgerTx) -> Result<()> {
+        self.commit_refresh_then(ledger, |_| async { Ok(()) }).await
+    }
+
+    /// Commits a change, refreshes the caches that it made stale, then lets `then` do what follows. A client that disconnects in
+    /// between, or whose time is over, stops none of it: a freeze, a protected entry, a revoked key counts once it is committed.
+    /// If the store fails in between, the sweep refreshes all caches when it can.
     ///
     /// # Errors
     /// If it cannot be committed, or the store cannot be read after that.
-    pub async fn carry_through<T, F, Followed>(self: &Arc<Self>, ledger: LedgerTx, follow: F) -> Result<T>
+    pub async fn commit_refresh_then<T, F, Then>(self: &Arc<Self>, ledger: LedgerTx, then: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(Arc<Self>) -> Followed + Send + 'static,
-        Followed: Future<Output = Result<T>> + Send,
+        F: FnOnce(Arc<Self>) -> Then + Send + 'static,
+        Then: Future<Output = Result<T>> + Send,
     {
         let engine = Arc::clone(self);
         let (done, outcome) = oneshot::channel();
         self.tasks.spawn_short(async move {
-            let carried = async {
+            let committed = async {
+                let stale = ledger.stale().clone();
                 ledger.commit().await?;
-                follow(Arc::clone(&engine)).await
+                for cache in stale {
+                    engine.refresh(cache).await?;
+                }
+                then(Arc::clone(&engine)).await
             };
-            let carried = tokio::time::timeout(PATIENCE, carried).await.unwrap_or(Err(StoreError::Busy));
+            let committed = tokio::time::timeout(COMMIT_TIMEOUT, committed).await.unwrap_or(Err(StoreError::Busy));
             // A commit whose answer was lost may have happened.
-            if carried.is_err() {
+            if committed.is_err() {
                 engine.mark_stale();
             }
-            // Nobody may be waiting any more.
-            let _ = done.send(carried);
+            // The client may have gone.
+            let _ = done.send(committed);
         });
         outcome.await.unwrap_or_else(|_| {
             // Only a panic leaves no outcome.
             self.mark_stale();
             Err(StoreError::Busy)
         })
+    }
+
+    /// Refreshes one cache from the store.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or holds what this program does not understand.
+    pub async fn refresh(&self, cache: Cache) -> Result<()> {
+        match cache {
+            Cache::Actions => self.refresh_actions().await,
+            Cache::Policies => self.refresh_policies().await,
+            Cache::Agent(agent) => self.refresh_agent(agent).await,
+            Cache::Fleet => self.refresh_fleet().await,
+            Cache::Protected => self.refresh_protected().await,
+            Cache::Freeze => self.refresh_freeze().await,
+            Cache::Keys => self.refresh_keys().await,
+        }
     }
 
     /// A change may have been committed that is not in force: the sweep's next round sees to it.
@@ -70,19 +99,17 @@ impl Engine {
         self.stale.swap(false, Ordering::SeqCst)
     }
 
-    /// Takes fresh copies of everything that is kept as a copy; one that cannot be had holds up no other.
+    /// Refreshes every cache; one that cannot be refreshed holds up no other.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn reload_all(&self) -> Result<()> {
-        let outcomes = [
-            self.reload_actions().await,
-            self.reload_policies().await,
-            self.reload_fleet().await,
-            self.reload_protected().await,
-            self.reload_freeze().await,
-            self.reload_keys().await,
-        ];
+    pub async fn refresh_all(&self) -> Result<()> {
+        let mut outcomes = Vec::new();
+        for cache in
+            [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys]
+        {
+            outcomes.push(self.refresh(cache).await);
+        }
         outcomes.into_iter().collect()
     }
 
@@ -90,7 +117,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn reload_freeze(&self) -> Result<()> {
+    async fn refresh_freeze(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let frozen = freeze::find(&self.db).await?.is_some_and(|row| row.frozen);
         if self.frozen.swap(frozen, Ordering::SeqCst) && !frozen {
@@ -99,11 +126,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a fresh copy of the actions that people added.
+    /// Refreshes the actions that people added.
     ///
     /// # Errors
     /// If the store cannot be read, or holds an action that this program does not understand.
-    pub async fn reload_actions(&self) -> Result<()> {
+    async fn refresh_actions(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let rows = actions::all(&self.db).await?;
         let custom = rows.iter().map(actions::ActionRow::action).collect::<Result<_>>()?;
@@ -111,11 +138,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Compiles the stored policies and swaps them in.
+    /// Refreshes the policies: compiles those that are stored.
     ///
     /// # Errors
     /// If the store cannot be read, or holds a policy that this program does not understand.
-    pub async fn reload_policies(&self) -> Result<()> {
+    async fn refresh_policies(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let mut versioned = Vec::new();
         for row in policies::all(&self.db).await? {
@@ -136,11 +163,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a fresh copy of all agents; the streams of those that were revoked end.
+    /// Refreshes all agents; the streams of those that were revoked end.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn reload_fleet(&self) -> Result<()> {
+    async fn refresh_fleet(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let agents = agents::all(&self.db).await?;
         self.db.names().set_agents(agents.iter().map(|agent| (agent.id, agent.name.clone())).collect());
@@ -155,7 +182,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn reload_agent(&self, agent: uuid::Uuid) -> Result<()> {
+    async fn refresh_agent(&self, agent: uuid::Uuid) -> Result<()> {
         let _alone = self.reloading.lock().await;
         if let Some(row) = agents::find(&self.db, agent).await?
             && row.revoked_at.is_none()
@@ -166,11 +193,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a fresh copy of what is protected.
+    /// Refreshes what is protected.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn reload_protected(&self) -> Result<()> {
+    async fn refresh_protected(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         self.protected.store(Arc::new(ProtectedSet::new(protected::all(&self.db).await?)));
         Ok(())
@@ -190,11 +217,11 @@ impl Engine {
         Ok(holds)
     }
 
-    /// Takes a fresh copy of all API keys.
+    /// Refreshes all API keys.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn reload_keys(&self) -> Result<()> {
+    async fn refresh_keys(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let rows = keys::all(&self.db).await?;
         self.db.names().set_keys(rows.iter().map(|row| (row.id.clone(), row.name.clone())).collect());

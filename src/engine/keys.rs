@@ -1,0 +1,151 @@
+//! API keys: made with a fresh secret of which only a hash is stored, and revoked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use riposte_protocol::time::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::Engine;
+use super::idempotency::IdempotentRequest;
+use super::refusal::{Refusal, UseCase};
+use crate::domain::api_key;
+use crate::domain::pipeline::is_name;
+use crate::domain::principal::{Right, Role};
+use crate::store::audit::LedgerTx;
+use crate::store::caches::Cache;
+use crate::store::idempotency::Once;
+use crate::store::keys::{self, KeyRow, NewKey};
+
+/// A key that is asked for.
+#[derive(Clone, Debug)]
+pub struct AskedKey {
+    /// What people call it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The pipeline that it speaks for.
+    pub pipeline: Option<String>,
+    /// For how long it is valid; until it is revoked if absent.
+    pub lifetime: Option<Duration>,
+}
+
+/// A key that was made.
+#[derive(Clone, Debug)]
+pub struct MadeKey {
+    /// Its public part.
+    pub id: String,
+    /// The whole key; absent when the request is repeated, because it is not stored.
+    pub key: Option<String>,
+    /// Until when it is valid.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Engine {
+    /// Makes an API key, once for each idempotency key.
+    ///
+    /// # Errors
+    /// Faults of what is asked.
+    pub async fn create_key(self: &Arc<Self>, asked: AskedKey, once: Option<Once>, by: &str) -> UseCase<MadeKey> {
+        let request = IdempotentRequest::find(&self.db, once).await?;
+        let AskedKey { name, role, pipeline, lifetime } = asked;
+        if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
+            return Err(Refusal::fault("/name", "must be 1 to 128 characters without control characters"));
+        }
+        if let Some(why) = pipeline.as_deref().and_then(|pipeline| pipeline_fault(pipeline, role)) {
+            return Err(Refusal::fault("/pipeline", why));
+        }
+        if let Some(id) = request.answered() {
+            self.refresh(Cache::Keys).await?;
+            let expires_at = self.keys.load().get(id).and_then(|row| row.expires_at).map(Timestamp::from);
+            return Ok(MadeKey { id: id.into(), key: None, expires_at });
+        }
+        let now = self.clock.now();
+        let expires_at = lifetime.map(|lifetime| now.plus(lifetime));
+        let (new, key) = make(name, role, expires_at)?;
+        let new = NewKey { pipeline, ..new };
+        let mut ledger = LedgerTx::begin(&self.db).await?;
+        keys::create(&mut ledger, &new, by, now).await?;
+        request.keep(&mut ledger, 201, &new.id, now).await?;
+        self.commit_and_refresh(ledger).await?;
+        Ok(MadeKey { id: new.id, key: Some(key), expires_at })
+    }
+
+    /// Revokes an API key.
+    ///
+    /// # Errors
+    /// If there is no such key, or it is the caller's own.
+    pub async fn revoke_key(self: &Arc<Self>, id: &str, by: &str) -> UseCase<()> {
+        if by == format!("key:{id}") {
+            let why = "a key cannot revoke itself: make another admin key and use that";
+            return Err(Refusal::Conflict(why.to_owned()));
+        }
+        let mut ledger = LedgerTx::begin(&self.db).await?;
+        keys::revoke(&mut ledger, id, by, self.clock.now()).await?;
+        Ok(self.commit_and_refresh(ledger).await?)
+    }
+
+    /// Makes an admin key if there is none that is valid, and returns it. So losing the last one costs a restart, not the
+    /// ledger. `write_down` gets it before it is committed: a key that counts and that no operator has would lock everyone out.
+    ///
+    /// # Errors
+    /// If it cannot be written down or stored.
+    pub async fn first_key(
+        self: &Arc<Self>,
+        write_down: impl FnOnce(&str) -> std::io::Result<()>,
+    ) -> UseCase<Option<String>> {
+        let now = self.clock.now();
+        let is_valid_admin = |row: &KeyRow| {
+            let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= now);
+            row.role == Role::Admin.as_str() && row.revoked_at.is_none() && !expired
+        };
+        if self.keys.load().values().any(is_valid_admin) {
+            return Ok(None);
+        }
+        let (new, key) = make("first admin key".into(), Role::Admin, None)?;
+        write_down(&key)
+            .map_err(|error| Refusal::System(format!("the first key cannot be written down: {error}")))?;
+        let mut ledger = LedgerTx::begin(&self.db).await?;
+        keys::create(&mut ledger, &new, "riposte", self.clock.now()).await?;
+        self.commit_and_refresh(ledger).await?;
+        Ok(Some(key))
+    }
+}
+
+/// Returns the hash that is stored of a secret. Secrets are random, so a plain hash is enough.
+pub fn hash_secret(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
+}
+
+/// Returns 256 random bits as text.
+///
+/// # Errors
+/// If the system has no randomness.
+pub fn new_secret() -> UseCase<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Refusal::System(error.to_string()))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// A fresh key: what is stored of it, and the key itself.
+fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> UseCase<(NewKey, String)> {
+    let mut bytes = [0_u8; 8];
+    getrandom::fill(&mut bytes).map_err(|error| Refusal::System(error.to_string()))?;
+    let id = format!("{:016x}", u64::from_be_bytes(bytes));
+    let secret = new_secret()?;
+    let key = format!("{}{id}_{secret}", api_key::PREFIX);
+    Ok((NewKey { id, name, hash: hash_secret(&secret), role, pipeline: None, expires_at }, key))
+}
+
+/// Why a key of this role cannot speak for a pipeline, if so.
+fn pipeline_fault(pipeline: &str, role: Role) -> Option<String> {
+    if !is_name(pipeline) {
+        Some("must be 1 to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned())
+    } else if !role.may(Right::Ingest) {
+        Some(format!("cannot be given: a key of the role {} hands in no alerts", role.as_str()))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,146 @@
+//! Changes of policies: a policy is checked, tested by its own tests, stored, and in force when the change is answered.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Engine;
+use super::idempotency::IdempotentRequest;
+use super::rehearse::rehearse;
+use super::refusal::{Refusal, UseCase};
+use crate::domain::fault::Fault;
+use crate::domain::policy::Policy;
+use crate::store::audit::LedgerTx;
+use crate::store::caches::Cache;
+use crate::store::idempotency::Once;
+use crate::store::{StoreError, actions, breakers, policies};
+
+impl Engine {
+    /// The policy that a document is, if it is right and its own tests agree.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn check_policy(&self, document: &Value) -> UseCase<Policy> {
+        let policy = Policy::parse(document, &self.actions.load()).map_err(Refusal::Invalid)?;
+        let faults = rehearse(&policy, &self.sources);
+        if faults.is_empty() { Ok(policy) } else { Err(Refusal::Invalid(faults)) }
+    }
+
+    /// Creates a policy, once for each idempotency key. Returns its name.
+    ///
+    /// # Errors
+    /// Faults of the document, or a policy of that name.
+    pub async fn create_policy(self: &Arc<Self>, document: &Value, once: Option<Once>, by: &str) -> UseCase<String> {
+        let request = IdempotentRequest::find(&self.db, once).await?;
+        // A repetition is not judged anew: what stands against it now did not then.
+        if request.answered().is_some() {
+            self.refresh(Cache::Policies).await?;
+            return Ok(document["name"].as_str().unwrap_or_default().to_owned());
+        }
+        let policy = self.check_policy(document)?;
+        let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
+        policies::create(&mut ledger, &policy, by, now).await.map_err(|error| taken(error, &policy.name))?;
+        require_right(&mut ledger, &policy).await?;
+        request.keep(&mut ledger, 201, "", now).await?;
+        self.commit_and_refresh(ledger).await?;
+        Ok(policy.name)
+    }
+
+    /// Replaces the policy `name`, which must be at `version`.
+    ///
+    /// # Errors
+    /// Faults of the document, no such policy, or another version.
+    pub async fn replace_policy(
+        self: &Arc<Self>,
+        name: &str,
+        version: i64,
+        document: &Value,
+        by: &str,
+    ) -> UseCase<()> {
+        let policy = self.check_policy(document)?;
+        if policy.name != name {
+            return Err(Refusal::fault("/name", "must be the name in the address; a policy keeps its name"));
+        }
+        let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
+        policies::update(&mut ledger, &policy, version, by, now).await.map_err(|error| stale(error, name))?;
+        require_right(&mut ledger, &policy).await?;
+        Ok(self.commit_and_refresh(ledger).await?)
+    }
+
+    /// Makes an earlier version of the policy `name`, which must be at `expected`, the newest. It is checked anew: it may use an
+    /// action that is gone.
+    ///
+    /// # Errors
+    /// As [`Engine::replace_policy`], and if there is no such version.
+    pub async fn roll_back_policy(
+        self: &Arc<Self>,
+        name: &str,
+        expected: i64,
+        version: i64,
+        by: &str,
+    ) -> UseCase<()> {
+        let row = policies::version(&self.db, name, version).await?;
+        let document = row.and_then(|row| row.document).ok_or_else(|| {
+            Refusal::fault("/version", "is no version of that policy, or the one that deleted it")
+        })?;
+        self.replace_policy(name, expected, &document.read::<Value>()?, by).await
+    }
+
+    /// Deletes the policy `name`, which must be at `version`. Its responses go on and its versions are kept.
+    ///
+    /// # Errors
+    /// No such policy, or another version.
+    pub async fn delete_policy(self: &Arc<Self>, name: &str, version: i64, by: &str) -> UseCase<()> {
+        let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
+        policies::delete(&mut ledger, name, version, by, now).await.map_err(|error| stale(error, name))?;
+        Ok(self.commit_and_refresh(ledger).await?)
+    }
+
+    /// Closes the breaker of the policy `name`: on one agent, by id or name, or everywhere.
+    ///
+    /// # Errors
+    /// If the agent is unknown, or the breaker has not stopped the policy there.
+    pub async fn reset_breaker(&self, name: &str, agent: Option<&str>, why: &str, by: &str) -> UseCase<()> {
+        let fleet = self.fleet.load();
+        let agent = agent.map(|word| {
+            fleet.called(word).ok_or_else(|| Refusal::fault("/agent", "no such agent is enrolled"))
+        });
+        let agent = agent.transpose()?.map(|agent| (agent.id, agent.name.as_str()));
+        let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
+        let closed = breakers::reset(&mut ledger, name, agent, by, why, now).await;
+        closed.map_err(|error| match error {
+            StoreError::Conflict => Refusal::Conflict(format!("the breaker of policy {name} has not stopped it")),
+            other => other.into(),
+        })?;
+        Ok(ledger.commit().await?)
+    }
+}
+
+/// The policy is right with the actions as this transaction finds them: the cache that was looked at before may miss another
+/// change.
+pub(super) async fn require_right(ledger: &mut LedgerTx, policy: &Policy) -> UseCase<()> {
+    let document = serde_json::to_value(policy).map_err(|error| Refusal::System(error.to_string()))?;
+    let parsed = Policy::parse(&document, &actions::catalogue(ledger).await?);
+    parsed.map(drop).map_err(|faults| not_right(&policy.name, &faults))
+}
+
+/// The policy would be wrong, or is.
+pub(super) fn not_right(name: &str, faults: &[Fault]) -> Refusal {
+    let fault = faults.first().map_or_else(String::new, |Fault { pointer, detail }| format!(": {pointer} {detail}"));
+    Refusal::Conflict(format!("policy {name} would not be right with the actions as they are{fault}"))
+}
+
+fn taken(error: StoreError, name: &str) -> Refusal {
+    match error {
+        StoreError::Duplicate => Refusal::Conflict(format!("there is a policy called {name} already")),
+        other => other.into(),
+    }
+}
+
+fn stale(error: StoreError, name: &str) -> Refusal {
+    match error {
+        StoreError::NotFound => Refusal::NotFound(format!("there is no policy called {name:?}")),
+        StoreError::Conflict => Refusal::Changed(format!("policy {name} is at another version than If-Match says")),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,40 @@
+//! Why a use case is not carried out. The API turns each kind into an HTTP status; nothing was changed.
+
+use crate::domain::fault::Fault;
+use crate::store::StoreError;
+
+/// Why a use case is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Parts of what was asked are wrong.
+    #[error("{} faults were found", .0.len())]
+    Invalid(Vec<Fault>),
+    /// There is no such thing; the text says what.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done as things stand; the text says why.
+    #[error("{0}")]
+    Conflict(String),
+    /// It has changed since the caller read it.
+    #[error("{0}")]
+    Changed(String),
+    /// The idempotency key was used before, for another request.
+    #[error("this Idempotency-Key was used before, for another request")]
+    KeyReused,
+    /// The system has no randomness, or a file cannot be written.
+    #[error("{0}")]
+    System(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Result of a use case.
+pub type UseCase<T> = Result<T, Refusal>;
+
+impl Refusal {
+    /// One fault, at `pointer`.
+    pub fn fault(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![Fault::at(pointer, detail)])
+    }
+}
