@@ -1,5 +1,6 @@
-//! What the parts of a running agent share: its memory, its clock, its actions, its rules, and the bells that wake
-//! the others. A bell is only a hint; whoever wakes looks into the book.
+//! What the parts of a running agent share: its journal, its clock, its actions, its local policy,
+//! and the notifications that wake its tasks. A notification is only a hint; the task that wakes
+//! reads the journal.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -62,7 +63,7 @@ pub struct Agent {
     pub surroundings: Surroundings,
     /// Rung when there is something to tell the manager: a result in the outbox, or news of an effect.
     pub outbox: Notify,
-    /// Rung when the journal could not be written, for whoever mends it.
+    /// Notified when the journal could not be written; wakes the task that repairs it.
     pub journal_broke: Notify,
     actions: &'static [&'static dyn Action],
     book: Mutex<Book>,
@@ -71,8 +72,8 @@ pub struct Agent {
     new_lane: Notify,
     /// Effects of which the manager does not know the latest. In memory only: every conversation begins by telling all.
     news: Mutex<BTreeSet<Uuid>>,
-    /// Commands in the journal whose refusal is not. A crash now would have them executed after all, so nobody is told
-    /// of the refusal before it is on disk.
+    /// Commands whose refusal is not in the journal yet. After a crash they would be executed, so a
+    /// refusal is reported only once it is on disk.
     untold: Mutex<HashSet<Uuid>>,
 }
 

@@ -110,7 +110,8 @@ pub async fn enroll(
     crate::tls::config(ca).map_err(EnrollError::Ca)?;
     durable::create_directory(state_dir)
         .map_err(|source| EnrollError::Directory { path: state_dir.display().to_string(), source })?;
-    // The key is on disk before the manager learns of it: an answer that nobody can use any more would cost a token.
+    // The key is on disk before the manager learns of it: enrolling with a key that is then lost
+    // would waste a token.
     let key = identity::create_key(state_dir)?;
     let request = EnrollRequest {
         token,

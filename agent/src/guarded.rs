@@ -1,9 +1,10 @@
-//! Opens paths for a process that may do everything, so that no other account can choose what is opened. A path is walked part
-//! by part from folders that are held open; no part is looked up twice.
+//! Opens paths for a privileged process, so that no other account can choose what is opened. A path
+//! is walked part by part from folders that are held open; no part is looked up twice.
 //!
-//! A link is followed only where nobody but root, or the agent's own account, could have made it: then what it leads to is the
-//! place, and is what is protected and acted on. Where others can change a part of the way, no link is followed, and the
-//! folder says so ([`Folder::doubt`]): what the agent must be able to trust is not read or written there.
+//! A link is followed only where root and the agent's own account alone could have made it. Its
+//! destination is then the place that is protected and acted on. Where another account can change a
+//! part of the path, no link is followed, and the folder reports it ([`Folder::doubt`]). What the
+//! agent must be able to trust is not read or written there.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -165,10 +166,11 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     Ok(bytes)
 }
 
-/// That nobody but root and the agent's own account can change the file at `path` or put another there; it need not be there.
+/// Checks that only root and the agent's own account can change or replace the file at `path`. The
+/// file need not exist.
 ///
 /// # Errors
-/// What others can change, and the command that mends it.
+/// What others can change, and the command that fixes it.
 pub fn require_sure(path: &Path) -> Result<(), PathError> {
     let place = place(path)?;
     place.folder.require_sure()?;
@@ -204,10 +206,10 @@ impl Folder {
         self.doubt.as_ref().map(|(path, reason)| (path.as_path(), reason.as_str()))
     }
 
-    /// That nobody but root and the agent's own account can change what is at this path, or put something there.
+    /// Checks that only root and the agent's own account can change or create what is at this path.
     ///
     /// # Errors
-    /// The part of the way that others can change, and the command that mends it.
+    /// The part of the path that others can change, and the command that fixes it.
     pub fn require_sure(&self) -> Result<(), PathError> {
         if let Some((path, reason)) = &self.doubt {
             return Err(PathError::refused(path, reason.as_str()));

@@ -42,11 +42,10 @@ pub struct Enrolment {
 }
 
 impl Enrolment {
-    /// Checks that the conversation is one that nobody on the way can read or change, or that this was allowed, at
-    /// enrolment or now.
+    /// Checks that the connection is private, or that plain HTTP was allowed, at enrolment or now.
     ///
     /// # Errors
-    /// Which address must not be used.
+    /// The address that must not be used.
     pub fn check_transport(&self, is_allowed: bool) -> Result<(), UrlError> {
         let named = [self.stream_url.as_str(), self.poll_url.as_str()];
         manager_url::check(&self.manager, named, is_allowed || self.insecure_http)
@@ -207,7 +206,7 @@ fn check_secret(path: &Path) -> Result<(), IdentityError> {
         return Ok(());
     }
     let what = format!("has the mode {mode:04o}, so that other accounts have access to it");
-    let mend = format!("run `chmod 600 {}`; enrol anew if somebody may have read it", path.display());
+    let mend = format!("run `chmod 600 {}`; enrol again if another account may have read it", path.display());
     Err(IdentityError::Exposed { path: path.into(), what, mend })
 }
 

@@ -1,9 +1,10 @@
-//! What the agent knows of its manager's time, beside its own clock: hosts exist whose clock is days off, and they have
-//! to be served all the same. The manager's time is learnt from answers that nobody on the way can change, and from
-//! signed orders; between two lessons it goes on with the boot clock. Plain HTTP over a network teaches nothing.
+//! What the agent knows of its manager's time, beside its own clock: the clock of a host can be
+//! days off. The manager's time is learnt from answers over TLS or loopback, and from signed
+//! orders. Between two of them it advances with the boot clock. Plain HTTP over a network teaches
+//! nothing.
 //!
-//! The host's own clock is believed as long as it is near the manager's. A function of what was learnt and of the
-//! moment: no clock is read here.
+//! The host's own clock is believed as long as it is near the manager's. No clock is read here: the
+//! result depends only on what was learnt and on the given moment.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,9 +82,12 @@ fn path(state_dir: &Path) -> PathBuf {
 }
 
 impl ManagerTime {
-    /// What the state directory still knows at `host`'s moment. Within one run of the host it is as good as new. After a
-    /// restart of the host nobody has looked: a clock that was ahead is taken to be so still, because believing it
-    /// would lift early; one that was behind is believed, because no effect lasts longer than its term by that.
+    /// What the state directory still knows at `host`'s moment. Within one boot of the host it is
+    /// as good as new.
+    ///
+    /// After a restart of the host it may be stale. A clock that was ahead is assumed to be ahead
+    /// still: believing it would lift early. A clock that was behind is believed, because an effect
+    /// never lasts longer than its term.
     pub fn kept_in(state_dir: &Path, host: &Moment) -> Self {
         let kept = Skew::read(state_dir).unwrap_or_else(|error| {
             tracing::warn!(%error, "what was known of the manager's time cannot be read; it is learnt anew");

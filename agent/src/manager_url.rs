@@ -1,4 +1,4 @@
-//! The manager's address: what may be typed, and whether nobody on the way can read or change what is said there.
+//! The manager's address: which forms are accepted, and whether the connection is private.
 
 /// Why an address of a manager cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +14,7 @@ pub enum UrlError {
     NoHost(String),
     /// What is said there can be read and changed on the way.
     #[error(
-        "{0} is plain HTTP over a network: whoever is on the way reads the token and can pose as the manager. Use an https:// \
+        "{0} is plain HTTP over a network: an attacker on it can read the token and pose as the manager. Use an https:// \
          address, or allow it with --insecure-http (RIPOSTE_INSECURE_HTTP=true) where the network itself is trusted"
     )]
     Insecure(String),
@@ -30,7 +30,7 @@ pub enum UrlError {
     },
 }
 
-/// Checks what somebody typed; returns it without a slash at its end.
+/// Checks an address that an operator typed; returns it without a slash at its end.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -18,7 +18,7 @@ use crate::scripts;
 
 /// The file is put aside when it is larger; one older file is kept.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
-/// A longer line is cut down to its essentials: whoever ships the log reads no line over 64 KiB.
+/// Longest line. A longer line is cut down to its essentials: Wazuh reads no line over 64 KiB.
 const MAX_LINE_BYTES: usize = 60 * 1024;
 
 /// With less room on its disk the log is not written, in bytes.

@@ -337,7 +337,7 @@ impl Input {
     }
 }
 
-/// A program and everything it starts; killed as a whole if nobody waits for it any more.
+/// A program and everything it starts. Dropping it kills the whole group.
 struct Group {
     child: Child,
     ended: bool,
@@ -363,7 +363,8 @@ impl Group {
         let _killed = self.child.wait().await;
     }
 
-    /// Only while the leader is not reaped, so that its number cannot belong to somebody else yet.
+    /// Only while the leader is not reaped, so that its number cannot belong to another process
+    /// yet.
     fn kill(&mut self) {
         if let Some(leader) = self.leader() {
             let _gone = killpg(leader, Signal::SIGKILL);

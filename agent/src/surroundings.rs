@@ -1,9 +1,9 @@
-//! What this agent must never cut itself or its host off from, whoever signed the order: its own addresses, the
-//! manager's, the gateways and resolvers, its own account, process and files. Read from the system when it is asked
-//! and kept for a moment only: addresses and routes change.
+//! What this agent must never cut itself or its host off from, even by a signed order: its own
+//! addresses, the manager's, the gateways and resolvers, its own account, process and files. Read
+//! from the system when needed and cached for a moment only: addresses and routes change.
 //!
-//! What needs no knowledge of a host (loopback, multicast, root) is in the protocol: `Target::always_protected`. What
-//! the host's administrator adds is in the local policy.
+//! Targets that need no knowledge of a host (loopback, multicast, root) are in the protocol:
+//! `Target::always_protected`. The host's administrator adds others in the local policy.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,7 +26,8 @@ const MAX_MANAGER: usize = 256;
 pub struct Surroundings {
     files: Vec<PathBuf>,
     manager: Mutex<BTreeSet<IpAddr>>,
-    /// Rung for good once the manager's name has been looked up, if somebody is going to do that.
+    /// Cancelled for good once the manager's name has been looked up; `None` if no task looks it
+    /// up.
     looked_up: Option<CancellationToken>,
     network: Mutex<Option<(Instant, Network)>>,
 }
@@ -42,7 +43,7 @@ impl Surroundings {
         Self { files: files.into_iter().chain(executable).collect(), ..Self::default() }
     }
 
-    /// Somebody is going to look the manager's addresses up.
+    /// Announces that a task will look the manager's addresses up.
     #[must_use]
     pub fn expecting_manager(self) -> Self {
         Self { looked_up: Some(CancellationToken::new()), ..self }
@@ -263,7 +264,7 @@ mod tests {
         assert!(is_protected(TargetKind::Process, &std::os::unix::process::parent_id().to_string()));
         assert!(!is_protected(TargetKind::Process, "4194305"));
         assert!(is_protected(TargetKind::User, "root"));
-        assert!(!is_protected(TargetKind::User, "nobody-of-this-name"));
+        assert!(!is_protected(TargetKind::User, "no-such-account"));
         let file = |path: PathBuf| is_protected(TargetKind::File, path.to_str().unwrap());
         std::fs::write(state.join("journal"), "").unwrap();
         assert!(file(state.join("journal")) && file(state.join("not-there-yet")));

@@ -1,6 +1,6 @@
-//! The only place that starts tasks, so that stopping can wait for each of them. It also remembers why the agent
-//! had to stop, if something went wrong that it cannot work with: then the program ends with an error, and whoever
-//! supervises it starts it again.
+//! The only place that starts tasks, so that stopping can wait for each of them. It also remembers
+//! why the agent had to stop after a failure that it cannot work with. The program then ends with
+//! an error, and its supervisor restarts it.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};

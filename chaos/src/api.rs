@@ -1,4 +1,5 @@
-//! A small client of the manager's API, for whoever prepares, steers and judges; the load has one of its own.
+//! A small client of the manager's API, for set-up, faults and verification. The load has one of
+//! its own.
 
 use std::time::Duration;
 

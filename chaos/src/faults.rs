@@ -112,7 +112,7 @@ impl Kind {
             Self::StoreSlow => "store: slow flushes",
             Self::StoreFlushFails => "store: flushes fail (EIO)",
             Self::StoreReadOnly => "store: read-only",
-            Self::StoreLocked => "store: locked by somebody else",
+            Self::StoreLocked => "store: locked by another process",
             Self::PostgresCrashed => "PostgreSQL: immediate shutdown, started again",
             Self::PostgresRestarted => "PostgreSQL: fast shutdown, started again",
             Self::PostgresDisconnects => "PostgreSQL: every connection terminated",

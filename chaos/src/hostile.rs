@@ -1,5 +1,5 @@
-//! Clients that mean harm by being slow or large: what they cost everybody else. Ordinary requests are timed without them
-//! and with them, in turns, so that a busy machine is busy for both.
+//! Hostile clients that are slow or send much: what they cost all other clients. Ordinary requests
+//! are timed without them and with them, in turns, so that a busy machine is busy for both.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -42,7 +42,7 @@ enum Cli {
     Space(SpaceArgs),
     /// Steady load without faults: memory and open files must not grow
     Soak(SoakArgs),
-    /// Slow and oversized clients: what they cost everybody else
+    /// Slow and oversized clients: what they cost all other clients
     Hostile(HostileArgs),
 }
 

@@ -1,5 +1,5 @@
-//! What is posted: alert `n` is a function of `n` and the seed, so whoever judges knows what must have become of it
-//! without having kept it.
+//! What is posted: alert `n` is a function of `n` and the seed. So the verifier knows what must
+//! have become of an alert without having kept it.
 
 use std::time::Duration;
 

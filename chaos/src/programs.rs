@@ -139,8 +139,8 @@ impl Drop for Process {
     }
 }
 
-/// An address that nobody listens on, and below the ports that the system gives to whoever connects: those may be taken by
-/// one of hundreds of connections while the manager is down, which then could not come back.
+/// A free address below the ephemeral ports. While the manager is down, one of hundreds of
+/// connections could take an ephemeral port, and the manager could not bind it again.
 fn free_address() -> anyhow::Result<SocketAddr> {
     for _ in 0..100 {
         let random = getrandom::u32().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;

@@ -1,5 +1,6 @@
-//! Somebody who reads a list to its end, again and again, over a network and from a manager that fail (promise 13): a page
-//! that fails is asked for anew, and a listing that came to its end must hold everything that was acknowledged before it began.
+//! A client that reads a list to its end, again and again, while network and manager fail (promise
+//! 13). A page that fails is asked for again. A complete listing must hold everything that was
+//! acknowledged before it began.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Reader {
     /// If it has panicked.
     pub(crate) async fn finish(mut self) -> anyhow::Result<Listings> {
         self.stop.cancel();
-        let mut listings = self.task.join_next().await.context("nobody reads")??;
+        let mut listings = self.task.join_next().await.context("no reader is running")??;
         let whole = listings.whole;
         listings.verdict.check(whole > 0, || "no listing came to its end".into());
         Ok(listings)

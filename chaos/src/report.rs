@@ -31,7 +31,7 @@ pub(crate) struct Report {
     pub(crate) latencies_ms: Vec<u32>,
     /// How long it took from the last fault until nothing was owed any more, in seconds.
     pub(crate) quiet_after: f64,
-    /// Programs that ended although nobody asked them to.
+    /// Programs that ended unexpectedly, with how often.
     pub(crate) ended: BTreeMap<String, usize>,
     /// The judgement.
     pub(crate) verdicts: Vec<Verdict>,

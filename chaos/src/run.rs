@@ -201,7 +201,7 @@ async fn unrest(world: &World, policies: &[&str]) -> anyhow::Result<Option<Strin
     }
     for actual in ["in_force", "drifted"] {
         if !world.api.is_empty(&format!("/v1/effects?desired=absent&actual={actual}")).await? {
-            return Ok(Some(format!("effects that nobody wants are {actual}")));
+            return Ok(Some(format!("effects that must be absent are {actual}")));
         }
     }
     for agent in &world.agents {

@@ -1,7 +1,8 @@
-//! Where the programs under test live: a mount namespace of their own, with small file systems in memory that can be
-//! made full while they are written to. With root it is a mount namespace alone; without, a user namespace around it.
+//! Where the programs under test live: a mount namespace of their own, with small file systems in
+//! memory that can be filled while they are written to. As root it is a mount namespace alone;
+//! otherwise a user namespace around it.
 //!
-//! Nothing here touches a mount that anybody else sees.
+//! Nothing here touches a mount that is visible outside.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ const INSIDE: &str = "RIPOSTE_CHAOS_INSIDE";
 /// Room that is left to a file system that is to be full, in bytes: less than one commit.
 const MARGIN: u64 = 64 * 1024;
 
-/// Goes on inside a namespace of our own: this program starts anew in there, and ends when whoever started it ends.
+/// Continues inside a namespace of our own: this program starts again in there, and ends with its
+/// parent.
 ///
 /// # Errors
 /// If namespaces are not allowed here.
@@ -36,7 +38,7 @@ pub(crate) fn enter() -> anyhow::Result<()> {
     bail!("setpriv and unshare (util-linux) are needed, and namespaces must be allowed: {error}")
 }
 
-/// Whether root in here is somebody else outside.
+/// Whether root in here is another account outside.
 pub(crate) fn is_mapped() -> bool {
     std::env::var_os("RIPOSTE_CHAOS_MAPPED").is_some()
 }
@@ -95,10 +97,10 @@ impl Disk {
         self.remount(MsFlags::empty(), self.size).context("cannot give room back")
     }
 
-    /// Makes it read-only; possible only while nobody has a file open for writing.
+    /// Makes it read-only; possible only while no file is open for writing.
     ///
     /// # Errors
-    /// If somebody has.
+    /// If a file is open for writing.
     pub(crate) fn protect(&self, read_only: bool) -> anyhow::Result<()> {
         let flags = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         self.remount(flags, self.size).context("cannot be made read-only")
@@ -107,7 +109,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Whoever still has a file open there keeps it until it ends; the folder is free at once.
+        // A process with an open file there keeps it until it ends; the folder is free at once.
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
     }
 }

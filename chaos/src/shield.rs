@@ -1,4 +1,4 @@
-//! Somebody who protects a network in the middle of everything, and insists until it is granted.
+//! A client that protects a network while faults happen, and retries until the manager accepts it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct Turned {
     pub(crate) granted_at_ms: i64,
 }
 
-/// Somebody at it.
+/// The running task.
 #[derive(Debug)]
 pub(crate) struct Shield(JoinSet<anyhow::Result<Turned>>);
 
@@ -38,7 +38,7 @@ impl Shield {
     /// # Errors
     /// If it could not be.
     pub(crate) async fn finish(mut self) -> anyhow::Result<Turned> {
-        self.0.join_next().await.context("nobody protects anything")??
+        self.0.join_next().await.context("no protection task is running")??
     }
 }
 

@@ -1,5 +1,5 @@
-//! A full disk, by itself: whoever posts is told to come back, nothing that was acknowledged is lost, and the service
-//! resumes when there is room again, without anybody's help.
+//! A full disk, by itself: a client that posts is told to retry, no acknowledged alert is lost, and
+//! the service resumes by itself when there is room again.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The judge: holds what the ledger says, what the agents remember and what they really did against each promise of the
-//! design. It trusts nobody's word alone.
+//! The verifier: compares the ledger, the agents' journals and what the agents really did with each
+//! promise of the design. It trusts no single source.
 
 mod protected;
 
@@ -171,7 +171,7 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                 Deed::Reverted(_) => {}
                 Deed::Done { command, outcome, reason } => {
                     let ordered = ledger.commands.get(command).filter(|ordered| ordered.agent == account.id);
-                    known.check(ordered.is_some(), || format!("{} did {command}, which nobody ordered", account.id));
+                    known.check(ordered.is_some(), || format!("{} did {command} without an order", account.id));
                     let Some(ordered) = ordered else { continue };
                     said.insert(command, (outcome, reason));
                     if outcome == "refused" {

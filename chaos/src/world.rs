@@ -47,7 +47,7 @@ pub(crate) struct World {
     _home: tempfile::TempDir,
 }
 
-/// Somebody else who holds the database.
+/// Another process that holds the database.
 #[derive(Debug)]
 enum Lock {
     Sqlite(SqliteConnection),
@@ -62,7 +62,7 @@ impl World {
     pub(crate) async fn build(database: Database, plan: &Plan) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("riposte-chaos-").tempdir()?;
         let at = |name: &str| home.path().join(name);
-        // PostgreSQL runs as somebody else, who must be able to reach its folder.
+        // PostgreSQL runs as another account, which must be able to reach its folder.
         std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let store = Disk::mount(&at("store"), STORE_BYTES)?;
         let agents_disk = Disk::mount(&at("agents"), AGENTS_BYTES)?;
@@ -201,10 +201,10 @@ impl World {
         Ok(())
     }
 
-    /// Starts what has ended although nobody asked it to; gives what that was.
+    /// Starts each program that has ended unexpectedly; returns their names.
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// If one cannot be started.
     pub(crate) async fn revive(&mut self) -> anyhow::Result<Vec<String>> {
         let mut ended = Vec::new();
         self.revive_store().await?;

@@ -43,6 +43,7 @@ fn promise_11_a_full_disk_is_told_and_passes_on_postgresql() {
 
 #[test]
 fn promise_11_hostile_clients_are_served_without_an_end_of_others() {
-    // Ratios need a machine of their own (`make hostile`); here nobody may be starved or refused.
+    // Ratios need a machine of their own (`make hostile`); here no client may be starved or
+    // refused.
     run(&["hostile", "--rounds", "1", "--most", "20"]);
 }

@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(open(command().sign(&signer(1), "k2").unwrap()), Err(JwsError::UnknownKey.into()));
         let other = Command { aud: Uuid::from_u128(9), ..command() };
         assert_eq!(open(other.sign(&signer(1), "k1").unwrap()), Err(Refusal::Audience));
-        let stranger = Command { iss: "someone".into(), ..command() };
+        let stranger = Command { iss: "stranger".into(), ..command() };
         assert_eq!(open(stranger.sign(&signer(1), "k1").unwrap()), Err(Refusal::Issuer));
     }
 

@@ -23,7 +23,7 @@ use crate::command::Op;
 /// takes the rank of a later one, so that an effect's commands keep their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// Somebody waits for it: a person asked for it.
+    /// A person asked for it and waits.
     Urgent,
     /// It makes room, and lifts what should not be in force any more.
     Revert,

@@ -22,7 +22,8 @@ pub const SUBPROTOCOL: &str = "riposte.v1";
 /// The `iss` of every command and the `aud` of every agent token.
 pub const MANAGER: &str = "riposte";
 
-/// What the `type` of every problem document of a manager begins with. An answer without it comes from somebody else.
+/// Prefix of the `type` of every problem document of a manager. An answer without it comes from
+/// another server.
 pub const PROBLEM: &str = "urn:riposte:problem:";
 
 /// The word of the problem that a token's time is not near the manager's.

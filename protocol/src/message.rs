@@ -104,8 +104,8 @@ pub struct HeldEffect {
     /// Why it could not be lifted although it should be: an incident. The agent goes on trying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<String>,
-    /// Why it was lifted on the agent's own side before its end. Such an effect is not held any more (`actual` is
-    /// `absent`), and it must not be taken for one that was lost: somebody meant it.
+    /// Why it was lifted on the agent's own side before its end. Such an effect is not held any
+    /// more (`actual` is `absent`). It was lifted on purpose, so it is no drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<String>,
 }
@@ -122,7 +122,7 @@ fn is_zero(count: &u32) -> bool {
 pub enum Actual {
     /// As it should be.
     InForce,
-    /// Held, but not in force: somebody or something else has undone it, and it was not repaired.
+    /// Held, but not in force: another program or a person has undone it, and it was not repaired.
     Drifted,
     /// Not in force and not to be: released (`released` says why), or begun when the agent was stopped, found not to be
     /// in force afterwards, and answered with a failure.

@@ -213,9 +213,9 @@ impl Target {
         self.network().filter(|network| network.prefix_len() == network.max_prefix_len()).map(|network| network.addr())
     }
 
-    /// Why no response may ever touch this target, if so: the part of the always-on protected list that needs
-    /// no knowledge of a host. The manager asks when it decides and again when it delivers; the agent asks
-    /// again, whoever signed the order.
+    /// Why no response may ever touch this target; `None` if one may. This is the part of the
+    /// always-on protected list that needs no knowledge of a host. The manager asks when it decides
+    /// and again when it delivers; the agent asks again for every signed order.
     pub fn always_protected(&self) -> Option<&'static str> {
         match self.kind {
             TargetKind::Ip => self.network().and_then(protected_network),

@@ -47,7 +47,7 @@ struct End {
     not_before: Millis,
     /// When it has to have ended at the latest, if the agent runs.
     due: Option<Millis>,
-    /// It may end at any time: somebody has asked for it, or the wall clock has passed its end.
+    /// It may end at any time: an operator has lifted it, or the wall clock has passed its end.
     is_over: bool,
 }
 
@@ -105,7 +105,7 @@ impl Checker {
         }
     }
 
-    /// Somebody on the host does not want it any more.
+    /// An operator on the host has released it.
     pub(crate) fn released(&mut self, agent: usize, target: usize) {
         self.holds.remove(&(agent, target));
     }
@@ -122,7 +122,7 @@ impl Checker {
             if !until.is_over(now) {
                 self.broken(
                     "5: nothing is lifted early",
-                    format!("response {response} has ended, nobody asked for it"),
+                    format!("response {response} has ended early, without a request"),
                 );
             }
             self.let_go(response);
@@ -248,7 +248,7 @@ impl Checker {
             let detail = format!("agent {agent} has acknowledged command {lost:?}, which is not in its journal");
             self.broken("3: acknowledged means journaled", detail);
         }
-        // A write that was torn after its last byte has happened, but nobody was told.
+        // A write that was torn after its last byte has happened, but was not reported.
         for pending in ledger.pending().filter(|pending| pending.command.op == Op::Apply) {
             if let Some(started) = pending.started {
                 let at = now.saturating_sub(millis(wall.since(started)));
@@ -377,7 +377,7 @@ impl Checker {
                 self.broken("5: a revert is tried until it is verified", format!("{} is still an incident", detail()));
             }
             if !is_wanted && is_in_force {
-                self.broken("10: what nobody wants is lifted", detail());
+                self.broken("10: an effect without a hold is lifted", detail());
             } else if (effect.actual == Actual::InForce) != is_in_force {
                 let detail = format!("{} is said to be {}", detail(), effect.actual.as_str());
                 self.broken("10: the store says what is", detail);

@@ -1,5 +1,5 @@
-//! Mistakes that can be built into the model, never into the product: the proof that the checker sees. Each is one that
-//! somebody has made somewhere.
+//! Mistakes that can be built into the model, never into the product: they prove that the checker
+//! detects them. Each is a mistake of a real project.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ defects! {
     CursorFromClock = "cursor-from-clock",
     /// Reverts are executed before applies that arrived earlier.
     RevertOvertakesApply = "revert-overtakes-apply",
-    /// The first hold that ends lifts the effect, whoever else holds it.
+    /// The first hold that ends lifts the effect, although others still hold it.
     HoldsNotCounted = "holds-not-counted",
     /// The agent forgets a result as soon as it is sent.
     ResultDropped = "result-dropped",

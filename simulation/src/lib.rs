@@ -12,7 +12,7 @@
 //! and the manager's rules of effects and commands. They are compiled in by path, so that a simulation needs neither a
 //! database nor TLS to be built. What is modelled is said at the head of each model.
 
-#![expect(clippy::needless_pass_by_value, reason = "acts, events and messages are handed over, whoever keeps them")]
+#![expect(clippy::needless_pass_by_value, reason = "acts, events and messages are moved to their receiver")]
 #![expect(clippy::needless_for_each, reason = "the files of the agent have it, and what is modelled after them")]
 
 pub mod agent;

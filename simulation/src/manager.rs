@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    /// Commits a response; `None` if nobody is there to do it.
+    /// Commits a response; `None` if the manager is down.
     pub(crate) fn respond(
         &mut self,
         manager: usize,

@@ -38,9 +38,9 @@ pub struct Shape {
 pub enum Act {
     /// A response takes hold of `target` on an agent, or on all, for so long, or until it is lifted.
     Respond { manager: usize, agent: Option<usize>, target: usize, lasts: Option<Millis> },
-    /// Somebody lifts the response that the plan's `nth` act has made.
+    /// An operator lifts the response that the plan's `nth` act has made.
     Lift { manager: usize, nth: usize },
-    /// Somebody calls back the newest command of an agent.
+    /// An operator cancels the newest command of an agent.
     Cancel { agent: usize },
     /// The agent's process dies and is started again.
     CrashAgent { agent: usize, away: Millis },
@@ -68,9 +68,10 @@ pub enum Act {
     FillDisk { agent: usize, lasts: Millis },
     /// The agent's actions do not work.
     BreakActions { agent: usize, lasts: Millis },
-    /// Somebody flushes the rules on the host.
+    /// Another program flushes the rules on the host.
     Flush { agent: usize },
-    /// Somebody sends the agent an order that is not its manager's, not for it, or no longer valid.
+    /// An attacker sends the agent an order that is not its manager's, not for it, or no longer
+    /// valid.
     Forge { agent: usize, kind: usize },
 }
 
@@ -225,7 +226,7 @@ impl fmt::Display for Act {
             Self::SetManagerClock { manager, by } => write!(f, "the clock of manager {manager} is off by {by} ms"),
             Self::FillDisk { agent, lasts } => write!(f, "the disk of agent {agent} is full for {}", s(lasts)),
             Self::BreakActions { agent, lasts } => write!(f, "the actions of agent {agent} fail for {}", s(lasts)),
-            Self::Flush { agent } => write!(f, "somebody flushes the rules of host {agent}"),
+            Self::Flush { agent } => write!(f, "another program flushes the rules of host {agent}"),
             Self::Forge { agent, kind } => {
                 let what = ["of a stranger", "for another agent", "that has expired", "seen before"];
                 write!(f, "agent {agent} is sent an order {}", what[kind % what.len()])

@@ -83,7 +83,7 @@ pub enum ToManager {
     Results(Vec<CommandResult>),
     /// What has changed among the effects.
     Effects(Vec<HeldEffect>, Vec<Uuid>),
-    /// Is anybody there?
+    /// A keep-alive question, answered by a pong.
     Ping,
 }
 

@@ -1,8 +1,10 @@
-//! The world: the queue of what happens next, the clocks, the network, and what the plan does to all of them. One event is
-//! one step; everything in it happens at once, and between any two of them anybody can die.
+//! The world: the queue of events, the clocks, the network, and what the plan does to all of them.
+//! One event is one step. Everything in a step happens at once; a program can crash between any two
+//! steps.
 //!
-//! The network is modelled twice: ordered, as a TCP connection is, where what is lost takes the conversation with it; and
-//! not ordered at all, where each message is lost, doubled and overtaken alone. The promises hold on both.
+//! The network is modelled twice. Ordered, as a TCP connection is: a lost message breaks the
+//! connection. Unordered: each message is lost, doubled and overtaken alone. The promises hold on
+//! both.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -190,7 +192,7 @@ impl World {
         self.at(self.now + pause, event);
     }
 
-    /// Writes down what happens, if anybody wants to know.
+    /// Records what happens, if a trace was asked for.
     pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>6}.{:03}  {}", self.now / 1000, self.now % 1000, what()));
@@ -266,7 +268,7 @@ impl World {
         self.hosts[agent].life == life && self.hosts[agent].book.is_some()
     }
 
-    /// Everything works again, the clocks are set, and everybody connects anew.
+    /// Everything works again, the clocks are set, and every agent connects again.
     fn heal(&mut self) {
         self.note(|| "everything works again".into());
         for manager in 0..self.nodes.len() {

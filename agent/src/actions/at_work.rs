@@ -1,5 +1,6 @@
-//! Effects that a thread is at. A step that takes too long is given up, and its future dropped; a thread goes on. Whoever
-//! undid meanwhile what it has not done yet would take its middle for its end.
+//! Effects that a thread is working on. A step that exceeds its time limit is abandoned and its
+//! future dropped, but its thread continues. A revert that starts meanwhile would take a half-done
+//! change for the finished one, so it is refused.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +21,10 @@ pub struct Work {
 }
 
 impl AtWork {
-    /// Begins to work on an effect.
+    /// Starts work on an effect.
     ///
     /// # Errors
-    /// If somebody is at it.
+    /// If a thread is still working on it.
     pub fn begin(&self, effect: Uuid) -> Result<Work, ActionError> {
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(effect) {
             Ok(Work { effect, at_work: self.clone() })

@@ -1,5 +1,5 @@
-//! One attempt at one step of an action: what it is aimed at, and a record of the programs it ran. The record is
-//! kept on failure too; a result that says "failed" without what the program complained is of no use to anybody.
+//! One attempt at one step of an action: its target, and a record of the programs it ran. The
+//! record is kept on failure too: a failed result must quote the program's own error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,10 @@
-//! `disable-account`: nobody can log in as this local account, by password or by key, and reverting restores exactly
-//! what was before. The password is locked *and* the account is expired: a locked password alone still lets SSH keys
-//! in. What was locked or expired before stays so.
+//! `disable-account`: a local account cannot log in, by password or by key. Reverting restores
+//! exactly the state before.
 //!
-//! The journal never holds a password hash, only what kind of field it was; and none is ever in an argv.
+//! The password is locked *and* the account is expired, because a locked password alone still lets
+//! SSH keys in. What was locked or expired before stays so.
+//!
+//! The journal never holds a password hash, only the kind of the field. No argv holds a hash.
 
 mod elsewhere;
 #[cfg(test)]
@@ -71,8 +73,8 @@ impl Login {
         self.password == Password::Locked && self.expires_on_day == EXPIRED_ON_DAY
     }
 
-    /// The change that leads from `now` back to `self`, as options of `usermod`; none if there is nothing to restore.
-    /// What somebody else has changed since is theirs: a password that was set anew is not touched, nor another expiry.
+    /// Options of `usermod` that lead from `now` back to `self`; empty if there is nothing to
+    /// restore. A later change by another program is kept: a new password, another expiry.
     fn restore(&self, now: &Self) -> Vec<&str> {
         let mut options = Vec::new();
         if now.expires_on_day == EXPIRED_ON_DAY && self.expires_on_day != EXPIRED_ON_DAY {
@@ -90,7 +92,7 @@ impl Login {
 
 const ABOUT: About = About {
     name: "disable-account",
-    summary: "Lets nobody log in as a local account, by password or by key",
+    summary: "Refuses every login as a local account, by password or by key",
     targets: &[TargetKind::User],
     lock_domain: "accounts",
     parameters: &[Parameter {
@@ -102,7 +104,7 @@ const ABOUT: About = About {
               `pwpolicy -disableuser`; SunOS: `passwd -l`; Windows: `net user NAME /active:no`. Never a superuser or the agent's own",
     verified: "Linux: the account's line in `/etc/shadow` is locked and expired, and the system's own answer (`getent shadow`) says the \
                same; elsewhere by the system's own listing. Not sessions that are open, nor another account of the same number",
-    undone: "Linux: exactly the state before, password and expiry, as far as nobody has changed it since; elsewhere the \
+    undone: "Linux: exactly the state before, password and expiry, unless another program has changed it since; elsewhere the \
              opposite command, unless the account was disabled before",
     rights: "root; Administrator",
     ..About::DEFAULT
@@ -122,7 +124,8 @@ impl Action for DisableAccount {
         if host.os == Os::Linux {
             can_be_replaced(host, &["/etc/passwd", "/etc/shadow"])?;
         }
-        // usermod writes the new files beside the old ones, whoever owns them, and gives them the same owner and mode.
+        // usermod writes the new files beside the old ones, and sets the same owner and mode on
+        // them.
         platform::may_replace_files()
     }
 
@@ -239,7 +242,7 @@ async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
         return Err(ActionError::Failed("the account is disabled, but sessions cannot be ended on Windows".into()));
     }
     if attempt.host.os == Os::Linux && attempt.host.runner.is_installed("loginctl") {
-        // It knows nobody without a session, and is not there without systemd.
+        // loginctl knows only accounts with a session, and needs systemd.
         attempt.look(&Program::new("loginctl", ["terminate-user", account])).await?;
     }
     let kill = Program::new("pkill", ["-KILL", "-u", account]);
@@ -325,7 +328,8 @@ fn disable(attempt: &Attempt<'_>) -> Program {
 }
 
 fn usermod(options: &[&str], account: &str) -> Program {
-    // `--` although a target never begins with a dash: whoever loosens that rule must not open this door.
+    // A target never begins with a dash today. `--` keeps the call safe if that rule is ever
+    // loosened.
     Program::new("usermod", []).arguments(options).arguments(&["--", account])
 }
 

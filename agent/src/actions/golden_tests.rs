@@ -146,7 +146,7 @@ async fn goes_there_and_back(
         action.revert(&attempt).await.unwrap();
         assert!(action.is_lifted(&attempt).await.unwrap(), "{name}");
     }
-    // What was so before is somebody else's, and stays.
+    // A rule that was there before belongs to another program, and stays.
     action.apply(&attempt).await.unwrap();
     let theirs = action.prepare(&attempt).await.unwrap();
     attempt.undo = Some(&theirs);

@@ -81,7 +81,7 @@ pub struct Host {
     pub state_dir: PathBuf,
     /// Where Wazuh is installed, or a folder of the same shape.
     pub wazuh_home: PathBuf,
-    /// Where the programs of custom actions are; `active-response/bin` below Wazuh's home if nobody says otherwise.
+    /// Folder of the programs of custom actions. Default: `active-response/bin` below Wazuh's home.
     pub scripts_dir: Option<PathBuf>,
     /// How long the program of a custom action may run.
     pub script_timeout: Duration,
@@ -99,7 +99,7 @@ pub struct Host {
     pub probes: Probes,
 }
 
-/// Where Wazuh is installed if nobody says otherwise.
+/// Default folder of Wazuh.
 pub const DEFAULT_WAZUH_HOME: &str = "/var/ossec";
 
 impl Host {

@@ -188,7 +188,7 @@ mod tests {
         attempt.undo = undo;
         for _ in 0..2 {
             HostDeny.revert(&attempt).await.unwrap();
-            assert_eq!(HostDeny.is_lifted(&attempt).await.unwrap(), undo.is_some(), "nobody knows whose line it is");
+            assert_eq!(HostDeny.is_lifted(&attempt).await.unwrap(), undo.is_some(), "a line without an undo stays");
         }
     }
 

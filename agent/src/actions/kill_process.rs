@@ -180,7 +180,7 @@ mod pidfd {
     }
 }
 
-/// Nobody else can hold a process; the action is not offered there.
+/// Other systems cannot hold a process by a handle; the action is not offered there.
 #[cfg(not(target_os = "linux"))]
 mod pidfd {
     use rustix::io::Errno;

@@ -1,5 +1,5 @@
-//! `log-only`: writes one line into the agent's log and touches nothing. For trying a policy out, and for policies
-//! whose whole point is that somebody reads a line.
+//! `log-only`: writes one line into the agent's log and changes nothing. For trying a policy out,
+//! and for policies that only notify the reader of the log.
 
 use riposte_protocol::command::Op;
 

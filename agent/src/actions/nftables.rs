@@ -310,7 +310,8 @@ fn whole_seconds(remaining: Duration) -> u64 {
     remaining.as_secs().saturating_add(u64::from(remaining.subsec_nanos() > 0)).max(1)
 }
 
-/// Looks, and looks again while somebody else is changing the ruleset: `nft` gives up a listing then.
+/// Runs a listing, and repeats it while another program changes the ruleset: `nft` aborts a listing
+/// then.
 pub(super) async fn ask(attempt: &Attempt<'_>, program: &Program) -> Result<Exit, ActionError> {
     for _ in 0..MAX_LOOKS {
         let exit = attempt.look(program).await?;

@@ -1,6 +1,6 @@
-//! Whether a program that is installed does what an action needs: it is tried, with something that changes nothing that
-//! anybody uses. An `nft` without its kernel module, or an `/etc` that cannot be written, is found out before a response
-//! depends on it, and the manager is told the reason.
+//! Tests whether an installed program does what an action needs, with a trial that changes nothing
+//! in use. An `nft` without its kernel module, or an `/etc` that cannot be written, is found before
+//! a response depends on it. The agent reports the reason to the manager.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -86,8 +86,8 @@ fn tried(host: &Host, what: &'static str, trials: impl FnOnce() -> Vec<Trial>) -
     found
 }
 
-/// Runs the programs one after the other, on a runtime of their own: whoever asks what can be done here does not wait by
-/// the runtime that the agent lives on.
+/// Runs the programs one after the other, on a runtime of their own: a probe must not block the
+/// agent's runtime.
 fn run(host: &Host, trials: Vec<Trial>) -> Result<(), ActionError> {
     let all = async {
         for Trial { program, may_fail } in trials {

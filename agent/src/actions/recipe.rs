@@ -148,7 +148,8 @@ impl Recipe {
         lines.join("\n")
     }
 
-    /// Whether it was so before: then it is somebody else's, and stays.
+    /// Returns whether the state was in force before. Then it belongs to another program, and
+    /// stays.
     pub(super) async fn prepare(&self, attempt: &Attempt<'_>) -> Result<Value, ActionError> {
         Ok(json!({ "was_so": self.is_there(attempt).await? }))
     }

@@ -127,7 +127,7 @@ fn write_beside(place: &Place, beside: &std::ffi::OsStr, text: &str) -> io::Resu
             std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
             file.set_permissions(before.permissions())?;
         }
-        // Services that run as anybody have to read it.
+        // Services read it under any account.
         Err(error) if error.is_missing() => file.set_permissions(std::fs::Permissions::from_mode(0o644))?,
         Err(error) => return Err(plain(error)),
     }
@@ -144,7 +144,7 @@ fn open_locked(place: &Place) -> io::Result<File> {
 fn write_in_place(state_dir: &Path, place: &Place, change: impl Fn(&str) -> Option<String>) -> io::Result<()> {
     let file = open_locked(place)?;
     let old = text(&file)?;
-    // Anew, now that nobody else writes.
+    // Computed again, now that the lock keeps other writers out.
     let Some(new) = change(&old) else { return Ok(()) };
     let kept = Kept { path: place.path(), old, new };
     crate::durable::replace(&state_dir.join(KEPT), &serde_json::to_vec(&kept)?)?;
@@ -158,7 +158,7 @@ fn overwrite(file: &File, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Finishes what a crash has interrupted, unless the file has been changed by somebody else since.
+/// Finishes a write that a crash interrupted, unless another program has changed the file since.
 fn recover(state_dir: &Path, place: &Place) -> io::Result<()> {
     let kept = match std::fs::read(state_dir.join(KEPT)) {
         Ok(bytes) => serde_json::from_slice::<Kept>(&bytes)?,

@@ -1,6 +1,8 @@
-//! What drives programs that are nobody's to install here (Wazuh's, Kaspersky's, a running systemd), through the real
-//! runner and the real lanes, with stand-ins at the very paths: they write down how they were started, say what they are
-//! told to say, and end as they are told to end.
+//! Actions that drive programs which cannot be installed here (Wazuh's, Kaspersky's, a running
+//! systemd), through the real runner and the real lanes.
+//!
+//! Stand-ins are at the real paths. They record how they were started, print what a test tells them
+//! to print, and end as it tells them to end.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -120,7 +120,7 @@ fn body(attempt: &Attempt<'_>) -> Value {
             Some(Value::Number(number)) => number.to_string(),
             _ => return None,
         };
-        // Slack reads three characters as markup: nobody's log line may ping a channel.
+        // Slack reads three characters as markup: a log line must never ping a channel.
         let text: String = text.chars().take(MAX_TEXT_CHARS).collect();
         Some(text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
     };

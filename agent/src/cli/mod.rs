@@ -147,8 +147,8 @@ struct RunArguments {
 
 #[derive(Debug, Args)]
 struct PlainHttp {
-    /// Allow plain HTTP to a manager on another host: whoever is on the way can read what is said, the enrolment token
-    /// too, and can pose as the manager at enrolment
+    /// Allow plain HTTP to a manager on another host. An attacker on the network can read
+    /// everything, the enrolment token too, and can pose as the manager at enrolment
     #[arg(
         long,
         env = "RIPOSTE_INSECURE_HTTP",
@@ -189,7 +189,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever typed the command reads this, whatever the log's filter is.
+            // For the operator at the terminal, whatever the log's filter is.
             eprintln!("riposte-agent: {error:#}");
             ExitCode::FAILURE
         }
@@ -207,7 +207,7 @@ fn host(state: &StateDir, wazuh: &WazuhArguments, policy: &LocalPolicy) -> Host 
     }
     let log = wazuh.responses_log.as_deref().or_else(|| {
         let log = policy.responses_log.as_deref()?;
-        // Where nobody asked for it and there is no Wazuh, there is nothing to write for.
+        // The default log is written only where Wazuh is installed to read it.
         let is_default = LocalPolicy::default().responses_log.as_deref() == Some(log);
         let has_folder = log.parent().is_some_and(Path::is_dir);
         (!is_default || has_folder).then_some(log)

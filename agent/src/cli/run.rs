@@ -30,7 +30,7 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let book = Book::open(&super::show::journal_path(state_dir))?;
     let speaks = match identity.enrolment.check_transport(arguments.plain.insecure_http) {
         Ok(()) => true,
-        // What is in force must still end, so an agent that holds something runs, and talks to nobody.
+        // Effects in force must still end, so an agent that holds any runs, without a connection.
         Err(error) if book.ledger().held().next().is_some() || book.ledger().pending().next().is_some() => {
             tracing::error!("there is no conversation with the manager; effects are lifted on time. {error}");
             service::status("no conversation with the manager: its address is plain HTTP");
@@ -98,7 +98,8 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
 
 /// Two agents on one journal would execute everything twice.
 pub(super) fn lock(state_dir: &Path) -> anyhow::Result<File> {
-    // Whoever can write the journal commands the agent: it says what to lift, and by which program.
+    // An account that can write the journal commands the agent: the journal says what to lift, and
+    // by which program.
     let path = state_dir.join("lock");
     for file in [&path, &super::show::journal_path(state_dir)] {
         guarded::require_sure(file)?;

@@ -64,13 +64,13 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether somebody has to look at it.
+/// Whether an operator has to look at it.
 fn is_incident(held: &Held) -> bool {
     held.failing.is_some() || held.actual == Some(Actual::Drifted)
 }
 
 pub(super) fn actions(state: &StateDir, wazuh: &WazuhArguments, policy: &PolicyFile, json: bool) -> anyhow::Result<()> {
-    // What would be possible if it did not only observe is what somebody wants to know here.
+    // The operator wants to see what would be possible without `observe`.
     let policy = LocalPolicy { observe: false, ..policy.load(state)? };
     let capabilities = agent::capabilities(actions::ALL, &super::host(state, wazuh, &policy), &policy);
     let mut out = std::io::stdout().lock();

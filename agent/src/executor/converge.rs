@@ -29,7 +29,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// The first round begins at once: nobody knows what happened while the agent was away.
+    /// The first round begins at once: the host may have changed while the agent was away.
     pub(super) fn new(every: Duration) -> Self {
         Self { every, next_at: Some(Instant::now()), todo: VecDeque::new() }
     }

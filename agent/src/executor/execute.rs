@@ -287,7 +287,8 @@ impl Execution<'_> {
         self.agent.host.note(&note, self.agent.clock.now());
     }
 
-    /// The command is in the journal, its refusal cannot be: after a crash it would be executed. So nobody is told yet.
+    /// The command is in the journal, but its refusal cannot be written: after a crash the command
+    /// would be executed. So the refusal is not reported yet.
     fn refuse_unwritten(&self, unwritable: &Unwritable) {
         self.agent.hold_back(self.command.jti);
         self.finish(Verdict::new(Outcome::Refused, None, unwritable.to_string()), None);

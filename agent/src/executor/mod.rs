@@ -45,8 +45,8 @@ use crate::journal::{Held, Record};
 const MEND_AFTER: Duration = Duration::from_secs(2);
 const MEND_AT_LEAST_EVERY: Duration = Duration::from_mins(1);
 
-/// Carries over what an earlier life of the agent left behind, and starts the lanes, and whoever opens one for each
-/// custom program when it is first named.
+/// Carries over the state of an earlier run and starts the lanes. Also starts a task that opens one
+/// lane for each custom program when it is first named.
 pub fn start(agent: &Arc<Agent>) {
     carry_over(agent);
     open_lanes(agent);

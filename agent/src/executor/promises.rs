@@ -111,7 +111,7 @@ async fn drift_is_only_reported_where_the_policy_says_so() {
     assert_eq!((held.actual, held.drifts), (Some(Actual::Drifted), 1), "one drift, however often it is seen");
     fake.state.lock().unwrap().in_force.insert("alice".into());
     tokio::time::sleep(Duration::from_mins(2)).await;
-    assert_eq!(bench.held()[0].actual, Some(Actual::InForce), "somebody has repaired it");
+    assert_eq!(bench.held()[0].actual, Some(Actual::InForce), "another program has repaired it");
 }
 
 #[tokio::test(start_paused = true)]

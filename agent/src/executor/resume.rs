@@ -64,7 +64,8 @@ impl Execution<'_> {
         }
         match lift(self.agent, self.action, &held, &self.transcript).await {
             Ok(()) => {
-                // Held only for its end: whoever looks at it later must not take it for drift and apply it again.
+                // Held only until its end: a later round must not take it for drift and apply it
+                // again.
                 let actual = Some(Actual::Absent);
                 self.finish(verdict, Some(Record::Held { held: Box::new(Held { actual, ..held }) }));
             }

@@ -168,7 +168,8 @@ async fn a_line_that_an_administrator_writes_after_the_lift_is_not_taken_away_by
     assert_eq!(bench.read("active-responses.log").lines().count(), 2);
 }
 
-/// Without a journal that goes back far enough, a line that shows may be anybody's: it stays, and that is no success.
+/// Without a journal that goes back far enough, the owner of a line is unknown: the line stays, and
+/// the step fails.
 #[tokio::test]
 async fn what_shows_and_may_be_anybodys_is_left_and_told_as_a_failure() {
     let bench = Bench::new(&[]);

@@ -92,7 +92,8 @@ impl Book {
         self.broken.as_deref()
     }
 
-    /// Adds a record to the batch and to the state. Nobody may act on it before [`Book::commit`] has succeeded.
+    /// Adds a record to the batch and to the state. It must not be acted on before [`Book::commit`]
+    /// has succeeded.
     pub fn add(&mut self, record: Record) {
         self.unwritten.push(record.clone());
         self.ledger.apply(record);

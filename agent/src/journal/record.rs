@@ -88,7 +88,7 @@ pub enum Record {
         /// The effect.
         effect: Uuid,
     },
-    /// An effect was lifted before its end by somebody or something on this host.
+    /// An effect was lifted before its end by an operator or a program on this host.
     Released {
         /// The effect, and why.
         released: Box<Released>,
@@ -217,8 +217,8 @@ impl Held {
         self.term = until.map(|until| Term::until(until, now));
     }
 
-    /// Brings it over a restart of the host: the boot clock began anew, and nobody has looked yet. Gives whether
-    /// anything had to change.
+    /// Carries the effect over a restart of the host: the boot clock began anew, and the effect has
+    /// not been looked at yet. Returns whether anything had to change.
     pub fn carry_over(&mut self, now: &Moment) -> bool {
         let is_cleaned_up = self.actual == Some(Actual::Absent);
         let Some(until) = self.until else {

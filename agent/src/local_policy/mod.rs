@@ -1,7 +1,8 @@
-//! The host's own rules (`agent.toml`), which no manager can override: what the agent may do here, what it must never
-//! touch, and how it behaves. Read once, at start: a change takes a restart.
+//! The host's own rules (`agent.toml`), which no manager can override: what the agent may do here,
+//! what it must never touch, and how it behaves. Read once, at start: a change takes a restart.
 //!
-//! Whoever can write this file commands the agent, so a file that others can write is refused.
+//! An account that can write this file commands the agent. So the file is refused if other accounts
+//! can write it.
 
 mod by_default;
 mod read;

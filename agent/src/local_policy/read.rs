@@ -54,7 +54,7 @@ pub enum PolicyError {
         #[source]
         source: io::Error,
     },
-    /// Somebody else could have written it.
+    /// Another account could have written it.
     #[error("the local policy {path} is not used: {reason}")]
     Untrusted {
         /// Where.
@@ -176,7 +176,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
     if !(1..=LONGEST_STEP_SECONDS).contains(&raw.timeout_seconds) {
         return Err(format!("timeout_seconds must be from 1 to {LONGEST_STEP_SECONDS}"));
     }
-    // Whoever shortens every step has shortened the programs' too.
+    // A shorter limit of a step also shortens the default limit of programs.
     let usual = scripts::DEFAULT_TIMEOUT.as_secs().min(raw.timeout_seconds);
     let script_timeout_seconds = raw.script_timeout_seconds.unwrap_or(usual);
     if !(1..=raw.timeout_seconds).contains(&script_timeout_seconds) {

@@ -92,7 +92,8 @@ fn look(proc: &Path, leader: i32, stdin: &impl AsFd, stdout: Option<&impl AsFd>)
         add_group(proc, leader, &mut processes);
         sight = pipes.sight(proc, &processes);
     }
-    // A question that was asked meanwhile is in the pipe: whoever waits for the input has asked before.
+    // A question that was asked meanwhile is in the pipe: a program that waits for its input has
+    // asked before.
     match stdout.map_or(Some(0), unread) {
         Some(0) => sight,
         _ => Sight::Busy,
@@ -211,7 +212,7 @@ impl Pipes {
         let argument = |nth: usize| arguments.get(nth).copied().unwrap_or_default();
         let of_file = |nth: usize| match files.0.get(&argument(nth)) {
             Some(name) if *name == self.input => Wait::Input,
-            // What another of them is to write; if it is somebody else, it counts by itself.
+            // A pipe that another process writes. A process outside this group counts by itself.
             Some(name) if name.starts_with("pipe:[") => Wait::Other,
             _ => Wait::No,
         };

@@ -47,8 +47,9 @@ pub fn capabilities(host: &Host) -> Vec<Capability> {
     runnable.map(|name| Capability { action: format!("{PREFIX}{name}"), available: true, reason: None }).collect()
 }
 
-/// Where the program of that name is, if it may be run: a plain file of the folder itself, executable, with no account of its
-/// own, and such that nobody but root and the agent's account can change it or any part of the way to it.
+/// The path of the program of that name, if it may be run. It must be a plain, executable file of
+/// the folder itself, without setuid or setgid. Only root and the agent's account may be able to
+/// change it or any part of its path.
 fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
@@ -69,7 +70,7 @@ fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
     } else if let Some(reason) = guarded::distrust(&stat, &path) {
         reason
     } else if stat.st_mode & 0o6000 != 0 {
-        format!("it runs as another account whoever starts it (chmod u-s,g-s {text})")
+        format!("it is setuid or setgid and would run as another account (chmod u-s,g-s {text})")
     } else if stat.st_mode & 0o111 == 0 {
         format!("it is not executable (chmod u+x {text})")
     } else {

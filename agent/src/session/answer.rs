@@ -11,7 +11,7 @@ use super::Ended;
 
 /// A problem document is no longer than this, in bytes; what is longer is not read.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
-/// So much is told of what somebody else has answered, in characters.
+/// Longest quote of another server's answer, in characters.
 const MAX_TOLD: usize = 120;
 
 /// The manager's own problem (RFC 9457).
@@ -23,7 +23,8 @@ struct Problem {
     detail: String,
 }
 
-/// Reads the manager's own problem; `None` if somebody else has answered, or the body is not all there.
+/// Reads the manager's own problem. Returns `None` if another server has answered, or the body is
+/// not complete.
 fn problem(headers: &HeaderMap, body: &[u8]) -> Option<Problem> {
     let media_type = text(headers, CONTENT_TYPE)?;
     if media_type.split(';').next()?.trim() != "application/problem+json" {
@@ -43,7 +44,7 @@ pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> E
     }
 }
 
-/// Who has answered, and what, for people: it is somebody else's text.
+/// Which server has answered, and what, for people. The text is untrusted.
 pub(super) fn who(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     let server = match (text(headers, SERVER), text(headers, VIA)) {
         (Some(server), _) => server,
@@ -68,7 +69,7 @@ fn text(headers: &HeaderMap, name: impl reqwest::header::AsHeaderName) -> Option
     Some(told(&String::from_utf8_lossy(value.as_bytes()), MAX_TOLD)).filter(|text| !text.is_empty())
 }
 
-/// Somebody else's text, fit for a log: its first characters, without any that could act up.
+/// Another server's text, fit for a log: its first characters, without control characters.
 fn told(text: &str, most: usize) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most * 4).collect();
     let words: Vec<&str> = plain.split_whitespace().collect();
@@ -113,8 +114,8 @@ mod tests {
             "{told}"
         );
         assert!(told.chars().count() < 300 && !told.chars().any(char::is_control), "{told}");
-        let nobody = who(StatusCode::UNAUTHORIZED, &HeaderMap::new(), b"");
-        assert_eq!(nobody, "401 Unauthorized from a server that does not say what it is");
+        let unnamed = who(StatusCode::UNAUTHORIZED, &HeaderMap::new(), b"");
+        assert_eq!(unnamed, "401 Unauthorized from a server that does not say what it is");
         let via = headers(&[("via", "1.1 squid")]);
         assert_eq!(
             who(StatusCode::FORBIDDEN, &via, b"\xff"),

@@ -114,7 +114,7 @@ impl Conversation {
         manager_url::is_protected(if poll { &enrolment.poll_url } else { &enrolment.stream_url })
     }
 
-    /// Learns the manager's time from an answer, if nobody on the way to `url` can have changed it.
+    /// Learns the manager's time from an answer, if the connection to `url` is private.
     fn learn_time(&self, url: &str, headers: &HeaderMap) {
         let told = headers.get(TIME_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         let Some(time) = told.filter(|_| manager_url::is_protected(url)) else { return };

@@ -122,7 +122,7 @@ impl Conversation {
                     match message {
                         Some(Ok(Message::Text(text))) => {
                             let before = self.settings.heartbeat_seconds;
-                            // Whoever answers has taken the hello in.
+                            // An answer shows that the manager has received the hello.
                             self.told(untold_releases.take().unwrap_or_default());
                             self.hear(socket, &text, &mut outgoing).await?;
                             if self.settings.heartbeat_seconds != before {

@@ -79,7 +79,7 @@ async fn round(death: Death) -> Option<i32> {
     let (first, copying) = start(&manager, death, &logs[0]);
     let signal = live(&manager, first, death, until, &mut known).await;
     copying.join().unwrap();
-    // The second life is not killed by anybody; it makes the story whole.
+    // The second run is not killed; it completes the work.
     let (second, copying) = start(&manager, Death::AfterMessages(usize::MAX), &logs[1]);
     live(&manager, second, Death::AfterMessages(usize::MAX), until, &mut known).await;
     copying.join().unwrap();

@@ -1,4 +1,5 @@
-//! The edges of a conversation: addresses that must not be used, answers that come from somebody else, clocks that differ.
+//! The edges of a connection: addresses that must not be used, answers from another server, clocks
+//! that differ.
 
 use std::process::Output;
 use std::time::Duration;
@@ -96,7 +97,8 @@ async fn plain_http_over_a_network_needs_to_be_allowed_at_enrolment_and_when_it_
     stream.results().await;
     assert_eq!(stop(running).await, 0);
 
-    // One that holds something runs all the same, so that it ends; it talks to nobody.
+    // An agent that holds an effect runs all the same, so that the effect ends; it opens no
+    // connection.
     let running = agent(manager.state.path(), &["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     assert!(timeout(Duration::from_secs(2), manager.listener.accept()).await.is_err(), "it came");
     let id = nix::unistd::Pid::from_raw(running.id().unwrap().try_into().unwrap());
@@ -204,7 +206,7 @@ async fn an_agent_whose_clock_is_off_goes_by_the_managers() {
     assert_eq!(stop(running).await, 0);
 }
 
-/// Whoever is on the way could say any time: plain HTTP over a network teaches none.
+/// An attacker on the network could send any time: plain HTTP over a network teaches none.
 #[tokio::test]
 async fn no_time_is_learnt_over_plain_http_and_the_message_says_so() {
     let (manager, public_key) = Manager::with_agent().await;

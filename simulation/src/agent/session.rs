@@ -31,7 +31,7 @@ pub struct Talk {
     pub(crate) number: u64,
     pub(crate) manager: usize,
     pub(crate) manager_life: u32,
-    /// Nothing passes any more, but nobody has noticed.
+    /// The connection is broken, but neither side has noticed.
     pub(crate) is_broken: bool,
     pub(crate) last_up: Millis,
     pub(crate) last_down: Millis,

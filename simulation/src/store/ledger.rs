@@ -109,7 +109,8 @@ impl Store {
         self.release_holds(&holds, now);
     }
 
-    /// Lets go of single holds: what nobody else holds is lifted, and a response that holds nothing any more ends.
+    /// Releases single holds: an effect without another hold is lifted, and a response without
+    /// holds ends.
     pub(super) fn release_holds(&mut self, holds: &[(usize, usize)], now: Timestamp) {
         let mut touched = std::collections::BTreeSet::new();
         for (response, effect) in holds {

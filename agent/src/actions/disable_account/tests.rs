@@ -1,5 +1,6 @@
-//! The states an account can be in, as a table; and one real account, in namespaces with an `/etc`, a `/run` and processes
-//! of their own: killing what runs as an account must reach nobody on the host who has the same number.
+//! The states of an account, as a table; and one real account in namespaces with an `/etc`, a
+//! `/run` and processes of their own. Killing the account's processes must not reach the host's
+//! account with the same number.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -29,7 +30,7 @@ fn what_was_before_is_what_is_restored() {
         (("!!", "20500"), ("!!", "1"), vec!["--expiredate", "20500"]),
         (("!$y$j9T$abc", "1"), ("!$y$j9T$abc", "1"), vec![]),
         ((HASH, "1"), ("!$y$j9T$abc", "1"), vec!["--unlock"]),
-        // Somebody has changed it since: a new password, another expiry.
+        // Changed since by another program: a new password, another expiry.
         ((HASH, ""), ("$y$j9T$new", "1"), vec!["--expiredate", ""]),
         ((HASH, ""), ("!$y$j9T$abc", "20600"), vec!["--unlock"]),
         ((HASH, ""), (HASH, ""), vec![]),
@@ -74,8 +75,8 @@ async fn a_real_account_is_disabled_and_restored_exactly() {
     if own_namespace::is_inside() {
         return disable_and_restore_real_accounts().await;
     }
-    // The copy is in memory only: it holds the host's secrets, and must be gone whatever happens here. Without the host's
-    // `/run`, loginctl finds nobody to ask.
+    // The copy is in memory only: it holds the host's secrets, and must be gone whatever happens
+    // here. Without the host's `/run`, loginctl has no server to ask.
     let own_etc = "mount -t tmpfs tmpfs /run; mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc";
     let name = "actions::disable_account::tests::a_real_account_is_disabled_and_restored_exactly";
     let namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc"];

@@ -51,7 +51,7 @@ async fn an_isolated_host_reaches_its_manager_and_nobody_else() {
     own_namespace::run_again(name, &["ip", "nft"], &["--net"], wire).await;
 }
 
-/// A socket belongs to the namespace that it was made in, whoever uses it afterwards.
+/// A socket belongs to the namespace that it was made in, whichever thread uses it afterwards.
 fn listen_over_there(addresses: [&'static str; 4]) -> Vec<TcpListener> {
     let there = std::fs::File::open("/run/netns/peer").unwrap();
     std::thread::spawn(move || {
@@ -95,7 +95,7 @@ async fn isolate() {
             IsolateHost.apply(&attempt).await.unwrap();
             assert!(IsolateHost.is_in_force(&attempt).await.unwrap());
             assert!(reaches(manager).await && reaches(ALLOWED).await, "{manager}");
-            assert!(!reaches(OTHER).await, "nobody else, not even over what was open");
+            assert!(!reaches(OTHER).await, "no other host, not even over an open connection");
         }
         drop(open);
         for hole in [

@@ -1,8 +1,8 @@
-//! The folder that quarantined files are in: how one gets in and out again. Every step can be repeated, and a crash
-//! between two leaves the file at its place or in the folder, never nowhere.
+//! The folder of quarantined files: how a file is moved in and out. Every step can be repeated. A
+//! crash between two steps leaves the file at its path or in the folder.
 //!
-//! Every name is looked up in a folder that is held open, in and out: whoever owns the folder of the file can exchange what
-//! leads there at any moment.
+//! Every name is looked up in a folder that is held open, in and out: the owner of the file's
+//! folder can exchange the path at any moment.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -270,18 +270,21 @@ impl Store {
             let (path, held) = (self.path.display(), held.display());
             return Err(ActionError::Failed(format!("something else is at {path} now; the file is kept at {held}")));
         }
-        // Mode 000 keeps nobody out who may do this; but it has to be readable to be compared.
+        // Mode 000 does not stop a privileged process; but the file has to be readable to be
+        // compared.
         let opened = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
         let opened = opened.and_then(|mut file| Ok((hash(&mut file, io::sink(), u64::MAX, given_up)?, file)));
         let (sha256, mut file) = opened.map_err(|error| failed(&held, "be read", &error))?;
         let is_same = sha256 == kept.sha256;
         if !is_same {
-            // A program that had it open may have gone on writing; keeping it for ever would help nobody.
+            // A program that had it open may have gone on writing. Keeping the file for ever would
+            // not help.
             tracing::warn!(path = %self.path.display(), "a quarantined file is not what it was when it was taken");
         }
         // What was written into it meanwhile must not run as another account.
         let mode = if is_same { kept.mode } else { kept.mode & 0o777 };
-        // First, so that it is never at its place half dressed; nobody reaches it in the folder, whatever its mode.
+        // Before the move, so that the file is never at its path with the wrong owner or mode.
+        // Inside the folder no other account reaches it, whatever its mode.
         dress(&file, kept, mode).map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))?;
         match kernel::rename(&inside, &kept.name, &to.folder, &to.name) {
             Ok(()) => {}

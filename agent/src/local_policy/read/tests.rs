@@ -59,7 +59,7 @@ fn every_key_is_read() {
         responses_log: None,
     };
     assert_eq!(policy, expected);
-    // A key that is in the list and that nobody reads would not be noticed by the list alone.
+    // A key that is in the list but never read would not be noticed by the list alone.
     let named = KEYS.iter().chain(PROTECTED_KEYS).filter(|key| text.contains(**key)).count();
     assert_eq!(named, KEYS.len() + PROTECTED_KEYS.len());
 }
