@@ -1,5 +1,6 @@
-//! Files that are either the old one or the new one, whenever the power goes: written beside, synced, renamed, and
-//! the directory synced too, without which the rename itself can be lost. All of them are private (0600).
+//! Atomic, durable files: after a power failure a file is either the old one or the new one. It is
+//! written beside, synced and renamed. The directory is synced too, because the rename itself can
+//! be lost. All files are private (0600).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -8,13 +9,13 @@ use std::path::Path;
 /// Replaces the file at `path` by `bytes`.
 ///
 /// # Errors
-/// Any of the writes, syncs or the rename; then the old file is still there.
+/// If a write, a sync or the rename fails; then the old file is still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&beside)?;
     let renamed = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, path));
     if let Err(error) = renamed {
-        // On a full disk the half that was written would take the room that others wait for.
+        // On a full disk, a half-written file would take up room.
         let _left_behind = std::fs::remove_file(&beside);
         return Err(error);
     }

@@ -240,7 +240,7 @@ async fn promise_8_no_forged_order_is_executed_or_even_acknowledged() {
     assert_eq!(stream.results.keys().collect::<Vec<_>>(), [&fence.jti], "a forged order was answered");
     let status = manager.agent.status();
     assert_eq!(status["cursor"], 5, "a forged order has moved the cursor: what was really sent would never come");
-    assert!(manager.agent.log().contains("an order that is not to be believed was ignored"));
+    assert!(manager.agent.log().contains("an invalid order was ignored"));
 
     // The unforged original of the pieces above works, so it was the forgery that was refused.
     stream.send(vec![good.clone()]).await;

@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::ActionError;
 
-/// Who is at work.
+/// The effects that threads are working on.
 #[derive(Clone, Debug, Default)]
 pub struct AtWork(Arc<Mutex<BTreeSet<Uuid>>>);
 
-/// The right to work on an effect, until it is dropped.
+/// The exclusive right to work on an effect, until it is dropped.
 #[derive(Debug)]
 pub struct Work {
     effect: Uuid,
@@ -29,7 +29,7 @@ impl AtWork {
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(effect) {
             Ok(Work { effect, at_work: self.clone() })
         } else {
-            Err(ActionError::Failed("a step that took too long is still at it".into()))
+            Err(ActionError::Failed("an earlier step that timed out is still running".into()))
         }
     }
 }

@@ -48,7 +48,7 @@ impl Action for LogOnly {
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        // A line in a log is nothing that stays: without a memory of it there is nothing.
+        // A log line leaves no state: without a journal entry there is none.
         Box::pin(async { Ok(attempt.undo.is_some()) })
     }
 

@@ -1,4 +1,4 @@
-//! `riposte-agent enroll`.
+//! `riposte-agent enroll`: reads the token and the certificate authority, and enrols this host.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -13,7 +13,7 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     let token = match (arguments.token, arguments.token_file) {
         (Some(token), _) => token,
         (None, Some(file)) => read_token(&file)?,
-        (None, None) => bail!("no token was given"),
+        (None, None) => bail!("the enrolment token is missing: set RIPOSTE_TOKEN, or use --token-file"),
     };
     let token = token.trim().to_owned();
     if token.is_empty() {
@@ -41,7 +41,7 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
 fn read_token(file: &Path) -> anyhow::Result<String> {
     if file == Path::new("-") {
         let mut token = String::new();
-        // No token is that long; an endless input must not fill the memory.
+        // Longer than any token: an endless input must not fill the memory.
         std::io::stdin().take(4096).read_to_string(&mut token).context("cannot read the token")?;
         return Ok(token);
     }

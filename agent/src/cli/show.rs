@@ -1,4 +1,4 @@
-//! `riposte-agent status` and `riposte-agent actions`: read-only, and beside a running agent.
+//! `riposte-agent status` and `riposte-agent actions`: read-only, also beside a running agent.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::local_policy::LocalPolicy;
 use crate::manager_time::Skew;
 use crate::{actions, agent};
 
-/// Where the journal is.
+/// Path of the journal.
 pub(super) fn journal_path(state_dir: &Path) -> PathBuf {
     state_dir.join("journal")
 }

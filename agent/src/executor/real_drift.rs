@@ -92,7 +92,7 @@ async fn real_drops_that_others_flush_are_made_again() {
     assert!(ruleset.contains("203.0.113.7") && ruleset.contains("2001:db8::7"), "{ruleset}");
     assert!(namespace.run("ip", ["route", "show", "type", "blackhole"]).await.contains("203.0.113.8"));
 
-    // Never beside running lanes: one of them could be repairing what is lifted here.
+    // Never beside running lanes: one of them could repair what is lifted here.
     agent.tasks.stop();
     assert!(agent.tasks.finish(Duration::from_secs(10)).await);
     let release = super::release(&agent, "the test is over").await;

@@ -17,10 +17,10 @@ fn login(password: &str, expires_on_day: &str) -> Login {
 }
 
 #[test]
-fn what_was_before_is_what_is_restored() {
+fn the_state_before_is_restored() {
     const HASH: &str = "$y$j9T$abc";
     for (before, now, options) in [
-        // (before the lock) (when it is lifted) (what is run)
+        // (before the lock) (when it is lifted) (options of usermod)
         ((HASH, ""), ("!$y$j9T$abc", "1"), vec!["--expiredate", "", "--unlock"]),
         ((HASH, "20500"), ("!$y$j9T$abc", "1"), vec!["--expiredate", "20500", "--unlock"]),
         (("*", ""), ("!*", "1"), vec!["--expiredate", "", "--unlock"]),
@@ -129,7 +129,7 @@ async fn disable_and_restore_real_accounts() {
             DisableAccount.revert(&attempt).await.unwrap();
             assert!(DisableAccount.is_lifted(&attempt).await.unwrap(), "{name}");
             let shadow = std::fs::read_to_string("/etc/shadow").unwrap();
-            // The day of the last change is the system's to set.
+            // The system sets the day of the last change.
             let now: Vec<&str> =
                 shadow.lines().find(|l| l.split(':').next() == Some(name)).unwrap().split(':').collect();
             assert_eq!((now[1], now[7]), (password, expiry), "{name}");
