@@ -14,23 +14,22 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Page};
 use crate::verify::Verdict;
 
-/// How often one page is asked for before the listing is begun anew.
+/// Number of attempts for one page before the listing starts again.
 const ATTEMPTS: usize = 20;
-/// How long to wait before a page is asked for anew.
+/// Pause before a page is requested again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What was read.
+/// Result of all listings.
 #[derive(Debug)]
 pub(crate) struct Listings {
-    /// What they came to.
     pub(crate) verdict: Verdict,
-    /// How many came to their end.
+    /// Number of complete listings.
     pub(crate) whole: usize,
-    /// Pages that failed, and said so.
+    /// Number of pages that failed with an error.
     pub(crate) failed_pages: usize,
 }
 
-/// Reads at work.
+/// The running reader.
 #[derive(Debug)]
 pub(crate) struct Reader {
     stop: CancellationToken,
@@ -38,8 +37,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Begins to read through `api` all responses of the policy `endless`, of which `acknowledged` says how many there must
-    /// be, with `pause` between two listings.
+    /// Starts reading all responses of the policy `endless` through `api`, with `pause` between two
+    /// listings. `acknowledged` is the number that a listing must have at least.
     pub(crate) fn start(api: Api, acknowledged: Arc<AtomicUsize>, pause: Duration) -> Self {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
@@ -47,10 +46,10 @@ impl Reader {
         Self { stop, task }
     }
 
-    /// Reads once more to the end, and gives what came of it all.
+    /// Reads the list once more, and returns the result of all listings.
     ///
     /// # Errors
-    /// If it has panicked.
+    /// If the task has panicked.
     pub(crate) async fn finish(mut self) -> anyhow::Result<Listings> {
         self.stop.cancel();
         let mut listings = self.task.join_next().await.context("no reader is running")??;
@@ -76,7 +75,7 @@ async fn read(api: Api, acknowledged: Arc<AtomicUsize>, pause: Duration, stop: C
     }
 }
 
-/// One listing, if it comes to its end.
+/// One listing; `None` if it does not come to its end.
 async fn list(api: &Api, listings: &mut Listings) -> Option<Vec<String>> {
     let (mut ids, mut cursor) = (Vec::new(), None);
     loop {
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_or_there_twice_is_seen() {
+    fn missing_and_repeated_items_are_detected() {
         let broken = |ids: &[&str], least| {
             let mut verdict = Verdict::of("13");
             judge(&ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), least, &mut verdict);

@@ -12,9 +12,9 @@ use anyhow::{Context as _, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::statvfs;
 
-/// Set for the harness that runs inside.
+/// Set in the harness that runs inside.
 const INSIDE: &str = "RIPOSTE_CHAOS_INSIDE";
-/// Room that is left to a file system that is to be full, in bytes: less than one commit.
+/// Space that stays free on a full file system, in bytes: less than one commit.
 const MARGIN: u64 = 64 * 1024;
 
 /// Continues inside a namespace of our own: this program starts again in there, and ends with its
@@ -46,19 +46,19 @@ pub(crate) fn is_mapped() -> bool {
 /// A small file system in memory; it is gone when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    /// Where it is mounted.
     pub(crate) path: PathBuf,
     size: u64,
 }
 
 impl Disk {
-    /// Mounts one of `size` bytes.
+    /// Mounts a file system of `size` bytes.
     ///
     /// # Errors
     /// If that is not allowed.
     pub(crate) fn mount(path: &Path, size: u64) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path)?;
-        // The database runs as another account; the sticky bit keeps what is whose.
+        // The database runs as another account; with the sticky bit each account can remove only
+        // its own files.
         let options = format!("size={size},mode=1777");
         mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .with_context(|| format!("cannot mount a tmpfs at {}", path.display()))?;
@@ -76,10 +76,10 @@ impl Disk {
         Ok((stat.blocks() - stat.blocks_free()) * stat.fragment_size())
     }
 
-    /// Leaves no room: the next writes of any size fail with ENOSPC.
+    /// Fills it: the next writes of any size fail with ENOSPC.
     ///
     /// # Errors
-    /// If it grows faster than it can be cut down.
+    /// If it grows faster than it can be shrunk.
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         for attempt in 0..50 {
             if self.remount(MsFlags::empty(), self.used()? + MARGIN * attempt / 4).is_ok() {
@@ -89,12 +89,12 @@ impl Disk {
         bail!("{} could not be filled", self.path.display())
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     ///
     /// # Errors
     /// If the system refuses.
     pub(crate) fn free(&self) -> anyhow::Result<()> {
-        self.remount(MsFlags::empty(), self.size).context("cannot give room back")
+        self.remount(MsFlags::empty(), self.size).context("cannot free the space again")
     }
 
     /// Makes it read-only; possible only while no file is open for writing.
@@ -114,7 +114,8 @@ impl Drop for Disk {
     }
 }
 
-/// A library that the programs load before the system's: while its file says so, flushes to disk are slow or fail.
+/// A library that the programs load before the system's. Controlled by a file, it makes flushes to
+/// disk slow or fail.
 #[derive(Clone, Debug)]
 pub(crate) struct SlowDisk {
     library: PathBuf,
@@ -122,7 +123,7 @@ pub(crate) struct SlowDisk {
 }
 
 impl SlowDisk {
-    /// Builds it with `cc`; none where that is not installed.
+    /// Builds it with `cc`; `None` where that is not installed.
     pub(crate) fn build(folder: &Path) -> Option<Self> {
         let source = folder.join("slow_fsync.c");
         let library = folder.join("slow_fsync.so");
@@ -133,7 +134,7 @@ impl SlowDisk {
         built.success().then(|| Self { library, file: folder.join("fsync") })
     }
 
-    /// Has a program load it, and obey the file of its name.
+    /// Makes a program load it, with the control file of that name.
     pub(crate) fn attach(&self, command: &mut Command, name: &str) {
         command.env("LD_PRELOAD", &self.library).env("CHAOS_FSYNC", self.of(name));
     }
@@ -142,7 +143,7 @@ impl SlowDisk {
         self.file.with_extension(name)
     }
 
-    /// From now on flushes of that name take so many milliseconds; a negative number makes them fail.
+    /// Sets the time of flushes of that name, in milliseconds; a negative number makes them fail.
     ///
     /// # Errors
     /// If the file cannot be written.
