@@ -15,7 +15,7 @@
 //! Aside from the flow: `compat/ossec/` says what a Wazuh manager's configuration means in Riposte's words.
 //!
 //! Floors, one way down: main > cli > api > compat > engine > store > domain > protocol. `clock`, `config`, `shutdown` and
-//! `telemetry` are ground: anyone may stand on them, they use nobody. `tests/architecture.rs` fails on an arrow up.
+//! `telemetry` are ground: anyone may stand on them, they use nobody. `tests/architecture/` fails on an arrow up.
 
 pub mod api;
 pub mod cli;

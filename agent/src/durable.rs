@@ -1,41 +1,63 @@
-//! Atomic, durable files: after a power failure a file is either the old one or the new one. It is
-//! written beside, synced and renamed. The directory is synced too, because the rename itself can
-//! be lost. All files are private (0600).
+//! The agent's own files, each by a path that `guarded` has walked. Replacing a file is atomic and
+//! durable: after a power failure it is either the old one or the new one. It is written beside,
+//! synced and renamed. The folder is synced too, because the rename itself can be lost. All files
+//! are private (0600).
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::guarded;
+
+/// Mode of the agent's own files: only their owner can read and write them.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// Replaces the file at `path` by `bytes`.
 ///
 /// # Errors
 /// If a write, a sync or the rename fails; then the old file is still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&beside)?;
-    let renamed = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, path));
-    if let Err(error) = renamed {
+    let guarded::Place { folder, name } = guarded::place(path)?;
+    let beside = Path::new(&name).with_extension("new");
+    let mut file = folder.open(&beside, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, PRIVATE)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| Ok(folder.rename(&beside, &name)?)) {
         // On a full disk, a half-written file would take up room.
-        let _left_behind = std::fs::remove_file(&beside);
+        let _left_behind = folder.unlink(&beside);
         return Err(error);
     }
-    sync_directory_of(path)
+    Ok(folder.sync()?)
 }
 
-/// Makes the entries of the directory that holds `path` durable.
+/// Opens the file at `path` to append to it; creates it durably if it does not exist.
 ///
 /// # Errors
-/// When the directory cannot be opened or synced.
-pub fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+/// When it cannot be opened or created, or another account could have chosen what it is.
+pub fn append(path: &Path) -> io::Result<File> {
+    let guarded::Place { folder, name } = guarded::place(path)?;
+    let file = folder.open(&name, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND, PRIVATE)?;
+    folder.sync()?;
+    Ok(file)
 }
 
-/// Makes what these options create readable by its owner alone.
-pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
+/// Opens the file at `path` to read it.
+///
+/// # Errors
+/// When it is not there, or cannot be opened.
+pub fn open(path: &Path) -> io::Result<File> {
+    let guarded::Place { folder, name } = guarded::place(path)?;
+    Ok(folder.open(&name, OFlags::RDONLY, Mode::empty())?)
+}
+
+/// Removes the file at `path`, if it is there.
+///
+/// # Errors
+/// When the system refuses.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let guarded::Place { folder, name } = guarded::place(path)?;
+    Ok(folder.unlink(&name).map(drop)?)
 }
 
 /// Creates the state directory, readable by its owner alone, if it is not there.
@@ -63,5 +85,21 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn nothing_is_written_or_read_through_a_link_in_a_folder_that_others_can_write() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let (open, victim) = (directory.path().join("open"), directory.path().join("victim"));
+        std::fs::create_dir(&open).unwrap();
+        std::fs::write(&victim, "mine").unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::os::unix::fs::symlink(&victim, open.join("journal")).unwrap();
+        std::os::unix::fs::symlink(&victim, open.join("time.new")).unwrap();
+        append(&open.join("journal")).unwrap_err();
+        super::open(&open.join("journal")).unwrap_err();
+        replace(&open.join("time"), b"theirs").unwrap_err();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "mine");
     }
 }

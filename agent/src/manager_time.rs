@@ -16,10 +16,12 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::durable;
+use crate::{durable, guarded};
 
 /// A change of the difference below this is network latency, and is not stored. In milliseconds.
 const NEWS_MILLIS: u64 = 2000;
+/// Limit of the file with the clock's difference, in bytes; larger than any content.
+const MAX_BYTES: u64 = 4096;
 
 /// For so long after it was learnt, the manager's time is taken as exact.
 const FRESH: Duration = Duration::from_secs(5);
@@ -70,10 +72,10 @@ impl Skew {
     /// # Errors
     /// When the file exists and cannot be read.
     pub fn read(state_dir: &Path) -> io::Result<Option<Self>> {
-        match std::fs::read(path(state_dir)) {
+        match guarded::read(&path(state_dir), MAX_BYTES) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -191,10 +193,7 @@ impl ManagerTime {
             Some(skew) => {
                 serde_json::to_vec(&skew).map_err(io::Error::from).and_then(|text| durable::replace(file, &text))
             }
-            None => std::fs::remove_file(file).or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            }),
+            None => durable::remove(file),
         };
         if let Err(error) = kept {
             tracing::warn!(%error, "the manager's time cannot be stored; it is learnt again after a restart");

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use crate::actions::{About, Attempt};
-use crate::guarded;
+use crate::guarded::{self, PathError};
 use crate::scripts;
 
 /// Size at which the file is rotated; one older file is kept.
@@ -99,8 +99,18 @@ impl ResponsesLog {
         if file.metadata()?.len() > MAX_BYTES {
             let mut older = place.name.clone();
             older.push(".1");
-            place.folder.rename(&place.name, &older)?;
-            file = open()?;
+            match place.folder.rename(&place.name, &older) {
+                Ok(()) => file = open()?,
+                // A file that is a mount point keeps its name: it is copied and truncated.
+                Err(PathError::System { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
+                    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+                    let mut copy = place.folder.open(&older, flags, Mode::from(0o640))?;
+                    let mut full = place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?;
+                    io::copy(&mut full, &mut copy)?;
+                    file.set_len(0)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         // The last free space belongs to the journal, which is needed for every apply and revert.
         if place.folder.free_bytes()? < MIN_FREE_BYTES {
@@ -117,7 +127,7 @@ mod tests {
     use riposte_protocol::target::{Target, TargetKind};
 
     use super::*;
-    use crate::actions::{Host, Transcript};
+    use crate::actions::{Host, Transcript, own_namespace};
     use crate::runner::Runner;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
@@ -196,6 +206,26 @@ mod tests {
         attempt.alert = Some(&alert);
         ResponsesLog::at(&path).write(&Note::of(Op::Apply, "isolate-host", &About::DEFAULT, &attempt), NOW).unwrap();
         assert!(path.metadata().unwrap().len() < 1000);
+        assert_eq!(directory.path().join("active-responses.log.1").metadata().unwrap().len(), MAX_BYTES + 1);
+    }
+
+    #[tokio::test]
+    async fn field_16_a_log_that_is_a_mount_is_bounded_too() {
+        if !own_namespace::is_inside() {
+            let name = "responses_log::tests::field_16_a_log_that_is_a_mount_is_bounded_too";
+            return own_namespace::run_again(name, &[], &[], ":").await;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (path, below) = (directory.path().join("active-responses.log"), directory.path().join("below"));
+        std::fs::File::create(&path).unwrap();
+        std::fs::File::create(&below).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        let mounted = std::process::Command::new("mount").arg("--bind").args([&below, &path]).status().unwrap();
+        assert!(mounted.success());
+        let host = Host::new(Runner::new(), directory.path());
+        let (target, transcript) = (Target::host(), Mutex::<Transcript>::default());
+        let attempt = Attempt::new(&host, &transcript, &target);
+        ResponsesLog::at(&path).write(&Note::of(Op::Apply, "isolate-host", &About::DEFAULT, &attempt), NOW).unwrap();
+        assert!((1..1000).contains(&below.metadata().unwrap().len()), "its reader follows the same file");
         assert_eq!(directory.path().join("active-responses.log.1").metadata().unwrap().len(), MAX_BYTES + 1);
     }
 }

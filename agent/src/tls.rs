@@ -29,6 +29,9 @@ pub fn config(ca: Option<&[u8]>) -> Result<Option<Arc<ClientConfig>>, CaError> {
     Ok(Some(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())))
 }
 
+/// The agent's name in its requests; the manager reads the agent's version from it.
+pub const USER_AGENT: &str = concat!("riposte-agent/", env!("CARGO_PKG_VERSION"));
+
 /// An HTTP client with the trust of [`config`] and the settings of `with`, which follows no
 /// redirects.
 ///
@@ -39,9 +42,7 @@ pub fn client(
     with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> Result<reqwest::Client, reqwest::Error> {
     let builder = || {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("riposte-agent/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none());
+        let builder = reqwest::Client::builder().user_agent(USER_AGENT).redirect(reqwest::redirect::Policy::none());
         with(builder)
     };
     match ca {

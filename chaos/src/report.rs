@@ -79,16 +79,16 @@ impl Report {
         for what in &self.not_injected {
             writeln!(text, "| not injected here: {what} | – |")?;
         }
-        writeln!(text, "\n| other counters | |\n|---|---|")?;
+        writeln!(text, "\n| other figures | |\n|---|---|")?;
         for (word, times) in &self.outcomes {
             writeln!(text, "| requests of the pipeline: {word} | {times} |")?;
         }
         let at = |percent| percentile(&self.latencies_ms, percent);
-        writeln!(text, "| acknowledged after, ms: p50, p99, most | {}, {}, {} |", at(50), at(99), at(100))?;
+        writeln!(text, "| time to acknowledge, ms: p50, p99, maximum | {}, {}, {} |", at(50), at(99), at(100))?;
         let late = |percent| percentile(&self.counts.late_ms, percent);
         writeln!(
             text,
-            "| blocks lifted after their end, ms: p50, p99, most | {}, {}, {} |",
+            "| delay of a lift after the end of its block, ms: p50, p99, maximum | {}, {}, {} |",
             late(50),
             late(99),
             late(100)

@@ -69,7 +69,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     }
     let mut seen = load.finish(Duration::from_secs(90)).await;
     let turned = shield.finish().await?;
-    let mut last = Verdict::of("11. everything settles, and overload is answered with Retry-After");
+    let mut last = Verdict::of("11. all activity ends, and overload has Retry-After");
     let rest = at_rest(&world, &PASSING).await;
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
     let quiet_after = begun.elapsed().saturating_sub(seconds).as_secs_f64();

@@ -103,7 +103,7 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
 
 fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     let Evidence { plan, seen, ledger, .. } = evidence;
-    let mut durable = Verdict::of("1. durable before 2xx: every acknowledged alert is there, with its responses");
+    let mut durable = Verdict::of("1. durable before 2xx: every acknowledged alert is stored, with its responses");
     let mut once = Verdict::of("2. no alert is stored or answered twice");
     let of_response: HashSet<&str> = ledger.commands.values().map(|command| command.response.as_str()).collect();
     for number in &seen.acknowledged {
@@ -137,15 +137,15 @@ fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
 
 fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     let Evidence { ledger, accounts, .. } = evidence;
-    let mut twice = Verdict::of("3. no command is executed twice, and none that succeeded was not");
+    let mut twice = Verdict::of("3. no command is executed twice, and each that succeeded was executed");
     let mut order = Verdict::of("4. commands of one effect are executed in order");
-    let mut known = Verdict::of("8. nothing is executed that the manager did not order");
-    let mut results = Verdict::of("9. every result is committed as the agent reported it");
+    let mut known = Verdict::of("8. every execution was ordered by the manager");
+    let mut results = Verdict::of("9. every result is committed as the agent sent it");
     let mut last = Verdict::of("11. every command is final");
     for command in ledger.commands.values() {
         let Command { state, op, .. } = command;
         last.check(!matches!(state.as_str(), "queued" | "delivered" | "acknowledged"), || format!("{command:?}"));
-        *counts.counts.entry(format!("commands {op} {state}")).or_default() += 1;
+        *counts.counts.entry(format!("commands: {op}, {state}")).or_default() += 1;
         if matches!(state.as_str(), "failed" | "refused" | "timed_out" | "expired") && !command.detail.is_empty() {
             *counts.counts.entry(format!("abandoned: {}", command.detail)).or_default() += 1;
         }
@@ -292,7 +292,8 @@ fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     for effect in &ledger.effects {
         let is_lifted = effect.desired == "absent" && matches!(effect.actual.as_str(), "absent" | "unknown");
         lifted.check(is_lifted && effect.failed_reverts == 0, || format!("{effect:?}"));
-        *counts.counts.entry(format!("effects {} {}", effect.desired, effect.actual)).or_default() += 1;
+        *counts.counts.entry(format!("effects: desired {}, actual {}", effect.desired, effect.actual)).or_default() +=
+            1;
     }
     vec![early, lifted]
 }
@@ -317,7 +318,7 @@ fn shown(evidence: &Evidence<'_>, counts: &mut Counts) -> Verdict {
 /// Whether agents hold exactly what the manager believes to be in force. An effect that it wants
 /// but knows not to be in force (refused, or not delivered in time) is no difference: both agree.
 pub(crate) fn convergence(wanted: &[Effect], accounts: &[Account]) -> Verdict {
-    let mut verdict = Verdict::of("10. what agents hold is what the manager wants");
+    let mut verdict = Verdict::of("10. agents hold what the manager wants");
     for account in accounts {
         let of_agent = || wanted.iter().filter(|effect| effect.agent == account.id);
         let everything: BTreeSet<&str> = of_agent().map(|effect| effect.id.as_str()).collect();

@@ -40,6 +40,8 @@ pub mod command;
 pub mod durable;
 #[path = "../../src/domain/effect.rs"]
 pub mod effect;
+#[path = "../../agent/src/guarded/mod.rs"]
+pub mod guarded;
 #[path = "../../agent/src/journal/mod.rs"]
 pub mod journal;
 #[path = "../../agent/src/manager_time.rs"]

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -22,8 +23,9 @@ use super::{AppState, address};
 use crate::domain::agent::{Agent, is_name, reason_words};
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
+use crate::domain::host_name::is_same_host;
 use crate::domain::id::new_id;
-use crate::domain::labels::parse_labels;
+use crate::domain::labels::{WAZUH_NAME, parse_labels};
 use crate::domain::presence::Presence;
 use crate::engine::Engine;
 use crate::store::StoreError;
@@ -35,6 +37,9 @@ use crate::store::identity::REJECTS_FOR;
 
 /// The most capabilities an agent may announce.
 const MAX_CAPABILITIES: usize = 256;
+/// How long a host has to be silent before another agent may take its place, in seconds: longer than an agent waits between two
+/// attempts to connect.
+const QUIET_SECS: u64 = 120;
 /// The most agents that one enrolment token may enrol.
 const MAX_USES: i64 = 100_000;
 
@@ -149,6 +154,14 @@ pub async fn change(
             return Err(ApiError::conflict(format!("{}; {hint}", enrolment::number_taken(holder))));
         }
     }
+    let name = labels.get(WAZUH_NAME).filter(|name| !is_same_host(name, agent.wazuh_name()));
+    if let Some(name) = name.filter(|_| agent.revoked_at.is_none()) {
+        let holders = enrolment::of_name(&mut ledger, name, &labels).await?;
+        if let Some(holder) = holders.iter().find(|holder| holder.id != id) {
+            let hint = "alerts that name it would find both; tell two Wazuh managers apart by the label wazuh_manager";
+            return Err(ApiError::conflict(format!("{}; {hint}", enrolment::name_taken(holder))));
+        }
+    }
     agents::set_labels(&mut ledger, id, &labels, &caller.principal.name, state.engine.clock.now()).await?;
     state.engine.carry_through(ledger, |engine| async move { engine.reload_fleet().await }).await?;
     Ok(axum::Json(stored(&state, id).await?))
@@ -218,10 +231,12 @@ pub async fn enroll(
         Outcome::Enrolled { agent, replaced } => (agent, replaced),
         Outcome::Taken(why) => return Err(ApiError::conflict(why)),
     };
-    // Whoever holds a token must not push a host aside that is there.
-    if let Some(here) = replaced.iter().find(|old| engine.hub.is_streaming(**old)) {
-        let detail = format!("agent {here} is connected now: stop it on its host, or revoke it, and enrol again");
-        return Err(ApiError::conflict(detail));
+    for old in &replaced {
+        if let Some(why) = is_there(&state, &mut ledger, *old, now).await? {
+            let detail =
+                format!("{why}: stop it on its host and wait for {QUIET_SECS} s, or revoke it, and enrol again");
+            return Err(ApiError::conflict(detail));
+        }
     }
     let is_replaced = !replaced.is_empty();
     let follow = move |engine: Arc<Engine>| async move {
@@ -239,6 +254,22 @@ pub async fn enroll(
         poll_url: format!("{base}/v1/agent/poll"),
     };
     Ok((StatusCode::CREATED, axum::Json(answer)))
+}
+
+/// Why an agent may be alive, if so: a token alone must not push it aside, and take over what is ordered to its host. One that
+/// polls is silent in between, and after a restart of the manager every agent is away for a moment.
+async fn is_there(state: &AppState, ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> ApiResult<Option<String>> {
+    let (engine, quiet) = (&state.engine, Duration::from_secs(QUIET_SECS));
+    if engine.hub.presence(agent, now) != Presence::Away {
+        return Ok(Some(format!("agent {agent} is connected now")));
+    }
+    let stored = agents::find_in(ledger, agent).await?.and_then(|row| row.last_seen_at).map(Timestamp::from);
+    let Some(heard) = engine.hub.last_heard(agent).max(stored) else { return Ok(None) };
+    if now.since(heard) < quiet {
+        return Ok(Some(format!("agent {agent} was heard of {} s ago", now.since(heard).as_secs())));
+    }
+    let is_new = now.since(engine.started_at) < quiet;
+    Ok(is_new.then(|| format!("this manager has just started, and agent {agent} may come back")))
 }
 
 /// What somebody says who wants to be enrolled: nobody that is known. It is looked at only if the address has not asked for

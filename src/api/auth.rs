@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header::AUTHORIZATION;
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -101,6 +102,8 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
 pub struct AgentCaller {
     /// Its id.
     pub id: Uuid,
+    /// The version of its program, as its `User-Agent` says; none if it says something else.
+    pub version: Option<String>,
 }
 
 impl FromRequestParts<AppState> for AgentCaller {
@@ -130,8 +133,16 @@ impl FromRequestParts<AppState> for AgentCaller {
         known(parts);
         state.caller_limits.count_agent(parts, agent.id)?;
         engine.hub.heard(agent.id, now);
-        Ok(Self { id: agent.id })
+        Ok(Self { id: agent.id, version: agent_version(&parts.headers) })
     }
+}
+
+/// The version in `User-Agent: riposte-agent/VERSION`. It becomes a row and a line of the audit log, so it is short and plain.
+fn agent_version(headers: &HeaderMap) -> Option<String> {
+    const LONGEST: usize = 64;
+    let version = headers.get(USER_AGENT)?.to_str().ok()?.strip_prefix("riposte-agent/")?;
+    let is_plain = version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte));
+    (is_plain && (1..=LONGEST).contains(&version.len())).then(|| version.to_owned())
 }
 
 /// Somebody on this connection has shown who they are.

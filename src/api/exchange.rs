@@ -2,8 +2,7 @@
 //! can be more lenient than the other.
 
 use riposte_protocol::message::{
-    Capability, CommandResult, HeldEffect, MAX_EFFECTS_BYTES, MAX_ITEMS, MAX_OUTPUT_BYTES, MAX_REASONS, RejectedOrders,
-    Settings,
+    CommandResult, HeldEffect, MAX_EFFECTS_BYTES, MAX_ITEMS, MAX_OUTPUT_BYTES, MAX_REASONS, RejectedOrders, Settings,
 };
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -13,6 +12,7 @@ use super::agents::capability_faults;
 use super::error::{ApiError, ApiResult};
 use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
+use crate::engine::capabilities::Announcement;
 use crate::store::audit::LedgerTx;
 use crate::store::converge::{self, Hello, News};
 use crate::store::identity::{self, Rejected};
@@ -53,13 +53,13 @@ pub async fn settle(state: &AppState, agent: Uuid, mut results: Vec<CommandResul
     Ok(ids)
 }
 
-/// Takes in what an agent says it can do, if that is news; at a pace.
-pub async fn announce(state: &AppState, agent: Uuid, capabilities: Vec<Capability>) -> ApiResult<()> {
-    let faults = capability_faults(&capabilities);
+/// Takes in which version an agent runs and what it can do, if that is news; at a pace.
+pub async fn announce(state: &AppState, agent: Uuid, said: Announcement) -> ApiResult<()> {
+    let faults = said.capabilities.as_deref().map(capability_faults).unwrap_or_default();
     if !faults.is_empty() {
         return Err(ApiError::invalid(faults));
     }
-    Ok(state.engine.announce(agent, capabilities).await?)
+    Ok(state.engine.announce(agent, said).await?)
 }
 
 /// Takes note of what the clock of an agent's host shows.
@@ -135,6 +135,7 @@ pub async fn rejected(state: &AppState, agent: Uuid, orders: Vec<RejectedOrders>
 }
 
 async fn settle_news(state: &AppState, agent: Uuid, news: News) -> ApiResult<()> {
+    state.caller_limits.count_news(agent, news.effects.len() + news.ended.len() + news.missing.len())?;
     state.engine.writer.converge(agent, news).await?;
     // What nobody wants there is lifted now, not at the next round.
     state.engine.undo.look_again();

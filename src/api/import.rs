@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::AppState;
 use super::auth::{Caller, WritePolicies};
@@ -18,6 +18,7 @@ use crate::domain::action::{Action, Catalogue};
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
+use crate::domain::labels::{WAZUH_MANAGER, parse_labels};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{Covered, Entry};
 use crate::engine::Engine;
@@ -37,6 +38,10 @@ pub struct HowToImport {
     /// Change nothing, only say what would come of it.
     #[serde(default)]
     dry_run: bool,
+    /// The Wazuh manager that the configuration is of, as agents' label `wazuh_manager` says it. Agents that it names by
+    /// number are then that manager's.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 256)]
+    wazuh_manager: Option<String>,
 }
 
 /// Imports a Wazuh manager's ossec.conf
@@ -52,6 +57,8 @@ pub async fn run(
     Query(how): Query<HowToImport>,
     request: Request,
 ) -> ApiResult<(StatusCode, axum::Json<Import>)> {
+    let HowToImport { dry_run, wazuh_manager } = how;
+    let wazuh_manager = wazuh_manager.map(|name| named(&name)).transpose()?;
     let payload = Payload::read(request, MAX_BYTES, &state.rooms.people).await?;
     if !["application/xml", "text/xml"].contains(&payload.media_type.as_str()) {
         return Err(ApiError::unsupported("Content-Type must be application/xml"));
@@ -60,9 +67,10 @@ pub async fn run(
     if bytes.trim_ascii().is_empty() {
         return Err(ApiError::malformed("the body holds no configuration"));
     }
-    let read = tokio::task::spawn_blocking(move || ossec::import(&[(FILE.to_owned(), bytes)])).await;
+    let read =
+        tokio::task::spawn_blocking(move || ossec::import(&[(FILE.to_owned(), bytes)], wazuh_manager.as_deref())).await;
     let import = read.map_err(|error| ApiError::internal(&error))?;
-    if how.dry_run {
+    if dry_run {
         return Ok((StatusCode::OK, axum::Json(import)));
     }
     if import.wazuh.load == Load::Error {
@@ -70,6 +78,17 @@ pub async fn run(
     }
     store(&state, &import, &caller.principal.name).await?;
     Ok((StatusCode::CREATED, axum::Json(import)))
+}
+
+/// The name of a Wazuh manager, as a label can hold it.
+fn named(name: &str) -> ApiResult<String> {
+    let label = Map::from_iter([(WAZUH_MANAGER.to_owned(), name.into())]);
+    let mut labels = parse_labels(&label).map_err(|_| {
+        ApiError::malformed(
+            "the query's wazuh_manager names no Wazuh manager: it is 1 to 256 characters, none of them a control character",
+        )
+    })?;
+    Ok(labels.remove(WAZUH_MANAGER).unwrap_or_default())
 }
 
 fn refused(import: &Import) -> ApiError {

@@ -24,6 +24,11 @@ use crate::config::Config;
 /// if that does not help, all.
 const ADDRESSES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
+/// Effects of one agent that may turn out otherwise than the ledger has them in a minute: each can be a row, a command and an
+/// entry in the audit log.
+const NEWS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).unwrap();
+/// As many may be news at once: a host whose firewall was flushed while it was away has lost all that it held.
+const NEWS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
 
 /// One limit for callers of one kind.
 struct Limit<K: Hash + Eq + Clone> {
@@ -98,6 +103,7 @@ pub struct CallerLimits {
     keys: Limit<String>,
     agents: Limit<Uuid>,
     enrolments: Limit<IpAddr>,
+    news: RateLimiter<Uuid, HashMapStateStore<Uuid>, DefaultClock>,
 }
 
 impl CallerLimits {
@@ -107,6 +113,7 @@ impl CallerLimits {
             keys: Limit::new(config.requests_per_minute),
             agents: Limit::new(config.agent_requests_per_minute),
             enrolments: Limit::new(config.enrolments_per_minute),
+            news: RateLimiter::hashmap(Quota::per_minute(NEWS_PER_MINUTE).allow_burst(NEWS_AT_ONCE)),
         }
     }
 
@@ -126,6 +133,24 @@ impl CallerLimits {
     pub fn count_agent(&self, parts: &Parts, agent: Uuid) -> ApiResult<()> {
         let what = || format!("agent {agent} has made more than {} requests in a minute", self.agents.per_minute);
         settle(Some(parts), self.agents.count(&agent), what)
+    }
+
+    /// Counts what an agent says of its effects that the ledger has otherwise.
+    ///
+    /// # Errors
+    /// 429 over the limit.
+    pub fn count_news(&self, agent: Uuid, effects: usize) -> ApiResult<()> {
+        let effects = u32::try_from(effects).unwrap_or(u32::MAX).min(NEWS_AT_ONCE.get());
+        let Some(effects) = NonZeroU32::new(effects) else { return Ok(()) };
+        // As many as fit in at once are asked for, so what is refused can be waited for.
+        let wait = match self.news.check_key_n(&agent, effects) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(not_until)) => not_until.wait_time_from(DefaultClock::default().now()),
+            Err(_) => MINUTE,
+        };
+        tracing::warn!(%agent, effects, "agent {agent} has told more changes of effects than are taken in: it waits");
+        let what = format!("agent {agent} has told more than {NEWS_PER_MINUTE} changes of effects in a minute");
+        Err(ApiError::too_many(what, wait.as_secs() + u64::from(wait.subsec_nanos() > 0)))
     }
 
     /// Counts an enrolment that is asked for from an address, before anything else is done about it.

@@ -12,6 +12,7 @@ use super::error::{ApiError, ApiResult};
 use super::extract::Json;
 use super::turns::Kind;
 use super::{AppState, exchange};
+use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 
 /// The longest wait for a command, in seconds: below the idle time-out of common proxies.
@@ -38,9 +39,8 @@ pub async fn exchange(
     if let Some(host) = clock {
         exchange::compare_clocks(&state, agent.id, host);
     }
-    if let Some(capabilities) = capabilities {
-        Box::pin(exchange::announce(&state, agent.id, capabilities)).await?;
-    }
+    let said = Announcement { version: agent.version, capabilities };
+    Box::pin(exchange::announce(&state, agent.id, said)).await?;
     Box::pin(exchange::acknowledge(&state, agent.id, acks)).await?;
     Box::pin(exchange::rejected(&state, agent.id, rejected)).await?;
     let result_acks = Box::pin(exchange::settle(&state, agent.id, results)).await?;

@@ -12,7 +12,7 @@ use axum::http::HeaderMap;
 use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 use axum::response::Response;
 use riposte_protocol::SUBPROTOCOL;
-use riposte_protocol::message::{Capability, FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
+use riposte_protocol::message::{FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
 use uuid::Uuid;
 
 use super::auth::AgentCaller;
@@ -21,6 +21,7 @@ use super::guest::IsStream;
 use super::pace::Pace;
 use super::turns::{Kind, Turn};
 use super::{AppState, exchange};
+use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 use crate::engine::hub::Seat;
 
@@ -73,7 +74,7 @@ pub async fn open(
     let turn = state.turns.take(agent.id, Kind::Stream)?;
     Ok(upgrade.on_upgrade(move |socket| {
         is_stream.set();
-        serve(state, agent.id, socket, turn);
+        serve(state, agent, socket, turn);
         std::future::ready(())
     }))
 }
@@ -86,7 +87,7 @@ enum End {
     Close(u16, &'static str),
 }
 
-fn serve(state: AppState, agent: Uuid, socket: WebSocket, turn: Turn) {
+fn serve(state: AppState, agent: AgentCaller, socket: WebSocket, turn: Turn) {
     let tasks = state.engine.tasks.clone();
     // Counted, so that stopping waits for the farewell.
     tasks.spawn_short(async move {
@@ -140,9 +141,12 @@ impl Line {
     }
 }
 
-async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
+async fn talk(state: &AppState, caller: AgentCaller, line: &mut Line) -> End {
+    let AgentCaller { id: agent, version } = caller;
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await {
-        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run })) => Hello { cursor, capabilities, effects, run },
+        Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run })) => {
+            Hello { cursor, said: Announcement { version, capabilities: Some(capabilities) }, effects, run }
+        }
         Ok(Ok(_)) => return End::Close(1002, "the first message is hello"),
         Ok(Err(end)) => return end,
         Err(_) => return End::Close(1008, "no hello in time"),
@@ -161,7 +165,7 @@ async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
 /// How an agent begins.
 struct Hello {
     cursor: u64,
-    capabilities: Vec<Capability>,
+    said: Announcement,
     effects: Option<Vec<HeldEffect>>,
     run: Option<Uuid>,
 }
@@ -182,9 +186,9 @@ async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Se
 }
 
 async fn take_in_hello(state: &AppState, agent: Uuid, hello: Hello) -> ApiResult<()> {
-    let Hello { cursor, capabilities, effects, run } = hello;
+    let Hello { cursor, said, effects, run } = hello;
     exchange::recognise(state, agent, run).await?;
-    exchange::announce(state, agent, capabilities).await?;
+    exchange::announce(state, agent, said).await?;
     match effects {
         Some(effects) => exchange::converge(state, agent, cursor, run, effects).await,
         None => Ok(()),
@@ -291,7 +295,7 @@ async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAg
 
 /// A message that could not be taken in ends the stream: the agent says it again on the next one.
 fn refused(error: &ApiError) -> End {
-    if error.status().is_server_error() {
+    if error.status().is_server_error() || error.status() == StatusCode::TOO_MANY_REQUESTS {
         End::Close(1013, "try again later")
     } else {
         End::Close(1007, "a message with faults")

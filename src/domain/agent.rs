@@ -25,6 +25,8 @@ pub struct Agent {
     pub public_key: VerifyingKey,
     /// What people and enrolment tokens said of it.
     pub labels: BTreeMap<String, String>,
+    /// The version of its program, as it last said.
+    pub version: String,
     /// What it says it can do.
     pub capabilities: Vec<Capability>,
     /// When it was revoked, if it was.
@@ -53,6 +55,14 @@ impl Agent {
     /// What Wazuh calls it: the label `wazuh_name`, else its own name.
     pub fn wazuh_name(&self) -> &str {
         self.labels.get(WAZUH_NAME).map_or(&self.name, String::as_str)
+    }
+
+    /// Whether it and an agent with `labels` may belong to one Wazuh manager: nothing says that they do not.
+    pub fn can_share_manager(&self, labels: &BTreeMap<String, String>) -> bool {
+        match (self.wazuh_manager(), labels.get(WAZUH_MANAGER)) {
+            (Some(one), Some(other)) => is_same_host(one, other),
+            _ => true,
+        }
     }
 
     /// Whether another agent with `labels` would have the same number at the same Wazuh manager.
@@ -105,7 +115,9 @@ pub fn reason_words(word: &str) -> &'static str {
 
 /// Whether `name` can name an agent: what a host name or a Wazuh agent name may hold, nothing that could act up in
 /// a log or a page.
+/// It ends in no dot, which names the same host once more.
 pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len())
+        && !name.ends_with('.')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -169,10 +169,14 @@ impl Wrapper<'_> {
     }
 }
 
+/// How often an alert may be wrapped: a hit of an index in what an integration sends is two.
+const MAX_WRAPPERS: usize = 4;
+
 /// The alert inside of `text`, if it is wrapped. Where a hit is a finding, its id and index come along: they may be nowhere else.
 fn unwrapped(text: &str) -> Option<Cow<'_, str>> {
     let (mut inner, mut found_at) = (text, None);
-    loop {
+    // Each level reads the rest again, so there is an end: what is wrapped more often is no alert.
+    for _ in 0..=MAX_WRAPPERS {
         let wrapper: Wrapper = serde_json::from_str(inner).ok()?;
         let is_alert = wrapper.rule.is_some() || wrapper.pipeline.is_some() || wrapper.is_finding();
         let is_object = |value: &&RawValue| value.get().starts_with('{');
@@ -195,6 +199,7 @@ fn unwrapped(text: &str) -> Option<Cow<'_, str>> {
             }
         }
     }
+    None
 }
 
 #[cfg(test)]
@@ -218,6 +223,17 @@ mod tests {
         }
         let long = "9".repeat(400);
         assert_eq!(decode(format!("[{long}]").as_bytes()), format!("[\"{long}\"]"));
+    }
+
+    #[test]
+    fn an_alert_that_is_wrapped_more_often_than_any_pipeline_does_is_left_as_it_is() {
+        let wrapped =
+            |times: usize| format!("{}{{\"rule\": {{}}}}{}", "{\"_source\":".repeat(times), "}".repeat(times));
+        assert_eq!(decode(wrapped(MAX_WRAPPERS).as_bytes()), "{\"rule\": {}}");
+        for times in [MAX_WRAPPERS + 1, 8000] {
+            let text = wrapped(times);
+            assert_eq!(decode(text.as_bytes()), text);
+        }
     }
 
     #[test]

@@ -316,6 +316,7 @@ mod tests {
             name: name.into(),
             public_key: key.verifying_key(),
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            version: String::new(),
             capabilities: vec![],
             revoked_at: None,
         }

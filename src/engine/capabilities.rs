@@ -1,5 +1,5 @@
-//! What agents say they can do, at a pace: each change is a row, an entry in the audit log and a fresh copy, and an agent that has
-//! gone wrong must not fill them. What it says last counts; in between it waits.
+//! What agents say they can do and which version they run, at a pace: each change is a row, an entry in the audit log and a
+//! fresh copy, and an agent that has gone wrong must not fill them. What it says last counts; in between it waits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::Engine;
+use crate::domain::agent::Agent;
 use crate::store::audit::LedgerTx;
 use crate::store::{StoreError, agents};
 
@@ -17,6 +18,33 @@ use crate::store::{StoreError, agents};
 const AT_ONCE: u32 = 4;
 /// After so long, as many again.
 const PERIOD: Duration = Duration::from_mins(1);
+
+/// What an agent announces; what it leaves out stays as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announcement {
+    /// The version of its program.
+    pub version: Option<String>,
+    /// What it can do.
+    pub capabilities: Option<Vec<Capability>>,
+}
+
+impl Announcement {
+    /// Leaves only what differs from what is known of `agent`.
+    fn news(mut self, agent: &Agent) -> Self {
+        self.version = self.version.filter(|version| *version != agent.version);
+        self.capabilities = self.capabilities.filter(|list| !list.is_empty() && *list != agent.capabilities);
+        self
+    }
+
+    fn is_empty(&self) -> bool {
+        self.version.is_none() && self.capabilities.is_none()
+    }
+
+    /// Takes the place of what `earlier` said about the same.
+    fn over(self, earlier: Self) -> Self {
+        Self { version: self.version.or(earlier.version), capabilities: self.capabilities.or(earlier.capabilities) }
+    }
+}
 
 /// What agents have announced lately.
 #[derive(Debug, Default)]
@@ -29,23 +57,26 @@ struct Announced {
     since: Timestamp,
     changes: u32,
     /// The latest, if it came too soon after others.
-    waiting: Option<Vec<Capability>>,
+    waiting: Option<Announcement>,
 }
 
 impl Announcements {
-    /// An agent announces a change. Returns it if it is to be taken in now; else it waits, in the place of what waited before.
-    fn announce(&self, agent: Uuid, list: Vec<Capability>, now: Timestamp) -> Option<Vec<Capability>> {
+    /// An agent announces a change. Returns it, with what has waited, if it is to be taken in now; else it waits.
+    fn announce(&self, agent: Uuid, said: Announcement, now: Timestamp) -> Option<Announcement> {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         let announced = of.entry(agent).or_insert(Announced { since: now, changes: 0, waiting: None });
         if now.since(announced.since) >= PERIOD {
             (announced.since, announced.changes) = (now, 0);
         }
+        let waited = announced.waiting.take();
+        let is_first = waited.is_none();
+        let said = said.over(waited.unwrap_or_default());
         if announced.changes < AT_ONCE {
             announced.changes += 1;
-            announced.waiting = None;
-            return Some(list);
+            return Some(said);
         }
-        if announced.waiting.replace(list).is_none() {
+        announced.waiting = Some(said);
+        if is_first {
             tracing::warn!(
                 %agent,
                 "agent {agent} has changed what it can do {AT_ONCE} times within a minute: the latest is taken in when that is over"
@@ -54,24 +85,29 @@ impl Announcements {
         None
     }
 
-    /// An agent says what is known already: what waits is out of date.
-    fn unchanged(&self, agent: Uuid) {
-        if let Some(announced) = self.of.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&agent) {
-            announced.waiting = None;
+    /// An agent says what is known already: what waits about the same is out of date.
+    fn unchanged(&self, agent: Uuid, version: bool, capabilities: bool) {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(waiting) = of.get_mut(&agent).and_then(|announced| announced.waiting.as_mut()) else { return };
+        if version {
+            waiting.version = None;
+        }
+        if capabilities {
+            waiting.capabilities = None;
         }
     }
 
     /// What has waited for long enough. Forgets the agents that are done.
-    fn due(&self, now: Timestamp) -> Vec<(Uuid, Vec<Capability>)> {
+    fn due(&self, now: Timestamp) -> Vec<(Uuid, Announcement)> {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = Vec::new();
         of.retain(|agent, announced| {
             if now.since(announced.since) < PERIOD {
                 return true;
             }
-            let Some(list) = announced.waiting.take() else { return false };
+            let Some(said) = announced.waiting.take().filter(|said| !said.is_empty()) else { return false };
             (announced.since, announced.changes) = (now, 1);
-            due.push((*agent, list));
+            due.push((*agent, said));
             true
         });
         due
@@ -79,41 +115,49 @@ impl Announcements {
 }
 
 impl Engine {
-    /// Takes in what an agent says it can do, if that is news; now, or when it has not changed too often.
+    /// Takes in what an agent announces, if that is news; now, or when it has not changed too often.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub async fn announce(self: &Arc<Self>, agent: Uuid, list: Vec<Capability>) -> Result<(), StoreError> {
-        let known = self.fleet.load().get(agent).map(|agent| agent.capabilities == list);
-        if list.is_empty() || known.is_none() {
+    pub async fn announce(self: &Arc<Self>, agent: Uuid, said: Announcement) -> Result<(), StoreError> {
+        let fleet = self.fleet.load();
+        let Some(known) = fleet.get(agent) else { return Ok(()) };
+        let names = |said: &Announcement| (said.version.is_some(), said.capabilities.is_some());
+        let (version, capabilities) = names(&said);
+        let news = said.news(known);
+        let (new_version, new_capabilities) = names(&news);
+        self.announcements.unchanged(agent, version && !new_version, capabilities && !new_capabilities);
+        if news.is_empty() {
             return Ok(());
         }
-        if known == Some(true) {
-            self.announcements.unchanged(agent);
-            return Ok(());
-        }
-        match self.announcements.announce(agent, list, self.clock.now()) {
-            Some(list) => self.set_capabilities(agent, list).await,
+        match self.announcements.announce(agent, news, self.clock.now()) {
+            Some(said) => self.keep_announcement(agent, said).await,
             None => Ok(()),
         }
     }
 
-    async fn set_capabilities(self: &Arc<Self>, agent: Uuid, list: Vec<Capability>) -> Result<(), StoreError> {
+    async fn keep_announcement(self: &Arc<Self>, agent: Uuid, said: Announcement) -> Result<(), StoreError> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        agents::set_capabilities(&mut ledger, agent, &list, self.clock.now()).await?;
+        let now = self.clock.now();
+        if let Some(version) = &said.version {
+            agents::set_version(&mut ledger, agent, version, now).await?;
+        }
+        if let Some(list) = &said.capabilities {
+            agents::set_capabilities(&mut ledger, agent, list, now).await?;
+        }
         self.carry_through(ledger, move |engine| async move { engine.reload_agent(agent).await }).await
     }
 }
 
 /// Takes in what has waited.
 pub(super) async fn take_in(engine: &Arc<Engine>) {
-    for (agent, list) in engine.announcements.due(engine.clock.now()) {
+    for (agent, said) in engine.announcements.due(engine.clock.now()) {
         if engine.fleet.load().get(agent).is_none() {
             continue;
         }
-        if let Err(error) = engine.set_capabilities(agent, list.clone()).await {
+        if let Err(error) = engine.keep_announcement(agent, said.clone()).await {
             tracing::warn!(%agent, "what agent {agent} can do could not be written down, trying again: {error}");
-            engine.announcements.announce(agent, list, engine.clock.now());
+            engine.announcements.announce(agent, said, engine.clock.now());
         }
     }
 }
@@ -122,8 +166,9 @@ pub(super) async fn take_in(engine: &Arc<Engine>) {
 mod tests {
     use super::*;
 
-    fn list(reason: u32) -> Vec<Capability> {
-        vec![Capability { action: "a".into(), available: false, reason: Some(reason.to_string()) }]
+    fn list(reason: u32) -> Announcement {
+        let list = vec![Capability { action: "a".into(), available: false, reason: Some(reason.to_string()) }];
+        Announcement { version: None, capabilities: Some(list) }
     }
 
     #[test]
@@ -138,8 +183,21 @@ mod tests {
         assert_eq!(announcements.due(at(61)), []);
         // What is known again by then is not written over by what waited.
         (0..9).for_each(|n| drop(announcements.announce(agent, list(n), at(61))));
-        announcements.unchanged(agent);
+        announcements.unchanged(agent, true, true);
         assert_eq!(announcements.due(at(200)), []);
-        assert!(announcements.of.lock().unwrap().is_empty(), "who is done is forgotten");
+        assert!(announcements.of.lock().unwrap().is_empty(), "an agent without news is forgotten");
+    }
+
+    #[test]
+    fn a_version_and_what_an_agent_can_do_wait_together_and_neither_drives_out_the_other() {
+        let (announcements, agent) = (Announcements::default(), Uuid::from_u128(1));
+        let at = |secs: i64| Timestamp::from_millis(secs * 1000);
+        let version = |text: &str| Announcement { version: Some(text.into()), capabilities: None };
+        (0..4).for_each(|n| drop(announcements.announce(agent, list(n), at(0))));
+        assert_eq!(announcements.announce(agent, version("1.1"), at(1)), None);
+        assert_eq!(announcements.announce(agent, list(9), at(2)), None);
+        assert_eq!(announcements.announce(agent, version("1.2"), at(3)), None);
+        let both = Announcement { version: Some("1.2".into()), ..list(9) };
+        assert_eq!(announcements.due(at(60)), [(agent, both)]);
     }
 }

@@ -233,6 +233,7 @@ mod tests {
             name: name.into(),
             public_key: ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key(),
             labels: std::collections::BTreeMap::new(),
+            version: String::new(),
             capabilities,
             revoked_at: None,
         }

@@ -143,12 +143,6 @@ impl Hub {
         places.values().for_each(|place| place.nudges.send_modify(|count| *count += 1));
     }
 
-    /// Whether the agent streams from this node now.
-    pub fn is_streaming(&self, agent: Uuid) -> bool {
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.get(&agent).is_some_and(|place| place.stream.is_some())
-    }
-
     /// A poll of the agent begins at `now`; it has ended when what is returned is dropped or told so.
     pub fn poll(self: &Arc<Self>, agent: Uuid, now: Timestamp) -> Poll {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,14 +256,17 @@ mod tests {
 
     #[test]
     fn a_newer_stream_takes_the_place_of_the_older_one() {
-        let (hub, agent) = (Arc::new(Hub::default()), Uuid::from_u128(1));
+        let (hub, agent, at) = (Arc::new(Hub::default()), Uuid::from_u128(1), Timestamp::from_millis(0));
         let older = hub.sit(agent);
         let newer = hub.sit(agent);
         assert!(older.replaced.is_cancelled() && !newer.replaced.is_cancelled());
         drop(older);
-        assert!(hub.is_streaming(agent), "the older one's end must not take the newer one's place away");
+        assert!(
+            hub.presence(agent, at) == Presence::Streaming,
+            "the older one's end must not take the newer one's place away"
+        );
         drop(newer);
-        assert!(!hub.is_streaming(agent));
+        assert_eq!(hub.presence(agent, at), Presence::Away);
     }
 
     #[test]

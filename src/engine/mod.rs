@@ -63,6 +63,8 @@ pub struct Engine {
     pub owed_reader: OwedReader,
     /// The time.
     pub clock: Clock,
+    /// When this manager started.
+    pub started_at: Timestamp,
     /// Who is connected.
     pub hub: Arc<Hub>,
     /// What agents have said lately that they can do.
@@ -144,6 +146,7 @@ impl Engine {
             db,
             writer,
             owed_reader,
+            started_at: clock.now(),
             clock,
             hub,
             announcements: capabilities::Announcements::default(),

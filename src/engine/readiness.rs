@@ -1,12 +1,14 @@
 //! Whether the manager can do its work now: alerts can be committed, the ledger can be read, deadlines are kept, and no other
 //! manager has taken over. Looking costs nothing until someone asks, and at most one small commit a second then.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
 use super::Engine;
+use super::health::Round;
 use crate::store::{StoreError, policies, probe};
 
 /// How long one look may take: the answer to whoever asks comes within 2 seconds.
@@ -46,7 +48,8 @@ async fn look(engine: &Engine) -> Vec<String> {
     let lease = lease.map(|why| format!("alerts cannot be committed: {why}"));
     let committing = if lease.is_some() { None } else { committing };
     let committing = committing.or(room);
-    lease.into_iter().chain(committing).chain(reading).chain(late(engine)).collect()
+    let late = late(engine.health.rounds(engine.clock.now()));
+    lease.into_iter().chain(committing).chain(reading).chain(late).collect()
 }
 
 /// Why alerts cannot be committed, if so.
@@ -94,12 +97,33 @@ async fn reading(engine: &Engine) -> Option<String> {
 }
 
 /// The owners of deadlines that do not come.
-fn late(engine: &Engine) -> impl Iterator<Item = String> + use<> {
-    let rounds = engine.health.rounds(engine.clock.now());
+fn late(rounds: BTreeMap<&'static str, Round>) -> impl Iterator<Item = String> {
     let bound = u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX);
     rounds.into_iter().filter_map(move |(stage, round)| {
         let is_late = round.late_millis > bound && !HOUSEKEEPING.contains(&stage);
         let fault = round.fault.map_or_else(String::new, |fault| format!(": {fault}"));
         is_late.then(|| format!("deadlines are missed: `{stage}` is {} s late{fault}", round.late_millis / 1000))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use riposte_protocol::time::Timestamp;
+
+    use super::super::health::Health;
+    use super::*;
+
+    #[test]
+    fn promise_14_a_deadline_whose_owner_does_not_come_is_not_ready() {
+        let (health, at) = (Health::default(), |secs: i64| Timestamp::from_millis(secs * 1000));
+        health.expect("expire", Duration::from_secs(5), at(0));
+        health.expect("reload", Duration::from_secs(5), at(0));
+        let said = |secs| late(health.rounds(at(secs))).collect::<Vec<_>>();
+        assert_eq!(said(35), Vec::<String>::new(), "at the bound");
+        assert_eq!(said(36), ["deadlines are missed: `expire` is 31 s late"], "housekeeping has no deadline");
+        health.report("expire", (at(36), at(36)), Some("no database".into()));
+        assert_eq!(said(40), ["deadlines are missed: `expire` is 35 s late: no database"]);
+        health.report("expire", (at(41), at(41)), None);
+        assert_eq!(said(42), Vec::<String>::new(), "it has come");
+    }
 }

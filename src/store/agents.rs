@@ -28,6 +28,7 @@ statements! {
         FROM agents WHERE id > $1 AND ($2 IS NULL OR name = $2) AND (revoked_at IS NULL OR $3) ORDER BY id LIMIT $4";
     SET_LABELS = "UPDATE agents SET labels = $2 WHERE id = $1 AND revoked_at IS NULL";
     SET_CAPABILITIES = "UPDATE agents SET capabilities = $2 WHERE id = $1";
+    SET_VERSION = "UPDATE agents SET version = $2 WHERE id = $1";
     REVOKE = "UPDATE agents SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
     FORGET_RETRIES = "UPDATE effects SET next_revert_at = NULL WHERE agent_id = $1";
     TROUBLES = "SELECT COUNT(CASE WHEN incident IS NOT NULL THEN 1 END) AS in_incident,
@@ -96,6 +97,7 @@ impl TryFrom<AgentRow> for Agent {
             name: row.name,
             public_key: key.map_err(|_| StoreError::Corrupt("an agent's public key".into()))?,
             labels: row.labels.read()?,
+            version: row.version,
             capabilities: row.capabilities.read()?,
             revoked_at: row.revoked_at.map(Timestamp::from),
         })
@@ -198,6 +200,13 @@ pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capabi
     let detail = format!("{} actions, unavailable: {}", list.len(), unavailable.join(", "));
     ledger.tx.execute(SET_CAPABILITIES, binds![agent, json(&list)?]).await?;
     record(ledger, format!("agent:{agent}"), "announced capabilities", "agent", agent.to_string(), detail, now);
+    Ok(())
+}
+
+/// Keeps which version an agent runs.
+pub async fn set_version(ledger: &mut LedgerTx, agent: Uuid, version: &str, now: Timestamp) -> Result<()> {
+    ledger.tx.execute(SET_VERSION, binds![agent, version]).await?;
+    record(ledger, format!("agent:{agent}"), "announced its version", "agent", agent.to_string(), version.into(), now);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::db::{Result, StoreError, binds, statements};
 use super::ledger;
 use crate::domain::agent::Agent;
 use crate::domain::audit::Entry;
-use crate::domain::host_name::is_same_host;
+use crate::domain::host_name::{HostName, is_same_host};
 use crate::domain::labels::{WAZUH_ID, WAZUH_NAME};
 
 statements! {
@@ -26,7 +26,7 @@ statements! {
             AND (enrollment_tokens.labels = agents.labels OR $5))";
     OF_NAME = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
-        FROM agents WHERE lower(name) = lower($1) AND revoked_at IS NULL";
+        FROM agents WHERE revoked_at IS NULL AND (lower(name) LIKE $1 OR lower(labels) LIKE $2) ORDER BY id";
     OF_LABEL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
         FROM agents WHERE labels LIKE $1 AND revoked_at IS NULL ORDER BY id";
@@ -91,7 +91,7 @@ pub async fn enroll(
             .iter()
             .any(|other| is_same_host(other, &agent.name) || is_same_host(other, name));
         if !replace || !is_same {
-            return Ok(Outcome::Taken(taken(holder, &agent.name, is_same)));
+            return Ok(Outcome::Taken(taken(holder, &labels, is_same)));
         }
     }
     let mut replaced = Vec::new();
@@ -121,16 +121,36 @@ pub async fn enroll(
     Ok(Outcome::Enrolled { agent: id, replaced })
 }
 
-/// Living agents with this name in any case, or with the number in `labels`.
+/// Living agents that a name of the new one could name too, or with the number in `labels`.
 async fn holders(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
-    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![name]).await?;
-    let mut holders = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
-    for holder in of_number(ledger, labels).await? {
+    let mut holders = of_name(ledger, name, labels).await?;
+    let other = labels.get(WAZUH_NAME).map(String::as_str).filter(|other| !is_same_host(other, name));
+    let more = match other {
+        Some(other) => of_name(ledger, other, labels).await?,
+        None => Vec::new(),
+    };
+    for holder in more.into_iter().chain(of_number(ledger, labels).await?) {
         if holders.iter().all(|known| known.id != holder.id) {
             holders.push(holder);
         }
     }
     Ok(holders)
+}
+
+/// Living agents that an alert from the host `name` could mean, by their own name or the one in Wazuh. Case does not count, and
+/// neither does a domain that only one of the two names has: alerts of one of them would find both, so neither is answered.
+/// Those of another Wazuh manager than in `labels` are told apart by it.
+pub async fn of_name(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
+    let host = HostName::new(name);
+    // More than what is meant: `_` takes any character, and a longer name may begin alike.
+    let (names, labels) = (format!("{}%", host.short()), format!("%\"{WAZUH_NAME}\":\"{}%", host.short()));
+    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![names, labels]).await?;
+    let agents = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
+    let is_meant = |agent: &Agent| {
+        let is_named = is_same_host(&agent.name, name) || is_same_host(agent.wazuh_name(), name);
+        is_named && (agent.can_share_manager(labels) || agent.name.eq_ignore_ascii_case(name))
+    };
+    Ok(agents.into_iter().filter(is_meant).collect())
 }
 
 /// Living agents with the Wazuh id of `labels` at the same Wazuh manager.
@@ -143,6 +163,13 @@ pub async fn of_number(ledger: &mut LedgerTx, labels: &BTreeMap<String, String>)
     Ok(agents.into_iter().filter(|agent| agent.shares_wazuh_id(labels)).collect())
 }
 
+/// Says who has a name already.
+pub fn name_taken(holder: &Agent) -> String {
+    let also =
+        if holder.wazuh_name() == holder.name { String::new() } else { format!(", {} in Wazuh,", holder.wazuh_name()) };
+    format!("an agent called {}{also} ({}) is enrolled already", holder.name, holder.id)
+}
+
 /// Says who has the number of `labels` already.
 pub fn number_taken(holder: &Agent) -> String {
     let number = holder.wazuh_id().unwrap_or_default();
@@ -150,12 +177,11 @@ pub fn number_taken(holder: &Agent) -> String {
     format!("agent {} ({}) has the wazuh_id {number}{at} already", holder.name, holder.id)
 }
 
-fn taken(holder: &Agent, name: &str, is_same: bool) -> String {
-    if holder.name.eq_ignore_ascii_case(name) {
+fn taken(holder: &Agent, labels: &BTreeMap<String, String>, is_same: bool) -> String {
+    if is_same && !holder.shares_wazuh_id(labels) {
         return format!(
-            "an agent called {} ({}) is enrolled already; if this is the same host, installed anew, enrol it with \
-             --replace, else give it another name",
-            holder.name, holder.id
+            "{}; if this is the same host, installed anew, enrol it with --replace, else give it another name",
+            name_taken(holder)
         );
     }
     let what = number_taken(holder);

@@ -173,7 +173,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
             WRONG_END,
         ),
         violation(
-            "an effect that nobody wants is in force and nothing is on its way to lift it",
+            "an unwanted effect is in force and no command is on its way to lift it",
             "An undo was lost. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             LOST_UNDO,
         ),

@@ -1,5 +1,5 @@
-//! A Wazuh manager's `ossec.conf`, imported over HTTP, and what its policies then do. On both databases. What the
-//! semantics are is tested beside the code (`src/compat/ossec/tests`).
+//! A Wazuh manager's `ossec.conf`, imported over HTTP, and what its policies then do. On both
+//! databases. The semantics are tested beside the code (`src/compat/ossec/tests`).
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -30,6 +30,24 @@ async fn import(admin: &Client, query: &str, xml: &str) -> Answer {
 }
 
 on_both_databases! {
+    async fn an_agent_named_by_number_is_that_of_the_wazuh_manager_that_the_file_is_of(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let label = |manager: &str| json!({"wazuh_id": "005", "wazuh_manager": manager});
+        let east = app.enrol(&admin, "web-east", &label("east")).await;
+        let west = app.enrol(&admin, "web-west", &label("west")).await;
+        let conf = "<ossec_config><command><name>block</name><executable>firewall-drop</executable></command><active-response>
+            <command>block</command><location>defined-agent</location><agent_id>005</agent_id><rules_id>5763</rules_id>
+            </active-response></ossec_config>";
+        for wrong in ["?wazuh_manager=", "?wazuh_manager=%20", "?wazuh_manager=a%00b"] {
+            let problem = import(&admin, wrong, conf).await.is_problem(400);
+            assert!(problem["detail"].as_str().unwrap().contains("wazuh_manager"), "{problem}");
+        }
+        import(&admin, "?wazuh_manager=west", conf).await.is(201);
+        admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
+        assert_eq!(west.owed_one().await.target.value(), "203.0.113.7");
+        assert!(east.owed().await.is_empty());
+    }
+
     async fn an_imported_configuration_does_what_wazuh_would_have_done(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let web = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
@@ -58,7 +76,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/protected").await.len(), 2, "all of it or nothing");
     }
 
-    async fn what_wazuh_would_refuse_is_refused_with_its_place(database: Database) {
+    async fn a_configuration_that_wazuh_would_refuse_is_refused_with_its_place(database: Database) {
         let (_app, admin) = TestApp::start_on(database).await;
         let broken = CONF.replace("</global>", "</globe>");
         let shown = import(&admin, "?dry_run=true", &broken).await.is(200);
@@ -89,7 +107,7 @@ on_both_databases! {
         let request = admin.request(Method::POST, "/v1/policies/import").header("content-type", "application/xml");
         let imported = Answer::to(request.body(conf)).await.is(201);
         let names: Vec<&str> = imported["policies"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["wazuh-c-1", "wazuh-c-2"], "what stands behind a # is live");
+        assert_eq!(names, ["wazuh-c-1", "wazuh-c-2"], "the text after a # is live");
         assert_eq!(admin.list("/v1/policies").await.len(), 2);
         let warning = |words: &str, line: u64| {
             let notes = imported["report"].as_array().unwrap();

@@ -1,5 +1,5 @@
-//! An agent that does not believe its manager's orders protects nothing: the manager has to know, say so, and name it. Both
-//! transports, the real programs.
+//! An agent that rejects its manager's commands protects nothing: the manager must detect, report
+//! and name it. Both transports, the real programs.
 
 use serde_json::json;
 

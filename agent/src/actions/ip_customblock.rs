@@ -61,8 +61,7 @@ impl Action for IpCustomblock {
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let path = attempt.host.path(FOLDER);
-            std::fs::create_dir_all(&path).map_err(|error| failed("created", &path, &error))?;
-            let made = guarded::folder(&path).and_then(|folder| {
+            let made = guarded::make_folder(&path, Mode::from(0o755)).and_then(|folder| {
                 // Never through a link, and never truncating an existing file.
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
                 if folder.stat(attempt.target.value())?.is_none() {

@@ -31,7 +31,7 @@ mod network_tests;
 mod nftables;
 mod npf;
 #[cfg(test)]
-mod own_namespace;
+pub(crate) mod own_namespace;
 mod pf;
 mod probe;
 mod quarantine_file;

@@ -10,13 +10,13 @@ use crate::runner::Runner;
 const INSIDE: &str = "RIPOSTE_TEST_OWN_NAMESPACE";
 
 /// Whether this process is the child.
-pub(super) fn is_inside() -> bool {
+pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
 /// Runs the test of that name again in `namespaces` (options of `unshare`), which the shell script
 /// `prepare` sets up.
-pub(super) async fn run_again(test: &str, tools: &[&str], namespaces: &[&str], prepare: &str) {
+pub(crate) async fn run_again(test: &str, tools: &[&str], namespaces: &[&str], prepare: &str) {
     assert!(platform::is_root(), "this test needs root: it makes namespaces of its own");
     for tool in tools.iter().chain(&["unshare", "mount"]) {
         assert!(Runner::find(tool).is_some(), "this test needs {tool}, which is not installed");

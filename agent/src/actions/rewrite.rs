@@ -19,6 +19,8 @@ use crate::guarded::{self, PathError, Place};
 
 /// Largest file that is rewritten, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Largest stored content: the file before and after, each byte as JSON may write it.
+const MAX_KEPT_BYTES: u64 = 2 * 6 * MAX_BYTES + 4096;
 /// Time limit for another program's lock on the file, and the interval of attempts.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -149,7 +151,7 @@ fn write_in_place(state_dir: &Path, place: &Place, change: impl Fn(&str) -> Opti
     let kept = Kept { path: place.path(), old, new };
     crate::durable::replace(&state_dir.join(KEPT), &serde_json::to_vec(&kept)?)?;
     overwrite(&file, &kept.new)?;
-    std::fs::remove_file(state_dir.join(KEPT))
+    crate::durable::remove(&state_dir.join(KEPT))
 }
 
 fn overwrite(file: &File, text: &str) -> io::Result<()> {
@@ -160,10 +162,10 @@ fn overwrite(file: &File, text: &str) -> io::Result<()> {
 
 /// Finishes a write that a crash interrupted, unless another program has changed the file since.
 fn recover(state_dir: &Path, place: &Place) -> io::Result<()> {
-    let kept = match std::fs::read(state_dir.join(KEPT)) {
+    let kept = match guarded::read(&state_dir.join(KEPT), MAX_KEPT_BYTES) {
         Ok(bytes) => serde_json::from_slice::<Kept>(&bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+        Err(error) if error.is_missing() => return Ok(()),
+        Err(error) => return Err(error.into()),
     };
     if kept.path != place.path() {
         return Ok(());
@@ -176,7 +178,7 @@ fn recover(state_dir: &Path, place: &Place) -> io::Result<()> {
         overwrite(&file, &kept.new)?;
         tracing::warn!(path = %kept.path.display(), "a file that a crash left half written was repaired");
     }
-    std::fs::remove_file(state_dir.join(KEPT))
+    crate::durable::remove(&state_dir.join(KEPT))
 }
 
 /// Whether `now` is a mixture of `old` and `new`: blocks reach a disk in any order.

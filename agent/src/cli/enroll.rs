@@ -7,7 +7,13 @@ use anyhow::{Context as _, bail};
 
 use super::EnrollArguments;
 use crate::enroll::EnrollOptions;
-use crate::{actions, agent, platform};
+use crate::{actions, agent, guarded, platform};
+
+/// Limit of the token's length, in bytes: longer than any token, so that an endless input cannot
+/// fill the memory.
+const MAX_TOKEN_BYTES: u64 = 4096;
+/// Limit of a certificate authority file, in bytes: larger than the authorities of a whole system.
+const MAX_CA_BYTES: u64 = 1024 * 1024;
 
 pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     let token = match (arguments.token, arguments.token_file) {
@@ -25,7 +31,8 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     let capabilities = agent::capabilities(actions::ALL, &host, &policy);
     let state_dir = &arguments.state.path;
     let ca = arguments.ca.as_deref().map(|file| {
-        std::fs::read(file).with_context(|| format!("cannot read the certificate authority from {}", file.display()))
+        guarded::read_named(file, MAX_CA_BYTES)
+            .with_context(|| format!("cannot read the certificate authority from {}", file.display()))
     });
     let ca = ca.transpose()?;
     let options = EnrollOptions { replace: arguments.replace, insecure_http: arguments.plain.insecure_http };
@@ -41,9 +48,10 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
 fn read_token(file: &Path) -> anyhow::Result<String> {
     if file == Path::new("-") {
         let mut token = String::new();
-        // Longer than any token: an endless input must not fill the memory.
-        std::io::stdin().take(4096).read_to_string(&mut token).context("cannot read the token")?;
+        std::io::stdin().take(MAX_TOKEN_BYTES).read_to_string(&mut token).context("cannot read the token")?;
         return Ok(token);
     }
-    std::fs::read_to_string(file).with_context(|| format!("cannot read the token from {}", file.display()))
+    let token = guarded::read_named(file, MAX_TOKEN_BYTES)
+        .with_context(|| format!("cannot read the token from {}", file.display()))?;
+    String::from_utf8(token).with_context(|| format!("{} holds no token", file.display()))
 }

@@ -2,7 +2,7 @@
 //! executions finish. Stopping lifts nothing: effects are in the journal, and the next start
 //! resumes them.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,10 +105,10 @@ pub(super) fn lock(state_dir: &Path) -> anyhow::Result<File> {
     for file in [&path, &super::show::journal_path(state_dir)] {
         guarded::require_sure(file)?;
     }
-    let file = match durable::private(OpenOptions::new().create(true).append(true)).open(&path) {
+    let file = match durable::append(&path) {
         Ok(file) => file,
         // A read-only disk must not prevent lifting what is due: a lock needs no writing.
-        Err(_) if path.exists() => File::open(&path).with_context(|| format!("cannot open {}", path.display()))?,
+        Err(_) if path.exists() => durable::open(&path).with_context(|| format!("cannot open {}", path.display()))?,
         Err(error) => return Err(error).with_context(|| format!("cannot make {}", path.display())),
     };
     match file.try_lock() {

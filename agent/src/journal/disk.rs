@@ -1,7 +1,7 @@
 //! What the journal needs of a disk, in four functions. A test replaces it by a disk that fills up,
 //! tears a write or dies in the middle of one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -51,11 +51,7 @@ impl FileDisk {
     fn open(&mut self) -> io::Result<&mut File> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => {
-                let file = durable::private(OpenOptions::new().create(true).append(true)).open(&self.path)?;
-                durable::sync_directory_of(&self.path)?;
-                file
-            }
+            None => durable::append(&self.path)?,
         };
         Ok(self.file.insert(file))
     }
@@ -64,7 +60,7 @@ impl FileDisk {
 impl Disk for FileDisk {
     fn load(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        match durable::open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes)) {
             Ok(_) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),

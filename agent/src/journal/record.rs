@@ -221,8 +221,8 @@ impl Held {
         self.term = until.map(|until| Term::until(until, now));
     }
 
-    /// Carries the effect over a restart of the host: the boot clock started at zero, and the effect has
-    /// not been looked at yet. Returns whether anything had to change.
+    /// Carries the effect over a restart of the host: the boot clock started at zero, and the
+    /// effect has not been looked at yet. Returns whether anything had to change.
     pub fn carry_over(&mut self, now: &Moment) -> bool {
         let is_cleaned_up = self.actual == Some(Actual::Absent);
         let Some(until) = self.until else {

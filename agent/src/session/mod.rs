@@ -189,6 +189,9 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let mut stream_refused: Option<String> = None;
     let mut stream_failures = 0;
     let mut poll_until = None;
+    // Streams that broke may have met a restarting manager, so a stream is tried again soon. After
+    // a refusal or another break, the longer period applies.
+    let mut poll_period = POLL_PERIOD_AFTER_OUTAGE;
     while !conversation.agent.tasks.is_stopping() {
         tokio::select! {
             () = note_addresses(&conversation.agent, &conversation.identity) => {}
@@ -201,7 +204,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         };
         let (ended, kind) = if poll {
             // A broken poll does not start a new stream period: the network has not changed.
-            let until = *poll_until.get_or_insert_with(|| Instant::now() + POLL_PERIOD);
+            let until = *poll_until.get_or_insert_with(|| Instant::now() + poll_period);
             (conversation.poll((transport == Transport::Auto).then_some(until)).await, "poll")
         } else {
             (conversation.stream().await, "stream")
@@ -211,7 +214,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
             Ended::Stopping => break,
             Ended::BackToStream => {
                 // One failure is enough to return to polling.
-                (poll_until, stream_failures) = (None, STREAM_FAILURES - 1);
+                (poll_until, stream_failures, poll_period) = (None, STREAM_FAILURES - 1, POLL_PERIOD);
                 continue;
             }
             Ended::Bye(pause) => {
@@ -249,13 +252,16 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 tracing::warn!(who, kind, "a server between this agent and the manager refuses the stream: {who}");
                 stream_refused = Some(who);
                 // Retrying does not help: a server that refuses streams keeps refusing them.
-                stream_failures = STREAM_FAILURES;
+                (stream_failures, poll_period) = (STREAM_FAILURES, POLL_PERIOD);
                 if transport == Transport::Auto { Duration::ZERO } else { backoff.pause() }
             }
             Ended::Broken { reason, retry_after, was_open } => {
                 tracing::warn!(reason, kind, "no connection to the manager");
                 if was_open {
                     stream_refused = None;
+                    if !poll {
+                        poll_period = POLL_PERIOD_AFTER_OUTAGE;
+                    }
                 } else if !poll {
                     stream_refused = Some(reason);
                 }
@@ -266,6 +272,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                     backoff = Backoff::default();
                 } else if poll {
                     poll_until = poll_until.map(|until| until.min(Instant::now() + POLL_PERIOD_AFTER_OUTAGE));
+                    poll_period = POLL_PERIOD_AFTER_OUTAGE;
                 }
                 // A connection that broke probably broke for all agents at once.
                 let spread = if was_open { spread } else { Duration::ZERO };

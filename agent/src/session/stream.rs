@@ -95,6 +95,7 @@ impl Conversation {
             .map_err(|error| Ended::broken(error, false))?;
         let bearer = HeaderValue::from_str(&bearer).map_err(|error| Ended::broken(error, false))?;
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(crate::tls::USER_AGENT));
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         Ok(request)
     }

@@ -16,7 +16,7 @@ use super::files::Documents;
 use super::plan::{Prune, many};
 use super::stored::cell;
 use super::{Consent, Import, yaml};
-use crate::cli::client::Answer;
+use crate::cli::client::{Answer, segment};
 use crate::cli::terminal::{Tone, can_ask, needs_yes, plain, shade};
 use crate::cli::{complain, say};
 use crate::domain::shapes::Sources;
@@ -24,7 +24,7 @@ use crate::domain::{action, policy};
 
 /// Sends the files, and tells what came of them.
 pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
-    let Import { remote, files, consent, out, mode, json } = args;
+    let Import { remote, files, consent, out, mode, wazuh_manager, json } = args;
     let Consent { dry_run, yes } = consent;
     let joined = match Joined::read(&files) {
         Ok(joined) => joined,
@@ -36,7 +36,8 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     if !dry_run && !yes && !json && out.is_none() && !can_ask() {
         return Ok(needs_yes("policy import"));
     }
-    let request = remote.request(Method::POST, "/v1/policies/import?dry_run=true")?;
+    let of = wazuh_manager.map_or_else(String::new, |name| format!("&wazuh_manager={}", segment(&name)));
+    let request = remote.request(Method::POST, &format!("/v1/policies/import?dry_run=true{of}"))?;
     let request = request.header(CONTENT_TYPE, "application/xml").body(joined.bytes.clone());
     let mut imported = Answer::read(remote.start(request).await?).await?.done()?;
     if let (Some(mode), Some(policies)) = (mode, imported["policies"].as_array_mut()) {

@@ -287,6 +287,9 @@ pub struct Import {
     /// The mode of every imported policy: observe records what it would do, approve asks people first.
     #[arg(long, value_enum)]
     mode: Option<ImportMode>,
+    /// The Wazuh manager that the files are of, as agents' label `wazuh_manager` says it; needed where there are several.
+    #[arg(long, value_name = "NAME")]
+    wazuh_manager: Option<String>,
     /// Print what the files come to as JSON and change nothing.
     #[arg(long)]
     json: bool,

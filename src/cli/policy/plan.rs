@@ -96,6 +96,7 @@ fn agent(view: &Value) -> anyhow::Result<Agent> {
         name: text("name")?.to_owned(),
         public_key: jws::parse_public_key(text("public_key")?).context("an agent's public key")?,
         labels: serde_json::from_value(read("labels")).context("an agent's labels")?,
+        version: text("version")?.to_owned(),
         capabilities: serde_json::from_value(read("capabilities")).context("an agent's capabilities")?,
         revoked_at: None,
     })

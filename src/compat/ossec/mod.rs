@@ -46,7 +46,8 @@ pub struct Import {
 
 /// Reads configuration files (name and bytes) as if they were one, in this order. If Wazuh would refuse them, nothing is
 /// carried over and the report has every error. Wazuh reads bytes in whatever encoding: those that are no UTF-8 become U+FFFD.
-pub fn import(files: &[(String, Vec<u8>)]) -> Import {
+/// Agents' numbers are those of `wazuh_manager`, if it is named: two Wazuh managers both count from 001.
+pub fn import(files: &[(String, Vec<u8>)], wazuh_manager: Option<&str>) -> Import {
     let texts: Vec<(String, String)> =
         files.iter().map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned())).collect();
     let mut report = report::Report::new(&texts);
@@ -61,7 +62,7 @@ pub fn import(files: &[(String, Vec<u8>)]) -> Import {
     let mut import = Import::default();
     if wazuh.load == Load::Ok {
         let programs = programs::carry(&wazuh, &mut report);
-        let carried = policies::carry(&wazuh, &programs, &mut report);
+        let carried = policies::carry(&wazuh, &programs, wazuh_manager, &mut report);
         import.protected = allowlist::protect(&wazuh, &mut report);
         import.policies = carried.documents;
         import.carried = carried.names;

@@ -12,7 +12,7 @@ use super::report::{Level, Report, short};
 use crate::domain::action::Action;
 use crate::domain::duration::Span;
 use crate::domain::group_expression::GroupExpression;
-use crate::domain::labels::WAZUH_ID;
+use crate::domain::labels::{WAZUH_ID, WAZUH_MANAGER};
 use crate::domain::policy::Policy;
 
 /// The highest level of a rule. An `ossec.conf` may say up to 20.
@@ -30,7 +30,7 @@ pub(super) struct Carried {
 }
 
 /// Carries the active responses over.
-pub(super) fn carry(loaded: &Loaded, programs: &Programs, report: &mut Report) -> Carried {
+pub(super) fn carry(loaded: &Loaded, programs: &Programs, manager: Option<&str>, report: &mut Report) -> Carried {
     let ladder = ladder(loaded, report);
     let mut carried = Carried { documents: Vec::new(), names: Vec::new() };
     let mut numbers: HashMap<String, u32> = HashMap::new();
@@ -54,7 +54,7 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, report: &mut Report) -
         let number = numbers.entry(slug.clone()).or_insert(0);
         *number += 1;
         let name = format!("wazuh-{slug}-{number}");
-        let respond = respond(block, command, action, &ladder, report);
+        let respond = respond(block, command, action, &ladder, on(block, manager, report), report);
         let document = json!({"name": name, "mode": "enforce", "match": selectors, "respond": respond,
             "note": note(block, report)});
         match Policy::parse(&document, &programs.catalogue) {
@@ -167,11 +167,12 @@ fn respond(
     command: &Command,
     action: &Action,
     ladder: &[String],
+    on: Value,
     report: &mut Report,
 ) -> Map<String, Value> {
     let mut respond = Map::new();
     respond.insert("action".into(), action.name.as_str().into());
-    respond.insert("on".into(), on(block, report));
+    respond.insert("on".into(), on);
     if let Some(span) = time(block, action, report) {
         respond.insert("for".into(), span.into());
         if !ladder.is_empty() {
@@ -229,7 +230,7 @@ fn span(duration: Duration) -> Option<String> {
 }
 
 /// On which agents. Of several words Wazuh obeys one: server before all before a named agent before the alert's own.
-fn on(block: &ActiveResponse, report: &mut Report) -> Value {
+fn on(block: &ActiveResponse, manager: Option<&str>, report: &mut Report) -> Value {
     let ActiveResponse { location, place, .. } = block;
     let word = |word: Location| location.contains(&word);
     if location.len() > 1 {
@@ -262,8 +263,16 @@ fn on(block: &ActiveResponse, report: &mut Report) -> Value {
         if written.trim().trim_start_matches('0') != number.to_string() {
             report.warning(*place, format!("agent_id {:?} is one number to Wazuh: {id}", short(written)));
         }
-        report.info(*place, format!("the agent is found by its label {WAZUH_ID}: {id}"));
-        return json!({"labels": {WAZUH_ID: id}});
+        let Some(manager) = manager else {
+            let message = format!(
+                "the agent is found by its label {WAZUH_ID}: {id}; with several Wazuh managers, name the one that this file is of"
+            );
+            report.info(*place, message);
+            return json!({"labels": {WAZUH_ID: id}});
+        };
+        report
+            .info(*place, format!("the agent is found by its labels {WAZUH_ID}: {id} and {WAZUH_MANAGER}: {manager}"));
+        return json!({"labels": {WAZUH_ID: id, WAZUH_MANAGER: manager}});
     }
     json!("origin")
 }

@@ -114,6 +114,7 @@ mod tests {
             name: name.into(),
             public_key: ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            version: String::new(),
             capabilities: cannot.iter().map(unable).collect(),
             revoked_at: None,
         }

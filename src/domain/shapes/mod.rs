@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use super::alert::Alert;
-use super::decode::decode;
+use super::decode::{decode, legible};
 use super::fault::Fault;
 use document::Document;
 pub use sources::Sources;
@@ -39,8 +39,16 @@ pub fn read<'a>(bytes: &'a [u8], sources: &Sources) -> Result<(Cow<'a, str>, Ale
         return Err(vec![Fault::at("", format!("the alert is larger than {MAX_ALERT_BYTES} bytes"))]);
     }
     let text = decode(bytes);
+    // What was around the alert is stored and shown with it.
+    if text.len() != bytes.len() && depth_exceeds(&legible(bytes), MAX_DEPTH) {
+        return Err(too_deep());
+    }
     let alert = parse(&text, sources)?;
     Ok((text, alert))
+}
+
+fn too_deep() -> Vec<Fault> {
+    vec![Fault::at("", format!("the alert is nested deeper than {MAX_DEPTH} levels"))]
 }
 
 /// Reads one alert in any known shape; `text` is what [`decode`] made of it.
@@ -49,7 +57,7 @@ pub fn read<'a>(bytes: &'a [u8], sources: &Sources) -> Result<(Cow<'a, str>, Ale
 /// Every fault, with a pointer to its field.
 pub fn parse(text: &str, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     if depth_exceeds(text, MAX_DEPTH) {
-        return Err(vec![Fault::at("", format!("the alert is nested deeper than {MAX_DEPTH} levels"))]);
+        return Err(too_deep());
     }
     if !text.trim_ascii_start().starts_with('{') {
         return Err(vec![Fault::at("", "an alert is a JSON object")]);

@@ -34,7 +34,7 @@ fn configurations(folder: &str) -> Vec<PathBuf> {
 /// Holds one file against what Wazuh would have loaded of it.
 fn check(path: &Path) -> (Import, Value) {
     let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-    let import = import(&[(name.clone(), std::fs::read(path).unwrap())]);
+    let import = import(&[(name.clone(), std::fs::read(path).unwrap())], None);
     let expected = std::fs::read_to_string(path.with_extension("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&expected).unwrap();
     let mut same = expected.clone();
@@ -108,7 +108,7 @@ fn the_sample_fires_what_wazuh_would() {
     });
     let command = "<command><name>c</name><executable>c</executable></command>";
     let text = format!("<ossec_config>{command}{}</ossec_config>", blocks.collect::<String>());
-    let import = import(&[("sample.conf".into(), text.into())]);
+    let import = import(&[("sample.conf".into(), text.into())], None);
     let index = stored(&import);
     let mut counts = vec![0; policies.len()];
     for line in std::fs::read_to_string(alerts).unwrap().lines() {

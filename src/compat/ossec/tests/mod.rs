@@ -14,7 +14,7 @@ use crate::domain::protected::{Covered, Entry, ProtectedSet};
 use crate::domain::shapes::{self, Sources};
 
 fn one(text: &str) -> Import {
-    import(&[("ossec.conf".into(), text.as_bytes().to_vec())])
+    import(&[("ossec.conf".into(), text.as_bytes().to_vec())], None)
 }
 
 /// A configuration with one root around `inner`.
@@ -249,9 +249,9 @@ fn several_files_are_read_as_one_and_told_apart() {
         |name: &str, inner: &str| (name.to_owned(), format!("<ossec_config>{inner}</ossec_config>").into_bytes());
     let commands = file("commands.conf", "<command><name>a</name><executable>a</executable></command>");
     let uses = "<active-response><command>a</command><location>local</location><level>3</level></active-response>";
-    let import = super::import(&[commands.clone(), file("responses.conf", uses)]);
+    let import = super::import(&[commands.clone(), file("responses.conf", uses)], None);
     assert_eq!(import.policies.len(), 1);
-    let import = super::import(&[file("responses.conf", uses), commands]);
+    let import = super::import(&[file("responses.conf", uses), commands], None);
     assert_eq!(import.wazuh.errors[0].code, Some(1303));
     assert_eq!(import.report[0].file.as_deref(), Some("responses.conf"));
 }
@@ -377,7 +377,7 @@ fn bytes_that_are_no_text_matter_only_in_values() {
     let import = |text: &str| {
         // Latin-1: one byte for each of these characters.
         let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
-        super::import(&[("ossec.conf".into(), bytes)])
+        super::import(&[("ossec.conf".into(), bytes)], None)
     };
     let block = |name: &str, group: &str| {
         format!(

@@ -129,6 +129,18 @@ pub fn folder(path: &Path) -> Result<Folder, PathError> {
     Walk::to(path)?.finish()
 }
 
+/// Walks to the folder at `path`, and creates it if it does not exist. Its parent must exist.
+///
+/// # Errors
+/// As [`folder`], and when it cannot be created.
+pub fn make_folder(path: &Path, mode: Mode) -> Result<Folder, PathError> {
+    let at = place(path)?;
+    match rustix::fs::mkdirat(&at.folder.held, &at.name, mode) {
+        Ok(()) | Err(Errno::EXIST) => folder(path),
+        Err(error) => Err(PathError::system(&at.path(), error)),
+    }
+}
+
 /// Walks to the folder that holds `path`. A link at its end is followed like any other.
 ///
 /// # Errors
@@ -155,16 +167,32 @@ pub fn place(path: &Path) -> Result<Place, PathError> {
 pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     let place = place(path)?;
     place.folder.require_sure()?;
-    let path = place.path();
-    let file = place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?;
+    let (path, file) = (place.path(), place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?);
     let stat = rustix::fs::fstat(&file).map_err(|error| PathError::system(&path, error))?;
     if let Some(reason) = distrust(&stat, &path) {
         return Err(PathError::refused(&path, reason));
     }
+    read_limited(&file, &path, limit_bytes)
+}
+
+/// Reads a file that an administrator names on a command line, up to `limit_bytes`. It may belong
+/// to any account: with `sudo` it is often the administrator's own. No link of other accounts is
+/// followed, and no pipe is waited for.
+///
+/// # Errors
+/// When it does not exist, a link of another account leads to it, it is not a regular file, or it
+/// is larger.
+pub fn read_named(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
+    let place = place(path)?;
+    let file = place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?;
+    read_limited(&file, &place.path(), limit_bytes)
+}
+
+fn read_limited(file: &File, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     let mut bytes = Vec::new();
-    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|error| PathError::system(&path, error))?;
+    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(|error| PathError::system(path, error))?;
     if bytes.len() as u64 > limit_bytes {
-        return Err(PathError::refused(&path, format!("it is larger than {limit_bytes} bytes")));
+        return Err(PathError::refused(path, format!("it is larger than {limit_bytes} bytes")));
     }
     Ok(bytes)
 }
