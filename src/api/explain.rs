@@ -102,7 +102,8 @@ pub async fn explain(
     };
     let responses = decide(id, &alert, &raw, circumstances).responses;
     let origin = fleet.origin(&alert.agent);
-    let seen = Seen::new(&alert, &raw, origin.agent().map(AsRef::as_ref));
+    let from = || origin.agent().map(AsRef::as_ref);
+    let seen = Seen::new(&alert, &raw, &from);
     let verdicts = policies.policies().iter().map(|versioned| {
         let (policy, version) = (&versioned.policy, versioned.version);
         let selectors = policy.selectors.iter().map(|selector| {

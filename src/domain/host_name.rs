@@ -34,9 +34,29 @@ impl HostName {
     }
 }
 
+/// `name` without blanks around it and a dot at its end, if it is ASCII and cannot be an address, which has no short form.
+fn plain(name: &str) -> Option<&str> {
+    let name = name.trim().trim_end_matches('.');
+    let can_be_address = name.contains(':') || name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (name.is_ascii() && !can_be_address).then_some(name)
+}
+
 /// Whether both texts can name one host.
 pub fn is_same_host(one: &str, other: &str) -> bool {
-    one == other || HostName::new(one).is_same(&HostName::new(other))
+    // Asked of every alert: what is plain ASCII is compared without a copy.
+    one == other
+        || match (plain(one), plain(other)) {
+            (Some(one), Some(other)) => {
+                let short = |name: &str| name.find('.').filter(|dot| *dot > 0);
+                one.eq_ignore_ascii_case(other)
+                    || match (short(one), short(other)) {
+                        (None, Some(dot)) => other[..dot].eq_ignore_ascii_case(one),
+                        (Some(dot), None) => one[..dot].eq_ignore_ascii_case(other),
+                        _ => false,
+                    }
+            }
+            _ => HostName::new(one).is_same(&HostName::new(other)),
+        }
 }
 
 #[cfg(test)]

@@ -80,7 +80,12 @@ impl PolicyIndex {
 
     /// What this alert (whose text is `raw`) fires: each policy once, in the order of their names. `origin` is the enrolled agent
     /// that the alert comes from, if there is one. A level-0 alert fires nothing, as in Wazuh.
-    pub fn matching(&self, alert: &Alert, raw: &str, origin: Option<&Agent>) -> Matched<'_> {
+    pub fn matching<'s: 'a, 'a>(
+        &'s self,
+        alert: &'a Alert,
+        raw: &'a str,
+        origin: &'a dyn Fn() -> Option<&'a Agent>,
+    ) -> Matched<'s> {
         let seen = Seen { reads: &self.reads, ..Seen::new(alert, raw, origin) };
         let level = alert.rule.level;
         if level == 0 {
@@ -144,7 +149,8 @@ impl WhyNot {
 pub struct Seen<'a> {
     alert: &'a Alert,
     raw: &'a str,
-    origin: Option<&'a Agent>,
+    /// Looked for when the first selector asks: for most alerts none does.
+    origin: &'a dyn Fn() -> Option<&'a Agent>,
     /// What expressions may ask for.
     reads: &'a Reads,
     /// Made when the first expression asks, and shared by all.
@@ -153,16 +159,18 @@ pub struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     /// `alert`, whose text is `raw`, coming from the enrolled agent `origin`.
-    pub fn new(alert: &'a Alert, raw: &'a str, origin: Option<&'a Agent>) -> Self {
+    pub fn new(alert: &'a Alert, raw: &'a str, origin: &'a dyn Fn() -> Option<&'a Agent>) -> Self {
         Self { alert, raw, origin, reads: &EVERYTHING, facts: OnceCell::new() }
     }
 
     fn is_from(&self, agents: &AgentSelector) -> bool {
         let AgentSelector { ids, labels, not: _ } = agents;
-        let by_id = self.alert.agent.id.as_ref().is_some_and(|id| ids.contains(id))
-            || self.origin.is_some_and(|origin| ids.iter().any(|id| *id == origin.id.to_string()));
-        let by_labels = self.origin.is_some_and(|origin| origin.carries(labels));
-        (ids.is_empty() || by_id) && (labels.is_empty() || by_labels)
+        let by_id = || {
+            self.alert.agent.id.as_ref().is_some_and(|id| ids.contains(id))
+                || (self.origin)().is_some_and(|origin| ids.iter().any(|id| *id == origin.id.to_string()))
+        };
+        let by_labels = || (self.origin)().is_some_and(|origin| origin.carries(labels));
+        (ids.is_empty() || by_id()) && (labels.is_empty() || by_labels())
     }
 }
 
@@ -250,7 +258,7 @@ mod tests {
     }
 
     fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {
-        index.matching(alert, "{}", None).fired.iter().map(|versioned| versioned.policy.name.clone()).collect()
+        index.matching(alert, "{}", &|| None).fired.iter().map(|versioned| versioned.policy.name.clone()).collect()
     }
 
     #[test]
@@ -327,7 +335,7 @@ mod tests {
             let group = format!("g{group}");
             let alert = alert(&id.to_string(), level, &[&group]);
             let plain: Vec<String> = index.policies().iter()
-                .filter(|versioned| level > 0 && versioned.policy.selectors.iter().any(|selector| holds(selector, &Seen::new(&alert, "{}", None))))
+                .filter(|versioned| level > 0 && versioned.policy.selectors.iter().any(|selector| holds(selector, &Seen::new(&alert, "{}", &|| None))))
                 .map(|versioned| versioned.policy.name.clone()).collect();
             proptest::prop_assert_eq!(fired(&index, &alert), plain);
         }

@@ -2,6 +2,7 @@
 //! only the ledger can know (is it a repetition, does a longer block stand already) is settled when it is committed.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use riposte_protocol::target::{Target, TargetKind};
@@ -66,9 +67,11 @@ pub struct Decided<'a> {
 
 /// What `alert` (stored as `id`, its text `raw`) comes to.
 pub fn decide<'a>(id: Uuid, alert: &Alert, raw: &str, circumstances: Circumstances<'a>) -> Decided<'a> {
-    let origin = circumstances.fleet.origin(&alert.agent);
-    let Matched { fired, failed } = circumstances.policies.matching(alert, raw, origin.agent().map(Arc::as_ref));
-    let responses = fired.into_iter().map(|versioned| respond(id, alert, &origin, versioned, circumstances)).collect();
+    let found = OnceCell::new();
+    let origin = || found.get_or_init(|| circumstances.fleet.origin(&alert.agent));
+    let from = || origin().agent().map(Arc::as_ref);
+    let Matched { fired, failed } = circumstances.policies.matching(alert, raw, &from);
+    let responses = fired.into_iter().map(|versioned| respond(id, alert, origin(), versioned, circumstances)).collect();
     Decided { responses, failed }
 }
 

@@ -27,7 +27,7 @@ fn try_one(policy: &Policy, test: &PolicyTest, sources: &Sources, at: &str) -> V
     let time = alert.time;
     let alert = alert.received(time);
     let name = if test.name.is_empty() { String::new() } else { format!(" ({})", test.name) };
-    let seen = Seen::new(&alert, &raw, None);
+    let seen = Seen::new(&alert, &raw, &|| None);
     let fires = alert.rule.level > 0 && policy.selectors.iter().any(|selector| holds(selector, &seen));
     match (fires, &test.target) {
         (fires, _) if fires != test.fires => {

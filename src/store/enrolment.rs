@@ -143,8 +143,8 @@ async fn holders(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, St
 pub async fn of_name(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
     let host = HostName::new(name);
     // More than what is meant: `_` takes any character, and a longer name may begin alike.
-    let (names, labels) = (format!("{}%", host.short()), format!("%\"{WAZUH_NAME}\":\"{}%", host.short()));
-    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![names, labels]).await?;
+    let (like_name, like_label) = (format!("{}%", host.short()), format!("%\"{WAZUH_NAME}\":\"{}%", host.short()));
+    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![like_name, like_label]).await?;
     let agents = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
     let is_meant = |agent: &Agent| {
         let is_named = is_same_host(&agent.name, name) || is_same_host(agent.wazuh_name(), name);

@@ -171,6 +171,60 @@ async fn note_addresses(agent: &Agent, identity: &Identity) {
     agent.surroundings.manager_is_known();
 }
 
+/// Which transport has its turn when both may be used: the stream, until it fails; then polls for a while.
+struct Turns {
+    /// How many streams in a row have failed.
+    stream_failures: u32,
+    /// Until when polls go on.
+    poll_until: Option<Instant>,
+    /// How long they will. Streams that broke may have met a manager that was restarting; those that are refused, or break
+    /// again, go on doing so.
+    poll_period: Duration,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { stream_failures: 0, poll_until: None, poll_period: POLL_PERIOD_AFTER_OUTAGE }
+    }
+}
+
+impl Turns {
+    fn is_poll(&self) -> bool {
+        self.stream_failures >= STREAM_FAILURES
+    }
+
+    /// When a stream is tried again. A poll that breaks in between does not bring it back: the network has not changed.
+    fn poll_until(&mut self) -> Instant {
+        let period = self.poll_period;
+        *self.poll_until.get_or_insert_with(|| Instant::now() + period)
+    }
+
+    fn back_to_stream(&mut self) {
+        // One failure is enough to return to polling.
+        *self = Self { poll_until: None, stream_failures: STREAM_FAILURES - 1, poll_period: POLL_PERIOD };
+    }
+
+    /// A server on the way refuses streams.
+    fn refused(&mut self) {
+        (self.stream_failures, self.poll_period) = (STREAM_FAILURES, POLL_PERIOD);
+    }
+
+    /// A stream or a poll broke, or could not be opened.
+    fn broke(&mut self, poll: bool, was_open: bool) {
+        match (poll, was_open) {
+            (false, true) => (self.stream_failures, self.poll_period) = (0, POLL_PERIOD_AFTER_OUTAGE),
+            (false, false) => self.stream_failures += 1,
+            (true, true) => {}
+            // The manager could not be reached at all.
+            (true, false) => {
+                self.poll_period = POLL_PERIOD_AFTER_OUTAGE;
+                let soon = Instant::now() + POLL_PERIOD_AFTER_OUTAGE;
+                self.poll_until = self.poll_until.map(|until| until.min(soon));
+            }
+        }
+    }
+}
+
 /// Talks to the manager until the agent stops.
 pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let tls = match crate::tls::config(identity.ca()) {
@@ -187,11 +241,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let mut backoff = Backoff::default();
     // The server that refused the last stream, if nothing has got through since.
     let mut stream_refused: Option<String> = None;
-    let mut stream_failures = 0;
-    let mut poll_until = None;
-    // Streams that broke may have met a restarting manager, so a stream is tried again soon. After
-    // a refusal or another break, the longer period applies.
-    let mut poll_period = POLL_PERIOD_AFTER_OUTAGE;
+    let mut turns = Turns::default();
     while !conversation.agent.tasks.is_stopping() {
         tokio::select! {
             () = note_addresses(&conversation.agent, &conversation.identity) => {}
@@ -200,11 +250,10 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         let poll = match transport {
             Transport::Poll => true,
             Transport::Stream => false,
-            Transport::Auto => stream_failures >= STREAM_FAILURES,
+            Transport::Auto => turns.is_poll(),
         };
         let (ended, kind) = if poll {
-            // A broken poll does not start a new stream period: the network has not changed.
-            let until = *poll_until.get_or_insert_with(|| Instant::now() + poll_period);
+            let until = turns.poll_until();
             (conversation.poll((transport == Transport::Auto).then_some(until)).await, "poll")
         } else {
             (conversation.stream().await, "stream")
@@ -213,8 +262,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         let pause = match ended {
             Ended::Stopping => break,
             Ended::BackToStream => {
-                // One failure is enough to return to polling.
-                (poll_until, stream_failures, poll_period) = (None, STREAM_FAILURES - 1, POLL_PERIOD);
+                turns.back_to_stream();
                 continue;
             }
             Ended::Bye(pause) => {
@@ -252,28 +300,18 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 tracing::warn!(who, kind, "a server between this agent and the manager refuses the stream: {who}");
                 stream_refused = Some(who);
                 // Retrying does not help: a server that refuses streams keeps refusing them.
-                (stream_failures, poll_period) = (STREAM_FAILURES, POLL_PERIOD);
+                turns.refused();
                 if transport == Transport::Auto { Duration::ZERO } else { backoff.pause() }
             }
             Ended::Broken { reason, retry_after, was_open } => {
                 tracing::warn!(reason, kind, "no connection to the manager");
                 if was_open {
                     stream_refused = None;
-                    if !poll {
-                        poll_period = POLL_PERIOD_AFTER_OUTAGE;
-                    }
+                    backoff = Backoff::default();
                 } else if !poll {
                     stream_refused = Some(reason);
                 }
-                if !poll {
-                    stream_failures = if was_open { 0 } else { stream_failures + 1 };
-                }
-                if was_open {
-                    backoff = Backoff::default();
-                } else if poll {
-                    poll_until = poll_until.map(|until| until.min(Instant::now() + POLL_PERIOD_AFTER_OUTAGE));
-                    poll_period = POLL_PERIOD_AFTER_OUTAGE;
-                }
+                turns.broke(poll, was_open);
                 // A connection that broke probably broke for all agents at once.
                 let spread = if was_open { spread } else { Duration::ZERO };
                 retry_after.unwrap_or_default() + backoff.pause() + backoff::at_random(spread)

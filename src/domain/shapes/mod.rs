@@ -82,6 +82,10 @@ pub fn parse(text: &str, sources: &Sources) -> Result<Alert, Vec<Fault>> {
 /// Whether brackets are nested deeper than `limit`, strings left aside. A reader without recursion (ours) does not
 /// mind, but whoever reads the stored alert later would.
 fn depth_exceeds(raw: &str, limit: usize) -> bool {
+    // Nearly all alerts have fewer brackets than that, which is counted much faster.
+    if raw.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= limit {
+        return false;
+    }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in raw.bytes() {
         match byte {

@@ -22,7 +22,16 @@ const MAX_TECHNIQUES: usize = 64;
 const MAX_NAME_BYTES: usize = 256;
 
 /// Compliance tags that Wazuh moves out of the groups into arrays of their own; policies name them as one.
-const COMPLIANCE: [&str; 7] = ["pci_dss", "gdpr", "hipaa", "nist_800_53", "tsc", "gpg13", "cis"];
+/// Path, pointer and prefix.
+const COMPLIANCE: [(&str, &str, &str); 7] = [
+    ("rule.pci_dss", "/rule/pci_dss", "pci_dss_"),
+    ("rule.gdpr", "/rule/gdpr", "gdpr_"),
+    ("rule.hipaa", "/rule/hipaa", "hipaa_"),
+    ("rule.nist_800_53", "/rule/nist_800_53", "nist_800_53_"),
+    ("rule.tsc", "/rule/tsc", "tsc_"),
+    ("rule.gpg13", "/rule/gpg13", "gpg13_"),
+    ("rule.cis", "/rule/cis", "cis_"),
+];
 
 /// Where Wazuh's sources keep what policies aim at, in the order of looking.
 const fn known(field: TargetField) -> &'static [&'static str] {
@@ -114,9 +123,8 @@ pub(super) fn rule(document: &Document, faults: &mut Faults) -> Rule {
     let level = level(document.at("rule.level"), faults);
     let mut groups = Vec::new();
     faults.groups("/rule/groups", document.at("rule.groups"), &mut groups, "");
-    for name in COMPLIANCE {
-        let tags = document.at(&format!("rule.{name}"));
-        faults.groups(&format!("/rule/{name}"), tags, &mut groups, &format!("{name}_"));
+    for (path, pointer, prefix) in COMPLIANCE {
+        faults.groups(pointer, document.at(path), &mut groups, prefix);
     }
     // Anything but a list of texts is passed over.
     let techniques = document.at("rule.mitre.id").and_then(Field::items).unwrap_or_default();

@@ -43,7 +43,7 @@ fn alert(rule: &Value) -> String {
 /// Which of Wazuh's active responses the imported policies answer for: indexes into what it would have loaded.
 fn fires(import: &Import, index: &PolicyIndex, raw: &str) -> Vec<usize> {
     let alert = shapes::parse(raw, &Sources::default()).unwrap();
-    let fired = index.matching(&alert, raw, None).fired;
+    let fired = index.matching(&alert, raw, &|| None).fired;
     let place = |name: &String| import.carried.iter().position(|carried| carried.as_ref() == Some(name)).unwrap();
     let mut places: Vec<usize> = fired.iter().map(|versioned| place(&versioned.policy.name)).collect();
     places.sort_unstable();
