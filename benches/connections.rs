@@ -116,8 +116,9 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Enrols the first agents over the API, to say how long that takes, and writes the others into the ledger while no
-/// server runs: what is measured here is connections, and ten thousand enrolments in a row are nobody's day.
+/// Enrols the first agents over the API and reports how long that takes. The other agents are
+/// written into the ledger while no server runs: this benchmark measures connections, and ten
+/// thousand enrolments in a row are not a real load.
 async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> anyhow::Result<Vec<Agent>> {
     // The first start makes keys and tables; the second one is the usual one.
     Server::start(dir).await?.stop()?;

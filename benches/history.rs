@@ -157,7 +157,7 @@ impl Side {
     }
 }
 
-/// How an agent says that it holds an effect until somebody lifts it.
+/// What an agent reports about an effect that it holds without an end.
 fn holding(effect: Uuid, target: Target) -> HeldEffect {
     let action = "firewall-drop".to_owned();
     HeldEffect { effect, action, target, until: None, actual: None, drifts: 0, failing: None, released: None }
@@ -177,7 +177,8 @@ async fn follow(mut stream: Stream, settled: mpsc::UnboundedSender<usize>) -> an
     }
 }
 
-/// Writes a block into the ledger that is in force until somebody lifts it, or that was lifted long ago; gives its effect.
+/// Writes a block into the ledger that is either in force without an end, or was lifted long ago.
+/// Returns its effect.
 fn write(tx: &rusqlite::Transaction, agent: Uuid, nth: i64, target: &str, is_held: bool) -> anyhow::Result<Uuid> {
     let now = Clock::system().now().as_millis();
     let [response, effect] = [(); 2].map(|()| Uuid::now_v7());

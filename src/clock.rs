@@ -48,7 +48,8 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward and wakes whoever waits for it; the system's clock is not moved.
+    /// Advances a manual clock and wakes the tasks that wait for it. The system clock is
+    /// unaffected.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(manual) = &self.0 {
             manual.millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);

@@ -36,7 +36,8 @@ pub struct Config {
     pub max_pending_bytes: usize,
     /// The most connections at a time; one more is answered 503.
     pub max_connections: usize,
-    /// The most connections at a time of one address on which nobody has shown credentials yet; one more is answered 503.
+    /// Maximum number of simultaneous connections per address that are not authenticated yet;
+    /// further ones get 503.
     pub max_unknown_connections: usize,
     /// The most requests in a minute with one API key, alerts handed in left aside; one more is answered 429.
     pub requests_per_minute: u32,
@@ -117,8 +118,8 @@ pub enum ConfigError {
     /// What is named as a proxy is no address.
     #[error("trusted_proxies: {0} is no address and no network such as 10.0.0.0/8")]
     Proxy(String),
-    /// A limit that lets nobody in.
-    #[error("{0} is 0: that would let nobody in")]
+    /// A limit of 0, which refuses every client.
+    #[error("{0} is 0, which would refuse every client; set at least 1")]
     Nobody(&'static str),
     /// The largest request would never find room.
     #[error(

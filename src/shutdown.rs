@@ -78,7 +78,7 @@ impl Tasks {
         self.failed.is_cancelled()
     }
 
-    /// Runs something that nobody waits for at the end, such as listening to signals.
+    /// Runs a task that shutdown does not wait for, such as a signal listener.
     pub fn watch<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -123,7 +123,7 @@ impl Alerts {
         list[self.below(list.len())]
     }
 
-    /// An address that is nobody's, from all of what is routed.
+    /// A random address from the routed ranges.
     fn address(&mut self) -> Ipv4Addr {
         let bits = u32::try_from(self.next() >> 32).unwrap_or(0);
         let [_, b, c, d] = bits.to_be_bytes();

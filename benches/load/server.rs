@@ -29,7 +29,8 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on `dir`, which may hold the ledger of an earlier one.
     pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
-        // Free now; nobody else is likely to take it within the next milliseconds.
+        // The port is free now; another process is unlikely to take it within the next
+        // milliseconds.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = std::fs::File::options().create(true).append(true).open(dir.join("server.log"))?;
         let begun = Instant::now();

@@ -181,8 +181,8 @@ pub async fn revoke(
 
 /// Enrols an agent
 ///
-/// Needs no API key but an enrolment token. The agent pins the keys it gets here. Whoever did not hear the answer may ask
-/// again with the same token, name and key.
+/// Needs an enrolment token instead of an API key. The agent pins the keys in the response. A
+/// client that received no response may retry with the same token, name and key.
 #[utoipa::path(post, path = "/v1/agents/enroll", tag = "agents", request_body = EnrollRequest, security(()),
     responses((status = 201, body = EnrollResponse)))]
 pub async fn enroll(
@@ -218,7 +218,7 @@ pub async fn enroll(
         Outcome::Enrolled { agent, replaced } => (agent, replaced),
         Outcome::Taken(why) => return Err(ApiError::conflict(why)),
     };
-    // Whoever holds a token must not push a host aside that is there.
+    // An enrolment token alone must not replace an agent that is connected.
     if let Some(here) = replaced.iter().find(|old| engine.hub.is_streaming(**old)) {
         let detail = format!("agent {here} is connected now: stop it on its host, or revoke it, and enrol again");
         return Err(ApiError::conflict(detail));
@@ -241,8 +241,9 @@ pub async fn enroll(
     Ok((StatusCode::CREATED, axum::Json(answer)))
 }
 
-/// What somebody says who wants to be enrolled: nobody that is known. It is looked at only if the address has not asked for
-/// too much, and taken as it is: what is compressed would take more of the manager than of the sender.
+/// The body of an enrolment request. The sender is unauthenticated, so the rate limit of its
+/// address is checked before the body is read. A compressed body is refused: decompressing costs
+/// the manager more than compressing cost the sender.
 pub struct Enrolling(EnrollRequest);
 
 impl FromRequest<AppState> for Enrolling {

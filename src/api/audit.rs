@@ -1,4 +1,4 @@
-//! `/v1/audit`: who did what, and the proof that nobody edited it.
+//! `/v1/audit`: who did what, and the proof that the log was not edited.
 
 use axum::extract::State;
 use axum::http::Uri;

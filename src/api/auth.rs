@@ -1,9 +1,10 @@
-//! Who is calling. A handler that takes a [`Caller<R>`] runs only for somebody who has the right `R`; one that takes an
-//! [`AgentCaller`] only for a living agent. Both are extractors that stand before the body, so that nobody without
-//! credentials gets a body read.
+//! Authentication. A handler that takes a [`Caller<R>`] runs only for a principal with the right
+//! `R`. A handler that takes an [`AgentCaller`] runs only for an agent that is not revoked. Both
+//! are extractors that run before the body is read, so an unauthenticated client gets no body
+//! parsed.
 //!
-//! Failed attempts are limited per address. Valid credentials are looked at first, so that a stranger behind the same
-//! address cannot lock anybody out.
+//! Failed attempts are limited per address. Valid credentials are checked first, so an attacker
+//! behind the same address cannot lock out a legitimate client.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -58,7 +59,7 @@ needed! {
     Administer => Administer;
 }
 
-/// Somebody who has proved who they are and has the right `R`.
+/// An authenticated principal that has the right `R`.
 #[derive(Debug)]
 pub struct Caller<R: Needed> {
     /// Who.
@@ -134,7 +135,7 @@ impl FromRequestParts<AppState> for AgentCaller {
     }
 }
 
-/// Somebody on this connection has shown who they are.
+/// Marks the connection as authenticated.
 fn known(parts: &Parts) {
     if let Some(newcomer) = parts.extensions.get::<Newcomer>() {
         newcomer.is_known();
@@ -195,12 +196,12 @@ pub struct Strangers {
 }
 
 impl Strangers {
-    /// Nobody has failed yet; where requests come from is what `proxies` say.
+    /// A counter without failed attempts; `proxies` decides which address a request comes from.
     pub fn new(proxies: TrustedProxies) -> Self {
         Self { proxies, ..Self::default() }
     }
 
-    /// The answer to somebody without valid credentials: 401, or 429 after too many attempts.
+    /// The response to invalid credentials: 401, or 429 after too many attempts.
     pub fn refuse(&self, engine: &Engine, parts: &Parts, detail: &str) -> ApiError {
         self.count(engine, parts, ApiError::unauthenticated(detail))
     }

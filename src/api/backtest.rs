@@ -85,10 +85,10 @@ fn lines(state: &AppState, draft: Draft, permit: OwnedSemaphorePermit) -> Respon
         };
         let outcome = tokio::select! {
             outcome = backtest(&engine, draft, progress) => outcome,
-            // Nobody reads any more.
+            // The client has disconnected.
             () = sender.closed() => return,
         };
-        // A reader that is slow to take the last line keeps nobody else waiting.
+        // A client that reads the last line slowly must not hold the permit.
         drop(permit);
         let last = match outcome {
             Ok(report) => json!({"result": report}),

@@ -1,6 +1,6 @@
-//! Characters that no text of a request may hold: NUL, which one of the two databases cannot keep, and the other controls,
-//! which do something to whoever shows them. Looked for once, where queries, paths and bodies come in, so that no handler
-//! has to; the answer names the field.
+//! Refuses control characters in the texts of a request: NUL, which PostgreSQL cannot store, and
+//! the others, which can change what a terminal shows. Queries, paths and bodies are checked where
+//! they are extracted, so handlers need no check. The response names the field.
 
 use axum::extract::{FromRequestParts as _, Query, RawPathParams};
 use axum::http::Uri;

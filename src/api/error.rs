@@ -63,7 +63,7 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The input has faults", detail).with_faults(faults)
     }
 
-    /// 401: nobody has proved who they are.
+    /// 401: the credentials are missing or invalid.
     pub fn unauthenticated(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Valid credentials are needed", detail)
     }
@@ -100,7 +100,7 @@ impl ApiError {
 
     /// 428: the client must say which version it means.
     pub fn version_needed() -> Self {
-        let detail = "send If-Match with the ETag that you read, so that nobody's change is lost";
+        let detail = "send If-Match with the ETag that you read, so that no other change is lost";
         Self::new(StatusCode::PRECONDITION_REQUIRED, "version_needed", "If-Match is needed", detail)
     }
 

@@ -74,7 +74,7 @@ pub fn settings(state: &AppState) -> Settings {
     Settings { reconnect_spread_seconds: u32::try_from(spread).unwrap_or(u32::MAX), ..Settings::default() }
 }
 
-/// Somebody speaks for the agent: is it the only one?
+/// A client speaks as the agent: checks that it is the only one.
 pub async fn recognise(state: &AppState, agent: Uuid, run: Option<Uuid>) -> ApiResult<()> {
     if run.is_some_and(|run| state.engine.hub.speaks(agent, run)) {
         let mut ledger = LedgerTx::begin(&state.engine.db).await?;
@@ -136,7 +136,7 @@ pub async fn rejected(state: &AppState, agent: Uuid, orders: Vec<RejectedOrders>
 
 async fn settle_news(state: &AppState, agent: Uuid, news: News) -> ApiResult<()> {
     state.engine.writer.converge(agent, news).await?;
-    // What nobody wants there is lifted now, not at the next round.
+    // Lift unwanted effects now, not in the next round.
     state.engine.undo.look_again();
     Ok(())
 }

@@ -48,7 +48,8 @@ impl Room {
     }
 }
 
-/// Room for the requests of each kind of caller: whoever fills one of them keeps nobody out of another.
+/// Memory budgets for request bodies, one per kind of caller, so that one kind cannot exhaust the
+/// budget of another.
 #[derive(Clone, Debug)]
 pub struct Rooms {
     /// For alerts, until they are committed.

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/metrics`: for whoever keeps the manager running.
+//! `/livez`, `/readyz`, `/metrics`: endpoints for operators.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -103,7 +103,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     use std::fmt::Write as _;
     let mut text = String::new();
     encode(&mut text, &state.registry).map_err(|error| ApiError::internal(&error))?;
-    // What only the ledger knows is asked when somebody looks; `# EOF` has to stay the last line.
+    // Gauges that only the ledger knows are queried per scrape. `# EOF` must stay the last line.
     text.truncate(text.trim_end_matches("# EOF\n").len());
     let ignore = |_: std::fmt::Error| ();
     text.push_str(

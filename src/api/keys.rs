@@ -111,11 +111,12 @@ pub fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> ApiResul
     Ok((NewKey { id, name, hash: hash_secret(&secret), role, pipeline: None, expires_at }, key))
 }
 
-/// Makes an admin key if there is none that is valid; gives it. So losing the last one costs a restart, not the ledger. `write_down` gets it before it is committed: a key
-/// that counts but that nobody has would lock everybody out.
+/// Creates an admin key if no valid one exists, and returns it. Losing the last admin key thus
+/// costs a restart, not the ledger. `write_down` receives the key before it is committed: a
+/// committed key that was not written down would lock out every operator.
 ///
 /// # Errors
-/// If it cannot be written down or stored.
+/// If the key cannot be written down or stored.
 pub async fn first(engine: &Engine, write_down: impl FnOnce(&str) -> std::io::Result<()>) -> ApiResult<Option<String>> {
     let now = engine.clock.now();
     let is_valid_admin = |row: &KeyRow| {

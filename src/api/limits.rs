@@ -81,7 +81,8 @@ impl Allowance {
     }
 }
 
-/// Where a handler's extractors leave what the caller may still ask for, for whoever finishes the answer.
+/// Carries the caller's remaining allowance from the extractors to the layer that writes the
+/// response headers.
 #[derive(Clone, Debug, Default)]
 pub struct AllowanceCell(Arc<OnceLock<Allowance>>);
 
@@ -110,7 +111,7 @@ impl CallerLimits {
         }
     }
 
-    /// Counts a request of somebody with a key.
+    /// Counts a request with an API key.
     ///
     /// # Errors
     /// 429 over the limit.
@@ -158,7 +159,8 @@ fn settle(
     }
 }
 
-/// What counts as one address: whoever has one of IPv6 has the 2^64 of its network.
+/// The unit that rate limits count as one address: for IPv6 the /64 network, because one client
+/// controls all of it.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_too_often_is_told_when_to_come_back_and_nobody_else_is() {
+    fn only_the_client_over_its_limit_gets_429_with_retry_after() {
         let limit = Limit::new(3);
         let counts: Vec<u32> = (0..3).map(|_| limit.count(&"a").0.remaining).collect();
         assert_eq!(counts, [2, 1, 0]);

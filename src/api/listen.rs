@@ -40,7 +40,8 @@ const NO_ROOM: &str = concat!(
     r#""detail":"as many connections are open as there may be; retry after 1 s"}"#,
 );
 
-/// Who comes in: so many connections in all, and so many of one address on which nobody has shown who they are.
+/// Limits on connections: a total, and a maximum per address of connections that are not
+/// authenticated yet.
 #[derive(Debug)]
 pub struct Door {
     room: Arc<Semaphore>,
@@ -49,7 +50,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door for so many connections, and so many of one address that nobody knows; those of `proxies` are many people's.
+    /// Creates limits of `max_connections` in total and `max_unknown` unauthenticated ones per
+    /// address. Addresses of `proxies` have no limit of their own, because many clients share them.
     pub fn new(max_connections: usize, max_unknown: usize, proxies: TrustedProxies) -> Self {
         let unknown = Arc::new(Unknown { most: max_unknown, of: Mutex::default() });
         Self { room: Arc::new(Semaphore::new(max_connections)), unknown, proxies }
@@ -62,7 +64,7 @@ impl Door {
     }
 }
 
-/// How many connections there are of each address on which nobody has shown who they are.
+/// Counts the unauthenticated connections of each address.
 #[derive(Debug)]
 struct Unknown {
     most: usize,
@@ -100,12 +102,12 @@ impl Drop for Counted {
     }
 }
 
-/// A connection on which nobody has shown yet who they are; handlers find it among the request's extensions.
+/// A connection that is not authenticated yet; handlers find it among the request's extensions.
 #[derive(Clone, Debug, Default)]
 pub struct Newcomer(Arc<Mutex<Option<Counted>>>);
 
 impl Newcomer {
-    /// Somebody on it has shown who they are: it is not counted among the unknown any more.
+    /// Marks the connection as authenticated: it no longer counts against its address.
     pub fn is_known(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -31,8 +31,8 @@ pub async fn claim(state: &AppState, once: Option<Once>) -> ApiResult<Claim> {
 }
 
 impl Claim {
-    /// What was answered before, if the request was made before. Whoever asks again may have heard nothing, because it failed
-    /// half-way: what is committed has to be in force before they are told so.
+    /// The response to an earlier request with the same key. A retry may follow a failure after
+    /// commit: refresh the caches before replaying the response.
     pub fn answered(&self) -> Option<&str> {
         self.answered.as_ref().map(|answered| answered.body.as_str())
     }

@@ -1,8 +1,9 @@
-//! The pace at which somebody is heard: much at once, and after that so much a second. What comes faster waits at its sender.
+//! A rate limit with a burst: the first messages pass at once, later ones at a fixed rate. Excess
+//! messages wait at the sender.
 
 use std::time::{Duration, Instant};
 
-/// How far somebody is ahead of the pace.
+/// How far one sender is ahead of its rate.
 #[derive(Debug)]
 pub struct Pace {
     /// The time that one unit takes.

@@ -173,7 +173,8 @@ pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Pa
 
 /// Replaces a policy
 ///
-/// `If-Match` must carry the `ETag` that was read: 412 if somebody was faster, 428 if it is missing.
+/// `If-Match` must carry the `ETag` that was read. The response is 412 if the policy has changed
+/// since, and 428 if the header is missing.
 #[utoipa::path(put, path = "/v1/policies/{name}", tag = "policies",
     params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Policy, responses((status = 200, body = PolicyView)))]
 pub async fn replace(

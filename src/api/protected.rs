@@ -96,7 +96,7 @@ pub async fn create(
         let lifts = protected::against(&engine.db, &ProtectedSet::new(vec![entry.clone()]), now).await?;
         return Ok((StatusCode::OK, axum::Json(answer(engine, None, &entry, lifts))));
     }
-    // A repetition is not judged anew; but what was answered to nobody may have been cut short.
+    // A retry is not evaluated again, but the first attempt may have failed after its commit.
     if let Some(id) = claim.answered() {
         engine.reload_protected().await?;
         let row = protected::find(&engine.db, crate::store::columns::id(id)?).await?;

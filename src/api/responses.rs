@@ -323,7 +323,7 @@ pub async fn lift(
     Ok(axum::Json(view(&state, id).await?))
 }
 
-/// Why somebody approves, rejects or confirms.
+/// The body of an approval, rejection or confirmation.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Say {
@@ -348,7 +348,7 @@ async fn answer(
             return Err(ApiError::conflict(format!("the response is {}, and waits for no such answer", before.state)));
         }
         answers::Outcome::NotYours => {
-            return Err(ApiError::conflict("who asked for a response cannot approve it, and nobody can answer twice"));
+            return Err(ApiError::conflict("the requester of a response cannot approve it, and each principal decides once"));
         }
     }
     Ok(axum::Json(view(&state, id).await?))
@@ -384,7 +384,7 @@ pub async fn reject(
 
 /// Confirms a response that acted first
 ///
-/// It is undone by itself if nobody does in time.
+/// Without a confirmation in time the response is undone.
 #[utoipa::path(post, path = "/v1/responses/{id}/confirm", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
     responses((status = 200, body = ResponseView)))]
 pub async fn confirm(

@@ -115,7 +115,8 @@ impl Line {
     }
 
     async fn hear(&mut self) -> Result<FromAgent, End> {
-        // Before it is read: whoever waits here may give up, and a frame must not be lost with that.
+        // Wait before reading: this future may be cancelled while it waits, and a frame that was
+        // already read would be lost.
         let wait = self.pace.wait(Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
@@ -168,7 +169,8 @@ struct Hello {
 
 async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Seat, hello: Hello) -> End {
     let _floor = seat.take_the_floor().await;
-    // Revoked between its token and its hello: then nobody was there to be disconnected.
+    // The agent may be revoked between its token and its hello, before there is a connection to
+    // close.
     if state.engine.fleet.load().get(agent).is_none() {
         return End::Close(1008, "this agent was revoked");
     }

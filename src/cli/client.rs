@@ -78,7 +78,7 @@ impl Remote {
         self.send(method, path, None, body).await?.done()
     }
 
-    /// Whether a key was given: whoever has none does not mean a manager.
+    /// Whether an API key was configured. Without one the command does not contact a manager.
     pub fn has_key(&self) -> bool {
         self.key.is_some() || self.key_file.is_some()
     }

@@ -88,10 +88,10 @@ pub fn write_secret(dir: &Path, name: &str, secret: &str) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Checks that nobody else can read the secrets of the data directory, or put others in their place.
+/// Checks that only the owner can read the secrets of the data directory, or replace them.
 ///
 /// # Errors
-/// What is exposed, and what mends it.
+/// What is exposed, and how to fix it.
 pub fn check_private(dir: &Path) -> anyhow::Result<()> {
     let of_dir = std::fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     check_owner(dir, &of_dir)?;
@@ -107,7 +107,7 @@ pub fn check_private(dir: &Path) -> anyhow::Result<()> {
             Ok(file) => {
                 check_owner(&path, &file)?;
                 if let Some(exposed) = exposed(&path, &file) {
-                    bail!("{exposed}; make a new key if somebody may have read it (docs/security.md, Rotating)");
+                    bail!("{exposed}; rotate the key if it may have been read (docs/security.md, Rotating)");
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

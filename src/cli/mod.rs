@@ -177,7 +177,7 @@ fn block_on<F: Future<Output = anyhow::Result<ExitCode>>>(work: F) -> anyhow::Re
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-/// Prints a line for whoever asked; a reader that has gone away is no error.
+/// Prints one line to standard output; a closed pipe is not an error.
 pub(crate) fn say(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{line}");

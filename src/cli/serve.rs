@@ -73,7 +73,7 @@ pub struct ServeArgs {
     /// Take the data directory's signing key although the ledger knows another one: agents must then be enrolled again.
     #[arg(long)]
     adopt_signing_key: bool,
-    /// The most connections at a time of one address on which nobody has shown credentials yet.
+    /// Maximum number of simultaneous connections per address that are not authenticated yet.
     #[arg(long, env = "RIPOSTE_MAX_UNKNOWN_CONNECTIONS")]
     max_unknown_connections: Option<usize>,
     /// The most requests in a minute with one API key; alerts are not counted.

@@ -113,7 +113,7 @@ pub enum Release {
     Nothing,
     /// Another hold lasts, but less long: the end comes earlier.
     Shorten(Until),
-    /// Nobody holds it any more.
+    /// The last hold has ended.
     Lift,
 }
 

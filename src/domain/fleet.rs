@@ -168,7 +168,7 @@ impl Fleet {
         let named = self.named(name, Agent::wazuh_name);
         let possible: Vec<_> = named.iter().copied().filter(|agent| fits(agent, alert) != Fit::Not).collect();
         match possible.as_slice() {
-            // Nobody has the number: it is not known here, and the name decides.
+            // No agent has the number, so the name decides.
             [only] if near.is_empty() || only.wazuh_id().is_none() => Origin::Agent(Arc::clone(only)),
             [] if near.is_empty() && named.is_empty() => Origin::Unknown,
             [] => {
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_agent_is_nobody() {
+    fn a_revoked_agent_is_unknown() {
         let revoked =
             Agent { revoked_at: Some(Timestamp::from_millis(1)), ..agent(1, "web-01", &[("wazuh_id", "005")]) };
         let fleet = Fleet::new(vec![revoked]);

@@ -67,7 +67,7 @@ impl Role {
     }
 }
 
-/// Somebody who has proved who they are.
+/// An authenticated API key or user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// How the audit log names them: `key:ID`.

@@ -24,7 +24,7 @@ pub enum ResponseState {
     Ended,
     /// People said no.
     Rejected,
-    /// Nobody said anything in time.
+    /// No decision arrived in time.
     Lapsed,
     /// The policy only observes.
     Observed,
@@ -179,7 +179,7 @@ pub struct NewResponse {
     pub trace: Option<String>,
     /// How long it lasts, if for a time: needed again once it is approved.
     pub duration: Option<Duration>,
-    /// Undone then unless somebody confirms it.
+    /// Without a confirmation by then, the response is undone.
     pub confirm_by: Option<Timestamp>,
     /// The policy, if it has guardrails that only the ledger can judge.
     pub guarded_by: Option<Arc<Policy>>,

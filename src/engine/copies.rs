@@ -1,5 +1,6 @@
-//! The copies of what is stored: policies, actions, agents, keys, what is protected, the freeze. A change is committed and
-//! put into force here as one, whatever becomes of whoever asked for it.
+//! Caches of stored configuration: policies, actions, agents, keys, protected entries and the
+//! freeze. Commit and refresh happen as one step, which continues even if the request that started
+//! it is cancelled.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ impl Engine {
             if carried.is_err() {
                 engine.mark_stale();
             }
-            // Nobody may be waiting any more.
+            // The request may be cancelled.
             let _ = done.send(carried);
         });
         outcome.await.unwrap_or_else(|_| {
@@ -65,7 +66,7 @@ impl Engine {
         self.stale.store(true, Ordering::SeqCst);
     }
 
-    /// Whether that may be so; whoever asks sees to it.
+    /// Returns and clears the stale flag; the caller must refresh the caches.
     pub fn take_stale(&self) -> bool {
         self.stale.swap(false, Ordering::SeqCst)
     }

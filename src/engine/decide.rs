@@ -155,7 +155,8 @@ pub struct Protection<'a> {
 }
 
 impl Protection<'_> {
-    /// Why no response may touch `target`, if so: because it is always protected, or because somebody said so.
+    /// Why no response may touch `target`, if so: it is always protected, or an operator has
+    /// protected it.
     pub fn of(self, target: &Target) -> Option<Spared> {
         let always = target.always_protected().map(str::to_owned);
         let listed = || self.set.target(target, self.policy, self.now).map(|entry| reason(&entry.reason));

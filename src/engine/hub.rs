@@ -68,8 +68,8 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Waits until no older stream of the agent has the floor. Whoever has it takes in what the agent says; so nothing older can
-    /// come after what it says here.
+    /// Waits until no older stream of the agent holds the inbound lock. The holder processes the
+    /// agent's messages, so no older message can follow a newer one.
     pub async fn take_the_floor(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.floor).lock_owned().await
     }
@@ -129,7 +129,7 @@ impl Hub {
         places.entry(agent).or_default().nudges.subscribe()
     }
 
-    /// Nudges whoever is connected of `agents`.
+    /// Wakes the connections of `agents`.
     pub fn wake(&self, agents: &[Uuid]) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         for place in agents.iter().filter_map(|agent| places.get(agent)) {
@@ -297,7 +297,7 @@ mod tests {
         let mut waits = Box::pin(newest.take_the_floor());
         assert!((&mut waits).now_or_never().is_none(), "the oldest is still at it");
         drop(older);
-        assert!((&mut waits).now_or_never().is_none(), "whoever sat in between");
+        assert!((&mut waits).now_or_never().is_none(), "a stream between the two must not release the lock");
         drop(speaks);
         assert!((&mut waits).now_or_never().is_some());
         let other = hub.sit(Uuid::from_u128(2));

@@ -1,5 +1,6 @@
-//! Whether the manager can do its work now: alerts can be committed, the ledger can be read, deadlines are kept, and no other
-//! manager has taken over. Looking costs nothing until someone asks, and at most one small commit a second then.
+//! Readiness: alerts can be committed, the ledger can be read, deadlines are kept, and no other
+//! manager has taken over. The check runs only on request, and costs at most one small commit per
+//! second.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use tokio::time::timeout;
 use super::Engine;
 use crate::store::{StoreError, policies, probe};
 
-/// How long one look may take: the answer to whoever asks comes within 2 seconds.
+/// Time limit of one check, so that the response arrives within 2 seconds.
 const LOOK: Duration = Duration::from_millis(1500);
 /// How long what a look found is told again, instead of looking anew.
 const KEEP: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ pub struct LastLook(tokio::sync::Mutex<Option<(Instant, Arc<Vec<String>>)>>);
 
 /// What cannot be done now, each in a sentence; empty if all is well.
 pub async fn problems(engine: &Engine) -> Arc<Vec<String>> {
-    // Held while it looks: whoever asks meanwhile gets the same answer.
+    // The lock is held during the check: concurrent requests share one result.
     let mut last = engine.readiness.0.lock().await;
     if let Some((at, found)) = &*last
         && at.elapsed() < KEEP

@@ -218,7 +218,7 @@ impl<'a> Rehearsal<'a> {
         }
     }
 
-    /// People are asked once for each target as long as nobody has answered.
+    /// Approval is requested once per target until a decision arrives.
     fn ask(&mut self, target: u64, time: Timestamp, why: &'static str) -> Fate {
         let within = self.policy.guardrails.approval.clone().unwrap_or_default().within.duration();
         if self.waiting.of.get(&target).is_some_and(|asked| asked.plus(within) > time) {

@@ -1,5 +1,5 @@
-//! Undo: when a response's time is over, it ends here, and what nobody else holds is lifted. The agent has a timer of
-//! its own; whichever acts first, the outcome is the same (promise 5).
+//! Undo: ends responses whose time is over, and lifts effects whose last hold has ended. The agent
+//! has a timer of its own; whichever acts first, the outcome is the same (promise 5).
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub async fn run(engine: &Engine) {
         engine.health.expect(stage, MAX_WAIT, engine.clock.now());
     }
     while !stop.is_cancelled() {
-        // Whoever commits something sooner while this runs finds no plan, and nudges.
+        // A commit during this pass sees no plan, and wakes this task.
         engine.undo.planned.store(i64::MAX, Ordering::SeqCst);
         // Each on its own: a failure of one must not keep the other from its work.
         let ended = stage(engine, "undo", end_what_is_over(engine)).await;

@@ -1,5 +1,5 @@
-//! Alerts: as they came, and the few columns that lists are filtered by. Everything else is read from the raw alert
-//! when somebody looks.
+//! Stored alerts: the raw text, and the few columns that lists filter by. Every other field is
+//! parsed from the raw alert when it is read.
 
 use std::collections::{HashMap, HashSet};
 

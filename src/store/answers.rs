@@ -36,7 +36,7 @@ statements! {
     OF_RESPONSE = "SELECT principal, answer, reason, at FROM answers WHERE response_id = $1 ORDER BY at, principal";
 }
 
-/// What somebody said.
+/// A person's decision on a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Carry it out.
@@ -148,7 +148,7 @@ pub enum Outcome {
     NotYours,
 }
 
-/// Somebody answers. Gives what it led to and the agents that have something to fetch.
+/// Records a person's decision. Returns its outcome and the agents with new commands.
 pub(super) async fn say(
     ledger: &mut LedgerTx,
     response: Uuid,
@@ -218,28 +218,28 @@ async fn carry_out(
     ledger::hold(ledger, &[approved], now).await
 }
 
-/// Ends the waiting of responses that nobody answered, each as its policy says, at most `limit`; gives how many there
-/// were and the agents that have something to fetch.
+/// Ends responses whose approval deadline has passed, at most `limit`, each as its policy says.
+/// Returns their number and the agents with new commands.
 pub(super) async fn silence(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let silent: Vec<Waiting> = ledger.tx.all(SILENT, binds![now, limit]).await?;
     let (count, mut agents) = (silent.len(), Vec::new());
     for waiting in silent {
         if waiting.on_silence.as_deref() == Some("enforce") {
-            agents.extend(carry_out(ledger, waiting, "nobody answered in time", false, now).await?);
+            agents.extend(carry_out(ledger, waiting, "no decision arrived in time", false, now).await?);
         } else {
             let response = id(&waiting.id)?;
-            close(ledger, response, "lapsed", "riposte", "nobody answered in time", now).await?;
+            close(ledger, response, "lapsed", "riposte", "no decision arrived in time", now).await?;
         }
     }
     Ok((count, agents))
 }
 
-/// Undoes responses that nobody confirmed, at most `limit`; gives how many there were and the agents that have something
-/// to fetch.
+/// Undoes responses that were not confirmed in time, at most `limit`. Returns their number and the
+/// agents with new commands.
 pub(super) async fn unconfirmed(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let rows: Vec<Id> = ledger.tx.all(UNCONFIRMED, binds![now, limit]).await?;
     let responses = rows.iter().map(|row| id(&row.id)).collect::<Result<Vec<_>>>()?;
-    let detail = "nobody confirmed it in time".to_owned();
+    let detail = "it was not confirmed in time".to_owned();
     let why = EndReason { word: "unconfirmed", detail, by: "riposte".into() };
     let agents = ledger::release(ledger, &responses, &why, now).await?;
     Ok((responses.len(), agents))

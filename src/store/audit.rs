@@ -138,7 +138,8 @@ impl LedgerTx {
         Ok(())
     }
 
-    /// As [`LedgerTx::commit`], without telling the log yet: whoever waits for the commit is to be answered first.
+    /// Like [`LedgerTx::commit`], but does not write the log yet: the caller answers its waiting
+    /// requests first.
     pub(super) async fn commit_untold(mut self) -> Result<Story> {
         if !self.entries.is_empty() {
             let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());

@@ -1,5 +1,5 @@
-//! Commands and their results, as they are read: by people, and by whoever delivers them. How they come into being and
-//! end is in `store/ledger.rs`.
+//! Queries for commands and their results, for the API and for delivery. `store/ledger.rs` creates
+//! and ends commands.
 
 use std::collections::HashMap;
 

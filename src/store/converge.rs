@@ -1,12 +1,12 @@
-//! Convergence (promise 10): what an agent says it holds, compared with what the ledger wants of it. What was lost is applied
-//! again, what nobody wants is lifted, what people released on the host ends here too; what only drifted is noted, because
-//! whether that is repaired is the agent's own business.
+//! Convergence (promise 10): compares the effects that an agent reports with those that the ledger
+//! wants. Lost effects are applied again, unwanted ones are lifted, and a release on the host ends
+//! the effect here too. Drift is only recorded: the agent decides whether to repair it.
 //!
-//! An effect with a command under way is left alone: its result says more than a report that may be older.
+//! An effect with a command in flight is skipped: the command's result is newer than the report.
 //!
-//! After a restart of the manager every agent says all that it holds at once, and nearly all of it is known. So what it says
-//! is compared first, by whoever has the time ([`compare`]), and only what differs is settled in a transaction ([`converge`]),
-//! where it is looked at again.
+//! After a manager restart every agent reports at once, and nearly all reports match. So a report
+//! is first compared outside the write transaction ([`compare`]). Only differences are settled in
+//! one ([`converge`]), which reads them again.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -36,7 +36,7 @@ const NAMED: &str = "SELECT id, agent_id, desired, actual, until, failed_reverts
         WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))
     AND id IN (";
 const HOLDS: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND effect_id IN (";
-/// What is gone is no incident any more, whoever has lifted it.
+/// An effect that is gone ends its incident, whatever lifted it.
 const SET_ACTUAL: &str = "UPDATE effects SET actual = $2, changed_at = $3,
     failed_reverts = CASE WHEN $2 = 'absent' THEN 0 ELSE failed_reverts END,
     next_revert_at = CASE WHEN $2 = 'absent' THEN NULL ELSE next_revert_at END,
@@ -154,9 +154,9 @@ impl Standing {
 
 /// How what an agent says of an effect differs from what the ledger says.
 enum Difference {
-    /// Somebody let go of it on the host, and said why.
+    /// The effect was released on the host, for the given reason.
     Released(String),
-    /// It is held although nobody wants it.
+    /// The agent holds the effect, but no response wants it.
     Unwanted,
     /// What is left of an apply that failed cannot be lifted there. The agent goes on trying; until then nothing is sent.
     Failing,
@@ -254,7 +254,8 @@ fn by_id(rows: Vec<Standing>, agent: Uuid) -> Result<HashMap<Uuid, Standing>> {
     Ok(standing)
 }
 
-/// Held although nobody wants it: lifted soon, and an incident if the agent says that it cannot.
+/// Handles an effect that no response wants: it is lifted soon, or becomes an incident if the agent
+/// reports that it cannot lift it.
 async fn unwanted(ledger: &mut LedgerTx, agent: Uuid, held: &HeldEffect, row: &Standing, now: Timestamp) -> Result<()> {
     // The agent has just tried what it says it could not lift.
     let at = if held.failing.is_some() { now.plus(super::settle::RETRY_MIN) } else { now };
@@ -293,7 +294,7 @@ async fn note(
     Ok(())
 }
 
-/// Somebody released it on the host, on purpose: whoever holds it holds it no more.
+/// An operator released the effect on the host: all its holds end.
 async fn release(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, why: String, now: Timestamp) -> Result<Vec<Uuid>> {
     let rows: Vec<HoldRow> = ledger.tx.each_row(HOLDS, vec![binds![effect]], ")", vec![]).await?;
     let holds = rows.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));

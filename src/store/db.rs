@@ -124,7 +124,8 @@ pub enum Db {
         aside: SqlitePool,
         /// Where it is.
         file: Arc<Path>,
-        /// The end of the audit chain. Nobody else writes this file, so it need not be asked for each time.
+        /// The end of the audit chain. No other process writes this file, so the cached value is
+        /// always current.
         head: KeptHead,
         /// What ids are called in the log.
         names: Names,
@@ -135,7 +136,7 @@ pub enum Db {
         /// that only they use are then kept prepared once, not on each of ten connections: that was most of the memory of
         /// a manager under load, and of its server.
         write: PgPool,
-        /// For whoever only reads.
+        /// The pool of read connections.
         read: PgPool,
         /// One connection for the manager's lease alone, which must not wait behind anything.
         lease: PgPool,

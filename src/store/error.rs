@@ -87,7 +87,8 @@ impl StoreError {
     }
 }
 
-/// What a database's error means for whoever runs it. Codes are SQLite's result codes and PostgreSQL's SQLSTATEs.
+/// Explains a database error to the operator. Codes are SQLite's result codes and PostgreSQL's
+/// SQLSTATEs.
 fn in_words(error: &sqlx::Error) -> String {
     let known = error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| {
         let sqlite = code.parse::<u32>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff);

@@ -1,4 +1,5 @@
-//! The end of the audit chain, kept between transactions where nobody else writes the database.
+//! The end of the audit chain, cached between transactions where this process is the database's
+//! only writer.
 
 use std::sync::{Arc, Mutex};
 

@@ -68,7 +68,7 @@ statements! {
 
 /// Examples of one finding.
 const EXAMPLES: i64 = 20;
-/// How late a deadline's owner may be before it counts as one that nobody keeps.
+/// How late a deadline's owner may be before the deadline counts as missed.
 const LATE: Duration = Duration::from_mins(2);
 /// How far back contradictions between alerts and labels are looked for.
 const RECENT: Duration = Duration::from_hours(7 * 24);
@@ -78,7 +78,8 @@ const OUTLASTS: Duration = Duration::from_hours(1);
 /// Something that should not be so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `violation`: the ledger contradicts itself, or a deadline has no owner. `incident`: it is right, and somebody has to act.
+    /// `violation`: the ledger contradicts itself, or a deadline has no owner. `incident`: the
+    /// ledger is consistent, and an operator must act.
     pub level: &'static str,
     /// What, in one sentence.
     pub what: &'static str,
@@ -135,7 +136,7 @@ struct Rule {
     at: Option<Timestamp>,
 }
 
-/// What is to hold. `late`: before this, whoever keeps deadlines should have come.
+/// The rules to check. Deadlines before `late` should have been handled already.
 fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     const OWNER: &str = "A deadline has passed and its owner has not come. See `/readyz?verbose` and the log; while the manager is down this is as it should be, and it comes first when it starts.";
     let violation = |what, help, sql| Rule { level: "violation", what, help, sql, at: None };
@@ -173,7 +174,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
             WRONG_END,
         ),
         violation(
-            "an effect that nobody wants is in force and nothing is on its way to lift it",
+            "an unwanted effect is in force and no command is on its way to lift it",
             "An undo was lost. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             LOST_UNDO,
         ),
@@ -184,7 +185,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
         ),
         violation(
             "a command is owed to an agent that was revoked",
-            "Nobody will ever fetch it, so it does no harm. Report it.",
+            "It will never be fetched, so it does no harm. Report it.",
             OWED_TO_NOBODY,
         ),
         overdue("a command is owed long after it expired", late, NOT_EXPIRED),

@@ -377,8 +377,8 @@ pub(super) async fn release(
     Ok(agents)
 }
 
-/// Lets go of single holds: what nobody else holds is lifted, and a response that holds nothing any more ends. Gives the
-/// agents that have something to fetch.
+/// Ends single holds. An effect without holds is lifted, and a response without holds ends. Returns
+/// the agents with new commands.
 pub(super) async fn release_holds(
     ledger: &mut LedgerTx,
     holds: &[Hold],

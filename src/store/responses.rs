@@ -102,7 +102,7 @@ pub struct ResponseRow {
     pub quorum: Option<i64>,
     /// Until when they are waited for.
     pub answer_by: Option<Millis>,
-    /// It is undone then, unless somebody confirms it.
+    /// Without a confirmation by then, the response is undone.
     pub confirm_by: Option<Millis>,
     /// Whether its commands are complete in themselves: nothing is in force after them.
     pub one_shot: bool,

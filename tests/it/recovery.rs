@@ -137,7 +137,7 @@ async fn the_doctor_names_what_contradicts_itself() {
         ("UPDATE audit SET detail = 'nothing happened' WHERE seq = 2", "the audit log was edited, or is not whole"),
         (
             "UPDATE effects SET desired = 'absent'",
-            "an effect that nobody wants is in force and nothing is on its way to lift it",
+            "an unwanted effect is in force and no command is on its way to lift it",
         ),
         ("UPDATE responses SET one_shot = TRUE", "an active response that is complete in itself waits for nothing"),
         (

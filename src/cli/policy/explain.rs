@@ -41,11 +41,11 @@ pub(crate) fn print(explanation: &Value, json: bool) {
 }
 
 fn text(explanation: &Value) -> Vec<(Tone, String)> {
-    let nobody = || match explanation["origin_ambiguous"].as_str() {
+    let no_agent = || match explanation["origin_ambiguous"].as_str() {
         Some(why) => format!("no single agent ({why})"),
         None => "no enrolled agent".to_owned(),
     };
-    let origin = explanation["origin"].as_str().map_or_else(nobody, |id| format!("agent {id}"));
+    let origin = explanation["origin"].as_str().map_or_else(no_agent, |id| format!("agent {id}"));
     let mut lines = vec![(Tone::Quiet, format!("alert {}, from {origin}", cell(&explanation["alert_id"])))];
     let mut say = |tone: Tone, line: String| lines.push((tone, line));
     say(Tone::Quiet, "decided when it came:".into());

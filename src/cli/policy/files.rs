@@ -131,7 +131,7 @@ impl Documents {
             let place = format!("{name}:{}", number + 1);
             let content = match yaml_serde::Value::deserialize(document) {
                 Ok(content) => content,
-                // After a fault in the syntax nobody knows where the next document begins.
+                // After a syntax error the start of the next document is unknown.
                 Err(error) => return self.fault(place, "", text::not_yaml(text, &error)),
             };
             let mut faults = Vec::new();

@@ -130,7 +130,7 @@ async fn version(remote: &Remote, name: &str) -> anyhow::Result<i64> {
 /// The body of an answer to a change, where a lost race has a sentence of its own.
 fn unless_lost(name: &str, answer: Answer) -> anyhow::Result<Value> {
     if answer.status == StatusCode::PRECONDITION_FAILED {
-        anyhow::bail!("somebody changed {name} in the meantime; nothing was done. Look with `riposte policy history`");
+        anyhow::bail!("{name} has changed in the meantime; nothing was done. See `riposte policy history`");
     }
     answer.done()
 }

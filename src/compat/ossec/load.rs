@@ -127,7 +127,7 @@ fn illegible(options: &[Entry], report: &Report) -> Option<Illegible> {
     options.iter().find(is_illegible).map(|option| Illegible { option: option.name.clone(), place: option.place })
 }
 
-/// Says where somebody wrote an entity and meant a character.
+/// Reports entities that were probably meant as characters.
 fn entities(options: &[Entry], report: &mut Report) {
     const ENTITIES: [&str; 5] = ["&amp;", "&lt;", "&gt;", "&quot;", "&apos;"];
     for option in options.iter().filter(|option| ENTITIES.iter().any(|entity| option.value.contains(entity))) {

@@ -210,7 +210,7 @@ fn time(block: &ActiveResponse, action: &Action, report: &mut Report) -> Option<
         return None;
     }
     if seconds == 0 {
-        const FOR_GOOD: &str = "without a timeout a response lasts until somebody lifts it, as in Wazuh. The same goes for \
+        const FOR_GOOD: &str = "without a timeout a response lasts until it is lifted by hand, as in Wazuh. The same goes for \
                                 every block without one";
         report.once(Level::Info, block.place, FOR_GOOD);
         return None;

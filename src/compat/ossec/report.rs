@@ -143,7 +143,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// A text as it may be repeated: of bearable length, and without characters that do something to whoever shows it.
+/// A text made safe to quote in the report: truncated, and without control characters.
 pub(super) fn short(text: &str) -> String {
     let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     let mut short: String = text.chars().take(MAX_QUOTED).map(plain).collect();

@@ -55,7 +55,7 @@ pub(super) fn all() -> Vec<Action> {
         Action {
             target_kinds: vec![TargetKind::File],
             default_target: Some(TargetField::FilePath),
-            ..action("quarantine-file", "Moves a file to where nobody can open it; lifting it puts it back as it was.")
+            ..action("quarantine-file", "Moves a file into quarantine, where no program can open it; lifting restores it.")
         }
         .on(LINUX),
         action("restart-wazuh", "Restarts the Wazuh agent or manager of the host.")

@@ -228,7 +228,7 @@ impl<'de> Visitor<'de> for Reading<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Made<'de>, A::Error> {
-        // No path goes into a list, so whoever reads it reads all of it.
+        // Paths cannot enter a list, so an expression that reads a list reads all of it.
         let whole = Reading { reads: &EVERYTHING, ..self };
         let mut list = Vec::new();
         while list.len() < MAX_LIST

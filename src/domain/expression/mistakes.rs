@@ -1,5 +1,5 @@
-//! What a person meant who wrote an expression that cannot be read: the parser's own words name tokens, and most mistakes
-//! are those of somebody who comes from another language.
+//! Explains expressions that cannot be parsed. The parser's own message names tokens; most mistakes
+//! are habits from another language, so the explanation names the CEL equivalent.
 
 /// Signs and words of other languages, with what CEL says.
 const WORDS: [(&str, &str); 9] = [

@@ -16,7 +16,8 @@ const MAX_BYTES: usize = 1 << 20;
 /// forgotten and compiled again as they are needed.
 const MAX_KEPT: usize = 4096;
 
-/// A pattern is the same whoever names it. Shared and not copied: a copy would have to warm up anew.
+/// Compiled patterns, shared by all expressions. Sharing beats copying: a copy would start with a
+/// cold cache.
 static COMPILED: LazyLock<RwLock<HashMap<String, Arc<Regex>>>> = LazyLock::new(RwLock::default);
 
 /// Adds `matches`, as a function and as a method.

@@ -99,7 +99,7 @@ pub struct Escalation {
 }
 
 impl Escalation {
-    /// How long the response lasts for somebody who was responded to `before` times.
+    /// How long a response to a target lasts after `before` earlier responses to it.
     pub fn duration(&self, first: Duration, before: u32) -> Duration {
         match (before as usize).checked_sub(1) {
             None => first,
@@ -186,7 +186,7 @@ impl Limits {
     }
 }
 
-/// What happens when nobody answers in time.
+/// What happens when no decision arrives in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSilence {
@@ -207,7 +207,7 @@ pub struct Approval {
     pub within: Span,
     /// What happens when they do not answer.
     pub on_silence: OnSilence,
-    /// Act first, and undo unless somebody confirms within this time.
+    /// Act first, and undo unless confirmed within this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "10m")]
     pub undo_unless_confirmed: Option<Span>,

@@ -1,6 +1,6 @@
-//! An alert as a tree in which fields are found by dotted paths. A path finds a field whose keys are nested, dotted or both, as
-//! pipelines write them, and a number in it is a place in a list. Nothing below a field is read before somebody asks, and
-//! nothing is read twice.
+//! An alert as a tree whose fields are found by dotted path. A path matches keys that are nested,
+//! dotted or both, as pipelines write them; a number in a path is an index into a list. A field is
+//! parsed at its first use, and only once.
 
 use std::borrow::{Borrow, Cow};
 use std::cell::RefCell;

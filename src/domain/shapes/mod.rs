@@ -71,8 +71,8 @@ pub fn parse(text: &str, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     }
 }
 
-/// Whether brackets are nested deeper than `limit`, strings left aside. A reader without recursion (ours) does not
-/// mind, but whoever reads the stored alert later would.
+/// Whether brackets are nested deeper than `limit`, outside strings. This parser does not recurse,
+/// but other readers of the stored alert may.
 fn depth_exceeds(raw: &str, limit: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in raw.bytes() {

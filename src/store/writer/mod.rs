@@ -1,8 +1,8 @@
-//! The group commit: whoever has something for the ledger hands it to one writer, which takes all that is waiting,
-//! writes it in one transaction and tells each when it is durable. One disk flush then serves them all, and on
-//! SQLite nobody waits for a lock.
+//! The group commit: callers send jobs to one writer, which writes all waiting jobs in one
+//! transaction and replies to each when it is durable. One disk flush serves the whole group, and
+//! on SQLite no caller waits for a lock.
 //!
-//! Every queue here is bounded; a full one is [`StoreError::Busy`], never silence.
+//! Every queue here is bounded; a full one returns [`StoreError::Busy`].
 
 mod group;
 mod progress;
@@ -56,7 +56,7 @@ const MAX_JOBS: usize = 2048;
 pub struct Intake {
     /// The alerts, each with the responses it got.
     pub alerts: Vec<(NewAlert, Vec<NewResponse>)>,
-    /// Their place in memory, held until they are committed, whether or not somebody still waits for that.
+    /// Memory permit, held until the alerts are committed, even if the request is cancelled.
     pub place: Option<OwnedSemaphorePermit>,
     /// Set if the request may be repeated.
     pub once: Option<Once>,
@@ -183,8 +183,8 @@ pub enum SweepStep {
 }
 
 impl Job {
-    /// Whether it may wait a little: nobody looks at a clock for what agents report, and a group without it is faster
-    /// for those who do.
+    /// Whether the job may be delayed. Reports of agents are not urgent, and urgent jobs commit
+    /// faster in a smaller group.
     const fn can_wait(&self) -> bool {
         matches!(
             self,
@@ -251,7 +251,7 @@ impl Writer {
         self.ask(|reply| Job::Release { responses, why, reply }).await
     }
 
-    /// Somebody answers to a response.
+    /// Records a person's decision on a response.
     pub async fn answer(
         &self,
         response: Uuid,
@@ -287,7 +287,8 @@ impl Writer {
         self.ask(|reply| Job::Converge { agent, news, reply }).await
     }
 
-    /// Ends applies that must not be delivered any more, each for a reason. If that is lost, whoever looks next says it again.
+    /// Ends applies that must no longer be delivered, each for a reason. May be lost: the next
+    /// delivery finds them again.
     pub fn withdraw(&self, commands: BTreeMap<Uuid, String>) {
         let _ = self.jobs.try_send(Job::Withdraw { commands });
     }
@@ -442,7 +443,7 @@ enum Answer {
 
 impl Answer {
     fn send(self, outcome: &std::result::Result<(), Arc<StoreError>>) {
-        // Whoever asked may be gone; what was asked for is done all the same.
+        // The caller may be cancelled; the job is done regardless.
         match self {
             Self::Accepted(reply, accepted, place) => {
                 drop(place);
@@ -474,7 +475,8 @@ async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group
     let outcome = outcome.map_err(|error: StoreError| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(cause, "a group of changes was not committed: {error}");
-        // Whoever is in a group has made sure that nothing is there twice; it is not theirs to be told of, but to try again.
+        // Jobs are deduplicated before the write, so a unique violation here is a race: the caller
+        // should retry.
         Arc::new(if matches!(error, StoreError::Duplicate) { StoreError::Busy } else { error })
     });
     let mut story = story;

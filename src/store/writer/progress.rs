@@ -1,4 +1,5 @@
-//! How the writer's commits have gone of late: for whoever asks whether alerts can be committed (`src/engine/readiness.rs`).
+//! Recent success and failure of the writer's commits, for the readiness check
+//! (`src/engine/readiness.rs`).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

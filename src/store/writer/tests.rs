@@ -30,7 +30,7 @@ async fn promise_11_a_flood_of_alerts_leaves_room_for_results_and_ends_in_busy()
     tokio::join!(work, others);
 }
 
-/// A commit that fails may have happened: then nobody else would tell the agents.
+/// A commit that fails may still be durable, and no other task would wake the agents.
 #[tokio::test]
 async fn promise_3_agents_are_woken_although_the_commit_has_failed() {
     let dir = tempfile::tempdir().unwrap();
