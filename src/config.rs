@@ -120,7 +120,7 @@ pub enum ConfigError {
     Proxy(String),
     /// A limit of 0, which refuses every client.
     #[error("{0} is 0, which would refuse every client; set at least 1")]
-    Nobody(&'static str),
+    ZeroLimit(&'static str),
     /// The largest request would never find room.
     #[error(
         "max_pending_bytes ({pending}) is less than max_body_bytes ({body}): the largest request would never be taken in"
@@ -146,7 +146,7 @@ impl Config {
     /// Checks what no single key can be blamed for.
     ///
     /// # Errors
-    /// [`ConfigError::PlainHttp`], [`ConfigError::Pending`], [`ConfigError::Proxy`], [`ConfigError::Nobody`].
+    /// [`ConfigError::PlainHttp`], [`ConfigError::Pending`], [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`].
     pub fn check(&self) -> Result<(), ConfigError> {
         if !self.listen.ip().is_loopback() && !self.allow_plain_http {
             return Err(ConfigError::PlainHttp(self.listen));
@@ -161,7 +161,7 @@ impl Config {
             ("enrolments_per_minute", self.enrolments_per_minute == 0),
         ] {
             if is_none {
-                return Err(ConfigError::Nobody(name));
+                return Err(ConfigError::ZeroLimit(name));
             }
         }
         self.proxies()?;
