@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-/// The end of the audit chain, its last number and hash, as the last commit left it.
+/// Number and hash of the last audit entry, as the last commit left them.
 #[derive(Debug, Default)]
 pub struct Head {
     takers: u64,
@@ -11,13 +11,15 @@ pub struct Head {
 }
 
 impl Head {
-    /// A transaction takes it, until it puts it back: after anything else the database is asked again. Gives the taker's number.
+    /// Takes the cached head until it is put back; without it, the next transaction reads the
+    /// database. Returns the taker's number.
     pub(super) fn take(&mut self) -> (u64, Option<(i64, [u8; 32])>) {
         self.takers += 1;
         (self.takers, self.end.take())
     }
 
-    /// It was committed. Its connection is free by then, so the next one may have begun without it: then that one knows better.
+    /// Puts the head back after a commit. The connection is already free then, so a newer
+    /// transaction may have begun: its value wins.
     pub(super) fn put_back(&mut self, taker: u64, end: (i64, [u8; 32])) {
         if self.takers == taker {
             self.end = Some(end);
@@ -25,7 +27,7 @@ impl Head {
     }
 }
 
-/// Where it is kept.
+/// The shared cache.
 pub type KeptHead = Arc<Mutex<Head>>;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Looking at a store as a whole: whether what it holds agrees with itself, whether its file is whole, and a copy of it
-//! while it is written. Nothing here changes anything.
+//! Consistency checks of a whole store, the check of its file, and an online backup. Nothing here
+//! changes the ledger.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -66,26 +66,26 @@ statements! {
     CLONED = "SELECT id FROM agents WHERE incident IS NOT NULL AND revoked_at IS NULL LIMIT $1";
 }
 
-/// Examples of one finding.
+/// Maximum number of examples per finding.
 const EXAMPLES: i64 = 20;
 /// How late a deadline's owner may be before the deadline counts as missed.
 const LATE: Duration = Duration::from_mins(2);
-/// How far back contradictions between alerts and labels are looked for.
+/// How far back alerts are compared with labels.
 const RECENT: Duration = Duration::from_hours(7 * 24);
-/// How long a revert may be owed before people should know that a block outlasts its end.
+/// How long a revert may be pending before it is reported as an incident.
 const OUTLASTS: Duration = Duration::from_hours(1);
 
-/// Something that should not be so.
+/// A failed check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// `violation`: the ledger contradicts itself, or a deadline has no owner. `incident`: the
     /// ledger is consistent, and an operator must act.
     pub level: &'static str,
-    /// What, in one sentence.
+    /// What is wrong, in one sentence.
     pub what: &'static str,
-    /// What that means, and what to do.
+    /// Meaning and remedy.
     pub help: &'static str,
-    /// Where, the first twenty.
+    /// Ids of the first twenty rows.
     pub examples: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ struct Id {
     id: String,
 }
 
-/// Everything that is not as it should be; empty means healthy.
+/// Runs all checks; an empty result means healthy.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -240,7 +240,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     ]
 }
 
-/// Alerts whose number and name belong to different agents here.
+/// Alerts whose Wazuh id and name belong to different agents here.
 fn contradictions(now: Timestamp) -> Rule {
     Rule {
         level: "incident",
@@ -251,10 +251,10 @@ fn contradictions(now: Timestamp) -> Rule {
     }
 }
 
-/// Copies the SQLite file `from` to `to`, whole and consistent, while others write it.
+/// Copies the SQLite file `from` to `to`, complete and consistent, while it is in use.
 ///
 /// # Errors
-/// If it cannot be read, or `to` is there already or cannot be written.
+/// If `from` cannot be read, or `to` exists or cannot be written.
 pub async fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut connection = open(from).await?;
     let to = to.to_str().ok_or_else(|| StoreError::Address("the path of the copy is not UTF-8".into()))?;
@@ -263,7 +263,7 @@ pub async fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with the SQLite file at `path`; `None` if it is whole.
+/// Checks the SQLite file at `path`; returns the damage found.
 ///
 /// # Errors
 /// If it cannot be opened.

@@ -1,5 +1,5 @@
-//! The SQL that counts outcomes says what the rule says, for everything that the ledger can hold;
-//! and reads no more than it must.
+//! The SQL that counts outcomes agrees with the rule for every state of the ledger, and scans no
+//! table in full.
 
 use super::super::db::{plan, plan_of_rows};
 use super::*;
@@ -20,7 +20,8 @@ async fn the_sql_judges_as_the_rule_does() {
     }
     let lasts = LastApply::ALL.into_iter().map(Some).chain([None]);
     let lefts = ["in_force", "withdrawn", "observed", "failed", "refused", "timed_out", "expired", "cancelled"];
-    // Held; let go of before that was kept; let go of, the same effect still or one that was wanted again.
+    // Held; released before the state was kept; released, with the effect unchanged or wanted
+    // again.
     let releases = [(None, None, AT), (Some(AT), None, AT)].into_iter();
     let releases =
         releases.chain(lefts.iter().flat_map(|left| [(Some(AT), Some(*left), AT), (Some(AT), Some(*left), AT + 1)]));

@@ -1,4 +1,4 @@
-//! The writer alone: what it lets through when, and what it says.
+//! Tests of the writer alone: the order of jobs, and the replies.
 
 use super::*;
 use futures_util::FutureExt as _;
