@@ -1,5 +1,5 @@
-//! What agents say they can do, at a pace: each change is a row, an entry in the audit log and a fresh copy, and an agent that has
-//! gone wrong must not fill them. What it says last counts; in between it waits.
+//! Capabilities of agents, with a rate limit: each change costs a row, an audit entry and a cache
+//! refresh, and a faulty agent must not flood them. The last announcement wins; excess ones wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,12 +13,12 @@ use super::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::{StoreError, agents};
 
-/// Changes of one agent that are taken in at once.
+/// Changes per agent that are stored without delay.
 const AT_ONCE: u32 = 4;
-/// After so long, as many again.
+/// Interval after which the budget is full again.
 const PERIOD: Duration = Duration::from_mins(1);
 
-/// What agents have announced lately.
+/// Recent announcements of agents.
 #[derive(Debug, Default)]
 pub struct Announcements {
     of: Mutex<HashMap<Uuid, Announced>>,
@@ -28,12 +28,12 @@ pub struct Announcements {
 struct Announced {
     since: Timestamp,
     changes: u32,
-    /// The latest, if it came too soon after others.
+    /// The latest list, if it exceeded the rate limit.
     waiting: Option<Vec<Capability>>,
 }
 
 impl Announcements {
-    /// An agent announces a change. Returns it if it is to be taken in now; else it waits, in the place of what waited before.
+    /// Records a change. Returns it if it may be stored now; otherwise it replaces the waiting one.
     fn announce(&self, agent: Uuid, list: Vec<Capability>, now: Timestamp) -> Option<Vec<Capability>> {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         let announced = of.entry(agent).or_insert(Announced { since: now, changes: 0, waiting: None });
@@ -54,14 +54,14 @@ impl Announcements {
         None
     }
 
-    /// An agent says what is known already: what waits is out of date.
+    /// Drops the waiting list of an agent that announces the stored one.
     fn unchanged(&self, agent: Uuid) {
         if let Some(announced) = self.of.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&agent) {
             announced.waiting = None;
         }
     }
 
-    /// What has waited for long enough. Forgets the agents that are done.
+    /// Returns the lists whose wait is over, and forgets idle agents.
     fn due(&self, now: Timestamp) -> Vec<(Uuid, Vec<Capability>)> {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = Vec::new();
@@ -79,10 +79,10 @@ impl Announcements {
 }
 
 impl Engine {
-    /// Takes in what an agent says it can do, if that is news; now, or when it has not changed too often.
+    /// Stores an agent's capabilities if they have changed, within the rate limit.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If they cannot be written.
     pub async fn announce(self: &Arc<Self>, agent: Uuid, list: Vec<Capability>) -> Result<(), StoreError> {
         let known = self.fleet.load().get(agent).map(|agent| agent.capabilities == list);
         if list.is_empty() || known.is_none() {
@@ -105,7 +105,7 @@ impl Engine {
     }
 }
 
-/// Takes in what has waited.
+/// Stores the lists whose wait is over.
 pub(super) async fn take_in(engine: &Arc<Engine>) {
     for (agent, list) in engine.announcements.due(engine.clock.now()) {
         if engine.fleet.load().get(agent).is_none() {
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(announcements.due(at(59)), []);
         assert_eq!(announcements.due(at(60)), [(agent, list(999))]);
         assert_eq!(announcements.due(at(61)), []);
-        // What is known again by then is not written over by what waited.
+        // A waiting list must not overwrite a newer, stored one.
         (0..9).for_each(|n| drop(announcements.announce(agent, list(n), at(61))));
         announcements.unchanged(agent);
         assert_eq!(announcements.due(at(200)), []);
