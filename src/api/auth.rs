@@ -34,7 +34,7 @@ use crate::engine::Engine;
 
 /// A right, as a type.
 pub trait Needed: Send + Sync {
-    /// Which.
+    /// The right.
     const RIGHT: Right;
 }
 
@@ -45,24 +45,24 @@ macro_rules! needed {
 }
 
 needed! {
-    /// May see.
+    /// Right to read.
     Read => Read;
-    /// May hand in alerts.
+    /// Right to ingest alerts.
     Ingest => Ingest;
-    /// May respond.
+    /// Right to respond.
     Respond => Respond;
-    /// May write policies.
+    /// Right to change policies.
     WritePolicies => WritePolicies;
-    /// May manage agents.
+    /// Right to manage agents.
     ManageAgents => ManageAgents;
-    /// May administer.
+    /// Right to administer.
     Administer => Administer;
 }
 
 /// An authenticated principal that has the right `R`.
 #[derive(Debug)]
 pub struct Caller<R: Needed> {
-    /// Who.
+    /// The principal.
     pub principal: Principal,
     right: PhantomData<R>,
 }
@@ -84,7 +84,7 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             return Err(state.strangers.refuse(engine, parts, &why));
         };
         known(parts);
-        // What limits alerts is the room for them.
+        // Ingest is limited by memory permits instead.
         if R::RIGHT != Right::Ingest {
             state.caller_limits.count_key(parts, &principal.name)?;
         }
@@ -97,10 +97,10 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
     }
 }
 
-/// A living agent that has proved who it is.
+/// An authenticated agent that is not revoked.
 #[derive(Debug)]
 pub struct AgentCaller {
-    /// Its id.
+    /// Id of the agent.
     pub id: Uuid,
 }
 
@@ -124,7 +124,8 @@ impl FromRequestParts<AppState> for AgentCaller {
         };
         let now = engine.clock.now();
         identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
-            // The agent itself, or an old token of its: it is told the time, and comes again with a token that is right.
+            // The agent's clock is off or its token is old. The 401 tells the time, and the agent
+            // retries with a new token.
             TokenError::Time(_) => state.strangers.count(engine, parts, ApiError::wrong_time(error.to_string())),
             other => refuse(&other.to_string()),
         })?;
@@ -142,7 +143,7 @@ fn known(parts: &Parts) {
     }
 }
 
-/// The address that a request comes from.
+/// The client address of a request.
 fn origin(proxies: &TrustedProxies, parts: &Parts) -> IpAddr {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     proxies.origin(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), &parts.headers)
@@ -154,7 +155,7 @@ fn bearer(parts: &Parts) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The principal whose API key this is, if it is valid now.
+/// The principal of an API key, if the key is valid now.
 fn principal(engine: &Engine, key: &str) -> Option<Principal> {
     let (id, secret) = key.strip_prefix("rip_")?.split_once('_')?;
     let keys = engine.keys.load();
@@ -166,31 +167,31 @@ fn principal(engine: &Engine, key: &str) -> Option<Principal> {
     is_valid.then(|| Principal { name: format!("key:{id}"), role, pipeline: row.pipeline.clone() })
 }
 
-/// What is stored of a secret. A plain hash is enough: the secrets are 256 random bits, there is nothing to guess.
+/// The stored hash of a secret. A plain SHA-256 is enough, because secrets are 256 random bits.
 pub fn hash_secret(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
-/// 256 random bits as text.
+/// Returns 256 random bits as text.
 ///
 /// # Errors
-/// If the system has no randomness to give.
+/// If the system's random source fails.
 pub fn new_secret() -> ApiResult<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(&error))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Failed attempts that an address may make in a minute before it is answered 429.
+/// Failed attempts per address and minute before the response is 429.
 const FAILURES_PER_MINUTE: u32 = 600;
-/// Addresses that are counted; when there are more, counting starts anew.
+/// Maximum number of counted addresses; beyond it the counters are reset.
 const ADDRESSES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Counts those who could not prove who they are.
+/// Counts failed authentication per address.
 #[derive(Debug, Default)]
 pub struct Strangers {
-    /// Whose word on where they come from is believed.
+    /// Proxies whose forwarding headers are trusted.
     proxies: TrustedProxies,
     failures: Mutex<HashMap<IpAddr, (Timestamp, u32)>>,
 }
@@ -206,12 +207,12 @@ impl Strangers {
         self.count(engine, parts, ApiError::unauthenticated(detail))
     }
 
-    /// Counts a failed attempt; gives `answer`, or 429 after too many.
+    /// Counts a failed attempt; returns `answer`, or 429 after too many.
     pub fn count(&self, engine: &Engine, parts: &Parts, answer: ApiError) -> ApiError {
         self.count_from(engine, origin(&self.proxies, parts), parts.uri.path(), answer)
     }
 
-    /// The same for a request whose parts are gone.
+    /// The same without request parts.
     pub fn count_from(&self, engine: &Engine, peer: IpAddr, path: &str, answer: ApiError) -> ApiError {
         engine.metrics.unauthenticated.inc();
         let (now, address) = (engine.clock.now(), network(peer));
@@ -225,7 +226,7 @@ impl Strangers {
         }
         *count += 1;
         if *count <= FAILURES_PER_MINUTE {
-            // The first ones are worth a line each; a flood is worth one.
+            // Log the first failures one by one, and a flood once.
             if *count <= 10 || *count == FAILURES_PER_MINUTE {
                 tracing::warn!(%peer, path, attempt = *count, "a request from {peer} without valid credentials: {answer}");
             }

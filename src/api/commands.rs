@@ -1,4 +1,4 @@
-//! `/v1/commands`: what was sent to whom, and what became of it.
+//! `/v1/commands`: commands and their results.
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -17,20 +17,20 @@ use crate::store::audit::LedgerTx;
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::{StoreError, settle};
 
-/// Which commands to list.
+/// Filter of a command list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListCommands {
     limit: Option<i64>,
     cursor: Option<String>,
-    /// For this agent.
+    /// Receiving agent.
     agent_id: Option<Uuid>,
-    /// In this state.
+    /// State.
     state: Option<String>,
-    /// About this effect.
+    /// Effect.
     effect_id: Option<Uuid>,
-    /// Asked for by this response.
+    /// Response that requested the command.
     response_id: Option<Uuid>,
 }
 
@@ -40,7 +40,7 @@ pub struct CommandView {
     /// The command.
     #[serde(flatten)]
     pub command: CommandRow,
-    /// What the agent said, if it has.
+    /// The agent's result, if it has sent one.
     pub result: Option<ResultRow>,
 }
 
@@ -62,7 +62,7 @@ pub async fn list(
     Ok(page(rows, limit, &uri, |row| row.id.clone()))
 }
 
-/// Gives one command with its result
+/// Returns one command with its result
 #[utoipa::path(get, path = "/v1/commands/{id}", tag = "commands", params(("id" = Uuid, Path)), responses((status = 200, body = CommandView)))]
 pub async fn find(
     _: Caller<Read>,
@@ -78,17 +78,18 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<CommandView> {
     Ok(CommandView { command, result: commands::result(&state.engine.db, id).await? })
 }
 
-/// Why a command is called back.
+/// A cancellation of a command.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
-    /// Kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
 }
 
-/// Calls back a command that was not sent yet
+/// Cancels a command that was not sent yet
 ///
-/// 409 if it was sent, is over, or lifts something: lifting is owed whatever anybody says.
+/// The response is 409 if the command was sent or is final, or if it is a revert, which cannot be
+/// cancelled.
 #[utoipa::path(post, path = "/v1/commands/{id}/cancel", tag = "commands", params(("id" = Uuid, Path)), request_body = Cancel,
     responses((status = 200, body = CommandView)))]
 pub async fn cancel(

@@ -20,7 +20,7 @@ use crate::store::agents::Troubles;
 use crate::store::breakers::{self, OpenBreakers};
 use crate::store::{agents, commands, effects, outcomes};
 
-/// An agent is silent when nothing was heard of it for this long: heartbeats come every 30 seconds.
+/// Time without contact after which an agent is silent: ten heartbeats of 30 seconds.
 const SILENT: Duration = Duration::from_mins(5);
 
 /// Whether the process is alive
@@ -29,39 +29,41 @@ pub async fn live() -> &'static str {
     "ok\n"
 }
 
-/// How much to say.
+/// Query of `/readyz`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HowReady {
-    /// Say how every stage is doing, as JSON.
+    /// Return the health of every stage, as JSON.
     #[param(value_type = Option<bool>)]
     verbose: Option<String>,
 }
 
-/// How the manager is doing.
+/// Readiness of the manager.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
-    /// Whether it can do its work.
+    /// Whether the manager is ready.
     pub ready: bool,
-    /// What it cannot do, each in a sentence.
+    /// Current problems, one sentence each.
     pub problems: Vec<String>,
-    /// The owners of deadlines: when each last came, and by how much it is late.
+    /// Owners of deadlines: when each last ran, and how late it is.
     pub stages: BTreeMap<&'static str, Round>,
-    /// How full the writer's queue is, from 0 to 1.
+    /// Fill level of the writer's queue, from 0 to 1.
     pub writer_load: f64,
-    /// Whether nothing new is delivered.
+    /// Whether deliveries are frozen.
     pub frozen: bool,
-    /// Agents that stream from this node now.
+    /// Number of agents with a stream to this node.
     pub agents_streaming: i64,
-    /// Agents that rejected this manager's orders within the last hour; absent while the ledger cannot be read.
+    /// Number of agents that rejected this manager's commands within the last hour; absent while
+    /// the ledger cannot be read.
     pub agents_rejecting: Option<i64>,
 }
 
-/// Whether it can do its work
+/// Whether the manager is ready
 ///
-/// 503 while it stops, while alerts cannot be committed (a full disk, a database that is gone), or while deadlines are missed; the
-/// answer says which, within 2 seconds. `?verbose` says how its stages are doing, as JSON in either case.
+/// The response is 503 while the manager stops, alerts cannot be committed (full disk, lost
+/// database), or deadlines are missed. It names the problem within 2 seconds. `?verbose` returns
+/// the health of every stage as JSON.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(HowReady),
     responses((status = 200, description = "It can", content((String = "text/plain"), (Readiness = "application/json"))),
         (status = 503, description = "It cannot", body = Readiness)))]
@@ -78,7 +80,7 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
         };
     }
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    // Not asked when the ledger may not answer: the answer here is due in any case.
+    // Skipped if the ledger may not answer: this response is due in any case.
     let agents_rejecting = if problems.is_empty() {
         let now = engine.clock.now();
         agents::troubles(&engine.db, now, now).await.ok().map(|troubles| troubles.rejecting)
@@ -148,10 +150,10 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
-/// Policies with a row of their own in the metrics; the others share one.
+/// Policies with their own row in the metrics; the others share one.
 const POLICIES: usize = 100;
 
-/// What active responses came to, where agents are, and what breakers have stopped.
+/// Gauges of active responses, agents and open breakers.
 async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
     use std::fmt::Write as _;
     let ignore = |_: std::fmt::Error| ();
@@ -165,7 +167,7 @@ async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
     let named: BTreeSet<&str> = largest.iter().take(POLICIES).map(|(policy, _)| *policy).collect();
     let mut rows: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     for ((policy, outcome), count) in &standing {
-        // A policy's name has no brackets.
+        // A policy's name contains no brackets, so these words cannot clash.
         let policy = match policy.as_str() {
             "" => "(by hand)",
             policy if named.contains(policy) => policy,

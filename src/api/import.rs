@@ -1,5 +1,6 @@
-//! `/v1/policies/import`: a Wazuh manager's `ossec.conf` becomes policies, custom actions and protected entries, all of them
-//! or none. `dry_run=true` shows what that would be, with everything that cannot be carried over.
+//! `/v1/policies/import`: converts a Wazuh manager's `ossec.conf` into policies, custom actions and
+//! protected entries, in one transaction. `dry_run=true` shows the result, and everything that
+//! cannot be converted.
 
 use std::sync::Arc;
 
@@ -24,25 +25,26 @@ use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::{StoreError, actions, policies, protected};
 
-/// The largest configuration, in bytes.
+/// Maximum size of a configuration, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// How a single body is called in reports.
+/// Name of a single body in reports.
 const FILE: &str = "ossec.conf";
 
-/// How to import.
+/// Query of an import.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HowToImport {
-    /// Change nothing, only say what would come of it.
+    /// Only return the result, without storing it.
     #[serde(default)]
     dry_run: bool,
 }
 
 /// Imports a Wazuh manager's ossec.conf
 ///
-/// Several files may be sent one after the other, as Wazuh's own may have several roots. Without `dry_run` a configuration
-/// that Wazuh would refuse is refused (422), and so is one whose names are taken (409); else everything is stored together.
+/// Several files may be concatenated, because Wazuh's file may have several roots. A configuration
+/// that Wazuh would refuse gets 422; one with names that already exist gets 409. Otherwise
+/// everything is stored in one transaction, unless `dry_run` is set.
 #[utoipa::path(post, operation_id = "import", path = "/v1/policies/import", tag = "policies", params(HowToImport),
     request_body(content = String, content_type = "application/xml"),
     responses((status = 200, description = "A dry run", body = Import), (status = 201, body = Import)))]
@@ -89,7 +91,7 @@ async fn store(state: &AppState, import: &Import, by: &str) -> ApiResult<()> {
     let mut custom: Vec<Action> = known.iter().filter(|a| a.script.is_some()).map(|a| (**a).clone()).collect();
     for document in &import.actions {
         let action = Action::parse(document).map_err(ApiError::invalid)?;
-        // The same command imported again is the same action.
+        // Importing the same command again yields the same action.
         if custom.contains(&action) {
             continue;
         }

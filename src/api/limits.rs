@@ -1,6 +1,7 @@
-//! How much one caller may ask for in a minute: people and programs by their key, agents by their id, who enrols by address. An
-//! answer tells how much is left (`RateLimit`, `RateLimit-Policy`); over the limit it is 429 with `Retry-After`. Alerts are not
-//! counted here: what limits them is the room for what waits to be committed.
+//! Rate limits per minute: by API key, by agent id, and by address for enrolments. Responses report
+//! the remaining allowance (`RateLimit`, `RateLimit-Policy`); over the limit they are 429 with
+//! `Retry-After`. Alerts are not counted here: the memory budget for uncommitted alerts limits
+//! them.
 
 use std::fmt::Write as _;
 use std::hash::Hash;
@@ -20,12 +21,12 @@ use uuid::Uuid;
 use super::error::{ApiError, ApiResult};
 use crate::config::Config;
 
-/// Addresses that are counted at a time; when there are more, those that have not been heard of for a minute are forgotten, and
-/// if that does not help, all.
+/// Maximum number of counted addresses. Beyond it, addresses idle for a minute are forgotten, and
+/// if that is not enough, all.
 const ADDRESSES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// One limit for callers of one kind.
+/// The limit for one kind of caller.
 struct Limit<K: Hash + Eq + Clone> {
     per_minute: NonZeroU32,
     callers: RateLimiter<K, HashMapStateStore<K>, DefaultClock, StateInformationMiddleware>,
@@ -43,7 +44,7 @@ impl<K: Hash + Eq + Clone> Limit<K> {
         Self { per_minute, callers: RateLimiter::hashmap(Quota::per_minute(per_minute)).with_middleware() }
     }
 
-    /// Counts one request; returns what the caller may still ask for, and how long to wait if it must.
+    /// Counts a request; returns the remaining allowance, and the wait if it is exceeded.
     fn count(&self, caller: &K) -> (Allowance, Option<Duration>) {
         let standing = |remaining| Allowance { per_minute: self.per_minute.get(), remaining };
         match self.callers.check_key(caller) {
@@ -53,7 +54,7 @@ impl<K: Hash + Eq + Clone> Limit<K> {
     }
 }
 
-/// What a caller may still ask for, for the headers of its answer.
+/// A caller's remaining allowance, for the response headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     per_minute: u32,
@@ -61,12 +62,12 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Says it (draft-ietf-httpapi-ratelimit-headers).
+    /// Sets the headers (draft-ietf-httpapi-ratelimit-headers).
     pub fn tell(self, headers: &mut HeaderMap) {
         const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
         const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
         let Self { per_minute, remaining } = self;
-        // Until all of it is there again.
+        // Time until the allowance is full again.
         let used = u64::from(per_minute.saturating_sub(remaining));
         let secs = (used * MINUTE.as_secs()).div_ceil(u64::from(per_minute.max(1)));
         let (mut policy, mut limit) = (String::new(), String::new());
@@ -87,13 +88,13 @@ impl Allowance {
 pub struct AllowanceCell(Arc<OnceLock<Allowance>>);
 
 impl AllowanceCell {
-    /// What the caller may still ask for, if it was counted.
+    /// The remaining allowance, if the request was counted.
     pub fn get(&self) -> Option<Allowance> {
         self.0.get().copied()
     }
 }
 
-/// The limits for callers of every kind.
+/// The limits for all kinds of callers.
 #[derive(Debug)]
 pub struct CallerLimits {
     keys: Limit<String>,
@@ -102,7 +103,7 @@ pub struct CallerLimits {
 }
 
 impl CallerLimits {
-    /// The limits that the configuration sets.
+    /// The limits from the configuration.
     pub fn new(config: &Config) -> Self {
         Self {
             keys: Limit::new(config.requests_per_minute),
@@ -129,7 +130,7 @@ impl CallerLimits {
         settle(Some(parts), self.agents.count(&agent), what)
     }
 
-    /// Counts an enrolment that is asked for from an address, before anything else is done about it.
+    /// Counts an enrolment by address, before any other check.
     ///
     /// # Errors
     /// 429 over the limit.
@@ -150,7 +151,7 @@ fn settle(
     what: impl Fn() -> String,
 ) -> ApiResult<()> {
     if let Some(cell) = parts.and_then(|parts| parts.extensions.get::<AllowanceCell>()) {
-        // The first count is the caller's; there is no second one.
+        // The caller is counted first and only once.
         let _ = cell.0.set(standing);
     }
     match wait {

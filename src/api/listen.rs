@@ -1,6 +1,6 @@
-//! The front door: accepts connections and gives each a task. It is written out instead of borrowed from axum because
-//! the door has limits that axum's does not: how many connections there may be, how long a client may take to say what it
-//! wants, and how long to take the answer ([`Guest`]).
+//! The listener: accepts connections and spawns a task for each. Replaces axum's, which lacks
+//! limits on the number of connections, and on the time a client may take to send a request or to
+//! read the response ([`Guest`]).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,13 +25,13 @@ use super::guest::{Guest, IsStream};
 use super::limits::network;
 use crate::shutdown::Tasks;
 
-/// How long a client may take to send a request's head, or to begin the next one.
+/// Time limit for a request's head, and idle time between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of a head is read, in bytes: room for a token and generous headers.
+/// Maximum size of a head, in bytes: a token and generous headers.
 const HEAD_BYTES: usize = 64 * 1024;
-/// The wait after the system refused a connection (out of files, say).
+/// Delay after the system refused to accept (out of file descriptors, for example).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// How long telling a client that there is no room may take.
+/// Time limit for sending a 503 to a refused client.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 const NO_ROOM: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\n",
@@ -83,7 +83,7 @@ impl Unknown {
     }
 }
 
-/// Counted among the unknown, until it is dropped.
+/// A connection counted as unauthenticated, until it is dropped.
 #[derive(Debug)]
 struct Counted {
     unknown: Arc<Unknown>,
@@ -113,7 +113,8 @@ impl Newcomer {
     }
 }
 
-/// Serves until `tasks` are asked to stop; then open requests are finished and nothing new is taken.
+/// Serves until `tasks` are asked to stop. Then open requests are finished and new connections are
+/// refused.
 pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Door) {
     let stop = tasks.stopping().clone();
     loop {
@@ -129,7 +130,7 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Doo
                 continue;
             }
         };
-        // Small frames must not wait for the next one (Nagle). A socket that is gone already shows itself soon enough.
+        // Disables Nagle: small frames must not wait. A closed socket shows itself soon enough.
         let _ = stream.set_nodelay(true);
         match door.enter(peer.ip()) {
             Some((place, newcomer)) => {
@@ -166,7 +167,8 @@ async fn serve(
     let mut stopping = false;
     loop {
         tokio::select! {
-            // A client that breaks off or talks nonsense is its own trouble; hyper has answered what can be answered.
+            // A client that disconnects or breaks HTTP needs no handling here; hyper has sent a
+            // response if possible.
             _ = connection.as_mut() => return,
             () = stop.cancelled(), if !stopping => {
                 stopping = true;

@@ -1,9 +1,9 @@
-//! What an alert looks like in each of the shapes that are taken in. The readers (`domain/shapes/`) look at few fields and
-//! pass over the rest, so nothing here is closed; what is named is what a well-made alert holds.
+//! Schemas of alerts in each accepted format. The parsers (`domain/shapes/`) read few fields and
+//! ignore the others, so the schemas are open. They name the fields of a well-formed alert.
 
 use serde_json::{Value, json};
 
-/// Describes the shapes, and what a request that hands alerts in may hold.
+/// Adds the schemas, and the body of the ingest request.
 pub(super) fn describe(contract: &mut Value, max_batch: usize) {
     let Some(schemas) = contract.pointer_mut("/components/schemas") else { return };
     schemas["GenericAlert"] = generic();
@@ -21,7 +21,7 @@ pub(super) fn describe(contract: &mut Value, max_batch: usize) {
     }
 }
 
-/// A short text, or a number that stands for its text.
+/// A short string, or a number that stands for its text.
 fn word() -> Value {
     json!({"type": ["string", "integer"], "minLength": 1, "maxLength": 256, "pattern": "^[^\\u0000]*$",
         "minimum": 0, "maximum": u64::MAX})
@@ -82,7 +82,7 @@ fn wazuh() -> Value {
             "cluster": {"type": "object", "properties": {"node": word()}},
             "data": {"type": "object"},
         },
-        // What says `pipeline` is of the generic shape.
+        // An object with `pipeline` has the generic format.
         "not": {"required": ["pipeline"]},
     })
 }

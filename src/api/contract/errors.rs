@@ -1,11 +1,11 @@
-//! Which errors an operation answers. Most follow from what the operation takes, and are read off its description: its
-//! credentials, its path, its query, its body, `If-Match`. Only conflicts and repetitions have to be listed.
+//! Error responses of each operation. Most follow from its description: credentials, path, query,
+//! body, `If-Match`. Only conflicts and idempotent operations are listed here.
 
 use serde_json::{Map, Value, json};
 
 use super::{id, operations};
 
-/// Operations that answer 409: what they ask for contradicts how things stand.
+/// Operations with a 409, because they may contradict the current state.
 pub(super) const CONFLICTS: &[&str] = &[
     "actions_create",
     "actions_replace",
@@ -31,7 +31,7 @@ pub(super) const CONFLICTS: &[&str] = &[
     "responses_confirm",
 ];
 
-/// Operations that take an `Idempotency-Key`. What they made may be gone when they are repeated: 404.
+/// Operations with an `Idempotency-Key`. A retry gets 404 if the created object was deleted.
 pub(super) const ONCE: &[&str] = &[
     "actions_create",
     "agents_create_token",
@@ -42,13 +42,13 @@ pub(super) const ONCE: &[&str] = &[
     "responses_create",
 ];
 
-/// Lists that can be asked for what belongs to one thing: 404 if it is not there, 409 if several have the name.
+/// Lists with a filter by one object: 404 if it does not exist, 409 if its name is ambiguous.
 pub(super) const OF_ONE: &[&str] = &["responses_list"];
 
-/// The operation whose credential stands in its body.
+/// The operation with its credential in the body.
 pub(super) const ENROLMENT: &str = "agents_enroll";
 
-/// Every error: its status, its name in the contract, and what it means.
+/// Every error: status, name in the contract, meaning.
 const ERRORS: [(u16, &str, &str); 14] = [
     (400, "Malformed", "The request cannot be read"),
     (401, "Unauthenticated", "Valid credentials are needed"),
@@ -66,7 +66,7 @@ const ERRORS: [(u16, &str, &str); 14] = [
     (503, "Unavailable", "The manager cannot do it now; Retry-After says when to try again"),
 ];
 
-/// Lists the errors of every operation, and describes them once.
+/// Adds the errors to every operation, and describes them once.
 pub(super) fn list(contract: &mut Value) {
     for operation in operations(contract) {
         if ONCE.contains(&id(operation)) {
@@ -80,7 +80,7 @@ pub(super) fn list(contract: &mut Value) {
         for (status, name, _) in ERRORS.iter().filter(|(status, ..)| statuses.contains(status)) {
             let reference = json!({"$ref": format!("#/components/responses/{name}")});
             let response = responses.entry(status.to_string()).or_insert_with(|| reference.clone());
-            // What is answered in a form of its own can still be a problem: too many connections, say.
+            // A response with its own format can still be a problem, such as too many connections.
             if response.get("$ref").is_none() {
                 response["content"]["application/problem+json"]["schema"] = problem();
             }
@@ -135,7 +135,7 @@ fn of(operation: &Map<String, Value>) -> Vec<u16> {
     if OF_ONE.contains(&name) {
         statuses.extend([404, 409]);
     }
-    // A handshake that is none.
+    // An invalid handshake.
     if operation.get("responses").is_some_and(|responses| responses.get("101").is_some()) {
         statuses.push(400);
     }
@@ -157,7 +157,7 @@ fn idempotency_key() -> Value {
     })
 }
 
-/// The version of what is answered, and the next page of a list.
+/// Headers of a success: `ETag`, and `Link` to a list's next page.
 fn headers_of_success(response: &mut Value) {
     let schema = response.pointer("/content/application~1json/schema/$ref").and_then(Value::as_str).unwrap_or_default();
     let name = schema.rsplit('/').next().unwrap_or_default();
