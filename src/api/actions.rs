@@ -71,7 +71,7 @@ async fn stored(state: &AppState, name: &str) -> ApiResult<ActionView> {
 }
 
 fn unknown(name: &str) -> ApiError {
-    ApiError::not_found(format!("there is no action called {name:?}"))
+    ApiError::not_found(format!("action {name:?} does not exist"))
 }
 
 /// Returns one action
@@ -82,7 +82,7 @@ pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Pa
 
 /// A custom action as submitted.
 #[derive(Debug, utoipa::ToSchema)]
-#[expect(dead_code, reason = "read by hand, so that every fault is told at once; this is its schema")]
+#[expect(dead_code, reason = "parsed by hand, to report all faults at once; this is its schema")]
 pub struct CustomAction {
     /// Unique name: a-z, 0-9, '-', '_' and '.', at most 64 characters; not the name of a built-in
     /// action.
@@ -123,7 +123,7 @@ pub async fn create(
         let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
         let created = actions::create(&mut ledger, &action.name, &body.value, &caller.principal.name, now).await;
         created.map_err(|error| match error {
-            StoreError::Duplicate => ApiError::conflict(format!("there is an action called {} already", action.name)),
+            StoreError::Duplicate => ApiError::conflict(format!("an action named {} exists already", action.name)),
             other => other.into(),
         })?;
         claim.keep(&mut ledger, 201, "", now).await?;
@@ -149,7 +149,7 @@ pub async fn replace(
 ) -> ApiResult<Response> {
     let action = Action::parse(&body.value).map_err(ApiError::invalid)?;
     if action.name != name {
-        return Err(ApiError::invalid(vec![Fault::at("/name", "must be the name in the address")]));
+        return Err(ApiError::invalid(vec![Fault::at("/name", "must equal the name in the path")]));
     }
     let version = version.ok_or_else(ApiError::version_needed)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
@@ -182,7 +182,9 @@ pub async fn delete(
     let version = version.ok_or_else(ApiError::version_needed)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     if actions::is_in_use(&mut ledger, &name).await? {
-        return Err(ApiError::conflict("something of it is in force or under way; lift that first".to_owned()));
+        return Err(ApiError::conflict(
+            "an effect of the action is in force or has a command in flight; lift it first".to_owned(),
+        ));
     }
     if let Some((user, _)) = policies::users(&mut ledger, &name).await?.first() {
         return Err(ApiError::conflict(format!("policy {user} uses it")));
@@ -195,7 +197,9 @@ pub async fn delete(
 fn stale(error: StoreError, name: &str) -> ApiError {
     match error {
         StoreError::NotFound => unknown(name),
-        StoreError::Conflict => ApiError::changed(format!("action {name} is at another version than If-Match says")),
+        StoreError::Conflict => {
+            ApiError::changed(format!("action {name} has another version than If-Match states; read it again"))
+        }
         other => other.into(),
     }
 }

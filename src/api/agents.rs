@@ -63,7 +63,7 @@ fn view(state: &AppState, mut agent: AgentRow) -> AgentView {
     let away_since = (presence == Presence::Away).then(|| agent.last_seen_at.unwrap_or(agent.enrolled_at));
     let is_rejecting = agent.rejected_at.is_some_and(|at| Timestamp::from(at) > now.minus(REJECTS_FOR));
     let why = agent.rejected_reason.as_deref().filter(|_| is_rejecting).map(reason_words);
-    let rejecting = why.map(|why| format!("it rejects this manager's orders: {why}"));
+    let rejecting = why.map(|why| format!("it rejects this manager's commands: {why}"));
     AgentView { agent, streaming: presence == Presence::Streaming, presence, away_since, rejecting }
 }
 
@@ -97,7 +97,7 @@ pub async fn list(
 
 async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
     let row = agents::find(&state.engine.db, id).await?;
-    Ok(view(state, row.ok_or_else(|| ApiError::not_found("there is no such agent"))?))
+    Ok(view(state, row.ok_or_else(|| ApiError::not_found("the agent does not exist"))?))
 }
 
 /// Returns one agent
@@ -130,7 +130,7 @@ pub async fn change(
 ) -> ApiResult<axum::Json<AgentView>> {
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     let current = agents::find_in(&mut ledger, id).await?;
-    let current = current.ok_or_else(|| ApiError::not_found("there is no such agent"))?;
+    let current = current.ok_or_else(|| ApiError::not_found("the agent does not exist"))?;
     let mut labels: Map<String, Value> = current.labels.read()?;
     for (key, value) in body.value.labels {
         if value.is_null() {
@@ -210,8 +210,8 @@ pub async fn enroll(
     let (id, replaced) = match enrolled.map_err(|error| match error {
         StoreError::NotFound => refused(),
         StoreError::Duplicate => {
-            let hint = "enrol it with --replace if this is the same host, installed anew";
-            ApiError::conflict(format!("an agent called {name} is enrolled already; {hint}"))
+            let hint = "use --replace if this is the same host, reinstalled";
+            ApiError::conflict(format!("an agent named {name} is already enrolled; {hint}"))
         }
         other => other.into(),
     })? {
@@ -220,7 +220,7 @@ pub async fn enroll(
     };
     // An enrolment token alone must not replace an agent that is connected.
     if let Some(here) = replaced.iter().find(|old| engine.hub.is_streaming(**old)) {
-        let detail = format!("agent {here} is connected now: stop it on its host, or revoke it, and enrol again");
+        let detail = format!("agent {here} is connected: stop it on its host, or revoke it, and enrol again");
         return Err(ApiError::conflict(detail));
     }
     let is_replaced = !replaced.is_empty();
@@ -229,7 +229,7 @@ pub async fn enroll(
     };
     engine.carry_through(ledger, follow).await?;
     if is_replaced {
-        tracing::info!(agent = %id, ?replaced, "agent {name} took the place of the one that its host had before");
+        tracing::info!(agent = %id, ?replaced, "agent {name} replaced the former agent of its host");
     }
     let answer = EnrollResponse {
         agent_id: id,
@@ -254,7 +254,7 @@ impl FromRequest<AppState> for Enrolling {
         let peer = state.proxies.origin(peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), request.headers());
         state.caller_limits.count_enrolment(peer)?;
         if request.headers().contains_key(header::CONTENT_ENCODING) {
-            return Err(ApiError::unsupported("an enrolment is sent without Content-Encoding"));
+            return Err(ApiError::unsupported("an enrolment must not have a Content-Encoding"));
         }
         Ok(Self(Json::from_request(request, state).await?.value))
     }

@@ -75,7 +75,7 @@ pub async fn create(
     let (raws, is_batch) = split(&payload.bytes, &payload.media_type)?;
     if raws.len() > state.limits.max_batch {
         let most = state.limits.max_batch;
-        return Err(ApiError::too_large(format!("a request may hold at most {most} alerts")));
+        return Err(ApiError::too_large(format!("a request may contain at most {most} alerts")));
     }
     let outcome = state
         .engine
@@ -95,7 +95,7 @@ fn split<'a>(bytes: &'a [u8], media_type: &str) -> ApiResult<(Vec<&'a [u8]>, boo
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
             let lines = batch::lines(bytes);
             if lines.is_empty() {
-                return Err(ApiError::malformed("the body holds no alert"));
+                return Err(ApiError::malformed("the body contains no alert"));
             }
             Ok((lines, true))
         }
@@ -238,15 +238,12 @@ pub async fn named(state: &AppState, word: &str) -> ApiResult<AlertRow> {
     let filter = AlertFilter { source_id: Some(word.to_owned()), ..AlertFilter::default() };
     let mut rows = alerts::list(db, filter, None, NAMED).await?;
     match (rows.pop(), rows.is_empty()) {
-        (None, _) => Err(ApiError::not_found("there is no such alert, neither by Riposte's id nor by its pipeline's")),
+        (None, _) => Err(ApiError::not_found("no alert has this id, neither Riposte's nor the pipeline's")),
         (Some(row), true) => Ok(row),
         (Some(last), false) => {
             rows.push(last);
             let faults = rows.iter().map(|row| Fault::at("/id", whose(row))).collect();
-            Err(ApiError::ambiguous(
-                format!("{} alerts have this id: ask for one by Riposte's own id", rows.len()),
-                faults,
-            ))
+            Err(ApiError::ambiguous(format!("{} alerts have this id: use Riposte's id", rows.len()), faults))
         }
     }
 }

@@ -75,7 +75,7 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
         let given = bearer(parts);
         let Some(principal) = given.and_then(|key| principal(engine, key)) else {
             let why = given.map_or_else(
-                || "an API key is needed: Authorization: Bearer rip_…".to_owned(),
+                || "an API key is required: Authorization: Bearer rip_…".to_owned(),
                 |key| {
                     api_key::form_fault(key)
                         .unwrap_or_else(|| "this API key is not valid (unknown, revoked or expired)".into())
@@ -90,8 +90,8 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
         }
         if !principal.role.may(R::RIGHT) {
             let Principal { name, role, .. } = principal;
-            tracing::warn!(principal = name, path = parts.uri.path(), "{name} asked for something that is not allowed");
-            return Err(ApiError::forbidden(format!("the role {} does not have the right to do that", role.as_str())));
+            tracing::warn!(principal = name, path = parts.uri.path(), "{name} made a request without the right");
+            return Err(ApiError::forbidden(format!("the role {} does not have the required right", role.as_str())));
         }
         Ok(Self { principal, right: PhantomData })
     }
@@ -110,7 +110,7 @@ impl FromRequestParts<AppState> for AgentCaller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
         let Some(token) = bearer(parts) else {
-            return Err(state.strangers.refuse(engine, parts, "an agent token is needed: Authorization: Bearer …"));
+            return Err(state.strangers.refuse(engine, parts, "an agent token is required: Authorization: Bearer …"));
         };
         let refuse = |detail: &str| state.strangers.refuse(engine, parts, detail);
         let claimed = identity::claimed_agent(token).map_err(|error| refuse(&error.to_string()))?;
@@ -120,7 +120,7 @@ impl FromRequestParts<AppState> for AgentCaller {
                 tracing::warn!(agent = %claimed, "revoked agent {claimed} tried to connect");
                 return Err(state.strangers.count(engine, parts, ApiError::forbidden("this agent was revoked")));
             }
-            return Err(refuse("no such agent is enrolled"));
+            return Err(refuse("the agent is not enrolled"));
         };
         let now = engine.clock.now();
         identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {

@@ -54,7 +54,7 @@ pub async fn list(
 ) -> ApiResult<Response> {
     let ListCommands { limit: asked, cursor, agent_id, state: in_state, effect_id, response_id } = query;
     if in_state.as_deref().is_some_and(|word| CommandState::parse(word).is_none()) {
-        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a state of a command")]));
+        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a command state")]));
     }
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let filter = CommandFilter { agent: agent_id, state: in_state, effect: effect_id, response: response_id };
@@ -74,7 +74,7 @@ pub async fn find(
 
 async fn view(state: &AppState, id: Uuid) -> ApiResult<CommandView> {
     let command = commands::find(&state.engine.db, id).await?;
-    let command = command.ok_or_else(|| ApiError::not_found("there is no such command"))?;
+    let command = command.ok_or_else(|| ApiError::not_found("the command does not exist"))?;
     Ok(CommandView { command, result: commands::result(&state.engine.db, id).await? })
 }
 
@@ -106,7 +106,7 @@ pub async fn cancel(
     let wake = cancelled.map_err(|error| match error {
         StoreError::Conflict => {
             let CommandRow { op, state, .. } = before.command;
-            ApiError::conflict(format!("only an apply that is still queued can be called back; this {op} is {state}"))
+            ApiError::conflict(format!("only a queued apply can be cancelled; this {op} is {state}"))
         }
         other => other.into(),
     })?;

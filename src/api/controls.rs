@@ -34,7 +34,7 @@ pub(super) fn check_query(uri: &Uri) -> ApiResult<()> {
 pub(super) async fn check_path(parts: &mut Parts, state: &AppState) -> ApiResult<()> {
     let Ok(named) = RawPathParams::from_request_parts(parts, state).await else { return Ok(()) };
     match named.iter().find(|(_, value)| value.chars().any(char::is_control)) {
-        Some((name, _)) => Err(ApiError::not_found(format!("nothing has such a {name}: it {DETAIL}"))),
+        Some((name, _)) => Err(ApiError::not_found(format!("no object has this {name}: it {DETAIL}"))),
         None => Ok(()),
     }
 }

@@ -78,7 +78,7 @@ pub async fn find(
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<EffectView>> {
     let effect = effects::find(&state.engine.db, id).await?;
-    let effect = effect.ok_or_else(|| ApiError::not_found("there is no such effect"))?;
+    let effect = effect.ok_or_else(|| ApiError::not_found("the effect does not exist"))?;
     let held_by = effects::holders(&state.engine.db, id).await?;
     Ok(axum::Json(EffectView { effect, held_by }))
 }

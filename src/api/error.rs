@@ -50,7 +50,7 @@ impl ApiError {
 
     /// 400: the request cannot be parsed.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed", "The request cannot be read", detail)
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
     }
 
     /// 422: the request is well-formed, but has these faults.
@@ -60,70 +60,70 @@ impl ApiError {
             [only] => format!("{} {}", only.pointer, only.detail),
             many => format!("{} faults were found", many.len()),
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The input has faults", detail).with_faults(faults)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid input", detail).with_faults(faults)
     }
 
     /// 401: the credentials are missing or invalid.
     pub fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Valid credentials are needed", detail)
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Authentication required", detail)
     }
 
     /// 401: valid credentials, but the client's clock differs too much.
     pub fn wrong_time(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, riposte_protocol::PROBLEM_CLOCK, "The clocks differ", detail)
+        Self::new(StatusCode::UNAUTHORIZED, riposte_protocol::PROBLEM_CLOCK, "Clocks differ", detail)
     }
 
     /// 403: authenticated, but without the right.
     pub fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "That is not allowed to you", detail)
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
     /// 404.
     pub fn not_found(what: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such thing", what)
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", what)
     }
 
     /// 409: the request contradicts the current state.
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", "That cannot be done as things stand", detail)
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict with the current state", detail)
     }
 
     /// 409: the id is ambiguous; `faults` name the candidates.
     pub fn ambiguous(detail: impl Into<String>, faults: Vec<Fault>) -> Self {
-        Self::new(StatusCode::CONFLICT, "ambiguous", "That names several things", detail).with_faults(faults)
+        Self::new(StatusCode::CONFLICT, "ambiguous", "Ambiguous id", detail).with_faults(faults)
     }
 
     /// 412: the resource has changed since it was read.
     pub fn changed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, "changed", "It has changed meanwhile", detail)
+        Self::new(StatusCode::PRECONDITION_FAILED, "changed", "Changed since it was read", detail)
     }
 
     /// 428: `If-Match` is missing.
     pub fn version_needed() -> Self {
         let detail = "send If-Match with the ETag that you read, so that no other change is lost";
-        Self::new(StatusCode::PRECONDITION_REQUIRED, "version_needed", "If-Match is needed", detail)
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "version_needed", "If-Match required", detail)
     }
 
     /// 413.
     pub fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is too large", detail)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Request too large", detail)
     }
 
     /// 415.
     pub fn unsupported(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", "That media type is not taken here", detail)
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", "Unsupported media type", detail)
     }
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        let detail = "see /docs for what this address takes";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "That method is not taken here", detail)
+        let detail = "see /docs for the methods of this path";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
     }
 
     /// 408: the body did not arrive in time; nothing was done.
     pub fn timed_out() -> Self {
-        let detail = "the request was not complete in time";
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "The request took too long", detail)
+        let detail = "the request did not arrive in time; nothing was done";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "Request timed out", detail)
     }
 
     /// 503: the request was complete, but was not answered in time.
@@ -136,8 +136,8 @@ impl ApiError {
 
     /// 422: the `Idempotency-Key` was used for another request.
     pub fn key_reused() -> Self {
-        let detail = "this Idempotency-Key was used before, for another request";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "That key is taken", detail)
+        let detail = "this Idempotency-Key was used for another request; send a new key";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency-Key already used", detail)
     }
 
     /// 429.
@@ -148,7 +148,7 @@ impl ApiError {
 
     /// 503.
     pub fn unavailable(detail: impl Into<String>, retry_after_secs: u64) -> Self {
-        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not just now", detail);
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Overloaded or unavailable", detail);
         Self { retry_after_secs: Some(retry_after_secs), ..error }
     }
 
@@ -160,8 +160,8 @@ impl ApiError {
 
     /// 500 without a log line, because the cause is logged already.
     fn broken() -> Self {
-        let detail = "the manager's log says more";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side", detail)
+        let detail = "see the manager's log";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
     }
 
     fn with_faults(self, faults: Vec<Fault>) -> Self {
@@ -218,10 +218,10 @@ impl From<StoreError> for ApiError {
 impl ApiError {
     fn of_store(error: &StoreError) -> Self {
         match error {
-            StoreError::NotFound => Self::not_found("there is no such thing"),
-            StoreError::Duplicate => Self::conflict("something of that name exists already"),
-            StoreError::Conflict => Self::conflict("it is not in a state in which that could be done"),
-            StoreError::Busy => Self::unavailable("the ledger has more work than it may queue", BUSY_RETRY_SECS),
+            StoreError::NotFound => Self::not_found("it does not exist"),
+            StoreError::Duplicate => Self::conflict("the name is taken"),
+            StoreError::Conflict => Self::conflict("its current state does not allow this"),
+            StoreError::Busy => Self::unavailable("the writer's queue is full", BUSY_RETRY_SECS),
             StoreError::Unavailable(_) => Self::unavailable("the database is not available", BUSY_RETRY_SECS),
             StoreError::Held(_) | StoreError::Superseded => {
                 Self::unavailable("another manager has taken this ledger over", BUSY_RETRY_SECS)

@@ -44,7 +44,9 @@ impl Room {
     fn take(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let taken = Arc::clone(&self.0).try_acquire_many_owned(bytes);
-        taken.map_err(|_| ApiError::unavailable("too much is being taken in at once", FULL_RETRY_SECS))
+        taken.map_err(|_| {
+            ApiError::unavailable("the memory for request bodies is in use; retry after 1 s", FULL_RETRY_SECS)
+        })
     }
 }
 
@@ -126,8 +128,8 @@ async fn collect_all(request: Request, limit: usize, room: &Room) -> ApiResult<(
     let (mut bytes, mut taken) = (Vec::new(), room.take(0)?);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => ApiError::too_large(format!("a body may have at most {limit} bytes here")),
-            None => ApiError::malformed(format!("the body could not be read to its end: {error}")),
+            Some(_) => ApiError::too_large(format!("the body exceeds the limit of {limit} bytes")),
+            None => ApiError::malformed(format!("the body could not be read: {error}")),
         })?;
         if let Ok(data) = frame.into_data() {
             taken.merge(room.take(data.len())?);
@@ -182,7 +184,7 @@ fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> Ap
         let most = u64::try_from(piece).unwrap_or(u64::MAX);
         source.by_ref().take(most).read_to_end(&mut plain).map_err(failed)?;
         if plain.len() > limit {
-            return Err(ApiError::too_large(format!("a body may have at most {limit} bytes decompressed")));
+            return Err(ApiError::too_large(format!("the decompressed body exceeds the limit of {limit} bytes")));
         }
         let read = plain.len() - before;
         drop(taken.split(piece - read));
@@ -277,7 +279,7 @@ pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
             ApiError::malformed(format!("the body is not JSON: {error}"))
         }
     })?;
-    reader.end().map_err(|error| ApiError::malformed(format!("the body goes on after the JSON: {error}")))?;
+    reader.end().map_err(|error| ApiError::malformed(format!("the body continues after the JSON value: {error}")))?;
     Ok(value)
 }
 
@@ -302,7 +304,7 @@ const MAX_REASON: usize = 2000;
 /// The fault of a person's reason, if any.
 pub fn reason_fault(text: &str) -> Option<Fault> {
     let good = !text.trim().is_empty() && text.chars().count() <= MAX_REASON && !text.contains('\0');
-    (!good).then(|| Fault::at("/reason", format!("must say why, in 1 to {MAX_REASON} characters")))
+    (!good).then(|| Fault::at("/reason", format!("must be 1 to {MAX_REASON} characters that are not blank")))
 }
 
 /// Checks a person's reason.
@@ -343,7 +345,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
         controls::check_path(parts, state).await?;
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(_) => Err(ApiError::not_found("there is nothing at that address")),
+            Err(_) => Err(ApiError::not_found("the path does not exist")),
         }
     }
 }
@@ -361,7 +363,7 @@ impl FromRequestParts<AppState> for IfMatch {
             value.to_str().ok().and_then(|text| text.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok());
         match version {
             Some(version) => Ok(Self(Some(version))),
-            None => Err(ApiError::changed("If-Match must be an ETag that was read here, such as \"3\"")),
+            None => Err(ApiError::changed("If-Match must be an ETag of this API, such as \"3\"")),
         }
     }
 }

@@ -109,7 +109,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     text.truncate(text.trim_end_matches("# EOF\n").len());
     let ignore = |_: std::fmt::Error| ();
     text.push_str(
-        "# HELP riposte_effects Effects that are wanted, or are in force or drifted, by what is wanted (desired) and what agents say (actual).\n# TYPE riposte_effects gauge\n",
+        "# HELP riposte_effects Effects that are wanted, in force or drifted, by wanted state (desired) and reported state (actual).\n# TYPE riposte_effects gauge\n",
     );
     let mut failing = 0;
     for count in effects::counts(&state.engine.db).await? {
@@ -118,10 +118,12 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
         writeln!(text, "riposte_effects{{desired=\"{desired}\",actual=\"{actual}\"}} {count}").unwrap_or_else(ignore);
     }
     text.push_str(
-        "# HELP riposte_effects_failing Effects that could not be lifted.\n# TYPE riposte_effects_failing gauge\n",
+        "# HELP riposte_effects_failing Effects whose last revert failed.\n# TYPE riposte_effects_failing gauge\n",
     );
     writeln!(text, "riposte_effects_failing {failing}").unwrap_or_else(ignore);
-    text.push_str("# HELP riposte_commands_owed Commands that no agent has acknowledged yet.\n# TYPE riposte_commands_owed gauge\n");
+    text.push_str(
+        "# HELP riposte_commands_owed Pending commands, not acknowledged yet.\n# TYPE riposte_commands_owed gauge\n",
+    );
     for count in commands::counts(&state.engine.db).await? {
         writeln!(text, "riposte_commands_owed{{state=\"{}\"}} {}", count.state, count.count).unwrap_or_else(ignore);
     }
@@ -129,11 +131,11 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     let Troubles { in_incident, silent, rejecting, clock_skewed } =
         agents::troubles(&state.engine.db, now.minus(SILENT), now).await?;
     text.push_str(
-        "# HELP riposte_agents_rejecting Agents that rejected this manager's orders within an hour.\n# TYPE riposte_agents_rejecting gauge\n",
+        "# HELP riposte_agents_rejecting Agents that rejected this manager's commands within the last hour.\n# TYPE riposte_agents_rejecting gauge\n",
     );
     writeln!(text, "riposte_agents_rejecting {rejecting}").unwrap_or_else(ignore);
     text.push_str(
-        "# HELP riposte_agents_silent Agents that nothing was heard of for five minutes.\n# TYPE riposte_agents_silent gauge\n",
+        "# HELP riposte_agents_silent Agents without contact for five minutes.\n# TYPE riposte_agents_silent gauge\n",
     );
     writeln!(text, "riposte_agents_silent {silent}").unwrap_or_else(ignore);
     text.push_str(
@@ -141,7 +143,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     );
     writeln!(text, "riposte_agents_incident {in_incident}").unwrap_or_else(ignore);
     text.push_str(
-        "# HELP riposte_agents_clock_skewed Agents whose host's clock is off by more than a minute.\n# TYPE riposte_agents_clock_skewed gauge\n",
+        "# HELP riposte_agents_clock_skewed Agents whose clock skew exceeds one minute.\n# TYPE riposte_agents_clock_skewed gauge\n",
     );
     writeln!(text, "riposte_agents_clock_skewed {clock_skewed}").unwrap_or_else(ignore);
     now_standing(&state, &mut text).await?;
@@ -175,13 +177,15 @@ async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
         };
         *rows.entry((policy, outcome.as_str())).or_insert(0) += count;
     }
-    text.push_str("# HELP riposte_responses_standing Active responses, by what became of them on their agents.\n# TYPE riposte_responses_standing gauge\n");
+    text.push_str(
+        "# HELP riposte_responses_standing Active responses by outcome.\n# TYPE riposte_responses_standing gauge\n",
+    );
     for ((policy, outcome), count) in rows {
         writeln!(text, "riposte_responses_standing{{policy=\"{policy}\",outcome=\"{outcome}\"}} {count}")
             .unwrap_or_else(ignore);
     }
     let (fleet, now) = (state.engine.fleet.load(), state.engine.clock.now());
-    text.push_str("# HELP riposte_agents Enrolled agents, by where they are.\n# TYPE riposte_agents gauge\n");
+    text.push_str("# HELP riposte_agents Enrolled agents by presence.\n# TYPE riposte_agents gauge\n");
     let mut present: BTreeMap<Presence, usize> = Presence::ALL.into_iter().map(|presence| (presence, 0)).collect();
     for agent in fleet.iter() {
         *present.entry(state.engine.hub.presence(agent.id, now)).or_insert(0) += 1;
@@ -190,7 +194,9 @@ async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
         writeln!(text, "riposte_agents{{presence=\"{}\"}} {count}", presence.as_str()).unwrap_or_else(ignore);
     }
     let OpenBreakers { policies, agents } = breakers::open(&state.engine.db).await?;
-    text.push_str("# HELP riposte_breakers_open Breakers that are open: of policies, and of policies on one agent.\n# TYPE riposte_breakers_open gauge\n");
+    text.push_str(
+        "# HELP riposte_breakers_open Open breakers: global, and on one agent.\n# TYPE riposte_breakers_open gauge\n",
+    );
     writeln!(text, "riposte_breakers_open{{scope=\"policy\"}} {policies}").unwrap_or_else(ignore);
     writeln!(text, "riposte_breakers_open{{scope=\"agent\"}} {agents}").unwrap_or_else(ignore);
     Ok(())

@@ -60,7 +60,7 @@ pub async fn run(
     }
     let bytes = Vec::from(payload.bytes);
     if bytes.trim_ascii().is_empty() {
-        return Err(ApiError::malformed("the body holds no configuration"));
+        return Err(ApiError::malformed("the body contains no configuration"));
     }
     let read = tokio::task::spawn_blocking(move || ossec::import(&[(FILE.to_owned(), bytes)])).await;
     let import = read.map_err(|error| ApiError::internal(&error))?;
@@ -128,7 +128,7 @@ async fn store(state: &AppState, import: &Import, by: &str) -> ApiResult<()> {
 fn taken(error: StoreError, what: &str, name: &str) -> ApiError {
     match error {
         StoreError::Duplicate => {
-            ApiError::conflict(format!("there is {what} called {name} already; nothing was imported"))
+            ApiError::conflict(format!("{what} named {name} exists already; nothing was imported"))
         }
         other => other.into(),
     }

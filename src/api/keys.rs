@@ -95,7 +95,7 @@ fn pipeline_fault(pipeline: &str, role: Role) -> Option<Fault> {
     let detail = if !is_name(pipeline) {
         "must be 1 to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned()
     } else if !role.may(Right::Ingest) {
-        format!("cannot be given: a key of the role {} hands in no alerts", role.as_str())
+        format!("is not allowed: the role {} cannot ingest alerts", role.as_str())
     } else {
         return None;
     };
@@ -166,7 +166,7 @@ pub async fn revoke(
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
     if caller.principal.name == format!("key:{id}") {
-        return Err(ApiError::conflict("a key cannot revoke itself: make another admin key and use that"));
+        return Err(ApiError::conflict("a key cannot revoke itself: create another admin key and use it"));
     }
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     keys::revoke(&mut ledger, &id, &caller.principal.name, state.engine.clock.now()).await?;

@@ -72,26 +72,26 @@ async fn names_nothing(state: &AppState, filter: &LiftFilter) -> ApiResult<Vec<F
     if let Some(name) = &filter.policy
         && policies::versions(&state.engine.db, name, None, 1).await?.is_empty()
     {
-        warnings.push(Fault::at("/policy", format!("there never was a policy called {name:?}")));
+        warnings.push(Fault::at("/policy", format!("no policy named {name:?} ever existed")));
     }
     if let Some(alert) = filter.alert
         && alerts::find(&state.engine.db, alert).await?.is_none()
     {
-        warnings.push(Fault::at("/alert_id", "is no alert that is stored"));
+        warnings.push(Fault::at("/alert_id", "is not a stored alert"));
     }
     if let Some(target) = &filter.target {
         let same = ResponseFilter { target: Some(target.clone()), ..ResponseFilter::default() };
         if responses::list(&state.engine.db, same, None, 1).await?.is_empty() {
             warnings.push(Fault::at(
                 "/target",
-                format!("no response was ever aimed at {target:?}; write it in canonical form"),
+                format!("no response ever had the target {target:?}; write it in canonical form"),
             ));
         }
     }
     if let (Some(since), Some(until)) = (filter.since, filter.until)
         && since >= until
     {
-        warnings.push(Fault::at("/until", "is not after since, so the filter finds nothing"));
+        warnings.push(Fault::at("/until", "is not after since, so the filter matches nothing"));
     }
     Ok(warnings)
 }
@@ -117,7 +117,7 @@ pub async fn lift_many(
     let filter =
         LiftFilter { policy, alert: alert_id, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
     if filter == LiftFilter::default() && !everything {
-        let detail = "says nothing about what to lift; set everything to true if you mean it";
+        let detail = "the filter is empty; set everything to true to lift all responses";
         return Err(ApiError::invalid(vec![Fault::at("", detail)]));
     }
     let responses = responses::to_lift(&state.engine.db, &filter).await?;

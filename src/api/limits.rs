@@ -117,7 +117,7 @@ impl CallerLimits {
     /// # Errors
     /// 429 over the limit.
     pub fn count_key(&self, parts: &Parts, principal: &str) -> ApiResult<()> {
-        let what = || format!("{principal} has made more than {} requests in a minute", self.keys.per_minute);
+        let what = || format!("{principal} has exceeded {} requests per minute", self.keys.per_minute);
         settle(Some(parts), self.keys.count(&principal.to_owned()), what)
     }
 
@@ -126,7 +126,7 @@ impl CallerLimits {
     /// # Errors
     /// 429 over the limit.
     pub fn count_agent(&self, parts: &Parts, agent: Uuid) -> ApiResult<()> {
-        let what = || format!("agent {agent} has made more than {} requests in a minute", self.agents.per_minute);
+        let what = || format!("agent {agent} has exceeded {} requests per minute", self.agents.per_minute);
         settle(Some(parts), self.agents.count(&agent), what)
     }
 
@@ -140,7 +140,7 @@ impl CallerLimits {
             callers.retain_recent();
             callers.shrink_to_fit();
         }
-        let what = || format!("more than {} enrolments in a minute from one address", self.enrolments.per_minute);
+        let what = || format!("the address has exceeded {} enrolments per minute", self.enrolments.per_minute);
         settle(None, self.enrolments.count(&network(peer)), what)
     }
 }

@@ -195,7 +195,7 @@ fn routes() -> OpenApiRouter<AppState> {
 pub fn router(state: AppState) -> Router {
     let (router, _) = routes().split_for_parts();
     router
-        .fallback(|| async { ApiError::not_found("there is nothing at that address") })
+        .fallback(|| async { ApiError::not_found("the path does not exist") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         // Handlers apply their own body limits.
         .layer(DefaultBodyLimit::disable())

@@ -43,7 +43,7 @@ impl Claim {
         if let Some(once) = &self.once
             && !idempotency::keep(ledger, once, status, id, now).await?
         {
-            return Err(ApiError::conflict("the same request is being carried out just now"));
+            return Err(ApiError::conflict("the first request with this key is still in progress; retry later"));
         }
         Ok(())
     }

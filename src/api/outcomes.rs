@@ -157,7 +157,7 @@ fn told(state: &AppState, agent: AgentFacts) -> Option<AgentOutcomeView> {
             let away = presence == Some(Presence::Away);
             (of_one_shot(*state, *is_observed), one_shot(*state, *is_observed, away, reason))
         }
-        Known::Waits { due_at } => (AgentOutcome::Pending, format!("not asked yet: its wave goes out at {due_at}")),
+        Known::Waits { due_at } => (AgentOutcome::Pending, format!("pending: its wave is due at {due_at}")),
     };
     let fleet = engine.fleet.load();
     let agent = name.or_else(|| agent_uuid.and_then(|agent| fleet.get(agent)).map(|agent| agent.name.clone()));

@@ -52,7 +52,7 @@ pub fn cursor_number(cursor: Option<&str>) -> ApiResult<Option<i64>> {
 }
 
 fn bad_cursor() -> ApiError {
-    ApiError::invalid(vec![Fault::at("/cursor", "is not a cursor that was handed out here")])
+    ApiError::invalid(vec![Fault::at("/cursor", "is not a cursor of this API")])
 }
 
 /// Builds a page from `items` fetched with `limit` plus one: the extra item proves a next page.

@@ -156,12 +156,12 @@ async fn agree(ledger: &mut LedgerTx, policy: &Policy) -> ApiResult<()> {
 /// 409: the change would make the policy invalid.
 pub(super) fn not_right(name: &str, faults: &[Fault]) -> ApiError {
     let fault = faults.first().map_or_else(String::new, |Fault { pointer, detail }| format!(": {pointer} {detail}"));
-    ApiError::conflict(format!("policy {name} would not be right with the actions as they are{fault}"))
+    ApiError::conflict(format!("policy {name} would be invalid with the current actions{fault}"))
 }
 
 fn taken(error: StoreError, name: &str) -> ApiError {
     match error {
-        StoreError::Duplicate => ApiError::conflict(format!("there is a policy called {name} already")),
+        StoreError::Duplicate => ApiError::conflict(format!("a policy named {name} exists already")),
         other => other.into(),
     }
 }
@@ -189,7 +189,7 @@ pub async fn replace(
     if policy.name != name {
         return Err(ApiError::invalid(vec![Fault::at(
             "/name",
-            "must be the name in the address; a policy keeps its name",
+            "must equal the name in the path; a policy keeps its name",
         )]));
     }
     let version = version.ok_or_else(ApiError::version_needed)?;
@@ -223,7 +223,9 @@ pub async fn delete(
 fn stale(error: StoreError, name: &str) -> ApiError {
     match error {
         StoreError::NotFound => ApiError::not_found(format!("there is no policy called {name:?}")),
-        StoreError::Conflict => ApiError::changed(format!("policy {name} is at another version than If-Match says")),
+        StoreError::Conflict => {
+            ApiError::changed(format!("policy {name} has another version than If-Match states; read it again"))
+        }
         other => other.into(),
     }
 }
@@ -241,7 +243,7 @@ pub async fn versions(
     let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
     let rows = policies::versions(&state.engine.db, &name, before, limit + 1).await?;
     if rows.is_empty() && before.is_none() {
-        return Err(ApiError::not_found(format!("there never was a policy called {name:?}")));
+        return Err(ApiError::not_found(format!("no policy named {name:?} ever existed")));
     }
     Ok(page(rows, limit, &uri, |row| row.version.to_string()))
 }
@@ -271,7 +273,7 @@ pub async fn rollback(
     stored(&state, &name).await?;
     let row = policies::version(&state.engine.db, &name, body.value.version).await?;
     let document = row.and_then(|row| row.document).ok_or_else(|| {
-        ApiError::invalid(vec![Fault::at("/version", "is no version of that policy, or the one that deleted it")])
+        ApiError::invalid(vec![Fault::at("/version", "is not a version of this policy, or is the one that deleted it")])
     })?;
     let policy = checked(&state, &document.read::<Value>()?)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
@@ -307,14 +309,14 @@ pub async fn reset(
     stored(&state, &name).await?;
     let fleet = state.engine.fleet.load();
     let agent = body.value.agent.as_deref().map(|word| {
-        let unknown = || ApiError::invalid(vec![Fault::at("/agent", "no such agent is enrolled")]);
+        let unknown = || ApiError::invalid(vec![Fault::at("/agent", "is not an enrolled agent")]);
         fleet.called(word).ok_or_else(unknown)
     });
     let agent = agent.transpose()?.map(|agent| (agent.id, agent.name.as_str()));
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     let closed = breakers::reset(&mut ledger, &name, agent, &caller.principal.name, &why, now).await;
     closed.map_err(|error| match error {
-        StoreError::Conflict => ApiError::conflict(format!("the breaker of policy {name} has not stopped it")),
+        StoreError::Conflict => ApiError::conflict(format!("policy {name} has no open breaker there")),
         other => other.into(),
     })?;
     ledger.commit().await?;

@@ -101,7 +101,8 @@ pub async fn create(
     if let Some(id) = claim.answered() {
         engine.reload_protected().await?;
         let row = protected::find(&engine.db, crate::store::columns::id(id)?).await?;
-        let entry = Entry::try_from(row.ok_or_else(|| ApiError::not_found("it was added, and deleted since"))?)?;
+        let entry =
+            Entry::try_from(row.ok_or_else(|| ApiError::not_found("the entry was created, and deleted since"))?)?;
         let lifts = engine.lift_protected(vec![entry.clone()]).await?;
         return Ok((StatusCode::CREATED, axum::Json(answer(engine, Some(entry.id), &entry, lifts))));
     }
@@ -131,7 +132,7 @@ fn answer(engine: &Engine, id: Option<Uuid>, entry: &Entry, lifts: Vec<Hold>) ->
     if let Covered::Network(net) = covered
         && net.prefix_len() == 0
     {
-        warnings.push(Fault::at("/value", "covers every address of its family: nothing can be blocked by it"));
+        warnings.push(Fault::at("/value", "covers every address of its family: no address can be blocked"));
     }
     CreatedProtected { id, kind: covered.kind(), value: covered.value(), expires_at: until.instant(), lifts, warnings }
 }
@@ -161,7 +162,7 @@ fn read(state: &AppState, asked: CreateProtected) -> ApiResult<Entry> {
     }
     for (index, name) in policies.iter().enumerate() {
         if !policy::is_name(name) || index >= MAX_POLICIES {
-            faults.push(Fault::at(format!("/policies/{index}"), "is not a policy's name, or one too many"));
+            faults.push(Fault::at(format!("/policies/{index}"), "is not a valid policy name, or exceeds the limit"));
         }
     }
     faults.extend(reason_fault(&reason));
@@ -203,7 +204,7 @@ pub async fn find(
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<ProtectedRow>> {
     let row = protected::find(&state.engine.db, id).await?;
-    Ok(axum::Json(row.ok_or_else(|| ApiError::not_found("there is no such protected entry"))?))
+    Ok(axum::Json(row.ok_or_else(|| ApiError::not_found("the protected entry does not exist"))?))
 }
 
 /// Deletes a protected entry

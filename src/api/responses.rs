@@ -87,10 +87,10 @@ pub async fn list(
     let ListResponses { limit: asked, cursor, state: in_state, policy, alert_id, target, action, outcome } = query;
     let of_outcome = outcome.as_deref().map(ResponseOutcome::parse);
     if of_outcome == Some(None) {
-        return Err(ApiError::invalid(vec![Fault::at("/outcome", "is not an outcome of a response")]));
+        return Err(ApiError::invalid(vec![Fault::at("/outcome", "is not a response outcome")]));
     }
     if in_state.as_deref().is_some_and(|word| ResponseState::parse(word).is_none()) {
-        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a state of a response")]));
+        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a response state")]));
     }
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let alert = match alert_id.as_deref().map(|word| (word, word.parse::<Uuid>())) {
@@ -117,10 +117,10 @@ pub async fn find(
 
 async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
     let db = &state.engine.db;
-    let response = responses::find(db, id).await?.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let response = responses::find(db, id).await?.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     let filter = CommandFilter { response: Some(id), ..CommandFilter::default() };
     let response = outcomes::judge(state, vec![response], SHOWN).await?.pop();
-    let response = response.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let response = response.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     Ok(ResponseView {
         response,
         effects: effects::of_response(db, id, SHOWN).await?,
@@ -205,7 +205,7 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     if action.is_none() {
         let meant = actions.nearest(&name);
         let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-        faults.push(Fault::at("/action", format!("is not an action that is known{hint}")));
+        faults.push(Fault::at("/action", format!("is not a known action{hint}")));
     }
     let target = action.and_then(|action| manual_target(action, target, &mut faults));
     faults.extend(reason_fault(&reason));
@@ -217,7 +217,7 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
             faults.push(Fault::at("/arguments", detail));
         }
         if !action.undoable && duration.is_some() {
-            faults.push(Fault::at("/for", format!("cannot be given: {name} leaves nothing that could be undone")));
+            faults.push(Fault::at("/for", format!("is not allowed: {name} leaves nothing to undo")));
         }
     }
     let fleet = state.engine.fleet.load();
@@ -225,7 +225,7 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     for (index, word) in words.iter().enumerate() {
         match fleet.called(word) {
             Some(agent) => agents.push(agent.clone()),
-            None => faults.push(Fault::at(format!("/agents/{index}"), "no such agent is enrolled")),
+            None => faults.push(Fault::at(format!("/agents/{index}"), "is not an enrolled agent")),
         }
     }
     if words.is_empty() {
@@ -278,7 +278,7 @@ fn manual_target(action: &Action, target: Option<ManualTarget>, faults: &mut Vec
         },
     };
     if !action.target_kinds.contains(&kind) {
-        faults.push(Fault::at("/target/kind", format!("{} does not take a target of kind {kind}", action.name)));
+        faults.push(Fault::at("/target/kind", format!("{} does not accept a target of kind {kind}", action.name)));
         return None;
     }
     // Spaces are part of a path; elsewhere they are copying errors.
@@ -314,14 +314,14 @@ pub async fn lift(
 ) -> ApiResult<axum::Json<ResponseView>> {
     let reason = reason(body.value.reason)?;
     let standing = responses::find(&state.engine.db, id).await?;
-    let standing = standing.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let standing = standing.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     match ResponseState::parse(&standing.state) {
         Some(ResponseState::Active) => {
             let why = EndReason { word: "lifted", detail: reason, by: caller.principal.name };
             state.engine.writer.release(vec![id], why).await?;
         }
         Some(ResponseState::Ended) => {}
-        _ => return Err(ApiError::conflict(format!("the response is {}, there is nothing to lift", standing.state))),
+        _ => return Err(ApiError::conflict(format!("the response is {}; there is nothing to lift", standing.state))),
     }
     Ok(axum::Json(view(&state, id).await?))
 }
@@ -343,12 +343,15 @@ async fn answer(
 ) -> ApiResult<axum::Json<ResponseView>> {
     let reason = reason(said.reason)?;
     let before = responses::find(&state.engine.db, id).await?;
-    let before = before.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let before = before.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     match state.engine.writer.answer(id, caller.principal.name, answer, reason).await? {
         answers::Outcome::Counted => {}
         answers::Outcome::Carried => state.engine.undo.look_again(),
         answers::Outcome::NotWaiting => {
-            return Err(ApiError::conflict(format!("the response is {}, and waits for no such answer", before.state)));
+            return Err(ApiError::conflict(format!(
+                "the response is {}, and does not wait for this decision",
+                before.state
+            )));
         }
         answers::Outcome::NotYours => {
             return Err(ApiError::conflict(

@@ -67,7 +67,7 @@ pub async fn open(
     // Without a subprotocol the client speaks the first version.
     if upgrade.selected_protocol().is_none() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return Err(ApiError::malformed(format!(
-            "this manager speaks the subprotocol {SUBPROTOCOL}, and none that was offered"
+            "this manager requires the subprotocol {SUBPROTOCOL}, which was not offered"
         )));
     }
     let turn = state.turns.take(agent.id, Kind::Stream)?;
@@ -125,12 +125,12 @@ impl Line {
         self.pace.step(1, Instant::now());
         match heard {
             Some(Ok(Message::Text(text))) => {
-                serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame that is no message"))
+                serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame is not a valid message"))
             }
             // axum answers pings; they count as heartbeats.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(FromAgent::Heartbeat),
             Some(Ok(Message::Binary(_))) => Err(End::Close(1003, "frames are JSON text")),
-            Some(Err(_)) => Err(End::Close(1009, "a frame that is too large or malformed")),
+            Some(Err(_)) => Err(End::Close(1009, "a frame is too large or malformed")),
             Some(Ok(Message::Close(_))) | None => Err(End::Gone),
         }
     }
@@ -144,7 +144,7 @@ impl Line {
 async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, line.hear()).await {
         Ok(Ok(FromAgent::Hello { cursor, capabilities, effects, run })) => Hello { cursor, capabilities, effects, run },
-        Ok(Ok(_)) => return End::Close(1002, "the first message is hello"),
+        Ok(Ok(_)) => return End::Close(1002, "the first message must be hello"),
         Ok(Err(end)) => return end,
         Err(_) => return End::Close(1008, "no hello in time"),
     };
@@ -156,7 +156,7 @@ async fn talk(state: &AppState, agent: Uuid, line: &mut Line) -> End {
         // newer stream.
         () = replaced.cancelled() => End::Close(1008, "another stream of this agent took over, or it was revoked"),
     };
-    tracing::info!(%agent, "agent {agent} streams no more");
+    tracing::info!(%agent, "the stream of agent {agent} has ended");
     end
 }
 
@@ -229,7 +229,7 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
                 return End::Close(1001, "the manager is stopping");
             }
             heard = tokio::time::timeout_at(heard_at + SILENCE, line.hear()) => match heard {
-                Err(_) => return End::Close(1001, "nothing was heard for too long"),
+                Err(_) => return End::Close(1001, "no message within the time limit"),
                 Ok(Err(end)) => return end,
                 Ok(Ok(message)) => {
                     heard_at = tokio::time::Instant::now();
@@ -256,7 +256,7 @@ const FRAME: usize = MAX_ITEMS / 4;
 /// try again.
 async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(), Option<End>> {
     let commands = conversation.next(FRAME).await.map_err(|error| {
-        tracing::warn!("cannot read what is owed: {error}");
+        tracing::warn!("cannot read pending commands: {error}");
         None
     })?;
     if commands.is_empty() {
@@ -290,7 +290,7 @@ async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAg
             exchange::rejected(state, agent, orders).await.map_err(|error| refused(&error))?;
             Ok(false)
         }
-        FromAgent::Hello { .. } => Err(End::Close(1002, "hello is said once")),
+        FromAgent::Hello { .. } => Err(End::Close(1002, "hello was already sent")),
     }
 }
 
@@ -299,6 +299,6 @@ fn refused(error: &ApiError) -> End {
     if error.status().is_server_error() {
         End::Close(1013, "try again later")
     } else {
-        End::Close(1007, "a message with faults")
+        End::Close(1007, "a message is invalid")
     }
 }

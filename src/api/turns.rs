@@ -32,9 +32,9 @@ impl Kind {
 
     const fn what(self) -> &'static str {
         match self {
-            Self::Reading => "two polls of this agent are being read already",
-            Self::Poll => "four polls of this agent wait already",
-            Self::Stream => "sixteen streams of this agent are open already",
+            Self::Reading => "this agent already has two polls being read",
+            Self::Poll => "this agent already has four open polls",
+            Self::Stream => "this agent already has sixteen open streams",
         }
     }
 }

@@ -28,7 +28,7 @@ async fn promise_11_a_key_that_asks_without_end_is_told_when_to_come_back_and_no
     }
     let answer = viewer.get("/v1/responses").await;
     let problem = answer.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 20 requests in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 20 requests per minute"), "{problem}");
     assert!((1..=3).contains(&answer.header("retry-after").unwrap().parse::<u64>().unwrap()), "{:?}", answer.headers);
     assert_eq!(answer.header("ratelimit"), Some("\"caller\";r=0;t=60"));
     admin.get("/v1/responses").await.is(200);
@@ -77,7 +77,7 @@ async fn promise_11_an_agent_that_asks_without_end_is_told_when_to_come_back_and
         assert!(served < 20, "eight a minute is the limit");
     };
     let problem = limited.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 8 requests in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 8 requests per minute"), "{problem}");
     assert!(limited.header("ratelimit").is_some() && limited.header("retry-after").is_some());
     other.exchange(&other.token(), &request).await.is(200);
 }

@@ -212,7 +212,7 @@ async fn a_lost_race_is_said_and_not_tried_again() {
     let replace = put(async move |headers: axum::http::HeaderMap| {
         assert_eq!(headers["if-match"], "\"7\"");
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        (StatusCode::PRECONDITION_FAILED, axum::Json(json!({"detail": "is at another version"})))
+        (StatusCode::PRECONDITION_FAILED, axum::Json(json!({"detail": "has another version"})))
     });
     let router = Router::new()
         .route("/v1/actions", list(json!([])))
@@ -253,7 +253,7 @@ fn tests_of_policies_run_without_a_manager() {
     // The manager's actions are asked for only by who gives a key.
     let uses = SCAN.split("---\n").nth(1).unwrap();
     std::fs::write(files.path().join("uses.yaml"), uses).unwrap();
-    assert!(run("uses.yaml").complains(2).contains("/respond/action: is not an action that is known"));
+    assert!(run("uses.yaml").complains(2).contains("/respond/action: is not a known action"));
 }
 
 #[tokio::test]

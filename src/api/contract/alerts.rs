@@ -17,7 +17,7 @@ pub(super) fn describe(contract: &mut Value, max_batch: usize) {
     if let Some(content) = contract.pointer_mut("/paths/~1v1~1alerts/post/requestBody/content") {
         content["application/json"]["schema"] = json!({"oneOf": [alert, list]});
         content["application/x-ndjson"]["schema"] =
-            json!({"type": "string", "minLength": 1, "description": "One alert a line.", "format": "alert-lines"});
+            json!({"type": "string", "minLength": 1, "description": "One alert per line.", "format": "alert-lines"});
     }
 }
 
@@ -49,7 +49,7 @@ fn generic() -> Value {
     };
     json!({
         "type": "object",
-        "description": "An alert of any pipeline but Wazuh's.",
+        "description": "An alert of any pipeline other than Wazuh.",
         "required": ["pipeline", "id", "time", "rule"],
         "properties": {
             "pipeline": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\u0000]*$",
@@ -69,7 +69,7 @@ fn generic() -> Value {
 fn wazuh() -> Value {
     json!({
         "type": "object",
-        "description": "An alert of Wazuh 4, as alerts.json holds it; the time may also have Wazuh's own form of an offset, \
+        "description": "An alert of Wazuh 4, as in alerts.json; the time may also have Wazuh's own form of an offset, \
                         +0000.",
         "required": ["timestamp", "rule", "agent", "id"],
         "properties": {
@@ -93,7 +93,7 @@ fn finding() -> Value {
         "id": word(), "level": {"enum": level}, "title": {"type": "string"}}});
     json!({
         "type": "object",
-        "description": "A finding of Wazuh 5; dotted keys such as \"wazuh.rule.id\" are taken as well.",
+        "description": "A finding of Wazuh 5; dotted keys such as \"wazuh.rule.id\" are accepted as well.",
         "required": ["@timestamp", "id", "wazuh"],
         "properties": {
             "@timestamp": time(),

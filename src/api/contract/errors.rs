@@ -50,20 +50,20 @@ pub(super) const ENROLMENT: &str = "agents_enroll";
 
 /// Every error: status, name in the contract, meaning.
 const ERRORS: [(u16, &str, &str); 14] = [
-    (400, "Malformed", "The request cannot be read"),
-    (401, "Unauthenticated", "Valid credentials are needed"),
-    (403, "Forbidden", "The caller is known, and may not do that"),
-    (404, "NotFound", "There is no such thing"),
-    (408, "TimedOut", "The body did not come to its end in time; nothing was done"),
-    (409, "Conflict", "It cannot be done as things stand"),
-    (412, "Changed", "It has changed since the version that If-Match names"),
-    (413, "TooLarge", "The body is larger than this operation takes"),
-    (415, "Unsupported", "The media type or the content encoding is not taken here"),
+    (400, "Malformed", "The request cannot be parsed"),
+    (401, "Unauthenticated", "The credentials are missing or invalid"),
+    (403, "Forbidden", "The caller lacks the right"),
+    (404, "NotFound", "The object does not exist"),
+    (408, "TimedOut", "The body did not arrive in time; nothing was done"),
+    (409, "Conflict", "The request contradicts the current state"),
+    (412, "Changed", "The object has changed since the version in If-Match"),
+    (413, "TooLarge", "The body exceeds the operation's limit"),
+    (415, "Unsupported", "The media type or the content encoding is not supported"),
     (422, "Invalid", "The input has faults; `errors` points at each"),
     (428, "VersionNeeded", "If-Match is missing"),
-    (429, "TooMany", "Too many requests of this caller or from this address"),
-    (500, "Internal", "A fault of the manager; its log says more"),
-    (503, "Unavailable", "The manager cannot do it now; Retry-After says when to try again"),
+    (429, "TooMany", "The caller or its address has exceeded a rate limit"),
+    (500, "Internal", "An internal error; the manager's log has the cause"),
+    (503, "Unavailable", "The manager is overloaded or unavailable; Retry-After says when to retry"),
 ];
 
 /// Adds the errors to every operation, and describes them once.
@@ -90,9 +90,9 @@ pub(super) fn list(contract: &mut Value) {
         let content = json!({"application/problem+json": {"schema": problem()}});
         let mut response = json!({"description": meaning, "content": content});
         match status {
-            401 => response["headers"] = header("WWW-Authenticate", "How to prove who calls", &json!("string")),
+            401 => response["headers"] = header("WWW-Authenticate", "Authentication scheme", &json!("string")),
             429 | 503 => {
-                response["headers"] = header("Retry-After", "Seconds after which to try again", &json!("integer"));
+                response["headers"] = header("Retry-After", "Seconds until a retry", &json!("integer"));
             }
             _ => {}
         }
@@ -152,7 +152,7 @@ fn parameter(operation: &mut Map<String, Value>, parameter: &Value) {
 fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key", "in": "header", "required": false,
-        "description": "A repeated request with the same key changes nothing, and is answered as the first one was.",
+        "description": "A retry with the same key changes nothing and gets the response of the first request.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     })
 }

@@ -198,10 +198,7 @@ fn time(block: &ActiveResponse, action: &Action, report: &mut Report) -> Option<
     let seconds = block.timeout_seconds;
     if !action.undoable {
         if seconds != 0 {
-            report.warning(
-                block.place,
-                format!("{} leaves nothing that could be undone: the timeout is left out", action.name),
-            );
+            report.warning(block.place, format!("{} leaves nothing to undo: the timeout is ignored", action.name));
         }
         return None;
     }

@@ -301,7 +301,7 @@ mod tests {
         /match/0/rule_id: is not a field that is known here; did you mean rule_ids?
         /match/0/min_level: must be a whole number from 0 to 16
         /match/1: must be an object
-        /respond/action: is not an action that is known; did you mean firewall-drop?
+        /respond/action: is not a known action; did you mean firewall-drop?
         /respond/target: must be one of source.ip, destination.ip, source.user, destination.user, file.path, process.id, host; did you mean source.ip?
         /respond/on: must be origin, all, server, {agents: [...]} or {labels: {...}}
         /respond/for: is not a duration such as "30s", "10m", "2h" or "7d" (more than zero, ten years at most)

@@ -336,7 +336,7 @@ impl Reader<'_> {
         }
         let duration = self.span(object, "/respond", "for");
         if let Some(action) = action.as_deref().filter(|action| !action.undoable && duration.is_some()) {
-            self.fault("/respond/for", format!("cannot be given: {} leaves nothing that could be undone", action.name));
+            self.fault("/respond/for", format!("is not allowed: {} leaves nothing to undo", action.name));
         }
         let escalate = object.get("escalate").and_then(|value| escalation(self, value, duration.is_some()));
         let arguments = self.words(object, "/respond", "arguments");
@@ -395,7 +395,7 @@ impl Reader<'_> {
         if found.is_none() {
             let meant = self.actions.nearest(&name);
             let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-            self.fault("/respond/action", format!("is not an action that is known{hint}"));
+            self.fault("/respond/action", format!("is not a known action{hint}"));
         }
         found
     }
