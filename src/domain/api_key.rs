@@ -1,14 +1,14 @@
-//! The form of an API key, `rip_ID_SECRET`. It says only whether a text can be a key: what is wrong with its form is told to
-//! the caller, who has typed or copied it; whether such a key exists is told by nothing here.
+//! The format of API keys, `rip_ID_SECRET`. Format errors are explained to the caller, who typed or
+//! copied the key. Nothing here reveals whether a key exists.
 
-/// What every key begins with.
+/// Prefix of every key.
 pub const PREFIX: &str = "rip_";
-/// The length of an id: 8 bytes in hexadecimal.
+/// Length of an id: 8 bytes in hexadecimal.
 pub const ID_LENGTH: usize = 16;
-/// The length of a secret: 32 bytes in base64url.
+/// Length of a secret: 32 bytes in base64url.
 pub const SECRET_LENGTH: usize = 43;
 
-/// Why `text` cannot be an API key, in a sentence; nothing if it can.
+/// Why `text` cannot be an API key; `None` if it can.
 pub fn form_fault(text: &str) -> Option<String> {
     let whole = PREFIX.len() + ID_LENGTH + 1 + SECRET_LENGTH;
     if text.is_empty() {

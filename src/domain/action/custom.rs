@@ -1,4 +1,5 @@
-//! Reading a custom action: a program in the agents' own folder, with what it takes.
+//! Parses custom actions: programs in the agents' own folder, with their accepted targets and
+//! arguments.
 
 use riposte_protocol::command::{Script, ScriptStyle};
 use riposte_protocol::target::TargetKind;
@@ -22,13 +23,13 @@ const KNOWN: [&str; 11] = [
     "wants_alert",
 ];
 const PLATFORMS: [&str; 6] = ["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"];
-/// The largest schema of parameters, in bytes.
+/// Maximum size of a parameter schema, in bytes.
 const MAX_SCHEMA_BYTES: usize = 16 * 1024;
 
-/// Reads a custom action.
+/// Parses a custom action.
 ///
 /// # Errors
-/// Every fault.
+/// All faults.
 pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
     let Some(object) = document.as_object() else { return Err(vec![Fault::at("", "an action is a JSON object")]) };
     let mut faults = Vec::new();
@@ -97,7 +98,7 @@ pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
     })
 }
 
-/// The schema of any list of texts.
+/// JSON Schema of any array of strings.
 pub(super) fn free_arguments() -> Value {
     json!({"type": "array", "items": {"type": "string"}})
 }

@@ -1,11 +1,12 @@
-//! `when`: a condition in CEL over one alert. CEL has no loops but its macros and no I/O; what it lacks is a limit on
-//! steps, so an expression is checked when it is saved: its length, no macro inside a macro, and only names that exist.
-//! Whatever goes wrong when it runs means "does not hold", never a crash.
+//! `when`: a CEL condition on one alert. CEL has no loops except macros, and no I/O, but no step
+//! limit either. So an expression is checked on save: its length, no nested macros, only known
+//! names. Every evaluation error means "does not hold".
 //!
-//! Calls are checked in `functions.rs`; what a person meant who made a mistake is found in `mistakes.rs`.
+//! `functions.rs` checks calls; `mistakes.rs` explains common mistakes.
 //!
-//! Names: `source.ip`, `source.user`, `destination.ip`, `destination.user`, `file.path`, and the alert's own fields
-//! (`data.url`, `rule.level`, `agent.name` …); everything is also under `alert`.
+//! Names: `source.ip`, `source.user`, `destination.ip`, `destination.user`, `file.path`, and the
+//! alert's own fields (`data.url`, `rule.level`, `agent.name` …). Everything is also available
+//! under `alert`.
 
 mod facts;
 mod functions;
@@ -26,13 +27,14 @@ pub use facts::Facts;
 use facts::Numbers;
 pub use reads::{EVERYTHING, Reads};
 
-/// The longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 const MAX_BYTES: usize = 2048;
-/// The longest list that an expression gets to see: with one level of macros, the most steps per macro.
+/// Maximum length of a list in an expression; with one level of macros, this bounds the steps per
+/// macro.
 const MAX_LIST: usize = 256;
-/// How much is said of a failure, in characters.
+/// Maximum length of a failure's text, in characters.
 const MAX_FAILURE_CHARS: usize = 300;
-/// The top-level names of an alert that an expression may use; anything else is under `alert`.
+/// Top-level names of an alert that an expression may use; others are available under `alert`.
 const NAMES: [&str; 18] = [
     "age",
     "agent",
@@ -54,7 +56,7 @@ const NAMES: [&str; 18] = [
     "time",
 ];
 
-/// An expression that can be run.
+/// A compiled expression.
 #[derive(Clone)]
 pub struct Expression {
     source: String,
@@ -83,21 +85,23 @@ impl serde::Serialize for Expression {
     }
 }
 
-/// How strictly an expression is read.
+/// How strictly an expression is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strictness {
-    /// As it is to be saved: whatever can never hold is a fault.
+    /// A new expression: a condition that can never hold is a fault.
     New,
-    /// As it was saved by an earlier version, which did not know the faults of calls: those never hold, and stop nothing.
+    /// A stored expression of an earlier version without these checks: such a condition never
+    /// holds, and is not a fault.
     Stored,
 }
 
-/// A condition that could not be decided: it does not hold.
+/// An evaluation error; the condition does not hold.
 #[derive(Clone, Debug)]
 pub struct Failure(ExecutionError);
 
 impl Failure {
-    /// Whether a field is not there. That is ordinary; everything else is a fault of the expression or of the alert.
+    /// Whether a field is missing, which is normal. Every other error is a fault of the expression
+    /// or the alert.
     pub fn is_missing_field(&self) -> bool {
         matches!(self.0, ExecutionError::NoSuchKey(_))
     }
@@ -121,7 +125,7 @@ impl fmt::Display for Failure {
             ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
             other => other.to_string(),
         };
-        // Words of the alert may be in it.
+        // The message may contain text of the alert.
         for letter in text.chars().take(MAX_FAILURE_CHARS) {
             if letter.is_control() { write!(f, "{}", letter.escape_debug())? } else { f.write_char(letter)? }
         }
@@ -136,18 +140,18 @@ fn operator(function: &str) -> &str {
 }
 
 impl Expression {
-    /// Reads an expression that is to be saved, and checks it.
+    /// Compiles and checks a new expression.
     ///
     /// # Errors
-    /// What is wrong, with line and column.
+    /// The fault, with line and column.
     pub fn parse(source: &str) -> Result<Self, String> {
         Self::read(source, Strictness::New)
     }
 
-    /// Reads an expression and checks it as strictly as is said.
+    /// Compiles an expression with the given strictness.
     ///
     /// # Errors
-    /// What is wrong, with line and column.
+    /// The fault, with line and column.
     pub fn read(source: &str, strictness: Strictness) -> Result<Self, String> {
         if source.len() > MAX_BYTES {
             return Err(format!("is longer than {MAX_BYTES} bytes"));
@@ -170,7 +174,7 @@ impl Expression {
         Ok(expression)
     }
 
-    /// Operators between types that never fit show only when an expression runs.
+    /// Evaluates samples: operators on incompatible types fail only at evaluation.
     fn try_on_samples(&self, strictness: Strictness) -> Result<(), String> {
         let outcome = self.program.execute(&Facts::sample().seen(Numbers::AsWritten).context());
         match outcome {
@@ -182,26 +186,27 @@ impl Expression {
         }
     }
 
-    /// Why it can never hold, if an earlier version let it be saved.
+    /// Why a stored expression can never hold, if so.
     pub fn why_dead(&self) -> Option<&str> {
         self.dead.as_deref()
     }
 
-    /// What it reads of an alert.
+    /// The fields that it reads.
     pub fn reads(&self) -> &Reads {
         &self.reads
     }
 
-    /// Whether it holds for the alert behind `facts`, which must have what it [`reads`](Self::reads).
+    /// Evaluates the condition; `facts` must contain what it [`reads`](Self::reads).
     ///
     /// # Errors
-    /// If that cannot be decided; then it does not hold.
+    /// If the evaluation fails; then the condition does not hold.
     pub fn holds(&self, facts: &Facts) -> Result<bool, Failure> {
         let first = match self.program.execute(&facts.seen(Numbers::AsWritten).context()) {
             Ok(value) => return Ok(value == Value::Bool(true)),
             Err(failure) => failure,
         };
-        // Wazuh writes every number in `data` as a text: where a number is needed, the text of one will do.
+        // Wazuh writes every number in `data` as a string, so numeric strings are accepted as
+        // numbers.
         if let ExecutionError::NoSuchOverload(_)
         | ExecutionError::ValuesNotComparable(..)
         | ExecutionError::UnsupportedBinaryOperator(..) = first
@@ -213,24 +218,25 @@ impl Expression {
     }
 }
 
-/// A fault with its place.
+/// A fault with its position.
 fn at(source: &str, offset: usize, fault: &str) -> String {
     let (line, column) = mistakes::place(source, offset);
     format!("line {line}, column {column}: {fault}")
 }
 
-/// Walks an expression: refuses names and functions that are not known, and macros inside macros (their cost multiplies).
+/// Refuses unknown names and functions, and nested macros, whose costs multiply.
 struct Checker<'a> {
     source: &'a str,
     program: &'a Program,
     strictness: Strictness,
     bound: Vec<String>,
-    /// The first fault that a stored expression may have.
+    /// The first fault that is tolerated in a stored expression.
     dead: Option<String>,
 }
 
 impl Checker<'_> {
-    /// The fault with its place; `word` stands there, or before it where the place is that of a bracket.
+    /// A fault with its position, at `word` or before it if the node's position is that of a
+    /// bracket.
     fn fault(&self, node: &IdedExpr, word: &str, fault: &str) -> String {
         let offset = self.program.source_info().offset_for(node.id).map_or(0, |(start, _)| start as usize);
         // The parser counts characters, not bytes.
@@ -296,7 +302,7 @@ impl Checker<'_> {
     }
 }
 
-/// Type names, which CEL lets stand where a value can.
+/// Type names, which CEL accepts as values.
 fn is_type(name: &str) -> bool {
     ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint", "type"].contains(&name)
 }
@@ -393,7 +399,7 @@ mod tests {
         assert!(refused(&"true && ".repeat(400)).contains("2048"));
     }
 
-    /// Each of these was accepted once, and never fired.
+    /// Earlier versions accepted these, and they never held.
     #[test]
     fn a_call_that_can_never_work_is_refused_with_its_place_and_a_suggestion() {
         for (source, fault) in [

@@ -1,4 +1,4 @@
-//! The rules of outcomes: what each agent is shown as and why, and what that makes of a response.
+//! Tests of the outcome rules: per agent with its reason, and in total.
 
 use proptest::prelude::*;
 
@@ -126,8 +126,8 @@ fn any_facts() -> impl Strategy<Value = HoldFacts> {
 }
 
 proptest! {
-    /// Promise 14: whatever the ledger holds, only what an agent that still counts has said to
-    /// be in force is shown so.
+    /// Promise 14: only what an agent that is not revoked has reported in force is shown as in
+    /// force.
     #[test]
     fn nothing_is_in_force_that_no_agent_has_said_to_be(facts in any_facts()) {
         if of_agent(&facts) == AgentOutcome::InForce {
@@ -141,8 +141,8 @@ proptest! {
         }
     }
 
-    /// A response is in force as a whole only where every agent is, and looks like protection
-    /// only where one is.
+    /// A response is in force only if it is on every agent, and shows protection only if it is on
+    /// one.
     #[test]
     fn a_response_is_in_force_only_where_its_agents_are(
         in_force in 0i64..3, pending in 0i64..3, failed in 0i64..3, lifted in 0i64..3, one_shot: bool,

@@ -1,4 +1,4 @@
-//! What is odd about a policy without being wrong, in exact words: why it, or a part of it, can never come to anything.
+//! Warnings about a policy: reasons why it, or a part of it, can never have an effect.
 
 use super::{On, OverLimit, Policy, Selector};
 use crate::domain::action::Catalogue;
@@ -59,7 +59,7 @@ fn of_selector(selector: &Selector, at: &str, warnings: &mut Vec<Fault>) {
     }
 }
 
-/// `T` and four digits, and perhaps a dot and three more.
+/// `T` and four digits, optionally a dot and three more.
 fn is_technique(id: &str) -> bool {
     let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     let (technique, sub) = id.split_once('.').map_or((id, None), |(technique, sub)| (technique, Some(sub)));

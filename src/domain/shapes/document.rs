@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::field::{Field, syntax_fault};
 use crate::domain::fault::Fault;
 
-/// A key, left where it is if it is written without escapes.
+/// A key, borrowed if it has no escapes.
 #[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -25,15 +25,15 @@ impl Borrow<str> for Key<'_> {
 
 type Fields<'a> = HashMap<Key<'a>, &'a RawValue>;
 
-/// What holds other values.
+/// A value with children.
 enum Node<'a> {
     Object {
         fields: Fields<'a>,
-        /// Whether a key holds a dot: where none does, a path can only be nested.
+        /// Whether a key contains a dot; otherwise paths can only be nested.
         has_dots: bool,
     },
     List(Vec<&'a RawValue>),
-    /// A text, a number, a truth value.
+    /// A string, number or boolean.
     Leaf,
 }
 
@@ -53,35 +53,36 @@ impl<'a> Node<'a> {
     }
 }
 
-/// One alert.
+/// An alert's document.
 pub(super) struct Document<'a> {
     top: Rc<Node<'a>>,
-    /// What was read below, by where it stands in the text.
+    /// Parsed nodes, by their position in the text.
     nodes: RefCell<HashMap<usize, Rc<Node<'a>>>>,
 }
 
 impl<'a> Document<'a> {
-    /// Reads the top of an object.
+    /// Parses the top-level object.
     ///
     /// # Errors
-    /// If `text` is not one.
+    /// If `text` is not an object.
     pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
         let fields: Fields = serde_json::from_str(text).map_err(|error| syntax_fault(&error))?;
         Ok(Self { top: Rc::new(Node::object(fields)), nodes: RefCell::default() })
     }
 
-    /// The first thing at `path` that is more than `null` or an empty text. The most dotted key is tried first.
+    /// The first value at `path` that is not `null` or an empty string; keys with the most dots are
+    /// tried first.
     pub(super) fn at(&self, path: &str) -> Option<Field<'a>> {
         self.below(&self.top, path).map(Field)
     }
 
-    /// The text of the key `name` at the top, whatever it is, if it is there.
+    /// The raw text of the top-level key `name`, if present.
     pub(super) fn top(&self, name: &str) -> Option<&'a str> {
         let Node::Object { fields, .. } = &*self.top else { return None };
         fields.get(name).map(|value| value.get())
     }
 
-    /// Whether a key at the top is a dotted path below `name`.
+    /// Whether a top-level key is a dotted path below `name`.
     pub(super) fn has_dotted(&self, name: &str) -> bool {
         let Node::Object { fields, .. } = &*self.top else { return false };
         let is_below = |key: &Key| key.0.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
@@ -126,7 +127,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// `null` and an empty text are what templates write for what they do not have.
+/// Templates write `null` or an empty string for missing values.
 pub(super) fn is_something(value: &&RawValue) -> bool {
     !matches!(value.get(), "null" | "\"\"")
 }
