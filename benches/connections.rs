@@ -1,6 +1,6 @@
-//! What agents cost that have nothing to do: the time until all of them stream, memory for each, the server's CPU while
-//! they are idle; and how long one response for all of them takes until the last one has its command, commit included.
-//! Beside it the memory of agents on the long poll.
+//! The cost of idle agents: time until all of them stream, memory per agent, and the server's idle
+//! CPU. Also the fan-out of one response to all agents, from the alert to the last command,
+//! including the commit. For comparison, the memory of agents on the long poll.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -24,13 +24,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// Responses for all agents, one after the other.
+/// Sequential responses to all agents.
 const FAN_OUTS: usize = 3;
-/// How long the last agent may take.
+/// Time limit for the last agent.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Seconds between an idle agent's heartbeats: the manager's default.
+/// Heartbeat interval of an idle agent, in seconds: the manager's default.
 const HEARTBEAT: u64 = 30;
-/// Streams opened at the same time.
+/// Concurrent stream openings.
 const AT_ONCE: usize = 128;
 
 fn main() -> anyhow::Result<()> {
@@ -66,7 +66,7 @@ async fn bench() -> anyhow::Result<()> {
     drop(polls);
     server.stop()?;
 
-    // A fresh process: memory that polls have left behind would be counted as the streams' otherwise, or hide them.
+    // A fresh process: memory left by polls would distort the measurement of streams.
     let server = Server::start(dir.path()).await?;
     let (before, begun) = (server.resident_bytes()?, Instant::now());
     let streams = agents::connect_all(Arc::clone(&enrolled), server.address, AT_ONCE).await?;
@@ -120,7 +120,7 @@ async fn bench() -> anyhow::Result<()> {
 /// written into the ledger while no server runs: this benchmark measures connections, and ten
 /// thousand enrolments in a row are not a real load.
 async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> anyhow::Result<Vec<Agent>> {
-    // The first start makes keys and tables; the second one is the usual one.
+    // The first start creates keys and tables; the second one is a normal start.
     Server::start(dir).await?.stop()?;
     let server = Server::start(dir).await?;
     table.row("start to serving, empty ledger", server.started_in.as_secs_f64() * 1e3, "ms", None, "50", "25");
@@ -151,7 +151,7 @@ async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> 
     Ok(enrolled)
 }
 
-/// Long polls of the first `count` agents, all waiting when this returns.
+/// Opens long polls of the first `count` agents; returns when all of them wait.
 async fn poll(server: &Server, enrolled: &[Agent], count: usize) -> anyhow::Result<JoinSet<()>> {
     let mut polls = JoinSet::new();
     for agent in enrolled.iter().take(count) {
@@ -170,16 +170,16 @@ async fn poll(server: &Server, enrolled: &[Agent], count: usize) -> anyhow::Resu
     Ok(polls)
 }
 
-/// What an agent tells the bench.
+/// What an agent reports to the benchmark.
 enum News {
     Arrived(Instant),
     Settled,
     Ended(String),
 }
 
-/// One agent: says when commands arrive, answers them, and sends heartbeats.
+/// One agent: reports commands, answers them, and sends heartbeats.
 async fn follow(index: usize, mut stream: Stream, news: mpsc::UnboundedSender<News>) {
-    // Spread, as the connections of real agents are.
+    // Spread over the interval, as the heartbeats of real agents are.
     let offset = Duration::from_millis(u64::try_from(index).unwrap_or(0) * 7919 % (HEARTBEAT * 1000));
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + offset, Duration::from_secs(HEARTBEAT));
     loop {
@@ -208,18 +208,18 @@ async fn follow(index: usize, mut stream: Stream, news: mpsc::UnboundedSender<Ne
     }
 }
 
-/// How one response for all went.
+/// Measurements of one fan-out.
 struct FanOut {
     answered: Duration,
     half: Duration,
     last: Duration,
-    /// From the last arrival to the last result being acknowledged.
+    /// From the last arrival to the acknowledgement of the last result.
     settled: Duration,
     came: usize,
     ended: usize,
 }
 
-/// Posts one alert that every agent has to hear of, and waits until all have, and all their results are settled.
+/// Posts one alert with a response on every agent, and waits until all results are settled.
 async fn fan_out(
     server: &Server,
     round: usize,

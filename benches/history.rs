@@ -1,5 +1,6 @@
-//! What a long history costs: the same work on two managers, one with a young ledger and one in which much has been and gone.
-//! Rounds alternate between the two, so that the ratio holds on a busy machine. `docs/performance.md` says how to read it.
+//! The cost of a long history: the same work on two managers, one with a young ledger and one with
+//! many past effects. Rounds alternate between them, so the ratio is stable on a busy machine. See
+//! `docs/performance.md`.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -23,18 +24,18 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// Agents of each manager.
+/// Agents per manager.
 const AGENTS: usize = 50;
-/// Effects that each agent holds and reports when it connects.
+/// Effects that each agent holds and reports on connect.
 const HELD: usize = 500;
-/// Alerts of a round, each with a short block, applied and lifted.
+/// Alerts per round, each with a short block that is applied and lifted.
 const ALERTS: usize = 2000;
-/// Targets of the past, and of what is held, from here on.
+/// First address of past and held targets.
 const FIRST_PAST: u32 = u32::from_be_bytes([100, 64, 0, 0]);
-/// How long a round may take.
+/// Time limit of a round.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// One of the two managers, and what was measured there.
+/// One of the two managers, and its measurements.
 struct Side {
     name: String,
     server: Server,
@@ -56,7 +57,7 @@ fn main() -> anyhow::Result<()> {
         for round in 0..=rounds {
             for side in [&mut young, &mut old] {
                 side.round().await?;
-                // The first one warms caches up.
+                // The first round warms up the caches.
                 if round == 0 {
                     side.forget();
                 }
@@ -80,7 +81,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 impl Side {
-    /// A manager whose agents hold [`HELD`] effects each, and on which `past` more have come and gone.
+    /// A manager whose agents hold [`HELD`] effects each, with `past` further effects in its
+    /// history.
     async fn build(dir: &std::path::Path, past: usize) -> anyhow::Result<Self> {
         let server = Server::start(dir).await?;
         let mut agents = agents::enrol(server.address, &server.key, 0, AGENTS).await?;
@@ -116,7 +118,7 @@ impl Side {
         Ok(Self { name, server, agents, alerts, address, connect_ms, connect_cpu_ms, cpu_per_1000 })
     }
 
-    /// All agents connect and report, blocks are ordered, applied and lifted, and all agents go away.
+    /// All agents connect and report, blocks are applied and lifted, and all agents disconnect.
     async fn round(&mut self) -> anyhow::Result<()> {
         let (cpu, begun) = (self.server.cpu_seconds()?, Instant::now());
         let streams = agents::connect_all(Arc::clone(&self.agents), self.server.address, 16).await?;
@@ -163,7 +165,7 @@ fn holding(effect: Uuid, target: Target) -> HeldEffect {
     HeldEffect { effect, action, target, until: None, actual: None, drifts: 0, failing: None, released: None }
 }
 
-/// One agent: obeys, and says how many of its results are settled.
+/// One agent: executes commands, and reports the number of settled results.
 async fn follow(mut stream: Stream, settled: mpsc::UnboundedSender<usize>) -> anyhow::Result<()> {
     loop {
         match stream.hear().await? {

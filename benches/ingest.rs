@@ -1,6 +1,6 @@
-//! How many alerts a second become durable, over HTTP, with authentication and policies on, and what that costs the
-//! server. Beside it, in alternating rounds: what SQLite alone does with the same rows in the same table, at the same
-//! durability, in transactions of the same size. `docs/performance.md` says how to read it.
+//! Durable alerts per second over HTTP, with authentication and policies, and their cost on the
+//! server. For comparison, in alternating rounds: SQLite alone with the same rows, table,
+//! durability and transaction size. See `docs/performance.md`.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -23,29 +23,29 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// Hosts that alerts come from; each has an enrolled agent that is away.
+/// Hosts of the alerts; each has an enrolled agent that is offline.
 const HOSTS: usize = 100;
-/// Policies that no alert matches, so that the index is not empty.
+/// Policies without matching alerts, so that the index is not empty.
 const IDLE_POLICIES: usize = 50;
 
 /// One kind of load.
 #[derive(Clone, Copy)]
 struct Cell {
     what: &'static str,
-    /// Alerts per request, and per transaction of the limit.
+    /// Alerts per request, and rows per transaction of the limit.
     batch: usize,
     connections: usize,
-    /// Which rule some alerts carry, and how many of a hundred.
+    /// Rule of some alerts, and their number per hundred.
     rule: &'static str,
     percent: usize,
-    /// Rows per transaction that the limit is measured with.
+    /// Rows per transaction of the measured limit.
     limit: usize,
     must: &'static str,
     aim: &'static str,
     cpu: [&'static str; 2],
 }
 
-/// What was measured in one cell, a sample a round; latencies a sample a request.
+/// Measurements of one cell: one sample per round, latencies per request.
 #[derive(Default)]
 struct Figures {
     per_second: Samples,
@@ -103,7 +103,7 @@ async fn bench() -> anyhow::Result<()> {
     let mut sent = 0;
     for round in 0..=rounds {
         for (cell, figures) in cells.iter().zip(&mut figures) {
-            // The first round is short: it warms up, and says how many alerts the others need.
+            // The first round is short: it warms up, and shows how many alerts the others need.
             let rate = figures.per_second.median().max(2000.0);
             let count = rate * if round == 0 { 0.5 } else { seconds };
             let requests = requests(&mut alerts, cell, &server.key, count);
@@ -131,7 +131,7 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Agents and policies.
+/// Creates agents and policies.
 async fn prepare(server: &Server) -> anyhow::Result<()> {
     agents::enrol(server.address, &server.key, 0, HOSTS).await?;
     let mut connection = Connection::open(server.address).await?;
@@ -151,7 +151,7 @@ async fn prepare(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// At least `count` alerts as ready requests: what is made beforehand costs nothing while it is measured.
+/// Prepares at least `count` alerts as requests, so that this costs nothing during the measurement.
 fn requests(alerts: &mut Alerts, cell: &Cell, key: &str, count: f64) -> Vec<Vec<u8>> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some thousands")]
     let requests = (count / float(cell.batch)).ceil() as usize;
@@ -189,7 +189,7 @@ async fn load_with(server: &Server, cell: &Cell, requests: Vec<Vec<u8>>, figures
             while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let begun = Instant::now();
                 taken += 1;
-                // A broken connection ends its worker: what it had taken counts as failed.
+                // A broken connection ends its worker; its remaining requests count as failed.
                 let Ok(answer) = connection.exchange(request).await else { break };
                 latency_ms.push(begun.elapsed().as_secs_f64() * 1e3);
                 stored += accepted(&answer);
@@ -234,7 +234,7 @@ fn print(cells: &[Cell], figures: &mut [Figures]) {
     }
 }
 
-/// SQLite alone: our table, our durability, one writer.
+/// SQLite alone: the same table and durability, one writer.
 struct Limit {
     db: rusqlite::Connection,
     alerts: Alerts,
@@ -263,7 +263,7 @@ impl Limit {
         Ok(Self { db, alerts, stored })
     }
 
-    /// Rows a second in transactions of `rows` each.
+    /// Rows per second in transactions of `rows` each.
     fn round(&mut self, rows: usize, seconds: f64) -> anyhow::Result<f64> {
         let Self { db, alerts, stored } = self;
         let (begun, mut done) = (Instant::now(), 0_u32);
@@ -286,7 +286,7 @@ impl Limit {
     }
 }
 
-/// What SQLite alone does with transactions of other sizes, for comparison.
+/// SQLite alone with other transaction sizes, for comparison.
 fn limits(limit: &mut Limit, seconds: f64) -> anyhow::Result<()> {
     let mut line = String::from("SQLite alone, rows/s by rows per transaction:");
     for rows in [1, 10, 64, 1000, 4000] {
@@ -296,7 +296,7 @@ fn limits(limit: &mut Limit, seconds: f64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the bytes went, after the server has written everything back into the one file.
+/// Size per table, after a checkpoint into the database file.
 fn storage(database: &Path) -> anyhow::Result<()> {
     let db = rusqlite::Connection::open_with_flags(database, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let alerts: i64 = db.query_row("SELECT COUNT(*) FROM alerts", [], |row| row.get(0))?;

@@ -1,6 +1,6 @@
-//! From an alert being posted to its command arriving at the agent's stream, while alerts come at a fixed rate whatever
-//! the answers do (an open loop), spread over many agents that acknowledge and answer as real ones do. The commit is in
-//! it. Beside it: one flush and one loopback round trip, which no design can be quicker than.
+//! Latency from an alert's request to its command on the agent's stream, including the commit.
+//! Alerts arrive at a fixed rate independent of responses (open loop), spread over many agents that
+//! acknowledge and answer. For comparison, the lower bounds: one flush and one loopback round trip.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -22,21 +22,21 @@ use serde_json::json;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
-/// Each alert has an address of its own from here on, which says at the agent which alert it was.
+/// First address; each alert has its own, which identifies it at the agent.
 const FIRST_ADDRESS: u32 = u32::from_be_bytes([11, 0, 0, 0]);
-/// How long after the last alert its command may still come.
+/// Time limit for commands after the last alert.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the load sees; one thread.
+/// Measurements; used by one thread.
 #[derive(Default)]
 struct Seen {
-    /// When each alert was posted.
+    /// Time of each alert's request.
     posted: Vec<Option<Instant>>,
     latency_ms: Samples,
     answered_ms: Samples,
-    /// How much later than planned alerts were posted.
+    /// Delay of requests behind their schedule.
     late_ms: Samples,
-    /// Commands of alerts that had brought one already: redeliveries.
+    /// Repeated commands of one alert: redeliveries.
     again: usize,
     failed: usize,
     streams_ended: usize,
@@ -66,7 +66,7 @@ async fn bench() -> anyhow::Result<()> {
     for (_, stream) in agents::connect_all(enrolled, server.address, 32).await? {
         streams.spawn_local(follow(stream, Rc::clone(&seen)));
     }
-    // A second of the same load warms caches up and is forgotten; addresses go on counting.
+    // A second of the same load warms up the caches and is discarded; addresses continue.
     let warm = post(&server, &seen, 0, rate, rate, count, connections).await?;
     *seen.borrow_mut() = Seen { posted: vec![None; warm], ..Seen::default() };
     let cpu = server.cpu_seconds()?;
@@ -112,8 +112,8 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Posts `count` alerts at `rate` a second, the first one numbered `first`, and waits until each has had its command.
-/// Gives the number after the last one.
+/// Posts `count` alerts at `rate` per second, numbered from `first`, and waits for their commands.
+/// Returns the number after the last one.
 async fn post(
     server: &Server,
     seen: &Rc<RefCell<Seen>>,
@@ -133,7 +133,7 @@ async fn post(
     }
     seen.borrow_mut().posted.resize(first + count, None);
     let requests = Rc::new(requests);
-    // Half a second from now, so that every connection is open and waiting by then.
+    // Start in half a second, when every connection is open.
     let start = Instant::now() + Duration::from_millis(500);
     let mut posting = JoinSet::new();
     for lane in 0..connections {
@@ -148,7 +148,7 @@ async fn post(
     Ok(first + count)
 }
 
-/// One connection's share: every `lanes`-th alert, each at its time.
+/// The share of one connection: every `lanes`-th alert, at its scheduled time.
 #[expect(clippy::too_many_arguments, reason = "one caller, one loop")]
 async fn post_lane(
     mut connection: Connection,
@@ -162,8 +162,8 @@ async fn post_lane(
 ) {
     for (number, request) in requests.iter().enumerate().skip(lane).step_by(lanes) {
         let planned = start + Duration::from_secs(1).mul_f64(float(number) / float(rate));
-        // The timer's own coarseness (1 ms) is the load's and not held against the server; that an earlier answer was
-        // still out when this alert was due is the server's, and counts from the planned time.
+        // The timer's granularity (1 ms) is not the server's fault, so latency counts from the
+        // actual time. If an earlier response was still pending, it counts from the scheduled time.
         let posted = if Instant::now() > planned {
             planned
         } else {
@@ -185,7 +185,7 @@ async fn post_lane(
     }
 }
 
-/// One agent: takes the time of every command and answers it.
+/// One agent: records the arrival of every command and answers it.
 async fn follow(mut stream: Stream, seen: Rc<RefCell<Seen>>) {
     loop {
         let message = stream.hear().await;

@@ -1,5 +1,5 @@
-//! What policies cost: deciding with few and with many of them, with a hundred conditions in CEL; a storm of alerts under a
-//! policy with guardrails; a backtest over what is stored. `docs/performance.md` says how to read it.
+//! The cost of policies: decisions with few and many of them, with a hundred CEL conditions; an
+//! alert storm under guardrails; a backtest over the stored alerts. See `docs/performance.md`.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -26,9 +26,9 @@ use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Alerts that are decided in turn.
+/// Number of sample alerts.
 const ALERTS: usize = 2000;
-/// Hosts that they come from.
+/// Number of hosts.
 const HOSTS: usize = 100;
 
 fn main() -> anyhow::Result<()> {
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-/// Alerts, read, with their texts.
+/// Parsed alerts with their texts.
 fn sample() -> anyhow::Result<Vec<(Alert, String)>> {
     let mut alerts = Alerts::new(5);
     let mut sample = Vec::with_capacity(ALERTS);
@@ -69,7 +69,7 @@ fn compile(documents: impl Iterator<Item = Value>) -> anyhow::Result<PolicyIndex
     Ok(PolicyIndex::compile(policies.collect::<anyhow::Result<_>>()?))
 }
 
-/// `count` policies of the kinds that people write; one in twelve alerts fires one of the first ten, whatever `count` is.
+/// `count` typical policies; one in twelve alerts matches one of the first ten, for any `count`.
 fn plain(count: usize) -> anyhow::Result<PolicyIndex> {
     compile((0..count).map(|n| {
         let selector = match n {
@@ -135,7 +135,7 @@ fn deciding() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// 100,000 alerts of 5,000 sources within a minute of their own time, under a policy with every limit.
+/// 100,000 alerts of 5,000 sources within a minute of event time, under a policy with every limit.
 async fn storm(server: &Server) -> anyhow::Result<()> {
     let count: usize = knob("STORM", 100_000)?;
     let mut connection = Connection::open(server.address).await?;
@@ -177,7 +177,7 @@ async fn storm(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A draft over everything that is stored.
+/// A draft over all stored alerts.
 async fn backtest(server: &Server) -> anyhow::Result<()> {
     let count: usize = knob("STORED", 1_000_000)?;
     let mut connection = Connection::open(server.address).await?;

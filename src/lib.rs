@@ -8,7 +8,7 @@
 //!    decided.
 //! 3. `engine/decide.rs` evaluates the compiled policies (`domain/index.rs`) and returns the
 //!    responses.
-//! 4. `store/writer.rs` commits alert, responses, effects, commands and audit entries together
+//! 4. `store/writer/mod.rs` commits alert, responses, effects, commands and audit entries together
 //!    (`store/ledger.rs`, by the rules of `domain/effect.rs`). Only then is the request answered.
 //! 5. `engine/hub.rs` wakes the connections of the agents concerned (`api/stream.rs`,
 //!    `api/poll.rs`), which fetch their pending commands from `engine/deliver.rs`.
@@ -17,8 +17,8 @@
 //!
 //! Beside the flow: `compat/ossec/` translates a Wazuh manager's configuration into policies.
 //!
-//! Layers, one way down: main > cli > api > compat > engine > store > domain > protocol. `clock`,
-//! `config`, `shutdown` and `telemetry` are ground: every layer may use them, and they use none.
+//! Layers, one way down: main > cli > api > compat > engine > store > domain > protocol. Every
+//! layer may use `clock`, `config`, `shutdown` and `telemetry`, which use none.
 //! `tests/architecture.rs` fails on an upward import.
 
 pub mod api;

@@ -1,5 +1,5 @@
-//! Agents to load a server with: enrolled over the API like real ones, each with a key of its own, a stream of its own
-//! and the manners of a real one (what it is sent is acknowledged, and answered with a result).
+//! Agents to load a server with: enrolled over the API, each with its own key and stream. They
+//! acknowledge and answer commands as real agents do.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,15 +26,15 @@ use uuid::Uuid;
 use super::alerts::host_name;
 use super::http::Connection;
 
-/// Agents that enrol at the same time.
+/// Concurrent enrolments.
 const ENROLLING: usize = 16;
-/// Connections from one local address: below what a kernel has ports for.
+/// Connections per local address, below the kernel's number of ports.
 const PER_ADDRESS: usize = 20_000;
 
 /// An enrolled agent.
 pub(crate) struct Agent {
     pub(crate) id: Uuid,
-    /// What it says that it holds when it connects.
+    /// Effects to report on connect.
     pub(crate) held: Option<Vec<HeldEffect>>,
     key: SigningKey,
     number: usize,
@@ -43,14 +43,14 @@ pub(crate) struct Agent {
 /// An open stream.
 pub(crate) struct Stream(WebSocketStream<TcpStream>);
 
-/// What an agent can read of a command without checking who signed it.
+/// The claims of a command, read without verifying the signature.
 #[derive(serde::Deserialize)]
 pub(crate) struct Claims {
     pub(crate) jti: Uuid,
     pub(crate) target: riposte_protocol::target::Target,
 }
 
-/// Enrols agents number `first` to `first + count`, with one token.
+/// Enrols agents `first` to `first + count`, with one token.
 pub(crate) async fn enrol(address: SocketAddr, key: &str, first: usize, count: usize) -> anyhow::Result<Vec<Agent>> {
     let ask = json!({"labels": {"env": "bench"}, "uses": count, "expires_in": "1h"});
     let made = Connection::open(address).await?.ask("POST", "/v1/enrollment-tokens", key, &ask).await?;
@@ -88,7 +88,7 @@ async fn enrol_one(connection: &mut Connection, token: &str, number: usize) -> a
     Ok(Agent::known(id, key, number))
 }
 
-/// A fresh key.
+/// Generates a key.
 pub(crate) fn new_key() -> anyhow::Result<SigningKey> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;
@@ -96,7 +96,7 @@ pub(crate) fn new_key() -> anyhow::Result<SigningKey> {
 }
 
 impl Agent {
-    /// An agent that is enrolled already.
+    /// An agent that is already enrolled.
     pub(crate) fn known(id: Uuid, key: SigningKey, number: usize) -> Self {
         Self { id, held: None, key, number }
     }
@@ -107,7 +107,7 @@ impl Agent {
         Ok(identity::issue(&self.key, self.id, Uuid::nil(), now, identity::MAX_LIFETIME)?)
     }
 
-    /// Opens the agent's stream and says hello; returns when the server has answered.
+    /// Opens the agent's stream and sends hello; returns when the server has answered.
     pub(crate) async fn connect(&self, address: SocketAddr, token: &str) -> anyhow::Result<Stream> {
         let socket = TcpSocket::new_v4()?;
         let source = u8::try_from(1 + self.number / PER_ADDRESS)?;
@@ -117,7 +117,7 @@ impl Agent {
         let mut request = format!("ws://{address}/v1/agent/stream").into_client_request()?;
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
         request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse()?);
-        // Ten thousand of these live in this process: the default buffers would be 2.5 GB.
+        // Ten thousand streams live in this process; default buffers would need 2.5 GB.
         let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(0);
         let (socket, _) = tokio_tungstenite::client_async_with_config(request, tcp, Some(config)).await?;
         let mut stream = Stream(socket);
@@ -149,7 +149,7 @@ impl Stream {
         }
     }
 
-    /// Acknowledges commands and answers them, as an agent does that has journaled and executed them.
+    /// Acknowledges commands and sends their results, as an agent that has executed them.
     pub(crate) async fn obey(&mut self, commands: &[Claims]) -> anyhow::Result<()> {
         let command_ids: Vec<Uuid> = commands.iter().map(|command| command.jti).collect();
         self.say(&FromAgent::Ack { command_ids: command_ids.clone() }).await?;
@@ -170,13 +170,13 @@ impl Stream {
     }
 }
 
-/// Reads the claims of a signed command.
+/// Decodes the claims of a signed command.
 pub(crate) fn claims(signed: &str) -> anyhow::Result<Claims> {
     let payload = signed.split('.').nth(1).context("no payload")?;
     Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?)
 }
 
-/// Opens the streams of `agents`, at most `at_once` at the same time.
+/// Opens the streams of `agents`, at most `at_once` concurrently.
 pub(crate) async fn connect_all(
     agents: Arc<Vec<Agent>>,
     address: SocketAddr,

@@ -1,5 +1,6 @@
-//! Alerts to load a server with: Wazuh's shape, about a kilobyte each, in words of our own, and no two alike in rule,
-//! host, account, address, port, time or log line, because alike ones flatter compression and caches.
+//! Alerts to load a server with: Wazuh's format, about a kilobyte each. Rule, host, account,
+//! address, port, time and log line vary, because equal alerts would flatter compression and
+//! caches.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -7,11 +8,11 @@ use std::net::Ipv4Addr;
 use riposte::clock::Clock;
 use riposte_protocol::time::Timestamp;
 
-/// The rule of a policy that only observes.
+/// Rule of a policy that only observes.
 pub(crate) const OBSERVED: &str = "100200";
-/// The rule of a policy that responds on the alert's own agent.
+/// Rule of a policy that responds on the alert's agent.
 pub(crate) const ENFORCED: &str = "100300";
-/// The rule of a policy that responds on every agent.
+/// Rule of a policy that responds on every agent.
 pub(crate) const EVERYWHERE: &str = "100400";
 
 /// Rules: id, level, description, groups, program.
@@ -91,7 +92,7 @@ const WORDS: [&str; 32] = [
     "journal",
 ];
 
-/// A source of alerts.
+/// A generator of alerts.
 pub(crate) struct Alerts {
     random: u64,
     made: u64,
@@ -99,13 +100,13 @@ pub(crate) struct Alerts {
 }
 
 impl Alerts {
-    /// Begins one; two with different seeds never make the same alert.
+    /// Creates a generator; different seeds never yield equal alerts.
     pub(crate) fn new(seed: u64) -> Self {
         let second = Clock::system().now().as_secs();
         Self { random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, made: seed << 40, second }
     }
 
-    /// xorshift64*: quick, and random enough to be no pattern.
+    /// xorshift64*: fast, and random enough to have no pattern.
     fn next(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
@@ -115,7 +116,7 @@ impl Alerts {
 
     /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        // The upper bits are the better ones; a slight unevenness does no harm here.
+        // The upper bits are the better ones; a slight bias is harmless.
         usize::try_from(self.next() >> 33).unwrap_or(0) % bound
     }
 
@@ -130,7 +131,7 @@ impl Alerts {
         Ipv4Addr::new(u8::try_from(11 + self.below(89)).unwrap_or(11), b, c, d)
     }
 
-    /// Sixteen bytes that are no pattern.
+    /// Sixteen random bytes.
     pub(crate) fn bytes(&mut self) -> [u8; 16] {
         u128::from_be_bytes(
             [self.next().to_be_bytes(), self.next().to_be_bytes()].concat().try_into().unwrap_or([0; 16]),
@@ -138,13 +139,13 @@ impl Alerts {
         .to_be_bytes()
     }
 
-    /// Appends one alert from any of `hosts` hosts, of any rule that no policy names.
+    /// Appends an alert from any of `hosts` hosts, with a rule that no policy uses.
     pub(crate) fn any(&mut self, hosts: usize, out: &mut String) {
         let (rule, host, source) = (self.pick(&RULES), self.below(hosts), self.address());
         self.write(rule, host, source, out);
     }
 
-    /// Appends one alert of `rule_id` from that host, about that address or any.
+    /// Appends an alert of `rule_id` from this host, with the given or a random address.
     pub(crate) fn of(&mut self, rule_id: &'static str, host: usize, source: Option<Ipv4Addr>, out: &mut String) {
         let (_, level, description, groups, program) = self.pick(&RULES);
         let source = source.unwrap_or_else(|| self.address());
@@ -192,7 +193,7 @@ impl Alerts {
     }
 }
 
-/// The name that a host has in its alerts, and that its agent enrols with.
+/// Name of a host in its alerts, and of its agent.
 pub(crate) fn host_name(host: usize) -> String {
     format!("host-{host:05}")
 }

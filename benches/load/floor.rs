@@ -1,5 +1,5 @@
-//! What this machine gives without us, measured in the same run: how long a flush takes, and how long a few bytes take
-//! to another thread and back over loopback.
+//! Limits of this machine, measured in the same run: the time of a flush, and of a loopback round
+//! trip between two threads.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use super::report::Samples;
 
 const ROUNDS: usize = 300;
 
-/// Milliseconds for appending 4 KiB to a file and having them on disk.
+/// Milliseconds to append 4 KiB to a file and flush it to disk.
 pub(crate) fn flush(dir: &Path) -> anyhow::Result<Samples> {
     let path = dir.join("flush");
     let mut file = std::fs::File::options().create(true).append(true).open(&path)?;

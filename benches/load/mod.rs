@@ -1,6 +1,6 @@
-//! What the benches share: the server under load as a child process, a client that costs little (both share the same
-//! cores), alerts and agents to load it with, the floors that the figures are held against, and the table that is
-//! printed. Everything is in the open: nothing here may know of a shortcut that a pipeline or an agent has not.
+//! Common parts of the benchmarks: the server under load as a child process, a cheap client (both
+//! share the same cores), alerts and agents, reference limits, and the result table. Only public
+//! interfaces are used: no shortcuts that a pipeline or an agent does not have.
 
 pub(crate) mod agents;
 pub(crate) mod alerts;
@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 
 pub(crate) use ground::{disk, knob, run};
 
-/// Starts this program again with room for `files` open files, if it has less.
+/// Restarts this program with a limit of `files` open files, if its limit is lower.
 ///
 /// # Errors
 /// If the system does not allow that many.

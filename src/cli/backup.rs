@@ -1,5 +1,5 @@
-//! `riposte backup`, `riposte restore`, `riposte doctor`: a copy of everything that a manager on SQLite needs, made while it
-//! runs; a new data directory from such a copy; and whether a store agrees with itself.
+//! `riposte backup`, `restore` and `doctor`: an online copy of a SQLite manager's data, a data
+//! directory from such a copy, and consistency checks of a store.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,18 +17,18 @@ use crate::config::Config;
 use crate::store::inspect::Finding;
 use crate::store::{Db, inspect, signing_keys};
 
-/// The ledger's file in a data directory and in a backup.
+/// Name of the ledger's file in a data directory and in a backup.
 const LEDGER: &str = "riposte.db";
-/// What a backup holds, with the sums of its files.
+/// Name of the list of a backup's files with their checksums.
 const MANIFEST: &str = "backup.json";
 
-/// Which store.
+/// The store to use.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
-    /// A configuration file (TOML).
+    /// Configuration file (TOML).
     #[arg(long, env = "RIPOSTE_CONFIG")]
     config: Option<PathBuf>,
-    /// The manager's data directory.
+    /// Data directory of the manager.
     #[arg(long, env = "RIPOSTE_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// postgres://… or sqlite:PATH.
@@ -47,9 +47,9 @@ impl StoreArgs {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
-    /// The program that made it.
+    /// Version of the program that made the backup.
     version: String,
-    /// When, RFC 3339.
+    /// Creation time, RFC 3339.
     created_at: String,
     /// SHA-256 of each file.
     files: BTreeMap<String, String>,
@@ -100,7 +100,8 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How the signing key beside a ledger's file differs from the one that the ledger knows. One of an earlier version knows none.
+/// How the signing key beside a ledger's file differs from the ledger's. Ledgers of earlier
+/// versions have none.
 async fn key_difference(ledger: &Path, dir: &Path) -> anyhow::Result<Option<String>> {
     let db = Db::open_to_look(&format!("sqlite:{}", ledger.display())).await?;
     let known = signing_keys::current(&db).await.ok().flatten();

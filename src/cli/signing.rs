@@ -1,5 +1,5 @@
-//! Whether the data directory's signing key is the one that this ledger's agents believe. Orders that are signed with another one
-//! are obeyed by no agent, so a manager that has another one does not start, and no copy of it goes unnoticed.
+//! Checks that the data directory's signing key is the one that this ledger's agents trust. Agents
+//! reject commands with another signature, so the manager does not start with another key.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use crate::store::audit::LedgerTx;
 use crate::store::signing_keys::{self, KnownKey};
 use crate::store::{Db, agents};
 
-/// Agents that a message names.
+/// Maximum number of agents named in a message.
 const NAMED: usize = 20;
 
-/// The key that signs, agreed with the ledger: a first start, or the first one after an upgrade, notes it; `adopt` puts another one
-/// in its place.
+/// Compares the signing key with the ledger's. The first start, or the first after an upgrade,
+/// records it; `adopt` replaces it.
 ///
 /// # Errors
-/// If it is another one than the ledger knows and `adopt` is not set; then nothing is changed.
+/// If the ledger has another key and `adopt` is not set; then nothing is changed.
 pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> anyhow::Result<Signer> {
     let known = signing_keys::current(db).await?;
     if let Some(why) = difference(known.as_ref(), data_dir)?
@@ -78,7 +78,7 @@ pub fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<O
     }))
 }
 
-/// The names of the agents that are enrolled.
+/// The names of the enrolled agents.
 async fn enrolled(db: &Db) -> anyhow::Result<String> {
     let agents = agents::all(db).await?;
     let mut names: Vec<String> =

@@ -1,13 +1,13 @@
-//! Why a manager could not be asked, in words that say what to do next.
+//! Explains why a manager cannot be reached, and what to do next.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Where a person looks when a manager does not answer.
+/// Hint for a manager that does not answer.
 const LOOK: &str = "is it running? Its log (`journalctl -u riposte`, or its standard error) says more";
 
-/// What an error of the way to `manager` means; `silence` is how long it was waited for.
+/// Explains a connection error to `manager`; `silence` is how long the client waited.
 pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String {
     let chain = chain(error);
     let low = chain.to_ascii_lowercase();
@@ -42,8 +42,8 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
     }
 }
 
-/// What is spoken at a port where the causes show that it is not what the address says: what rustls makes of an HTTP answer, and
-/// hyper of a TLS alert.
+/// The scheme spoken at a port, if it contradicts the URL: rustls fails on an HTTP response, hyper
+/// on a TLS alert.
 fn scheme_spoken(manager: &str, chain: &str) -> Option<&'static str> {
     match manager.trim().split_once("://")?.0.to_ascii_lowercase().as_str() {
         "https" if chain.contains("InvalidContentType") => Some("http"),
@@ -52,7 +52,7 @@ fn scheme_spoken(manager: &str, chain: &str) -> Option<&'static str> {
     }
 }
 
-/// An error with all its causes, without repeating what a cause already said.
+/// An error with all its causes, without repetitions.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut next: Option<&dyn Error> = error.source();

@@ -1,4 +1,4 @@
-//! `riposte policy backtest`: what a draft would have done over the stored alerts, with progress while it is computed.
+//! `riposte policy backtest`: tests a draft over the stored alerts, with progress.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ use crate::cli::{complain, say};
 use crate::clock::Clock;
 use crate::domain::duration::Span;
 
-/// Reads a time, or how long ago it was: `7d`.
+/// Parses a time, or an age such as `7d`.
 ///
 /// # Errors
 /// If it is neither.
@@ -28,7 +28,7 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().ok().or_else(ago).ok_or_else(|| wrong.to_owned())
 }
 
-/// Runs it.
+/// Runs the command.
 pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
     let Backtest { remote, file, since, until, samples, json: as_json } = args;
     let Some(documents) = documents(std::slice::from_ref(&file)) else { return Ok(ExitCode::from(WRONG)) };
@@ -62,7 +62,7 @@ pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the lines of progress, and the last one.
+/// Reads the progress lines and the result.
 async fn result(mut answer: reqwest::Response) -> anyhow::Result<Value> {
     let (mut progress, mut rest) = (Progress::default(), Vec::new());
     while let Some(bytes) = answer.chunk().await.context("the manager's answer broke off")? {

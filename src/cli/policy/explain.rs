@@ -1,4 +1,4 @@
-//! `riposte policy explain`: what was decided about an alert, and what every policy makes of it now.
+//! `riposte policy explain`: the responses to an alert, and every policy's decision on it now.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::cli::client::segment;
 use crate::cli::terminal::{Tone, plain, shade};
 use crate::cli::{complain, say};
 
-/// Prints the explanation.
+/// Runs the command.
 pub(super) async fn run(args: Explain) -> anyhow::Result<ExitCode> {
     let Explain { remote, alert, policy, json } = args;
     let mut explanation = remote.get(&format!("/v1/alerts/{}/explain", segment(&alert))).await?;
@@ -63,7 +63,7 @@ fn text(explanation: &Value) -> Vec<(Tone, String)> {
         };
         let (policy, version) = (cell(&response["policy"]), cell(&response["policy_version"]));
         let (action, state) = (cell(&response["action"]), cell(&response["state"]));
-        // What became of it on its agents: a response that is active need not be in force.
+        // The outcome on its agents: an active response may not be in force.
         let outcome = response["outcome"].as_str();
         let outcome = outcome.map_or_else(String::new, |outcome| format!(", {}", outcome.replace('_', " ")));
         say(Tone::Quiet, format!("  {policy}, version {version}: {action}{aimed}, {state}{outcome}{why}"));

@@ -1,4 +1,4 @@
-//! Looking at the policies of a manager, and changing one: list, show, history, counts, rollback, reset, delete.
+//! Reads and changes policies on a manager: list, show, history, counts, rollback, reset, delete.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::cli::client::{Answer, Remote};
 use crate::cli::say;
 use crate::cli::terminal::{can_ask, is_confirmed, needs_yes, plain, table};
 
-/// A field as a cell of a table.
+/// A field as a table cell.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -21,14 +21,14 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// Prints each of `items` on a line of its own.
+/// Prints one item per line.
 fn lines(items: &[Value]) {
     for item in items {
         say(&item.to_string());
     }
 }
 
-/// On which agents the policy's breaker has stopped it, and why.
+/// The agents with an open breaker of the policy, and the reasons.
 fn on_agents(view: &Value) -> String {
     let stopped = view["stopped_agents"].as_array().map(Vec::as_slice).unwrap_or_default();
     stopped.iter().map(|breaker| cell(&breaker["reason"])).collect::<Vec<_>>().join("; ")
@@ -121,13 +121,13 @@ pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The version that a policy is at.
+/// The current version of a policy.
 async fn version(remote: &Remote, name: &str) -> anyhow::Result<i64> {
     let view = remote.get(&format!("/v1/policies/{name}")).await?;
     view["version"].as_i64().context("the manager gave a policy without a version")
 }
 
-/// The body of an answer to a change, where a lost race has a sentence of its own.
+/// The response body of a change; a version conflict has its own message.
 fn unless_lost(name: &str, answer: Answer) -> anyhow::Result<Value> {
     if answer.status == StatusCode::PRECONDITION_FAILED {
         anyhow::bail!("{name} has changed in the meantime; nothing was done. See `riposte policy history`");

@@ -1,9 +1,9 @@
-//! The text of a file with policies, and what is wrong with it in words that say what to do: the libraries that read YAML and
-//! JSON know where a text stops making sense, seldom why.
+//! The text of policy files, and syntax errors in words that say what to do. The YAML and JSON
+//! libraries know the position of an error, rarely its cause.
 
 use std::path::Path;
 
-/// The content of a file, or why it cannot be had.
+/// Reads a file.
 ///
 /// # Errors
 /// A sentence without the file's name.
@@ -30,7 +30,8 @@ pub(super) fn unreadable(error: &std::io::Error) -> String {
     }
 }
 
-/// Why a text is not YAML. A tab is named by itself: editors hide it, and the library calls it a token.
+/// Why a text is not YAML. A tab is named explicitly: editors hide it, and the library calls it a
+/// token.
 pub(super) fn not_yaml(text: &str, error: &yaml_serde::Error) -> String {
     let indented_by_tab = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
     let lines: Vec<&str> = text.lines().collect();

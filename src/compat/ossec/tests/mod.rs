@@ -1,4 +1,4 @@
-//! The import as a whole: on files of our own, on the corpus where it is there, and on whatever comes.
+//! Tests of the whole import: on our own files, on the corpus if present, and on arbitrary input.
 
 mod corpus;
 
@@ -22,7 +22,7 @@ fn config(inner: &str) -> Import {
     one(&format!("<ossec_config>\n{inner}\n</ossec_config>"))
 }
 
-/// Every policy and action can be stored as it is; gives the policies, compiled.
+/// Checks that every policy and action can be stored; returns the compiled policies.
 fn stored(import: &Import) -> PolicyIndex {
     let actions = import.actions.iter().map(|action| Action::parse(action).unwrap()).collect();
     let catalogue = Catalogue::with(actions);
@@ -34,13 +34,13 @@ fn stored(import: &Import) -> PolicyIndex {
     PolicyIndex::compile(import.policies.iter().map(policy).collect())
 }
 
-/// An alert of a rule, as its text.
+/// An alert of a rule, as text.
 fn alert(rule: &Value) -> String {
     let rule = json!({"id": rule["rule_id"], "level": rule["level"], "groups": rule["groups"]});
     json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005"}, "rule": rule}).to_string()
 }
 
-/// Which of Wazuh's active responses the imported policies answer for: indexes into what it would have loaded.
+/// The active responses whose imported policies match: indexes into what Wazuh would load.
 fn fires(import: &Import, index: &PolicyIndex, raw: &str) -> Vec<usize> {
     let alert = shapes::parse(raw, &Sources::default()).unwrap();
     let fired = index.matching(&alert, raw, None).fired;
@@ -194,7 +194,7 @@ fn every_fault_of_a_file_is_told_and_wazuhs_first_one_is_known() {
         <commands/>",
     );
     let said = messages(&import, Level::Error);
-    // The block that uses a refused command is not at fault.
+    // A block that uses a refused command is not reported.
     let lines: Vec<u32> = said.iter().filter_map(|(line, _)| *line).collect();
     assert_eq!(lines, [2, 3, 5, 6], "{said:?}");
     assert_eq!((import.wazuh.errors.len(), import.wazuh.errors[0].code), (1, Some(1237)));
@@ -229,7 +229,7 @@ fn a_fault_of_the_xml_has_line_and_column() {
 
 #[test]
 fn the_oddities_of_wazuhs_reader_are_kept() {
-    // Comments end at `!>` as well, a backslash makes `<` an ordinary character, and entities are text.
+    // Comments may end at `!>`, a backslash makes `<` an ordinary character, and entities are text.
     let import = config(
         "<! a comment !><!-- <command> -->
         <localfile><query>\\<QueryList>\\</QueryList></query></localfile>
@@ -271,7 +271,7 @@ fn what_is_too_large_is_refused() {
     assert_eq!(one(&" ".repeat(super::load::MAX_BYTES)).report, []);
 }
 
-/// Comments, tags and commands in their thousands: nothing costs the square of the file.
+/// Thousands of comments, tags and commands must not cost quadratic time.
 #[test]
 fn a_large_file_is_read_in_bearable_time() {
     let commands = "<command><name>x</name><executable>x</executable></command>".repeat(4000);
@@ -283,7 +283,7 @@ fn a_large_file_is_read_in_bearable_time() {
     assert_eq!(one(&attributes).wazuh.load, Load::Error);
 }
 
-/// Whatever is imported can be stored, and whatever is not is told.
+/// Checks that every converted document can be stored, and everything else is reported.
 fn holds(import: &Import) {
     stored(import);
     for (block, carried) in import.wazuh.policies.iter().zip(&import.carried) {
@@ -300,7 +300,8 @@ fn holds(import: &Import) {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(512))]
 
-    /// Against Wazuh's rule as it is written down: level and group hold together, an id is always enough.
+    /// Compares with Wazuh's documented rule: level and group must match together, an id matches
+    /// alone.
     #[test]
     fn an_imported_policy_fires_when_wazuhs_response_would(
         blocks in proptest::collection::vec((0u8..18, 0usize..4, 0u8..4), 1..6), id in 0u8..4, level in 0u8..17, group in 1usize..4,
@@ -375,7 +376,7 @@ fn text_between_elements_hides_nothing_and_is_told_of() {
 #[test]
 fn bytes_that_are_no_text_matter_only_in_values() {
     let import = |text: &str| {
-        // Latin-1: one byte for each of these characters.
+        // Latin-1: one byte per character.
         let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
         super::import(&[("ossec.conf".into(), bytes)])
     };
@@ -397,6 +398,6 @@ fn bytes_that_are_no_text_matter_only_in_values() {
     let read = import(&format!("<ossec_config>\n{}</ossec_config>", block("c", "caf\u{e9}")));
     assert_eq!(read.policies.len(), 0);
     assert!(read.report.iter().any(|note| note.level == Level::Error && note.message.contains("rules_group")));
-    // A file that is UTF-8 may hold the character itself.
+    // A UTF-8 file may contain the replacement character itself.
     assert_eq!(one(&format!("<ossec_config>{}</ossec_config>", block("c", "caf\u{fffd}"))).policies.len(), 1);
 }
