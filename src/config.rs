@@ -53,8 +53,8 @@ pub struct Config {
     pub max_age: String,
     /// Settings of single pipelines, by name.
     pub pipelines: BTreeMap<String, Pipeline>,
-    /// Site-specific fields for observables, tried before the known ones: `"source.ip" =
-    /// ["data.client"]`.
+    /// Site-specific fields for observables, tried before the known ones:
+    /// `"source.ip" = ["data.client"]`.
     pub observables: BTreeMap<String, Vec<String>>,
 }
 
@@ -115,19 +115,19 @@ pub enum ConfigError {
     },
     /// Plain HTTP would be served beyond loopback.
     #[error(
-        "refusing to serve plain HTTP on {0}: keys would travel readable. Listen on a loopback address, or set \
+        "refusing to serve plain HTTP on {0}: keys would travel unencrypted. Listen on a loopback address, or set \
          allow_plain_http behind a proxy that ends TLS"
     )]
     PlainHttp(SocketAddr),
     /// A trusted proxy is not an address.
-    #[error("trusted_proxies: {0} is no address and no network such as 10.0.0.0/8")]
+    #[error("trusted_proxies: {0} is neither an address nor a network such as 10.0.0.0/8")]
     Proxy(String),
     /// A limit of 0, which refuses every client.
     #[error("{0} is 0, which would refuse every client; set at least 1")]
     ZeroLimit(&'static str),
     /// The largest request would never fit into the memory limit.
     #[error(
-        "max_pending_bytes ({pending}) is less than max_body_bytes ({body}): the largest request would never be taken in"
+        "max_pending_bytes ({pending}) is less than max_body_bytes ({body}): the largest request would always be refused"
     )]
     Pending {
         /// [`Config::max_pending_bytes`].

@@ -61,7 +61,7 @@ impl Tasks {
             tracing::debug!(task = name, "task {name} has ended");
             if !stop.is_cancelled() {
                 let cause = ended.err().map_or_else(|| "it returned".to_owned(), |error| error.to_string());
-                tracing::error!(task = name, cause, "task {name} ended by itself, stopping");
+                tracing::error!(task = name, cause, "task {name} ended unexpectedly, stopping");
                 failed.cancel();
                 stop.cancel();
             }

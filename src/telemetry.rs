@@ -134,25 +134,29 @@ impl Metrics {
     /// Registers all metrics with the prefix `riposte`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("riposte");
-        registry.register("alerts", "Alerts handed in", self.alerts.clone());
+        registry.register("alerts", "Received alerts", self.alerts.clone());
         registry.register(
             "alerts_conflicting",
-            "Alerts that were duplicates by their id and differ from the stored one",
+            "Duplicates that differ from the stored alert of the same id",
             self.alerts_conflicting.clone(),
         );
         registry.register(
             "conditions_failed",
-            "Conditions of policies (when) that could not be decided, so that they did not hold",
+            "Failed conditions of policies (when), which count as false",
             self.conditions_failed.clone(),
         );
-        registry.register("responses", "Responses decided, by their first state", self.responses.clone());
-        registry.register("commands_sent", "Commands sent to agents, repetitions included", self.commands_sent.clone());
-        registry.register("results", "Results taken in from agents", self.results.clone());
-        registry.register("orders_rejected", "Orders that agents did not believe", self.orders_rejected.clone());
-        registry.register("agents_streaming", "Agents with an open stream here", self.agents_streaming.clone());
+        registry.register("responses", "Decided responses by initial state", self.responses.clone());
+        registry.register(
+            "commands_sent",
+            "Commands sent to agents, including repetitions",
+            self.commands_sent.clone(),
+        );
+        registry.register("results", "Results received from agents", self.results.clone());
+        registry.register("orders_rejected", "Commands that agents rejected", self.orders_rejected.clone());
+        registry.register("agents_streaming", "Agents with a stream to this node", self.agents_streaming.clone());
         registry.register("unauthenticated", "Requests without valid credentials", self.unauthenticated.clone());
         registry.register("http_requests", "Requests answered", self.requests.clone());
-        registry.register("http_request_seconds", "Time to answer a request", self.request_seconds.clone());
-        registry.register("writer_load", "How full the writer's queue is, 0 to 1", self.writer_load.clone());
+        registry.register("http_request_seconds", "Duration of requests", self.request_seconds.clone());
+        registry.register("writer_load", "Fill level of the writer's queue, 0 to 1", self.writer_load.clone());
     }
 }

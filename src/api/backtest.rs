@@ -1,6 +1,6 @@
-//! `/v1/policies/backtest`: what a draft would have done over the stored alerts. With `Accept:
-//! application/x-ndjson` the response streams progress lines. It always ends in one result or one
-//! error (promise 13).
+//! `/v1/policies/backtest`: what a draft would have done over the stored alerts. With
+//! `Accept: application/x-ndjson` the response streams progress lines. It always ends in one result
+//! or one error (promise 13).
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! The listener: accepts connections and spawns a task for each. Replaces axum's, which lacks
-//! limits on the number of connections, and on the time a client may take to send a request or to
-//! read the response ([`Guest`]).
+//! The listener: accepts connections and spawns a task for each. axum's own listener lacks limits
+//! on the number of connections, and on the time to send a request or to read the response
+//! ([`Guest`]).
 
 use std::collections::HashMap;
 use std::convert::Infallible;

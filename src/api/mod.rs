@@ -247,7 +247,7 @@ fn generated() -> OpenApi {
 
 /// Parses a stored response about a token: its id and its expiry.
 fn read_kept(kept: &str) -> ApiResult<(uuid::Uuid, riposte_protocol::time::Timestamp)> {
-    let corrupt = || ApiError::from(StoreError::Corrupt("a kept answer".into()));
+    let corrupt = || ApiError::from(StoreError::Corrupt("a stored response".into()));
     let (id, at) = kept.split_once(' ').ok_or_else(corrupt)?;
     Ok((columns::id(id)?, at.parse().map_err(|_| corrupt())?))
 }

@@ -78,7 +78,7 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
         }
     }
     if let Some(why) = key_difference(&to.join(LEDGER), &to).await? {
-        complain(&format!("riposte: this backup cannot be started as it is: {why}"));
+        complain(&format!("riposte: a manager cannot start on this backup: {why}"));
     }
     let mut files = BTreeMap::new();
     for name in [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
@@ -136,21 +136,21 @@ pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCod
         super::complain(&format!("riposte: warning: {exposed}; it is a signing key"));
     }
     let manifest = from.join(MANIFEST);
-    let text = fs::read_to_string(&manifest).with_context(|| format!("{} is no backup", from.display()))?;
+    let text = fs::read_to_string(&manifest).with_context(|| format!("{} is not a backup", from.display()))?;
     let manifest: Manifest =
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", manifest.display()))?;
     for (name, expected) in &manifest.files {
         ensure!(
             [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY].contains(&name.as_str()),
-            "{name} is no file of a backup"
+            "{name} is not a file of a backup"
         );
         ensure!(
             sum(&from.join(name))? == *expected,
-            "{} is not as it was when the backup was made",
+            "{} has changed since the backup was made",
             from.join(name).display()
         );
     }
-    ensure!(manifest.files.contains_key(LEDGER), "the backup holds no ledger");
+    ensure!(manifest.files.contains_key(LEDGER), "the backup contains no ledger");
     if let Some(damage) = inspect::damage(&from.join(LEDGER)).await? {
         bail!("the backup's ledger is damaged: {damage}");
     }
@@ -197,7 +197,7 @@ pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
         findings.push(Finding {
             level: "violation",
             what: "the data directory's signing key is not the ledger's",
-            help: "No agent would obey this manager, so it does not start. Put the right signing.key there (a backup has it), or start \
+            help: "Every agent would reject this manager's commands, so it does not start. Put the right signing.key there (a backup has it), or start \
                    it with --adopt-signing-key and enrol the agents again.",
             examples: vec![why],
         });

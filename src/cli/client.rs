@@ -65,7 +65,7 @@ impl Remote {
                 let place = path.display().to_string();
                 (key_file(path).with_context(|| format!("the key file {place}"))?, place)
             }
-            (None, None) => bail!("an API key is needed: --key-file DATA_DIR/admin.key, or RIPOSTE_KEY"),
+            (None, None) => bail!("an API key is required: --key-file DATA_DIR/admin.key, or RIPOSTE_KEY"),
         };
         // A key that is not a valid header value would fail without naming the key.
         match api_key::form_fault(&key) {
@@ -146,7 +146,7 @@ impl Remote {
                 .get(LOCATION)
                 .map(|to| String::from_utf8_lossy(to.as_bytes()).escape_debug().to_string());
             let to = to.unwrap_or_else(|| "an address that it does not name".into());
-            bail!("{} redirects to {to}, and the key is not sent on: name the address that is meant", self.manager);
+            bail!("{} redirects to {to}, and the key is not sent there: use the final address", self.manager);
         }
         Ok(answer)
     }
@@ -158,7 +158,7 @@ impl Remote {
             Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
                 Ok(manager)
             }
-            Some(_) => bail!("{manager} cannot be spoken to: write http:// or https://"),
+            Some(_) => bail!("{manager} has an unsupported scheme: write http:// or https://"),
             None => bail!("{manager} has no scheme: write http:// or https:// before it, such as http://{manager}"),
         }
     }
@@ -218,7 +218,7 @@ impl Answer {
     /// If it is incomplete or not JSON.
     pub async fn read(answer: Response) -> anyhow::Result<Self> {
         let status = answer.status();
-        let bytes = answer.bytes().await.context("the manager's answer broke off")?;
+        let bytes = answer.bytes().await.context("the manager's answer is incomplete")?;
         if status == StatusCode::BAD_REQUEST && is_plain_at_https_port(&bytes) {
             bail!("this port speaks https: write https:// before the manager's address");
         }
@@ -318,7 +318,7 @@ pub async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<St
     }
     let body = serde_json::json!({"labels": object, "uses": uses, "expires_in": expires_in});
     let answer = remote.post("/v1/enrollment-tokens", body).await?;
-    say(answer["token"].as_str().context("the manager gave no token")?);
+    say(answer["token"].as_str().context("the manager returned no token")?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -337,7 +337,7 @@ pub async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyho
     let found = agents.iter().find(|one| one["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(&agent)));
     let id = match found {
         _ if is_id => agent.as_str(),
-        Some(found) => found["id"].as_str().context("the manager's answer names no id")?,
+        Some(found) => found["id"].as_str().context("the manager's answer has no id")?,
         None => bail!("no agent called {agent} is enrolled; `riposte agent list` lists them"),
     };
     let body = serde_json::json!({ "labels": labels });
@@ -388,7 +388,7 @@ pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
     } else if intact {
         say(&format!("intact: {} entries", proof["entries"]));
     } else {
-        say(&format!("BROKEN at entry {}: it, or one before it, is not what was written", proof["broken_at"]));
+        say(&format!("BROKEN at entry {}: it, or an entry before it, was changed", proof["broken_at"]));
     }
     Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

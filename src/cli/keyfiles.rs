@@ -147,7 +147,7 @@ pub fn signer(dir: &Path) -> anyhow::Result<Signer> {
         return Ok(Signer::new(keys));
     }
     let mut secret = [0_u8; 32];
-    getrandom::fill(&mut secret).context("the system has no randomness to give")?;
+    getrandom::fill(&mut secret).context("the system's random source failed")?;
     let written = write_secret(dir, SIGNING_KEY, &URL_SAFE_NO_PAD.encode(secret));
     written.with_context(|| format!("cannot write {}", dir.join(SIGNING_KEY).display()))?;
     let key = SigningKey::from_bytes(&secret);

@@ -274,7 +274,7 @@ async fn start_on(
     let rules = rules(config)?;
     let engine = Engine::start(db, clock, signer, rules, retention, lease, tasks).await?;
     let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
-    let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be made")?;
+    let first_key = keys::first(&engine, write_down).await.context("the first admin key cannot be created")?;
     Ok((engine, first_key.map(|_| config.data_dir.join(keyfiles::ADMIN_KEY))))
 }
 
@@ -305,7 +305,7 @@ async fn open(url: &str) -> anyhow::Result<Db> {
         Err(error) => return Err(anyhow::Error::from(error).context("cannot open the database")),
     };
     anyhow::bail!(
-        "the ledger is damaged: {why}. Nothing was changed; `riposte restore` makes a data directory of a backup"
+        "the ledger is damaged: {why}. Nothing was changed; `riposte restore` creates a data directory from a backup"
     )
 }
 
@@ -316,9 +316,7 @@ async fn look_through(url: &str) -> Result<(), StoreError> {
         return Ok(());
     }
     if size > LOOKED_THROUGH_BYTES {
-        tracing::info!(
-            "the ledger has {size} bytes and is not looked through at the start; `riposte doctor` does that"
-        );
+        tracing::info!("the ledger has {size} bytes and is not checked at the start; `riposte doctor` does that");
         return Ok(());
     }
     let db = Db::open_to_look(url).await?;

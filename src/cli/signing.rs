@@ -26,7 +26,7 @@ pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> any
         && !adopt
     {
         bail!(
-            "{why}. No agent would obey this manager. Put the right {SIGNING_KEY} into {} (a backup has it). If it is lost, start \
+            "{why}. Every agent would reject this manager's commands. Put the right {SIGNING_KEY} into {} (a backup has it). If it is lost, start \
              once with `riposte serve --adopt-signing-key`, and enrol these agents again: {}",
             data_dir.display(),
             enrolled(db).await?
@@ -64,13 +64,13 @@ pub fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<O
     let Some(own) = keyfiles::public_key(data_dir)? else {
         let dir = data_dir.display();
         return Ok(Some(format!(
-            "{dir} holds no {SIGNING_KEY}, and this ledger's orders are signed with {}",
+            "{dir} has no {SIGNING_KEY}, and this ledger's commands are signed with {}",
             known.kid
         )));
     };
     Ok((own.public_key != known.public_key).then(|| {
         format!(
-            "the signing key in {} ({}) is not the one that signs this ledger's orders ({}, since {since})",
+            "the signing key in {} ({}) is not the one that signs this ledger's commands ({}, since {since})",
             data_dir.join(SIGNING_KEY).display(),
             own.kid,
             known.kid

@@ -20,10 +20,10 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
         format!("nothing listens at {manager}; {LOOK}. --manager or RIPOSTE_MANAGER names another address")
     } else if low.contains("dns error") || low.contains("lookup address") {
         format!(
-            "the name in {manager} cannot be resolved; check its spelling, or give an address (--manager, RIPOSTE_MANAGER)"
+            "the name in {manager} cannot be resolved; check its spelling, or set an address (--manager, RIPOSTE_MANAGER)"
         )
     } else if let Some(speaks) = scheme_spoken(manager, &chain) {
-        format!("cannot speak to {manager}: this port speaks {speaks}; write {speaks}://")
+        format!("cannot connect to {manager}: this port speaks {speaks}; write {speaks}://")
     } else if low.contains("unknownissuer") || low.contains("unknown issuer") {
         format!(
             "the certificate of {manager} is signed by an authority that this system does not trust; add it to the system's \
@@ -32,7 +32,7 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
     } else if low.contains("notvalidforname") || low.contains("not valid for name") {
         format!("the certificate of {manager} is for another name; use the name that it was made for ({chain})")
     } else if low.contains("certificate") {
-        format!("the certificate of {manager} is not believed: {chain}")
+        format!("the certificate of {manager} is not trusted: {chain}")
     } else if low.contains("connection reset") || low.contains("closed before") || low.contains("broken pipe") {
         format!("{manager} ended the connection without an answer; {LOOK}")
     } else if low.contains("unreachable") {

@@ -342,18 +342,18 @@ pub fn words(facts: &HoldFacts, telling: &Telling<'_>) -> Option<String> {
     let Some(Released { left_as, .. }) = facts.released else {
         return match (outcome, facts.under_way) {
             (AgentOutcome::InForce, _) if facts.is_unverified() => {
-                Some("unverified: by the word of what was run; nothing shows it".into())
+                Some("unverified: reported by the program, and cannot be verified".into())
             }
             (AgentOutcome::InForce | AgentOutcome::Lifted, _) => None,
             (AgentOutcome::Pending, Some(CommandState::Queued)) if telling.is_frozen => {
-                Some("queued: nothing new is delivered during the freeze".into())
+                Some("queued: deliveries are frozen".into())
             }
             (AgentOutcome::Pending, Some(CommandState::Queued)) => Some(telling.waits("queued", "not sent yet")),
             (AgentOutcome::Pending, Some(CommandState::Delivered)) => {
                 Some(telling.waits("sent", "not acknowledged yet"))
             }
             (AgentOutcome::Pending, Some(_)) => Some(telling.waits("acknowledged", "not answered yet")),
-            (AgentOutcome::Pending, None) => Some("unknown: the agent has not said anything yet".into()),
+            (AgentOutcome::Pending, None) => Some("unknown: no report from the agent yet".into()),
             (AgentOutcome::Failed, _) => Some(match (facts.actual, facts.last_apply) {
                 (Actual::Drifted, Some(LastApply::Verified | LastApply::Unverified)) => telling.behind("drifted"),
                 (_, Some(last)) => last.behind(telling.reason),

@@ -39,7 +39,7 @@ pub enum CoveredError {
     #[error("is not an address or a network such as 203.0.113.0/24")]
     Network,
     /// A network with host bits set, which is often a typing error.
-    #[error("is not a network: bits are set behind its prefix")]
+    #[error("is not a network: host bits are set")]
     HostBits,
     /// Not an account.
     #[error("is not an account name: printable characters, 256 bytes at most")]
@@ -51,7 +51,7 @@ pub enum CoveredError {
     #[error("is not a process number above 1")]
     Process,
     /// Not an enrolled agent.
-    #[error("is no enrolled agent's id or name")]
+    #[error("is not the id or name of an enrolled agent")]
     Agent,
 }
 

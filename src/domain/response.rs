@@ -107,19 +107,19 @@ impl Spared {
     /// One sentence for people.
     pub fn detail(&self) -> String {
         match self {
-            Self::AgentUnknown => "no enrolled agent is meant by it".into(),
+            Self::AgentUnknown => "it selects no enrolled agent".into(),
             Self::AgentAmbiguous(why) | Self::Stale(why) => why.clone(),
             Self::ActionUnavailable(why) => format!("no agent can run the action: {why}"),
             Self::TargetMissing => "the alert has no such target".into(),
             Self::TargetInvalid(why) => format!("the alert's target {why}"),
-            Self::ProcessUnnamed => "the alert gives the number of a process and not its name, and a number alone may be \
+            Self::ProcessUnnamed => "the alert has the number of a process and not its name, and a number alone may be \
                 another process's by now: write name=NAME or path=PATH into the policy's arguments, or have the pipeline \
                 send the name"
                 .into(),
             Self::Breaker(why) => format!("the policy's breaker has stopped it: {why}"),
-            Self::Cooldown => "the policy has responded to this target a moment ago".into(),
+            Self::Cooldown => "the policy responded to this target within its cooldown".into(),
             Self::OverLimit(limit) => format!("the policy's limit of {limit} would be exceeded"),
-            Self::Waiting => "the same response is waiting for approval already".into(),
+            Self::Waiting => "an equal response is already waiting for approval".into(),
             Self::Protected(why) => format!("the target is {why}: no response may touch it"),
         }
     }

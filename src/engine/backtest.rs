@@ -74,7 +74,7 @@ pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64,
 }
 
 fn joined(judged: std::result::Result<Result<Vec<Judged>>, tokio::task::JoinError>) -> Result<Vec<Judged>> {
-    judged.map_err(|error| StoreError::Corrupt(format!("a page of alerts could not be judged: {error}")))?
+    judged.map_err(|error| StoreError::Corrupt(format!("a page of alerts could not be decided: {error}")))?
 }
 
 fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Vec<Judged>> {

@@ -48,7 +48,7 @@ impl Announcements {
         if announced.waiting.replace(list).is_none() {
             tracing::warn!(
                 %agent,
-                "agent {agent} has changed what it can do {AT_ONCE} times within a minute: the latest is taken in when that is over"
+                "agent {agent} has changed its capabilities {AT_ONCE} times within a minute: the latest change is delayed"
             );
         }
         None
@@ -112,7 +112,7 @@ pub(super) async fn take_in(engine: &Arc<Engine>) {
             continue;
         }
         if let Err(error) = engine.set_capabilities(agent, list.clone()).await {
-            tracing::warn!(%agent, "what agent {agent} can do could not be written down, trying again: {error}");
+            tracing::warn!(%agent, "the capabilities of agent {agent} could not be stored, retrying: {error}");
             engine.announcements.announce(agent, list, engine.clock.now());
         }
     }

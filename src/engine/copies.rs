@@ -184,7 +184,7 @@ impl Engine {
     pub async fn lift_protected(&self, entries: Vec<Entry>) -> Result<Vec<Hold>> {
         let holds = protected::against(&self.db, &ProtectedSet::new(entries), self.clock.now()).await?;
         if !holds.is_empty() {
-            let detail = "what it touches has become protected".to_owned();
+            let detail = "its target or agent has become protected".to_owned();
             let why = EndReason { word: "protected", detail, by: "riposte".into() };
             self.writer.release_holds(holds.clone(), why).await?;
         }

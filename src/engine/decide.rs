@@ -101,7 +101,7 @@ fn respond(
             }
             None => (agents, Some(Spared::ProcessUnnamed)),
         },
-        (None, None) => (agents, Some(Spared::ActionUnavailable(format!("there is no action called {name} any more")))),
+        (None, None) => (agents, Some(Spared::ActionUnavailable(format!("action {name} was deleted")))),
     };
     let verdict = match (spared, policy.mode) {
         (Some(spared), _) => Verdict::Spare(spared),

@@ -131,7 +131,7 @@ impl Conversation {
                     if signed.is_empty() {
                         return Err(error);
                     }
-                    tracing::warn!(command = %command.id, "command {} cannot be signed just now: {error}", command.id);
+                    tracing::warn!(command = %command.id, "command {} cannot be signed, retrying: {error}", command.id);
                 }
                 self.has_more = true;
                 break;

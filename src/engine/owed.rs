@@ -74,7 +74,7 @@ async fn look(db: &Db, asks: Vec<Ask>, only_reverts: bool) {
     agents.dedup();
     let found = commands::owed(db, agents, only_reverts).await.map_err(|error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(cause, "what agents are owed cannot be read: {error}");
+        tracing::error!(cause, "pending commands cannot be read: {error}");
         Arc::new(error)
     });
     for Ask { agent, answer, .. } in asks {

@@ -68,7 +68,7 @@ async fn committing(engine: &Engine) -> Option<String> {
             Err(_) => {
                 let secs = progress.since_durable().as_secs();
                 let fault = progress.fault().map_or_else(String::new, |fault| format!(": {fault}"));
-                Some(format!("the writer does not get on, nothing was committed for {secs} s{fault}"))
+                Some(format!("the writer is stuck: no commit for {secs} s{fault}"))
             }
         }
     };

@@ -181,7 +181,7 @@ impl<'a> Rehearsal<'a> {
             (Some(Spared::Cooldown), _) => Fate::Spare(Spared::Cooldown),
             (Some(_), OverLimit::Approve) => self.ask(target, time, "over a limit"),
             (Some(spared), OverLimit::Drop | OverLimit::Observe) => Fate::Spare(spared),
-            (None, _) if self.policy.mode == Mode::Approve => self.ask(target, time, "the policy asks people"),
+            (None, _) if self.policy.mode == Mode::Approve => self.ask(target, time, "the policy requires approval"),
             (None, _) => {
                 if let Some(limits) = &self.policy.guardrails.limits {
                     self.remember(limits, target, time);

@@ -42,7 +42,7 @@ fn try_one(policy: &Policy, test: &PolicyTest, sources: &Sources, at: &str) -> V
             let aimed = aimed_at(policy, &alert);
             let differs = aimed.as_ref() != Ok(wanted);
             let aimed = aimed.unwrap_or_else(|why| why);
-            let detail = format!("is {wanted:?}, but the response would be aimed at {aimed:?}{name}");
+            let detail = format!("is {wanted:?}, but the response would have the target {aimed:?}{name}");
             differs.then(|| Fault::at(format!("{at}/target"), detail)).into_iter().collect()
         }
         _ => Vec::new(),

@@ -61,11 +61,11 @@ pub async fn tidy(engine: &Engine) {
     let mut is_named = false;
     while !stop.is_cancelled() {
         if let Err(error) = engine.db.tidy().await {
-            tracing::debug!("the database could not tidy up: {error}");
+            tracing::debug!("the database could not be checkpointed: {error}");
         }
         if !is_named {
             is_named = own_ids::step(engine).await.unwrap_or_else(|error| {
-                tracing::debug!("the pipelines' ids of older alerts could not be noted, trying again: {error}");
+                tracing::debug!("the pipelines' ids of older alerts could not be stored, retrying: {error}");
                 false
             });
         }
@@ -104,7 +104,7 @@ async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Re
     let begun = engine.clock.now();
     let fault = work.await.err().map(|error| error.to_string());
     if let Some(error) = &fault {
-        tracing::warn!(duty = name, "the sweep could not do its duty ({name}), trying again: {error}");
+        tracing::warn!(duty = name, "the sweep's duty {name} failed, retrying: {error}");
     }
     engine.health.report(name, (begun, engine.clock.now()), fault);
 }

@@ -80,7 +80,7 @@ async fn stage(
     let now = engine.clock.now();
     engine.health.report(name, (begun, now), outcome.as_ref().err().map(ToString::to_string));
     outcome.unwrap_or_else(|error| {
-        tracing::warn!(stage = name, "cannot end what is over, trying again: {error}");
+        tracing::warn!(stage = name, "expired responses cannot be ended, retrying: {error}");
         Some(now.plus(RETRY))
     })
 }
@@ -97,7 +97,7 @@ async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreErr
             let stuck = due.len();
             return Err(StoreError::Corrupt(format!("{stuck} responses, {} first, that do not end", due[0])));
         }
-        let why = EndReason { word: "elapsed", detail: "its time is over".into(), by: "riposte".into() };
+        let why = EndReason { word: "elapsed", detail: "it has expired".into(), by: "riposte".into() };
         engine.writer.release(due.clone(), why).await?;
         before = due;
     }

@@ -229,7 +229,7 @@ pub(super) async fn mark_revoked(ledger: &mut LedgerTx, agent: Uuid, now: Timest
 pub(super) async fn end_revoked(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     let (ended, wake) = settle::revoke(ledger, agent, now).await?;
     ledger.tx.execute(FORGET_RETRIES, binds![agent]).await?;
-    let detail = format!("{ended} commands that were owed to it ended");
+    let detail = format!("{ended} pending commands ended");
     record(ledger, by.into(), "revoked", "agent", agent.to_string(), detail, now);
     Ok(wake)
 }

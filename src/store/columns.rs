@@ -65,7 +65,7 @@ impl Serialize for JsonText {
 
 /// The JSON text of `value`.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(format!("cannot be written as JSON: {error}")))
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(format!("cannot be serialised as JSON: {error}")))
 }
 
 /// Parses a UUID.

@@ -134,7 +134,7 @@ impl Standing {
         let is_failing = held.failing.is_some();
         let is_again = self.is_wanted() && !is_failing && (is_lost || is_other_end && !is_absent && !is_drifted);
         let seen = match (self.is_wanted(), held.actual) {
-            (false, Some(message::Actual::Absent)) => news(Actual::Absent, "nothing of it is left"),
+            (false, Some(message::Actual::Absent)) => news(Actual::Absent, "it is gone from the host"),
             (true, Some(message::Actual::Absent)) => news(Actual::Absent, "it is not in force there"),
             (true, Some(message::Actual::Drifted)) => news(Actual::Drifted, "the agent looked, and it is not in force"),
             (true, Some(message::Actual::InForce)) => news(Actual::InForce, "the agent looked"),
@@ -225,7 +225,7 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
     }
     for effect in ended {
         let Some(row) = standing.get(&effect) else { continue };
-        note(ledger, agent, effect, row, Actual::Absent, "its time was up", now).await?;
+        note(ledger, agent, effect, row, Actual::Absent, "it has expired", now).await?;
         // The remains of a failed apply are gone; that does not make an immediate retry succeed.
         let has_failed = row.actual == Actual::Absent.as_str() || row.failed_reverts > 0;
         if row.is_wanted() && !has_failed && !row.is_over(now.plus(SKEW)) {

@@ -110,7 +110,7 @@ pub async fn enroll(
     let (platform, capabilities) = (json(&platform)?, json(&capabilities)?);
     let binds = binds![id, name.as_str(), public_key, json(&labels)?, platform, version, capabilities, now];
     ledger.tx.execute(INSERT, binds).await?;
-    let instead: Vec<String> = replaced.iter().map(|old| format!(", in the place of {old}")).collect();
+    let instead: Vec<String> = replaced.iter().map(|old| format!(", replacing {old}")).collect();
     let detail = format!("{name}, with enrolment token {}{}", token.id, instead.concat());
     let (actor, noun_id) = (format!("agent:{id}"), id.to_string());
     ledger.record(Entry { at: now, actor, verb: "enrolled", noun: "agent", noun_id, detail });
@@ -150,20 +150,20 @@ pub async fn of_number(ledger: &mut LedgerTx, labels: &BTreeMap<String, String>)
 pub fn number_taken(holder: &Agent) -> String {
     let number = holder.wazuh_id().unwrap_or_default();
     let at = holder.wazuh_manager().map_or_else(String::new, |manager| format!(" of {manager}"));
-    format!("agent {} ({}) has the wazuh_id {number}{at} already", holder.name, holder.id)
+    format!("agent {} ({}) already has the wazuh_id {number}{at}", holder.name, holder.id)
 }
 
 fn taken(holder: &Agent, name: &str, is_same: bool) -> String {
     if holder.name.eq_ignore_ascii_case(name) {
         return format!(
-            "an agent called {} ({}) is enrolled already; if this is the same host, installed anew, enrol it with \
-             --replace, else give it another name",
+            "an agent named {} ({}) is already enrolled; if this is the same host, reinstalled, enrol it with \
+             --replace, otherwise choose another name",
             holder.name, holder.id
         );
     }
     let what = number_taken(holder);
     if is_same {
-        return format!("{what}; if this is the same host, installed anew, enrol it with --replace");
+        return format!("{what}; if this is the same host, reinstalled, enrol it with --replace");
     }
     format!(
         "{what}; if another Wazuh manager counts here, tell the two apart by the label wazuh_manager; if the number was given \

@@ -12,37 +12,37 @@ pub enum StoreError {
     #[error("it exists already")]
     Duplicate,
     /// The row has changed since it was read.
-    #[error("it has changed meanwhile")]
+    #[error("it has changed since it was read")]
     Conflict,
     /// The row does not exist.
-    #[error("there is no such thing")]
+    #[error("it does not exist")]
     NotFound,
     /// Stored data that this program cannot have written.
-    #[error("the database holds something unreadable: {0}")]
+    #[error("the database contains unreadable data: {0}")]
     Corrupt(String),
     /// The database file is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
     /// The writer's queue is full.
-    #[error("the ledger is busy")]
+    #[error("the writer's queue is full")]
     Busy,
     /// The shared transaction of a group of jobs failed.
-    #[error("what this was done together with failed")]
+    #[error("the shared transaction failed")]
     Shared(#[source] Arc<Self>),
     /// The schema migration failed.
-    #[error("the schema could not be brought up to date")]
+    #[error("the schema migration failed")]
     Migrate(#[source] sqlx::migrate::MigrateError),
     /// The database URL is invalid.
     #[error("{0}")]
     Address(String),
     /// Another manager holds the lease.
     #[error(
-        "another manager runs on this ledger: {0}. Stop it first, or give this one a database of its own; several managers on \
+        "another manager runs on this ledger: {0}. Stop it first, or configure another database for this one; several managers on \
          one database are not supported"
     )]
     Held(String),
     /// Another manager has taken over the lease of this one.
-    #[error("another manager has taken this ledger over: nothing is written here any more")]
+    #[error("another manager has taken over this ledger; this one no longer writes")]
     Superseded,
     /// The database URL leads to a connection pooler.
     #[error(
@@ -96,20 +96,20 @@ fn in_words(error: &sqlx::Error) -> String {
         Some(match (sqlite, &*code) {
             (Some(5 | 6), _) => "another process holds the ledger's file locked",
             (Some(8), _) => "the ledger's file, or its file system, is read-only",
-            (Some(10), _) => "the disk that holds the ledger fails",
+            (Some(10), _) => "an I/O error on the ledger's disk",
             (Some(13), _) | (_, "53100") => "the disk is full",
             (Some(14), _) => "the ledger's file cannot be opened",
             (_, "25006") => "the database is read-only: a standby, or set so",
-            (_, "53300") => "the database takes no more connections",
+            (_, "53300") => "the database accepts no more connections",
             (_, "57P01" | "57P02" | "57P03") => "the database is shutting down, or starting",
             (_, "28000" | "28P01") => "the database refuses this user or password",
-            (_, "3D000") => "there is no such database",
+            (_, "3D000") => "the database does not exist",
             _ => return None,
         })
     });
     match (known, error) {
         (Some(known), _) => format!("{known} ({error})"),
-        (None, sqlx::Error::PoolTimedOut) => "it gives no connection".into(),
+        (None, sqlx::Error::PoolTimedOut) => "no connection became available".into(),
         (None, sqlx::Error::Io(error)) => format!("it cannot be reached ({error})"),
         (None, _) => error.to_string(),
     }

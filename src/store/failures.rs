@@ -103,7 +103,7 @@ fn sentence(row: &HopelessRow) -> String {
     let reason = row.reason.as_deref().unwrap_or_default();
     match LastApply::parse(word) {
         Some(last) => format!("it came into force on no agent: {}", last.behind(reason)),
-        None if word == "revoked" => "no agent is left that it could be in force on: revoked".to_owned(),
+        None if word == "revoked" => "its agents were revoked".to_owned(),
         None => "it can come into force on no agent".to_owned(),
     }
 }

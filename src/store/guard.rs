@@ -115,7 +115,7 @@ pub(super) async fn check(
         }
         if let Some(why) = left_out {
             response.agents = agents;
-            response.remark = format!("goes on without agents on which the policy's breaker has stopped it: {why}");
+            response.remark = format!("does not act on agents with an open breaker: {why}");
         }
     }
     if let Some(threshold) = &policy.guardrails.threshold
@@ -133,11 +133,11 @@ pub(super) async fn check(
         Some(spared) => match policy.guardrails.limits.as_ref().map(|limits| limits.over_limit).unwrap_or_default() {
             OverLimit::Drop => response.verdict = Verdict::Spare(spared),
             OverLimit::Observe => {
-                response.verdict = Verdict::Observe(Some("over a limit of the policy, which says to observe then"));
+                response.verdict = Verdict::Observe(Some("over a limit of the policy, which is set to observe"));
             }
             OverLimit::Approve if observed => {
                 response.verdict =
-                    Verdict::Observe(Some("over a limit of the policy: it would have waited for people"));
+                    Verdict::Observe(Some("over a limit of the policy: it would have waited for approval"));
             }
             OverLimit::Approve => wait(ledger, &policy, &mut response, now).await?,
         },

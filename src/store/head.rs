@@ -45,7 +45,7 @@ mod tests {
         let (third, known) = head.take();
         assert_eq!(known, Some((2, [2; 32])));
         head.put_back(second, (2, [2; 32]));
-        assert_eq!(head.take().1, None, "the third one may have moved it");
+        assert_eq!(head.take().1, None, "a newer transaction may have moved it");
         head.put_back(third, (3, [3; 32]));
         assert_eq!(head.take().1, None);
     }

@@ -62,7 +62,7 @@ pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: T
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     let ahead = cursor.saturating_sub(number.last_seq);
     if ahead > MAX_AHEAD {
-        tracing::warn!(%agent, cursor, "agent {agent} names a number that no command of it can have had");
+        tracing::warn!(%agent, cursor, "agent {agent} reports a command number that is too high to be valid");
     } else if ahead > 0 {
         let unsent: Vec<CommandId> = ledger.tx.all(UNSENT, binds![agent, cursor]).await?;
         let mut next = cursor;
@@ -71,7 +71,7 @@ pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: T
             ledger.tx.execute(RENUMBER, binds![command.id.as_str(), next]).await?;
         }
         ledger.tx.execute(SET_NUMBER, binds![agent, next]).await?;
-        let detail = format!("the agent has seen number {cursor}, the ledger had come to {}", number.last_seq);
+        let detail = format!("the agent has seen number {cursor}, the ledger only {}", number.last_seq);
         tracing::warn!(%agent, "this ledger is older than agent {agent}'s journal: {detail}");
         record(ledger, "advanced", agent, detail, now);
     }
@@ -85,10 +85,10 @@ pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, n
     let known = ledger.tx.optional::<Number>(TAKEN_IN, binds![agent]).await?.map_or(0, |row| row.last_seq);
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     if cursor < known {
-        let detail = format!("the agent had acknowledged number {known} and now knows of {cursor}");
+        let detail = format!("the agent had acknowledged number {known} and now reports {cursor}");
         tracing::warn!(%agent, "agent {agent} was restored from an earlier state: {detail}");
         record(ledger, "restored", agent, detail, now);
-        let detail = "the agent had taken in a newer command of the same effect, and has forgotten it";
+        let detail = "the agent had a newer command of the same effect, and has lost it";
         let overtaken: Vec<Overtaken> = ledger.tx.all(OVERTAKE, binds![agent, cursor, detail, now]).await?;
         for Overtaken { id, state } in overtaken {
             let verb = if state == CommandState::Cancelled.as_str() { "cancelled" } else { "expired" };
@@ -102,7 +102,7 @@ pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, n
 
 /// Records a clone: two hosts use one identity. Returns whether this is new.
 pub async fn cloned(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<bool> {
-    let detail = "two hosts speak with this identity: revoke it and enrol each of them anew";
+    let detail = "two hosts use this identity: revoke the agent and enrol each host anew";
     let is_news = ledger.tx.execute(SET_INCIDENT, binds![agent, detail]).await? > 0;
     if is_news {
         tracing::error!(%agent, "agent {agent}: {detail}");
@@ -143,7 +143,7 @@ pub(super) async fn reject(ledger: &mut LedgerTx, agent: Uuid, rejected: &Reject
         let key = kid.as_ref().map_or_else(String::new, |kid| format!(" (key {})", escape(kid)));
         let detail = format!("{count} orders{key}: {}", reason_words(reason));
         let name = ledger.name_of(agent);
-        tracing::error!(%agent, reason, "agent {name} rejects this manager's orders, so nothing is carried out there: {detail}");
+        tracing::error!(%agent, reason, "agent {name} rejects this manager's commands, so none is carried out there: {detail}");
         record(ledger, "rejected orders", agent, detail, now);
     }
     Ok(())

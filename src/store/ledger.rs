@@ -225,7 +225,7 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
     let Queued { mut agents, unsent, unreached } = queue(ledger, commands, now).await?;
     agents.extend(failures::end(ledger, unreached, now).await?);
     if !unsent.is_empty() {
-        let detail = "its agents were revoked before anything was sent to them".to_owned();
+        let detail = "its agents were revoked before a command was sent".to_owned();
         let why = EndReason { word: "done", detail, by: "riposte".into() };
         release_holds(ledger, &unsent, &why, now).await?;
     }
@@ -348,7 +348,7 @@ impl EndReason {
     /// State and reason of an effect whose applies are all unfinished.
     fn unanswered(&self) -> (&'static str, &'static str) {
         match self.word {
-            "elapsed" => ("expired", "its time was over before the agent had answered"),
+            "elapsed" => ("expired", "it expired before the agent answered"),
             _ => ("withdrawn", ""),
         }
     }

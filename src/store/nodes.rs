@@ -113,7 +113,7 @@ impl Lease {
             }
             if !has_said {
                 tracing::info!(
-                    "another manager has this ledger ({holder}); waiting up to {PATIENCE:?} for its lease to end"
+                    "another manager holds this ledger ({holder}); waiting up to {PATIENCE:?} for its lease to expire"
                 );
                 has_said = true;
             }

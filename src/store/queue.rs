@@ -20,7 +20,7 @@ use crate::domain::id::new_id;
 const INSERT_COMMANDS: &str =
     "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
     target_value, arguments, until, state, created_at, expires_at, one_shot, rank)";
-/// Gives all commands of one effect the best rank among them, so that they stay in order.
+/// Sets the rank of an effect's commands to the best among them, so that they stay in order.
 const LEVEL: &str = "UPDATE commands SET rank = (SELECT MIN(owed.rank) FROM commands AS owed
         WHERE owed.effect_id = commands.effect_id AND owed.state IN ('queued', 'delivered', 'acknowledged')
             AND owed.state <> 'acknowledged')

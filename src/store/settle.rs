@@ -203,7 +203,7 @@ pub(super) async fn settle(
     let (mut failed, mut done) = (Vec::new(), Vec::new());
     for (agent, result) in results {
         let Some(command) = open.remove(&(agent, result.command_id)) else {
-            tracing::debug!(%agent, command = %result.command_id, "a result that changes nothing");
+            tracing::debug!(%agent, command = %result.command_id, "ignored a result of a final or unknown command");
             continue;
         };
         let state = CommandState::parse(&command.state).ok_or_else(|| corrupt(&command))?;
@@ -329,7 +329,7 @@ pub(super) async fn expire(ledger: &mut LedgerTx, now: Timestamp, limit: i64) ->
 /// number and the agents with new commands.
 pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let unanswered: Vec<CommandBrief> = ledger.tx.all(UNANSWERED, binds![now.minus(ANSWER_TIMEOUT), limit]).await?;
-    let why = "the agent acknowledged it and never said how it ended";
+    let why = "the agent acknowledged it and sent no result";
     let wake = give_up(ledger, &unanswered, |_| (CommandState::TimedOut, why.into()), now).await?;
     for command in unanswered.iter().filter(|command| Op::parse(&command.op) == Some(Op::Revert)) {
         revert_failed(ledger, command, now).await?;
@@ -350,7 +350,7 @@ pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -
 /// After a host's rollback: one-shot commands up to number `last` may have run; do not repeat them.
 pub(super) async fn forget_one_shots(ledger: &mut LedgerTx, agent: Uuid, last: i64, now: Timestamp) -> Result<()> {
     let sent: Vec<CommandBrief> = ledger.tx.all(SENT_ONE_SHOTS, binds![agent, last]).await?;
-    let why = "it was sent before the host was set back, and may have been done there";
+    let why = "it was sent before the host's rollback, and may have been done there";
     give_up(ledger, &sent, |command| (called_back(command), why.into()), now).await.map(drop)
 }
 

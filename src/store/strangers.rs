@@ -57,7 +57,7 @@ pub(super) async fn meet<'a>(
     let (can_lift, cannot): (Vec<&HeldEffect>, Vec<&HeldEffect>) =
         endless.iter().copied().partition(|held| is_sound(held));
     let detail = format!(
-        "{} effects that this ledger does not know, among them {}; {} have an end and are ended by the agent, {} have none and are \
+        "{} effects unknown to this ledger, among them {}; {} have an end and are ended by the agent, {} have none and are \
          lifted",
         held.len(),
         names(&held),
@@ -67,8 +67,11 @@ pub(super) async fn meet<'a>(
     tracing::warn!(%agent, "agent {agent} holds {detail}");
     record(ledger, agent, "holds strangers", detail, now);
     if !cannot.is_empty() {
-        let detail =
-            format!("{} effects without an end that cannot be named in an order: {}", cannot.len(), names(&cannot));
+        let detail = format!(
+            "{} effects without an end whose targets are invalid in a command: {}",
+            cannot.len(),
+            names(&cannot)
+        );
         tracing::error!(%agent, "agent {agent} holds {detail}; `riposte-agent release` on its host lifts them");
         record(ledger, agent, "holds what cannot be lifted", detail, now);
     }

@@ -97,7 +97,7 @@ async fn too_many_failed(ledger: &mut LedgerTx, response: Uuid, stop_at: Percent
 async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     let left = ledger.tx.optional::<Ratio>(LEFT, binds![response]).await?.map_or(0, |ratio| ratio.whole) + 1;
     drop_rest(ledger, &[response]).await?;
-    let detail = format!("stopped with {left} waves to go: {why}");
+    let detail = format!("stopped before {left} pending waves: {why}");
     ledger.tx.execute(STOP, binds![response, detail.as_str()]).await?;
     tracing::error!(%response, "response {response} {detail}");
     let (actor, noun_id) = ("riposte".to_owned(), response.to_string());

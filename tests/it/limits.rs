@@ -103,7 +103,7 @@ async fn promise_11_a_stranger_who_enrols_costs_the_ledger_nothing() {
     let asked = serde_json::to_value(enrollment(token["token"].as_str().unwrap(), "x", &new_key())).unwrap();
     let answer = nobody.post("/v1/agents/enroll", &asked).await;
     let problem = answer.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 10 enrolments in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 10 enrolments per minute"), "{problem}");
     assert!((1..=6).contains(&answer.header("retry-after").unwrap().parse::<u64>().unwrap()), "{:?}", answer.headers);
 }
 

@@ -183,7 +183,7 @@ async fn nothing_is_sent_if_anything_is_wrong() {
     let files = folder(&[("a.yaml", SSH), ("b.yaml", &format!("{SSH}---\n{wrong}")), ("empty.yaml", "")]);
     let run = |words: &str| policy(&manager, files.path(), words);
     let told = run("apply -f . --yes").complains(2);
-    assert!(told.contains("b.yaml:2 /respond/fro: is not a field that is known here; did you mean for?"), "{told}");
+    assert!(told.contains("b.yaml:2 /respond/fro: is not a known field; did you mean for?"), "{told}");
     assert!(told.contains("b.yaml:1 /name: block-ssh stands in ./a.yaml:1 too"), "{told}");
     assert!(told.contains("2 faults; nothing was sent"), "{told}");
     run("diff -f .").complains(2);
@@ -267,8 +267,8 @@ async fn an_alert_is_explained() {
     let id = text(&api.get("/v1/alerts").await["items"][0], "id").to_owned();
     let told = run(&format!("explain {id}")).gives(0);
     for line in [
-        "  block-ssh, version 1: firewall-drop 203.0.113.7, spared (agent_unknown: no enrolled agent is meant by it)",
-        "  block-ssh, version 1: fires; it would be spared: no enrolled agent is meant by it",
+        "  block-ssh, version 1: firewall-drop 203.0.113.7, spared (agent_unknown: it selects no enrolled agent)",
+        "  block-ssh, version 1: fires; it would be spared: it selects no enrolled agent",
         "    /match/0: holds",
     ] {
         assert!(told.lines().any(|found| found == line), "{line}:\n{told}");

@@ -65,7 +65,7 @@ pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
 /// Reads the progress lines and the result.
 async fn result(mut answer: reqwest::Response) -> anyhow::Result<Value> {
     let (mut progress, mut rest) = (Progress::default(), Vec::new());
-    while let Some(bytes) = answer.chunk().await.context("the manager's answer broke off")? {
+    while let Some(bytes) = answer.chunk().await.context("the manager's answer is incomplete")? {
         rest.extend_from_slice(&bytes);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();

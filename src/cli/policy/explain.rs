@@ -48,7 +48,7 @@ fn text(explanation: &Value) -> Vec<(Tone, String)> {
     let origin = explanation["origin"].as_str().map_or_else(no_agent, |id| format!("agent {id}"));
     let mut lines = vec![(Tone::Quiet, format!("alert {}, from {origin}", cell(&explanation["alert_id"])))];
     let mut say = |tone: Tone, line: String| lines.push((tone, line));
-    say(Tone::Quiet, "decided when it came:".into());
+    say(Tone::Quiet, "decided at intake:".into());
     let decided = explanation["decided"].as_array().map(Vec::as_slice).unwrap_or_default();
     if decided.is_empty() {
         say(Tone::Quiet, "  no response".into());
@@ -71,7 +71,7 @@ fn text(explanation: &Value) -> Vec<(Tone, String)> {
             say(Tone::Quiet, format!("    {}: {}", cell(&agent["agent"]), cell(&agent["reason"])));
         }
     }
-    say(Tone::Quiet, "as things stand now:".into());
+    say(Tone::Quiet, "decided now:".into());
     let now = explanation["now"].as_array().map(Vec::as_slice).unwrap_or_default();
     if now.is_empty() {
         say(Tone::Quiet, "  there are no policies".into());
@@ -81,7 +81,7 @@ fn text(explanation: &Value) -> Vec<(Tone, String)> {
         if verdict["fires"] == true {
             let comes_to = match verdict["verdict"].as_str() {
                 Some("act") => "it would act".to_owned(),
-                Some("ask") => "it would ask people".to_owned(),
+                Some("ask") => "it would wait for approval".to_owned(),
                 Some("observe") => "it would be recorded only".to_owned(),
                 Some("spare") => format!("it would be spared: {}", cell(&verdict["reason"])),
                 other => other.unwrap_or_default().to_owned(),

@@ -135,13 +135,13 @@ fn write(folder: &Path, imported: &Value) -> anyhow::Result<usize> {
     // The names are foreign input and become file names.
     for document in list(imported, "policies") {
         let name = document["name"].as_str().filter(|name| policy::is_name(name));
-        let name = name.context("the manager gave a policy without a usable name")?;
+        let name = name.context("the manager returned a policy without a valid name")?;
         let text = yaml::write(&yaml::policy(document))?;
         files.push((folder.join("policies").join(format!("{name}.yaml")), text));
     }
     for document in list(imported, "actions") {
         let name = document["name"].as_str().filter(|name| action::is_name(name));
-        let name = name.context("the manager gave an action without a usable name")?;
+        let name = name.context("the manager returned an action without a valid name")?;
         let text = yaml::write(&yaml::action(document))?;
         files.push((folder.join("actions").join(format!("{name}.yaml")), text));
     }
@@ -151,7 +151,7 @@ fn write(folder: &Path, imported: &Value) -> anyhow::Result<usize> {
         files.push((folder.join("protected.yaml"), text));
     }
     if let Some((taken, _)) = files.iter().find(|(path, _)| path.exists()) {
-        bail!("{} is there already: give a folder that is empty", taken.display());
+        bail!("{} exists already: name an empty folder", taken.display());
     }
     for (path, text) in &files {
         let parent = path.parent().context("a file stands in a folder")?;

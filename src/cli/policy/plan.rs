@@ -102,8 +102,9 @@ fn agent(view: &Value) -> anyhow::Result<Agent> {
 }
 
 fn named(view: &Value, document: Value) -> anyhow::Result<(String, (i64, Value))> {
-    let name = view["name"].as_str().context("the manager gave something without a name")?;
-    let version = view["version"].as_i64().with_context(|| format!("the manager gave {name:?} without a version"))?;
+    let name = view["name"].as_str().context("the manager returned an object without a name")?;
+    let version =
+        view["version"].as_i64().with_context(|| format!("the manager returned {name:?} without a version"))?;
     Ok((name.to_owned(), (version, document)))
 }
 

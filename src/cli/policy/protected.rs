@@ -230,7 +230,7 @@ mod tests {
                 "/reason is missing, empty or not a text",
                 "/policies/0 is not a policy's name",
                 "/expires_in is not a duration such as 30d",
-                "/value is not a network: bits are set behind its prefix",
+                "/value is not a network: host bits are set",
             ]
         );
         assert_eq!(

@@ -111,7 +111,7 @@ pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
         let count = |kind: &str| failed.get(kind).map_or_else(String::new, cell);
         let last = failed.get("last").map_or_else(String::new, cell);
         say(&format!(
-            "its conditions could not be decided {} times for a field that is not there and {} times for another fault since \
+            "its conditions failed {} times for a missing field and {} times for another fault since \
              the manager started; the last one: {}",
             count("missing_field"),
             count("fault"),
@@ -124,7 +124,7 @@ pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
 /// The current version of a policy.
 async fn version(remote: &Remote, name: &str) -> anyhow::Result<i64> {
     let view = remote.get(&format!("/v1/policies/{name}")).await?;
-    view["version"].as_i64().context("the manager gave a policy without a version")
+    view["version"].as_i64().context("the manager returned a policy without a version")
 }
 
 /// The response body of a change; a version conflict has its own message.
@@ -156,7 +156,7 @@ pub(super) async fn reset(args: Reset) -> anyhow::Result<ExitCode> {
         body["agent"] = json!(agent);
     }
     remote.post(&format!("/v1/policies/{name}/reset"), body).await?;
-    say(&format!("the breaker of {name}{place} is closed; what happened before counts no more"));
+    say(&format!("the breaker of {name}{place} is closed; its counts start at zero again"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -173,6 +173,6 @@ pub(super) async fn delete(args: Delete) -> anyhow::Result<ExitCode> {
     }
     let answer = remote.send(Method::DELETE, &format!("/v1/policies/{name}"), Some(current), None).await?;
     unless_lost(&name, answer)?;
-    say(&format!("{name} is deleted; what it did goes on until it ends"));
+    say(&format!("{name} is deleted; its responses stay in force until they end"));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! The first step of an import: parses an `ossec.conf` into roots, sections and the options that
-//! matter for responses. It accepts what Wazuh's own parser accepts (comments that end in `!>`,
-//! `\<` as an ordinary character, unresolved entities), is bounded for any input, and reports line
-//! and column.
+//! matter for responses. It accepts what Wazuh's own parser accepts: comments that end in `!>`,
+//! `\<` as an ordinary character, unresolved entities. It is bounded for any input, and reports
+//! line and column.
 
 use quick_xml::errors::{Error, IllFormedError, SyntaxError};
 use quick_xml::events::attributes::AttrError;

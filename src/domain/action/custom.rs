@@ -36,17 +36,17 @@ pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
     for key in object.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
         let meant = nearest(key, KNOWN).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
         let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
-        faults.push(Fault::at(pointer, format!("is not a field that is known here{meant}")));
+        faults.push(Fault::at(pointer, format!("is not a known field{meant}")));
     }
     let name = text(object, "name", &mut faults).unwrap_or_default();
     if !is_name(&name) {
         faults.push(Fault::at("/name", "must be 1 to 64 characters of a-z, 0-9, '-', '_' and '.'"));
     } else if Catalogue::built_in().find(&name).is_some() {
-        faults.push(Fault::at("/name", "is the name of an action that comes with Riposte"));
+        faults.push(Fault::at("/name", "is the name of a built-in action"));
     }
     let executable = text(object, "executable", &mut faults).unwrap_or_default();
     if !is_file_name(&executable) {
-        faults.push(Fault::at("/executable", "must be the name of a file in the agents' folder for programs, no path"));
+        faults.push(Fault::at("/executable", "must be a file name in the agents' program folder, without a path"));
     }
     let style = word(object, "style", &mut faults).unwrap_or(ScriptStyle::Wazuh);
     let target_kinds =
@@ -56,11 +56,11 @@ pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
     }
     let user: Option<Accounts> = word(object, "user", &mut faults);
     if user.is_some() && !target_kinds.contains(&TargetKind::User) {
-        faults.push(Fault::at("/user", "says which accounts are taken, and target_kinds has no user"));
+        faults.push(Fault::at("/user", "is set, but target_kinds does not include user"));
     }
     let user = user.unwrap_or_default();
     if user == Accounts::Any && style == ScriptStyle::Argv {
-        faults.push(Fault::at("/user", "any needs a style that hands names over as JSON: wazuh or wazuh5"));
+        faults.push(Fault::at("/user", "any needs a style that passes names as JSON: wazuh or wazuh5"));
     }
     let default_target: Option<TargetField> = word(object, "default_target", &mut faults);
     if default_target.is_some_and(|field| !target_kinds.contains(&field.kind())) {

@@ -91,15 +91,15 @@ impl Action {
     pub fn check_arguments(&self, arguments: &[String], at: &str) -> Vec<Fault> {
         let (count, bytes) = MAX_ARGUMENTS;
         if arguments.len() > count || arguments.iter().any(|text| text.len() > bytes || text.contains('\0')) {
-            return vec![Fault::at(at, format!("takes at most {count} texts of {bytes} bytes each"))];
+            return vec![Fault::at(at, format!("must be at most {count} texts of {bytes} bytes each"))];
         }
         let Ok(validator) = jsonschema::validator_for(&self.parameters) else {
-            return vec![Fault::at(at, format!("the parameters of {} are no JSON Schema", self.name))];
+            return vec![Fault::at(at, format!("the parameters of {} are not a JSON Schema", self.name))];
         };
         let list = Value::from(arguments);
         let fault = |error: jsonschema::ValidationError| {
             let at = format!("{at}{}", error.instance_path());
-            Fault::at(at, format!("is not what {} takes: {error}", self.name))
+            Fault::at(at, format!("does not match the parameters of {}: {error}", self.name))
         };
         validator.iter_errors(&list).map(fault).collect()
     }

@@ -41,7 +41,7 @@ fn each_agent_has_its_outcome_and_its_reason() {
             over(Actual::Unknown, LastApply::Unverified),
             &here,
             AgentOutcome::InForce,
-            "unverified: by the word of what was run; nothing shows it",
+            "unverified: reported by the program, and cannot be verified",
         ),
         (
             over(Actual::Absent, LastApply::Refused),

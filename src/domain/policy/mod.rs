@@ -298,10 +298,10 @@ mod tests {
         let faults = Policy::parse(&document, Catalogue::built_in()).unwrap_err();
         let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
-        /treshold: is not a field that is known here; did you mean threshold?
+        /treshold: is not a known field; did you mean threshold?
         /name: must be 1 to 64 characters of a-z, 0-9 and '-'
         /mode: must be enforce, approve or observe; did you mean enforce?
-        /match/0/rule_id: is not a field that is known here; did you mean rule_ids?
+        /match/0/rule_id: is not a known field; did you mean rule_ids?
         /match/0/min_level: must be a whole number from 0 to 16
         /match/1: must be an object
         /respond/action: is not a known action; did you mean firewall-drop?

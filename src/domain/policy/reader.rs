@@ -110,8 +110,7 @@ impl Reader<'_> {
         for key in object.keys().filter(|key| !known.contains(&key.as_str())) {
             let pointer = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
             let hint = wazuh_words::field(key);
-            let detail =
-                hint.unwrap_or_else(|| suggest("is not a field that is known here", key, known.iter().copied()));
+            let detail = hint.unwrap_or_else(|| suggest("is not a known field", key, known.iter().copied()));
             self.fault(pointer, detail);
         }
     }

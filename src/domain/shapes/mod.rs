@@ -29,7 +29,7 @@ pub const MAX_ALERT_BYTES: usize = 1024 * 1024;
 pub const MAX_DEPTH: usize = 127;
 
 /// The fault for an alert of unknown format.
-const UNKNOWN: &str = "is not a shape that is known: an alert of Wazuh 4 has `rule` with `id` and `level`, a finding of Wazuh 5 has \
+const UNKNOWN: &str = "is not a known format: an alert of Wazuh 4 has `rule` with `id` and `level`, a finding of Wazuh 5 has \
                        `wazuh.rule`, any other pipeline's has `pipeline`, `id` and `rule`; see docs/alerts.md";
 
 /// Decodes and parses an alert as received.

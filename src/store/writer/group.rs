@@ -215,7 +215,7 @@ async fn take_in(
     wake.extend(ledger::record(ledger, responses, now).await?);
     for (once, reply) in repeated {
         let first = earlier(ledger, Some(&once)).await?;
-        let first = first.ok_or_else(|| StoreError::Corrupt("no kept answer".into()))?;
+        let first = first.ok_or_else(|| StoreError::Corrupt("no stored response".into()))?;
         replies.push(Answer::Accepted(reply, first, None));
     }
     Ok(wake)
@@ -228,7 +228,7 @@ async fn earlier<T: DeserializeOwned>(ledger: &mut LedgerTx, once: Option<&Once>
     if !answered.is_for(once) {
         return Ok(Some(Outcome::KeyReused));
     }
-    let corrupt = |error| StoreError::Corrupt(format!("a kept answer: {error}"));
+    let corrupt = |error| StoreError::Corrupt(format!("a stored response: {error}"));
     serde_json::from_str(&answered.body).map(|kept| Some(Outcome::Done(kept))).map_err(corrupt)
 }
 
