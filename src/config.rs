@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_file_says_what_the_code_says() {
+    fn the_default_file_matches_the_code() {
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config.default.toml")).unwrap();
         let parsed: Config = toml::from_str(&text).unwrap();
         assert_eq!(parsed, Config::default());
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_the_largest_request() {
+    fn the_memory_limit_fits_the_largest_request() {
         let narrow = Config { max_pending_bytes: 1, ..Config::default() };
         assert!(matches!(narrow.check(), Err(ConfigError::Pending { .. })));
     }

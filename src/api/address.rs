@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_says_where_a_request_comes_from() {
+    fn only_a_trusted_proxy_sets_the_client_address() {
         let forged = [("x-forwarded-for", "198.51.100.9")];
         assert_eq!(origin(&[], "203.0.113.7", &forged), "203.0.113.7");
         assert_eq!(origin(&["127.0.0.1/32"], "203.0.113.7", &forged), "203.0.113.7");

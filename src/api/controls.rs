@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_control_character_is_found_wherever_it_stands() {
+    fn a_control_character_is_found_anywhere() {
         let found = |body: &str| check_body(body.as_bytes()).err().map(|error| format!("{:?}", error.problem().errors));
         for (body, pointer) in [
             (r#"{"a": "x\u0000"}"#, "/a"),

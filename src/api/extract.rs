@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_bomb_does_not_become_a_large_body() {
+    fn a_decompression_bomb_is_refused() {
         let limit = 64 * 1024;
         let zeros = vec![0_u8; 4 * 1024 * 1024];
         let zstd = zstd::stream::encode_all(zeros.as_slice(), 1).unwrap();
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_a_body_is_pointed_at() {
+    fn a_fault_in_a_body_has_a_pointer() {
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Body {
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_well_formed_traceparent_is_carried() {
+    fn only_a_well_formed_traceparent_is_passed_on() {
         let with = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", value.parse().unwrap());

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn promise_11_a_client_that_takes_nothing_loses_its_place() {
+    async fn promise_11_a_client_that_reads_nothing_is_disconnected() {
         let (mut guest, client, room, _) = guest(1024);
         let begun = tokio::time::Instant::now();
         let error = guest.write_all(&[0; 4096]).await.unwrap_err();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn promise_11_a_client_that_takes_a_byte_a_second_loses_its_place_and_a_slow_one_does_not() {
+    async fn promise_11_a_stalled_client_is_disconnected_and_a_slow_one_is_not() {
         for (bytes, pause, is_served) in [(1, 1, false), (64 * 1024, 29, true)] {
             let (mut guest, mut client, _room, _) = guest(1024);
             let takes = async {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn promise_11_a_stream_is_read_at_a_pace_and_a_request_is_not() {
+    async fn promise_11_a_stream_is_rate_limited_and_a_request_is_not() {
         for is_paced in [false, true] {
             let (mut guest, mut client, _room, is_stream) = guest(1024 * 1024);
             if is_paced {

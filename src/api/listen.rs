@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_when_there_is_no_room_is_as_long_as_it_says() {
+    fn the_refusal_of_a_connection_has_the_right_length() {
         let (head, body) = NO_ROOM.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{} bytes", body.len());
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();

@@ -318,7 +318,7 @@ mod tests {
     /// Promise 11: a request that timed out gets a 503 that says that it may have been carried out,
     /// with `Retry-After`.
     #[tokio::test]
-    async fn promise_11_what_is_not_answered_in_time_says_so() {
+    async fn promise_11_a_timed_out_request_gets_503_and_retry_after() {
         let never = || std::future::pending::<()>();
         let within = from_fn(|request, next| within(Duration::from_millis(10), request, next));
         let mut router: Router = Router::new().route("/", axum::routing::get(never)).layer(within);

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn promise_11_who_says_much_is_heard_at_a_pace() {
+    fn promise_11_a_flooding_sender_is_rate_limited() {
         const EACH: Duration = Duration::from_millis(2);
         let begun = Instant::now();
         let (mut pace, mut now, mut heard_at_once) = (Pace::new(EACH, 500, begun), begun, 0);

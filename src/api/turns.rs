@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn promise_11_one_agent_takes_its_places_and_no_others() {
+    fn promise_11_one_agent_cannot_take_the_permits_of_others() {
         let turns = Turns::default();
         let [one, other] = [1, 2].map(Uuid::from_u128);
         for kind in [Kind::Reading, Kind::Poll, Kind::Stream] {

@@ -400,7 +400,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_that_polls_is_not_shown_as_away() {
+    fn a_polling_agent_is_not_shown_as_away() {
         let here = |agent: &Value| agent_line(agent).split("  ").nth(1).unwrap_or_default().to_owned();
         let since = "2026-11-24T10:00:00.000Z";
         let table = [

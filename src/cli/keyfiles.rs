@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_reach_is_refused_with_what_mends_it() {
+    fn an_exposed_key_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         signer(dir.path()).unwrap();
         write_secret(dir.path(), ADMIN_KEY, "rip_x_y").unwrap();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_key_file_is_never_replaced_in_silence() {
+    fn a_damaged_key_file_is_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         for text in ["", "AAAA"] {
             std::fs::write(dir.path().join(SIGNING_KEY), text).unwrap();

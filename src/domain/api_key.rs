@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_the_form_of_a_key_is_said() {
+    fn format_errors_of_a_key_are_explained() {
         let secret = "a".repeat(SECRET_LENGTH);
         let key = format!("rip_0123456789abcdef_{secret}");
         assert_eq!(form_fault(&key), None);

@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_split_whatever_its_elements_are() {
+    fn an_array_is_split_for_any_elements() {
         assert_eq!(split(" [ ] "), Some(vec![]));
         assert_eq!(
             split(r#"[1, "],\"[", {"a": [1, 2]}, [[]]]"#),
@@ -67,7 +67,7 @@ mod tests {
     proptest! {
         /// Each line is preserved and in order, for any bytes.
         #[test]
-        fn lines_are_told_apart_whatever_is_in_them(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..12)) {
+        fn lines_are_split_for_any_bytes(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..12)) {
             let lines: Vec<Vec<u8>> = lines.into_iter().map(|line| line.into_iter().filter(|byte| *byte != b'\n').collect()).collect();
             let expected: Vec<&[u8]> = lines.iter().map(|line| line.trim_ascii()).filter(|line| !line.is_empty()).collect();
             let body = lines.join(&b'\n');

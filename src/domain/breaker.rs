@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn one_agents_failures_are_its_own() {
+    fn failures_on_one_agent_stop_the_policy_there_only() {
         let agents = all(&[(10, 10), (0, 10), (0, 10)]);
         let over: Vec<&str> = agents_over(share("50%"), 10, &agents).into_iter().map(|one| one.name.as_str()).collect();
         assert_eq!((over, whole_over(share("10%"), 10, &agents)), (vec!["web-01"], None));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_on_several_agents_are_the_policys() {
+    fn failures_on_several_agents_stop_the_policy() {
         let whole = |percent, at_least, counts| whole_over(share(percent), at_least, &all(counts));
         let found = WholeFailures { failed: 4, whole: 6, agents: 3 };
         assert_eq!(whole("50%", 6, &[(2, 2), (1, 2), (1, 2)]), Some(found));

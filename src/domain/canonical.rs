@@ -38,7 +38,7 @@ mod tests {
 
     /// Equal texts by kind; the first is the canonical form.
     #[test]
-    fn what_is_the_same_is_compared_as_the_same() {
+    fn equal_texts_have_one_canonical_form() {
         type Canonical = fn(&str) -> String;
         let table: [(&str, Canonical, &[&str]); 7] = [
             ("group", |text| group(text).to_owned(), &["WEF", " WEF", "WEF ", "\tWEF"]),

@@ -204,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_plain_is_borrowed_and_the_rest_is_mended() {
+    fn plain_text_is_borrowed_and_other_text_is_repaired() {
         for plain in [r#"{"a": "é\ud", "b": -1.5, "c": [true, false, null]}"#, "no JSON", r#"{"a": "1e400"}"#, ""] {
             assert!(matches!(decode(plain.as_bytes()), Cow::Borrowed(text) if text == plain), "{plain}");
         }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapper_is_taken_off_and_an_alert_is_none() {
+    fn a_wrapper_is_removed_and_an_alert_is_not_a_wrapper() {
         let wazuh = r#"{"rule": {"id": "1"}, "_source": {"rule": {}}}"#;
         assert_eq!(decode(wazuh.as_bytes()), wazuh, "what is an alert is no wrapper");
         for wrapped in [r#"{"severity": 3, "all_fields": ALERT}"#, r#"{"_source": {"all_fields": ALERT}}"#] {

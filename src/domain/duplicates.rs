@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_that_cannot_be_told_apart_are_named_with_what_mends_it() {
+    fn ambiguous_agents_are_reported_with_the_remedy() {
         let at = |manager: &'static str| [("wazuh_id", "001"), ("wazuh_manager", manager)];
         let alone = [("wazuh_id", "001")];
         assert!(of(&[agent(1, "a", &at("x")), agent(2, "b", &at("y")), agent(3, "c", &[])]).is_empty());

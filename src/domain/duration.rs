@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_and_written_alike() {
+    fn durations_survive_a_round_trip() {
         for (text, secs) in [("30s", 30), ("10m", 600), ("2h", 7200), ("7d", 604_800), ("1h30m", 5400)] {
             let span: Span = text.parse().unwrap();
             assert_eq!((span.duration().as_secs(), span.to_string().as_str()), (secs, text));

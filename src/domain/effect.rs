@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_never_came_into_force_is_tried_again() {
+    fn a_block_that_is_not_in_force_is_applied_again() {
         assert_eq!(take_hold(in_force(Actual::Absent, at(20)), at(10)), Some(at(20)));
         assert_eq!(take_hold(in_force(Actual::Drifted, at(20)), at(30)), Some(at(30)));
     }

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn wazuh_managers_are_told_apart() {
+    fn agents_of_different_wazuh_managers_are_distinguished() {
         let at = |id: &'static str, manager: &'static str| [("wazuh_id", id), ("wazuh_manager", manager)];
         let fleet = Fleet::new(vec![
             agent(1, "web1.acme.example", &at("001", "acme")),
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_enrols_is_found_at_once_and_once() {
+    fn an_enrolled_agent_is_found_at_once_and_once() {
         let fleet = Fleet::new(vec![agent(1, "a", &[("wazuh_id", "001")])]);
         let fleet = fleet.with(agent(2, "b", &[("wazuh_id", "002")])).with(agent(2, "b", &[("wazuh_id", "002")]));
         assert_eq!(origin(&fleet, "002 b"), "b");

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_mean_something_else_in_wazuh_is_refused() {
+    fn expressions_with_another_meaning_in_wazuh_are_refused() {
         for source in ["", "a\\wb", "(a|b)"] {
             assert!(GroupExpression::parse(source).is_err(), "{source:?}");
         }

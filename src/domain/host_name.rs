@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn case_and_domains_do_not_tell_hosts_apart_unless_both_have_one() {
+    fn case_and_a_missing_domain_do_not_distinguish_hosts() {
         for (one, other) in [
             ("web1", "WEB1"),
             ("web1", "WEB1.corp.example"),

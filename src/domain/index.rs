@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_case_and_spelling_decide_nothing() {
+    fn spaces_case_and_spelling_do_not_matter() {
         let index = index(&[
             json!([{"rule_groups": ["WEF"]}]),
             json!([{"rule_groups": [" WEF "]}]),

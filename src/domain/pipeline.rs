@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_recurs_is_the_same_at_the_same_time_only() {
+    fn a_recurring_id_is_a_duplicate_only_at_the_same_time() {
         let recurring = Recurring::new([("mine".to_owned(), true), ("guardduty".to_owned(), false)].into());
         let keys = |pipeline: &str, time| key(&alert(pipeline, time), None, &recurring);
         for recurs in ["alertmanager", "mine"] {

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipeline_can_only_hand_in_alerts() {
+    fn an_ingest_key_can_only_ingest_alerts() {
         for right in [Right::Read, Right::Respond, Right::WritePolicies, Right::ManageAgents, Right::Administer] {
             assert!(!Role::Ingest.may(right), "{right:?}");
         }

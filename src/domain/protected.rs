@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_are_protected_however_they_are_written() {
+    fn accounts_are_protected_in_every_notation() {
         let covered = ["Deploy", "CORP\\Alice", " müller "].map(|name| entry(Covered::user(name).unwrap()));
         let set = ProtectedSet::new(covered.to_vec());
         let stops = |name: &str| set.target(&Target::account(name).unwrap(), None, NOW).is_some();

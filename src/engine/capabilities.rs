@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn promise_11_an_agent_that_changes_all_the_time_is_heard_at_a_pace_and_to_its_last_word() {
+    fn promise_11_capability_changes_are_rate_limited_and_the_last_one_wins() {
         let (announcements, agent) = (Announcements::default(), Uuid::from_u128(1));
         let at = |secs: i64| Timestamp::from_millis(secs * 1000);
         let now = (0..1000).filter(|n| announcements.announce(agent, list(*n), at(0)).is_some()).count();

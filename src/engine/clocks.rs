@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_off_is_news_once_and_at_most_once_a_minute() {
+    fn clock_skew_is_reported_once_and_at_most_once_a_minute() {
         let (clocks, agent) = (Clocks::default(), Uuid::from_u128(1));
         let at = |secs: i64| Timestamp::from_millis(secs * 1000);
         let ahead = |now| clocks.news(at(now)).into_iter().map(|news| (news.ahead, news.was_off)).collect::<Vec<_>>();

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policys_own_age_wins_over_the_configurations() {
+    fn a_policys_max_age_overrides_the_configuration() {
         let hours = |hours| Duration::from_hours(hours);
         let verdict = |max_age: Option<&str>, age: Duration| {
             let mut policy = drop_policy("enforce");
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_stops_a_response_is_its_reason() {
+    fn a_spared_response_has_the_reason_that_stopped_it() {
         let unable =
             Capability { action: "firewall-drop".into(), available: false, reason: Some("nft not found".into()) };
         let reason = |data: Value, agents: Vec<Agent>| match decided(drop_policy("enforce"), data, agents).verdict {

@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_cannot_be_right_is_that_of_the_taking_in() {
+    fn an_implausible_event_time_becomes_the_time_of_receipt() {
         let (at, received) = (Timestamp::from_millis, Timestamp::from_millis(1_795_514_400_500));
         assert_eq!(seen_at(at(1_795_514_300_123), received), at(1_795_514_300_123));
         assert_eq!(seen_at(at(1_795_514_300_000), received), at(1_795_514_300_999), "written in whole seconds");

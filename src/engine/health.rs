@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_that_does_not_come_any_more_is_late() {
+    fn a_stage_that_stops_reporting_is_late() {
         let (health, at) = (Health::default(), |millis| Timestamp::from_millis(millis));
         health.expect("expire", Duration::from_secs(5), at(0));
         let round = |now| health.rounds(at(now))["expire"].clone();

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_comes_back_was_never_the_only_one() {
+    fn a_run_that_comes_back_proves_a_clone() {
         let (hub, agent) = (Hub::default(), Uuid::from_u128(1));
         let [first, second] = [Uuid::from_u128(10), Uuid::from_u128(11)];
         assert!([first, first, second, second].iter().all(|run| !hub.speaks(agent, *run)), "a restart is no clone");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_counts_when_it_was_taken_in() {
+    fn a_report_counts_once_it_was_processed() {
         let (hub, agent, run) = (Hub::default(), Uuid::from_u128(1), Uuid::from_u128(10));
         assert!(hub.reports_first(agent, run) && hub.reports_first(agent, run), "the first one may have failed");
         hub.reported(agent, run);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_stream_takes_the_place_of_the_older_one() {
+    fn a_newer_stream_replaces_the_older_one() {
         let (hub, agent) = (Arc::new(Hub::default()), Uuid::from_u128(1));
         let older = hub.sit(agent);
         let newer = hub.sit(agent);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_polls_is_present_and_one_that_went_away_is_not() {
+    fn a_polling_agent_is_present_until_its_grace_ends() {
         let (hub, agent, at) = (Arc::new(Hub::default()), Uuid::from_u128(1), Timestamp::from_millis);
         assert_eq!(hub.presence(agent, at(0)), Presence::Away);
         let poll = hub.poll(agent, at(0));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_speaks_over_one_stream_at_a_time() {
+    async fn messages_of_one_stream_are_processed_at_a_time() {
         let (hub, agent) = (Arc::new(Hub::default()), Uuid::from_u128(1));
         let [oldest, older, newest] = [(); 3].map(|()| hub.sit(agent));
         let speaks = oldest.take_the_floor().await;

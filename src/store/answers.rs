@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn silence_is_found_by_its_time_and_not_among_all_that_waits_or_is_active() {
+    async fn overdue_approvals_are_found_by_an_index_on_their_deadline() {
         for (statement, index) in
             [(SILENT, "responses_answer (answer_by"), (UNCONFIRMED, "responses_confirm (confirm_by")]
         {

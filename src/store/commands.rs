@@ -277,7 +277,7 @@ mod tests {
     use crate::store::db::reads_whole;
 
     #[tokio::test]
-    async fn a_look_at_what_is_owed_reads_no_command_that_is_over() {
+    async fn reading_pending_commands_skips_final_ones() {
         let scans = reads_whole(OWED, 1, OWED_AFTER, 1).await;
         assert!(!scans.iter().any(|step| step.contains("commands") || step.contains("responses")), "{scans:?}");
     }

@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_an_agent_did_in_the_past_is_not_read_when_it_connects() {
+    async fn connecting_does_not_read_an_agents_old_effects() {
         let plan = plan(STANDING).await;
         assert!(plan.iter().all(|step| step.contains("effects_standing (agent_id=?)")), "{plan:?}");
         let plan = plan_of_rows(NAMED, 1, ")", 0).await;

@@ -458,7 +458,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn promise_11_a_full_disk_is_over_when_there_is_room_again() {
+    async fn promise_11_the_store_recovers_after_a_full_disk() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
         let row = "INSERT INTO sightings (policy, counted, alert_id, at) VALUES ('p', $1, '', 0)";
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_statement_that_reads_a_whole_table_is_seen() {
+    async fn a_full_table_scan_is_detected() {
         let found = reads_whole("SELECT response_id FROM holds WHERE until IN (", 1, ")", 0).await;
         assert_eq!(found, ["SCAN holds"]);
     }

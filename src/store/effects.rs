@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_counts_what_stands_does_not_read_what_is_over() {
+    async fn counting_effects_does_not_read_finished_ones() {
         let plan = plan(COUNTS).await;
         assert!(plan.iter().any(|step| step == "SCAN effects USING INDEX effects_standing"), "{plan:?}");
     }

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transaction_that_ends_late_does_not_put_an_old_head_over_a_new_one() {
+    fn a_late_transaction_does_not_replace_a_newer_head() {
         let mut head = Head::default();
         let (first, nothing) = head.take();
         let (second, still_nothing) = head.take();

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_look_for_what_is_held_against_an_entry_does_not_read_what_was_let_go_of() {
+    async fn finding_conflicting_holds_does_not_read_released_ones() {
         let plan = plan(HELD).await;
         assert!(plan.iter().any(|step| step.contains("holds_live (response_id>?)")), "{plan:?}");
         assert!(plan.iter().all(|step| step.starts_with("SEARCH ")), "{plan:?}");

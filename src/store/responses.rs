@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_due_is_found_by_its_time_and_not_among_all_that_is_active() {
+    async fn due_responses_are_found_by_an_index_on_their_end() {
         for statement in [DUE, NEXT_DUE] {
             let plan = plan(statement).await;
             assert!(plan.iter().all(|step| step.contains("INDEX responses_due (until")), "{plan:?}");

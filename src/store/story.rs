@@ -195,13 +195,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_cannot_forge_a_line() {
+    fn foreign_text_cannot_forge_a_log_line() {
         assert_eq!(escape("a\nb\u{1b}[31m\u{202e}c"), "a\\u{a}b\\u{1b}[31m\\u{202e}c");
         assert_eq!(escape(&"x".repeat(1000)).chars().count(), MAX_CHARS + 1);
     }
 
     #[test]
-    fn people_and_agents_have_their_names() {
+    fn people_and_agents_are_logged_with_their_names() {
         let names = Names::default();
         let agent = Uuid::from_u128(7);
         names.add_agent(agent, "web-01".into());

@@ -144,14 +144,8 @@ async fn the_doctor_names_what_contradicts_itself() {
             "UPDATE agents SET revoked_at = (SELECT 1 FROM commands WHERE state = 'queued')",
             "a command is pending for a revoked agent",
         ),
-        (
-            "INSERT INTO waves SELECT id, 2, agents, 1 FROM responses",
-            "a wave of a response is long overdue",
-        ),
-        (
-            "UPDATE effects SET desired = 'absent', next_revert_at = 1",
-            "the retry of a failed revert is long overdue",
-        ),
+        ("INSERT INTO waves SELECT id, 2, agents, 1 FROM responses", "a wave of a response is long overdue"),
+        ("UPDATE effects SET desired = 'absent', next_revert_at = 1", "the retry of a failed revert is long overdue"),
         (
             "UPDATE commands SET op = 'revert', created_at = 1 WHERE state = 'queued'",
             "a block outlasts its end: its agent has not fetched the revert for an hour",

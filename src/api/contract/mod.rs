@@ -55,14 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bound_is_one_of_a_field_that_exists() {
+    fn every_bound_belongs_to_an_existing_field() {
         let mut contract = serde_json::to_value(crate::api::generated()).unwrap();
         documents::separate(&mut contract);
         assert_eq!(bounds::set(&mut contract), Vec::<String>::new());
     }
 
     #[test]
-    fn every_operation_with_errors_of_its_own_exists() {
+    fn every_operation_with_listed_errors_exists() {
         let mut contract = contract();
         let known: Vec<String> = operations(&mut contract).map(|operation| id(operation).to_owned()).collect();
         for name in errors::CONFLICTS.iter().chain(errors::ONCE).chain(errors::OF_ONE).chain([&errors::ENROLMENT]) {

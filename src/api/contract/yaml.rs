@@ -154,7 +154,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_could_be_mistaken_is_quoted() {
+    fn ambiguous_yaml_scalars_are_quoted() {
         let value = json!({
             "on": ["On", "yes", "12:30", "2026-01-01", "0x1", "", "~", "# x", "a: b", " a", "a ", "a b", "/v1/x"],
             "properties": {"type": "a\nb", "name": {}}, "type": [[1, null], [], {"a": true, "b": "\u{7f}"}],
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contract_is_read_back_as_it_is() {
+    fn the_contract_survives_a_yaml_round_trip() {
         let contract = super::super::contract();
         let read: Value = yaml_serde::from_str(&write(&contract)).unwrap();
         assert_eq!(read, contract);

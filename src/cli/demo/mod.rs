@@ -285,7 +285,7 @@ mod tests {
     use crate::domain::shapes;
 
     #[test]
-    fn the_demos_policies_and_alerts_are_good_ones() {
+    fn the_demos_policies_and_alerts_are_valid() {
         for policy in serde_json::from_str::<Vec<Value>>(POLICIES).unwrap() {
             let policy = Policy::parse(&policy, crate::domain::action::Catalogue::built_in()).unwrap();
             assert!(policy.warnings().is_empty() && !policy.note.is_empty(), "{}", policy.name);

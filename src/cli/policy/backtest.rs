@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_given_as_such_or_as_how_long_ago() {
+    fn a_time_is_absolute_or_an_age() {
         assert_eq!(instant("2026-11-20T10:00:00Z").unwrap().to_string(), "2026-11-20T10:00:00.000Z");
         let then = instant("1h").unwrap();
         let ago = Clock::system().now().since(then);

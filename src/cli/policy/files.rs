@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_placed_and_all_are_told() {
+    fn every_fault_is_reported_with_its_place() {
         let tagged = "name: t\nmatch: [{ when: !has(data.x) true }]\nrespond: { action: log-only }\n";
         let wrong_test = format!("{}tests: [{{ fires: false, alert: {ALERT} }}]\n", policy("c"));
         let found = faults(&[
@@ -379,7 +379,7 @@ mod tests {
     const ALERT: &str = r#"{ pipeline: x, id: "1", time: "2026-11-20T10:11:12Z", rule: { id: "1", level: 5 } }"#;
 
     #[test]
-    fn a_file_that_is_not_there_is_a_fault() {
+    fn a_missing_file_is_a_fault() {
         let documents = Documents::read(&[PathBuf::from("/nowhere/at-all.yaml")]);
         assert!(
             documents.check(&Known::default(), &Sources::default()).unwrap_err()[0]

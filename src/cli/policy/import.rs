@@ -169,7 +169,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_line_of_the_report_is_placed_in_its_own_file() {
+    fn a_line_of_the_report_names_its_own_file() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a.conf"), dir.path().join("b.conf"));
         std::fs::write(&a, "<ossec_config>\n</ossec_config>").unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_imported_is_written_and_nothing_overwritten() {
+    fn an_import_is_written_and_overwrites_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let imported = json!({"policies": [{"name": "a", "match": [], "respond": {"action": "scan"}}],
             "actions": [{"name": "scan", "executable": "scan.sh"}], "protected": [{"kind": "ip", "value": "192.0.2.1", "reason": "allowlist"}]});

@@ -412,7 +412,7 @@ respond: { action: log-only }
 ";
 
     #[test]
-    fn only_what_means_something_else_is_a_change() {
+    fn only_a_difference_in_meaning_is_a_change() {
         let stored = stored(&[view("same", "10m"), view("longer", "10m"), view("other", "10m")]);
         let changes = |policies| {
             let prune = Prune { policies, protected: false };
@@ -428,7 +428,7 @@ respond: { action: log-only }
     }
 
     #[test]
-    fn protected_entries_are_made_renewed_and_removed_only_when_asked() {
+    fn protected_entries_are_created_replaced_and_removed_only_on_request() {
         let held =
             held("- { kind: ip, value: 192.0.2.0/24, reason: office }\n- { kind: user, value: Backup, reason: new }\n");
         let view = |id: &str, value: &str, reason: &str| {
@@ -450,7 +450,7 @@ respond: { action: log-only }
     }
 
     #[test]
-    fn a_difference_is_shown_in_lines_of_yaml() {
+    fn a_difference_is_shown_as_yaml_lines() {
         let (before, after) = (yaml::policy(&view("p", "10m")), yaml::policy(&view("p", "1h")));
         let shown: Vec<String> = lines(&before, &after).unwrap().into_iter().map(|(_, line)| line).collect();
         assert_eq!(shown, ["    target: source.ip", "    on: origin", "-   for: 10m", "+   for: 1h"]);

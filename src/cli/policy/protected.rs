@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_the_same_by_what_it_covers_and_for_which_policies() {
+    fn an_entry_is_identified_by_target_and_policies() {
         let entry = |value: &str, policies: &[&str]| {
             let document = json!({"kind": "ip", "value": value, "policies": policies, "reason": "r"});
             parse(&document).unwrap().protection
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_in_a_file_is_like_any_end() {
+    fn an_end_in_a_file_equals_any_end() {
         let file = |more: Value| {
             let mut document = json!({"kind": "user", "value": "Alice", "reason": "r"});
             document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_an_entry_is_told() {
+    fn every_fault_of_an_entry_is_reported() {
         let faults =
             parse(&json!({"kind": "ip", "value": "203.0.113.7/24", "policies": ["A b"], "expires_in": 3, "why": 1}));
         assert_eq!(

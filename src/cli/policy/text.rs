@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_meant_says_what_to_do() {
+    fn an_unusable_file_gets_a_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let told = |bytes: &[u8]| {
             let path = folder.path().join("p.yaml");

@@ -139,7 +139,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_policy_is_written_in_the_order_of_thinking_and_read_alike() {
+    fn a_policy_is_written_in_canonical_order_and_survives_a_round_trip() {
         let document = json!({"name": "p", "mode": "enforce", "match": [{"rule_ids": ["005712"], "when": "!has(data.x)"}],
             "respond": {"action": "firewall-drop", "target": "source.ip", "on": {"labels": {"zone": "dmz", "env": "on"}}, "for": "10m"},
             "tests": [{"fires": true, "alert": {"name": 1, "id": "0", "agent": null}}], "note": "a: b"});
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_manager_adds_to_a_policy_is_left_out() {
+    fn fields_that_the_manager_adds_are_omitted() {
         let state = json!({"is_open": true, "reason": "r", "changed_at": "t", "changed_by": "k"});
         let view = json!({"name": "p", "version": 3, "created_at": "", "updated_at": "", "warnings": [], "stopped": state,
                 "stopped_agents": [state]});
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_action_is_written_as_it_is_read() {
+    fn a_custom_action_survives_a_round_trip() {
         let given = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh", "target_kinds": ["file"]});
         let parsed = Action::parse(&given).unwrap();
         let written = action(&serde_json::to_value(&parsed).unwrap());

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_an_address_has_to_be_one() {
+    fn text_that_looks_like_an_address_must_be_valid() {
         for (text, address, good) in [
             ("127.0.0.1", true, true),
             ("!127.0.0.1", true, true),

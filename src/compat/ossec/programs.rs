@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_of_wazuhs_own_is_known_by_its_file() {
+    fn wazuhs_programs_are_recognised_by_file_name() {
         for executable in ["firewall-drop", "firewall-drop.sh", "default-firewall-drop"] {
             assert_eq!(own(executable).unwrap().name, "firewall-drop", "{executable}");
         }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_cleaned_and_never_taken_twice() {
+    fn names_are_normalised_and_unique() {
         let mut names = Names::default();
         let mut name = |command: &str| names.free(command);
         assert_eq!(

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_custom_action_is_pointed_at() {
+    fn every_fault_of_a_custom_action_has_a_pointer() {
         let faults = read(
             &json!({"name": "netsh!", "executable": "../x", "stile": "wazuh", "style": "perl", "target_kinds": ["ip", "planet"],
             "default_target": "source.user", "platforms": ["beos"], "parameters": {"type": 7}, "undoable": "yes"}),

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_action_that_says_so_takes_an_account_that_no_host_has() {
+    fn only_an_action_for_any_account_accepts_directory_accounts() {
         let of_corp = Target::account("CORP\\alice").unwrap();
         let own = Catalogue::built_in();
         for name in ["disable-account", "log-only", "kaspersky", "wazuh-slack"] {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_action_never_takes_the_place_of_an_own_one() {
+    fn a_custom_action_never_replaces_a_built_in_one() {
         let own = Action {
             name: "firewall-drop".into(),
             ..Action::parse(&json!({"name": "x", "summary": "", "executable": "x.sh"})).unwrap()

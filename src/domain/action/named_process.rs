@@ -44,7 +44,7 @@ mod tests {
     use crate::domain::alert::{Observable, Observables};
 
     #[test]
-    fn a_process_is_called_as_the_arguments_say_or_else_the_alert() {
+    fn a_process_name_comes_from_the_arguments_or_else_the_alert() {
         let kill = Catalogue::built_in().find("kill-process").unwrap();
         let named = |arguments: &[&str], called: Option<&str>| {
             let process_name = called.map(|value| Observable { value: value.into(), field: "f".into() });

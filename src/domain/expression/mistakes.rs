@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_no_mistake() {
+    fn valid_expressions_are_not_mistakes() {
         for source in [
             "data.a == 3 && data.b != \"a = b and c\" || !(data.c <= 4)",
             "data.or == 3 && data.url.contains('“') && data.is == 1",
@@ -187,7 +187,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_it_crash(source in "\\PC{0,60}", offset in 0_usize..100) {
+        fn no_text_causes_a_panic(source in "\\PC{0,60}", offset in 0_usize..100) {
             find(&source);
             place(&source, offset);
         }

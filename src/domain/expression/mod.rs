@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_read_the_alert_and_what_was_normalised() {
+    fn conditions_read_raw_and_normalised_fields() {
         for source in [
             r#"data.srcport > 1024 && !source.ip.startsWith("10.")"#,
             "rule.level >= 10 && rule.level + 1 == 11",
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_means_no() {
+    fn an_evaluation_error_means_no_match() {
         for source in [
             r#"data.url.contains("x")"#,
             r#"source.user == "x""#,
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_when_it_is_saved() {
+    fn an_invalid_expression_is_refused_on_save() {
         let refused = |source: &str| Expression::parse(source).unwrap_err();
         assert!(refused("rule.level >").starts_with("line 1, column"), "{}", refused("rule.level >"));
         assert_eq!(refused("dat.url == 'x'"), "line 1, column 1: there is no dat; did you mean data?");
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_version_accepted_is_still_read_and_does_not_hold() {
+    fn expressions_of_earlier_versions_load_and_never_hold() {
         for source in ["data.url.startWith('x')", "false || nosuch(data.url)"] {
             let expression = Expression::read(source, Strictness::Stored).unwrap();
             assert!(expression.holds(&Facts::sample()).is_err(), "{source}");
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn why_a_condition_failed_is_said() {
+    fn a_failed_condition_has_a_reason() {
         let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"005"},"rule":{"id":"1","level":3},
             "data":{"user":"root","ip":"1.2.3.4.5\u001b","list":[1]}}"#;
         for (source, is_missing, text) in [
@@ -461,7 +461,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_it_crash(source in "\\PC{0,80}") {
+        fn no_text_causes_a_panic(source in "\\PC{0,80}") {
             if let Ok(expression) = Expression::parse(&source) {
                 let _ = expression.holds(&Facts::sample());
             }

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_read_as_far_as_they_go_and_anything_else_as_a_whole() {
+    fn plain_paths_are_read_exactly_and_other_expressions_as_a_whole() {
         use Reads::Everything;
         let port = || fields(&[("data", fields(&[("srcport", Everything)]))]);
         assert_eq!(reads("data.srcport > 1024"), port());

@@ -139,7 +139,7 @@ const CONDITIONS: &[&str] = &[
 ];
 
 #[test]
-fn nothing_is_said_otherwise_of_the_corpus() {
+fn facts_agree_with_the_reference_on_the_corpus() {
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/alerts-sample.ndjson");
     let ours = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/alerts.ndjson");
     let mut text = std::fs::read_to_string(ours).unwrap();
@@ -156,7 +156,7 @@ fn nothing_is_said_otherwise_of_the_corpus() {
 }
 
 #[test]
-fn what_cannot_be_read_as_it_stands_hides_nothing() {
+fn undecodable_fields_hide_no_other_field() {
     let alert = Alert::default();
     let conditions = parsed(&[r#"data.user == "root" && data.port == 22"#]);
     for odd in ["1e400", "-1e400", r#""\ud800""#, r#"{"\udc00": 1}"#, r#"[1, {"a": "\ud800"}]"#] {
@@ -183,7 +183,7 @@ fn what_cannot_be_read_as_it_stands_hides_nothing() {
 }
 
 #[test]
-fn what_is_nested_deeply_or_is_no_json_hides_the_same_fields() {
+fn deep_or_invalid_json_hides_the_same_fields() {
     let conditions =
         parsed(&[r#"data.url == "x""#, "has(data.deep)", "size(alert.odd) > 0", "size(alert) > 0", "has(rule.id)"]);
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -310,7 +310,7 @@ fn condition() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn nothing_is_said_otherwise_of_hostile_alerts(
+    fn facts_agree_with_the_reference_on_hostile_alerts(
         raw in prop_oneof![9 => object(json()), 1 => json()],
         sources in prop::collection::vec(condition(), 1..4),
         observed in any::<bool>(),

@@ -80,7 +80,7 @@ fn each_agent_has_its_outcome_and_its_reason() {
 }
 
 #[test]
-fn a_response_is_what_its_agents_are() {
+fn a_responses_outcome_follows_from_its_agents() {
     let counts = |in_force, pending, failed, lifted| OutcomeCounts { in_force, pending, failed, lifted };
     let active = |counts| of_response(ResponseState::Active, false, counts);
     let table = [
@@ -129,7 +129,7 @@ proptest! {
     /// Promise 14: only what an agent that is not revoked has reported in force is shown as in
     /// force.
     #[test]
-    fn nothing_is_in_force_that_no_agent_has_said_to_be(facts in any_facts()) {
+    fn nothing_is_in_force_without_an_agents_report(facts in any_facts()) {
         if of_agent(&facts) == AgentOutcome::InForce {
             prop_assert!(!facts.is_revoked && facts.actual != Actual::Absent);
             if facts.released.is_none() {
@@ -144,7 +144,7 @@ proptest! {
     /// A response is in force only if it is on every agent, and shows protection only if it is on
     /// one.
     #[test]
-    fn a_response_is_in_force_only_where_its_agents_are(
+    fn a_response_is_in_force_only_on_reporting_agents(
         in_force in 0i64..3, pending in 0i64..3, failed in 0i64..3, lifted in 0i64..3, one_shot: bool,
     ) {
         let counts = OutcomeCounts { in_force, pending, failed, lifted };

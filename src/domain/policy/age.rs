@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_is_read_and_written_alike() {
+    fn an_age_survives_a_round_trip() {
         for text in ["none", "1h", "7d", "1h30m"] {
             assert_eq!(text.parse::<MaxAge>().unwrap().to_string(), text);
         }

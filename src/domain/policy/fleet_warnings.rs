@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_names_that_no_agent_has_are_said() {
+    fn unknown_labels_and_names_cause_warnings() {
         let fleet = || vec![agent(1, "web-01", &[("env", "prod")], &[])];
         let on = |on: Value| json!({"respond": {"action": "firewall-drop", "on": on, "for": "10m"}});
         assert!(warnings(&on(json!({"labels": {"env": "prod"}})), fleet()).is_empty());
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_that_no_agent_can_run_is_said_with_an_agents_reason() {
+    fn an_unsupported_action_causes_a_warning_with_a_reason() {
         let drop = ["firewall-drop"];
         let (one, two) = (agent(1, "web-01", &[], &drop), agent(2, "web-02", &[], &drop));
         assert_eq!(
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_block_on_noise_is_said() {
+    fn a_lasting_block_on_noise_causes_a_warning() {
         let at = |level: u8, respond: Value| json!({"match": [{"min_level": level}], "respond": respond});
         let found = warnings(&at(5, json!({"action": "firewall-drop"})), vec![]);
         assert!(found.len() == 1 && found[0].starts_with("/respond/for is missing"), "{found:?}");

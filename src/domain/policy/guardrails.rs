@@ -416,13 +416,13 @@ mod tests {
     }
 
     #[test]
-    fn guardrails_are_read_and_written_alike() {
+    fn guardrails_survive_a_round_trip() {
         let policy = policy(|_| ()).unwrap();
         assert_eq!(policy.guardrails.limits.unwrap().responses.unwrap().count, 60);
     }
 
     #[test]
-    fn every_fault_of_a_guardrail_is_pointed_at() {
+    fn every_fault_of_a_guardrail_has_a_pointer() {
         let faults = policy(|document| {
             document["threshold"] = json!({"count": 1, "by": "source.i"});
             document["limits"] = json!({"responses": "60", "targets": "0/1h", "agents_per_response": 0, "fleet_share": "101%", "over_limit": "dropp"});
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ladder_is_climbed_step_by_step_and_its_top_stays() {
+    fn the_ladder_rises_by_steps_and_its_last_step_repeats() {
         let escalation = policy(|_| ()).unwrap().respond.escalate.unwrap();
         let minutes = |before| escalation.duration(Duration::from_mins(10), before).as_secs() / 60;
         assert_eq!([0, 1, 2, 3, 9].map(minutes), [10, 30, 120, 120, 120]);

@@ -263,7 +263,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_policy_is_read_and_written_alike() {
+    fn a_policy_survives_a_round_trip() {
         let document = json!({
             "name": "block-ssh", "mode": "observe",
             "match": [{"rule_ids": ["5712", "5763"], "agents": {"labels": {"env": "prod"}}}, {"min_level": 12, "rule_groups": ["web"]}],
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_a_plain_default() {
+    fn omitted_fields_have_defaults() {
         let policy = Policy::parse(
             &json!({"name": "a", "match": [{"rule_ids": [5763]}], "respond": {"action": "disable-account"}}),
             Catalogue::built_in(),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_pointed_at_with_a_suggestion() {
+    fn every_fault_has_a_pointer_and_a_suggestion() {
         let document = json!({
             "name": "Bad Name", "mode": "enforced", "treshold": 1,
             "match": [{"rule_id": ["1"], "min_level": 17}, 3],
@@ -313,7 +313,7 @@ mod tests {
 
     /// Typical input from a user of `ossec.conf`.
     #[test]
-    fn wazuhs_words_and_values_without_their_form_say_what_to_write() {
+    fn wazuhs_words_and_malformed_values_get_a_suggestion() {
         let base = || json!({"name": "a", "match": [{"rule_ids": ["1"]}], "respond": {"action": "firewall-drop"}});
         let fault = |pointer: &str, value: Value| {
             let mut document = base();
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_gets_only_targets_that_it_takes() {
+    fn an_action_gets_only_targets_that_it_accepts() {
         let document =
             json!({"name": "a", "match": [], "respond": {"action": "firewall-drop", "target": "source.user"}});
         assert_eq!(Policy::parse(&document, Catalogue::built_in()).unwrap_err()[0].pointer, "/respond/target");

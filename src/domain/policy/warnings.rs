@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_can_never_match_says_why() {
+    fn a_policy_that_can_never_match_has_a_warning() {
         let of = |selectors: Value| warnings(|document| document["match"] = selectors);
         assert_eq!(of(json!([{"min_level": 3}])), Vec::<String>::new());
         assert_eq!(of(json!([])), ["/match has no selector, so the policy never matches"]);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_never_comes_to_anything_says_why() {
+    fn a_part_without_effect_has_a_warning() {
         let late = warnings(|document| {
             document["respond"] =
                 json!({"action": "firewall-drop", "on": "all", "for": "5m", "waves": {"count": 2, "over": "5m"}});

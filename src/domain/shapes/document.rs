@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_finds_what_is_nested_dotted_or_in_a_list() {
+    fn a_path_finds_nested_dotted_and_list_values() {
         let text = r#"{"a": {"b.c": {"d": "1"}, "b": {"c": {"d": "2", "e": 3}}}, "x.y": {"z": "4"}, "x": {"y.z": "5", "y.w": "6"},
             "list": [{"ip": "7"}, ["8", null]], "none": null, "empty": "", "a.none": "9", "n.1": "10"}"#;
         let document = Document::read(text).unwrap();
@@ -166,7 +166,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_path_makes_it_crash(path in "[a-c.0-2]{0,12}", text in r#"\{("[ab.]{0,3}":(\[\]|\{"a":\[1,"x"\]\}|null|"c")){0,1}\}"#) {
+        fn no_path_causes_a_panic(path in "[a-c.0-2]{0,12}", text in r#"\{("[ab.]{0,3}":(\[\]|\{"a":\[1,"x"\]\}|null|"c")){0,1}\}"#) {
             if let Ok(document) = Document::read(&text) {
                 let _ = document.at(&path);
             }

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_active_responses_are_told_from_detections() {
+    fn reports_of_active_responses_are_distinguished_from_detections() {
         assert!(!is_own_echo(|_| ()));
         for id in 650..=657 {
             let rule = json!({"id": id.to_string(), "level": 3, "groups": ["ossec", "active_response"]});

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_every_pipeline_are_read() {
+    fn times_of_every_pipeline_are_parsed() {
         let at = |text| parse_time(text).map(Timestamp::as_millis);
         let base = 1_795_169_472_345;
         for text in [

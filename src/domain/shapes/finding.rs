@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_finding_lacks_is_named() {
+    fn missing_fields_of_a_finding_are_named() {
         let pointers: Vec<String> = parse(r#"{"wazuh":{"rule":{}}}"#, &Sources::default())
             .unwrap_err()
             .into_iter()

@@ -169,7 +169,7 @@ mod tests {
     proptest::proptest! {
         /// Every accepted text yields one address, which parses as itself.
         #[test]
-        fn what_is_read_is_canonical(text in "[0-9a-f:.\\[\\] ]{0,24}") {
+        fn an_accepted_address_is_canonical(text in "[0-9a-f:.\\[\\] ]{0,24}") {
             if let Some(target) = address(&text) {
                 proptest::prop_assert!(text.contains(target.value()) || target.ip().is_some());
                 proptest::prop_assert_eq!(address(target.value()), Some(target));

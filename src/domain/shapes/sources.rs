@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_s_own_field_wins_over_the_known_one() {
+    fn a_site_specific_field_wins_over_the_known_one() {
         let sources = Sources::read(&table(&[("source.ip", &["data.absent", "data.client.addr"])])).unwrap();
         let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"5"},"rule":{"id":"1","level":3},
             "data":{"srcip":"203.0.113.1","client":{"addr":"203.0.113.2"}}}"#;
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_cannot_be_read_is_refused() {
+    fn an_invalid_table_of_fields_is_refused() {
         for (name, path) in [("source.ipp", "a"), ("host", "a"), ("source.ip", "a..b"), ("source.ip", "")] {
             assert!(Sources::read(&table(&[(name, &[path])])).is_err(), "{name} {path}");
         }

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stored_is_read_back() {
+    fn a_stored_alert_is_decoded_byte_for_byte() {
         let mut encoder = Encoder::default();
         let long = r#"{"rule":{"id":"5763"}}"#.repeat(50);
         for raw in [&b""[..], b"{}", b"caf\xe9", long.as_bytes()] {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_is_the_same_however_it_is_written() {
+    fn alerts_with_equal_json_are_equal() {
         let mut encoder = Encoder::default();
         let mut stored = |raw: &str| encoder.encode(raw.as_bytes());
         let one = stored(r#"{"a":1,"b":["x"]}"#);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dictionary_of_what_is_stored_never_changes() {
+    fn the_dictionary_of_stored_alerts_never_changes() {
         use sha2::Digest as _;
         let digest = sha2::Sha256::digest(DICTIONARY);
         let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_corrupt_not_a_crash() {
+    fn invalid_stored_bytes_are_reported_as_corrupt() {
         for stored in [&[][..], &[9, 1, 2], &[1, 0xff, 0xff]] {
             assert!(matches!(decode(stored), Err(StoreError::Corrupt(_))));
         }

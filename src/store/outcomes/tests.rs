@@ -8,7 +8,7 @@ use crate::domain::outcome::of_agent;
 const AT: i64 = 1000;
 
 #[tokio::test]
-async fn the_sql_judges_as_the_rule_does() {
+async fn the_sql_agrees_with_the_outcome_rule() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (living, revoked) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -103,7 +103,7 @@ fn response(id: Uuid) -> ResponseRow {
 }
 
 #[tokio::test]
-async fn a_page_of_responses_reads_what_is_theirs() {
+async fn a_page_of_responses_reads_only_its_own_rows() {
     for (before, after, first) in [
         (COUNTS, COUNTS_AFTER, 0),
         (TOLD, TOLD_AFTER, 1),

@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 #[tokio::test]
-async fn promise_11_a_flood_of_alerts_leaves_room_for_results_and_ends_in_busy() {
+async fn promise_11_an_alert_flood_gets_busy_and_does_not_delay_results() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
@@ -63,7 +63,7 @@ async fn promise_3_agents_are_woken_although_the_commit_has_failed() {
 }
 
 #[tokio::test]
-async fn promise_10_results_do_not_wait_for_company_behind_a_report_that_is_newer() {
+async fn promise_10_delayed_results_are_committed_before_a_newer_report() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());

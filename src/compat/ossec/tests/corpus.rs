@@ -50,7 +50,7 @@ fn check(path: &Path) -> (Import, Value) {
 }
 
 #[test]
-fn the_corpus_is_read_as_wazuh_reads_it() {
+fn the_corpus_loads_as_in_wazuh() {
     for path in configurations("ossec-conf") {
         let (import, expected) = check(&path);
         let index = stored(&import);
@@ -75,7 +75,7 @@ fn the_corpus_is_read_as_wazuh_reads_it() {
 }
 
 #[test]
-fn what_wazuh_refuses_gives_its_error_and_nothing_else() {
+fn a_refused_file_yields_wazuhs_error_only() {
     for path in configurations("ossec-conf/invalid") {
         let (import, expected) = check(&path);
         assert_eq!((import.policies.len(), import.actions.len(), import.protected.len()), (0, 0, 0));
@@ -88,7 +88,7 @@ fn what_wazuh_refuses_gives_its_error_and_nothing_else() {
 
 /// The sample's policies as an `ossec.conf` match the same alerts as Wazuh.
 #[test]
-fn the_sample_fires_what_wazuh_would() {
+fn the_sample_matches_what_wazuh_would() {
     let (Some(policies), Some(alerts)) = (present("policies-sample.json"), present("alerts-sample.ndjson")) else {
         return;
     };

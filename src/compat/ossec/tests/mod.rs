@@ -115,7 +115,7 @@ const SITE: &str = r"<!-- the manager of a small site -->
 ";
 
 #[test]
-fn a_site_is_carried_over() {
+fn a_sites_configuration_is_converted() {
     let import = one(SITE);
     stored(&import);
     let ladder = json!({"ladder": ["30m", "2h"], "forget_after": "30d"});
@@ -167,7 +167,7 @@ fn a_site_is_carried_over() {
 }
 
 #[test]
-fn what_cannot_be_read_alike_is_an_error_of_its_block_only() {
+fn an_unconvertible_block_is_an_error_of_that_block_only() {
     let import = config(
         "<command><name>a</name><executable>a</executable></command>
         <command><name>b</name><executable>../b</executable></command>
@@ -185,7 +185,7 @@ fn what_cannot_be_read_alike_is_an_error_of_its_block_only() {
 }
 
 #[test]
-fn every_fault_of_a_file_is_told_and_wazuhs_first_one_is_known() {
+fn every_fault_of_a_file_is_reported_and_wazuhs_first_is_known() {
     let import = config(
         "<active-response><command>x</command><location>local</location></active-response>
         <command><name>y</name><executable>y</executable><timeout>5</timeout></command>
@@ -202,7 +202,7 @@ fn every_fault_of_a_file_is_told_and_wazuhs_first_one_is_known() {
 }
 
 #[test]
-fn a_fault_of_the_xml_has_line_and_column() {
+fn an_xml_error_has_line_and_column() {
     for (text, line, column, message) in [
         ("<ossec_config>\n  <global>\n  <a>ü</b></global>", 3, 7, "XMLERR: Element 'a' not closed."),
         (
@@ -228,7 +228,7 @@ fn a_fault_of_the_xml_has_line_and_column() {
 }
 
 #[test]
-fn the_oddities_of_wazuhs_reader_are_kept() {
+fn the_quirks_of_wazuhs_parser_are_reproduced() {
     // Comments may end at `!>`, a backslash makes `<` an ordinary character, and entities are text.
     let import = config(
         "<! a comment !><!-- <command> -->
@@ -244,7 +244,7 @@ fn the_oddities_of_wazuhs_reader_are_kept() {
 }
 
 #[test]
-fn several_files_are_read_as_one_and_told_apart() {
+fn several_files_are_joined_and_reported_by_file() {
     let file =
         |name: &str, inner: &str| (name.to_owned(), format!("<ossec_config>{inner}</ossec_config>").into_bytes());
     let commands = file("commands.conf", "<command><name>a</name><executable>a</executable></command>");
@@ -257,7 +257,7 @@ fn several_files_are_read_as_one_and_told_apart() {
 }
 
 #[test]
-fn what_is_too_large_is_refused() {
+fn a_configuration_over_the_limits_is_refused() {
     let deep = "<a>".repeat(100);
     let many = "<wodle/>".repeat(20_000);
     let long = format!("<global><white_list>{}</white_list></global>", "a".repeat(30_000));
@@ -273,7 +273,7 @@ fn what_is_too_large_is_refused() {
 
 /// Thousands of comments, tags and commands must not cost quadratic time.
 #[test]
-fn a_large_file_is_read_in_bearable_time() {
+fn a_large_file_is_parsed_in_linear_time() {
     let commands = "<command><name>x</name><executable>x</executable></command>".repeat(4000);
     let blocks = "<active-response><command>x</command><location>local</location><level>3</level></active-response>"
         .repeat(4000);
@@ -343,7 +343,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn whatever_stands_in_a_block_is_carried_over_or_told(
+    fn every_block_is_converted_or_reported(
         name in "[ -~üß\\x00-\\x1f]{0,80}", executable in "[a-zA-Z./ -]{1,20}", arguments in "[ -;a-z]{0,400}", level in 0u8..24,
         location in proptest::sample::select(vec!["local", "server", "all", "defined-agent", "local,all", "AS", "x", ""]),
         group in "[a-z,|^$\\\\()]{0,12}", ids in "[0-9, x]{0,12}", timeout in "-?[0-9]{0,12}", offenders in "[0-9, -]{0,30}", agent in "[0-9 ,-]{0,6}",
@@ -362,7 +362,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn text_between_elements_hides_nothing_and_is_told_of() {
+fn text_between_elements_is_reported_and_hides_nothing() {
     let text = "<ossec_config>\n# <command>\n#   <name>c</name>\n#   <executable>x.sh</executable>\n# </command>\n<!-- no # text -->\n\
                 # <active-response>\n#   <command>c</command><location>local</location><level>3</level>\n# </active-response>\n\
                 </ossec_config>\n# end\n";
@@ -374,7 +374,7 @@ fn text_between_elements_hides_nothing_and_is_told_of() {
 }
 
 #[test]
-fn bytes_that_are_no_text_matter_only_in_values() {
+fn undecodable_bytes_matter_only_in_values() {
     let import = |text: &str| {
         // Latin-1: one byte per character.
         let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
