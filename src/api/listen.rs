@@ -35,7 +35,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 const NO_ROOM: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\n",
-    "Content-Length: 151\r\nConnection: close\r\n\r\n",
+    "Content-Length: 160\r\nConnection: close\r\n\r\n",
     r#"{"type":"urn:riposte:problem:unavailable","title":"Overloaded or unavailable","status":503,"#,
     r#""detail":"the limit of open connections is reached; retry after 1 s"}"#,
 );

@@ -364,7 +364,7 @@ mod tests {
             ("i.yaml", "name: i\nexecutable: /bin/sh\n"),
         ]);
         insta::assert_snapshot!(found.join("\n"), @r#"
-        a.yaml:2 /mod: is not a field that is known here; did you mean mode?
+        a.yaml:2 /mod: is not a known field; did you mean mode?
         b.yaml:1 /name: a stands in a.yaml:1 too
         c.yaml:1 /tests/0/fires: is false, but the policy fires at this alert
         d.yaml:1: is not YAML: did not find expected node content at line 2 column 1, while parsing a flow node
@@ -372,7 +372,7 @@ mod tests {
         f.yaml:1: is not YAML: duplicate entry with key "name"
         g.yaml:1: a policy is a JSON object
         h.yaml:1 /match/0/when: begins with '!', which YAML takes for a tag: put the text in quotes
-        i.yaml:1 /executable: must be the name of a file in the agents' folder for programs, no path
+        i.yaml:1 /executable: must be a file name in the agents' program folder, without a path
         "#);
     }
 

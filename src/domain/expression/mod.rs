@@ -419,7 +419,7 @@ mod tests {
             ("time.hour('Mars/Base') > 3", "column 6: \"Mars/Base\" is no time zone"),
             ("time.hour('+99:00') > 3", "column 6: \"+99:00\" is no time zone"),
             ("time.hour(1) > 3", "column 6: needs a time zone as a text"),
-            ("source.ip.in_cidr('10.0.0.1/8')", "column 11: \"10.0.0.1/8\" is not a network: bits are set"),
+            ("source.ip.in_cidr('10.0.0.1/8')", "column 11: \"10.0.0.1/8\" is not a network: host bits are set"),
             ("source.ip.in_cidr(['10.0.0.0/8', 'x'])", "column 11: \"x\" is not an address or a network"),
             ("age > seconds('1 hour')", "column 7: \"1 hour\" is not a duration"),
             ("data.list.exists(x)", "column 11: x.exists(…) takes 2 arguments, and has 1"),
