@@ -385,7 +385,7 @@ mod tests {
             assert_eq!(decompress(&bytes, encoding, limit, &room).unwrap_err().status().as_u16(), 413);
             let no_more = decompress(&bytes, encoding, usize::MAX - 1, &room).unwrap_err();
             assert_eq!(no_more.status().as_u16(), 503, "what is being made takes its place too");
-            assert!(room.take(2 * limit).is_ok(), "and gives it back");
+            assert!(room.take(2 * limit).is_ok(), "and releases it");
             assert!(
                 decompress(&bytes[..bytes.len() / 2], encoding, usize::MAX - 1, &Room::new(1 << 30)).is_err(),
                 "a torn body is an error"

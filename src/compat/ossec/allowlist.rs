@@ -87,7 +87,8 @@ pub(super) fn protect(loaded: &Loaded, report: &mut Report) -> Vec<Value> {
     for (text, place) in &loaded.allowlist.entries {
         let quoted = short(text);
         if text.starts_with('!') {
-            let message = format!("white_list {quoted:?} is a negation, which protected entries do not have: left out");
+            let message =
+                format!("white_list {quoted:?} is a negation, which protected entries do not support: ignored");
             report.warning(*place, message);
             continue;
         }
@@ -101,12 +102,12 @@ pub(super) fn protect(loaded: &Loaded, report: &mut Report) -> Vec<Value> {
                 }
                 None if looks_like_ipv4(part) => report.warning(
                     *place,
-                    format!("white_list {part:?} has leading zeros, or a mask that is no prefix: left out"),
+                    format!("white_list {part:?} has leading zeros, or a mask that is not a prefix: ignored"),
                 ),
                 None => report.warning(
                     *place,
                     format!(
-                        "white_list {:?} is a piece of text that Wazuh looks for in the source: left out. Protected \
+                        "white_list {:?} is a text that Wazuh searches in the source: ignored. Protected \
                          entries are addresses and networks; if it stands for some, protect those",
                         short(part)
                     ),
@@ -148,7 +149,7 @@ fn network(part: &str, place: Place, report: &mut Report) -> Option<String> {
     });
     let value = value.ok()?.value();
     let message = format!(
-        "white_list {:?} is a piece of text to Wazuh; here it is the network or address {value}, in whichever way it is written",
+        "white_list {:?} is a text to Wazuh; here it is the network or address {value}, in every notation",
         short(part)
     );
     report.info(place, message);

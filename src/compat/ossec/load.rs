@@ -113,7 +113,7 @@ fn first<'a>(roots: &'a [Root], name: &str) -> Option<&'a Entry> {
 fn stray(texts: &[(String, Place)], report: &mut Report) {
     for (text, place) in texts {
         let message = format!(
-            "text stands between elements ({:?}); Wazuh passes over it, and whatever elements follow are live, also behind a \
+            "text between elements ({:?}); Wazuh ignores it, and the elements after it are active, even behind a \
              \"#\": only <!-- … --> comments something out",
             short(text)
         );
@@ -288,7 +288,7 @@ impl Reader {
         }
         if block.disabled {
             self.loaded.blocks_dropped += 1;
-            report.info(place, "the block is disabled, and not carried over");
+            report.info(place, "the block is disabled, and not converted");
             return;
         }
         block.illegible = illegible(options, report);

@@ -77,7 +77,7 @@ impl Illegible {
     pub(super) fn told(&self) -> String {
         let Self { option, .. } = self;
         format!(
-            "the value of {option} holds bytes that are no UTF-8, so the block is not carried over: write the file as UTF-8"
+            "the value of {option} contains bytes that are not UTF-8, so the block is not converted: save the file as UTF-8"
         )
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, report: &mut Report) -
             continue;
         }
         let Some(action) = programs.of(block) else {
-            report.error(block.place, "the block is not carried over: its command is not");
+            report.error(block.place, "the block is not converted, because its command is not");
             carried.names.push(None);
             continue;
         };
@@ -88,7 +88,7 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, report: &mut Report) -
             Err(faults) => {
                 let faults: Vec<String> =
                     faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
-                report.error(block.place, format!("the block is not carried over: as a policy, {}", faults.join("; ")));
+                report.error(block.place, format!("the block is not converted: as a policy, {}", faults.join("; ")));
                 carried.names.push(None);
             }
         }
@@ -137,7 +137,7 @@ fn selectors(block: &ActiveResponse, report: &mut Report) -> Option<Value> {
     if let Some(expression) = &block.rules_group
         && let Err(error) = GroupExpression::parse(expression)
     {
-        report.error(block.place, format!("the block is not carried over: its rules_group {error}"));
+        report.error(block.place, format!("the block is not converted: its rules_group {error}"));
         return None;
     }
     match (block.level.filter(|level| *level > 0), &block.rules_group) {
@@ -154,8 +154,7 @@ fn selectors(block: &ActiveResponse, report: &mut Report) -> Option<Value> {
         (None, None) => {}
     }
     if selectors.is_empty() {
-        let message =
-            "the block never fires: nothing selects a rule (level 0 counts as no level). It is not carried over";
+        let message = "the block never fires: nothing selects a rule (level 0 counts as no level). It is not converted";
         report.warning(block.place, message);
         return None;
     }
@@ -187,7 +186,7 @@ fn respond(
             respond.insert("arguments".into(), arguments.into());
         }
     } else if !arguments.is_empty() {
-        let message = format!("{} does not take extra_args {:?}: left out", action.name, short(&arguments.join(" ")));
+        let message = format!("{} does not accept extra_args {:?}: ignored", action.name, short(&arguments.join(" ")));
         report.warning(block.place, message);
     }
     respond

@@ -82,7 +82,7 @@ pub(super) fn carry(loaded: &Loaded, report: &mut Report) -> Programs {
     for ((command, used), stateful) in loaded.commands.iter().zip(used).zip(stateful) {
         if !first_of.insert(&command.name) {
             let message = format!(
-                "command {:?} is defined again; Wazuh uses the first of that name, and so this one is left out",
+                "command {:?} is defined again; Wazuh uses the first of that name, so this one is ignored",
                 short(&command.name)
             );
             report.warning(command.place, message);
@@ -114,7 +114,7 @@ pub(super) fn carry(loaded: &Loaded, report: &mut Report) -> Programs {
                 let faults: Vec<String> =
                     faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
                 let message = format!(
-                    "command {:?} cannot be an action, and nothing that uses it is carried over: {}",
+                    "command {:?} cannot be an action, and its uses are not converted: {}",
                     short(&command.name),
                     faults.join("; ")
                 );

@@ -73,7 +73,7 @@ impl<'a> Report<'a> {
         self.warning(
             place,
             "the file is not UTF-8 from here on: what cannot be read stands as U+FFFD. In a comment that changes nothing; a block \
-             in whose values it stands is not carried over",
+             with such bytes in its values is not converted",
         );
     }
 

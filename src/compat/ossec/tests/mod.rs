@@ -150,9 +150,9 @@ fn a_sites_configuration_is_converted() {
     insta::assert_snapshot!(said.join("\n"), @r#"
     Info 4: white_list "198.51.100.7/24" has bits behind its mask; Wazuh takes 198.51.100.0/24 of it, and so it is here
     Info 4: an address on Wazuh's white_list stops every command of an alert that has it as data.srcip, and nothing else; a protected entry stops every response aimed at the address, wherever in the alert it stands and also by hand, but not a response to the same alert that is aimed at something else
-    Info 5: white_list "^2001:db8:1::/48$" is a piece of text to Wazuh; here it is the network or address 2001:db8:1::/48, in whichever way it is written
-    Warning 6: white_list "!192.0.2.1" is a negation, which protected entries do not have: left out
-    Warning 7: white_list "bastion" is a piece of text that Wazuh looks for in the source: left out. Protected entries are addresses and networks; if it stands for some, protect those
+    Info 5: white_list "^2001:db8:1::/48$" is a text to Wazuh; here it is the network or address 2001:db8:1::/48, in every notation
+    Warning 6: white_list "!192.0.2.1" is a negation, which protected entries do not support: ignored
+    Warning 7: white_list "bastion" is a text that Wazuh searches in the source: ignored. Protected entries are addresses and networks; if it stands for some, protect those
     Info 9: command "firewall-drop" runs firewall-drop.sh, a program of Wazuh's own: it becomes Riposte's action firewall-drop
     Warning 15: command "Lock out" is called lock-out here: its own name is taken, or no action can have it
     Warning 15: command "Lock out" becomes the custom action lock-out, which runs lock.py from the agents' folder for programs. It is undone after a time, so it needs a target: destination.user of the alert. An alert without one is answered by Wazuh and not here; if the program looks at another field, say so in the policy's respond.target
@@ -392,7 +392,7 @@ fn undecodable_bytes_matter_only_in_values() {
     assert_eq!((warnings.len(), warnings[0].level, warnings[0].line), (1, Level::Warning, Some(2)));
 
     let read = import(&format!("<ossec_config>\n{}{}</ossec_config>", block("c", "sshd"), block("caf\u{e9}", "a")));
-    assert_eq!((read.policies.len(), read.actions.len()), (1, 1), "the others are carried over");
+    assert_eq!((read.policies.len(), read.actions.len()), (1, 1), "the others are converted");
     let errors: Vec<_> = read.report.iter().filter(|note| note.level == Level::Error).collect();
     assert!(errors[0].line == Some(4) && errors[0].message.contains("the value of name holds bytes"), "{errors:?}");
     let read = import(&format!("<ossec_config>\n{}</ossec_config>", block("c", "caf\u{e9}")));
