@@ -394,7 +394,7 @@ fn undecodable_bytes_matter_only_in_values() {
     let read = import(&format!("<ossec_config>\n{}{}</ossec_config>", block("c", "sshd"), block("caf\u{e9}", "a")));
     assert_eq!((read.policies.len(), read.actions.len()), (1, 1), "the others are converted");
     let errors: Vec<_> = read.report.iter().filter(|note| note.level == Level::Error).collect();
-    assert!(errors[0].line == Some(4) && errors[0].message.contains("the value of name holds bytes"), "{errors:?}");
+    assert!(errors[0].line == Some(4) && errors[0].message.contains("the value of name contains bytes"), "{errors:?}");
     let read = import(&format!("<ossec_config>\n{}</ossec_config>", block("c", "caf\u{e9}")));
     assert_eq!(read.policies.len(), 0);
     assert!(read.report.iter().any(|note| note.level == Level::Error && note.message.contains("rules_group")));
