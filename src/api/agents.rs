@@ -304,7 +304,7 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
     }
     if let Some(header) = address::of_proxy(headers) {
         return Err(ApiError::conflict(format!(
-            "a proxy stands before this manager ({header}), and the manager does not know the address that agents see: set \
+            "requests come through a proxy ({header}), and public_url is not set: set \
              public_url in its configuration (RIPOSTE_PUBLIC_URL), such as https://riposte.example.org, and enrol again"
         )));
     }

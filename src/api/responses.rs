@@ -212,7 +212,7 @@ fn decide(state: &AppState, asked: NewManualResponse) -> ApiResult<NewResponse> 
     if let Some(action) = action {
         faults.extend(action.check_arguments(&arguments, "/arguments"));
         if !action.is_process_named(&arguments) {
-            let detail = "must say what the process is called, name=NAME or path=PATH: its number may be another process's by \
+            let detail = "must name the process, name=NAME or path=PATH: its number may belong to another process by \
                           the time the command arrives";
             faults.push(Fault::at("/arguments", detail));
         }
@@ -271,7 +271,7 @@ fn manual_target(action: &Action, target: Option<ManualTarget>, faults: &mut Vec
         Some(ManualTarget::Value(value)) => match action.target_kinds.as_slice() {
             [only] => (*only, value),
             _ => {
-                let detail = "must say its kind too: {\"kind\":\"ip\",\"value\":\"203.0.113.7\"}";
+                let detail = "must include its kind: {\"kind\":\"ip\",\"value\":\"203.0.113.7\"}";
                 faults.push(Fault::at("/target", detail));
                 return None;
             }

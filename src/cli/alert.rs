@@ -113,7 +113,7 @@ async fn show(args: One) -> anyhow::Result<()> {
         say(&plain(&format!("  response {}  {policy}: {action} {target}, {state}{why}", text(response, "id"))));
     }
     if responses.as_array().is_none_or(Vec::is_empty) {
-        say("  no response; `riposte alert explain` says why");
+        say("  no response; see `riposte alert explain`");
     }
     // The raw alert, without terminal control sequences.
     for line in serde_json::to_string_pretty(&alert["raw"])?.lines() {

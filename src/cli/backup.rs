@@ -66,7 +66,7 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
         );
     };
     ensure!(Path::new(ledger).is_file(), "there is no ledger at {ledger}");
-    ensure!(!to.exists(), "{} is there already; a backup goes into a folder of its own", to.display());
+    ensure!(!to.exists(), "{} exists already; a backup needs a new folder", to.display());
     keyfiles::make_data_dir(&to)?;
     inspect::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
     keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
@@ -93,7 +93,7 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
     };
     keyfiles::write_secret(&to, MANIFEST, &serde_json::to_string_pretty(&manifest)?)?;
     say(&format!(
-        "{} files in {}; keep it as you keep a root password: it holds the signing key",
+        "{} files in {}; protect it like a root password: it contains the signing key",
         manifest.files.len() + 1,
         to.display()
     ));

@@ -179,7 +179,7 @@ fn read_keys(dir: &Path) -> anyhow::Result<Option<Vec<(String, SigningKey)>>> {
         keys.push((key_id(&key), key));
     }
     if keys.is_empty() {
-        bail!("{} holds no key", path.display());
+        bail!("{} contains no key", path.display());
     }
     Ok(Some(keys))
 }

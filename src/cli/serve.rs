@@ -158,7 +158,7 @@ fn warn_of_password(path: &Path, config: &Config) {
     let for_all = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o007 != 0);
     if has_password && for_all {
         let path = path.display();
-        tracing::warn!("{path} holds the database's password, and every account can read it: run `chmod o= {path}`");
+        tracing::warn!("{path} contains the database's password, and every account can read it: run `chmod o= {path}`");
     }
 }
 

@@ -33,7 +33,7 @@ pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> any
         );
     }
     let signer = keyfiles::signer(data_dir)?;
-    let Some(own) = signer.pinned().into_iter().next() else { bail!("{SIGNING_KEY} holds no key") };
+    let Some(own) = signer.pinned().into_iter().next() else { bail!("{SIGNING_KEY} contains no key") };
     let is_known = known.as_ref().is_some_and(|known| known.public_key == own.public_key);
     if !is_known {
         let why = match &known {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Hint for a manager that does not answer.
-const LOOK: &str = "is it running? Its log (`journalctl -u riposte`, or its standard error) says more";
+const LOOK: &str = "is it running? Its log (`journalctl -u riposte`, or its standard error) has details";
 
 /// Explains a connection error to `manager`; `silence` is how long the client waited.
 pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String {
@@ -36,7 +36,7 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
     } else if low.contains("connection reset") || low.contains("closed before") || low.contains("broken pipe") {
         format!("{manager} ended the connection without an answer; {LOOK}")
     } else if low.contains("unreachable") {
-        format!("there is no way to {manager} from here: check the network and the address ({chain})")
+        format!("{manager} is unreachable: check the network and the address ({chain})")
     } else {
         format!("cannot reach {manager}: {chain}")
     }

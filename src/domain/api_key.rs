@@ -15,7 +15,7 @@ pub fn form_fault(text: &str) -> Option<String> {
         return Some("the key is empty".to_owned());
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Some("the key holds a blank or a line break; copy one key, and nothing else".to_owned());
+        return Some("the key contains a space or a line break; copy one key, and nothing else".to_owned());
     }
     let Some(rest) = text.strip_prefix(PREFIX) else {
         return Some(match text.split('.').count() {

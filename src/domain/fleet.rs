@@ -279,7 +279,7 @@ fn several_sentence(alert: &AlertAgent, agents: &[&Arc<Agent>]) -> String {
 
 fn contradiction(alert: &AlertAgent, agents: &[&Arc<Agent>]) -> String {
     let names = named_list(agents);
-    format!("{}, and here there is {names}; `riposte doctor` says how to mend the labels", said(alert))
+    format!("{}, and here there is {names}; `riposte doctor` says how to fix the labels", said(alert))
 }
 
 /// Formats agents as `old-host (wazuh_id 007)`, and so on.

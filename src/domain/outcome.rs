@@ -331,7 +331,7 @@ pub fn words(facts: &HoldFacts, telling: &Telling<'_>) -> Option<String> {
     let outcome = of_agent(facts);
     let revoked = || match telling.until {
         Some(until) => format!("revoked: what is in force there ends by the agent's own clock at {until}"),
-        None => "revoked: nothing is known of that agent any more".to_owned(),
+        None => "revoked: the state on that agent is unknown".to_owned(),
     };
     if facts.is_revoked
         && outcome == AgentOutcome::Failed

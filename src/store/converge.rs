@@ -234,7 +234,7 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
     }
     for effect in missing {
         let Some(row) = standing.get(&effect).filter(|row| row.can_be_missing(now)) else { continue };
-        note(ledger, agent, effect, row, Actual::Absent, "the agent does not hold it any more", now).await?;
+        note(ledger, agent, effect, row, Actual::Absent, "the agent no longer holds it", now).await?;
         if row.is_wanted() && !row.is_over(now) {
             again.push(effect);
         }

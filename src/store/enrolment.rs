@@ -166,8 +166,8 @@ fn taken(holder: &Agent, name: &str, is_same: bool) -> String {
         return format!("{what}; if this is the same host, reinstalled, enrol it with --replace");
     }
     format!(
-        "{what}; if another Wazuh manager counts here, tell the two apart by the label wazuh_manager; if the number was given \
-         anew, revoke {} or take the label from it",
+        "{what}; with two Wazuh managers, distinguish them by the label wazuh_manager; if the number was reassigned, \
+         revoke {} or take the label from it",
         holder.name
     )
 }

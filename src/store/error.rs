@@ -94,7 +94,7 @@ fn in_words(error: &sqlx::Error) -> String {
     let known = error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| {
         let sqlite = code.parse::<u32>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff);
         Some(match (sqlite, &*code) {
-            (Some(5 | 6), _) => "another process holds the ledger's file locked",
+            (Some(5 | 6), _) => "another process has locked the ledger's file",
             (Some(8), _) => "the ledger's file, or its file system, is read-only",
             (Some(10), _) => "an I/O error on the ledger's disk",
             (Some(13), _) | (_, "53100") => "the disk is full",

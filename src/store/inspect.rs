@@ -227,7 +227,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
         ),
         incident(
             "an agent rejects this manager's commands: none is carried out there",
-            "`GET /v1/agents/ID` says why. Mostly it knows another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
+            "`GET /v1/agents/ID` says why. Usually it trusts another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
             REJECTING,
             Some(now.minus(REJECTS_FOR)),
         ),

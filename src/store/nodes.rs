@@ -152,7 +152,7 @@ impl Lease {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if fault.is_some() != last.fault.is_some() {
                 match &fault {
-                    Some(fault) => tracing::warn!("PostgreSQL cannot be used: {fault}; trying again each second"),
+                    Some(fault) => tracing::warn!("PostgreSQL cannot be used: {fault}; retrying every second"),
                     None => tracing::info!("PostgreSQL can be used again"),
                 }
             }

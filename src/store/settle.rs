@@ -312,7 +312,7 @@ async fn revert_failed(ledger: &mut LedgerTx, command: &CommandBrief, now: Times
     let binds = binds![command.effect_id.as_str(), command.seq, now.plus(wait), now];
     ledger.tx.execute(REVERT_FAILED, binds).await?;
     let (effect, agent) = (&command.effect_id, &command.agent_id);
-    tracing::error!(effect, agent, "effect {effect} on agent {agent} could not be lifted, trying again in {wait:?}");
+    tracing::error!(effect, agent, "effect {effect} on agent {agent} could not be lifted, retrying in {wait:?}");
     Ok(())
 }
 

@@ -184,7 +184,7 @@ async fn nothing_is_sent_if_anything_is_wrong() {
     let run = |words: &str| policy(&manager, files.path(), words);
     let told = run("apply -f . --yes").complains(2);
     assert!(told.contains("b.yaml:2 /respond/fro: is not a known field; did you mean for?"), "{told}");
-    assert!(told.contains("b.yaml:1 /name: block-ssh stands in ./a.yaml:1 too"), "{told}");
+    assert!(told.contains("b.yaml:1 /name: block-ssh is also in ./a.yaml:1"), "{told}");
     assert!(told.contains("2 faults; nothing was sent"), "{told}");
     run("diff -f .").complains(2);
     assert_eq!(run("list --json").gives(0), "");
@@ -334,7 +334,7 @@ async fn what_is_typed_wrong_is_answered_with_what_to_do() {
         ("policy apply -f nosuch.yaml".into(), 2, "nosuch.yaml: no such file or folder"),
         ("policy apply -f tab.yaml".into(), 2, "tab.yaml:1: is not YAML: a tab in line 3; indent with spaces"),
         ("policy apply -f ossec.conf".into(), 2, "riposte policy import"),
-        ("policy apply -f latin1.yaml".into(), 2, "line 2 holds bytes that are not UTF-8"),
+        ("policy apply -f latin1.yaml".into(), 2, "line 2 contains bytes that are not UTF-8"),
         ("policy apply -f ssh.yaml".into(), 2, "add --yes, or --dry-run to look"),
         ("policy import nosuch.conf".into(), 2, "nosuch.conf: no such file or folder"),
         (key("nosuch.key"), 1, "the manager makes DATA_DIR/admin.key"),

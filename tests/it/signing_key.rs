@@ -46,7 +46,7 @@ async fn promise_8_a_manager_with_another_signing_key_does_not_start() {
         let text = said(&refused);
         assert!(!refused.status.success(), "{text}");
         assert!(text.contains("--adopt-signing-key") && text.contains("web-01"), "{text}");
-        assert!(text.contains(if is_there { "is not the one that signs" } else { "holds no signing.key" }), "{text}");
+        assert!(text.contains(if is_there { "is not the one that signs" } else { "has no signing.key" }), "{text}");
         assert_eq!(key.exists(), is_there, "nothing was changed");
         let doctor = riposte(&["doctor"], &dir);
         assert!(

@@ -117,11 +117,8 @@ async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> an
         say(&format!("  {:24} {}", text(policy, "name"), text(policy, "note")));
     }
     let mut agent = start_agent(args, dir, manager, remote).await?;
-    let doing = if args.enforce {
-        "does what it is told, on this host"
-    } else {
-        "only says what it would do (--enforce makes it real)"
-    };
+    let doing =
+        if args.enforce { "executes commands on this host" } else { "only observes (--enforce executes commands)" };
     say(&format!("Agent {AGENT_NAME} {doing}.\n"));
     let mut timeline = Timeline::new(remote).await?;
     let alerts: Vec<Value> = serde_json::from_str(ALERTS)?;

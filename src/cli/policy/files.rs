@@ -229,7 +229,7 @@ fn unique<T>(entries: &[Entry<T>], at: &str, name: impl Fn(&T) -> String, faults
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for Entry { document: Document { place, .. }, read } in entries {
         if let Some(earlier) = seen.insert(name(read), place) {
-            let fault = Fault::at(at, format!("{} stands in {earlier} too", name(read)));
+            let fault = Fault::at(at, format!("{} is also in {earlier}", name(read)));
             faults.push(Placed { place: place.clone(), fault });
         }
     }

@@ -60,7 +60,7 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     }
     let documents = Documents::of(documents(&imported));
     if documents.is_empty() {
-        complain("riposte: nothing to import; the report above says why");
+        complain("riposte: nothing to import; see the report above");
         return Ok(ExitCode::FAILURE);
     }
     let Some((held, stored)) = checked(documents, &remote, &Sources::default()).await? else {
@@ -191,7 +191,7 @@ mod tests {
             .check_only(&super::super::files::Known::default())
             .unwrap();
         assert_eq!((held.policies.len(), held.actions.len(), held.protected.len()), (1, 1, 1));
-        assert!(write(dir.path(), &imported).unwrap_err().to_string().contains("is there already"));
+        assert!(write(dir.path(), &imported).unwrap_err().to_string().contains("exists already"));
         let bad = json!({"policies": [{"name": "../a"}]});
         assert!(write(dir.path(), &bad).is_err());
     }

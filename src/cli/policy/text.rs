@@ -12,7 +12,7 @@ pub(super) fn of_file(path: &Path) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.split(|byte| *byte == b'\n').count();
-        format!("line {line} holds bytes that are not UTF-8; save the file as UTF-8")
+        format!("line {line} contains bytes that are not UTF-8; save the file as UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     if text.trim_start().starts_with('<') {
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(told(b"\xef\xbb\xbfname: a\r\n").unwrap(), "name: a\r\n");
         assert_eq!(
             told(b"a: 1\nb: \xe9\n").unwrap_err(),
-            "line 2 holds bytes that are not UTF-8; save the file as UTF-8"
+            "line 2 contains bytes that are not UTF-8; save the file as UTF-8"
         );
         assert!(told(b"<ossec_config>").unwrap_err().contains("riposte policy import"));
         assert_eq!(of_file(&folder.path().join("none.yaml")).unwrap_err(), "no such file or folder");

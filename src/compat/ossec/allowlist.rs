@@ -108,7 +108,7 @@ pub(super) fn protect(loaded: &Loaded, report: &mut Report) -> Vec<Value> {
                     *place,
                     format!(
                         "white_list {:?} is a text that Wazuh searches in the source: ignored. Protected \
-                         entries are addresses and networks; if it stands for some, protect those",
+                         entries are addresses and networks; if it means some, protect those",
                         short(part)
                     ),
                 ),

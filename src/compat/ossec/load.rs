@@ -132,7 +132,7 @@ fn entities(options: &[Entry], report: &mut Report) {
     const ENTITIES: [&str; 5] = ["&amp;", "&lt;", "&gt;", "&quot;", "&apos;"];
     for option in options.iter().filter(|option| ENTITIES.iter().any(|entity| option.value.contains(entity))) {
         let message =
-            format!("Wazuh knows no entities: {} is kept as it stands, {:?}", option.name, short(&option.value));
+            format!("Wazuh does not resolve entities: {} is kept as written, {:?}", option.name, short(&option.value));
         report.warning(option.place, message);
     }
 }

@@ -144,7 +144,7 @@ fn selectors(block: &ActiveResponse, report: &mut Report) -> Option<Value> {
         (Some(level), _) if level > MAX_LEVEL => {
             let message = format!(
                 "level {level} is higher than any rule's ({MAX_LEVEL} at most): the block never fires by its level, and \
-                 that part of it is left out"
+                 the level is ignored"
             );
             report.warning(block.place, message);
         }
@@ -275,7 +275,7 @@ fn ladder(loaded: &Loaded, report: &mut Report) -> Vec<String> {
     });
     let ladder: Vec<String> = times.collect();
     if ladder.len() < minutes.len() {
-        report.warning(place, "repeated_offenders ends at its first entry that is no time of up to ten years");
+        report.warning(place, "repeated_offenders ends at its first entry that is not a time of at most ten years");
     }
     if !ladder.is_empty() {
         let message = format!(

@@ -72,7 +72,7 @@ impl<'a> Report<'a> {
         self.bad_bytes.insert(place.file);
         self.warning(
             place,
-            "the file is not UTF-8 from here on: what cannot be read stands as U+FFFD. In a comment that changes nothing; a block \
+            "the file is not UTF-8 from here on: invalid bytes become U+FFFD. In a comment this is harmless; a block \
              with such bytes in its values is not converted",
         );
     }

@@ -209,7 +209,7 @@ fn in_networks(text: &CelString<'_>, list: &CelList<'_>) -> Result<CelBool, Exec
     let mut is_in = false;
     for item in list.inner() {
         let Some(network) = item.downcast_ref::<CelString>() else {
-            return Err(fault("in_cidr")("the list holds something that is no text".into()));
+            return Err(fault("in_cidr")("the list contains a value that is not a text".into()));
         };
         is_in |= net(network.inner()).map_err(fault("in_cidr"))?.contains(&address);
     }
@@ -229,7 +229,7 @@ fn seconds(text: &CelString<'_>) -> Result<CelInt, ExecutionError> {
 fn zone(text: &str) -> Result<TimeZone, String> {
     let offset = || jiff::fmt::strtime::parse("%:z", text).ok()?.offset().map(TimeZone::fixed);
     let found = if text.starts_with(['+', '-']) { offset() } else { TimeZone::get(text).ok() };
-    found.ok_or_else(|| format!("{text:?} is no time zone such as \"Europe/Berlin\" or \"+01:00\""))
+    found.ok_or_else(|| format!("{text:?} is not a time zone such as \"Europe/Berlin\" or \"+01:00\""))
 }
 
 fn civil(

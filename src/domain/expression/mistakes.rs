@@ -50,8 +50,8 @@ pub(super) fn find(source: &str) -> Option<Mistake> {
             b'&' if next != b'&' => return mistake(offset, "use && for and"),
             b'|' if next != b'|' => return mistake(offset, "use || for or"),
             b'&' | b'|' => offset += 1,
-            b'#' | b';' => return mistake(offset, "is no sign of CEL; a condition is one expression"),
-            b'$' => return mistake(offset, "is no sign of CEL; fields are named as they are, as in data.srcip"),
+            b'#' | b';' => return mistake(offset, "is not valid in CEL; a condition is one expression"),
+            b'$' => return mistake(offset, "is not valid in CEL; write field names directly, as in data.srcip"),
             b'(' | b'[' | b'{' => open.push((offset, byte)),
             b')' | b']' | b'}' => {
                 let wanted = match byte {
@@ -157,7 +157,7 @@ mod tests {
             ("(a && b", 0, "is not closed"),
             ("a[0)", 3, "closes something that was not opened"),
             ("rule.level >", 12, "ends where something should follow"),
-            ("a;", 1, "is no sign of CEL; a condition is one expression"),
+            ("a;", 1, "is not valid in CEL; a condition is one expression"),
         ] {
             assert_eq!(find(source), Some(Mistake { offset, advice: advice.into() }), "{source}");
         }

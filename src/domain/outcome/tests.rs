@@ -59,7 +59,7 @@ fn each_agent_has_its_outcome_and_its_reason() {
             HoldFacts { is_revoked: true, ..over(Actual::InForce, LastApply::Verified) },
             &here,
             AgentOutcome::Failed,
-            "revoked: nothing is known of that agent any more",
+            "revoked: the state on that agent is unknown",
         ),
         (let_go(LeftAs::InForce), &here, AgentOutcome::InForce, "being lifted: the revert is on its way"),
         (HoldFacts { actual: Actual::Absent, ..let_go(LeftAs::InForce) }, &here, AgentOutcome::Lifted, ""),

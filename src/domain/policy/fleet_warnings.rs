@@ -35,8 +35,11 @@ pub(super) fn of(policy: &Policy, action: &Action, fleet: &Fleet) -> Vec<Fault> 
             let unknown = words.iter().enumerate().filter(|(_, word)| fleet.called(word).is_none());
             warnings.extend(unknown.map(|(index, word)| {
                 let is_revoked = word.parse().is_ok_and(|id| fleet.is_revoked(id));
-                let what =
-                    if is_revoked { "is an agent that was revoked" } else { "is no enrolled agent's id or name" };
+                let what = if is_revoked {
+                    "is an agent that was revoked"
+                } else {
+                    "is not the id or name of an enrolled agent"
+                };
                 Fault::at(format!("/respond/on/agents/{index}"), format!("{what}: no response reaches it"))
             }));
         }
@@ -150,7 +153,7 @@ mod tests {
         assert_eq!(
             warnings(&named, [fleet(), vec![revoked]].concat()),
             [
-                "/respond/on/agents/1 is no enrolled agent's id or name: no response reaches it",
+                "/respond/on/agents/1 is not the id or name of an enrolled agent: no response reaches it",
                 "/respond/on/agents/2 is an agent that was revoked: no response reaches it"
             ]
         );

@@ -152,7 +152,7 @@ fn a_sites_configuration_is_converted() {
     Info 4: an address on Wazuh's white_list stops every command of an alert that has it as data.srcip, and nothing else; a protected entry stops every response aimed at the address, wherever in the alert it stands and also by hand, but not a response to the same alert that is aimed at something else
     Info 5: white_list "^2001:db8:1::/48$" is a text to Wazuh; here it is the network or address 2001:db8:1::/48, in every notation
     Warning 6: white_list "!192.0.2.1" is a negation, which protected entries do not support: ignored
-    Warning 7: white_list "bastion" is a text that Wazuh searches in the source: ignored. Protected entries are addresses and networks; if it stands for some, protect those
+    Warning 7: white_list "bastion" is a text that Wazuh searches in the source: ignored. Protected entries are addresses and networks; if it means some, protect those
     Info 9: command "firewall-drop" runs firewall-drop.sh, a program of Wazuh's own: it becomes Riposte's action firewall-drop
     Warning 15: command "Lock out" is called lock-out here: its own name is taken, or no action can have it
     Warning 15: command "Lock out" becomes the custom action lock-out, which runs lock.py from the agents' folder for programs. It is undone after a time, so it needs a target: destination.user of the alert. An alert without one is answered by Wazuh and not here; if the program looks at another field, say so in the policy's respond.target
@@ -236,7 +236,7 @@ fn the_quirks_of_wazuhs_parser_are_reproduced() {
         <command><name>a&amp;b & c</name><executable>x<!-- y -->z</executable></command>",
     );
     assert_eq!(import.wazuh.errors, []);
-    assert!(messages(&import, Level::Warning)[0].1.contains("no entities"));
+    assert!(messages(&import, Level::Warning)[0].1.contains("does not resolve entities"));
     let command = &import.wazuh.commands[0];
     assert_eq!((command.name.as_str(), command.executable.as_str()), ("a&amp;b & c", "xz"));
     assert_eq!(import.actions[0]["name"], "a-amp-b---c");
