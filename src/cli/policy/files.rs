@@ -365,7 +365,7 @@ mod tests {
         ]);
         insta::assert_snapshot!(found.join("\n"), @r#"
         a.yaml:2 /mod: is not a known field; did you mean mode?
-        b.yaml:1 /name: a stands in a.yaml:1 too
+        b.yaml:1 /name: a is also in a.yaml:1
         c.yaml:1 /tests/0/fires: is false, but the policy fires at this alert
         d.yaml:1: is not YAML: did not find expected node content at line 2 column 1, while parsing a flow node
         e.json: is not JSON: EOF while parsing an object at line 1 column 1
