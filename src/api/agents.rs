@@ -1,4 +1,4 @@
-//! `/v1/agents` and `/v1/enrollment-tokens`: enrolling, labelling and revoking agents.
+//! `/v1/agents` and `/v1/enrollment-tokens`: enrolment, labels and revocation of agents.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::store::columns::Millis;
 use crate::store::enrolment::{self, Outcome};
 use crate::store::identity::REJECTS_FOR;
 
-/// The most capabilities an agent may announce.
+/// Maximum number of capabilities per agent.
 const MAX_CAPABILITIES: usize = 256;
 /// How long a host has to be silent before another agent may take its place, in seconds: longer than an agent waits between two
 /// attempts to connect.
@@ -43,19 +43,19 @@ const QUIET_SECS: u64 = 120;
 /// The most agents that one enrolment token may enrol.
 const MAX_USES: i64 = 100_000;
 
-/// An agent, and whether it is here.
+/// An agent and its connection state.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AgentView {
     /// The agent.
     #[serde(flatten)]
     pub agent: AgentRow,
-    /// Whether it has a stream to this node now.
+    /// Whether it has a stream to this node.
     pub streaming: bool,
-    /// Where it is: `streaming`, `polling` or `away`, as seen from this node.
+    /// `streaming`, `polling` or `away`, as seen from this node.
     pub presence: Presence,
-    /// Since when it is away: when it was last heard of, or else enrolled; null while it is present.
+    /// Last contact of an absent agent, or else its enrolment; null while it is present.
     pub away_since: Option<Millis>,
-    /// Why it carries nothing out, if it rejected orders of this manager within the last hour.
+    /// Reason of a rejected command within the last hour; such an agent carries out no commands.
     pub rejecting: Option<String>,
 }
 
@@ -63,30 +63,30 @@ fn view(state: &AppState, mut agent: AgentRow) -> AgentView {
     let (hub, now) = (&state.engine.hub, state.engine.clock.now());
     let id = agent.id.parse::<Uuid>().ok();
     let presence = id.map_or(Presence::Away, |id| hub.presence(id, now));
-    // What is stored is written in batches; what was heard since is known here.
+    // The stored contact is written in batches; the hub knows later ones.
     agent.last_seen_at = id.and_then(|id| hub.last_heard(id)).map(Millis::from).max(agent.last_seen_at);
     let away_since = (presence == Presence::Away).then(|| agent.last_seen_at.unwrap_or(agent.enrolled_at));
     let is_rejecting = agent.rejected_at.is_some_and(|at| Timestamp::from(at) > now.minus(REJECTS_FOR));
     let why = agent.rejected_reason.as_deref().filter(|_| is_rejecting).map(reason_words);
-    let rejecting = why.map(|why| format!("it rejects this manager's orders: {why}"));
+    let rejecting = why.map(|why| format!("it rejects this manager's commands: {why}"));
     AgentView { agent, streaming: presence == Presence::Streaming, presence, away_since, rejecting }
 }
 
-/// Which agents to list.
+/// Filter of an agent list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListAgents {
     limit: Option<i64>,
     cursor: Option<String>,
-    /// Of this name.
+    /// Name of the agent.
     name: Option<String>,
-    /// Revoked ones too.
+    /// Include revoked agents.
     #[serde(default)]
     revoked: bool,
 }
 
-/// Lists agents in the order of their enrolment
+/// Lists agents in the order of enrolment
 #[utoipa::path(get, path = "/v1/agents", tag = "agents", params(ListAgents), responses((status = 200, body = Page<AgentView>)))]
 pub async fn list(
     _: Caller<Read>,
@@ -102,10 +102,10 @@ pub async fn list(
 
 async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
     let row = agents::find(&state.engine.db, id).await?;
-    Ok(view(state, row.ok_or_else(|| ApiError::not_found("there is no such agent"))?))
+    Ok(view(state, row.ok_or_else(|| ApiError::not_found("the agent does not exist"))?))
 }
 
-/// Gives one agent
+/// Returns one agent
 #[utoipa::path(get, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 200, body = AgentView)))]
 pub async fn find(
     _: Caller<Read>,
@@ -115,11 +115,11 @@ pub async fn find(
     Ok(axum::Json(stored(&state, id).await?))
 }
 
-/// What can be changed of an agent.
+/// A change of an agent.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeAgent {
-    /// Labels to set; one with the value null is removed, one that is not named stays.
+    /// Labels to set. A null value removes the label; other labels stay.
     #[schema(value_type = Object, example = json!({"env": "prod", "wazuh_id": "005"}))]
     labels: Map<String, Value>,
 }
@@ -135,7 +135,7 @@ pub async fn change(
 ) -> ApiResult<axum::Json<AgentView>> {
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     let current = agents::find_in(&mut ledger, id).await?;
-    let current = current.ok_or_else(|| ApiError::not_found("there is no such agent"))?;
+    let current = current.ok_or_else(|| ApiError::not_found("the agent does not exist"))?;
     let mut labels: Map<String, Value> = current.labels.read()?;
     for (key, value) in body.value.labels {
         if value.is_null() {
@@ -145,7 +145,7 @@ pub async fn change(
         }
     }
     let labels = parse_labels(&labels).map_err(|faults| below("/labels", faults))?;
-    // A duplicate that is there already may stay while something else is changed.
+    // An existing duplicate may stay while other labels change.
     let agent = Agent::try_from(current)?;
     if agent.revoked_at.is_none() && !(agent.wazuh_id().is_some() && agent.shares_wazuh_id(&labels)) {
         let holders = enrolment::of_number(&mut ledger, &labels).await?;
@@ -174,8 +174,8 @@ fn below(place: &str, faults: Vec<Fault>) -> ApiError {
 
 /// Revokes an agent
 ///
-/// Its stream ends, its token is not taken any more, and what was queued for it is cancelled. A response that can be in force
-/// on no other agent ends as `failed`.
+/// Its stream is closed, its tokens are refused, and its queued commands are cancelled. A response
+/// that cannot be in force on another agent ends as `failed`.
 #[utoipa::path(delete, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 204)))]
 pub async fn revoke(
     caller: Caller<ManageAgents>,
@@ -194,8 +194,8 @@ pub async fn revoke(
 
 /// Enrols an agent
 ///
-/// Needs no API key but an enrolment token. The agent pins the keys it gets here. Whoever did not hear the answer may ask
-/// again with the same token, name and key.
+/// Needs an enrolment token instead of an API key. The agent pins the keys in the response. A
+/// client that received no response may retry with the same token, name and key.
 #[utoipa::path(post, path = "/v1/agents/enroll", tag = "agents", request_body = EnrollRequest, security(()),
     responses((status = 201, body = EnrollResponse)))]
 pub async fn enroll(
@@ -212,7 +212,7 @@ pub async fn enroll(
         let answer = ApiError::unauthenticated("the enrolment token is not valid: unknown, used up or expired");
         state.strangers.count_from(engine, peer, "/v1/agents/enroll", answer)
     };
-    // A look costs less than the writer's turn, and strangers can make as many as they like.
+    // This check is cheaper than a write, and unauthenticated clients can repeat it.
     if !agents::is_token(&engine.db, hash_secret(&asked.token), now).await? {
         return Err(refused());
     }
@@ -223,8 +223,8 @@ pub async fn enroll(
     let (id, replaced) = match enrolled.map_err(|error| match error {
         StoreError::NotFound => refused(),
         StoreError::Duplicate => {
-            let hint = "enrol it with --replace if this is the same host, installed anew";
-            ApiError::conflict(format!("an agent called {name} is enrolled already; {hint}"))
+            let hint = "use --replace if this is the same host, reinstalled";
+            ApiError::conflict(format!("an agent named {name} is already enrolled; {hint}"))
         }
         other => other.into(),
     })? {
@@ -244,7 +244,7 @@ pub async fn enroll(
     };
     engine.carry_through(ledger, follow).await?;
     if is_replaced {
-        tracing::info!(agent = %id, ?replaced, "agent {name} took the place of the one that its host had before");
+        tracing::info!(agent = %id, ?replaced, "agent {name} replaced the former agent of its host");
     }
     let answer = EnrollResponse {
         agent_id: id,
@@ -284,7 +284,7 @@ impl FromRequest<AppState> for Enrolling {
         let peer = state.proxies.origin(peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), request.headers());
         state.caller_limits.count_enrolment(peer)?;
         if request.headers().contains_key(header::CONTENT_ENCODING) {
-            return Err(ApiError::unsupported("an enrolment is sent without Content-Encoding"));
+            return Err(ApiError::unsupported("an enrolment must not have a Content-Encoding"));
         }
         Ok(Self(Json::from_request(request, state).await?.value))
     }
@@ -310,7 +310,7 @@ fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
     if faults.is_empty() { Ok(()) } else { Err(ApiError::invalid(faults)) }
 }
 
-/// What is wrong with a list of capabilities.
+/// The faults of a capability list.
 pub fn capability_faults(capabilities: &[message::Capability]) -> Vec<Fault> {
     if capabilities.len() > MAX_CAPABILITIES {
         return vec![Fault::at("/capabilities", format!("has more than {MAX_CAPABILITIES} entries"))];
@@ -334,7 +334,7 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
     }
     if let Some(header) = address::of_proxy(headers) {
         return Err(ApiError::conflict(format!(
-            "a proxy stands before this manager ({header}), and the manager does not know the address that agents see: set \
+            "requests come through a proxy ({header}), and public_url is not set: set \
              public_url in its configuration (RIPOSTE_PUBLIC_URL), such as https://riposte.example.org, and enrol again"
         )));
     }
@@ -343,18 +343,18 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
     Ok(format!("http://{host}"))
 }
 
-/// An enrolment token to be made.
+/// An enrolment token to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
-    /// Labels of the agents that enrol with it.
+    /// Labels set on agents that enrol with it.
     #[serde(default)]
     #[schema(value_type = Object, example = json!({"env": "prod"}))]
     labels: Map<String, Value>,
-    /// How many agents may use it; 1 unless said otherwise.
+    /// Maximum number of enrolments; default 1.
     #[serde(default = "one")]
     uses: i64,
-    /// For how long; an hour unless said otherwise.
+    /// Validity; default `1h`.
     #[serde(default = "an_hour")]
     #[schema(value_type = String, example = "1h")]
     expires_in: Span,
@@ -369,19 +369,19 @@ fn an_hour() -> Span {
     "1h".parse().expect("a span")
 }
 
-/// An enrolment token, with its secret: shown once.
+/// A new enrolment token; its secret is shown once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct CreatedToken {
-    /// Its id.
+    /// UUIDv7.
     pub id: Uuid,
-    /// What an agent enrols with; absent when the request is repeated, because it is not kept.
+    /// The secret; absent in the response to a retry, because only its hash is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Until when it can be used.
+    /// Expiry time.
     pub expires_at: Timestamp,
 }
 
-/// Makes an enrolment token
+/// Creates an enrolment token
 #[utoipa::path(post, path = "/v1/enrollment-tokens", tag = "agents", request_body = CreateToken, responses((status = 201, body = CreatedToken)))]
 pub async fn create_token(
     caller: Caller<ManageAgents>,
@@ -409,7 +409,7 @@ pub async fn create_token(
     Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token: Some(secret), expires_at })))
 }
 
-/// Which tokens to list.
+/// Filter of a token list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

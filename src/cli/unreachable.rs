@@ -1,13 +1,13 @@
-//! Why a manager could not be asked, in words that say what to do next.
+//! Explains why a manager cannot be reached, and what to do next.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Where a person looks when a manager does not answer.
-const LOOK: &str = "is it running? Its log (`journalctl -u riposte`, or its standard error) says more";
+/// Hint for a manager that does not answer.
+const LOOK: &str = "is it running? Its log (`journalctl -u riposte`, or its standard error) has details";
 
-/// What an error of the way to `manager` means; `silence` is how long it was waited for.
+/// Explains a connection error to `manager`; `silence` is how long the client waited.
 pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String {
     let chain = chain(error);
     let low = chain.to_ascii_lowercase();
@@ -20,10 +20,10 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
         format!("nothing listens at {manager}; {LOOK}. --manager or RIPOSTE_MANAGER names another address")
     } else if low.contains("dns error") || low.contains("lookup address") {
         format!(
-            "the name in {manager} cannot be resolved; check its spelling, or give an address (--manager, RIPOSTE_MANAGER)"
+            "the name in {manager} cannot be resolved; check its spelling, or set an address (--manager, RIPOSTE_MANAGER)"
         )
     } else if let Some(speaks) = scheme_spoken(manager, &chain) {
-        format!("cannot speak to {manager}: this port speaks {speaks}; write {speaks}://")
+        format!("cannot connect to {manager}: this port speaks {speaks}; write {speaks}://")
     } else if low.contains("unknownissuer") || low.contains("unknown issuer") {
         format!(
             "the certificate of {manager} is signed by an authority that this system does not trust; add it to the system's \
@@ -32,18 +32,18 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
     } else if low.contains("notvalidforname") || low.contains("not valid for name") {
         format!("the certificate of {manager} is for another name; use the name that it was made for ({chain})")
     } else if low.contains("certificate") {
-        format!("the certificate of {manager} is not believed: {chain}")
+        format!("the certificate of {manager} is not trusted: {chain}")
     } else if low.contains("connection reset") || low.contains("closed before") || low.contains("broken pipe") {
         format!("{manager} ended the connection without an answer; {LOOK}")
     } else if low.contains("unreachable") {
-        format!("there is no way to {manager} from here: check the network and the address ({chain})")
+        format!("{manager} is unreachable: check the network and the address ({chain})")
     } else {
         format!("cannot reach {manager}: {chain}")
     }
 }
 
-/// What is spoken at a port where the causes show that it is not what the address says: what rustls makes of an HTTP answer, and
-/// hyper of a TLS alert.
+/// The scheme spoken at a port, if it contradicts the URL: rustls fails on an HTTP response, hyper
+/// on a TLS alert.
 fn scheme_spoken(manager: &str, chain: &str) -> Option<&'static str> {
     match manager.trim().split_once("://")?.0.to_ascii_lowercase().as_str() {
         "https" if chain.contains("InvalidContentType") => Some("http"),
@@ -52,7 +52,7 @@ fn scheme_spoken(manager: &str, chain: &str) -> Option<&'static str> {
     }
 }
 
-/// An error with all its causes, without repeating what a cause already said.
+/// An error with all its causes, without repetitions.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut next: Option<&dyn Error> = error.source();

@@ -1,5 +1,5 @@
-//! All policies, compiled: which selectors an alert has to be tried against is looked up by rule id, group or
-//! level, so that the cost of a decision does not grow with the policies that cannot match.
+//! All policies, compiled. Candidate selectors are looked up by rule id, group or level, so the
+//! cost of a decision does not grow with policies that cannot match.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -17,11 +17,11 @@ use super::policy::{AgentSelector, Policy, Selector};
 pub struct VersionedPolicy {
     /// The policy.
     pub policy: Arc<Policy>,
-    /// Counts up with every change; the policy's `ETag`.
+    /// Version, which increases with every change; the policy's `ETag`.
     pub version: i64,
 }
 
-/// Where a selector is: which policy, which of its selectors.
+/// A selector: index of the policy, index within it.
 type Place = (u32, u32);
 
 /// The compiled policies; immutable, replaced as a whole.
@@ -30,14 +30,15 @@ pub struct PolicyIndex {
     policies: Vec<Arc<VersionedPolicy>>,
     by_rule_id: HashMap<String, Vec<Place>>,
     by_group: HashMap<String, Vec<Place>>,
-    /// Selectors with neither rule ids nor groups, by their `min_level`.
+    /// Selectors without rule ids and groups, by `min_level`.
     by_level: [Vec<Place>; 17],
-    /// What the expressions of all of them read of an alert.
+    /// Fields that the expressions of all policies read.
     reads: Reads,
 }
 
 impl PolicyIndex {
-    /// Compiles `policies`. A selector is filed under its rarest condition only: rule id before group before level.
+    /// Compiles `policies`. Each selector is filed once, under its most selective condition: rule
+    /// id before group before level.
     pub fn compile(policies: Vec<Arc<VersionedPolicy>>) -> Self {
         let mut index = Self::default();
         for (at, versioned) in (0_u32..).zip(&policies) {
@@ -66,14 +67,14 @@ impl PolicyIndex {
         index
     }
 
-    /// Whether an alert of this rule and level could fire anything, as far as these two say: most stored alerts need not be
-    /// read to know that they do not.
+    /// Whether an alert with this rule and level could match at all; avoids parsing most stored
+    /// alerts.
     pub fn could_match(&self, rule_id: &str, level: u8) -> bool {
         let by_level = || self.by_level.iter().take(usize::from(level) + 1).any(|places| !places.is_empty());
         level > 0 && (!self.by_group.is_empty() || self.by_rule_id.contains_key(rule_id) || by_level())
     }
 
-    /// All policies, in the order of their names.
+    /// All policies, by name.
     pub fn policies(&self) -> &[Arc<VersionedPolicy>] {
         &self.policies
     }
@@ -117,21 +118,21 @@ impl PolicyIndex {
     }
 }
 
-/// What an alert matched.
+/// Result of matching an alert.
 #[derive(Debug, Default)]
 pub struct Matched<'a> {
-    /// The policies that fire, in the order of their names.
+    /// The matching policies, by name.
     pub fired: Vec<&'a Arc<VersionedPolicy>>,
-    /// Conditions that could not be decided, each with its policy.
+    /// Failed conditions, each with its policy.
     pub failed: Vec<(&'a VersionedPolicy, Failure)>,
 }
 
 /// Why a selector does not hold.
 #[derive(Clone, Debug)]
 pub enum WhyNot {
-    /// A condition does not hold, for people.
+    /// A condition does not hold.
     Fails(&'static str),
-    /// The expression could not be decided.
+    /// The evaluation of the expression failed.
     Failed(Failure),
 }
 
@@ -153,7 +154,7 @@ pub struct Seen<'a> {
     origin: &'a dyn Fn() -> Option<&'a Agent>,
     /// What expressions may ask for.
     reads: &'a Reads,
-    /// Made when the first expression asks, and shared by all.
+    /// Built by the first expression, and shared.
     facts: OnceCell<Facts<'a>>,
 }
 
@@ -174,12 +175,12 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Whether every condition of `selector` holds.
+/// Whether all conditions of `selector` hold.
 pub fn holds(selector: &Selector, seen: &Seen) -> bool {
     why_not(selector, seen).is_none()
 }
 
-/// The first condition of `selector` that does not hold; `None` if all do. The cheap ones come first.
+/// The first condition of `selector` that does not hold, cheap ones first; `None` if all hold.
 pub fn why_not(selector: &Selector, seen: &Seen) -> Option<WhyNot> {
     plain(selector, seen).map(WhyNot::Fails).or_else(|| {
         let facts = || seen.facts.get_or_init(|| Facts::new(seen.alert, seen.raw, seen.reads));
@@ -191,7 +192,7 @@ pub fn why_not(selector: &Selector, seen: &Seen) -> Option<WhyNot> {
     })
 }
 
-/// The same, without the expression.
+/// The same without the expression.
 fn plain(selector: &Selector, seen: &Seen) -> Option<&'static str> {
     let Selector { rule_ids, min_level, max_level, rule_groups, wazuh_rules_group, mitre, pipelines, agents, when: _ } =
         selector;
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_case_and_spelling_decide_nothing() {
+    fn spaces_case_and_spelling_do_not_matter() {
         let index = index(&[
             json!([{"rule_groups": ["WEF"]}]),
             json!([{"rule_groups": [" WEF "]}]),
@@ -318,7 +319,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The index must find exactly what trying every selector of every policy finds.
+        /// The index must return what trying every selector returns.
         #[test]
         fn the_index_agrees_with_trying_everything(
             selectors in proptest::collection::vec((0u8..4, proptest::option::of(0u8..17), 0u8..4), 1..12),

@@ -1,5 +1,5 @@
-//! Looking at a store as a whole: whether what it holds agrees with itself, whether its file is whole, and a copy of it
-//! while it is written. Nothing here changes anything.
+//! Consistency checks of a whole store, the check of its file, and an online backup. Nothing here
+//! changes the ledger.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -66,25 +66,26 @@ statements! {
     CLONED = "SELECT id FROM agents WHERE incident IS NOT NULL AND revoked_at IS NULL LIMIT $1";
 }
 
-/// Examples of one finding.
+/// Maximum number of examples per finding.
 const EXAMPLES: i64 = 20;
-/// How late a deadline's owner may be before it counts as one that nobody keeps.
+/// How late a deadline's owner may be before the deadline counts as missed.
 const LATE: Duration = Duration::from_mins(2);
-/// How far back contradictions between alerts and labels are looked for.
+/// How far back alerts are compared with labels.
 const RECENT: Duration = Duration::from_hours(7 * 24);
-/// How long a revert may be owed before people should know that a block outlasts its end.
+/// How long a revert may be pending before it is reported as an incident.
 const OUTLASTS: Duration = Duration::from_hours(1);
 
-/// Something that should not be so.
+/// A failed check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `violation`: the ledger contradicts itself, or a deadline has no owner. `incident`: it is right, and somebody has to act.
+    /// `violation`: the ledger contradicts itself, or a deadline has no owner. `incident`: the
+    /// ledger is consistent, and an operator must act.
     pub level: &'static str,
-    /// What, in one sentence.
+    /// What is wrong, in one sentence.
     pub what: &'static str,
-    /// What that means, and what to do.
+    /// Meaning and remedy.
     pub help: &'static str,
-    /// Where, the first twenty.
+    /// Ids of the first twenty rows.
     pub examples: Vec<String>,
 }
 
@@ -93,7 +94,7 @@ struct Id {
     id: String,
 }
 
-/// Everything that is not as it should be; empty means healthy.
+/// Runs all checks; an empty result means healthy.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -110,13 +111,13 @@ pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
     let duplicates = duplicates::of(&agents::all(db).await?);
     if !duplicates.is_empty() {
         let what = "agents share a Wazuh id";
-        let help = "An alert that gives no name, or a name that fits both, acts on neither of them.";
+        let help = "An alert without a name, or with a name that fits both, acts on neither of them.";
         findings.push(Finding { level: "incident", what, help, examples: duplicates });
     }
     let proof = audit::verify(db).await?;
     if let Some(at) = proof.broken_at {
-        let what = "the audit log was edited, or is not whole";
-        let help = "Entries before that one are as they were written. Who could write the database is who to ask; a backup shows what stood there.";
+        let what = "the audit log was edited, or is incomplete";
+        let help = "Entries before it are intact. Check who had write access to the database; a backup has the original entries.";
         findings.push(Finding { level: "violation", what, help, examples: vec![format!("entry {at}")] });
     }
     if let Some(damage) = db.damage().await? {
@@ -135,41 +136,41 @@ struct Rule {
     at: Option<Timestamp>,
 }
 
-/// What is to hold. `late`: before this, whoever keeps deadlines should have come.
+/// The rules to check. Deadlines before `late` should have been handled already.
 fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
-    const OWNER: &str = "A deadline has passed and its owner has not come. See `/readyz?verbose` and the log; while the manager is down this is as it should be, and it comes first when it starts.";
+    const OWNER: &str = "A deadline has passed and was not handled. See `/readyz?verbose` and the log. While the manager is down this is normal; it handles the deadline at its next start.";
     let violation = |what, help, sql| Rule { level: "violation", what, help, sql, at: None };
     let overdue = |what, at, sql| Rule { level: "violation", what, help: OWNER, sql, at: Some(at) };
     let incident = |what, help, sql, at| Rule { level: "incident", what, help, sql, at };
     vec![
         violation(
-            "an active response holds nothing and has no wave to come",
+            "an active response holds no effect and has no pending wave",
             "It should have ended. Nothing is in force because of it; lift it by hand, and report it.",
             HOLDS_NOTHING,
         ),
         violation(
-            "an active response that is complete in itself waits for nothing",
-            "Its commands are all over. Lift it by hand, and report it.",
+            "an active one-shot response has no pending command",
+            "All its commands are final. Lift it by hand, and report it.",
             WAITS_FOR_NOTHING,
         ),
         violation(
-            "a response that is over still holds an effect",
+            "an ended response still holds an effect",
             "The effect may stay in force too long. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             STILL_HOLDS,
         ),
         violation(
-            "an effect is wanted in force and no response holds it",
-            "Nothing here will ever lift it; the agent does at its end. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
+            "an effect is wanted, and no response holds it",
+            "The manager will never lift it; the agent does at its end. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             NOT_HELD,
         ),
         violation(
-            "an effect is held and not wanted in force",
-            "A response counts on a block that is being lifted. Ask for it again by hand, and report it.",
+            "an effect is held, and not wanted",
+            "A response relies on a block that is being lifted. Create it again by hand, and report it.",
             HELD_UNWANTED,
         ),
         violation(
             "an effect does not end when its longest hold does",
-            "It is lifted too soon, or too late. Lift the responses that hold it and ask for them again, and report it.",
+            "It is lifted too soon, or too late. Lift the responses that hold it, create them again, and report it.",
             WRONG_END,
         ),
         violation(
@@ -178,60 +179,60 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
             LOST_UNDO,
         ),
         violation(
-            "a command has a number that its agent has not come to",
+            "a command's number exceeds its agent's sequence",
             "A later command could get the same number and be taken for a repetition. Restore a backup, and report it.",
             NUMBERED_AHEAD,
         ),
         violation(
-            "a command is owed to an agent that was revoked",
-            "Nobody will ever fetch it, so it does no harm. Report it.",
+            "a command is pending for a revoked agent",
+            "It will never be fetched, so it does no harm. Report it.",
             OWED_TO_NOBODY,
         ),
-        overdue("a command is owed long after it expired", late, NOT_EXPIRED),
+        overdue("a command is pending long after its expiry", late, NOT_EXPIRED),
         overdue(
-            "a command was acknowledged long ago and neither answered nor given up",
+            "a command was acknowledged long ago, and has neither a result nor a timeout",
             late.minus(ANSWER_TIMEOUT),
             NOT_TIMED_OUT,
         ),
         overdue("a response is active long after its end", late, NOT_ENDED),
-        overdue("a response waits for people long after it should", late, NOT_CLOSED),
-        overdue("a wave of a response should have gone out long ago", late, NOT_SENT),
-        overdue("a revert that failed should have been tried again long ago", late, NOT_RETRIED),
+        overdue("a response waits for approval long after its deadline", late, NOT_CLOSED),
+        overdue("a wave of a response is long overdue", late, NOT_SENT),
+        overdue("the retry of a failed revert is long overdue", late, NOT_RETRIED),
         violation(
-            "a command has ended by a result that is not there",
-            "What the agent said of it is lost; the agent's log has it. Report it.",
+            "a command has ended by a result that is missing",
+            "The result is lost here; the agent's log has it. Report it.",
             NO_RESULT,
         ),
         violation(
-            "a result is there for a command that is still under way",
+            "a result exists for a command that is not final",
             "The command may be sent again; the agent does not execute it twice. Report it.",
             STRAY_RESULT,
         ),
         violation(
-            "a live response refers to an alert that is gone",
-            "It is still undone on time; why it was made can be read in the audit log only. Report it.",
+            "an open response refers to a deleted alert",
+            "It is still undone on time; its reason is only in the audit log. Report it.",
             LOST_ALERT,
         ),
         incident(
-            "an effect cannot be lifted; it is tried again and again",
-            "`riposte-agent status` on its host says why. Mend that: the agent goes on trying.",
+            "an effect cannot be lifted; the agent keeps trying",
+            "`riposte-agent status` on its host says why. Fix the cause: the agent keeps trying.",
             CANNOT_LIFT,
             None,
         ),
         incident(
             "a block outlasts its end: its agent has not fetched the revert for an hour",
-            "The agent lifts it by its own clock if it runs. See whether the host is up and reaches the manager; if it is gone for good, revoke the agent.",
+            "The agent lifts it by its own clock if it runs. Check whether the host is up and reaches the manager; if it is gone for good, revoke the agent.",
             STILL_BLOCKED,
             Some(now.minus(OUTLASTS)),
         ),
         incident(
-            "an agent rejects this manager's orders: nothing is carried out there",
-            "`GET /v1/agents/ID` says why. Mostly it knows another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
+            "an agent rejects this manager's commands: none is carried out there",
+            "`GET /v1/agents/ID` says why. Usually it trusts another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
             REJECTING,
             Some(now.minus(REJECTS_FOR)),
         ),
         incident(
-            "two hosts speak with one agent's identity",
+            "two hosts use one agent's identity",
             "A host was cloned with its agent's key. Revoke the agent and enrol each host anew.",
             CLONED,
             None,
@@ -239,21 +240,21 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     ]
 }
 
-/// Alerts whose number and name belong to different agents here.
+/// Alerts whose Wazuh id and name belong to different agents here.
 fn contradictions(now: Timestamp) -> Rule {
     Rule {
         level: "incident",
-        what: "alerts name agents otherwise than they are enrolled here; their responses were spared",
+        what: "alerts name agents differently from their enrolment; their responses were spared",
         help: "Where Wazuh calls a host by another name: `riposte agent label AGENT wazuh_name=NAME`. Where a number was given anew: `riposte agent label AGENT wazuh_id=NUMBER`, or revoke the agent that is gone.",
         sql: AMBIGUOUS,
         at: Some(now.minus(RECENT)),
     }
 }
 
-/// Copies the SQLite file `from` to `to`, whole and consistent, while others write it.
+/// Copies the SQLite file `from` to `to`, complete and consistent, while it is in use.
 ///
 /// # Errors
-/// If it cannot be read, or `to` is there already or cannot be written.
+/// If `from` cannot be read, or `to` exists or cannot be written.
 pub async fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut connection = open(from).await?;
     let to = to.to_str().ok_or_else(|| StoreError::Address("the path of the copy is not UTF-8".into()))?;
@@ -262,7 +263,7 @@ pub async fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with the SQLite file at `path`; `None` if it is whole.
+/// Checks the SQLite file at `path`; returns the damage found.
 ///
 /// # Errors
 /// If it cannot be opened.

@@ -309,7 +309,7 @@ on_both_databases! {
         let duplicates = of("share a Wazuh id");
         assert!(duplicates.examples[0].contains("web-01 and db-01 both have the wazuh_id 005"), "{duplicates:?}");
         assert!(duplicates.examples[0].contains("riposte agent label"), "{duplicates:?}");
-        let contradictions = of("name agents otherwise");
+        let contradictions = of("name agents differently");
         assert!(contradictions.examples[0].contains("agent 006 mail") && contradictions.help.contains("wazuh_name=NAME"));
         // The name still tells them apart, and labels without a conflict can be changed.
         assert_eq!(response_to(&admin, &brute_force("2", "203.0.113.2")).await["agents"], json!([web.id]));

@@ -116,7 +116,7 @@ on_both_databases! {
             assert_eq!(found["level"], "warning");
         };
         warning("not UTF-8", 1);
-        warning("text stands between elements", 3);
+        warning("text between elements", 3);
     }
 
     async fn field_14_the_import_of_netsh_says_what_sysmon_needs(database: Database) {

@@ -75,5 +75,5 @@ async fn the_command_line_finds_alerts_by_either_id() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(is_json && json["responses"].as_array().unwrap().len() == 1, "{json}");
     let (is_found, said) = manager.command(&["alert", "show", "1795514400.8"]);
-    assert!(!is_found && said.contains("there is no such alert"), "{said}");
+    assert!(!is_found && said.contains("no alert has this id"), "{said}");
 }

@@ -1,6 +1,7 @@
-//! `riposte policy import`: the active responses of Wazuh's `ossec.conf` as policies, with a report of everything that
-//! could not be carried over. The manager reads the files; what it makes of them is shown as a difference, written down, or
-//! applied as `apply` does it. So a second import changes nothing, and what people have changed since is shown first.
+//! `riposte policy import`: converts the active responses of Wazuh's `ossec.conf` into policies,
+//! with a report of everything that cannot be converted. The manager parses the files. The result
+//! is shown as a difference, written to files, or applied as by `apply`. A second import thus
+//! changes nothing, and shows later changes first.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::cli::{complain, say};
 use crate::domain::shapes::Sources;
 use crate::domain::{action, policy};
 
-/// Sends the files, and tells what came of them.
+/// Sends the files and prints the report.
 pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     let Import { remote, files, consent, out, mode, wazuh_manager, json } = args;
     let Consent { dry_run, yes } = consent;
@@ -60,7 +61,7 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     }
     let documents = Documents::of(documents(&imported));
     if documents.is_empty() {
-        complain("riposte: nothing to import; the report above says why");
+        complain("riposte: nothing to import; see the report above");
         return Ok(ExitCode::FAILURE);
     }
     let Some((held, stored)) = checked(documents, &remote, &Sources::default()).await? else {
@@ -74,7 +75,7 @@ fn list<'a>(imported: &'a Value, key: &str) -> &'a [Value] {
     imported[key].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Everything that was imported, each document with what it is called in messages.
+/// All imported documents, each with its name for messages.
 fn documents(imported: &Value) -> impl Iterator<Item = (String, Value)> {
     ["actions", "protected", "policies"].into_iter().flat_map(|key| {
         let place = move |(index, document): (usize, &Value)| (format!("{key}:{}", index + 1), document.clone());
@@ -93,7 +94,8 @@ fn report(imported: &Value, joined: &Joined) {
     say(&format!("read: {policies}, {actions}, {}", count("protected", "protected entry")));
 }
 
-/// Several files as one, and which line of it is whose. They are sent as bytes: Wazuh reads bytes too.
+/// Several files joined into one, with a mapping of lines. They are sent as bytes, because Wazuh
+/// reads bytes too.
 struct Joined {
     bytes: Vec<u8>,
     /// Each file with the number of lines before it.
@@ -115,7 +117,7 @@ impl Joined {
         Ok(joined)
     }
 
-    /// `FILE:LINE` of a line of the whole.
+    /// `FILE:LINE` of a line in the joined file.
     fn place(&self, line: &Value) -> String {
         let number = line.as_u64().and_then(|line| usize::try_from(line).ok()).unwrap_or(0);
         let file = self.starts.iter().rev().find(|(_, before)| *before < number).or_else(|| self.starts.first());
@@ -127,19 +129,20 @@ impl Joined {
     }
 }
 
-/// Writes each policy and action to a file of its own, and what is protected beside them. Nothing is overwritten.
+/// Writes each policy and action to its own file, and the protected entries beside them. Existing
+/// files are not overwritten.
 fn write(folder: &Path, imported: &Value) -> anyhow::Result<usize> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
-    // The names come from elsewhere and become names of files.
+    // The names are foreign input and become file names.
     for document in list(imported, "policies") {
         let name = document["name"].as_str().filter(|name| policy::is_name(name));
-        let name = name.context("the manager gave a policy without a usable name")?;
+        let name = name.context("the manager returned a policy without a valid name")?;
         let text = yaml::write(&yaml::policy(document))?;
         files.push((folder.join("policies").join(format!("{name}.yaml")), text));
     }
     for document in list(imported, "actions") {
         let name = document["name"].as_str().filter(|name| action::is_name(name));
-        let name = name.context("the manager gave an action without a usable name")?;
+        let name = name.context("the manager returned an action without a valid name")?;
         let text = yaml::write(&yaml::action(document))?;
         files.push((folder.join("actions").join(format!("{name}.yaml")), text));
     }
@@ -149,7 +152,7 @@ fn write(folder: &Path, imported: &Value) -> anyhow::Result<usize> {
         files.push((folder.join("protected.yaml"), text));
     }
     if let Some((taken, _)) = files.iter().find(|(path, _)| path.exists()) {
-        bail!("{} is there already: give a folder that is empty", taken.display());
+        bail!("{} exists already: name an empty folder", taken.display());
     }
     for (path, text) in &files {
         let parent = path.parent().context("a file stands in a folder")?;
@@ -167,7 +170,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_line_of_the_report_is_placed_in_its_own_file() {
+    fn a_line_of_the_report_names_its_own_file() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a.conf"), dir.path().join("b.conf"));
         std::fs::write(&a, "<ossec_config>\n</ossec_config>").unwrap();
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_imported_is_written_and_nothing_overwritten() {
+    fn an_import_is_written_and_overwrites_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let imported = json!({"policies": [{"name": "a", "match": [], "respond": {"action": "scan"}}],
             "actions": [{"name": "scan", "executable": "scan.sh"}], "protected": [{"kind": "ip", "value": "192.0.2.1", "reason": "allowlist"}]});
@@ -189,7 +192,7 @@ mod tests {
             .check_only(&super::super::files::Known::default())
             .unwrap();
         assert_eq!((held.policies.len(), held.actions.len(), held.protected.len()), (1, 1, 1));
-        assert!(write(dir.path(), &imported).unwrap_err().to_string().contains("is there already"));
+        assert!(write(dir.path(), &imported).unwrap_err().to_string().contains("exists already"));
         let bad = json!({"policies": [{"name": "../a"}]});
         assert!(write(dir.path(), &bad).is_err());
     }

@@ -1,6 +1,6 @@
-//! An alert as a tree in which fields are found by dotted paths. A path finds a field whose keys are nested, dotted or both, as
-//! pipelines write them, and a number in it is a place in a list. Nothing below a field is read before somebody asks, and
-//! nothing is read twice.
+//! An alert as a tree whose fields are found by dotted path. A path matches keys that are nested,
+//! dotted or both, as pipelines write them; a number in a path is an index into a list. A field is
+//! parsed at its first use, and only once.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -68,15 +68,15 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// What holds other values.
+/// A value with children.
 enum Node<'a> {
     Object {
         fields: Fields<'a>,
-        /// Whether a key holds a dot: where none does, a path can only be nested.
+        /// Whether a key contains a dot; otherwise paths can only be nested.
         has_dots: bool,
     },
     List(Vec<&'a RawValue>),
-    /// A text, a number, a truth value.
+    /// A string, number or boolean.
     Leaf,
 }
 
@@ -96,7 +96,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// One alert.
+/// An alert's document.
 pub(super) struct Document<'a> {
     top: Rc<Node<'a>>,
     /// What was read below, by where it stands in the text.
@@ -104,27 +104,28 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Reads the top of an object.
+    /// Parses the top-level object.
     ///
     /// # Errors
-    /// If `text` is not one.
+    /// If `text` is not an object.
     pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
         let fields: Fields = serde_json::from_str(text).map_err(|error| syntax_fault(&error))?;
         Ok(Self { top: Rc::new(Node::object(fields)), nodes: RefCell::default() })
     }
 
-    /// The first thing at `path` that is more than `null` or an empty text. The most dotted key is tried first.
+    /// The first value at `path` that is not `null` or an empty string; keys with the most dots are
+    /// tried first.
     pub(super) fn at(&self, path: &str) -> Option<Field<'a>> {
         self.below(&self.top, path).map(Field)
     }
 
-    /// The text of the key `name` at the top, whatever it is, if it is there.
+    /// The raw text of the top-level key `name`, if present.
     pub(super) fn top(&self, name: &str) -> Option<&'a str> {
         let Node::Object { fields, .. } = &*self.top else { return None };
         fields.get(name).map(RawValue::get)
     }
 
-    /// Whether a key at the top is a dotted path below `name`.
+    /// Whether a top-level key is a dotted path below `name`.
     pub(super) fn has_dotted(&self, name: &str) -> bool {
         let Node::Object { fields, .. } = &*self.top else { return false };
         let is_below = |key: &str| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
@@ -170,7 +171,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// `null` and an empty text are what templates write for what they do not have.
+/// Templates write `null` or an empty string for missing values.
 pub(super) fn is_something(value: &&RawValue) -> bool {
     !matches!(value.get(), "null" | "\"\"")
 }
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_finds_what_is_nested_dotted_or_in_a_list() {
+    fn a_path_finds_nested_dotted_and_list_values() {
         let text = r#"{"a": {"b.c": {"d": "1"}, "b": {"c": {"d": "2", "e": 3}}}, "x.y": {"z": "4"}, "x": {"y.z": "5", "y.w": "6"},
             "list": [{"ip": "7"}, ["8", null]], "none": null, "empty": "", "a.none": "9", "n.1": "10"}"#;
         let document = Document::read(text).unwrap();
@@ -221,7 +222,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_path_makes_it_crash(path in "[a-c.0-2]{0,12}", text in r#"\{("[ab.]{0,3}":(\[\]|\{"a":\[1,"x"\]\}|null|"c")){0,1}\}"#) {
+        fn no_path_causes_a_panic(path in "[a-c.0-2]{0,12}", text in r#"\{("[ab.]{0,3}":(\[\]|\{"a":\[1,"x"\]\}|null|"c")){0,1}\}"#) {
             if let Ok(document) = Document::read(&text) {
                 let _ = document.at(&path);
             }
