@@ -18,7 +18,7 @@
 //! Beside the flow: `compat/ossec/` translates a Wazuh manager's configuration into policies.
 //!
 //! Floors, one way down: main > cli > api > compat > engine > store > domain > protocol. `clock`, `config`, `shutdown` and
-//! `telemetry` are ground: anyone may stand on them, they use nobody. `tests/architecture/` fails on an arrow up.
+//! `telemetry` are ground: every floor may use them, and they use none. `tests/architecture/` fails on an arrow up.
 
 pub mod api;
 pub mod cli;

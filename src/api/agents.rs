@@ -272,8 +272,8 @@ async fn is_there(state: &AppState, ledger: &mut LedgerTx, agent: Uuid, now: Tim
     Ok(is_new.then(|| format!("this manager has just started, and agent {agent} may come back")))
 }
 
-/// What somebody says who wants to be enrolled: nobody that is known. It is looked at only if the address has not asked for
-/// too much, and taken as it is: what is compressed would take more of the manager than of the sender.
+/// A request for enrolment, from a client that is not known yet. It is read only if the address has not asked too often, and
+/// never decompressed: what is compressed would cost the manager more than the sender.
 pub struct Enrolling(EnrollRequest);
 
 impl FromRequest<AppState> for Enrolling {

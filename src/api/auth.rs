@@ -147,7 +147,7 @@ fn agent_version(headers: &HeaderMap) -> Option<String> {
     (is_plain && (1..=LONGEST).contains(&version.len())).then(|| version.to_owned())
 }
 
-/// Somebody on this connection has shown who they are.
+/// A caller on this connection has shown who it is.
 fn known(parts: &Parts) {
     if let Some(newcomer) = parts.extensions.get::<Newcomer>() {
         newcomer.is_known();
