@@ -12,7 +12,7 @@ use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::admit::{admit, find, unknown};
-use super::lift::{lift, within};
+use super::lift::{Lifted, lift, within};
 use crate::actions::{self, Action, ActionError, Attempt, Times, Transcript};
 use crate::agent::{Agent, Unwritable};
 use crate::intake::{EXPIRED, refusal};
@@ -315,7 +315,7 @@ impl Execution<'_> {
         // The result is about what did not work, not about the cleaning up.
         let cleaning = Mutex::default();
         let record = match lift(self.agent, self.action, &held, &cleaning).await {
-            Ok(()) => Record::Lifted { effect: held.effect },
+            Ok(_) => Record::Lifted { effect: held.effect },
             Err(error) => {
                 verdict.message = format!("{}; cleaning up failed too and is tried again: {error}", verdict.message);
                 super::lift::overdue(self.agent, held, &error)
@@ -325,11 +325,17 @@ impl Execution<'_> {
     }
 
     /// Ends a command that lifts what is held. What could not be lifted stays held, and overdue: the clock goes on trying.
-    pub(super) fn finish_lifting(self, held: Held, lifted: Result<(), ActionError>, message: &str) {
+    pub(super) fn finish_lifting(self, held: Held, lifted: Result<Lifted, ActionError>, message: &str) {
         match lifted {
-            Ok(()) => {
-                let lifted = Record::Lifted { effect: held.effect };
-                self.finish(Verdict::new(Outcome::Succeeded, Some(true), message), Some(lifted));
+            Ok(how) => {
+                let verdict = match how {
+                    Lifted::Seen => Verdict::new(Outcome::Succeeded, Some(true), message),
+                    Lifted::Unseen => Verdict::unseen(message),
+                    Lifted::Shared => {
+                        Verdict::new(Outcome::Succeeded, None, format!("{message}; another effect holds the same"))
+                    }
+                };
+                self.finish(verdict, Some(Record::Lifted { effect: held.effect }));
             }
             Err(error) => {
                 let mut verdict = Verdict::of_error(&error);

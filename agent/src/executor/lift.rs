@@ -18,11 +18,22 @@ const MAX_REASON_CHARS: usize = 300;
 /// a little later the step is stopped, whatever it is doing.
 const MANNERS: Duration = Duration::from_secs(3);
 
+/// How it is known that an effect is lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifted {
+    /// It was looked for, and nothing of it is left.
+    Seen,
+    /// By the word of what was run: nothing shows it.
+    Unseen,
+    /// Another effect holds the same, so nothing was run.
+    Shared,
+}
+
 /// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
 pub(super) async fn undo(agent: &Agent, held: &Held) -> bool {
     let (effect, action, target) = (held.effect, &held.action, &held.target);
     match lift_by_name(agent, held).await {
-        Ok(()) => {
+        Ok(_) => {
             agent.note([Record::Lifted { effect }]);
             tracing::info!(%effect, action, %target, "effect lifted, its time was up");
             agent.tell_of(effect);
@@ -65,7 +76,7 @@ pub async fn release(agent: &Agent, reason: &str) -> Release {
     let all: Vec<Held> = agent.read(|ledger| ledger.held().cloned().collect());
     for held in all {
         match lift_by_name(agent, &held).await {
-            Ok(()) => {
+            Ok(_) => {
                 agent.note([held.released(agent.clock.now(), reason)]);
                 release.lifted.push(held);
             }
@@ -78,20 +89,20 @@ pub async fn release(agent: &Agent, reason: &str) -> Release {
     release
 }
 
-async fn lift_by_name(agent: &Agent, held: &Held) -> Result<(), ActionError> {
+async fn lift_by_name(agent: &Agent, held: &Held) -> Result<Lifted, ActionError> {
     match find(agent, &held.action, held.script.as_ref()) {
         None => Err(ActionError::Failed(unknown(&held.action))),
         Some(action) => lift(agent, action, held, &Mutex::default()).await,
     }
 }
 
-/// Reverts an effect and looks that nothing of it is left.
+/// Reverts an effect and looks that nothing of it is left, where that shows.
 pub(super) async fn lift(
     agent: &Agent,
     action: &dyn Action,
     held: &Held,
     transcript: &Mutex<Transcript>,
-) -> Result<(), ActionError> {
+) -> Result<Lifted, ActionError> {
     let attempt = &attempt(agent, held, transcript);
     // Another effect wants the same: the state is its own now, and so is what was before.
     let twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, held.program(), &held.target).cloned();
@@ -101,7 +112,7 @@ pub(super) async fn lift(
         if held.in_log && !twin.in_log {
             agent.note([Record::Held { held: Box::new(Held { in_log: true, ..twin }) }]);
         }
-        return Ok(());
+        return Ok(Lifted::Shared);
     }
     within(agent, action.revert(attempt)).await?;
     if !within(agent, action.is_lifted(attempt)).await? {
@@ -110,7 +121,7 @@ pub(super) async fn lift(
     if held.in_log {
         agent.host.note(&Note::of(Op::Revert, &held.action, action.about(), attempt), agent.clock.now());
     }
-    Ok(())
+    Ok(if action.about().looks { Lifted::Seen } else { Lifted::Unseen })
 }
 
 /// An attempt at what is held. The alert of a custom program is in what is needed to undo it.
