@@ -57,6 +57,9 @@ const SYSTEM: &[&str] = &[
     "/run/systemd",
     "/etc/ssl",
 ];
+/// What every account may put files into all the same, and malware does. Not `/dev/mqueue`: a message queue holds no file, and
+/// could not be put back.
+const NOT_SYSTEM: &str = "/dev/shm";
 /// And these files.
 const SYSTEM_FILES: &[&str] = &[
     "/etc/passwd",
@@ -78,7 +81,9 @@ fn protected(attempt: &Attempt<'_>, path: &Path) -> Option<String> {
     let own = [host.state_dir.clone(), host.wazuh_home.join("bin"), host.wazuh_home.join("etc")];
     let own = own.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
     let program = std::env::current_exe().ok();
-    if SYSTEM.iter().any(|system| path.starts_with(system)) || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
+    let is_exempt = path.starts_with(NOT_SYSTEM) && path != Path::new(NOT_SYSTEM);
+    let is_below = SYSTEM.iter().any(|system| path.starts_with(system)) && !is_exempt;
+    if is_below || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
         return Some("the system needs it to run".into());
     }
     if own.chain(program).any(|own| path.starts_with(own)) {

@@ -120,7 +120,7 @@ async fn what_the_system_or_the_agent_needs_is_refused() {
     let bench = Bench::between("/tmp", "/tmp");
     let journal = bench.host.state_dir.join("journal");
     let own = std::env::current_exe().unwrap();
-    for path in ["/etc/passwd", "/usr/bin/env", "/proc/self/exe", "/dev/null", "/bin/sh", "/lib/x"]
+    for path in ["/etc/passwd", "/usr/bin/env", "/proc/self/exe", "/dev/null", "/dev/shm", "/bin/sh", "/lib/x"]
         .map(PathBuf::from)
         .into_iter()
         .chain([journal, own])
@@ -129,6 +129,12 @@ async fn what_the_system_or_the_agent_needs_is_refused() {
         let refusal = QuarantineFile.prepare(&bench.attempt(&target)).await.unwrap_err().to_string();
         assert!(refusal.contains("is protected"), "{refusal}");
     }
+}
+
+/// Every account can put programs into `/dev/shm`.
+#[tokio::test]
+async fn a_file_in_shared_memory_is_taken_and_put_back() {
+    goes_and_comes_back("/tmp", "/dev/shm").await;
 }
 
 #[tokio::test]
