@@ -208,7 +208,7 @@ impl Store {
             self.move_in(&inside, kept, given_up)?;
         }
         // Mode 000 even for one that a crash left behind half done.
-        let file = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
+        let file = inside.open_waiting(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
         file.and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o0)))
             .and_then(|()| Ok(inside.sync()?))
             .map_err(|error| failed(&self.path, "be put out of reach", &error))
@@ -271,7 +271,7 @@ impl Store {
             return Err(ActionError::Failed(format!("something else is at {path} now; the file is kept at {held}")));
         }
         // Mode 000 keeps nobody out who may do this; but it has to be readable to be compared.
-        let opened = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
+        let opened = inside.open_waiting(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
         let opened = opened.and_then(|mut file| Ok((hash(&mut file, io::sink(), u64::MAX, given_up)?, file)));
         let (sha256, mut file) = opened.map_err(|error| failed(&held, "be read", &error))?;
         let is_same = sha256 == kept.sha256;
@@ -358,7 +358,7 @@ fn rewind(file: &mut File) -> Result<(), ActionError> {
 
 /// Opens the file to be read, and nothing else than a file.
 fn open(place: &Place) -> Result<File, ActionError> {
-    match place.folder.open(&place.name, OFlags::RDONLY, Mode::empty()) {
+    match place.folder.open_waiting(&place.name, OFlags::RDONLY, Mode::empty()) {
         Ok(file) => Ok(file),
         Err(error) if error.is_missing() => {
             Err(ActionError::Refused(format!("there is no file {}", place.path().display())))

@@ -137,6 +137,44 @@ async fn a_file_in_shared_memory_is_taken_and_put_back() {
     goes_and_comes_back("/tmp", "/dev/shm").await;
 }
 
+const OTHER: u32 = 41_000;
+
+impl Bench {
+    /// A file of another account, in a folder of that account.
+    fn theirs(&self) -> (PathBuf, Target) {
+        let theirs = self.files.join("theirs");
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::write(theirs.join("evil.sh"), "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(theirs.join("evil.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&self.files, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for path in [&theirs, &theirs.join("evil.sh")] {
+            std::os::unix::fs::chown(path, Some(OTHER), Some(OTHER)).unwrap();
+        }
+        (theirs.join("evil.sh"), self.target("theirs/evil.sh"))
+    }
+
+    /// What the quarantine has.
+    fn inside(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(Store::folder(&self.host)).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// The attack: the account that owns the file holds a lease on it, so that who opens it without waiting is turned away.
+#[tokio::test]
+async fn a_lease_of_its_owner_does_not_keep_a_file_out_of_quarantine() {
+    use crate::guarded::tests::Lease;
+    let bench = Bench::between("/tmp", "/tmp");
+    let (path, target) = bench.theirs();
+    let mut attempt = bench.attempt(&target);
+    let lease = Lease::on(&path, Lease::YIELDS);
+    let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+    attempt.undo = Some(&undo);
+    drop(lease);
+    let _lease = Lease::on(&path, Lease::YIELDS);
+    QuarantineFile.apply(&attempt).await.unwrap();
+    assert!(QuarantineFile.is_in_force(&attempt).await.unwrap() && !path.exists());
+}
+
 #[tokio::test]
 async fn a_file_that_was_changed_for_another_is_not_taken_and_an_occupied_place_is_left() {
     let bench = Bench::between("/tmp", "/tmp");
