@@ -157,7 +157,23 @@ impl Action for QuarantineFile {
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let Some((store, kept)) = store(attempt)? else { return Ok(()) };
-            blocking(attempt, move |given_up| store.give_back(&kept, given_up)).await
+            if !blocking(attempt, move |given_up| store.give_back(&kept, given_up)).await? {
+                let changed = "an account that had the file open has changed it while it was in quarantine";
+                tracing::warn!(path = attempt.target.value(), "{changed}");
+                attempt.note(None, changed);
+            }
+            Ok(())
+        })
+    }
+
+    fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async {
+            let _alone = attempt.host.at_work.begin(attempt.effect)?;
+            match store(attempt)? {
+                // More than not being in force: a file that another account has linked back is still to be given back.
+                Some((store, kept)) => store.has_given_back(&kept),
+                None => Ok(!Store::has_taken(attempt.host, attempt.effect)?),
+            }
         })
     }
 }
