@@ -395,8 +395,21 @@ impl Store {
         is_same: bool,
         given_up: &GivenUp,
     ) -> Result<(), ActionError> {
-        let held = self.folder.join(&kept.name);
+        let (path, held) = (self.path.display(), self.folder.join(&kept.name));
         let size = file.metadata().map_err(|error| failed(&held, "be looked at", &error))?.len();
+        let (held, was) = (held.display(), kept.size_bytes);
+        if size > self.limits.max_file_bytes.max(was) {
+            return Err(ActionError::Failed(format!(
+                "{held} had {was} bytes when it was taken and has {size} now, more than quarantine_max_file_bytes, so it is not \
+                 copied back to {path}: move or remove it by hand"
+            )));
+        }
+        let free = to.folder.free_bytes().map_err(|error| ActionError::Failed(error.to_string()))?;
+        if free < size {
+            return Err(ActionError::Failed(format!(
+                "{held} cannot be copied back to {path}: it has {size} bytes, and {free} are free there"
+            )));
+        }
         let (beside, sha256) = (format!(".{}", kept.name), is_same.then_some(kept.sha256.as_str()));
         copy(file, (&to.folder, &beside), (size, sha256), given_up, |copy| dress(copy, kept, is_same))?;
         let moved = kernel::rename(&to.folder, &beside, &to.folder, &to.name);

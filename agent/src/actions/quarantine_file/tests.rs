@@ -279,6 +279,53 @@ async fn another_file_of_the_same_number_never_gets_the_owner_of_a_quarantined_o
     assert_eq!(owner_and_mode(&path), (0, 0));
 }
 
+/// The attack: the account that has the file open makes it 8 TiB long, all of it a hole.
+#[tokio::test]
+async fn a_quarantined_file_that_was_made_huge_is_lifted_without_being_read() {
+    let bench = Bench::between("/tmp", "/tmp");
+    let (path, target) = bench.theirs();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut attempt = bench.attempt(&target);
+    let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+    attempt.undo = Some(&undo);
+    let open = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    QuarantineFile.apply(&attempt).await.unwrap();
+    open.set_len(8 << 40).unwrap();
+    assert!(QuarantineFile.is_in_force(&attempt).await.unwrap(), "it is still out of reach");
+    let begun = std::time::Instant::now();
+    QuarantineFile.revert(&attempt).await.unwrap();
+    assert!(begun.elapsed().as_secs() < 5, "8 TiB were read");
+    assert!(QuarantineFile.is_lifted(&attempt).await.unwrap());
+    assert_eq!(owner_and_mode(&path), (OTHER, 0o755), "what was written meanwhile runs as nobody else");
+    let output = bench.transcript.lock().unwrap().output.clone();
+    assert!(output.contains("has changed it while it was in quarantine"), "{output}");
+}
+
+/// The same where the file has to be copied back: the disk would be filled.
+#[tokio::test]
+async fn a_quarantined_file_that_was_made_huge_is_not_copied_back_and_stays_out_of_reach() {
+    let bench = Bench::between("/dev/shm", "/tmp");
+    let (path, target) = bench.theirs();
+    let mut attempt = bench.attempt(&target);
+    let undo = QuarantineFile.prepare(&attempt).await.unwrap();
+    attempt.undo = Some(&undo);
+    QuarantineFile.apply(&attempt).await.unwrap();
+    let held = bench.inside().remove(0);
+    let resize = |size| std::fs::OpenOptions::new().write(true).open(&held).unwrap().set_len(size).unwrap();
+    resize(8 << 40);
+    let begun = std::time::Instant::now();
+    let error = QuarantineFile.revert(&attempt).await.unwrap_err().to_string();
+    assert!(begun.elapsed().as_secs() < 5, "8 TiB were read");
+    assert!(error.contains("more than quarantine_max_file_bytes") && error.contains("by hand"), "{error}");
+    assert!(!path.exists() && !QuarantineFile.is_lifted(&attempt).await.unwrap());
+    assert_eq!(owner_and_mode(&held), (0, 0));
+    // Other contents of a size that may be taken are given back as they are.
+    resize(3);
+    QuarantineFile.revert(&attempt).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "#!/");
+    assert_eq!((owner_and_mode(&path), bench.inside().len()), ((OTHER, 0o755), 0));
+}
+
 /// The attack: the account that owns the file holds a lease on it, so that who opens it without waiting is turned away.
 #[tokio::test]
 async fn a_lease_of_its_owner_does_not_keep_a_file_out_of_quarantine() {

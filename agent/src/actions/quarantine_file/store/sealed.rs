@@ -64,6 +64,9 @@ pub(super) fn dress(file: &File, kept: &Kept, is_same: bool) -> io::Result<()> {
 
 /// Whether it has the bytes that it had. A file of another size is not read, and one that grows meanwhile is not read on.
 fn is_unchanged(file: &mut File, kept: &Kept, given_up: &GivenUp) -> io::Result<bool> {
+    if file.metadata()?.len() != kept.size_bytes {
+        return Ok(false);
+    }
     file.rewind()?;
     match hash(file, io::sink(), kept.size_bytes, given_up) {
         Ok(sha256) => Ok(sha256 == kept.sha256),
