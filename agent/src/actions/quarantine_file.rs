@@ -59,7 +59,10 @@ const SYSTEM: &[&str] = &[
     "/run/systemd",
     "/etc/ssl",
 ];
-/// Files that the system needs to run.
+/// What every account may put files into all the same, and malware does. Not `/dev/mqueue`: a message queue holds no file, and
+/// could not be put back.
+const NOT_SYSTEM: &str = "/dev/shm";
+/// And these files.
 const SYSTEM_FILES: &[&str] = &[
     "/etc/passwd",
     "/etc/shadow",
@@ -80,7 +83,9 @@ fn protected(attempt: &Attempt<'_>, path: &Path) -> Option<String> {
     let own = [host.state_dir.clone(), host.wazuh_home.join("bin"), host.wazuh_home.join("etc")];
     let own = own.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
     let program = std::env::current_exe().ok();
-    if SYSTEM.iter().any(|system| path.starts_with(system)) || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
+    let is_exempt = path.starts_with(NOT_SYSTEM) && path != Path::new(NOT_SYSTEM);
+    let is_below = SYSTEM.iter().any(|system| path.starts_with(system)) && !is_exempt;
+    if is_below || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
         return Some("the system needs it to run".into());
     }
     if own.chain(program).any(|own| path.starts_with(own)) {
@@ -154,7 +159,23 @@ impl Action for QuarantineFile {
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let Some((store, kept)) = store(attempt)? else { return Ok(()) };
-            blocking(attempt, move |given_up| store.give_back(&kept, given_up)).await
+            if !blocking(attempt, move |given_up| store.give_back(&kept, given_up)).await? {
+                let changed = "an account that had the file open has changed it while it was in quarantine";
+                tracing::warn!(path = attempt.target.value(), "{changed}");
+                attempt.note(None, changed);
+            }
+            Ok(())
+        })
+    }
+
+    fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async {
+            let _alone = attempt.host.at_work.begin(attempt.effect)?;
+            match store(attempt)? {
+                // More than not being in force: a file that another account has linked back is still to be given back.
+                Some((store, kept)) => store.has_given_back(&kept),
+                None => Ok(!Store::has_taken(attempt.host, attempt.effect)?),
+            }
         })
     }
 }

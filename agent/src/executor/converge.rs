@@ -155,7 +155,7 @@ async fn let_go(agent: &Agent, action: &dyn Action, held: Held, reason: &str) {
     let reason = format!("lifted: the target is protected now: {reason}");
     let (effect, name, target) = (held.effect, &held.action, &held.target);
     match lift::lift(agent, action, &held, &Mutex::default()).await {
-        Ok(()) => {
+        Ok(_) => {
             tracing::warn!(%effect, action = name, %target, reason, "an effect was lifted before its end");
             agent.note([held.released(agent.clock.now(), reason)]);
             agent.tell_of(effect);

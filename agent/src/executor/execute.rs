@@ -12,7 +12,7 @@ use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::admit::{admit, find, unknown};
-use super::lift::{lift, within};
+use super::lift::{Lifted, lift, within};
 use crate::actions::{self, Action, ActionError, Attempt, Times, Transcript};
 use crate::agent::{Agent, Unwritable};
 use crate::intake::{EXPIRED, refusal};
@@ -318,7 +318,7 @@ impl Execution<'_> {
         // The result is about the failure, not about the clean-up.
         let cleaning = Mutex::default();
         let record = match lift(self.agent, self.action, &held, &cleaning).await {
-            Ok(()) => Record::Lifted { effect: held.effect },
+            Ok(_) => Record::Lifted { effect: held.effect },
             Err(error) => {
                 verdict.message = format!("{}; cleaning up failed too and is retried: {error}", verdict.message);
                 super::lift::overdue(self.agent, held, &error)
@@ -327,13 +327,18 @@ impl Execution<'_> {
         self.finish(verdict, Some(record));
     }
 
-    /// Finishes a command that lifts an effect. If that failed, the effect stays held and overdue,
-    /// so the clock retries it.
-    pub(super) fn finish_lifting(self, held: Held, lifted: Result<(), ActionError>, message: &str) {
+    /// Ends a command that lifts what is held. What could not be lifted stays held, and overdue: the clock goes on trying.
+    pub(super) fn finish_lifting(self, held: Held, lifted: Result<Lifted, ActionError>, message: &str) {
         match lifted {
-            Ok(()) => {
-                let lifted = Record::Lifted { effect: held.effect };
-                self.finish(Verdict::new(Outcome::Succeeded, Some(true), message), Some(lifted));
+            Ok(how) => {
+                let verdict = match how {
+                    Lifted::Seen => Verdict::new(Outcome::Succeeded, Some(true), message),
+                    Lifted::Unseen => Verdict::unseen(message),
+                    Lifted::Shared => {
+                        Verdict::new(Outcome::Succeeded, None, format!("{message}; another effect holds the same"))
+                    }
+                };
+                self.finish(verdict, Some(Record::Lifted { effect: held.effect }));
             }
             Err(error) => {
                 let mut verdict = Verdict::of_error(&error);

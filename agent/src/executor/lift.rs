@@ -19,12 +19,22 @@ const MAX_REASON_CHARS: usize = 300;
 /// dropped.
 const MANNERS: Duration = Duration::from_secs(3);
 
-/// Reverts an effect that has ended; returns whether it is lifted. If not, it stays held and is
-/// retried.
+/// How it is known that an effect is lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifted {
+    /// It was looked for, and nothing of it is left.
+    Seen,
+    /// By the word of what was run: nothing shows it.
+    Unseen,
+    /// Another effect holds the same, so nothing was run.
+    Shared,
+}
+
+/// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
 pub(super) async fn undo(agent: &Agent, held: &Held) -> bool {
     let (effect, action, target) = (held.effect, &held.action, &held.target);
     match lift_by_name(agent, held).await {
-        Ok(()) => {
+        Ok(_) => {
             agent.note([Record::Lifted { effect }]);
             tracing::info!(%effect, action, %target, "effect lifted at its end");
             agent.tell_of(effect);
@@ -68,7 +78,7 @@ pub async fn release(agent: &Agent, reason: &str) -> Release {
     let all: Vec<Held> = agent.read(|ledger| ledger.held().cloned().collect());
     for held in all {
         match lift_by_name(agent, &held).await {
-            Ok(()) => {
+            Ok(_) => {
                 agent.note([held.released(agent.clock.now(), reason)]);
                 release.lifted.push(held);
             }
@@ -81,20 +91,20 @@ pub async fn release(agent: &Agent, reason: &str) -> Release {
     release
 }
 
-async fn lift_by_name(agent: &Agent, held: &Held) -> Result<(), ActionError> {
+async fn lift_by_name(agent: &Agent, held: &Held) -> Result<Lifted, ActionError> {
     match find(agent, &held.action, held.script.as_ref()) {
         None => Err(ActionError::Failed(unknown(&held.action))),
         Some(action) => lift(agent, action, held, &Mutex::default()).await,
     }
 }
 
-/// Reverts an effect and verifies that nothing of it is left.
+/// Reverts an effect and looks that nothing of it is left, where that shows.
 pub(super) async fn lift(
     agent: &Agent,
     action: &dyn Action,
     held: &Held,
     transcript: &Mutex<Transcript>,
-) -> Result<(), ActionError> {
+) -> Result<Lifted, ActionError> {
     let attempt = &attempt(agent, held, transcript);
     // Another effect needs the same state: it takes over the state and the undo.
     let twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, held.program(), &held.target).cloned();
@@ -104,7 +114,7 @@ pub(super) async fn lift(
         if held.in_log && !twin.in_log {
             agent.note([Record::Held { held: Box::new(Held { in_log: true, ..twin }) }]);
         }
-        return Ok(());
+        return Ok(Lifted::Shared);
     }
     within(agent, action.revert(attempt)).await?;
     if !within(agent, action.is_lifted(attempt)).await? {
@@ -113,7 +123,7 @@ pub(super) async fn lift(
     if held.in_log {
         agent.host.note(&Note::of(Op::Revert, &held.action, action.about(), attempt), agent.clock.now());
     }
-    Ok(())
+    Ok(if action.about().looks { Lifted::Seen } else { Lifted::Unseen })
 }
 
 /// An attempt at a held effect. The alert of a custom program is in its undo data.

@@ -8,7 +8,7 @@ use riposte_protocol::time::Timestamp;
 
 use super::admit::{find, unknown};
 use super::execute::{Execution, Verdict, refuse, seen};
-use super::lift::{attempt, lift, within};
+use super::lift::{Lifted, attempt, lift, within};
 use super::unapply;
 use crate::actions::ActionError;
 use crate::agent::Agent;
@@ -65,9 +65,8 @@ impl Execution<'_> {
             return self.abandon(held, verdict).await;
         }
         match lift(self.agent, self.action, &held, &self.transcript).await {
-            Ok(()) => {
-                // Held only until its end: a later round must not take it for drift and apply it
-                // again.
+            Ok(_) => {
+                // Held only for its end: whoever looks at it later must not take it for drift and apply it again.
                 let actual = Some(Actual::Absent);
                 self.finish(verdict, Some(Record::Held { held: Box::new(Held { actual, ..held }) }));
             }
@@ -88,7 +87,7 @@ async fn resume_revert(agent: &Agent, command: &Command, started_at: Timestamp) 
     let execution = Execution::new(agent, command, action, started_at);
     let attempt = attempt(agent, &held, &execution.transcript);
     let lifted = match within(agent, action.is_lifted(&attempt)).await {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(Lifted::Seen),
         Ok(false) => Err(ActionError::Failed("still in force: the agent was stopped during the execution".into())),
         Err(error) => Err(error),
     };

@@ -125,7 +125,8 @@ async fn a_program_applies_and_lifts_with_the_same_alert_even_after_a_restart() 
     assert!(bench.agent.tasks.finish(Duration::from_secs(10)).await);
     bench.agent = Bench::start(&bench.folder, &[]);
     bench.receive(vec![command(2, Op::Revert, "block", 7), command(3, Op::Apply, "../../bin/sh", 8)]);
-    assert_eq!(bench.result(2).await.message, "lifted");
+    let lifted = bench.result(2).await;
+    assert_eq!((lifted.verified, lifted.message.as_str()), (None, "lifted, by the word of what was run"));
     let refused = bench.result(3).await;
     assert_eq!(refused.outcome, Outcome::Refused, "{}", refused.message);
     let got = bench.read("got");
@@ -204,7 +205,7 @@ async fn a_lifting_that_was_interrupted_is_done_again_because_nothing_shows_it()
         Record::Started { id: begun.jti, at: NOW, evidence: None },
     ];
     bench.agent = Bench::start(&bench.folder, &records);
-    assert_eq!(bench.result(2).await.message, "lifted");
+    assert_eq!(bench.result(2).await.message, "lifted, by the word of what was run");
     let got = bench.read("got");
     assert!(got.lines().count() == 2 && got.contains("delete"), "{got}");
     assert_eq!(bench.agent.read(|ledger| ledger.held().count()), 0);
@@ -232,7 +233,7 @@ async fn an_unverifiable_program_is_never_rerun_and_an_observing_agent_runs_none
     for seq in [2, 3] {
         assert!(bench.result(seq).await.message.starts_with("observe: would have run: active-response/bin/block"));
     }
-    assert_eq!(bench.result(4).await.message, "lifted", "that only ever restores");
+    assert_eq!(bench.result(4).await.message, "lifted, by the word of what was run", "that only ever restores");
     let got = bench.read("got");
     assert!(got.lines().count() == 2 && got.contains("delete"), "{got}");
 }

@@ -45,7 +45,7 @@ async fn a_revert_of_a_never_held_effect_runs_no_program_and_fails_if_it_cannot_
     let whole = Bench::new(&[("dangerous.sh", KEEPS)]);
     whole.receive(vec![command(1, Op::Apply, "missing", 8), command(2, Op::Revert, "dangerous.sh", 7)]);
     let result = whole.result(2).await;
-    assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, Some(true)), "{}", result.message);
+    assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, None), "{}", result.message);
     assert!(result.message.contains("never applied"), "{}", result.message);
     assert_eq!(whole.read("got-dangerous.sh"), "");
 }
@@ -65,7 +65,7 @@ async fn a_held_effect_is_lifted_as_recorded_even_if_the_policy_forbids_it_since
     revert.target = Target::parse(TargetKind::Ip, "198.51.100.1").unwrap();
     bench.receive(vec![revert]);
     let result = bench.result(2).await;
-    assert_eq!((result.outcome, result.message.as_str()), (Outcome::Succeeded, "lifted"));
+    assert_eq!((result.outcome, result.message.as_str()), (Outcome::Succeeded, "lifted, by the word of what was run"));
     assert_eq!(bench.read("got-evil"), "");
     let got = bench.read("got-block");
     assert_eq!(verbs(&got), ["add", "delete"]);
@@ -87,7 +87,7 @@ async fn another_program_for_a_held_effect_moves_its_end_and_nothing_else() {
     let refused = bench.result(3).await;
     assert_eq!(refused.outcome, Outcome::Refused);
     assert!(refused.message.contains("the effect is held here by my-block"), "{}", refused.message);
-    assert_eq!(bench.result(4).await.message, "lifted");
+    assert_eq!(bench.result(4).await.message, "lifted, by the word of what was run");
     assert_eq!(
         (verbs(&bench.read("got-block")), bench.read("got-evil")),
         (vec!["add".into(), "delete".into()], String::new())
@@ -113,7 +113,7 @@ async fn an_effect_lifted_by_the_clock_is_not_lifted_again_by_a_program() {
     let bench = stopped(bench, LocalPolicy::default()).await;
     bench.receive(vec![command(7, Op::Revert, "block", 7)]);
     let result = bench.result(7).await;
-    assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, Some(true)), "{}", result.message);
+    assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, None), "{}", result.message);
     assert!(result.message.contains("lifted it before"), "{}", result.message);
     assert_eq!(verbs(&bench.read("got-block")), ["add", "delete"]);
     assert_eq!(bench.read("active-responses.log").lines().count(), 2, "one line for a block, one for its end");
@@ -224,12 +224,36 @@ async fn a_block_that_is_extended_or_shared_is_one_line_and_its_end_another() {
     bench.receive(vec![order(1, Op::Apply, 7), order(2, Op::Apply, 7), order(3, Op::Apply, 8)]);
     assert_eq!(bench.result(3).await.outcome, Outcome::Succeeded);
     bench.receive(vec![order(4, Op::Revert, 7)]);
-    assert_eq!(bench.result(4).await.outcome, Outcome::Succeeded);
+    let shared = bench.result(4).await;
+    assert_eq!((shared.outcome, shared.verified), (Outcome::Succeeded, None));
+    assert_eq!(shared.message, "lifted; another effect holds the same");
     assert_eq!(bench.read("active-responses.log").lines().count(), 1, "another effect holds the same");
     bench.receive(vec![order(5, Op::Revert, 8), order(6, Op::Revert, 8)]);
     assert_eq!(bench.result(6).await.outcome, Outcome::Succeeded);
     let log = bench.read("active-responses.log");
     assert!(log.lines().count() == 2 && log.lines().last().unwrap().contains("\"delete\""), "{log}");
+}
+
+/// A lift by a program is not shown as verified: its exit status is all that there is, and this one lifts nothing.
+#[tokio::test]
+async fn a_lift_that_nothing_shows_is_unverified_and_one_that_shows_is_verified() {
+    let bench = Bench::new(&[("block", "#!/bin/sh\nread -r line\n")]);
+    let target = Target::parse(TargetKind::Ip, "203.0.113.9").unwrap();
+    let seen = |seq, op| Command {
+        action: "log-only".into(),
+        script: None,
+        target: target.clone(),
+        ..command(seq, op, "", 9)
+    };
+    bench.receive(vec![command(1, Op::Apply, "block", 7), seen(2, Op::Apply)]);
+    for seq in [1, 2] {
+        assert_eq!(bench.result(seq).await.outcome, Outcome::Succeeded);
+    }
+    bench.receive(vec![command(3, Op::Revert, "block", 7), seen(4, Op::Revert)]);
+    let (by_word, shown) = (bench.result(3).await, bench.result(4).await);
+    assert_eq!((by_word.outcome, by_word.verified), (Outcome::Succeeded, None), "{}", by_word.message);
+    assert_eq!(by_word.message, "lifted, by the word of what was run");
+    assert_eq!((shown.outcome, shown.verified), (Outcome::Succeeded, Some(true)), "{}", shown.message);
 }
 
 /// Two effects on one target are one block only where one program holds both.
@@ -242,7 +266,7 @@ async fn a_passed_end_and_a_twin_are_lifted_by_the_program_that_holds_them() {
     assert_eq!(bench.result(2).await.outcome, Outcome::Succeeded);
     assert_eq!(bench.result(1).await.outcome, Outcome::Succeeded);
     bench.receive(vec![Command { jti: uuid::Uuid::from_u128(3), seq: 3, op: Op::Revert, ..twin }]);
-    assert_eq!(bench.result(3).await.message, "lifted");
+    assert_eq!(bench.result(3).await.message, "lifted, by the word of what was run");
     assert_eq!(verbs(&bench.read("got-other")), ["add", "delete"]);
     // An apply whose end has passed lifts what is held, and names another program.
     bench.receive(vec![Command { until: Some(NOW), ..command(4, Op::Apply, "other", 7) }]);

@@ -68,24 +68,27 @@ impl Execution<'_> {
     async fn answer_unheld(self) {
         let (agent, command) = (self.agent, self.command);
         let effect = command.effect;
-        let succeeded = |message: &str| Verdict::new(Outcome::Succeeded, Some(true), message);
+        // What the journal says was not looked at.
+        let known = |message: &str| Verdict::new(Outcome::Succeeded, None, message);
         let program = command.script.as_ref().map(|script| script.executable.as_str());
         let (is_lifted, is_whole, has_twin) = agent.read(|ledger: &Ledger| {
             let has_twin = ledger.twin(effect, &command.action, program, &command.target).is_some();
             (ledger.has_lifted(effect), ledger.is_whole(), has_twin)
         });
         if is_lifted {
-            return self.finish(succeeded("this agent has lifted it before; nothing was done again"), None);
+            return self.finish(known("this agent has lifted it before; nothing was done again"), None);
         }
         if has_twin {
-            return self.finish(succeeded("it was not held; another effect holds the same"), None);
+            return self.finish(known("it was not held; another effect holds the same"), None);
         }
         agent.note([self.begun()]);
         let never = "this agent's journal shows that it was never applied, or is lifted; nothing was run";
         let verdict = match self.trace().await {
-            Ok(Some(Trace::None | Trace::Removed)) => succeeded("it was not held any more; nothing of it is left"),
-            // What shows is not the agent's own, or cannot be seen: the journal decides.
-            _ if is_whole => succeeded(never),
+            Ok(Some(Trace::None | Trace::Removed)) => {
+                Verdict::new(Outcome::Succeeded, Some(true), "it was not held any more; nothing of it is left")
+            }
+            // What shows is not the agent's own, or cannot be seen: the journal knows.
+            _ if is_whole => known(never),
             Ok(Some(Trace::Some)) => Verdict::new(
                 Outcome::Failed,
                 Some(false),

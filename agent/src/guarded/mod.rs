@@ -24,6 +24,12 @@ const MAX_LINKS: usize = 40;
 /// can replace it.
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
+/// How long the holder of a lease is waited for before the kernel takes the lease, in seconds, and how much of it a thread of the
+/// agent may wait.
+#[cfg(target_os = "linux")]
+const LEASE_BREAK_TIME: &str = "/proc/sys/fs/lease-break-time";
+#[cfg(target_os = "linux")]
+const MAX_LEASE_BREAK_SECONDS: u64 = 60;
 
 /// Why a path is not used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +64,11 @@ impl PathError {
     /// Whether the error is that nothing is there.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether another process holds a lease on it, which the kernel has asked back now.
+    pub fn is_leased(&self) -> bool {
+        matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -211,6 +222,18 @@ pub fn require_sure(path: &Path) -> Result<(), PathError> {
     }
 }
 
+fn require_regular(stat: &Stat, path: &Path) -> Result<(), PathError> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::Symlink => Err(PathError::refused(path, "it is a symbolic link")),
+        _ => Err(PathError::refused(path, "it is not a regular file")),
+    }
+}
+
+fn leased(path: &Path) -> PathError {
+    PathError::system(path, io::Error::new(io::ErrorKind::WouldBlock, "another process holds a lease on it"))
+}
+
 impl Place {
     /// The path with all links resolved.
     pub fn path(&self) -> PathBuf {
@@ -273,34 +296,77 @@ impl Folder {
     /// When it is not there or is something else.
     pub fn open(&self, name: impl AsRef<OsStr>, flags: OFlags, mode: Mode) -> Result<File, PathError> {
         let (name, path) = (name.as_ref(), self.path.join(name.as_ref()));
-        let check = |stat: &Stat| {
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-                Err(PathError::refused(&path, "it is a symbolic link"))
-            } else if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                Err(PathError::refused(&path, "it is not a regular file"))
-            } else {
-                Ok(())
-            }
-        };
-        // Checked before opening too: opening a device may already have an effect.
+        // Before it is opened too: to open a device may already do something.
         if let Some(stat) = self.stat(name)? {
-            check(&stat)?;
+            require_regular(&stat, &path)?;
         }
         let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = rustix::fs::openat(&self.held, name, flags | safe, mode);
-        let file = file.map_err(|error| PathError::system(&path, error))?;
-        let stat = rustix::fs::fstat(&file).map_err(|error| PathError::system(&path, error))?;
-        check(&stat)?;
+        let file =
+            file.map_err(|error| if error == Errno::AGAIN { leased(&path) } else { PathError::system(&path, error) })?;
+        self.vet(&file, &path, flags)?;
+        Ok(file.into())
+    }
+
+    /// As [`Folder::open`], for a thread that may wait. Where another process holds a lease on the file (`fcntl(2)`, `F_SETLEASE`),
+    /// until that process has given it up, or the kernel has taken it: after `/proc/sys/fs/lease-break-time`, 45 seconds
+    /// by default.
+    ///
+    /// # Errors
+    /// As [`Folder::open`].
+    pub fn open_waiting(&self, name: impl AsRef<OsStr>, flags: OFlags, mode: Mode) -> Result<File, PathError> {
+        let name = name.as_ref();
+        match self.open(name, flags, mode) {
+            Err(error) if error.is_leased() => self.open_leased(name, flags),
+            opened => opened,
+        }
+    }
+
+    /// The kernel waits with an open that blocks. One that is tried again and again could be kept out for ever, by a process that
+    /// gives its lease up and takes it anew in between.
+    #[cfg(target_os = "linux")]
+    fn open_leased(&self, name: &OsStr, flags: OFlags) -> Result<File, PathError> {
+        use std::os::fd::AsRawFd as _;
+        let path = self.path.join(name);
+        let system = |error: Errno| PathError::system(&path, error);
+        let limit = std::fs::read_to_string(LEASE_BREAK_TIME).ok().and_then(|text| text.trim().parse().ok());
+        // Zero is without an end.
+        if !limit.is_some_and(|seconds: u64| (1..=MAX_LEASE_BREAK_SECONDS).contains(&seconds)) {
+            return Err(leased(&path));
+        }
+        // What is held cannot become a pipe, which would be waited for without an end, as what has the name can.
+        let held = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(&self.held, name, held, Mode::empty()).map_err(system)?;
+        self.vet(&held, &path, flags)?;
+        let flags = flags.difference(OFlags::CREATE) | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = rustix::fs::open(format!("/proc/self/fd/{}", held.as_raw_fd()), flags, Mode::empty());
+        let file = file.map_err(system)?;
+        self.vet(&file, &path, flags)?;
+        Ok(file.into())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_leased(&self, name: &OsStr, _flags: OFlags) -> Result<File, PathError> {
+        Err(leased(&self.path.join(name)))
+    }
+
+    /// What [`Folder::open`] requires of a file that is open.
+    fn vet(&self, file: &OwnedFd, path: &Path, flags: OFlags) -> Result<(), PathError> {
+        let stat = rustix::fs::fstat(file).map_err(|error| PathError::system(path, error))?;
+        require_regular(&stat, path)?;
         if (self.doubt.is_some() || self.is_shared) && flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
             if stat.st_nlink > 1 {
                 let reason = "it has more than one name (hard links), and others can change the folder that it is in";
-                return Err(PathError::refused(&path, reason));
+                return Err(PathError::refused(path, reason));
             }
             if !is_trusted(stat.st_uid) && stat.st_uid != self.owner {
-                return Err(PathError::refused(&path, "it belongs neither to root nor to the owner of its folder"));
+                return Err(PathError::refused(
+                    path,
+                    "it is neither root's nor the owner's of the folder that it is in",
+                ));
             }
         }
-        Ok(file.into())
+        Ok(())
     }
 
     /// Renames within this folder. A file or link with the new name is replaced.
@@ -498,4 +564,4 @@ fn looking() -> OFlags {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -38,6 +38,62 @@ impl Bench {
     }
 }
 
+/// A process that holds a lease on a file, and is killed with it.
+pub(crate) struct Lease(std::process::Child);
+
+impl Lease {
+    /// A lease against everybody else; when it is asked back, the process does `then`.
+    pub(crate) fn on(path: &Path, then: &str) -> Self {
+        use std::io::BufRead as _;
+        let program = format!(
+            "import fcntl, os, signal, sys, time\n\
+             file = open(sys.argv[1])\n\
+             def asked_back(*_):\n    {then}\n\
+             signal.signal(signal.SIGIO, asked_back)\n\
+             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+             print('held', flush=True)\n\
+             while True: signal.pause()\n"
+        );
+        let mut process = std::process::Command::new("/usr/bin/python3")
+            .args(["-c", &program])
+            .arg(path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n", "the test has no lease");
+        Self(process)
+    }
+
+    /// The lease is given up a moment after it is asked back.
+    pub(crate) const YIELDS: &str = "time.sleep(0.3); os._exit(0)";
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+#[test]
+fn a_lease_of_another_process_is_named_and_a_thread_waits_for_its_end() {
+    let bench = Bench::new();
+    let leased = bench.file("leased", "x");
+    let at = place(&leased).unwrap();
+    let lease = Lease::on(&leased, "pass");
+    let error = at.folder.open(&at.name, OFlags::RDONLY, Mode::empty()).unwrap_err();
+    assert!(error.is_leased());
+    assert_eq!(error.to_string(), format!("{}: another process holds a lease on it", leased.display()));
+    drop(lease);
+    let _lease = Lease::on(&leased, Lease::YIELDS);
+    let mut text = String::new();
+    let mut file = at.folder.open_waiting(&at.name, OFlags::RDONLY, Mode::empty()).unwrap();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "x");
+}
+
 fn append(path: &Path) -> Result<File, PathError> {
     let place = place(path)?;
     place.folder.open(&place.name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE, Mode::from(0o640))
