@@ -32,7 +32,7 @@ impl Postgres {
         let programs = programs()?;
         std::fs::create_dir_all(&home)?;
         let mut server = Self { process: Process::new(log), home, programs, slow };
-        if server.is_nobody() {
+        if server.is_unprivileged() {
             chown(&server.home, Some(65_534), Some(65_534))?;
         }
         let mut init = server.command("initdb");
@@ -47,7 +47,7 @@ impl Postgres {
     }
 
     /// Whether the server runs as the account `nobody`, because PostgreSQL refuses to be root.
-    fn is_nobody(&self) -> bool {
+    fn is_unprivileged(&self) -> bool {
         !sandbox::is_mapped() && std::fs::metadata(&self.home).is_ok_and(|home| home.uid() == 0 || home.uid() == 65_534)
     }
 
@@ -58,7 +58,7 @@ impl Postgres {
             command.args(["--user", "--map-user=1000", "--map-group=1000", "--"]);
             command.args(["setpriv", "--pdeathsig", "SIGKILL", "--"]).arg(program);
             command
-        } else if self.is_nobody() {
+        } else if self.is_unprivileged() {
             let mut command = Command::new("setpriv");
             command
                 .args(["--pdeathsig", "KILL", "--reuid=65534", "--regid=65534", "--clear-groups", "--"])

@@ -359,7 +359,7 @@ mod tests {
         assert_eq!(origin(&fleet, "- PLAIN.corp.example"), "plain");
         assert_eq!(origin(&fleet, "005 WEB-05"), "riposte-5");
         assert!(origin(&fleet, "005 riposte-5").starts_with("ambiguous"), "wazuh_name takes the name's place");
-        assert_eq!(origin(&fleet, "012 nobody"), "unknown");
+        assert_eq!(origin(&fleet, "012 elsewhere"), "unknown");
         assert_eq!(origin(&fleet, "- -"), "unknown");
     }
 

@@ -52,7 +52,7 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM waves WHERE waves.response_id = responses.id)
         AND NOT EXISTS (SELECT 1 FROM commands WHERE commands.response_id = responses.id
             AND state IN ('queued', 'delivered', 'acknowledged')) LIMIT $1";
-    OWED_TO_NOBODY = "SELECT commands.id FROM commands JOIN agents ON agents.id = commands.agent_id
+    OWED_TO_REVOKED = "SELECT commands.id FROM commands JOIN agents ON agents.id = commands.agent_id
         WHERE commands.state IN ('queued', 'delivered') AND revoked_at IS NOT NULL LIMIT $1";
     NOT_SENT = "SELECT waves.response_id AS id FROM waves WHERE due_at <= $2 LIMIT $1";
     NOT_RETRIED = "SELECT id FROM effects WHERE desired = 'absent' AND next_revert_at <= $2 LIMIT $1";
@@ -186,7 +186,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
         violation(
             "a command is pending for a revoked agent",
             "It will never be fetched, so it does no harm. Report it.",
-            OWED_TO_NOBODY,
+            OWED_TO_REVOKED,
         ),
         overdue("a command is pending long after its expiry", late, NOT_EXPIRED),
         overdue(

@@ -99,7 +99,7 @@ impl Action for HostDeny {
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            if is_somebody_elses(attempt) {
+            if belongs_to_another(attempt) {
                 return Ok(());
             }
             let (path, line, _) = file(attempt)?;
@@ -113,7 +113,7 @@ impl Action for HostDeny {
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         // Without a journal entry, any such line may be the effect's.
-        Box::pin(async { Ok(attempt.undo.is_some() && is_somebody_elses(attempt) || !is_there(attempt)?) })
+        Box::pin(async { Ok(attempt.undo.is_some() && belongs_to_another(attempt) || !is_there(attempt)?) })
     }
 }
 
@@ -137,7 +137,7 @@ fn let_in(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
 
 /// Whether the line was there before. Without a record of the state before, no line is known to be
 /// ours: such a file has no marks.
-fn is_somebody_elses(attempt: &Attempt<'_>) -> bool {
+fn belongs_to_another(attempt: &Attempt<'_>) -> bool {
     attempt.undo.is_none_or(|undo| undo["was_so"] != false)
 }
 

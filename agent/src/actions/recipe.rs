@@ -182,7 +182,7 @@ impl Recipe {
     }
 
     pub(super) async fn revert(&self, attempt: &Attempt<'_>) -> Result<(), ActionError> {
-        if !self.is_somebody_elses(attempt) && self.is_there(attempt).await? {
+        if !self.belongs_to_another(attempt) && self.is_there(attempt).await? {
             run(&self.revert, attempt).await?;
         }
         Ok(())
@@ -190,7 +190,7 @@ impl Recipe {
 
     pub(super) async fn is_lifted(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
         // Without a journal entry, any such state may be the effect's.
-        let is_known = attempt.undo.is_some() && self.is_somebody_elses(attempt);
+        let is_known = attempt.undo.is_some() && self.belongs_to_another(attempt);
         Ok(is_known || !self.is_there(attempt).await?)
     }
 
@@ -203,7 +203,7 @@ impl Recipe {
         Ok(false)
     }
 
-    fn is_somebody_elses(&self, attempt: &Attempt<'_>) -> bool {
+    fn belongs_to_another(&self, attempt: &Attempt<'_>) -> bool {
         if self.is_marked {
             return false;
         }

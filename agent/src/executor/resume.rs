@@ -66,7 +66,7 @@ impl Execution<'_> {
         }
         match lift(self.agent, self.action, &held, &self.transcript).await {
             Ok(_) => {
-                // Held only for its end: whoever looks at it later must not take it for drift and apply it again.
+                // Held only for its end: a later look must not take it for drift and apply it again.
                 let actual = Some(Actual::Absent);
                 self.finish(verdict, Some(Record::Held { held: Box::new(Held { actual, ..held }) }));
             }

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
+use rustix::fs::CWD;
+
 use super::*;
 
 const OTHER: u32 = 41_000;

@@ -308,8 +308,8 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
     let home = Home::with(&[("good", "#!/bin/sh\n")]);
     home.write("not-executable", "#!/bin/sh\n", 0o640);
     home.write("open-to-all", "#!/bin/sh\n", 0o757);
-    home.write("somebodys", "#!/bin/sh\n", 0o755);
-    std::os::unix::fs::chown(home.path(&format!("{FOLDER}/somebodys")), Some(41_000), None).unwrap();
+    home.write("foreign", "#!/bin/sh\n", 0o755);
+    std::os::unix::fs::chown(home.path(&format!("{FOLDER}/foreign")), Some(41_000), None).unwrap();
     home.write("groups", "#!/bin/sh\n", 0o770);
     home.write("privileged", "#!/bin/sh\n", 0o4755);
     std::os::unix::fs::symlink("/bin/sh", home.path(&format!("{FOLDER}/link"))).unwrap();
@@ -331,7 +331,7 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
         ("open-to-all", "chmod go-w "),
         ("groups", "chmod go-w "),
         ("privileged", "chmod u-s,g-s "),
-        ("somebodys", "chown root "),
+        ("foreign", "chown root "),
     ] {
         let refusal = home.order(name, 1).apply().await.unwrap_err();
         assert!(matches!(&refusal, ActionError::Refused(said) if said.contains(reason)), "{name}: {refusal}");

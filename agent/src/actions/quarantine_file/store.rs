@@ -1,7 +1,7 @@
 //! The folder of quarantined files: how a file is moved in and out. Every step can be repeated. A
 //! crash between two steps leaves the file at its path or in the folder.
 //!
-//! Every name is looked up in a folder that is held open, in and out: whoever owns the folder of the file can exchange what
+//! Every name is looked up in a folder that is held open, in and out: the owner of the folder of the file can exchange what
 //! leads there at any moment. The account that owns the file may have it open, so the file itself is taken from that account
 //! ([`sealed`]) before its name is.
 
@@ -183,7 +183,7 @@ impl Store {
     /// Whether the file is here, out of its owner's reach, and has no other name.
     pub(super) fn holds(&self, kept: &Kept) -> Result<bool, ActionError> {
         let Some(stat) = self.stat_inside(kept)? else { return Ok(false) };
-        // What had to be copied is another inode, which nobody but the agent has ever had open.
+        // What had to be copied is another inode, which no program but the agent has ever had open.
         let is_it = kept.is(&stat) || u64::try_from(stat.st_size) == Ok(kept.size_bytes);
         Ok(is_it && is_sealed(&stat) && stat.st_nlink == 1 && self.left_behind(kept, Some(&stat)).is_none())
     }
@@ -330,7 +330,7 @@ impl Store {
     }
 
     /// Moves the file back to its place, as it was; returns whether it has the bytes that it had. An account that had it open may
-    /// have gone on writing; keeping it for ever would help nobody.
+    /// have gone on writing; keeping it for ever would not help.
     pub(super) fn give_back(&self, kept: &Kept, given_up: &GivenUp) -> Result<bool, ActionError> {
         let inside_stat = self.stat_inside(kept)?;
         if let Some(place) = self.left_behind(kept, inside_stat.as_ref()) {
@@ -351,10 +351,10 @@ impl Store {
             let (path, held) = (self.path.display(), held.display());
             return Err(ActionError::Failed(format!("something else is at {path} now; the file is kept at {held}")));
         }
-        // Mode 000 keeps nobody out who may do this; but it has to be readable to be compared.
+        // Mode 000 does not keep out the account that may do this; but it has to be readable to be compared.
         let opened = inside.open_waiting(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
         let mut file = opened.map_err(|error| failed(&held, "be read", &error))?;
-        // First, so that it is never at its place half dressed; nobody reaches it in the folder, whatever its mode.
+        // First, so that it is never at its place half dressed; no other account reaches it in the folder, whatever its mode.
         let unsealed = unseal(&mut file, kept, given_up);
         let is_same = unsealed.map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))?;
         if let Err(error) = kernel::rename(&inside, &kept.name, &to.folder, &to.name) {

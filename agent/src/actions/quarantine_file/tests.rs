@@ -187,8 +187,8 @@ async fn an_account_that_has_the_file_open_does_not_get_it_back_into_reach() {
     QuarantineFile.apply(&attempt).await.unwrap();
     account.stdin.take().unwrap().write_all(b"gone\n").unwrap();
     account.wait().unwrap();
-    assert_eq!(owner_and_mode(&bench.inside()[0]), (0, 0), "it is root's, and nobody opens it");
-    // Where the system has fs.protected_hardlinks=0 there is a name again, of a file that nobody can open.
+    assert_eq!(owner_and_mode(&bench.inside()[0]), (0, 0), "it is root's, and no account opens it");
+    // Where the system has fs.protected_hardlinks=0 there is a name again, of a file that no account can open.
     assert_eq!(QuarantineFile.is_in_force(&attempt).await.unwrap(), !path.exists());
     QuarantineFile.apply(&attempt).await.unwrap();
     assert!(QuarantineFile.is_in_force(&attempt).await.unwrap() && !path.exists());
@@ -296,7 +296,7 @@ async fn a_quarantined_file_that_was_made_huge_is_lifted_without_being_read() {
     QuarantineFile.revert(&attempt).await.unwrap();
     assert!(begun.elapsed().as_secs() < 5, "8 TiB were read");
     assert!(QuarantineFile.is_lifted(&attempt).await.unwrap());
-    assert_eq!(owner_and_mode(&path), (OTHER, 0o755), "what was written meanwhile runs as nobody else");
+    assert_eq!(owner_and_mode(&path), (OTHER, 0o755), "what was written meanwhile runs as no other account");
     let output = bench.transcript.lock().unwrap().output.clone();
     assert!(output.contains("has changed it while it was in quarantine"), "{output}");
 }

@@ -39,7 +39,7 @@ pub(super) fn is_sealed(stat: &Stat) -> bool {
     stat.st_mode & MODE == 0 && stat.st_uid == rustix::process::geteuid().as_raw()
 }
 
-/// Takes the file from its owner. The owner first: afterwards nobody else changes the mode back.
+/// Takes the file from its owner. The owner first: afterwards no other account changes the mode back.
 pub(super) fn seal(file: &File) -> io::Result<()> {
     fchown(file, Some(rustix::process::geteuid().as_raw()), None)?;
     file.set_permissions(Permissions::from_mode(0o0))
