@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 use reqwest::header::LOCATION;
 use riposte_protocol::jws;
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
+use riposte_protocol::visible::is_hidden;
 
 use crate::identity::{self, Enrolment, IdentityError};
 use crate::journal::{Book, JournalError};
@@ -179,7 +180,7 @@ fn is_plain_at_https_port(body: &[u8]) -> bool {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
+    text.chars().filter(|c| !is_hidden(*c)).take(500).collect()
 }
 
 /// What a problem document (RFC 9457) says, made fit for a terminal.
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_the_managers_words() {
         assert_eq!(
-            problem(br#"{"title":"Unauthorized","detail":"the token has\u001b expired"}"#),
+            problem(br#"{"title":"Unauthorized","detail":"the token\u202e has\u001b expired"}"#),
             "the token has expired"
         );
         assert_eq!(problem(br#"{"title":"Unauthorized"}"#), "Unauthorized");

@@ -340,7 +340,7 @@ pub async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyho
     };
     let body = serde_json::json!({ "labels": labels });
     let changed = remote.ask(Method::PATCH, &format!("/v1/agents/{id}"), Some(body)).await?;
-    say(&format!("{} {}", changed["name"].as_str().unwrap_or(id), changed["labels"]));
+    say(&plain(&format!("{} {}", changed["name"].as_str().unwrap_or(id), changed["labels"])));
     Ok(ExitCode::SUCCESS)
 }
 

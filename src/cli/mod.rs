@@ -168,7 +168,7 @@ pub fn run() -> ExitCode {
         Command::Man { folder } => manual::pages(&folder),
     };
     outcome.unwrap_or_else(|error| {
-        complain(&format!("riposte: {error:#}"));
+        complain(&terminal::plain_lines(&format!("riposte: {error:#}")));
         ExitCode::FAILURE
     })
 }

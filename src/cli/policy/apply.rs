@@ -11,7 +11,7 @@ use super::files::{Documents, Held, Placed};
 use super::plan::{Change, Kind, Plan, Prune, Step, Stored, many};
 use super::{Apply, Consent, Diff};
 use crate::cli::client::{Answer, Remote};
-use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, shade};
+use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
 use crate::cli::{complain, say};
 use crate::domain::shapes::Sources;
 
@@ -68,7 +68,7 @@ pub(super) async fn carry_over(
             Ok(line) => shade(Tone::Good, &line),
             Err(line) => {
                 refused += 1;
-                complain(&format!("riposte: {line}"));
+                complain(&plain_lines(&format!("riposte: {line}")));
             }
         }
     }
@@ -109,7 +109,7 @@ pub(super) async fn diff(args: Diff) -> anyhow::Result<ExitCode> {
         }
         Ok(None) => Ok(ExitCode::from(WRONG)),
         Err(error) => {
-            complain(&format!("riposte: {error:#}"));
+            complain(&plain_lines(&format!("riposte: {error:#}")));
             Ok(ExitCode::from(WRONG))
         }
     }
