@@ -39,6 +39,9 @@ impl Origin {
     }
 }
 
+/// Where a contradiction's sentence sends its reader; `riposte doctor` itself says the command instead.
+pub const SEE_DOCTOR: &str = "; `riposte doctor` says how to mend the labels";
+
 /// Every agent that is not revoked, with the lookups a decision needs. Immutable, replaced as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
@@ -279,7 +282,7 @@ fn several_sentence(alert: &AlertAgent, agents: &[&Arc<Agent>]) -> String {
 
 fn contradiction(alert: &AlertAgent, agents: &[&Arc<Agent>]) -> String {
     let names = named_list(agents);
-    format!("{}, and here there is {names}; `riposte doctor` says how to mend the labels", said(alert))
+    format!("{}, and here there is {names}{SEE_DOCTOR}", said(alert))
 }
 
 /// `old-host (wazuh_id 007)` and so on.
