@@ -30,19 +30,20 @@ pub(super) async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else {
         return Ok(ExitCode::from(WRONG));
     };
-    carry_over(&remote, &held, &stored, prune, consent).await
+    carry_over(&remote, &held, &stored, Some(prune), consent).await
 }
 
-/// Shows what makes the manager like `held`, asks, and does it.
+/// Shows what makes the manager like `held`, asks, and does it. Without `prune` nothing is deleted, and the command has no flag for
+/// it.
 pub(super) async fn carry_over(
     remote: &Remote,
     held: &Held,
     stored: &Stored,
-    prune: Prune,
+    prune: Option<Prune>,
     consent: Consent,
 ) -> anyhow::Result<ExitCode> {
-    let plan = Plan::between(held, stored, prune)?;
-    plan.show()?;
+    let plan = Plan::between(held, stored, prune.unwrap_or_default())?;
+    plan.show(prune.is_some())?;
     for warning in stored.warnings(held) {
         complain(&plain(&warning));
     }
@@ -104,7 +105,7 @@ async fn lifts(remote: &Remote, plan: &Plan) -> anyhow::Result<()> {
 pub(super) async fn diff(args: Diff) -> anyhow::Result<ExitCode> {
     match difference(args).await {
         Ok(Some(plan)) => {
-            plan.show()?;
+            plan.show(false)?;
             Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Ok(None) => Ok(ExitCode::from(WRONG)),
