@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::client::{Remote, segment};
 use super::policy::explain;
-use super::say;
+use super::{response, say};
 use super::terminal::plain;
 
 /// Alerts.
@@ -104,13 +104,10 @@ async fn show(args: One) -> anyhow::Result<()> {
         return Ok(());
     }
     say(&plain(&line(&alert)));
-    for response in responses.as_array().map(Vec::as_slice).unwrap_or_default() {
-        let (action, target, state) =
-            (text(response, "action"), text(response, "target_value"), text(response, "state"));
-        let detail = response["detail"].as_str().filter(|detail| !detail.is_empty());
-        let why = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-        let policy = text(response, "policy");
-        say(&plain(&format!("  response {}  {policy}: {action} {target}, {state}{why}", text(response, "id"))));
+    for decided in responses.as_array().map(Vec::as_slice).unwrap_or_default() {
+        for line in response::below_alert(decided) {
+            say(&plain(&line));
+        }
     }
     if responses.as_array().is_none_or(Vec::is_empty) {
         say("  no response; `riposte alert explain` says why");

@@ -13,7 +13,7 @@ use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCod
 use riposte_protocol::time::difference;
 use serde_json::{Map, Value};
 
-use super::terminal::plain;
+use super::terminal::{plain, table};
 use super::{complain, keyfiles, say, unreachable};
 use crate::domain::api_key;
 
@@ -186,7 +186,8 @@ impl Remote {
     /// # Errors
     /// If a page cannot be had.
     pub async fn items(&self, path: &str) -> anyhow::Result<Vec<Value>> {
-        let (mut items, mut next) = (Vec::new(), format!("{path}?limit=500"));
+        let first = format!("{path}{}limit=500", if path.contains('?') { '&' } else { '?' });
+        let (mut items, mut next) = (Vec::new(), first.clone());
         loop {
             let mut page = self.get(&next).await?;
             match page["items"].take() {
@@ -194,7 +195,7 @@ impl Remote {
                 _ => bail!("the manager's answer to {path} is not a list"),
             }
             match page["next_cursor"].as_str() {
-                Some(cursor) => next = format!("{path}?limit=500&cursor={cursor}"),
+                Some(cursor) => next = format!("{first}&cursor={cursor}"),
                 None => return Ok(items),
             }
         }
@@ -346,34 +347,41 @@ pub async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyho
 
 /// `riposte agent list`
 pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    for agent in remote.items("/v1/agents").await? {
-        if json {
-            say(&agent.to_string());
-        } else {
-            say(&agent_line(&agent));
-        }
+    let agents = remote.items("/v1/agents").await?;
+    if json {
+        agents.iter().for_each(|agent| say(&agent.to_string()));
+    } else {
+        let rows: Vec<Vec<String>> = agents.iter().map(agent_row).collect();
+        table(&AGENT_COLUMNS, &rows);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn agent_line(agent: &Value) -> String {
+/// What stands above the agents.
+const AGENT_COLUMNS: [&str; 6] = ["id", "presence", "last seen", "name", "version", "labels"];
+
+fn agent_row(agent: &Value) -> Vec<String> {
     let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
+    let seen = agent["last_seen_at"].as_str();
     let here = match (agent["presence"].as_str(), agent["away_since"].as_str()) {
         _ if agent["revoked_at"].is_string() => format!("revoked {}", text("revoked_at")),
+        // Where nothing was heard, that it is away says nothing more; `away_since` is its enrolment then.
+        (Some("away"), Some(_)) if seen.is_none() => "away".to_owned(),
         (Some("away"), Some(since)) => format!("away since {since}"),
         (Some(presence), _) => presence.to_owned(),
         // A manager that does not say where agents are.
         (None, _) if agent["streaming"] == true => "streaming".to_owned(),
         (None, _) => "not streaming".to_owned(),
     };
+    let seen = seen.unwrap_or("never connected").to_owned();
     let incidents = ["incident", "rejecting"].into_iter().filter_map(|key| agent[key].as_str());
     let incident: String = incidents.map(|what| format!("  INCIDENT: {what}")).collect();
     let skew = agent["clock_skew_seconds"].as_i64().filter(|ahead| *ahead != 0);
     let clock = skew.map_or_else(String::new, |ahead| {
         format!("  its clock is {} the manager's", difference(ahead.saturating_mul(1000)))
     });
-    let (id, name, version, labels) = (text("id"), text("name"), text("version"), &agent["labels"]);
-    format!("{id}  {here:35}  {name:24}  {version:8}  {labels}{incident}{clock}")
+    let labels = format!("{}{incident}{clock}", agent["labels"]);
+    vec![text("id"), here, seen, text("name"), text("version"), labels]
 }
 
 /// `riposte audit verify`
@@ -399,17 +407,23 @@ mod tests {
 
     #[test]
     fn an_agent_that_polls_is_not_shown_as_away() {
-        let here = |agent: &Value| agent_line(agent).split("  ").nth(1).unwrap_or_default().to_owned();
+        let here = |agent: &Value| agent_row(agent)[1].clone();
         let since = "2026-11-24T10:00:00.000Z";
         let table = [
             (json!({"id": "1", "presence": "polling", "away_since": null, "streaming": false}), "polling"),
             (json!({"id": "1", "presence": "streaming", "streaming": true}), "streaming"),
-            (json!({"id": "1", "presence": "away", "away_since": since}), "away since 2026-11-24T10:00:00.000Z"),
+            (
+                json!({"id": "1", "presence": "away", "away_since": since, "last_seen_at": since}),
+                "away since 2026-11-24T10:00:00.000Z",
+            ),
+            (json!({"id": "1", "presence": "away", "away_since": since, "last_seen_at": null}), "away"),
             (json!({"id": "1", "streaming": true}), "streaming"),
             (json!({"id": "1", "streaming": false}), "not streaming"),
         ];
         for (agent, shown) in table {
             assert_eq!(here(&agent), shown, "{agent}");
         }
+        let seen = |at: Value| agent_row(&json!({"id": "1", "presence": "away", "last_seen_at": at}))[2].clone();
+        assert_eq!((seen(Value::Null), seen(since.into())), ("never connected".into(), since.into()));
     }
 }

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod keyfiles;
 pub mod manual;
 pub mod policy;
+pub mod response;
 pub mod serve;
 pub mod signing;
 pub mod terminal;
@@ -40,6 +41,9 @@ enum Command {
     /// Alerts, by Riposte's ids or their pipelines' own.
     #[command(subcommand)]
     Alert(alert::AlertCommand),
+    /// Responses: what was decided, and what became of it on each agent.
+    #[command(subcommand)]
+    Response(response::ResponseCommand),
     /// Agents and their enrolment.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -150,6 +154,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Status(remote) => block_on(client::status(remote)),
         Command::Alert(command) => block_on(alert::run(command)),
+        Command::Response(command) => block_on(response::run(command)),
         Command::Agent(AgentCommand::Token { remote, uses, expires_in, labels }) => {
             block_on(client::token(remote, uses, expires_in, labels))
         }

@@ -21,6 +21,7 @@ use clap::{Args, Subcommand};
 use riposte_protocol::time::Timestamp;
 
 use super::client::Remote;
+pub(in crate::cli) use stored::cell;
 use crate::config::Config;
 use crate::domain::duration::Span;
 use crate::domain::policy::{Mode, is_name};
