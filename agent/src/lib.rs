@@ -18,7 +18,7 @@
 //! [`local_policy`] and [`surroundings`] say what must not be done here, whoever signed the order. [`service`] speaks to
 //! systemd.
 //!
-//! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`], [`tls`] and [`telemetry`] are ground: anyone may stand on them.
+//! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`], [`tls`], [`unreachable`] and [`telemetry`] are ground: anyone may stand on them.
 
 pub mod actions;
 pub mod agent;
@@ -44,3 +44,4 @@ pub mod surroundings;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod unreachable;

@@ -82,7 +82,7 @@ async fn list(args: List) -> anyhow::Result<()> {
             path.extend(["&", key, "=", &segment(&value)]);
         }
     }
-    let page = remote.get(&path).await?;
+    let page = remote.page(&path).await?;
     let alerts = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     for alert in alerts {
         say(&if json { alert.to_string() } else { plain(&line(alert)) });
@@ -97,7 +97,7 @@ async fn show(args: One) -> anyhow::Result<()> {
     let One { remote, id, json } = args;
     let mut alert = remote.get(&format!("/v1/alerts/{}", segment(&id))).await?;
     let own = text(&alert, "id");
-    let responses = remote.get(&format!("/v1/responses?limit=500&alert_id={own}")).await?["items"].take();
+    let responses = remote.page(&format!("/v1/responses?limit=500&alert_id={own}")).await?["items"].take();
     if json {
         alert["responses"] = responses;
         say(&alert.to_string());

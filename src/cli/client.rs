@@ -10,6 +10,7 @@ use clap::Args;
 use reqwest::header::{IF_MATCH, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
+use riposte_protocol::PROBLEM;
 use riposte_protocol::time::difference;
 use serde_json::{Map, Value};
 
@@ -138,15 +139,21 @@ impl Remote {
             let silence = if error.is_connect() { CONNECT_TIMEOUT } else { TIMEOUT };
             anyhow::anyhow!(unreachable::words(&self.manager, &error, silence))
         })?;
-        if answer.status().is_redirection() {
-            let to = answer
-                .headers()
-                .get(LOCATION)
-                .map(|to| String::from_utf8_lossy(to.as_bytes()).escape_debug().to_string());
-            let to = to.unwrap_or_else(|| "an address that it does not name".into());
-            bail!("{} redirects to {to}, and the key is not sent on: name the address that is meant", self.manager);
+        if let Some(why) = self.redirect(&answer) {
+            bail!("{why}, and the key is not sent on: name the address that is meant");
         }
         Ok(answer)
+    }
+
+    /// Where the answer leads, if it leads elsewhere.
+    fn redirect(&self, answer: &Response) -> Option<String> {
+        let to = || {
+            let to = answer.headers().get(LOCATION)?;
+            Some(String::from_utf8_lossy(to.as_bytes()).escape_debug().to_string())
+        };
+        let is_redirect = answer.status().is_redirection();
+        let to = is_redirect.then(|| to().unwrap_or_else(|| "an address that it does not name".into()))?;
+        Some(format!("{} redirects to {to}", self.manager))
     }
 
     /// The manager's address as it was given, if it can be one.
@@ -161,7 +168,7 @@ impl Remote {
         }
     }
 
-    /// What the manager says that it cannot do; `None` if it is ready.
+    /// Why the manager is not ready, or that it is none; `None` if it is ready.
     ///
     /// # Errors
     /// If it does not say.
@@ -171,14 +178,34 @@ impl Remote {
         let answer = client.get(&url).send().await;
         let answer =
             answer.map_err(|error| anyhow::anyhow!(unreachable::words(&self.manager, &error, READY_TIMEOUT)))?;
+        if let Some(why) = self.redirect(&answer) {
+            return Ok(Some(format!("{why}: name the address that is meant")));
+        }
         let status = answer.status();
-        if status.is_success() {
+        let bytes = answer.bytes().await.unwrap_or_default();
+        if status.is_success() && bytes.trim_ascii() == b"ok" {
             return Ok(None);
         }
-        let text = answer.text().await.unwrap_or_default();
-        let detail =
-            serde_json::from_str::<Value>(&text).ok().and_then(|body| Some(body["detail"].as_str()?.to_owned()));
-        Ok(Some(format!("not ready: {}", detail.unwrap_or_else(|| status.to_string()))))
+        if is_https_refusal(status, &bytes) {
+            bail!(HTTPS_HINT);
+        }
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok(Some(match body["detail"].as_str() {
+            Some(detail) if is_problem(&body) => format!("not ready: {detail}"),
+            _ => stranger(&self.manager, &status.to_string()),
+        }))
+    }
+
+    /// One page of the list at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub async fn page(&self, path: &str) -> anyhow::Result<Value> {
+        let page = self.get(path).await?;
+        if !page["items"].is_array() {
+            bail!(stranger(&self.manager, &format!("its answer to {path} is no list")));
+        }
+        Ok(page)
     }
 
     /// Every entry of the list at `path`, page by page.
@@ -189,10 +216,9 @@ impl Remote {
         let first = format!("{path}{}limit=500", if path.contains('?') { '&' } else { '?' });
         let (mut items, mut next) = (Vec::new(), first.clone());
         loop {
-            let mut page = self.get(&next).await?;
-            match page["items"].take() {
-                Value::Array(found) => items.extend(found),
-                _ => bail!("the manager's answer to {path} is not a list"),
+            let mut page = self.page(&next).await?;
+            if let Value::Array(found) = page["items"].take() {
+                items.extend(found);
             }
             match page["next_cursor"].as_str() {
                 Some(cursor) => next = format!("{first}&cursor={cursor}"),
@@ -214,14 +240,22 @@ impl Answer {
     /// Reads an answer to its end.
     ///
     /// # Errors
-    /// If it breaks off or is not JSON.
+    /// If it breaks off, or is none of a manager's.
     pub async fn read(answer: Response) -> anyhow::Result<Self> {
-        let status = answer.status();
+        let (status, origin) = (answer.status(), answer.url().origin().ascii_serialization());
         let bytes = answer.bytes().await.context("the manager's answer broke off")?;
-        if status == StatusCode::BAD_REQUEST && is_plain_at_https_port(&bytes) {
-            bail!("this port speaks https: write https:// before the manager's address");
+        if is_https_refusal(status, &bytes) {
+            bail!(HTTPS_HINT);
         }
-        let body = if bytes.is_empty() { Value::Null } else { json(&bytes)? };
+        let body = match serde_json::from_slice(&bytes) {
+            Ok(body) => body,
+            Err(_) if bytes.is_empty() => Value::Null,
+            Err(_) => bail!(stranger(&origin, &format!("it answers {status} and no JSON"))),
+        };
+        // A manager refuses by a problem document of its own; a proxy or another program does not.
+        if !status.is_success() && !is_problem(&body) {
+            bail!(stranger(&origin, &format!("it answers {status}")));
+        }
         Ok(Self { status, body })
     }
 
@@ -260,9 +294,25 @@ pub fn told(problem: &Value) -> String {
     format!("{}{}", problem["detail"].as_str().unwrap_or("no reason given"), faults(problem))
 }
 
+const HTTPS_HINT: &str = "this port speaks https: write https:// before the manager's address";
+
+/// That something else answers where a manager should.
+fn stranger(manager: &str, what: &str) -> String {
+    format!("what answers at {manager} is not a Riposte manager ({what}); check the address, and the proxy if there is one")
+}
+
+/// Whether a body is a manager's own problem document (RFC 9457).
+fn is_problem(body: &Value) -> bool {
+    body["type"].as_str().is_some_and(|word| word.starts_with(PROBLEM))
+}
+
 /// Whether a server's complaint is that it was spoken to without TLS: nginx's and Go's words.
-fn is_plain_at_https_port(body: &[u8]) -> bool {
+fn is_https_refusal(status: StatusCode, body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body);
+    status == StatusCode::BAD_REQUEST && is_plain_at_https_port(&text)
+}
+
+fn is_plain_at_https_port(text: &str) -> bool {
     text.contains("plain HTTP request was sent to HTTPS port") || text.contains("HTTP request to an HTTPS server")
 }
 
@@ -317,7 +367,7 @@ pub async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<St
     }
     let body = serde_json::json!({"labels": object, "uses": uses, "expires_in": expires_in});
     let answer = remote.post("/v1/enrollment-tokens", body).await?;
-    say(answer["token"].as_str().context("the manager gave no token")?);
+    say(&plain(answer["token"].as_str().context("the manager gave no token")?));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -388,7 +438,8 @@ fn agent_row(agent: &Value) -> Vec<String> {
 pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
     let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify")?;
     let proof = Answer::read(remote.start(request).await?).await?.done()?;
-    let intact = proof["intact"] == true;
+    let intact = proof["intact"].as_bool();
+    let intact = intact.with_context(|| stranger(&remote.manager, "it says nothing of an audit log"))?;
     if json {
         say(&proof.to_string());
     } else if intact {

@@ -70,7 +70,7 @@ pub async fn run(command: ResponseCommand) -> anyhow::Result<ExitCode> {
 async fn list(args: List) -> anyhow::Result<()> {
     let List { remote, state, limit, json } = args;
     let of = state.map_or_else(String::new, |state| format!("&state={state}"));
-    let page = remote.get(&format!("/v1/responses?limit={limit}{of}")).await?;
+    let page = remote.page(&format!("/v1/responses?limit={limit}{of}")).await?;
     let responses = array(&page, "items");
     if json {
         responses.iter().for_each(|response| say(&response.to_string()));
