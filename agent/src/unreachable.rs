@@ -8,8 +8,7 @@ pub fn words(url: &str, chain: &str) -> Option<String> {
     if low.contains("certificate") {
         return certificate(&low).map(|why| format!("cannot speak to {url}: {why}"));
     }
-    let is_closed =
-        has(&["connection reset", "closed before", "connection closed", "broken pipe", "handshake eof"]);
+    let is_closed = has(&["connection reset", "closed before", "connection closed", "broken pipe", "handshake eof"]);
     let is_https = url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"));
     let (spoken, other) = if is_https { ("plain HTTP", "http") } else { ("TLS", "https") };
     is_closed.then(|| {
@@ -45,11 +44,23 @@ mod tests {
             ("http://a", "connection closed before message completed", "If this port speaks TLS, write https://"),
             ("http://a", "Connection reset by peer (os error 104)", "If this port speaks TLS, write https://"),
             ("https://a", "tls handshake eof", "If this port speaks plain HTTP, write http://"),
-            ("https://a", "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "make one with basicConstraints CA:FALSE"),
+            (
+                "https://a",
+                "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+                "make one with basicConstraints CA:FALSE",
+            ),
             ("https://a", "invalid peer certificate: UnknownIssuer", "with --ca (RIPOSTE_CA)"),
-            ("https://a", "invalid peer certificate: certificate expired: verification time 2", "has expired: renew it"),
+            (
+                "https://a",
+                "invalid peer certificate: certificate expired: verification time 2",
+                "has expired: renew it",
+            ),
             ("https://a", "invalid peer certificate: NotValidYet", "is not valid yet"),
-            ("https://a", "invalid peer certificate: certificate not valid for name \"a\"; certificate is only valid for b", "is for another name"),
+            (
+                "https://a",
+                "invalid peer certificate: certificate not valid for name \"a\"; certificate is only valid for b",
+                "is for another name",
+            ),
         ] {
             let words = words(url, chain).unwrap();
             assert!(words.contains(told), "{chain}: {words}");

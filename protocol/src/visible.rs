@@ -15,7 +15,9 @@ mod tests {
 
     #[test]
     fn what_steers_a_reader_is_hidden_and_letters_are_not() {
-        for c in "\0\n\u{1b}\u{7f}\u{9b}\u{61c}\u{200b}\u{200f}\u{2028}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0041}".chars() {
+        for c in
+            "\0\n\u{1b}\u{7f}\u{9b}\u{61c}\u{200b}\u{200f}\u{2028}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0041}".chars()
+        {
             assert!(is_hidden(c), "{c:?}");
         }
         for c in "a 'ß\u{a0}中é🦀\u{2027}\u{202f}\u{fffd}".chars() {

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::client::{Remote, segment};
 use super::policy::explain;
-use super::{response, say};
 use super::terminal::plain;
+use super::{response, say};
 
 /// Alerts.
 #[derive(Debug, Subcommand)]

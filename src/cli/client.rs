@@ -298,7 +298,9 @@ const HTTPS_HINT: &str = "this port speaks https: write https:// before the mana
 
 /// That something else answers where a manager should.
 fn stranger(manager: &str, what: &str) -> String {
-    format!("what answers at {manager} is not a Riposte manager ({what}); check the address, and the proxy if there is one")
+    format!(
+        "what answers at {manager} is not a Riposte manager ({what}); check the address, and the proxy if there is one"
+    )
 }
 
 /// Whether a body is a manager's own problem document (RFC 9457).

@@ -242,7 +242,8 @@ fn facts(response: &Value, names: &Names, lines: &mut Vec<String>) {
     let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
     fact("state", format!("{}{detail}", state_of(response)));
     fact("outcome", outcome(response));
-    let version = response["policy_version"].as_i64().map_or_else(String::new, |version| format!(", version {version}"));
+    let version =
+        response["policy_version"].as_i64().map_or_else(String::new, |version| format!(", version {version}"));
     fact("decided", format!("{} by {}{version}", cell(&response["created_at"]), by(response, &names.keys)));
     fact("note", cell(&response["note"]));
     fact("alert", cell(&response["alert_id"]));
@@ -288,10 +289,8 @@ fn agents(response: &Value, names: &Names, lines: &mut Vec<String>) {
 
 /// Each command, oldest first, with what its agent said of it.
 fn commands(response: &Value, names: &Names, lines: &mut Vec<String>) {
-    let results: HashMap<&str, &Value> = array(response, "results")
-        .iter()
-        .filter_map(|result| Some((result["command_id"].as_str()?, result)))
-        .collect();
+    let results: HashMap<&str, &Value> =
+        array(response, "results").iter().filter_map(|result| Some((result["command_id"].as_str()?, result))).collect();
     for command in array(response, "commands").iter().rev() {
         let (agent, op, state) = (names.agent(&command["agent_id"]), cell(&command["op"]), cell(&command["state"]));
         let at = ["finished_at", "acknowledged_at", "delivered_at", "created_at"];
@@ -406,7 +405,10 @@ mod tests {
         spared["agents_by_outcome"] = Value::Null;
         spared["agent_outcomes"] = json!([]);
         spared["until"] = Value::Null;
-        assert_eq!((outcome(&spared), state_of(&spared), until(&spared)), ("-".into(), "spared (protected)".into(), "-".into()));
+        assert_eq!(
+            (outcome(&spared), state_of(&spared), until(&spared)),
+            ("-".into(), "spared (protected)".into(), "-".into())
+        );
         let shown = text(&spared, &[], &names()).join("\n");
         assert!(shown.contains("web-01: was not asked") && !shown.contains("in force"), "{shown}");
         let mut by_hand = partly();

@@ -28,7 +28,9 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
         format!("cannot speak to {manager}: {why}")
     } else if is_closed(&low) {
         let (spoken, other) = if is_https(manager) { ("plain HTTP", "http") } else { ("TLS", "https") };
-        format!("{manager} ended the connection without an answer; {LOOK}; if this port speaks {spoken}, write {other}://")
+        format!(
+            "{manager} ended the connection without an answer; {LOOK}; if this port speaks {spoken}, write {other}://"
+        )
     } else if low.contains("unreachable") {
         format!("there is no way to {manager} from here: check the network and the address ({chain})")
     } else {
@@ -105,7 +107,10 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
         for (chain, told) in [
-            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "is itself a CA: make one with basicConstraints CA:FALSE"),
+            (
+                "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+                "is itself a CA: make one with basicConstraints CA:FALSE",
+            ),
             ("invalid peer certificate: UnknownIssuer", "name its file in SSL_CERT_FILE"),
             (
                 "invalid peer certificate: certificate expired: verification time 2 (UNIX), but certificate is not valid after 1",

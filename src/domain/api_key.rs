@@ -55,7 +55,9 @@ mod tests {
         let told = |text: &str| form_fault(text).unwrap();
         assert_eq!(told(&key[..key.len() - 12]), "the key has 31 of 43 characters after its id; copy it whole");
         assert_eq!(told(&key[..10]), "the key has 10 of 64 characters; copy it whole");
-        assert!(told(&format!("{key}{key}")).starts_with("the key is too long: 107 characters after its id instead of 43"));
+        assert!(
+            told(&format!("{key}{key}")).starts_with("the key is too long: 107 characters after its id instead of 43")
+        );
         assert!(told(&format!("{key}aa")).starts_with("the key is too long: 45 characters after its id instead of 43"));
         let token = format!("rit_{secret}");
         assert_eq!(told(&token), "this is an enrolment token; an API key begins with rip_");

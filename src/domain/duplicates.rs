@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn a_contradiction_is_mended_by_a_command_with_its_names() {
         let fleet = [agent(1, "db-01", &[("wazuh_id", "006")]), agent(2, "mail", &[("wazuh_id", "007")])];
-        let alert = |name: &str| AlertAgent { id: Some("006".into()), name: Some(name.into()), ..AlertAgent::default() };
+        let alert =
+            |name: &str| AlertAgent { id: Some("006".into()), name: Some(name.into()), ..AlertAgent::default() };
         assert_eq!(
             mend(&alert("mail"), &fleet).as_deref(),
             Some(

@@ -231,8 +231,7 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     const LIFT: &str = "`POST /v1/responses/{id}/lift`";
     const RELEASE: &str = "on {whose}: `riposte-agent release`";
     const REVOKE: &str = "`DELETE /v1/agents/{agent_id}` revokes it";
-    let violation =
-        |what, help, sql, noun, mend| Rule { level: "violation", what, help, sql, at: None, noun, mend };
+    let violation = |what, help, sql, noun, mend| Rule { level: "violation", what, help, sql, at: None, noun, mend };
     let overdue =
         |what, at, sql, noun| Rule { level: "violation", what, help: OWNER, sql, at: Some(at), noun, mend: "" };
     let incident = |what, help, sql, at, noun, mend| Rule { level: "incident", what, help, sql, at, noun, mend };

@@ -83,11 +83,18 @@ async fn what_is_imported_is_named_by_its_own_file_line_and_policy() {
     assert!(ran.out.contains("1 policy in no file, left as they are\n"), "{}", ran.out);
     let applied = policy(&manager, files.path(), "apply -f ssh.yaml --dry-run").gives(0);
     assert!(applied.contains("(--prune deletes them)"), "{applied}");
-    let reasons: Vec<String> = api.get("/v1/protected").await["items"].as_array().unwrap().iter()
-        .map(|entry| entry["reason"].as_str().unwrap().to_owned()).collect();
+    let reasons: Vec<String> = api.get("/v1/protected").await["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["reason"].as_str().unwrap().to_owned())
+        .collect();
     assert!(reasons.contains(&"white_list \"198.51.100.1\" of own.conf, line 13".to_owned()), "{reasons:?}");
     let carried = api.get("/v1/policies/wazuh-scan-1").await;
-    assert!(carried["note"].as_str().unwrap().starts_with("From Wazuh's active response of own.conf, line 6:"), "{carried}");
+    assert!(
+        carried["note"].as_str().unwrap().starts_with("From Wazuh's active response of own.conf, line 6:"),
+        "{carried}"
+    );
     let scan = api.get("/v1/actions/scan").await;
     assert_eq!(scan["summary"], "Wazuh's command \"scan\" of own.conf, line 2.");
 }

@@ -21,7 +21,9 @@ async fn the_command_line_shows_what_became_of_a_response() {
     let lines: Vec<&str> = list.lines().collect();
     assert!(is_listed && lines.len() == 2, "{list}");
     assert!(lines[0].starts_with("ID ") && lines[0].ends_with("  UNTIL"), "{list}");
-    for word in [id, "(key:", "log-only", "ip 203.0.113.7", "active", "partly: in_force 1, pending 1", text(&made, "until")] {
+    for word in
+        [id, "(key:", "log-only", "ip 203.0.113.7", "active", "partly: in_force 1, pending 1", text(&made, "until")]
+    {
         assert!(lines[1].contains(word), "{word}: {list}");
     }
     let (_, json) = manager.command(&["response", "list", "--json"]);
@@ -59,11 +61,16 @@ async fn an_alert_and_the_agents_are_shown_with_what_became_of_them() {
     let _away = FakeAgent::enroll(&manager, "web-01").await;
     api.answer_to(&alert(7, "203.0.113.7", "web-01")).await;
     let (_, shown) = manager.command(&["alert", "show", "1795514400.7"]);
-    for words in ["answer: log-only ip 203.0.113.7\n    state    active\n    outcome  pending: pending 1\n      web-01: pending: queued"] {
+    for words in [
+        "answer: log-only ip 203.0.113.7\n    state    active\n    outcome  pending: pending 1\n      web-01: pending: queued",
+    ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
     let (_, list) = manager.command(&["agent", "list"]);
     let lines: Vec<&str> = list.lines().collect();
     assert!(lines[0].starts_with("ID ") && lines[0].contains("LAST SEEN"), "{list}");
-    assert!(lines[1].contains("  away  ") && lines[1].contains("never connected") && lines[1].contains("web-01"), "{list}");
+    assert!(
+        lines[1].contains("  away  ") && lines[1].contains("never connected") && lines[1].contains("web-01"),
+        "{list}"
+    );
 }

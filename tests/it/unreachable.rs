@@ -69,7 +69,8 @@ async fn a_port_that_is_no_manager_is_called_so_by_every_command() {
         ("502 Bad Gateway", "text/plain", ""),
     ] {
         let length = body.len();
-        let head = format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close");
+        let head =
+            format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close");
         let address = answering(format!("{head}\r\n\r\n{body}")).await;
         let expected = format!("what answers at {address} is not a Riposte manager");
         let said = says(&address).await;

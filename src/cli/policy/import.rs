@@ -58,7 +58,8 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     report(&imported, &joined);
     if let Some(folder) = out {
         let (written, kept) = write(&folder, &imported)?;
-        let kept = if kept == 0 { String::new() } else { format!(", {} there already and unchanged", many(kept, "file")) };
+        let kept =
+            if kept == 0 { String::new() } else { format!(", {} there already and unchanged", many(kept, "file")) };
         let place = folder.display();
         say(&format!("{} written{kept}; look at them, then: riposte policy apply -f {place}", many(written, "file")));
         return Ok(as_report);

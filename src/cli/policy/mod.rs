@@ -21,11 +21,11 @@ use clap::{Args, Subcommand};
 use riposte_protocol::time::Timestamp;
 
 use super::client::Remote;
-pub(in crate::cli) use stored::cell;
 use crate::config::Config;
 use crate::domain::duration::Span;
 use crate::domain::policy::{Mode, is_name};
 use crate::domain::shapes::Sources;
+pub(in crate::cli) use stored::cell;
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
