@@ -1,6 +1,7 @@
 //! FLOOR 5: the command line. Nouns, then verbs; `--json` for machines, tables for people; exit code 0 when what was
 //! asked for is done, 1 when it is not, 2 when the question was wrong.
 
+pub mod agent;
 pub mod alert;
 pub mod backup;
 pub mod client;
@@ -46,7 +47,7 @@ enum Command {
     Response(response::ResponseCommand),
     /// Agents and their enrolment.
     #[command(subcommand)]
-    Agent(AgentCommand),
+    Agent(agent::AgentCommand),
     /// Policies, in files and on a manager.
     #[command(subcommand)]
     Policy(Box<policy::PolicyCommand>),
@@ -94,42 +95,6 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-enum AgentCommand {
-    /// Make an enrolment token and print it.
-    Token {
-        #[command(flatten)]
-        remote: Remote,
-        /// How many agents may use it.
-        #[arg(long, default_value_t = 1)]
-        uses: i64,
-        /// For how long.
-        #[arg(long, default_value = "1h")]
-        expires_in: String,
-        /// A label of the agents that enrol with it, KEY=VALUE; may be repeated.
-        #[arg(long = "label")]
-        labels: Vec<String>,
-    },
-    /// Change the labels of an agent: KEY=VALUE sets one, KEY- removes it.
-    Label {
-        #[command(flatten)]
-        remote: Remote,
-        /// The agent, by name or id.
-        agent: String,
-        /// KEY=VALUE or KEY-; may be repeated.
-        #[arg(required = true)]
-        labels: Vec<String>,
-    },
-    /// List the agents.
-    List {
-        #[command(flatten)]
-        remote: Remote,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// Recompute the hash chain; exit code 1 if it is broken.
     Verify {
@@ -155,11 +120,7 @@ pub fn run() -> ExitCode {
         Command::Status(remote) => block_on(client::status(remote)),
         Command::Alert(command) => block_on(alert::run(command)),
         Command::Response(command) => block_on(response::run(command)),
-        Command::Agent(AgentCommand::Token { remote, uses, expires_in, labels }) => {
-            block_on(client::token(remote, uses, expires_in, labels))
-        }
-        Command::Agent(AgentCommand::Label { remote, agent, labels }) => block_on(client::label(remote, agent, labels)),
-        Command::Agent(AgentCommand::List { remote, json }) => block_on(client::agents(remote, json)),
+        Command::Agent(command) => block_on(agent::run(command)),
         Command::Policy(command) => block_on(policy::run(*command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
         Command::Backup { store, to } => block_on(backup::backup(store, to)),
