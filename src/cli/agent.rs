@@ -17,6 +17,7 @@ use super::terminal::{plain, table};
 pub enum AgentCommand {
     /// Make an enrolment token and print it.
     Token {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// How many agents may use it.
@@ -31,6 +32,7 @@ pub enum AgentCommand {
     },
     /// Change the labels of an agent: KEY=VALUE sets one, KEY- removes it.
     Label {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// The agent, by name or id.
@@ -41,6 +43,7 @@ pub enum AgentCommand {
     },
     /// List the agents.
     List {
+        /// Which manager.
         #[command(flatten)]
         remote: Remote,
         /// Print JSON.
