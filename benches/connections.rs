@@ -1,6 +1,6 @@
-//! What agents cost that have nothing to do: the time until all of them stream, memory for each, the server's CPU while
-//! they are idle; and how long one response for all of them takes until the last one has its command, commit included.
-//! Beside it the memory of agents on the long poll.
+//! Cost of idle agents: time until all of them stream, memory of each, and CPU time of the server.
+//! Also how long one response on all agents takes until the last one has its command, including the
+//! commit. The memory of agents on the long poll is measured beside it.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -66,7 +66,8 @@ async fn bench() -> anyhow::Result<()> {
     drop(polls);
     server.stop()?;
 
-    // A fresh process: memory that polls have left behind would be counted as the streams' otherwise, or hide them.
+    // A fresh process: otherwise memory left over from polls would count as the streams', or hide
+    // them.
     let server = Server::start(dir.path()).await?;
     let (before, begun) = (server.resident_bytes()?, Instant::now());
     let streams = agents::connect_all(Arc::clone(&enrolled), server.address, AT_ONCE).await?;
@@ -116,10 +117,10 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Enrols the first agents over the API, to say how long that takes, and writes the others into the ledger while no
-/// server runs: what is measured here is connections, and ten thousand enrolments in a row are nobody's day.
+/// Enrols the first agents over the API, to measure how long that takes. Writes the others into the
+/// ledger while no server runs: this bench measures connections, not ten thousand enrolments.
 async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> anyhow::Result<Vec<Agent>> {
-    // The first start makes keys and tables; the second one is the usual one.
+    // The first start creates keys and tables; the second start is the usual case.
     Server::start(dir).await?.stop()?;
     let server = Server::start(dir).await?;
     table.row("start to serving, empty ledger", server.started_in.as_secs_f64() * 1e3, "ms", None, "50", "25");
@@ -150,7 +151,7 @@ async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> 
     Ok(enrolled)
 }
 
-/// Long polls of the first `count` agents, all waiting when this returns.
+/// Starts long polls for the first `count` agents; all of them wait when this returns.
 async fn poll(server: &Server, enrolled: &[Agent], count: usize) -> anyhow::Result<JoinSet<()>> {
     let mut polls = JoinSet::new();
     for agent in enrolled.iter().take(count) {
@@ -169,16 +170,16 @@ async fn poll(server: &Server, enrolled: &[Agent], count: usize) -> anyhow::Resu
     Ok(polls)
 }
 
-/// What an agent tells the bench.
+/// What an agent reports to the bench.
 enum News {
     Arrived(Instant),
     Settled,
     Ended(String),
 }
 
-/// One agent: says when commands arrive, answers them, and sends heartbeats.
+/// One agent: reports arriving commands, answers them, and sends heartbeats.
 async fn follow(index: usize, mut stream: Stream, news: mpsc::UnboundedSender<News>) {
-    // Spread, as the connections of real agents are.
+    // Spread over the interval, as the connections of real agents are.
     let offset = Duration::from_millis(u64::try_from(index).unwrap_or(0) * 7919 % (HEARTBEAT * 1000));
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + offset, Duration::from_secs(HEARTBEAT));
     loop {
@@ -207,18 +208,19 @@ async fn follow(index: usize, mut stream: Stream, news: mpsc::UnboundedSender<Ne
     }
 }
 
-/// How one response for all went.
+/// The result of one response on all agents.
 struct FanOut {
     answered: Duration,
     half: Duration,
     last: Duration,
-    /// From the last arrival to the last result being acknowledged.
+    /// From the last arrival to the acknowledgement of the last result.
     settled: Duration,
     came: usize,
     ended: usize,
 }
 
-/// Posts one alert that every agent has to hear of, and waits until all have, and all their results are settled.
+/// Posts one alert that acts on every agent. Waits until all have the command and all results are
+/// settled.
 async fn fan_out(
     server: &Server,
     round: usize,

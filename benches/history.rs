@@ -1,5 +1,6 @@
-//! What a long history costs: the same work on two managers, one with a young ledger and one in which much has been and gone.
-//! Rounds alternate between the two, so that the ratio holds on a busy machine. `docs/performance.md` says how to read it.
+//! Cost of a long history: the same work on two managers, one with a young ledger and one with many
+//! past effects. Rounds alternate between the two, so that the ratio holds on a busy machine.
+//! `docs/performance.md` says how to read it.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -29,12 +30,12 @@ const AGENTS: usize = 50;
 const HELD: usize = 500;
 /// Alerts of a round, each with a short block, applied and lifted.
 const ALERTS: usize = 2000;
-/// Targets of the past, and of what is held, from here on.
+/// First target of the past effects and of the held ones.
 const FIRST_PAST: u32 = u32::from_be_bytes([100, 64, 0, 0]);
-/// How long a round may take.
+/// Deadline of a round.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// One of the two managers, and what was measured there.
+/// One of the two managers, and its measurements.
 struct Side {
     name: String,
     server: Server,
@@ -56,7 +57,7 @@ fn main() -> anyhow::Result<()> {
         for round in 0..=rounds {
             for side in [&mut young, &mut old] {
                 side.round().await?;
-                // The first one warms caches up.
+                // The first round warms caches up.
                 if round == 0 {
                     side.forget();
                 }
@@ -80,7 +81,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 impl Side {
-    /// A manager whose agents hold [`HELD`] effects each, and on which `past` more have come and gone.
+    /// Starts a manager whose agents hold [`HELD`] effects each, with `past` ended effects in its
+    /// ledger.
     async fn build(dir: &std::path::Path, past: usize) -> anyhow::Result<Self> {
         let server = Server::start(dir).await?;
         let mut agents = agents::enrol(server.address, &server.key, 0, AGENTS).await?;
@@ -116,7 +118,7 @@ impl Side {
         Ok(Self { name, server, agents, alerts, address, connect_ms, connect_cpu_ms, cpu_per_1000 })
     }
 
-    /// All agents connect and report, blocks are ordered, applied and lifted, and all agents go away.
+    /// Connects all agents, which report; orders, applies and lifts blocks; disconnects all agents.
     async fn round(&mut self) -> anyhow::Result<()> {
         let (cpu, begun) = (self.server.cpu_seconds()?, Instant::now());
         let streams = agents::connect_all(Arc::clone(&self.agents), self.server.address, 16).await?;
@@ -157,13 +159,13 @@ impl Side {
     }
 }
 
-/// How an agent says that it holds an effect until somebody lifts it.
+/// How an agent reports that it holds an effect without an end.
 fn holding(effect: Uuid, target: Target) -> HeldEffect {
     let action = "firewall-drop".to_owned();
     HeldEffect { effect, action, target, until: None, actual: None, drifts: 0, failing: None, released: None }
 }
 
-/// One agent: obeys, and says how many of its results are settled.
+/// One agent: executes commands, and reports how many of its results are settled.
 async fn follow(mut stream: Stream, settled: mpsc::UnboundedSender<usize>) -> anyhow::Result<()> {
     loop {
         match stream.hear().await? {
@@ -177,7 +179,7 @@ async fn follow(mut stream: Stream, settled: mpsc::UnboundedSender<usize>) -> an
     }
 }
 
-/// Writes a block into the ledger that is in force until somebody lifts it, or that was lifted long ago; gives its effect.
+/// Writes a block into the ledger, in force without an end or lifted long ago; returns its effect.
 fn write(tx: &rusqlite::Transaction, agent: Uuid, nth: i64, target: &str, is_held: bool) -> anyhow::Result<Uuid> {
     let now = Clock::system().now().as_millis();
     let [response, effect] = [(); 2].map(|()| Uuid::now_v7());

@@ -1,6 +1,7 @@
-//! How many alerts a second become durable, over HTTP, with authentication and policies on, and what that costs the
-//! server. Beside it, in alternating rounds: what SQLite alone does with the same rows in the same table, at the same
-//! durability, in transactions of the same size. `docs/performance.md` says how to read it.
+//! How many alerts a second become durable over HTTP, with authentication and policies on, and what
+//! that costs the server. Beside it, in alternating rounds: what SQLite alone does with the same
+//! rows in the same table, with the same durability and transaction size. `docs/performance.md`
+//! says how to read it.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -23,29 +24,29 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// Hosts that alerts come from; each has an enrolled agent that is away.
+/// Hosts that alerts come from; each has an enrolled agent that is offline.
 const HOSTS: usize = 100;
-/// Policies that no alert matches, so that the index is not empty.
+/// Policies that match none of the alerts; they fill the index.
 const IDLE_POLICIES: usize = 50;
 
 /// One kind of load.
 #[derive(Clone, Copy)]
 struct Cell {
     what: &'static str,
-    /// Alerts per request, and per transaction of the limit.
+    /// Alerts per request, and rows per transaction of the SQLite limit.
     batch: usize,
     connections: usize,
-    /// Which rule some alerts carry, and how many of a hundred.
+    /// The rule that some alerts carry, and their share in percent.
     rule: &'static str,
     percent: usize,
-    /// Rows per transaction that the limit is measured with.
+    /// Rows per transaction of the SQLite limit.
     limit: usize,
     must: &'static str,
     aim: &'static str,
     cpu: [&'static str; 2],
 }
 
-/// What was measured in one cell, a sample a round; latencies a sample a request.
+/// Measurements of one cell: one sample a round, and one latency a request.
 #[derive(Default)]
 struct Figures {
     per_second: Samples,
@@ -103,7 +104,8 @@ async fn bench() -> anyhow::Result<()> {
     let mut sent = 0;
     for round in 0..=rounds {
         for (cell, figures) in cells.iter().zip(&mut figures) {
-            // The first round is short: it warms up, and says how many alerts the others need.
+            // The first round is short: it warms up, and tells how many alerts the other rounds
+            // need.
             let rate = figures.per_second.median().max(2000.0);
             let count = rate * if round == 0 { 0.5 } else { seconds };
             let requests = requests(&mut alerts, cell, &server.key, count);
@@ -131,7 +133,7 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Agents and policies.
+/// Creates agents and policies.
 async fn prepare(server: &Server) -> anyhow::Result<()> {
     agents::enrol(server.address, &server.key, 0, HOSTS).await?;
     let mut connection = Connection::open(server.address).await?;
@@ -151,7 +153,7 @@ async fn prepare(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// At least `count` alerts as ready requests: what is made beforehand costs nothing while it is measured.
+/// Builds at least `count` alerts as complete requests beforehand, so that it costs nothing later.
 fn requests(alerts: &mut Alerts, cell: &Cell, key: &str, count: f64) -> Vec<Vec<u8>> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some thousands")]
     let requests = (count / float(cell.batch)).ceil() as usize;
@@ -189,7 +191,8 @@ async fn load_with(server: &Server, cell: &Cell, requests: Vec<Vec<u8>>, figures
             while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let begun = Instant::now();
                 taken += 1;
-                // A broken connection ends its worker: what it had taken counts as failed.
+                // A broken connection ends its worker: the request that it had taken counts as
+                // failed.
                 let Ok(answer) = connection.exchange(request).await else { break };
                 latency_ms.push(begun.elapsed().as_secs_f64() * 1e3);
                 stored += accepted(&answer);
@@ -263,7 +266,7 @@ impl Limit {
         Ok(Self { db, alerts, stored })
     }
 
-    /// Rows a second in transactions of `rows` each.
+    /// Returns rows a second in transactions of `rows` each.
     fn round(&mut self, rows: usize, seconds: f64) -> anyhow::Result<f64> {
         let Self { db, alerts, stored } = self;
         let (begun, mut done) = (Instant::now(), 0_u32);
@@ -286,7 +289,7 @@ impl Limit {
     }
 }
 
-/// What SQLite alone does with transactions of other sizes, for comparison.
+/// Measures SQLite alone with other transaction sizes, for comparison.
 fn limits(limit: &mut Limit, seconds: f64) -> anyhow::Result<()> {
     let mut line = String::from("SQLite alone, rows/s by rows per transaction:");
     for rows in [1, 10, 64, 1000, 4000] {
@@ -296,7 +299,7 @@ fn limits(limit: &mut Limit, seconds: f64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the bytes went, after the server has written everything back into the one file.
+/// Prints where the bytes went, after a checkpoint has moved everything into the one file.
 fn storage(database: &Path) -> anyhow::Result<()> {
     let db = rusqlite::Connection::open_with_flags(database, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let alerts: i64 = db.query_row("SELECT COUNT(*) FROM alerts", [], |row| row.get(0))?;

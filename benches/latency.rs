@@ -1,6 +1,7 @@
-//! From an alert being posted to its command arriving at the agent's stream, while alerts come at a fixed rate whatever
-//! the answers do (an open loop), spread over many agents that acknowledge and answer as real ones do. The commit is in
-//! it. Beside it: one flush and one loopback round trip, which no design can be quicker than.
+//! From posting an alert to its command arriving at the agent's stream, commit included. Alerts
+//! come at a fixed rate, independent of the answers (an open loop), spread over many agents that
+//! acknowledge and answer. Beside it: one flush and one loopback round trip, the lower bound of any
+//! design.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -22,12 +23,12 @@ use serde_json::json;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
-/// Each alert has an address of its own from here on, which says at the agent which alert it was.
+/// First address of the alerts: each alert has its own, which identifies the alert at the agent.
 const FIRST_ADDRESS: u32 = u32::from_be_bytes([11, 0, 0, 0]);
-/// How long after the last alert its command may still come.
+/// Deadline of a command after the last alert.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the load sees; one thread.
+/// What the load observes; one thread.
 #[derive(Default)]
 struct Seen {
     /// When each alert was posted.
@@ -36,7 +37,7 @@ struct Seen {
     answered_ms: Samples,
     /// How much later than planned alerts were posted.
     late_ms: Samples,
-    /// Commands of alerts that had brought one already: redeliveries.
+    /// Commands of alerts that had a command already: redeliveries.
     again: usize,
     failed: usize,
     streams_ended: usize,
@@ -66,7 +67,7 @@ async fn bench() -> anyhow::Result<()> {
     for (_, stream) in agents::connect_all(enrolled, server.address, 32).await? {
         streams.spawn_local(follow(stream, Rc::clone(&seen)));
     }
-    // A second of the same load warms caches up and is forgotten; addresses go on counting.
+    // A second of the same load warms caches up and is not counted; addresses continue.
     let warm = post(&server, &seen, 0, rate, rate, count, connections).await?;
     *seen.borrow_mut() = Seen { posted: vec![None; warm], ..Seen::default() };
     let cpu = server.cpu_seconds()?;
@@ -112,8 +113,8 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Posts `count` alerts at `rate` a second, the first one numbered `first`, and waits until each has had its command.
-/// Gives the number after the last one.
+/// Posts `count` alerts at `rate` a second, the first one numbered `first`, and waits until each
+/// has its command. Returns the number after the last one.
 async fn post(
     server: &Server,
     seen: &Rc<RefCell<Seen>>,
@@ -162,8 +163,8 @@ async fn post_lane(
 ) {
     for (number, request) in requests.iter().enumerate().skip(lane).step_by(lanes) {
         let planned = start + Duration::from_secs(1).mul_f64(float(number) / float(rate));
-        // The timer's own coarseness (1 ms) is the load's and not held against the server; that an earlier answer was
-        // still out when this alert was due is the server's, and counts from the planned time.
+        // The timer's own coarseness (1 ms) belongs to the load and is not counted. A wait for an
+        // earlier answer belongs to the server, and counts from the planned time.
         let posted = if Instant::now() > planned {
             planned
         } else {
@@ -185,7 +186,7 @@ async fn post_lane(
     }
 }
 
-/// One agent: takes the time of every command and answers it.
+/// One agent: records the time of every command and answers it.
 async fn follow(mut stream: Stream, seen: Rc<RefCell<Seen>>) {
     loop {
         let message = stream.hear().await;

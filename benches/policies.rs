@@ -1,5 +1,6 @@
-//! What policies cost: deciding with few and with many of them, with a hundred conditions in CEL; a storm of alerts under a
-//! policy with guardrails; a backtest over what is stored. `docs/performance.md` says how to read it.
+//! Cost of policies: deciding with few and with many of them, with a hundred CEL conditions; a
+//! storm of alerts under a policy with guardrails; a backtest over the stored alerts.
+//! `docs/performance.md` says how to read it.
 
 #[expect(dead_code, reason = "each bench uses its part")]
 mod load;
@@ -43,7 +44,7 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-/// Alerts, read, with their texts.
+/// Returns parsed alerts with their texts.
 fn sample() -> anyhow::Result<Vec<(Alert, String)>> {
     let mut alerts = Alerts::new(5);
     let mut sample = Vec::with_capacity(ALERTS);
@@ -69,7 +70,8 @@ fn compile(documents: impl Iterator<Item = Value>) -> anyhow::Result<PolicyIndex
     Ok(PolicyIndex::compile(policies.collect::<anyhow::Result<_>>()?))
 }
 
-/// `count` policies of the kinds that people write; one in twelve alerts fires one of the first ten, whatever `count` is.
+/// Builds `count` policies of usual kinds. One in twelve alerts fires one of the first ten, for any
+/// `count`.
 fn plain(count: usize) -> anyhow::Result<PolicyIndex> {
     compile((0..count).map(|n| {
         let selector = match n {
@@ -83,7 +85,7 @@ fn plain(count: usize) -> anyhow::Result<PolicyIndex> {
     }))
 }
 
-/// Nanoseconds per alert.
+/// Returns nanoseconds per alert.
 fn time(index: &PolicyIndex, sample: &[(Alert, String)]) -> f64 {
     let (fleet, protected, now) =
         (Fleet::default(), ProtectedSet::default(), Timestamp::from_millis(1_795_514_400_000));
@@ -135,7 +137,8 @@ fn deciding() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// 100,000 alerts of 5,000 sources within a minute of their own time, under a policy with every limit.
+/// Posts 100,000 alerts of 5,000 sources within one minute of their own time, under a policy with
+/// every limit.
 async fn storm(server: &Server) -> anyhow::Result<()> {
     let count: usize = knob("STORM", 100_000)?;
     let mut connection = Connection::open(server.address).await?;
@@ -177,7 +180,7 @@ async fn storm(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A draft over everything that is stored.
+/// Runs a draft over all stored alerts.
 async fn backtest(server: &Server) -> anyhow::Result<()> {
     let count: usize = knob("STORED", 1_000_000)?;
     let mut connection = Connection::open(server.address).await?;

@@ -1,8 +1,9 @@
-//! `active-responses.log`: what was done on this host, in the very format of Wazuh's own programs, so that its decoder
-//! and its rules 650 to 657 read it. A line says what *was* done, where Wazuh's says what was begun.
+//! `active-responses.log`: what was done on this host, in the format of Wazuh's own programs, so
+//! that its decoder and its rules 650 to 657 read it. A line reports what *was* done; Wazuh's own
+//! reports what was started.
 //!
-//! Whatever is in an alert is hostile: a line is JSON, in which no control character survives unescaped, and it is
-//! written at once, so that two writers never mix. The file never grows without end.
+//! The content of an alert is hostile. A line is JSON, which escapes every control character, and
+//! one write, so that two writers never mix. The file is rotated, so its size is bounded.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,15 +17,15 @@ use crate::actions::{About, Attempt};
 use crate::guarded::{self, PathError};
 use crate::scripts;
 
-/// The file is put aside when it is larger; one older file is kept.
+/// Size at which the file is rotated; one older file is kept.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
-/// A longer line is cut down to its essentials: whoever ships the log reads no line over 64 KiB.
+/// Longest line. A longer line is cut down to its essentials: Wazuh reads no line over 64 KiB.
 const MAX_LINE_BYTES: usize = 60 * 1024;
 
-/// With less room on its disk the log is not written, in bytes.
+/// Free space below which the log is not written, in bytes.
 const MIN_FREE_BYTES: u64 = 1024 * 1024;
 
-/// One thing that was done.
+/// One line: what was done.
 #[derive(Debug)]
 pub struct Note<'a> {
     op: Op,
@@ -35,7 +36,8 @@ pub struct Note<'a> {
 }
 
 impl<'a> Note<'a> {
-    /// What `attempt` did by the action of that name; `about` knows whether its arguments may be shown.
+    /// The line of what `attempt` did by the action of that name. `about` says whether its
+    /// arguments may be shown.
     pub fn of(op: Op, action: &'a str, about: &About, attempt: &Attempt<'a>) -> Self {
         let program = attempt.script.map_or(action, |script| script.executable.as_str());
         let essentials = scripts::minimal_alert(attempt.target, action);
@@ -57,25 +59,25 @@ impl<'a> Note<'a> {
             "command": scripts::verb(self.op),
             "parameters": { "extra_args": self.arguments, "alert": alert, "program": program },
         });
-        // `2026-11-24T10:00:00.000Z` in the words of a log.
+        // `2026-11-24T10:00:00.000Z` in the format of the log.
         let time = now.to_string().get(..19).unwrap_or_default().replace('-', "/").replace('T', " ");
         format!("{time} {program}: {message}\n")
     }
 }
 
-/// The log.
+/// The log file.
 #[derive(Debug)]
 pub struct ResponsesLog {
     path: PathBuf,
 }
 
 impl ResponsesLog {
-    /// A log at `path`; the file is made when there is something to write.
+    /// A log at `path`; the file is created by the first line.
     pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -85,10 +87,11 @@ impl ResponsesLog {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, note: &Note<'_>, now: Timestamp) -> io::Result<()> {
-        // Wazuh's folder of logs belongs to Wazuh's account, which must not choose what root writes to.
+        // Wazuh's folder of logs belongs to Wazuh's account, which must not choose the file that
+        // root writes to.
         let place = guarded::place(&self.path)?;
         let open = || {
-            // Readable by the group that collects logs, as Wazuh's is.
+            // Readable by the group that collects logs, as Wazuh's own file is.
             let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
             place.folder.open(&place.name, flags, Mode::from(0o640))
         };
@@ -98,7 +101,7 @@ impl ResponsesLog {
             older.push(".1");
             match place.folder.rename(&place.name, &older) {
                 Ok(()) => file = open()?,
-                // A file that is a mount keeps its name: it is copied and emptied.
+                // A file that is a mount point keeps its name: it is copied and truncated.
                 Err(PathError::System { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
                     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
                     let mut copy = place.folder.open(&older, flags, Mode::from(0o640))?;
@@ -109,7 +112,7 @@ impl ResponsesLog {
                 Err(error) => return Err(error.into()),
             }
         }
-        // What little room is left is the journal's, without which nothing is blocked and nothing lifted.
+        // The last free space belongs to the journal, which is needed for every apply and revert.
         if place.folder.free_bytes()? < MIN_FREE_BYTES {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is nearly full"));
         }
@@ -130,7 +133,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
     #[test]
-    fn a_line_is_what_wazuhs_decoder_reads() {
+    fn a_line_has_the_format_of_wazuhs_decoder() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("active-responses.log");
         let host = Host::new(Runner::new(), directory.path());
@@ -156,7 +159,7 @@ mod tests {
         assert!(lines[0].contains(r#""srcip":"203.0.113.7""#), "{}", lines[0]);
     }
 
-    /// An attack of the account that owns the folder: what root writes stays out of root's other files.
+    /// An attack by the owner of the folder: root must not be made to write to another file.
     #[test]
     fn a_folder_of_another_account_leads_into_no_file_of_roots() {
         use std::os::unix::fs::{chown, symlink};
@@ -182,7 +185,7 @@ mod tests {
             write().unwrap_err();
             assert_eq!(std::fs::read_to_string(&secret).unwrap(), "root's");
         }
-        // Nor by the older file, which the newer one replaces.
+        // Nor by the older file, which rotation replaces.
         std::fs::remove_file(log.path()).unwrap();
         std::fs::File::create(log.path()).unwrap().set_len(MAX_BYTES + 1).unwrap();
         symlink(&secret, logs.join("active-responses.log.1")).unwrap();

@@ -20,7 +20,7 @@ fn certificate(low: &str) -> Option<String> {
     let has = |words: &[&str]| words.iter().any(|word| low.contains(word));
     let why = if has(&["causedasendentity"]) {
         "the server's certificate is itself a CA: make one with basicConstraints CA:FALSE".to_owned()
-    } else if has(&["unknownissuer", "unknown issuer"]) {
+    } else if has(&["unknownissuer", "unknown issuer", "badsignature", "forpublickey"]) {
         "its certificate is signed by an authority that is not trusted here: give the authority's file with --ca (RIPOSTE_CA)".to_owned()
     } else if has(&["certificate expired", "certificate: expired"]) {
         "its certificate has expired: renew it, or set this host's clock if that is wrong".to_owned()
@@ -50,6 +50,8 @@ mod tests {
                 "make one with basicConstraints CA:FALSE",
             ),
             ("https://a", "invalid peer certificate: UnknownIssuer", "with --ca (RIPOSTE_CA)"),
+            // An authority of the same name is trusted, with another key.
+            ("https://a", "invalid peer certificate: BadSignature", "with --ca (RIPOSTE_CA)"),
             (
                 "https://a",
                 "invalid peer certificate: certificate expired: verification time 2",
@@ -65,7 +67,7 @@ mod tests {
             let words = words(url, chain).unwrap();
             assert!(words.contains(told), "{chain}: {words}");
         }
-        assert_eq!(words("https://a", "invalid peer certificate: BadSignature"), None);
+        assert_eq!(words("https://a", "invalid peer certificate: BadEncoding"), None);
         assert_eq!(words("http://a", "connection refused"), None);
     }
 }

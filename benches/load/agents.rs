@@ -1,5 +1,5 @@
-//! Agents to load a server with: enrolled over the API like real ones, each with a key of its own, a stream of its own
-//! and the manners of a real one (what it is sent is acknowledged, and answered with a result).
+//! Agents to load a server with: enrolled over the API, each with its own key and stream. Like a
+//! real agent, each acknowledges its commands and answers with a result.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,22 +28,21 @@ use super::http::Connection;
 
 /// Agents that enrol at the same time.
 const ENROLLING: usize = 16;
-/// Connections from one local address: below what a kernel has ports for.
+/// Connections from one local address: fewer than a kernel has ports.
 const PER_ADDRESS: usize = 20_000;
 
 /// An enrolled agent.
 pub(crate) struct Agent {
     pub(crate) id: Uuid,
-    /// What it says that it holds when it connects.
+    /// What it reports on connecting that it holds.
     pub(crate) held: Option<Vec<HeldEffect>>,
     key: SigningKey,
     number: usize,
 }
 
-/// An open stream.
 pub(crate) struct Stream(WebSocketStream<TcpStream>);
 
-/// What an agent can read of a command without checking who signed it.
+/// What an agent can read of a command without verifying its signature.
 #[derive(serde::Deserialize)]
 pub(crate) struct Claims {
     pub(crate) jti: Uuid,
@@ -88,7 +87,6 @@ async fn enrol_one(connection: &mut Connection, token: &str, number: usize) -> a
     Ok(Agent::known(id, key, number))
 }
 
-/// A fresh key.
 pub(crate) fn new_key() -> anyhow::Result<SigningKey> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;
@@ -101,13 +99,13 @@ impl Agent {
         Self { id, held: None, key, number }
     }
 
-    /// A token that is valid now.
+    /// Returns a token that is valid now.
     pub(crate) fn token(&self) -> anyhow::Result<String> {
         let now = Clock::system().now();
         Ok(identity::issue(&self.key, self.id, Uuid::nil(), now, identity::MAX_LIFETIME)?)
     }
 
-    /// Opens the agent's stream and says hello; returns when the server has answered.
+    /// Opens the agent's stream and sends its hello; returns when the server has answered.
     pub(crate) async fn connect(&self, address: SocketAddr, token: &str) -> anyhow::Result<Stream> {
         let socket = TcpSocket::new_v4()?;
         let source = u8::try_from(1 + self.number / PER_ADDRESS)?;
@@ -135,7 +133,7 @@ impl Stream {
         Ok(self.0.send(Message::text(serde_json::to_string(message)?)).await?)
     }
 
-    /// The next message.
+    /// Returns the next message.
     ///
     /// # Errors
     /// If the stream ends.
@@ -149,7 +147,8 @@ impl Stream {
         }
     }
 
-    /// Acknowledges commands and answers them, as an agent does that has journaled and executed them.
+    /// Acknowledges commands and answers them, as an agent does after journaling and executing
+    /// them.
     pub(crate) async fn obey(&mut self, commands: &[Claims]) -> anyhow::Result<()> {
         let command_ids: Vec<Uuid> = commands.iter().map(|command| command.jti).collect();
         self.say(&FromAgent::Ack { command_ids: command_ids.clone() }).await?;

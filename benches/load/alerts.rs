@@ -1,5 +1,6 @@
-//! Alerts to load a server with: Wazuh's shape, about a kilobyte each, in words of our own, and no two alike in rule,
-//! host, account, address, port, time or log line, because alike ones flatter compression and caches.
+//! Alerts to load a server with: Wazuh's format, about a kilobyte each, with texts of our own. No
+//! two alerts share rule, host, account, address, port, time and log line: repetition would flatter
+//! compression and caches.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -91,7 +92,6 @@ const WORDS: [&str; 32] = [
     "journal",
 ];
 
-/// A source of alerts.
 pub(crate) struct Alerts {
     random: u64,
     made: u64,
@@ -99,13 +99,13 @@ pub(crate) struct Alerts {
 }
 
 impl Alerts {
-    /// Begins one; two with different seeds never make the same alert.
+    /// Creates a source; two sources with different seeds never make the same alert.
     pub(crate) fn new(seed: u64) -> Self {
         let second = Clock::system().now().as_secs();
         Self { random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, made: seed << 40, second }
     }
 
-    /// xorshift64*: quick, and random enough to be no pattern.
+    /// xorshift64*: quick, and random enough to show no pattern.
     fn next(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
@@ -113,9 +113,9 @@ impl Alerts {
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        // The upper bits are the better ones; a slight unevenness does no harm here.
+        // The upper bits are the better ones; a slight bias does no harm here.
         usize::try_from(self.next() >> 33).unwrap_or(0) % bound
     }
 
@@ -123,14 +123,14 @@ impl Alerts {
         list[self.below(list.len())]
     }
 
-    /// An address that is nobody's, from all of what is routed.
+    /// A random address from the routed ranges.
     fn address(&mut self) -> Ipv4Addr {
         let bits = u32::try_from(self.next() >> 32).unwrap_or(0);
         let [_, b, c, d] = bits.to_be_bytes();
         Ipv4Addr::new(u8::try_from(11 + self.below(89)).unwrap_or(11), b, c, d)
     }
 
-    /// Sixteen bytes that are no pattern.
+    /// Returns sixteen random bytes.
     pub(crate) fn bytes(&mut self) -> [u8; 16] {
         u128::from_be_bytes(
             [self.next().to_be_bytes(), self.next().to_be_bytes()].concat().try_into().unwrap_or([0; 16]),
@@ -144,7 +144,7 @@ impl Alerts {
         self.write(rule, host, source, out);
     }
 
-    /// Appends one alert of `rule_id` from that host, about that address or any.
+    /// Appends one alert of `rule_id` from that host, about that address or a random one.
     pub(crate) fn of(&mut self, rule_id: &'static str, host: usize, source: Option<Ipv4Addr>, out: &mut String) {
         let (_, level, description, groups, program) = self.pick(&RULES);
         let source = source.unwrap_or_else(|| self.address());
@@ -192,7 +192,7 @@ impl Alerts {
     }
 }
 
-/// The name that a host has in its alerts, and that its agent enrols with.
+/// Returns the name of a host in its alerts; its agent enrols under the same name.
 pub(crate) fn host_name(host: usize) -> String {
     format!("host-{host:05}")
 }

@@ -1,5 +1,5 @@
-//! What this machine gives without us, measured in the same run: how long a flush takes, and how long a few bytes take
-//! to another thread and back over loopback.
+//! Limits of this machine without Riposte, measured in the same run: the time of a flush, and of a
+//! few bytes to another thread and back over loopback.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use super::report::Samples;
 
 const ROUNDS: usize = 300;
 
-/// Milliseconds for appending 4 KiB to a file and having them on disk.
+/// Returns milliseconds for appending 4 KiB to a file and flushing them to disk.
 pub(crate) fn flush(dir: &Path) -> anyhow::Result<Samples> {
     let path = dir.join("flush");
     let mut file = std::fs::File::options().create(true).append(true).open(&path)?;
@@ -25,7 +25,7 @@ pub(crate) fn flush(dir: &Path) -> anyhow::Result<Samples> {
     Ok(samples)
 }
 
-/// Milliseconds for 64 bytes to another thread and back.
+/// Returns milliseconds for 64 bytes to another thread and back.
 pub(crate) fn ping_pong() -> anyhow::Result<Samples> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut stream = TcpStream::connect(listener.local_addr()?)?;

@@ -1,4 +1,5 @@
-//! What every bench stands on, the agent's too: its settings, one thread, and a directory on a real disk.
+//! What every bench, the agent's too, is built on: settings, one thread, and a directory on a real
+//! disk.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,10 +8,10 @@ use anyhow::{Context as _, bail};
 
 use super::report;
 
-/// The value of an environment variable, or `default` if it is not set.
+/// Returns the value of an environment variable, or `default` if it is not set.
 ///
 /// # Errors
-/// If it is set to something else than is expected.
+/// If the value does not parse.
 pub(crate) fn knob<T: FromStr>(name: &str, default: T) -> anyhow::Result<T> {
     match std::env::var(name) {
         Ok(text) => text.parse().ok().with_context(|| format!("{name}={text} is not a number that fits")),
@@ -21,15 +22,15 @@ pub(crate) fn knob<T: FromStr>(name: &str, default: T) -> anyhow::Result<T> {
 /// Runs `work` on one thread: the load shares its cores with the server and must not take both.
 ///
 /// # Errors
-/// Whatever `work` says.
+/// Those of `work`.
 pub(crate) fn run<F: Future<Output = anyhow::Result<()>>>(work: F) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-/// A fresh directory on a real disk, removed when it is dropped.
+/// Creates a directory on a real disk, removed when it is dropped.
 ///
 /// # Errors
-/// If there is only memory to write to: a flush that costs nothing makes every figure a lie.
+/// If only a memory file system is there: a flush that costs nothing makes every figure wrong.
 pub(crate) fn disk() -> anyhow::Result<tempfile::TempDir> {
     let parent =
         std::env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);

@@ -1,5 +1,6 @@
-//! An HTTP/1.1 client of a few lines: one keep-alive connection, one request at a time, ready bytes in, status and body
-//! out. It reads no more of the protocol than `riposte serve` writes; a general client would cost as much as the server.
+//! A minimal HTTP/1.1 client: one keep-alive connection, one request at a time, complete bytes in,
+//! status and body out. It reads only what `riposte serve` writes; a general client would cost as
+//! much as the server.
 
 use std::net::SocketAddr;
 
@@ -8,19 +9,18 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// One connection.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// An answer, in the connection's buffer.
+/// An HTTP response, in the connection's buffer.
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a [u8],
 }
 
-/// The bytes of a request.
+/// Builds the bytes of a request.
 pub(crate) fn request(method: &str, path: &str, bearer: &str, media_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {bearer}\r\n\
@@ -62,10 +62,10 @@ impl Connection {
         }
     }
 
-    /// Asks for something with a JSON body and gives the JSON answer.
+    /// Sends a JSON body and returns the JSON answer.
     ///
     /// # Errors
-    /// Whatever is not 2xx.
+    /// If the status is not 2xx.
     pub(crate) async fn ask(&mut self, method: &str, path: &str, bearer: &str, body: &Value) -> anyhow::Result<Value> {
         let request = request(method, path, bearer, "application/json", body.to_string().as_bytes());
         let answer = self.exchange(&request).await?;
@@ -76,7 +76,7 @@ impl Connection {
     }
 }
 
-/// Where the body begins and how long it is, once the head is here.
+/// Returns where the body begins and its length, once the head is complete.
 fn head_and_length(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?;
@@ -84,7 +84,7 @@ fn head_and_length(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     Ok(Some((end + 4, length.parse()?)))
 }
 
-/// How many alerts a 202 says were accepted; 0 for any other answer.
+/// Returns how many alerts a 202 says were accepted; 0 for any other answer.
 pub(crate) fn accepted(answer: &Answer) -> usize {
     const FIELD: &[u8] = b"\"accepted\":";
     if answer.status != 202 {

@@ -1,6 +1,6 @@
-//! What the benches share: the server under load as a child process, a client that costs little (both share the same
-//! cores), alerts and agents to load it with, the floors that the figures are held against, and the table that is
-//! printed. Everything is in the open: nothing here may know of a shortcut that a pipeline or an agent has not.
+//! What the benches share: the server as a child process, a cheap client, alerts and agents to load
+//! the server with, the limits to compare with, and the printed table. Client and server share the
+//! same cores. The benches use only what a pipeline or an agent can use.
 
 pub(crate) mod agents;
 pub(crate) mod alerts;
@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 
 pub(crate) use ground::{disk, knob, run};
 
-/// Starts this program again with room for `files` open files, if it has less.
+/// Starts this program again with a limit of `files` open files, if the limit is lower.
 ///
 /// # Errors
 /// If the system does not allow that many.

@@ -1,4 +1,5 @@
-//! What is printed: one plain table, each figure with the limit beside it, their ratio, and what DESIGN asks for.
+//! The printed report: one plain table, each figure with its limit, their ratio, and DESIGN's
+//! requirement.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -8,7 +9,7 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Prints where and beside what the bench runs: other work on the machine makes a figure worthless.
+/// Prints the machine and its load: other work on the machine makes a figure worthless.
 pub(crate) fn begin(bench: &str) -> anyhow::Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let cores = std::thread::available_parallelism()?;
@@ -25,7 +26,7 @@ pub(crate) fn begin(bench: &str) -> anyhow::Result<()> {
 pub(crate) struct Table(Vec<[String; 6]>);
 
 impl Table {
-    /// A figure with everything beside it; `limit` is what the machine gives without us.
+    /// Adds a figure; `limit` is what the machine does without Riposte.
     pub(crate) fn row(&mut self, what: &str, figure: f64, unit: &str, limit: Option<f64>, must: &str, aim: &str) {
         let ratio =
             limit.filter(|limit| *limit > 0.0).map_or_else(String::new, |limit| format!("{:.2}", figure / limit));
@@ -49,7 +50,7 @@ impl Table {
     }
 }
 
-/// Three digits that matter.
+/// Formats three significant digits.
 fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
@@ -79,7 +80,7 @@ impl Samples {
         self.0.len()
     }
 
-    /// The value that `share` (0 to 1) of the samples do not exceed; 0 if there are none.
+    /// Returns the value that `share` (0 to 1) of the samples do not exceed; 0 if there are none.
     pub(crate) fn quantile(&mut self, share: f64) -> f64 {
         self.0.sort_unstable_by(f64::total_cmp);
         #[expect(
@@ -100,13 +101,13 @@ impl Samples {
         self.quantile(1.0)
     }
 
-    /// `[lowest..highest]`: how far rounds were apart.
+    /// Formats `[lowest..highest]`, the spread over the rounds.
     pub(crate) fn spread(&mut self) -> String {
         format!("[{}..{}]", number(self.quantile(0.0)), number(self.quantile(1.0)))
     }
 }
 
-/// A count as a number to reckon with.
+/// Converts a count for arithmetic.
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
 pub(crate) fn float(count: usize) -> f64 {
     count as f64

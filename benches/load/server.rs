@@ -1,5 +1,5 @@
-//! The server under load: the real `riposte serve`, built with the bench, as a child process on loopback with its own
-//! data directory, all defaults, authentication on.
+//! The server under load: the real `riposte serve`, built with the bench, as a child process on
+//! loopback. It has its own data directory, all defaults, and authentication on.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use super::http::{Connection, request};
 
-/// What `/proc/PID/stat` counts in; the same on every Linux that Rust's targets know.
+/// The unit of `/proc/PID/stat`; the same on every Linux target of Rust.
 const TICKS_PER_SECOND: f64 = 100.0;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -18,7 +18,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     child: Child,
     dir: PathBuf,
-    /// Where it listens.
     pub(crate) address: SocketAddr,
     /// The first admin key.
     pub(crate) key: String,
@@ -27,15 +26,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one on `dir`, which may hold the ledger of an earlier one.
+    /// Starts a server on `dir`, which may hold the ledger of an earlier one.
     pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
-        // Free now; nobody else is likely to take it within the next milliseconds.
+        // Free now; another program is unlikely to take it within the next milliseconds.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = std::fs::File::options().create(true).append(true).open(dir.join("server.log"))?;
         let begun = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_riposte"));
         command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(dir.join("data"));
-        // The load's alerts are of a day of their own.
+        // The load's alerts carry a fixed day of their own.
         command.args(["--max-age", "none"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let mut server =
@@ -57,12 +56,11 @@ impl Server {
         Ok(server)
     }
 
-    /// The database file.
     pub(crate) fn database(&self) -> PathBuf {
         self.dir.join("data/riposte.db")
     }
 
-    /// Ends it as an administrator would, and waits.
+    /// Stops the server as an administrator would, and waits.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status()?;
         let ended = self.child.wait()?;
@@ -72,12 +70,12 @@ impl Server {
         Ok(())
     }
 
-    /// CPU seconds that it has used so far, in user and kernel mode, all threads.
+    /// Returns the CPU seconds used so far, in user and kernel mode, over all threads.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
         cpu_seconds(&self.child.id().to_string())
     }
 
-    /// Bytes of memory that it holds.
+    /// Returns the resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -85,7 +83,6 @@ impl Server {
         Ok(kib * 1024.0)
     }
 
-    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -98,10 +95,10 @@ impl Drop for Server {
     }
 }
 
-/// CPU seconds of a process so far; `self` is this one.
+/// Returns the CPU seconds of a process so far; `self` is this one.
 pub(crate) fn cpu_seconds(process: &str) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, in brackets, may hold blanks; utime and stime are fields 14 and 15.
+    // The name, in parentheses, may contain blanks; utime and stime are fields 14 and 15.
     let (_, rest) = stat.rsplit_once(')').context("stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;

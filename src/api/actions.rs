@@ -1,5 +1,5 @@
-//! `/v1/actions`: what agents can be asked to do. The actions that come with Riposte are fixed; people add programs that
-//! stand in the agents' own folder.
+//! `/v1/actions`: the actions that agents can run. Built-in actions are fixed; operators add
+//! programs from the agents' own folder.
 
 use std::sync::Arc;
 
@@ -24,16 +24,16 @@ use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
 use crate::store::{StoreError, actions, policies};
 
-/// An action as it stands.
+/// An action at its current version.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ActionView {
     /// The action.
     #[serde(flatten)]
     pub action: Action,
-    /// Its version, the same as the `ETag`; absent for those that come with Riposte.
+    /// Current version, equal to the `ETag`; absent for built-in actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
-    /// When it was last changed.
+    /// Time of the last change; absent for built-in actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Millis>,
 }
@@ -71,45 +71,46 @@ async fn stored(state: &AppState, name: &str) -> ApiResult<ActionView> {
 }
 
 fn unknown(name: &str) -> ApiError {
-    ApiError::not_found(format!("there is no action called {name:?}"))
+    ApiError::not_found(format!("action {name:?} does not exist"))
 }
 
-/// Gives one action
+/// Returns one action
 #[utoipa::path(get, path = "/v1/actions/{name}", tag = "actions", params(("name" = String, Path)), responses((status = 200, body = ActionView)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
 }
 
-/// A custom action, as it is given.
+/// A custom action as submitted.
 #[derive(Debug, utoipa::ToSchema)]
-#[expect(dead_code, reason = "read by hand, so that every fault is told at once; this is its schema")]
+#[expect(dead_code, reason = "parsed by hand, to report all faults at once; this is its schema")]
 pub struct CustomAction {
-    /// a-z, 0-9, '-', '_' and '.', 64 characters at most; not that of an action that comes with Riposte.
+    /// Unique name: a-z, 0-9, '-', '_' and '.', at most 64 characters; not the name of a built-in
+    /// action.
     name: String,
-    /// What it does, in one sentence.
+    /// What the action does, in one sentence.
     summary: Option<String>,
-    /// The name of the program, a file in the agents' folder for programs.
+    /// File name of the program in the agents' program folder.
     executable: String,
-    /// How the program is spoken to; absent: as Wazuh 4.2 and later.
+    /// How the program is invoked; absent: as in Wazuh 4.2 and later.
     style: Option<riposte_protocol::command::ScriptStyle>,
-    /// The kinds of target it takes; absent: `none`.
+    /// Kinds of target that it accepts; absent: `none`.
     target_kinds: Option<Vec<riposte_protocol::target::TargetKind>>,
-    /// Which accounts it takes as a target of kind `user`; absent: `local`.
+    /// Accounts that it accepts as a target of kind `user`; absent: `local`.
     user: Option<crate::domain::action::Accounts>,
-    /// The observable it is aimed at unless the policy names another.
+    /// Default observable to target, if the policy names none.
     default_target: Option<crate::domain::alert::TargetField>,
-    /// Whether the program is run again to undo; absent: no.
+    /// Whether the program runs again to undo the action; absent: no.
     undoable: Option<bool>,
-    /// Operating systems it runs on; absent: all.
+    /// Supported operating systems; absent: all.
     platforms: Option<Vec<String>>,
-    /// JSON Schema of its arguments, a list of texts; absent: any.
+    /// JSON Schema of its arguments, an array of strings; absent: any.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
-    /// Whether the agent gets the alert with the command; absent: yes.
+    /// Whether the command includes the alert; absent: yes.
     wants_alert: Option<bool>,
 }
 
-/// Adds an action
+/// Creates a custom action
 #[utoipa::path(post, path = "/v1/actions", tag = "actions", request_body = CustomAction, responses((status = 201, body = ActionView)))]
 pub async fn create(
     caller: Caller<WritePolicies>,
@@ -122,7 +123,7 @@ pub async fn create(
         let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
         let created = actions::create(&mut ledger, &action.name, &body.value, &caller.principal.name, now).await;
         created.map_err(|error| match error {
-            StoreError::Duplicate => ApiError::conflict(format!("there is an action called {} already", action.name)),
+            StoreError::Duplicate => ApiError::conflict(format!("an action named {} exists already", action.name)),
             other => other.into(),
         })?;
         claim.keep(&mut ledger, 201, "", now).await?;
@@ -135,7 +136,8 @@ pub async fn create(
 
 /// Replaces a custom action
 ///
-/// `If-Match` must carry the `ETag` that was read. Policies that use it must still be right with the new one.
+/// `If-Match` must carry the `ETag` that was read. Policies that use the action must be valid with
+/// the new version.
 #[utoipa::path(put, path = "/v1/actions/{name}", tag = "actions",
     params(("name" = String, Path), ("If-Match" = String, Header)), request_body = CustomAction, responses((status = 200, body = ActionView)))]
 pub async fn replace(
@@ -147,7 +149,7 @@ pub async fn replace(
 ) -> ApiResult<Response> {
     let action = Action::parse(&body.value).map_err(ApiError::invalid)?;
     if action.name != name {
-        return Err(ApiError::invalid(vec![Fault::at("/name", "must be the name in the address")]));
+        return Err(ApiError::invalid(vec![Fault::at("/name", "must equal the name in the path")]));
     }
     let version = version.ok_or_else(ApiError::version_needed)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
@@ -167,7 +169,8 @@ pub async fn replace(
 
 /// Deletes a custom action
 ///
-/// 409 while a policy uses it, or while something of it is in force: its undo needs it.
+/// The response is 409 while a policy uses the action or one of its effects is in force, because
+/// undoing needs it.
 #[utoipa::path(delete, path = "/v1/actions/{name}", tag = "actions",
     params(("name" = String, Path), ("If-Match" = String, Header)), responses((status = 204)))]
 pub async fn delete(
@@ -179,7 +182,9 @@ pub async fn delete(
     let version = version.ok_or_else(ApiError::version_needed)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     if actions::is_in_use(&mut ledger, &name).await? {
-        return Err(ApiError::conflict("something of it is in force or under way; lift that first".to_owned()));
+        return Err(ApiError::conflict(
+            "an effect of the action is in force or has a command in flight; lift it first".to_owned(),
+        ));
     }
     if let Some((user, _)) = policies::users(&mut ledger, &name).await?.first() {
         return Err(ApiError::conflict(format!("policy {user} uses it")));
@@ -192,7 +197,9 @@ pub async fn delete(
 fn stale(error: StoreError, name: &str) -> ApiError {
     match error {
         StoreError::NotFound => unknown(name),
-        StoreError::Conflict => ApiError::changed(format!("action {name} is at another version than If-Match says")),
+        StoreError::Conflict => {
+            ApiError::changed(format!("action {name} has another version than If-Match states; read it again"))
+        }
         other => other.into(),
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/api-keys`: keys for people and pipelines. A secret is shown once, when it is made.
+//! `/v1/api-keys`: keys for people and pipelines. A secret is shown once, at creation.
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -21,42 +21,43 @@ use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::keys::{self, KeyRow, NewKey};
 
-/// A key to be made.
+/// An API key to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
-    /// What it is for.
+    /// Purpose of the key.
     name: String,
-    /// What it may do.
+    /// Role, which decides the key's rights.
     role: Role,
-    /// The pipeline that it speaks for: its alerts are the same again only among those of keys that name the same one. A key
-    /// that takes the place of another, or a second sender of the same alerts, names the same pipeline.
+    /// The pipeline that the key sends alerts for. Alerts are deduplicated among keys of the same
+    /// pipeline. A replacement key, or a second sender of the same alerts, names the same pipeline.
     #[serde(default)]
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "siem-1")]
     pipeline: Option<String>,
-    /// For how long; absent means until revoked.
+    /// Validity; absent: until revoked.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "90d")]
     expires_in: Option<Span>,
 }
 
-/// A key, with its secret: shown once.
+/// A new API key; its secret is shown once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct CreatedKey {
-    /// Its public part.
+    /// Public part of the key.
     pub id: String,
-    /// The whole key, `rip_ID_SECRET`; absent when the request is repeated, because it is not kept.
+    /// The whole key, `rip_ID_SECRET`; absent in the response to a retry, because only its hash is
+    /// stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What it may do.
+    /// Role, which decides the key's rights.
     pub role: Role,
-    /// The pipeline that it speaks for, if it is bound to one.
+    /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
-    /// Until when it is valid.
+    /// Expiry time; absent: until revoked.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Makes an API key
+/// Creates an API key
 #[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", request_body = CreateKey, responses((status = 201, body = CreatedKey)))]
 pub async fn create(
     caller: Caller<Administer>,
@@ -94,14 +95,14 @@ fn pipeline_fault(pipeline: &str, role: Role) -> Option<Fault> {
     let detail = if !is_name(pipeline) {
         "must be 1 to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned()
     } else if !role.may(Right::Ingest) {
-        format!("cannot be given: a key of the role {} hands in no alerts", role.as_str())
+        format!("is not allowed: the role {} cannot ingest alerts", role.as_str())
     } else {
         return None;
     };
     Some(Fault::at("/pipeline", detail))
 }
 
-/// A fresh key: what is stored of it, and the key itself.
+/// Generates a key: its stored form, and the key itself.
 pub fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> ApiResult<(NewKey, String)> {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes).map_err(|error| ApiError::internal(&error))?;
@@ -111,11 +112,12 @@ pub fn make(name: String, role: Role, expires_at: Option<Timestamp>) -> ApiResul
     Ok((NewKey { id, name, hash: hash_secret(&secret), role, pipeline: None, expires_at }, key))
 }
 
-/// Makes an admin key if there is none that is valid; gives it. So losing the last one costs a restart, not the ledger. `write_down` gets it before it is committed: a key
-/// that counts but that nobody has would lock everybody out.
+/// Creates an admin key if no valid one exists, and returns it. Losing the last admin key thus
+/// costs a restart, not the ledger. `write_down` receives the key before it is committed: a
+/// committed key that was not written down would lock out every operator.
 ///
 /// # Errors
-/// If it cannot be written down or stored.
+/// If the key cannot be written down or stored.
 pub async fn first(engine: &Engine, write_down: impl FnOnce(&str) -> std::io::Result<()>) -> ApiResult<Option<String>> {
     let now = engine.clock.now();
     let is_valid_admin = |row: &KeyRow| {
@@ -134,7 +136,7 @@ pub async fn first(engine: &Engine, write_down: impl FnOnce(&str) -> std::io::Re
     Ok(Some(key))
 }
 
-/// Which keys to list.
+/// Filter of a key list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -164,7 +166,7 @@ pub async fn revoke(
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
     if caller.principal.name == format!("key:{id}") {
-        return Err(ApiError::conflict("a key cannot revoke itself: make another admin key and use that"));
+        return Err(ApiError::conflict("a key cannot revoke itself: create another admin key and use it"));
     }
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;
     keys::revoke(&mut ledger, &id, &caller.principal.name, state.engine.clock.now()).await?;

@@ -1,5 +1,6 @@
-//! `Idempotency-Key` on requests that create something: the first is carried out and remembered in the same
-//! transaction, a repetition changes nothing (promise 2). Secrets are not remembered, so they are not repeated either.
+//! `Idempotency-Key` on requests that create objects: the first request is carried out and its
+//! response stored in the same transaction; a retry changes nothing (promise 2). Secrets are not
+//! stored, so a retry does not return them.
 
 use riposte_protocol::time::Timestamp;
 
@@ -8,17 +9,17 @@ use super::error::{ApiError, ApiResult};
 use crate::store::audit::LedgerTx;
 use crate::store::idempotency::{self, Answered, Once};
 
-/// A request that may carry a key, looked up.
+/// A request whose key was looked up.
 #[derive(Debug)]
 pub struct Claim {
     once: Option<Once>,
     answered: Option<Answered>,
 }
 
-/// Looks up whether the request was answered before.
+/// Looks up the stored response to the request.
 ///
 /// # Errors
-/// 422 if its key was used for another request.
+/// 422 if the key was used for another request.
 pub async fn claim(state: &AppState, once: Option<Once>) -> ApiResult<Claim> {
     let answered = match &once {
         Some(once) => idempotency::find(&state.engine.db, once).await?,
@@ -31,18 +32,18 @@ pub async fn claim(state: &AppState, once: Option<Once>) -> ApiResult<Claim> {
 }
 
 impl Claim {
-    /// What was answered before, if the request was made before. Whoever asks again may have heard nothing, because it failed
-    /// half-way: what is committed has to be in force before they are told so.
+    /// The response to an earlier request with the same key. A retry may follow a failure after
+    /// commit: refresh the caches before replaying the response.
     pub fn answered(&self) -> Option<&str> {
         self.answered.as_ref().map(|answered| answered.body.as_str())
     }
 
-    /// Remembers the answer: `id` is enough to make it again.
+    /// Stores the response; `id` is enough to rebuild it.
     pub async fn keep(&self, ledger: &mut LedgerTx, status: u16, id: &str, now: Timestamp) -> ApiResult<()> {
         if let Some(once) = &self.once
             && !idempotency::keep(ledger, once, status, id, now).await?
         {
-            return Err(ApiError::conflict("the same request is being carried out just now"));
+            return Err(ApiError::conflict("the first request with this key is still in progress; retry later"));
         }
         Ok(())
     }

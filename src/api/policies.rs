@@ -1,4 +1,5 @@
-//! `/v1/policies`: policies and their versions. The `ETag` is the version; who changes a policy says which one they saw.
+//! `/v1/policies`: policies and their versions. The `ETag` is the version, and every change must
+//! state the version that it replaces.
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
@@ -24,24 +25,24 @@ use crate::store::breakers::{self, AgentBreakerRow, BreakerRow};
 use crate::store::columns::Millis;
 use crate::store::policies::{self, PolicyRow, PolicyVersionRow};
 
-/// A policy as it stands.
+/// A policy at its current version.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct PolicyView {
     /// The policy.
     #[serde(flatten)]
     pub policy: Policy,
-    /// Its version; the same as the `ETag`.
+    /// Current version, equal to the `ETag`.
     pub version: i64,
-    /// When it came into being.
+    /// Creation time.
     pub created_at: Millis,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Millis,
-    /// What is odd about it without being wrong, by itself and beside the agents that are enrolled now.
+    /// Warnings about the policy itself, and about the currently enrolled agents.
     pub warnings: Vec<Fault>,
-    /// Why its breaker has stopped it, if it has.
+    /// Its open global breaker, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<BreakerRow>,
-    /// The agents on which its breaker has stopped it, the first 500.
+    /// Its open breakers on single agents, at most 500.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stopped_agents: Vec<AgentBreakerRow>,
 }
@@ -75,7 +76,7 @@ async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
     Ok(PolicyView { stopped: breaker.filter(|breaker| breaker.is_open), stopped_agents, ..view })
 }
 
-/// Which policies to list.
+/// Filter of a policy list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -112,7 +113,7 @@ pub async fn list(
 
 /// Creates a policy
 ///
-/// A policy with a fault is refused whole, with a pointer to each fault.
+/// A policy with faults is refused as a whole, with a pointer to each fault.
 #[utoipa::path(post, path = "/v1/policies", tag = "policies", request_body = Policy, responses((status = 201, body = PolicyView)))]
 pub async fn create(
     caller: Caller<WritePolicies>,
@@ -120,7 +121,7 @@ pub async fn create(
     body: Json<Value>,
 ) -> ApiResult<Response> {
     let claim = once::claim(&state, body.once(&caller.principal)).await?;
-    // A repetition is not judged anew: what stands against it now did not then.
+    // A retry is not validated again: the first request succeeded.
     if claim.answered().is_some() {
         state.engine.reload_policies().await?;
         let name = body.value["name"].as_str().unwrap_or_default();
@@ -136,7 +137,7 @@ pub async fn create(
     Ok(tagged(StatusCode::CREATED, stored(&state, &policy.name).await?))
 }
 
-/// The policy that a document is, if it is right and its own tests agree.
+/// Parses a policy document and runs the policy's own tests.
 pub(super) fn checked(state: &AppState, document: &Value) -> ApiResult<Policy> {
     let actions = state.engine.actions.load();
     let policy = Policy::parse(document, &actions).map_err(ApiError::invalid)?;
@@ -144,28 +145,28 @@ pub(super) fn checked(state: &AppState, document: &Value) -> ApiResult<Policy> {
     if faults.is_empty() { Ok(policy) } else { Err(ApiError::invalid(faults)) }
 }
 
-/// The policy is right with the actions as this transaction finds them: what was looked at before was a copy, which another
-/// change may not have reached.
+/// Checks the policy against the actions in this transaction; the cache may lag behind another
+/// change.
 async fn agree(ledger: &mut LedgerTx, policy: &Policy) -> ApiResult<()> {
     let document = serde_json::to_value(policy).map_err(|error| ApiError::internal(&error))?;
     let parsed = Policy::parse(&document, &actions::catalogue(ledger).await?);
     parsed.map(|_| ()).map_err(|faults| not_right(&policy.name, &faults))
 }
 
-/// 409: the policy would be wrong, or is.
+/// 409: the change would make the policy invalid.
 pub(super) fn not_right(name: &str, faults: &[Fault]) -> ApiError {
     let fault = faults.first().map_or_else(String::new, |Fault { pointer, detail }| format!(": {pointer} {detail}"));
-    ApiError::conflict(format!("policy {name} would not be right with the actions as they are{fault}"))
+    ApiError::conflict(format!("policy {name} would be invalid with the current actions{fault}"))
 }
 
 fn taken(error: StoreError, name: &str) -> ApiError {
     match error {
-        StoreError::Duplicate => ApiError::conflict(format!("there is a policy called {name} already")),
+        StoreError::Duplicate => ApiError::conflict(format!("a policy named {name} exists already")),
         other => other.into(),
     }
 }
 
-/// Gives one policy
+/// Returns one policy
 #[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)), responses((status = 200, body = PolicyView)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
@@ -173,7 +174,8 @@ pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Pa
 
 /// Replaces a policy
 ///
-/// `If-Match` must carry the `ETag` that was read: 412 if somebody was faster, 428 if it is missing.
+/// `If-Match` must carry the `ETag` that was read. The response is 412 if the policy has changed
+/// since, and 428 if the header is missing.
 #[utoipa::path(put, path = "/v1/policies/{name}", tag = "policies",
     params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Policy, responses((status = 200, body = PolicyView)))]
 pub async fn replace(
@@ -187,7 +189,7 @@ pub async fn replace(
     if policy.name != name {
         return Err(ApiError::invalid(vec![Fault::at(
             "/name",
-            "must be the name in the address; a policy keeps its name",
+            "must equal the name in the path; a policy keeps its name",
         )]));
     }
     let version = version.ok_or_else(ApiError::version_needed)?;
@@ -201,7 +203,7 @@ pub async fn replace(
 
 /// Deletes a policy
 ///
-/// Its responses go on and its versions are kept.
+/// Its responses stay in force and its versions are kept.
 #[utoipa::path(delete, path = "/v1/policies/{name}", tag = "policies",
     params(("name" = String, Path), ("If-Match" = String, Header)), responses((status = 204)))]
 pub async fn delete(
@@ -221,7 +223,9 @@ pub async fn delete(
 fn stale(error: StoreError, name: &str) -> ApiError {
     match error {
         StoreError::NotFound => ApiError::not_found(format!("there is no policy called {name:?}")),
-        StoreError::Conflict => ApiError::changed(format!("policy {name} is at another version than If-Match says")),
+        StoreError::Conflict => {
+            ApiError::changed(format!("policy {name} has another version than If-Match states; read it again"))
+        }
         other => other.into(),
     }
 }
@@ -239,22 +243,23 @@ pub async fn versions(
     let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
     let rows = policies::versions(&state.engine.db, &name, before, limit + 1).await?;
     if rows.is_empty() && before.is_none() {
-        return Err(ApiError::not_found(format!("there never was a policy called {name:?}")));
+        return Err(ApiError::not_found(format!("no policy named {name:?} ever existed")));
     }
     Ok(page(rows, limit, &uri, |row| row.version.to_string()))
 }
 
-/// Which version to go back to.
+/// A rollback of a policy.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// The version whose document becomes the policy again.
+    /// The version whose document becomes current again.
     version: i64,
 }
 
-/// Makes an earlier version of a policy the newest
+/// Restores an earlier version of a policy
 ///
-/// `If-Match` as for a replacement. The earlier version is checked anew: it may use an action that is gone.
+/// `If-Match` as for a replacement. The earlier version is validated again, because it may use a
+/// deleted action.
 #[utoipa::path(post, path = "/v1/policies/{name}/rollback", tag = "policies",
     params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Rollback, responses((status = 200, body = PolicyView)))]
 pub async fn rollback(
@@ -268,7 +273,7 @@ pub async fn rollback(
     stored(&state, &name).await?;
     let row = policies::version(&state.engine.db, &name, body.value.version).await?;
     let document = row.and_then(|row| row.document).ok_or_else(|| {
-        ApiError::invalid(vec![Fault::at("/version", "is no version of that policy, or the one that deleted it")])
+        ApiError::invalid(vec![Fault::at("/version", "is not a version of this policy, or is the one that deleted it")])
     })?;
     let policy = checked(&state, &document.read::<Value>()?)?;
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
@@ -278,20 +283,20 @@ pub async fn rollback(
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
-/// Why a policy may go on.
+/// A reset of a policy's breaker.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResetBreaker {
-    /// Kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
-    /// Only on this agent, by id or name; absent: everywhere.
+    /// Agent, by id or name; absent: the global breaker and those of all agents.
     #[serde(default)]
     agent: Option<String>,
 }
 
-/// Lets a policy go on that its breaker has stopped
+/// Closes the breaker of a stopped policy
 ///
-/// What happened before counts no more. 409 if it is not stopped there.
+/// Its failure counts start at zero again. The response is 409 if no breaker is open there.
 #[utoipa::path(post, path = "/v1/policies/{name}/reset", tag = "policies", params(("name" = String, Path)),
     request_body = ResetBreaker, responses((status = 200, body = PolicyView)))]
 pub async fn reset(
@@ -304,14 +309,14 @@ pub async fn reset(
     stored(&state, &name).await?;
     let fleet = state.engine.fleet.load();
     let agent = body.value.agent.as_deref().map(|word| {
-        let unknown = || ApiError::invalid(vec![Fault::at("/agent", "no such agent is enrolled")]);
+        let unknown = || ApiError::invalid(vec![Fault::at("/agent", "is not an enrolled agent")]);
         fleet.called(word).ok_or_else(unknown)
     });
     let agent = agent.transpose()?.map(|agent| (agent.id, agent.name.as_str()));
     let (mut ledger, now) = (LedgerTx::begin(&state.engine.db).await?, state.engine.clock.now());
     let closed = breakers::reset(&mut ledger, &name, agent, &caller.principal.name, &why, now).await;
     closed.map_err(|error| match error {
-        StoreError::Conflict => ApiError::conflict(format!("the breaker of policy {name} has not stopped it")),
+        StoreError::Conflict => ApiError::conflict(format!("policy {name} has no open breaker there")),
         other => other.into(),
     })?;
     ledger.commit().await?;

@@ -15,27 +15,27 @@ use super::terminal::{plain, table};
 /// Agents.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
-    /// Make an enrolment token and print it.
+    /// Create an enrolment token and print it.
     Token {
         /// Which manager.
         #[command(flatten)]
         remote: Remote,
-        /// How many agents may use it.
+        /// Maximum number of enrolments.
         #[arg(long, default_value_t = 1)]
         uses: i64,
-        /// For how long.
+        /// Validity.
         #[arg(long, default_value = "1h")]
         expires_in: String,
-        /// A label of the agents that enrol with it, KEY=VALUE; may be repeated.
+        /// Label of agents that enrol with it, KEY=VALUE; may be repeated.
         #[arg(long = "label")]
         labels: Vec<String>,
     },
-    /// Change the labels of an agent: KEY=VALUE sets one, KEY- removes it.
+    /// Change an agent's labels: KEY=VALUE sets a label, KEY- removes it.
     Label {
         /// Which manager.
         #[command(flatten)]
         remote: Remote,
-        /// The agent, by name or id.
+        /// Agent, by name or id.
         agent: String,
         /// KEY=VALUE or KEY-; may be repeated.
         #[arg(required = true)]
@@ -73,7 +73,7 @@ async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<String
     }
     let body = serde_json::json!({"labels": object, "uses": uses, "expires_in": expires_in});
     let answer = remote.post("/v1/enrollment-tokens", body).await?;
-    say(&plain(answer["token"].as_str().context("the manager gave no token")?));
+    say(&plain(answer["token"].as_str().context("the manager returned no token")?));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,7 +92,7 @@ async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyhow::R
     let found = agents.iter().find(|one| one["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(&agent)));
     let id = match found {
         _ if is_id => agent.as_str(),
-        Some(found) => found["id"].as_str().context("the manager's answer names no id")?,
+        Some(found) => found["id"].as_str().context("the manager's answer has no id")?,
         None => bail!("no agent called {agent} is enrolled; `riposte agent list` lists them"),
     };
     let body = serde_json::json!({ "labels": labels });
@@ -125,7 +125,7 @@ fn agent_row(agent: &Value) -> Vec<String> {
         (Some("away"), Some(_)) if seen.is_none() => "away".to_owned(),
         (Some("away"), Some(since)) => format!("away since {since}"),
         (Some(presence), _) => presence.to_owned(),
-        // A manager that does not say where agents are.
+        // Older managers do not report presence.
         (None, _) if agent["streaming"] == true => "streaming".to_owned(),
         (None, _) => "not streaming".to_owned(),
     };
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_that_polls_is_not_shown_as_away() {
+    fn a_polling_agent_is_not_shown_as_away() {
         let here = |agent: &Value| agent_row(agent)[1].clone();
         let since = "2026-11-24T10:00:00.000Z";
         let table = [

@@ -1,13 +1,13 @@
-//! Why a manager could not be asked, in words that say what to do next.
+//! Explains why a manager cannot be reached, and what to do next.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Where a person looks when a manager does not answer.
-const LOOK: &str = "is it running? Its log (`journalctl -u riposte`, or its standard error) says more";
+/// Hint for a manager that does not answer.
+const LOOK: &str = "is it running? Its log (`journalctl -u riposte`, or its standard error) has details";
 
-/// What an error of the way to `manager` means; `silence` is how long it was waited for.
+/// Explains a connection error to `manager`; `silence` is how long the client waited.
 pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String {
     let chain = chain(error);
     let low = chain.to_ascii_lowercase();
@@ -20,19 +20,19 @@ pub fn words(manager: &str, error: &reqwest::Error, silence: Duration) -> String
         format!("nothing listens at {manager}; {LOOK}. --manager or RIPOSTE_MANAGER names another address")
     } else if low.contains("dns error") || low.contains("lookup address") {
         format!(
-            "the name in {manager} cannot be resolved; check its spelling, or give an address (--manager, RIPOSTE_MANAGER)"
+            "the name in {manager} cannot be resolved; check its spelling, or set an address (--manager, RIPOSTE_MANAGER)"
         )
     } else if let Some(speaks) = scheme_spoken(manager, &chain) {
-        format!("cannot speak to {manager}: this port speaks {speaks}; write {speaks}://")
+        format!("cannot connect to {manager}: this port speaks {speaks}; write {speaks}://")
     } else if let Some(why) = certificate(&chain) {
-        format!("cannot speak to {manager}: {why}")
+        format!("cannot connect to {manager}: {why}")
     } else if is_closed(&low) {
         let (spoken, other) = if is_https(manager) { ("plain HTTP", "http") } else { ("TLS", "https") };
         format!(
             "{manager} ended the connection without an answer; {LOOK}; if this port speaks {spoken}, write {other}://"
         )
     } else if low.contains("unreachable") {
-        format!("there is no way to {manager} from here: check the network and the address ({chain})")
+        format!("{manager} is unreachable: check the network and the address ({chain})")
     } else {
         format!("cannot reach {manager}: {chain}")
     }
@@ -59,7 +59,7 @@ fn certificate(chain: &str) -> Option<String> {
     let has = |words: &[&str]| words.iter().any(|word| low.contains(word));
     Some(if has(&["causedasendentity"]) {
         "the server's certificate is itself a CA: make one with basicConstraints CA:FALSE".to_owned()
-    } else if has(&["unknownissuer", "unknown issuer"]) {
+    } else if has(&["unknownissuer", "unknown issuer", "badsignature", "forpublickey"]) {
         "its certificate is signed by an authority that this system does not trust: add the authority to the system's \
          (`update-ca-certificates`), or name its file in SSL_CERT_FILE"
             .to_owned()
@@ -72,12 +72,12 @@ fn certificate(chain: &str) -> Option<String> {
     } else if has(&["certificate: revoked"]) {
         "its certificate was revoked: make another".to_owned()
     } else {
-        format!("its certificate is not believed: {chain}")
+        format!("its certificate is not trusted: {chain}")
     })
 }
 
-/// What is spoken at a port where the causes show that it is not what the address says: what rustls makes of an HTTP answer, and
-/// hyper of a TLS alert.
+/// The scheme spoken at a port, if it contradicts the URL: rustls fails on an HTTP response, hyper
+/// on a TLS alert.
 fn scheme_spoken(manager: &str, chain: &str) -> Option<&'static str> {
     match manager.trim().split_once("://")?.0.to_ascii_lowercase().as_str() {
         "https" if chain.contains("InvalidContentType") => Some("http"),
@@ -86,7 +86,7 @@ fn scheme_spoken(manager: &str, chain: &str) -> Option<&'static str> {
     }
 }
 
-/// An error with all its causes, without repeating what a cause already said.
+/// An error with all its causes, without repetitions.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut next: Option<&dyn Error> = error.source();
@@ -127,7 +127,9 @@ mod tests {
             ),
             ("invalid peer certificate: NotValidForName", "is for another name"),
             ("invalid peer certificate: Revoked", "was revoked"),
-            ("invalid peer certificate: BadSignature", "is not believed: invalid peer certificate: BadSignature"),
+            // An authority of the same name is trusted, with another key.
+            ("invalid peer certificate: BadSignature", "an authority that this system does not trust"),
+            ("invalid peer certificate: BadEncoding", "is not trusted: invalid peer certificate: BadEncoding"),
         ] {
             let words = certificate(chain).unwrap();
             assert!(words.contains(told), "{chain}: {words}");

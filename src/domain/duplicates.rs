@@ -1,5 +1,5 @@
-//! Agents whose labels contradict each other: several with one Wazuh id. New ones are refused; those that are there already are
-//! shown to people, with the command that mends it.
+//! Agents with contradicting labels: several with one Wazuh id. New duplicates are refused;
+//! existing ones are reported with the command that fixes them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use super::agent::{Agent, is_name};
 use super::alert::AlertAgent;
 use super::host_name::is_same_host;
 
-/// Living agents that share a Wazuh id and cannot be told apart by their Wazuh manager, each pair with what to do.
+/// Agents that share a Wazuh id without different Wazuh managers, with the remedy; revoked ones are
+/// ignored.
 pub fn of(agents: &[Agent]) -> Vec<String> {
     let mut by_number: BTreeMap<&str, Vec<&Agent>> = BTreeMap::new();
     for agent in agents.iter().filter(|agent| agent.revoked_at.is_none()) {
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_that_cannot_be_told_apart_are_named_with_what_mends_it() {
+    fn ambiguous_agents_are_reported_with_the_remedy() {
         let at = |manager: &'static str| [("wazuh_id", "001"), ("wazuh_manager", manager)];
         let alone = [("wazuh_id", "001")];
         assert!(of(&[agent(1, "a", &at("x")), agent(2, "b", &at("y")), agent(3, "c", &[])]).is_empty());

@@ -1,5 +1,6 @@
-//! The copies of what is stored: policies, actions, agents, keys, what is protected, the freeze. A change is committed and
-//! put into force here as one, whatever becomes of whoever asked for it.
+//! Caches of stored configuration: policies, actions, agents, keys, protected entries and the
+//! freeze. Commit and refresh happen as one step, which continues even if the request that started
+//! it is cancelled.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,16 +23,16 @@ use crate::store::ledger::EndReason;
 use crate::store::protected::Hold;
 use crate::store::{actions, agents, freeze, keys, policies, protected};
 
-/// How long a change may take: a database that never answers holds up no other change for longer.
+/// Time limit of a change, so that a hung database does not block later changes for longer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Engine {
-    /// Commits a change, and lets `follow` put it into force: fresh copies, and what comes of them. A client that goes away
-    /// in between, or whose time is over, stops neither: a freeze, a protected entry, a revoked key counts once it is
-    /// committed. If the store fails in between, the sweep makes it good when it can.
+    /// Commits a change, then runs `follow` to refresh the caches and apply the consequences. A
+    /// cancelled or timed-out request stops neither: a freeze, a protected entry or a revoked key
+    /// takes effect once committed. If the store fails in between, the sweep repeats the refresh.
     ///
     /// # Errors
-    /// If it cannot be committed, or the store cannot be read after that.
+    /// If the commit fails, or the store cannot be read afterwards.
     pub async fn carry_through<T, F, Followed>(self: &Arc<Self>, ledger: LedgerTx, follow: F) -> Result<T>
     where
         T: Send + 'static,
@@ -46,31 +47,31 @@ impl Engine {
                 follow(Arc::clone(&engine)).await
             };
             let carried = tokio::time::timeout(PATIENCE, carried).await.unwrap_or(Err(StoreError::Busy));
-            // A commit whose answer was lost may have happened.
+            // The commit may have happened although its response was lost.
             if carried.is_err() {
                 engine.mark_stale();
             }
-            // Nobody may be waiting any more.
+            // The request may be cancelled.
             let _ = done.send(carried);
         });
         outcome.await.unwrap_or_else(|_| {
-            // Only a panic leaves no outcome.
+            // Only a panic drops the sender.
             self.mark_stale();
             Err(StoreError::Busy)
         })
     }
 
-    /// A change may have been committed that is not in force: the sweep's next round sees to it.
+    /// Marks the caches as possibly outdated; the sweep's next round refreshes them.
     pub fn mark_stale(&self) {
         self.stale.store(true, Ordering::SeqCst);
     }
 
-    /// Whether that may be so; whoever asks sees to it.
+    /// Returns and clears the stale flag; the caller must refresh the caches.
     pub fn take_stale(&self) -> bool {
         self.stale.swap(false, Ordering::SeqCst)
     }
 
-    /// Takes fresh copies of everything that is kept as a copy; one that cannot be had holds up no other.
+    /// Refreshes all caches; one that fails does not stop the others.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -86,7 +87,7 @@ impl Engine {
         outcomes.into_iter().collect()
     }
 
-    /// Reads whether nothing new is to be delivered; what waited for a thaw goes on.
+    /// Refreshes the freeze, and wakes all agents after a thaw.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -99,10 +100,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a fresh copy of the actions that people added.
+    /// Refreshes the custom actions.
     ///
     /// # Errors
-    /// If the store cannot be read, or holds an action that this program does not understand.
+    /// If the store cannot be read, or holds an action that this version cannot parse.
     pub async fn reload_actions(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let rows = actions::all(&self.db).await?;
@@ -111,10 +112,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Compiles the stored policies and swaps them in.
+    /// Refreshes and compiles the policies.
     ///
     /// # Errors
-    /// If the store cannot be read, or holds a policy that this program does not understand.
+    /// If the store cannot be read, or holds a policy that this version cannot parse.
     pub async fn reload_policies(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let mut versioned = Vec::new();
@@ -136,7 +137,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a fresh copy of all agents; the streams of those that were revoked end.
+    /// Refreshes all agents, and closes the streams of revoked ones.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -150,8 +151,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds an agent that has just enrolled, or changed what it can do, to the copy: taking all of them anew for each one
-    /// would make the enrolment of a fleet quadratic.
+    /// Refreshes one agent after enrolment or a change of capabilities. Reloading all agents each
+    /// time would make the enrolment of a fleet quadratic.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -166,7 +167,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a fresh copy of what is protected.
+    /// Refreshes the protected entries.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -176,21 +177,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Lifts what is in force against `entries`; gives what that was.
+    /// Lifts every effect that conflicts with `entries`; returns the ended holds.
     ///
     /// # Errors
     /// If the store cannot be read or written.
     pub async fn lift_protected(&self, entries: Vec<Entry>) -> Result<Vec<Hold>> {
         let holds = protected::against(&self.db, &ProtectedSet::new(entries), self.clock.now()).await?;
         if !holds.is_empty() {
-            let detail = "what it touches has become protected".to_owned();
+            let detail = "its target or agent has become protected".to_owned();
             let why = EndReason { word: "protected", detail, by: "riposte".into() };
             self.writer.release_holds(holds.clone(), why).await?;
         }
         Ok(holds)
     }
 
-    /// Takes a fresh copy of all API keys.
+    /// Refreshes the API keys.
     ///
     /// # Errors
     /// If the store cannot be read.

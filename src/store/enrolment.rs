@@ -1,5 +1,6 @@
-//! Enrolling an agent. A name and a Wazuh id each belong to one living agent; the same host, installed anew, may take the place
-//! of the agent that it was: that one is revoked, and what is to be in force there is applied again.
+//! Enrolment. A name and a Wazuh id each belong to one agent that is not revoked. A reinstalled
+//! host may replace its former agent: that agent is revoked, and its effects are applied again on
+//! the new one.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::db::{Result, StoreError, binds, statements};
 use super::ledger;
 use crate::domain::agent::Agent;
 use crate::domain::audit::Entry;
-use crate::domain::host_name::is_same_host;
+use crate::domain::host_name::{HostName, is_same_host};
 use crate::domain::labels::{WAZUH_ID, WAZUH_NAME};
 
 statements! {
@@ -26,7 +27,7 @@ statements! {
             AND (enrollment_tokens.labels = agents.labels OR $5))";
     OF_NAME = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
-        FROM agents WHERE lower(name) = lower($1) AND revoked_at IS NULL";
+        FROM agents WHERE revoked_at IS NULL AND (lower(name) LIKE $1 OR lower(labels) LIKE $2) ORDER BY id";
     OF_LABEL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
             incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
         FROM agents WHERE labels LIKE $1 AND revoked_at IS NULL ORDER BY id";
@@ -51,25 +52,26 @@ struct Found {
     id: String,
 }
 
-/// What became of an enrolment.
+/// Outcome of an enrolment.
 #[derive(Debug)]
 pub enum Outcome {
     /// The agent is enrolled.
     Enrolled {
-        /// Its id.
+        /// Id of the agent.
         agent: Uuid,
-        /// The agents whose place it took; they are revoked.
+        /// Ids of the replaced agents, now revoked.
         replaced: Vec<Uuid>,
     },
-    /// Another living agent has the name or the number.
+    /// Another agent has the name or the Wazuh id; the text says which.
     Taken(String),
 }
 
-/// Uses up one use of the token whose secret has this hash, and enrols the agent with the token's labels. An agent that is enrolled
-/// already by that name and key has not heard of it, and is told again. With `replace` the same host's earlier agent is revoked.
+/// Consumes one use of the token with this hash, and enrols the agent with the token's labels. A
+/// retry with the same name and key returns the first outcome. With `replace` the host's former
+/// agent is revoked.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] if no such token is valid. Unless the outcome is committed the token is not used up.
+/// [`StoreError::NotFound`] if the token is invalid. A token's use counts only once committed.
 pub async fn enroll(
     ledger: &mut LedgerTx,
     token_hash: Vec<u8>,
@@ -91,14 +93,14 @@ pub async fn enroll(
             .iter()
             .any(|other| is_same_host(other, &agent.name) || is_same_host(other, name));
         if !replace || !is_same {
-            return Ok(Outcome::Taken(taken(holder, &agent.name, is_same)));
+            return Ok(Outcome::Taken(taken(holder, &labels, is_same)));
         }
     }
     let mut replaced = Vec::new();
     for holder in &holders {
-        // Its name is free for the new agent from here on.
+        // From here the name is free for the new agent.
         agents::mark_revoked(ledger, holder.id, now).await?;
-        // The token says what is new; the rest is as people had it.
+        // The token's labels win; the operator's other labels are kept.
         for (key, value) in &holder.labels {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
@@ -108,12 +110,12 @@ pub async fn enroll(
     let (platform, capabilities) = (json(&platform)?, json(&capabilities)?);
     let binds = binds![id, name.as_str(), public_key, json(&labels)?, platform, version, capabilities, now];
     ledger.tx.execute(INSERT, binds).await?;
-    let instead: Vec<String> = replaced.iter().map(|old| format!(", in the place of {old}")).collect();
+    let instead: Vec<String> = replaced.iter().map(|old| format!(", replacing {old}")).collect();
     let detail = format!("{name}, with enrolment token {}{}", token.id, instead.concat());
     let (actor, noun_id) = (format!("agent:{id}"), id.to_string());
     ledger.record(Entry { at: now, actor, verb: "enrolled", noun: "agent", noun_id, detail });
     for old in &replaced {
-        // First: a response that can come into force on the new agent does not end with the old one.
+        // Before the old agent's responses end: those that can act on the new agent must not end.
         carry_over(ledger, *old, id, now).await?;
         agents::end_revoked(ledger, *old, &format!("agent:{id}"), now).await?;
     }
@@ -121,11 +123,15 @@ pub async fn enroll(
     Ok(Outcome::Enrolled { agent: id, replaced })
 }
 
-/// Living agents with this name in any case, or with the number in `labels`.
+/// Living agents that a name of the new one could name too, or with the number in `labels`.
 async fn holders(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
-    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![name]).await?;
-    let mut holders = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
-    for holder in of_number(ledger, labels).await? {
+    let mut holders = of_name(ledger, name, labels).await?;
+    let other = labels.get(WAZUH_NAME).map(String::as_str).filter(|other| !is_same_host(other, name));
+    let more = match other {
+        Some(other) => of_name(ledger, other, labels).await?,
+        None => Vec::new(),
+    };
+    for holder in more.into_iter().chain(of_number(ledger, labels).await?) {
         if holders.iter().all(|known| known.id != holder.id) {
             holders.push(holder);
         }
@@ -133,43 +139,66 @@ async fn holders(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, St
     Ok(holders)
 }
 
+/// Living agents that an alert from the host `name` could mean, by their own name or the one in Wazuh. Case does not count, and
+/// neither does a domain that only one of the two names has: alerts of one of them would find both, so neither is answered.
+/// Those of another Wazuh manager than in `labels` are told apart by it.
+pub async fn of_name(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
+    let host = HostName::new(name);
+    // More than what is meant: `_` takes any character, and a longer name may begin alike.
+    let (like_name, like_label) = (format!("{}%", host.short()), format!("%\"{WAZUH_NAME}\":\"{}%", host.short()));
+    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![like_name, like_label]).await?;
+    let agents = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
+    let is_meant = |agent: &Agent| {
+        let is_named = is_same_host(&agent.name, name) || is_same_host(agent.wazuh_name(), name);
+        is_named && (agent.can_share_manager(labels) || agent.name.eq_ignore_ascii_case(name))
+    };
+    Ok(agents.into_iter().filter(is_meant).collect())
+}
+
 /// Living agents with the Wazuh id of `labels` at the same Wazuh manager.
 pub async fn of_number(ledger: &mut LedgerTx, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
     let Some(number) = labels.get(WAZUH_ID) else { return Ok(Vec::new()) };
-    // Labels are stored as JSON without blanks; `_` in the pattern takes any character, which does no harm.
+    // Labels are stored as compact JSON. An `_` in the pattern matches any character, which is
+    // harmless here.
     let pattern = format!("%\"{WAZUH_ID}\":\"{number}\"%");
     let rows: Vec<AgentRow> = ledger.tx.all(OF_LABEL, binds![pattern]).await?;
     let agents = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
     Ok(agents.into_iter().filter(|agent| agent.shares_wazuh_id(labels)).collect())
 }
 
+/// Says who has a name already.
+pub fn name_taken(holder: &Agent) -> String {
+    let also =
+        if holder.wazuh_name() == holder.name { String::new() } else { format!(", {} in Wazuh,", holder.wazuh_name()) };
+    format!("an agent called {}{also} ({}) is enrolled already", holder.name, holder.id)
+}
+
 /// Says who has the number of `labels` already.
 pub fn number_taken(holder: &Agent) -> String {
     let number = holder.wazuh_id().unwrap_or_default();
     let at = holder.wazuh_manager().map_or_else(String::new, |manager| format!(" of {manager}"));
-    format!("agent {} ({}) has the wazuh_id {number}{at} already", holder.name, holder.id)
+    format!("agent {} ({}) already has the wazuh_id {number}{at}", holder.name, holder.id)
 }
 
-fn taken(holder: &Agent, name: &str, is_same: bool) -> String {
-    if holder.name.eq_ignore_ascii_case(name) {
+fn taken(holder: &Agent, labels: &BTreeMap<String, String>, is_same: bool) -> String {
+    if is_same && !holder.shares_wazuh_id(labels) {
         return format!(
-            "an agent called {} ({}) is enrolled already; if this is the same host, installed anew, enrol it with \
-             --replace, else give it another name",
-            holder.name, holder.id
+            "{}; if this is the same host, installed anew, enrol it with --replace, else give it another name",
+            name_taken(holder)
         );
     }
     let what = number_taken(holder);
     if is_same {
-        return format!("{what}; if this is the same host, installed anew, enrol it with --replace");
+        return format!("{what}; if this is the same host, reinstalled, enrol it with --replace");
     }
     format!(
-        "{what}; if another Wazuh manager counts here, tell the two apart by the label wazuh_manager; if the number was given \
-         anew, revoke {} or take the label from it",
+        "{what}; with two Wazuh managers, distinguish them by the label wazuh_manager; if the number was reassigned, \
+         revoke {} or take the label from it",
         holder.name
     )
 }
 
-/// What is to be in force on `old` is to be in force on `new`, which has none of it yet.
+/// Moves the wanted effects of `old` to `new`, where they are not yet in force.
 async fn carry_over(ledger: &mut LedgerTx, old: Uuid, new: Uuid, now: Timestamp) -> Result<()> {
     let wanted: Vec<Found> = ledger.tx.all(WANTED, binds![old]).await?;
     ledger.tx.execute(MOVE_EFFECTS, binds![old, new, now]).await?;

@@ -1,5 +1,5 @@
-//! Looking at a store as a whole: whether what it holds agrees with itself, whether its file is whole, and a copy of it
-//! while it is written. Nothing here changes anything.
+//! Consistency checks of a whole store, the check of its file, and an online backup. Nothing here
+//! changes the ledger.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -92,25 +92,26 @@ statements! {
         FROM agents WHERE id = $1";
 }
 
-/// Examples of one finding.
+/// Maximum number of examples per finding.
 const EXAMPLES: i64 = 20;
-/// How late a deadline's owner may be before it counts as one that nobody keeps.
+/// How late a deadline's owner may be before the deadline counts as missed.
 const LATE: Duration = Duration::from_mins(2);
-/// How far back contradictions between alerts and labels are looked for.
+/// How far back alerts are compared with labels.
 const RECENT: Duration = Duration::from_hours(7 * 24);
-/// How long a revert may be owed before people should know that a block outlasts its end.
+/// How long a revert may be pending before it is reported as an incident.
 const OUTLASTS: Duration = Duration::from_hours(1);
 
-/// Something that should not be so.
+/// A failed check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `violation`: the ledger contradicts itself, or a deadline has no owner. `incident`: it is right, and somebody has to act.
+    /// `violation`: the ledger contradicts itself, or a deadline has no owner. `incident`: the
+    /// ledger is consistent, and an operator must act.
     pub level: &'static str,
-    /// What, in one sentence.
+    /// What is wrong, in one sentence.
     pub what: &'static str,
-    /// What that means, and what to do.
+    /// Meaning and remedy.
     pub help: &'static str,
-    /// Where, the first twenty: named, with the command that mends it where there is one.
+    /// The first twenty: each by name, with the command that fixes it if there is one.
     pub examples: Vec<String>,
 }
 
@@ -174,7 +175,7 @@ impl Noun {
     }
 }
 
-/// Everything that is not as it should be; empty means healthy.
+/// Runs all checks; an empty result means healthy.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -197,13 +198,13 @@ pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
     let duplicates = duplicates::of(&fleet);
     if !duplicates.is_empty() {
         let what = "agents share a Wazuh id";
-        let help = "An alert that gives no name, or a name that fits both, acts on neither of them.";
+        let help = "An alert without a name, or with a name that fits both, acts on neither of them.";
         findings.push(Finding { level: "incident", what, help, examples: duplicates });
     }
     let proof = audit::verify(db).await?;
     if let Some(at) = proof.broken_at {
-        let what = "the audit log was edited, or is not whole";
-        let help = "Entries before that one are as they were written. Who could write the database is who to ask; a backup shows what stood there.";
+        let what = "the audit log was edited, or is incomplete";
+        let help = "Entries before it are intact. Check who had write access to the database; a backup has the original entries.";
         findings.push(Finding { level: "violation", what, help, examples: vec![format!("entry {at}")] });
     }
     if let Some(damage) = db.damage().await? {
@@ -225,9 +226,9 @@ struct Rule {
     mend: &'static str,
 }
 
-/// What is to hold. `late`: before this, whoever keeps deadlines should have come.
+/// The rules to check. Deadlines before `late` should have been handled already.
 fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
-    const OWNER: &str = "A deadline has passed and its owner has not come. See `/readyz?verbose` and the log; while the manager is down this is as it should be, and it comes first when it starts.";
+    const OWNER: &str = "A deadline has passed and was not handled. See `/readyz?verbose` and the log. While the manager is down this is normal; it handles the deadline at its next start.";
     const LIFT: &str = "`POST /v1/responses/{id}/lift`";
     const RELEASE: &str = "on {whose}: `riposte-agent release`";
     const REVOKE: &str = "`DELETE /v1/agents/{agent_id}` revokes it";
@@ -237,104 +238,104 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     let incident = |what, help, sql, at, noun, mend| Rule { level: "incident", what, help, sql, at, noun, mend };
     vec![
         violation(
-            "an active response holds nothing and has no wave to come",
+            "an active response holds no effect and has no pending wave",
             "It should have ended. Nothing is in force because of it; lift it by hand, and report it.",
             HOLDS_NOTHING,
             Noun::Response,
             LIFT,
         ),
         violation(
-            "an active response that is complete in itself waits for nothing",
-            "Its commands are all over. Lift it by hand, and report it.",
+            "an active one-shot response has no pending command",
+            "All its commands are final. Lift it by hand, and report it.",
             WAITS_FOR_NOTHING,
             Noun::Response,
             LIFT,
         ),
         violation(
-            "a response that is over still holds an effect",
+            "an ended response still holds an effect",
             "The effect may stay in force too long. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             STILL_HOLDS,
             Noun::Response,
             "",
         ),
         violation(
-            "an effect is wanted in force and no response holds it",
-            "Nothing here will ever lift it; the agent does at its end. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
+            "an effect is wanted, and no response holds it",
+            "The manager will never lift it; the agent does at its end. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             NOT_HELD,
             Noun::Effect,
             RELEASE,
         ),
         violation(
-            "an effect is held and not wanted in force",
-            "A response counts on a block that is being lifted. Ask for it again by hand, and report it.",
+            "an effect is held, and not wanted",
+            "A response relies on a block that is being lifted. Create it again by hand, and report it.",
             HELD_UNWANTED,
             Noun::Effect,
             "",
         ),
         violation(
             "an effect does not end when its longest hold does",
-            "It is lifted too soon, or too late. Lift the responses that hold it and ask for them again, and report it.",
+            "It is lifted too soon, or too late. Lift the responses that hold it, create them again, and report it.",
             WRONG_END,
             Noun::Effect,
             "",
         ),
         violation(
-            "an effect that nobody wants is in force and nothing is on its way to lift it",
+            "an unwanted effect is in force and no command is on its way to lift it",
             "An undo was lost. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             LOST_UNDO,
             Noun::Effect,
             RELEASE,
         ),
         violation(
-            "a command has a number that its agent has not come to",
+            "a command's number exceeds its agent's sequence",
             "A later command could get the same number and be taken for a repetition. Restore a backup, and report it.",
             NUMBERED_AHEAD,
             Noun::Command,
             "",
         ),
         violation(
-            "a command is owed to an agent that was revoked",
-            "Nobody will ever fetch it, so it does no harm. Report it.",
+            "a command is pending for a revoked agent",
+            "It will never be fetched, so it does no harm. Report it.",
             OWED_TO_NOBODY,
             Noun::Command,
             "",
         ),
-        overdue("a command is owed long after it expired", late, NOT_EXPIRED, Noun::Command),
+        overdue("a command is pending long after its expiry", late, NOT_EXPIRED, Noun::Command),
         overdue(
-            "a command was acknowledged long ago and neither answered nor given up",
+            "a command was acknowledged long ago, and has neither a result nor a timeout",
             late.minus(ANSWER_TIMEOUT),
             NOT_TIMED_OUT,
             Noun::Command,
         ),
         overdue("a response is active long after its end", late, NOT_ENDED, Noun::Response),
-        overdue("a response waits for people long after it should", late, NOT_CLOSED, Noun::Response),
-        overdue("a wave of a response should have gone out long ago", late, NOT_SENT, Noun::Response),
-        overdue("a revert that failed should have been tried again long ago", late, NOT_RETRIED, Noun::Effect),
+        overdue("a response waits for approval long after its deadline", late, NOT_CLOSED, Noun::Response),
+        overdue("a wave of a response is long overdue", late, NOT_SENT, Noun::Response),
+        overdue("the retry of a failed revert is long overdue", late, NOT_RETRIED, Noun::Effect),
         violation(
-            "a command has ended by a result that is not there",
-            "What the agent said of it is lost; the agent's log has it. Report it.",
+            "a command has ended by a result that is missing",
+            "The result is lost here; the agent's log has it. Report it.",
             NO_RESULT,
             Noun::Command,
             "",
         ),
         violation(
-            "a result is there for a command that is still under way",
+            "a result exists for a command that is not final",
             "The command may be sent again; the agent does not execute it twice. Report it.",
             STRAY_RESULT,
             Noun::Command,
             "",
         ),
         violation(
-            "a live response refers to an alert that is gone",
-            "It is still undone on time; why it was made can be read in the audit log only. Report it.",
+            "an open response refers to a deleted alert",
+            "It is still undone on time; its reason is only in the audit log. Report it.",
             LOST_ALERT,
             Noun::Response,
             "",
         ),
         incident(
-            "an effect cannot be lifted; it is tried again and again",
-            "Remove the cause that is named, and the agent lifts it within a minute: it goes on trying. Or lift it by hand, and the \
-             agent sees that nothing is left.",
+            "an effect cannot be lifted; the agent keeps trying",
+            "Fix the cause: the agent keeps trying, and lifts the effect within a minute. Or lift it by hand; the agent \
+             then finds nothing left.",
             CANNOT_LIFT,
             None,
             Noun::Effect,
@@ -342,22 +343,22 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
         ),
         incident(
             "a block outlasts its end: its agent has not fetched the revert for an hour",
-            "The agent lifts it by its own clock if it runs. See whether the host is up and reaches the manager; if it is gone for good, revoke the agent.",
+            "The agent lifts it by its own clock if it runs. Check whether the host is up and reaches the manager; if it is gone for good, revoke the agent.",
             STILL_BLOCKED,
             Some(now.minus(OUTLASTS)),
             Noun::Command,
             "if {whose} is gone for good: `DELETE /v1/agents/{agent_id}`",
         ),
         incident(
-            "an agent rejects this manager's orders: nothing is carried out there",
-            "Mostly it knows another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
+            "an agent rejects this manager's commands: none is carried out there",
+            "Usually it trusts another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
             REJECTING,
             Some(now.minus(REJECTS_FOR)),
             Noun::Rejecter,
             REVOKE,
         ),
         incident(
-            "two hosts speak with one agent's identity",
+            "two hosts use one agent's identity",
             "A host was cloned with its agent's key. Revoke the agent and enrol each host anew.",
             CLONED,
             None,
@@ -367,12 +368,12 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     ]
 }
 
-/// Alerts whose number and name belong to different agents here.
+/// Alerts whose Wazuh id and name belong to different agents here.
 async fn contradictions(db: &Db, fleet: &[Agent], now: Timestamp) -> Result<Option<Finding>> {
     let rows: Vec<Ambiguous> = db.all(AMBIGUOUS, binds![EXAMPLES, now.minus(RECENT)]).await?;
     let mut examples = Vec::with_capacity(rows.len());
     for Ambiguous { detail, alert_id } in rows {
-        // This is where the log and the console send people.
+        // The log and the API refer to the doctor.
         let detail = detail.strip_suffix(SEE_DOCTOR).unwrap_or(&detail);
         let mend = match alert_id.and_then(|id| id.parse().ok()) {
             Some(id) => named_by(db, id).await?.and_then(|agent| duplicates::mend(&agent, fleet)),
@@ -382,7 +383,7 @@ async fn contradictions(db: &Db, fleet: &[Agent], now: Timestamp) -> Result<Opti
     }
     Ok((!examples.is_empty()).then(|| Finding {
         level: "incident",
-        what: "alerts name agents otherwise than they are enrolled here; their responses were spared",
+        what: "alerts name agents differently from their enrolment; their responses were spared",
         help: "Where Wazuh calls a host by another name: `riposte agent label AGENT wazuh_name=NAME`. Where a number was given anew: `riposte agent label AGENT wazuh_id=NUMBER`, or revoke the agent that is gone.",
         examples,
     }))
@@ -394,10 +395,10 @@ async fn named_by(db: &Db, alert: Uuid) -> Result<Option<AlertAgent>> {
     Ok(row.text().ok().and_then(|raw| shapes::parse(&raw, &Sources::default()).ok()).map(|alert| alert.agent))
 }
 
-/// Copies the SQLite file `from` to `to`, whole and consistent, while others write it.
+/// Copies the SQLite file `from` to `to`, complete and consistent, while it is in use.
 ///
 /// # Errors
-/// If it cannot be read, or `to` is there already or cannot be written.
+/// If `from` cannot be read, or `to` exists or cannot be written.
 pub async fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut connection = open(from).await?;
     let to = to.to_str().ok_or_else(|| StoreError::Address("the path of the copy is not UTF-8".into()))?;
@@ -406,7 +407,7 @@ pub async fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with the SQLite file at `path`; `None` if it is whole.
+/// Checks the SQLite file at `path`; returns the damage found.
 ///
 /// # Errors
 /// If it cannot be opened.

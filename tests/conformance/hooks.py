@@ -1,8 +1,8 @@
-"""What schemathesis cannot know of Riposte from the contract.
+"""What the contract alone does not tell schemathesis about Riposte.
 
-The contract's own formats (an action that exists, a key that is on the curve) get a generator each. Requests that are
-right by their form get what makes them right as things stand: the ids of things that exist, a new Idempotency-Key.
-Requests that are meant to be wrong are left alone.
+The contract's own formats (an action that exists, a key that is on the curve) get a generator each.
+Valid requests get values that fit the manager's state: ids of existing objects, a new
+Idempotency-Key. Requests that are invalid on purpose stay unchanged.
 """
 
 import json
@@ -61,7 +61,7 @@ def known(path):
 
 
 def thing(path):
-    """One of the things that exist now, by the resource that a path begins with."""
+    """Return an existing object of the resource that a path begins with."""
     resource = "/".join(path.split("/")[:3])
     try:
         items = known(resource)
@@ -79,7 +79,7 @@ PARTS = {"os", "arch", "version", "action", "available", "reason"}
 
 
 def policy(document):
-    """What a policy is checked for beyond its form: that its action takes its target, and that its tests agree."""
+    """Make a policy consistent: its action takes its target, and its tests agree."""
     document.pop("tests", None)
     for selector in document.get("match", []):
         if "when" in selector:
@@ -107,7 +107,7 @@ def custom(body):
         body.pop("default_target", None)
     if "default_target" in body:
         body["default_target"], body["target_kinds"] = "source.ip", ["ip"]
-    # Any account: only for an action that takes accounts, and gets them as JSON.
+    # Any account: only for an action that takes accounts as JSON.
     if "user" in body:
         body["target_kinds"], body["style"] = ["user"], "wazuh"
         if "default_target" in body:
@@ -115,7 +115,7 @@ def custom(body):
 
 
 def is_wrong(case):
-    """Whether any part of the request is meant to be wrong."""
+    """Return whether any part of the request is invalid on purpose."""
     if case.meta is None:
         return False
     parts = [case.meta.generation, *case.meta.components.values()]
@@ -123,7 +123,7 @@ def is_wrong(case):
 
 
 def spare(case):
-    """The one agent stays: most operations need one that is enrolled."""
+    """Keep the one agent: most operations need an enrolled one."""
     if case.operation.path == "/v1/agents/{id}" and case.operation.method.upper() == "DELETE":
         if case.path_parameters and case.path_parameters.get("id") == AGENT:
             case.path_parameters["id"] = str(uuid.uuid4())
@@ -146,7 +146,7 @@ def text(context, value):
 
 
 def version(path):
-    """The ETag of what stands at a path now."""
+    """Return the current ETag of a path."""
     request = urllib.request.Request(BASE + path, headers={"Authorization": f"Bearer {KEY}"})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -157,7 +157,7 @@ def version(path):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    # Several cases may share their parts: each is changed in a copy.
+    # Cases may share parts, so each change is made in a copy.
     if case.path_parameters:
         case.path_parameters = dict(case.path_parameters)
     spare(case)
@@ -198,14 +198,14 @@ def before_call(context, case, kwargs):
     elif path.startswith("/v1/actions"):
         custom(body)
     elif path == "/v1/agents/enroll":
-        # Fields of a newer agent are passed over, but no text of them may hold a control character.
+        # The manager ignores fields of a newer agent, but refuses control characters in them.
         for key in [key for key in body if key not in ENROLMENT]:
             del body[key]
         for part in [body.get("platform"), *body.get("capabilities", [])]:
             for key in [key for key in part or {} if key not in PARTS]:
                 del part[key]
     elif method == "PATCH" and path == "/v1/agents/{id}":
-        # Labels that are not named stay: under ever new names there would be too many in the end.
+        # Other labels stay on the agent: random names would exceed the limit in the end.
         labels = body.get("labels", {})
         fixed = {key: labels[key] for key in labels if key.startswith("wazuh_")}
         others = [labels[key] for key in labels if key not in fixed]
@@ -214,6 +214,6 @@ def before_call(context, case, kwargs):
         body["version"] = 1
     elif path == "/v1/agent/poll":
         body["wait_seconds"] = 0
-    # A document keeps the name in its address.
+    # A document has the name in its path.
     if method == "PUT" and case.path_parameters and "name" in body:
         body["name"] = case.path_parameters["name"]

@@ -1,4 +1,5 @@
-//! Accounts as targets: what a host can have, what a directory can have, and what protects them however they are written.
+//! Accounts as targets: names that a host can have, names that a directory can have, and how both
+//! are protected in every spelling.
 
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ fn alert(id: usize, user: &str) -> Value {
         "manager": {"name": "wm"}, "rule": {"id": "5763", "level": 10, "groups": ["u"]}, "data": {"srcuser": user}})
 }
 
-/// A program for accounts, and a policy that runs it.
+/// Creates an action for accounts, and a policy that runs it.
 async fn armed(admin: &Client, name: &str, user: Option<&str>) {
     let mut action = json!({"name": name, "executable": "suspend.sh", "target_kinds": ["user"], "undoable": true});
     if let Some(user) = user {
@@ -55,15 +56,15 @@ on_both_databases! {
             commands.iter().filter(|command| command.action == action).map(|command| command.target.value()).collect()
         };
         assert_eq!(of("suspend"), NAMES);
-        // Where nothing else is said, an account is one that a host can have.
+        // By default an account is one that a host can have.
         assert_eq!(of("suspend-local"), ["WEB01$"]);
         assert_eq!(spared(&admin, "suspend-local").await, ["target_invalid"; 7]);
-        // What cannot be seen is no name, and root is root.
+        // An invisible character is not part of a name, and root is root.
         for (n, name) in ["a\u{202e}b", "x\ty", "-rf", "HOST\\root"].into_iter().enumerate() {
             admin.post("/v1/alerts", &alert(100 + n, name)).await.is(202);
         }
         assert_eq!(spared(&admin, "suspend").await, ["target_invalid", "target_invalid", "target_invalid", "protected"]);
-        // By hand as well.
+        // The same by hand.
         let by_hand = |action: &str| json!({"action": action, "target": {"kind": "user", "value": " CORP\\bob "}, "agents": ["h1"],
             "for": "10m", "reason": "left"});
         let made = admin.post("/v1/responses", &by_hand("suspend")).await.is(201);
@@ -71,7 +72,7 @@ on_both_databases! {
         for action in ["suspend-local", "disable-account"] {
             assert_eq!(admin.post("/v1/responses", &by_hand(action)).await.points_at(), ["/target/value"], "{action}");
         }
-        // And they are lifted as they were named.
+        // A lift finds them under the same name.
         let lifted = admin.post("/v1/responses/lift", &json!({"target": "CORP\\alice", "reason": "back"})).await.is(200);
         assert_eq!(lifted["count"], 1);
     }
@@ -82,7 +83,7 @@ on_both_databases! {
         armed(&admin, "suspend", Some("any")).await;
         admin.post("/v1/alerts", &alert(0, "CORP\\Alice")).await.is(202);
         let [active] = admin.list("/v1/responses?state=active").await.try_into().unwrap();
-        // A new entry lifts what is in force.
+        // A new entry lifts the effects in force.
         let entry = json!({"kind": "user", "value": " ALICE ", "reason": "the pager"});
         let made = admin.post("/v1/protected", &entry).await.is(201);
         assert_eq!((&made["value"], &made["lifts"][0]["response_id"]), (&json!("alice"), &active["id"]));

@@ -1,5 +1,5 @@
-//! Custom actions: programs that people add, what is refused of them, and commands that are complete in themselves. On both
-//! databases.
+//! Custom actions: programs that people add, faults that are refused, and one-shot commands. On
+//! both databases.
 
 use riposte_protocol::command::ScriptStyle;
 use riposte_protocol::message::Outcome;
@@ -124,7 +124,7 @@ on_both_databases! {
         assert_eq!(with_alert, [true, false, false]);
     }
 
-    async fn a_command_that_is_complete_in_itself_ends_its_response_and_runs_for_every_alert(database: Database) {
+    async fn a_one_shot_command_ends_its_response_and_runs_for_every_alert(database: Database) {
         let (_app, admin, agent) = with_scan(database).await;
         let (first, second) = (post(&admin, "a").await, post(&admin, "b").await);
         assert_eq!(admin.list("/v1/commands").await.len(), 2, "one for each alert, although the effect is the same");
@@ -153,7 +153,7 @@ on_both_databases! {
         assert_eq!(find(&admin, response["id"].as_str().unwrap()).await["reason"], "lifted");
     }
 
-    async fn promise_11_what_a_revoked_agent_was_to_do_once_is_over(database: Database) {
+    async fn promise_11_one_shots_of_a_revoked_agent_are_over(database: Database) {
         let (app, admin, agent) = with_scan(database).await;
         let mut waits = drop_policy("waits");
         waits["mode"] = json!("approve");
@@ -171,7 +171,7 @@ on_both_databases! {
         assert_eq!((&command["state"], &command["detail"]), (&json!("cancelled"), &json!("the agent was revoked")));
         let history = admin.history("command", command["id"].as_str().unwrap()).await;
         assert!(history.iter().any(|(_, verb)| verb == "cancelled"), "{history:?}");
-        let approver = app.somebody(&admin, "analyst").await;
+        let approver = app.client_with_role(&admin, "analyst").await;
         let path = format!("/v1/responses/{}/approve", responses[1]["id"].as_str().unwrap());
         approver.post(&path, &json!({"reason": "yes"})).await.is(200);
         for response in &responses {
@@ -179,10 +179,10 @@ on_both_databases! {
             assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("failed")), "{ended}");
             assert_eq!(ended["outcome"], "failed", "{ended}");
         }
-        assert_eq!(admin.list("/v1/commands").await.len(), 1, "nothing is queued for who is gone");
+        assert_eq!(admin.list("/v1/commands").await.len(), 1, "nothing is queued for a revoked agent");
     }
 
-    async fn a_one_shot_nobody_fetches_expires_within_the_hour(database: Database) {
+    async fn a_one_shot_that_is_not_fetched_expires_within_the_hour(database: Database) {
         let (app, admin, agent) = with_scan(database).await;
         let response = post(&admin, "a").await;
         app.advance(3601);
@@ -195,7 +195,7 @@ on_both_databases! {
         assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("failed")));
     }
 
-    async fn what_a_policy_uses_stays_and_what_would_break_one_is_refused(database: Database) {
+    async fn an_action_that_a_policy_uses_cannot_be_deleted_or_broken(database: Database) {
         let (_app, admin, _agent) = with_scan(database).await;
         let delete = admin.request(reqwest::Method::DELETE, "/v1/actions/scan").header("if-match", "\"1\"");
         Answer::to(delete).await.is_problem(409);
@@ -214,7 +214,7 @@ on_both_databases! {
         admin.get("/v1/actions/nothing").await.is_problem(404);
     }
 
-    /// What decides is the ledger, not a copy that somebody else's change has not reached.
+    /// The ledger decides, because the cache may miss another manager's change.
     async fn actions_and_policies_never_contradict_each_other_in_the_ledger(database: Database) {
         const THEIRS: &str = "INSERT INTO policies (name, version, document, created_at, updated_at)
             SELECT 'theirs', 1, REPLACE(REPLACE(document, '\"scan\"', '\"look\"'), '\"-deep\"', ''), 0, 0 FROM policies";
@@ -233,7 +233,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/policies").await.len(), 1);
     }
 
-    /// Promise 11: an alert that nobody can read any more keeps no command from its agent.
+    /// Promise 11: an unreadable alert holds up no command of its agent.
     async fn promise_11_a_command_whose_alert_cannot_be_read_is_sent_without_it(database: Database) {
         let (app, admin, agent) = with_scan(database).await;
         post(&admin, "1").await;
@@ -242,11 +242,11 @@ on_both_databases! {
         assert_eq!((command.action.as_str(), command.alert.is_none()), ("scan", true));
     }
 
-    /// Promise 3: what could not be signed was not sent, so it is sent as soon as it can be, not when a lease is over.
+    /// Promise 3: a command that could not be signed holds no lease. It is sent as soon as it is signed.
     async fn promise_3_a_command_that_could_not_be_signed_is_not_under_way(database: Database) {
         let (app, admin, agent) = with_scan(database).await;
         post(&admin, "1").await;
-        // What a person wants goes first.
+        // A command by hand goes first.
         let by_hand =
             json!({"action": "firewall-drop", "target": "198.51.100.1", "agents": ["web-01"], "reason": "seen"});
         admin.post("/v1/responses", &by_hand).await.is(201);
@@ -307,7 +307,7 @@ on_both_databases! {
         }
         assert_eq!(targets[0], (json!("active"), json!("203.0.113.0/24"), json!(null)));
         assert_eq!(targets[1], (json!("active"), json!("2001:db8:1:2::/64"), json!(null)));
-        assert_eq!((&targets[2].0, &targets[2].2), (&json!("spared"), &json!("protected")), "a protected one lies within");
+        assert_eq!((&targets[2].0, &targets[2].2), (&json!("spared"), &json!("protected")), "it holds a protected one");
         assert_eq!(targets[3].2, "target_invalid");
     }
 }

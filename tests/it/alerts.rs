@@ -1,4 +1,5 @@
-//! Handing alerts in and looking at them: what is taken, what is refused and how that is said, what is a repetition.
+//! Sending alerts and reading them: what is accepted, what is refused and with which problem, what
+//! is a duplicate.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -32,7 +33,7 @@ async fn stored(client: &Client) -> usize {
     client.list("/v1/alerts").await.len()
 }
 
-/// An alert whose text has exactly `bytes` bytes.
+/// Returns an alert whose text has exactly `bytes` bytes.
 fn of_size(id: &str, bytes: usize) -> String {
     let mut alert = brute_force(id, "203.0.113.7");
     alert["full_log"] = json!("");
@@ -54,7 +55,7 @@ async fn a_bad_line_in_a_batch_is_rejected_alone_and_named_by_its_index() {
     let answer = admin.alerts(NDJSON, lines.join("\n")).await.is(202);
     assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(2), &json!(0)));
     let rejected = answer["rejected"].as_array().unwrap();
-    // Lines without anything on them are not counted.
+    // Blank lines are not counted.
     let at: Vec<&Value> = rejected.iter().map(|entry| &entry["index"]).collect();
     assert_eq!(at, [&json!(1), &json!(2), &json!(4)]);
     assert_eq!(rejected[1]["errors"][0]["pointer"], "/rule/level");
@@ -81,7 +82,7 @@ async fn a_batch_in_which_every_line_is_bad_is_refused_with_a_pointer_to_each_fa
 }
 
 #[tokio::test]
-async fn what_is_no_alert_is_refused_and_nothing_is_stored() {
+async fn a_body_that_is_no_alert_is_refused_and_nothing_is_stored() {
     let (_app, admin) = TestApp::start().await;
     let alert = brute_force("1", "203.0.113.7").to_string();
     let cases: Vec<(&str, Vec<u8>, u16)> = vec![
@@ -111,7 +112,7 @@ async fn what_is_no_alert_is_refused_and_nothing_is_stored() {
         compressed(&admin, encoding, alert.clone().into_bytes()).await.is_problem(415);
     }
     assert_eq!(stored(&admin).await, 0);
-    // And what looks odd but is right is taken.
+    // Unusual but valid input is accepted.
     admin.alerts("Application/JSON; charset=utf-8", alert).await.is(202);
 }
 
@@ -144,12 +145,12 @@ async fn a_batch_is_taken_up_to_its_bound_and_not_an_alert_further() {
 }
 
 #[tokio::test]
-async fn promise_11_no_more_is_taken_in_at_a_time_than_there_is_room_for() {
+async fn promise_11_alerts_in_progress_stay_within_their_memory_budget() {
     let (app, admin) = TestApp::start_with(Database::sqlite(), |config| {
         (config.max_body_bytes, config.max_pending_bytes) = (4096, 4096);
     })
     .await;
-    // Somebody sends three quarters of that but for the last byte, and waits.
+    // A client sends three quarters of that except for the last byte, and waits.
     let mut slow = tokio::net::TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
     let body = of_size("slow", 3072);
     let head = format!(
@@ -164,7 +165,7 @@ async fn promise_11_no_more_is_taken_in_at_a_time_than_there_is_room_for() {
         (answer.status == 503).then(|| assert_eq!(answer.header("retry-after"), Some("1")))
     })
     .await;
-    // What is small still fits in, and results of agents have room of their own.
+    // A small request still fits, and results of agents have a budget of their own.
     admin.alerts(JSON, of_size("2", 512)).await.is(202);
     admin.post("/v1/protected", &json!({"kind": "ip", "value": "192.0.2.1", "reason": "x".repeat(900)})).await.is(201);
     slow.write_all(&body.as_bytes()[3071..]).await.unwrap();
@@ -181,7 +182,7 @@ async fn a_compressed_bomb_and_a_torn_one_are_refused() {
     let limit = riposte::config::Config::default().max_body_bytes;
     let blanks = vec![b' '; 2 * limit];
     for (encoding, bomb) in [("gzip", gzip(&blanks)), ("zstd", zstd(&blanks))] {
-        assert!(bomb.len() < 100_000, "small enough to be sent by anybody");
+        assert!(bomb.len() < 100_000, "small enough for any client to send");
         compressed(&admin, encoding, bomb).await.is_problem(413);
     }
     let alert = brute_force("1", "203.0.113.7").to_string();
@@ -202,14 +203,14 @@ async fn an_alert_is_kept_as_it_came() {
     );
     admin.alerts(JSON, raw).await.is(202);
     let listed = admin.list("/v1/alerts").await.remove(0);
-    assert_eq!(listed.get("raw"), None, "a list is for looking through");
+    assert_eq!(listed.get("raw"), None, "a list leaves the raw alert out");
     let one = admin.get(&format!("/v1/alerts/{}", listed["id"].as_str().unwrap())).await;
     assert!(one.text.contains(raw), "{}", one.text);
     let one = one.is(200);
     assert_eq!(one["time"], "2026-11-24T08:59:58.123Z");
     assert_eq!((&one["rule"]["id"], &one["rule"]["level"]), (&json!("5763"), &json!(10)));
     assert_eq!(one["agent"], json!({"id": "005", "name": "web-01"}));
-    // An address is shown as it is compared.
+    // An address is shown in its canonical form.
     let source = json!({"value": "203.0.113.7", "field": "data.srcip"});
     assert_eq!(one["observables"], json!({"source_ip": source}));
 }
@@ -293,7 +294,7 @@ on_both_databases! {
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_meant_is_an_error_on_every_list() {
+async fn an_invalid_page_request_is_an_error_on_every_list() {
     let (_app, admin) = TestApp::start().await;
     for list in
         ["alerts", "responses", "effects", "commands", "agents", "audit", "enrollment-tokens", "protected", "policies"]
@@ -308,7 +309,7 @@ async fn a_page_that_cannot_be_meant_is_an_error_on_every_list() {
         }
         admin.get(&format!("/v1/{list}?limit=500")).await.is(200);
         admin.get(&format!("/v1/{list}?limit=x")).await.is_problem(400);
-        // A misspelt filter must not look like one that found everything.
+        // A misspelt filter must not look like one that matched everything.
         admin.get(&format!("/v1/{list}?limt=5")).await.is_problem(400);
     }
 }
@@ -328,6 +329,6 @@ async fn every_list_of_the_api_takes_a_limit_and_a_cursor() {
             unpaged.insert(path.as_str());
         }
     }
-    // A table in the program: it cannot grow at run time.
+    // A fixed table in the program: it cannot grow at run time.
     assert_eq!(unpaged, BTreeSet::from(["/v1/actions"]));
 }

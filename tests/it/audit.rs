@@ -1,4 +1,4 @@
-//! The audit log: every change is in it with who made it, and no edit of it goes unnoticed.
+//! The audit log: every change is in it with its actor, and every edit of it is detected.
 
 use riposte_protocol::message::Outcome;
 use serde_json::json;
@@ -53,7 +53,7 @@ on_both_databases! {
             drop_by_hand(&admin, &format!("203.0.113.{n}"), "10m").await;
         }
         let last = admin.get("/v1/audit?limit=1").await.is(200)["items"][0]["seq"].as_i64().unwrap();
-        // Each edit, and its undoing.
+        // Each edit, and how it is undone.
         let edits: [(&str, &str, i64); 4] = [
             (
                 "UPDATE audit SET detail = detail || '!' WHERE seq = 4",
@@ -75,7 +75,7 @@ on_both_databases! {
             assert_eq!((&proof["intact"], &proof["broken_at"]), (&json!(false), &json!(at)), "{edit}");
             assert_eq!(app.execute(undo).await, 1);
         }
-        // The last entry, gone without a trace but for the head of the chain.
+        // The last entry is deleted without a trace, except in the head of the chain.
         assert_eq!(app.execute("DELETE FROM audit WHERE seq = (SELECT MAX(seq) FROM audit)").await, 1);
         let proof = admin.get("/v1/audit/verify").await.is(200);
         assert_eq!((&proof["intact"], &proof["broken_at"]), (&json!(false), &json!(last)));

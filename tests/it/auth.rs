@@ -1,5 +1,5 @@
-//! Who may do what: the table of every operation, the things that operations are called on, and what each role may do.
-//! Those who have no valid credentials are in `matrix.rs`.
+//! The rights of every role: a table of every operation, the objects that operations act on, and
+//! what each role may do. Callers without valid credentials are in `matrix.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,17 +19,17 @@ const ENGINEERS: &[&str] = &["engineer", "admin"];
 const ADMINS: &[&str] = &["admin"];
 const ROLES: &[&str] = &["viewer", "analyst", "engineer", "admin", "ingest"];
 
-/// Who may.
+/// The callers that may use an operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Who {
     Anybody,
-    /// Whoever has an enrolment token.
+    /// Every client that has an enrolment token.
     TokenHolders,
     Agents,
     Roles(&'static [&'static str]),
 }
 
-/// What an operation is called on.
+/// The object that an operation acts on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum On {
     Nothing,
@@ -45,16 +45,16 @@ pub(super) enum On {
     Token,
     Key,
     Protected,
-    /// A response that waits for people.
+    /// A response that waits for approval.
     Waiting,
-    /// A response that acted first.
+    /// A response that acted first and waits for confirmation.
     Unconfirmed,
 }
 
-/// One operation: who may, on what, what it answers to who may, and the verb it leaves in the audit log.
+/// One operation: the callers that may, its object, the status that they get, and its audit verb.
 pub(super) type Operation = (&'static str, &'static str, Who, On, u16, Option<&'static str>);
 
-/// Every operation there is. One that is not in here fails the test.
+/// Every operation of the API. An operation that is missing here fails the test.
 pub(super) const OPERATIONS: &[Operation] = &[
     ("POST", "/v1/alerts", Who::Roles(PIPELINES), On::Nothing, 202, Some("created")),
     ("GET", "/v1/alerts", Who::Roles(VIEWERS), On::Nothing, 200, None),
@@ -109,7 +109,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ("GET", "/v1/audit", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("GET", "/v1/audit/verify", Who::Roles(VIEWERS), On::Nothing, 200, None),
     ("POST", "/v1/agent/poll", Who::Agents, On::Nothing, 200, None),
-    // Not a WebSocket handshake: refused, but not because of who asks.
+    // Not a WebSocket handshake: refused, but not because of the caller.
     ("GET", "/v1/agent/stream", Who::Agents, On::Nothing, 400, None),
     ("GET", "/livez", Who::Anybody, On::Nothing, 200, None),
     ("GET", "/readyz", Who::Anybody, On::Nothing, 200, None),
@@ -127,7 +127,7 @@ fn the_table_of_this_test_names_every_operation_of_the_contract() {
     for (path, item) in contract["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             documented.insert((method.to_ascii_uppercase(), path.clone()));
-            // Who may is in the contract too: nothing said means an API key.
+            // The contract says who may too: an operation without `security` needs an API key.
             let security = operation.get("security").cloned();
             let (.., who, _, _, _) = OPERATIONS
                 .iter()
@@ -146,7 +146,7 @@ fn the_table_of_this_test_names_every_operation_of_the_contract() {
     assert_eq!(contract["security"], json!([{"api_key": []}]));
 }
 
-/// Makes fresh things to be acted on, and numbers them.
+/// Creates fresh, numbered objects for operations.
 pub(super) struct Stage {
     pub(super) app: TestApp,
     pub(super) admin: Client,
@@ -168,7 +168,7 @@ impl Stage {
         Self { app, admin, agent, made: 0 }
     }
 
-    /// An address that no other call has had.
+    /// Returns an address that no other call has had.
     fn target(&mut self) -> String {
         self.made += 1;
         format!("10.1.{}.{}", self.made / 256, self.made % 256)
@@ -178,7 +178,7 @@ impl Stage {
         json!({"action": "firewall-drop", "target": self.target(), "agents": ["web-01"], "reason": "seen"})
     }
 
-    /// Something to be acted on: its id.
+    /// Creates an object and returns its id.
     pub(super) async fn fresh(&mut self, on: On) -> String {
         let admin = self.admin.clone();
         let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
@@ -250,7 +250,7 @@ impl Stage {
         self.admin.post("/v1/alerts", &brute_force(&target, &target)).await.is(202);
     }
 
-    /// A body that the operation takes.
+    /// Returns a body that the operation accepts.
     pub(super) async fn body(&mut self, method: &str, path: &str, thing: &str) -> Option<Value> {
         let target = self.target();
         Some(match (method, path) {
@@ -305,7 +305,7 @@ impl Stage {
         self.newest_entry().await["seq"].as_i64().unwrap()
     }
 
-    /// The verbs of the entries after `seq`.
+    /// Returns the verbs of the entries after `seq`.
     async fn verbs_since(&self, seq: i64) -> Vec<(String, String)> {
         let entries = self.admin.get("/v1/audit?limit=500").await.is(200)["items"].clone();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -328,7 +328,7 @@ pub(super) async fn call(client: &Client, operation: Operation, thing: &str, bod
     Answer::to(request).await
 }
 
-/// A text is XML, anything else JSON.
+/// A string is sent as XML, anything else as JSON.
 fn with_body(request: reqwest::RequestBuilder, body: &Value) -> reqwest::RequestBuilder {
     match body {
         Value::String(xml) => request.header("content-type", "application/xml").body(xml.clone()),
@@ -347,18 +347,18 @@ fn drop_policy_that_never_fires(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down() {
+async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_audited() {
     let mut stage = Stage::set().await;
-    let mut somebody = BTreeMap::new();
+    let mut clients = BTreeMap::new();
     for role in ROLES {
-        somebody.insert(*role, stage.app.somebody(&stage.admin, role).await);
+        clients.insert(*role, stage.app.client_with_role(&stage.admin, role).await);
     }
     for operation in OPERATIONS {
         let (method, path, who, on, right, verb) = *operation;
         let Who::Roles(may) = who else { continue };
-        for (role, client) in &somebody {
+        for (role, client) in &clients {
             let key = format!("key:{}", client.key().split('_').nth(1).unwrap());
-            // What is acted on is made before the audit log is looked at, and by somebody else.
+            // The object is made before the audit log is read, and by another client.
             let thing = stage.fresh(on).await;
             let body = stage.body(method, path, &thing).await;
             let before = stage.last_seq().await;
@@ -367,7 +367,7 @@ async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down()
             if may.contains(role) {
                 assert_eq!(answer.status, right, "{method} {path} as {role}: {}", answer.text);
                 match verb {
-                    // A policy decides about an alert, not the key that handed it in.
+                    // A policy decides about an alert, not the key that sent it.
                     Some(verb) if path == "/v1/alerts" => {
                         assert!(since.contains(&("policy:drop".into(), verb.into())), "{since:?}");
                     }
@@ -385,14 +385,14 @@ async fn every_role_can_do_what_it_may_and_nothing_else_and_it_is_written_down()
 }
 
 #[tokio::test]
-async fn who_may_not_is_refused_before_anything_is_looked_at() {
+async fn a_forbidden_caller_is_refused_before_the_request_is_read() {
     let mut stage = Stage::set().await;
-    let ingest = stage.app.somebody(&stage.admin, "ingest").await;
+    let ingest = stage.app.client_with_role(&stage.admin, "ingest").await;
     for operation in
         OPERATIONS.iter().filter(|(_, path, who, ..)| matches!(who, Who::Roles(_)) && *path != "/v1/alerts")
     {
         let (method, path, ..) = *operation;
-        // A thing that is not there and a body that is none: still 403, not 404 or 422.
+        // An unknown object and an invalid body: still 403, not 404 or 422.
         let address = path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone");
         let request = ingest.request(method.parse().unwrap(), &address).header("content-type", "text/xml");
         Answer::to(request.body("<no/>")).await.is_problem(403);
@@ -401,7 +401,7 @@ async fn who_may_not_is_refused_before_anything_is_looked_at() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_not_there_and_a_method_that_is_not_taken_are_problems_too() {
+async fn an_unknown_path_and_an_unsupported_method_are_problems_too() {
     let (_app, admin) = TestApp::start().await;
     for path in ["/v1/alert", "/v2/alerts", "/", "/v1/alerts/not-an-id", "/v1/responses/7"] {
         admin.get(path).await.is_problem(404);

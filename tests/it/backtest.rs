@@ -1,11 +1,11 @@
-//! Backtests, a policy's own tests, and going back to an earlier version. On both databases.
+//! Backtests, a policy's own tests, and rollback to an earlier version. On both databases.
 
 use serde_json::{Value, json};
 
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Answer, Client, Database, FakeAgent, TestApp};
 
-/// Forty alerts, one a second, from ten addresses; every fourth names none.
+/// Forty alerts, one a second, from ten addresses; every fourth has no address.
 async fn with_history(database: Database) -> (TestApp, Client, FakeAgent) {
     let (app, admin) = TestApp::start_on(database).await;
     let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;

@@ -1,4 +1,5 @@
-//! Where a conversation between agent and manager ends: limits, waits, revocation, the manager's own end. With the real programs.
+//! When a conversation between agent and manager ends: limits, waits, revocation, shutdown of the
+//! manager. With the real programs.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,13 +25,13 @@ async fn promise_11_a_frame_that_is_too_large_ends_the_stream_with_a_reason() {
     let (_manager, api, agent) = start().await;
     let mut stream = agent.connect(0).await;
     let huge = "x".repeat(MAX_FRAME_BYTES);
-    // The manager may hang up before all of it is sent.
+    // The manager may close the connection before all of it is sent.
     let sent = stream.socket.send(Message::text(format!(r#"{{"type":"heartbeat","x":"{huge}"}}"#))).await;
     let end = stream.hear().await;
     assert!(!matches!(end, Heard::Message(_)), "{end:?}");
     let still_there = api.get(&format!("/v1/agents/{}", agent.id)).await;
     assert_eq!(still_there["revoked_at"], Value::Null);
-    // The rest of the promise: never silence.
+    // The other half of the promise: an error, never silence.
     match end {
         Heard::Closed(Some(frame)) => assert_eq!(u16::from(frame.code), 1009, "{frame:?}"),
         other => panic!("the stream ended without a reason: {other:?} (sending: {sent:?})"),
@@ -93,7 +94,7 @@ async fn promise_11_a_stream_that_does_not_keep_to_the_protocol_is_closed_with_a
     }
 }
 
-/// Sends `bytes` and waits for the other side's end; gives what it said.
+/// Sends `bytes` and waits for the other side to close; returns what it sent.
 async fn send_and_wait(address: SocketAddr, bytes: &str, patience: Duration) -> Result<String, String> {
     let mut connection = TcpStream::connect(address).await.unwrap();
     connection.write_all(bytes.as_bytes()).await.unwrap();
@@ -105,7 +106,7 @@ async fn send_and_wait(address: SocketAddr, bytes: &str, patience: Duration) -> 
     }
 }
 
-/// About 100 s, the longest of these waits: limits of this kind are real time.
+/// About 100 s, the longest of these waits: these limits use real time.
 #[tokio::test]
 async fn promise_11_every_wait_has_an_end() {
     let (manager, api, agent) = start().await;
@@ -127,7 +128,7 @@ async fn promise_11_every_wait_has_an_end() {
         let mut stream = agent.try_connect().await.unwrap();
         (stream.end().await, Instant::now())
     };
-    // One that is owed something, and is asked again and again whether it has it.
+    // One agent that is owed a command and polls for it again and again.
     let mute = FakeAgent::enroll(&manager, "web-02").await;
     let says_nothing = async {
         let mut stream = mute.connect(0).await;
@@ -174,7 +175,7 @@ async fn promise_11_every_wait_has_an_end() {
     assert!(at - begun < Duration::from_secs(20), "a stream without a hello was kept for {:?}", at - begun);
 }
 
-/// About 4 s: the pace is real time.
+/// About 4 s: the rate limit uses real time.
 #[tokio::test]
 async fn promise_11_a_stream_is_read_at_a_pace_by_its_bytes() {
     let (_manager, _api, agent) = start().await;
@@ -187,11 +188,11 @@ async fn promise_11_a_stream_is_read_at_a_pace_by_its_bytes() {
     let last = FromAgent::Result { results: vec![succeeded(Uuid::from_u128(7))] };
     stream.say(&last).await;
     while !matches!(stream.hear().await, Heard::Message(ToAgent::ResultAck { .. })) {}
-    // 8 MiB at once, the rest at 4 MiB a second; a machine that is slow is slower still.
+    // 8 MiB at once, the rest at 4 MiB a second; a slow machine takes longer.
     assert!(begun.elapsed() > Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
-/// How many more clients may connect: each is told at once if there is no room.
+/// Returns how many more clients may connect: without room, each is refused at once.
 async fn places_left(address: SocketAddr) -> usize {
     let mut clients = Vec::new();
     for _ in 0..40 {
@@ -215,11 +216,12 @@ async fn promise_11_an_agents_stream_takes_a_place_among_the_connections() {
     eventually("the stream has its place", PATIENCE, async || (places_left(address).await == before - 1).then_some(()))
         .await;
     drop(stream);
-    eventually("it is given back", PATIENCE, async || (places_left(address).await == before).then_some(())).await;
+    eventually("its place is free again", PATIENCE, async || (places_left(address).await == before).then_some(()))
+        .await;
 }
 
 #[tokio::test]
-async fn promise_11_agents_that_nothing_is_heard_of_are_counted() {
+async fn promise_11_silent_agents_are_counted() {
     let (app, admin) = TestApp::start().await;
     let agent = app.enrol(&admin, "web-01", &json!({})).await;
     app.enrol(&admin, "web-02", &json!({})).await;
@@ -255,7 +257,7 @@ async fn an_agent_that_speaks_only_a_later_version_is_told_so() {
 }
 
 #[tokio::test]
-async fn promise_11_what_clients_call_their_methods_takes_no_memory() {
+async fn promise_11_unknown_http_methods_take_no_memory() {
     let (_app, admin) = TestApp::start().await;
     for n in 0..50 {
         let method = Method::from_bytes(format!("M{n}").as_bytes()).unwrap();
@@ -268,7 +270,7 @@ async fn promise_11_what_clients_call_their_methods_takes_no_memory() {
 #[tokio::test]
 async fn promise_11_too_many_bad_credentials_are_answered_429_and_good_ones_still_work() {
     let (_manager, api, agent) = start().await;
-    let impostor = Api { key: "rip_nobody_nothing".into(), ..api.clone() };
+    let impostor = Api { key: "rip_unknown_nothing".into(), ..api.clone() };
     let mut refused = 0;
     let limited = loop {
         let answer = impostor.request(Method::GET, "/v1/alerts").send().await.unwrap();
@@ -283,13 +285,13 @@ async fn promise_11_too_many_bad_credentials_are_answered_429_and_good_ones_stil
     let retry_after: u64 = limited.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&retry_after), "{retry_after}");
     assert_eq!(limited.headers()["content-type"], "application/problem+json");
-    // Every other way to be nobody is limited too.
+    // Every other way to fail authentication is limited too.
     let enrolling = json!({"token": "rit_guessed", "name": "x", "public_key": "x"});
     let asked = impostor.request(Method::POST, "/v1/agents/enroll").json(&enrolling).send().await.unwrap().status();
     assert!([StatusCode::TOO_MANY_REQUESTS, StatusCode::UNPROCESSABLE_ENTITY].contains(&asked), "{asked}");
     let polled = impostor.request(Method::POST, "/v1/agent/poll").json(&json!({"cursor": 0})).send().await.unwrap();
     assert_eq!(polled.status(), StatusCode::TOO_MANY_REQUESTS);
-    // Somebody behind the same address who is who they say is served.
+    // A client behind the same address with valid credentials is served.
     api.get("/v1/alerts").await;
     assert_eq!(agent.poll(json!({"cursor": 0})).await, []);
 }
@@ -310,7 +312,7 @@ async fn a_revoked_agents_stream_ends_and_it_does_not_come_back() {
         other => panic!("{other:?}"),
     }
     assert_eq!(agent.exchange(&json!({"cursor": 0})).await.0, StatusCode::FORBIDDEN);
-    // An alert of it is answered, by the reason why nothing is done.
+    // An alert from its host is answered with the reason why nothing is done.
     let intake = api.post("/v1/alerts", &alert(1, "10.0.0.1", &agent.name)).await;
     let response = api.response(intake["responses"][0].as_str().unwrap()).await;
     assert_eq!((&response["state"], &response["reason"]), (&json!("spared"), &json!("agent_unknown")), "{response}");
@@ -344,7 +346,7 @@ async fn a_waiting_poll_ends_when_its_agent_is_revoked() {
 }
 
 #[tokio::test]
-async fn the_manager_says_bye_ends_well_and_agents_come_back() {
+async fn the_manager_says_bye_stops_cleanly_and_agents_reconnect() {
     let (mut manager, api, fake) = start().await;
     let mut agent = Agent::start(&manager, "db-01").await;
     let mut stream = fake.connect(0).await;
@@ -372,7 +374,7 @@ async fn the_manager_says_bye_ends_well_and_agents_come_back() {
     let (_, command) = api.answer_to(&alert(1, "10.0.0.1", "db-01")).await;
     api.command_is(text(&command, "id"), "succeeded").await;
 
-    // The agent ends as well, and still holds what it holds.
+    // The agent stops as well, and still holds its effects.
     signal(agent.child.as_ref().unwrap(), "TERM");
     let status = ended(agent.child.as_mut().unwrap(), PATIENCE).await.expect("the agent ends");
     assert_eq!(status.code(), Some(0), "{}", agent.log());
@@ -391,7 +393,8 @@ async fn a_second_signal_ends_the_manager_at_once() {
         api.key
     );
     connection.write_all(half.as_bytes()).await.unwrap();
-    // It answers when somebody begins to read the body: from here on a request is under way.
+    // The manager sends 100 Continue when it begins to read the body: the request is now in
+    // progress.
     let mut interim = [0; 12];
     connection.read_exact(&mut interim).await.unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100");

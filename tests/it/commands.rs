@@ -1,4 +1,5 @@
-//! What becomes of a command: called back, sent until it is acknowledged, answered once, in order or not, or never.
+//! The life of a command: cancelled, or sent until it is acknowledged, and answered once, out of
+//! order, or never.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::message::{Outcome, PollRequest};
@@ -22,7 +23,7 @@ on_both_databases! {
         assert_eq!(agent.owed().await, []);
         let problem = admin.post(&cancel(&queued), &json!({"reason": "again"})).await.is_problem(409);
         assert!(problem["detail"].as_str().unwrap().contains("cancelled"), "{problem}");
-        // The agent may be at it already.
+        // The agent may be executing it already.
         let response = drop_by_hand(&admin, "203.0.113.8", "10m").await;
         let sent = agent.owed_one().await;
         eventually("the command counts as delivered", || async {
@@ -30,7 +31,7 @@ on_both_databases! {
         })
         .await;
         admin.post(&cancel(&json!({"id": sent.jti})), &json!({"reason": "too late"})).await.is_problem(409);
-        // Lifting is owed whatever anybody says.
+        // A revert is owed whatever the agent reports.
         agent.obey().await;
         let lifted = lift(&admin, &response).await;
         assert_eq!(lifted["commands"][0]["op"], "revert");
@@ -39,7 +40,7 @@ on_both_databases! {
         admin.post(&cancel(&json!({"id": Uuid::nil()})), &json!({"reason": "x"})).await.is_problem(404);
     }
 
-    /// What was called back is not in force, so the next response must not take it for standing.
+    /// A cancelled command is not in force, so the next response sends its own.
     async fn a_response_after_one_that_was_called_back_is_sent(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         let first = drop_by_hand(&admin, "203.0.113.7", "30m").await;
@@ -52,8 +53,9 @@ on_both_databases! {
         assert_eq!(agent.owed_one().await.op, Op::Apply);
     }
 
-    /// An agent whose disk is full refuses, and tells; it crashes, forgets that, and gets the command once more.
-    async fn promise_9_a_refusal_that_a_crash_took_back_gives_way_to_what_was_done(database: Database) {
+    /// An agent whose disk is full refuses and reports it. It crashes, forgets the refusal, and
+    /// gets the command once more.
+    async fn promise_9_a_refusal_lost_in_a_crash_is_replaced_by_the_later_result(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         for together in [false, true] {
             drop_by_hand(&admin, if together { "203.0.113.8" } else { "203.0.113.7" }, "10m").await;
@@ -64,7 +66,7 @@ on_both_databases! {
             for results in messages {
                 assert_eq!(agent.report(results).await.first(), Some(&sent.jti));
             }
-            // What is said again late takes nothing back.
+            // A late repetition takes nothing back.
             agent.report(vec![refused]).await;
             let command = command(&admin, sent.jti).await;
             let effects = admin.list(&format!("/v1/effects?target={}", sent.target.value())).await;
@@ -97,18 +99,18 @@ on_both_databases! {
         let history = admin.history("command", &sent.jti.to_string()).await;
         assert_eq!(settled["state"], "succeeded");
         app.advance(5);
-        // Repeated, also with another word: it is told that it may forget it, and nothing changes.
+        // A repeated result, also with another outcome, is acknowledged and changes nothing.
         assert_eq!(agent.report(vec![result]).await, [sent.jti]);
         assert_eq!(agent.report(vec![agent.result(sent.jti, Outcome::Failed, Some(false))]).await, [sent.jti]);
         agent.acknowledge(&[&sent]).await;
         assert_eq!(command(&admin, sent.jti).await, settled);
         assert_eq!(admin.history("command", &sent.jti.to_string()).await, history);
         assert_eq!(effect(&admin).await["actual"], "in_force");
-        // A command that never was.
+        // A command that never existed.
         assert_eq!(agent.report(vec![agent.result(Uuid::max(), Outcome::Failed, None)]).await, [Uuid::max()]);
     }
 
-    /// Promise 4: the newest command's word counts, whatever arrives last.
+    /// Promise 4: the newest command's result counts, whichever arrives last.
     async fn promise_4_results_out_of_order_do_not_bring_a_lifted_block_back(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         let response = drop_by_hand(&admin, "203.0.113.7", "10m").await;
@@ -140,11 +142,11 @@ on_both_databases! {
         assert_eq!(
             again,
             (1..=10).collect::<Vec<u64>>(),
-            "what is not acknowledged is sent again, all of it and in order"
+            "all unacknowledged commands are sent again, in order"
         );
     }
 
-    /// Promise 11: every state has a deadline and somebody who enforces it.
+    /// Promise 11: every state has a deadline, and a task that enforces it.
     async fn promise_11_a_command_that_was_acknowledged_and_never_answered_times_out(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let response = drop_by_hand(&admin, "203.0.113.7", "2h").await;
@@ -163,13 +165,13 @@ on_both_databases! {
         assert_eq!(effect(&admin).await["actual"], "drifted");
         let last = admin.history("command", &apply.jti.to_string()).await.pop().unwrap();
         assert_eq!(last, ("riposte".to_owned(), "timed_out".to_owned()));
-        // The agent's word, however late, is worth more than a guess.
+        // The agent's result counts more than the time-out, however late it is.
         agent.report(vec![agent.result(apply.jti, Outcome::Succeeded, Some(true))]).await;
         assert_eq!(
             (&command(&admin, apply.jti).await["state"], &effect(&admin).await["actual"]),
             (&json!("succeeded"), &json!("in_force"))
         );
-        // A revert that nobody answers is tried again.
+        // A revert that gets no result is tried again.
         lift(&admin, &response).await;
         let revert = agent.owed_one().await;
         agent.acknowledge(&[&revert]).await;
@@ -187,7 +189,7 @@ on_both_databases! {
         app.advance(3599);
         let targets: Vec<String> = agent.owed().await.iter().map(|c| c.target.value().to_owned()).collect();
         assert_eq!(targets, ["203.0.113.7", "203.0.113.8"]);
-        // The lease of that delivery must be over before anybody may say that it was in vain.
+        // The lease of that delivery must end before the command can expire.
         app.advance(1);
         let applies = agent.owed().await.into_iter().filter(|command| command.op == Op::Apply);
         assert_eq!(applies.map(|command| command.target.value().to_owned()).collect::<Vec<_>>(), ["203.0.113.7"]);
@@ -196,14 +198,14 @@ on_both_databases! {
             (seen["state"] == "expired").then_some(())
         })
         .await;
-        // One that lasts for ever waits for a day.
+        // A command without an end waits for a day.
         app.advance(23 * 3600 - 60);
         let sent = |commands: Vec<riposte_protocol::command::Command>| {
             commands.iter().any(|c| c.op == Op::Apply && c.target.value() == "203.0.113.7")
         };
         assert!(sent(agent.owed().await));
         app.advance(60);
-        assert!(!sent(agent.owed().await), "its time was over, whether or not the sweep has come by");
+        assert!(!sent(agent.owed().await), "it had expired, whether or not the sweep has run");
         let expired = app
             .in_time("the other apply has expired", || async {
                 let seen = admin.get(&path("commands", &endless["commands"][0])).await.is(200);
@@ -215,10 +217,10 @@ on_both_databases! {
         let failed = admin.get(&path("responses", &endless)).await.is(200);
         assert_eq!((&failed["state"], &failed["outcome"]), (&json!("ended"), &json!("failed")), "{failed}");
         let owed: Vec<Op> = agent.owed().await.iter().map(|command| command.op).collect();
-        assert_eq!(owed, [Op::Revert, Op::Revert], "both were sent: the agent may have done them");
+        assert_eq!(owed, [Op::Revert, Op::Revert], "both were sent: the agent may have executed them");
     }
 
-    /// Nobody knows whether it is in force, so the next response must not take it for standing.
+    /// It is unknown whether the effect is in force, so the next response sends its own command.
     async fn a_response_after_one_that_was_never_answered_is_sent(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         drop_by_hand(&admin, "203.0.113.7", "2h").await;
@@ -232,10 +234,10 @@ on_both_databases! {
         let second = drop_by_hand(&admin, "203.0.113.7", "10m").await;
         assert_eq!(second["commands"].as_array().unwrap().len(), 1, "the agent may have died in the middle of it");
         let owed: Vec<Op> = agent.owed().await.iter().map(|command| command.op).collect();
-        assert_eq!(owed, [Op::Revert, Op::Apply], "the first response is over, and whatever is left of it");
+        assert_eq!(owed, [Op::Revert, Op::Apply], "the first response is over, and its remains are reverted");
     }
 
-    /// What expired is not in force, so the next response must not take it for standing.
+    /// An expired command is not in force, so the next response sends its own.
     async fn a_response_after_one_that_expired_is_sent(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let first = drop_by_hand(&admin, "203.0.113.7", "").await;
@@ -250,13 +252,14 @@ on_both_databases! {
         assert_eq!(agent.owed_one().await.op, Op::Apply);
     }
 
-    /// Promise 3: what was sent and not acknowledged is owed, on a stream as on a poll.
+    /// Promise 3: a command that was sent and not acknowledged is owed, on a stream as on a poll.
     async fn promise_3_a_command_stays_owed_until_it_is_acknowledged(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         drop_by_hand(&admin, "203.0.113.7", "10m").await;
         let mut stream = agent.stream(0).await;
         let first = stream.commands(&agent).await;
-        // Nothing was said, so after the lease it comes again, on this stream and on another one at once.
+        // No acknowledgement came, so after the lease it is sent again, on this stream and on
+        // another one at once.
         app.advance(31);
         assert_eq!(stream.commands(&agent).await, first);
         let mut second = agent.stream(0).await;
@@ -269,7 +272,7 @@ on_both_databases! {
         .await;
         app.advance(31);
         assert_eq!(agent.owed().await, []);
-        // A result that comes in is acknowledged when it is durable.
+        // A result is acknowledged when it is durable.
         let result = agent.result(first[0].jti, Outcome::Succeeded, Some(true));
         second.say(&riposte_protocol::message::FromAgent::Result { results: vec![result] }).await;
         let answer = second.hear().await.unwrap();
@@ -280,7 +283,7 @@ on_both_databases! {
     async fn an_agent_that_waits_hears_of_a_command_as_soon_as_it_is_committed(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         admin.policy(&drop_policy("drop")).await;
-        // The clock stands: a poll that were not woken would wait for ever.
+        // The clock stands still: a poll that is not woken would wait for ever.
         let request = PollRequest { wait_seconds: 30, max: 10, ..PollRequest::default() };
         let alert = brute_force("1", "203.0.113.7");
         let (answer, _) = tokio::join!(agent.poll(&request), admin.post("/v1/alerts", &alert));
@@ -289,7 +292,7 @@ on_both_databases! {
         stream.commands(&agent).await;
         admin.post("/v1/alerts", &brute_force("2", "203.0.113.8")).await.is(202);
         assert_eq!(stream.commands(&agent).await[0].target.value(), "203.0.113.8");
-        // A poll that brings nothing ends when its time is over.
+        // A poll without commands ends at its deadline.
         agent.obey().await;
         let (answer, ()) = tokio::join!(agent.poll(&request), async {
             app.in_time("the poll ends", || async { (app.clock.now() >= after(32)).then_some(()) }).await;

@@ -1,10 +1,11 @@
-//! The server does what its contract says, and other programs read the contract as it is meant. schemathesis makes requests
-//! from `openapi.yaml`, right ones and wrong ones, as every kind of caller, and judges the answers: no fault of the
-//! server, no status, media type or field that is not in the contract, and nothing refused that the contract allows.
+//! The server does what its contract says, and other programs read the contract as intended.
+//! schemathesis makes requests from `openapi.yaml`, valid and invalid ones, as every kind of
+//! caller, and checks the answers: no server error; no status, media type or field outside the
+//! contract; no refusal of input that the contract allows.
 //!
-//! Always the same requests, so that a test fails by a change and not by chance; with `CONFORMANCE_SECONDS` other ones, for so
-//! long. `scripts/test-deps.sh` installs what
-//! this needs from `PyPI` into `target/python`.
+//! The requests are always the same, so that only a change makes a test fail. With
+//! `CONFORMANCE_SECONDS` other requests are made, for that long. `scripts/test-deps.sh` installs
+//! the Python packages from `PyPI` into `target/python`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -14,10 +15,10 @@ use serde_json::{Value, json};
 use crate::processes::{FakeAgent, Manager, tied};
 use crate::support::Database;
 
-/// Where the tests' Python has its programs.
+/// Returns the path of a program in the tests' Python environment.
 ///
 /// # Panics
-/// If it is not there, saying how to get it.
+/// If it is not installed, saying how to install it.
 fn python(program: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_riposte")).ancestors().nth(2).unwrap();
     let program = target.join("python/bin").join(program);
@@ -58,15 +59,15 @@ fn openapi_yaml_is_a_valid_description() {
     assert!(output.status.success(), "{}", say(&output));
 }
 
-/// A caller, its share of the time in percent, what is always tried of it, and which operations it calls: all, if nothing is
-/// said.
+/// A caller, its share of the time in percent, the phases that always run, and the operations that
+/// it calls: all, if the list is empty.
 const CALLERS: [(&str, u64, &str, &[&str]); 5] = [
-    // Each bound of each field, which is a matter of the contract alone, is tried on SQLite.
+    // Each bound of each field depends on the contract alone, so it is tried on SQLite only.
     ("admin", 50, "coverage,fuzzing", &[]),
     ("viewer", 15, "fuzzing", &[]),
     ("ingest", 15, "fuzzing", &[]),
-    ("nobody", 10, "fuzzing", &[]),
-    // A stream is no request with an answer: `delivery.rs` and `real_agent.rs` speak over it.
+    ("anonymous", 10, "fuzzing", &[]),
+    // A stream is no request with an answer: `delivery.rs` and `real_agent.rs` test it.
     ("agent", 10, "coverage,fuzzing", &["--include-path", "/v1/agent/poll"]),
 ];
 
@@ -81,7 +82,7 @@ on_both_databases! {
         let agent = FakeAgent::enroll(&manager, "web-01").await;
         api.make_policy("firewall-drop", "10m").await;
         api.post("/v1/responses", &json!({"action": "log-only", "agents": ["web-01"], "reason": "why"})).await;
-        let mut keys = vec![("nobody", None), ("agent", None), ("admin", Some(api.key.clone()))];
+        let mut keys = vec![("anonymous", None), ("agent", None), ("admin", Some(api.key.clone()))];
         for role in ["viewer", "ingest"] {
             let made = api.post("/v1/api-keys", &json!({"name": role, "role": role})).await;
             keys.push((role, Some(made["key"].as_str().unwrap().to_owned())));
@@ -89,7 +90,7 @@ on_both_databases! {
         let contract = riposte::api::contract();
         let items = contract["paths"].as_object().unwrap().values();
         let operations: usize = items.map(|item| item.as_object().unwrap().len()).sum();
-        // schemathesis writes down what it found where it runs.
+        // schemathesis writes its notes into the current directory.
         let notes = tempfile::tempdir().unwrap();
         for (caller, share, phases, only) in CALLERS {
             let (_, key) = keys.iter().find(|(name, _)| *name == caller).unwrap();
@@ -120,7 +121,7 @@ on_both_databases! {
                 line.split('/').next().unwrap().trim().parse().unwrap_or(0)
             };
             let (selected, tested) = (number("Selected:"), number("Tested:"));
-            // The address that it read the contract from is left out by itself.
+            // schemathesis skips the address that it read the contract from.
             let all = if only.is_empty() { operations - 1 } else { 1 };
             assert!((selected, tested) == (all, all), "as {caller} not every operation was called:\n{text}");
         }

@@ -1,15 +1,15 @@
-//! Control characters in what people and programs send: refused with a 4xx that names the field, on every route and on both
-//! databases, one of which cannot keep a NUL.
+//! Control characters in what people and programs send: refused with a 4xx that names the field, on
+//! every route. On both databases: PostgreSQL cannot store a NUL.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Client, Database, TestApp};
 
-/// What stands for a part of a path that is in order.
+/// A valid value for a part of a path.
 const SOME_ID: &str = "01980f00-0000-7000-8000-000000000001";
 
-/// A schema, without the reference to it.
+/// Returns a schema with its reference resolved.
 fn resolved<'a>(contract: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str() {
         Some(place) => contract.pointer(place.trim_start_matches('#')).unwrap(),
@@ -17,7 +17,7 @@ fn resolved<'a>(contract: &'a Value, schema: &'a Value) -> &'a Value {
     }
 }
 
-/// Whether a text can stand there.
+/// Returns whether the schema accepts a string.
 fn takes_text(contract: &Value, schema: &Value) -> bool {
     let schema = resolved(contract, schema);
     let is_text = |kind: &Value| kind == "string";
@@ -75,7 +75,7 @@ on_both_databases! {
                 let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
                 let schema = resolved(&contract, schema);
                 let fields = schema["properties"].as_object().cloned().unwrap_or_default();
-                // An agent's report is kept, whatever a program has printed.
+                // An agent's report is kept, even if a program printed control characters.
                 let is_report = template == "/v1/agent/poll";
                 for (name, _) in fields.iter().filter(|(_, schema)| takes_text(&contract, schema) && !is_report) {
                     refused(answer(&admin, method, &path_with(""), Some(json!({name: "a\0b"}))).await, &format!("/{name}"));
@@ -84,14 +84,14 @@ on_both_databases! {
             }
         }
         assert!(paths >= 15 && queries >= 15 && bodies >= 15, "only {paths}, {queries}, {bodies} were tried");
-        // Lines and tabs are no fault where people write sentences.
+        // Line breaks and tabs are allowed in prose.
         let entry = json!({"kind": "ip", "value": "192.0.2.1", "reason": "one\n\ttwo"});
         assert_eq!(admin.post("/v1/protected", &entry).await.is(201)["value"], "192.0.2.1");
         let once = admin.request(Method::POST, "/v1/alerts").header("idempotency-key", "a\tb");
         Answer::to(once.header("content-type", "application/json").body("{}")).await.is_problem(400);
     }
 
-    async fn what_an_agent_says_is_kept_without_its_nul(database: Database) {
+    async fn an_agents_text_is_kept_without_its_nul(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "h1", &json!({"wazuh_id": "001"})).await;
         let by_hand = json!({"action": "log-only", "agents": ["h1"], "reason": "a try"});

@@ -1,4 +1,5 @@
-//! Promise 10: on every connect the agent reports what it holds, and ledger and host come together. On both databases.
+//! Promise 10: on every connect the agent reports what it holds, and ledger and host converge. On
+//! both databases.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::message::{Actual, FromAgent, HeldEffect, MAX_EFFECTS_BYTES, Outcome, PollRequest};
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use crate::support::{Client, Database, FakeAgent, TestApp};
 
-/// A block that the agent has carried out, and how the agent reports it.
+/// A block that the agent has applied, and how the agent reports it.
 async fn with_block(database: Database) -> (TestApp, Client, FakeAgent, HeldEffect) {
     let (app, admin) = TestApp::start_on(database).await;
     let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
@@ -30,7 +31,7 @@ async fn with_block(database: Database) -> (TestApp, Client, FakeAgent, HeldEffe
     (app, admin, agent, held)
 }
 
-/// The agent connects and says what it holds.
+/// The agent connects and reports what it holds.
 async fn says(agent: &FakeAgent, effects: Option<Vec<HeldEffect>>) {
     agent.poll(&PollRequest { effects, cursor: u64::MAX >> 1, max: 0, ..PollRequest::default() }).await;
 }
@@ -45,12 +46,12 @@ async fn verbs(admin: &Client, held: &HeldEffect) -> Vec<String> {
 }
 
 on_both_databases! {
-    async fn promise_10_what_a_re_imaged_host_has_lost_is_applied_again(database: Database) {
+    async fn promise_10_effects_that_a_re_imaged_host_lost_are_applied_again(database: Database) {
         let (_app, admin, agent, held) = with_block(database).await;
         says(&agent, Some(vec![held.clone()])).await;
-        assert!(agent.owed().await.is_empty(), "it holds what it should");
+        assert!(agent.owed().await.is_empty(), "its effects are the expected ones");
         says(&agent, None).await;
-        assert!(agent.owed().await.is_empty(), "who says nothing has lost nothing");
+        assert!(agent.owed().await.is_empty(), "an agent without a report has lost nothing");
         says(&agent, Some(vec![])).await;
         let again = agent.owed_one().await;
         assert_eq!((again.effect, again.until), (held.effect, held.until));
@@ -61,16 +62,17 @@ on_both_databases! {
         assert_eq!(effect(&admin).await["actual"], "in_force");
     }
 
-    async fn promise_10_what_a_host_set_back_says_is_not_there_is_applied_again(database: Database) {
+    async fn promise_10_effects_that_a_restored_host_reports_absent_are_applied_again(database: Database) {
         let (app, admin, agent, held) = with_block(database).await;
-        // It had begun another command of this effect then, and finds after its start that nothing is in force.
+        // It had begun another command of this effect then, and finds on start that nothing is in
+        // force.
         let absent = HeldEffect { actual: Some(Actual::Absent), ..held.clone() };
         says(&agent, Some(vec![absent.clone()])).await;
         let again = agent.owed_one().await;
         assert_eq!((again.effect, again.until), (held.effect, held.until));
         agent.answer(Outcome::Failed, Some(false)).await;
         says(&agent, Some(vec![absent.clone()])).await;
-        assert!(agent.owed().await.is_empty(), "what has just failed is not tried again at once");
+        assert!(agent.owed().await.is_empty(), "a failed apply is not retried at once");
         assert_eq!(effect(&admin).await["actual"], "absent");
         app.advance(301);
         says(&agent, Some(vec![absent])).await;
@@ -85,19 +87,19 @@ on_both_databases! {
         assert!(agent.owed().await.is_empty() && verbs(&admin, &held).await.is_empty());
     }
 
-    async fn promise_10_what_nobody_wants_any_more_is_lifted(database: Database) {
+    async fn promise_10_an_effect_without_a_response_is_lifted(database: Database) {
         let (app, admin, agent, held) = with_block(database).await;
         let response = admin.list("/v1/responses").await.remove(0);
         let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
         admin.post(&path, &json!({"reason": "over"})).await.is(200);
         agent.answer(Outcome::Succeeded, Some(true)).await;
-        // A snapshot of the host from before the undo is played back.
+        // The host is restored from a snapshot taken before the revert.
         says(&agent, Some(vec![held.clone()])).await;
         let revert = app.in_time("the revert is owed", || async { agent.owed().await.pop() }).await;
         assert_eq!((revert.op, revert.effect), (riposte_protocol::command::Op::Revert, held.effect));
     }
 
-    async fn promise_10_what_was_released_on_the_host_ends_here_too(database: Database) {
+    async fn promise_10_an_effect_released_on_the_host_ends_in_the_ledger_too(database: Database) {
         let (_app, admin, agent, held) = with_block(database).await;
         let released = HeldEffect { actual: Some(Actual::Absent), released: Some("wrong host".into()), ..held };
         says(&agent, Some(vec![released])).await;
@@ -117,7 +119,7 @@ on_both_databases! {
         assert!(agent.owed().await.is_empty(), "whether drift is repaired is the agent's own business");
     }
 
-    async fn promise_10_another_end_on_the_host_is_brought_into_line(database: Database) {
+    async fn promise_10_a_different_end_on_the_host_is_corrected(database: Database) {
         let (_app, _admin, agent, held) = with_block(database).await;
         let other = Some(Timestamp::from_millis(held.until.unwrap().as_millis() + 60_000));
         says(&agent, Some(vec![HeldEffect { until: other, ..held.clone() }])).await;
@@ -135,13 +137,14 @@ on_both_databases! {
         assert_eq!(verbs(&admin, &held).await, ["failing"]);
     }
 
-    async fn what_is_left_of_a_failed_apply_waits_for_the_agent_and_is_not_sent_again(database: Database) {
+    async fn the_remains_of_a_failed_apply_wait_for_the_agent_and_are_not_sent_again(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         let asked = json!({"action": "firewall-drop", "target": "203.0.113.7", "agents": ["web-01"], "for": "1h", "reason": "x"});
         admin.post("/v1/responses", &asked).await.is(201);
         let command = agent.answer(Outcome::Failed, None).await;
-        // The clean-up failed too: it is held, overdue since now, and the agent's clock goes on trying.
+        // The clean-up failed too: the effect is held and overdue, and the agent's own timer
+        // retries it.
         let held = HeldEffect {
             effect: command.effect,
             action: command.action,
@@ -154,13 +157,13 @@ on_both_databases! {
         };
         for _ in 0..2 {
             says(&agent, Some(vec![held.clone()])).await;
-            assert!(agent.owed().await.is_empty(), "what cannot even be lifted is not applied again");
+            assert!(agent.owed().await.is_empty(), "an effect that cannot be lifted is not applied again");
         }
         assert_eq!(verbs(&admin, &held).await, ["failing"], "one incident");
         assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 1);
     }
 
-    async fn promise_10_nobody_speaks_for_another_agent(database: Database) {
+    async fn promise_10_no_agent_speaks_for_another(database: Database) {
         let (app, admin, _agent, held) = with_block(database).await;
         let other = app.enrol(&admin, "web-02", &json!({})).await;
         let released = HeldEffect { released: Some("mine".into()), actual: Some(Actual::Absent), ..held };
@@ -188,7 +191,7 @@ on_both_databases! {
         let block = |target: &str| json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "reason": "x"});
         admin.post("/v1/responses", &block("203.0.113.8")).await.is(201);
         admin.post("/v1/responses", &block("203.0.113.9")).await.is(201);
-        // The journal has seen forty commands that this ledger knows nothing of.
+        // The journal has seen forty commands that this ledger does not know.
         let request = PollRequest { effects: Some(vec![held]), cursor: 41, max: 64, ..PollRequest::default() };
         let sent = agent.poll(&request).await.commands;
         let numbers: Vec<(u64, String)> =
@@ -208,10 +211,10 @@ on_both_databases! {
         agent.poll(&hello(0)).await;
         let history = admin.history("agent", &agent.id.to_string()).await;
         assert!(history.iter().any(|(_, verb)| verb == "restored"), "{history:?}");
-        assert_eq!(agent.owed_one().await.effect, held.effect, "and what it has forgotten is applied again");
+        assert_eq!(agent.owed_one().await.effect, held.effect, "and a forgotten effect is applied again");
     }
 
-    async fn what_was_to_be_done_once_is_not_done_again_on_a_host_that_was_set_back(database: Database) {
+    async fn a_one_shot_is_not_executed_again_on_a_restored_host(database: Database) {
         let (_app, admin, agent, _held) = with_block(database).await;
         let action = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh"});
         admin.post("/v1/actions", &action).await.is(201);
@@ -221,7 +224,7 @@ on_both_databases! {
         admin.post("/v1/responses", &other).await.is(201);
         let owed = agent.owed().await;
         assert_eq!(owed.len(), 2);
-        // It has done both, and the word of the first was lost.
+        // It has executed both, and the result of the first was lost.
         agent.acknowledge(&[&owed[1]]).await;
         agent.report(vec![agent.result(owed[1].jti, Outcome::Succeeded, Some(true))]).await;
         let later = admin.post("/v1/responses", &scan).await.is(201);
@@ -229,15 +232,15 @@ on_both_databases! {
         let sent_again: Vec<_> = agent.poll(&hello).await.commands.iter().map(|token| agent.open(token)).collect();
         let scans: Vec<String> =
             sent_again.iter().filter(|command| command.action == "scan").map(|command| command.response.to_string()).collect();
-        assert_eq!(scans, [later["id"].as_str().unwrap()], "what it was never sent it is sent now");
+        assert_eq!(scans, [later["id"].as_str().unwrap()], "only the unsent command is sent now");
         let ended = admin.get(&format!("/v1/responses/{}", sent["id"].as_str().unwrap())).await.is(200);
         assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("failed")));
         let command = &ended["commands"][0];
         assert_eq!(command["state"], "expired");
-        assert!(command["detail"].as_str().unwrap().contains("set back"), "{command}");
+        assert!(command["detail"].as_str().unwrap().contains("rollback"), "{command}");
     }
 
-    async fn promise_10_what_a_restored_ledger_does_not_know_is_said_aloud(database: Database) {
+    async fn promise_10_effects_that_a_restored_ledger_does_not_know_are_reported(database: Database) {
         let (_app, admin, agent, held) = with_block(database).await;
         let stranger = HeldEffect { effect: uuid::Uuid::from_u128(77), ..held.clone() };
         says(&agent, Some(vec![held.clone()])).await;
@@ -258,16 +261,16 @@ on_both_databases! {
         assert_eq!(strangers().await, 2);
     }
 
-    async fn promise_10_what_an_agent_ended_too_soon_is_applied_again(database: Database) {
+    async fn promise_10_an_effect_that_an_agent_ended_too_early_is_applied_again(database: Database) {
         let (app, admin, agent, held) = with_block(database).await;
         let mut stream = agent.stream(1).await;
-        // Its clock is ahead: the block has an hour to go.
+        // Its clock is ahead: the block has an hour left.
         stream.say(&FromAgent::Effects { effects: vec![], ended: vec![held.effect] }).await;
         let again = stream.commands(&agent).await;
         assert_eq!((again.len(), again[0].effect, again[0].until), (1, held.effect, held.until));
         agent.acknowledge(&[&again[0]]).await;
         agent.report(vec![agent.result(again[0].jti, Outcome::Succeeded, Some(true))]).await;
-        // Half a minute early is no more than clocks differ by.
+        // Half a minute early is within the tolerance for clocks.
         app.advance(3570);
         stream.say(&FromAgent::Effects { effects: vec![], ended: vec![held.effect] }).await;
         app.in_time("the block is over", || async {
@@ -278,7 +281,7 @@ on_both_databases! {
         assert_eq!(applies, 2);
     }
 
-    async fn promise_5_an_incident_is_over_when_the_effect_is_gone_whoever_lifted_it(database: Database) {
+    async fn promise_5_an_incident_ends_when_its_effect_is_gone_however_it_was_lifted(database: Database) {
         let (app, admin, agent, held) = with_block(database).await;
         let response = admin.list("/v1/responses").await.remove(0);
         let path = format!("/v1/responses/{}/lift", response["id"].as_str().unwrap());
@@ -293,8 +296,8 @@ on_both_databases! {
         .await;
     }
 
-    /// As long as the response is in force elsewhere; one that is in force nowhere has ended.
-    async fn promise_10_what_could_not_be_applied_is_tried_again_when_the_agent_comes_back_later(database: Database) {
+    /// This holds while the response is in force elsewhere; a response in force nowhere has ended.
+    async fn promise_10_a_failed_apply_is_retried_when_the_agent_reconnects_later(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         let other = app.enrol(&admin, "web-02", &json!({})).await;
@@ -303,7 +306,7 @@ on_both_databases! {
         other.answer(Outcome::Succeeded, Some(true)).await;
         agent.answer(Outcome::Refused, None).await;
         says(&agent, Some(vec![])).await;
-        assert!(agent.owed().await.is_empty(), "not at once: what was refused a moment ago is refused again");
+        assert!(agent.owed().await.is_empty(), "not at once: the agent would refuse it again");
         assert_eq!(admin.list("/v1/responses").await[0]["outcome"], "partly");
         app.advance(301);
         says(&agent, Some(vec![])).await;
@@ -311,12 +314,13 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/responses").await[0]["outcome"], "in_force");
     }
 
-    /// After a restore: what has no end would stay for good, so the manager orders it to be lifted.
+    /// After a restore: an effect without an end would stay for good, so the manager orders its
+    /// revert.
     async fn promise_5_an_effect_without_an_end_that_the_ledger_does_not_know_is_lifted(database: Database) {
         let (app, admin, agent, held) = with_block(database).await;
         let other = Target::parse(TargetKind::Ip, "203.0.113.8").unwrap();
         let endless = HeldEffect { effect: Uuid::from_u128(77), until: None, target: other, ..held.clone() };
-        // Another one of an action and target that the ledger does know, by another id.
+        // A second effect with another id, for an action and target that the ledger does know.
         let twin = HeldEffect { effect: Uuid::from_u128(78), until: None, ..held.clone() };
         let ends = HeldEffect { effect: Uuid::from_u128(79), ..held.clone() };
         let unsound = HeldEffect { effect: Uuid::from_u128(80), until: None, action: "a\0b".into(), ..held.clone() };
@@ -332,7 +336,7 @@ on_both_databases! {
             admin.history("agent", &agent.id.to_string()).await.into_iter().map(|(_, verb)| verb).collect();
         assert!(verbs.contains(&"holds strangers".to_owned()), "{verbs:?}");
         assert!(verbs.contains(&"holds what cannot be lifted".to_owned()), "{verbs:?}");
-        // It is tried until it is done, and an incident meanwhile.
+        // The revert is retried until it succeeds, and is an incident meanwhile.
         let revert = agent.owed().await.into_iter().find(|command| command.effect == endless.effect).unwrap();
         agent.acknowledge(&[&revert]).await;
         agent.report(vec![agent.result(revert.jti, Outcome::Failed, None)]).await;
@@ -345,6 +349,6 @@ on_both_databases! {
         agent.acknowledge(&[&again]).await;
         agent.report(vec![agent.result(again.jti, Outcome::Succeeded, Some(true))]).await;
         assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 0);
-        assert_eq!(admin.list("/v1/effects?target=203.0.113.7").await[0]["actual"], "in_force", "what is known stays");
+        assert_eq!(admin.list("/v1/effects?target=203.0.113.7").await[0]["actual"], "in_force", "a known effect stays");
     }
 }

@@ -1,6 +1,7 @@
-//! Real input: the corpus beside the repository where it is there, and a small one of our own in `tests/data/` always.
-//! Both go through the same checks: every alert is accepted, policies match what an independent reader of the same files
-//! says, and every broken or hostile body gets its expected outcome.
+//! Real input: the corpus beside the repository, if it is there, and a small one in `tests/data/`
+//! always. Both go through the same checks. Every alert is accepted; policies match what an
+//! independent reader of the same files says; every broken or hostile body gets its expected
+//! outcome.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -19,12 +20,12 @@ use crate::support::{Answer, Client, Database, TestApp};
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
-/// The reduced set.
+/// Returns a file of the reduced set.
 fn ours(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file)
 }
 
-/// A file of the corpus; says so where there is none.
+/// Returns a file of the corpus; prints a note if there is none.
 fn corpus(file: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus").join(file);
     if path.exists() {
@@ -39,10 +40,10 @@ fn lines(path: &Path) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Alerts
 
-/// Every alert is accepted, in every form in which a pipeline may send them.
+/// Every alert is accepted, in every format that a pipeline may use.
 async fn every_alert_is_accepted(path: &Path, database: Database) {
     let (_app, admin) = TestApp::start_on(database).await;
     let text = std::fs::read_to_string(path).unwrap();
@@ -84,7 +85,7 @@ on_both_databases! {
 }
 
 #[tokio::test]
-async fn an_alert_of_the_corpus_is_given_back_byte_for_byte() {
+async fn an_alert_of_the_corpus_is_returned_byte_for_byte() {
     let paths = [Some(ours("alerts.ndjson")), corpus("alerts-sample.ndjson")];
     for path in paths.into_iter().flatten() {
         let (_app, admin) = TestApp::start().await;
@@ -99,11 +100,11 @@ async fn an_alert_of_the_corpus_is_given_back_byte_for_byte() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Policies
 
-/// A policy of the sample in Riposte's words. There, an id is enough whatever else is said, and level and group hold
-/// together; here that is two selectors.
+/// Translates a policy of the sample into Riposte's format. There, an id alone is enough, and level
+/// and group must both match; here that is two selectors.
 fn translate(policy: &Value) -> Value {
     let list = |key: &str| policy[key].as_array().cloned().unwrap_or_default();
     let agents: Vec<Value> = list("agents");
@@ -131,7 +132,7 @@ fn translate(policy: &Value) -> Value {
     json!({"name": policy["id"], "mode": "observe", "match": selectors, "respond": {"action": "log-only"}})
 }
 
-/// Which policies answered each alert of a file, in the file's order.
+/// Returns which policies answered each alert of a file, in the file's order.
 async fn answers(policies: &Path, alerts: &Path) -> Vec<Vec<String>> {
     let (app, admin) = TestApp::start().await;
     app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
@@ -142,7 +143,7 @@ async fn answers(policies: &Path, alerts: &Path) -> Vec<Vec<String>> {
     let answer = admin.alerts(NDJSON, std::fs::read_to_string(alerts).unwrap()).await.is(202);
     let mut ids: Vec<String> =
         admin.list("/v1/alerts").await.iter().map(|alert| alert["id"].as_str().unwrap().to_owned()).collect();
-    // Ids rise in the order in which alerts stand in the request.
+    // Ids ascend in the order of the alerts in the request.
     ids.reverse();
     let mut by_alert: BTreeMap<String, Vec<String>> = ids.iter().map(|id| (id.clone(), Vec::new())).collect();
     let responses = admin.list("/v1/responses").await;
@@ -152,7 +153,7 @@ async fn answers(policies: &Path, alerts: &Path) -> Vec<Vec<String>> {
         let policy = response["policy"].as_str().unwrap().to_owned();
         by_alert.get_mut(response["alert_id"].as_str().unwrap()).unwrap().push(policy);
     }
-    // What can be asked one by one says the same as the whole.
+    // Filtered queries return the same as the whole list.
     for policy in &policies {
         let name = policy["id"].as_str().unwrap();
         let count = by_alert.values().flatten().filter(|fired| *fired == name).count();
@@ -192,10 +193,10 @@ async fn policies_match_the_reduced_set_as_its_author_says() {
     assert_eq!(owned(counts(&answers)), expected_counts(&ours("policies.expected.json")));
 }
 
-/// Policies of the corpus that name a group, or meet an alert of one, with a blank around it.
+/// Policies of the corpus that name a group with a blank around it, or match an alert with one.
 const WITH_BLANKS: [&str; 2] = ["p03-auth-fail-comma", "p18-leading-space-group"];
 
-/// Takes the blanks off every text of a list.
+/// Trims every string of a list.
 fn trim(list: &mut Value) {
     for item in list.as_array_mut().into_iter().flatten() {
         *item = json!(item.as_str().unwrap().trim());
@@ -208,13 +209,13 @@ async fn policies_match_the_corpus_exactly_as_the_oracle_says() {
         return;
     };
     let answers = answers(&policies, &alerts).await;
-    // The oracle knows blanks around a group as a part of its name; here they decide nothing.
+    // The oracle takes blanks around a group as part of its name; Riposte ignores them.
     let regardless = |counts: BTreeMap<String, u64>| -> BTreeMap<String, u64> {
         counts.into_iter().filter(|(policy, _)| !WITH_BLANKS.contains(&policy.as_str())).collect()
     };
     let expected = expected_counts(&corpus("policies-sample.expected.json").unwrap());
     assert_eq!(regardless(owned(counts(&answers))), regardless(expected));
-    // And alert by alert, of files in which no group has a blank.
+    // And alert by alert, in files without blanks in groups.
     let dir = tempfile::tempdir().unwrap();
     let (trimmed_policies, trimmed_alerts) = (dir.path().join("policies.json"), dir.path().join("alerts.ndjson"));
     let mut documents: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(&policies).unwrap()).unwrap();
@@ -242,7 +243,7 @@ async fn policies_match_the_corpus_exactly_as_the_oracle_says() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Broken and hostile bodies
 
 /// One broken or hostile body.
@@ -250,13 +251,13 @@ async fn policies_match_the_corpus_exactly_as_the_oracle_says() {
 struct Case {
     id: String,
     why: String,
-    /// What must become of it.
+    /// The expected outcome.
     expect: String,
-    /// What may become of it as well.
+    /// Other allowed outcomes.
     also_ok: Vec<String>,
-    /// Whether that is more than a judgement call.
+    /// Whether the expectation is certain, not a judgement call.
     firm: bool,
-    /// The field that must not become a target, or null: none.
+    /// The field that must not become a target, or null for none.
     target: Option<String>,
     /// The raw body in base64.
     body: String,
@@ -281,7 +282,8 @@ async fn count(db: &Db, sql: &'static str) -> i64 {
     db.optional::<Count>(sql, vec![]).await.unwrap().unwrap().count
 }
 
-/// A manager whose policies drop the source and lock the account of every alert of rule 5763, and its one agent.
+/// A manager whose policies drop the source and lock the account of every alert of rule 5763, with
+/// one agent.
 async fn armed(database: Database) -> (TestApp, Client, Db) {
     let (app, admin) = TestApp::start_on(database).await;
     app.enrol(&admin, "bastion-01", &json!({"wazuh_id": "005"})).await;
@@ -295,7 +297,7 @@ async fn armed(database: Database) -> (TestApp, Client, Db) {
     (app, admin, db)
 }
 
-/// What became of one case, and what is wrong with that. Leaves no trace, so that no case depends on another.
+/// Returns the outcome of one case, and its faults. Cleans up, so that no case depends on another.
 async fn outcome(admin: &Client, db: &Db, case: &Case) -> (&'static str, Vec<String>) {
     let mut wrong = Vec::new();
     let media_type = if case.why.contains("NDJSON") { NDJSON } else { JSON };
@@ -315,7 +317,7 @@ async fn outcome(admin: &Client, db: &Db, case: &Case) -> (&'static str, Vec<Str
         202 => {
             let (accepted, rejected) =
                 (&answer.is(202)["accepted"], answer.is(202)["rejected"].as_array().unwrap().len());
-            // A batch of nothing may be accepted; what is an alert must be there afterwards.
+            // An empty batch may be accepted; a valid alert must be stored afterwards.
             if accepted.as_i64() != Some(alerts) || (alerts == 0 && case.expect != REJECT) {
                 wrong.push(format!("{accepted} accepted, {rejected} rejected, {alerts} stored"));
             }
@@ -345,7 +347,7 @@ async fn outcome(admin: &Client, db: &Db, case: &Case) -> (&'static str, Vec<Str
     (outcome, wrong)
 }
 
-/// Every case gets an outcome that is allowed; an accepted one that is free to execute may come to nothing.
+/// Every case gets an allowed outcome; an accepted case that may execute may also execute nothing.
 async fn every_case_is_handled(path: &Path, database: Database) -> Vec<Case> {
     let (_app, admin, db) = armed(database).await;
     let cases: Vec<Case> = lines(path).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -357,7 +359,8 @@ async fn every_case_is_handled(path: &Path, database: Database) -> Vec<Case> {
             REJECT => refused += 1,
             _ => spared += 1,
         }
-        // Where "accept" is asked for, an alert of another rule, or without a target, is accepted and comes to nothing.
+        // Where "accept" is expected, an alert of another rule, or without a target, is accepted
+        // and executes nothing.
         let allowed = case.allows(outcome) || (outcome == NOT_EXECUTE && case.allows(ACCEPT));
         if !allowed {
             wrong.push(format!("became {outcome}"));
@@ -368,7 +371,7 @@ async fn every_case_is_handled(path: &Path, database: Database) -> Vec<Case> {
         );
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    // The policies would have fired, and did where they should: else the check above could not fail.
+    // The policies did fire where they should: otherwise the check above could not fail.
     assert!(executed > 0 && refused > 0 && spared > 0, "{executed} executed, {refused} refused, {spared} spared");
     let plain = cases.iter().find(|case| case.why.starts_with("control: a plain alert")).unwrap();
     assert_eq!(outcome(&admin, &db, plain).await.0, ACCEPT);

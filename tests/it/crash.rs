@@ -9,13 +9,13 @@ use tokio::task::JoinSet;
 
 use super::processes::{Agent, Api, FakeAgent, Manager, PATIENCE, alert, eventually, random_below, signal, text};
 
-/// An address for each number: unique up to 2^24, and nobody's.
+/// An address for each number: unique up to 2^24, and private.
 fn address(number: u64) -> String {
     format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255)
 }
 
-/// Posts alerts from `first` on, one or several in a request, until the manager is gone; gives those that were
-/// acknowledged and those that were not.
+/// Posts alerts from `first` on, one or several in a request, until the manager is gone. Returns
+/// the acknowledged ones and the others.
 async fn post_until_gone(api: Api, first: u64, step: u64) -> (Vec<u64>, Vec<u64>) {
     let (mut acknowledged, mut next) = (Vec::new(), first);
     loop {
@@ -33,7 +33,7 @@ async fn post_until_gone(api: Api, first: u64, step: u64) -> (Vec<u64>, Vec<u64>
     }
 }
 
-/// Posts these alerts in one request, if the manager is there to the end of it.
+/// Posts these alerts in one request, if the manager answers.
 async fn post(api: &Api, numbers: &[u64]) -> Option<(StatusCode, Value)> {
     let alerts: Vec<Value> = numbers.iter().map(|number| alert(*number, &address(*number), "web-01")).collect();
     let answer = api.request(Method::POST, "/v1/alerts").json(&alerts).send().await.ok()?;
@@ -41,12 +41,12 @@ async fn post(api: &Api, numbers: &[u64]) -> Option<(StatusCode, Value)> {
     Some((status, answer.json().await.ok()?))
 }
 
-/// The number in an alert's id.
+/// Returns the number in an alert's id.
 fn number(item: &Value) -> u64 {
     text(item, "pipeline_id").rsplit('.').next().unwrap().parse().unwrap()
 }
 
-/// What the ledger holds, by id, as it is gathered round by round.
+/// The ledger's content by id, gathered round by round.
 #[derive(Default)]
 struct Gathered {
     seen: HashSet<String>,
@@ -56,7 +56,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Looks at everything that is new; fails if anything is there twice or alone.
+    /// Reads everything new; fails if an item is there twice or without its counterpart.
     async fn look(&mut self, api: &Api) {
         let before = self.seen.clone();
         let known = |id: &str| before.contains(id);
@@ -115,7 +115,7 @@ async fn promise_1_durable_before_2xx_whenever_the_manager_is_killed() {
         for number in &acknowledged {
             gathered.assert_has(*number);
         }
-        // Whoever hands them in again learns that they are known, and changes nothing.
+        // A client that sends them again learns that they are known, and changes nothing.
         if !acknowledged.is_empty() {
             killed_under_load += 1;
             let (_, intake) = post(&api, &acknowledged).await.unwrap();
@@ -125,7 +125,8 @@ async fn promise_1_durable_before_2xx_whenever_the_manager_is_killed() {
                 "{round}"
             );
         }
-        // What was under way may be there or not, but as a whole; handing it in again settles it.
+        // An alert in progress is stored as a whole, or not at all; sending it again settles
+        // it.
         let there = unknown.iter().filter(|number| gathered.alerts.contains_key(number)).count();
         let (_, intake) = post(&api, &unknown).await.unwrap();
         assert_eq!(intake["duplicates"], there, "{intake}");
@@ -142,7 +143,7 @@ async fn promise_1_durable_before_2xx_whenever_the_manager_is_killed() {
 }
 
 #[tokio::test]
-async fn promise_3_every_command_is_executed_once_whoever_is_killed_whenever() {
+async fn promise_3_every_command_is_executed_once_whichever_program_is_killed() {
     const ROUNDS: u64 = 12;
     let mut manager = Manager::start().await;
     let api = manager.api();
@@ -169,7 +170,8 @@ async fn promise_3_every_command_is_executed_once_whoever_is_killed_whenever() {
                 agent.run_again();
             }
         }
-        // Often killed again before they have found each other, sometimes in the middle of what was left over.
+        // Often killed again before they have connected, sometimes while they process leftover
+        // commands.
         if random_below(2) == 0 {
             api.agent_streams(&agent.id).await;
         }
@@ -195,7 +197,8 @@ async fn promise_3_every_command_is_executed_once_whoever_is_killed_whenever() {
         let result = &command["result"];
         assert_eq!(result["command_id"], command["id"]);
         let times = executed.get(text(&command, "target_value")).copied().unwrap_or(0);
-        // Killed after "I am about to" was on disk and before the line was written: looked at, never done again.
+        // Killed after the intent was on disk and before the line was written: verified, never
+        // executed again.
         let resumed = text(result, "message").contains("the agent was stopped during the execution");
         cut_short += usize::from(resumed);
         assert!(times == 1 || (times == 0 && resumed), "executed {times} times: {command}");
@@ -215,7 +218,7 @@ async fn promise_9_no_lost_result_when_the_agent_finishes_while_the_manager_is_d
     let api = manager.api();
     api.make_policy("log-only", "1h").await;
     let mut agent = Agent::start(&manager, "web-01").await;
-    // The agent stands still while the order comes, and goes on when the manager is gone.
+    // The agent is suspended while the command arrives, and continues when the manager is gone.
     signal(agent.child.as_ref().unwrap(), "STOP");
     let (_, command) = api.answer_to(&alert(1, "10.0.0.1", "web-01")).await;
     let id = text(&command, "id").to_owned();
@@ -225,7 +228,7 @@ async fn promise_9_no_lost_result_when_the_agent_finishes_while_the_manager_is_d
     agent.has_logged(&format!("command done command={id}"), 1).await;
     assert_eq!(agent.status()["results_unsent"], 1);
 
-    // The agent's own end does not lose it either.
+    // A restart of the agent does not lose it either.
     agent.run_again();
     manager.start_again().await;
     let command = api.command_is(&id, "succeeded").await;

@@ -1,4 +1,5 @@
-//! Keys and tokens: how long they count and for whom, what happens to those who guess, and who gets to see them.
+//! Keys and tokens: how long they are valid and for which agent, the limit on guessing, and who can
+//! read them.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -19,7 +20,7 @@ async fn a_key_counts_until_it_expires_or_is_revoked() {
     let made = admin.post("/v1/api-keys", &json!({"name": "k", "role": "viewer", "expires_in": "1h"})).await.is(201);
     assert_eq!(made["expires_at"], "2026-11-24T11:00:00.000Z");
     let brief = admin.with_key(made["key"].as_str().unwrap());
-    let lasting = app.somebody(&admin, "viewer").await;
+    let lasting = app.client_with_role(&admin, "viewer").await;
     app.advance(3599);
     brief.get("/v1/alerts").await.is(200);
     app.advance(1);
@@ -29,7 +30,7 @@ async fn a_key_counts_until_it_expires_or_is_revoked() {
     admin.delete(&format!("/v1/api-keys/{id}"), None).await.is(204);
     lasting.get("/v1/alerts").await.is_problem(401);
     admin.delete(&format!("/v1/api-keys/{id}"), None).await.is_problem(404);
-    // Whoever revokes the key in their hand may have no other.
+    // The key that a client revokes may be the only one that it has.
     let own = admin.key().split('_').nth(1).unwrap().to_owned();
     admin.delete(&format!("/v1/api-keys/{own}"), None).await.is_problem(409);
     admin.get("/v1/alerts").await.is(200);
@@ -76,7 +77,7 @@ async fn an_agent_is_believed_only_with_a_fresh_token_signed_by_its_own_key() {
         ("an agent that is not enrolled", token(&agent.key, Uuid::from_u128(7))),
         ("another agent's key", token(&other.key, agent.id)),
         ("a token that lives too long", claims(&|c| c.exp += 1)),
-        ("a token for somebody else", claims(&|c| c.aud = "other".into())),
+        ("a token for another audience", claims(&|c| c.aud = "other".into())),
         ("a token about another agent", claims(&|c| c.sub = other.id)),
         (
             "a token of the future",
@@ -102,7 +103,7 @@ async fn an_agent_is_believed_only_with_a_fresh_token_signed_by_its_own_key() {
         let stream = Client::anonymous(&app.base).with_key(&token);
         assert_eq!(stream.get("/v1/agent/stream").await.status, 401, "{what}");
     }
-    // One second longer than the clocks may be apart.
+    // One second longer than the clocks may differ.
     let kept = agent.token();
     app.advance(360);
     agent.exchange(&kept, &request).await.is(200);
@@ -121,27 +122,27 @@ async fn an_enrolment_token_counts_for_as_many_agents_and_as_long_as_it_says() {
         .await
         .is(201);
     let token = made["token"].as_str().unwrap();
-    let nobody = Client::anonymous(&app.base);
+    let anonymous = Client::anonymous(&app.base);
     let enroll = async |token: &str, name: &str| {
         let asked = serde_json::to_value(enrollment(token, name, &new_key())).unwrap();
-        nobody.post("/v1/agents/enroll", &asked).await
+        anonymous.post("/v1/agents/enroll", &asked).await
     };
     let first = enroll(token, "a").await.is(201);
-    // A name that is taken costs no use.
+    // A name that is taken costs no use of the token.
     enroll(token, "a").await.is_problem(409);
     let key = new_key();
     let asked = serde_json::to_value(enrollment(token, "b", &key)).unwrap();
-    let second = nobody.post("/v1/agents/enroll", &asked).await.is(201);
+    let second = anonymous.post("/v1/agents/enroll", &asked).await.is(201);
     enroll(token, "c").await.is_problem(401);
-    // Whoever did not hear the answer asks again; somebody else by that name does not get it.
+    // An agent that missed the answer retries and gets it; another agent by that name does not.
     let asked = serde_json::to_value(enrollment(token, "b", &key)).unwrap();
-    assert_eq!(nobody.post("/v1/agents/enroll", &asked).await.is(201)["agent_id"], second["agent_id"]);
+    assert_eq!(anonymous.post("/v1/agents/enroll", &asked).await.is(201)["agent_id"], second["agent_id"]);
     enroll(token, "b").await.is_problem(401);
     let other = admin.post("/v1/enrollment-tokens", &json!({"labels": {"env": "test"}})).await.is(201);
     let asked = serde_json::to_value(enrollment(other["token"].as_str().unwrap(), "b", &key)).unwrap();
-    nobody.post("/v1/agents/enroll", &asked).await.is_problem(409);
+    anonymous.post("/v1/agents/enroll", &asked).await.is_problem(409);
     let asked = serde_json::to_value(enrollment("rit_x", "b", &key)).unwrap();
-    nobody.post("/v1/agents/enroll", &asked).await.is_problem(401);
+    anonymous.post("/v1/agents/enroll", &asked).await.is_problem(401);
     let agent = admin.get(&format!("/v1/agents/{}", first["agent_id"].as_str().unwrap())).await.is(200);
     assert_eq!(agent["labels"], json!({"env": "prod"}));
     let made = admin.post("/v1/enrollment-tokens", &json!({"expires_in": "1h"})).await.is(201);
@@ -156,7 +157,7 @@ async fn an_enrolment_token_counts_for_as_many_agents_and_as_long_as_it_says() {
         (json!({"token": "t", "name": "a b", "public_key": "x"}), vec!["/name", "/public_key"]),
         (json!({"token": "t", "name": "a", "public_key": "AAAA", "version": "1\n2"}), vec!["/public_key", "/version"]),
     ] {
-        assert_eq!(nobody.post("/v1/agents/enroll", &asked).await.points_at(), places, "{asked}");
+        assert_eq!(anonymous.post("/v1/agents/enroll", &asked).await.points_at(), places, "{asked}");
     }
     for (asked, place) in [
         (json!({"uses": 0}), "/uses"),
@@ -203,32 +204,32 @@ async fn what_cannot_be_a_token_or_a_key_is_told_by_its_form_alone() {
 }
 
 #[tokio::test]
-async fn who_guesses_too_often_is_slowed_down_and_nobody_else_is() {
+async fn a_client_that_guesses_too_often_is_slowed_down_and_no_other_is() {
     let (app, admin) = TestApp::start().await;
     let agent = app.enrol(&admin, "web-01", &json!({})).await;
-    let nobody = Client::anonymous(&app.base);
+    let anonymous = Client::anonymous(&app.base);
     for _ in 0..200 {
-        nobody.get("/v1/alerts").await.is_problem(401);
+        anonymous.get("/v1/alerts").await.is_problem(401);
         agent.exchange("guess", &PollRequest::default()).await.is_problem(401);
         let asked = serde_json::to_value(enrollment("rit_guess", "x", &new_key())).unwrap();
-        nobody.post("/v1/agents/enroll", &asked).await.is_problem(401);
+        anonymous.post("/v1/agents/enroll", &asked).await.is_problem(401);
     }
     app.advance(20);
-    for answer in [nobody.get("/v1/alerts").await, agent.exchange("guess", &PollRequest::default()).await] {
+    for answer in [anonymous.get("/v1/alerts").await, agent.exchange("guess", &PollRequest::default()).await] {
         answer.is_problem(429);
         assert_eq!(answer.header("retry-after"), Some("40"));
     }
-    // The same address, with something to show.
+    // The same address, with valid credentials.
     admin.get("/v1/alerts").await.is(200);
     agent.exchange(&agent.token(), &PollRequest { max: 1, ..PollRequest::default() }).await.is(200);
     app.advance(40);
-    nobody.get("/v1/alerts").await.is_problem(401);
+    anonymous.get("/v1/alerts").await.is_problem(401);
 }
 
 #[tokio::test]
 async fn a_secret_is_shown_once_and_its_files_are_for_their_owner_alone() {
     let (app, admin) = TestApp::start().await;
-    let viewer = app.somebody(&admin, "viewer").await;
+    let viewer = app.client_with_role(&admin, "viewer").await;
     let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
     let token = token["token"].as_str().unwrap().to_owned();
     FakeAgent::enrol(&app, &token, "web-01", vec![]).await;
@@ -260,7 +261,7 @@ async fn a_secret_is_shown_once_and_its_files_are_for_their_owner_alone() {
 on_both_databases! {
     async fn keys_and_revocations_outlive_a_restart(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
-        let (kept, revoked) = (app.somebody(&admin, "viewer").await, app.somebody(&admin, "viewer").await);
+        let (kept, revoked) = (app.client_with_role(&admin, "viewer").await, app.client_with_role(&admin, "viewer").await);
         let id = revoked.key().split('_').nth(1).unwrap();
         admin.delete(&format!("/v1/api-keys/{id}"), None).await.is(204);
         let agent = app.enrol(&admin, "web-01", &json!({})).await;

@@ -1,5 +1,5 @@
-//! Deciding hits what was meant, or nothing: where an alert comes from, how old it is, whether it is a repetition, and whether
-//! it is an answer's own echo. On both databases.
+//! A decision acts on what was meant, or on nothing: the origin of an alert, its age, whether it is
+//! a duplicate, and whether it is the echo of a response. On both databases.
 
 use riposte_protocol::message::Outcome;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::support::{Answer, Client, Database, TestApp};
 
 const NDJSON: &str = "application/x-ndjson";
 
-/// The one response of an alert that is handed in.
+/// Returns the one response of an alert that is sent.
 async fn response_to(admin: &Client, alert: &Value) -> Value {
     let answer = admin.post("/v1/alerts", alert).await.is(202);
     let [id] = answer["responses"].as_array().unwrap().as_slice() else { panic!("{answer}") };
@@ -35,7 +35,7 @@ async fn enrol_as(app: &TestApp, admin: &Client, name: &str, labels: &Value, rep
 }
 
 on_both_databases! {
-    async fn field_03_the_host_that_the_alert_names_or_nobody(database: Database) {
+    async fn field_03_an_alert_acts_on_the_host_that_it_names_and_on_no_other(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let acme = app.enrol(&admin, "acme-web", &json!({"wazuh_id": "001", "wazuh_manager": "acme"})).await;
         let globex = app.enrol(&admin, "globex-db", &json!({"wazuh_id": "001", "wazuh_manager": "globex"})).await;
@@ -43,7 +43,7 @@ on_both_databases! {
         let mut policy = drop_policy("drop");
         policy["respond"] = json!({"action": "firewall-drop", "on": "origin", "for": "10m"});
         admin.policy(&policy).await;
-        // Docker calls every Wazuh manager the same; the names of the agents tell them apart.
+        // Docker gives every Wazuh manager the same name; the names of the agents tell them apart.
         for (id, name, agent) in [("1", "acme-web", &acme), ("2", "globex-db", &globex)] {
             let alert = from_agent(brute_force(id, &format!("203.0.113.{id}")), "001", name);
             let mut alert = of_manager(alert, "wazuh.manager");
@@ -59,11 +59,11 @@ on_both_databases! {
         let stored = admin.list("/v1/alerts").await;
         let explained = admin.get(&format!("/v1/alerts/{}/explain", stored[0]["id"].as_str().unwrap())).await.is(200);
         assert_eq!((&explained["origin"], &explained["origin_ambiguous"]), (&Value::Null, &json!(detail)));
-        // The agent of that name, once there is one, whatever its number is called here.
+        // An agent of that name, once enrolled, whatever its number is.
         let new = app.enrol(&admin, "NEW-HOST.corp.example", &json!({})).await;
         let alert = of_manager(from_agent(brute_force("4", "203.0.113.6"), "007", "new-host"), "wm");
         assert_eq!(response_to(&admin, &alert).await["agents"], json!([new.id]));
-        // Where the two names differ on purpose a label says so.
+        // Where the two names differ on purpose, a label maps them.
         let label = json!({"labels": {"wazuh_name": "renamed"}});
         let path = format!("/v1/agents/{}", old.id);
         Answer::to(admin.request(reqwest::Method::PATCH, &path).json(&label)).await.is(200);
@@ -79,7 +79,7 @@ on_both_databases! {
         assert!(detail.contains("web-01") && detail.contains(&first.id.to_string()), "{detail}");
         let refused = enrol_as(&app, &admin, "db-01", &json!({"wazuh_id": "005"}), true).await.is_problem(409);
         assert!(refused["detail"].as_str().unwrap().contains("web-01"), "another host cannot replace it: {refused}");
-        // Another Wazuh manager counts anew.
+        // Another Wazuh manager has its own numbers.
         let labels = json!({"wazuh_id": "005", "wazuh_manager": "siem-2"});
         enrol_as(&app, &admin, "db-01", &labels, false).await.is(201);
         let refused = enrol_as(&app, &admin, "db-02", &labels, false).await.is_problem(409);
@@ -97,7 +97,7 @@ on_both_databases! {
         assert_eq!(enrol_as(&app, &admin, "WEB-01", &json!({}), false).await.status, 409, "a name in any case");
     }
 
-    async fn a_host_that_is_installed_anew_takes_over_what_was_in_force_on_it(database: Database) {
+    async fn a_reinstalled_host_takes_over_the_effects_in_force_on_it(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let old = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005", "env": "prod"})).await;
         admin.policy(&drop_policy("drop")).await;
@@ -114,7 +114,7 @@ on_both_databases! {
         })
         .await;
         let refused = enrol_as(&app, &admin, "web-01", &json!({}), true).await.is_problem(409);
-        assert!(refused["detail"].as_str().unwrap().contains("connected"), "a living agent is not pushed aside: {refused}");
+        assert!(refused["detail"].as_str().unwrap().contains("connected"), "a connected agent is not replaced: {refused}");
         drop(stream);
         crate::support::eventually("the stream is over", || async {
             let agent = admin.get(&format!("/v1/agents/{}", old.id)).await.is(200);
@@ -127,7 +127,7 @@ on_both_databases! {
         assert!(agents.iter().any(|agent| agent["id"] == json!(old.id) && agent["revoked_at"].is_string()), "{agents:?}");
         let labels = admin.get(&format!("/v1/agents/{}", new.id)).await.is(200)["labels"].clone();
         assert_eq!(labels, json!({"wazuh_id": "005", "env": "test"}));
-        // Both blocks are owed to the new one, and lifted there.
+        // The new agent is owed both blocks, and lifts them.
         let mut targets: Vec<String> = new.obey().await.iter().map(|command| command.target.value().to_owned()).collect();
         targets.sort();
         assert_eq!(targets, ["203.0.113.7", "203.0.113.8"]);
@@ -141,8 +141,9 @@ on_both_databases! {
         app.in_time("both are lifted", || async { (new.owed().await.len() == 2).then_some(()) }).await;
     }
 
-    /// The loop: the block ends after its four seconds, whatever Wazuh makes of the agent's own lines.
-    async fn field_08_an_answers_own_echo_is_not_answered(database: Database) {
+    /// The loop: the block ends after its four seconds, even if Wazuh alerts on the agent's own
+    /// lines.
+    async fn field_08_the_echo_of_a_response_triggers_no_response(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "h1", &json!({"wazuh_id": "001"})).await;
         let respond = json!({"action": "firewall-drop", "for": "4s"});
@@ -181,7 +182,7 @@ on_both_databases! {
         assert_eq!(answer["responses"].as_array().unwrap().len(), 1, "{answer}");
     }
 
-    async fn field_11_a_recurring_id_is_answered_or_told_of(database: Database) {
+    async fn field_11_a_recurring_id_is_answered_or_reported(database: Database) {
         let (app, admin) = TestApp::start_with(database, |config| {
             config.pipelines = [("mine".to_owned(), riposte::config::Pipeline { ids_recur: Some(true) })].into();
         })
@@ -197,12 +198,12 @@ on_both_databases! {
             for (time, address) in [(first, "203.0.113.50"), (second, "203.0.113.51")] {
                 let alert = finding(pipeline, time, address);
                 assert_eq!(response_to(&admin, &alert).await["target_value"], json!(address), "{pipeline}");
-                // Sent again it is the same.
+                // The same alert sent again is a duplicate.
                 let again = admin.post("/v1/alerts", &alert).await.is(202);
                 assert_eq!((&again["duplicates"], &again["conflicting"]), (&json!(1), &json!(0)), "{again}");
             }
         }
-        // Where nobody says that ids recur, somebody is told.
+        // If the pipeline does not say that its ids recur, the response names the conflict.
         admin.post("/v1/alerts", &finding("other", first, "203.0.113.50")).await.is(202);
         let answer = admin.post("/v1/alerts", &finding("other", second, "203.0.113.51")).await.is(202);
         assert_eq!((&answer["accepted"], &answer["duplicates"], &answer["conflicting"]), (&json!(0), &json!(1), &json!(1)));
@@ -227,7 +228,7 @@ on_both_databases! {
         unbound.post("/v1/alerts", &before).await.is(202);
         let (siem, scanner) = (key(Some("siem")).await, key(Some("scanner")).await);
         let second = key(Some("siem")).await;
-        // The move to a bound key answers nothing twice.
+        // The move to a bound key answers no alert twice.
         let again = siem.post("/v1/alerts", &before).await.is(202);
         assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(1)), "{again}");
         let alert = brute_force("2", "203.0.113.2");
@@ -236,10 +237,10 @@ on_both_databases! {
         scanner.post("/v1/alerts", &decoy).await.is(202);
         let answer = siem.post("/v1/alerts", &alert).await.is(202);
         assert_eq!((&answer["accepted"], answer["responses"].as_array().unwrap().len()), (&json!(1), 1), "{answer}");
-        // A second sender of the same pipeline, or its next key, answers nothing twice either.
+        // A second sender of the same pipeline, or its next key, answers no alert twice either.
         let again = second.post("/v1/alerts", &alert).await.is(202);
         assert_eq!((&again["accepted"], &again["conflicting"]), (&json!(0), &json!(0)), "{again}");
-        // Once the move is over a key without a pipeline has no word in it.
+        // After the move a key without a pipeline is another source.
         app.advance(25 * 3600);
         let late = brute_force("3", "203.0.113.3");
         unbound.post("/v1/alerts", &late).await.is(202);
@@ -268,7 +269,7 @@ on_both_databases! {
         assert!(agent.owed().await.is_empty());
         assert_eq!(admin.list("/v1/alerts").await.len(), 2, "they are stored");
         let id = admin.list("/v1/alerts").await[1]["id"].as_str().unwrap().to_owned();
-        // Explaining it later makes it no older, and its repetition is one.
+        // A later explanation does not age the alert, and a repetition is a duplicate.
         app.advance(86_400);
         let explained = admin.get(&format!("/v1/alerts/{id}/explain")).await.is(200);
         assert_eq!((&explained["now"][0]["verdict"], &explained["now"][0]["reason"]), (&json!("spare"), &json!("the alert was 8d old when it came in, and max_age is 1h")));
@@ -276,7 +277,7 @@ on_both_databases! {
         // A backtest judges all of them.
         let tried = admin.post("/v1/policies/backtest", &json!({"policy": drop_policy("draft")})).await.is(200);
         assert_eq!((&tried["responses"], &tried["spared"]), (&json!(2), &json!({})), "{tried}");
-        // A policy's own limit wins.
+        // A policy's own limit takes precedence.
         let mut policy = drop_policy("any-age");
         policy["max_age"] = json!("none");
         admin.policy(&policy).await;
@@ -285,7 +286,7 @@ on_both_databases! {
         assert_eq!(response_to(&admin, &at("3", "2026-11-16T10:00:00.000+0000")).await["state"], json!("active"));
         policy["max_age"] = json!("soon");
         assert_eq!(admin.put("/v1/policies/any-age", &policy, Some("\"1\"")).await.points_at(), ["/max_age"]);
-        // Without a time of its own the receipt counts.
+        // Without a time of its own, an alert's time of receipt counts.
         let respond = json!({"action": "firewall-drop", "on": "all", "for": "1m"});
         admin.policy(&json!({"name": "sensor", "match": [{"pipelines": ["sensor"]}], "respond": respond})).await;
         let untimed = json!({"pipeline": "sensor", "id": "1", "rule": {"id": "1", "level": 3}, "source": {"ip": "203.0.113.9"}});
@@ -294,7 +295,7 @@ on_both_databases! {
         assert_eq!(listed[0]["time"], json!(app.clock.now()));
     }
 
-    async fn duplicates_that_are_there_already_stop_no_start_and_are_listed(database: Database) {
+    async fn existing_duplicates_are_listed_and_do_not_prevent_a_start(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let web = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         app.enrol(&admin, "db-01", &json!({"wazuh_id": "006"})).await;
@@ -308,10 +309,10 @@ on_both_databases! {
         let duplicates = of("share a Wazuh id");
         assert!(duplicates.examples[0].contains("web-01 and db-01 both have the wazuh_id 005"), "{duplicates:?}");
         assert!(duplicates.examples[0].contains("riposte agent label"), "{duplicates:?}");
-        let contradictions = of("name agents otherwise");
+        let contradictions = of("name agents differently");
         assert!(contradictions.examples[0].contains("agent 006 mail") && contradictions.help.contains("wazuh_name=NAME"));
         assert!(!contradictions.examples[0].contains("riposte doctor"), "{contradictions:?}");
-        // The name still tells them apart, and labels that are not at fault can be changed.
+        // The name still tells them apart, and labels without a conflict can be changed.
         assert_eq!(response_to(&admin, &brute_force("2", "203.0.113.2")).await["agents"], json!([web.id]));
         let path = format!("/v1/agents/{}", web.id);
         let label = json!({"labels": {"env": "prod"}});
@@ -331,7 +332,7 @@ on_both_databases! {
         let answer = admin.post("/v1/alerts", &brute_force("1", "203.0.113.1")).await.is(202);
         assert_eq!(answer["responses"].as_array().unwrap().len(), 1, "{answer}");
         let answer = admin.post("/v1/alerts", &brute_force("2", "localhost")).await.is(202);
-        assert_eq!(answer["responses"], json!([]), "what is no address is in no network and outside of none");
+        assert_eq!(answer["responses"], json!([]), "a text that is no address is neither inside nor outside a network");
         let counts = admin.get("/v1/policies/outside/counts").await.is(200);
         let failed = &counts["conditions_failed"];
         assert_eq!((&failed["fault"], &failed["missing_field"]), (&json!(1), &json!(0)), "{counts}");
@@ -348,7 +349,7 @@ on_both_databases! {
         ]);
         let metrics = admin.get("/metrics").await.text;
         assert!(metrics.contains("riposte_conditions_failed_total{policy=\"outside\",kind=\"fault\"} 1"), "{metrics}");
-        // Policies that are gone leave nothing behind.
+        // Deleted policies leave no counters behind.
         admin.delete("/v1/policies/outside", Some("\"1\"")).await.is(204);
         assert!(!admin.get("/metrics").await.text.contains("riposte_conditions_failed_total{policy=\"outside\""));
         let draft = json!({"name": "bad", "match": [{"when": "data.url.startWith('x')"}], "respond": {"action": "log-only"}});
@@ -357,7 +358,7 @@ on_both_databases! {
             "detail": "line 1, column 10: there is no function startWith; did you mean startsWith?"}));
     }
 
-    /// An earlier version saved conditions that call what is not there.
+    /// An earlier version saved conditions that call unknown functions.
     async fn a_condition_that_was_saved_before_its_fault_was_known_stops_no_start(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let policy = json!({"name": "old", "match": [{"when": "location.startsWith('x')"}], "respond": {"action": "log-only"}});

@@ -1,5 +1,5 @@
-//! What agents and a manager promise each other on the wire, tried with the real manager and a fake agent; the real agent's
-//! half is in `real_agent.rs`.
+//! What agents and a manager promise each other on the wire, tested with the real manager and a
+//! fake agent. The real agent's half is in `real_agent.rs`.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use super::processes::{
     Api, FakeAgent, Heard, Manager, PATIENCE, Stream, alert, eventually, now, random_below, succeeded, text,
 };
 
-/// Soon enough to be called "at once" on a busy machine, and far below the lease of 30 s.
+/// Short enough to count as "at once" on a busy machine, and far below the lease of 30 s.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(5);
-/// How long nothing must come for "nothing comes".
+/// How long the line must stay silent before a test takes it that nothing comes.
 pub(super) const SILENT: Duration = Duration::from_millis(700);
 
 /// A manager with a policy, and an enrolled fake agent.
@@ -48,19 +48,23 @@ async fn promise_3_an_unacknowledged_command_is_sent_again_at_once_on_reconnect(
     assert_eq!(ids(&first), [text(&command, "id")]);
     drop(stream);
     let again = agent.connect(0).await.commands_within(AT_ONCE).await;
-    assert_eq!(ids(&again), ids(&first), "the frame may have been lost, so it is sent again whatever its lease says");
-    // Over the other transport too, and as often as it takes.
+    assert_eq!(
+        ids(&again),
+        ids(&first),
+        "the frame may have been lost, so it is sent again although its lease has not ended"
+    );
+    // Over the other transport too, and again until it is acknowledged.
     for _ in 0..3 {
         assert_eq!(ids(&agent.poll(json!({"cursor": 0})).await), ids(&first));
     }
-    // The note that it was sent follows a moment later.
+    // The delivery is recorded a moment later.
     eventually("every delivery is counted", PATIENCE, async || {
         let command = api.command_is(&ids(&first)[0], "delivered").await;
         (command["deliveries"].as_u64() == Some(5)).then_some(())
     })
     .await;
 
-    // Acknowledged, it is not owed any more.
+    // An acknowledged command is owed no longer.
     assert_eq!(agent.poll(json!({"cursor": 0, "acks": [first[0].jti]})).await, []);
     assert!(agent.connect(0).await.hear_within(SILENT).await.is_none());
 }
@@ -76,7 +80,7 @@ async fn promise_3_a_queued_command_survives_the_manager_and_is_sent_when_the_ag
     assert_eq!(ids(&agent.connect(0).await.commands_within(AT_ONCE).await), ids(&sent));
 }
 
-/// About 31 s: the lease is real time.
+/// About 31 s: the lease uses real time.
 #[tokio::test]
 async fn promise_3_an_unacknowledged_command_is_sent_again_when_its_lease_ends() {
     let (manager, api, agent) = start().await;
@@ -85,10 +89,10 @@ async fn promise_3_an_unacknowledged_command_is_sent_again_when_its_lease_ends()
     api.answer_to(&alert(2, "10.0.0.1", &other.name)).await;
     let mut stream = agent.connect(0).await;
     let first = stream.commands_within(AT_ONCE).await;
-    // The other one has journaled its command; the connection broke before it could say so.
+    // The other agent has journaled its command; the connection broke before its acknowledgement.
     let others = other.connect(0).await.commands_within(AT_ONCE).await;
     let mut others_stream = other.connect(others[0].seq).await;
-    // A third one acknowledges the second of its two commands and never the first.
+    // A third agent acknowledges the second of its two commands and never the first.
     let third = FakeAgent::enroll(&manager, "web-03").await;
     api.answer_to(&alert(3, "10.0.0.1", &third.name)).await;
     api.answer_to(&alert(4, "10.0.0.2", &third.name)).await;
@@ -99,7 +103,7 @@ async fn promise_3_an_unacknowledged_command_is_sent_again_when_its_lease_ends()
     let (again, others_again, thirds_again) =
         tokio::join!(lease_ends(&mut stream), lease_ends(&mut others_stream), lease_ends(&mut thirds_stream));
     let waited = sent.elapsed();
-    // All leases are in the future again, so there is nothing to do.
+    // All leases end in the future again, so there is nothing to do.
     let before = manager.cpu_time();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let spent = manager.cpu_time().saturating_sub(before);
@@ -118,7 +122,7 @@ async fn promise_3_an_unacknowledged_command_is_sent_again_when_its_lease_ends()
     );
 }
 
-/// What comes over the stream until shortly after a lease of 30 s has ended.
+/// Returns what arrives on the stream until shortly after a lease of 30 s has ended.
 async fn lease_ends(stream: &mut Stream<'_>) -> Vec<String> {
     match stream.hear_within(Duration::from_secs(36)).await {
         None => vec![],
@@ -133,7 +137,7 @@ async fn promise_3_a_stream_and_a_poll_at_once_bring_a_command_twice_and_it_coun
     let mut stream = agent.connect(0).await;
     let polling = agent.poll(json!({"cursor": 0, "wait_seconds": 20}));
     let posting = async {
-        // The poll waits by then, or finds it at once: both are fine.
+        // The poll waits by then, or finds the command at once: both are fine.
         tokio::time::sleep(Duration::from_millis(200)).await;
         api.answer_to(&alert(1, "10.0.0.1", &agent.name)).await
     };
@@ -141,13 +145,13 @@ async fn promise_3_a_stream_and_a_poll_at_once_bring_a_command_twice_and_it_coun
     let streamed = stream.commands_within(AT_ONCE).await;
     assert_eq!((ids(&polled), ids(&streamed)), (vec![text(&command, "id").into()], vec![text(&command, "id").into()]));
     let (id, seq) = (polled[0].jti, polled[0].seq);
-    // An agent's inbox makes one execution of the two.
+    // An agent's inbox executes only one of the two.
     let mut inbox = Inbox::new();
     assert_eq!(inbox.receive(id, seq, polled[0].effect), Receipt::New);
     inbox.journaled(id, seq, polled[0].effect);
     assert_eq!(inbox.receive(streamed[0].jti, streamed[0].seq, streamed[0].effect), Receipt::Duplicate);
 
-    // Both ways acknowledge and tell the result; the ledger takes it once.
+    // Both transports acknowledge and report the result; the ledger records it once.
     stream.say(&FromAgent::Ack { command_ids: vec![id] }).await;
     stream.say(&FromAgent::Result { results: vec![succeeded(id)] }).await;
     let failed = CommandResult { outcome: Outcome::Failed, ..succeeded(id) };
@@ -191,13 +195,14 @@ async fn promise_4_a_revert_never_overtakes_its_apply_when_the_answer_to_a_poll_
     assert_eq!(both.iter().map(|command| command.op).collect::<Vec<_>>(), [Op::Apply, Op::Revert]);
     assert!(both[0].seq < both[1].seq && both[0].effect == both[1].effect);
     assert_eq!(agent.connect(0).await.commands_within(AT_ONCE).await, both);
-    // The apply is in the journal: only the revert is still to come.
+    // The apply is in the journal: only the revert is owed.
     let rest = agent.poll(json!({"cursor": both[0].seq})).await;
     assert_eq!(ids(&rest), ids(&both[1..]));
     assert_eq!(agent.poll(json!({"cursor": both[1].seq, "acks": [both[0].jti, both[1].jti]})).await, []);
 }
 
-/// An agent with bad luck: connections break at random, acknowledgements are lost at random, transports change.
+/// An agent with bad luck: connections break at random, acknowledgements get lost, transports
+/// change.
 #[tokio::test]
 async fn promise_4_commands_of_an_effect_arrive_in_order_whatever_reconnects_happen() {
     const ALERTS: u64 = 60;
@@ -226,7 +231,7 @@ async fn promise_4_commands_of_an_effect_arrive_in_order_whatever_reconnects_hap
                 _ => vec![],
             }
         };
-        // The connection broke before the last of them came.
+        // The connection broke before the last of them arrived.
         let arrived = usize::try_from(random_below(received.len() as u64 + 1)).unwrap();
         take_in(&mut inbox, &mut journal, &received[..arrived]);
         if random_below(3) == 0 {
@@ -250,8 +255,8 @@ async fn promise_4_commands_of_an_effect_arrive_in_order_whatever_reconnects_hap
         assert!(matches!(ops.as_slice(), [Op::Apply, Op::Revert] | [Op::Revert]), "{ops:?}");
     }
     let pairs = of_effect.values().filter(|ops| ops.len() == 2).count();
-    assert!(pairs > 10, "only {pairs} effects were applied and reverted: that shows nothing");
-    // Everything that was ever ordered has arrived, and nothing else.
+    assert!(pairs > 10, "only {pairs} effects were applied and reverted: too few to prove anything");
+    // Every command has arrived, and nothing else.
     let ordered = api.newer_than("/v1/commands", |_| false).await;
     let ordered: HashSet<&str> = ordered
         .iter()
@@ -279,14 +284,14 @@ fn take_in(inbox: &mut Inbox, journal: &mut Vec<Command>, received: &[Command]) 
     }
 }
 
-// Promise 8: no forged order.
+// Promise 8: no forged command.
 
 #[tokio::test]
 async fn promise_8_commands_are_signed_by_the_pinned_key_addressed_and_expiring() {
     let (mut manager, api, agent) = start().await;
     let stranger = FakeAgent::enroll(&manager, "db-01").await;
     let (response, command) = api.answer_to(&alert(1, "10.0.0.1", &agent.name)).await;
-    // The key outlives the process.
+    // The key survives a restart.
     manager.start_again().await;
     let (_, answer) = agent.exchange(&json!({"cursor": 0})).await;
     let tokens: Vec<String> = serde_json::from_value(answer["commands"].clone()).unwrap();
@@ -301,7 +306,7 @@ async fn promise_8_commands_are_signed_by_the_pinned_key_addressed_and_expiring(
     lift(&api, &response).await;
     let revert = agent.poll(json!({"cursor": order.seq, "acks": [order.jti]})).await.remove(0);
     assert!(revert.op == Op::Revert && now < revert.exp && revert.exp <= now + 86_400 + 60, "{revert:?}");
-    // No agent gets, acknowledges or answers what is another's.
+    // No agent receives, acknowledges or answers another agent's command.
     assert_eq!(stranger.poll(json!({"cursor": 0})).await, []);
     stranger.exchange(&json!({"cursor": 0, "acks": [revert.jti], "results": [succeeded(revert.jti)]})).await;
     assert_eq!(api.command(&revert.jti.to_string()).await["state"], "delivered");

@@ -1,12 +1,12 @@
-//! `docs/policies.md` is a page to learn from: every example on it is run here, as it stands.
+//! `docs/policies.md` is a page to learn from: this test runs every example on it as it stands.
 //!
-//! - `yaml` and `json` blocks are whole policies, and custom actions beside them: they parse without a fault or a warning
-//!   and bring tests along.
-//! - `yaml fragment` blocks are parts of a policy. Each is put into `BASE`: objects are merged, field by field; lists and
-//!   everything else replace what is there. Then it is as above, with the tests that it may have.
-//! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program has. So it is in
-//!   `docs/wazuh-import.md`.
-//! - Any other kind of block fails the test, so that no example slips by.
+//! - `yaml` and `json` blocks are whole policies, and custom actions beside them. They parse
+//!   without an error or a warning, and contain tests.
+//! - `yaml fragment` blocks are parts of a policy. Each is merged into `BASE`: objects field by
+//!   field; lists and everything else replace the value there. The result is checked as above.
+//! - `sh` blocks: each line that begins with `riposte` names commands and flags that the program
+//!   has. The same holds for `docs/wazuh-import.md`.
+//! - Any other kind of block fails the test, so that every example is checked.
 
 use riposte::domain::action::{Action, Catalogue};
 use riposte::domain::policy::Policy;
@@ -14,14 +14,14 @@ use riposte::domain::shapes::Sources;
 use riposte::engine::rehearse::rehearse;
 use serde_json::Value;
 
-/// What fragments are parts of.
+/// The policy that fragments are merged into.
 const BASE: &str = "
 name: example
 match: [{ min_level: 10 }]
 respond: { action: firewall-drop, for: 10m }
 ";
 
-/// A block of code: at which line it begins, what kind it is, what it says.
+/// A code block: its first line, its kind, its text.
 struct Block {
     line: usize,
     kind: String,
@@ -62,7 +62,7 @@ fn merge(into: &mut Value, part: &Value) {
     }
 }
 
-/// The policy must be right and do what its tests say.
+/// The policy must be valid, and its own tests must pass.
 fn check(line: usize, document: &Value, actions: &Catalogue) -> Policy {
     let policy = Policy::parse(document, actions).unwrap_or_else(|faults| panic!("line {line}: {faults:#?}"));
     assert_eq!(policy.warnings(), [], "line {line}");
@@ -100,7 +100,7 @@ fn every_policy_on_the_page_does_what_it_says() {
     assert!(whole > 5 && parts > 5, "{whole} policies and {parts} parts: the page was not read");
 }
 
-/// The words of a line as a shell would split it; what stands after `#` is a comment.
+/// Splits a line into words as a shell would; text after `#` is a comment.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote): (Vec<String>, Option<String>, Option<char>) = (Vec::new(), None, None);
     for character in line.chars() {

@@ -1,5 +1,5 @@
-//! Field cases 01 and 08, by the real manager and the real agent: a block is one `add` and one `delete`, however it ends and
-//! however often it is extended.
+//! Field cases 01 and 08, with the real manager and the real agent: a block is one `add` and one
+//! `delete`, however it ends and however often it is extended.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::processes::{Agent, Api, Manager, PATIENCE, alert, eventually, now};
 use crate::support::Database;
 
-/// Keeps a list as most firewall APIs do: what is there already is an error, and so is what is not there any more.
+/// Keeps a list as most firewall APIs do: adding a present entry and deleting an absent one are
+/// errors.
 const LIST: &str = r#"#!/bin/bash
 read -r IN
 C=$(printf '%s' "$IN" | sed 's/.*"command":"\([a-z]*\)".*/\1/')
@@ -35,14 +36,14 @@ fn lines(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// An alert of now, so that its age is none.
+/// An alert with the current time, so that its age is zero.
 fn fresh(number: u64, source: &str) -> Value {
     let mut alert = alert(number, source, "web-01");
     alert["timestamp"] = now().to_string().into();
     alert
 }
 
-/// Refuses everything, and says when it was asked, in milliseconds.
+/// Refuses everything, and prints when it ran, in milliseconds.
 const BAD: &str = r#"#!/bin/bash
 read -r IN
 echo "$(date +%s%3N) $(printf '%s' "$IN" | sed 's/.*"command":"\([a-z]*\)".*/\1/')" >> list.log
@@ -68,7 +69,8 @@ async fn with_policy(database: &Database, action: &str, duration: &str, home: &P
     (manager, agent)
 }
 
-/// Waits until every response has ended, nothing is wanted or in force, and no command is under way: nothing comes after that.
+/// Waits until every response has ended, no effect is wanted or in force, and no command is in
+/// progress.
 async fn is_over(api: &Api, responses: usize) {
     eventually("everything is over at both sides", PATIENCE, async || {
         let ended = api.get("/v1/responses?state=ended").await["items"].as_array().unwrap().len();
@@ -104,7 +106,7 @@ on_both_databases! {
         assert!(!agent.log().contains("404 no such entry"), "no program was asked twice");
     }
 
-    async fn field_01_what_could_not_be_cleaned_up_waits_and_is_not_applied_again(database: Database) {
+    async fn field_01_a_failed_clean_up_waits_and_is_not_applied_again(database: Database) {
         let home = home(BAD);
         let (manager, agent) = with_policy(&database, "x-list", "10m", home.path()).await;
         let api = manager.api();

@@ -1,5 +1,5 @@
-//! What keeps a policy from doing too much: thresholds, limits, cooldown, escalation, approval. All of it on both
-//! databases, and the limits with many requests at once.
+//! Guardrails of a policy: thresholds, limits, cooldown, escalation, approval. All on both
+//! databases, and the limits with many concurrent requests.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ async fn find(admin: &Client, id: &str) -> Value {
     admin.get(&format!("/v1/responses/{id}")).await.is(200)
 }
 
-/// The one response that an alert gets.
+/// Returns the one response of an alert.
 async fn response(admin: &Client, id: &str, source: &str) -> Value {
     let ids = post(admin, id, source).await;
     assert_eq!(ids.len(), 1, "{ids:?}");
@@ -101,7 +101,7 @@ on_both_databases! {
         assert_eq!(state(&response(&admin, "new", "198.51.100.1").await), ("spared", "over_limit"), "an hour is not over");
     }
 
-    async fn what_is_over_a_limit_asks_people_once(database: Database) {
+    async fn a_response_over_a_limit_asks_for_approval_once(database: Database) {
         let (_app, admin, _agent) = with_policy(database, |policy| policy["limits"] = json!({"responses": "1/1m"})).await;
         assert_eq!(state(&response(&admin, "1", "203.0.113.1").await), ("active", ""));
         assert_eq!(state(&response(&admin, "2", "203.0.113.2").await), ("awaiting_approval", ""));
@@ -120,13 +120,13 @@ on_both_databases! {
         assert_eq!(state(&response(&admin, "2", "203.0.113.2").await), ("observed", "over_limit"));
     }
 
-    async fn escalation_climbs_for_who_comes_back_and_decays(database: Database) {
+    async fn escalation_climbs_for_a_returning_source_and_decays(database: Database) {
         let ladder = json!({"ladder": ["30m", "2h"], "forget_after": "7d"});
         let (app, admin, _agent) = with_policy(database, |policy| policy["respond"]["escalate"] = ladder).await;
         for (n, minutes) in [10, 30, 120, 120].into_iter().enumerate() {
             let made = response(&admin, &format!("{n}"), "203.0.113.7").await;
             assert_eq!(lasts_secs(&made), minutes * 60, "offence {n}");
-            // While it stands, further alerts are the same offence.
+            // While the block is in force, further alerts belong to the same offence.
             let same = response(&admin, &format!("same-{n}"), "203.0.113.7").await;
             assert_eq!(lasts_secs(&same), minutes * 60, "offence {n} again");
             app.advance(3 * 3600);
@@ -135,7 +135,7 @@ on_both_databases! {
             })
             .await;
         }
-        assert_eq!(lasts_secs(&response(&admin, "other", "203.0.113.8").await), 600, "another one begins at the beginning");
+        assert_eq!(lasts_secs(&response(&admin, "other", "203.0.113.8").await), 600, "another source begins anew");
         app.advance(8 * 86_400);
         assert_eq!(lasts_secs(&response(&admin, "late", "203.0.113.7").await), 600, "a week is enough");
     }
@@ -151,12 +151,12 @@ on_both_databases! {
         assert!(agent.owed().await.is_empty());
         let mut people = Vec::new();
         for _ in 0..6 {
-            people.push(app.somebody(&admin, "analyst").await);
+            people.push(app.client_with_role(&admin, "analyst").await);
         }
         say(&people[0], &waiting, "approve").await.is(200);
         say(&people[0], &waiting, "approve").await.is_problem(409);
         app.advance(60);
-        // The rest at once: one of them is the second.
+        // The rest at once: one of them is the second approval.
         let answers = futures_util::future::join_all(people[1..].iter().map(|who| say(who, &waiting, "approve"))).await;
         assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
         let carried = find(&admin, waiting["id"].as_str().unwrap()).await;
@@ -188,7 +188,7 @@ on_both_databases! {
         assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 
-    async fn what_acted_first_is_undone_unless_somebody_confirms_it(database: Database) {
+    async fn a_response_that_acted_first_is_undone_unless_it_is_confirmed(database: Database) {
         let approval = json!({"undo_unless_confirmed": "5m"});
         let (app, admin, _agent) = with_policy(database, |policy| policy["approval"] = approval).await;
         let confirmed = response(&admin, "1", "203.0.113.1").await;

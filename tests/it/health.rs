@@ -1,5 +1,5 @@
-//! Ready means that alerts can be committed: a full disk and a database that stands still are said within 2 seconds, and over
-//! when they are over. Real disks, a real PostgreSQL.
+//! Ready means that alerts can be committed. A full disk and a stalled database are reported within
+//! 2 seconds, and cleared when they are over. Real disks, a real PostgreSQL.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::processes::{Manager, PATIENCE, alert, eventually};
 use crate::support::Database;
 
-/// What `/readyz` may take, with some room for a busy machine.
+/// Deadline of `/readyz`, with some margin for a busy machine.
 const SOON: Duration = Duration::from_secs(3);
 
 async fn is_not_ready(manager: &Manager, why: &str) {
@@ -51,7 +51,7 @@ async fn promise_14_a_full_disk_is_not_ready() {
     let mut file = OpenOptions::new().create(true).append(true).open(&filler).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
     is_not_ready(&manager, "the disk is full").await;
-    // And so it is: what SQLite has already taken of the disk is soon used up.
+    // Alerts are indeed refused: SQLite soon uses up the pages that it has allocated.
     eventually("an alert is refused", PATIENCE, async || {
         let mut alert = alert(getrandom::u64().unwrap(), "203.0.113.7", "web-01");
         let noise: Vec<u64> = (0..2000).map(|_| getrandom::u64().unwrap()).collect();

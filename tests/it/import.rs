@@ -1,5 +1,5 @@
-//! A Wazuh manager's `ossec.conf`, imported over HTTP, and what its policies then do. On both databases. What the
-//! semantics are is tested beside the code (`src/compat/ossec/tests`).
+//! A Wazuh manager's `ossec.conf`, imported over HTTP, and what its policies then do. On both
+//! databases. The semantics are tested beside the code (`src/compat/ossec/tests`).
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/protected").await.len(), 2, "all of it or nothing");
     }
 
-    async fn what_wazuh_would_refuse_is_refused_with_its_place(database: Database) {
+    async fn a_configuration_that_wazuh_would_refuse_is_refused_with_its_place(database: Database) {
         let (_app, admin) = TestApp::start_on(database).await;
         let broken = CONF.replace("</global>", "</globe>");
         let shown = import(&admin, "?dry_run=true", &broken).await.is(200);
@@ -107,7 +107,7 @@ on_both_databases! {
         let request = admin.request(Method::POST, "/v1/policies/import").header("content-type", "application/xml");
         let imported = Answer::to(request.body(conf)).await.is(201);
         let names: Vec<&str> = imported["policies"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["wazuh-c-1", "wazuh-c-2"], "what stands behind a # is live");
+        assert_eq!(names, ["wazuh-c-1", "wazuh-c-2"], "the text after a # is live");
         assert_eq!(admin.list("/v1/policies").await.len(), 2);
         let warning = |words: &str, line: u64| {
             let notes = imported["report"].as_array().unwrap();
@@ -116,7 +116,7 @@ on_both_databases! {
             assert_eq!(found["level"], "warning");
         };
         warning("not UTF-8", 1);
-        warning("text stands between elements", 3);
+        warning("text between elements", 3);
     }
 
     async fn field_14_the_import_of_netsh_says_what_sysmon_needs(database: Database) {

@@ -1,5 +1,5 @@
-//! What is committed is in force: a change and the copies that the manager acts on are one, whoever goes away and whatever
-//! cannot be read in between.
+//! What is committed is in force. A change and the manager's caches agree, even if the client hangs
+//! up or a row cannot be read in between.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Answer, Client, Database, FakeAgent, PATIENCE, TestApp, eventually};
 
-/// Clients that hang up, each by so much later than the one before: from before the change is begun until after it is done.
+/// Clients that hang up, each a little later than the one before: from before the change begins
+/// until after it is committed.
 const TRIALS: u32 = 60;
 const STEP: Duration = Duration::from_micros(150);
 
@@ -21,7 +22,7 @@ async fn with_agent(database: Database) -> (TestApp, Client, FakeAgent) {
     (app, admin, agent)
 }
 
-/// The state of the response to an alert of this number, from `source_ip`.
+/// Returns the state of the response to an alert of this number from `source_ip`.
 async fn state(admin: &Client, number: usize, source_ip: &str) -> String {
     let answer = admin.post("/v1/alerts", &brute_force(&format!("1.{number}"), source_ip)).await.is(202);
     let path = format!("/v1/responses/{}", answer["responses"][0].as_str().unwrap());
@@ -37,7 +38,7 @@ const UNREADABLE: &str = "INSERT INTO protected_entries (id, kind, value, polici
 const READABLE_AGAIN: &str = "DELETE FROM protected_entries WHERE value = 'no address'";
 
 on_both_databases! {
-    /// Promise 7: an entry that is committed counts, at whichever instant its client hung up.
+    /// Promise 7: a committed entry counts, at whichever instant its client hung up.
     async fn promise_7_an_entry_counts_although_its_client_went_away(database: Database) {
         let (app, admin, _agent) = with_agent(database).await;
         let (alerts, mut committed) = (AtomicUsize::new(0), 0);
@@ -61,11 +62,11 @@ on_both_databases! {
             })
             .await;
         }
-        assert!(committed > 0, "no client was patient enough");
+        assert!(committed > 0, "no client waited long enough");
     }
 
-    /// Promise 7: nobody is told that something is protected before it is, and what was committed without an answer counts
-    /// within seconds.
+    /// Promise 7: no client is told that a target is protected before it is. A change that was
+    /// committed without an answer counts within seconds.
     async fn promise_7_an_entry_that_could_not_be_answered_counts_before_it_is(database: Database) {
         let (app, admin, _agent) = with_agent(database).await;
         let protect = async |address: &str| admin.post_once("/v1/protected", &entry(address), address).await;
@@ -74,15 +75,15 @@ on_both_databases! {
             assert_eq!(protect(address).await.status, 500);
         }
         assert_eq!(app.execute(READABLE_AGAIN).await, 1);
-        assert_eq!(state(&admin, 1, "203.0.113.1").await, "active", "the copy is as it was, and nobody was told otherwise");
+        assert_eq!(state(&admin, 1, "203.0.113.1").await, "active", "the cache is unchanged, and no client was told so");
         protect("203.0.113.1").await.is(201);
         assert_eq!(state(&admin, 2, "203.0.113.1").await, "spared");
 
         assert_eq!(app.execute(UNREADABLE).await, 1);
         assert_eq!(protect("203.0.113.3").await.status, 500);
         assert_eq!(app.execute(READABLE_AGAIN).await, 1);
-        // The sweep's next round is in five seconds; it may be at its last one still. The round that takes copies anyway is a
-        // minute away.
+        // The sweep's next round is in five seconds, or its last one is still running. The round
+        // that reloads the caches anyway is a minute away.
         let mut rounds = 0;
         while state(&admin, 10 + rounds, "203.0.113.3").await != "spared" {
             assert!(rounds < 80, "the entry does not count");
@@ -94,7 +95,8 @@ on_both_databases! {
         }
     }
 
-    /// Promise 7: what could not be lifted for a new entry is lifted when the store is well again, not a minute later.
+    /// Promise 7: a lift that failed for a new entry is retried when the store works again, not a
+    /// minute later.
     async fn promise_7_a_lift_that_failed_is_tried_at_every_round(database: Database) {
         let (app, admin, _agent) = with_agent(database).await;
         assert_eq!(state(&admin, 1, "203.0.113.4").await, "active");
@@ -109,7 +111,7 @@ on_both_databases! {
         app.execute("ALTER TABLE elsewhere RENAME TO holds").await;
         let mut rounds: u32 = 0;
         while admin.list("/v1/responses").await[0]["state"] != "ended" {
-            assert!(rounds < 80, "nobody tries again");
+            assert!(rounds < 80, "the lift is not tried again");
             if rounds.is_multiple_of(20) {
                 app.advance(5);
             }
@@ -119,7 +121,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/responses").await[0]["reason"], "protected");
     }
 
-    /// Promise 11: each copy is taken by itself.
+    /// Promise 11: each cache is reloaded on its own.
     async fn promise_11_a_policy_that_cannot_be_read_keeps_no_other_copy_old(database: Database) {
         let (app, admin, _agent) = with_agent(database).await;
         assert_eq!(app.execute("UPDATE policies SET document = '{}'").await, 1);

@@ -1,4 +1,5 @@
-//! Limits per caller: whoever asks without end is told when to come back, and a legitimate crowd does not notice.
+//! Limits per caller: a client that sends too many requests is told when to retry, and a legitimate
+//! crowd is not affected.
 
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use crate::support::alert::brute_force;
 use crate::support::{Answer, Client, Database, FakeAgent, TestApp, eventually};
 
 #[tokio::test]
-async fn promise_11_a_key_that_asks_without_end_is_told_when_to_come_back_and_no_other_is() {
+async fn promise_11_a_key_over_its_limit_is_told_when_to_retry_and_no_other_is() {
     let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.requests_per_minute = 20).await;
-    let viewer = app.somebody(&admin, "viewer").await;
-    let ingest = app.somebody(&admin, "ingest").await;
+    let viewer = app.client_with_role(&admin, "viewer").await;
+    let ingest = app.client_with_role(&admin, "ingest").await;
     for n in 1..=20 {
         let answer = viewer.get("/v1/responses").await;
         answer.is(200);
@@ -28,30 +29,31 @@ async fn promise_11_a_key_that_asks_without_end_is_told_when_to_come_back_and_no
     }
     let answer = viewer.get("/v1/responses").await;
     let problem = answer.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 20 requests in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 20 requests per minute"), "{problem}");
     assert!((1..=3).contains(&answer.header("retry-after").unwrap().parse::<u64>().unwrap()), "{:?}", answer.headers);
     assert_eq!(answer.header("ratelimit"), Some("\"caller\";r=0;t=60"));
     admin.get("/v1/responses").await.is(200);
-    // What limits alerts is the room for them.
+    // Alerts are limited by their memory budget.
     for n in 0..50 {
         let answer = ingest.post("/v1/alerts", &brute_force(&n.to_string(), "203.0.113.7")).await;
         answer.is(202);
         assert_eq!(answer.header("ratelimit"), None);
     }
-    // Nor is anybody counted who has no key: that is another limit.
-    let nobody = Client::anonymous(&app.base);
-    nobody.get("/v1/responses").await.is_problem(401);
-    assert_eq!(nobody.get("/livez").await.header("ratelimit"), None);
+    // Anonymous clients are not counted here: another limit applies.
+    let anonymous = Client::anonymous(&app.base);
+    anonymous.get("/v1/responses").await.is_problem(401);
+    assert_eq!(anonymous.get("/livez").await.header("ratelimit"), None);
 }
 
 #[tokio::test]
-async fn promise_11_an_agent_that_asks_without_end_is_told_when_to_come_back_and_no_other_is() {
+async fn promise_11_an_agent_over_its_limit_is_told_when_to_retry_and_no_other_is() {
     let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.agent_requests_per_minute = 8).await;
     let (agent, other) = (app.enrol(&admin, "web-01", &json!({})).await, app.enrol(&admin, "web-02", &json!({})).await);
     let request = PollRequest { max: 1, ..PollRequest::default() };
     let waiting = PollRequest { wait_seconds: 30, ..request.clone() };
     let ask = || async { agent.exchange(&agent.token(), &waiting).await };
-    // Four wait, each on a connection of its own; a fifth may not. The time of the manager stands still.
+    // Four polls wait, each on its own connection; a fifth is refused. The manager's clock stands
+    // still.
     let mut polls = FuturesUnordered::new();
     for _ in 0..4 {
         polls.push(ask());
@@ -77,33 +79,33 @@ async fn promise_11_an_agent_that_asks_without_end_is_told_when_to_come_back_and
         assert!(served < 20, "eight a minute is the limit");
     };
     let problem = limited.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 8 requests in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 8 requests per minute"), "{problem}");
     assert!(limited.header("ratelimit").is_some() && limited.header("retry-after").is_some());
     other.exchange(&other.token(), &request).await.is(200);
 }
 
 #[tokio::test]
-async fn promise_11_a_stranger_who_enrols_costs_the_ledger_nothing() {
+async fn promise_11_an_enrolment_with_a_guessed_token_costs_the_ledger_nothing() {
     let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.enrolments_per_minute = 10).await;
-    let nobody = Client::anonymous(&app.base);
+    let anonymous = Client::anonymous(&app.base);
     let asked = serde_json::to_value(enrollment("rit_guess", "x", &new_key())).unwrap();
-    // Somebody else has the ledger's only writer: a guess is answered all the same.
+    // Another client has the ledger's only writer: a guess is answered all the same.
     let db = app.db().await;
     let writer = db.begin().await.unwrap();
     for _ in 0..9 {
-        let answer = tokio::time::timeout(Duration::from_secs(3), nobody.post("/v1/agents/enroll", &asked)).await;
+        let answer = tokio::time::timeout(Duration::from_secs(3), anonymous.post("/v1/agents/enroll", &asked)).await;
         answer.expect("it waits for the writer").is_problem(401);
     }
     drop(writer);
-    // What is compressed would take more of the manager than of the sender.
+    // Decompressing would cost the manager more than the sender.
     let packed = zstd::stream::encode_all(asked.to_string().as_bytes(), 1).unwrap();
-    let request = nobody.request(Method::POST, "/v1/agents/enroll").header("content-encoding", "zstd");
+    let request = anonymous.request(Method::POST, "/v1/agents/enroll").header("content-encoding", "zstd");
     Answer::to(request.header("content-type", "application/json").body(packed)).await.is_problem(415);
     let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
     let asked = serde_json::to_value(enrollment(token["token"].as_str().unwrap(), "x", &new_key())).unwrap();
-    let answer = nobody.post("/v1/agents/enroll", &asked).await;
+    let answer = anonymous.post("/v1/agents/enroll", &asked).await;
     let problem = answer.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 10 enrolments in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 10 enrolments per minute"), "{problem}");
     assert!((1..=6).contains(&answer.header("retry-after").unwrap().parse::<u64>().unwrap()), "{:?}", answer.headers);
 }
 
@@ -120,7 +122,7 @@ async fn a_crowd_behind_one_address_enrols_and_polls_and_is_not_held_up() {
     }
 }
 
-/// Whether a new connection is kept.
+/// Returns whether a new connection is kept open.
 async fn is_let_in(address: &str) -> Option<TcpStream> {
     let mut client = TcpStream::connect(address).await.unwrap();
     let mut said = [0; 12];
@@ -134,13 +136,13 @@ async fn is_let_in(address: &str) -> Option<TcpStream> {
 }
 
 #[tokio::test]
-async fn promise_11_one_address_takes_so_many_connections_until_it_shows_who_it_is() {
+async fn promise_11_unauthenticated_connections_of_one_address_are_limited() {
     let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.max_unknown_connections = 3).await;
     let address = app.base.trim_start_matches("http://");
     let mut streams = Vec::new();
     for n in 0..3 {
         let other = app.enrol(&admin, &format!("db-{n}"), &json!({})).await;
-        // The connection over which it enrolled was nobody's until now.
+        // The connection over which it enrolled was anonymous until now.
         other.poll(&PollRequest { max: 0, ..PollRequest::default() }).await;
         let mut stream = other.stream(0).await;
         stream.hear().await.unwrap();
@@ -151,7 +153,7 @@ async fn promise_11_one_address_takes_so_many_connections_until_it_shows_who_it_
         strangers.push(stranger);
     }
     assert_eq!(strangers.len(), 3);
-    // Whoever is known already is served.
+    // A client that has authenticated already is served.
     admin.get("/v1/agents").await.is(200);
     strangers.pop();
     eventually("its place is free again", || is_let_in(address)).await;
@@ -184,9 +186,9 @@ async fn promise_11_a_flood_of_capabilities_is_a_few_entries_and_its_last_word_c
 async fn behind_a_trusted_proxy_the_limits_by_address_count_its_clients() {
     let configure = |config: &mut riposte::config::Config| config.trusted_proxies = vec!["127.0.0.1".into()];
     let (app, _) = TestApp::start_with(Database::sqlite(), configure).await;
-    let nobody = Client::anonymous(&app.base);
+    let anonymous = Client::anonymous(&app.base);
     let guess = async |from: &str| {
-        let request = nobody.request(Method::GET, "/v1/alerts").header("x-forwarded-for", from);
+        let request = anonymous.request(Method::GET, "/v1/alerts").header("x-forwarded-for", from);
         Answer::to(request).await.status
     };
     for _ in 0..600 {
@@ -194,7 +196,7 @@ async fn behind_a_trusted_proxy_the_limits_by_address_count_its_clients() {
     }
     assert_eq!(guess("203.0.113.7").await, 429);
     assert_eq!(guess("203.0.113.8").await, 401);
-    assert_eq!(guess("203.0.113.7, 203.0.113.9").await, 401, "what the client wrote itself does not count");
+    assert_eq!(guess("203.0.113.7, 203.0.113.9").await, 401, "an address that the client wrote itself does not count");
 }
 
 #[tokio::test]
@@ -211,7 +213,7 @@ async fn an_enrolment_through_a_proxy_needs_public_url_and_says_so() {
                 let problem = answer.is_problem(409);
                 let detail = problem["detail"].as_str().unwrap();
                 assert!(detail.contains(header) && detail.contains("set public_url"), "{detail}");
-                // The token was not used up by that.
+                // That did not use up the token.
                 let request = Client::anonymous(&app.base).request(Method::POST, "/v1/agents/enroll");
                 Answer::to(request.json(&asked)).await.is(201);
             } else {

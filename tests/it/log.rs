@@ -1,11 +1,12 @@
-//! The log tells what became of an alert: one line for each decision and each change of state. The real programs.
+//! The log tells the story of an alert: one line for each decision and each change of state. With
+//! the real programs.
 
 use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::processes::{Agent, Manager, PATIENCE, alert, eventually};
 
-/// The lines about responses, commands and effects.
+/// Returns the log lines about responses, commands and effects.
 fn story(manager: &Manager) -> Vec<Value> {
     let log = manager.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -23,7 +24,7 @@ async fn the_log_tells_the_story_of_an_alert() {
     let api = manager.api();
     let agent = Agent::start(&manager, "web-01").await;
     api.make_policy("log-only", "10m").await;
-    // Nothing is said of an alert that nothing came of.
+    // An alert without a response leaves no line.
     let mut quiet = alert(1, "203.0.113.7", "web-01");
     quiet["rule"]["id"] = json!("1");
     api.post("/v1/alerts", &quiet).await;

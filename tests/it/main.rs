@@ -1,6 +1,6 @@
 //! The integration tests: one binary, the real program over real sockets, on a fresh database each.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what goes wrong here fails the test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here fails the test")]
 
 #[macro_use]
 mod support;

@@ -1,4 +1,5 @@
-//! Many responses at once: lists and their filters, lifting by what they have in common, freezing everything, explaining one.
+//! Many responses at once: lists and their filters, lifting by a filter, freezing everything,
+//! explaining one response.
 
 use riposte_protocol::command::Op;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::support::alert::{brute_force, drop_policy};
 use super::responses::{after, drop_by_hand, lift, with_agent};
 
 #[tokio::test]
-async fn lists_of_responses_effects_and_commands_find_what_they_are_asked_for() {
+async fn lists_of_responses_effects_and_commands_apply_their_filters() {
     let (app, admin, agent) = with_agent(Database::sqlite()).await;
     app.enrol(&admin, "web-02", &json!({})).await;
     let lifted = drop_by_hand(&admin, "203.0.113.1", "10m").await;
@@ -50,7 +51,7 @@ async fn lists_of_responses_effects_and_commands_find_what_they_are_asked_for() 
 }
 
 #[tokio::test]
-async fn many_responses_are_lifted_at_once_by_what_they_have_in_common() {
+async fn many_responses_are_lifted_at_once_by_a_filter() {
     let (app, admin, agent) = with_agent(Database::sqlite()).await;
     admin.policy(&drop_policy("drop")).await;
     let by_policy = async |id: &str, target: &str| {
@@ -70,7 +71,7 @@ async fn many_responses_are_lifted_at_once_by_what_they_have_in_common() {
         ids
     };
     let alert = admin.get(&format!("/v1/responses/{early}")).await.is(200)["alert_id"].clone();
-    // What it would be is said beforehand, and nothing happens.
+    // A dry run returns the number, and nothing happens.
     for (filter, expected) in [
         (json!({"policy": "drop"}), vec![&early, &late]),
         (json!({"policy": "other"}), vec![]),
@@ -90,7 +91,7 @@ async fn many_responses_are_lifted_at_once_by_what_they_have_in_common() {
         assert_eq!(lift(filter.clone()).await, expected, "{filter}");
     }
     assert_eq!(agent.owed().await, []);
-    // Forgetting to say what must not lift everything.
+    // An empty filter must not lift everything.
     assert_eq!(admin.post("/v1/responses/lift", &json!({"reason": "oops"})).await.points_at(), [""]);
     assert_eq!(
         admin.post("/v1/responses/lift", &json!({"everything": true, "reason": " "})).await.points_at(),
@@ -98,7 +99,11 @@ async fn many_responses_are_lifted_at_once_by_what_they_have_in_common() {
     );
     assert_eq!(lift(json!({"policy": "drop", "reason": "mistake"})).await.len(), 2);
     let reverts = agent.obey().await;
-    assert_eq!(reverts.iter().filter(|command| command.op == Op::Revert).count(), 1, "the one by hand still holds");
+    assert_eq!(
+        reverts.iter().filter(|command| command.op == Op::Revert).count(),
+        1,
+        "the response by hand is still active"
+    );
     assert_eq!(lift(json!({"policy": "drop", "reason": "mistake"})).await, Vec::<String>::new());
     assert_eq!(lift(json!({"everything": true, "reason": "mistake"})).await, [by_hand]);
     assert_eq!(agent.owed_one().await.op, Op::Revert);
@@ -127,7 +132,7 @@ on_both_databases! {
         assert_eq!(admin.get("/v1/freeze").await.is(200)["frozen"], true);
         assert!(agent.obey().await.iter().all(|command| command.op == Op::Revert));
         let mut stream = agent.stream(0).await;
-        // What was queued meanwhile goes out without being asked for.
+        // The stream delivers the commands that were queued meanwhile.
         admin.put("/v1/freeze", &json!({"frozen": false, "reason": "morning"}), None).await.is(200);
         let thawed = stream.commands(&agent).await;
         assert_eq!((thawed[0].op, thawed[0].target.value()), (Op::Apply, "203.0.113.2"));
@@ -167,7 +172,7 @@ async fn an_alert_explains_why_each_policy_did_or_did_not_fire() {
     for selector in now("quiet")["selectors"].as_array().unwrap() {
         assert!(!selector["because"].as_str().unwrap().is_empty(), "{selector}");
     }
-    // Asking changes nothing.
+    // Explaining changes nothing.
     assert_eq!(admin.list("/v1/responses").await.len(), answer["responses"].as_array().unwrap().len());
     admin.get(&format!("/v1/alerts/{}/explain", Uuid::nil())).await.is_problem(404);
 }

@@ -1,7 +1,8 @@
-//! Every operation of the contract as everybody who must not call it: without credentials, with forged, expired and revoked
-//! ones, with those of an agent, or of another agent. A denial says who is missing, and changes nothing.
+//! Every operation of the contract, called by every caller that may not: without credentials, with
+//! forged, expired or revoked ones, as an agent, or as another agent. A denial names the missing
+//! right, and changes nothing.
 //!
-//! The table of operations stands in `auth.rs`; an operation that it does not name fails there.
+//! The table of operations is in `auth.rs`; an operation that is missing there fails that test.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,17 +14,18 @@ use uuid::Uuid;
 use super::auth::{OPERATIONS, Stage, Who, call};
 use crate::support::Client;
 
-/// Who calls with credentials that open nothing.
-const STRANGERS: [&str; 6] = ["nobody", "garbage", "a forged key", "a wrong secret", "an expired key", "a revoked key"];
-/// Who calls with tokens of agents.
+/// Callers without valid credentials.
+const STRANGERS: [&str; 6] =
+    ["anonymous", "garbage", "a forged key", "a wrong secret", "an expired key", "a revoked key"];
+/// Callers with tokens of agents.
 const AGENTS: [&str; 4] = ["an agent", "a revoked agent", "an agent with another's name", "an agent with an old token"];
 
-/// What an operation answers a caller: the status, or nothing where the caller may.
+/// Returns the status that an operation answers a caller, or `None` if the caller may use it.
 fn denied(who: Who, caller: &str) -> Option<u16> {
     match who {
         Who::Anybody | Who::TokenHolders => None,
         Who::Agents if caller == AGENTS[0] => None,
-        // It is known, so it is told why it may not: a 401 would let it try for ever.
+        // The agent is known, so it gets the reason: after a 401 it would retry for ever.
         Who::Agents if caller == AGENTS[1] => Some(403),
         Who::Agents | Who::Roles(_) => Some(401),
     }
@@ -31,10 +33,10 @@ fn denied(who: Who, caller: &str) -> Option<u16> {
 
 async fn callers(stage: &Stage) -> Vec<(&'static str, Client)> {
     let (app, admin, agent) = (&stage.app, &stage.admin, &stage.agent);
-    let nobody = Client::anonymous(&app.base);
+    let anonymous = Client::anonymous(&app.base);
     let brief = json!({"name": "brief", "role": "admin", "expires_in": "1s"});
     let brief = admin.post("/v1/api-keys", &brief).await.is(201)["key"].as_str().unwrap().to_owned();
-    let revoked = app.somebody(admin, "admin").await;
+    let revoked = app.client_with_role(admin, "admin").await;
     admin.delete(&format!("/v1/api-keys/{}", revoked.key().split('_').nth(1).unwrap()), None).await.is(204);
     let gone = app.enrol(admin, "gone-01", &json!({})).await;
     let gone_token = gone.token();
@@ -42,7 +44,7 @@ async fn callers(stage: &Stage) -> Vec<(&'static str, Client)> {
     let other = app.enrol(admin, "other-01", &json!({})).await;
     let issue = |key, id, at| identity::issue(key, id, Uuid::from_u128(1), at, Duration::from_mins(5)).unwrap();
     let old = issue(&agent.key, agent.id, app.clock.now().minus(Duration::from_mins(30)));
-    // The key of one second is over now.
+    // The key with a lifetime of one second has expired.
     app.advance(2);
     let now = app.clock.now();
     let keys = [
@@ -56,12 +58,12 @@ async fn callers(stage: &Stage) -> Vec<(&'static str, Client)> {
         ("an agent with another's name", issue(&other.key, agent.id, now)),
         ("an agent with an old token", old),
     ];
-    let mut callers = vec![("nobody", nobody.clone())];
-    callers.extend(keys.into_iter().map(|(name, key)| (name, nobody.with_key(&key))));
+    let mut callers = vec![("anonymous", anonymous.clone())];
+    callers.extend(keys.into_iter().map(|(name, key)| (name, anonymous.with_key(&key))));
     callers
 }
 
-/// Everything that the API shows of the ledger, but for when an agent was last heard of.
+/// Returns everything that the API shows of the ledger, except when an agent was last seen.
 async fn picture(admin: &Client) -> BTreeMap<&'static str, Value> {
     const LISTS: [&str; 11] = [
         "/v1/alerts",
@@ -78,7 +80,7 @@ async fn picture(admin: &Client) -> BTreeMap<&'static str, Value> {
     ];
     let mut picture = BTreeMap::from([("/v1/freeze", admin.get("/v1/freeze").await.is(200))]);
     for path in LISTS {
-        // The newest page: what a request adds or changes is on it, as long as a table of this test is small.
+        // The first page is enough: it shows every change while the tables of this test are small.
         let mut page =
             admin.get(&format!("{path}?limit=500").replace("/v1/actions?limit=500", "/v1/actions")).await.is(200);
         for item in page["items"].as_array_mut().unwrap() {
@@ -90,12 +92,12 @@ async fn picture(admin: &Client) -> BTreeMap<&'static str, Value> {
 }
 
 #[tokio::test]
-async fn who_has_no_right_is_told_so_and_changes_nothing() {
+async fn a_caller_without_the_right_is_refused_and_changes_nothing() {
     let mut stage = Stage::set().await;
     let callers = callers(&stage).await;
     let named: Vec<&str> = callers.iter().map(|(name, _)| *name).collect();
     assert_eq!(named, STRANGERS.into_iter().chain(AGENTS).collect::<Vec<_>>());
-    // What a caller does who may is written down a moment later too: those who may not come first.
+    // The audit entries of allowed callers arrive a moment later, so the denied callers come first.
     for operation in OPERATIONS {
         let (method, path, who, on, ..) = *operation;
         let thing = stage.fresh(on).await;
@@ -119,7 +121,7 @@ async fn who_has_no_right_is_told_so_and_changes_nothing() {
     for operation in OPERATIONS {
         let (method, path, who, _, right, _) = *operation;
         for (name, client) in callers.iter().filter(|(name, _)| denied(who, name).is_none()) {
-            // An enrolment is for one agent.
+            // An enrolment token is for one agent.
             let body = stage.body(method, path, "").await;
             let answer = call(client, *operation, "", body.as_ref()).await;
             assert_eq!(answer.status, right, "{method} {path} as {name}: {}", answer.text);

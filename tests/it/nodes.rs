@@ -1,5 +1,6 @@
-//! One manager a ledger: a second one is told who holds it, a killed one comes back by itself, one that was superseded writes
-//! nothing. Real managers, a real PostgreSQL, a real `PgBouncer`.
+//! One manager per ledger: a second one is told which node holds it, a killed one recovers by
+//! itself, and a superseded one writes nothing. Real managers, a real PostgreSQL, a real
+//! `PgBouncer`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use crate::processes::{Manager, PATIENCE, alert, copy_keys, ended, signal, tied};
 use crate::support::Database;
 
-/// Runs a manager to its end, which must come within [`PATIENCE`]; gives what it said.
+/// Runs a manager until it exits, within [`PATIENCE`]; returns its output.
 async fn refused(data_dir: &Path, database: &str) -> String {
     let log = TempDir::new().unwrap();
     let file = std::fs::File::create(log.path().join("log")).unwrap();
@@ -48,13 +49,13 @@ async fn field_20_a_second_manager_on_one_database_is_told_who_holds_it() {
     assert!(said.contains("another manager runs on this ledger: host ") && said.contains(&holder), "{said}");
     takes_alerts(&first, 1).await;
 
-    // Killed, it comes back by itself, as soon as its own lease has run out.
+    // A killed manager takes the ledger again as soon as its own lease has expired.
     let begun = Instant::now();
     first.start_again().await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     takes_alerts(&first, 2).await;
 
-    // Stopped, it leaves the ledger at once.
+    // A graceful stop releases the ledger at once.
     signal(&first.child, "TERM");
     assert!(ended(&mut first.child, PATIENCE).await.unwrap().success());
     let begun = Instant::now();
@@ -82,7 +83,7 @@ async fn field_20_a_manager_that_was_superseded_while_it_stood_still_writes_noth
     second.api().audit_is_intact().await;
 }
 
-/// Whatever a superseded manager has begun, its transaction is refused: also before it has found out.
+/// Every open transaction of a superseded manager is refused, also before the manager has noticed.
 #[tokio::test]
 async fn field_20_a_superseded_manager_cannot_commit() {
     use riposte::store::StoreError;
@@ -93,7 +94,7 @@ async fn field_20_a_superseded_manager_cannot_commit() {
     let (old, new) = (Db::open(&database.url()).await.unwrap(), Db::open(&database.url()).await.unwrap());
     let lease = Lease::take(&old, "the old one").await.unwrap();
     LedgerTx::begin(&old).await.unwrap().commit().await.unwrap();
-    // It does not renew, so its lease runs out.
+    // It does not renew, so its lease expires.
     let _lease = Lease::take(&new, "the new one").await.unwrap();
     assert!(matches!(LedgerTx::begin(&old).await.unwrap_err(), StoreError::Superseded));
     LedgerTx::begin(&new).await.unwrap().commit().await.unwrap();

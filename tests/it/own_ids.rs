@@ -1,4 +1,4 @@
-//! Alerts by the ids that their pipelines gave them: what a person has in hand who comes from Wazuh.
+//! Alerts by the ids of their pipelines: the id that a Wazuh user knows.
 
 use serde_json::json;
 
@@ -43,7 +43,7 @@ on_both_databases! {
         assert_eq!(admin.list(&format!("/v1/alerts?source_id={OWN}")).await.len(), 2);
     }
 
-    /// What an earlier version stored is named after the start, beside everything else.
+    /// Alerts stored by an earlier version are indexed after the start, in the background.
     async fn alerts_of_an_earlier_version_are_found_too(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         admin.post("/v1/alerts", &brute_force(OWN, "203.0.113.7")).await.is(202);
@@ -76,5 +76,5 @@ async fn the_command_line_finds_alerts_by_either_id() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(is_json && json["responses"].as_array().unwrap().len() == 1, "{json}");
     let (is_found, said) = manager.command(&["alert", "show", "1795514400.8"]);
-    assert!(!is_found && said.contains("there is no such alert"), "{said}");
+    assert!(!is_found && said.contains("no alert has this id"), "{said}");
 }

@@ -1,11 +1,11 @@
-//! Policies over the API: written, changed, kept in versions, and obeyed from the next alert on.
+//! Policies over the API: created, changed, kept in versions, and in effect from the next alert on.
 
 use serde_json::{Value, json};
 
 use crate::support::alert::{brute_force, drop_policy, from_agent};
 use crate::support::{Client, Database, TestApp};
 
-/// What became of an alert numbered `id`: the state of each of its responses, by policy.
+/// Returns the state of each response to the alert numbered `id`, by policy.
 async fn answered(admin: &Client, id: &str) -> Vec<(String, String)> {
     let answer = admin.post("/v1/alerts", &brute_force(id, "203.0.113.7")).await.is(202);
     let mut states = Vec::new();
@@ -47,7 +47,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/policies").await, Vec::<Value>::new());
     }
 
-    async fn a_change_is_refused_unless_it_names_the_version_that_stands(database: Database) {
+    async fn a_change_is_refused_unless_it_names_the_current_version(database: Database) {
         let (_app, admin) = TestApp::start_on(database).await;
         admin.policy(&drop_policy("drop")).await;
         let observing = {
@@ -62,7 +62,7 @@ on_both_databases! {
             admin.delete("/v1/policies/drop", Some(stale)).await.is_problem(412);
         }
         assert_eq!(admin.get("/v1/policies/drop").await.is(200)["mode"], "enforce");
-        // Two who read the same version: the second one is told.
+        // Two clients that read the same version: the second one gets 412.
         admin.put("/v1/policies/drop", &observing, Some("\"1\"")).await.is(200);
         let problem = admin.put("/v1/policies/drop", &drop_policy("drop"), Some("\"1\"")).await.is_problem(412);
         assert_eq!(problem["type"], "urn:riposte:problem:changed");
@@ -73,7 +73,7 @@ on_both_databases! {
         assert_eq!(problem.points_at(), ["/name"]);
     }
 
-    async fn every_version_is_kept_over_deletion_and_a_new_beginning(database: Database) {
+    async fn every_version_survives_deletion_and_creation_anew(database: Database) {
         let (_app, admin) = TestApp::start_on(database).await;
         let mut policy = drop_policy("drop");
         admin.policy(&policy).await;
@@ -224,7 +224,8 @@ async fn any_selector_is_enough_and_within_one_everything_must_hold() {
     let (app, admin) = TestApp::start().await;
     app.enrol(&admin, "web-01", &json!({"wazuh_id": "005", "env": "prod"})).await;
     app.enrol(&admin, "db-01", &json!({"wazuh_id": "006", "env": "test"})).await;
-    // The alert: rule 5763, level 10, groups syslog, sshd, authentication_failures, pci_dss_11.4; agent 005 (prod).
+    // The alert: rule 5763, level 10, groups syslog, sshd, authentication_failures, pci_dss_11.4;
+    // agent 005 (prod).
     let cases = [
         (json!([{"rule_ids": ["5763"]}]), true),
         (json!([{"rule_ids": [5763]}]), true),
@@ -259,7 +260,7 @@ async fn any_selector_is_enough_and_within_one_everything_must_hold() {
         expected.extend(fires.then_some((name, "observed".to_owned())));
     }
     assert_eq!(answered(&admin, "1").await, expected);
-    // Level 0 is what Wazuh itself would not even have written down.
+    // Level 0: Wazuh itself would not even have written it.
     let mut quiet = brute_force("2", "203.0.113.7");
     quiet["rule"]["level"] = json!(0);
     assert_eq!(admin.post("/v1/alerts", &quiet).await.is(202)["responses"], json!([]));
@@ -279,7 +280,7 @@ async fn a_response_goes_to_the_agents_that_its_policy_names() {
     for (n, (on, expected)) in [
         (json!("origin"), vec![0]),
         (json!("all"), vec![0, 1, 2]),
-        (json!({"agents": ["db-01", "nobody"]}), vec![2]),
+        (json!({"agents": ["db-01", "no-such-agent"]}), vec![2]),
         (json!({"agents": [agents[1].id.to_string()]}), vec![1]),
         (json!({"labels": {"env": "prod"}}), vec![0, 1]),
         (json!({"labels": {"env": "prod", "wazuh_id": "006"}}), vec![1]),
@@ -300,7 +301,8 @@ async fn a_response_goes_to_the_agents_that_its_policy_names() {
     }
 }
 
-/// DESIGN §1: an alert's origin is the agent with its number *and* its name, else the one of its name.
+/// DESIGN §1: an alert's origin is the agent with its number *and* its name, otherwise the agent of
+/// its name.
 #[tokio::test]
 async fn an_alert_finds_its_origin_by_wazuh_id_and_name() {
     let (app, admin) = TestApp::start().await;
@@ -310,7 +312,7 @@ async fn an_alert_finds_its_origin_by_wazuh_id_and_name() {
     admin.post("/v1/alerts", &brute_force("1", "203.0.113.1")).await.is(202);
     assert_eq!(by_name.owed_one().await.target.value(), "203.0.113.1");
     assert_eq!(other.owed().await, [], "the number alone is not enough");
-    // A label that changes counts at once.
+    // A changed label counts at once.
     let named = admin.request(reqwest::Method::PATCH, &format!("/v1/agents/{}", other.id));
     crate::support::Answer::to(named.json(&json!({"labels": {"wazuh_name": "web-01"}}))).await.is(200);
     admin.post("/v1/alerts", &brute_force("2", "203.0.113.2")).await.is(202);

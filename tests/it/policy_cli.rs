@@ -1,4 +1,5 @@
-//! `riposte policy …` as people and scripts run it: the real program, files in a folder, a real manager.
+//! `riposte policy …` as people and scripts run it: the real program, files in a folder, a real
+//! manager.
 
 use std::path::Path;
 use std::process::Output;
@@ -12,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::processes::{Manager, alert, text, tied};
 
-/// What a run of the program came to.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -26,14 +27,14 @@ impl Ran {
         Self { code: output.status.code().unwrap(), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
-    /// What it printed; its exit code must be `code`.
+    /// Returns stdout; the exit code must be `code`.
     #[track_caller]
     pub(crate) fn gives(self, code: i32) -> String {
         assert_eq!(self.code, code, "{self:?}");
         self.out
     }
 
-    /// What it complained about; its exit code must be `code`.
+    /// Returns stderr; the exit code must be `code`.
     #[track_caller]
     pub(crate) fn complains(self, code: i32) -> String {
         assert_eq!(self.code, code, "{self:?}");
@@ -47,7 +48,7 @@ fn alone(folder: &Path, words: &str) -> Ran {
     Ran::of(&command.args(words.split_whitespace()).current_dir(folder).output().unwrap())
 }
 
-/// The same, for `manager`.
+/// Runs `riposte` with these words against `manager`.
 pub(crate) fn riposte(manager: &Manager, folder: &Path, words: &[&str]) -> Ran {
     let api = manager.api();
     let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
@@ -55,13 +56,13 @@ pub(crate) fn riposte(manager: &Manager, folder: &Path, words: &[&str]) -> Ran {
     Ran::of(&command.args(words).current_dir(folder).output().unwrap())
 }
 
-/// The same, with words that are split at blanks.
+/// Runs `riposte policy` with words that are split at blanks against `manager`.
 pub(crate) fn policy(manager: &Manager, folder: &Path, words: &str) -> Ran {
     let words: Vec<&str> = std::iter::once("policy").chain(words.split_whitespace()).collect();
     riposte(manager, folder, &words)
 }
 
-/// A folder with these files.
+/// Creates a folder with these files.
 pub(crate) fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = TempDir::new().unwrap();
     for (name, text) in files {
@@ -115,7 +116,7 @@ async fn a_manager_is_made_like_the_files() {
     assert!(run("diff -f .").gives(0).contains("policy block-ssh: unchanged"));
     assert!(run("apply -f ssh.yaml --yes").gives(0).contains("1 policy in no file"));
 
-    // Another order and a default that is spelled out mean the same; a longer time does not.
+    // Another order and a spelled-out default mean the same; a longer time does not.
     std::fs::write(files.path().join("ssh.yaml"), format!("mode: enforce\n{SSH}")).unwrap();
     run("diff -f .").gives(0);
     std::fs::write(files.path().join("ssh.yaml"), SSH.replace("10m", "1h")).unwrap();
@@ -129,7 +130,7 @@ async fn a_manager_is_made_like_the_files() {
     let newest: Value = serde_json::from_str(run("history block-ssh --json").gives(0).lines().next().unwrap()).unwrap();
     assert_eq!((&newest["version"], &newest["document"]["respond"]["for"]), (&json!(2), &json!("1h")));
 
-    // What is shown can be applied.
+    // The output of `show` can be applied.
     let copy = run("show block-ssh").gives(0);
     assert!(copy.starts_with("name: block-ssh\nmode: enforce\n") && !copy.contains("version"), "{copy}");
     let copied = folder(&[("copy.yaml", &copy)]);
@@ -161,7 +162,7 @@ async fn protected_entries_are_applied_from_files_and_removed_only_when_asked() 
     told.gives(0);
     let api = manager.api();
     assert_eq!(api.get("/v1/protected").await["items"].as_array().unwrap().len(), 2);
-    // A second run changes nothing; another reason is a change; what is in no file stays.
+    // A second run changes nothing; another reason is a change; an entry in no file stays.
     run("diff -f .").gives(0);
     std::fs::write(files.path().join("protected.yaml"), "{ kind: ip, value: 192.0.2.0/24, reason: head office }")
         .unwrap();
@@ -183,8 +184,8 @@ async fn nothing_is_sent_if_anything_is_wrong() {
     let files = folder(&[("a.yaml", SSH), ("b.yaml", &format!("{SSH}---\n{wrong}")), ("empty.yaml", "")]);
     let run = |words: &str| policy(&manager, files.path(), words);
     let told = run("apply -f . --yes").complains(2);
-    assert!(told.contains("b.yaml:2 /respond/fro: is not a field that is known here; did you mean for?"), "{told}");
-    assert!(told.contains("b.yaml:1 /name: block-ssh stands in ./a.yaml:1 too"), "{told}");
+    assert!(told.contains("b.yaml:2 /respond/fro: is not a known field; did you mean for?"), "{told}");
+    assert!(told.contains("b.yaml:1 /name: block-ssh is also in ./a.yaml:1"), "{told}");
     assert!(told.contains("2 faults; nothing was sent"), "{told}");
     run("diff -f .").complains(2);
     assert_eq!(run("list --json").gives(0), "");
@@ -192,7 +193,7 @@ async fn nothing_is_sent_if_anything_is_wrong() {
     run("apply -f a.yaml --yes").gives(0);
     assert!(run("apply -f empty.yaml --prune --yes").complains(2).contains("no policy, action or protected entry"));
     assert_eq!(run("list --json").gives(0).lines().count(), 1);
-    // A wrong question is told apart from a thing that cannot be done.
+    // A usage error has another exit code than a failed operation.
     run("show Not/A/Name").complains(2);
     for words in ["apply -f not-there.yaml --yes", "apply -f not-there.yaml"] {
         let told = run(words).complains(2);
@@ -204,7 +205,7 @@ async fn nothing_is_sent_if_anything_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_lost_race_is_said_and_not_tried_again() {
+async fn a_lost_race_is_reported_and_not_retried() {
     let stored = json!({"name": "block-ssh", "version": 7, "mode": "enforce"});
     let list = |items: Value| get(async move || axum::Json(json!({"items": items, "next_cursor": null})));
     let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -214,7 +215,7 @@ async fn a_lost_race_is_said_and_not_tried_again() {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         (
             StatusCode::PRECONDITION_FAILED,
-            axum::Json(json!({"type": "urn:riposte:problem:precondition-failed", "detail": "is at another version"})),
+            axum::Json(json!({"type": "urn:riposte:problem:precondition-failed", "detail": "has another version"})),
         )
     });
     let router = Router::new()
@@ -253,10 +254,10 @@ fn tests_of_policies_run_without_a_manager() {
     let bad = run("good.yaml bad.yaml").gives(1);
     assert!(bad.contains("  FAIL  a guess is answered\n        /tests/0/target is \"203.0.113.8\""), "{bad}");
     assert!(run("fault.yaml").complains(2).contains("fault.yaml:1 /match: is missing"));
-    // The manager's actions are asked for only by who gives a key.
+    // The manager's actions are fetched only if a key is given.
     let uses = SCAN.split("---\n").nth(1).unwrap();
     std::fs::write(files.path().join("uses.yaml"), uses).unwrap();
-    assert!(run("uses.yaml").complains(2).contains("/respond/action: is not an action that is known"));
+    assert!(run("uses.yaml").complains(2).contains("/respond/action: is not a known action"));
 }
 
 #[tokio::test]
@@ -270,22 +271,22 @@ async fn an_alert_is_explained() {
     let id = text(&api.get("/v1/alerts").await["items"][0], "id").to_owned();
     let told = run(&format!("explain {id}")).gives(0);
     for line in [
-        "  block-ssh, version 1: firewall-drop 203.0.113.7, spared (agent_unknown: no enrolled agent is meant by it)",
-        "  block-ssh, version 1: fires; it would be spared: no enrolled agent is meant by it",
+        "  block-ssh, version 1: firewall-drop 203.0.113.7, spared (agent_unknown: it selects no enrolled agent)",
+        "  block-ssh, version 1: fires; it would be spared: it selects no enrolled agent",
         "    /match/0: holds",
     ] {
         assert!(told.lines().any(|found| found == line), "{line}:\n{told}");
     }
     let one: Value = serde_json::from_str(&run(&format!("explain {id} --policy block-ssh --json")).gives(0)).unwrap();
     assert_eq!(one["now"].as_array().unwrap().len(), 1);
-    run(&format!("explain {id} --policy nobody")).complains(1);
+    run(&format!("explain {id} --policy absent")).complains(1);
     run("explain 01980f00-0000-7000-8000-000000000001").complains(1);
     run("explain not-an-id").complains(1);
     api.audit_is_intact().await;
 }
 
 #[tokio::test]
-async fn a_policy_is_tried_counted_rolled_back_and_let_go_on() {
+async fn a_policy_is_tried_counted_rolled_back_and_reset() {
     let manager = Manager::start().await;
     let files = folder(&[("ssh.yaml", SSH)]);
     let run = |words: &str| policy(&manager, files.path(), words);
@@ -309,16 +310,16 @@ async fn a_policy_is_tried_counted_rolled_back_and_let_go_on() {
     assert!(run("rollback block-ssh --to 1").gives(0).contains("version 3 now"));
     assert!(run("show block-ssh").gives(0).contains("for: 10m"));
     assert!(run("rollback block-ssh --to 9").complains(1).contains("/version"));
-    assert!(run("rollback nobody --to 1").complains(1).contains("no policy called"));
+    assert!(run("rollback absent --to 1").complains(1).contains("no policy called"));
 
     let words = ["policy", "reset", "block-ssh", "--reason", "the agents are well again"];
     assert!(riposte(&manager, files.path(), &words).complains(1).contains("409"));
     run("reset block-ssh").complains(2);
 }
 
-/// What a tired administrator types, and what the answer must name.
+/// Typical mistakes of a tired administrator, and what the answer must name.
 #[tokio::test]
-async fn what_is_typed_wrong_is_answered_with_what_to_do() {
+async fn a_mistyped_command_is_answered_with_what_to_do() {
     let manager = Manager::start().await;
     let api = manager.api();
     let files = folder(&[
@@ -337,7 +338,7 @@ async fn what_is_typed_wrong_is_answered_with_what_to_do() {
         ("policy apply -f nosuch.yaml".into(), 2, "nosuch.yaml: no such file or folder"),
         ("policy apply -f tab.yaml".into(), 2, "tab.yaml:1: is not YAML: a tab in line 3; indent with spaces"),
         ("policy apply -f ossec.conf".into(), 2, "riposte policy import"),
-        ("policy apply -f latin1.yaml".into(), 2, "line 2 holds bytes that are not UTF-8"),
+        ("policy apply -f latin1.yaml".into(), 2, "line 2 contains bytes that are not UTF-8"),
         ("policy apply -f ssh.yaml".into(), 2, "add --yes, or --dry-run to look"),
         ("policy import nosuch.conf".into(), 2, "nosuch.conf: no such file or folder"),
         (key("nosuch.key"), 1, "the manager makes DATA_DIR/admin.key"),

@@ -1,4 +1,5 @@
-//! `riposte policy import` against a real manager: what comes of it is shown, written down or applied.
+//! `riposte policy import` against a real manager: its result is shown, written to files, or
+//! applied.
 
 use crate::policy_cli::{SSH, folder, policy};
 use crate::processes::Manager;
@@ -32,7 +33,7 @@ async fn an_ossec_conf_is_shown_written_down_or_applied() {
     assert!(run("import ossec.conf").complains(2).contains("add --yes"));
     assert_eq!(run("list --json").gives(0), "");
 
-    // What is written down is what would be applied, protected entries and mode included.
+    // The files hold exactly what would be applied, including protected entries and mode.
     run("import ossec.conf --out imported --mode observe").gives(0);
     assert_eq!(run("list --json").gives(0), "");
     let refused = run("import ossec.conf --out imported").complains(1);
@@ -47,7 +48,7 @@ async fn an_ossec_conf_is_shown_written_down_or_applied() {
     let entries = manager.api().get("/v1/protected").await;
     assert_eq!(entries["items"][0]["value"], "192.0.2.1");
     run("diff -f imported").gives(0);
-    // A second run changes nothing; what people have changed since is shown, and needs their yes.
+    // A second run changes nothing; changes that people made since are shown and need confirmation.
     let again = run("import ossec.conf --mode observe --yes").gives(0);
     assert!(again.contains("2 unchanged"), "{again}");
     let shown = run("import ossec.conf --dry-run").gives(0);
@@ -102,10 +103,10 @@ async fn what_is_imported_is_named_by_its_own_file_line_and_policy() {
 #[tokio::test]
 async fn a_broken_ossec_conf_is_named_with_its_line() {
     let manager = Manager::start().await;
-    let broken = "<ossec_config>\n  <active-response>\n    <command>nobody</command>\n    <location>local</location>\n  </active-response>\n</ossec_config>\n";
+    let broken = "<ossec_config>\n  <active-response>\n    <command>absent</command>\n    <location>local</location>\n  </active-response>\n</ossec_config>\n";
     let files = folder(&[("a.conf", GOOD), ("b.conf", broken), ("c.conf", "<ossec_config>\n  <command>\n")]);
     let run = |words: &str| policy(&manager, files.path(), words);
-    // Several files are one to Wazuh; a line of the report is named by its own file.
+    // Wazuh reads several files as one; a line of the report is named by its own file.
     let told = run("import a.conf b.conf --dry-run").gives(1);
     assert!(told.lines().any(|line| line.starts_with("b.conf:") && line.contains(": error: ")), "{told}");
     let json: serde_json::Value = serde_json::from_str(&run("import b.conf --dry-run --json").gives(1)).unwrap();

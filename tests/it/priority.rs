@@ -1,5 +1,5 @@
-//! What goes first: a person's commands, then reverts, then the applies of policies; and never a later command of an effect
-//! before an earlier one (promise 4). On both databases.
+//! The order of delivery: commands by hand, then reverts, then the applies of policies. A later
+//! command of an effect never precedes an earlier one (promise 4). On both databases.
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{FromAgent, Outcome, PollRequest};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::support::alert::{brute_force, drop_policy, ndjson};
 use crate::support::{Client, Database, FakeAgent, TestApp};
 
-/// More than may be under way to one agent.
+/// More commands than may be in progress for one agent.
 const BACKLOG: usize = 300;
 
 /// The sources of the backlog, all from one agent's alerts.
@@ -24,7 +24,7 @@ async fn alerts_of(admin: &Client, round: usize, sources: impl Iterator<Item = S
     assert_eq!(taken["accepted"], alerts.len());
 }
 
-/// An agent that has carried out a block of 203.0.113.7 for `lasts`, and is owed a long backlog.
+/// An agent that has applied a block of 203.0.113.7 for `lasts`, and is owed a long backlog.
 async fn with_backlog(database: Database, lasts: &str) -> (TestApp, Client, FakeAgent, Command) {
     let (app, admin) = TestApp::start_on(database).await;
     let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
@@ -44,14 +44,14 @@ async fn lift(admin: &Client, command: &Command) {
     admin.post(&format!("/v1/responses/{}/lift", command.response), &json!({"reason": "over"})).await.is(200);
 }
 
-/// The first `count` that it is sent: what they are, and at which target.
+/// Returns the first `count` commands that it is sent, with their targets.
 async fn first(agent: &FakeAgent, count: usize) -> Vec<(Op, bool, String)> {
     let owed = agent.owed().await;
     owed.iter().take(count).map(|command| (command.op, command.urgent, command.target.value().to_owned())).collect()
 }
 
 on_both_databases! {
-    async fn what_a_person_asks_for_and_then_reverts_go_before_a_backlog(database: Database) {
+    async fn commands_by_hand_and_then_reverts_go_before_a_backlog(database: Database) {
         let (app, admin, agent, _blocked) = with_backlog(database, "1m").await;
         app.advance(61);
         let reverts = "/v1/commands?state=queued";
@@ -68,7 +68,7 @@ on_both_databases! {
         assert_eq!(first(&agent, 3).await, expected);
     }
 
-    async fn what_a_person_lifts_goes_first_too(database: Database) {
+    async fn a_lift_by_hand_goes_first_too(database: Database) {
         let (_app, admin, agent, blocked) = with_backlog(database, "1h").await;
         lift(&admin, &blocked).await;
         let expected = [(Op::Revert, true, "203.0.113.7".to_owned()), (Op::Apply, false, source(0))];
@@ -77,7 +77,7 @@ on_both_databases! {
 
     async fn promise_4_an_urgent_command_takes_the_earlier_ones_of_its_effect_along(database: Database) {
         let (_app, admin, agent, _blocked) = with_backlog(database, "1h").await;
-        // The last of the backlog, which could not be sent yet.
+        // The last command of the backlog, which could not be sent yet.
         let last = source(BACKLOG - 1);
         by_hand(&admin, &last, "1h").await;
         let expected = [(Op::Apply, true, last.clone()), (Op::Apply, true, last), (Op::Apply, false, source(0))];
@@ -93,7 +93,7 @@ on_both_databases! {
             (queued.iter().filter(|command| command["op"] == "revert").count() == BACKLOG).then_some(())
         })
         .await;
-        // The one whose revert is behind all others strikes again.
+        // The source whose revert is behind all others attacks again.
         let again = source(BACKLOG - 1);
         alerts_of(&admin, 2, std::iter::once(again.clone())).await;
         let (mut stream, mut came) = (agent.stream(blocked.seq).await, Vec::new());
@@ -101,7 +101,7 @@ on_both_databases! {
             let commands = stream.commands(&agent).await;
             let command_ids = commands.iter().map(|command| command.jti).collect();
             came.extend(commands);
-            // Everything that may be under way at a time has to come before anything is acknowledged.
+            // A full window of commands has to arrive before the first acknowledgement.
             if came.len() >= 256 {
                 let ids = came.iter().map(|command: &Command| command.jti).collect();
                 stream.say(&FromAgent::Ack { command_ids: if came.len() < 320 { ids } else { command_ids } }).await;
@@ -121,23 +121,24 @@ on_both_databases! {
         assert_eq!(first(&agent, 9).await, []);
         lift(&admin, &blocked).await;
         assert_eq!(first(&agent, 9).await, [(Op::Revert, true, "203.0.113.7".to_owned())]);
-        // Of one effect, all of it frozen but the last.
+        // Many commands of one effect, all frozen except the last.
         let filter = json!({"target": "203.0.113.201", "reason": "over"});
         admin.post("/v1/responses/lift", &filter).await.is(200);
         let reverts = first(&agent, 9).await;
         assert!(reverts.contains(&(Op::Revert, true, "203.0.113.201".to_owned())), "{reverts:?}");
         admin.put("/v1/freeze", &json!({"frozen": false, "reason": "morning"}), None).await.is(200);
-        assert_eq!(agent.owed().await.len(), 256, "and then everything");
+        assert_eq!(agent.owed().await.len(), 256, "and then a full window");
     }
 
-    async fn promise_4_a_host_set_back_is_not_sent_what_a_newer_command_had_overtaken(database: Database) {
+    async fn promise_4_a_restored_host_is_not_sent_an_overtaken_command(database: Database) {
         let (_app, admin, agent, _blocked) = with_backlog(database, "1h").await;
         let blocked = agent.owed().await.remove(0);
         assert_eq!(blocked.target.value(), source(0));
         lift(&admin, &blocked).await;
         let owed = agent.owed().await;
-        assert_eq!((owed[0].jti, owed[1].op), (blocked.jti, Op::Revert), "what is sent again keeps its place");
-        // Neither was acknowledged, but the agent told how the revert ended; what it said of the apply was lost.
+        assert_eq!((owed[0].jti, owed[1].op), (blocked.jti, Op::Revert), "a redelivered command keeps its place");
+        // Neither was acknowledged. The agent reported the revert's result; the result of the apply
+        // was lost.
         agent.report(vec![agent.result(owed[1].jti, Outcome::Succeeded, Some(true))]).await;
         let state = async || admin.get(&format!("/v1/commands/{}", blocked.jti)).await.is(200)["state"].clone();
         let hello = |cursor| PollRequest {
@@ -150,24 +151,24 @@ on_both_databases! {
         assert!(agent.owed().await.iter().all(|command| command.effect != blocked.effect));
         let history = admin.history("command", &blocked.jti.to_string()).await;
         assert!(history.iter().any(|(_, verb)| verb == "expired"), "{history:?}");
-        // It had been done after all: the agent's own word counts.
+        // The apply had been executed after all: the agent's own result counts.
         agent.report(vec![agent.result(blocked.jti, Outcome::Succeeded, Some(true))]).await;
         assert_eq!(state().await, "succeeded");
         let effects = admin.get(&format!("/v1/effects?target={}", source(0))).await.is(200);
         assert_eq!(effects["items"][0]["actual"], "absent");
     }
 
-    async fn promise_10_what_a_host_set_back_has_lost_is_applied_again_although_a_command_was_overtaken(database: Database) {
+    async fn promise_10_an_effect_lost_on_a_restored_host_is_applied_again_after_overtaking(database: Database) {
         let (_app, admin, agent, _blocked) = with_backlog(database, "1h").await;
         let blocked = agent.owed().await.remove(0);
         by_hand(&admin, blocked.target.value(), "2h").await;
         let owed = agent.owed().await;
         let longer = owed.iter().find(|command| command.effect == blocked.effect && command.jti != blocked.jti).unwrap();
-        // The first one is still on its way, for all that the manager knows.
+        // The first one may still arrive, as far as the manager knows.
         agent.report(vec![agent.result(longer.jti, Outcome::Succeeded, Some(true))]).await;
         let hello = PollRequest { effects: Some(vec![]), run: Some(Uuid::from_u128(1)), max: 0, ..PollRequest::default() };
         agent.poll(&hello).await;
-        // Behind the backlog, so it is not sent yet.
+        // It is behind the backlog, so it is not sent yet.
         let commands = admin.list(&format!("/v1/commands?effect_id={}", blocked.effect)).await;
         let states: Vec<_> = commands.iter().map(|command| (&command["op"], &command["state"])).collect();
         assert_eq!(json!(states), json!([["apply", "queued"], ["apply", "succeeded"], ["apply", "expired"]]));

@@ -1,5 +1,5 @@
-//! What must hold whatever happens in whatever order: random sequences, many requests at once, both databases. The numbers
-//! come from a seed, so that a failure can be played again.
+//! Invariants under every order of events: random sequences and concurrent requests, on both
+//! databases. The numbers come from a seed, so that a failure can be repeated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Client, Database, TestApp};
 
-/// Knuth's MMIX generator: enough to be different each time and the same for each seed.
+/// Knuth's MMIX generator: another sequence for each seed, the same for the same seed.
 struct Numbers(u64);
 
 impl Numbers {
@@ -77,7 +77,7 @@ on_both_databases! {
         }
     }
 
-    async fn no_concurrent_answers_carry_out_what_its_quorum_has_not_approved(database: Database) {
+    async fn concurrent_approvals_never_carry_out_a_response_without_its_quorum(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         let mut people = Vec::new();
@@ -94,7 +94,7 @@ on_both_databases! {
             policy["approval"] = json!({"quorum": quorum});
             admin.policy(&policy).await;
             let id = post(&admin, &name, &name, &format!("10.8.0.{seed}")).await[0].as_str().unwrap().to_owned();
-            // Some say yes twice, all at the same time.
+            // Some approve twice, all at the same time.
             let who: Vec<u64> = (0..6).map(|_| numbers.below(4)).collect();
             join_all(who.iter().map(|who| {
                 let (client, path) = (people[usize::try_from(*who).unwrap()].clone(), format!("/v1/responses/{id}/approve"));
@@ -196,7 +196,7 @@ on_both_databases! {
         admin.policy(&policy).await;
         let ladder = [60, 120, 300, 1800];
         let mut numbers = Numbers(3);
-        // Per source: how often it was answered, when last, and until when that lasts.
+        // Per source: how often it was answered, when last, and until when.
         let mut known: BTreeMap<u64, (usize, i64, i64)> = BTreeMap::new();
         let mut now = 0_i64;
         for step in 0..60 {
@@ -206,7 +206,7 @@ on_both_databases! {
             let lasts = (millis(&response, "until") - millis(&response, "created_at")) / 1000;
             let (count, last, until) = known.get(&source).copied().unwrap_or((0, 0, 0));
             let remembered = if count > 0 && last + 3600 > now { count } else { 0 };
-            // While one of its blocks stands, another alert is the same offence.
+            // While one of its blocks is in force, another alert belongs to the same offence.
             let before = if until > now { remembered.saturating_sub(1) } else { remembered };
             let expected = ladder[before.min(3)];
             assert_eq!(lasts, expected, "step {step}, source {source}, {remembered} before, at {now}");
@@ -214,7 +214,7 @@ on_both_databases! {
             let wait = *numbers.one_of(&[1_u32, 30, 61, 200, 400, 1900, 4000]);
             app.advance(wait.into());
             now += i64::from(wait);
-            // Ended on time, before the next alert comes.
+            // Wait until due blocks have ended, before the next alert comes.
             for _ in 0..100 {
                 let due = |row: &Value| millis(row, "until") <= app.clock.now().as_millis();
                 if !admin.list("/v1/responses?state=active").await.iter().any(due) {
@@ -239,7 +239,7 @@ on_both_databases! {
             let over_limit = *numbers.one_of(&["drop", "approve"]);
             policy["limits"] = json!({"responses": format!("{}/1m", 3 + numbers.below(5)), "over_limit": over_limit,
                 "targets": format!("{}/2m", 2 + numbers.below(3)), "cooldown": format!("{}s", 5 + numbers.below(20))});
-            // Long enough that nobody's silence frees a place meanwhile.
+            // Long enough that no approval expires and frees a place meanwhile.
             policy["approval"] = json!({"within": "1h"});
             admin.policy(&policy).await;
             for n in 0..60 {

@@ -1,4 +1,5 @@
-//! Promise 7: protected means protected. Checked when deciding, again when delivering, and for what is in force already.
+//! Promise 7: protected means protected. Checked when deciding, when delivering, and for effects in
+//! force.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::message::{Outcome, PollRequest};
@@ -18,7 +19,7 @@ async fn protect(admin: &Client, kind: &str, value: &str) -> Value {
     admin.post("/v1/protected", &json!({"kind": kind, "value": value, "reason": "the bank"})).await.is(201)
 }
 
-/// What becomes of an alert from `source_ip`: its response.
+/// Returns the response to an alert from `source_ip`.
 async fn answer(admin: &Client, id: &str, source_ip: &str) -> Value {
     let answer = admin.post("/v1/alerts", &brute_force(id, source_ip)).await.is(202);
     admin.get(&format!("/v1/responses/{}", answer["responses"][0].as_str().unwrap())).await.is(200)
@@ -29,8 +30,8 @@ fn by_hand(target: &str) -> Value {
 }
 
 on_both_databases! {
-    /// Promise 7, when deciding: on the effective target, however it is written.
-    async fn promise_7_what_is_protected_is_spared_and_cannot_be_aimed_at_by_hand(database: Database) {
+    /// Promise 7, when deciding: on the effective target, in every spelling.
+    async fn promise_7_a_protected_target_is_spared_and_refused_by_hand(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         protect(&admin, "ip", "203.0.113.0/24").await;
         protect(&admin, "user", "Backup").await;
@@ -46,8 +47,9 @@ on_both_databases! {
         assert_eq!(agent.owed_one().await.target.value(), "203.0.114.7");
     }
 
-    /// What names nothing is said: a typing error must not look like protection, or like "nothing to lift".
-    async fn what_names_nothing_is_warned_about(database: Database) {
+    /// A value that names nothing gets a warning. A typing error must not look like
+    /// protection.
+    async fn a_value_that_names_nothing_gets_a_warning(database: Database) {
         let (_app, admin, _agent) = with_agent(database).await;
         let entry = json!({"kind": "ip", "value": "0.0.0.0/0", "policies": ["drop", "dorp"], "reason": "r"});
         let created = admin.post("/v1/protected?dry_run=true", &entry).await.is(200);
@@ -64,9 +66,9 @@ on_both_databases! {
         let found = lift(json!({"policy": "drop"})).await;
         assert_eq!((&found["count"], &found["warnings"]), (&json!(1), &Value::Null));
         for (filter, place, told) in [
-            (json!({"policy": "dorp"}), "/policy", "there never was a policy called"),
+            (json!({"policy": "dorp"}), "/policy", "no policy named"),
             (json!({"target": "203.0.113.007"}), "/target", "canonical form"),
-            (json!({"alert_id": "01980f00-0000-7000-8000-000000000001"}), "/alert_id", "no alert that is stored"),
+            (json!({"alert_id": "01980f00-0000-7000-8000-000000000001"}), "/alert_id", "not a stored alert"),
             (json!({"since": "2026-11-20T00:00:00Z", "until": "2026-11-19T00:00:00Z"}), "/until", "not after since"),
         ] {
             let empty = lift(filter).await;
@@ -75,7 +77,7 @@ on_both_databases! {
         }
     }
 
-    /// A policy says what no agent can do or carries, beside the agents that are there.
+    /// A policy gets a warning for actions and labels that no enrolled agent has.
     async fn a_policy_is_warned_about_beside_the_agents(database: Database) {
         let (_app, admin, _agent) = with_agent(database).await;
         let policy = json!({"name": "noisy", "match": [{"min_level": 3}],
@@ -89,8 +91,8 @@ on_both_databases! {
         assert_eq!(noisy["warnings"], view["warnings"]);
     }
 
-    /// Promise 7, when delivering: what was queued before.
-    async fn promise_7_what_became_protected_while_it_was_queued_is_not_delivered(database: Database) {
+    /// Promise 7, when delivering: commands that were queued before.
+    async fn promise_7_a_command_whose_target_became_protected_while_queued_is_not_delivered(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         answer(&admin, "1", "203.0.113.7").await;
         answer(&admin, "2", "198.51.100.7").await;
@@ -106,8 +108,9 @@ on_both_databases! {
         assert_eq!(applied, ["198.51.100.7"]);
     }
 
-    /// Promise 11: what must not be delivered any more stands in nobody's way, however much of it there is.
-    async fn promise_11_what_became_protected_holds_up_no_revert(database: Database) {
+    /// Promise 11: commands that may no longer be delivered hold up no other command, however many
+    /// there are.
+    async fn promise_11_commands_for_protected_targets_hold_up_no_revert(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         answer(&admin, "0", "198.51.100.7").await;
         agent.obey().await;
@@ -138,8 +141,9 @@ on_both_databases! {
         assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 
-    /// Promise 6 and 7 together: what is protected from one policy may still be another's to block.
-    async fn promise_6_what_is_protected_from_one_policy_stays_blocked_by_the_other(database: Database) {
+    /// Promises 6 and 7 together: a target that is protected from one policy may still be blocked
+    /// by another.
+    async fn promise_6_a_target_protected_from_one_policy_stays_blocked_by_the_other(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         admin.policy(&drop_policy("also")).await;
         let hit = admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
@@ -153,8 +157,9 @@ on_both_databases! {
         assert_ne!(sent.response.to_string(), first);
     }
 
-    /// The same, seen from the older response: what is ordered for it is not judged by the policy of the newer one.
-    async fn promise_10_what_one_policy_still_wants_is_applied_again_after_the_other_was_stopped(database: Database) {
+    /// The same, seen from the older response: the policy of the newer one does not judge its
+    /// commands.
+    async fn promise_10_an_effect_of_one_policy_is_applied_again_after_the_other_was_stopped(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         let mut also = drop_policy("also");
         also["respond"]["for"] = json!("9m");
@@ -166,7 +171,7 @@ on_both_databases! {
         let newer = admin.get(&format!("/v1/responses/{}", ids[1])).await.is(200)["policy"].clone();
         let entry = json!({"kind": "ip", "value": "203.0.113.7", "policies": [newer], "reason": "tests"});
         admin.post("/v1/protected", &entry).await.is(201);
-        // If the newer one lasted longer, the end comes earlier now.
+        // If the newer one lasted longer, the effect ends earlier now.
         for command in agent.obey().await {
             assert_eq!((command.op, command.response.to_string().as_str()), (Op::Apply, ids[0]));
         }
@@ -178,8 +183,8 @@ on_both_databases! {
         assert_eq!(agent.owed_one().await.response.to_string(), ids[0]);
     }
 
-    /// Promise 7: a new entry lifts what is in force, and says beforehand what that would be.
-    async fn promise_7_a_new_entry_lifts_what_is_in_force_against_it(database: Database) {
+    /// Promise 7: a new entry lifts the effects in force, and a dry run names them beforehand.
+    async fn promise_7_a_new_entry_lifts_the_effects_in_force_against_it(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         let hit = answer(&admin, "1", "203.0.113.7").await;
         let other = answer(&admin, "2", "198.51.100.7").await;
@@ -200,7 +205,7 @@ on_both_databases! {
         assert_eq!(state(&other).await, (json!("active"), Value::Null));
     }
 
-    /// An agent that is protected stays out of it; the response goes on elsewhere.
+    /// A protected agent is left out; the response goes on elsewhere.
     async fn promise_7_a_protected_agent_is_left_out_and_the_others_are_not(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let other = app.enrol(&admin, "web-02", &json!({})).await;
@@ -219,8 +224,8 @@ on_both_databases! {
         let next = admin.post("/v1/responses", &asked).await.is(201);
         assert_eq!(next["agents"], json!([agent.id]));
         asked["agents"] = json!(["web-02"]);
-        let nobody = admin.post("/v1/responses", &asked).await.is(201);
-        assert_eq!((&nobody["state"], &nobody["reason"]), (&json!("spared"), &json!("protected")));
+        let left_out = admin.post("/v1/responses", &asked).await.is(201);
+        assert_eq!((&left_out["state"], &left_out["reason"]), (&json!("spared"), &json!("protected")));
     }
 
     async fn an_entry_counts_for_its_policies_and_for_its_time(database: Database) {
@@ -292,7 +297,7 @@ async fn an_entry_with_faults_is_refused_and_each_is_pointed_at() {
         (entry("ip", "10.0.0.0/33"), vec!["/value"]),
         (entry("user", "-R"), vec!["/value"]),
         (entry("user", "a\u{202e}b"), vec!["/value"]),
-        (entry("agent", "nobody"), vec!["/value"]),
+        (entry("agent", "no-such-agent"), vec!["/value"]),
         (entry("network", "10.0.0.0/8"), vec!["/kind"]),
         (
             json!({"kind": "ip", "value": "10.0.0.1", "policies": ["Drop It"], "reason": " "}),

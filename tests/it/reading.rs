@@ -1,5 +1,5 @@
-//! What is read of an alert, whatever its bytes: one decoder for intake, conditions, stored alerts and programs; shapes that are
-//! wrapped or flattened; observables as other programs write them.
+//! What is read of an alert, whatever its bytes: one decoder for intake, conditions, stored alerts
+//! and programs; wrapped and flattened formats; observables as other programs write them.
 
 use serde_json::{Value, json};
 
@@ -9,13 +9,13 @@ use crate::support::{Client, Database, TestApp};
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
-/// An alert of rule 5763 of the agent 001 `h1`, with these `data`.
+/// Returns an alert of rule 5763 of the agent 001 `h1`, with these `data`.
 fn alert(id: &str, data: &Value) -> Value {
     json!({"timestamp": "2026-11-24T09:59:58.345+0000", "id": id, "agent": {"id": "001", "name": "h1"}, "manager": {"name": "wm"},
         "rule": {"id": "5763", "level": 10, "description": "t", "groups": ["sshd"]}, "data": data})
 }
 
-/// What the stored alert with this id of its pipeline is aimed at by `policy`, or why it was spared.
+/// Returns the target of `policy` for the stored alert with this id, or why it was spared.
 async fn answered(admin: &Client, id: &str, policy: &str) -> String {
     let alerts = admin.list("/v1/alerts").await;
     let stored = alerts.iter().find(|alert| alert["pipeline_id"] == id).unwrap_or_else(|| panic!("no alert {id}"));
@@ -35,7 +35,7 @@ on_both_databases! {
         admin.policy(&drop_policy("drop")).await;
         admin.policy(&json!({"name": "cafe", "mode": "observe", "match": [{"when": "full_log == 'caf\u{fffd}'"}],
             "respond": {"action": "log-only"}})).await;
-        // A program is told the same as a condition.
+        // A program reads the same as a condition.
         admin.post("/v1/actions", &json!({"name": "scan", "executable": "scan.sh"})).await.is(201);
         admin.policy(&json!({"name": "scan", "match": [{"when": "full_log == 'caf\u{fffd}'"}], "respond": {"action": "scan"}})).await;
         let lines: Vec<String> =
@@ -51,14 +51,14 @@ on_both_databases! {
         let told: Vec<&Value> = scans.iter().map(|scan| &scan.alert.as_ref().unwrap()["full_log"]).collect();
         assert_eq!(told, ["caf\u{fffd}"]);
         assert_eq!(admin.list("/v1/responses?policy=cafe").await.len(), 1);
-        // It can be looked at, explained, and is the same again.
+        // The alert can be read and explained, and the same bytes are a duplicate.
         let stored = admin.list("/v1/alerts").await;
         let id = stored.iter().find(|alert| alert["pipeline_id"] == "1.71").unwrap()["id"].as_str().unwrap().to_owned();
         assert_eq!(admin.get(&format!("/v1/alerts/{id}")).await.is(200)["raw"]["full_log"], "caf\u{fffd}");
         let explained = admin.get(&format!("/v1/alerts/{id}/explain")).await.is(200);
         assert!(explained["now"].as_array().unwrap().iter().all(|verdict| verdict["fires"] == true), "{explained}");
         assert_eq!(admin.alerts(NDJSON, body).await.is(202)["duplicates"], 3);
-        // The same in an array, beside an element that is no JSON at all.
+        // The same in an array, beside an element that is not JSON.
         let mut array = format!("[{}, {{\"id\": }}, ", alert("1.80", &json!({}))).into_bytes();
         array.extend_from_slice(b"{\"x\": \"\xff\", ");
         array.extend_from_slice(&alert("1.81", &json!({})).to_string().as_bytes()[1..]);
@@ -77,11 +77,11 @@ on_both_databases! {
         admin.alerts(JSON, odd("1.81", r#""full_log": "attack \ud83d""#)).await.is(202);
         let command = agent.owed_one().await;
         assert_eq!(command.target.value(), "203.0.113.76");
-        // In a key, in a number and in bytes as well.
+        // The same in a key, in a number and in nested values.
         admin.alerts(JSON, odd("1.82", r#""full_log": "attack", "\udc80": 1e400"#)).await.is(202);
         admin.alerts(JSON, odd("1.83", r#""full_log": "attack", "x": {"y": [-1e999, "\uD800\uD800"]}"#)).await.is(202);
         assert_eq!(admin.list("/v1/responses?policy=attack").await.len(), 3);
-        // What an account is called cannot be told from half of a letter.
+        // A lone surrogate cannot be part of an account's name.
         let mut lock = drop_policy("lock");
         lock["respond"] = json!({"action": "disable-account", "target": "destination.user", "on": "origin", "for": "10m"});
         admin.policy(&lock).await;
@@ -108,7 +108,7 @@ on_both_databases! {
             (office("0177.1:80"), "target_invalid"),
             (office("1"), "target_invalid"),
             (json!({"srcip": "203.0.113.9\n"}), "target_invalid"),
-            // Wazuh's own decoders cut an address out of a log: a port there is not understood.
+            // Wazuh's own decoders cut the address out of a log: a port there is not understood.
             (json!({"srcip": "203.0.113.9:443"}), "target_invalid"),
         ];
         for (n, (data, expected)) in cases.iter().enumerate() {
@@ -134,7 +134,7 @@ on_both_databases! {
             (json!({"aws": {"srcaddr": "203.0.113.11", "dstaddr": "192.0.2.1"}}), "203.0.113.11", "192.0.2.1"),
             (json!({"aws": {"httpRequest": {"clientIp": "203.0.113.12"}}}), "203.0.113.12", "target_missing"),
             (json!({"aws": {"service": {"action": {"portProbeAction": probe}}}}), "203.0.113.10", "target_missing"),
-            // Where nothing is one, the first text says why.
+            // If no candidate is an address, the first string decides the reason.
             (json!({"srcip": "unknown", "src_ip": "domain.example"}), "target_invalid", "target_missing"),
             (json!({"srcip": null, "src_ip": "-", "dstip": ""}), "target_missing", "target_missing"),
         ];
@@ -166,18 +166,18 @@ on_both_databases! {
             assert_eq!(answered(&admin, id, "drop").await, "203.0.113.34");
             assert_eq!(answered(&admin, id, "kill").await, "4711");
         }
-        // A document that is flattened altogether.
+        // A completely flattened document.
         let flat = json!({"pipeline": "falco", "id": "f3", "time": "2026-11-24T09:59:00Z", "rule.id": "r", "rule.level": 9,
             "rule.groups": ["p"], "agent.name": "h1", "output_fields.fd.sip": "203.0.113.35", "output_fields.proc.pid": 7});
         admin.post("/v1/alerts", &flat).await.is(202);
         assert_eq!(answered(&admin, "f3", "drop").await, "203.0.113.35");
     }
 
-    async fn field_15_a_wrapped_alert_is_unwrapped_and_an_unknown_shape_is_told_what_is_known(database: Database) {
+    async fn field_15_a_wrapped_alert_is_unwrapped_and_an_unknown_shape_lists_the_known_ones(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "h1", &json!({"wazuh_id": "001"})).await;
         let mut policy = drop_policy("drop");
-        // A condition sees the alert and not what is around it.
+        // A condition reads the alert without its wrapper.
         policy["match"] = json!([{"when": "has(data.srcip) && rule.id == '5763'"}]);
         admin.policy(&policy).await;
         let shuffle = json!({"severity": 3, "pretext": "WAZUH Alert", "title": "t", "text": "", "rule_id": "5763",
@@ -190,7 +190,7 @@ on_both_databases! {
         }
         let owed: Vec<String> = agent.owed().await.iter().map(|command| command.target.value().to_owned()).collect();
         assert_eq!(owed, ["203.0.113.40", "203.0.113.41"]);
-        // It is the same alert without its wrapper, and it is kept as it came.
+        // It is the same alert without its wrapper, and it is stored as it came.
         let bare = alert("1.2", &json!({"srcip": "203.0.113.41"}));
         assert_eq!(admin.post("/v1/alerts", &bare).await.is(202)["duplicates"], 1);
         let stored = admin.list("/v1/alerts").await;
@@ -234,7 +234,7 @@ on_both_databases! {
         }
         let nothing = admin.post("/v1/alerts", &finding(Value::Null, "")).await;
         assert_eq!(nothing.points_at(), ["/id"]);
-        // In every shape.
+        // In every format.
         let mut wazuh = brute_force("1.9", "");
         wazuh["cluster"] = Value::Null;
         wazuh["manager"]["name"] = Value::Null;

@@ -1,4 +1,5 @@
-//! What the real agent makes of what it is sent: by a fake manager that says whatever a test wants, and by the real one.
+//! What the real agent does with what it receives: from a fake manager that sends what a test
+//! wants, and from the real one.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -22,7 +23,7 @@ use uuid::Uuid;
 use super::delivery::lift;
 use super::processes::{Agent, Manager, PATIENCE, agent_program, alert, eventually, now, text, tied};
 
-/// A manager that says whatever a test wants.
+/// A manager that sends what a test wants.
 struct FakeManager {
     key: SigningKey,
     agent: Agent,
@@ -33,7 +34,7 @@ struct FakeManager {
 const KID: &str = "the-pinned-key";
 
 impl FakeManager {
-    /// Starts one and enrols a real agent at it.
+    /// Starts a fake manager and enrols a real agent at it.
     fn start() -> Self {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let (address, key, agent_id) =
@@ -54,7 +55,7 @@ impl FakeManager {
         Self { key, agent, agent_id, listener: TcpListener::from_std(listener).unwrap() }
     }
 
-    /// A stream that the agent opens, its hello taken.
+    /// Accepts a stream of the agent and reads its hello.
     async fn accept(&mut self) -> FakeStream {
         let accepting = async {
             loop {
@@ -74,7 +75,7 @@ impl FakeManager {
         stream
     }
 
-    /// A good command, to be made worse.
+    /// Returns a valid command, for a test to corrupt.
     fn command(&self, seq: u64, target: &str) -> Command {
         let now = now();
         Command {
@@ -102,7 +103,7 @@ impl FakeManager {
         command.sign(&self.key, KID).unwrap()
     }
 
-    /// How often the agent has executed something for `target`, in all its lives.
+    /// Returns how often the agent has executed a command for `target`, over all restarts.
     fn executed(&self, target: &str) -> usize {
         let log = self.agent.log();
         let lines = log.lines().filter(|line| line.contains("log-only: applied"));
@@ -131,7 +132,7 @@ fn answer_one(listener: &StdListener, body: &str) {
     connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
 }
 
-/// The fake manager's end of a stream, and what the agent has said over it.
+/// The fake manager's end of a stream, and what the agent has sent over it.
 struct FakeStream {
     socket: WebSocketStream<TcpStream>,
     acks: Vec<Uuid>,
@@ -157,7 +158,7 @@ impl FakeStream {
         tokio::time::timeout(PATIENCE, hearing).await.expect("the agent says something")
     }
 
-    /// Listens until the agent has told the result of `command`.
+    /// Reads until the agent has reported the result of `command`.
     async fn result_of(&mut self, command: Uuid) -> CommandResult {
         loop {
             if let Some(result) = self.results.get(&command) {
@@ -167,7 +168,7 @@ impl FakeStream {
         }
     }
 
-    /// Listens until the agent has acknowledged `times` commands.
+    /// Reads until the agent has acknowledged `times` commands.
     async fn acknowledged(&mut self, times: usize) -> Vec<Uuid> {
         while self.acks.len() < times {
             self.listen().await;
@@ -215,7 +216,7 @@ async fn promise_8_no_forged_order_is_executed_or_even_acknowledged() {
         ("a key that is not pinned", evil(903).sign(&thief, "another-key").unwrap()),
         ("the pinned key under another name", evil(904).sign(&manager.key, "another-key").unwrap()),
         ("another audience", manager.sign(&Command { aud: Uuid::now_v7(), ..evil(905) })),
-        ("another issuer", manager.sign(&Command { iss: "someone".into(), ..evil(906) })),
+        ("another issuer", manager.sign(&Command { iss: "another".into(), ..evil(906) })),
         ("another kind of token", jws::sign(&manager.key, "JWT", KID, &evil(907)).unwrap()),
         ("changed claims", format!("{header}.{other_claims}.{signature}")),
         ("a header of another token", format!("{none}.{claims}.{}", "A".repeat(86))),
@@ -229,8 +230,8 @@ async fn promise_8_no_forged_order_is_executed_or_even_acknowledged() {
     for (_, token) in &forged {
         stream.send(vec![token.clone()]).await;
     }
-    // A forged order does not spoil a good one in the same frame, and frames are taken in order: when the good one is
-    // acknowledged, all others have been looked at.
+    // A forged command does not spoil a good one in the same frame. Frames are read in order: when
+    // the good command is acknowledged, all others have been checked.
     let fence = manager.command(5, "10.1.1.1");
     stream.send(forged.iter().map(|(_, token)| token.clone()).chain([manager.sign(&fence)]).collect()).await;
     assert_eq!(stream.acknowledged(1).await, [fence.jti], "a forged order was acknowledged");
@@ -239,10 +240,10 @@ async fn promise_8_no_forged_order_is_executed_or_even_acknowledged() {
     assert_eq!((manager.executed("10.1.1.1"), manager.executed("10.6.6.6")), (1, 0), "a forged order was executed");
     assert_eq!(stream.results.keys().collect::<Vec<_>>(), [&fence.jti], "a forged order was answered");
     let status = manager.agent.status();
-    assert_eq!(status["cursor"], 5, "a forged order has moved the cursor: what was really sent would never come");
-    assert!(manager.agent.log().contains("an order that is not to be believed was ignored"));
+    assert_eq!(status["cursor"], 5, "a forged order has moved the cursor: the real command would never arrive");
+    assert!(manager.agent.log().contains("an invalid order was ignored"));
 
-    // The unforged original of the pieces above works, so it was the forgery that was refused.
+    // The original of the forgeries above works, so the forgery was the reason of the refusal.
     stream.send(vec![good.clone()]).await;
     assert_eq!(stream.acknowledged(1).await.len(), 1);
     eventually("the good one is executed", PATIENCE, async || (manager.executed("10.6.6.6") == 1).then_some(())).await;
@@ -259,7 +260,7 @@ async fn promise_8_an_expired_or_replayed_order_is_never_executed() {
     let protected = manager.command(3, "127.0.0.1");
     stream.send(vec![manager.sign(&late), manager.sign(&over), manager.sign(&protected)]).await;
     for command in [&late, &over, &protected] {
-        // They are the manager's own orders, so it is told why not.
+        // They are the manager's own commands, so it gets the reason.
         let result = stream.result_of(command.jti).await;
         assert_eq!(result.outcome, Outcome::Refused, "{result:?}");
         assert_eq!(manager.executed(command.target.value()), 0);
@@ -270,7 +271,7 @@ async fn promise_8_an_expired_or_replayed_order_is_never_executed() {
     let token = manager.sign(&good);
     stream.send(vec![token.clone()]).await;
     assert_eq!(stream.result_of(good.jti).await.outcome, Outcome::Succeeded);
-    // The same order again; the same id for something else; an older order of the same effect.
+    // The same command again; the same id for another command; an older command of the same effect.
     let same_id = Command { jti: good.jti, ..manager.command(11, "10.4.4.4") };
     let older = Command { effect: good.effect, ..manager.command(9, "10.3.3.3") };
     stream.send(vec![token.clone(), token.clone(), manager.sign(&same_id), manager.sign(&older)]).await;
@@ -278,7 +279,7 @@ async fn promise_8_an_expired_or_replayed_order_is_never_executed() {
     assert_eq!(acks, [good.jti, good.jti, good.jti, good.jti, older.jti]);
     assert_eq!(stream.result_of(older.jti).await.outcome, Outcome::Refused);
 
-    // Nor after a kill: what was received is on disk.
+    // The same after a kill: received commands are on disk.
     manager.agent.run_again();
     let mut stream = manager.accept().await;
     let fence = manager.command(12, "10.5.5.5");
@@ -298,7 +299,7 @@ async fn promise_3_the_real_agent_executes_a_command_once_however_often_it_is_se
         let mut stream = manager.accept().await;
         stream.send(vec![token.clone(); 20]).await;
         assert_eq!(stream.acknowledged(20).await, [command.jti; 20]);
-        // Nobody has committed the result, so it is told in every conversation.
+        // The result was not acknowledged, so every conversation repeats it.
         assert_eq!(stream.result_of(command.jti).await.outcome, Outcome::Succeeded);
         manager.agent.run_again();
     }
@@ -331,7 +332,7 @@ async fn the_real_agent_falls_back_to_polls_where_no_stream_can_be_had() {
     let api = manager.api();
     api.make_policy("log-only", "1h").await;
     let mut agent = Agent::enroll(&api.base, &api.make_token().await, "web-01");
-    // Nobody listens there.
+    // No server listens there.
     agent.change_identity("stream_url", "ws://127.0.0.1:1/v1/agent/stream");
     agent.run(&[]);
     let (_, command) = api.answer_to(&alert(1, "10.0.0.1", "web-01")).await;

@@ -1,10 +1,10 @@
-//! Real packets between two network namespaces: they flow, an alert comes, they are dropped, and they flow again when the
-//! time is up, whoever is killed in between.
+//! Real packets between two network namespaces. They flow, an alert arrives, and they are dropped.
+//! They flow again when the block ends, whichever program is killed in between.
 //!
-//! Each test makes its namespaces and runs itself once more inside one of them, the `host`: there the manager, the agent
-//! and the test talk over the namespace's own loopback interface, and nothing ever leaves it but to the `attacker` at the
-//! other end of a veth pair. The attacker has two addresses of each family; which one a connection comes from is decided
-//! by the host's address that it goes to.
+//! Each test creates its namespaces and runs itself once more inside one of them, the `host`. There
+//! the manager, the agent and the test talk over the namespace's own loopback interface. Only the
+//! `attacker` at the other end of a veth pair is reachable. The attacker has two addresses of each
+//! family; the host's address that a connection goes to decides which one it comes from.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -18,14 +18,14 @@ use tokio::task::JoinSet;
 
 use super::processes::{Agent, Api, Manager, PATIENCE, alert, eventually, now, random_below, require, text};
 
-/// Tells the test that it is already inside, and what the namespaces are called.
+/// Set inside the namespace; holds the names of the namespaces.
 const INSIDE: &str = "NETNS_OF_THIS_TEST";
 /// How late a block may be lifted.
 const LATE: Duration = Duration::from_secs(2);
 /// How long a packet may take, in seconds, before it counts as dropped.
 const PACKET_SECS: &str = "0.4";
 
-/// One source of packets, and the host's address that it can be seen from.
+/// A source of packets, and the host's address that it can reach.
 #[derive(Clone, Copy, Debug)]
 struct Source {
     address: &'static str,
@@ -57,7 +57,7 @@ fn must_run(command: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The two namespaces; removed with everything in them when this goes.
+/// The two namespaces; removed with everything in them on drop.
 struct Namespaces {
     host: String,
     attacker: String,
@@ -111,7 +111,7 @@ impl Namespaces {
 
     /// Runs the test `name` once more, inside the host.
     fn enter(&self, name: &str, firewall: Firewall) {
-        // In the mount namespace that `ip netns exec` makes: nobody else sees it.
+        // Only in the mount namespace that `ip netns exec` makes.
         let hide = r"for d in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
             [ -f $d/nft ] && mount --bind /dev/null $d/nft; done; ";
         let slow = r#"real=$(readlink -f "$(command -v iptables)"); cp -L "$real" "$SCRATCH/real"
@@ -138,7 +138,7 @@ impl Namespaces {
     }
 }
 
-/// Whether packets from `source` reach the host now: whether it can connect.
+/// Returns whether packets from `source` reach the host now: whether it can connect.
 async fn flows(source: Source, port: u16) -> bool {
     let attacker = std::env::var(INSIDE).unwrap();
     let connecting = tokio::task::spawn_blocking(move || {
@@ -165,7 +165,7 @@ struct Scene {
     _listeners: JoinSet<()>,
 }
 
-/// A block: what the ledger says about it.
+/// A block, as the ledger shows it.
 struct Block {
     source: Source,
     response: String,
@@ -180,7 +180,7 @@ impl Scene {
         let port = v4.local_addr().unwrap().port();
         let mut listeners = JoinSet::new();
         listeners.spawn(take_connections(v4));
-        // `[::]` alone would take v4 too, and clash.
+        // `[::]` alone would bind v4 too, and conflict.
         let v6: Vec<_> = [V6.host, V6_OTHER.host].iter().map(|host| format!("[{host}]:{port}")).collect();
         for address in v6 {
             listeners.spawn(take_connections(TcpListener::bind(address).await.unwrap()));
@@ -200,7 +200,8 @@ impl Scene {
         flows(source, self.port).await
     }
 
-    /// Posts the alert and waits for the verified result; then nothing may come from the source any more.
+    /// Posts the alert and waits for the verified result; from then on no packet of the source
+    /// arrives.
     async fn block(&self, number: u64, source: Source) -> Block {
         let (response, command) = self.api.answer_to(&alert(number, source.address, "web-01")).await;
         let until = text(&command, "until").parse().unwrap();
@@ -221,7 +222,7 @@ impl Scene {
         .await;
     }
 
-    /// Nothing may come through until just before the end, and everything within [`LATE`] after it.
+    /// No packet arrives until just before the end, and all arrive within [`LATE`] after it.
     async fn is_lifted_on_time(&self, block: &Block) {
         let Block { source, until, .. } = *block;
         // An attempt that begins now would end before the block does.
@@ -235,7 +236,7 @@ impl Scene {
         assert!(now() >= until.minus(Duration::from_millis(500)), "{source:?} was lifted early");
     }
 
-    /// What the manager has to know in the end.
+    /// Waits until the ledger shows the block as lifted.
     async fn ledger_is_settled(&self, block: &Block) {
         self.effect_is(block, "absent", "absent").await;
         let response = eventually("the revert has an answer", PATIENCE, async || {
@@ -266,7 +267,7 @@ async fn take_connections(listener: TcpListener) {
     }
 }
 
-/// What the firewall of this namespace says about an address.
+/// Returns the firewall's rules of this namespace about an address.
 fn firewall_of(source: Source, firewall: Firewall) -> String {
     let tables = if source.address.contains(':') { "ip6tables" } else { "iptables" };
     match firewall {
@@ -275,7 +276,7 @@ fn firewall_of(source: Source, firewall: Firewall) -> String {
     }
 }
 
-/// Makes the namespaces and runs the test inside; gives whether this is the inside.
+/// Creates the namespaces and runs the test inside; returns whether this is the inside.
 fn is_inside(name: &str, firewall: Firewall) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -332,7 +333,7 @@ async fn promise_5_a_block_is_lifted_on_time_by_an_agent_that_was_killed_in_betw
     }
 }
 
-/// Here no time-out of the kernel helps: only the agent's own memory does.
+/// No time-out of the kernel helps here: only the agent's journal does.
 #[tokio::test]
 async fn promise_5_an_iptables_block_is_lifted_on_time_by_an_agent_that_was_killed_in_between() {
     let name = "promise_5_an_iptables_block_is_lifted_on_time_by_an_agent_that_was_killed_in_between";
@@ -359,7 +360,7 @@ async fn promise_5_a_block_is_lifted_on_time_without_the_manager_which_is_told_l
     }
 }
 
-/// Here no time-out of the kernel helps: the agent's timer does it alone.
+/// No time-out of the kernel helps here: the agent's timer lifts it alone.
 #[tokio::test]
 async fn promise_5_an_iptables_block_is_lifted_on_time_without_the_manager() {
     if is_inside("promise_5_an_iptables_block_is_lifted_on_time_without_the_manager", Firewall::Iptables) {
@@ -368,8 +369,8 @@ async fn promise_5_an_iptables_block_is_lifted_on_time_without_the_manager() {
 }
 
 #[tokio::test]
-async fn promise_5_the_kernel_lifts_a_block_when_everybody_is_dead_and_all_agree_later() {
-    let name = "promise_5_the_kernel_lifts_a_block_when_everybody_is_dead_and_all_agree_later";
+async fn promise_5_the_kernel_lifts_a_block_when_every_program_is_dead_and_all_agree_later() {
+    let name = "promise_5_the_kernel_lifts_a_block_when_every_program_is_dead_and_all_agree_later";
     if !is_inside(name, Firewall::Nftables) {
         return;
     }
@@ -395,7 +396,7 @@ async fn promise_5_an_overdue_iptables_block_is_lifted_as_soon_as_the_agent_is_b
     let block = scene.block(1, V4).await;
     scene.agent.kill9();
     eventually("the end has passed", PATIENCE, async || (now() > block.until).then_some(())).await;
-    assert!(!scene.flows(V4).await, "nobody was there to lift it");
+    assert!(!scene.flows(V4).await, "no agent was there to lift it");
     let back = now();
     scene.agent.run_again();
     eventually("the overdue block is lifted", LATE, async || scene.flows(V4).await.then_some(())).await;
@@ -416,10 +417,10 @@ async fn a_block_that_is_lifted_by_hand_is_lifted_at_once() {
     scene.ledger_is_settled(&block).await;
 }
 
-/// The hardest case: nothing but the agent's journal remembers an iptables rule.
+/// The hardest case: only the agent's journal knows an iptables rule.
 #[tokio::test]
-async fn promise_5_every_iptables_block_is_lifted_whoever_is_killed_whenever() {
-    let name = "promise_5_every_iptables_block_is_lifted_whoever_is_killed_whenever";
+async fn promise_5_every_iptables_block_is_lifted_whichever_program_is_killed() {
+    let name = "promise_5_every_iptables_block_is_lifted_whichever_program_is_killed";
     if !is_inside(name, Firewall::Iptables) {
         return;
     }
@@ -457,14 +458,14 @@ async fn promise_5_every_iptables_block_is_lifted_whoever_is_killed_whenever() {
     .await;
     let commands = scene.api.newer_than("/v1/commands", |_| false).await;
     let applied = commands.iter().filter(|command| command["op"] == "apply" && command["state"] == "succeeded").count();
-    assert!(applied >= 8, "only {applied} of {} were ever in force: that shows nothing", responses.len());
+    assert!(applied >= 8, "only {applied} of {} were ever in force: too few to prove anything", responses.len());
     assert_eq!(rules(), 0);
     scene.api.audit_is_intact().await;
     eprintln!("{applied} of {} blocks were in force; the others were cut short", responses.len());
 }
 
-/// A program that a killed agent had started lives on and does its work when nobody waits for it any more. The manager
-/// is gone too, so that its own revert does not hide what the agent forgot.
+/// A program that a killed agent had started lives on and adds its rule later. The manager is gone
+/// too, so that its own revert does not hide what the agent forgot.
 #[tokio::test]
 async fn promise_5_a_rule_that_is_added_after_its_agent_was_killed_is_lifted_too() {
     let name = "promise_5_a_rule_that_is_added_after_its_agent_was_killed_is_lifted_too";

@@ -1,5 +1,5 @@
-//! Backup while it runs, restore, and the doctor: with the real programs. A ledger that was restored is older than what its
-//! agents have seen; they must obey it all the same.
+//! Online backup, restore, and the doctor, with the real programs. A restored ledger is older than
+//! the agents' journals; the agents must obey it all the same.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -46,7 +46,7 @@ async fn a_backup_made_under_load_is_whole_and_its_agents_obey_the_restored_ledg
     acted_on(&manager, 1).await;
     let folder = tempfile::tempdir().unwrap();
     let data_dir = manager.data_dir();
-    // Eight pipelines, a real agent that executes and answers, and three backups one after another meanwhile.
+    // Eight pipelines, a real agent that executes and answers, and meanwhile three backups in turn.
     let (answered, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let pipelines = (0..8_u64).map(|pipeline| {
         let (api, answered, is_over) = (&api, &answered, &is_over);
@@ -87,7 +87,7 @@ async fn a_backup_made_under_load_is_whole_and_its_agents_obey_the_restored_ledg
         assert!(alerts >= i64::try_from(*before).unwrap(), "{alerts} alerts, {before} had been answered before");
     }
     let backup = copies.into_iter().last().unwrap().0;
-    // What comes after the backup is lost with the disk; the agent has seen it.
+    // Alerts after the backup are lost with the disk; the agent has seen their commands.
     for number in 2..8 {
         acted_on(&manager, number).await;
     }
@@ -106,63 +106,57 @@ async fn a_backup_made_under_load_is_whole_and_its_agents_obey_the_restored_ledg
     })
     .await;
     acted_on(&manager, 9).await;
-    // Again into the same place is refused, and so is a copy that was changed.
+    // A second restore into the same place is refused, and so is a changed copy.
     let output = riposte(&["restore"], &[("--from", &backup), ("--data-dir", &data_dir)]);
     assert!(!output.status.success() && said(&output).contains("another manager is running"), "{}", said(&output));
     std::fs::write(backup.join("signing.key"), "x").unwrap();
     let output = riposte(&["restore"], &[("--from", &backup), ("--data-dir", &folder.path().join("new"))]);
-    assert!(!output.status.success() && said(&output).contains("signing.key is not as it was"), "{}", said(&output));
+    assert!(!output.status.success() && said(&output).contains("signing.key has changed"), "{}", said(&output));
 }
 
 #[tokio::test]
-async fn the_doctor_names_what_contradicts_itself() {
+async fn the_doctor_names_contradictions_in_the_ledger() {
     let mut manager = Manager::start().await;
     let api = manager.api();
     api.make_policy("log-only", "1h").await;
     let _agent = Agent::start(&manager, "web-01").await;
     acted_on(&manager, 1).await;
-    // And one that nobody has fetched.
+    // And one command that no agent has fetched.
     let _away = FakeAgent::enroll(&manager, "web-02").await;
     api.answer_to(&alert(2, "203.0.113.2", "web-02")).await;
     manager.kill9();
     let ledger = manager.data_dir().join("riposte.db");
     let damages = [
-        ("UPDATE holds SET released_at = 1", "an active response holds nothing and has no wave to come"),
-        ("UPDATE holds SET released_at = 1", "an effect is wanted in force and no response holds it"),
+        ("UPDATE holds SET released_at = 1", "an active response holds no effect and has no pending wave"),
+        ("UPDATE holds SET released_at = 1", "an effect is wanted, and no response holds it"),
         ("UPDATE effects SET until = 1", "an effect does not end when its longest hold does"),
-        ("UPDATE agents SET last_seq = 0", "a command has a number that its agent has not come to"),
-        ("DELETE FROM results", "a command has ended by a result that is not there"),
-        ("DELETE FROM alerts", "a live response refers to an alert that is gone"),
+        ("UPDATE agents SET last_seq = 0", "a command's number exceeds its agent's sequence"),
+        ("DELETE FROM results", "a command has ended by a result that is missing"),
+        ("DELETE FROM alerts", "an open response refers to a deleted alert"),
         ("UPDATE responses SET until = 1", "a response is active long after its end"),
-        ("UPDATE audit SET detail = 'nothing happened' WHERE seq = 2", "the audit log was edited, or is not whole"),
+        ("UPDATE audit SET detail = 'nothing happened' WHERE seq = 2", "the audit log was edited, or is incomplete"),
         (
             "UPDATE effects SET desired = 'absent'",
-            "an effect that nobody wants is in force and nothing is on its way to lift it",
+            "an unwanted effect is in force and no command is on its way to lift it",
         ),
-        ("UPDATE responses SET one_shot = TRUE", "an active response that is complete in itself waits for nothing"),
+        ("UPDATE responses SET one_shot = TRUE", "an active one-shot response has no pending command"),
         (
             "UPDATE agents SET revoked_at = (SELECT 1 FROM commands WHERE state = 'queued')",
-            "a command is owed to an agent that was revoked",
+            "a command is pending for a revoked agent",
         ),
-        (
-            "INSERT INTO waves SELECT id, 2, agents, 1 FROM responses",
-            "a wave of a response should have gone out long ago",
-        ),
-        (
-            "UPDATE effects SET desired = 'absent', next_revert_at = 1",
-            "a revert that failed should have been tried again long ago",
-        ),
+        ("INSERT INTO waves SELECT id, 2, agents, 1 FROM responses", "a wave of a response is long overdue"),
+        ("UPDATE effects SET desired = 'absent', next_revert_at = 1", "the retry of a failed revert is long overdue"),
         (
             "UPDATE commands SET op = 'revert', created_at = 1 WHERE state = 'queued'",
             "a block outlasts its end: its agent has not fetched the revert for an hour",
         ),
-        ("UPDATE agents SET incident = 'two hosts'", "two hosts speak with one agent's identity"),
+        ("UPDATE agents SET incident = 'two hosts'", "two hosts use one agent's identity"),
         (
             "UPDATE effects SET desired = 'absent', failed_reverts = 3",
-            "an effect cannot be lifted; it is tried again and again",
+            "an effect cannot be lifted; the agent keeps trying",
         ),
     ];
-    // What was committed last stands in the log beside the file until somebody moves it over.
+    // The last commits stand in the WAL file beside the ledger until a checkpoint moves them over.
     rusqlite::Connection::open(&ledger).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let whole = std::fs::read(&ledger).unwrap();
     for (sql, expected) in damages {
@@ -196,7 +190,7 @@ async fn a_damaged_ledger_is_named_at_the_start_and_left_alone() {
     let mut headless = whole.clone();
     headless[..64].fill(0x5a);
     let mut holed = whole.clone();
-    // A page in the middle: the header is right, and what it leads to is not.
+    // A page in the middle: the header is intact, and the page that it leads to is not.
     let middle = whole.len() / 2 / 4096 * 4096;
     holed[middle..middle + 4096].fill(0x5a);
     for damaged in [headless, holed] {
@@ -245,14 +239,14 @@ async fn promise_11_a_row_that_cannot_be_read_holds_up_nothing_else() {
 }
 
 #[tokio::test]
-async fn who_is_asked_says_how_the_owners_of_deadlines_are_doing() {
+async fn readyz_shows_the_last_round_of_every_stage_of_the_sweep() {
     let manager = Manager::start().await;
     let api = manager.api();
-    // Fresh copies come once a minute.
+    // Caches are reloaded once a minute.
     let others = |stages: &serde_json::Map<String, Value>| {
         stages.iter().filter(|(name, _)| *name != "reload").all(|(_, round)| round["last_finished_at"].is_string())
     };
-    let ready = eventually("all of them have come", PATIENCE, || async {
+    let ready = eventually("every stage has run", PATIENCE, || async {
         let ready = api.get("/readyz?verbose").await;
         others(ready["stages"].as_object().unwrap()).then_some(ready)
     })

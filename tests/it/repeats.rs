@@ -1,5 +1,5 @@
-//! Promise 2: no alert is answered twice, and no request is carried out twice, however often and however many at once. On both
-//! databases.
+//! Promise 2: no alert is answered twice, and no request is carried out twice, however often and
+//! however concurrently it is sent. On both databases.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,8 @@ use crate::support::{Answer, Database, TestApp};
 const NDJSON: &str = "application/x-ndjson";
 
 on_both_databases! {
-    /// Promise 2: the same source and the same source id is the same alert, whatever else is in it.
+    /// Promise 2: the same source and the same source id is the same alert, whatever else it
+    /// contains.
     async fn promise_2_no_alert_is_answered_twice(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
@@ -23,7 +24,7 @@ on_both_databases! {
         assert_eq!(first["responses"].as_array().unwrap().len(), 1);
         let again = json!({"accepted": 0, "duplicates": 1, "conflicting": 0, "rejected": [], "responses": []});
         assert_eq!(admin.post("/v1/alerts", &alert).await.is(202), again);
-        // A pipeline that sends it again may have looked up more meanwhile, or aim elsewhere.
+        // A pipeline that sends it again may have added fields meanwhile, or another target.
         let mut later = brute_force("1795169472.1", "198.51.100.1");
         later["rule"]["level"] = json!(12);
         let differs = json!({"accepted": 0, "duplicates": 1, "conflicting": 1, "rejected": [], "responses": []});
@@ -36,7 +37,8 @@ on_both_databases! {
         assert_eq!(agent.owed().await.len(), 2);
     }
 
-    /// An id of Wazuh counts bytes in the log of one node, so it says nothing without the node's name.
+    /// An id of Wazuh counts bytes in the log of one node, so it is unique only together with the
+    /// node's name.
     async fn equal_ids_of_different_sources_are_different_alerts(database: Database) {
         let (_app, admin) = TestApp::start_on(database).await;
         let alert = brute_force("1795169472.1", "203.0.113.7");
@@ -63,7 +65,7 @@ on_both_databases! {
         assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(0), &json!(6)));
     }
 
-    async fn promise_2_sixteen_who_hand_in_the_same_alert_at_once_hand_it_in_once(database: Database) {
+    async fn promise_2_sixteen_concurrent_copies_of_an_alert_are_stored_once(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         admin.policy(&drop_policy("drop")).await;
@@ -106,7 +108,7 @@ on_both_databases! {
         assert_eq!(by_hand, 1);
         assert_eq!(admin.list("/v1/audit?noun=policy").await.len(), 1);
 
-        // The same key for something else is a mistake that nobody should miss.
+        // The same key for another request is a mistake that the client must see.
         for (path, body, key) in [
             ("/v1/policies", drop_policy("other"), "key-1"),
             ("/v1/alerts", json!([brute_force("3", "203.0.113.9")]), "key-2"),
@@ -118,12 +120,12 @@ on_both_databases! {
         }
         assert_eq!((admin.list("/v1/alerts").await.len(), admin.list("/v1/policies").await.len()), (2, 1));
 
-        // Whoever else uses that key means another request.
-        let engineer = app.somebody(&admin, "engineer").await;
+        // A second user of that key means another request.
+        let engineer = app.client_with_role(&admin, "engineer").await;
         assert_eq!(engineer.post_once("/v1/alerts", &alerts, "key-2").await.is(202)["duplicates"], 2);
     }
 
-    /// What is shown once is not shown again, and not made again either.
+    /// A secret is shown once: a repeated request does not show it again or create another.
     async fn promise_2_a_repeated_request_for_a_secret_makes_no_second_one(database: Database) {
         let (_app, admin) = TestApp::start_on(database).await;
         let key = json!({"name": "pipeline", "role": "ingest", "expires_in": "1h"});
@@ -158,7 +160,7 @@ on_both_databases! {
             let mut answers: Vec<(usize, Answer)> = senders.join_all().await;
             answers.sort_by_key(|(n, _)| *n);
             let (_, odd) = answers.pop().unwrap();
-            // Whoever came first has the key.
+            // The first request owns the key.
             let told: BTreeSet<String> =
                 answers.iter().filter(|(_, answer)| answer.status == 202).map(|(_, answer)| answer.text.clone()).collect();
             let refused = answers.iter().filter(|(_, answer)| answer.status == 422).count();
@@ -170,8 +172,8 @@ on_both_databases! {
         }
     }
 
-    /// Promise 2: a repetition is not judged anew. What stands against the request now did not then.
-    async fn promise_2_a_repetition_gets_its_answer_whatever_has_changed_since(database: Database) {
+    /// Promise 2: a repetition is not judged anew, even if the request would be refused now.
+    async fn promise_2_a_repetition_gets_its_answer_after_later_changes(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         let response =
@@ -210,7 +212,7 @@ on_both_databases! {
                 senders.spawn(async move { admin.post_once(path, &body, path).await });
             }
             for answer in senders.join_all().await {
-                // Whoever comes while the first one is at work may be told so.
+                // A request that arrives while the first one is in progress may be answered 409.
                 assert!(matches!(answer.status, 201 | 202 | 409), "{path}: {} {}", answer.status, answer.text);
             }
             let after = admin.get(path).await.is(200)["items"].as_array().unwrap().len();

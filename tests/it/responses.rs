@@ -1,4 +1,5 @@
-//! What follows from a decision: responses and the effects they hold, until their time is over or somebody lifts them.
+//! What follows from a decision: responses and the effects that they hold, until they expire or are
+//! lifted.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::message::{Capability, Outcome};
@@ -17,7 +18,7 @@ pub(super) async fn with_agent(database: Database) -> (TestApp, Client, FakeAgen
     (app, admin, agent)
 }
 
-/// A drop of `target` on web-01 by hand; `for_` is empty for one without an end.
+/// Drops `target` on web-01 by hand; an empty `for_` means without an end.
 pub(super) async fn drop_by_hand(admin: &Client, target: &str, for_: &str) -> Value {
     let mut asked = json!({"action": "firewall-drop", "target": target, "agents": ["web-01"], "reason": "seen"});
     if !for_.is_empty() {
@@ -34,7 +35,7 @@ pub(super) async fn lift(admin: &Client, response: &Value) -> Value {
     admin.post(&format!("{}/lift", path("responses", response)), &json!({"reason": "over"})).await.is(200)
 }
 
-/// The only effect there is.
+/// Returns the only effect.
 pub(super) async fn effect(admin: &Client) -> Value {
     let mut effects = admin.list("/v1/effects").await;
     assert_eq!(effects.len(), 1, "{effects:?}");
@@ -76,14 +77,14 @@ async fn a_response_by_hand_with_faults_is_refused_and_each_is_pointed_at() {
     ] {
         assert_eq!(admin.post("/v1/responses", &asked).await.points_at(), places, "{asked}");
     }
-    // Unknown and missing fields: which one is said in words.
+    // Unknown and missing fields: the detail names the field.
     for (asked, word) in
         [(with("until", json!("10m")), "until"), (json!({"action": "log-only", "agents": ["web-01"]}), "reason")]
     {
         let problem = admin.post("/v1/responses", &asked).await.is_problem(422);
         assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(word), "{problem}");
     }
-    // log-only takes any kind, so a text alone says too little.
+    // log-only takes every kind of target, so the kind must be given.
     let vague = json!({"action": "log-only", "target": "jdoe", "agents": ["web-01"], "reason": "seen"});
     assert_eq!(admin.post("/v1/responses", &vague).await.points_at(), ["/target"]);
     let suggestion = admin.post("/v1/responses", &with("action", json!("firewal-drop"))).await.is_problem(422);
@@ -93,7 +94,7 @@ async fn a_response_by_hand_with_faults_is_refused_and_each_is_pointed_at() {
 }
 
 #[tokio::test]
-async fn nobody_may_aim_by_hand_at_what_is_protected() {
+async fn a_response_by_hand_on_a_protected_target_is_refused() {
     let (_app, admin, _agent) = with_agent(Database::sqlite()).await;
     for (action, target) in [
         ("firewall-drop", "127.0.0.1"),
@@ -113,7 +114,7 @@ async fn nobody_may_aim_by_hand_at_what_is_protected() {
 }
 
 #[tokio::test]
-async fn a_response_by_hand_says_what_it_did_and_who_wanted_it() {
+async fn a_response_by_hand_says_what_it_did_and_who_ordered_it() {
     let (_app, admin, agent) = with_agent(Database::sqlite()).await;
     let asked = json!({"action": "disable-account", "target": {"kind": "user", "value": "jdoe"},
         "agents": [agent.id.to_string(), "web-01"], "for": "1h30m", "reason": "ticket 7", "arguments": ["end-sessions"]});
@@ -147,7 +148,7 @@ async fn a_response_by_hand_says_what_it_did_and_who_wanted_it() {
 }
 
 on_both_databases! {
-    async fn lifting_a_response_reverts_what_it_brought_about(database: Database) {
+    async fn lifting_a_response_reverts_its_effects(database: Database) {
         let (_app, admin, agent) = with_agent(database).await;
         let response = drop_by_hand(&admin, "203.0.113.7", "10m").await;
         let apply = agent.answer(Outcome::Succeeded, Some(true)).await;
@@ -162,11 +163,11 @@ on_both_databases! {
         assert_eq!((revert.op, revert.effect), (Op::Revert, apply.effect));
         assert!(revert.seq > apply.seq);
         assert_eq!(effect(&admin).await["actual"], "absent");
-        // Once more changes nothing.
+        // A second lift changes nothing.
         assert_eq!(lift(&admin, &response).await["ended_at"], lifted["ended_at"]);
         assert_eq!(agent.owed().await, []);
-        let nobody = format!("/v1/responses/{}/lift", Uuid::nil());
-        admin.post(&nobody, &json!({"reason": "over"})).await.is_problem(404);
+        let unknown = format!("/v1/responses/{}/lift", Uuid::nil());
+        admin.post(&unknown, &json!({"reason": "over"})).await.is_problem(404);
         let again = format!("{}/lift", path("responses", &response));
         assert_eq!(admin.post(&again, &json!({"reason": ""})).await.points_at(), ["/reason"]);
     }
@@ -178,7 +179,7 @@ on_both_databases! {
         let long = drop_by_hand(&admin, "203.0.113.7", "30m").await;
         let middle = drop_by_hand(&admin, "203.0.113.7", "20m").await;
         let equal = drop_by_hand(&admin, "203.0.113.7", "30m").await;
-        // Only what makes it last longer has to be sent.
+        // Only a later end has to be sent.
         let ends: Vec<(Op, Option<Timestamp>)> = agent.obey().await.iter().map(|c| (c.op, c.until)).collect();
         assert_eq!(ends, [(Op::Apply, Some(after(600))), (Op::Apply, Some(after(1800)))]);
         let held = admin.get(&path("effects", &effect(&admin).await)).await.is(200);
@@ -186,7 +187,7 @@ on_both_databases! {
 
         lift(&admin, &middle).await;
         lift(&admin, &equal).await;
-        assert_eq!(agent.owed().await, [], "another lasts longer");
+        assert_eq!(agent.owed().await, [], "another response lasts longer");
         lift(&admin, &long).await;
         let shortened = agent.answer(Outcome::Succeeded, Some(true)).await;
         assert_eq!((shortened.op, shortened.until), (Op::Apply, Some(after(600))));
@@ -233,7 +234,7 @@ on_both_databases! {
         agent.answer(Outcome::Succeeded, Some(true)).await;
         let standing = effect(&admin).await;
         assert_eq!((&standing["desired"], &standing["actual"]), (&json!("absent"), &json!("absent")));
-        // The next alert begins anew.
+        // The next alert starts a new block.
         admin.post("/v1/alerts", &brute_force("2", "203.0.113.7")).await.is(202);
         let again = agent.owed_one().await;
         assert_eq!((again.op, again.effect), (Op::Apply, revert.effect));
@@ -274,7 +275,7 @@ on_both_databases! {
             assert_eq!((&response["state"], &response["reason"]), (&json!("spared"), &json!(reason)), "{response}");
             assert!(response["detail"].as_str().unwrap().contains(hint), "{response}");
             assert_eq!((&response["effects"], &response["commands"]), (&json!([]), &json!([])));
-            assert_eq!(response["until"], json!(after(600)), "what would have been is there to see");
+            assert_eq!(response["until"], json!(after(600)), "the planned end is shown");
             let lifted = admin.post(&format!("{}/lift", path("responses", &response)), &json!({"reason": "x"})).await;
             lifted.is_problem(409);
             assert_eq!(
@@ -317,7 +318,7 @@ on_both_databases! {
         assert_eq!(sent.arguments, ["a b", "$(c)"]);
     }
 
-    /// Promise 5: a revert is retried until it is done, and one that keeps failing is shown.
+    /// Promise 5: a revert is retried until it succeeds, and one that keeps failing is shown.
     async fn promise_5_a_revert_that_fails_is_tried_again_and_shown_until_it_is_done(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let response = drop_by_hand(&admin, "203.0.113.7", "10m").await;
@@ -356,7 +357,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/effects?failing=true").await.len(), 0);
     }
 
-    async fn revoking_an_agent_takes_back_what_it_was_not_sent_yet(database: Database) {
+    async fn revoking_an_agent_cancels_its_unsent_commands(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let mut stream = agent.stream(0).await;
         drop_by_hand(&admin, "203.0.113.7", "10m").await;
@@ -379,7 +380,7 @@ on_both_databases! {
         app.enrol(&admin, "web-01", &json!({})).await;
     }
 
-    /// Nobody will ever fetch it, so nothing may be owed for ever to an agent that is gone.
+    /// The revoked agent fetches nothing, so its commands must end.
     async fn an_agent_that_was_revoked_is_owed_nothing_when_its_blocks_are_over(database: Database) {
         let (app, admin, agent) = with_agent(database).await;
         let brief = drop_by_hand(&admin, "203.0.113.7", "10m").await;

@@ -1,5 +1,6 @@
-//! Wazuh's active-response programs, unchanged, by the real manager and the real agent: imported from an `ossec.conf`, run with
-//! `add`, asked for their keys, run again with `delete`. And what manager and agent each say of their actions.
+//! Wazuh's active-response programs, unchanged, run by the real manager and the real agent:
+//! imported from an `ossec.conf`, run with `add`, asked for their keys, run again with `delete`.
+//! Also, manager and agent must agree on the actions.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -16,7 +17,7 @@ const CONF: &str = "<ossec_config>
   <active-response><command>scan</command><location>local</location><rules_id>5763</rules_id></active-response>
 </ossec_config>";
 
-/// Stateful, as they are written for Wazuh 4: one line in, its key, the answer, and done.
+/// Stateful, as they are written for Wazuh 4: one line in, its key out, the answer in, and done.
 const GUARD: &str = r#"#!/bin/bash
 read -r INPUT
 COMMAND=$(echo "$INPUT" | sed -n 's/.*"command":"\([a-z]*\)".*/\1/p')
@@ -30,7 +31,7 @@ else
 fi
 "#;
 
-/// Stateless, reads to the end and says nothing: the kind that freezes Wazuh's own executor.
+/// Stateless, reads to end of file and prints nothing: the kind that freezes Wazuh's own executor.
 const SCAN: &str = r#"#!/bin/sh
 INPUT=$(cat)
 echo "scan $(echo "$INPUT" | grep -o '"extra_args":\[[^]]*\]')" >> "$(dirname "$0")/../ran"
@@ -88,7 +89,7 @@ async fn programs_written_for_wazuh_run_unchanged_and_are_undone() {
     assert_eq!(ran().lines().count(), 3, "each ran once: {}", ran());
 }
 
-/// Takes its time, so that the manager can die meanwhile.
+/// Slow, so that the manager can be killed meanwhile.
 const SLOW: &str = r#"#!/bin/sh
 read -r INPUT
 sleep 1
@@ -96,7 +97,8 @@ case "$INPUT" in *'"command":"add"'*) WORD=add ;; *) WORD=delete ;; esac
 echo "$WORD" >> "$(dirname "$0")/../ran"
 "#;
 
-/// Promise 10: somebody lets go on the host while the manager does not even know yet that it is in force there.
+/// Promise 10: an administrator releases the effect on the host before the manager knows that it is
+/// in force there.
 #[tokio::test]
 async fn promise_10_a_release_before_the_result_is_told_ends_the_response_too() {
     let mut manager = Manager::start().await;
@@ -128,7 +130,7 @@ async fn promise_10_a_release_before_the_result_is_told_ends_the_response_too() 
         (response["reason"] == "released" && response["commands"][0]["state"] == "succeeded").then_some(())
     })
     .await;
-    // And it stays so when the agent has forgotten the release.
+    // The response stays ended when the agent has forgotten the release.
     agent.run_again();
     api.agent_streams(&agent.id).await;
     let commands = api.get("/v1/commands").await;

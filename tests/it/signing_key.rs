@@ -1,5 +1,5 @@
-//! The ledger knows the key that signs its orders: a manager with another one does not start unless it is told to, and then says
-//! which agents must be enrolled again.
+//! The ledger knows the key that signs its commands. A manager with another key does not start
+//! unless it is told to; then it names the agents that must enrol again.
 
 use std::path::Path;
 use std::process::Output;
@@ -20,7 +20,7 @@ async fn stop(manager: &mut Manager) {
     assert!(ended(&mut manager.child, PATIENCE).await.unwrap().success());
 }
 
-/// Writes a key file that nothing but its content is wrong with.
+/// Writes a key file in which only the content may be wrong.
 fn write_key(path: &std::path::Path, content: impl AsRef<[u8]>) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, content).unwrap();
@@ -36,7 +36,7 @@ async fn promise_8_a_manager_with_another_signing_key_does_not_start() {
     let right = std::fs::read_to_string(&key).unwrap();
     assert!(riposte(&["doctor"], &dir).status.success());
 
-    // Another one, and none at all.
+    // Another key, and no key.
     write_key(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\n");
     for is_there in [true, false] {
         if !is_there {
@@ -46,7 +46,7 @@ async fn promise_8_a_manager_with_another_signing_key_does_not_start() {
         let text = said(&refused);
         assert!(!refused.status.success(), "{text}");
         assert!(text.contains("--adopt-signing-key") && text.contains("web-01"), "{text}");
-        assert!(text.contains(if is_there { "is not the one that signs" } else { "holds no signing.key" }), "{text}");
+        assert!(text.contains(if is_there { "is not the one that signs" } else { "has no signing.key" }), "{text}");
         assert_eq!(key.exists(), is_there, "nothing was changed");
         let doctor = riposte(&["doctor"], &dir);
         assert!(
@@ -56,14 +56,14 @@ async fn promise_8_a_manager_with_another_signing_key_does_not_start() {
         );
     }
 
-    // The right one starts, and a backup of the wrong one says so.
+    // The right key starts the manager, and a backup of the wrong key says so.
     write_key(&key, &right);
     manager.start_again().await;
     stop(&mut manager).await;
     write_key(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\n");
     let copy = dir.with_file_name("backup");
     let backup = riposte(&["backup", "--to", copy.to_str().unwrap()], &dir);
-    assert!(said(&backup).contains("cannot be started as it is"), "{}", said(&backup));
+    assert!(said(&backup).contains("a manager cannot start on this backup"), "{}", said(&backup));
     let restored = riposte(&["restore", "--from", copy.to_str().unwrap()], &dir.with_file_name("restored"));
     assert!(restored.status.success() && said(&restored).contains("--adopt-signing-key"), "{}", said(&restored));
 }
@@ -82,7 +82,7 @@ async fn a_lost_signing_key_is_replaced_when_that_is_asked_for_and_audited() {
     assert_eq!(entries.len(), 2, "{audit}");
     assert!(entries.iter().all(|entry| entry["verb"] == "adopted" && entry["actor"] == "riposte"), "{audit}");
     assert!(entries[0]["detail"].as_str().unwrap().contains("--adopt-signing-key"), "{audit}");
-    // Once is enough: the next start needs no flag, and with it nothing more is adopted.
+    // Once is enough: the next start needs no flag; with the flag it adopts no other key.
     manager.start_again().await;
     assert_eq!(manager.api().get("/v1/audit?noun=signing_key").await["items"].as_array().unwrap().len(), 2);
 }

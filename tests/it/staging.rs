@@ -1,5 +1,5 @@
-//! What stops a policy, or a response, that goes wrong: the breaker, waves, the share of the fleet; and what is counted
-//! meanwhile. On both databases.
+//! What stops a policy or a response that goes wrong: the breaker, waves, the share of the fleet;
+//! and the counters meanwhile. On both databases.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn commands(admin: &Client) -> usize {
     admin.list("/v1/commands").await.len()
 }
 
-/// Waits for what the sweep does between two looks.
+/// Waits for a change that the sweep makes between two looks.
 async fn soon(what: &str, holds: impl AsyncFn() -> bool) {
     eventually(what, || async { holds().await.then_some(()) }).await;
 }
@@ -67,14 +67,14 @@ on_both_databases! {
         admin.post("/v1/policies/drop/reset", &json!({"reason": " "})).await.is_problem(422);
         admin.post("/v1/policies/drop/reset", &json!({"reason": "rule repaired"})).await.is(200);
         admin.post("/v1/policies/drop/reset", &json!({"reason": "again"})).await.is_problem(409);
-        assert_eq!(state(&post(&admin, "d", "203.0.113.52").await), ("active", ""), "what was before counts no more");
+        assert_eq!(state(&post(&admin, "d", "203.0.113.52").await), ("active", ""), "earlier outcomes no longer count");
         let verbs = admin.list("/v1/audit").await;
         let says = |verb: &str| verbs.iter().any(|entry| entry["verb"] == verb && entry["noun"] == "policy");
         assert!(says("stopped") && says("reset"));
         assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 
-    /// Promise 15: one agent's word stops the policy on that agent only, and names it.
+    /// Promise 15: the failures of one agent stop the policy on that agent only, and name it.
     async fn promise_15_one_agents_failures_stop_the_policy_on_that_agent_only(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agents = fleet(&app, &admin, 2).await;
@@ -106,13 +106,14 @@ on_both_databases! {
         assert!(said("stopped"));
         let reset = |agent: &str| json!({"reason": "nft is back", "agent": agent});
         admin.post("/v1/policies/drop/reset", &reset("web-02")).await.is_problem(409);
-        assert_eq!(admin.post("/v1/policies/drop/reset", &reset("nobody")).await.points_at(), ["/agent"]);
+        assert_eq!(admin.post("/v1/policies/drop/reset", &reset("no-such-agent")).await.points_at(), ["/agent"]);
         admin.post("/v1/policies/drop/reset", &reset("web-01")).await.is(200);
         let again = post(&admin, "c", "203.0.113.51").await;
-        assert_eq!(again["agents"].as_array().unwrap().len(), 2, "what was before counts no more");
+        assert_eq!(again["agents"].as_array().unwrap().len(), 2, "earlier outcomes no longer count");
     }
 
-    /// A policy that acts on that agent alone is spared there, and says why; failures on several agents stop all of it.
+    /// A policy that acts on that agent alone is spared there, with the reason. Failures on several
+    /// agents stop all of it.
     async fn promise_15_failures_on_several_agents_stop_the_policy_as_a_whole(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agents = fleet(&app, &admin, 2).await;
@@ -197,12 +198,12 @@ on_both_databases! {
         let path = format!("/v1/responses/{}", response["id"].as_str().unwrap());
         app.advance(61);
         soon("the response says that it stopped", async || {
-            admin.get(&path).await.is(200)["detail"].as_str().unwrap().contains("3 waves to go")
+            admin.get(&path).await.is(200)["detail"].as_str().unwrap().contains("3 pending waves")
         })
         .await;
         app.advance(600);
         tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(commands(&admin).await, 1, "nothing goes out any more");
+        assert_eq!(commands(&admin).await, 1, "no further command is sent");
     }
 
     async fn a_lifted_response_sends_no_further_wave(database: Database) {
@@ -223,7 +224,7 @@ on_both_databases! {
         assert_eq!(applies, 2);
     }
 
-    /// Between two waves a response may hold nothing at all. It ends all the same, however it ends.
+    /// Between two waves a response may hold nothing at all. It still ends, whatever the end is.
     async fn promise_11_a_staged_response_that_holds_nothing_between_its_waves_still_ends(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agents = fleet(&app, &admin, 2).await;

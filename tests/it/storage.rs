@@ -1,4 +1,5 @@
-//! What is remembered: the same on both databases, over restarts, and in the words that code and docs use.
+//! What is stored: the same on both databases, over restarts, and in the terms that code and docs
+//! use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Client, Database, TestApp};
 
 on_both_databases! {
-    /// Promise 1: what was answered 2xx is there, and goes on where it was.
+    /// Promise 1: what was answered 2xx is stored, and continues after a restart.
     async fn promise_1_a_restart_keeps_everything(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
@@ -56,7 +57,7 @@ on_both_databases! {
             let quiet = |items: &[Value]| items.iter().cloned().map(without_liveness).collect::<Vec<_>>();
             assert_eq!(quiet(was), quiet(&is), "{list}");
         }
-        // The same keys sign, the numbers go on, and what was owed is owed.
+        // The same keys sign, the sequence numbers continue, and owed commands are still owed.
         let agent = agent.moved_to(&app);
         let owed = agent.owed_one().await;
         assert_eq!((owed.seq, owed.target.value()), (done.seq + 1, "203.0.113.8"));
@@ -78,7 +79,7 @@ on_both_databases! {
         let mut quiet = brute_force("quiet", "203.0.113.8");
         quiet["rule"]["level"] = json!(3);
         admin.alerts("application/json", json!([live, quiet]).to_string()).await.is(202);
-        // In force: a response that nobody carries out for a day has failed, and is live no more.
+        // In force: a response that is not carried out within a day has failed, and has ended.
         agent.obey().await;
         app.advance(86_400 - 3600);
         admin.post("/v1/alerts", &brute_force("young", "203.0.113.9")).await.is(202);
@@ -104,7 +105,7 @@ on_both_databases! {
         assert_eq!(admin.list("/v1/responses").await.len(), 2, "responses are kept");
     }
 
-    /// After the last migration, and not only where it was made for.
+    /// The migrations have run: a restart changes nothing.
     async fn a_second_start_finds_the_schema_as_it_is(database: Database) {
         let (app, admin) = TestApp::start_on(database).await;
         let before = schema(&app).await;
@@ -114,14 +115,15 @@ on_both_databases! {
     }
 }
 
-/// A thing as it is, but for when it was last heard of.
+/// Removes the fields that say when an agent was last seen.
 fn without_liveness(mut thing: Value) -> Value {
     if let Some(object) = thing.as_object_mut() {
         object.remove("last_seen_at");
         for key in ["streaming", "presence", "away_since"] {
             object.remove(key);
         }
-        // Why a response waits for its agent: whether that one is away is seen anew after a restart.
+        // The reason why a response waits for its agent: presence is determined anew after a
+        // restart.
         for told in object.get_mut("agent_outcomes").and_then(Value::as_array_mut).into_iter().flatten() {
             if let Some(told) = told.as_object_mut() {
                 told.remove("reason");
@@ -152,7 +154,7 @@ async fn schema(app: &TestApp) -> Schema {
     let columns: Vec<Column> = app.db().await.all(if is_sqlite { SQLITE } else { POSTGRESQL }, vec![]).await.unwrap();
     let mut schema = Schema::new();
     for Column { place, name, kind } in columns {
-        // sqlx's own book-keeping differs.
+        // sqlx's own bookkeeping differs.
         if place != "_sqlx_migrations" {
             schema.entry(place).or_default().insert(name, kind.to_ascii_lowercase());
         }
@@ -171,9 +173,9 @@ async fn both_databases_have_the_same_tables_and_columns() {
     }
 }
 
-/// Each connection keeps the statements prepared that it has run, the many-row ones with thousands of parameters.
+/// Each connection caches its prepared statements; the many-row ones have thousands of parameters.
 #[tokio::test]
-async fn whatever_changes_something_goes_over_one_connection_to_postgresql() {
+async fn every_change_goes_over_one_connection_to_postgresql() {
     let database = Database::postgresql().await;
     let db = Db::open(&database.url()).await.unwrap();
     let mut writers = tokio::task::JoinSet::new();
@@ -196,13 +198,13 @@ async fn a_data_directory_has_one_manager() {
     let second = serve(app.config.clone(), listener, Clock::manual(app.clock.now()), Tasks::new());
     let error = second.await.unwrap_err().to_string();
     assert!(error.contains("another manager is running on"), "{error}");
-    // The first one did not notice.
+    // The first one was not affected.
     admin.get("/readyz").await;
     admin.policy(&drop_policy("drop")).await;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Words
+// -------------------------------------------------------------------------------------------------
+// Terms
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -217,7 +219,7 @@ fn migrations() -> Vec<PathBuf> {
 }
 
 #[test]
-fn promise_4_what_was_owed_before_there_were_ranks_keeps_its_order() {
+fn promise_4_commands_queued_before_ranks_existed_keep_their_order() {
     let ledger = rusqlite::Connection::open_in_memory().unwrap();
     let (before, rest): (Vec<PathBuf>, Vec<PathBuf>) =
         migrations().into_iter().partition(|path| path.file_name().unwrap().to_str().unwrap() < "0008");
@@ -254,7 +256,7 @@ fn promise_4_what_was_owed_before_there_were_ranks_keeps_its_order() {
     assert_eq!(ranks, commands.map(|(.., rank)| rank));
 }
 
-/// The words that the schema allows in `table`.`column`: the list of the last CHECK on it.
+/// Returns the values that the schema allows in `table`.`column`: the list of the last CHECK on it.
 fn allowed(table: &str, column: &str) -> BTreeSet<String> {
     let sql: String = migrations().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let (_, body) = sql.split_once(&format!("CREATE TABLE {table} (")).unwrap();
@@ -265,7 +267,7 @@ fn allowed(table: &str, column: &str) -> BTreeSet<String> {
     list.split(',').map(|word| word.trim().trim_matches('\'').to_owned()).collect()
 }
 
-/// The arrows of the diagram under a heading of `docs/states.md`.
+/// Returns the arrows of the diagram under a heading of `docs/states.md`.
 fn arrows(heading: &str) -> BTreeSet<(String, String)> {
     let text = read("docs/states.md");
     let (_, section) =

@@ -1,4 +1,5 @@
-//! Between agents and the manager: who refuses in the manager's place, and clocks that differ. With the real programs.
+//! Between agents and the manager: a proxy that refuses in the manager's place, and clocks that
+//! differ. With the real programs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use tokio::task::JoinSet;
 use super::processes::{Agent, Api, Manager, alert, text};
 use crate::support::{Client, Database, TestApp};
 
-/// A reverse proxy that refuses what would become a WebSocket, and passes everything else on unchanged.
+/// A reverse proxy that refuses WebSocket upgrades, and passes everything else on unchanged.
 struct Proxy {
     address: SocketAddr,
-    /// Whether it refuses everything.
+    /// Whether it refuses every request.
     is_shut: Arc<AtomicBool>,
     _connections: JoinSet<()>,
 }
@@ -50,7 +51,7 @@ async fn pass(mut client: TcpStream, manager: SocketAddr, refusal: &'static str,
     let upgrades = String::from_utf8_lossy(&head).to_ascii_lowercase().contains("upgrade: websocket");
     if upgrades || is_shut.load(Ordering::Relaxed) {
         client.write_all(refusal.as_bytes()).await.unwrap();
-        // What the client still sends is read, or it may not see the answer.
+        // The rest of the request is read, or the client may not see the answer.
         client.shutdown().await.unwrap();
         let _ = client.read_to_end(&mut Vec::new()).await;
         return;
@@ -65,7 +66,7 @@ const FORBIDDEN: &str =
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"proxy\"\r\nContent-Type: text/html\r\n\
                             Content-Length: 5\r\n\r\nnope\n";
 
-/// Field case 04: a proxy's refusal is none of the manager's.
+/// Field case 04: a proxy's refusal is not the manager's.
 #[tokio::test]
 async fn field_04_an_agent_whose_stream_a_proxy_refuses_polls_within_seconds() {
     for (refusal, who) in [
@@ -84,7 +85,7 @@ async fn field_04_an_agent_whose_stream_a_proxy_refuses_polls_within_seconds() {
         assert!(agent.log().contains(&format!("refuses the stream: {who}")), "{}", agent.log());
         assert!(!agent.log().contains("does not accept this agent"), "{}", agent.log());
 
-        // If the poll is refused too, both are told, and who answered.
+        // If the poll is refused too, the log names both refusals, and the server behind each.
         agent.kill9();
         proxy.is_shut.store(true, Ordering::Relaxed);
         agent.run_again();
@@ -93,20 +94,21 @@ async fn field_04_an_agent_whose_stream_a_proxy_refuses_polls_within_seconds() {
         let (_, command) = api.answer_to(&alert(2, "10.0.0.2", "web-01")).await;
         api.command_is(text(&command, "id"), "succeeded").await;
 
-        // What the manager itself refuses is told as that, whatever stands between.
+        // The manager's own refusal is reported as such, whatever proxy is in between.
         let revoked = api.request(Method::DELETE, &format!("/v1/agents/{}", agent.id)).send().await.unwrap();
         assert_eq!(revoked.status(), 204);
         agent.has_logged("the manager does not accept this agent: this agent was revoked", 1).await;
     }
 }
 
-/// The program waits for the manager, which may be in this process: not on its thread.
+/// The program waits for the manager, which may run on this thread: so it runs on another one.
 async fn enroll(base: &str, token: &str, name: &'static str) -> Agent {
     let (base, token) = (base.to_owned(), token.to_owned());
     tokio::task::spawn_blocking(move || Agent::enroll(&base, &token, name)).await.unwrap()
 }
 
-/// The manager of a test stands in November 2026 and its clock does not move: it is days, months or years away from this host's.
+/// The manager of a test is in November 2026 and its clock does not move: it differs from this
+/// host's by days, months or years.
 async fn is_served_and_shown(database: Database, transport: &str) {
     let (app, admin) = TestApp::start_on(database).await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -135,7 +137,7 @@ async fn is_served_and_shown(database: Database, transport: &str) {
     assert!(admin.get("/metrics").await.text.contains("riposte_agents_clock_skewed 1\n"));
     assert!(agent.log().contains("this host's clock differs"), "{}", agent.log());
 
-    // Neither a restart of the agent nor the host's own clock ends what is not over.
+    // Neither a restart of the agent nor the host's own clock ends an effect early.
     agent.kill9();
     agent.run_again();
     let (_, command) = api.answer_to(&alert(2, "10.0.0.2", "web-01")).await;
@@ -143,7 +145,7 @@ async fn is_served_and_shown(database: Database, transport: &str) {
     assert_eq!(agent.status()["effects"].as_array().unwrap().len(), 2, "{}", agent.status());
     assert!(!agent.log().contains("log-only: reverted"), "{}", agent.log());
     app.advance(3600);
-    app.in_time("what is over is lifted", || async {
+    app.in_time("ended blocks are lifted", || async {
         (agent.log().matches("log-only: reverted").count() == 2).then_some(())
     })
     .await;
@@ -159,7 +161,8 @@ on_both_databases! {
     }
 }
 
-/// The problem says what it is, and the answer what time it is: whoever asks with a token of another time learns both.
+/// The problem says what is wrong, and the response carries the manager's time. A client whose
+/// token has another time learns both.
 #[tokio::test]
 async fn a_token_of_another_time_is_told_the_managers() {
     let (app, admin) = TestApp::start().await;
@@ -176,14 +179,14 @@ async fn a_token_of_another_time_is_told_the_managers() {
         assert_eq!(answer.header("riposte-time"), Some("2026-11-26T10:00:00.000Z"));
     }
     assert_eq!(admin.get("/v1/agents").await.header("riposte-time"), None, "only agents need it");
-    // A forged one is told nothing of clocks.
+    // A forged token learns nothing about clocks.
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
     let request = Client::anonymous(&app.base).with_key(&forged).request(Method::GET, "/v1/agent/stream");
     let problem = crate::support::Answer::to(request).await.is_problem(401);
     assert_eq!(problem["type"], "urn:riposte:problem:unauthenticated");
 }
 
-/// What `riposte` says, asked for the agents of `manager`.
+/// Runs `riposte agents` against `manager`, and returns its output.
 fn riposte(manager: &str) -> String {
     let mut list = super::processes::tied(std::path::Path::new(env!("CARGO_BIN_EXE_riposte")));
     let list = list.args(["agent", "list", "--manager", manager]).env("RIPOSTE_KEY", "rip_x_y").output().unwrap();
@@ -222,11 +225,11 @@ async fn the_command_line_says_which_scheme_a_port_speaks_and_follows_no_redirec
     }
     let to = b"HTTP/1.1 301 Moved\r\nlocation: http://192.0.2.1/\r\ncontent-length: 0\r\n\r\n";
     let said = riposte(&format!("http://{}", answer_one(to)));
-    assert!(said.contains("redirects to http://192.0.2.1/, and the key is not sent on"), "{said}");
+    assert!(said.contains("redirects to http://192.0.2.1/, and the key is not sent there"), "{said}");
 }
 
 #[tokio::test]
-async fn a_manager_whose_key_others_can_read_does_not_start_and_says_what_mends_it() {
+async fn a_manager_whose_key_others_can_read_does_not_start_and_says_how_to_fix_it() {
     use std::os::unix::fs::PermissionsExt as _;
     let mut manager = Manager::start().await;
     manager.kill9();

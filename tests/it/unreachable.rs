@@ -1,4 +1,5 @@
-//! A manager that cannot be asked: the command line says why, and what to do next. Real sockets, the real program.
+//! An unreachable manager: the command line says why, and what to do next. Real sockets, the real
+//! program.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::processes::tied;
 
-/// What `riposte status` says of `manager`, which must not be well.
+/// Returns what `riposte status` prints about `manager`; it must fail.
 async fn says(manager: &str) -> String {
     let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
     command.args(["status", "--manager", manager]);
@@ -18,7 +19,7 @@ async fn says(manager: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_manager_that_cannot_be_asked_is_a_sentence_that_says_what_to_do() {
+async fn an_unreachable_manager_is_reported_with_what_to_do() {
     let nothing = says("http://127.0.0.1:1").await;
     assert!(nothing.contains("nothing listens at http://127.0.0.1:1; is it running? Its log"), "{nothing}");
     let no_name = says("http://no-such-host.invalid:8480").await;
@@ -36,7 +37,7 @@ async fn a_manager_that_cannot_be_asked_is_a_sentence_that_says_what_to_do() {
     assert!(said.contains("ended the connection without an answer"), "{said}");
     assert!(said.trim_end().ends_with("; if this port speaks TLS, write https://"), "{said}");
 
-    // One that takes the request and says nothing.
+    // A server that accepts the request and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let begun = Instant::now();
     let said = says(&format!("http://{}", silent.local_addr().unwrap())).await;

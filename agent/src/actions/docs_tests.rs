@@ -1,5 +1,5 @@
-//! `docs/actions.md` is what the actions say of themselves: this test compares the two, and writes the page anew with
-//! `UPDATE=1`.
+//! `docs/actions.md` is generated from the descriptions of the actions. This test compares the two,
+//! and rewrites the page with `UPDATE=1`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,65 +9,100 @@ use super::{ALL, About, Os};
 const HEAD: &str = "\
 # Actions
 
-What an agent can do and undo. This page is made from the code (`UPDATE=1 cargo test -p riposte-agent --lib docs`); `riposte-agent actions`
-says which of them can be run on a host, and why not the others.
+This page lists what an agent can do and undo. It is generated from the code
+(`UPDATE=1 cargo test -p riposte-agent --lib docs`). `riposte-agent actions` shows which actions a
+host can run, and why not the others.
 
-**What is tested how.** On Linux every action is run by the tests against the real kernel, real files, real accounts and real processes, in
-namespaces of their own; Kaspersky's program, Wazuh's and `systemctl` are stand-ins there, at the same paths, that tell how they were started. On every other system the
-actions are *argv-tested, not run*: what would be run is compared with `agent/src/actions/golden.txt`, and the answers are played.
+**How actions are tested.** On Linux the tests run every action against the real kernel, real files,
+accounts and processes, in namespaces of their own. Kaspersky's program, Wazuh's and `systemctl` are
+replaced by stand-ins at the same paths, which record how they were started. On every other system
+the actions are *argv-tested, not run*: the commands are compared with
+`agent/src/actions/golden.txt`, and the programs' responses are simulated.
 
 ";
 
 const TAIL: &str = "\
 ## Evidence
 
-Before an action kills a process, moves a file or isolates the host, the agent looks at what will be gone, and writes it into its journal before it acts, so a crash in between does not lose it. It is
-`evidence` of the result, in `GET /v1/responses/ID` and `GET /v1/commands/ID`: at most 8 KiB, gathered within 2 seconds. Texts that others can have written are cut, and what could steer a terminal is escaped. What could not be seen says `unseen` and why; it stops nothing.
+Some actions kill a process, move a file or isolate the host. Before such an action the agent
+records what will be gone. It writes the record to its journal before it acts, so a crash in between
+does not lose it. The record is `evidence` of the result, in `GET /v1/responses/ID` and
+`GET /v1/commands/ID`. It has at most 8 KiB and is gathered within 2 seconds. Texts that others may
+have written are cut, and terminal sequences are escaped. A detail that could not be read says
+`unseen` and why; it does not stop the action.
 
 | `kind` | |
 |---|---|
 | `process` | `executable` and its `sha256`, `arguments`, `directory`, `parent`, `account`, `control_group`, `sockets` |
 | `file` | `path`, `sha256`, `size_bytes`, `mode`, `owner`, `group`, `links`, `inode`, and when it was modified, changed and read |
-| `host` | `sockets`: what was open, connected ones first |
+| `host` | `sockets`: open sockets, connected ones first |
 
 ## The end of a block
 
-The agent's own timer ends every block. Of all actions only `firewall-drop` on nftables also hands the end to another program, as the time-out of its element: should the agent never run again, the block ends all the same.
-The kernel holds 584 years; an end after more than 200,000 days goes in without a time-out.
+The agent's own timer ends every block. Only `firewall-drop` on nftables also hands the end to
+another program, as the time-out of its element. So the block ends even if the agent never runs
+again. The kernel holds 584 years; an end after more than 200,000 days is set without a time-out.
 
 ## Custom actions
 
-A custom action names a program, and the agent runs it from `scripts_dir` of the [local policy](agent.md), or from `active-response/bin` below
-`--wazuh-home` if that is given; `/var/ossec/active-response/bin` if neither is. It must be a plain file of that very folder, executable, without set-uid and set-gid bits. No account but root and the agent's own may be able to change it, or any part of the path to it. Never a path, never a link. The agent advertises each as `script:NAME`.
-The local policy's `allowed_actions` binds a custom action and its program ([the entries](agent.md#the-local-policy)); `denied_actions` holds for the action's name, and `script:NAME` in it for the program under every name.
+A custom action names a program. The agent runs it from `scripts_dir` of the [local
+policy](agent.md). Without that key it uses `active-response/bin` below `--wazuh-home`, or, without
+that option too, `/var/ossec/active-response/bin`.
 
-Wazuh's own scripts run unchanged, as execd runs them: in Wazuh's home, as `active-response/bin/NAME` (from a folder of another name: in it, under their whole path), in a process group of their own, with one line of JSON on
-standard input.
+The program must be a plain file in that folder, executable, without set-uid and set-gid bits. No
+account but root and the agent's own may be able to change it, or any part of the path to it. A path
+or a link is refused. The agent advertises each program as `script:NAME`.
 
-| style | told | |
+The local policy's `allowed_actions` binds a custom action and its program ([the
+entries](agent.md#the-local-policy)). A name in `denied_actions` denies the action of that name;
+`script:NAME` denies the program under every name.
+
+Wazuh's own scripts run unchanged, as execd runs them: in Wazuh's home, as
+`active-response/bin/NAME`, in a process group of their own, with one line of JSON on standard
+input. Programs of another folder run in that folder, under their whole path.
+
+| style | input | |
 |---|---|---|
 | `wazuh` | `{\"version\":1,\"origin\":{…},\"command\":\"add\",\"parameters\":{\"extra_args\":[…],\"alert\":{…},\"program\":\"…\"}}` | Wazuh 4.2 and later; later `delete` with the same alert |
 | `wazuh5` | the alert as it is, with `\"command\":\"enable\"` | Wazuh 5; later `disable` |
-| `argv` | `add USER IP ALERTID RULEID LOCATION FILENAME EXTRA…`, `-` for what is missing | before Wazuh 4.2; later `delete` |
+| `argv` | `add USER IP ALERTID RULEID LOCATION FILENAME EXTRA…`, `-` for a missing value | before Wazuh 4.2; later `delete` |
 
-- A program that asks `check_keys` is told `continue`, or `abort` if another effect of the same program holds one of the keys. Asking twice gets the same answer.
-  Effects that share a key are lifted by one `delete`, with the last of them.
-- Standard input is closed when the program waits for nothing else: every process that could ask or be answered is blocked, one of them reading, and all that was said is read. So a program that reads to
-  the end goes on at once, and one that thinks before it asks is answered, however long it thinks. The kernel shows it (`/proc/PID/syscall`); where it does not, the input is closed after half of the time below.
-  Both outputs are drained; the first 16 KiB are in the result. The exit status is read: 0 is good.
-- After 60 seconds (`script_timeout_seconds` of the local policy) the whole process group is asked to end, and killed 2 seconds later. A daemon that a program leaves behind is neither waited for nor ended.
-- There is nothing to look at but the exit status, so `verified` is null, and the program is never run again by itself to repair what it did. Programs of different names run side by side, each one's runs one after the other
+- **Keys.** A program that sends `check_keys` gets `continue`, or `abort` if another effect of the
+  same program holds one of the keys. A second request gets the same answer. Effects that share a
+  key are lifted by one `delete`, with the last of them.
+- **Standard input** is closed when the program waits for nothing else: every process that could ask
+  or be answered is blocked, one of them reads, and all input is read. So a program that reads to
+  the end continues at once. A program that computes before it asks still gets its answer. The
+  kernel shows this (`/proc/PID/syscall`); where it does not, the input is closed after half of the
+  time-out.
+- **Output.** Both outputs are drained; the first 16 KiB are in the result. The exit status 0 is
+  success.
+- **Time-out.** After 60 seconds (`script_timeout_seconds` of the local policy) the whole process
+  group is asked to end, and killed 2 seconds later. A daemon that a program leaves behind is
+  neither waited for nor ended.
+- **Verification.** Only the exit status is known, so `verified` is null. The agent never runs the
+  program again by itself to repair its effect.
+- **Order.** Programs of different names run side by side. Runs of one program follow one another
   (lock domain `script:NAME`).
-- A program that was running when the agent was killed is not run again: what is known of it is that it was begun, so the effect fails and is lifted by `delete`.
-- An apply of an effect that is held only changes its end; the program is not run again for it.
-- A revert of what the agent does not hold runs no program ([Lifting](agent.md#lifting)). What it holds is lifted by the program that was run for it, with the same arguments and the same alert, whatever the custom action has come to name.
-- The program gets `PATH` and `LC_ALL=C` and nothing else of the agent's environment. A response by hand has no alert, and one of more than some 190 KiB does not come along: the program gets one with `data.srcip`,
-  `data.dstuser`, `syscheck.path` or `data.pid` from the target, and rule id `0`.
+- **Crash.** A program that was running when the agent was killed is not run again. The agent knows
+  only that it had begun. So the effect fails and is lifted by `delete`.
+- **Extension.** An apply of a held effect only changes its end; the program is not run again.
+- **Revert.** A revert of an effect that the agent does not hold runs no program
+  ([Lifting](agent.md#lifting)). A held effect is lifted by the program that was run for it, with
+  the same arguments and the same alert, even if the custom action names another program since.
+- **Environment.** The program gets `PATH` and `LC_ALL=C` and nothing else of the agent's
+  environment.
+- **Missing alert.** A manual response has no alert, and an alert of more than about 190 KiB is not
+  sent. The program then gets one with rule id `0`, and with `data.srcip`, `data.dstuser`,
+  `syscheck.path` or `data.pid` from the target.
 
 ## active-responses.log
 
-In `responses_log` of the local policy, or `--responses-log FILE`, every action and program that was applied or lifted leaves a line in Wazuh's format, which rules 650 to 657 read; the time is in UTC. It says
-what was done, not what was begun: one `add` when a block comes into force and one `delete` at its end. What is only extended, a failed apply and a second revert leave none. At 10 MiB the file is put aside as `.log.1`, and the older one is gone.
+The agent writes this log to `responses_log` of the local policy, or to `--responses-log FILE`.
+Every action and program that was applied or lifted leaves a line in Wazuh's format, which rules 650
+to 657 read. The time is in UTC. The log records what was done, not what was begun: one `add` when a
+block comes into force and one `delete` at its end. An extension, a failed apply and a second revert
+leave no line. At 10 MiB the file is renamed to `.log.1`, which replaces the older one.
 ";
 
 fn page() -> String {
@@ -131,7 +166,7 @@ fn platforms(about: &About) -> String {
 }
 
 #[test]
-fn the_page_of_actions_is_what_they_say_of_themselves() {
+fn the_page_of_actions_matches_their_descriptions() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/actions.md");
     let page = page();
     if std::env::var_os("UPDATE").is_some() {
@@ -142,7 +177,7 @@ fn the_page_of_actions_is_what_they_say_of_themselves() {
 }
 
 #[test]
-fn every_action_says_all_of_itself() {
+fn every_action_has_a_complete_description() {
     for action in ALL {
         let about = action.about();
         let texts = [about.summary, about.lock_domain, about.applied, about.verified, about.undone, about.rights];

@@ -1,4 +1,4 @@
-//! Attacks on real files: the other account is a number, and the files are root's to give away.
+//! Attacks on real files: the other account is a number, and root changes the owner of files.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
@@ -13,7 +13,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        assert!(crate::platform::is_root(), "this test needs root: it gives files to another account");
+        assert!(crate::platform::is_root(), "this test needs root: it changes the owner of files");
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         Self { folder, root }
@@ -44,7 +44,7 @@ fn append(path: &Path) -> Result<File, PathError> {
 }
 
 #[test]
-fn a_link_that_only_root_could_have_made_is_followed_to_its_real_place() {
+fn a_link_that_only_root_could_have_made_is_followed() {
     let bench = Bench::new();
     bench.folder("real", 0, 0o755);
     bench.file("real/file", "x");
@@ -73,12 +73,12 @@ fn a_link_that_another_account_could_have_made_leads_nowhere() {
             let error = append(&path).unwrap_err().to_string();
             assert!(error.contains("a symbolic link that another account could have made"), "{error}");
         }
-        // The same one folder further down, which is root's: what is above can be exchanged.
+        // The same one folder further down, which is root's: the part above can be replaced.
         std::fs::create_dir(folder.join("below")).unwrap();
         symlink(&secret, folder.join("below/log")).unwrap();
         assert!(append(&folder.join("below/log")).is_err(), "{name}");
     }
-    // In a folder as /tmp is, what is another's may be exchanged, what is root's may not.
+    // In a folder like /tmp, another account's files may be replaced, and root's may not.
     let shared = bench.folder("shared", 0, 0o1777);
     symlink(&secret, shared.join("ours")).unwrap();
     symlink(&secret, shared.join("theirs")).unwrap();
@@ -106,7 +106,7 @@ fn in_a_folder_of_others_nothing_but_a_plain_file_with_one_name_is_written() {
         ("pipe", "not a regular file"),
         ("folder", "not a regular file"),
         ("device", "not a regular file"),
-        ("third", "neither root's nor the owner's"),
+        ("third", "neither to root nor to the owner"),
     ] {
         let error = append(&theirs.join(name)).unwrap_err().to_string();
         assert!(error.contains(reason), "{name}: {error}");
@@ -119,7 +119,7 @@ fn in_a_folder_of_others_nothing_but_a_plain_file_with_one_name_is_written() {
 }
 
 #[test]
-fn what_has_to_be_trusted_is_read_only_where_no_part_of_the_way_is_anothers() {
+fn a_trusted_file_is_read_only_if_no_part_of_its_path_is_anothers() {
     let bench = Bench::new();
     let said = |path: PathBuf| read(&path, 100).unwrap_err().to_string();
     for (name, owner, mode, mend) in [
@@ -171,7 +171,7 @@ fn a_race_never_leads_out_of_the_folder() {
 }
 
 #[test]
-fn a_held_folder_stays_itself_whatever_its_name_comes_to_mean() {
+fn a_held_folder_stays_the_same_when_its_name_is_reused() {
     let bench = Bench::new();
     let theirs = bench.folder("theirs", OTHER, 0o755);
     let held = folder(&theirs).unwrap();

@@ -1,4 +1,4 @@
-//! Enrolment and the stream over TLS, with an authority that only this agent believes.
+//! Enrolment and the stream over TLS, with an authority that only this agent trusts.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use tokio_rustls::server::TlsStream;
 
 use crate::support::{Manager, PATIENCE, agent};
 
-/// A certificate for `localhost` that signs itself, and its key, made in `directory`; `constraints` say whether it is a CA's.
+/// A self-signed certificate for `localhost` with these basic constraints, and its key, made in
+/// `directory`.
 fn certify(directory: &std::path::Path, constraints: &str) -> TlsAcceptor {
     let (cert, key) = (directory.join("server.pem"), directory.join("server.key"));
     let made = Command::new("openssl")
@@ -40,7 +41,7 @@ async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor) -> std::io::Resu
 }
 
 #[tokio::test]
-async fn an_agent_believes_the_authority_that_it_was_given_and_no_other() {
+async fn an_agent_trusts_only_its_pinned_authority() {
     let manager = Manager::start().await;
     let acceptor = certify(manager.state.path(), "CA:FALSE");
     let port = manager.listener.local_addr().unwrap().port();
@@ -79,7 +80,7 @@ async fn an_agent_believes_the_authority_that_it_was_given_and_no_other() {
     let enrolled = enrolled.unwrap();
     assert!(enrolled.status.success(), "{}", String::from_utf8_lossy(&enrolled.stderr));
 
-    // The authority was kept: the stream needs no flag. A poll goes the way that enrolment went.
+    // The authority was stored: the stream needs no flag. A poll connects as enrolment does.
     let _running = agent(&state, &["run", "--transport", "stream"]).spawn().unwrap();
     let mut socket = accept(&manager.listener, &acceptor).await.unwrap();
     let mut head = [0; 24];

@@ -1,6 +1,7 @@
-//! `riposte policy import`: the active responses of Wazuh's `ossec.conf` as policies, with a report of everything that
-//! could not be carried over. The manager reads the files; what it makes of them is shown as a difference, written down, or
-//! applied as `apply` does it. So a second import changes nothing, and what people have changed since is shown first.
+//! `riposte policy import`: converts the active responses of Wazuh's `ossec.conf` into policies,
+//! with a report of everything that cannot be converted. The manager parses the files. The result
+//! is shown as a difference, written to files, or applied as by `apply`. A second import thus
+//! changes nothing, and shows later changes first.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,10 +23,10 @@ use crate::cli::{complain, say};
 use crate::domain::shapes::Sources;
 use crate::domain::{action, policy};
 
-/// The most of a file's name that is repeated in what is stored, in characters.
+/// Longest part of a file name that is stored, in characters.
 const MAX_FILE_NAME: usize = 100;
 
-/// Sends the files, and tells what came of them.
+/// Sends the files and prints the report.
 pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     let Import { remote, files, consent, out, mode, wazuh_manager, json } = args;
     let Consent { dry_run, yes } = consent;
@@ -66,7 +67,7 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     }
     let documents = Documents::of(documents(&imported));
     if documents.is_empty() {
-        complain("riposte: nothing to import; the report above says why");
+        complain("riposte: nothing to import; see the report above");
         return Ok(ExitCode::FAILURE);
     }
     let Some((held, stored)) = checked(documents, &remote, &Sources::default()).await? else {
@@ -80,7 +81,7 @@ fn list<'a>(imported: &'a Value, key: &str) -> &'a [Value] {
     imported[key].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Everything that was imported, each document with what it is called in messages: `policy wazuh-firewall-drop-1`.
+/// All imported documents, each with its name for messages: `policy wazuh-firewall-drop-1`.
 fn documents(imported: &Value) -> impl Iterator<Item = (String, Value)> {
     [("actions", "action"), ("protected", "protected"), ("policies", "policy")].into_iter().flat_map(|(key, word)| {
         let place = move |(index, document): (usize, &Value)| {
@@ -107,7 +108,8 @@ fn report(imported: &Value, joined: &Joined) {
     say(&format!("read: {policies}, {actions}, {}", count("protected", "protected entry")));
 }
 
-/// Several files as one, and which line of it is whose. They are sent as bytes: Wazuh reads bytes too.
+/// Several files joined into one, with a mapping of lines. They are sent as bytes, because Wazuh
+/// reads bytes too.
 struct Joined {
     bytes: Vec<u8>,
     /// Each file with the number of lines before it.
@@ -182,16 +184,16 @@ fn list_mut<'a>(imported: &'a mut Value, key: &str) -> impl Iterator<Item = &'a 
 /// there already with the same contents. Nothing is overwritten; if a file differs, nothing is written.
 fn write(folder: &Path, imported: &Value) -> anyhow::Result<(usize, usize)> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
-    // The names come from elsewhere and become names of files.
+    // The names are foreign input and become file names.
     for document in list(imported, "policies") {
         let name = document["name"].as_str().filter(|name| policy::is_name(name));
-        let name = name.context("the manager gave a policy without a usable name")?;
+        let name = name.context("the manager returned a policy without a valid name")?;
         let text = yaml::write(&yaml::policy(document))?;
         files.push((folder.join("policies").join(format!("{name}.yaml")), text));
     }
     for document in list(imported, "actions") {
         let name = document["name"].as_str().filter(|name| action::is_name(name));
-        let name = name.context("the manager gave an action without a usable name")?;
+        let name = name.context("the manager returned an action without a valid name")?;
         let text = yaml::write(&yaml::action(document))?;
         files.push((folder.join("actions").join(format!("{name}.yaml")), text));
     }
@@ -230,7 +232,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_line_of_the_report_is_placed_in_its_own_file() {
+    fn a_line_of_the_report_names_its_own_file() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a.conf"), dir.path().join("b.conf"));
         std::fs::write(&a, "<ossec_config>\n</ossec_config>").unwrap();
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_imported_is_written_and_nothing_overwritten() {
+    fn an_import_is_written_and_overwrites_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let imported = json!({"policies": [{"name": "a", "match": [], "respond": {"action": "scan"}}],
             "actions": [{"name": "scan", "executable": "scan.sh"}], "protected": [{"kind": "ip", "value": "192.0.2.1", "reason": "allowlist"}]});

@@ -1,4 +1,4 @@
-//! Requests that are not what they seem, sent as bytes: what a proxy in front and the manager could read differently.
+//! Ambiguous requests, sent as bytes: a proxy in front and the manager could read them differently.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -7,11 +7,11 @@ use tokio::net::TcpStream;
 use crate::support::alert::{brute_force, drop_policy};
 use crate::support::{Client, Database, PATIENCE, TestApp};
 
-/// Sends bytes, and returns everything that is answered until the manager hangs up.
+/// Sends bytes, and returns everything that is answered until the manager closes the connection.
 async fn raw(app: &TestApp, bytes: &str) -> String {
     let mut connection = TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
     connection.write_all(bytes.as_bytes()).await.unwrap();
-    // Where nothing more comes, a client may have hung up its half: that is no answer either.
+    // A client may close its sending half here: an incomplete request gets no answer.
     if bytes.ends_with(TORN) {
         connection.shutdown().await.unwrap();
     }
@@ -21,7 +21,7 @@ async fn raw(app: &TestApp, bytes: &str) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// The end of a body that is torn.
+/// The end of an incomplete body.
 const TORN: &str = "5\r\n{}";
 
 fn statuses(said: &str) -> Vec<&str> {
@@ -49,7 +49,7 @@ async fn a_request_with_two_lengths_is_refused_and_nothing_behind_it_is_read() {
         "transfer-encoding: chunked, identity\r\n".to_owned(),
         "transfer-encoding: xchunked\r\n".to_owned(),
         format!("content-length : {length}\r\n"),
-        // One of the two readings ends the request before what is behind it.
+        // One of the two readings ends the request before the hidden second one.
         "content-length: 5\r\ntransfer-encoding: chunked\r\n".to_owned(),
         "transfer-encoding: chunked\r\ncontent-length: 5\r\n".to_owned(),
     ] {
@@ -59,7 +59,7 @@ async fn a_request_with_two_lengths_is_refused_and_nothing_behind_it_is_read() {
         let said = raw(&app, &format!("{head}{body}{inner}")).await;
         let answered = statuses(&said);
         assert!(answered.len() == 1 && answered.iter().all(|status| status.starts_with('4')), "{framing:?}: {said}");
-        assert!(!said.contains("first admin key"), "{framing:?}: what was behind it was answered");
+        assert!(!said.contains("first admin key"), "{framing:?}: the hidden request was answered");
     }
     assert_eq!(admin.list("/v1/alerts").await.len(), 0);
 }
@@ -98,7 +98,7 @@ async fn a_head_that_is_no_http_is_refused() {
         let begin: String = head.chars().take(40).collect();
         assert!(answered.len() == 1 && answered[0].starts_with('4'), "{begin:?}: {said}");
     }
-    // It still serves others.
+    // The manager still serves others.
     assert_eq!(Client::anonymous(&app.base).get("/livez").await.status, 200);
 }
 
@@ -127,7 +127,7 @@ async fn a_path_has_one_reading() {
         let said = raw(&app, &head).await;
         let answered = statuses(&said);
         assert!(answered.len() == 1 && ["400", "404"].contains(&answered[0]), "{path}: {said}");
-        // Nor does a path that only looks open need no key.
+        // A path that only looks public still needs a key.
         let said = raw(&app, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
         assert!(statuses(&said).iter().all(|status| ["400", "401", "404"].contains(status)), "{path}: {said}");
     }

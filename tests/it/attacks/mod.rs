@@ -1,5 +1,5 @@
-//! Attacks, as the threat table in `docs/security.md` names them: each row has a test, here or where its defence is tested,
-//! and each test here has a row.
+//! Attacks, as the threat table in `docs/security.md` names them. Each row has a test, here or
+//! where its defence is tested, and each test here has a row.
 
 mod agents;
 mod forger;
@@ -9,7 +9,7 @@ mod keys;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Every function that is a test, in the Rust files below `folder`.
+/// Collects every test function in the Rust files below `folder`.
 fn tests_below(folder: &Path, into: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();

@@ -1,11 +1,10 @@
-//! A client for the manager's API, as the first administrator: what it asks for must work.
+//! A client for the manager's API, as the first administrator; every request must succeed.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, eventually, text};
 
-/// A client of the manager's API.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) http: reqwest::Client,
@@ -14,12 +13,12 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// A request, without anything.
+    /// Returns a request without body or extra headers.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
     }
 
-    /// GET, which must work.
+    /// GET; must succeed.
     pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = self.request(Method::GET, path).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
@@ -27,7 +26,7 @@ impl Api {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// POST, which must work.
+    /// POST; must succeed.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
         let answer = self.request(Method::POST, path).json(body).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
@@ -35,7 +34,8 @@ impl Api {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// The items of a list, newest first, page by page until one of them is in `known` or the list ends.
+    /// Returns the items of a list, newest first, page by page until one is in `known` or the list
+    /// ends.
     pub(crate) async fn newer_than(&self, path: &str, known: impl Fn(&str) -> bool) -> Vec<Value> {
         let (mut items, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -50,20 +50,21 @@ impl Api {
         }
     }
 
-    /// A policy that answers rule 5763 with `action` on the agent that the alert comes from.
+    /// Creates a policy that answers rule 5763 with `action` on the agent that the alert comes
+    /// from.
     pub(crate) async fn make_policy(&self, action: &str, duration: &str) {
         let policy = json!({"name": "answer", "mode": "enforce", "match": [{"rule_ids": ["5763"]}],
             "respond": {"action": action, "target": "source.ip", "on": "origin", "for": duration}});
         self.post("/v1/policies", &policy).await;
     }
 
-    /// An enrolment token.
+    /// Creates an enrolment token.
     pub(crate) async fn make_token(&self) -> String {
         let token = self.post("/v1/enrollment-tokens", &json!({})).await;
         text(&token, "token").to_owned()
     }
 
-    /// Posts an alert, and gives the one response and the one command it must lead to.
+    /// Posts an alert; returns its one response and its one command.
     pub(crate) async fn answer_to(&self, alert: &Value) -> (String, Value) {
         let intake = self.post("/v1/alerts", alert).await;
         assert_eq!((&intake["accepted"], &intake["rejected"]), (&json!(1), &json!([])), "{intake}");
@@ -89,7 +90,7 @@ impl Api {
         .await
     }
 
-    /// Waits until the manager knows of a stream of the agent.
+    /// Waits until the manager has a stream of the agent.
     pub(crate) async fn agent_streams(&self, id: &str) {
         eventually("the agent streams", PATIENCE, async || {
             (self.get(&format!("/v1/agents/{id}")).await["streaming"] == true).then_some(())
@@ -97,7 +98,7 @@ impl Api {
         .await;
     }
 
-    /// The audit log must be as it was written.
+    /// Fails if the audit log was edited.
     pub(crate) async fn audit_is_intact(&self) {
         let proof = self.get("/v1/audit/verify").await;
         assert_eq!(proof["intact"], true, "{proof}");

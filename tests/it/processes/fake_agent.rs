@@ -1,4 +1,4 @@
-//! An agent that says and hears what a test wants, by polls and over a stream.
+//! An agent that sends and receives what a test wants, by polls and over a stream.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{Manager, PATIENCE, now};
 
-/// An agent that has an identity and no will of its own.
+/// An agent with an identity that does nothing on its own.
 #[derive(Debug)]
 pub(crate) struct FakeAgent {
     pub(crate) id: Uuid,
@@ -32,7 +32,7 @@ pub(crate) struct FakeAgent {
 }
 
 impl FakeAgent {
-    /// Enrols one.
+    /// Enrols an agent.
     pub(crate) async fn enroll(manager: &Manager, name: &str) -> Self {
         let api = manager.api();
         let mut seed = [0; 32];
@@ -48,24 +48,24 @@ impl FakeAgent {
         Self { id, name: name.into(), pinned, key, http: api.http, poll_url, stream_url }
     }
 
-    /// A token of its own.
+    /// Returns a fresh token of its own.
     pub(crate) fn token(&self) -> String {
         identity::issue(&self.key, self.id, Uuid::now_v7(), now(), identity::MAX_LIFETIME).unwrap()
     }
 
-    /// Reads commands as an agent has to: signed by a pinned key and addressed to it.
+    /// Verifies commands as an agent must: signed by a pinned key and addressed to it.
     pub(crate) fn open(&self, tokens: &[String]) -> Vec<Command> {
         tokens.iter().map(|token| Command::open(token, &self.pinned, self.id).expect("a command to obey")).collect()
     }
 
-    /// One exchange by poll, whatever comes of it.
+    /// One poll; returns the status and the body.
     pub(crate) async fn exchange(&self, body: &Value) -> (StatusCode, Value) {
         let answer = self.http.post(&self.poll_url).bearer_auth(self.token()).json(body).send().await.unwrap();
         let status = answer.status();
         (status, answer.json().await.unwrap_or_default())
     }
 
-    /// One exchange by poll; gives the commands it brings.
+    /// One poll; returns its commands.
     pub(crate) async fn poll(&self, body: Value) -> Vec<Command> {
         let (status, answer) = self.exchange(&body).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
@@ -81,7 +81,7 @@ impl FakeAgent {
         Ok(Stream { agent: self, socket })
     }
 
-    /// Opens a stream and says hello.
+    /// Opens a stream and sends the hello.
     pub(crate) async fn connect(&self, cursor: u64) -> Stream<'_> {
         let mut stream = self.try_connect().await.expect("a stream");
         stream.say(&FromAgent::Hello { cursor, capabilities: vec![], effects: None, run: None }).await;
@@ -92,20 +92,19 @@ impl FakeAgent {
     }
 }
 
-/// A fake agent's stream.
 #[derive(Debug)]
 pub(crate) struct Stream<'a> {
     pub(crate) agent: &'a FakeAgent,
     pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// What came over a stream.
+/// What arrived on a stream.
 #[derive(Debug)]
 pub(crate) enum Heard {
     Message(ToAgent),
-    /// It was closed, with a reason if one was given.
+    /// Closed by the manager, with its reason if there was one.
     Closed(Option<CloseFrame>),
-    /// It broke.
+    /// Broken.
     Broken(String),
 }
 
@@ -114,12 +113,12 @@ impl Stream<'_> {
         self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
     }
 
-    /// The next message, or the end, within the usual patience.
+    /// Returns the next message, or the end, within the usual patience.
     pub(crate) async fn hear(&mut self) -> Heard {
         self.hear_within(PATIENCE).await.expect("something comes over the stream")
     }
 
-    /// The next message, or the end, if one comes in time.
+    /// Returns the next message, or the end, if one comes in time.
     pub(crate) async fn hear_within(&mut self, patience: Duration) -> Option<Heard> {
         let heard = async {
             loop {
@@ -135,7 +134,7 @@ impl Stream<'_> {
         tokio::time::timeout(patience, heard).await.ok()
     }
 
-    /// The next commands, within `patience`.
+    /// Returns the next commands, within `patience`.
     pub(crate) async fn commands_within(&mut self, patience: Duration) -> Vec<Command> {
         match self.hear_within(patience).await {
             Some(Heard::Message(ToAgent::Commands { commands })) => self.agent.open(&commands),
@@ -143,7 +142,7 @@ impl Stream<'_> {
         }
     }
 
-    /// How the manager closes the stream; what it says before is passed over.
+    /// Returns how the manager closes the stream; earlier messages are skipped.
     pub(crate) async fn end(&mut self) -> Option<CloseFrame> {
         loop {
             match self.hear().await {
@@ -158,7 +157,7 @@ impl Stream<'_> {
     }
 }
 
-/// The result of a command that worked.
+/// Returns the result of a command that succeeded.
 pub(crate) fn succeeded(command_id: Uuid) -> CommandResult {
     CommandResult {
         command_id,

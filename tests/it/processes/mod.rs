@@ -1,8 +1,10 @@
-//! What the tests that run the real programs have in common: a manager and agents as child processes that can be killed
-//! at any instant, a client for the manager's API, and a fake agent that says and hears what a test wants.
+//! What the tests with real programs share: a manager and agents as child processes that can be
+//! killed at any instant, a client for the manager's API, and a fake agent that sends and receives
+//! what a test wants.
 //!
-//! Every child dies with the test that started it, however that ends: it is started through `setpriv --pdeathsig`, whose
-//! signal comes when the starting thread is gone. So children are started on the test's own thread.
+//! Every child dies with the test that started it, however the test ends. It is started through
+//! `setpriv --pdeathsig`, whose signal comes when the starting thread is gone. So children are
+//! started on the test's own thread.
 
 mod api;
 mod fake_agent;
@@ -24,15 +26,14 @@ use tempfile::TempDir;
 pub(crate) use api::Api;
 pub(crate) use fake_agent::{FakeAgent, Heard, Stream, succeeded};
 
-/// How long something that takes moments may take on a busy machine.
+/// Deadline of fast operations on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The time.
 pub(crate) fn now() -> Timestamp {
     Clock::system().now()
 }
 
-/// Waits until `look` gives something, and fails with `what` if it does not within `patience`.
+/// Waits until `look` returns a value; fails with `what` after `patience`.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     patience: Duration,
@@ -48,14 +49,14 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// Whether a program that a test needs is installed.
+/// Returns whether a program that a test needs is installed.
 fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(usual).any(|directory| directory.join(program).is_file())
 }
 
-/// Fails if a program is not installed, and says how to get it.
+/// Fails if a program is not installed, and says how to install it.
 pub(crate) fn require(programs: &[(&str, &str)]) {
     let missing: Vec<String> = programs
         .iter()
@@ -65,7 +66,7 @@ pub(crate) fn require(programs: &[(&str, &str)]) {
     assert!(missing.is_empty(), "this test needs programs that are not installed: {}", missing.join(", "));
 }
 
-/// A command that dies with this thread.
+/// Returns a command that dies with this thread.
 pub(crate) fn tied(program: &Path) -> Command {
     require(&[("setpriv", "util-linux")]);
     let mut command = Command::new("setpriv");
@@ -98,7 +99,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(sent.success(), "cannot send {name} to {}", child.id());
 }
 
-/// Waits for a child's end, at most `patience`.
+/// Waits until a child exits, at most `patience`.
 pub(crate) async fn ended(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + patience;
     loop {
@@ -112,7 +113,7 @@ pub(crate) async fn ended(child: &mut Child, patience: Duration) -> Option<ExitS
     }
 }
 
-/// `kill -9`, and no zombie.
+/// Sends SIGKILL and reaps the child.
 fn kill9(child: &mut Child) {
     // An error means that it has ended already.
     let _ = child.kill();
@@ -126,13 +127,13 @@ pub(crate) struct Manager {
     pub(crate) address: SocketAddr,
     directory: TempDir,
     flags: Vec<String>,
-    /// What it is started through; must end in being it.
+    /// The wrapper program; it must end in an exec of the manager.
     wrapper: Vec<String>,
     http: reqwest::Client,
 }
 
 impl Manager {
-    /// Starts one on an empty ledger and a free port of the loopback interface.
+    /// Starts a manager on an empty ledger and a free port of the loopback interface.
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
@@ -142,7 +143,7 @@ impl Manager {
         Self::start_in(TempDir::new().unwrap(), flags, |_| Vec::new()).await
     }
 
-    /// Starts another one with a copy of this one's data directory.
+    /// Starts another manager with a copy of this one's data directory.
     pub(crate) async fn start_copy(&self) -> Self {
         let directory = TempDir::new().unwrap();
         copy_keys(&self.data_dir(), &directory.path().join("data"));
@@ -150,7 +151,7 @@ impl Manager {
         Self::start_in(directory, &flags, |_| Vec::new()).await
     }
 
-    /// Starts one whose data directory is a file system of its own, of so many MiB.
+    /// Starts a manager whose data directory is a file system of its own, of `mib` MiB.
     pub(crate) async fn start_on_small_disk(mib: u32) -> Self {
         require(&[("unshare", "util-linux"), ("mount", "mount")]);
         let mount = format!(r#"mkdir "$0" && mount -t tmpfs -o size={mib}m,mode=700 none "$0" && exec "$@""#);
@@ -203,7 +204,7 @@ impl Manager {
             if asked.is_ok_and(|answer| answer.status() == StatusCode::OK) {
                 return;
             }
-            // Somebody else's outgoing connection may sit on the port for a moment.
+            // An outgoing connection of another program may hold the port for a moment.
             if self.child.try_wait().unwrap().is_some() {
                 self.child = Self::spawn(&self.directory, self.address, &self.flags, &self.wrapper);
             }
@@ -212,12 +213,12 @@ impl Manager {
         }
     }
 
-    /// Kills it with signal 9.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill9(&mut self) {
         kill9(&mut self.child);
     }
 
-    /// Gives it one more flag from its next start on.
+    /// Adds a flag, from its next start on.
     pub(crate) fn add_flag(&mut self, flag: &str) {
         self.flags.push(flag.to_owned());
     }
@@ -229,7 +230,7 @@ impl Manager {
         self.is_ready().await;
     }
 
-    /// Where its ledger and its keys are, as itself sees it.
+    /// Returns the directory of its ledger and its keys, as the manager sees it.
     pub(crate) fn data_dir(&self) -> PathBuf {
         let path = self.directory.path().join("data");
         if self.wrapper.is_empty() {
@@ -238,7 +239,7 @@ impl Manager {
         Path::new(&format!("/proc/{}/root", self.child.id())).join(path.strip_prefix("/").unwrap())
     }
 
-    /// Asks it, and measures how long the answer takes.
+    /// Sends a request, and measures how long the answer takes.
     pub(crate) async fn ask(&self, path: &str) -> (StatusCode, String, Duration) {
         let begun = Instant::now();
         let answer = self.http.get(format!("http://{}{path}", self.address)).send().await.unwrap();
@@ -246,7 +247,7 @@ impl Manager {
         (status, text, begun.elapsed())
     }
 
-    /// Runs the command line with this manager's key; gives whether it succeeded, and what it printed.
+    /// Runs the command line with this manager's key; returns whether it succeeded, and its output.
     pub(crate) fn command(&self, arguments: &[&str]) -> (bool, String) {
         let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
         command.args(arguments).env("RIPOSTE_MANAGER", format!("http://{}", self.address));
@@ -256,12 +257,12 @@ impl Manager {
         (output.status.success(), String::from_utf8(text).unwrap())
     }
 
-    /// What it has written to its log, in all its lives.
+    /// Returns its log, over all restarts.
     pub(crate) fn log(&self) -> String {
         read(&self.directory.path().join("log"))
     }
 
-    /// The processor time that it has used so far, by proc(5).
+    /// Returns the CPU time used so far, by proc(5).
     pub(crate) fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, after_name) = stat.rsplit_once(')').unwrap();
@@ -271,7 +272,7 @@ impl Manager {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Its API, as its first administrator.
+    /// Returns a client with the first administrator's key.
     pub(crate) fn api(&self) -> Api {
         let key = read(&self.data_dir().join("admin.key")).trim().to_owned();
         assert!(key.starts_with("rip_"), "no admin key was written:\n{}", self.log());
@@ -301,12 +302,12 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
-/// A field that must be a text.
+/// Returns a field that must be a string.
 pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
 }
 
-/// A Wazuh 4.x alert of rule 5763: somebody at `source` tries passwords on the host that `agent` watches.
+/// A Wazuh 4.x alert of rule 5763: a client at `source` guesses passwords on the host of `agent`.
 pub(crate) fn alert(number: u64, source: &str, agent: &str) -> Value {
     json!({
         "timestamp": riposte::clock::Clock::system().now(),
@@ -333,7 +334,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Enrols one at `manager` with `token`, and does not start it.
+    /// Enrols an agent at `manager` with `token`, and does not start it.
     pub(crate) fn enroll(manager: &str, token: &str, name: &str) -> Self {
         Self::try_enroll(manager, token, name, &[]).unwrap_or_else(|why| panic!("the agent was not enrolled: {why}"))
     }
@@ -361,7 +362,7 @@ impl Agent {
         Ok(Self { id, name: name.into(), child: None, directory, flags: Vec::new() })
     }
 
-    /// Enrols and starts one, and waits until it streams.
+    /// Enrols and starts an agent, and waits until it streams.
     pub(crate) async fn start(manager: &Manager, name: &str) -> Self {
         let api = manager.api();
         let mut agent = Self::enroll(&api.base, &api.make_token().await, name);
@@ -370,7 +371,7 @@ impl Agent {
         agent
     }
 
-    /// Changes what the manager has told it, while it does not run.
+    /// Changes a field of its stored identity, while it does not run.
     pub(crate) fn change_identity(&self, field: &str, value: &str) {
         let path = self.directory.path().join("state/agent.json");
         let mut identity: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -378,20 +379,19 @@ impl Agent {
         std::fs::write(path, identity.to_string()).unwrap();
     }
 
-    /// Runs it.
     pub(crate) fn run(&mut self, flags: &[&str]) {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         self.run_again();
     }
 
-    /// Kills it with signal 9, if it runs.
+    /// Kills it with SIGKILL, if it runs.
     pub(crate) fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
             kill9(&mut child);
         }
     }
 
-    /// Runs it again as before.
+    /// Runs it again with the same flags.
     pub(crate) fn run_again(&mut self) {
         self.kill9();
         let log = self.directory.path().join("log");
@@ -405,12 +405,12 @@ impl Agent {
         self.child = Some(child.unwrap());
     }
 
-    /// What it has written to its log, in all its lives.
+    /// Returns its log, over all restarts.
     pub(crate) fn log(&self) -> String {
         read(&self.directory.path().join("log"))
     }
 
-    /// Waits until its log holds `word`, as often as `times`.
+    /// Waits until its log holds `word`, `times` times.
     pub(crate) async fn has_logged(&self, word: &str, times: usize) {
         eventually(&format!("the agent logs {word:?} {times} times"), PATIENCE, async || {
             (self.log().matches(word).count() >= times).then_some(())
@@ -418,13 +418,13 @@ impl Agent {
         .await;
     }
 
-    /// Has another `riposte-agent` do something with its state.
+    /// Runs another `riposte-agent` command on its state.
     pub(crate) fn order(&self, arguments: &[&str]) -> std::process::Output {
         let state = self.directory.path().join("state");
         tied(&agent_program()).args(arguments).arg("--state-dir").arg(state).output().unwrap()
     }
 
-    /// What `riposte-agent status` says about it, running or not.
+    /// Returns the output of `riposte-agent status`, whether it runs or not.
     pub(crate) fn status(&self) -> Value {
         let status = self.order(&["status", "--json"]);
         assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
@@ -441,7 +441,7 @@ impl Drop for Agent {
     }
 }
 
-/// A number below `bound`, at random.
+/// Returns a random number below `bound`.
 pub(crate) fn random_below(bound: u64) -> u64 {
     getrandom::u64().unwrap() % bound
 }

@@ -1,4 +1,5 @@
-//! An agent that the test plays: its own key, real tokens, real signatures, and whatever else the test wants it to say.
+//! An agent that the test plays: its own key, real tokens, real signatures, and any report that the
+//! test wants.
 
 use std::time::Duration;
 
@@ -30,14 +31,14 @@ pub(crate) struct FakeAgent {
     pinned: Vec<(String, VerifyingKey)>,
 }
 
-/// A key that nobody else has.
+/// A fresh random key.
 pub(crate) fn new_key() -> SigningKey {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).unwrap();
     SigningKey::from_bytes(&seed)
 }
 
-/// What an agent called `name` says to be enrolled.
+/// Returns the enrolment request of an agent called `name`.
 pub(crate) fn enrollment(token: &str, name: &str, key: &SigningKey) -> EnrollRequest {
     EnrollRequest {
         token: token.into(),
@@ -51,13 +52,13 @@ pub(crate) fn enrollment(token: &str, name: &str, key: &SigningKey) -> EnrollReq
 }
 
 impl FakeAgent {
-    /// Enrols with `token`.
+    /// Enrols an agent with `token`.
     pub(crate) async fn enrol(app: &TestApp, token: &str, name: &str, capabilities: Vec<Capability>) -> Self {
         let key = new_key();
         Self::enrol_by(app, EnrollRequest { capabilities, ..enrollment(token, name, &key) }, key).await
     }
 
-    /// Enrols the host of another agent anew, in that one's place.
+    /// Enrols a replacement of another agent on the same host.
     pub(crate) async fn replace(app: &TestApp, token: &str, name: &str) -> Self {
         let key = new_key();
         Self::enrol_by(app, EnrollRequest { replace: true, ..enrollment(token, name, &key) }, key).await
@@ -74,12 +75,12 @@ impl FakeAgent {
         Self { id: agent_id, key, clock: app.clock.clone(), http, stream_url, pinned: pinned.collect() }
     }
 
-    /// A token that it may be believed for.
+    /// Returns a valid token.
     pub(crate) fn token(&self) -> String {
         identity::issue(&self.key, self.id, Uuid::from_u128(1), self.clock.now(), Duration::from_mins(5)).unwrap()
     }
 
-    /// One exchange, with any token.
+    /// Polls once, with any token.
     pub(crate) async fn exchange(&self, token: &str, request: &PollRequest) -> Answer {
         Answer::to(self.http.with_key(token).request(Method::POST, "/v1/agent/poll").json(request)).await
     }
@@ -90,45 +91,46 @@ impl FakeAgent {
         Answer::to(request.header("user-agent", name).json(&PollRequest::default())).await.is(200);
     }
 
-    /// One exchange.
+    /// Polls once.
     pub(crate) async fn poll(&self, request: &PollRequest) -> PollResponse {
         let answer = self.exchange(&self.token(), request).await;
         assert!(answer.text.len() <= MAX_FRAME_BYTES, "a real agent reads no more than that");
         serde_json::from_value(answer.is(200)).unwrap()
     }
 
-    /// Everything it is owed, by somebody who has nothing in their journal; checked as a real agent checks it.
+    /// Every command that is owed to an agent with an empty journal, checked as a real agent checks
+    /// it.
     pub(crate) async fn owed(&self) -> Vec<Command> {
         let answer = self.poll(&PollRequest { max: 256, ..PollRequest::default() }).await;
         answer.commands.iter().map(|token| self.open(token)).collect()
     }
 
-    /// The one command that it is owed.
+    /// Returns the one command that it is owed.
     pub(crate) async fn owed_one(&self) -> Command {
         let mut owed = self.owed().await;
         assert_eq!(owed.len(), 1, "{owed:?}");
         owed.remove(0)
     }
 
-    /// Reads a signed command.
+    /// Verifies and reads a signed command.
     pub(crate) fn open(&self, token: &str) -> Command {
         Command::open(token, &self.pinned, self.id).unwrap()
     }
 
-    /// Says that commands are in its journal.
+    /// Acknowledges commands, as an agent does once they are in its journal.
     pub(crate) async fn acknowledge(&self, commands: &[&Command]) {
         let acks = commands.iter().map(|command| command.jti).collect();
-        // Asks for nothing: a window of its own is what `owed` is for.
+        // Asks for no commands: `owed` has a window of its own.
         self.poll(&PollRequest { acks, cursor: u64::MAX >> 1, max: 0, ..PollRequest::default() }).await;
     }
 
-    /// Says how commands ended.
+    /// Reports results; returns the ids that the manager acknowledges.
     pub(crate) async fn report(&self, results: Vec<CommandResult>) -> Vec<Uuid> {
         let request = PollRequest { results, cursor: u64::MAX >> 1, max: 0, ..PollRequest::default() };
         self.poll(&request).await.result_acks
     }
 
-    /// How a command ended.
+    /// Returns a result of a command.
     pub(crate) fn result(&self, command: Uuid, outcome: Outcome, verified: Option<bool>) -> CommandResult {
         CommandResult {
             command_id: command,
@@ -144,7 +146,7 @@ impl FakeAgent {
         }
     }
 
-    /// Fetches everything, does it, and says so.
+    /// Fetches every command and reports success.
     pub(crate) async fn obey(&self) -> Vec<Command> {
         let owed = self.owed().await;
         self.acknowledge(&owed.iter().collect::<Vec<_>>()).await;
@@ -153,7 +155,7 @@ impl FakeAgent {
         owed
     }
 
-    /// Fetches the one command that it is owed, and says how it ended.
+    /// Fetches the one command that it is owed, and reports its result.
     pub(crate) async fn answer(&self, outcome: Outcome, verified: Option<bool>) -> Command {
         let command = self.owed_one().await;
         self.acknowledge(&[&command]).await;
@@ -161,13 +163,13 @@ impl FakeAgent {
         command
     }
 
-    /// The same agent, which has found the manager at its new address.
+    /// The same agent, with the manager's new address.
     pub(crate) fn moved_to(self, app: &TestApp) -> Self {
         let stream_url = format!("{}/v1/agent/stream", app.base.replacen("http", "ws", 1));
         Self { http: Client::anonymous(&app.base), stream_url, ..self }
     }
 
-    /// Opens a stream and says hello.
+    /// Opens a stream and sends its hello.
     pub(crate) async fn stream(&self, cursor: u64) -> Stream {
         self.stream_of(cursor, "a test").await
     }
@@ -191,7 +193,6 @@ impl FakeAgent {
     }
 }
 
-/// A stream to the manager.
 pub(crate) struct Stream {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
@@ -201,7 +202,7 @@ impl Stream {
         self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
     }
 
-    /// The next message; `None` when the manager has ended the stream.
+    /// Returns the next message; `None` when the manager has closed the stream.
     pub(crate) async fn hear(&mut self) -> Option<ToAgent> {
         loop {
             let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the manager said nothing");
@@ -216,12 +217,12 @@ impl Stream {
         }
     }
 
-    /// What is left to hear until the manager ends the stream.
+    /// Reads until the manager closes the stream.
     pub(crate) async fn hear_the_end(&mut self) {
         while self.hear().await.is_some() {}
     }
 
-    /// The next commands, settings left aside.
+    /// Returns the next commands; settings are skipped.
     pub(crate) async fn commands(&mut self, agent: &FakeAgent) -> Vec<Command> {
         loop {
             match self.hear().await.expect("the stream ended") {

@@ -1,8 +1,8 @@
-//! Alerts as Wazuh writes them, with what matters to a test.
+//! Alerts as Wazuh writes them, with the fields that matter to a test.
 
 use serde_json::{Value, json};
 
-/// A rule 5763 alert (level 10) of agent 005 `web-01`, numbered `id`, from `source_ip`.
+/// Returns a rule 5763 alert (level 10) of agent 005 `web-01`, numbered `id`, from `source_ip`.
 pub(crate) fn brute_force(id: &str, source_ip: &str) -> Value {
     json!({
         "timestamp": "2026-11-24T09:59:58.123+0000",
@@ -17,18 +17,18 @@ pub(crate) fn brute_force(id: &str, source_ip: &str) -> Value {
     })
 }
 
-/// The same, from another host.
+/// The same alert from another host.
 pub(crate) fn from_agent(mut alert: Value, id: &str, name: &str) -> Value {
     alert["agent"] = json!({"id": id, "name": name});
     alert
 }
 
-/// Lines.
+/// Joins alerts as newline-delimited JSON.
 pub(crate) fn ndjson<'a>(alerts: impl IntoIterator<Item = &'a Value>) -> String {
     alerts.into_iter().map(|alert| format!("{alert}\n")).collect()
 }
 
-/// A policy that drops the source of rule 5763 for ten minutes.
+/// Returns a policy that drops the source of rule 5763 for ten minutes.
 pub(crate) fn drop_policy(name: &str) -> Value {
     json!({
         "name": name,

@@ -1,5 +1,5 @@
-//! The manager under test: the real one, in this process, on a port of its own, with a clock that stands until the
-//! test moves it.
+//! The manager under test: the real one, in this process, on a port of its own. Its clock stands
+//! still until the test moves it.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use tokio_util::sync::DropGuard;
 
 use super::{Client, Database, FakeAgent, eventually};
 
-/// When every test begins.
+/// The time at which every test begins.
 pub(crate) const NOW: &str = "2026-11-24T10:00:00Z";
 
 /// A running manager.
@@ -27,28 +27,28 @@ pub(crate) struct TestApp {
     pub(crate) clock: Clock,
     pub(crate) config: Config,
     serving: JoinHandle<anyhow::Result<bool>>,
-    /// Asks it to stop when the test is over.
+    /// Stops it when the test is over.
     stop: DropGuard,
     dir: TempDir,
     database: Database,
 }
 
 impl TestApp {
-    /// A manager on SQLite, and its administrator.
+    /// Starts a manager on SQLite; returns it and its administrator.
     pub(crate) async fn start() -> (Self, Client) {
         Self::start_on(Database::sqlite()).await
     }
 
-    /// A manager on `database`, and its administrator.
+    /// Starts a manager on `database`; returns it and its administrator.
     pub(crate) async fn start_on(database: Database) -> (Self, Client) {
         Self::start_with(database, |_| ()).await
     }
 
-    /// A manager with a configuration of its own.
+    /// Starts a manager with a configuration of its own.
     pub(crate) async fn start_with(database: Database, configure: impl FnOnce(&mut Config)) -> (Self, Client) {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
-        // Most tests tell of alerts and not of their age: the clock stands, and moves by hours and days.
+        // Most tests ignore the age of alerts: the clock stands still, and moves by hours and days.
         let max_age = "none".to_owned();
         let mut config = Config { data_dir, database_url: database.url(), max_age, ..Config::default() };
         configure(&mut config);
@@ -64,7 +64,8 @@ impl TestApp {
         #[expect(clippy::disallowed_methods, reason = "the program under test is no task of the program under test")]
         let mut serving = tokio::spawn(serve(config.clone(), listener, clock.clone(), tasks));
         let anonymous = Client::anonymous(&base);
-        // The listener is open before anybody serves it: the first answer comes when there is one.
+        // The listener is open before the manager serves it: the first answer comes when it is
+        // ready.
         tokio::select! {
             answer = anonymous.get("/readyz") => assert_eq!(answer.status, 200, "{}", answer.text),
             ended = &mut serving => panic!("the manager did not start: {ended:?}"),
@@ -83,17 +84,16 @@ impl TestApp {
         Self::run(config, clock, dir, database).await
     }
 
-    /// Where it keeps its keys.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.config.data_dir.clone()
     }
 
-    /// A way into its database that it does not know of.
+    /// Opens a connection to its database that the manager does not know.
     pub(crate) async fn db(&self) -> Db {
         Db::open(&self.config.database()).await.unwrap()
     }
 
-    /// Changes the database past the manager; gives how many rows.
+    /// Changes the database behind the manager's back; returns the number of rows.
     pub(crate) async fn execute(&self, sql: &'static str) -> u64 {
         let mut tx = self.db().await.begin().await.unwrap();
         let rows = tx.execute(sql, vec![]).await.unwrap();
@@ -101,12 +101,13 @@ impl TestApp {
         rows
     }
 
-    /// Moves the time.
+    /// Advances the clock.
     pub(crate) fn advance(&self, secs: u64) {
         self.clock.advance(Duration::from_secs(secs));
     }
 
-    /// As [`eventually`], with the time going on: for what a sweep or a timer does some seconds later.
+    /// As [`eventually`], with the clock running: for work that a sweep or a timer does some
+    /// seconds later.
     pub(crate) async fn in_time<T, F: Future<Output = Option<T>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
         eventually(what, || {
             self.clock.advance(Duration::from_millis(200));
@@ -115,8 +116,8 @@ impl TestApp {
         .await
     }
 
-    /// Somebody with a key of `role`.
-    pub(crate) async fn somebody(&self, admin: &Client, role: &str) -> Client {
+    /// A client with a new key of `role`.
+    pub(crate) async fn client_with_role(&self, admin: &Client, role: &str) -> Client {
         let made = admin.post("/v1/api-keys", &json!({"name": role, "role": role})).await.is(201);
         admin.with_key(made["key"].as_str().unwrap())
     }
@@ -128,10 +129,10 @@ impl TestApp {
     }
 }
 
-/// The manager's complaints, shown with a test that fails. `RUST_LOG` shows more.
+/// The manager's warnings, shown with a failing test. `RUST_LOG` shows more.
 fn show_logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
-    // Every manager of a test asks for it; the first one gets it.
+    // Every manager of a test installs it; the first one succeeds.
     let _ = logs.try_init();
 }

@@ -1,4 +1,4 @@
-//! A client of the manager, and what it is answered.
+//! A client of the manager, and its answers.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
-/// Somebody with an API key, or nobody.
+/// A client of the API, with a key or without one.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -15,24 +15,23 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Somebody who has no key.
+    /// A client without a key.
     pub(crate) fn anonymous(base: &str) -> Self {
-        // No proxy from the environment may come between.
+        // A proxy from the environment must not interfere.
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { http, base: base.into(), key: None }
     }
 
-    /// Somebody else, with `key`.
+    /// The same client with `key`.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.into()), ..self.clone() }
     }
 
-    /// The key.
     pub(crate) fn key(&self) -> &str {
         self.key.as_deref().unwrap()
     }
 
-    /// A request to be finished by the test.
+    /// Returns a request for the test to complete.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.key {
@@ -49,7 +48,7 @@ impl Client {
         Answer::to(self.request(Method::POST, path).json(body)).await
     }
 
-    /// As `post`, as a request that may be repeated.
+    /// Posts with an idempotency key, so that the request may be repeated.
     pub(crate) async fn post_once(&self, path: &str, body: &Value, key: &str) -> Answer {
         Answer::to(self.request(Method::POST, path).header("idempotency-key", key).json(body)).await
     }
@@ -72,12 +71,12 @@ impl Client {
         .await
     }
 
-    /// Hands in a body of any kind.
+    /// Posts a body of any media type to the alerts.
     pub(crate) async fn alerts(&self, media_type: &str, body: impl Into<reqwest::Body>) -> Answer {
         Answer::to(self.request(Method::POST, "/v1/alerts").header(CONTENT_TYPE, media_type).body(body)).await
     }
 
-    /// All entries of a list, page by page.
+    /// Returns all entries of a list, page by page.
     pub(crate) async fn list(&self, path: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let joint = if path.contains('?') { '&' } else { '?' };
@@ -90,12 +89,12 @@ impl Client {
         }
     }
 
-    /// Writes a policy.
+    /// Creates a policy.
     pub(crate) async fn policy(&self, policy: &Value) -> Value {
         self.post("/v1/policies", policy).await.is(201)
     }
 
-    /// What the audit log says of one thing: actor and verb, oldest first.
+    /// Returns the audit entries of one object: actor and verb, oldest first.
     pub(crate) async fn history(&self, noun: &str, id: &str) -> Vec<(String, String)> {
         let mut entries = self.list(&format!("/v1/audit?noun={noun}&noun_id={id}")).await;
         entries.reverse();
@@ -104,7 +103,7 @@ impl Client {
     }
 }
 
-/// What a request was answered.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -113,7 +112,6 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Sends a request.
     pub(crate) async fn to(request: reqwest::RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -124,14 +122,14 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The body, if the status is `status`; null if it is empty.
+    /// Returns the body, if the status is `status`; null if it is empty.
     #[track_caller]
     pub(crate) fn is(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         if self.text.is_empty() { Value::Null } else { serde_json::from_str(&self.text).unwrap() }
     }
 
-    /// The problem, if the status is `status`.
+    /// Returns the problem, if the status is `status`.
     #[track_caller]
     pub(crate) fn is_problem(&self, status: u16) -> Value {
         let problem = self.is(status);
@@ -142,7 +140,7 @@ impl Answer {
         problem
     }
 
-    /// The places that a 422 points at, in its order.
+    /// Returns the pointers of a 422, in its order.
     #[track_caller]
     pub(crate) fn points_at(&self) -> Vec<String> {
         let problem = self.is_problem(422);

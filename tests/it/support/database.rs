@@ -1,5 +1,5 @@
-//! The two databases. SQLite is a file in the manager's data directory; PostgreSQL is a server of the test's own, made
-//! and started in under a second, that ends with the test however the test ends.
+//! The two databases. SQLite is a file in the manager's data directory. PostgreSQL is a server of
+//! the test's own: it starts in under a second and ends with the test, however the test ends.
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::eventually;
 
-/// Where a manager keeps its ledger.
+/// The database of a manager's ledger.
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
     Sqlite,
@@ -22,7 +22,7 @@ impl Database {
         Self::Sqlite
     }
 
-    /// A fresh PostgreSQL.
+    /// Starts a fresh PostgreSQL.
     ///
     /// # Panics
     /// If PostgreSQL is not installed, saying what to install.
@@ -30,7 +30,7 @@ impl Database {
         Self::Postgresql(Arc::new(Server::start().await))
     }
 
-    /// Its PostgreSQL.
+    /// Returns its PostgreSQL server.
     pub(crate) fn server(&self) -> &Server {
         match self {
             Self::Sqlite => panic!("SQLite has no server"),
@@ -38,7 +38,7 @@ impl Database {
         }
     }
 
-    /// Its address; empty for SQLite, which is where nothing else is said.
+    /// Returns its URL; empty for SQLite, the default.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite => String::new(),
@@ -60,7 +60,7 @@ impl Server {
         let dir = tempfile::Builder::new().prefix("riposte-pg-").tempdir().unwrap();
         let owner = Owner::of(dir.path());
         let data = dir.path().join("data");
-        // The cluster holds nothing yet: making it need not wait for the disk. What the manager commits does.
+        // The cluster is empty: initdb need not wait for the disk. The manager's commits do.
         let mut init = owner.command(&programs.join("initdb"));
         init.args(["--no-sync", "--no-instructions", "--auth=trust", "--username=postgres", "--encoding=UTF8"]);
         let made = init.args(["--locale=C", "--pgdata"]).arg(&data).output().unwrap();
@@ -150,39 +150,39 @@ impl Drop for Pooler {
     }
 }
 
-/// Whom PostgreSQL runs as: it refuses to run as root.
+/// The account of the server: PostgreSQL refuses to run as root.
 enum Owner {
     Us,
-    Nobody,
+    Unprivileged,
 }
 
 impl Owner {
-    /// Whoever is to own `dir`, made the owner.
+    /// The account that PostgreSQL runs as; `dir` becomes its own.
     fn of(dir: &Path) -> Self {
         if std::fs::metadata(dir).unwrap().uid() != 0 {
             return Self::Us;
         }
         let id = |flag: &str| -> u32 {
             let id = Command::new("id").args([flag, "nobody"]).output().unwrap();
-            String::from_utf8(id.stdout).unwrap().trim().parse().expect("root needs an account called nobody")
+            String::from_utf8(id.stdout).unwrap().trim().parse().expect("root needs an account called `nobody`")
         };
         chown(dir, Some(id("-u")), Some(id("-g"))).unwrap();
-        Self::Nobody
+        Self::Unprivileged
     }
 
-    /// A program that is killed when we end, however we end.
+    /// Returns a command that is killed when this process ends, however it ends.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
-        if matches!(self, Self::Nobody) {
-            command.args(["--reuid=nobody", "--clear-groups"]);
+        if matches!(self, Self::Unprivileged) {
+            command.args(["--reuid", "nobody", "--clear-groups"]);
         }
         command.arg(program).current_dir("/");
         command
     }
 }
 
-/// Where PostgreSQL's programs are: Debian does not put them into PATH.
+/// Returns the directory of PostgreSQL's programs: Debian does not put them into PATH.
 fn programs() -> PathBuf {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut places: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();

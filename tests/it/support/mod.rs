@@ -1,5 +1,6 @@
-//! What the tests stand on: the real manager on a port of its own with a clock that the test moves ([`app`]), clients
-//! ([`client`]), an agent that the test plays ([`agent`]), both databases ([`database`]), and alerts ([`alert`]).
+//! What the tests build on: the real manager on a port of its own with a clock that the test moves
+//! ([`app`]), clients ([`client`]), an agent that the test plays ([`agent`]), both databases
+//! ([`database`]), and alerts ([`alert`]).
 
 pub(crate) mod agent;
 pub(crate) mod alert;
@@ -15,15 +16,15 @@ pub(crate) use app::TestApp;
 pub(crate) use client::{Answer, Client};
 pub(crate) use database::Database;
 
-/// Nothing here takes longer, unless something is wrong.
+/// Deadline of every wait: a longer one means a fault.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks at something that is about to happen.
+/// Interval between two looks.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// Looks until there is something to see.
+/// Looks until there is a value.
 ///
 /// # Panics
-/// If that takes longer than [`PATIENCE`].
+/// After [`PATIENCE`].
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let looking = async {
         loop {
@@ -37,7 +38,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut
     seen.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain until {what}"))
 }
 
-/// Makes of one test two: on SQLite and on PostgreSQL.
+/// Makes two tests of one: on SQLite and on PostgreSQL.
 macro_rules! on_both_databases {
     ($($(#[$doc:meta])* async fn $name:ident($database:ident: Database) $body:block)*) => {
         $(

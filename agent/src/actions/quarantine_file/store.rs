@@ -1,8 +1,8 @@
-//! The folder that quarantined files are in: how one gets in and out again. Every step can be repeated, and a crash
-//! between two leaves the file at its place or in the folder, never nowhere.
+//! The folder of quarantined files: how a file is moved in and out. Every step can be repeated. A
+//! crash between two steps leaves the file at its path or in the folder.
 //!
-//! Every name is looked up in a folder that is held open, in and out: whoever owns the folder of the file can exchange what
-//! leads there at any moment.
+//! Every name is looked up in a folder that is held open, in and out: the owner of the file's
+//! folder can exchange the path at any moment.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -20,12 +20,12 @@ use uuid::Uuid;
 use super::super::{ActionError, Host};
 use crate::guarded::{self, Folder, PathError, Place};
 
-/// systemd hides `openat2` from a service that may not make a program privileged; such a service could not put the mode
-/// of one back either.
+/// systemd hides `openat2` from a service that may not set the set-user-ID bit; such a service
+/// could not restore that bit either.
 const CANNOT_OPEN: &str =
     "no file can be opened without following links: the service has RestrictSUIDSGID=yes, or the kernel is too old";
 
-/// What only Linux has, and without which an attacker could have another file moved.
+/// Linux only. Without these calls an attacker could have another file moved.
 #[cfg(target_os = "linux")]
 mod kernel {
     use std::os::fd::{AsFd, OwnedFd};
@@ -34,13 +34,13 @@ mod kernel {
     use rustix::io::Errno;
     use rustix::path::Arg;
 
-    /// Whether the system has what a service without privileged modes is not given.
+    /// Whether the system has the call that a sandboxed service may lack.
     pub(super) fn probe() -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
     }
 
-    /// Renames, and never over what is there.
+    /// Renames without replacing an existing file.
     pub(super) fn rename(from: impl AsFd, old: impl Arg, to: impl AsFd, new: impl Arg) -> Result<(), Errno> {
         rustix::fs::renameat_with(from, old, to, new, RenameFlags::NOREPLACE)
     }
@@ -63,21 +63,22 @@ mod kernel {
     }
 }
 
-/// How much is taken, and at what cost.
+/// Limits of quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A larger file is not taken, in bytes, holes counted: it would have to be read, and perhaps copied.
+    /// Largest file, in bytes, holes included: it has to be read, and perhaps copied.
     pub max_file_bytes: u64,
-    /// What a copy leaves free on the disk of the agent's state, in bytes: the journal is there too.
+    /// Space that a copy leaves free on the disk of the agent's state, in bytes: the journal is
+    /// there too.
     pub min_free_bytes: u64,
 }
 
 impl Limits {
-    /// What holds if the local policy does not say otherwise.
+    /// Defaults of the local policy.
     pub const DEFAULT: Self = Self { max_file_bytes: 256 * 1024 * 1024, min_free_bytes: 32 * 1024 * 1024 };
 }
 
-/// Whether the step that a thread works for was given up. A thread that reads looks at it with every chunk.
+/// Whether the step of a thread was abandoned. A thread that reads checks it with every chunk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GivenUp(Arc<AtomicBool>);
 
@@ -87,11 +88,11 @@ impl GivenUp {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::Relaxed) { Err(io::Error::other("the step was given up")) } else { Ok(()) }
+        if self.0.load(Ordering::Relaxed) { Err(io::Error::other("the step was abandoned")) } else { Ok(()) }
     }
 }
 
-/// What a file was, and where it is kept.
+/// The file's attributes, and its name in the quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     /// Its name in the quarantine.
@@ -105,7 +106,7 @@ pub(super) struct Kept {
     modified_nanos: i64,
     device: u64,
     inode: u64,
-    /// Its real place, where links lead there. Journals of older versions have none: there were no links then.
+    /// Its path with all links resolved. Absent in older journals, which had no links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     place: Option<PathBuf>,
 }
@@ -151,7 +152,7 @@ impl Kept {
     }
 }
 
-/// The quarantine, and the place that a file was taken from.
+/// The quarantine, and the original path of a file.
 #[derive(Debug)]
 pub(super) struct Store {
     folder: PathBuf,
@@ -183,7 +184,7 @@ impl Store {
         Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile))
     }
 
-    /// Whether a file is here that this effect took, whatever is known of it.
+    /// Whether the quarantine holds a file of this effect, even without a record of it.
     pub(super) fn has_taken(host: &Host, effect: Uuid) -> Result<bool, ActionError> {
         let folder = Self::folder(host);
         let entries = match std::fs::read_dir(&folder) {
@@ -207,7 +208,7 @@ impl Store {
         if !self.holds(kept)? {
             self.move_in(&inside, kept, given_up)?;
         }
-        // Mode 000 even for one that a crash left behind half done.
+        // Mode 000 even for a file that a crash left half done.
         let file = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
         file.and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o0)))
             .and_then(|()| Ok(inside.sync()?))
@@ -225,7 +226,7 @@ impl Store {
         given_up.check().map_err(|error| failed(&self.path, "be moved", &error))?;
         match kernel::rename(&from.folder, &from.name, inside, &kept.name) {
             Ok(()) => {
-                // The name may have got another file between the two.
+                // Between the two, the name may have been moved to another file.
                 if inside.stat(&kept.name).is_ok_and(|stat| stat.is_some_and(|stat| kept.is(&stat))) {
                     return sync(&from.folder, &self.path);
                 }
@@ -258,7 +259,7 @@ impl Store {
         }
     }
 
-    /// Moves the file back to its place, as it was.
+    /// Moves the file back to its path, with its attributes.
     pub(super) fn give_back(&self, kept: &Kept, given_up: &GivenUp) -> Result<(), ActionError> {
         if !self.holds(kept)? {
             return Ok(());
@@ -270,18 +271,21 @@ impl Store {
             let (path, held) = (self.path.display(), held.display());
             return Err(ActionError::Failed(format!("something else is at {path} now; the file is kept at {held}")));
         }
-        // Mode 000 keeps nobody out who may do this; but it has to be readable to be compared.
+        // Mode 000 does not stop a privileged process; but the file has to be readable to be
+        // compared.
         let opened = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
         let opened = opened.and_then(|mut file| Ok((hash(&mut file, io::sink(), u64::MAX, given_up)?, file)));
         let (sha256, mut file) = opened.map_err(|error| failed(&held, "be read", &error))?;
         let is_same = sha256 == kept.sha256;
         if !is_same {
-            // A program that had it open may have gone on writing; keeping it for ever would help nobody.
-            tracing::warn!(path = %self.path.display(), "a quarantined file is not what it was when it was taken");
+            // A program that had it open may have gone on writing. Keeping the file for ever would
+            // not help.
+            tracing::warn!(path = %self.path.display(), "a quarantined file has changed since it was moved");
         }
-        // What was written into it meanwhile must not run as another account.
+        // Data that was written into it meanwhile must not run as another account.
         let mode = if is_same { kept.mode } else { kept.mode & 0o777 };
-        // First, so that it is never at its place half dressed; nobody reaches it in the folder, whatever its mode.
+        // Before the move, so that the file is never at its path with the wrong owner or mode.
+        // Inside the folder no other account reaches it, whatever its mode.
         dress(&file, kept, mode).map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))?;
         match kernel::rename(&inside, &kept.name, &to.folder, &to.name) {
             Ok(()) => {}
@@ -299,7 +303,7 @@ impl Store {
     }
 }
 
-/// A copy with the owner and the time of the original, on disk; the same bytes, or an error.
+/// A durable copy with the original's owner and time; an error if the bytes differ.
 fn copy(
     from: &mut File,
     folder: &Folder,
@@ -327,7 +331,7 @@ fn copy(
     })
 }
 
-/// The owner first: changing it takes privileged bits off the mode.
+/// The owner first: changing it removes privileged bits of the mode.
 fn dress(file: &File, kept: &Kept, mode: u32) -> io::Result<()> {
     std::os::unix::fs::fchown(file, Some(kept.uid), Some(kept.gid))?;
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
@@ -335,7 +339,7 @@ fn dress(file: &File, kept: &Kept, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &Timestamps { last_access: modified, last_modification: modified })?)
 }
 
-/// Reads to the end, which must come within `limit_bytes`: a file may grow faster than it is read.
+/// Hashes to the end, which must come within `limit_bytes`: a file may grow faster than it is read.
 fn hash(from: &mut File, mut to: impl io::Write, limit_bytes: u64, given_up: &GivenUp) -> io::Result<String> {
     let mut left = limit_bytes;
     let (mut hash, mut chunk) = (Sha256::new(), vec![0; 64 * 1024]);
@@ -356,7 +360,7 @@ fn rewind(file: &mut File) -> Result<(), ActionError> {
     io::Seek::rewind(file).map_err(|error| ActionError::Failed(format!("the file cannot be read again: {error}")))
 }
 
-/// Opens the file to be read, and nothing else than a file.
+/// Opens a regular file for reading, and nothing else.
 fn open(place: &Place) -> Result<File, ActionError> {
     match place.folder.open(&place.name, OFlags::RDONLY, Mode::empty()) {
         Ok(file) => Ok(file),
@@ -367,7 +371,7 @@ fn open(place: &Place) -> Result<File, ActionError> {
     }
 }
 
-/// Whether files can be opened without following links, and put back as they were.
+/// Checks that files can be opened without following links, and restored with their attributes.
 ///
 /// # Errors
 /// Why not, for people.
@@ -375,7 +379,7 @@ pub(super) fn can_open() -> Result<(), String> {
     match kernel::probe() {
         Ok(_) => Ok(()),
         Err(Errno::NOSYS) => Err(CANNOT_OPEN.into()),
-        // Some filters of system calls refuse what they do not know as not permitted.
+        // Some seccomp filters answer EPERM to system calls that they do not know.
         Err(error) => Err(format!("no file can be opened without following links: {}", io::Error::from(error))),
     }
 }

@@ -19,9 +19,9 @@ struct Bench {
 }
 
 impl Bench {
-    /// The state and the files in folders below these.
+    /// A bench with its state and its files in folders below these.
     fn between(state: &str, files: &str) -> Self {
-        assert!(platform::is_root(), "this test needs root: it gives files to another owner");
+        assert!(platform::is_root(), "this test needs root: it changes the owner of files");
         let folders = [tempfile::tempdir_in(state).unwrap(), tempfile::tempdir_in(files).unwrap()];
         let host = Host::new(Runner::new(), folders[0].path());
         let files = folders[1].path().canonicalize().unwrap();
@@ -85,19 +85,19 @@ async fn goes_and_comes_back(state: &str, files: &str) {
 }
 
 #[tokio::test]
-async fn a_file_goes_and_comes_back_as_it_was() {
+async fn a_file_is_moved_and_restored_unchanged() {
     goes_and_comes_back("/tmp", "/tmp").await;
 }
 
 #[tokio::test]
-async fn a_file_goes_and_comes_back_across_file_systems() {
+async fn a_file_is_moved_and_restored_across_file_systems() {
     let device = |path: &str| std::fs::metadata(path).unwrap().dev();
     assert_ne!(device("/tmp"), device("/dev/shm"), "this test needs /dev/shm on a file system of its own");
     goes_and_comes_back("/dev/shm", "/tmp").await;
 }
 
 #[tokio::test]
-async fn what_is_not_plainly_a_file_is_refused() {
+async fn only_a_plain_file_is_accepted() {
     let bench = Bench::between("/tmp", "/tmp");
     std::fs::create_dir(bench.files.join("folder")).unwrap();
     std::fs::write(bench.files.join("folder/file"), "x").unwrap();
@@ -116,7 +116,7 @@ async fn what_is_not_plainly_a_file_is_refused() {
 }
 
 #[tokio::test]
-async fn what_the_system_or_the_agent_needs_is_refused() {
+async fn files_that_the_system_or_the_agent_needs_are_refused() {
     let bench = Bench::between("/tmp", "/tmp");
     let journal = bench.host.state_dir.join("journal");
     let own = std::env::current_exe().unwrap();
@@ -160,7 +160,7 @@ async fn a_file_that_was_changed_for_another_is_not_taken_and_an_occupied_place_
     assert!(QuarantineFile.is_lifted(&attempt).await.unwrap(), "nothing is known to be ours");
 }
 
-/// Promise 5: what a thread does after its step was given up is undone too.
+/// Promise 5: the work of a thread after its step was abandoned is reverted too.
 #[tokio::test]
 async fn promise_5_a_file_that_a_late_thread_is_still_at_is_neither_there_nor_gone() {
     let bench = Bench::between("/tmp", "/tmp");
@@ -189,7 +189,7 @@ async fn promise_5_a_file_that_a_late_thread_is_still_at_is_neither_there_nor_go
     assert_eq!(std::fs::read_to_string(bench.files.join("large")).unwrap(), "x");
 }
 
-/// A link that only root could have made is followed, and its real place is what is acted on and put back.
+/// A link that only root could have made is followed; its destination is moved and restored.
 #[tokio::test]
 async fn a_file_behind_roots_own_link_is_taken_from_its_real_place_and_put_back_there() {
     let bench = Bench::between("/tmp", "/tmp");
@@ -210,7 +210,8 @@ async fn a_file_behind_roots_own_link_is_taken_from_its_real_place_and_put_back_
     assert!(bench.refusal("to-passwd").await.contains("/etc/passwd is protected"));
 }
 
-/// The owner of the folder exchanges it for a link while the file is away: it is not put back through that.
+/// The owner of the folder replaces it by a link while the file is away: the file is not restored
+/// through the link.
 #[tokio::test]
 async fn a_link_that_takes_the_place_of_the_folder_leads_a_lift_nowhere() {
     for state in ["/tmp", "/dev/shm"] {
@@ -241,7 +242,7 @@ async fn a_link_that_takes_the_place_of_the_folder_leads_a_lift_nowhere() {
 }
 
 #[tokio::test]
-async fn large_files_holes_and_full_disks_are_refused_with_what_to_change() {
+async fn large_files_holes_and_full_disks_are_refused_with_the_setting_to_change() {
     let mut bench = Bench::between("/dev/shm", "/tmp");
     bench.host.quarantine = Limits { max_file_bytes: 1000, min_free_bytes: u64::MAX };
     std::fs::File::create(bench.files.join("sparse")).unwrap().set_len(1 << 30).unwrap();
@@ -256,7 +257,7 @@ async fn large_files_holes_and_full_disks_are_refused_with_what_to_change() {
     assert!(bench.files.join("small").exists());
 }
 
-/// A step that was given up does not go on reading in a thread of its own.
+/// An abandoned step does not go on reading in a thread of its own.
 #[tokio::test]
 async fn a_thread_ends_with_the_step_that_it_works_for() {
     let bench = Bench::between("/tmp", "/tmp");
