@@ -368,13 +368,16 @@ fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     ]
 }
 
+/// [`SEE_DOCTOR`] in ledgers of earlier versions.
+const SAW_DOCTOR: &str = "; `riposte doctor` says how to mend the labels";
+
 /// Alerts whose Wazuh id and name belong to different agents here.
 async fn contradictions(db: &Db, fleet: &[Agent], now: Timestamp) -> Result<Option<Finding>> {
     let rows: Vec<Ambiguous> = db.all(AMBIGUOUS, binds![EXAMPLES, now.minus(RECENT)]).await?;
     let mut examples = Vec::with_capacity(rows.len());
     for Ambiguous { detail, alert_id } in rows {
         // The log and the API refer to the doctor.
-        let detail = detail.strip_suffix(SEE_DOCTOR).unwrap_or(&detail);
+        let detail = [SEE_DOCTOR, SAW_DOCTOR].iter().find_map(|end| detail.strip_suffix(end)).unwrap_or(&detail);
         let mend = match alert_id.and_then(|id| id.parse().ok()) {
             Some(id) => named_by(db, id).await?.and_then(|agent| duplicates::mend(&agent, fleet)),
             None => None,

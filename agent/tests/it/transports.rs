@@ -151,7 +151,8 @@ async fn a_port_that_speaks_the_other_scheme_is_named() {
         assert!(said(&refused).contains("this port speaks https; write https:// instead"), "{}", said(&refused));
     }
     // And one that just hangs up.
-    let (refused, _) = tokio::join!(enroll(&manager, &manager.url, &[]), request(&manager.listener));
+    let closing = async { drop(request(&manager.listener).await) };
+    let (refused, ()) = tokio::join!(enroll(&manager, &manager.url, &[]), closing);
     assert!(said(&refused).trim_end().ends_with("If this port speaks TLS, write https://"), "{}", said(&refused));
 }
 
