@@ -21,14 +21,14 @@ const TOLD: usize = 500;
 #[derive(Debug, Subcommand)]
 pub enum ResponseCommand {
     /// List responses, newest first.
-    List(List),
+    List(ResponseList),
     /// Show one response: its agents, results, evidence, and who approved or lifted it.
-    Show(One),
+    Show(OneResponse),
 }
 
 /// Which responses.
 #[derive(Debug, Args)]
-pub struct List {
+pub struct ResponseList {
     #[command(flatten)]
     remote: Remote,
     /// In this state.
@@ -44,7 +44,7 @@ pub struct List {
 
 /// Which response.
 #[derive(Debug, Args)]
-pub struct One {
+pub struct OneResponse {
     #[command(flatten)]
     remote: Remote,
     /// Its id.
@@ -67,8 +67,8 @@ pub async fn run(command: ResponseCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(args: List) -> anyhow::Result<()> {
-    let List { remote, state, limit, json } = args;
+async fn list(args: ResponseList) -> anyhow::Result<()> {
+    let ResponseList { remote, state, limit, json } = args;
     let of = state.map_or_else(String::new, |state| format!("&state={state}"));
     let page = remote.page(&format!("/v1/responses?limit={limit}{of}")).await?;
     let responses = array(&page, "items");
@@ -99,8 +99,8 @@ async fn list(args: List) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn show(args: One) -> anyhow::Result<()> {
-    let One { remote, id, json } = args;
+async fn show(args: OneResponse) -> anyhow::Result<()> {
+    let OneResponse { remote, id, json } = args;
     let mut response = remote.get(&format!("/v1/responses/{}", segment(&id))).await?;
     let mut history = remote.items(&format!("/v1/audit?noun=response&noun_id={}", segment(&id))).await?;
     history.reverse();

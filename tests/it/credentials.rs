@@ -173,13 +173,13 @@ async fn an_enrolment_token_counts_for_as_many_agents_and_as_long_as_it_says() {
 #[tokio::test]
 async fn what_cannot_be_a_token_or_a_key_is_told_by_its_form_alone() {
     let (app, admin) = TestApp::start().await;
-    let nobody = Client::anonymous(&app.base);
+    let stranger = Client::anonymous(&app.base);
     let made = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
     let token = made["token"].as_str().unwrap();
     let unknown = format!("rit_{}", "a".repeat(43));
     let enroll = async |token: &str| {
         let asked = serde_json::to_value(enrollment(token, "a", &new_key())).unwrap();
-        let problem = nobody.post("/v1/agents/enroll", &asked).await.is_problem(401);
+        let problem = stranger.post("/v1/agents/enroll", &asked).await.is_problem(401);
         problem["detail"].as_str().unwrap().to_owned()
     };
     for (given, told) in [
@@ -198,7 +198,7 @@ async fn what_cannot_be_a_token_or_a_key_is_told_by_its_form_alone() {
         (&format!("{key}xy"), "the key is too long: 45 characters after its id instead of 43"),
         (&key[..key.len() - 12], "the key has 31 of 43 characters"),
     ] {
-        let problem = nobody.with_key(given).get("/v1/alerts").await.is_problem(401);
+        let problem = stranger.with_key(given).get("/v1/alerts").await.is_problem(401);
         assert!(problem["detail"].as_str().unwrap().contains(told), "{problem}");
     }
 }

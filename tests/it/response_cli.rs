@@ -50,7 +50,7 @@ async fn the_command_line_shows_what_became_of_a_response() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(json["history"].as_array().unwrap().len() >= 2 && json["commands"].is_array(), "{json}");
     let (is_found, said) = manager.command(&["response", "show", "01a00000-0000-7000-8000-000000000000"]);
-    assert!(!is_found && said.contains("there is no such response"), "{said}");
+    assert!(!is_found && said.contains("the response does not exist"), "{said}");
 }
 
 #[tokio::test]
