@@ -8,11 +8,12 @@ use reqwest::StatusCode;
 use reqwest::header::LOCATION;
 use riposte_protocol::jws;
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
+use riposte_protocol::visible::is_hidden;
 
 use crate::identity::{self, Enrolment, IdentityError};
-use crate::journal::{Book, JournalError};
+use crate::journal::{self, Book, JournalError, Ledger};
 use crate::manager_url::{self, UrlError};
-use crate::{durable, platform};
+use crate::{durable, platform, unreachable};
 
 /// Time limit for the manager's answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,10 +22,13 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
     /// The agent is already enrolled.
-    #[error(
-        "this agent is already enrolled: {0} holds its identity; to enrol it again, use another state directory or remove that one"
-    )]
-    Already(String),
+    #[error("this agent is already enrolled: {directory} holds its identity; {hint}")]
+    Already {
+        /// Its state directory.
+        directory: String,
+        /// What to do before it can be enrolled again.
+        hint: String,
+    },
     /// The manager's address, or one in its answer, must not be used.
     #[error(transparent)]
     Url(#[from] UrlError),
@@ -62,6 +66,9 @@ pub enum EnrollError {
     /// The journal cannot be created.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The manager cannot be spoken to, for a reason that is known.
+    #[error("{0}")]
+    Unspoken(String),
     /// The manager cannot be reached.
     #[error("cannot reach the manager")]
     Unreachable(#[source] reqwest::Error),
@@ -103,7 +110,7 @@ pub async fn enroll(
     options: EnrollOptions,
 ) -> Result<Enrolment, EnrollError> {
     if identity::is_enrolled(state_dir) {
-        return Err(EnrollError::Already(state_dir.display().to_string()));
+        return Err(already(state_dir));
     }
     let manager = manager_url::typed(manager)?;
     // Before the token leaves this host.
@@ -140,12 +147,36 @@ pub async fn enroll(
     Ok(enrolment)
 }
 
+/// Another state directory is one more agent on this host: what the first one holds stays in force and is forgotten with it.
+fn already(state_dir: &Path) -> EnrollError {
+    let directory = state_dir.display().to_string();
+    let held = journal::read(&state_dir.join("journal")).map(|contents| Ledger::of(contents.records).held().count());
+    let hint = match held {
+        Ok(0) => "to enrol it anew, give another state directory or remove that one".to_owned(),
+        Ok(held) => {
+            let effects = if held == 1 { "1 effect".to_owned() } else { format!("{held} effects") };
+            format!(
+                "it holds {effects}: lift them first with `riposte-agent release --state-dir {directory}`, then remove that directory \
+                 and enrol anew"
+            )
+        }
+        Err(error) => format!(
+            "what it holds is not known ({}): look at what is in force on this host before you remove that directory",
+            crate::telemetry::chain(&error)
+        ),
+    };
+    EnrollError::Already { directory, hint }
+}
+
 async fn post(url: &str, request: &EnrollRequest, ca: Option<&[u8]>) -> Result<EnrollResponse, EnrollError> {
     let client = crate::tls::client(ca, |builder| builder.timeout(TIMEOUT)).map_err(EnrollError::Unreachable)?;
     let sent = client.post(url).json(request).send().await;
     let answer = sent.map_err(|error| match scheme_spoken(url, &error) {
         Some(speaks) => EnrollError::Scheme { url: url.into(), speaks },
-        None => EnrollError::Unreachable(error),
+        None => match unreachable::words(url, &crate::telemetry::chain(&error)) {
+            Some(words) => EnrollError::Unspoken(words),
+            None => EnrollError::Unreachable(error),
+        },
     })?;
     let status = answer.status();
     if status.is_redirection() {
@@ -181,7 +212,7 @@ fn is_plain_at_https_port(body: &[u8]) -> bool {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
+    text.chars().filter(|c| !is_hidden(*c)).take(500).collect()
 }
 
 /// The detail of a problem document (RFC 9457), made fit for a terminal.
@@ -198,7 +229,7 @@ mod tests {
     #[test]
     fn a_refusal_is_reported_in_the_managers_words() {
         assert_eq!(
-            problem(br#"{"title":"Unauthorized","detail":"the token has\u001b expired"}"#),
+            problem(br#"{"title":"Unauthorized","detail":"the token\u202e has\u001b expired"}"#),
             "the token has expired"
         );
         assert_eq!(problem(br#"{"title":"Unauthorized"}"#), "Unauthorized");
@@ -213,6 +244,11 @@ mod tests {
             enroll("http://localhost", "t".into(), "n", directory.path(), vec![], None, EnrollOptions::default())
                 .await
                 .unwrap_err();
-        assert!(matches!(error, EnrollError::Already(_)), "{error}");
+        assert!(matches!(error, EnrollError::Already { .. }), "{error}");
+        assert!(error.to_string().ends_with("give another state directory or remove that one"), "{error}");
+        // What cannot be read may hold something.
+        std::fs::create_dir(directory.path().join("journal")).unwrap();
+        let error = already(directory.path()).to_string();
+        assert!(error.contains("what it holds is not known (") && !error.contains("give another"), "{error}");
     }
 }

@@ -22,7 +22,7 @@
 //! [`service`] speaks to systemd.
 //!
 //! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`],
-//! [`tls`] and [`telemetry`] are ground: every module may use them.
+//! [`tls`], [`unreachable`] and [`telemetry`] are ground: every module may use them.
 
 pub mod actions;
 pub mod agent;
@@ -48,3 +48,4 @@ pub mod surroundings;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod unreachable;

@@ -16,6 +16,7 @@ pub mod jws;
 pub mod message;
 pub mod target;
 pub mod time;
+pub mod visible;
 pub mod words;
 
 /// The WebSocket subprotocol that names this version of the protocol.

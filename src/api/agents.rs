@@ -22,6 +22,7 @@ use super::page::{Page, cursor_id, limit, page};
 use super::{AppState, address};
 use crate::domain::agent::{Agent, is_name, reason_words};
 use crate::domain::duration::Span;
+use crate::domain::enrolment_token;
 use crate::domain::fault::Fault;
 use crate::domain::host_name::is_same_host;
 use crate::domain::id::new_id;
@@ -208,8 +209,11 @@ pub async fn enroll(
     check_enrollment(&asked)?;
     let base = base_url(&state, &headers)?;
     let (engine, now) = (&state.engine, state.engine.clock.now());
+    // What is wrong with its form says nothing of the tokens that there are.
+    let refusal = enrolment_token::form_fault(&asked.token)
+        .unwrap_or_else(|| "the enrolment token is not valid: unknown, used up or expired".into());
     let refused = || {
-        let answer = ApiError::unauthenticated("the enrolment token is not valid: unknown, used up or expired");
+        let answer = ApiError::unauthenticated(&*refusal);
         state.strangers.count_from(engine, peer, "/v1/agents/enroll", answer)
     };
     // This check is cheaper than a write, and unauthenticated clients can repeat it.
@@ -399,7 +403,7 @@ pub async fn create_token(
         return Err(ApiError::invalid(vec![Fault::at("/uses", format!("must be from 1 to {MAX_USES}"))]));
     }
     let now = state.engine.clock.now();
-    let (id, secret) = (new_id(now), format!("rit_{}", new_secret()?));
+    let (id, secret) = (new_id(now), format!("{}{}", enrolment_token::PREFIX, new_secret()?));
     let expires_at = now.plus(expires_in.duration());
     let token = NewToken { id, hash: hash_secret(&secret), labels, uses, expires_at };
     let mut ledger = LedgerTx::begin(&state.engine.db).await?;

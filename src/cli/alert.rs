@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::client::{Remote, segment};
 use super::policy::explain;
-use super::say;
 use super::terminal::plain;
+use super::{response, say};
 
 /// Alerts.
 #[derive(Debug, Subcommand)]
@@ -82,7 +82,7 @@ async fn list(args: List) -> anyhow::Result<()> {
             path.extend(["&", key, "=", &segment(&value)]);
         }
     }
-    let page = remote.get(&path).await?;
+    let page = remote.page(&path).await?;
     let alerts = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     for alert in alerts {
         say(&if json { alert.to_string() } else { plain(&line(alert)) });
@@ -97,20 +97,17 @@ async fn show(args: One) -> anyhow::Result<()> {
     let One { remote, id, json } = args;
     let mut alert = remote.get(&format!("/v1/alerts/{}", segment(&id))).await?;
     let own = text(&alert, "id");
-    let responses = remote.get(&format!("/v1/responses?limit=500&alert_id={own}")).await?["items"].take();
+    let responses = remote.page(&format!("/v1/responses?limit=500&alert_id={own}")).await?["items"].take();
     if json {
         alert["responses"] = responses;
         say(&alert.to_string());
         return Ok(());
     }
     say(&plain(&line(&alert)));
-    for response in responses.as_array().map(Vec::as_slice).unwrap_or_default() {
-        let (action, target, state) =
-            (text(response, "action"), text(response, "target_value"), text(response, "state"));
-        let detail = response["detail"].as_str().filter(|detail| !detail.is_empty());
-        let why = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-        let policy = text(response, "policy");
-        say(&plain(&format!("  response {}  {policy}: {action} {target}, {state}{why}", text(response, "id"))));
+    for decided in responses.as_array().map(Vec::as_slice).unwrap_or_default() {
+        for line in response::below_alert(decided) {
+            say(&plain(&line));
+        }
     }
     if responses.as_array().is_none_or(Vec::is_empty) {
         say("  no response; see `riposte alert explain`");

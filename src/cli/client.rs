@@ -10,8 +10,8 @@ use clap::Args;
 use reqwest::header::{IF_MATCH, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
-use riposte_protocol::time::difference;
-use serde_json::{Map, Value};
+use riposte_protocol::PROBLEM;
+use serde_json::Value;
 
 use super::terminal::plain;
 use super::{complain, keyfiles, say, unreachable};
@@ -74,7 +74,11 @@ impl Remote {
         }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    /// Sends `method` on `path`; returns the body of the answer.
+    ///
+    /// # Errors
+    /// If the manager cannot be reached, or refuses.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         self.send(method, path, None, body).await?.done()
     }
 
@@ -140,15 +144,21 @@ impl Remote {
             let silence = if error.is_connect() { CONNECT_TIMEOUT } else { TIMEOUT };
             anyhow::anyhow!(unreachable::words(&self.manager, &error, silence))
         })?;
-        if answer.status().is_redirection() {
-            let to = answer
-                .headers()
-                .get(LOCATION)
-                .map(|to| String::from_utf8_lossy(to.as_bytes()).escape_debug().to_string());
-            let to = to.unwrap_or_else(|| "an address that it does not name".into());
-            bail!("{} redirects to {to}, and the key is not sent there: use the final address", self.manager);
+        if let Some(why) = self.redirect(&answer) {
+            bail!("{why}, and the key is not sent there: use the final address");
         }
         Ok(answer)
+    }
+
+    /// The target of a redirect, in words.
+    fn redirect(&self, answer: &Response) -> Option<String> {
+        let to = || {
+            let to = answer.headers().get(LOCATION)?;
+            Some(String::from_utf8_lossy(to.as_bytes()).escape_debug().to_string())
+        };
+        let is_redirect = answer.status().is_redirection();
+        let to = is_redirect.then(|| to().unwrap_or_else(|| "an address that it does not name".into()))?;
+        Some(format!("{} redirects to {to}", self.manager))
     }
 
     /// The configured URL, if it is valid.
@@ -163,7 +173,7 @@ impl Remote {
         }
     }
 
-    /// The manager's readiness problems; `None` if it is ready.
+    /// The manager's readiness problems, or that no manager answers; `None` if it is ready.
     ///
     /// # Errors
     /// If the response is not a readiness report.
@@ -173,14 +183,34 @@ impl Remote {
         let answer = client.get(&url).send().await;
         let answer =
             answer.map_err(|error| anyhow::anyhow!(unreachable::words(&self.manager, &error, READY_TIMEOUT)))?;
+        if let Some(why) = self.redirect(&answer) {
+            return Ok(Some(format!("{why}: use the final address")));
+        }
         let status = answer.status();
-        if status.is_success() {
+        let bytes = answer.bytes().await.unwrap_or_default();
+        if status.is_success() && bytes.trim_ascii() == b"ok" {
             return Ok(None);
         }
-        let text = answer.text().await.unwrap_or_default();
-        let detail =
-            serde_json::from_str::<Value>(&text).ok().and_then(|body| Some(body["detail"].as_str()?.to_owned()));
-        Ok(Some(format!("not ready: {}", detail.unwrap_or_else(|| status.to_string()))))
+        if is_https_refusal(status, &bytes) {
+            bail!(HTTPS_HINT);
+        }
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok(Some(match body["detail"].as_str() {
+            Some(detail) if is_problem(&body) => format!("not ready: {detail}"),
+            _ => stranger(&self.manager, &status.to_string()),
+        }))
+    }
+
+    /// One page of the list at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not a list.
+    pub async fn page(&self, path: &str) -> anyhow::Result<Value> {
+        let page = self.get(path).await?;
+        if !page["items"].is_array() {
+            bail!(stranger(&self.manager, &format!("its answer to {path} is no list")));
+        }
+        Ok(page)
     }
 
     /// Every item of the list at `path`, page by page.
@@ -188,15 +218,15 @@ impl Remote {
     /// # Errors
     /// If a page cannot be read.
     pub async fn items(&self, path: &str) -> anyhow::Result<Vec<Value>> {
-        let (mut items, mut next) = (Vec::new(), format!("{path}?limit=500"));
+        let first = format!("{path}{}limit=500", if path.contains('?') { '&' } else { '?' });
+        let (mut items, mut next) = (Vec::new(), first.clone());
         loop {
-            let mut page = self.get(&next).await?;
-            match page["items"].take() {
-                Value::Array(found) => items.extend(found),
-                _ => bail!("the manager's answer to {path} is not a list"),
+            let mut page = self.page(&next).await?;
+            if let Value::Array(found) = page["items"].take() {
+                items.extend(found);
             }
             match page["next_cursor"].as_str() {
-                Some(cursor) => next = format!("{path}?limit=500&cursor={cursor}"),
+                Some(cursor) => next = format!("{first}&cursor={cursor}"),
                 None => return Ok(items),
             }
         }
@@ -215,14 +245,22 @@ impl Answer {
     /// Reads a response to its end.
     ///
     /// # Errors
-    /// If it is incomplete or not JSON.
+    /// If it is incomplete, or not a manager's.
     pub async fn read(answer: Response) -> anyhow::Result<Self> {
-        let status = answer.status();
+        let (status, origin) = (answer.status(), answer.url().origin().ascii_serialization());
         let bytes = answer.bytes().await.context("the manager's answer is incomplete")?;
-        if status == StatusCode::BAD_REQUEST && is_plain_at_https_port(&bytes) {
-            bail!("this port speaks https: write https:// before the manager's address");
+        if is_https_refusal(status, &bytes) {
+            bail!(HTTPS_HINT);
         }
-        let body = if bytes.is_empty() { Value::Null } else { json(&bytes)? };
+        let body = match serde_json::from_slice(&bytes) {
+            Ok(body) => body,
+            Err(_) if bytes.is_empty() => Value::Null,
+            Err(_) => bail!(stranger(&origin, &format!("it answers {status} and no JSON"))),
+        };
+        // A manager refuses by a problem document of its own; a proxy or another program does not.
+        if !status.is_success() && !is_problem(&body) {
+            bail!(stranger(&origin, &format!("it answers {status}")));
+        }
         Ok(Self { status, body })
     }
 
@@ -261,9 +299,27 @@ pub fn told(problem: &Value) -> String {
     format!("{}{}", problem["detail"].as_str().unwrap_or("no reason given"), faults(problem))
 }
 
+const HTTPS_HINT: &str = "this port speaks https: write https:// before the manager's address";
+
+/// The error that another program answers where a manager should.
+fn stranger(manager: &str, what: &str) -> String {
+    format!(
+        "what answers at {manager} is not a Riposte manager ({what}); check the address, and the proxy if there is one"
+    )
+}
+
+/// Whether a body is a manager's own problem document (RFC 9457).
+fn is_problem(body: &Value) -> bool {
+    body["type"].as_str().is_some_and(|word| word.starts_with(PROBLEM))
+}
+
 /// Whether a server complains about plain HTTP on its TLS port, in nginx's or Go's words.
-fn is_plain_at_https_port(body: &[u8]) -> bool {
+fn is_https_refusal(status: StatusCode, body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body);
+    status == StatusCode::BAD_REQUEST && is_plain_at_https_port(&text)
+}
+
+fn is_plain_at_https_port(text: &str) -> bool {
     text.contains("plain HTTP request was sent to HTTPS port") || text.contains("HTTP request to an HTTPS server")
 }
 
@@ -309,80 +365,12 @@ pub async fn status(remote: Remote) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// `riposte agent token`
-pub async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<String>) -> anyhow::Result<ExitCode> {
-    let mut object = Map::new();
-    for label in labels {
-        let (key, value) = label.split_once('=').with_context(|| format!("a label is KEY=VALUE, not {label}"))?;
-        object.insert(key.to_owned(), value.into());
-    }
-    let body = serde_json::json!({"labels": object, "uses": uses, "expires_in": expires_in});
-    let answer = remote.post("/v1/enrollment-tokens", body).await?;
-    say(answer["token"].as_str().context("the manager returned no token")?);
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `riposte agent label`
-pub async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyhow::Result<ExitCode> {
-    let mut labels = Map::new();
-    for change in &changes {
-        match (change.split_once('='), change.strip_suffix('-')) {
-            (Some((key, value)), _) => labels.insert(key.to_owned(), value.into()),
-            (None, Some(key)) => labels.insert(key.to_owned(), Value::Null),
-            (None, None) => bail!("{change:?} is neither KEY=VALUE nor KEY-"),
-        };
-    }
-    let is_id = agent.parse::<uuid::Uuid>().is_ok();
-    let agents = if is_id { Vec::new() } else { remote.items("/v1/agents").await? };
-    let found = agents.iter().find(|one| one["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(&agent)));
-    let id = match found {
-        _ if is_id => agent.as_str(),
-        Some(found) => found["id"].as_str().context("the manager's answer has no id")?,
-        None => bail!("no agent called {agent} is enrolled; `riposte agent list` lists them"),
-    };
-    let body = serde_json::json!({ "labels": labels });
-    let changed = remote.ask(Method::PATCH, &format!("/v1/agents/{id}"), Some(body)).await?;
-    say(&format!("{} {}", changed["name"].as_str().unwrap_or(id), changed["labels"]));
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `riposte agent list`
-pub async fn agents(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    for agent in remote.items("/v1/agents").await? {
-        if json {
-            say(&agent.to_string());
-        } else {
-            say(&agent_line(&agent));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn agent_line(agent: &Value) -> String {
-    let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
-    let here = match (agent["presence"].as_str(), agent["away_since"].as_str()) {
-        _ if agent["revoked_at"].is_string() => format!("revoked {}", text("revoked_at")),
-        (Some("away"), Some(since)) => format!("away since {since}"),
-        (Some(presence), _) => presence.to_owned(),
-        // Older managers do not report presence.
-        (None, _) if agent["streaming"] == true => "streaming".to_owned(),
-        (None, _) => "not streaming".to_owned(),
-    };
-    let incidents = ["incident", "rejecting"].into_iter().filter_map(|key| agent[key].as_str());
-    let incident: String = incidents.map(|what| format!("  INCIDENT: {what}")).collect();
-    let skew = agent["clock_skew_seconds"].as_i64().filter(|ahead| *ahead != 0);
-    let clock = skew.map_or_else(String::new, |ahead| {
-        format!("  its clock is {} the manager's", difference(ahead.saturating_mul(1000)))
-    });
-    let (id, name, version, labels) = (text("id"), text("name"), text("version"), &agent["labels"]);
-    format!("{id}  {here:35}  {name:24}  {version:8}  {labels}{incident}{clock}")
-}
-
 /// `riposte audit verify`
 pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
     let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify")?;
     let proof = Answer::read(remote.start(request).await?).await?.done()?;
-    let intact = proof["intact"] == true;
+    let intact = proof["intact"].as_bool();
+    let intact = intact.with_context(|| stranger(&remote.manager, "it says nothing of an audit log"))?;
     if json {
         say(&proof.to_string());
     } else if intact {
@@ -391,27 +379,4 @@ pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
         say(&format!("BROKEN at entry {}: it, or an entry before it, was changed", proof["broken_at"]));
     }
     Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_polling_agent_is_not_shown_as_away() {
-        let here = |agent: &Value| agent_line(agent).split("  ").nth(1).unwrap_or_default().to_owned();
-        let since = "2026-11-24T10:00:00.000Z";
-        let table = [
-            (json!({"id": "1", "presence": "polling", "away_since": null, "streaming": false}), "polling"),
-            (json!({"id": "1", "presence": "streaming", "streaming": true}), "streaming"),
-            (json!({"id": "1", "presence": "away", "away_since": since}), "away since 2026-11-24T10:00:00.000Z"),
-            (json!({"id": "1", "streaming": true}), "streaming"),
-            (json!({"id": "1", "streaming": false}), "not streaming"),
-        ];
-        for (agent, shown) in table {
-            assert_eq!(here(&agent), shown, "{agent}");
-        }
-    }
 }

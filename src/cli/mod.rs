@@ -1,6 +1,7 @@
 //! The command line: nouns, then verbs; `--json` for programs, tables for people. Exit code 0 on
 //! success, 1 on failure, 2 for wrong usage.
 
+pub mod agent;
 pub mod alert;
 pub mod backup;
 pub mod client;
@@ -8,6 +9,7 @@ pub mod demo;
 pub mod keyfiles;
 pub mod manual;
 pub mod policy;
+pub mod response;
 pub mod serve;
 pub mod signing;
 pub mod terminal;
@@ -40,9 +42,12 @@ enum Command {
     /// Find and explain alerts.
     #[command(subcommand)]
     Alert(alert::AlertCommand),
+    /// List responses, and show what became of them on each agent.
+    #[command(subcommand)]
+    Response(response::ResponseCommand),
     /// Manage agents and their enrolment.
     #[command(subcommand)]
-    Agent(AgentCommand),
+    Agent(agent::AgentCommand),
     /// Manage policies, in files and on a manager.
     #[command(subcommand)]
     Policy(Box<policy::PolicyCommand>),
@@ -90,42 +95,6 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-enum AgentCommand {
-    /// Create an enrolment token and print it.
-    Token {
-        #[command(flatten)]
-        remote: Remote,
-        /// Maximum number of enrolments.
-        #[arg(long, default_value_t = 1)]
-        uses: i64,
-        /// Validity.
-        #[arg(long, default_value = "1h")]
-        expires_in: String,
-        /// Label of agents that enrol with it, KEY=VALUE; may be repeated.
-        #[arg(long = "label")]
-        labels: Vec<String>,
-    },
-    /// Change an agent's labels: KEY=VALUE sets a label, KEY- removes it.
-    Label {
-        #[command(flatten)]
-        remote: Remote,
-        /// Agent, by name or id.
-        agent: String,
-        /// KEY=VALUE or KEY-; may be repeated.
-        #[arg(required = true)]
-        labels: Vec<String>,
-    },
-    /// List the agents.
-    List {
-        #[command(flatten)]
-        remote: Remote,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// Recompute the hash chain; exit code 1 if it is broken.
     Verify {
@@ -150,11 +119,8 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Status(remote) => block_on(client::status(remote)),
         Command::Alert(command) => block_on(alert::run(command)),
-        Command::Agent(AgentCommand::Token { remote, uses, expires_in, labels }) => {
-            block_on(client::token(remote, uses, expires_in, labels))
-        }
-        Command::Agent(AgentCommand::Label { remote, agent, labels }) => block_on(client::label(remote, agent, labels)),
-        Command::Agent(AgentCommand::List { remote, json }) => block_on(client::agents(remote, json)),
+        Command::Response(command) => block_on(response::run(command)),
+        Command::Agent(command) => block_on(agent::run(command)),
         Command::Policy(command) => block_on(policy::run(*command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
         Command::Backup { store, to } => block_on(backup::backup(store, to)),
@@ -168,7 +134,7 @@ pub fn run() -> ExitCode {
         Command::Man { folder } => manual::pages(&folder),
     };
     outcome.unwrap_or_else(|error| {
-        complain(&format!("riposte: {error:#}"));
+        complain(&terminal::plain_lines(&format!("riposte: {error:#}")));
         ExitCode::FAILURE
     })
 }

@@ -3,11 +3,18 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use riposte_protocol::visible::is_hidden;
+
 use super::{complain, say};
 
-/// The text with control characters escaped, so that no input can control the terminal.
+/// The text with hidden characters as U+FFFD, so that no input can control the terminal.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same for a text of several lines, which stay lines.
+pub fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints `rows` in columns below `head`.
@@ -103,5 +110,8 @@ mod tests {
     #[test]
     fn no_output_can_control_a_terminal() {
         assert_eq!(plain("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+        // A name that reads backwards, and one that reads like another.
+        assert_eq!(plain("exe.\u{202e}gpj ad\u{200b}min \u{2066}x"), "exe.\u{fffd}gpj ad\u{fffd}min \u{fffd}x");
+        assert_eq!(plain_lines("400: wrong\n  /name: \u{9b}2J\u{202e}"), "400: wrong\n  /name: \u{fffd}2J\u{fffd}");
     }
 }

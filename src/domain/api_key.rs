@@ -1,6 +1,8 @@
 //! The format of API keys, `rip_ID_SECRET`. Format errors are explained to the caller, who typed or
 //! copied the key. Nothing here reveals whether a key exists.
 
+use super::enrolment_token;
+
 /// Prefix of every key.
 pub const PREFIX: &str = "rip_";
 /// Length of an id: 8 bytes in hexadecimal.
@@ -17,6 +19,9 @@ pub fn form_fault(text: &str) -> Option<String> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Some("the key contains a space or a line break; copy one key, and nothing else".to_owned());
     }
+    if text.starts_with(enrolment_token::PREFIX) {
+        return Some(format!("this is an enrolment token; an API key begins with {PREFIX}"));
+    }
     let Some(rest) = text.strip_prefix(PREFIX) else {
         return Some(match text.split('.').count() {
             3 => "this is an agent's token, not an API key: a key begins with rip_".to_owned(),
@@ -31,6 +36,9 @@ pub fn form_fault(text: &str) -> Option<String> {
     }
     match secret.chars().count() {
         SECRET_LENGTH => None,
+        count if count > SECRET_LENGTH => Some(format!(
+            "the key is too long: {count} characters after its id instead of {SECRET_LENGTH}; copy one key, and nothing else"
+        )),
         count => Some(format!("the key has {count} of {SECRET_LENGTH} characters after its id; copy it whole")),
     }
 }
@@ -47,7 +55,12 @@ mod tests {
         let told = |text: &str| form_fault(text).unwrap();
         assert_eq!(told(&key[..key.len() - 12]), "the key has 31 of 43 characters after its id; copy it whole");
         assert_eq!(told(&key[..10]), "the key has 10 of 64 characters; copy it whole");
-        assert!(told(&format!("{key}{key}")).contains("107 of 43"));
+        assert!(
+            told(&format!("{key}{key}")).starts_with("the key is too long: 107 characters after its id instead of 43")
+        );
+        assert!(told(&format!("{key}aa")).starts_with("the key is too long: 45 characters after its id instead of 43"));
+        let token = format!("rit_{secret}");
+        assert_eq!(told(&token), "this is an enrolment token; an API key begins with rip_");
         assert!(told(&format!("{key}\n{key}")).contains("line break"));
         assert!(told("a.b.c").contains("agent's token"));
         assert!(told("secret").contains("begins with rip_"));

@@ -39,6 +39,9 @@ impl Origin {
     }
 }
 
+/// End of a contradiction's text, for readers outside `riposte doctor`, which names the command.
+pub const SEE_DOCTOR: &str = "; `riposte doctor` says how to fix the labels";
+
 /// All agents except revoked ones, with lookups. Immutable, replaced as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
@@ -279,7 +282,7 @@ fn several_sentence(alert: &AlertAgent, agents: &[&Arc<Agent>]) -> String {
 
 fn contradiction(alert: &AlertAgent, agents: &[&Arc<Agent>]) -> String {
     let names = named_list(agents);
-    format!("{}, and here there is {names}; `riposte doctor` says how to fix the labels", said(alert))
+    format!("{}, and here there is {names}{SEE_DOCTOR}", said(alert))
 }
 
 /// Formats agents as `old-host (wazuh_id 007)`, and so on.

@@ -19,6 +19,7 @@ pub mod decode;
 pub mod duplicates;
 pub mod duration;
 pub mod effect;
+pub mod enrolment_token;
 pub mod expression;
 pub mod fault;
 pub mod fleet;

@@ -9,12 +9,18 @@ use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use uuid::Uuid;
 
 use super::db::{Db, Result, StoreError, binds, statements};
 use super::identity::REJECTS_FOR;
 use super::settle::ANSWER_TIMEOUT;
-use super::{agents, audit};
+use super::story::{self, escape};
+use super::{agents, alerts, audit};
+use crate::domain::agent::{Agent, reason_words};
+use crate::domain::alert::AlertAgent;
 use crate::domain::duplicates;
+use crate::domain::fleet::SEE_DOCTOR;
+use crate::domain::shapes::{self, Sources};
 
 statements! {
     HOLDS_NOTHING = "SELECT id FROM responses WHERE state = 'active'
@@ -61,9 +67,29 @@ statements! {
         LIMIT $1";
     CANNOT_LIFT = "SELECT id FROM effects WHERE desired = 'absent' AND failed_reverts > 0 LIMIT $1";
     REJECTING = "SELECT id FROM agents WHERE rejected_at > $2 AND revoked_at IS NULL LIMIT $1";
-    AMBIGUOUS = "SELECT DISTINCT detail AS id FROM responses WHERE state = 'spared' AND reason = 'agent_ambiguous'
-        AND created_at > $2 LIMIT $1";
+    AMBIGUOUS = "SELECT detail, MAX(alert_id) AS alert_id FROM responses
+        WHERE state = 'spared' AND reason = 'agent_ambiguous' AND created_at > $2 GROUP BY detail LIMIT $1";
     CLONED = "SELECT id FROM agents WHERE incident IS NOT NULL AND revoked_at IS NULL LIMIT $1";
+    RESPONSE = "SELECT COALESCE(policy, requested_by) AS whose, CAST('' AS TEXT) AS agent_id, action,
+            COALESCE(target_kind, '') AS target_kind, COALESCE(target_value, '') AS target_value,
+            CAST('' AS TEXT) AS reason
+        FROM responses WHERE id = $1";
+    EFFECT = "SELECT COALESCE(agents.name, effects.agent_id) AS whose, effects.agent_id, effects.action,
+            effects.target_kind, effects.target_value, COALESCE((
+                SELECT results.message FROM commands JOIN results ON results.command_id = commands.id
+                WHERE commands.effect_id = effects.id AND commands.op = 'revert' ORDER BY commands.seq DESC LIMIT 1
+            ), '') AS reason
+        FROM effects LEFT JOIN agents ON agents.id = effects.agent_id WHERE effects.id = $1";
+    COMMAND = "SELECT COALESCE(agents.name, commands.agent_id) AS whose, commands.agent_id,
+            commands.op || ' ' || commands.action AS action, commands.target_kind, commands.target_value,
+            commands.detail AS reason
+        FROM commands LEFT JOIN agents ON agents.id = commands.agent_id WHERE commands.id = $1";
+    AGENT = "SELECT name AS whose, id AS agent_id, CAST('' AS TEXT) AS action, CAST('' AS TEXT) AS target_kind,
+            CAST('' AS TEXT) AS target_value, COALESCE(incident, '') AS reason
+        FROM agents WHERE id = $1";
+    REJECTS = "SELECT name AS whose, id AS agent_id, CAST('' AS TEXT) AS action, CAST('' AS TEXT) AS target_kind,
+            CAST('' AS TEXT) AS target_value, COALESCE(rejected_reason, '') AS reason
+        FROM agents WHERE id = $1";
 }
 
 /// Maximum number of examples per finding.
@@ -85,13 +111,68 @@ pub struct Finding {
     pub what: &'static str,
     /// Meaning and remedy.
     pub help: &'static str,
-    /// Ids of the first twenty rows.
+    /// The first twenty: each by name, with the command that fixes it if there is one.
     pub examples: Vec<String>,
 }
 
 #[derive(sqlx::FromRow)]
 struct Id {
     id: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct Ambiguous {
+    detail: String,
+    alert_id: Option<String>,
+}
+
+/// What an id is called.
+#[derive(sqlx::FromRow)]
+struct Named {
+    whose: String,
+    agent_id: String,
+    action: String,
+    target_kind: String,
+    target_value: String,
+    reason: String,
+}
+
+/// What the ids are of that a rule finds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Noun {
+    Response,
+    Effect,
+    Command,
+    Agent,
+    /// An agent that rejects orders.
+    Rejecter,
+}
+
+impl Noun {
+    const fn of(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Response => ("response", RESPONSE),
+            Self::Effect => ("effect", EFFECT),
+            Self::Command => ("command", COMMAND),
+            Self::Agent => ("agent", AGENT),
+            Self::Rejecter => ("agent", REJECTS),
+        }
+    }
+
+    /// What is found, by name: `web-01: firewall-drop ip 203.0.113.7 (effect ID): REASON; MEND`. In `mend`, `{id}`, `{whose}` and
+    /// `{agent_id}` stand for what was found.
+    async fn example(self, db: &Db, id: &str, mend: &str) -> Result<String> {
+        let (word, sql) = self.of();
+        let Some(named) = db.optional::<Named>(sql, binds![id]).await? else { return Ok(format!("{word} {id}")) };
+        let Named { whose, agent_id, action, target_kind, target_value, reason } = named;
+        let aimed = story::target(&target_kind, &target_value).map_or_else(String::new, |target| format!(" {target}"));
+        let what = if action.is_empty() { String::new() } else { format!(": {action}{aimed}") };
+        let why = if self == Self::Rejecter { reason_words(&reason).to_owned() } else { escape(&reason) };
+        let why = if why.is_empty() { why } else { format!(": {why}") };
+        let mend = mend.replace("{id}", id).replace("{whose}", &whose).replace("{agent_id}", &agent_id);
+        let mend = if mend.is_empty() { mend } else { format!("; {mend}") };
+        Ok(format!("{}{} ({word} {id}){why}{mend}", escape(&whose), escape(&what)))
+    }
 }
 
 /// Runs all checks; an empty result means healthy.
@@ -101,14 +182,20 @@ struct Id {
 pub async fn examine(db: &Db, now: Timestamp) -> Result<Vec<Finding>> {
     let late = now.minus(LATE);
     let mut findings = Vec::new();
-    for Rule { level, what, help, sql, at } in rules(late, now).into_iter().chain([contradictions(now)]) {
+    for Rule { level, what, help, sql, at, noun, mend } in rules(late, now) {
         let binds = at.map_or_else(|| binds![EXAMPLES], |at| binds![EXAMPLES, at]);
         let rows: Vec<Id> = db.all(sql, binds).await?;
-        if !rows.is_empty() {
-            findings.push(Finding { level, what, help, examples: rows.into_iter().map(|row| row.id).collect() });
+        let mut examples = Vec::with_capacity(rows.len());
+        for Id { id } in rows {
+            examples.push(noun.example(db, &id, mend).await?);
+        }
+        if !examples.is_empty() {
+            findings.push(Finding { level, what, help, examples });
         }
     }
-    let duplicates = duplicates::of(&agents::all(db).await?);
+    let fleet = agents::all(db).await?;
+    findings.extend(contradictions(db, &fleet, now).await?);
+    let duplicates = duplicates::of(&fleet);
     if !duplicates.is_empty() {
         let what = "agents share a Wazuh id";
         let help = "An alert without a name, or with a name that fits both, acts on neither of them.";
@@ -134,121 +221,181 @@ struct Rule {
     help: &'static str,
     sql: &'static str,
     at: Option<Timestamp>,
+    noun: Noun,
+    /// What mends one of them.
+    mend: &'static str,
 }
 
 /// The rules to check. Deadlines before `late` should have been handled already.
 fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     const OWNER: &str = "A deadline has passed and was not handled. See `/readyz?verbose` and the log. While the manager is down this is normal; it handles the deadline at its next start.";
-    let violation = |what, help, sql| Rule { level: "violation", what, help, sql, at: None };
-    let overdue = |what, at, sql| Rule { level: "violation", what, help: OWNER, sql, at: Some(at) };
-    let incident = |what, help, sql, at| Rule { level: "incident", what, help, sql, at };
+    const LIFT: &str = "`POST /v1/responses/{id}/lift`";
+    const RELEASE: &str = "on {whose}: `riposte-agent release`";
+    const REVOKE: &str = "`DELETE /v1/agents/{agent_id}` revokes it";
+    let violation = |what, help, sql, noun, mend| Rule { level: "violation", what, help, sql, at: None, noun, mend };
+    let overdue =
+        |what, at, sql, noun| Rule { level: "violation", what, help: OWNER, sql, at: Some(at), noun, mend: "" };
+    let incident = |what, help, sql, at, noun, mend| Rule { level: "incident", what, help, sql, at, noun, mend };
     vec![
         violation(
             "an active response holds no effect and has no pending wave",
             "It should have ended. Nothing is in force because of it; lift it by hand, and report it.",
             HOLDS_NOTHING,
+            Noun::Response,
+            LIFT,
         ),
         violation(
             "an active one-shot response has no pending command",
             "All its commands are final. Lift it by hand, and report it.",
             WAITS_FOR_NOTHING,
+            Noun::Response,
+            LIFT,
         ),
         violation(
             "an ended response still holds an effect",
             "The effect may stay in force too long. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             STILL_HOLDS,
+            Noun::Response,
+            "",
         ),
         violation(
             "an effect is wanted, and no response holds it",
             "The manager will never lift it; the agent does at its end. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             NOT_HELD,
+            Noun::Effect,
+            RELEASE,
         ),
         violation(
             "an effect is held, and not wanted",
             "A response relies on a block that is being lifted. Create it again by hand, and report it.",
             HELD_UNWANTED,
+            Noun::Effect,
+            "",
         ),
         violation(
             "an effect does not end when its longest hold does",
             "It is lifted too soon, or too late. Lift the responses that hold it, create them again, and report it.",
             WRONG_END,
+            Noun::Effect,
+            "",
         ),
         violation(
             "an unwanted effect is in force and no command is on its way to lift it",
             "An undo was lost. `riposte-agent release` on the host lifts it, and everything else that the host holds. Report it.",
             LOST_UNDO,
+            Noun::Effect,
+            RELEASE,
         ),
         violation(
             "a command's number exceeds its agent's sequence",
             "A later command could get the same number and be taken for a repetition. Restore a backup, and report it.",
             NUMBERED_AHEAD,
+            Noun::Command,
+            "",
         ),
         violation(
             "a command is pending for a revoked agent",
             "It will never be fetched, so it does no harm. Report it.",
             OWED_TO_REVOKED,
+            Noun::Command,
+            "",
         ),
-        overdue("a command is pending long after its expiry", late, NOT_EXPIRED),
+        overdue("a command is pending long after its expiry", late, NOT_EXPIRED, Noun::Command),
         overdue(
             "a command was acknowledged long ago, and has neither a result nor a timeout",
             late.minus(ANSWER_TIMEOUT),
             NOT_TIMED_OUT,
+            Noun::Command,
         ),
-        overdue("a response is active long after its end", late, NOT_ENDED),
-        overdue("a response waits for approval long after its deadline", late, NOT_CLOSED),
-        overdue("a wave of a response is long overdue", late, NOT_SENT),
-        overdue("the retry of a failed revert is long overdue", late, NOT_RETRIED),
+        overdue("a response is active long after its end", late, NOT_ENDED, Noun::Response),
+        overdue("a response waits for approval long after its deadline", late, NOT_CLOSED, Noun::Response),
+        overdue("a wave of a response is long overdue", late, NOT_SENT, Noun::Response),
+        overdue("the retry of a failed revert is long overdue", late, NOT_RETRIED, Noun::Effect),
         violation(
             "a command has ended by a result that is missing",
             "The result is lost here; the agent's log has it. Report it.",
             NO_RESULT,
+            Noun::Command,
+            "",
         ),
         violation(
             "a result exists for a command that is not final",
             "The command may be sent again; the agent does not execute it twice. Report it.",
             STRAY_RESULT,
+            Noun::Command,
+            "",
         ),
         violation(
             "an open response refers to a deleted alert",
             "It is still undone on time; its reason is only in the audit log. Report it.",
             LOST_ALERT,
+            Noun::Response,
+            "",
         ),
         incident(
             "an effect cannot be lifted; the agent keeps trying",
-            "`riposte-agent status` on its host says why. Fix the cause: the agent keeps trying.",
+            "Fix the cause: the agent keeps trying, and lifts the effect within a minute. Or lift it by hand; the agent \
+             then finds nothing left.",
             CANNOT_LIFT,
             None,
+            Noun::Effect,
+            "on {whose}: `riposte-agent status`",
         ),
         incident(
             "a block outlasts its end: its agent has not fetched the revert for an hour",
             "The agent lifts it by its own clock if it runs. Check whether the host is up and reaches the manager; if it is gone for good, revoke the agent.",
             STILL_BLOCKED,
             Some(now.minus(OUTLASTS)),
+            Noun::Command,
+            "if {whose} is gone for good: `DELETE /v1/agents/{agent_id}`",
         ),
         incident(
             "an agent rejects this manager's commands: none is carried out there",
-            "`GET /v1/agents/ID` says why. Usually it trusts another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
+            "Usually it trusts another signing key: put the right signing.key back, or revoke the agent and enrol it again.",
             REJECTING,
             Some(now.minus(REJECTS_FOR)),
+            Noun::Rejecter,
+            REVOKE,
         ),
         incident(
             "two hosts use one agent's identity",
             "A host was cloned with its agent's key. Revoke the agent and enrol each host anew.",
             CLONED,
             None,
+            Noun::Agent,
+            REVOKE,
         ),
     ]
 }
 
+/// [`SEE_DOCTOR`] in ledgers of earlier versions.
+const SAW_DOCTOR: &str = "; `riposte doctor` says how to mend the labels";
+
 /// Alerts whose Wazuh id and name belong to different agents here.
-fn contradictions(now: Timestamp) -> Rule {
-    Rule {
+async fn contradictions(db: &Db, fleet: &[Agent], now: Timestamp) -> Result<Option<Finding>> {
+    let rows: Vec<Ambiguous> = db.all(AMBIGUOUS, binds![EXAMPLES, now.minus(RECENT)]).await?;
+    let mut examples = Vec::with_capacity(rows.len());
+    for Ambiguous { detail, alert_id } in rows {
+        // The log and the API refer to the doctor.
+        let detail = [SEE_DOCTOR, SAW_DOCTOR].iter().find_map(|end| detail.strip_suffix(end)).unwrap_or(&detail);
+        let mend = match alert_id.and_then(|id| id.parse().ok()) {
+            Some(id) => named_by(db, id).await?.and_then(|agent| duplicates::mend(&agent, fleet)),
+            None => None,
+        };
+        examples.push(mend.map_or_else(|| detail.to_owned(), |mend| format!("{detail}; {mend}")));
+    }
+    Ok((!examples.is_empty()).then(|| Finding {
         level: "incident",
         what: "alerts name agents differently from their enrolment; their responses were spared",
         help: "Where Wazuh calls a host by another name: `riposte agent label AGENT wazuh_name=NAME`. Where a number was given anew: `riposte agent label AGENT wazuh_id=NUMBER`, or revoke the agent that is gone.",
-        sql: AMBIGUOUS,
-        at: Some(now.minus(RECENT)),
-    }
+        examples,
+    }))
+}
+
+/// The agent that an alert names, if that can still be read.
+async fn named_by(db: &Db, alert: Uuid) -> Result<Option<AlertAgent>> {
+    let Some(row) = alerts::find(db, alert).await? else { return Ok(None) };
+    Ok(row.text().ok().and_then(|raw| shapes::parse(&raw, &Sources::default()).ok()).map(|alert| alert.agent))
 }
 
 /// Copies the SQLite file `from` to `to`, complete and consistent, while it is in use.

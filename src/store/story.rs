@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use riposte_protocol::visible::is_hidden;
 use tracing::Level;
 use uuid::Uuid;
 
@@ -179,9 +180,7 @@ pub fn escape(text: &str) -> String {
             escaped.push('…');
             break;
         }
-        let is_hidden =
-            matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if char.is_control() || is_hidden {
+        if is_hidden(char) {
             escaped.extend(char.escape_unicode());
         } else {
             escaped.push(char);

@@ -315,6 +315,7 @@ on_both_databases! {
         assert!(duplicates.examples[0].contains("riposte agent label"), "{duplicates:?}");
         let contradictions = of("name agents differently");
         assert!(contradictions.examples[0].contains("agent 006 mail") && contradictions.help.contains("wazuh_name=NAME"));
+        assert!(!contradictions.examples[0].contains("riposte doctor"), "{contradictions:?}");
         // The name still tells them apart, and labels without a conflict can be changed.
         assert_eq!(response_to(&admin, &brute_force("2", "203.0.113.2")).await["agents"], json!([web.id]));
         let path = format!("/v1/agents/{}", web.id);

@@ -213,7 +213,10 @@ async fn a_lost_race_is_reported_and_not_retried() {
     let replace = put(async move |headers: axum::http::HeaderMap| {
         assert_eq!(headers["if-match"], "\"7\"");
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        (StatusCode::PRECONDITION_FAILED, axum::Json(json!({"detail": "has another version"})))
+        (
+            StatusCode::PRECONDITION_FAILED,
+            axum::Json(json!({"type": "urn:riposte:problem:precondition-failed", "detail": "has another version"})),
+        )
     });
     let router = Router::new()
         .route("/v1/actions", list(json!([])))

@@ -151,6 +151,10 @@ async fn the_doctor_names_contradictions_in_the_ledger() {
             "a block outlasts its end: its agent has not fetched the revert for an hour",
         ),
         ("UPDATE agents SET incident = 'two hosts'", "two hosts use one agent's identity"),
+        (
+            "UPDATE effects SET desired = 'absent', failed_reverts = 3",
+            "an effect cannot be lifted; the agent keeps trying",
+        ),
     ];
     // The last commits stand in the WAL file beside the ledger until a checkpoint moves them over.
     rusqlite::Connection::open(&ledger).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
@@ -161,6 +165,12 @@ async fn the_doctor_names_contradictions_in_the_ledger() {
         db.close().unwrap();
         let found = findings(&manager.data_dir());
         assert!(found.contains(&expected.to_owned()), "{sql}: {found:?}");
+        // What a finding is about is named, not only numbered, and so is what mends it.
+        let told = said(&riposte(&["doctor"], &[("--data-dir", &manager.data_dir())]));
+        if sql.contains("failed_reverts") {
+            assert!(told.contains("  web-01: log-only ip 203.0.113.1 (effect 0"), "{told}");
+            assert!(told.contains("; on web-01: `riposte-agent status`"), "{told}");
+        }
         for side in ["riposte.db-wal", "riposte.db-shm"] {
             let _ = std::fs::remove_file(manager.data_dir().join(side));
         }

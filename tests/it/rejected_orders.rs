@@ -38,6 +38,8 @@ async fn check(transport: &str) {
     assert!(audit.to_string().contains("\"rejected orders\""), "{audit}");
     let (is_healthy, doctor) = manager.command(&["doctor", "--data-dir", manager.data_dir().to_str().unwrap()]);
     assert!(is_healthy && doctor.contains("incident: an agent rejects this manager's commands"), "{doctor}");
+    let named = format!("web-01 (agent {0}): signed with a key that the agent does not know", agent.id);
+    assert!(doctor.contains(&named) && doctor.contains(&format!("`DELETE /v1/agents/{}`", agent.id)), "{doctor}");
 }
 
 #[tokio::test]

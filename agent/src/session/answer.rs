@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, SERVER, VIA};
+use riposte_protocol::visible::is_hidden;
 use riposte_protocol::{PROBLEM, PROBLEM_CLOCK};
 
 use super::Ended;
@@ -71,7 +72,7 @@ fn text(headers: &HeaderMap, name: impl reqwest::header::AsHeaderName) -> Option
 
 /// Another server's text, fit for a log: its first characters, without control characters.
 fn told(text: &str, most: usize) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most * 4).collect();
+    let plain: String = text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(most * 4).collect();
     let words: Vec<&str> = plain.split_whitespace().collect();
     words.join(" ").chars().take(most).collect()
 }

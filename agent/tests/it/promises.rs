@@ -148,6 +148,12 @@ async fn release_lifts_everything_on_purpose_and_the_manager_learns_why() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("stop it first (systemctl stop riposte-agent)"), "{said}");
     assert_eq!(stop(running).await, 0);
+    // Enrolled anew it would forget what it holds.
+    let arguments = ["enroll", "--manager", &manager.url, "--name", "web-1"];
+    let refused = agent(manager.state.path(), &arguments).env("RIPOSTE_TOKEN", "secret").output().await.unwrap();
+    let (said, state) = (String::from_utf8_lossy(&refused.stderr), manager.state.path().display());
+    assert!(said.contains(&format!("lift them first with `riposte-agent release --state-dir {state}`")), "{said}");
+    assert!(!said.contains("give another state directory"), "{said}");
 
     let released =
         agent(manager.state.path(), &["release", "--reason", "maintenance, ticket 7"]).output().await.unwrap();

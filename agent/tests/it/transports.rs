@@ -150,6 +150,10 @@ async fn a_port_that_speaks_the_other_scheme_is_named() {
         let (refused, ()) = tokio::join!(enroll(&manager, &manager.url, &[]), tls);
         assert!(said(&refused).contains("this port speaks https; write https:// instead"), "{}", said(&refused));
     }
+    // And one that just hangs up.
+    let closing = async { drop(request(&manager.listener).await) };
+    let (refused, ()) = tokio::join!(enroll(&manager, &manager.url, &[]), closing);
+    assert!(said(&refused).trim_end().ends_with("If this port speaks TLS, write https://"), "{}", said(&refused));
 }
 
 fn now() -> Timestamp {

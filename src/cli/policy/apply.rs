@@ -11,7 +11,7 @@ use super::files::{Documents, Held, Placed};
 use super::plan::{Change, Kind, Plan, Prune, Step, Stored, many};
 use super::{Apply, Consent, Diff};
 use crate::cli::client::{Answer, Remote};
-use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, shade};
+use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
 use crate::cli::{complain, say};
 use crate::domain::shapes::Sources;
 
@@ -30,19 +30,20 @@ pub(super) async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else {
         return Ok(ExitCode::from(WRONG));
     };
-    carry_over(&remote, &held, &stored, prune, consent).await
+    carry_over(&remote, &held, &stored, Some(prune), consent).await
 }
 
-/// Shows the changes that make the manager match `held`, asks, and applies them.
+/// Shows the changes that make the manager match `held`, asks, and applies them. Without `prune`
+/// nothing is deleted: the command has no flag for it.
 pub(super) async fn carry_over(
     remote: &Remote,
     held: &Held,
     stored: &Stored,
-    prune: Prune,
+    prune: Option<Prune>,
     consent: Consent,
 ) -> anyhow::Result<ExitCode> {
-    let plan = Plan::between(held, stored, prune)?;
-    plan.show()?;
+    let plan = Plan::between(held, stored, prune.unwrap_or_default())?;
+    plan.show(prune.is_some())?;
     for warning in stored.warnings(held) {
         complain(&plain(&warning));
     }
@@ -68,7 +69,7 @@ pub(super) async fn carry_over(
             Ok(line) => shade(Tone::Good, &line),
             Err(line) => {
                 refused += 1;
-                complain(&format!("riposte: {line}"));
+                complain(&plain_lines(&format!("riposte: {line}")));
             }
         }
     }
@@ -104,12 +105,12 @@ async fn lifts(remote: &Remote, plan: &Plan) -> anyhow::Result<()> {
 pub(super) async fn diff(args: Diff) -> anyhow::Result<ExitCode> {
     match difference(args).await {
         Ok(Some(plan)) => {
-            plan.show()?;
+            plan.show(false)?;
             Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Ok(None) => Ok(ExitCode::from(WRONG)),
         Err(error) => {
-            complain(&format!("riposte: {error:#}"));
+            complain(&plain_lines(&format!("riposte: {error:#}")));
             Ok(ExitCode::from(WRONG))
         }
     }

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::domain::duration::Span;
 use crate::domain::policy::{Mode, is_name};
 use crate::domain::shapes::Sources;
+pub(in crate::cli) use stored::cell;
 
 /// Subcommands of `riposte policy`.
 #[derive(Debug, Subcommand)]

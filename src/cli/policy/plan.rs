@@ -178,8 +178,10 @@ impl Step {
 
     /// The same with its document: `policy block-ssh (FILE:2)`.
     pub(super) fn placed(&self) -> String {
-        let place = self.document.as_ref().map_or_else(String::new, |document| format!(" ({})", document.place));
-        format!("{}{}", self.subject(), plain(&place))
+        let (subject, document) = (self.subject(), self.document.as_ref());
+        // A document that is in no file has no other place than its name.
+        let place = document.map(|document| plain(&document.place)).filter(|place| *place != subject);
+        place.map_or_else(|| subject.clone(), |place| format!("{subject} ({place})"))
     }
 }
 
@@ -291,11 +293,11 @@ impl Plan {
         self.steps.push(Step { kind, name: name.to_owned(), change, document: Some(document.clone()), before, after });
     }
 
-    /// Prints the plan.
+    /// Prints the plan. If the command can delete what is in no file (`can_prune`), names the flags.
     ///
     /// # Errors
     /// Never for parsed documents.
-    pub(super) fn show(&self) -> anyhow::Result<()> {
+    pub(super) fn show(&self, can_prune: bool) -> anyhow::Result<()> {
         for subject in &self.unchanged {
             say(&format!("  {subject}: unchanged"));
         }
@@ -316,12 +318,13 @@ impl Plan {
                 shade(tone, &format!("    {line}"));
             }
         }
-        if self.left > 0 {
-            say(&format!("  {} in no file, left as they are (--prune deletes them)", many(self.left, "policy")));
-        }
-        if self.left_protected > 0 {
-            let left = many(self.left_protected, "protected entry");
-            say(&format!("  {left} in no file, left as they are (--prune-protected deletes them)"));
+        for (left, word, flag) in
+            [(self.left, "policy", "--prune"), (self.left_protected, "protected entry", "--prune-protected")]
+        {
+            if left > 0 {
+                let hint = if can_prune { format!(" ({flag} deletes them)") } else { String::new() };
+                say(&format!("  {} in no file, left as they are{hint}", many(left, word)));
+            }
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::cli::say;
 use crate::cli::terminal::{can_ask, is_confirmed, needs_yes, plain, table};
 
 /// A field as a table cell.
-pub(super) fn cell(value: &Value) -> String {
+pub(in crate::cli) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),

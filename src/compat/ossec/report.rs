@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use riposte_protocol::visible::is_hidden;
 use serde::Serialize;
 
 use super::loaded::WazuhError;
@@ -146,7 +147,7 @@ impl<'a> Report<'a> {
 
 /// A text made safe to quote in the report: truncated, and without control characters.
 pub(super) fn short(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let plain = |c: char| if is_hidden(c) { '\u{fffd}' } else { c };
     let mut short: String = text.chars().take(MAX_QUOTED).map(plain).collect();
     if text.chars().nth(MAX_QUOTED).is_some() {
         short.push('…');

@@ -159,7 +159,7 @@ fn a_sites_configuration_is_converted() {
     Info 22: command "tell" becomes the custom action tell, which runs tell from the agents' folder for programs; it is run once, has no target, and is never undone
     Info 25: Wazuh answers alerts of any age; here one that is older than max_age when it comes in (an hour, unless the configuration or the policy says otherwise; none lifts the limit) is spared as stale
     Warning 32: repeated_offenders is read by each host from its own ossec.conf in Wazuh, and never forgotten before a restart. Here it becomes the ladder of every policy with a timeout (30m, 2h), for everybody that is responded to within 30d again
-    Info 34: the agent is found by its label wazuh_id: 007
+    Info 34: the agent is found by its label wazuh_id: 007; with several Wazuh managers, name the one that this file is of
     Info 41: Wazuh says (1305): Timeout not allowed for command: 'tell'.
     Warning 41: location all leaves out the manager's own host in Wazuh; here it is every enrolled agent, that host's included if it has one
     Warning 41: the response has no target, so no protected entry stops it; in Wazuh the white_list does, if the alert has a data.srcip that is on it. The same goes for every response without a target
