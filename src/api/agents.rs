@@ -267,8 +267,10 @@ async fn is_there(state: &AppState, ledger: &mut LedgerTx, agent: Uuid, now: Tim
     if engine.hub.presence(agent, now) != Presence::Away {
         return Ok(Some(format!("agent {agent} is connected now")));
     }
-    let stored = agents::find_in(ledger, agent).await?.and_then(|row| row.last_seen_at).map(Timestamp::from);
-    let Some(heard) = engine.hub.last_heard(agent).max(stored) else { return Ok(None) };
+    // One that was never heard of may have been, and the manager was killed before it wrote that down.
+    let row = agents::find_in(ledger, agent).await?.ok_or(StoreError::NotFound)?;
+    let stored = row.last_seen_at.unwrap_or(row.enrolled_at);
+    let heard = engine.hub.last_heard(agent).max(Some(stored.into())).unwrap_or(now);
     if now.since(heard) < quiet {
         return Ok(Some(format!("agent {agent} was heard of {} s ago", now.since(heard).as_secs())));
     }

@@ -105,7 +105,9 @@ async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyhow::R
 async fn list(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
     let agents = remote.items("/v1/agents").await?;
     if json {
-        agents.iter().for_each(|agent| say(&agent.to_string()));
+        for agent in &agents {
+            say(&agent.to_string());
+        }
     } else {
         let rows: Vec<Vec<String>> = agents.iter().map(agent_row).collect();
         table(&AGENT_COLUMNS, &rows);

@@ -73,7 +73,9 @@ async fn list(args: ResponseList) -> anyhow::Result<()> {
     let page = remote.page(&format!("/v1/responses?limit={limit}{of}")).await?;
     let responses = array(&page, "items");
     if json {
-        responses.iter().for_each(|response| say(&response.to_string()));
+        for response in &responses {
+            say(&response.to_string());
+        }
         return Ok(());
     }
     let keys = key_names(&remote, responses.iter().map(|response| &response["requested_by"])).await;

@@ -227,6 +227,7 @@ struct Rule {
 }
 
 /// The rules to check. Deadlines before `late` should have been handled already.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rules(late: Timestamp, now: Timestamp) -> Vec<Rule> {
     const OWNER: &str = "A deadline has passed and was not handled. See `/readyz?verbose` and the log. While the manager is down this is normal; it handles the deadline at its next start.";
     const LIFT: &str = "`POST /v1/responses/{id}/lift`";
@@ -384,7 +385,7 @@ async fn contradictions(db: &Db, fleet: &[Agent], now: Timestamp) -> Result<Opti
         };
         examples.push(mend.map_or_else(|| detail.to_owned(), |mend| format!("{detail}; {mend}")));
     }
-    Ok((!examples.is_empty()).then(|| Finding {
+    Ok((!examples.is_empty()).then_some(Finding {
         level: "incident",
         what: "alerts name agents differently from their enrolment; their responses were spared",
         help: "Where Wazuh calls a host by another name: `riposte agent label AGENT wazuh_name=NAME`. Where a number was given anew: `riposte agent label AGENT wazuh_id=NUMBER`, or revoke the agent that is gone.",
