@@ -1,5 +1,5 @@
-//! GROUND: the time. Everything that needs it is given a [`Clock`], so that tests move time instead of waiting for
-//! it. This is the only file that may ask the system what time it is.
+//! The clock. Every part that needs the time receives a [`Clock`], so tests advance time instead of
+//! waiting. Only this file reads the system time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use riposte_protocol::time::Timestamp;
 use tokio::sync::Notify;
 
-/// The longest single sleep: a clock that is set, or a machine that was suspended, is noticed within this time.
+/// Longest single sleep: a clock change or a resumed machine is noticed within this time.
 const MAX_SLEEP: Duration = Duration::from_secs(5);
 
 /// A source of time; cheap to clone.
@@ -28,18 +28,18 @@ struct Manual {
 }
 
 impl Clock {
-    /// The system's clock.
+    /// The system clock.
     pub const fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands at `start` until it is moved with [`Clock::advance`].
+    /// A clock that stays at `start` until [`Clock::advance`] moves it.
     pub fn manual(start: Timestamp) -> Self {
         let millis = AtomicI64::new(start.as_millis());
         Self(Source::Manual(Arc::new(Manual { millis, moved: Notify::new() })))
     }
 
-    /// The time, to the millisecond.
+    /// The current time, in milliseconds.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "this is the clock")]
@@ -48,7 +48,8 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward and wakes whoever waits for it; the system's clock is not moved.
+    /// Advances a manual clock and wakes the tasks that wait for it. The system clock is
+    /// unaffected.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(manual) = &self.0 {
             manual.millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
@@ -68,7 +69,7 @@ impl Clock {
                     tokio::time::sleep(left.min(MAX_SLEEP)).await;
                 }
                 Source::Manual(manual) => {
-                    // Registered before the look at the clock, so that no move slips between.
+                    // Register before reading the clock, so that no advance is missed.
                     let moved = manual.moved.notified();
                     if self.now() >= instant {
                         return;

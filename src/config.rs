@@ -1,5 +1,6 @@
-//! GROUND: the configuration. Defaults, then the file, then `RIPOSTE_…` variables, then flags; a key that is not
-//! known is an error. `config.default.toml` lists every key with its reason, and a test compares it with this.
+//! The configuration: defaults, then the file, then `RIPOSTE_…` variables, then flags. An unknown
+//! key is an error. `config.default.toml` lists every key with its reason, and a test compares it
+//! with this file.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,55 +11,59 @@ use serde::Deserialize;
 
 use crate::telemetry::LogFormat;
 
-/// Everything that can be configured.
+/// The configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen.
+    /// Listening address.
     pub listen: SocketAddr,
-    /// Where keys and, without a database URL, the ledger are kept.
+    /// Directory of the keys and, without a database URL, the ledger.
     pub data_dir: PathBuf,
-    /// `postgres://…` or `sqlite:PATH`; empty means SQLite at `DATA_DIR/riposte.db`.
+    /// `postgres://…` or `sqlite:PATH`; empty: SQLite at `DATA_DIR/riposte.db`.
     pub database_url: String,
-    /// How agents reach this manager, if not under the address they enrolled at.
+    /// URL under which agents reach this manager, if not the one of their enrolment.
     pub public_url: String,
-    /// How log lines look.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// Serve plain HTTP on addresses other than loopback: only behind a proxy that ends TLS.
+    /// Serve plain HTTP on addresses other than loopback: only behind a TLS proxy.
     pub allow_plain_http: bool,
-    /// Alerts older than this many days are forgotten, unless a live response refers to them; 0 keeps all.
+    /// Retention of alerts in days, except those that an open response refers to; 0 keeps all.
     pub alert_retention_days: u32,
-    /// The largest request body, in bytes, before and after decompression.
+    /// Maximum request body, in bytes, before and after decompression.
     pub max_body_bytes: usize,
-    /// The most alerts in one request.
+    /// Maximum number of alerts per request.
     pub max_batch: usize,
-    /// The most bytes of requests with alerts that are being taken in at a time; a request over it is answered 503.
+    /// Maximum memory for uncommitted alert requests, in bytes; beyond it requests get 503.
     pub max_pending_bytes: usize,
-    /// The most connections at a time; one more is answered 503.
+    /// Maximum number of connections; further ones get 503.
     pub max_connections: usize,
-    /// The most connections at a time of one address on which nobody has shown credentials yet; one more is answered 503.
+    /// Maximum number of simultaneous connections per address that are not authenticated yet;
+    /// further ones get 503.
     pub max_unknown_connections: usize,
-    /// The most requests in a minute with one API key, alerts handed in left aside; one more is answered 429.
+    /// Maximum requests per minute and API key, without alert requests; beyond it requests get 429.
     pub requests_per_minute: u32,
-    /// The most requests in a minute of one agent.
+    /// Maximum requests per minute and agent.
     pub agent_requests_per_minute: u32,
-    /// The most enrolments in a minute that one address asks for.
+    /// Maximum enrolments per minute and address.
     pub enrolments_per_minute: u32,
-    /// Addresses and networks of proxies whose word on where a request comes from is believed.
+    /// Addresses and networks of proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<String>,
-    /// Alerts that are older than this, or dated ahead, are stored and not responded to: a duration, or `none`.
+    /// Maximum age of an alert for a response, a duration or `none`; older or future alerts are
+    /// only stored.
     pub max_age: String,
-    /// What is known of single pipelines, by name.
+    /// Settings of single pipelines, by name.
     pub pipelines: BTreeMap<String, Pipeline>,
-    /// Fields of alerts in which observables are looked for before the known ones: `"source.ip" = ["data.client"]`.
+    /// Site-specific fields for observables, tried before the known ones:
+    /// `"source.ip" = ["data.client"]`.
     pub observables: BTreeMap<String, Vec<String>>,
 }
 
-/// What is known of one pipeline.
+/// Settings of one pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pipeline {
-    /// Whether its ids name a finding that may occur again; then an alert of another time is another one.
+    /// Whether its ids name a recurring finding; an alert with another event time is then a new
+    /// one.
     pub ids_recur: Option<bool>,
 }
 
@@ -88,41 +93,41 @@ impl Default for Config {
     }
 }
 
-/// Why a configuration cannot be used.
+/// Why a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read {path}")]
     Read {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// The file is not TOML, or has a key or value that is not known.
+    /// The file is not TOML, or has an unknown key or value.
     #[error("{path}: {message}")]
     Parse {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// The error, with line and column.
         message: String,
     },
-    /// Plain HTTP would leave the machine.
+    /// Plain HTTP would be served beyond loopback.
     #[error(
-        "refusing to serve plain HTTP on {0}: keys would travel readable. Listen on a loopback address, or set \
+        "refusing to serve plain HTTP on {0}: keys would travel unencrypted. Listen on a loopback address, or set \
          allow_plain_http behind a proxy that ends TLS"
     )]
     PlainHttp(SocketAddr),
-    /// What is named as a proxy is no address.
-    #[error("trusted_proxies: {0} is no address and no network such as 10.0.0.0/8")]
+    /// A trusted proxy is not an address.
+    #[error("trusted_proxies: {0} is neither an address nor a network such as 10.0.0.0/8")]
     Proxy(String),
-    /// A limit that lets nobody in.
-    #[error("{0} is 0: that would let nobody in")]
-    Nobody(&'static str),
-    /// The largest request would never find room.
+    /// A limit of 0, which refuses every client.
+    #[error("{0} is 0, which would refuse every client; set at least 1")]
+    ZeroLimit(&'static str),
+    /// The largest request would never fit into the memory limit.
     #[error(
-        "max_pending_bytes ({pending}) is less than max_body_bytes ({body}): the largest request would never be taken in"
+        "max_pending_bytes ({pending}) is less than max_body_bytes ({body}): the largest request would always be refused"
     )]
     Pending {
         /// [`Config::max_pending_bytes`].
@@ -136,16 +141,17 @@ impl Config {
     /// Reads a file over the defaults.
     ///
     /// # Errors
-    /// If it cannot be read or holds anything that is not known.
+    /// If it cannot be read, or has an unknown key or value.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         toml::from_str(&text).map_err(|error| ConfigError::Parse { path: path.into(), message: error.to_string() })
     }
 
-    /// Checks what no single key can be blamed for.
+    /// Checks values and their combinations.
     ///
     /// # Errors
-    /// [`ConfigError::PlainHttp`], [`ConfigError::Pending`], [`ConfigError::Proxy`], [`ConfigError::Nobody`].
+    /// [`ConfigError::PlainHttp`], [`ConfigError::Pending`], [`ConfigError::Proxy`],
+    /// [`ConfigError::ZeroLimit`].
     pub fn check(&self) -> Result<(), ConfigError> {
         if !self.listen.ip().is_loopback() && !self.allow_plain_http {
             return Err(ConfigError::PlainHttp(self.listen));
@@ -160,14 +166,14 @@ impl Config {
             ("enrolments_per_minute", self.enrolments_per_minute == 0),
         ] {
             if is_none {
-                return Err(ConfigError::Nobody(name));
+                return Err(ConfigError::ZeroLimit(name));
             }
         }
         self.proxies()?;
         Ok(())
     }
 
-    /// The proxies whose word is believed.
+    /// The trusted proxies.
     ///
     /// # Errors
     /// [`ConfigError::Proxy`].
@@ -180,7 +186,7 @@ impl Config {
         self.trusted_proxies.iter().map(network).collect()
     }
 
-    /// The database's address.
+    /// The database URL.
     pub fn database(&self) -> String {
         if self.database_url.is_empty() {
             format!("sqlite:{}", self.data_dir.join("riposte.db").display())
@@ -195,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_file_says_what_the_code_says() {
+    fn the_default_file_matches_the_code() {
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config.default.toml")).unwrap();
         let parsed: Config = toml::from_str(&text).unwrap();
         assert_eq!(parsed, Config::default());
@@ -220,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_the_largest_request() {
+    fn the_memory_limit_fits_the_largest_request() {
         let narrow = Config { max_pending_bytes: 1, ..Config::default() };
         assert!(matches!(narrow.check(), Err(ConfigError::Pending { .. })));
     }

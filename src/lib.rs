@@ -1,21 +1,24 @@
-//! Riposte, the manager: alerts come in, policies decide, commands go to agents, and every block is lifted again.
+//! Riposte, the manager: alerts come in, policies decide, commands go to agents, and every block is
+//! lifted again.
 //!
-//! THE MAP, in the order in which the flow passes:
+//! THE MAP, in the order of the flow:
 //!
-//! 1. `api/alerts.rs` takes a request apart and hands its alerts to `engine/intake.rs`.
-//! 2. `engine/intake.rs` reads each (`domain/shapes/` makes a `domain/alert.rs` of it) and has it decided.
-//! 3. `engine/decide.rs` asks the compiled policies (`domain/index.rs`) and says what follows.
-//! 4. `store/writer.rs` commits alert, responses, effects, commands and audit entries together (`store/ledger.rs`,
-//!    by the rules of `domain/effect.rs`), and only then is the request answered.
-//! 5. `engine/hub.rs` nudges the connections of the agents concerned (`api/stream.rs`, `api/poll.rs`), which fetch what
-//!    is owed from `engine/deliver.rs`.
-//! 6. The agent answers; `api/exchange.rs` hands that to `store/settle.rs`.
-//! 7. `engine/undo.rs` ends what is over, `engine/sweep.rs` owns every other deadline.
+//! 1. `api/alerts.rs` splits a request into alerts and passes them to `engine/intake.rs`.
+//! 2. `engine/intake.rs` parses each (`domain/shapes/` makes a `domain/alert.rs` of it) and has it
+//!    decided.
+//! 3. `engine/decide.rs` evaluates the compiled policies (`domain/index.rs`) and returns the
+//!    responses.
+//! 4. `store/writer/mod.rs` commits alert, responses, effects, commands and audit entries together
+//!    (`store/ledger.rs`, by the rules of `domain/effect.rs`). Only then is the request answered.
+//! 5. `engine/hub.rs` wakes the connections of the agents concerned (`api/stream.rs`,
+//!    `api/poll.rs`), which fetch their pending commands from `engine/deliver.rs`.
+//! 6. The agent answers; `api/exchange.rs` passes the results to `store/settle.rs`.
+//! 7. `engine/undo.rs` ends expired responses; `engine/sweep.rs` owns every other deadline.
 //!
-//! Aside from the flow: `compat/ossec/` says what a Wazuh manager's configuration means in Riposte's words.
+//! Beside the flow: `compat/ossec/` translates a Wazuh manager's configuration into policies.
 //!
 //! Floors, one way down: main > cli > api > compat > engine > store > domain > protocol. `clock`, `config`, `shutdown` and
-//! `telemetry` are ground: anyone may stand on them, they use nobody. `tests/architecture/` fails on an arrow up.
+//! `telemetry` are ground: every floor may use them, and they use none. `tests/architecture/` fails on an arrow up.
 
 pub mod api;
 pub mod cli;

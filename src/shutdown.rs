@@ -1,8 +1,8 @@
-//! GROUND: starting tasks and stopping them. Every task is spawned through [`Tasks`], which names it, counts it and
-//! notices when it ends by itself: a stage of the engine that died must not leave a manager that looks alive.
+//! Starting and stopping tasks. Every task is spawned through [`Tasks`], which names it, counts it
+//! and detects its unexpected end: a manager without one of its stages must not look alive.
 //!
-//! The first signal asks for a graceful end (finish what is under way, tell agents to come back), the second one,
-//! or the deadline, ends at once.
+//! The first signal starts a graceful shutdown: finish open work, and tell agents to reconnect. The
+//! second signal, or the deadline, ends at once.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a graceful end may take before it becomes an abrupt one.
+/// Time limit of a graceful shutdown.
 pub const GRACE: Duration = Duration::from_secs(20);
 
 /// All tasks of the program; cheap to clone.
@@ -25,7 +25,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet.
+    /// An empty set of tasks.
     pub fn new() -> Self {
         Self::default()
     }
@@ -35,18 +35,19 @@ impl Tasks {
         &self.stop
     }
 
-    /// Cancelled when every connection has ended: for what connections need to the last, such as the writer.
+    /// Cancelled when every connection has ended, for tasks that connections need until then, such
+    /// as the writer.
     pub fn finishing(&self) -> &CancellationToken {
         &self.finish
     }
 
-    /// Asks everything to stop.
+    /// Asks all tasks to stop.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Runs `task` until it ends. It must end when [`Tasks::stopping`] or [`Tasks::finishing`] is cancelled; ending earlier, or a panic,
-    /// stops the program, because what the task did is not done any more.
+    /// Spawns `task`, which must end when [`Tasks::stopping`] or [`Tasks::finishing`] is cancelled.
+    /// An earlier end, or a panic, stops the program.
     pub fn spawn<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -60,25 +61,25 @@ impl Tasks {
             tracing::debug!(task = name, "task {name} has ended");
             if !stop.is_cancelled() {
                 let cause = ended.err().map_or_else(|| "it returned".to_owned(), |error| error.to_string());
-                tracing::error!(task = name, cause, "task {name} ended by itself, stopping");
+                tracing::error!(task = name, cause, "task {name} ended unexpectedly, stopping");
                 failed.cancel();
                 stop.cancel();
             }
         })));
     }
 
-    /// Asks everything to stop, because something is wrong: the program's exit code says so.
+    /// Asks all tasks to stop after a failure; the program's exit code reports it.
     pub fn fail(&self) {
         self.failed.cancel();
         self.stop.cancel();
     }
 
-    /// Whether a task ended that should have gone on, or [`Tasks::fail`] was called.
+    /// Whether a task ended too early, or [`Tasks::fail`] was called.
     pub fn has_failed(&self) -> bool {
         self.failed.is_cancelled()
     }
 
-    /// Runs something that nobody waits for at the end, such as listening to signals.
+    /// Runs a task that shutdown does not wait for, such as a signal listener.
     pub fn watch<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -87,7 +88,7 @@ impl Tasks {
         drop(tokio::spawn(task));
     }
 
-    /// Runs a short task that may end at any time, such as one connection.
+    /// Spawns a short task that may end at any time, such as one connection.
     pub fn spawn_short<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -96,7 +97,8 @@ impl Tasks {
         drop(tokio::spawn(self.connections.track_future(task)));
     }
 
-    /// Waits until every connection has ended and then every stage, each for at most `grace`; gives whether they have.
+    /// Waits until every connection and then every stage has ended, each for at most `grace`;
+    /// returns whether they have.
     pub async fn ended(&self, grace: Duration) -> bool {
         self.connections.close();
         let quiet = tokio::time::timeout(grace, self.connections.wait()).await.is_ok();
@@ -114,15 +116,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens to them from now on; none that comes later is lost.
+    /// Starts listening; no later signal is lost.
     ///
     /// # Errors
-    /// If the system does not let us.
+    /// If the handlers cannot be installed.
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -1,5 +1,5 @@
-//! GROUND: logs and metrics. Logs are for people (or JSON for machines) on standard error; metrics are Prometheus'
-//! text format with labels of bounded variety. Neither ever carries a secret or a raw body.
+//! Logs and metrics. Logs are text or JSON on standard error; metrics have Prometheus' text format
+//! and labels of bounded variety. Neither ever contains a secret or a raw body.
 
 use std::sync::atomic::AtomicU64;
 
@@ -12,22 +12,22 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging. What is logged is chosen by `RIPOSTE_LOG` (default `info`), as `tracing` filters are written.
+/// Starts logging, filtered by `RIPOSTE_LOG` (default `info`) in the syntax of `tracing` filters.
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("RIPOSTE_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // Colours are for terminals; in a file they are noise.
+    // Colours only on a terminal.
     let builder = builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // A second start (several servers in one test process) keeps the first.
     let _ = match format {
@@ -36,31 +36,31 @@ pub fn start_logging(format: LogFormat) {
     };
 }
 
-/// A label that names an outcome.
+/// Label of an outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByOutcome {
-    /// Which.
+    /// Name of the outcome.
     pub outcome: &'static str,
 }
 
-/// A label that names a reason.
+/// Label of a reason.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByReason {
-    /// Which.
+    /// Name of the reason.
     pub reason: &'static str,
 }
 
-/// A label that names a state.
+/// Label of a state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByState {
-    /// Which.
+    /// Name of the state.
     pub state: String,
 }
 
-/// Labels of conditions that could not be decided: as many policies as there are.
+/// Labels of failed conditions; bounded by the number of policies.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByCondition {
-    /// Whose.
+    /// Name of the policy.
     pub policy: String,
     /// `missing_field` or `fault`.
     pub kind: &'static str,
@@ -69,44 +69,44 @@ pub struct ByCondition {
 /// Labels of a request: the route's pattern, never the path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByRoute {
-    /// The method.
+    /// HTTP method.
     pub method: String,
-    /// The pattern.
+    /// Pattern of the route.
     pub route: String,
-    /// The status' first digit, as in `2xx`.
+    /// Class of the status, such as `2xx`.
     pub status: String,
 }
 
-/// Everything that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Alerts handed in: `accepted`, `duplicate`, `rejected`.
+    /// Received alerts: `accepted`, `duplicate`, `rejected`.
     pub alerts: Family<ByOutcome, Counter>,
-    /// Responses decided, by their first state.
+    /// Decided responses by initial state.
     pub responses: Family<ByState, Counter>,
-    /// Commands sent, repetitions included.
+    /// Sent commands, including repetitions.
     pub commands_sent: Counter,
-    /// Results taken in, by outcome.
+    /// Received results by outcome.
     pub results: Family<ByOutcome, Counter>,
-    /// Orders that agents did not believe, by reason.
+    /// Rejected commands by the agents' reason.
     pub orders_rejected: Family<ByReason, Counter>,
-    /// Agents with an open stream on this node.
+    /// Agents with a stream to this node.
     pub agents_streaming: Gauge,
-    /// Requests that brought no valid credentials.
+    /// Requests without valid credentials.
     pub unauthenticated: Counter,
-    /// Requests answered.
+    /// Answered requests.
     pub requests: Family<ByRoute, Counter>,
-    /// Conditions of policies that could not be decided.
+    /// Failed conditions of policies.
     pub conditions_failed: Family<ByCondition, Counter>,
     /// Duplicates that differ from the stored alert of the same id.
     pub alerts_conflicting: Counter,
-    /// How long the answers took, in seconds.
+    /// Duration of requests, in seconds.
     pub request_seconds: Family<ByRoute, Histogram>,
-    /// How full the writer's queue is.
+    /// Fill level of the writer's queue, from 0 to 1.
     pub writer_load: Gauge<f64, AtomicU64>,
 }
 
-/// Bucket bounds in seconds: from a fast answer to one that is about to time out.
+/// Bucket bounds in seconds, from a fast response to the time limit.
 fn request_histogram() -> Histogram {
     Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0])
 }
@@ -131,28 +131,32 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything under the prefix `riposte`.
+    /// Registers all metrics with the prefix `riposte`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("riposte");
-        registry.register("alerts", "Alerts handed in", self.alerts.clone());
+        registry.register("alerts", "Received alerts", self.alerts.clone());
         registry.register(
             "alerts_conflicting",
-            "Alerts that were duplicates by their id and differ from the stored one",
+            "Duplicates that differ from the stored alert of the same id",
             self.alerts_conflicting.clone(),
         );
         registry.register(
             "conditions_failed",
-            "Conditions of policies (when) that could not be decided, so that they did not hold",
+            "Failed conditions of policies (when), which count as false",
             self.conditions_failed.clone(),
         );
-        registry.register("responses", "Responses decided, by their first state", self.responses.clone());
-        registry.register("commands_sent", "Commands sent to agents, repetitions included", self.commands_sent.clone());
-        registry.register("results", "Results taken in from agents", self.results.clone());
-        registry.register("orders_rejected", "Orders that agents did not believe", self.orders_rejected.clone());
-        registry.register("agents_streaming", "Agents with an open stream here", self.agents_streaming.clone());
+        registry.register("responses", "Decided responses by initial state", self.responses.clone());
+        registry.register(
+            "commands_sent",
+            "Commands sent to agents, including repetitions",
+            self.commands_sent.clone(),
+        );
+        registry.register("results", "Results received from agents", self.results.clone());
+        registry.register("orders_rejected", "Commands that agents rejected", self.orders_rejected.clone());
+        registry.register("agents_streaming", "Agents with a stream to this node", self.agents_streaming.clone());
         registry.register("unauthenticated", "Requests without valid credentials", self.unauthenticated.clone());
         registry.register("http_requests", "Requests answered", self.requests.clone());
-        registry.register("http_request_seconds", "Time to answer a request", self.request_seconds.clone());
-        registry.register("writer_load", "How full the writer's queue is, 0 to 1", self.writer_load.clone());
+        registry.register("http_request_seconds", "Duration of requests", self.request_seconds.clone());
+        registry.register("writer_load", "Fill level of the writer's queue, 0 to 1", self.writer_load.clone());
     }
 }

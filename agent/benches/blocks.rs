@@ -1,7 +1,7 @@
-//! What a block costs: `firewall-drop` from the signed command to the result in the outbox, by the agent's own lanes,
-//! with its journal on a real disk, beside the bare program that changes the firewall; and beside the action alone,
-//! without signature, journal and lanes. It runs in network namespaces that it makes. `docs/performance.md` says how to
-//! read it.
+//! The cost of a block: `firewall-drop` from the signed command to the result in the outbox, by the
+//! agent's own lanes, with its journal on a real disk. It is compared with the bare program that
+//! changes the firewall, and with the action alone, without signature, journal and lanes. It runs
+//! in network namespaces that it makes. `docs/performance.md` explains the results.
 
 #[path = "../../benches/load/floor.rs"]
 #[expect(dead_code, reason = "each bench uses its part")]
@@ -43,11 +43,11 @@ use uuid::Uuid;
 
 /// Set in the child that runs in its own namespaces: the firewall to use there.
 const INSIDE: &str = "RIPOSTE_BENCH_FIREWALL";
-/// How long every block is to last; longer than the bench.
+/// How long every block lasts; longer than the benchmark.
 const TERM: Duration = Duration::from_mins(30);
 /// Commands that arrive together.
 const AT_ONCE: [usize; 2] = [8, 64];
-/// Blocks that are in force beforehand, where that is measured.
+/// Number of blocks that are in force beforehand, in the case that measures it.
 const MANY: u32 = 10_000;
 const KID: &str = "bench";
 
@@ -110,18 +110,18 @@ impl Firewall {
     }
 }
 
-/// Runs this program again where it can neither hurt this host nor be disturbed by it: a network of its own, and a
-/// lock of its own in place of the one that every iptables shares.
+/// Runs this program again in a network namespace, so that it cannot change the host's firewall. A
+/// lock of its own replaces the one that every iptables shares.
 fn outside(firewall: Firewall) -> anyhow::Result<()> {
     ensure!(platform::is_root(), "this bench needs root: it makes network namespaces");
     let mut prepare = String::from("set -e; ip link set lo up; ");
     if firewall == Firewall::Iptables {
-        // Nothing else of /run, nor anything of /mnt for longer: this very program may be there.
+        // Nothing else of /run is hidden, and /mnt only briefly: this very program may be there.
         prepare.push_str(
             "mount -t tmpfs tmpfs /mnt; : > /mnt/lock; : >> /run/xtables.lock; mount --bind /mnt/lock /run/xtables.lock; \
              umount -l /mnt; ",
         );
-        // The agent takes nft where there is one.
+        // The agent uses nft where it is installed.
         let nft = Runner::find("nft").map(|path| format!("mount --bind /dev/null {}; ", path.display()));
         prepare.push_str(&nft.unwrap_or_default());
     }
@@ -158,10 +158,10 @@ async fn inside(firewall: Firewall) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bare program, the whole and the action alone in turn, so that whatever else happens hits all three.
+/// The bare program, the whole and the action alone in turn, so that other load slows all three.
 async fn one_by_one(bench: &mut Bench, firewall: Firewall, rounds: u32, table: &mut Table) -> anyhow::Result<()> {
     for op in [Op::Apply, Op::Revert] {
-        // What each applied is what it reverts.
+        // Each reverts what it applied.
         let (mut bare, mut whole, mut alone) = (Samples::default(), Samples::default(), Samples::default());
         for round in 0..rounds {
             bare.push(millis(finish(firewall.bare(op, address(3 * round)), Instant::now())?));
@@ -175,7 +175,7 @@ async fn one_by_one(bench: &mut Bench, firewall: Firewall, rounds: u32, table: &
             say(&format!("{op:6}  {what:16}  min {min:.2}  p50 {p50:.2}  p99 {p99:.2}  max {max:.2} ms"));
         }
         let limit = Some(bare.median());
-        // Where there is no nft, four more programs are started, and nothing was promised.
+        // Without nft, four more programs are started, and there is no target.
         let must = if op == "apply" && firewall == Firewall::Nftables { "10" } else { "" };
         table.row(&format!("{op}, signed to result"), whole.median(), "ms", limit, must, "");
         table.row(&format!("{op}, action alone"), alone.median(), "ms", limit, "", "");
@@ -183,7 +183,8 @@ async fn one_by_one(bench: &mut Bench, firewall: Firewall, rounds: u32, table: &
     Ok(())
 }
 
-/// Many commands in one message from the manager, beside as many bare programs started at once.
+/// Many commands in one message from the manager, compared with as many bare programs started at
+/// once.
 async fn at_once(bench: &mut Bench, firewall: Firewall, count: usize, table: &mut Table) -> anyhow::Result<()> {
     for op in [Op::Apply, Op::Revert] {
         let (mut bare, mut whole) = (Samples::default(), Samples::default());
@@ -206,7 +207,7 @@ async fn at_once(bench: &mut Bench, firewall: Firewall, count: usize, table: &mu
     Ok(())
 }
 
-/// One block more beside ten thousand that are in force.
+/// One block more while ten thousand are in force.
 async fn beside_many(bench: &mut Bench, firewall: Firewall, rounds: u32, table: &mut Table) -> anyhow::Result<()> {
     for set in ["bare blocked", "riposte blocked_v4"] {
         let elements: Vec<String> = (0..MANY).map(|n| format!("{} timeout 1800s", address(1_000_000 + n))).collect();
@@ -303,7 +304,7 @@ impl Bench {
         Ok(command.sign(&self.key, KID)?)
     }
 
-    /// From the arrival of these commands, as one message, to the last result in the outbox.
+    /// Time from the arrival of these commands, as one message, to the last result in the outbox.
     async fn order(&mut self, op: Op, addresses: &[Ipv4Addr]) -> anyhow::Result<Duration> {
         let orders: Vec<String> = addresses.iter().map(|&to| self.sign(op, to)).collect::<anyhow::Result<_>>()?;
         let begun = Instant::now();
@@ -321,7 +322,7 @@ impl Bench {
         Ok(took)
     }
 
-    /// The action and its look, without an agent around them.
+    /// The action and its verification, without an agent around them.
     async fn act(&self, op: Op, address: Ipv4Addr) -> anyhow::Result<Duration> {
         let action: &dyn Action = actions::find(actions::ALL, "firewall-drop").context("no firewall-drop")?;
         let target = Target::parse(TargetKind::Ip, &address.to_string())?;

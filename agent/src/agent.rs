@@ -1,5 +1,6 @@
-//! What the parts of a running agent share: its memory, its clock, its actions, its rules, and the bells that wake
-//! the others. A bell is only a hint; whoever wakes looks into the book.
+//! What the parts of a running agent share: its journal, its clock, its actions, its local policy,
+//! and the notifications that wake its tasks. A notification is only a hint; the task that wakes
+//! reads the journal.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -22,20 +23,21 @@ use crate::tasks::Tasks;
 /// The lane of commands whose action this agent does not know: it only ever refuses.
 pub const UNKNOWN_DOMAIN: &str = "unknown";
 
-/// What must not run at once; known beforehand, but for custom programs.
+/// Actions of one domain must not run at the same time. Built-in domains are static; custom
+/// programs have one each.
 pub type Domain = Cow<'static, str>;
 
-/// The journal cannot be written, and why: what was to be written has not happened, and must not.
+/// The journal cannot be written, and why. What was to be written has not happened, and must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the agent's journal cannot be written, so nothing new is executed: {0}")]
 pub struct Unwritable(pub String);
 
-/// What these actions, and the programs for custom ones, can and may do on this host, as the manager is told.
+/// What each action and custom program can and may do on this host, as reported to the manager.
 pub fn capabilities(actions: &'static [&'static dyn Action], host: &Host, policy: &LocalPolicy) -> Vec<Capability> {
     let mut capabilities = actions::capabilities(actions, host, policy.observe);
     for capability in &mut capabilities {
         let forbidden = match capability.action.strip_prefix(scripts::PREFIX) {
-            // Under which names the manager will run it is not known here.
+            // The manager's names for the program are not known here.
             Some(program) => policy.forbids_program(program),
             None => policy.forbids(&capability.action, None),
         };
@@ -49,35 +51,37 @@ pub fn capabilities(actions: &'static [&'static dyn Action], host: &Host, policy
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// The tasks, and the order to stop.
+    /// The tasks, and the token that stops them.
     pub tasks: Tasks,
     /// What actions know of this host, and how they start programs.
     pub host: Host,
-    /// The host's own rules. An agent that observes brings nothing into force; what is in force from before is still
-    /// lifted.
+    /// The host's own rules. With `observe`, the agent brings nothing into force; effects that are
+    /// already in force are still lifted.
     pub policy: LocalPolicy,
-    /// What must never be touched here.
+    /// Targets that must never be touched here.
     pub surroundings: Surroundings,
-    /// Rung when there is something to tell the manager: a result in the outbox, or news of an effect.
+    /// Notified when there is something to report to the manager: a result in the outbox, or a
+    /// change of an effect.
     pub outbox: Notify,
-    /// Rung when the journal could not be written, for whoever mends it.
+    /// Notified when the journal could not be written; wakes the task that repairs it.
     pub journal_broke: Notify,
     actions: &'static [&'static dyn Action],
     book: Mutex<Book>,
     lanes: Mutex<BTreeMap<Domain, Arc<Notify>>>,
-    /// Rung when something has come that may need a lane of its own.
+    /// Notified when a command has arrived that may need a new lane.
     new_lane: Notify,
-    /// Effects of which the manager does not know the latest. In memory only: every conversation begins by telling all.
+    /// Effects whose latest state the manager does not know. In memory only: every connection
+    /// begins with a full report.
     news: Mutex<BTreeSet<Uuid>>,
-    /// Commands in the journal whose refusal is not. A crash now would have them executed after all, so nobody is told
-    /// of the refusal before it is on disk.
+    /// Commands whose refusal is not in the journal yet. After a crash they would be executed, so a
+    /// refusal is reported only once it is on disk.
     untold: Mutex<HashSet<Uuid>>,
 }
 
 impl Agent {
-    /// An agent with this memory, these actions, this host and these rules; nothing runs yet.
+    /// Builds an agent; starts nothing.
     pub fn new(
         book: Book,
         actions: &'static [&'static dyn Action],
@@ -105,30 +109,31 @@ impl Agent {
         agent
     }
 
-    /// The manager's time is not before that of the latest order.
+    /// Learns from the latest order that the manager's time is not before it.
     pub fn learn_time_of_orders(&self) {
         if let Some(iat) = self.read(Ledger::latest_order) {
             self.clock.manager().learn_order(iat, &self.clock.host());
         }
     }
 
-    /// The actions, available or not.
+    /// All actions, available or not.
     pub fn actions(&self) -> &'static [&'static dyn Action] {
         self.actions
     }
 
-    /// The action of that name.
+    /// Returns the action of that name.
     pub fn action(&self, name: &str) -> Option<&'static dyn Action> {
         actions::find(self.actions, name)
     }
 
-    /// What this agent can and may do here, as the manager is told.
+    /// What this agent can and may do here, as reported to the manager.
     pub fn capabilities(&self) -> Vec<Capability> {
         let mut capabilities = capabilities(self.actions, &self.host, &self.policy);
         if let Some(reason) = self.unwritable() {
             let unwritable: String = Unwritable(reason).to_string().chars().take(actions::MAX_REASON_CHARS).collect();
             for capability in &mut capabilities {
-                // What the host's own rules forbid stays forbidden when the journal is whole again.
+                // What the host's own rules forbid stays forbidden when the journal can be written
+                // again.
                 let reason = capability.reason.take().filter(|_| !capability.available);
                 (capability.available, capability.reason) = (false, reason.or_else(|| Some(unwritable.clone())));
             }
@@ -136,14 +141,16 @@ impl Agent {
         capabilities
     }
 
-    /// Why this target must not be touched, if so. Lifting is always allowed: it only ever restores.
+    /// Why this target must not be touched; `None` if it may be. Lifting is always allowed: it only
+    /// ever restores.
     pub fn protects(&self, target: &Target) -> Option<String> {
         let always = || target.always_protected().map(str::to_owned);
         always().or_else(|| self.surroundings.protect(target)).or_else(|| self.policy.protects(target))
     }
 
-    /// The lanes that are needed and not open yet, with their bells; they are open from now on. A custom program's lane
-    /// is opened when it is first named, and stays: there are only ever as many as the manager names programs.
+    /// Opens the lanes that are needed and not open yet; returns them with their notifications. A
+    /// custom program's lane is opened when it is first named, and stays: there are only as many as
+    /// the manager names programs.
     pub fn open_lanes(&self) -> Vec<(Domain, Arc<Notify>)> {
         let known = self.actions.iter().map(|action| action.lock_domain()).chain([UNKNOWN_DOMAIN]).map(Cow::Borrowed);
         let named: Vec<Domain> = self.read(|ledger| {
@@ -163,7 +170,7 @@ impl Agent {
         opened
     }
 
-    /// The lane that an action's commands and undos go through.
+    /// The lane of an action's commands and reverts.
     pub fn domain_of(&self, action: &str, script: Option<&Script>) -> Domain {
         match script {
             Some(script) => scripts::domain(script),
@@ -171,35 +178,36 @@ impl Agent {
         }
     }
 
-    /// Waits until something has come that may need a lane of its own.
+    /// Waits until a command has arrived that may need a new lane.
     pub async fn wait_for_lanes(&self) {
         self.new_lane.notified().await;
     }
 
-    /// Rings for every lane.
+    /// Wakes every lane.
     pub fn wake_lanes(&self) {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.values().for_each(|bell| bell.notify_one());
         self.new_lane.notify_one();
     }
 
-    /// Has the manager told of this effect, if there is a conversation.
+    /// Queues a report of this effect to the manager, if there is a connection.
     pub fn tell_of(&self, effect: Uuid) {
         self.news.lock().unwrap_or_else(PoisonError::into_inner).insert(effect);
         self.outbox.notify_one();
     }
 
-    /// The effects that the manager has to be told of; they are told now.
+    /// Takes the effects to report to the manager; they count as reported from now on.
     pub fn take_news(&self) -> BTreeSet<Uuid> {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Has the result of this command kept from the manager until the journal is whole again.
+    /// Holds the result of this command back until the journal can be written again.
     pub fn hold_back(&self, command: Uuid) {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner).insert(command);
     }
 
-    /// Looks into the book for what to tell the manager, without the results of these commands.
+    /// Reads the journal for what to report to the manager. The second argument of `look` holds the
+    /// commands whose results are held back.
     pub fn tell<T>(&self, look: impl FnOnce(&Book, &HashSet<Uuid>) -> T) -> T {
         let book = self.book();
         let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,20 +217,21 @@ impl Agent {
         look(&book, &untold)
     }
 
-    /// Looks into the ledger.
+    /// Reads the ledger.
     pub fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
         look(self.book().ledger())
     }
 
-    /// Why the journal cannot be written, if so.
+    /// Why the journal cannot be written; `None` if it can.
     pub fn unwritable(&self) -> Option<String> {
         self.book().broken().map(str::to_owned)
     }
 
-    /// Writes what `decide` adds, as one batch, and gives its answer once that is on disk.
+    /// Writes what `decide` adds as one batch, and returns its answer once the batch is on disk.
     ///
     /// # Errors
-    /// When it is not on disk. Nothing has changed then, and the caller must do nothing on the answer's word.
+    /// When the batch is not on disk. Then nothing has changed, and the caller must not act on the
+    /// answer.
     pub fn write<T>(&self, decide: impl FnOnce(&mut Book) -> T) -> Result<T, Unwritable> {
         let mut book = self.book();
         if let Some(reason) = book.broken() {
@@ -245,12 +254,12 @@ impl Agent {
         self.write(|book| records.into_iter().for_each(|record| book.add(record)))
     }
 
-    /// Takes note of records that are true whether they can be written or not; see [`Book::note`].
+    /// Notes records that are true even if they cannot be written; see [`Book::note`].
     pub fn note(&self, records: impl IntoIterator<Item = Record>) {
         self.note_what(|_| records.into_iter().collect());
     }
 
-    /// As [`Agent::note`], of what `decide` finds.
+    /// As [`Agent::note`], for the records that `decide` returns.
     pub fn note_what(&self, decide: impl FnOnce(&Ledger) -> Vec<Record>) {
         let mut book = self.book();
         let was_broken = book.broken().is_some();
@@ -261,7 +270,7 @@ impl Agent {
         }
     }
 
-    /// Tries to make the journal whole again; gives whether it is.
+    /// Tries to repair the journal; returns whether it can be written.
     pub fn mend_journal(&self) -> bool {
         let mut book = self.book();
         book.mend();

@@ -1,10 +1,12 @@
-//! The only place that reads clocks. Everything else is given a [`Clock`], so that a test can decide what time it is.
+//! The only place that reads clocks. All other code takes a [`Clock`], so that a test can decide
+//! what time it is.
 //!
-//! There are two times. The wall clock says when an effect ends; it may jump, because people and NTP set it. The
-//! boot clock counts from the host's start, through suspends, and never jumps; it says how long an effect lasts.
+//! There are two times. The wall clock says when an effect ends; it may jump, because people and
+//! NTP set it. The boot clock counts from the host's start, through suspends, and never jumps; it
+//! says how long an effect lasts.
 //!
-//! A wall clock that is off by more than the protocol allows is not gone by where the manager's time is known
-//! ([`ManagerTime`]).
+//! If the wall clock is off by more than the protocol allows, the manager's time is used instead,
+//! where it is known ([`ManagerTime`]).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,39 +18,39 @@ use tokio::time::Instant;
 
 use crate::manager_time::ManagerTime;
 
-/// Where the time comes from.
+/// The source of the time.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The system's clocks; `boot` names the running system's start.
+    /// The system's clocks; `boot` identifies the running boot of the host.
     System {
-        /// A text that is another one after every start of the host; empty if the host has none.
+        /// Differs after every start of the host; empty if the host has no boot id.
         boot: Arc<str>,
         /// What is known of the manager's time.
         manager: Arc<ManagerTime>,
     },
     /// Clocks that follow the runtime's own time, which a test can pause and advance.
     Simulated {
-        /// What the wall clock read at the start.
+        /// The wall clock's reading at the start.
         origin: Timestamp,
-        /// When that was.
+        /// The instant of the start.
         started: Instant,
         /// As with [`Clock::System`].
         boot: Arc<str>,
-        /// By how many milliseconds the wall clock was set forward since.
+        /// By how many milliseconds the wall clock was set forward since the start.
         jumped: Arc<AtomicI64>,
         /// As with [`Clock::System`].
         manager: Arc<ManagerTime>,
     },
 }
 
-/// One instant on both clocks.
+/// One instant, read on both clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The wall clock.
     pub wall: Timestamp,
-    /// Since the host's start.
+    /// Time since the host's start.
     pub since_boot: Duration,
-    /// Which start that was.
+    /// The boot id of that start.
     pub boot: Arc<str>,
 }
 
@@ -59,7 +61,7 @@ impl Clock {
         Self::System { boot: boot.trim().into(), manager: Arc::default() }
     }
 
-    /// The system's clocks, and what is known of the manager's time in `state_dir`.
+    /// The system's clocks, with what `state_dir` knows of the manager's time.
     #[must_use]
     pub fn knowing(self, state_dir: &Path) -> Self {
         let manager = Arc::new(ManagerTime::kept_in(state_dir, &self.host()));
@@ -71,7 +73,8 @@ impl Clock {
         }
     }
 
-    /// A wall clock that reads `origin` now and follows the runtime's time, on a host that has just been started.
+    /// A wall clock that reads `origin` now and follows the runtime's time, on a host that has just
+    /// been started.
     pub fn simulated(origin: Timestamp) -> Self {
         Self::Simulated {
             origin,
@@ -82,12 +85,12 @@ impl Clock {
         }
     }
 
-    /// The time to go by.
+    /// The current time, corrected if the host's clock is off.
     pub fn now(&self) -> Timestamp {
         self.moment().wall
     }
 
-    /// Both clocks; the wall clock is the one to go by.
+    /// Both clocks; the wall clock is corrected if the host's clock is off.
     pub fn moment(&self) -> Moment {
         let host = self.host();
         let wall = self.manager().read(&host);
@@ -101,7 +104,7 @@ impl Clock {
         }
     }
 
-    /// Both clocks as the host has them, right or wrong.
+    /// Both clocks as the host has them, uncorrected.
     pub fn host(&self) -> Moment {
         match self {
             Self::System { boot, .. } => {
@@ -115,7 +118,8 @@ impl Clock {
         }
     }
 
-    /// Sets a simulated wall clock by `millis` forward, or back if negative. The system's is not ours to set.
+    /// Sets a simulated wall clock forward by `millis`, or back if negative. No effect on the
+    /// system's clock.
     pub fn jump(&self, millis: i64) {
         if let Self::Simulated { jumped, .. } = self {
             jumped.fetch_add(millis, Ordering::Relaxed);

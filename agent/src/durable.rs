@@ -1,6 +1,7 @@
-//! The agent's own files, each by a path that `guarded` has walked. A file that is replaced is the old one or the new one,
-//! whenever the power goes: it is written beside, synced and renamed, and the folder is synced too, without which the rename
-//! itself can be lost. All of them are private (0600).
+//! The agent's own files, each by a path that `guarded` has walked. Replacing a file is atomic and
+//! durable: after a power failure it is either the old one or the new one. It is written beside,
+//! synced and renamed. The folder is synced too, because the rename itself can be lost. All files
+//! are private (0600).
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -10,30 +11,30 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::guarded;
 
-/// What the agent's own files can be done with, and by whom: their owner alone.
+/// Mode of the agent's own files: only their owner can read and write them.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// Replaces the file at `path` by `bytes`.
 ///
 /// # Errors
-/// Any of the writes, syncs or the rename; then the old file is still there.
+/// If a write, a sync or the rename fails; then the old file is still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let guarded::Place { folder, name } = guarded::place(path)?;
     let beside = Path::new(&name).with_extension("new");
     let mut file = folder.open(&beside, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, PRIVATE)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| Ok(folder.rename(&beside, &name)?)) {
-        // On a full disk the half that was written would take the room that others wait for.
+        // On a full disk, a half-written file would take up room.
         let _left_behind = folder.unlink(&beside);
         return Err(error);
     }
     Ok(folder.sync()?)
 }
 
-/// Opens the file at `path` to append to it; it is made if it is not there, durably.
+/// Opens the file at `path` to append to it; creates it durably if it does not exist.
 ///
 /// # Errors
-/// When it cannot be opened or made, or another account could have chosen what it is.
+/// When it cannot be opened or created, or another account could have chosen what it is.
 pub fn append(path: &Path) -> io::Result<File> {
     let guarded::Place { folder, name } = guarded::place(path)?;
     let file = folder.open(&name, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND, PRIVATE)?;

@@ -1,5 +1,7 @@
-//! Who this agent is: its own key (`DIR/key`), what the manager said at enrolment (`DIR/agent.json`), and the authority
-//! that certifies the manager if it is not one of the system's (`DIR/ca.pem`). All are private files. The key never leaves this host; what leaves are short-lived tokens signed with it.
+//! The agent's identity: its own key (`DIR/key`), the manager's answer at enrolment
+//! (`DIR/agent.json`), and the authority that certifies the manager if it is not one of the
+//! system's (`DIR/ca.pem`). All are private files. The key never leaves this host; only short-lived
+//! tokens signed with it do.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,42 +19,42 @@ use uuid::Uuid;
 use crate::durable;
 use crate::guarded;
 
-/// None of these files is larger, in bytes.
+/// Largest size of each file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 use crate::manager_url::{self, UrlError};
 
-/// What the manager said at enrolment, as it is kept in `agent.json`.
+/// The manager's answer at enrolment, as stored in `agent.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolment {
-    /// The agent's id.
+    /// The agent's id, assigned by the manager.
     pub agent_id: Uuid,
     /// The name it was enrolled with.
     pub name: String,
-    /// The manager it was enrolled at.
+    /// The manager's address at enrolment.
     pub manager: String,
-    /// The pinned keys: nothing that they did not sign is executed.
+    /// The pinned keys: only orders that one of them signed are executed.
     pub manager_keys: Vec<ManagerKey>,
-    /// Where to stream.
+    /// URL of the stream.
     pub stream_url: String,
-    /// Where to poll.
+    /// URL to poll.
     pub poll_url: String,
-    /// Whether plain HTTP over a network was allowed at enrolment. Older identities do not say: it was not asked for.
+    /// Whether plain HTTP over a network was allowed at enrolment. Absent in identities of older
+    /// agents, which did not ask.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure_http: bool,
 }
 
 impl Enrolment {
-    /// Checks that the conversation is one that nobody on the way can read or change, or that this was allowed, at
-    /// enrolment or now.
+    /// Checks that the connection is private, or that plain HTTP was allowed, at enrolment or now.
     ///
     /// # Errors
-    /// Which address must not be used.
+    /// The address that must not be used.
     pub fn check_transport(&self, is_allowed: bool) -> Result<(), UrlError> {
         let named = [self.stream_url.as_str(), self.poll_url.as_str()];
         manager_url::check(&self.manager, named, is_allowed || self.insecure_http)
     }
 
-    /// Reads what the manager said at enrolment from the state directory.
+    /// Reads the stored answer of the enrolment from the state directory.
     ///
     /// # Errors
     /// When the agent is not enrolled, or the file is unreadable or damaged.
@@ -65,17 +67,17 @@ impl Enrolment {
     }
 }
 
-/// Who this agent is.
+/// This agent's identity: its key, and what was agreed at enrolment.
 #[derive(Debug)]
 pub struct Identity {
-    /// What the manager said.
+    /// The manager's answer at enrolment.
     pub enrolment: Enrolment,
     key: SigningKey,
     pinned: Vec<(String, VerifyingKey)>,
     ca: Option<Vec<u8>>,
 }
 
-/// Why there is no usable identity.
+/// Why the identity cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// `agent.json` is not there.
@@ -84,26 +86,26 @@ pub enum IdentityError {
     /// A file could not be read or written.
     #[error("cannot use {path}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Others can read a file that must be the agent's alone.
+    /// Other accounts can read or write a file that must be the agent's alone.
     #[error("{path} {what}: {mend}")]
     Exposed {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// How.
+        /// What is wrong with its owner or mode.
         what: String,
-        /// What mends it.
+        /// The command that fixes it.
         mend: String,
     },
-    /// A file does not hold what it should.
+    /// A file's content is not valid.
     #[error("{path} is damaged: {reason}")]
     Damaged {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
@@ -134,7 +136,7 @@ impl Identity {
         &self.pinned
     }
 
-    /// The authority that certifies the manager, in PEM, if it is not left to the system.
+    /// The authority that certifies the manager, in PEM; `None` if the system's authorities do.
     pub fn ca(&self) -> Option<&[u8]> {
         self.ca.as_deref()
     }
@@ -154,7 +156,7 @@ impl Identity {
 /// Reads the keys to pin.
 ///
 /// # Errors
-/// If one of them is no key, or there is none: then nothing could ever be believed.
+/// If a key is invalid, or there is none: then no order could ever be verified.
 pub fn pin(keys: &[ManagerKey]) -> Result<Vec<(String, VerifyingKey)>, JwsError> {
     if keys.is_empty() {
         return Err(JwsError::UnknownKey);
@@ -162,8 +164,8 @@ pub fn pin(keys: &[ManagerKey]) -> Result<Vec<(String, VerifyingKey)>, JwsError>
     keys.iter().map(|key| Ok((key.kid.clone(), jws::parse_public_key(&key.public_key)?))).collect()
 }
 
-/// The key in the state directory; made there first if there is none. A key that an interrupted enrolment left
-/// behind is used again, so that repeating it is the same agent to the manager.
+/// Reads the key in the state directory, or creates it. A key that an interrupted enrolment left
+/// behind is used again, so that a retry is the same agent to the manager.
 ///
 /// # Errors
 /// When the file cannot be read or written, or the system has no randomness.
@@ -182,7 +184,7 @@ pub fn create_key(state_dir: &Path) -> Result<SigningKey, IdentityError> {
 /// Writes `agent.json`, and `ca.pem` before it if there is one.
 ///
 /// # Errors
-/// When they cannot be written durably.
+/// When a file cannot be written durably.
 pub fn save(state_dir: &Path, enrolment: &Enrolment, ca: Option<&[u8]>) -> Result<(), IdentityError> {
     if let Some(pem) = ca {
         let path = ca_path(state_dir);
@@ -193,12 +195,12 @@ pub fn save(state_dir: &Path, enrolment: &Enrolment, ca: Option<&[u8]>) -> Resul
     text.and_then(|text| durable::replace(&path, &text)).map_err(|source| IdentityError::File { path, source })
 }
 
-/// Whether the state directory holds an enrolment already, readable or not.
+/// Whether the state directory holds an enrolment, readable or not.
 pub fn is_enrolled(state_dir: &Path) -> bool {
     enrolment_path(state_dir).exists()
 }
 
-/// Refuses a secret that other accounts can read: who has it can pose as this agent.
+/// Refuses a secret that other accounts can read: its reader can pose as this agent.
 fn check_secret(path: &Path) -> Result<(), IdentityError> {
     let file = std::fs::metadata(path).map_err(|source| IdentityError::File { path: path.into(), source })?;
     let mode = file.mode() & 0o7777;
@@ -207,7 +209,7 @@ fn check_secret(path: &Path) -> Result<(), IdentityError> {
         return Ok(());
     }
     let what = format!("has the mode {mode:04o}, so that other accounts have access to it");
-    let mend = format!("run `chmod 600 {}`; enrol anew if somebody may have read it", path.display());
+    let mend = format!("run `chmod 600 {}`; enrol again if another account may have read it", path.display());
     Err(IdentityError::Exposed { path: path.into(), what, mend })
 }
 
@@ -222,7 +224,7 @@ fn load_key(state_dir: &Path) -> Result<Option<SigningKey>, IdentityError> {
     }
 }
 
-/// Reads one of the files, if it is there; only one that no other account could have written.
+/// Reads a file if it exists. Refuses one that another account could have written.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
     match guarded::read(path, MAX_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -248,14 +250,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_kept() {
+    fn a_key_is_made_once_and_stored() {
         let directory = tempfile::tempdir().unwrap();
         let first = create_key(directory.path()).unwrap();
         assert_eq!(create_key(directory.path()).unwrap().to_bytes(), first.to_bytes());
     }
 
     #[test]
-    fn a_file_that_others_can_read_or_change_is_refused_with_what_mends_it() {
+    fn a_file_that_others_can_read_or_change_is_refused_with_the_remedy() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         let manager_keys = vec![ManagerKey {
@@ -295,7 +297,7 @@ mod tests {
                 let said = crate::telemetry::chain(&error);
                 assert!(said.contains("chmod ") && said.contains(&path.display().to_string()), "{said}");
             }
-            // Only root can give a file away.
+            // Only root can change the owner of a file.
             if nix::unistd::geteuid().is_root() {
                 std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
                 let refused = Identity::load(directory.path());

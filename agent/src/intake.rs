@@ -1,9 +1,10 @@
-//! What arrives from the manager, by stream or by poll: each command is believed or not, and put on disk before it is
-//! acknowledged. What is not signed by a pinned key for this agent gets no acknowledgement, no execution and no
-//! result; it is logged, and the manager is told how many such orders there were.
+//! What arrives from the manager, by stream or by poll. Each command is verified, and put on disk
+//! before it is acknowledged. An order that no pinned key signed for this agent is not
+//! acknowledged, not executed and has no result. It is logged, and the number of such orders is
+//! reported to the manager.
 //!
-//! While the disk takes nothing, an apply is answered with a refusal that says so, and a revert is still carried out:
-//! neither is acknowledged, because neither would survive a crash.
+//! While the disk cannot be written, an apply is refused with that reason, and a revert is still
+//! executed. Neither is acknowledged, because neither would survive a crash.
 
 mod receive;
 
@@ -22,30 +23,32 @@ use crate::agent::Agent;
 use crate::identity::Identity;
 use crate::journal::Ledger;
 
-/// At most one line about orders that were not believed in this time: they are an attacker's to send.
+/// Shortest time between two log lines about orders that were not verified: an attacker can send
+/// any number of them.
 const FORGED_LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Above this, in bytes, what is pending, held and not yet told leaves no room for more: an apply is not taken in, and
-/// not acknowledged, so that it stays owed. A revert makes room and is always taken.
+/// Limit of what is pending, held and not yet reported, in bytes. Above it an apply is neither
+/// journaled nor acknowledged, so the manager delivers it again. A revert frees room and is always
+/// accepted.
 const MAX_WEIGHT_BYTES: usize = 32 * 1024 * 1024;
 
-/// The manager is told of orders that were not believed at most once in this time.
+/// Shortest time between two reports of orders that were not verified.
 const REJECTED_TOLD_EVERY: Duration = Duration::from_secs(10);
-/// The longest key id that is told, in bytes.
+/// Longest key id in a report, in bytes.
 const MAX_KID_BYTES: usize = 64;
 
-/// Believes or refuses what arrives.
+/// Verifies or refuses what arrives.
 #[derive(Debug, Default)]
 pub struct Intake {
     forged: u64,
     logged_at: Option<Instant>,
-    /// What the manager is still to be told of: how many by reason, and the key that signed the last of them.
+    /// What is to be reported: how many orders by reason, and the key that signed the last of them.
     rejected: BTreeMap<&'static str, (u32, Option<String>)>,
     told_at: Option<Instant>,
 }
 
 impl Intake {
-    /// Whether one of these is signed by the manager and dated ahead of the time that this host goes by.
+    /// Whether one of these is signed by the manager and dated ahead of this host's time.
     pub fn is_dated_ahead(agent: &Agent, identity: &Identity, tokens: &[String]) -> bool {
         let now = agent.clock.now();
         let opened =
@@ -53,7 +56,7 @@ impl Intake {
         opened.into_iter().any(|command| command.is_dated_ahead(now))
     }
 
-    /// Takes signed commands in, in their order, as one durable batch, and wakes the lanes.
+    /// Journals signed commands in their order, as one durable batch, and wakes the lanes.
     pub fn take(&mut self, agent: &Agent, identity: &Identity, tokens: &[String]) -> Receipts {
         let mut commands = Vec::with_capacity(tokens.len());
         for token in tokens {
@@ -84,8 +87,8 @@ impl Intake {
         *last = kid.filter(|kid| kid.len() <= MAX_KID_BYTES).or(last.take());
     }
 
-    /// What to tell the manager of orders that were not believed, if there are any and it is time. What is taken and gets lost is
-    /// told again by the next order: it stays owed.
+    /// The report of orders that were not verified, if there are any and one is due. If the report
+    /// is lost, the next such order causes a new one.
     pub fn take_rejected(&mut self) -> Vec<RejectedOrders> {
         if self.rejected.is_empty() || self.told_at.is_some_and(|at| at.elapsed() < REJECTED_TOLD_EVERY) {
             return Vec::new();
@@ -98,21 +101,23 @@ impl Intake {
     fn report_forged(&mut self, refusal: &Refusal) {
         self.forged += 1;
         if self.logged_at.is_none_or(|at| at.elapsed() >= FORGED_LOG_EVERY) {
-            tracing::warn!(%refusal, count = self.forged, "an order that is not to be believed was ignored");
+            tracing::warn!(%refusal, count = self.forged, "an invalid order was ignored");
             self.forged = 0;
             self.logged_at = Some(Instant::now());
         }
     }
 }
 
-/// Takes believed commands in.
+/// Journals verified commands.
 pub(crate) fn take_in(agent: &Agent, commands: Vec<Command>) -> Receipts {
     let now = agent.clock.now();
     let mut receipts = Receipts::default();
     let is_full = agent.read(Ledger::weight_bytes) > MAX_WEIGHT_BYTES;
     let commands: Vec<Command> = commands.into_iter().filter(|command| !is_full || command.op == Op::Revert).collect();
     if is_full {
-        tracing::error!("the journal is full of results that the manager does not take: no new command is taken in");
+        tracing::error!(
+            "the journal is full of results that the manager has not committed: no new command is accepted"
+        );
     }
     let written = agent.write(|book| commands.iter().for_each(|command| receive(book, command, now, &mut receipts)));
     if let Err(unwritable) = written {

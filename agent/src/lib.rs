@@ -1,7 +1,7 @@
-//! The Riposte agent: it takes signed commands from its manager, carries them out, proves what it did, and
-//! undoes every effect on time, whether or not the manager is still there.
+//! The Riposte agent: it takes signed commands from its manager, executes them and reports what it
+//! did. It reverts every effect on time, even without a connection to the manager.
 //!
-//! The way of a command, one file a step:
+//! The path of a command, one file a step:
 //!
 //! ```text
 //! session (stream | poll) → intake → journal → executor → actions → runner
@@ -9,16 +9,20 @@
 //! ```
 //!
 //! - [`session`] carries messages; it holds nothing that a lost connection could lose.
-//! - [`intake`] believes or refuses what arrives, and puts it on disk before it is acknowledged.
-//! - [`journal`] is the memory: what was received, what is in force and how to undo it, what is still to be told.
-//! - [`executor`] runs one lane per lock domain: commands by number, undos by the clock.
-//! - [`actions`] know how to apply, verify and revert; [`runner`] starts their programs and ends them.
-//! - [`scripts`] run custom programs as Wazuh does; [`responses_log`] says what was done in Wazuh's words.
+//! - [`intake`] verifies or refuses what arrives, and puts it on disk before it is acknowledged.
+//! - [`journal`] holds what was received, what is in force and how to undo it, and what is to be
+//!   reported.
+//! - [`executor`] runs one lane per lock domain: commands by number, reverts by the clock.
+//! - [`actions`] know how to apply, verify and revert; [`runner`] starts their programs and ends
+//!   them.
+//! - [`scripts`] run custom programs as Wazuh does; [`responses_log`] logs actions in Wazuh's
+//!   format.
 //!
-//! [`local_policy`] and [`surroundings`] say what must not be done here, whoever signed the order. [`service`] speaks to
-//! systemd.
+//! [`local_policy`] and [`surroundings`] say what must not be done here, even by a signed order.
+//! [`service`] speaks to systemd.
 //!
-//! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`], [`tls`] and [`telemetry`] are ground: anyone may stand on them.
+//! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`],
+//! [`tls`], [`unreachable`] and [`telemetry`] are ground: every module may use them.
 
 pub mod actions;
 pub mod agent;
@@ -44,3 +48,4 @@ pub mod surroundings;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod unreachable;

@@ -1,9 +1,10 @@
-//! What the agent knows of its manager's time, beside its own clock: hosts exist whose clock is days off, and they have
-//! to be served all the same. The manager's time is learnt from answers that nobody on the way can change, and from
-//! signed orders; between two lessons it goes on with the boot clock. Plain HTTP over a network teaches nothing.
+//! What the agent knows of its manager's time, beside its own clock: the clock of a host can be
+//! days off. The manager's time is learnt from answers over TLS or loopback, and from signed
+//! orders. Between two of them it advances with the boot clock. Plain HTTP over a network teaches
+//! nothing.
 //!
-//! The host's own clock is believed as long as it is near the manager's. A function of what was learnt and of the
-//! moment: no clock is read here.
+//! The host's own clock is believed as long as it is near the manager's. No clock is read here: the
+//! result depends only on what was learnt and on the given moment.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,28 +18,28 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::{durable, guarded};
 
-/// A change of the difference below this is the network's and is not written down again, in milliseconds.
+/// A change of the difference below this is network latency, and is not stored. In milliseconds.
 const NEWS_MILLIS: u64 = 2000;
-/// More than the file with the skew ever holds.
+/// Limit of the file with the clock's difference, in bytes; larger than any content.
 const MAX_BYTES: u64 = 4096;
 
-/// For so long after it was told the manager's time is what it was told to be.
+/// For so long after it was learnt, the manager's time is taken as exact.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// What is known of the manager's time.
 #[derive(Debug, Default)]
 pub struct ManagerTime {
     known: Mutex<Option<Known>>,
-    /// Where it is kept over a restart, if it is.
+    /// File that keeps it over a restart; `None` in tests.
     file: Option<PathBuf>,
 }
 
 /// The manager's time, as far as it was learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
-    /// The start of the host that it counts from.
+    /// The boot of the host that it counts from.
     boot: Arc<str>,
-    /// The manager's time at that start.
+    /// The manager's time at that boot.
     at_boot: Timestamp,
     how: How,
     /// When it was learnt, on the boot clock.
@@ -47,28 +48,29 @@ struct Known {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
-    /// The manager said it, over a way that can be believed.
+    /// The manager said it, over a private connection.
     Told,
-    /// A signed order is not older than this: the manager's time is later, or the same.
+    /// A signed order bears it: the manager's time is later, or the same.
     AtLeast,
 }
 
-/// What is kept in the state directory while the host's clock is off.
+/// What is stored in the state directory while the host's clock is off.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skew {
-    /// The start of the host that was running then.
+    /// The boot of the host that was running then.
     boot: String,
-    /// The manager's time at that start, in milliseconds.
+    /// The manager's time at that boot, in milliseconds.
     at_boot_millis: i64,
     /// By how much the host's clock is ahead of the manager's, in milliseconds; behind if negative.
     pub ahead_millis: i64,
 }
 
 impl Skew {
-    /// What is kept in `state_dir`, if the host's clock was off when the agent last heard of the manager.
+    /// Reads `state_dir`. Returns `None` if the host's clock was right when the manager's time was
+    /// last learnt.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn read(state_dir: &Path) -> io::Result<Option<Self>> {
         match guarded::read(&path(state_dir), MAX_BYTES) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
@@ -83,12 +85,15 @@ fn path(state_dir: &Path) -> PathBuf {
 }
 
 impl ManagerTime {
-    /// What the state directory still knows at `host`'s moment. Within one run of the host it is as good as new. After a
-    /// restart of the host nobody has looked: a clock that was ahead is taken to be so still, because believing it
-    /// would lift early; one that was behind is believed, because no effect lasts longer than its term by that.
+    /// What the state directory still knows at `host`'s moment. Within one boot of the host it is
+    /// as good as new.
+    ///
+    /// After a restart of the host it may be stale. A clock that was ahead is assumed to be ahead
+    /// still: believing it would lift early. A clock that was behind is believed, because an effect
+    /// never lasts longer than its term.
     pub fn kept_in(state_dir: &Path, host: &Moment) -> Self {
         let kept = Skew::read(state_dir).unwrap_or_else(|error| {
-            tracing::warn!(%error, "what was known of the manager's time cannot be read; it is learnt anew");
+            tracing::warn!(%error, "the stored manager's time cannot be read; it is learnt again");
             None
         });
         let known = kept.and_then(|kept| {
@@ -108,7 +113,7 @@ impl ManagerTime {
         Self { known: Mutex::new(known), file: Some(path(state_dir)) }
     }
 
-    /// The time to go by: the host's, unless it is known to be off.
+    /// The current time: the host's, unless it is known to be off.
     pub fn read(&self, host: &Moment) -> Timestamp {
         let Some((manager, how)) = self.estimate(host) else { return host.wall };
         let is_off = match how {
@@ -118,8 +123,8 @@ impl ManagerTime {
         if is_off { manager } else { host.wall }
     }
 
-    /// The manager said that it was `manager` at `host`'s moment. Returns by how much the host's clock is ahead, in
-    /// milliseconds, if it is off or was off, and that is news.
+    /// Learns that the manager's time was `manager` at `host`'s moment. Returns by how much the
+    /// host's clock is ahead, in milliseconds, if it is off or was off, and that has changed.
     pub fn learn(&self, manager: Timestamp, host: &Moment) -> Option<i64> {
         let mut known = self.lock();
         let before = Self::estimate_of(known.as_ref(), host).filter(|(_, how)| *how == How::Told);
@@ -131,7 +136,8 @@ impl ManagerTime {
         let (was_off, change) = before.map_or((false, 0), |(before, _)| {
             (off(before, host.wall).0, before.as_millis().abs_diff(manager.as_millis()))
         });
-        // Without a file nothing is known from before: whether it was off then shows from that.
+        // Without a file nothing is known from before. The file shows whether the clock was off
+        // then.
         let was_off = was_off || self.file.as_deref().is_some_and(Path::exists);
         let is_news = is_off != was_off || (is_off && (before.is_none() || change > NEWS_MILLIS));
         if !is_news {
@@ -145,7 +151,7 @@ impl ManagerTime {
         Some(if is_off { ahead } else { 0 })
     }
 
-    /// An order that is believed was issued at `iat`: the manager's time is not before that.
+    /// Learns from a verified order, issued at `iat`, that the manager's time is not before that.
     pub fn learn_order(&self, iat: Timestamp, host: &Moment) {
         let at_boot = iat.minus(host.since_boot);
         let mut known = self.lock();
@@ -158,15 +164,16 @@ impl ManagerTime {
         }
     }
 
-    /// Whether the manager has told its time, and not just now: its clock may have been set since. One that never tells it
-    /// need not be asked again.
+    /// Whether the manager's time was learnt some time ago: its clock may have been set since. A
+    /// manager that never sends its time need not be asked again.
     pub fn is_stale(&self, host: &Moment) -> bool {
         let known = self.lock();
         let told = known.as_ref().filter(|known| known.boot == host.boot && known.how == How::Told);
         told.is_some_and(|told| host.since_boot.saturating_sub(told.learnt_at) >= FRESH)
     }
 
-    /// By how much the host's clock is ahead of the time that is gone by, in milliseconds; 0 while it is believed.
+    /// By how much the host's clock is ahead of the time in use, in milliseconds; 0 while it is
+    /// believed.
     pub fn ahead_millis(&self, host: &Moment) -> i64 {
         host.wall.as_millis() - self.read(host).as_millis()
     }
@@ -189,7 +196,7 @@ impl ManagerTime {
             None => durable::remove(file),
         };
         if let Err(error) = kept {
-            tracing::warn!(%error, "what is known of the manager's time cannot be kept; a restart learns it anew");
+            tracing::warn!(%error, "the manager's time cannot be stored; it is learnt again after a restart");
         }
     }
 
@@ -231,7 +238,8 @@ mod tests {
             assert_eq!(time.read(&host(wall, DAY)), expected, "{wall}");
             assert_eq!(news, (expected != wall).then_some(wall.as_millis() - NOW.as_millis()));
             assert_eq!(time.learn(NOW, &host(wall, DAY)), None, "that is no news");
-            // It goes on with the boot clock, and a host's clock that is set right is believed again.
+            // The manager's time advances with the boot clock, and a host's clock that is set right
+            // is believed again.
             let later = host(wall.plus(DAY), 2 * DAY);
             assert_eq!(time.read(&later), expected.plus(DAY));
             let mended = host(NOW.plus(DAY), 2 * DAY);
@@ -250,7 +258,7 @@ mod tests {
         assert_eq!(time.read(&host(NOW.plus(2 * DAY), DAY)), NOW.plus(2 * DAY));
         time.learn_order(NOW.minus(DAY), &host(NOW, DAY));
         assert_eq!(time.read(&host(NOW.minus(2 * DAY), DAY)), NOW, "an older order proves less");
-        // What was told is corrected by an order that is later, and stays what was told.
+        // A later order corrects the time that was told, which stays exact.
         time.learn(NOW.minus(2 * DAY), &host(NOW, DAY));
         assert_eq!(time.read(&host(NOW, DAY)), NOW.minus(2 * DAY));
         time.learn_order(NOW.minus(DAY), &host(NOW, DAY));
@@ -258,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_is_stale_after_a_moment_and_what_was_not_told_never() {
+    fn a_told_time_becomes_stale_and_an_order_time_does_not() {
         let time = ManagerTime::default();
         time.learn_order(NOW, &host(NOW, DAY));
         assert!(!time.is_stale(&host(NOW, 2 * DAY)), "an order tells no time");
@@ -268,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_survives_a_restart_and_lifts_nothing_early() {
+    fn the_managers_time_survives_a_restart_and_lifts_nothing_early() {
         let directory = tempfile::tempdir().unwrap();
         for (wall, after_reboot) in [(NOW.plus(2 * DAY), NOW), (NOW.minus(2 * DAY), NOW.minus(2 * DAY))] {
             let now = host(wall, DAY);
@@ -276,7 +284,7 @@ mod tests {
             assert_eq!(ManagerTime::kept_in(directory.path(), &now).read(&now), NOW, "a restart of the program");
             let reboot = Moment { boot: "boot 2".into(), ..host(wall, Duration::ZERO) };
             assert_eq!(ManagerTime::kept_in(directory.path(), &reboot).read(&reboot), after_reboot);
-            // Once the clock is right there is nothing to keep.
+            // Once the clock is right there is nothing to store.
             let right = host(NOW, DAY);
             assert_eq!(ManagerTime::kept_in(directory.path(), &right).learn(NOW, &right), Some(0));
             assert_eq!(Skew::read(directory.path()).unwrap(), None);

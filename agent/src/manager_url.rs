@@ -1,36 +1,36 @@
-//! The manager's address: what may be typed, and whether nobody on the way can read or change what is said there.
+//! The manager's address: which forms are accepted, and whether the connection is private.
 
 /// Why an address of a manager cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// It does not say how to speak.
+    /// It has no scheme.
     #[error("{0} has no scheme: write http:// or https:// before it, such as https://{0}")]
     NoScheme(String),
-    /// It says another way to speak.
+    /// Its scheme is neither http nor https.
     #[error("{0} cannot be spoken to: write http:// or https://")]
     OtherScheme(String),
     /// It names no host.
     #[error("{0} names no host: write it as https://riposte.example.org")]
     NoHost(String),
-    /// What is said there can be read and changed on the way.
+    /// The connection is neither encrypted nor local.
     #[error(
-        "{0} is plain HTTP over a network: whoever is on the way reads the token and can pose as the manager. Use an https:// \
+        "{0} is plain HTTP over a network: an attacker on it can read the token and pose as the manager. Use an https:// \
          address, or allow it with --insecure-http (RIPOSTE_INSECURE_HTTP=true) where the network itself is trusted"
     )]
     Insecure(String),
-    /// An agent that enrolled over TLS is sent where there is none.
+    /// An agent that enrolled over TLS would be moved to plain HTTP.
     #[error(
         "the manager is at {manager} and names {named}, which is not encrypted: set public_url = \"{manager}\" there"
     )]
     Downgrade {
-        /// Where the agent enrolled.
+        /// Address at enrolment.
         manager: String,
-        /// Where it is sent.
+        /// Address in the manager's answer.
         named: String,
     },
 }
 
-/// Checks what somebody typed; returns it without a slash at its end.
+/// Checks an address that an operator typed; returns it without a slash at its end.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -48,7 +48,7 @@ fn is_http(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
-/// Whether what is said there can be believed: it is encrypted, or does not leave this host.
+/// Whether the connection to `url` is private: it is encrypted, or does not leave this host.
 pub fn is_protected(url: &str) -> bool {
     is_encrypted(url) || is_loopback(url)
 }
@@ -63,8 +63,8 @@ fn is_loopback(url: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Checks where an agent that enrolled at `manager` is sent: never from TLS to where there is none, and over a network
-/// only with TLS, unless that `is_allowed`.
+/// Checks the addresses in the answer of a manager that the agent enrolled at. A TLS manager must
+/// not name plain HTTP. Over a network, plain HTTP must be allowed by `is_allowed`.
 ///
 /// # Errors
 /// The first address that must not be used.
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_encrypted_or_stays_on_this_host_is_believed() {
+    fn only_encrypted_or_local_connections_are_private() {
         for url in [
             "ws://manager.example/v1",
             "http://10.0.0.1:8480/x",
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_is_told_apart() {
+    fn typed_addresses_are_classified() {
         assert_eq!(typed(" https://riposte.example.org/ "), Ok("https://riposte.example.org"));
         assert_eq!(typed("HTTP://127.0.0.1:8480"), Ok("HTTP://127.0.0.1:8480"));
         for (text, said) in [
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_sent_from_tls_to_where_there_is_none() {
+    fn an_agent_is_never_moved_from_tls_to_plain_http() {
         let sent = |manager: &str, stream: &str, allowed| check(manager, [stream], allowed).is_ok();
         assert!(sent("https://m.example", "wss://m.example/v1/agent/stream", false));
         assert!(!sent("https://m.example", "ws://m.example/v1/agent/stream", true), "not even where it is allowed");

@@ -2,7 +2,7 @@
 
 use riposte_protocol::message::Platform;
 
-/// The operating system, the architecture and the system's own name for its version.
+/// The operating system, the architecture and the system's own name of its version.
 pub fn describe() -> Platform {
     Platform { os: std::env::consts::OS.into(), arch: std::env::consts::ARCH.into(), version: version() }
 }
@@ -16,7 +16,7 @@ pub fn hostname() -> String {
         .unwrap_or_else(|| "unnamed".into())
 }
 
-/// The host and the port that a URL names.
+/// The host and the port in a URL.
 pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -77,23 +77,25 @@ pub fn may_replace_files() -> Result<(), String> {
         .try_for_each(|(number, name)| must_be_capable_of(number, name))
 }
 
-/// A capability is what counts, not uid 0: a service may have the one without the other, both ways.
+/// The capability counts, not uid 0: a service may have either without the other.
 fn must_be_capable_of(number: u32, name: &str) -> Result<(), String> {
     let allowed = effective_capabilities().map_or_else(is_root, |capabilities| capabilities & (1 << number) != 0);
     if allowed { Ok(()) } else { Err(format!("not permitted: needs {name}")) }
 }
 
-/// The names by which people know the process of that number: its own, and its program's.
+/// The names of the process of that number: its own, and its program's.
 pub fn process_names(number: &str) -> Vec<String> {
     let own = std::fs::read_to_string(format!("/proc/{number}/comm")).ok().map(|name| name.trim_end().to_owned());
     let program = std::fs::read_link(format!("/proc/{number}/exe")).ok();
     let program = program.and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-    // So the kernel marks a program whose file was replaced while it ran, as every upgrade of a package does.
+    // The kernel appends this when a program's file was replaced while it ran, as a package upgrade
+    // does.
     let program = program.map(|name| name.strip_suffix(" (deleted)").map(str::to_owned).unwrap_or(name));
     own.into_iter().chain(program).collect()
 }
 
-/// Whether this process may not see what program that process runs, so that it may be any.
+/// Whether this process may not see which program the process of that number runs. Then it may be
+/// any.
 pub fn hides_its_program(number: &str) -> bool {
     std::fs::read_link(format!("/proc/{number}/exe"))
         .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
@@ -114,14 +116,14 @@ fn version() -> String {
         .unwrap_or_default()
 }
 
-/// Does `work` without a right, in a thread of its own: rights are a thread's.
+/// Runs `work` without a capability, in a thread of its own: capabilities belong to a thread.
 #[cfg(test)]
 pub(crate) fn without<T: Send + 'static>(
     right: rustix::thread::CapabilitySet,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     use rustix::thread::{CapabilitySets, capabilities, set_capabilities};
-    assert!(is_root(), "this test needs root: it gives up one of its rights");
+    assert!(is_root(), "this test needs root: it drops a capability");
     let lacking = move || {
         let CapabilitySets { effective, permitted, inheritable } = capabilities(None).unwrap();
         let (effective, permitted) = (effective.difference(right), permitted.difference(right));
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_done_follows_from_the_rights_and_not_from_the_account() {
+    fn permissions_follow_from_capabilities_and_not_from_the_account() {
         use rustix::thread::CapabilitySet;
         assert_eq!((may_kill(), may_configure_network()), (Ok(()), Ok(())));
         assert_eq!(without(CapabilitySet::KILL, may_kill), Err("not permitted: needs CAP_KILL".into()));

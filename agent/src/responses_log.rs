@@ -1,11 +1,15 @@
-//! `active-responses.log`: what was done on this host, in the very format of Wazuh's own programs, so that its decoder
-//! and its rules 650 to 657 read it. A line says what *was* done, where Wazuh's says what was begun.
+//! `active-responses.log`: what was done on this host, in the format of Wazuh's own programs, so
+//! that its decoder and its rules 650 to 657 read it. A line reports what *was* done; Wazuh's own
+//! reports what was started.
 //!
-//! Whatever is in an alert is hostile: a line is JSON, in which no control character survives unescaped, and it is
-//! written at once, so that two writers never mix. The file never grows without end.
+//! The content of an alert is hostile. A line is JSON, which escapes every control character, and
+//! one write, so that two writers never mix. The file is rotated, so its size is bounded.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use riposte_protocol::command::Op;
 use riposte_protocol::time::Timestamp;
@@ -13,18 +17,20 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use crate::actions::{About, Attempt};
-use crate::guarded::{self, PathError};
+use crate::guarded::{self, Folder, PathError};
 use crate::scripts;
 
-/// The file is put aside when it is larger; one older file is kept.
+/// Size at which the file is rotated; one older file is kept.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
-/// A longer line is cut down to its essentials: whoever ships the log reads no line over 64 KiB.
+/// Longest line. A longer line is cut down to its essentials: Wazuh reads no line over 64 KiB.
 const MAX_LINE_BYTES: usize = 60 * 1024;
 
-/// With less room on its disk the log is not written, in bytes.
+/// Free space below which the log is not written, in bytes.
 const MIN_FREE_BYTES: u64 = 1024 * 1024;
+/// How much waits for a file on which another process holds a lease, in bytes; later lines are lost.
+const MAX_WAITING_BYTES: usize = 1024 * 1024;
 
-/// One thing that was done.
+/// One line: what was done.
 #[derive(Debug)]
 pub struct Note<'a> {
     op: Op,
@@ -35,7 +41,8 @@ pub struct Note<'a> {
 }
 
 impl<'a> Note<'a> {
-    /// What `attempt` did by the action of that name; `about` knows whether its arguments may be shown.
+    /// The line of what `attempt` did by the action of that name. `about` says whether its
+    /// arguments may be shown.
     pub fn of(op: Op, action: &'a str, about: &About, attempt: &Attempt<'a>) -> Self {
         let program = attempt.script.map_or(action, |script| script.executable.as_str());
         let essentials = scripts::minimal_alert(attempt.target, action);
@@ -57,64 +64,111 @@ impl<'a> Note<'a> {
             "command": scripts::verb(self.op),
             "parameters": { "extra_args": self.arguments, "alert": alert, "program": program },
         });
-        // `2026-11-24T10:00:00.000Z` in the words of a log.
+        // `2026-11-24T10:00:00.000Z` in the format of the log.
         let time = now.to_string().get(..19).unwrap_or_default().replace('-', "/").replace('T', " ");
         format!("{time} {program}: {message}\n")
     }
 }
 
-/// The log.
+/// The log file.
 #[derive(Debug)]
 pub struct ResponsesLog {
     path: PathBuf,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// Lines that wait for the file.
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: String,
+    /// Whether a thread waits for it, and writes them then.
+    is_awaited: bool,
 }
 
 impl ResponsesLog {
-    /// A log at `path`; the file is made when there is something to write.
+    /// A log at `path`; the file is created by the first line.
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), waiting: Arc::default() }
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends one line.
+    /// Appends one line. If another process holds a lease on the file, a thread does it once the kernel has taken the lease: the
+    /// agent's one thread does not wait.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, note: &Note<'_>, now: Timestamp) -> io::Result<()> {
-        // Wazuh's folder of logs belongs to Wazuh's account, which must not choose what root writes to.
-        let place = guarded::place(&self.path)?;
-        let open = || {
-            // Readable by the group that collects logs, as Wazuh's is.
-            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
-            place.folder.open(&place.name, flags, Mode::from(0o640))
-        };
-        let mut file = open()?;
-        if file.metadata()?.len() > MAX_BYTES {
-            let mut older = place.name.clone();
-            older.push(".1");
-            match place.folder.rename(&place.name, &older) {
-                Ok(()) => file = open()?,
-                // A file that is a mount keeps its name: it is copied and emptied.
-                Err(PathError::System { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
-                    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-                    let mut copy = place.folder.open(&older, flags, Mode::from(0o640))?;
-                    let mut full = place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?;
-                    io::copy(&mut full, &mut copy)?;
-                    file.set_len(0)?;
-                }
-                Err(error) => return Err(error.into()),
+        let line = note.line(now);
+        let mut waiting = lock(&self.waiting);
+        if !waiting.is_awaited {
+            match open(&self.path, |folder, name, flags, mode| folder.open(name, flags, mode)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(&mut waiting)?,
+                opened => return opened?.write_all(line.as_bytes()),
             }
         }
-        // What little room is left is the journal's, without which nothing is blocked and nothing lifted.
-        if place.folder.free_bytes()? < MIN_FREE_BYTES {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is nearly full"));
+        if waiting.lines.len() + line.len() > MAX_WAITING_BYTES {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process holds a lease on it"));
         }
-        file.write_all(note.line(now).as_bytes())
+        waiting.lines.push_str(&line);
+        Ok(())
     }
+
+    fn wait(&self, waiting: &mut Waiting) -> io::Result<()> {
+        let (path, lines) = (self.path.clone(), self.waiting.clone());
+        let work = move || {
+            let opened = open(&path, |folder, name, flags, mode| folder.open_waiting(name, flags, mode));
+            let mut waiting = lock(&lines);
+            waiting.is_awaited = false;
+            let lines = std::mem::take(&mut waiting.lines);
+            if let Err(error) = opened.and_then(|mut file| file.write_all(lines.as_bytes())) {
+                tracing::warn!(path = %path.display(), %error, "the log of responses cannot be written");
+            }
+        };
+        std::thread::Builder::new().name("responses-log".into()).spawn(work)?;
+        waiting.is_awaited = true;
+        Ok(())
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the log to append to it, as `open_file` does; an older one that is full is put aside.
+fn open(path: &Path, open_file: impl Fn(&Folder, &OsStr, OFlags, Mode) -> Result<File, PathError>) -> io::Result<File> {
+    // Wazuh's folder of logs belongs to Wazuh's account, which must not choose what root writes to.
+    let place = guarded::place(path)?;
+    let open = || {
+        // Readable by the group that collects logs, as Wazuh's is.
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+        open_file(&place.folder, &place.name, flags, Mode::from(0o640))
+    };
+    let mut file = open()?;
+    if file.metadata()?.len() > MAX_BYTES {
+        let mut older = place.name.clone();
+        older.push(".1");
+        match place.folder.rename(&place.name, &older) {
+            Ok(()) => file = open()?,
+            // A file that is a mount keeps its name: it is copied and emptied.
+            Err(PathError::System { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+                let mut copy = open_file(&place.folder, &older, flags, Mode::from(0o640))?;
+                let mut full = open_file(&place.folder, &place.name, OFlags::RDONLY, Mode::empty())?;
+                io::copy(&mut full, &mut copy)?;
+                file.set_len(0)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // What little room is left is the journal's, without which nothing is blocked and nothing lifted.
+    if place.folder.free_bytes()? < MIN_FREE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is nearly full"));
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -130,7 +184,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
     #[test]
-    fn a_line_is_what_wazuhs_decoder_reads() {
+    fn a_line_has_the_format_of_wazuhs_decoder() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("active-responses.log");
         let host = Host::new(Runner::new(), directory.path());
@@ -156,7 +210,7 @@ mod tests {
         assert!(lines[0].contains(r#""srcip":"203.0.113.7""#), "{}", lines[0]);
     }
 
-    /// An attack of the account that owns the folder: what root writes stays out of root's other files.
+    /// An attack by the owner of the folder: root must not be made to write to another file.
     #[test]
     fn a_folder_of_another_account_leads_into_no_file_of_roots() {
         use std::os::unix::fs::{chown, symlink};
@@ -182,13 +236,39 @@ mod tests {
             write().unwrap_err();
             assert_eq!(std::fs::read_to_string(&secret).unwrap(), "root's");
         }
-        // Nor by the older file, which the newer one replaces.
+        // Nor by the older file, which rotation replaces.
         std::fs::remove_file(log.path()).unwrap();
         std::fs::File::create(log.path()).unwrap().set_len(MAX_BYTES + 1).unwrap();
         symlink(&secret, logs.join("active-responses.log.1")).unwrap();
         write().unwrap();
         assert_eq!(std::fs::read_to_string(&secret).unwrap(), "root's");
         assert_eq!(logs.join("active-responses.log.1").metadata().unwrap().len(), MAX_BYTES + 1);
+    }
+
+    /// An attack of the account that owns the log: while it holds a lease, what opens the file is turned away.
+    #[test]
+    fn a_lease_on_the_log_delays_its_lines_and_loses_none() {
+        use crate::guarded::tests::Lease;
+        let directory = tempfile::tempdir().unwrap();
+        let host = Host::new(Runner::new(), directory.path());
+        let (target, transcript) = (Target::host(), Mutex::<Transcript>::default());
+        let attempt = Attempt::new(&host, &transcript, &target);
+        let log = ResponsesLog::at(&directory.path().join("active-responses.log"));
+        let write = |op| log.write(&Note::of(op, "isolate-host", &About::DEFAULT, &attempt), NOW);
+        std::fs::write(log.path(), "").unwrap();
+        let _lease = Lease::on(log.path(), Lease::YIELDS);
+        let begun = std::time::Instant::now();
+        write(Op::Apply).unwrap();
+        write(Op::Revert).unwrap();
+        assert!(begun.elapsed().as_millis() < 250, "the agent's one thread waited");
+        while lock(&log.waiting).is_awaited {
+            assert!(begun.elapsed().as_secs() < 30, "the lines are never written");
+            std::thread::yield_now();
+        }
+        let text = std::fs::read_to_string(log.path()).unwrap();
+        let verbs = [r#""command":"add""#, r#""command":"delete""#];
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.lines().zip(verbs).all(|(line, verb)| line.contains(verb)), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Runs a program and always comes back: an argv and never a shell, an environment of its own, a time-out after
-//! which the whole process group is ended, output drained to the end but kept only up to a bound, and the exit
-//! status read. Every external program of every action goes through here.
+//! Runs a program, with a bounded time and a bounded output. It takes an argv, never a shell line,
+//! and has an environment of its own. After the time-out the whole process group is ended. Output
+//! is read to the end, but kept only up to a limit. Every external program of every action is
+//! started here.
 
 mod output;
 mod program;
@@ -30,22 +31,23 @@ use self::waiting::Watch;
 
 use crate::guarded;
 
-/// How long the output is still read after the program itself has ended: a child that it left behind may hold the
+/// How long output is read after the program has ended: a child that it left behind may hold the
 /// pipe open for ever.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
-/// How long a program that took too long may take to end when it is asked to, before it is killed.
+/// Time between SIGTERM and SIGKILL for a program that timed out.
 const END_GRACE: Duration = Duration::from_secs(2);
-/// Where programs are looked for; never the caller's own PATH, which an attacker on the host may have touched.
+/// Where programs are searched. The caller's own PATH is never used: an attacker on the host may
+/// have changed it.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// Its exit code; a signal's number plus 128, as shells count, if one ended it.
+    /// The exit code. A program that a signal ended has the signal's number plus 128, as in shells.
     pub code: i32,
-    /// The beginning of what it printed, at most [`riposte_protocol::message::MAX_OUTPUT_BYTES`].
+    /// Start of its standard output, at most [`riposte_protocol::message::MAX_OUTPUT_BYTES`].
     pub stdout: String,
-    /// The beginning of what it complained, within the same bound.
+    /// Start of its standard error, with the same limit.
     pub stderr: String,
 }
 
@@ -62,24 +64,24 @@ pub enum RunError {
     /// It could not be started.
     #[error("{program} could not be started: {source}")]
     Start {
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It was ended, with everything it had started.
+    /// It timed out, and was killed with everything it had started.
     #[error("{program} did not end within {} s and was killed", timeout.as_secs_f32())]
     TimedOut {
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// How long it was given.
+        /// The time limit.
         timeout: Duration,
-        /// What it had printed and complained until then.
+        /// Its output and errors until then.
         output: String,
     },
 }
 
-/// What to say to a program after a line that it has printed.
+/// Returns the text to send to a program after a line that it has printed.
 pub type Answer<'a> = &'a mut (dyn FnMut(&str) -> Option<String> + Send);
 
 /// Starts programs.
@@ -90,7 +92,7 @@ pub struct Runner {
     fake: Option<Fake>,
 }
 
-/// A runner that only remembers what it was asked to run.
+/// A runner that only records what it was asked to run.
 #[cfg(test)]
 #[derive(Clone)]
 pub struct Fake(std::sync::Arc<dyn Fn(&Program) -> Exit + Send + Sync>);
@@ -103,24 +105,27 @@ impl std::fmt::Debug for Fake {
 }
 
 impl Runner {
-    /// Runs programs as they are.
+    /// A runner that starts real programs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts `prefix` before every argv, such as `ip netns exec NAME`. Tests use it; the agent never does.
+    /// Puts `prefix` before every argv, such as `ip netns exec NAME`. Tests use it; the agent never
+    /// does.
     #[cfg(test)]
     pub fn with_prefix<const N: usize>(prefix: [&str; N]) -> Self {
         Self { prefix: prefix.map(str::to_owned).to_vec(), fake: None }
     }
 
-    /// Runs nothing: `answer` says how each program would have ended. Every program is installed.
+    /// Runs nothing: `answer` returns how each program would have ended. Every program counts as
+    /// installed.
     #[cfg(test)]
     pub fn faked(answer: impl Fn(&Program) -> Exit + Send + Sync + 'static) -> Self {
         Self { prefix: Vec::new(), fake: Some(Fake(std::sync::Arc::new(answer))) }
     }
 
-    /// Where the program of that name is installed, if it is. A path is looked at as it is.
+    /// Path of the installed program of that name; `None` if it is not installed. A name with a
+    /// slash is used as a path.
     pub fn find(name: &str) -> Option<PathBuf> {
         let executable = |path: &PathBuf| {
             let mode = |metadata: std::fs::Metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
@@ -132,7 +137,8 @@ impl Runner {
         candidates(name).filter(executable).find(|path| distrust(path).is_none())
     }
 
-    /// Why the program of that name is not run though it is installed, if so.
+    /// Why the installed program of that name must not be run; `None` if it may be, or is not
+    /// installed.
     pub fn distrusted(name: &str) -> Option<String> {
         candidates(name).filter(|path| path.exists()).find_map(|path| distrust(&path))
     }
@@ -149,7 +155,8 @@ impl Runner {
     /// Runs `program` to its end or its time-out.
     ///
     /// # Errors
-    /// When it could not be started or had to be killed. A program that ends with a failure is no error here.
+    /// When it could not be started or had to be killed. A program that ends with a failure is no
+    /// error here.
     pub async fn run(&self, program: &Program) -> Result<Exit, RunError> {
         #[cfg(test)]
         if let Some(Fake(answer)) = &self.fake {
@@ -158,8 +165,8 @@ impl Runner {
         self.attend(program, None).await
     }
 
-    /// Runs `program` and talks to it: it is given its text to read, and what `answer` says to a line that it prints.
-    /// When it waits for nothing but its input, it is told that nothing more comes.
+    /// Runs `program` with a dialogue. Its input is its text, and what `answer` returns for each
+    /// line that it prints. When it waits only for its input, the input is closed.
     ///
     /// # Errors
     /// As [`Runner::run`].
@@ -232,14 +239,15 @@ impl Runner {
     fn start(&self, program: &Program) -> std::io::Result<Group> {
         let argv: Vec<&str> = self.prefix.iter().chain(&program.argv).map(String::as_str).collect();
         let name = argv.first().copied().unwrap_or_default();
-        // A path is taken as it is, relative to the program's directory: that is what it finds as its own name.
+        // A path is used unchanged, relative to the program's directory, because the program sees
+        // it as its own name.
         let path = if name.contains('/') { Some(PathBuf::from(name)) } else { Self::find(name) };
         let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("{name} not found"));
         let path = path.ok_or_else(missing)?;
         let spawn = |path: &Path, arguments: &[&str]| {
             Command::new(path)
                 .args(arguments)
-                // Nothing of the agent's own environment, where a token may be.
+                // The agent's own environment may hold a token, so nothing of it is passed on.
                 .env_clear()
                 .env("PATH", SEARCH_PATH)
                 .env("LC_ALL", "C")
@@ -251,7 +259,7 @@ impl Runner {
                 .spawn()
         };
         let child = match spawn(&path, argv.get(1..).unwrap_or_default()) {
-            // A script whose first line does not say what reads it: a shell does, as `execvp` has it.
+            // A script without a `#!` line: a shell runs it, as in `execvp`.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOEXEC) => spawn(Path::new("/bin/sh"), &argv)?,
             spawned => spawned?,
         };
@@ -259,7 +267,7 @@ impl Runner {
     }
 }
 
-/// Where the program of that name may be.
+/// The paths where the program of that name may be.
 fn candidates(name: &str) -> impl Iterator<Item = PathBuf> {
     let absolute = name.starts_with('/').then(|| PathBuf::from(name));
     let searched =
@@ -267,7 +275,8 @@ fn candidates(name: &str) -> impl Iterator<Item = PathBuf> {
     absolute.into_iter().chain(searched)
 }
 
-/// Why other accounts could have put this program there, if so: root would run what they chose.
+/// Why other accounts could have put this program there; `None` if they could not. Root would run
+/// their program.
 fn distrust(path: &Path) -> Option<String> {
     let place = match guarded::place(path).and_then(|place| place.folder.require_sure().map(|()| place)) {
         Ok(place) => place,
@@ -282,13 +291,13 @@ fn distrust(path: &Path) -> Option<String> {
 
 async fn read(pipe: Option<&mut (impl AsyncRead + Unpin)>, chunk: &mut [u8]) -> usize {
     match pipe {
-        // A pipe that breaks has ended.
+        // A broken pipe counts as closed.
         Some(pipe) => pipe.read(chunk).await.unwrap_or(0),
         None => 0,
     }
 }
 
-/// What a program is still to be given to read.
+/// What is still to be written to a program's input.
 struct Input {
     pipe: Option<ChildStdin>,
     text: Vec<u8>,
@@ -308,12 +317,12 @@ impl Input {
         self.is_open() && self.written < self.text.len()
     }
 
-    /// Whether there is nothing to say just now.
+    /// Whether there is nothing to write at the moment.
     fn is_idle(&self) -> bool {
         self.is_open() && !self.has_more()
     }
 
-    /// Whether the program waits for nothing else.
+    /// Whether the program waits only for its input.
     fn reader_waits(&self, watch: &mut Watch, program: &Group, stdout: Option<&ChildStdout>) -> bool {
         let (Some(pipe), Some(leader)) = (&self.pipe, program.leader()) else { return false };
         watch.sees_waiting(leader.as_raw(), pipe, stdout)
@@ -331,25 +340,25 @@ impl Input {
         let Some(pipe) = &mut self.pipe else { return };
         match pipe.write(&self.text[self.written..]).await {
             Ok(length) => self.written += length,
-            // A program that ends without reading breaks the pipe; its exit status tells the story.
+            // A program that ends without reading breaks the pipe; its exit status is what counts.
             Err(_) => self.close(),
         }
     }
 }
 
-/// A program and everything it starts; killed as a whole if nobody waits for it any more.
+/// A program and everything it starts. Dropping it kills the whole group.
 struct Group {
     child: Child,
     ended: bool,
 }
 
 impl Group {
-    /// Asks the group to end, and kills what does not.
+    /// Sends SIGTERM to the group, and SIGKILL after the grace period.
     async fn end(&mut self) {
         if let Some(leader) = self.leader() {
             let _gone = killpg(leader, Signal::SIGTERM);
             let at = Instant::now() + END_GRACE;
-            // Looked at and not collected, so that its number stays its own until the group is killed.
+            // Waits without reaping, so that its number is not reused before the group is killed.
             let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             let is_running = || {
                 let number = rustix::process::Pid::from_raw(leader.as_raw());
@@ -363,7 +372,8 @@ impl Group {
         let _killed = self.child.wait().await;
     }
 
-    /// Only while the leader is not reaped, so that its number cannot belong to somebody else yet.
+    /// Only while the leader is not reaped, so that its number cannot belong to another process
+    /// yet.
     fn kill(&mut self) {
         if let Some(leader) = self.leader() {
             let _gone = killpg(leader, Signal::SIGKILL);

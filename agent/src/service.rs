@@ -1,17 +1,18 @@
-//! What systemd is told: that the agent is ready, how it is, and that it still lives (`sd_notify(3)`: datagrams to the
-//! socket that `NOTIFY_SOCKET` names). Without one, nothing is told and nothing is missed.
+//! Notifications to systemd: the agent is ready, its status, and its watchdog heartbeat. See
+//! `sd_notify(3)`: datagrams to the socket that `NOTIFY_SOCKET` names. Without that variable,
+//! nothing is sent.
 
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use crate::tasks::Tasks;
 
-/// The agent works: it has read its journal, and its lanes run.
+/// The agent is ready: it has read its journal, and its lanes run.
 pub fn ready() {
     notify("READY=1");
 }
 
-/// The agent stops because it was told to.
+/// The agent stops because it was asked to.
 pub fn stopping() {
     notify("STOPPING=1\nSTATUS=stopping; what is in force stays in force");
 }
@@ -21,8 +22,8 @@ pub fn status(text: &str) {
     notify(&format!("STATUS={text}"));
 }
 
-/// Says regularly that the agent lives, if systemd wants to know. It is said by the thread that does everything, so one
-/// that hangs falls silent.
+/// Sends the watchdog heartbeat, if systemd asks for it. The thread that does all work sends it, so
+/// a hang stops the heartbeat.
 pub async fn watch(tasks: &Tasks) {
     let Some(every) = watchdog_period() else { return };
     loop {
@@ -33,10 +34,11 @@ pub async fn watch(tasks: &Tasks) {
     }
 }
 
-/// Half of the time after which systemd loses patience.
+/// Half of systemd's watchdog time-out.
 fn watchdog_period() -> Option<Duration> {
     let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    // systemd says whom it means: a child that inherits the variables is not watched.
+    // `WATCHDOG_PID` names the process that systemd watches: a child that inherits the variables is
+    // not watched.
     let is_meant = std::env::var("WATCHDOG_PID").map_or(Ok(std::process::id()), |pid| pid.parse());
     (micros > 0 && is_meant == Ok(std::process::id())).then(|| Duration::from_micros(micros / 2))
 }
@@ -45,7 +47,7 @@ fn notify(state: &str) {
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
         && let Err(error) = send(&socket, state)
     {
-        tracing::debug!(%error, "systemd could not be told");
+        tracing::debug!(%error, "systemd could not be notified");
     }
 }
 
@@ -57,7 +59,7 @@ fn send(socket: &std::ffi::OsStr, state: &str) -> std::io::Result<()> {
         _ => SocketAddr::from_pathname(socket)?,
     };
     let datagrams = UnixDatagram::unbound()?;
-    // systemd that does not read must not hold the agent up.
+    // A systemd that does not read must not block the agent.
     datagrams.set_nonblocking(true)?;
     datagrams.send_to_addr(state.as_bytes(), &address).map(drop)
 }

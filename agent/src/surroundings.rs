@@ -1,9 +1,9 @@
-//! What this agent must never cut itself or its host off from, whoever signed the order: its own addresses, the
-//! manager's, the gateways and resolvers, its own account, process and files. Read from the system when it is asked
-//! and kept for a moment only: addresses and routes change.
+//! What this agent must never cut itself or its host off from, even by a signed order: its own
+//! addresses, the manager's, the gateways and resolvers, its own account, process and files. Read
+//! from the system when needed and cached for a moment only: addresses and routes change.
 //!
-//! What needs no knowledge of a host (loopback, multicast, root) is in the protocol: `Target::always_protected`. What
-//! the host's administrator adds is in the local policy.
+//! Targets that need no knowledge of a host (loopback, multicast, root) are in the protocol:
+//! `Target::always_protected`. The host's administrator adds others in the local policy.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,17 +16,19 @@ use riposte_protocol::target::{Target, TargetKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long what was read from the system is believed.
+/// How long what was read from the system is cached.
 const FRESH: Duration = Duration::from_secs(2);
-/// How many addresses of the manager are remembered: one that changes them at every look-up must not fill the memory.
+/// Limit of remembered addresses of the manager: a name with new addresses at every look-up must
+/// not fill the memory.
 const MAX_MANAGER: usize = 256;
 
-/// What surrounds this agent.
+/// The addresses, account and files that this agent needs.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     files: Vec<PathBuf>,
     manager: Mutex<BTreeSet<IpAddr>>,
-    /// Rung for good once the manager's name has been looked up, if somebody is going to do that.
+    /// Cancelled for good once the manager's name has been looked up; `None` if no task looks it
+    /// up.
     looked_up: Option<CancellationToken>,
     network: Mutex<Option<(Instant, Network)>>,
 }
@@ -36,24 +38,26 @@ pub struct Surroundings {
 struct Network(Vec<(IpAddr, &'static str)>);
 
 impl Surroundings {
-    /// The surroundings of an agent whose own files are `files`: folders with everything in them, too.
+    /// Builds the surroundings of an agent whose own files are `files`; a folder stands for
+    /// everything in it.
     pub fn new(files: Vec<PathBuf>) -> Self {
         let executable = std::env::current_exe().ok();
         Self { files: files.into_iter().chain(executable).collect(), ..Self::default() }
     }
 
-    /// Somebody is going to look the manager's addresses up.
+    /// Announces that a task will look the manager's addresses up.
     #[must_use]
     pub fn expecting_manager(self) -> Self {
         Self { looked_up: Some(CancellationToken::new()), ..self }
     }
 
-    /// The manager's addresses are known now, as far as they can be.
+    /// Announces that the manager's addresses are known, as far as they can be.
     pub fn manager_is_known(&self) {
         self.looked_up.iter().for_each(CancellationToken::cancel);
     }
 
-    /// Waits until the manager's addresses are known, so that the first command after a start cannot block it.
+    /// Waits until the manager's addresses are known, so that the first command after a start
+    /// cannot block it.
     pub async fn await_manager(&self) {
         if let Some(looked_up) = &self.looked_up {
             looked_up.cancelled().await;
@@ -68,7 +72,7 @@ impl Surroundings {
         }
     }
 
-    /// Why this target must not be touched, if so.
+    /// Why this target must not be touched; `None` if it may be.
     pub fn protect(&self, target: &Target) -> Option<String> {
         match target.kind() {
             TargetKind::Ip => self.protect_network(target),
@@ -121,7 +125,8 @@ impl Network {
         let mut needed = own_addresses();
         needed.extend(gateways_v4(&text("/proc/net/route")).into_iter().map(|address| (address.into(), GATEWAY)));
         needed.extend(gateways_v6(&text("/proc/net/ipv6_route")).into_iter().map(|address| (address.into(), GATEWAY)));
-        // The second is where systemd-resolved keeps the resolvers that it asks; the first then names only itself.
+        // systemd-resolved lists its upstream resolvers in the second file; the first then names
+        // only itself.
         for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
             needed.extend(resolvers(&text(path)).into_iter().map(|address| (address, "a resolver of this host")));
         }
@@ -148,7 +153,8 @@ fn address(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
-/// The next hops in `/proc/net/route`: columns Iface, Destination, Gateway …, addresses as the kernel's own integers.
+/// The next hops in `/proc/net/route`: columns Iface, Destination, Gateway …, addresses as the
+/// kernel's own integers.
 fn gateways_v4(table: &str) -> Vec<Ipv4Addr> {
     let next_hop = |line: &str| {
         let gateway = u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok()?;
@@ -171,13 +177,13 @@ fn resolvers(text: &str) -> Vec<IpAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
-        // A link-local one has its interface behind a `%`.
+        // A link-local address has its interface after a `%`.
         address.split('%').next()?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
     };
     text.lines().filter_map(server).collect()
 }
 
-/// The superuser under any name, or the agent's own account.
+/// Whether `name` is the superuser under any name, or the agent's own account.
 fn is_own_account(name: &str) -> bool {
     let user = nix::unistd::User::from_name(name).ok().flatten();
     user.is_some_and(|user| user.uid.is_root() || user.uid == nix::unistd::geteuid())
@@ -194,7 +200,7 @@ fn own_process(number: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether `path` is `folder` or in it, by its text or where its links lead; or holds it.
+/// Whether `path` is `folder`, is in it, or holds it, by its text or with links resolved.
 pub fn is_within(path: &str, folder: &Path) -> bool {
     let resolve = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
     let path = Path::new(path);
@@ -227,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_needs_is_protected_also_within_a_network() {
+    fn targets_that_the_host_needs_are_protected_also_within_a_network() {
         let surroundings = Surroundings::new(vec![]);
         surroundings.note_manager("::ffff:198.51.100.8".parse().unwrap());
         let needed =
@@ -263,7 +269,7 @@ mod tests {
         assert!(is_protected(TargetKind::Process, &std::os::unix::process::parent_id().to_string()));
         assert!(!is_protected(TargetKind::Process, "4194305"));
         assert!(is_protected(TargetKind::User, "root"));
-        assert!(!is_protected(TargetKind::User, "nobody-of-this-name"));
+        assert!(!is_protected(TargetKind::User, "no-such-account"));
         let file = |path: PathBuf| is_protected(TargetKind::File, path.to_str().unwrap());
         std::fs::write(state.join("journal"), "").unwrap();
         assert!(file(state.join("journal")) && file(state.join("not-there-yet")));

@@ -1,6 +1,6 @@
-//! The only place that starts tasks, so that stopping can wait for each of them. It also remembers why the agent
-//! had to stop, if something went wrong that it cannot work with: then the program ends with an error, and whoever
-//! supervises it starts it again.
+//! The only place that starts tasks, so that stopping can wait for each of them. It also remembers
+//! why the agent had to stop after a failure that it cannot work with. The program then ends with
+//! an error, and its supervisor restarts it.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The running tasks and the order to stop.
+/// The running tasks, and the token that stops them.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -23,8 +23,8 @@ impl Tasks {
         Self::default()
     }
 
-    /// Starts a task; `name` appears in the log when it begins and ends. One that panics stops the agent: what it did is
-    /// not done any more.
+    /// Starts a task; `name` appears in the log when it begins and ends. A task that panics stops
+    /// the agent, because its work would no longer be done.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let running = self.tracker.spawn(async move {
             tracing::trace!(task = name, "task began");
@@ -45,28 +45,28 @@ impl Tasks {
         self.stop.cancelled().await;
     }
 
-    /// Whether the agent has to stop.
+    /// Whether the agent is stopping.
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// Asks every task to stop after what it is doing now.
+    /// Asks every task to stop after its current step.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Stops the agent because of `reason`; the first reason is kept.
+    /// Stops the agent because of `reason`; the first reason is stored.
     pub fn fail(&self, reason: String) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.stop.cancel();
     }
 
-    /// Why the agent had to stop, if not because it was asked to.
+    /// Why the agent had to stop; `None` if it was asked to.
     pub fn failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits at most `grace` for the tasks to end; gives whether they did.
+    /// Waits at most `grace` for the tasks to end; returns whether all did.
     pub async fn finish(&self, grace: Duration) -> bool {
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()

@@ -1,23 +1,24 @@
-//! The agent's log: lines on stderr, for people or as JSON, filtered by `RIPOSTE_LOG` (default `info`).
+//! The agent's log: lines on stderr, for people or as JSON, filtered by `RIPOSTE_LOG` (default
+//! `info`).
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// Starts the log. A second call changes nothing.
+/// Starts the log. A second call has no effect.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_env("RIPOSTE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // An error means that a log was started before: a test, or an embedding program.
+    // An error means that a log is already running: in a test, or an embedding program.
     let _already_started = match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

@@ -1,5 +1,5 @@
-//! Whom the agent believes to be its manager, below the signatures: the system's authorities, or, if one was given at
-//! enrolment, that authority alone.
+//! Which certificates the agent accepts as its manager's: those of the system's authorities or, if
+//! one was given at enrolment, of that authority alone.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-/// The given authority cannot be used.
+/// The certificate authority cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the file of the manager's certificate authority cannot be used: {0}")]
 pub struct CaError(String);
 
-/// The settings of a client that believes `ca` alone, in PEM; `None` leaves the choice to the system.
+/// TLS settings that trust `ca` alone, in PEM; `None` trusts the system's authorities.
 ///
 /// # Errors
 /// When `ca` holds no certificate, or one that cannot be read.
@@ -29,10 +29,11 @@ pub fn config(ca: Option<&[u8]>) -> Result<Option<Arc<ClientConfig>>, CaError> {
     Ok(Some(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())))
 }
 
-/// How the agent names itself to the manager, which learns its version from it.
+/// The agent's name in its requests; the manager reads the agent's version from it.
 pub const USER_AGENT: &str = concat!("riposte-agent/", env!("CARGO_PKG_VERSION"));
 
-/// An HTTP client that believes the same, follows no redirects, and has the settings that `with` gives it.
+/// An HTTP client with the trust of [`config`] and the settings of `with`, which follows no
+/// redirects.
 ///
 /// # Errors
 /// When `ca` cannot be read.
@@ -46,7 +47,8 @@ pub fn client(
     };
     match ca {
         Some(pem) => builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?).build(),
-        // A system without authorities (a slim container) can still reach a manager on its own loopback.
+        // A system without authorities (a slim container) can still reach a manager on its own
+        // loopback address.
         None => builder().build().or_else(|_| builder().tls_certs_only([]).build()),
     }
 }

@@ -1,4 +1,5 @@
-//! A small client of the manager's API, for whoever prepares, steers and judges; the load has one of its own.
+//! A small client of the manager's API, for set-up, faults and verification. The load has one of
+//! its own.
 
 use std::time::Duration;
 
@@ -6,19 +7,18 @@ use anyhow::{Context as _, bail};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-/// How long an answer may take.
+/// Time limit of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long one may take that goes through the whole ledger; the manager itself allows as much.
+/// Time limit of a request that reads the whole ledger; the manager's own limit is the same.
 const LONG_PATIENCE: Duration = Duration::from_mins(10);
-/// How often a question is asked anew before it counts as not answered.
+/// Number of attempts of a request before it counts as failed.
 const ATTEMPTS: u32 = 5;
 
-/// The client.
+/// A client with an admin key.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
-    /// The connections.
     pub(crate) http: reqwest::Client,
-    /// Where the manager is.
+    /// Base URL of the manager.
     pub(crate) base: String,
     /// The admin key.
     pub(crate) key: String,
@@ -27,9 +27,8 @@ pub(crate) struct Api {
 /// One page of a list.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// What is on it.
     pub(crate) items: Vec<Value>,
-    /// The cursor of the next one.
+    /// Cursor of the next page; `None` on the last.
     pub(crate) next: Option<String>,
 }
 
@@ -58,7 +57,7 @@ async fn answer(request: RequestBuilder) -> anyhow::Result<Value> {
     Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
 }
 
-/// A client of HTTP that goes through no proxy of the environment.
+/// An HTTP client that ignores the environment's proxies.
 ///
 /// # Errors
 /// If it cannot be made.
@@ -86,10 +85,10 @@ impl Api {
         answer(request).await.with_context(|| format!("{method} {path}"))
     }
 
-    /// POST, once, as the same request as every other one with this key.
+    /// POST, once, with the idempotency key `key`.
     ///
     /// # Errors
-    /// If it does not work.
+    /// If it fails.
     pub(crate) async fn post_as(&self, key: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
         answer(self.request(&Method::POST, path).header("Idempotency-Key", key).json(body)).await
     }
@@ -109,7 +108,7 @@ impl Api {
     /// GET.
     ///
     /// # Errors
-    /// If it does not work, several times.
+    /// If all attempts fail.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.ask_again(Method::GET, path, None).await
     }
@@ -117,15 +116,15 @@ impl Api {
     /// POST.
     ///
     /// # Errors
-    /// If it does not work, several times.
+    /// If all attempts fail.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.ask_again(Method::POST, path, Some(body)).await
     }
 
-    /// The proof of the audit chain, which takes as long as the chain is.
+    /// The proof of the audit chain; takes longer with a longer chain.
     ///
     /// # Errors
-    /// If it cannot be had.
+    /// If the request fails.
     pub(crate) async fn audit_proof(&self) -> anyhow::Result<Value> {
         self.ask(&Method::GET, "/v1/audit/verify", None, LONG_PATIENCE).await
     }
@@ -133,16 +132,16 @@ impl Api {
     /// Lifts every response of a policy.
     ///
     /// # Errors
-    /// If it cannot be done.
+    /// If a request fails.
     pub(crate) async fn lift_all(&self, policy: &str) -> anyhow::Result<Value> {
         let body = json!({"policy": policy, "reason": "the run is over"});
         self.ask(&Method::POST, "/v1/responses/lift", Some(&body), LONG_PATIENCE).await
     }
 
-    /// Every item of a list, handed to `take` as it comes.
+    /// Passes every item of a list to `take`.
     ///
     /// # Errors
-    /// If a page cannot be had.
+    /// If a page cannot be read.
     pub(crate) async fn each(&self, path: &str, mut take: impl FnMut(&Value)) -> anyhow::Result<()> {
         let mut cursor = None;
         loop {
@@ -155,10 +154,10 @@ impl Api {
         }
     }
 
-    /// One page of a list, asked for once.
+    /// Requests one page of a list, once.
     ///
     /// # Errors
-    /// If it does not work.
+    /// If the request fails.
     pub(crate) async fn page(&self, path: &str, cursor: Option<&str>) -> anyhow::Result<Page> {
         Page::read(answer(self.request(&Method::GET, &paged(path, cursor))).await?)
     }
@@ -166,7 +165,7 @@ impl Api {
     /// Whether a list has no items.
     ///
     /// # Errors
-    /// If it cannot be had.
+    /// If it cannot be read.
     pub(crate) async fn is_empty(&self, path: &str) -> anyhow::Result<bool> {
         let joint = if path.contains('?') { '&' } else { '?' };
         Ok(self.get(&format!("{path}{joint}limit=1")).await?["items"].as_array().is_some_and(Vec::is_empty))
@@ -175,7 +174,7 @@ impl Api {
     /// An enrolment token for `uses` agents.
     ///
     /// # Errors
-    /// If there is none.
+    /// If it cannot be created.
     pub(crate) async fn token(&self, uses: usize) -> anyhow::Result<String> {
         let token = self.post("/v1/enrollment-tokens", &json!({"uses": uses})).await?;
         Ok(token["token"].as_str().context("no token")?.to_owned())

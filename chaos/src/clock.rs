@@ -1,4 +1,5 @@
-//! The time, in its one place: faults, alerts and witnesses are compared by the same wall clock as the programs use.
+//! The only place that reads the clock: faults, alerts and witnesses use the wall clock of the
+//! programs under test.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

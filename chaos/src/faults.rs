@@ -1,12 +1,13 @@
-//! What is broken when: a schedule that follows from the seed alone. Every kind of fault is dealt once before any comes a
-//! second time, and two faults of one thing (the manager, its store, …) never overlap, so that each ends as it began.
+//! The schedule of faults, which depends only on the seed. Every kind of fault comes once before
+//! any comes a second time. Two faults of one thing (the manager, its store, …) never overlap, so
+//! that each ends in the state that it began in.
 
 use std::collections::BTreeMap;
 
 use crate::proxy::Cut;
 use crate::random::Random;
 
-/// Which database the manager keeps its ledger in.
+/// The database of the manager's ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Database {
     /// A file in its data directory.
@@ -16,7 +17,7 @@ pub(crate) enum Database {
 }
 
 impl Database {
-    /// The word for people.
+    /// Name for people.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "SQLite",
@@ -82,7 +83,7 @@ impl Kind {
     ];
     const POSTGRES: [Self; 3] = [Self::PostgresCrashed, Self::PostgresRestarted, Self::PostgresDisconnects];
 
-    /// Every kind that can be done to a manager on `database`.
+    /// All kinds that are possible with a manager on `database`.
     pub(crate) fn of(database: Database) -> Vec<Self> {
         let mut kinds = Self::BOTH.to_vec();
         if database == Database::Postgres {
@@ -91,7 +92,7 @@ impl Kind {
         kinds
     }
 
-    /// What it is, for people.
+    /// Name for people.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ManagerKilled => "manager: kill -9, started again",
@@ -103,16 +104,16 @@ impl Kind {
             Self::NetworkReset => "agents' network: connections reset",
             Self::NetworkClosed => "agents' network: connections closed",
             Self::NetworkHalfClosed => "agents' network: connections half closed",
-            Self::NetworkStalled => "agents' network: nothing moves",
+            Self::NetworkStalled => "agents' network: no data moves",
             Self::NetworkThrottled => "agents' network: throttled",
             Self::NetworkRefusing => "agents' network: new connections refused, old ones reset",
             Self::PipelineReset => "pipeline's network: connections reset",
-            Self::PipelineStalled => "pipeline's network: nothing moves",
+            Self::PipelineStalled => "pipeline's network: no data moves",
             Self::StoreFull => "store: disk full",
             Self::StoreSlow => "store: slow flushes",
             Self::StoreFlushFails => "store: flushes fail (EIO)",
             Self::StoreReadOnly => "store: read-only",
-            Self::StoreLocked => "store: locked by somebody else",
+            Self::StoreLocked => "store: locked by another process",
             Self::PostgresCrashed => "PostgreSQL: immediate shutdown, started again",
             Self::PostgresRestarted => "PostgreSQL: fast shutdown, started again",
             Self::PostgresDisconnects => "PostgreSQL: every connection terminated",
@@ -122,10 +123,10 @@ impl Kind {
         }
     }
 
-    /// What must be whole again before the next fault of the same.
+    /// The thing that must be repaired before its next fault.
     const fn thing(self) -> &'static str {
         match self {
-            // A store that cannot be written, and a manager that starts on it, are one story.
+            // A store that cannot be written includes a restart of the manager on it.
             Self::ManagerKilled
             | Self::ManagerStopped
             | Self::ManagerPaused
@@ -144,7 +145,7 @@ impl Kind {
         }
     }
 
-    /// How long it lasts, in milliseconds: from, to.
+    /// Shortest and longest duration, in milliseconds.
     const fn lasts(self) -> (u64, u64) {
         match self {
             Self::NetworkReset
@@ -156,8 +157,8 @@ impl Kind {
             Self::ManagerStopped => (500, 2000),
             Self::StoreFlushFails | Self::AgentsFlushFails => (500, 2500),
             Self::PostgresCrashed | Self::PostgresRestarted => (300, 2000),
-            // Fourteen kinds stop the manager or PostgreSQL, one after the other. Were they all long, there would be hardly a
-            // moment at which both work, and little load to break anything under.
+            // Fourteen kinds stop the manager or PostgreSQL, one after the other. If all lasted
+            // long, both would hardly ever work at the same time, and little load would reach them.
             Self::ManagerPaused | Self::StoreFull | Self::StoreSlow | Self::StoreReadOnly | Self::PipelineStalled => {
                 (500, 3000)
             }
@@ -169,30 +170,27 @@ impl Kind {
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// What kind.
     pub(crate) kind: Kind,
-    /// Which agents, by number, if it is about agents.
+    /// Numbers of the agents, for faults of agents.
     pub(crate) agents: Vec<usize>,
-    /// The share of connections, in percent.
+    /// Share of connections, in percent.
     pub(crate) percent: u64,
-    /// The direction of a half-close.
     pub(crate) cut: Cut,
     /// Bytes a second, or milliseconds a flush.
     pub(crate) amount: u64,
 }
 
-/// A fault begins or ends.
+/// The start or the end of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// When, in milliseconds from the beginning.
+    /// Time since the start of the run, in milliseconds.
     pub(crate) at_ms: u64,
-    /// Whether it begins.
+    /// Whether the fault begins; otherwise it ends.
     pub(crate) begins: bool,
-    /// The fault.
     pub(crate) fault: Fault,
 }
 
-/// The schedule of `total_ms`, a fault about every `gap_ms`. Every fault ends within it.
+/// The schedule of `total_ms`, with a fault about every `gap_ms`. Every fault ends within it.
 pub(crate) fn schedule(seed: u64, database: Database, agents: usize, total_ms: u64, gap_ms: u64) -> Vec<Step> {
     let mut random = Random::new(seed, 0xfa_0175);
     let (mut steps, mut deck, mut free) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -201,7 +199,7 @@ pub(crate) fn schedule(seed: u64, database: Database, agents: usize, total_ms: u
         if deck.is_empty() {
             deck = shuffled(Kind::of(database), &mut random);
         }
-        // The first card whose thing is whole; if there is none, a little later.
+        // The first kind whose thing is whole; if there is none, a little later.
         let free_at = |kind: &Kind, free: &BTreeMap<_, u64>| free.get(kind.thing()).copied().unwrap_or(0) <= at_ms;
         let Some(position) = deck.iter().position(|kind| free_at(kind, &free)) else {
             at_ms += 200;

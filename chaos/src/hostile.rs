@@ -1,5 +1,5 @@
-//! Clients that mean harm by being slow or large: what they cost everybody else. Ordinary requests are timed without them
-//! and with them, in turns, so that a busy machine is busy for both.
+//! Hostile clients that are slow or send much: what they cost all other clients. Ordinary requests
+//! are timed without them and with them, in turns, so that a busy machine is busy for both.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +20,12 @@ use crate::plan::Plan;
 use crate::report::percentile;
 use crate::world::World;
 
-/// How many ordinary requests are timed in a turn.
+/// Number of ordinary requests that are timed in a turn.
 const REQUESTS: u64 = 400;
-/// How many are under way at a time.
+/// Number of concurrent requests.
 const AT_ONCE: u64 = 4;
 
-/// A kind of harm.
+/// A kind of hostile client.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     HalfABody,
@@ -45,12 +45,12 @@ impl Harm {
             Self::OneByteASecond => "500 clients: one byte a second",
             Self::TinyFrames => "1 agent: a million frames of one heartbeat",
             Self::HugeFrame => "1 agent: frames of 1 GiB, again and again",
-            Self::SilentSockets => "5,000 sockets that say nothing",
+            Self::SilentSockets => "5,000 silent sockets",
         }
     }
 }
 
-/// What the hostile know.
+/// What the hostile clients need.
 #[derive(Debug)]
 struct Site {
     address: std::net::SocketAddr,
@@ -59,10 +59,10 @@ struct Site {
     signing: SigningKey,
 }
 
-/// Measures all of it and gives the table, and whether no ratio is above `most`.
+/// Measures all kinds; returns the table, and whether no ratio exceeds `most`.
 ///
 /// # Errors
-/// If the stage cannot be set.
+/// If the set-up fails.
 pub(crate) async fn run(most: f64, rounds: usize, say: &mut dyn FnMut(String)) -> anyhow::Result<bool> {
     let plan = Plan { seed: 1, agents: 1, brief: Duration::from_secs(20), lasting: true };
     let mut world = World::build(Database::Sqlite, &plan).await?;
@@ -116,7 +116,7 @@ async fn site(world: &World) -> anyhow::Result<Site> {
     Ok(Site { address: world.manager.address, key: world.api.key.clone(), agent, signing })
 }
 
-/// Ordinary requests, each one alert; gives how long each took, in microseconds.
+/// Sends ordinary requests, each with one alert; returns how long each took, in microseconds.
 async fn turn(world: &World, plan: &Plan, next: &mut u64) -> anyhow::Result<Vec<u64>> {
     let mut clients = JoinSet::new();
     for client in 0..AT_ONCE {
@@ -127,7 +127,7 @@ async fn turn(world: &World, plan: &Plan, next: &mut u64) -> anyhow::Result<Vec<
                 let begun = Instant::now();
                 api.post("/v1/alerts", &plan.alert(n)).await?;
                 times.push(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
-                // A pace, not a rush: what is measured is the wait, not who shouts loudest.
+                // At a steady rate: the waiting time is measured, not the throughput.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             anyhow::Ok(times)
@@ -141,7 +141,7 @@ async fn turn(world: &World, plan: &Plan, next: &mut u64) -> anyhow::Result<Vec<
     Ok(times)
 }
 
-/// Lets them loose; they end with the set.
+/// Starts the clients; dropping the set ends them.
 async fn begin(harm: Harm, site: &Arc<Site>) -> JoinSet<()> {
     let mut hostile = JoinSet::new();
     match harm {
@@ -168,7 +168,7 @@ async fn begin(harm: Harm, site: &Arc<Site>) -> JoinSet<()> {
             hostile.spawn(async move {
                 loop {
                     let _ = frames(&site, matches!(harm, Harm::HugeFrame)).await;
-                    // Cut off: it comes back at once.
+                    // Disconnected: it reconnects at once.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             });
@@ -191,12 +191,12 @@ async fn slow_body(site: &Site, drips: bool) -> anyhow::Result<()> {
             socket.write_all(b" ").await?;
         }
     }
-    // Until the manager has had enough.
+    // Until the manager closes the connection.
     let _ = socket.read(&mut [0; 1024]).await;
     Ok(())
 }
 
-/// A stream of an enrolled agent, by hand: no library sends such frames.
+/// A stream of an enrolled agent, written by hand: no library sends such frames.
 async fn frames(site: &Site, huge: bool) -> anyhow::Result<()> {
     let mut socket = TcpStream::connect(site.address).await?;
     let now = Timestamp::from_millis(now_ms());

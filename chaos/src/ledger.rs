@@ -1,4 +1,4 @@
-//! Everything that the manager's ledger says, read through its API.
+//! The manager's whole ledger, read through its API.
 
 use std::collections::HashMap;
 
@@ -10,76 +10,67 @@ use crate::api::Api;
 /// A response.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
-    /// Its id.
     pub(crate) id: String,
-    /// The policy that decided it.
+    /// Name of the policy that decided it.
     pub(crate) policy: String,
-    /// Where it stands.
     pub(crate) state: String,
     /// Why it was spared or ended.
     pub(crate) reason: String,
-    /// When it was decided, in milliseconds.
+    /// When it was decided, in Unix milliseconds.
     pub(crate) created: i64,
-    /// What is shown to have become of it; empty: nothing is.
+    /// The outcome that the API shows; empty if none.
     pub(crate) outcome: String,
-    /// On how many agents it is shown to be in force.
+    /// Number of agents on which the API shows it in force.
     pub(crate) in_force: i64,
 }
 
 /// A command.
 #[derive(Clone, Debug)]
 pub(crate) struct Command {
-    /// Its id.
     pub(crate) id: String,
-    /// For whom.
+    /// Id of its agent.
     pub(crate) agent: String,
-    /// Its number there.
+    /// Its sequence number at that agent.
     pub(crate) seq: i64,
-    /// About which effect.
+    /// Id of its effect.
     pub(crate) effect: String,
     /// `apply` or `revert`.
     pub(crate) op: String,
-    /// On which target.
     pub(crate) target: String,
-    /// Until when, in milliseconds.
+    /// End of the effect, in Unix milliseconds.
     pub(crate) until: Option<i64>,
-    /// Where it stands.
     pub(crate) state: String,
-    /// When it was first sent, in milliseconds.
+    /// Time of its first delivery, in Unix milliseconds.
     pub(crate) delivered: Option<i64>,
-    /// Why, if it was given up.
+    /// Why it was abandoned, if it was.
     pub(crate) detail: String,
-    /// For which response.
+    /// Id of its response.
     pub(crate) response: String,
 }
 
 /// An effect.
 #[derive(Clone, Debug)]
 pub(crate) struct Effect {
-    /// Its id.
     pub(crate) id: String,
-    /// On which agent.
+    /// Id of its agent.
     pub(crate) agent: String,
-    /// On which target.
     pub(crate) target: String,
-    /// What is wanted.
     pub(crate) desired: String,
-    /// What the agent said.
+    /// State in the agent's last report.
     pub(crate) actual: String,
-    /// How often it could not be lifted.
+    /// Number of failed attempts to lift it.
     pub(crate) failed_reverts: i64,
 }
 
-/// All of it.
+/// The whole ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// Ids of alerts by their numbers; more than one is a violation.
+    /// Ids of alerts by number; more than one id is a violation.
     pub(crate) alerts: HashMap<u64, Vec<String>>,
     /// Responses by the alert's id.
     pub(crate) responses: HashMap<String, Vec<Response>>,
     /// Commands by id.
     pub(crate) commands: HashMap<String, Command>,
-    /// Effects.
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -92,10 +83,10 @@ fn millis(item: &Value, field: &str) -> Option<i64> {
 }
 
 impl Ledger {
-    /// Reads all of it.
+    /// Reads the whole ledger.
     ///
     /// # Errors
-    /// If a list cannot be had to its end.
+    /// If a list cannot be read to its end.
     pub(crate) async fn read(api: &Api) -> anyhow::Result<Self> {
         let mut ledger = Self::default();
         api.each("/v1/alerts", |item| {
@@ -137,7 +128,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// The effects, of those that `filter` lets through.
+    /// The effects that `filter` selects.
     ///
     /// # Errors
     /// As [`Ledger::read`].

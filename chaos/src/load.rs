@@ -1,5 +1,6 @@
-//! The pipeline: posts alerts at a steady rate, as a careful client does (what was not acknowledged is posted again, after
-//! the time that the manager asks for), and keeps what was acknowledged.
+//! The load: posts alerts at a steady rate, as a careful client does, and records which were
+//! acknowledged. An alert without an acknowledgement is posted again, after the manager's
+//! `Retry-After`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,32 +13,34 @@ use tokio::task::JoinSet;
 use crate::plan::{Kind, Plan};
 use crate::random::Random;
 
-/// Requests under way at a time.
+/// Number of concurrent requests.
 const POSTERS: usize = 24;
-/// The most alerts in a request while the pipeline keeps up.
+/// Limit of alerts in a request while the load keeps up.
 const MOST: u64 = 20;
-/// The most when it is behind: what waits goes out in larger requests, as any log shipper does it. Not much larger: all
-/// posters' requests are one transaction, and a fault undoes the whole of it.
+/// Limit of alerts in a request during a backlog: it is sent in larger requests, as log shippers
+/// do. Not much larger: all posters' requests are one transaction, which a fault rolls back as a
+/// whole.
 const MOST_BEHIND: u64 = 80;
-/// It is behind when alerts wait for longer than this.
+/// A backlog begins when alerts wait for longer than this.
 const BEHIND: Duration = Duration::from_millis(500);
-/// How long a request may take before it counts as lost.
+/// Time limit of a request before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// What was seen from outside.
+/// The client's view of the run.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Alerts that were acknowledged.
+    /// Numbers of the acknowledged alerts.
     pub(crate) acknowledged: BTreeSet<u64>,
-    /// Requests by what came of them.
+    /// Number of requests by outcome.
     pub(crate) outcomes: BTreeMap<String, u64>,
-    /// What a client must not see.
+    /// Responses that a client must never receive.
     pub(crate) wrong: Vec<String>,
-    /// Time from first post to acknowledgement of a request, in milliseconds; without what had to be posted again.
+    /// Time from the first post to the acknowledgement of a request, in milliseconds; without
+    /// requests that were posted again.
     pub(crate) latencies_ms: Vec<u32>,
 }
 
-/// What the posters share.
+/// State that the posters share.
 #[derive(Debug)]
 struct Shared {
     plan: Plan,
@@ -62,7 +65,7 @@ impl Shared {
     }
 }
 
-/// Posters at work.
+/// The running posters.
 #[derive(Debug)]
 pub(crate) struct Load {
     shared: Arc<Shared>,
@@ -70,10 +73,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Begins to post `rate` alerts a second at `base`.
+    /// Starts posting `rate` alerts a second to `base`.
     ///
     /// # Errors
-    /// If there is no client.
+    /// If the client cannot be made.
     pub(crate) fn start(plan: Plan, base: &str, key: &str, rate: f64) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             plan,
@@ -96,24 +99,25 @@ impl Load {
         Ok(Self { shared, posters })
     }
 
-    /// How many alerts were acknowledged so far.
+    /// Number of alerts that were acknowledged so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.shared.seen().acknowledged.len()
     }
 
-    /// How many alerts of kind [`Kind::Endless`] were acknowledged, as it grows.
+    /// Counter of the acknowledged alerts of kind [`Kind::Endless`].
     pub(crate) fn endless(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.shared.endless)
     }
 
-    /// Takes no new alerts, and goes on until every old one is acknowledged or `patience` is over; gives what was seen.
+    /// Accepts no new alerts, and continues until every old one is acknowledged or `patience` has
+    /// passed. Returns the client's view.
     pub(crate) async fn finish(mut self, patience: Duration) -> Seen {
         self.shared.stop.store(true, Ordering::SeqCst);
         let all = async { while self.posters.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout(patience, all).await.is_ok();
         let mut seen = std::mem::take(&mut *self.shared.seen());
         if !in_time {
-            seen.wrong.push("alerts could not be handed in although every fault was over".into());
+            seen.wrong.push("alerts could not be posted although every fault had ended".into());
         }
         seen
     }
@@ -151,7 +155,7 @@ async fn run(shared: Arc<Shared>, http: reqwest::Client, mut random: Random) {
     }
 }
 
-/// The next numbers, when their time has come.
+/// Returns the next numbers when they are due.
 async fn take(shared: &Shared, random: &mut Random) -> Vec<u64> {
     #[expect(clippy::cast_precision_loss, reason = "a few million")]
     let due = |number: u64| Duration::from_secs_f64(number as f64 / shared.rate);
@@ -162,7 +166,7 @@ async fn take(shared: &Shared, random: &mut Random) -> Vec<u64> {
     (first..first + count).collect()
 }
 
-/// Posts these; else the word for what came of it, and how long to wait.
+/// Posts these alerts; on failure returns the word of the outcome, and how long to wait.
 async fn post(shared: &Shared, http: &reqwest::Client, numbers: &[u64]) -> Result<(), (String, Duration)> {
     let alerts: Vec<Value> = numbers.iter().map(|number| shared.plan.alert(*number)).collect();
     let request = http.post(&shared.url).bearer_auth(&shared.key).timeout(PATIENCE).json(&alerts);
@@ -178,7 +182,7 @@ async fn post(shared: &Shared, http: &reqwest::Client, numbers: &[u64]) -> Resul
         let intake: Value = serde_json::from_str(&text).unwrap_or_default();
         let count = |field: &str| intake[field].as_u64().unwrap_or(0);
         if count("accepted") + count("duplicates") != numbers.len() as u64 {
-            shared.seen().wrong.push(format!("{} alerts were handed in, and answered {text}", numbers.len()));
+            shared.seen().wrong.push(format!("{} alerts were posted, and answered {text}", numbers.len()));
         }
         *shared.seen().outcomes.entry("202".into()).or_default() += 1;
         return Ok(());

@@ -1,5 +1,5 @@
-//! `riposte-chaos`: a real manager and real agents, broken in every way that can be had, and judged by what they promised.
-//! `docs/reliability.md` says how to run and read it.
+//! `riposte-chaos`: runs a real manager and real agents, injects faults of every kind, and verifies
+//! the promises. `docs/reliability.md` explains how to run it and how to read the results.
 
 mod api;
 mod clock;
@@ -32,32 +32,32 @@ use clap::Parser;
 
 use faults::Database;
 
-/// Breaks a manager and its agents, and judges what they promised.
+/// Injects faults into a manager and its agents, and verifies the promises.
 #[derive(Debug, Parser)]
 #[command(name = "riposte-chaos", version)]
 enum Cli {
-    /// Inject faults under load, then judge every promise
+    /// Inject faults under load, then verify every promise
     Run(RunArgs),
-    /// Fill the store's disk under load, and see that the service resumes by itself
+    /// Fill the store's disk under load, and verify that the service resumes by itself
     Space(SpaceArgs),
     /// Steady load without faults: memory and open files must not grow
     Soak(SoakArgs),
-    /// Slow and oversized clients: what they cost everybody else
+    /// Slow and oversized clients: what they cost all other clients
     Hostile(HostileArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct SoakArgs {
-    /// Which database; both, one after the other, if none is named
+    /// The database; default: both, one after the other
     #[arg(long, value_enum)]
     database: Option<Database>,
-    /// For how long, in seconds
+    /// Duration, in seconds
     #[arg(long, default_value_t = 600)]
     seconds: u64,
-    /// How many agents
+    /// Number of agents
     #[arg(long, default_value_t = 20)]
     agents: u64,
-    /// How many alerts a second
+    /// Alerts a second
     #[arg(long, default_value_t = 100.0)]
     rate: f64,
     /// Append every sample to this file
@@ -67,45 +67,45 @@ struct SoakArgs {
 
 #[derive(Debug, clap::Args)]
 struct HostileArgs {
-    /// The largest ratio of times with and without them that is good
+    /// Largest allowed ratio of times with and without them
     #[arg(long, default_value_t = 2.0)]
     most: f64,
-    /// How many turns with and without, each
+    /// Number of turns with and without them, each
     #[arg(long, default_value_t = 3)]
     rounds: usize,
 }
 
 #[derive(Debug, clap::Args)]
 struct SpaceArgs {
-    /// Which database; both, one after the other, if none is named
+    /// The database; default: both, one after the other
     #[arg(long, value_enum)]
     database: Option<Database>,
-    /// For how long the disk is full, in seconds
+    /// How long the disk is full, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 }
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
-    /// Which database; both, one after the other, if none is named
+    /// The database; default: both, one after the other
     #[arg(long, value_enum)]
     database: Option<Database>,
-    /// For how long faults are injected, in seconds
+    /// How long faults are injected, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// How many agents
+    /// Number of agents
     #[arg(long, default_value_t = 50)]
     agents: u64,
-    /// How many alerts a second
+    /// Alerts a second
     #[arg(long, default_value_t = 500.0)]
     rate: f64,
     /// The same seed injects the same faults at the same times
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The mean time between two faults, in milliseconds
+    /// Mean time between two faults, in milliseconds
     #[arg(long, default_value_t = 2000)]
     gap_ms: u64,
-    /// How long a short block lasts, in seconds
+    /// Duration of a short block, in seconds
     #[arg(long, default_value_t = 20)]
     brief_secs: u64,
     /// Append the tables to this file, as Markdown
@@ -116,7 +116,8 @@ struct RunArgs {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = sandbox::enter().and_then(|()| {
-        // The main thread drives the faults, and lives as long as every program that it starts.
+        // Programs must be started on the main thread: they are killed when their starting thread
+        // ends.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
             match cli {
@@ -138,11 +139,11 @@ fn main() -> ExitCode {
 }
 
 fn say(line: &str) {
-    // Who does not listen any more does not hinder the run.
+    // A closed standard output must not stop the run.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// The one that was named, or both.
+/// The named database, or both.
 fn databases(named: Option<Database>) -> Vec<Database> {
     named.map_or_else(|| vec![Database::Sqlite, Database::Postgres], |database| vec![database])
 }

@@ -1,5 +1,5 @@
-//! What is posted: alert `n` is a function of `n` and the seed, so whoever judges knows what must have become of it
-//! without having kept it.
+//! What is posted: alert `n` is a function of `n` and the seed. So the verifier knows what must
+//! have become of an alert without having kept it.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use serde_json::{Value, json};
 
 use crate::random::Random;
 
-/// One alert in so many is answered on every agent.
+/// One alert in this many is answered on every agent.
 const STAGED_EVERY: u64 = 2000;
-/// The program of what is done once, by its file's name.
+/// File name of the program without a lasting effect.
 pub(crate) const PROGRAM: &str = "note.sh";
-/// What it does: it writes down the address that it is given.
+/// The program: it records the address that it receives.
 pub(crate) const PROGRAM_TEXT: &str = r#"#!/bin/sh
 read -r INPUT
 ADDRESS=${INPUT#*\"srcip\":\"}
 echo "${ADDRESS%%\"*}" >> "${0%/*}/../ran"
 "#;
 
-/// Targets per agent that are hit again and again.
+/// Number of targets per agent that several alerts share.
 const POOL: u64 = 8;
 
-/// A network, and how its addresses begin.
+/// A network, and the common start of its addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Network {
-    /// As the manager and the agents are told of it.
+    /// The network as the manager and the agents configure it.
     pub(crate) cidr: &'static str,
     beginning: &'static str,
 }
 
 impl Network {
-    /// Protected from the beginning.
+    /// Protected from the start.
     pub(crate) const SHIELDED: Self = Self { cidr: "192.0.2.0/24", beginning: "192.0.2." };
-    /// Protected from the middle of the run on.
+    /// Protected from the middle of the run.
     pub(crate) const TURNING: Self = Self { cidr: "172.21.0.0/16", beginning: "172.21." };
-    /// Protected by every agent's own policy, of which the manager knows nothing.
+    /// Protected by every agent's local policy, unknown to the manager.
     pub(crate) const REFUSED: Self = Self { cidr: "198.18.0.0/16", beginning: "198.18." };
 
     /// Whether it contains this address.
@@ -43,33 +43,33 @@ impl Network {
     }
 }
 
-/// What kind of alert it is, and so what it is answered with.
+/// Kind of an alert, which determines its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// One response, over after a short time, on a target of its own.
+    /// One short response, on a target of its own.
     Brief,
     /// One response that outlasts the run, on a target of its own.
     Long,
     /// One response without an end, on a target of its own.
     Endless,
-    /// Two responses of different length, on a target that others hit too.
+    /// Two responses of different length, on a shared target.
     Hot,
-    /// One response that is complete in itself, a program, on a target of its own.
+    /// One response without a lasting effect, a program, on a target of its own.
     Once,
-    /// The same, on every agent, step by step.
+    /// The same, on every agent, in waves.
     Staged,
     /// One response that is spared, because its target is protected.
     Shielded,
-    /// One response that outlasts the run, on a target that others hit too and that becomes protected.
+    /// One response that outlasts the run, on a shared target that becomes protected.
     Turning,
     /// One response that every agent refuses, on a target of its own.
     Refused,
-    /// No policy wants it.
+    /// No response: no policy matches.
     Nothing,
 }
 
 impl Kind {
-    /// Every kind that is answered, with the rule that its policies look for.
+    /// Every kind with responses, and the rule that its policies match.
     pub(crate) const ANSWERED: [(Self, &'static str); 9] = [
         (Self::Brief, "100001"),
         (Self::Long, "100002"),
@@ -86,7 +86,7 @@ impl Kind {
         Self::ANSWERED.iter().find(|(kind, _)| *kind == self).map_or("100009", |(_, rule)| rule)
     }
 
-    /// How many responses it gets.
+    /// Number of its responses.
     pub(crate) const fn responses(self) -> usize {
         match self {
             Self::Hot => 2,
@@ -95,7 +95,7 @@ impl Kind {
         }
     }
 
-    /// Whether others may aim at its target, so that a response of it may need no command of its own.
+    /// Whether other alerts may have its target. Then its response may need no command of its own.
     pub(crate) const fn is_shared(self) -> bool {
         matches!(self, Self::Hot | Self::Turning)
     }
@@ -104,36 +104,35 @@ impl Kind {
 /// The plan of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The seed.
     pub(crate) seed: u64,
-    /// How many agents there are.
     pub(crate) agents: u64,
-    /// How long a short block lasts.
+    /// Duration of a short block.
     pub(crate) brief: Duration,
-    /// Whether some blocks outlast the run, or are aimed at what is protected: what is held then grows with it.
+    /// Whether some blocks outlast the run, or are aimed at protected targets: the number of held
+    /// effects then grows.
     pub(crate) lasting: bool,
 }
 
-/// One alert, decided.
+/// One alert of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Planned {
-    /// What kind.
     pub(crate) kind: Kind,
-    /// The agent that it comes from, by number.
+    /// Number of the agent that it comes from.
     pub(crate) agent: u64,
-    /// The address that it names.
+    /// The address in it.
     pub(crate) target: String,
 }
 
 impl Plan {
-    /// Alert number `n`.
+    /// Returns alert number `n`.
     pub(crate) fn of(&self, n: u64) -> Planned {
         let mut random = Random::new(self.seed, n ^ 0xa1e7_0000_0000_0000);
         let agent = random.next() % self.agents;
         let kind = match random.next() % 100 {
             // Few, because each is an order to every agent.
             _ if n.is_multiple_of(STAGED_EVERY) => Kind::Staged,
-            // Few, because an agent that comes back reports all of them: after half an hour about a thousand each.
+            // Few, because a reconnecting agent reports all of them: after half an hour about a
+            // thousand each.
             65..68 if self.lasting => Kind::Long,
             68..70 if self.lasting => Kind::Endless,
             0..70 => Kind::Brief,
@@ -154,7 +153,7 @@ impl Plan {
         Planned { kind, agent, target }
     }
 
-    /// The alert as Wazuh 4.x would send it.
+    /// The alert in the format of Wazuh 4.x.
     pub(crate) fn alert(&self, n: u64) -> Value {
         let Planned { kind, agent, target } = self.of(n);
         json!({
@@ -171,23 +170,23 @@ impl Plan {
         })
     }
 
-    /// The action that comes with no program of Riposte.
+    /// The custom action, whose program is not Riposte's.
     pub(crate) fn action() -> Value {
-        json!({"name": "note", "summary": "Writes down an address.", "executable": PROGRAM, "target_kinds": ["ip"],
+        json!({"name": "note", "summary": "Records an address.", "executable": PROGRAM, "target_kinds": ["ip"],
             "default_target": "source.ip"})
     }
 
-    /// The agents' own policy.
+    /// The agents' local policy.
     pub(crate) fn local_policy() -> String {
         format!("[protected]\naddresses = [\"{}\"]\n", Network::REFUSED.cidr)
     }
 
-    /// An entry of what is protected.
+    /// A protected entry.
     pub(crate) fn protected(network: Network) -> Value {
         json!({"kind": "ip", "value": network.cidr, "reason": "nothing may be done to it"})
     }
 
-    /// The policies that answer them.
+    /// The policies that respond to the alerts.
     pub(crate) fn policies(&self) -> Vec<Value> {
         let brief = self.brief.as_secs().max(2);
         let policy = |name: &str, rule: &str, lasts: Option<String>| {
@@ -231,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alert_is_what_its_number_says_and_targets_are_its_own() {
+    fn an_alert_follows_from_its_number_and_targets_are_its_own() {
         let plan = Plan { seed: 1, agents: 8, brief: Duration::from_secs(10), lasting: true };
         assert_eq!(plan.of(7), plan.of(7));
         let is_own = |kind: Kind| !kind.is_shared() && kind != Kind::Shielded;

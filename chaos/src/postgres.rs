@@ -1,4 +1,5 @@
-//! A PostgreSQL server of our own, on a socket in a directory of its own, that can be crashed, stopped and shut off.
+//! A PostgreSQL server of our own, on a socket in a folder of its own, that can be crashed, stopped
+//! and locked.
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster below `home` and starts it.
+    /// Creates a cluster below `home` and starts it.
     ///
     /// # Errors
     /// If PostgreSQL is not installed, or cannot be started.
@@ -31,7 +32,7 @@ impl Postgres {
         let programs = programs()?;
         std::fs::create_dir_all(&home)?;
         let mut server = Self { process: Process::new(log), home, programs, slow };
-        if server.is_nobody() {
+        if server.is_unprivileged() {
             chown(&server.home, Some(65_534), Some(65_534))?;
         }
         let mut init = server.command("initdb");
@@ -45,8 +46,8 @@ impl Postgres {
         Ok(server)
     }
 
-    /// PostgreSQL refuses to be root.
-    fn is_nobody(&self) -> bool {
+    /// Whether the server runs as the account `nobody`, because PostgreSQL refuses to be root.
+    fn is_unprivileged(&self) -> bool {
         !sandbox::is_mapped() && std::fs::metadata(&self.home).is_ok_and(|home| home.uid() == 0 || home.uid() == 65_534)
     }
 
@@ -57,7 +58,7 @@ impl Postgres {
             command.args(["--user", "--map-user=1000", "--map-group=1000", "--"]);
             command.args(["setpriv", "--pdeathsig", "SIGKILL", "--"]).arg(program);
             command
-        } else if self.is_nobody() {
+        } else if self.is_unprivileged() {
             let mut command = Command::new("setpriv");
             command
                 .args(["--pdeathsig", "KILL", "--reuid=65534", "--regid=65534", "--clear-groups", "--"])
@@ -70,14 +71,15 @@ impl Postgres {
         command
     }
 
-    /// Runs the postmaster, which must not be running.
+    /// Starts the postmaster, which must not be running.
     ///
     /// # Errors
-    /// If the system cannot.
+    /// If the system cannot start it.
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         let mut serve = self.command("postgres");
         serve.arg("-D").arg(self.home.join("data")).arg("-k").arg(&self.home).args(["-h", ""]);
-        // It is started anew so often that a minute never passes: without that its tables would never be tidied up.
+        // It is restarted so often that a minute never passes: with the default interval its tables
+        // would never be vacuumed.
         serve.args([
             "-c",
             "fsync=on",
@@ -94,15 +96,15 @@ impl Postgres {
         self.process.start(serve)
     }
 
-    /// Its address.
+    /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@localhost/postgres?host={}", self.home.display())
     }
 
-    /// Waits until it answers, starting it again whenever it has ended.
+    /// Waits until it answers, and restarts it whenever it has ended.
     ///
     /// # Errors
-    /// If it does not within [`PATIENCE`].
+    /// If it does not answer within [`PATIENCE`].
     pub(crate) async fn answers(&mut self) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.execute(&["SELECT 1"]).await.is_err() {
@@ -132,13 +134,13 @@ impl Postgres {
         Ok(tokio::time::timeout(Duration::from_secs(5), work).await.context("PostgreSQL is silent")??)
     }
 
-    /// Ends as in a crash: no checkpoint, every connection gone.
+    /// Ends it as in a crash: no checkpoint, every connection lost.
     pub(crate) fn crash(&mut self) {
         self.process.signal(Signal::SIGQUIT);
     }
 }
 
-/// Where PostgreSQL's programs are: Debian does not put them into PATH.
+/// Folder of PostgreSQL's programs: on Debian they are not in PATH.
 fn programs() -> anyhow::Result<PathBuf> {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut places: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();

@@ -1,6 +1,6 @@
-//! The programs under test as processes: started, killed at any instant, stopped and let go on. Every one dies with the
-//! harness, however that ends: `setpriv --pdeathsig`, whose signal comes when the starting thread is gone, so they are
-//! started on the main thread alone.
+//! The programs under test as processes: started, killed at any time, stopped and continued. All
+//! are killed when the harness ends, by `setpriv --pdeathsig`. That signal comes when the starting
+//! thread ends, so they are started only on the main thread.
 
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
@@ -15,10 +15,11 @@ use nix::unistd::Pid;
 use crate::plan::{PROGRAM, PROGRAM_TEXT, Plan};
 use crate::sandbox::SlowDisk;
 
-/// How long something that takes moments may take on a busy machine.
+/// Time limit, on a busy machine, of a step that normally takes moments.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A program that is killed when this one ends, however it ends, and sees none of our own variables.
+/// A program that is killed when this one ends, for any reason, and has none of our environment
+/// variables.
 pub(crate) fn tied(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "SIGKILL", "--"]).arg(program).stdin(Stdio::null());
@@ -30,10 +31,10 @@ pub(crate) fn tied(program: &Path) -> Command {
     command
 }
 
-/// A program of this workspace: they are built beside each other.
+/// Path of a program of this workspace, in the folder of this one.
 ///
 /// # Errors
-/// If it is not there.
+/// If it does not exist.
 pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(name);
     if !program.is_file() {
@@ -42,7 +43,7 @@ pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// A log to append to.
+/// Opens a log to append to.
 ///
 /// # Errors
 /// If it cannot be opened.
@@ -50,16 +51,16 @@ pub(crate) fn append(path: &Path) -> anyhow::Result<File> {
     OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())
 }
 
-/// One process, over all its lives.
+/// One process, over all its restarts.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Option<Child>,
-    /// Where its output goes.
+    /// File of its output.
     pub(crate) log: PathBuf,
 }
 
 impl Process {
-    /// One that does not run yet.
+    /// A process that does not run yet.
     pub(crate) fn new(log: PathBuf) -> Self {
         Self { child: None, log }
     }
@@ -67,7 +68,7 @@ impl Process {
     /// Starts it.
     ///
     /// # Errors
-    /// If the system cannot.
+    /// If the system cannot start it.
     pub(crate) fn start(&mut self, mut command: Command) -> anyhow::Result<()> {
         self.kill9();
         let (out, err) = (append(&self.log)?, append(&self.log)?);
@@ -80,14 +81,14 @@ impl Process {
         if self.is_running() { self.child.as_ref().map(Child::id) } else { None }
     }
 
-    /// A field of its `/proc/PID/status` that is a size, in KiB, while it runs.
+    /// A size from its `/proc/PID/status`, in KiB, while it runs.
     pub(crate) fn kib(&mut self, field: &str) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
         let rest = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
         rest.split_whitespace().next()?.parse().ok()
     }
 
-    /// How many files it has open, while it runs.
+    /// Number of its open files, while it runs.
     pub(crate) fn open_files(&mut self) -> Option<usize> {
         Some(std::fs::read_dir(format!("/proc/{}/fd", self.pid()?)).ok()?.count())
     }
@@ -97,7 +98,7 @@ impl Process {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Signal 9, and no zombie.
+    /// Sends SIGKILL, and reaps it.
     pub(crate) fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
             // An error means that it has ended already.
@@ -113,7 +114,7 @@ impl Process {
         }
     }
 
-    /// Asks it to end, and waits for that at most `patience`; gives whether it did.
+    /// Sends `signal` and waits at most `patience` for its end; returns whether it ended.
     pub(crate) async fn end(&mut self, signal: Signal, patience: Duration) -> bool {
         self.signal(signal);
         let deadline = tokio::time::Instant::now() + patience;
@@ -127,7 +128,7 @@ impl Process {
         true
     }
 
-    /// What it has written, in all its lives.
+    /// Its whole output, over all restarts.
     pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -139,8 +140,8 @@ impl Drop for Process {
     }
 }
 
-/// An address that nobody listens on, and below the ports that the system gives to whoever connects: those may be taken by
-/// one of hundreds of connections while the manager is down, which then could not come back.
+/// A free address below the ephemeral ports. While the manager is down, one of hundreds of
+/// connections could take an ephemeral port, and the manager could not bind it again.
 fn free_address() -> anyhow::Result<SocketAddr> {
     for _ in 0..100 {
         let random = getrandom::u32().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
@@ -155,11 +156,9 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 /// The manager.
 #[derive(Debug)]
 pub(crate) struct Manager {
-    /// The process.
     pub(crate) process: Process,
-    /// Where it listens.
+    /// Address that it listens on.
     pub(crate) address: SocketAddr,
-    /// Its data directory.
     pub(crate) data: PathBuf,
     program: PathBuf,
     database_url: Option<String>,
@@ -167,7 +166,7 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    /// One that keeps its files in `data` and its ledger at `database_url`, or in `data` too.
+    /// A manager with its files in `data`. Its ledger is at `database_url`, or in `data` too.
     ///
     /// # Errors
     /// If the program is not built.
@@ -184,11 +183,11 @@ impl Manager {
     /// Starts it, again or for the first time.
     ///
     /// # Errors
-    /// If the system cannot.
+    /// If the system cannot start it.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let mut command = tied(&self.program);
         command.args(["serve", "--listen", &self.address.to_string(), "--data-dir"]).arg(&self.data);
-        // The plan's alerts are the same in every run, their time too.
+        // The plan's alerts are the same in every run, with the same timestamps.
         command.args(["--max-age", "none"]);
         if let Some(url) = &self.database_url {
             command.args(["--database-url", url]);
@@ -198,10 +197,10 @@ impl Manager {
         self.process.start(command)
     }
 
-    /// Waits until it is ready; starts it again if it ends meanwhile.
+    /// Waits until it is ready, and restarts it if it ends meanwhile.
     ///
     /// # Errors
-    /// If it is not within [`PATIENCE`].
+    /// If it is not ready within [`PATIENCE`].
     pub(crate) async fn is_ready(&mut self, http: &reqwest::Client) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -220,10 +219,10 @@ impl Manager {
         }
     }
 
-    /// What its doctor finds wrong with the ledger, while it runs.
+    /// The findings of its doctor about the ledger, while it runs.
     ///
     /// # Errors
-    /// If the doctor cannot be asked.
+    /// If the doctor fails.
     pub(crate) fn findings(&self) -> anyhow::Result<Vec<String>> {
         let mut command = tied(&self.program);
         command.args(["doctor", "--json", "--data-dir"]).arg(&self.data);
@@ -248,25 +247,23 @@ impl Manager {
 /// One agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    /// The process.
     pub(crate) process: Process,
-    /// Its name.
     pub(crate) name: String,
-    /// Its id at the manager.
+    /// Its id, assigned by the manager.
     pub(crate) id: String,
     /// Its state directory.
     pub(crate) state: PathBuf,
-    /// Where the programs of a Wazuh agent would be.
+    /// Folder in place of a Wazuh agent's home.
     pub(crate) home: PathBuf,
     program: PathBuf,
     slow: Option<SlowDisk>,
 }
 
 impl Agent {
-    /// Enrols one through `manager`; its programs are in `home`.
+    /// Enrols an agent through `manager`; its programs are in `home`.
     ///
     /// # Errors
-    /// If it cannot.
+    /// If the enrolment fails.
     pub(crate) fn enroll(
         manager: &str,
         token: &Path,
@@ -295,7 +292,7 @@ impl Agent {
     /// Starts it, again or for the first time.
     ///
     /// # Errors
-    /// If the system cannot.
+    /// If the system cannot start it.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let mut command = tied(&self.program);
         command.args(["run", "--state-dir"]).arg(&self.state).arg("--wazuh-home").arg(&self.home);
@@ -305,7 +302,7 @@ impl Agent {
         self.process.start(command)
     }
 
-    /// What its journal holds, by its own word.
+    /// Output of its `status` command.
     ///
     /// # Errors
     /// If the journal cannot be read.

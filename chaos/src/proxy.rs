@@ -1,5 +1,6 @@
-//! The network between the programs: a proxy that carries bytes and can be told to cut, stall, throttle, reset and
-//! half-close. It never changes a byte: TCP would not deliver a changed one either.
+//! The network between the programs: a proxy that forwards bytes and can cut, stall, throttle,
+//! reset and half-close connections. It never changes a byte: TCP would not deliver a changed one
+//! either.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,37 +13,37 @@ use tokio::task::JoinSet;
 
 use crate::random::Random;
 
-/// How long a half-closed connection is carried on in the other direction.
+/// How long the other direction of a half-closed connection stays open.
 const HALF_OPEN: Duration = Duration::from_secs(20);
 
-/// What the network is like.
+/// The current state of the network.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weather {
-    /// Nothing moves.
+    /// No byte is forwarded.
     pub(crate) stalled: bool,
     /// New connections are reset.
     pub(crate) closed: bool,
-    /// At most so many bytes a second in each direction; 0 is no limit.
+    /// Limit of bytes a second in each direction; 0 is no limit.
     pub(crate) bytes_per_second: usize,
 }
 
 /// What happens to a connection at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// Both sides see a reset.
+    /// Both sides are reset.
     Reset,
-    /// Both sides see an end.
+    /// Both sides are closed.
     Close,
-    /// The client's side ends, the manager's goes on.
+    /// The client's direction is closed, the manager's stays open.
     HalfUp,
-    /// The manager's side ends, the client's goes on.
+    /// The manager's direction is closed, the client's stays open.
     HalfDown,
 }
 
 /// A running proxy.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    /// Where it listens.
+    /// Address that it listens on.
     pub(crate) address: SocketAddr,
     weather: watch::Sender<Weather>,
     cuts: broadcast::Sender<(Cut, u64)>,
@@ -50,10 +51,10 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one before `upstream`.
+    /// Starts a proxy before `upstream`.
     ///
     /// # Errors
-    /// If there is no port for it.
+    /// If no port is free.
     pub(crate) async fn start(upstream: SocketAddr, seed: u64) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -64,12 +65,12 @@ impl Proxy {
         Ok(Self { address, weather, cuts, _task: task })
     }
 
-    /// Changes the weather.
+    /// Changes the state of the network.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Weather)) {
         self.weather.send_modify(change);
     }
 
-    /// Does this to `percent` of the connections that are open.
+    /// Applies `cut` to `percent` of the open connections.
     pub(crate) fn cut(&self, cut: Cut, percent: u64) {
         let _ = self.cuts.send((cut, percent));
     }
@@ -147,8 +148,9 @@ impl Line {
     }
 }
 
-/// Carries bytes one way until an end, an error, or the order to half-close; then this direction is shut, and the
-/// connection is let go when the other one ends too or has had its time.
+/// Forwards bytes in one direction until an end, an error, or the order to half-close. Then this
+/// direction is closed. The connection is dropped when the other direction ends too, or after a
+/// time limit.
 async fn pump(
     mut from: tokio::net::tcp::ReadHalf<'_>,
     mut to: tokio::net::tcp::WriteHalf<'_>,

@@ -1,5 +1,6 @@
-//! Randomness that can be repeated: the same seed gives the same schedule of faults and the same alerts. `SplitMix64`
-//! (Steele, Lea and Flood, 2014): eight lines, and good enough to choose whom to kill.
+//! Repeatable random numbers: the same seed returns the same schedule of faults and the same
+//! alerts. `SplitMix64` (Steele, Lea and Flood, 2014): eight lines, and good enough to choose
+//! faults.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
@@ -11,7 +12,7 @@ impl Random {
         Self(mix(seed ^ mix(purpose)))
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)

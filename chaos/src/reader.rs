@@ -1,5 +1,6 @@
-//! Somebody who reads a list to its end, again and again, over a network and from a manager that fail (promise 13): a page
-//! that fails is asked for anew, and a listing that came to its end must hold everything that was acknowledged before it began.
+//! A client that reads a list to its end, again and again, while network and manager fail (promise
+//! 13). A page that fails is asked for again. A complete listing must hold everything that was
+//! acknowledged before it began.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,23 +14,22 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Page};
 use crate::verify::Verdict;
 
-/// How often one page is asked for before the listing is begun anew.
+/// Number of attempts for one page before the listing starts again.
 const ATTEMPTS: usize = 20;
-/// How long to wait before a page is asked for anew.
+/// Pause before a page is requested again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What was read.
+/// Result of all listings.
 #[derive(Debug)]
 pub(crate) struct Listings {
-    /// What they came to.
     pub(crate) verdict: Verdict,
-    /// How many came to their end.
+    /// Number of complete listings.
     pub(crate) whole: usize,
-    /// Pages that failed, and said so.
+    /// Number of pages that failed with an error.
     pub(crate) failed_pages: usize,
 }
 
-/// Reads at work.
+/// The running reader.
 #[derive(Debug)]
 pub(crate) struct Reader {
     stop: CancellationToken,
@@ -37,8 +37,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Begins to read through `api` all responses of the policy `endless`, of which `acknowledged` says how many there must
-    /// be, with `pause` between two listings.
+    /// Starts reading all responses of the policy `endless` through `api`, with `pause` between two
+    /// listings. `acknowledged` is the number that a listing must have at least.
     pub(crate) fn start(api: Api, acknowledged: Arc<AtomicUsize>, pause: Duration) -> Self {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
@@ -46,13 +46,13 @@ impl Reader {
         Self { stop, task }
     }
 
-    /// Reads once more to the end, and gives what came of it all.
+    /// Reads the list once more, and returns the result of all listings.
     ///
     /// # Errors
-    /// If it has panicked.
+    /// If the task has panicked.
     pub(crate) async fn finish(mut self) -> anyhow::Result<Listings> {
         self.stop.cancel();
-        let mut listings = self.task.join_next().await.context("nobody reads")??;
+        let mut listings = self.task.join_next().await.context("no reader is running")??;
         let whole = listings.whole;
         listings.verdict.check(whole > 0, || "no listing came to its end".into());
         Ok(listings)
@@ -75,7 +75,7 @@ async fn read(api: Api, acknowledged: Arc<AtomicUsize>, pause: Duration, stop: C
     }
 }
 
-/// One listing, if it comes to its end.
+/// One listing; `None` if it does not come to its end.
 async fn list(api: &Api, listings: &mut Listings) -> Option<Vec<String>> {
     let (mut ids, mut cursor) = (Vec::new(), None);
     loop {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_or_there_twice_is_seen() {
+    fn missing_and_repeated_items_are_detected() {
         let broken = |ids: &[&str], least| {
             let mut verdict = Verdict::of("13");
             judge(&ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), least, &mut verdict);

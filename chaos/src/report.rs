@@ -1,4 +1,4 @@
-//! What a run came to, as tables: for people who watch, and as Markdown for the documents.
+//! The results of a run as tables: for the terminal, and as Markdown for the documents.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,36 +6,34 @@ use std::fmt::Write as _;
 use crate::faults::{Database, Kind};
 use crate::verify::{Counts, Verdict};
 
-/// A run, told.
+/// The results of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// Which database.
     pub(crate) database: Database,
-    /// The seed.
     pub(crate) seed: u64,
     /// How long faults were injected, in seconds.
     pub(crate) seconds: u64,
-    /// How many agents.
+    /// Number of agents.
     pub(crate) agents: u64,
-    /// How many alerts a second were asked for.
+    /// Requested rate, in alerts a second.
     pub(crate) rate: f64,
-    /// How many were acknowledged while faults were injected, a second.
+    /// Rate of acknowledgements while faults were injected, in alerts a second.
     pub(crate) reached: f64,
     /// How often each fault was injected.
     pub(crate) faults: BTreeMap<Kind, usize>,
-    /// What could not be injected, and why.
+    /// Faults that could not be injected, with the reason.
     pub(crate) not_injected: Vec<String>,
-    /// Requests of the pipeline by what came of them.
+    /// Number of the load's requests by outcome.
     pub(crate) outcomes: BTreeMap<String, u64>,
-    /// Time to an acknowledgement, in milliseconds, sorted.
+    /// Times until an acknowledgement, in milliseconds, sorted.
     pub(crate) latencies_ms: Vec<u32>,
-    /// How long it took from the last fault until nothing was owed any more, in seconds.
+    /// Time from the last fault until no command was pending, in seconds.
     pub(crate) quiet_after: f64,
-    /// Programs that ended although nobody asked them to.
+    /// Programs that ended unexpectedly, with how often.
     pub(crate) ended: BTreeMap<String, usize>,
-    /// The judgement.
+    /// One verdict for each promise.
     pub(crate) verdicts: Vec<Verdict>,
-    /// What was counted beside.
+    /// Other counters.
     pub(crate) counts: Counts,
 }
 
@@ -45,12 +43,12 @@ pub(crate) fn percentile<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
 }
 
 impl Report {
-    /// How many things broke a promise.
+    /// Number of violations.
     pub(crate) fn broken(&self) -> usize {
         self.verdicts.iter().map(|verdict| verdict.broken).sum()
     }
 
-    /// As Markdown.
+    /// The report as Markdown.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
         let _ = self.write(&mut text);
@@ -81,16 +79,16 @@ impl Report {
         for what in &self.not_injected {
             writeln!(text, "| not injected here: {what} | – |")?;
         }
-        writeln!(text, "\n| what else was seen | |\n|---|---|")?;
+        writeln!(text, "\n| other figures | |\n|---|---|")?;
         for (word, times) in &self.outcomes {
             writeln!(text, "| requests of the pipeline: {word} | {times} |")?;
         }
         let at = |percent| percentile(&self.latencies_ms, percent);
-        writeln!(text, "| acknowledged after, ms: p50, p99, most | {}, {}, {} |", at(50), at(99), at(100))?;
+        writeln!(text, "| time to acknowledge, ms: p50, p99, maximum | {}, {}, {} |", at(50), at(99), at(100))?;
         let late = |percent| percentile(&self.counts.late_ms, percent);
         writeln!(
             text,
-            "| blocks lifted after their end, ms: p50, p99, most | {}, {}, {} |",
+            "| delay of a lift after the end of its block, ms: p50, p99, maximum | {}, {}, {} |",
             late(50),
             late(99),
             late(100)
@@ -99,7 +97,7 @@ impl Report {
             writeln!(text, "| {name} | {count} |")?;
         }
         for (name, times) in &self.ended {
-            writeln!(text, "| ended by itself, started again: {name} | {times} |")?;
+            writeln!(text, "| ended unexpectedly, restarted: {name} | {times} |")?;
         }
         for verdict in self.verdicts.iter().filter(|verdict| verdict.broken > 0) {
             writeln!(text, "\n**Broken: {}**\n", verdict.promise)?;

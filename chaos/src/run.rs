@@ -1,5 +1,5 @@
-//! A run: the load begins, faults begin and end by the schedule, then everything is made whole and has to come to rest;
-//! then it is judged.
+//! A run: the load starts, faults begin and end by the schedule, then everything is repaired and
+//! has to settle. At the end the promises are verified.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,27 +18,25 @@ use crate::verify::{Account, Evidence, Verdict, convergence, judge};
 use crate::witness::{self, Witnessed};
 use crate::world::World;
 
-/// How long everything may take to come to rest: leases of 30 s, pauses of agents up to 30 s, and a backlog.
+/// Time limit for settling: leases of 30 s, pauses of agents up to 30 s, and a backlog.
 const REST: Duration = Duration::from_mins(4);
 /// The policies whose responses end by themselves during a run.
 const PASSING: [&str; 7] = ["brief", "hot-short", "hot-long", "once", "staged", "turning", "refused"];
 
-/// What to run.
+/// Options of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
-    /// Which database.
     pub(crate) database: Database,
-    /// The seed.
     pub(crate) seed: u64,
     /// How long faults are injected.
     pub(crate) lasts: Duration,
-    /// How many agents.
+    /// Number of agents.
     pub(crate) agents: u64,
-    /// How many alerts a second.
+    /// Alerts a second.
     pub(crate) rate: f64,
-    /// The mean time between two faults.
+    /// Mean time between two faults.
     pub(crate) gap: Duration,
-    /// How long a short block lasts.
+    /// Duration of a short block.
     pub(crate) brief: Duration,
 }
 
@@ -46,10 +44,10 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Runs and judges.
+/// Runs and verifies.
 ///
 /// # Errors
-/// If the stage cannot be set, or the programs cannot be asked at the end.
+/// If the set-up fails, or the programs do not answer at the end.
 pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::Result<Report> {
     let plan = Plan { seed: order.seed, agents: order.agents, brief: order.brief, lasting: true };
     let mut world = World::build(order.database, &plan).await?;
@@ -65,13 +63,13 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     let mut ended = BTreeMap::new();
     tokio::time::sleep(order.lasts.saturating_sub(begun.elapsed())).await;
     let (seconds, acknowledged) = (begun.elapsed(), load.acknowledged());
-    say("faults are over; everything has to come to rest".to_owned());
+    say("faults have ended; waiting until everything settles".to_owned());
     for name in world.revive().await? {
         *ended.entry(name).or_default() += 1;
     }
     let mut seen = load.finish(Duration::from_secs(90)).await;
     let turned = shield.finish().await?;
-    let mut last = Verdict::of("11. everything comes to rest, and overload is said with Retry-After");
+    let mut last = Verdict::of("11. all activity ends, and overload has Retry-After");
     let rest = at_rest(&world, &PASSING).await;
     last.check(rest.is_ok(), || rest.as_ref().err().cloned().unwrap_or_default());
     let quiet_after = begun.elapsed().saturating_sub(seconds).as_secs_f64();
@@ -79,7 +77,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     let wanted = Ledger::effects(&world.api, "?desired=in_force").await?;
     let converged = convergence(&wanted, &accounts(&world, |_| Vec::new())?);
 
-    say(format!("at rest after {quiet_after:.0} s; {} effects are in force and are lifted now", wanted.len()));
+    say(format!("settled after {quiet_after:.0} s; {} effects are in force and are lifted now", wanted.len()));
     let lifted_at_ms = now_ms();
     for policy in ["long", "endless"] {
         world.api.lift_all(policy).await?;
@@ -136,7 +134,7 @@ pub(crate) async fn run(order: &Order, say: &mut dyn FnMut(String)) -> anyhow::R
     })
 }
 
-/// Injects the faults of the schedule, each at its time; gives how often each was injected.
+/// Injects the faults of the schedule, each at its time; returns how often each was injected.
 async fn inject(
     order: &Order,
     world: &mut World,
@@ -167,13 +165,14 @@ async fn inject(
     Ok(faults)
 }
 
-/// What each agent says of itself, and what `deeds` finds that it did.
+/// Each agent's own status, and its deeds as `deeds` returns them.
 fn accounts(world: &World, deeds: impl Fn(&Agent) -> Vec<Witnessed>) -> anyhow::Result<Vec<Account>> {
     let account = |agent: &Agent| Ok(Account { id: agent.id.clone(), status: agent.status()?, deeds: deeds(agent) });
     world.agents.iter().map(account).collect()
 }
 
-/// Waits until nothing is owed: no command is open, no response of these policies is active, no agent has anything to tell.
+/// Waits until everything has settled: no command is open, no response of these policies is active,
+/// and no agent has anything to report.
 async fn at_rest(world: &World, policies: &[&str]) -> Result<(), String> {
     let deadline = Instant::now() + REST;
     loop {
@@ -181,7 +180,7 @@ async fn at_rest(world: &World, policies: &[&str]) -> Result<(), String> {
         match unrest {
             None => return Ok(()),
             Some(what) if Instant::now() > deadline => {
-                return Err(format!("no rest within {} s: {what}", REST.as_secs()));
+                return Err(format!("not settled within {} s: {what}", REST.as_secs()));
             }
             Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
         }
@@ -201,7 +200,7 @@ async fn unrest(world: &World, policies: &[&str]) -> anyhow::Result<Option<Strin
     }
     for actual in ["in_force", "drifted"] {
         if !world.api.is_empty(&format!("/v1/effects?desired=absent&actual={actual}")).await? {
-            return Ok(Some(format!("effects that nobody wants are {actual}")));
+            return Ok(Some(format!("effects that must be absent are {actual}")));
         }
     }
     for agent in &world.agents {
@@ -219,7 +218,7 @@ async fn unrest(world: &World, policies: &[&str]) -> anyhow::Result<Option<Strin
             until.is_some_and(|until| until.as_millis() <= now)
         };
         if status["effects"].as_array().is_some_and(|held| held.iter().any(is_over)) {
-            return Ok(Some(format!("{} holds what is over", agent.name)));
+            return Ok(Some(format!("{} holds an effect that has ended", agent.name)));
         }
     }
     Ok(None)
@@ -234,7 +233,7 @@ async fn audit(world: &World) -> anyhow::Result<Verdict> {
     Ok(verdict)
 }
 
-/// Whether the ledger agrees with itself.
+/// Whether the manager's doctor finds the ledger consistent.
 fn healthy(world: &World) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::of("the doctor finds nothing in the ledger");
     let findings = world.manager.findings()?;
@@ -242,7 +241,7 @@ fn healthy(world: &World) -> anyhow::Result<Verdict> {
     Ok(verdict)
 }
 
-/// Whether any program has panicked.
+/// Whether no program has panicked.
 fn sound(world: &mut World) -> Verdict {
     let mut verdict = Verdict::of("no program panics");
     let logs = world.agents.iter().map(|agent| &agent.process.log).chain([&world.manager.process.log]);

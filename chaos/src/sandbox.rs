@@ -1,7 +1,8 @@
-//! Where the programs under test live: a mount namespace of their own, with small file systems in memory that can be
-//! made full while they are written to. With root it is a mount namespace alone; without, a user namespace around it.
+//! Where the programs under test live: a mount namespace of their own, with small file systems in
+//! memory that can be filled while they are written to. As root it is a mount namespace alone;
+//! otherwise a user namespace around it.
 //!
-//! Nothing here touches a mount that anybody else sees.
+//! Nothing here touches a mount that is visible outside.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,13 @@ use anyhow::{Context as _, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::statvfs;
 
-/// Set for the harness that runs inside.
+/// Set in the harness that runs inside.
 const INSIDE: &str = "RIPOSTE_CHAOS_INSIDE";
-/// Room that is left to a file system that is to be full, in bytes: less than one commit.
+/// Space that stays free on a full file system, in bytes: less than one commit.
 const MARGIN: u64 = 64 * 1024;
 
-/// Goes on inside a namespace of our own: this program starts anew in there, and ends when whoever started it ends.
+/// Continues inside a namespace of our own: this program starts again in there, and ends with its
+/// parent.
 ///
 /// # Errors
 /// If namespaces are not allowed here.
@@ -36,7 +38,7 @@ pub(crate) fn enter() -> anyhow::Result<()> {
     bail!("setpriv and unshare (util-linux) are needed, and namespaces must be allowed: {error}")
 }
 
-/// Whether root in here is somebody else outside.
+/// Whether root in here is another account outside.
 pub(crate) fn is_mapped() -> bool {
     std::env::var_os("RIPOSTE_CHAOS_MAPPED").is_some()
 }
@@ -44,19 +46,19 @@ pub(crate) fn is_mapped() -> bool {
 /// A small file system in memory; it is gone when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    /// Where it is mounted.
     pub(crate) path: PathBuf,
     size: u64,
 }
 
 impl Disk {
-    /// Mounts one of `size` bytes.
+    /// Mounts a file system of `size` bytes.
     ///
     /// # Errors
     /// If that is not allowed.
     pub(crate) fn mount(path: &Path, size: u64) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path)?;
-        // The database runs as another account; the sticky bit keeps what is whose.
+        // The database runs as another account; with the sticky bit each account can remove only
+        // its own files.
         let options = format!("size={size},mode=1777");
         mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .with_context(|| format!("cannot mount a tmpfs at {}", path.display()))?;
@@ -74,10 +76,10 @@ impl Disk {
         Ok((stat.blocks() - stat.blocks_free()) * stat.fragment_size())
     }
 
-    /// Leaves no room: the next writes of any size fail with ENOSPC.
+    /// Fills it: the next writes of any size fail with ENOSPC.
     ///
     /// # Errors
-    /// If it grows faster than it can be cut down.
+    /// If it grows faster than it can be shrunk.
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         for attempt in 0..50 {
             if self.remount(MsFlags::empty(), self.used()? + MARGIN * attempt / 4).is_ok() {
@@ -87,18 +89,18 @@ impl Disk {
         bail!("{} could not be filled", self.path.display())
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     ///
     /// # Errors
     /// If the system refuses.
     pub(crate) fn free(&self) -> anyhow::Result<()> {
-        self.remount(MsFlags::empty(), self.size).context("cannot give room back")
+        self.remount(MsFlags::empty(), self.size).context("cannot free the space again")
     }
 
-    /// Makes it read-only; possible only while nobody has a file open for writing.
+    /// Makes it read-only; possible only while no file is open for writing.
     ///
     /// # Errors
-    /// If somebody has.
+    /// If a file is open for writing.
     pub(crate) fn protect(&self, read_only: bool) -> anyhow::Result<()> {
         let flags = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         self.remount(flags, self.size).context("cannot be made read-only")
@@ -107,12 +109,13 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Whoever still has a file open there keeps it until it ends; the folder is free at once.
+        // A process with an open file there keeps it until it ends; the folder is free at once.
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
     }
 }
 
-/// A library that the programs load before the system's: while its file says so, flushes to disk are slow or fail.
+/// A library that the programs load before the system's. Controlled by a file, it makes flushes to
+/// disk slow or fail.
 #[derive(Clone, Debug)]
 pub(crate) struct SlowDisk {
     library: PathBuf,
@@ -120,7 +123,7 @@ pub(crate) struct SlowDisk {
 }
 
 impl SlowDisk {
-    /// Builds it with `cc`; none where that is not installed.
+    /// Builds it with `cc`; `None` where that is not installed.
     pub(crate) fn build(folder: &Path) -> Option<Self> {
         let source = folder.join("slow_fsync.c");
         let library = folder.join("slow_fsync.so");
@@ -131,7 +134,7 @@ impl SlowDisk {
         built.success().then(|| Self { library, file: folder.join("fsync") })
     }
 
-    /// Has a program load it, and obey the file of its name.
+    /// Makes a program load it, with the control file of that name.
     pub(crate) fn attach(&self, command: &mut Command, name: &str) {
         command.env("LD_PRELOAD", &self.library).env("CHAOS_FSYNC", self.of(name));
     }
@@ -140,7 +143,7 @@ impl SlowDisk {
         self.file.with_extension(name)
     }
 
-    /// From now on flushes of that name take so many milliseconds; a negative number makes them fail.
+    /// Sets the time of flushes of that name, in milliseconds; a negative number makes them fail.
     ///
     /// # Errors
     /// If the file cannot be written.

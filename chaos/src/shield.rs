@@ -1,4 +1,4 @@
-//! Somebody who protects a network in the middle of everything, and insists until it is granted.
+//! A client that protects a network while faults happen, and retries until the manager accepts it.
 
 use std::time::Duration;
 
@@ -9,40 +9,41 @@ use crate::api::Api;
 use crate::clock::now_ms;
 use crate::plan::{Network, Plan};
 
-/// How often it is asked, at most: faults last for seconds.
+/// Limit of attempts: faults last for seconds.
 const ATTEMPTS: usize = 60;
 
 /// When a network became protected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turned {
-    /// When that was first asked for, in milliseconds: it may have been so from here on.
+    /// Time of the first request, in Unix milliseconds: the network may be protected from here on.
     pub(crate) asked_at_ms: i64,
-    /// When the manager said so, in milliseconds: it must be so from here on.
+    /// Time of the manager's acceptance, in Unix milliseconds: the network must be protected from
+    /// here on.
     pub(crate) granted_at_ms: i64,
 }
 
-/// Somebody at it.
+/// The running task.
 #[derive(Debug)]
 pub(crate) struct Shield(JoinSet<anyhow::Result<Turned>>);
 
 impl Shield {
-    /// Begins to protect [`Network::TURNING`] after `pause`.
+    /// Starts a task that protects [`Network::TURNING`] after `pause`.
     pub(crate) fn start(api: Api, pause: Duration) -> Self {
         let mut task = JoinSet::new();
         task.spawn(turn(api, pause));
         Self(task)
     }
 
-    /// When it was done.
+    /// The two times.
     ///
     /// # Errors
-    /// If it could not be.
+    /// If the network could not be protected.
     pub(crate) async fn finish(mut self) -> anyhow::Result<Turned> {
-        self.0.join_next().await.context("nobody protects anything")??
+        self.0.join_next().await.context("no protection task is running")??
     }
 }
 
-/// The same request again and again, until it is answered.
+/// Repeats the request until it is answered.
 async fn turn(api: Api, pause: Duration) -> anyhow::Result<Turned> {
     tokio::time::sleep(pause).await;
     let asked_at_ms = now_ms();

@@ -1,4 +1,5 @@
-//! Steady load for a long time, nothing broken: memory and open files of the manager and of the agents must not grow.
+//! Steady load for a long time, without faults: memory and open files of the manager and of the
+//! agents must not grow.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,44 +13,46 @@ use crate::plan::Plan;
 use crate::programs::Process;
 use crate::world::World;
 
-/// The part at the beginning that does not count: caches and pools fill up once, and an agent, which remembers its last 8,192
-/// commands, comes to its level with its second or third rewriting of the journal: in an hour, at ten alerts a second for
-/// each, after 18 minutes.
+/// Share of the run at its start that does not count. Caches and pools fill up once. An agent,
+/// which remembers its last 8,192 commands, reaches its level with the second or third compaction
+/// of the journal: at ten alerts a second for each agent, after 18 minutes.
 const WARM_UP: f64 = 1.0 / 3.0;
-/// A run shorter than this tells what it saw and does not judge: its warm-up is over before the caches are full.
+/// A shorter run reports its measurements without a verdict: its warm-up ends before the caches are
+/// full.
 const JUDGED_FROM: Duration = Duration::from_mins(54);
-/// Into so many parts the rest is cut to see how far it scatters. Single samples would not do: neighbours are nearly
-/// equal, so their scatter says little about the next minutes.
+/// Number of blocks that the rest is divided into, to estimate the scatter. Single samples would
+/// not do: neighbours are nearly equal, so their scatter says little about the next minutes.
 const BLOCKS: usize = 12;
 /// Student's t for a confidence of 95 % with `BLOCKS - 2` degrees of freedom.
 const STUDENT: f64 = 2.23;
-/// What is no growth, an hour: one part in twenty.
+/// Growth an hour that counts as none: one part in twenty.
 const NEGLIGIBLE: f64 = 0.05;
-/// The share of the load that must be acknowledged: a manager that does nothing does not grow.
+/// Share of the load that must be acknowledged: an idle manager does not grow.
 const ENOUGH: f64 = 0.9;
 
-/// One look at a process.
+/// One measurement of a process.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     seconds: f64,
     rss_kib: f64,
-    /// Without the pages of files: of the program itself, which come in as its code is first used, and can go again.
+    /// Memory without the pages of files, such as the program itself, which are loaded on first use
+    /// and can be dropped again.
     own_kib: f64,
     files: f64,
 }
 
-/// Samples of one process, or of several added up.
+/// Samples of one process, or the sum of several.
 #[derive(Debug, Default)]
 struct Series {
     samples: Vec<Sample>,
 }
 
-/// How something changes, an hour.
+/// Change of a value, an hour.
 #[derive(Clone, Copy, Debug)]
 struct Slope {
     mean: f64,
     per_hour: f64,
-    /// Half the width of the interval that holds the true slope with 95 %.
+    /// Half the width of the 95 % confidence interval of the slope.
     within: f64,
 }
 
@@ -139,7 +142,7 @@ impl Series {
     }
 }
 
-/// How it stands with a process.
+/// Measures a process.
 fn look(process: &mut Process, seconds: f64) -> Option<Sample> {
     let (rss_kib, own_kib) = (process.kib("VmRSS")?, process.kib("RssAnon")?);
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
@@ -147,10 +150,10 @@ fn look(process: &mut Process, seconds: f64) -> Option<Sample> {
     Some(Sample { seconds, rss_kib, own_kib, files })
 }
 
-/// Runs, tells, and gives whether nothing grew, if it ran for long enough to say.
+/// Runs and reports; returns whether nothing grew, if it ran for long enough to tell.
 ///
 /// # Errors
-/// If the stage cannot be set.
+/// If the set-up fails.
 pub(crate) async fn run(
     database: Database,
     lasts: Duration,
@@ -234,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_told_from_scatter_and_from_warming_up() {
-        // Waves of 40 and 7 samples: neighbours are nearly equal, as they are in a process.
+    fn growth_is_distinguished_from_scatter_and_warm_up() {
+        // Waves of 40 and 7 samples: neighbours are nearly equal, as in a process.
         let waves = |n: u32| 40.0 * (f64::from(n) / 40.0).sin() + 25.0 * (f64::from(n) / 7.0).sin();
         let warming = |n: u32| 1000.0 - 900.0 * (-f64::from(n) / 30.0).exp();
         assert_eq!(series(|n| 1000.0 + waves(n) / 10.0).verdict(), Verdict::Flat);

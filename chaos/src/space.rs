@@ -1,5 +1,5 @@
-//! A full disk, by itself: whoever posts is told to come back, nothing that was acknowledged is lost, and the service
-//! resumes when there is room again, without anybody's help.
+//! A full disk, by itself: a client that posts is told to retry, no acknowledged alert is lost, and
+//! the service resumes by itself when there is room again.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use crate::plan::Plan;
 use crate::verify::Verdict;
 use crate::world::World;
 
-/// How soon after there is room alerts must be taken in again: the pauses of the pipeline are in it, and PostgreSQL may
-/// have ended and be started again by its unit.
+/// Time limit, once there is free space, for accepting alerts again. It includes the pauses of the
+/// load; PostgreSQL may have ended and be restarted by its unit.
 const RESUMES_WITHIN: Duration = Duration::from_secs(10);
 
-/// Fills the store's disk for `lasts`, under load; gives the verdicts.
+/// Fills the store's disk for `lasts`, under load; returns the verdicts.
 ///
 /// # Errors
-/// If the stage cannot be set.
+/// If the set-up fails.
 pub(crate) async fn run(
     database: Database,
     lasts: Duration,
@@ -25,7 +25,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Vec<Verdict>> {
     let plan = Plan { seed: 1, agents: 2, brief: Duration::from_secs(5), lasting: true };
     let mut world = World::build(database, &plan).await?;
-    // Past the proxy: no fault but the one.
+    // Without the proxy: no other fault than the full disk.
     let load = Load::start(plan.clone(), &world.api.base, &world.api.key, 200.0)?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = load.acknowledged();

@@ -1,5 +1,5 @@
-//! The judge: holds what the ledger says, what the agents remember and what they really did against each promise of the
-//! design. It trusts nobody's word alone.
+//! The verifier: compares the ledger, the agents' journals and what the agents really did with each
+//! promise of the design. It trusts no single source.
 
 mod protected;
 
@@ -13,28 +13,28 @@ use crate::plan::{Kind, Network, Plan};
 use crate::shield::Turned;
 use crate::witness::{Deed, Witnessed};
 
-/// Clocks of the wall and of timers may disagree by so much, in milliseconds.
+/// Allowed difference of wall clock and timers, in milliseconds.
 const TOLERANCE_MS: i64 = 5;
-/// How many violations of one promise are told in full.
+/// Limit of violations of one promise that are described.
 const TOLD: usize = 12;
-/// How an agent says that it was killed in the middle: then it looks, and does not do it again.
+/// Reason of an agent that was killed during an execution: it then looks, and does not execute
+/// again.
 const CUT_SHORT: &str = "stopped during the execution";
 
-/// What one promise came to.
+/// Result of the verification of one promise.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// The promise.
     pub(crate) promise: &'static str,
-    /// How many things it was checked on.
+    /// Number of things that were checked.
     pub(crate) checked: usize,
-    /// How many of them broke it.
+    /// Number of violations.
     pub(crate) broken: usize,
-    /// Which, at most a few.
+    /// Descriptions of the first violations.
     pub(crate) told: Vec<String>,
 }
 
 impl Verdict {
-    /// A promise that nothing has been held against yet.
+    /// A promise without any check yet.
     pub(crate) const fn of(promise: &'static str) -> Self {
         Self { promise, checked: 0, broken: 0, told: Vec::new() }
     }
@@ -51,46 +51,45 @@ impl Verdict {
     }
 }
 
-/// What an agent says and did.
+/// An agent's status and deeds.
 #[derive(Debug)]
 pub(crate) struct Account {
-    /// The agent's id.
     pub(crate) id: String,
-    /// What it says of itself.
+    /// Output of its `status` command.
     pub(crate) status: Value,
     /// What it did, in order.
     pub(crate) deeds: Vec<Witnessed>,
 }
 
-/// Everything that is known at the end.
+/// All evidence at the end of a run.
 #[derive(Debug)]
 pub(crate) struct Evidence<'a> {
-    /// What was posted.
+    /// The posted alerts.
     pub(crate) plan: &'a Plan,
-    /// What was acknowledged.
+    /// The client's view.
     pub(crate) seen: &'a Seen,
-    /// What the ledger holds.
+    /// The manager's ledger.
     pub(crate) ledger: &'a Ledger,
-    /// What the agents say and did.
+    /// The agents' status and deeds.
     pub(crate) accounts: &'a [Account],
     /// When [`Network::TURNING`] became protected.
     pub(crate) turned: Turned,
-    /// What was wanted in force before everything was lifted by hand.
+    /// Effects that were wanted in force before all responses were lifted by hand.
     pub(crate) wanted: &'a [Effect],
-    /// When everything began to be lifted by hand.
+    /// Time at which lifting by hand started, in Unix milliseconds.
     pub(crate) lifted_at_ms: i64,
 }
 
-/// What was counted beside.
+/// Other counters.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// By name.
+    /// Counters by name.
     pub(crate) counts: BTreeMap<String, usize>,
     /// How late blocks were lifted, in milliseconds, sorted.
     pub(crate) late_ms: Vec<i64>,
 }
 
-/// Judges.
+/// Verifies all promises.
 pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
     let mut counts = Counts::default();
     let mut verdicts = intake(evidence, &mut counts);
@@ -104,7 +103,7 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
 
 fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     let Evidence { plan, seen, ledger, .. } = evidence;
-    let mut durable = Verdict::of("1. durable before 2xx: every acknowledged alert is there, with its responses");
+    let mut durable = Verdict::of("1. durable before 2xx: every acknowledged alert is stored, with its responses");
     let mut once = Verdict::of("2. no alert is stored or answered twice");
     let of_response: HashSet<&str> = ledger.commands.values().map(|command| command.response.as_str()).collect();
     for number in &seen.acknowledged {
@@ -120,7 +119,8 @@ fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
         durable.check(policies.len() == wanted, || format!("alert {number} has {policies:?}, not {wanted} responses"));
         for response in responses {
             *counts.counts.entry(format!("responses {}", response.state)).or_default() += 1;
-            // An agent whose disk is full says that it can do nothing: then a response is spared, and says why.
+            // An agent with a full disk reports that it can do nothing: then a response is spared
+            // with that reason.
             let may_be_protected = matches!(planned.kind, Kind::Shielded | Kind::Turning);
             let is_spared = response.state == "spared"
                 && (response.reason == "action_unavailable" || may_be_protected && response.reason == "protected");
@@ -137,17 +137,17 @@ fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
 
 fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     let Evidence { ledger, accounts, .. } = evidence;
-    let mut twice = Verdict::of("3. no command is executed twice, and none that succeeded was not");
+    let mut twice = Verdict::of("3. no command is executed twice, and each that succeeded was executed");
     let mut order = Verdict::of("4. commands of one effect are executed in order");
-    let mut known = Verdict::of("8. nothing is executed that the manager did not order");
-    let mut results = Verdict::of("9. every result is committed as the agent said it");
+    let mut known = Verdict::of("8. every execution was ordered by the manager");
+    let mut results = Verdict::of("9. every result is committed as the agent sent it");
     let mut last = Verdict::of("11. every command is final");
     for command in ledger.commands.values() {
         let Command { state, op, .. } = command;
         last.check(!matches!(state.as_str(), "queued" | "delivered" | "acknowledged"), || format!("{command:?}"));
-        *counts.counts.entry(format!("commands {op} {state}")).or_default() += 1;
+        *counts.counts.entry(format!("commands: {op}, {state}")).or_default() += 1;
         if matches!(state.as_str(), "failed" | "refused" | "timed_out" | "expired") && !command.detail.is_empty() {
-            *counts.counts.entry(format!("given up: {}", command.detail)).or_default() += 1;
+            *counts.counts.entry(format!("abandoned: {}", command.detail)).or_default() += 1;
         }
     }
     for account in *accounts {
@@ -171,7 +171,7 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                 Deed::Reverted(_) => {}
                 Deed::Done { command, outcome, reason } => {
                     let ordered = ledger.commands.get(command).filter(|ordered| ordered.agent == account.id);
-                    known.check(ordered.is_some(), || format!("{} did {command}, which nobody ordered", account.id));
+                    known.check(ordered.is_some(), || format!("{} did {command} without an order", account.id));
                     let Some(ordered) = ordered else { continue };
                     said.insert(command, (outcome, reason));
                     if outcome == "refused" {
@@ -179,14 +179,14 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                         continue;
                     }
                     let (seq, id, done) = *newest.entry(&ordered.effect).or_insert((ordered.seq, command, line));
-                    // A crash took its result and that of the newer one, which is then done again. That it had ended is told after
-                    // the newer one's first end, but nothing was brought into force after that.
+                    // A crash lost its result and that of the newer command, which is then executed
+                    // again. Its end is reported after the newer one's first end, but nothing was
+                    // brought into force after that.
                     let is_late_word = outcome == "failed"
                         && reason.contains(CUT_SHORT)
                         && last_applied.get(ordered.target.as_str()).is_none_or(|applied| *applied < done);
                     if seq > ordered.seq && is_late_word {
-                        *counts.counts.entry(format!("told after a newer one: {}", in_general(reason))).or_default() +=
-                            1;
+                        *counts.counts.entry(format!("late report: {}", in_general(reason))).or_default() += 1;
                         continue;
                     }
                     order.check(seq <= ordered.seq, || {
@@ -207,12 +207,12 @@ fn commands(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     vec![twice, order, known, results, last]
 }
 
-/// A reason without what is particular to one agent.
+/// A reason without the parts that differ between agents.
 fn in_general(reason: &str) -> &str {
     reason.split(": ").next().unwrap_or_default()
 }
 
-/// Lines that tell of an execution, compared with the commands that asked for one, target by target.
+/// Compares log lines of executions with the commands that ordered them, target by target.
 fn executions<'a>(
     twice: &mut Verdict,
     ledger: &'a Ledger,
@@ -266,7 +266,7 @@ fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
                         continue;
                     }
                     let end = ends.entry(&command.target).or_insert(Some(i64::MIN));
-                    // No end outlasts every end.
+                    // An effect without an end outlasts all others.
                     *end = end.zip(command.until).map(|(older, newer)| older.max(newer));
                 }
                 Deed::Reverted(target) => {
@@ -292,12 +292,14 @@ fn effects(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
     for effect in &ledger.effects {
         let is_lifted = effect.desired == "absent" && matches!(effect.actual.as_str(), "absent" | "unknown");
         lifted.check(is_lifted && effect.failed_reverts == 0, || format!("{effect:?}"));
-        *counts.counts.entry(format!("effects {} {}", effect.desired, effect.actual)).or_default() += 1;
+        *counts.counts.entry(format!("effects: desired {}, actual {}", effect.desired, effect.actual)).or_default() +=
+            1;
     }
     vec![early, lifted]
 }
 
-/// Whether what is shown of responses is what is, at the end: everything is lifted, so nothing is shown to be in force.
+/// Whether the API shows the real state of responses at the end: everything is lifted, so nothing
+/// may be shown in force.
 fn shown(evidence: &Evidence<'_>, counts: &mut Counts) -> Verdict {
     let mut verdict = Verdict::of("14. nothing is shown as protection that is not in force");
     let is_left = evidence.ledger.effects.iter().any(|effect| effect.actual != "absent");
@@ -313,10 +315,10 @@ fn shown(evidence: &Evidence<'_>, counts: &mut Counts) -> Verdict {
     verdict
 }
 
-/// Whether agents hold what the manager believes to be in force, and nothing else. What it wants and knows not to be in
-/// force (refused, or never delivered in time) is no difference: both say the same.
+/// Whether agents hold exactly what the manager believes to be in force. An effect that it wants
+/// but knows not to be in force (refused, or not delivered in time) is no difference: both agree.
 pub(crate) fn convergence(wanted: &[Effect], accounts: &[Account]) -> Verdict {
-    let mut verdict = Verdict::of("10. what agents hold is what the manager wants");
+    let mut verdict = Verdict::of("10. agents hold what the manager wants");
     for account in accounts {
         let of_agent = || wanted.iter().filter(|effect| effect.agent == account.id);
         let everything: BTreeSet<&str> = of_agent().map(|effect| effect.id.as_str()).collect();

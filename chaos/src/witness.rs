@@ -1,40 +1,40 @@
-//! What an agent really did, by the lines that it wrote while doing it. `log-only` writes one for every execution, with a
-//! bare `write` that outlives `kill -9`; the journal is another memory, and the two are compared.
+//! What an agent really did, read from its log. `log-only` writes one line for every execution,
+//! with a bare `write` that survives `kill -9`. It is independent of the journal, and the two are
+//! compared.
 
 use std::path::Path;
 
 use riposte_protocol::time::Timestamp;
 
-/// Something that an agent did.
+/// One deed of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Deed {
     /// It brought this target's effect into force.
     Applied(String),
-    /// It ran the program that is complete in itself, with this target.
+    /// It ran the program without a lasting effect, with this target.
     Ran(String),
     /// It lifted this target's effect.
     Reverted(String),
-    /// It was done with a command.
+    /// It finished a command.
     Done {
-        /// Its id.
         command: String,
         /// `succeeded`, `failed`, `timed_out` or `refused`.
         outcome: String,
-        /// In words.
+        /// The reason, for people.
         reason: String,
     },
 }
 
-/// A deed and its time, in milliseconds.
+/// A deed and its time, in Unix milliseconds.
 pub(crate) type Witnessed = (i64, Deed);
 
-/// What the program that is complete in itself has written down.
+/// The deeds that the program without a lasting effect has recorded.
 pub(crate) fn ran(file: &Path) -> Vec<Witnessed> {
     let text = String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned();
     text.lines().map(|line| (0, Deed::Ran(line.to_owned()))).collect()
 }
 
-/// What a log tells, in order, and the lines that no log may hold.
+/// The deeds in a log, in order, and the lines that no log may contain.
 pub(crate) fn read(log: &Path) -> (Vec<Witnessed>, Vec<String>) {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
     let wrong = text.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect();

@@ -1,4 +1,5 @@
-//! The stage: a manager on its database, agents, two proxies between them, and the faults as they are done to them.
+//! The test environment: a manager on its database, agents, two proxies between them, and the
+//! functions that inject faults.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,38 +17,36 @@ use crate::programs::{Agent, Manager};
 use crate::proxy::{Cut, Proxy};
 use crate::sandbox::{Disk, SlowDisk};
 
-/// The store's disk, in bytes: a million alerts with all that follows from them take about 6 GB in PostgreSQL. It takes
-/// memory as it is filled, not before.
+/// Size of the store's disk, in bytes: a million alerts with all that follows from them take about
+/// 6 GB in PostgreSQL. It uses memory only as it is filled.
 const STORE_BYTES: u64 = 12 << 30;
-/// All agents' disk, in bytes.
+/// Size of the disk that all agents share, in bytes.
 const AGENTS_BYTES: u64 = 2 << 30;
 
 /// Everything that runs.
 #[derive(Debug)]
 pub(crate) struct World {
-    /// The manager.
     pub(crate) manager: Manager,
-    /// The database's server.
+    /// The server of the database; `None` on SQLite.
     pub(crate) postgres: Option<Postgres>,
-    /// The agents.
     pub(crate) agents: Vec<Agent>,
-    /// Between the agents and the manager.
+    /// Proxy between the agents and the manager.
     pub(crate) network: Proxy,
-    /// Between the pipeline and the manager.
+    /// Proxy between the load and the manager.
     pub(crate) pipeline: Proxy,
-    /// The way to ask the manager, past the proxies.
+    /// Client of the manager, without the proxies.
     pub(crate) api: Api,
-    /// The disk under the ledger.
+    /// The disk of the ledger.
     pub(crate) store: Disk,
     agents_disk: Disk,
     slow: Option<SlowDisk>,
     lock: Option<Lock>,
-    /// What could not be injected here, and why.
+    /// Faults that could not be injected here, with the reason.
     pub(crate) not_injected: Vec<String>,
     _home: tempfile::TempDir,
 }
 
-/// Somebody else who holds the database.
+/// Another process that holds the database.
 #[derive(Debug)]
 enum Lock {
     Sqlite(SqliteConnection),
@@ -55,14 +54,14 @@ enum Lock {
 }
 
 impl World {
-    /// Sets the stage: everything runs and every agent has been seen.
+    /// Starts everything and waits until every agent has connected.
     ///
     /// # Errors
-    /// If any of it cannot be had.
+    /// If any part of it fails.
     pub(crate) async fn build(database: Database, plan: &Plan) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("riposte-chaos-").tempdir()?;
         let at = |name: &str| home.path().join(name);
-        // PostgreSQL runs as somebody else, who must be able to reach its folder.
+        // PostgreSQL runs as another account, which must be able to reach its folder.
         std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let store = Disk::mount(&at("store"), STORE_BYTES)?;
         let agents_disk = Disk::mount(&at("agents"), AGENTS_BYTES)?;
@@ -110,10 +109,10 @@ impl World {
         Ok(world)
     }
 
-    /// A fault begins.
+    /// Begins a fault.
     ///
     /// # Errors
-    /// If it cannot be done.
+    /// If it cannot be injected.
     pub(crate) async fn begin(&mut self, fault: &Fault) -> anyhow::Result<()> {
         match fault.kind {
             Kind::ManagerKilled => self.manager.process.kill9(),
@@ -155,15 +154,15 @@ impl World {
         Ok(())
     }
 
-    /// A fault ends: what was broken is made whole.
+    /// Ends a fault: repairs what it broke.
     ///
     /// # Errors
-    /// If that cannot be done.
+    /// If the repair fails.
     pub(crate) async fn end(&mut self, fault: &Fault) -> anyhow::Result<()> {
         match fault.kind {
             Kind::ManagerKilled => self.manager.start()?,
             Kind::ManagerStopped => {
-                // Whether it came to its end by itself is a matter of how busy it is; it has a deadline of its own.
+                // Whether it ends in time depends on its load; it has a deadline of its own.
                 self.manager.process.end(Signal::SIGTERM, Duration::from_secs(2)).await;
                 self.manager.start()?;
             }
@@ -201,10 +200,10 @@ impl World {
         Ok(())
     }
 
-    /// Starts what has ended although nobody asked it to; gives what that was.
+    /// Starts each program that has ended unexpectedly; returns their names.
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// If one cannot be started.
     pub(crate) async fn revive(&mut self) -> anyhow::Result<Vec<String>> {
         let mut ended = Vec::new();
         self.revive_store().await?;
@@ -235,7 +234,7 @@ impl World {
         self.slow.as_ref().map_or(Ok(()), |slow| slow.set(name, millis))
     }
 
-    /// A server that a full or failing disk has ended is started again, as its own unit would be.
+    /// Restarts a server that a full or failing disk has ended, as its own unit would.
     pub(crate) async fn revive_store(&mut self) -> anyhow::Result<()> {
         match &mut self.postgres {
             Some(server) => server.answers().await,
@@ -243,7 +242,8 @@ impl World {
         }
     }
 
-    /// A file system cannot be made read-only under an open file, so the manager is killed and starts on it as it is.
+    /// A file system cannot be made read-only with an open file, so the manager is killed and
+    /// restarted on it.
     async fn protect(&mut self, read_only: bool) -> anyhow::Result<()> {
         if let Some(server) = &self.postgres {
             const ON: &str = "ALTER SYSTEM SET default_transaction_read_only = on";
@@ -268,7 +268,7 @@ impl World {
     }
 
     async fn let_go(&mut self) {
-        // The lock ends with its connection, whatever that says.
+        // The lock ends with its connection, even after an error.
         match self.lock.take() {
             Some(Lock::Sqlite(connection)) => drop(connection.close().await),
             Some(Lock::Postgres(connection)) => drop(connection.close().await),

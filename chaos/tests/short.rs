@@ -1,4 +1,5 @@
-//! The short form of what `make chaos` does at length: the real programs, broken for less than a minute, and judged.
+//! The short form of `make chaos`: the real programs with faults for less than a minute, then
+//! verified.
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
@@ -11,7 +12,7 @@ fn run(arguments: &[&str]) {
     eprintln!("{said}");
 }
 
-/// A seed that is not always the same; a failure shows it, and `--seed` repeats the schedule.
+/// A seed that differs between runs; a failure prints it, and `--seed` repeats the schedule.
 fn seed() -> String {
     getrandom::u32().unwrap().to_string()
 }
@@ -43,6 +44,7 @@ fn promise_11_a_full_disk_is_told_and_passes_on_postgresql() {
 
 #[test]
 fn promise_11_hostile_clients_are_served_without_an_end_of_others() {
-    // Ratios need a machine of their own (`make hostile`); here nobody may be starved or refused.
+    // Ratios need a machine of their own (`make hostile`); here no client may be starved or
+    // refused.
     run(&["hostile", "--rounds", "1", "--most", "20"]);
 }

@@ -1,7 +1,8 @@
-//! Names of accounts, as alerts, people and protected entries write them: `alice`, `CORP\alice`, `alice@corp.example`. Two
-//! names are compared only here, so that a protected account is protected however it is written.
+//! Names of accounts, as alerts, people and protected entries write them: `alice`, `CORP\alice`,
+//! `alice@corp.example`. Two names are compared only here, so that a protected account is protected
+//! in every notation.
 
-/// A name in the form that is compared: without regard to case, and apart from the realm that it is said to be in.
+/// A name in a form that can be compared: in lower case, with its realm apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Account {
     name: String,
@@ -9,11 +10,12 @@ pub struct Account {
 }
 
 impl Account {
-    /// Reads a name. What stands before the last `\`, `/` or `:`, or behind the first `@`, is its realm.
+    /// Parses a name. The part before the last `\`, `/` or `:`, or after the first `@`, is its
+    /// realm.
     pub fn of(text: &str) -> Self {
         let whole = text.trim().to_lowercase();
         let filled = |parts: &(&str, &str)| !parts.0.is_empty() && !parts.1.is_empty();
-        // A separator with nothing before or behind it separates nothing.
+        // A separator at the start or the end separates nothing.
         let mut splits = whole.rmatch_indices(['\\', '/', ':']).map(|(at, _)| (&whole[..at], &whole[at + 1..]));
         let before = splits.find(filled);
         let (realm, rest) = before.map_or((None, whole.as_str()), |(realm, rest)| (Some(realm), rest));
@@ -27,8 +29,8 @@ impl Account {
         &self.name
     }
 
-    /// Whether both may be the same account: the names are equal, and so are the realms where both say one. `CORP` and
-    /// `corp.example` are one realm.
+    /// Whether both may be the same account: the names are equal, and so are the realms if both
+    /// have one. `CORP` and `corp.example` are one realm.
     pub fn may_be(&self, other: &Self) -> bool {
         let same_realm = match (&self.realm, &other.realm) {
             (Some(one), Some(other)) => {

@@ -1,5 +1,5 @@
-//! A command: one instruction to one agent, signed by its manager. The claims are the whole order; an agent
-//! needs nothing else to decide whether to obey, and obeys nothing that is not in them.
+//! A command: one instruction to one agent, signed by its manager. The claims are the whole order.
+//! An agent needs nothing else to decide whether to obey, and does only what the claims say.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 /// The `typ` of a signed command.
 pub const TYP: &str = "riposte-command+jwt";
 
-/// What a command asks for.
+/// The operation of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -34,45 +34,46 @@ impl Op {
         }
     }
 
-    /// The operation that `word` names.
+    /// Parses the word of an operation.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Apply, Self::Revert].into_iter().find(|op| op.as_str() == word)
     }
 }
 
-/// How a custom action's program is spoken to.
+/// How a custom action's program is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ScriptStyle {
-    /// As Wazuh 4.2 and later: one line of JSON on standard input, `add` and `delete`, `check_keys`.
+    /// Wazuh 4.2 and later: one line of JSON on standard input, `add` and `delete`, `check_keys`.
     #[default]
     Wazuh,
-    /// As Wazuh 5: the same with a flat alert, `enable` and `disable`.
+    /// Wazuh 5: the same with a flat alert, `enable` and `disable`.
     Wazuh5,
-    /// As before Wazuh 4.2: everything in the arguments.
+    /// Before Wazuh 4.2: all input in the arguments.
     Argv,
 }
 
-/// The program of a custom action: a file of the agent's own folder for such programs, never a path.
+/// The program of a custom action: a file of the agent's own folder for such programs, never a
+/// path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Script {
-    /// The file's name.
+    /// Name of the file.
     pub executable: String,
-    /// How it is spoken to.
+    /// How it is called.
     #[serde(default)]
     pub style: ScriptStyle,
     /// Whether a revert runs it again; if not, each command is complete in itself.
     pub undoable: bool,
 }
 
-/// The claims of a command. Unknown claims are ignored, so that a newer manager can add some.
+/// The claims of a command. Unknown claims are ignored, so that a newer manager can add claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Always [`MANAGER`].
     pub iss: String,
-    /// The agent it is addressed to.
+    /// Id of the agent it is addressed to.
     pub aud: Uuid,
     /// The command's id; the agent never executes one id twice.
     pub jti: Uuid,
@@ -88,26 +89,28 @@ pub struct Command {
     pub effect: Uuid,
     /// The action's name.
     pub action: String,
-    /// What the action is aimed at.
+    /// The target of the action.
     pub target: Target,
     /// Parameters of the action, passed as data.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// When the effect ends by itself; `null` means only by a revert.
+    /// When the effect ends by itself; `null` if only a revert ends it.
     pub until: Option<Timestamp>,
-    /// The response that asked for it.
+    /// Id of the response that caused it.
     pub response: Uuid,
-    /// The alert behind it, where the action asks for it.
+    /// The alert that caused it, if the action asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<serde_json::Value>,
-    /// The program to run, where the action is a custom one.
+    /// The program of a custom action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,
-    /// When what the order speaks of was there, by the manager's clock: what came into being later was not meant. Absent for
-    /// a revert, where the target keeps its name for good, and from managers that do not know it; then `iat` counts.
+    /// When the target was seen, by the manager's clock: a target that came into being later is not
+    /// meant. Absent for a revert, for targets that keep their name for good, and from older
+    /// managers; then `iat` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Timestamp>,
-    /// Whether a person asked for it and waits: it goes ahead of what was ordered earlier ([`crate::delivery::Rank`]).
+    /// Whether a person asked for it and waits: it is delivered before older commands
+    /// ([`crate::delivery::Rank`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub urgent: bool,
 }
@@ -115,10 +118,10 @@ pub struct Command {
 /// Why an agent does not obey a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The token was not believed.
+    /// The token is not valid.
     #[error(transparent)]
     Token(#[from] JwsError),
-    /// It was issued by something that is not a manager.
+    /// It was not issued by a manager.
     #[error("the command was not issued by a manager")]
     Issuer,
     /// It is for another agent.
@@ -127,7 +130,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The word by which the manager is told ([`crate::message::RejectedOrders`]).
+    /// The word in the report to the manager ([`crate::message::RejectedOrders`]).
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Token(JwsError::Malformed) => "malformed",
@@ -159,12 +162,12 @@ impl Command {
         jws::sign(key, TYP, kid, self)
     }
 
-    /// Reads a signed command: signed by a pinned key, issued by a manager, addressed to `agent`. Whether it has
-    /// expired is a separate question ([`Command::is_expired`]), because an expired command still deserves a
-    /// result that says so, while a forged one deserves nothing.
+    /// Verifies a signed command: signed by a pinned key, issued by a manager, addressed to
+    /// `agent`. Expiry is a separate check ([`Command::is_expired`]), because an expired command
+    /// has a result that says so, while a forged one has none.
     ///
     /// # Errors
-    /// The first reason not to believe it.
+    /// The first reason why it is not valid.
     pub fn open(token: &str, keys: &[(String, VerifyingKey)], agent: Uuid) -> Result<Self, Refusal> {
         let unverified = Unverified::parse(token, TYP, false)?;
         let kid = unverified.header.kid.as_deref().unwrap_or_default();
@@ -179,13 +182,14 @@ impl Command {
         Ok(command)
     }
 
-    /// Whether it came too late to be executed at `now`.
+    /// Whether it is too late to execute it at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now.as_secs() > self.exp
     }
 
-    /// Whether it claims to be issued later than `now`, by more than clocks may differ. Such an order must not be
-    /// executed: made beforehand with a key that was stolen for a moment, it would outlive every end.
+    /// Whether it claims to be issued later than `now`, by more than clocks may differ. Such an
+    /// order must not be executed: an attacker who had the key for a moment could otherwise issue
+    /// orders for all the future.
     pub fn is_dated_ahead(&self, now: Timestamp) -> bool {
         self.iat > now.plus(LEEWAY).as_secs()
     }
@@ -256,7 +260,7 @@ mod tests {
         assert_eq!(open(command().sign(&signer(1), "k2").unwrap()), Err(JwsError::UnknownKey.into()));
         let other = Command { aud: Uuid::from_u128(9), ..command() };
         assert_eq!(open(other.sign(&signer(1), "k1").unwrap()), Err(Refusal::Audience));
-        let stranger = Command { iss: "someone".into(), ..command() };
+        let stranger = Command { iss: "stranger".into(), ..command() };
         assert_eq!(open(stranger.sign(&signer(1), "k1").unwrap()), Err(Refusal::Issuer));
     }
 

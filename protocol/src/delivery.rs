@@ -1,15 +1,17 @@
-//! The delivery rules, without I/O: the manager's side of one conversation ([`Session`]) and the agent's memory
-//! of what it has received ([`Inbox`]). Stream and long poll are two ways to carry the same conversation, so
-//! both drive these and nothing else.
+//! The delivery rules, without I/O: the manager's side of one connection ([`Session`]) and the
+//! commands that the agent has received ([`Inbox`]). Stream and long poll both use these rules, and
+//! no others.
 //!
-//! Together they keep promises 3 and 4: a command stays owed until it is acknowledged, it is executed once,
-//! and the commands of one effect are executed in the order of their numbers.
+//! Together they keep promises 3 and 4: a command is sent until it is acknowledged, it is executed
+//! once, and the commands of one effect are executed in the order of their numbers.
 //!
-//! The **cursor** is the agent's word: "the highest number that is in my journal". What is urgent is sent before what was
-//! queued earlier, so there may be gaps below it; within one effect there are none, because a command never leaves before
-//! an earlier one of its effect. A command above the cursor is sent again on a new conversation whatever its lease says (the
-//! frame that held it may be lost), and one below is sent again when its lease has run out or when a later one of its effect
-//! is about to leave (mostly only its acknowledgement can be lost).
+//! The **cursor** is the highest number in the agent's journal, as the agent reports it. Urgent
+//! commands are sent before older ones, so there may be gaps below it. Within one effect there are
+//! none, because a command is never sent before an earlier one of its effect.
+//!
+//! A new connection sends a command above the cursor again even during its lease: the frame that
+//! held it may be lost. One below the cursor is sent again when its lease has ended, or when a
+//! later one of its effect is about to be sent; mostly only its acknowledgement can be lost.
 
 mod inbox;
 mod session;
@@ -19,15 +21,16 @@ pub use self::session::{Owed, Session};
 
 use crate::command::Op;
 
-/// What goes first, at the manager and at the agent; within one rank the number decides. An earlier command of an effect
-/// takes the rank of a later one, so that an effect's commands keep their order.
+/// Priority of a command, at the manager and at the agent; within one rank the number decides. An
+/// earlier command of an effect takes the rank of a later one, so that an effect's commands keep
+/// their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// Somebody waits for it: a person asked for it.
+    /// A person asked for it and waits.
     Urgent,
-    /// It makes room, and lifts what should not be in force any more.
+    /// It frees room, and lifts what should not be in force any more.
     Revert,
-    /// Everything else.
+    /// Every other command.
     Apply,
 }
 
@@ -41,7 +44,7 @@ impl Rank {
         }
     }
 
-    /// Its number in the database: the lowest goes first.
+    /// Its number in the database; the lowest goes first.
     pub const fn number(self) -> i64 {
         self as i64
     }
@@ -63,7 +66,7 @@ mod tests {
         Uuid::from_u128(u128::from(n) << 64)
     }
 
-    /// A lossy world: frames and acknowledgements are dropped, conversations end, the agent restarts.
+    /// A lossy world: frames and acknowledgements are dropped, connections end, the agent restarts.
     #[derive(Debug, Clone)]
     enum Event {
         Queue { effect: u8, rank: Rank },
@@ -85,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_lost_each_command_runs_once_and_in_order(events in events()) {
+        fn each_command_runs_once_and_in_order_despite_losses(events in events()) {
             let mut now = NOW;
             let lease = std::time::Duration::from_secs(30);
             let mut owed: Vec<(Owed, Rank)> = Vec::new();
@@ -102,7 +105,8 @@ mod tests {
                     Event::Reconnect => *session = Session::new(inbox.cursor()),
                     Event::WaitForLease => *now = now.plus(lease),
                     Event::Deliver { lost, acks_lost } => {
-                        // As the manager's store sorts: an effect has the rank of its foremost command.
+                        // As the manager's store sorts: an effect has the rank of its foremost
+                        // command.
                         let ranks: HashMap<Uuid, Rank> = owed.iter().fold(HashMap::new(), |mut ranks, (command, rank)| {
                             ranks.entry(command.effect).and_modify(|known| *known = (*known).min(*rank)).or_insert(*rank);
                             ranks
@@ -114,7 +118,8 @@ mod tests {
                         for position in chosen {
                             owed[position].0.lease_until = Some(now.plus(lease));
                             let (command, _) = owed[position];
-                            // A lost frame means a broken connection: TCP loses nothing in the middle.
+                            // A lost frame means a broken connection: TCP never loses a part in the
+                            // middle.
                             if *lost { continue; }
                             let id = Uuid::from_u128(u128::from(command.seq));
                             match inbox.receive(id, command.seq, command.effect) {

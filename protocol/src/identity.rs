@@ -1,5 +1,6 @@
-//! How an agent proves who it is: a short-lived token that it signs itself, with the key it made at enrolment.
-//! The manager keeps only public keys, so nothing that is stolen from the manager can pose as an agent.
+//! How an agent proves its identity: a short-lived token that it signs with the key it made at
+//! enrolment. The manager keeps only public keys, so data stolen from the manager cannot be used to
+//! pose as an agent.
 
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use crate::MANAGER;
 use crate::jws::{self, JwsError, Unverified};
 use crate::time::{Timestamp, difference};
 
-/// The longest life of an agent token: long enough for a poll, short enough to be worthless in a log.
+/// Longest lifetime of an agent token: long enough for a poll, short enough to be worthless in a
+/// log.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(5);
-/// How far the two clocks may be apart.
+/// Allowed difference of the two clocks.
 pub const LEEWAY: Duration = Duration::from_mins(1);
 
 /// The claims of an agent token.
@@ -36,16 +38,17 @@ pub struct AgentToken {
 /// Why an agent token was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// The token was not believed.
+    /// The token is not valid.
     #[error(transparent)]
     Jws(#[from] JwsError),
-    /// `iss`, `sub` or `aud` are not what they must be.
+    /// `iss`, `sub` or `aud` have other values than required.
     #[error("the token's claims do not name this agent and this manager")]
     Claims,
-    /// Its time is over, or has not come: it was issued so many seconds ahead of the checking clock; behind it, if negative.
+    /// It has expired, or is not valid yet: it was issued this many seconds ahead of the checking
+    /// clock; behind it, if negative.
     #[error("the token is dated {} the manager's clock: the two clocks differ", difference(.0.saturating_mul(1000)))]
     Time(i64),
-    /// It asks to live longer than any token may.
+    /// Its lifetime exceeds [`MAX_LIFETIME`].
     #[error("the token would live longer than 5 minutes")]
     Lifetime,
 }
@@ -66,7 +69,8 @@ pub fn issue(key: &SigningKey, agent: Uuid, jti: Uuid, now: Timestamp, lifetime:
     jws::sign(key, "JWT", &agent.to_string(), &claims)
 }
 
-/// The agent a token claims to be from, before anything is believed: only to find the key to check it with.
+/// The agent that a token claims to be from, before verification: only to find the key to verify it
+/// with.
 ///
 /// # Errors
 /// If the token cannot be read.
@@ -75,7 +79,7 @@ pub fn claimed_agent(token: &str) -> Result<Uuid, TokenError> {
     Ok(claims.iss)
 }
 
-/// Checks a token against the key of the agent it claims to be from.
+/// Verifies a token with the key of the agent that it claims to be from.
 ///
 /// # Errors
 /// The first reason not to accept it.

@@ -1,5 +1,5 @@
-//! Compact JWS (RFC 7515) with EdDSA over Ed25519 (RFC 8037), and nothing more: one algorithm, one key type,
-//! one serialisation. There is no `alg` to choose, so there is none to confuse.
+//! Compact JWS (RFC 7515) with EdDSA over Ed25519 (RFC 8037) only: one algorithm, one key type, one
+//! serialisation. There is no choice of `alg`, so algorithms cannot be confused.
 //!
 //! Why not a JWT crate: see `docs/decisions/0003-own-compact-jws.md`.
 
@@ -9,7 +9,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The largest token that is looked at, in bytes: a command with its alert (64 KiB in Wazuh), in base64.
+/// Largest token that is read, in bytes: a command with its alert (64 KiB in Wazuh), in base64.
 pub const MAX_BYTES: usize = 256 * 1024;
 
 /// The protected header.
@@ -17,24 +17,25 @@ pub const MAX_BYTES: usize = 256 * 1024;
 pub struct Header {
     /// Always `EdDSA`.
     pub alg: String,
-    /// What the token is, so that one kind can never pass for another.
+    /// The kind of the token, so that one kind can never pass for another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub typ: Option<String>,
-    /// Which key signed it.
+    /// Id of the signing key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
-    /// Extensions the reader must understand (RFC 7515 §4.1.11); we understand none, so its presence refuses the token.
+    /// Extensions the reader must understand (RFC 7515 §4.1.11); we understand none, so a token
+    /// with it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crit: Option<serde_json::Value>,
 }
 
-/// Why a token was not believed.
+/// Why a token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwsError {
     /// Not three base64url parts holding JSON, or too large.
     #[error("the token is malformed")]
     Malformed,
-    /// Another algorithm, another kind of token, or an extension we do not know.
+    /// Another algorithm, another kind of token, or an unknown extension.
     #[error("the token is of another kind")]
     Kind,
     /// No key of that id is trusted.
@@ -45,7 +46,7 @@ pub enum JwsError {
     Signature,
 }
 
-/// Signs `claims` and gives the compact form.
+/// Signs `claims` and returns the compact form.
 ///
 /// # Errors
 /// [`JwsError::Malformed`] if the claims cannot be written as JSON.
@@ -61,18 +62,18 @@ pub fn sign<C: Serialize>(key: &SigningKey, typ: &str, kid: &str, claims: &C) ->
     Ok(token)
 }
 
-/// A token taken apart but not yet believed.
+/// A parsed token, not verified yet.
 pub struct Unverified<'a> {
     signed: &'a [u8],
     payload: &'a str,
     signature: Signature,
-    /// The header; nothing in it is to be trusted before [`Unverified::verify`].
+    /// The header; untrusted before [`Unverified::verify`].
     pub header: Header,
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes a compact token apart and refuses any algorithm but EdDSA and any `typ` but `typ`
-    /// (a token without `typ` is let through only if `typ_optional`).
+    /// Parses a compact token. Refuses any algorithm but EdDSA and any `typ` but `typ`; a token
+    /// without `typ` is accepted only with `typ_optional`.
     ///
     /// # Errors
     /// [`JwsError::Malformed`] or [`JwsError::Kind`].
@@ -95,7 +96,7 @@ impl<'a> Unverified<'a> {
         Ok(Self { signed: signed.as_bytes(), payload, signature, header })
     }
 
-    /// The claims, read before the signature is checked: only to find out whose key to check it with.
+    /// The claims before verification: only to find the key to verify with.
     ///
     /// # Errors
     /// [`JwsError::Malformed`].
@@ -103,12 +104,14 @@ impl<'a> Unverified<'a> {
         decode_json(self.payload)
     }
 
-    /// Checks the signature and gives the claims.
+    /// Verifies the signature and returns the claims.
     ///
     /// # Errors
-    /// [`JwsError::Signature`], or [`JwsError::Malformed`] if the claims are not of the expected shape.
+    /// [`JwsError::Signature`], or [`JwsError::Malformed`] if the claims do not have the expected
+    /// form.
     pub fn verify<C: DeserializeOwned>(&self, key: &VerifyingKey) -> Result<C, JwsError> {
-        // `verify_strict` refuses small-order keys and malleable signatures, which plain RFC 8032 lets pass.
+        // `verify_strict` refuses small-order keys and malleable signatures, which plain RFC 8032
+        // accepts.
         key.verify_strict(self.signed, &self.signature).map_err(|_| JwsError::Signature)?;
         decode_json(self.payload)
     }
@@ -122,7 +125,7 @@ fn decode_json<T: DeserializeOwned>(part: &str) -> Result<T, JwsError> {
     serde_json::from_slice(&decode(part)?).map_err(|_| JwsError::Malformed)
 }
 
-/// A public key as it travels: 32 raw bytes in base64url without padding.
+/// Parses the text form of a public key: 32 raw bytes in base64url without padding.
 ///
 /// # Errors
 /// [`JwsError::Malformed`] if the text is not 32 bytes that are a point on the curve.
@@ -132,7 +135,7 @@ pub fn parse_public_key(text: &str) -> Result<VerifyingKey, JwsError> {
     if key.is_weak() { Err(JwsError::Malformed) } else { Ok(key) }
 }
 
-/// The text form that [`parse_public_key`] reads.
+/// The text form of a public key, as [`parse_public_key`] reads it.
 pub fn public_key_text(key: &VerifyingKey) -> String {
     URL_SAFE_NO_PAD.encode(key.as_bytes())
 }
@@ -145,19 +148,20 @@ mod tests {
         SigningKey::from_bytes(&[seed; 32])
     }
 
-    /// RFC 8037, appendix A.4: the example signature of the standard itself.
+    /// RFC 8037, appendix A.4: the standard's example signature.
     #[test]
     fn the_example_of_rfc_8037_verifies() {
         let key = parse_public_key("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
         let token = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
         let unverified = Unverified::parse(token, "x", true).unwrap();
-        // The example's payload is plain text, not JSON: so past the signature it must be "malformed".
+        // The example's payload is plain text, not JSON: after a good signature it must be
+        // "malformed".
         assert_eq!(unverified.verify::<serde_json::Value>(&key), Err(JwsError::Malformed));
         assert_eq!(unverified.verify::<serde_json::Value>(&self::key(1).verifying_key()), Err(JwsError::Signature));
     }
 
     #[test]
-    fn only_the_signer_and_the_kind_are_believed() {
+    fn only_the_right_signer_and_kind_are_accepted() {
         let claims = serde_json::json!({"a": 1});
         let token = sign(&key(1), "riposte-command+jwt", "k1", &claims).unwrap();
         let parse = |typ| Unverified::parse(&token, typ, false);

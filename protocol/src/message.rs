@@ -1,5 +1,5 @@
-//! The messages, as they are on the wire: JSON with `snake_case` names. Readers ignore fields they do not
-//! know, so that either side may be newer. The shapes are pinned by snapshot tests.
+//! The messages on the wire: JSON with `snake_case` names. Readers ignore unknown fields, so that
+//! either side may be newer. Snapshot tests pin the forms.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -8,19 +8,21 @@ use crate::command::ManagerKey;
 use crate::target::Target;
 use crate::time::Timestamp;
 
-/// The largest frame either side accepts, in bytes.
+/// Largest frame that either side accepts, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
-/// The longest `output` of a result, in bytes; the agent cuts it, the manager refuses more.
+/// Longest `output` of a result, in bytes. The agent cuts it; the manager refuses more.
 pub const MAX_OUTPUT_BYTES: usize = 16 * 1024;
-/// The most evidence of a result, in bytes of its JSON; the agent keeps to it, the manager stores no more.
+/// Limit of the evidence of a result, in bytes of its JSON. The agent keeps to it; the manager
+/// stores no more.
 pub const MAX_EVIDENCE_BYTES: usize = 8 * 1024;
-/// The room for effects in a `hello` or a poll, in bytes of their JSON; the rest of the frame is for what is told beside
-/// them. An agent that holds more names as many as fit, so a list near this size may not be all.
+/// Room for effects in a `hello` or a poll, in bytes of their JSON; the rest of the frame is for
+/// other fields. An agent that holds more sends as many as fit, so a list near this size may be
+/// incomplete.
 pub const MAX_EFFECTS_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
-/// The most commands, acknowledgements or results in one message.
+/// Limit of commands, acknowledgements or results in one message.
 pub const MAX_ITEMS: usize = 256;
 
-/// What the agent runs on.
+/// The platform of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Platform {
@@ -28,11 +30,11 @@ pub struct Platform {
     pub os: String,
     /// `x86_64`, `aarch64` …
     pub arch: String,
-    /// The operating system's version, in its own words.
+    /// The operating system's own name of its version.
     pub version: String,
 }
 
-/// Whether this agent can run one action, and if not, why.
+/// Whether this agent can run one action, with the reason if not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Capability {
@@ -40,7 +42,7 @@ pub struct Capability {
     pub action: String,
     /// Whether it can be run now.
     pub available: bool,
-    /// Why not, for people.
+    /// The reason if not, for people.
     #[serde(default)]
     pub reason: Option<String>,
 }
@@ -55,16 +57,17 @@ pub struct EnrollRequest {
     pub name: String,
     /// The raw 32-byte Ed25519 public key in base64url.
     pub public_key: String,
-    /// What the agent runs on.
+    /// The platform of the agent's host.
     #[serde(default)]
     pub platform: Platform,
     /// The agent's version.
     #[serde(default)]
     pub version: String,
-    /// What it can do.
+    /// The actions it can run.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
-    /// Whether this is a host that was enrolled before and is installed anew: then its earlier agent is revoked.
+    /// Whether this host was enrolled before and has been reinstalled: then its earlier agent is
+    /// revoked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
 }
@@ -73,13 +76,13 @@ pub struct EnrollRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EnrollResponse {
-    /// The agent's id from now on.
+    /// The agent's id, assigned by the manager.
     pub agent_id: Uuid,
-    /// The keys to pin: nothing that they did not sign is executed.
+    /// The keys to pin: only orders that one of them signed are executed.
     pub manager_keys: Vec<ManagerKey>,
-    /// Where to stream.
+    /// URL of the stream.
     pub stream_url: String,
-    /// Where to poll.
+    /// URL to poll.
     pub poll_url: String,
 }
 
@@ -91,21 +94,21 @@ pub struct HeldEffect {
     pub effect: Uuid,
     /// The action that brought it into force.
     pub action: String,
-    /// What it is aimed at.
+    /// The target it is applied to.
     pub target: Target,
-    /// When it ends by itself.
+    /// When it ends by itself; `null` if only a revert ends it.
     pub until: Option<Timestamp>,
-    /// What the agent saw when it last looked; absent if it has not looked yet.
+    /// State at the agent's last look; absent if it has not looked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actual: Option<Actual>,
-    /// How often it was found not to be in force although it should have been, since it was last applied.
+    /// How often drift was found since it was last applied.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub drifts: u32,
-    /// Why it could not be lifted although it should be: an incident. The agent goes on trying.
+    /// Error of the last attempt to lift it: an incident. The agent retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<String>,
-    /// Why it was lifted on the agent's own side before its end. Such an effect is not held any more (`actual` is
-    /// `absent`), and it must not be taken for one that was lost: somebody meant it.
+    /// Why it was lifted locally before its end. Such an effect is not held any more (`actual` is
+    /// `absent`). It was lifted on purpose, so it is no drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<String>,
 }
@@ -115,17 +118,17 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// What the agent saw when it looked at an effect.
+/// State of an effect at the agent's look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Actual {
-    /// As it should be.
+    /// In force, as it should be.
     InForce,
-    /// Held, but not in force: somebody or something else has undone it, and it was not repaired.
+    /// Held, but not in force: another program or a person has undone it, and it was not repaired.
     Drifted,
-    /// Not in force and not to be: released (`released` says why), or begun when the agent was stopped, found not to be
-    /// in force afterwards, and answered with a failure.
+    /// Not in force, and not to be. It was released (`released` says why), or its apply was
+    /// interrupted by a restart of the agent, was not in force afterwards, and has failed.
     Absent,
 }
 
@@ -134,11 +137,11 @@ pub enum Actual {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Done.
+    /// Done, and verified if it can be.
     Succeeded,
-    /// Tried, and it did not work.
+    /// Tried, without success.
     Failed,
-    /// Tried, and stopped because it took too long.
+    /// Tried, and stopped at the time limit.
     TimedOut,
     /// Not tried: the agent's own rules forbid it, or it came too late.
     Refused,
@@ -156,28 +159,30 @@ impl Outcome {
     }
 }
 
-/// What the agent says about one command.
+/// The result of one command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CommandResult {
-    /// The command.
+    /// The command's id.
     pub command_id: Uuid,
     /// How it ended.
     pub outcome: Outcome,
-    /// The exit code of the program that was run, if one was.
+    /// Exit code of the program; `null` if none was run.
     #[serde(default)]
     pub exit_code: Option<i32>,
-    /// What the program printed, cut to [`MAX_OUTPUT_BYTES`].
+    /// Output of the program, cut to [`MAX_OUTPUT_BYTES`].
     #[serde(default)]
     pub output: String,
-    /// Whether the effect was looked at afterwards and found as it should be; `null` if it cannot be looked at.
+    /// Whether a look afterwards found the effect as it should be; `null` if it cannot be looked
+    /// at.
     #[serde(default)]
     pub verified: Option<bool>,
     /// One sentence for an administrator.
     #[serde(default)]
     pub message: String,
-    /// What the agent found before it acted: the process that it killed, the file that it moved, what an isolated host was
-    /// talking to. An object with a `kind`, at most [`MAX_EVIDENCE_BYTES`]; texts of others in it are escaped.
+    /// State before the execution: the process that it killed, the file that it moved, the
+    /// connections of an isolated host. An object with a `kind`, at most [`MAX_EVIDENCE_BYTES`];
+    /// hostile texts in it are escaped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub evidence: Option<Box<serde_json::Value>>,
@@ -185,7 +190,8 @@ pub struct CommandResult {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
-    /// Whether nothing was executed, because the agent only observes: `message` says what would have been.
+    /// Whether nothing was executed, because the agent has `observe`: `message` says what would
+    /// have been.
     #[serde(default, skip_serializing_if = "is_false")]
     pub observed: bool,
 }
@@ -195,22 +201,22 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// Orders that the agent did not carry out because it did not believe them, since it last said so. An agent that rejects its
-/// manager's orders protects nothing, so its manager has to know.
+/// Orders that the agent refused because they were not valid, since its last report. An agent that
+/// refuses its manager's orders protects nothing, so its manager has to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RejectedOrders {
-    /// Why: `unknown_key`, `signature`, `audience`, `issuer`, `kind`, `malformed`, `expired` or `future`. A reader takes any other
-    /// word for one more reason.
+    /// The reason: `unknown_key`, `signature`, `audience`, `issuer`, `kind`, `malformed`, `expired`
+    /// or `future`. A reader accepts any other word as one more reason.
     pub reason: String,
-    /// How many.
+    /// Number of orders.
     pub count: u32,
-    /// The key that signed the last one, as it says itself.
+    /// Id of the key that signed the last one, as in its header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
 }
 
-/// The most reasons in one message.
+/// Limit of reasons in one message.
 pub const MAX_REASONS: usize = 16;
 
 /// What the agent sends over a stream.
@@ -222,54 +228,56 @@ pub enum FromAgent {
     Hello {
         /// The highest command number that is in the agent's journal.
         cursor: u64,
-        /// What the agent can do.
+        /// The actions it can run.
         #[serde(default)]
         capabilities: Vec<Capability>,
-        /// The effects it holds, as many as fit into [`MAX_EFFECTS_BYTES`]. Absent: it does not say.
+        /// The effects it holds, as many as fit into [`MAX_EFFECTS_BYTES`]. Absent: no report.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         effects: Option<Vec<HeldEffect>>,
-        /// A number that the process made when it started: by it two hosts with one identity are told apart.
+        /// A random id that the process made when it started. It tells two hosts with one identity
+        /// apart.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         run: Option<Uuid>,
     },
     /// These commands are in the agent's journal.
     Ack {
-        /// Their ids.
+        /// The commands' ids.
         command_ids: Vec<Uuid>,
     },
     /// These commands are done.
     Result {
-        /// How they ended.
+        /// Their results.
         results: Vec<CommandResult>,
     },
-    /// What has changed since `hello` among the effects, other than by a command: found drifted, repaired, failing to
-    /// be lifted, ended by the clock, released. At most [`MAX_ITEMS`] of each; more come in further messages.
+    /// Changes of effects since `hello` that no command caused: found drifted, repaired, failing to
+    /// be lifted, ended by the clock, released. At most [`MAX_ITEMS`] of each; more come in further
+    /// messages.
     Effects {
-        /// Effects as they are now.
+        /// Effects in their current state.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         effects: Vec<HeldEffect>,
-        /// Effects whose time was up and of which nothing is left.
+        /// Ids of effects that have ended and of which nothing is left.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         ended: Vec<Uuid>,
     },
-    /// Orders that were not believed.
+    /// Orders that were not valid.
     Rejected {
-        /// How many, by reason; at most [`MAX_REASONS`].
+        /// Counts by reason; at most [`MAX_REASONS`].
         orders: Vec<RejectedOrders>,
     },
-    /// What the clock of the agent's host shows, right or wrong: after `hello`, and when it has been set since.
+    /// The host's clock, right or wrong: after `hello`, and when it has been set since.
     Clock {
-        /// What it shows.
+        /// The reading of the host's clock.
         host: Timestamp,
     },
     /// The agent is alive.
     Heartbeat,
-    /// A message of a newer agent; passed over.
+    /// A message of a newer agent; ignored.
     #[serde(other, skip_serializing)]
     Unknown,
 }
 
-/// How the agent is to behave, set by the manager.
+/// Settings of the agent's connection, chosen by the manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Settings {
@@ -302,7 +310,7 @@ pub enum ToAgent {
         /// The commands' ids.
         command_ids: Vec<Uuid>,
     },
-    /// How to behave.
+    /// New settings.
     Settings {
         /// The settings.
         #[serde(flatten)]
@@ -310,10 +318,10 @@ pub enum ToAgent {
     },
     /// The manager is about to close this stream.
     Bye {
-        /// Seconds to wait before coming back, to which the agent adds its own spread.
+        /// Seconds to wait before reconnecting; the agent adds its own random spread.
         retry_after: u32,
     },
-    /// A message of a newer manager; passed over.
+    /// A message of a newer manager; ignored.
     #[serde(other, skip_serializing)]
     Unknown,
 }
@@ -333,10 +341,10 @@ pub struct PollRequest {
     /// As in `rejected`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<RejectedOrders>,
-    /// As in `hello`; absent means "as I said before".
+    /// As in `hello`; absent if unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effects: Option<Vec<HeldEffect>>,
-    /// As in `hello`; absent means "as I said before".
+    /// As in `hello`; absent if unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
     /// As in `hello`.
@@ -348,7 +356,7 @@ pub struct PollRequest {
     /// How long to wait for a command, in seconds.
     #[serde(default)]
     pub wait_seconds: u32,
-    /// The most commands to send.
+    /// Limit of commands in the answer.
     #[serde(default = "default_max")]
     pub max: usize,
 }
@@ -363,9 +371,9 @@ fn default_max() -> usize {
 pub struct PollResponse {
     /// Signed commands, in the order of their numbers.
     pub commands: Vec<String>,
-    /// These results are committed.
+    /// Ids of commands whose results are committed.
     pub result_acks: Vec<Uuid>,
-    /// How to behave.
+    /// Settings of the agent's connection.
     pub settings: Settings,
 }
 

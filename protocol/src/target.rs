@@ -1,9 +1,9 @@
-//! What an action may be aimed at, in canonical form. A [`Target`] cannot hold a wrong value: everything in an
-//! alert is written by an attacker, so what is not plainly one address, one account or one path is refused
-//! here, by the manager when it decides and by the agent before it acts.
+//! Targets of actions, in canonical form. A [`Target`] is always valid. An attacker can write
+//! everything in an alert, so only a text that is plainly one address, one account or one path is
+//! accepted. The manager checks it when it decides, and the agent before it acts.
 //!
-//! It must never become lenient: `1`, `0177.1`, `fe80::1%eth0` and `-R` are all "valid" to some parser
-//! somewhere, and that difference between parsers is the attack.
+//! The parser must never become lenient: some parsers accept `1`, `0177.1`, `fe80::1%eth0` and
+//! `-R`, and such differences between parsers are the attack.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 
-/// The kinds of target an action can take.
+/// The kinds of target that an action can accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
     /// One IPv4 or IPv6 address, or (never out of an alert) one network.
     Ip,
-    /// One account: of a host, or (for custom actions that say so) of a directory or an identity provider.
+    /// One account: of a host, or (for custom actions that declare it) of a directory or an
+    /// identity provider.
     User,
     /// One absolute path.
     File,
@@ -28,7 +29,7 @@ pub enum TargetKind {
     Process,
     /// The agent's whole host.
     Host,
-    /// Nothing: the action needs no target.
+    /// No target: the action needs none.
     None,
 }
 
@@ -45,7 +46,7 @@ impl TargetKind {
         }
     }
 
-    /// The kind that `word` names.
+    /// Parses the word of a kind.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Ip, Self::User, Self::File, Self::Process, Self::Host, Self::None]
             .into_iter()
@@ -59,7 +60,7 @@ impl fmt::Display for TargetKind {
     }
 }
 
-/// A target in canonical form; equal targets are equal text.
+/// A target in canonical form; equal targets have equal texts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Target {
@@ -67,7 +68,8 @@ pub struct Target {
     value: String,
 }
 
-/// Why a text is not a target. The text itself is not repeated: it is hostile, and the caller has it.
+/// Why a text is not a target. The text itself is not repeated: it is hostile, and the caller has
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not exactly one IPv4 or IPv6 address in its usual notation.
@@ -93,22 +95,22 @@ pub enum TargetError {
     /// Not a process number above 1.
     #[error("is not a process number above 1")]
     Process,
-    /// The kind takes no value but one was given.
+    /// The kind has no value, but one was given.
     #[error("must be empty for this kind of target")]
     NotEmpty,
 }
 
-/// The longest account name that is accepted, in bytes: what Wazuh's own agent accepts.
+/// Longest account name, in bytes: the limit of Wazuh's own agent.
 const USER_MAX_BYTES: usize = 256;
-/// The longest path that is accepted, in bytes: Linux's `PATH_MAX`.
+/// Longest path, in bytes: Linux's `PATH_MAX`.
 const FILE_MAX_BYTES: usize = 4096;
 
 impl Target {
-    /// Reads `text` as a target of `kind`, strictly, and brings it into canonical form
-    /// (`::ffff:203.0.113.7` becomes `203.0.113.7`, IPv6 is written as RFC 5952 says).
+    /// Parses `text` as a target of `kind`, strictly, and brings it into canonical form:
+    /// `::ffff:203.0.113.7` becomes `203.0.113.7`, and IPv6 is written as in RFC 5952.
     ///
     /// # Errors
-    /// When the text is anything but one plain value of that kind.
+    /// When the text is not exactly one value of that kind.
     pub fn parse(kind: TargetKind, text: &str) -> Result<Self, TargetError> {
         let value = match kind {
             TargetKind::Ip => parse_ip(text)?.to_string(),
@@ -121,11 +123,12 @@ impl Target {
         Ok(Self { kind, value })
     }
 
-    /// Reads a network (`203.0.113.0/24`), strictly. An alert never names one: only people and policies do, so
-    /// [`Target::parse`] refuses it. A network of one address is that address.
+    /// Parses a network (`203.0.113.0/24`), strictly. Networks come only from people and policies,
+    /// never from an alert, so [`Target::parse`] refuses them. A network of one address is that
+    /// address.
     ///
     /// # Errors
-    /// When the text is anything but one network, or bits are set behind its prefix.
+    /// When the text is not exactly one network, or bits are set after its prefix.
     pub fn parse_network(text: &str) -> Result<Self, TargetError> {
         let (address, length) = text.split_once('/').ok_or(TargetError::Network)?;
         let address = parse_ip(address).map_err(|_| TargetError::Network)?;
@@ -136,11 +139,12 @@ impl Target {
         if network.trunc() == network { Ok(Self::of_network(network)) } else { Err(TargetError::Network) }
     }
 
-    /// Reads the name of an account that need not be one of a host: `CORP\alice`, `alice+tag@example.org`, `John Smith`.
-    /// Only custom actions that say so take one; it reaches their programs as data.
+    /// Parses the name of an account that may be of a directory: `CORP\alice`,
+    /// `alice+tag@example.org`, `John Smith`. Only custom actions that declare it accept one; it
+    /// reaches their programs as data.
     ///
     /// # Errors
-    /// When the text is longer than 256 bytes, or has a character that cannot be seen.
+    /// When the text is longer than 256 bytes, or has an invisible character.
     pub fn account(text: &str) -> Result<Self, TargetError> {
         let is_bounded =
             (1..=USER_MAX_BYTES).contains(&text.len()) && !text.starts_with(['-', ' ']) && !text.ends_with(' ');
@@ -148,13 +152,13 @@ impl Target {
         is_account.then(|| Self { kind: TargetKind::User, value: text.to_owned() }).ok_or(TargetError::Account)
     }
 
-    /// Whether this is an account that a host can have, as [`Target::parse`] reads one.
+    /// Whether this is a name that a local account can have, as [`Target::parse`] reads it.
     pub fn is_local_account(&self) -> bool {
         self.kind == TargetKind::User && parse_user(&self.value).is_ok()
     }
 
-    /// Reads a target that a person, a ledger or a command names: as [`Target::parse`], but an `ip` may be a network, and a
-    /// `user` an account of any kind.
+    /// Parses a target from a person, the ledger or a command: as [`Target::parse`], but an `ip`
+    /// may be a network, and a `user` any account.
     ///
     /// # Errors
     /// As [`Target::parse`], [`Target::parse_network`] and [`Target::account`].
@@ -166,7 +170,8 @@ impl Target {
         }
     }
 
-    /// The network of `prefix` bits around an `ip` target; the target itself if that would not be wider.
+    /// The network of `prefix` bits around an `ip` target; the target itself if the network would
+    /// not be wider.
     #[must_use]
     pub fn widened(&self, prefix: u8) -> Self {
         let network = self.network().filter(|network| network.prefix_len() > prefix);
@@ -185,7 +190,7 @@ impl Target {
         Self { kind: TargetKind::Host, value: String::new() }
     }
 
-    /// The target of an action that needs none.
+    /// The target of an action without a target.
     pub fn none() -> Self {
         Self { kind: TargetKind::None, value: String::new() }
     }
@@ -200,7 +205,7 @@ impl Target {
         &self.value
     }
 
-    /// The addresses, if this is an `ip` target; one address is a network of one.
+    /// The addresses of an `ip` target; one address is a network of one.
     pub fn network(&self) -> Option<IpNet> {
         if self.kind != TargetKind::Ip {
             return None;
@@ -208,14 +213,14 @@ impl Target {
         self.value.parse().ok().or_else(|| self.value.parse::<IpAddr>().ok().map(IpNet::from))
     }
 
-    /// The address, if this is an `ip` target and not a wider network.
+    /// The address of an `ip` target that is not a wider network.
     pub fn ip(&self) -> Option<IpAddr> {
         self.network().filter(|network| network.prefix_len() == network.max_prefix_len()).map(|network| network.addr())
     }
 
-    /// Why no response may ever touch this target, if so: the part of the always-on protected list that needs
-    /// no knowledge of a host. The manager asks when it decides and again when it delivers; the agent asks
-    /// again, whoever signed the order.
+    /// Why no response may ever touch this target; `None` if one may. This is the part of the
+    /// always-on protected list that needs no knowledge of a host. The manager asks when it decides
+    /// and again when it delivers; the agent asks again for every signed order.
     pub fn always_protected(&self) -> Option<&'static str> {
         match self.kind {
             TargetKind::Ip => self.network().and_then(protected_network),
@@ -252,12 +257,14 @@ fn parse_ip(text: &str) -> Result<IpAddr, TargetError> {
     if text.len() > 45 {
         return Err(TargetError::Ip);
     }
-    // std refuses leading zeros, fewer than four parts, other bases, scopes, brackets, ports and blanks.
+    // std refuses leading zeros, fewer than four parts, other bases, scopes, brackets, ports and
+    // blanks.
     match text.parse::<IpAddr>().map_err(|_| TargetError::Ip)? {
         IpAddr::V4(v4) => Ok(IpAddr::V4(v4)),
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => Ok(IpAddr::V4(v4)),
-            // The long-deprecated `::203.0.113.7` matches no real packet: blocking it would be a false success.
+            // The long-deprecated `::203.0.113.7` matches no real packet: blocking it would be a
+            // false success.
             None if v6.segments()[..6] == [0; 6] && !v6.is_loopback() && !v6.is_unspecified() => Err(TargetError::Ip),
             None => Ok(IpAddr::V6(v6)),
         },
@@ -265,7 +272,7 @@ fn parse_ip(text: &str) -> Result<IpAddr, TargetError> {
 }
 
 fn parse_user(text: &str) -> Result<&str, TargetError> {
-    // Machine accounts end in a `$`; `useradd` takes one there too, and nowhere else.
+    // Machine accounts end in a `$`; `useradd` accepts one only there.
     let mut bytes = text.strip_suffix('$').unwrap_or(text).bytes();
     let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     let rest = bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-'));
@@ -276,8 +283,9 @@ fn parse_user(text: &str) -> Result<&str, TargetError> {
     }
 }
 
-/// Whether a character shows: nothing that controls, joins, turns or hides others, and no blank but the common one. A
-/// replacement character shows, but stands for something that cannot be known.
+/// Whether a character is visible and harmless: no control, joining, reversing or hiding character,
+/// and no blank but the common one. A replacement character is visible, but stands for an unknown
+/// one.
 fn is_seen(c: char) -> bool {
     let is_blank = c.is_whitespace() && c != ' ';
     let is_hidden = matches!(c, '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{8e2}' | '\u{115f}' | '\u{1160}'
@@ -305,7 +313,7 @@ fn parse_process(text: &str) -> Result<u32, TargetError> {
     if number > 1 && number.to_string() == text { Ok(number) } else { Err(TargetError::Process) }
 }
 
-/// The widest networks that may be a target, in bits of their prefix.
+/// The widest networks that may be a target, in prefix bits (IPv4, IPv6).
 pub const WIDEST: (u8, u8) = (16, 48);
 
 fn protected_network(network: IpNet) -> Option<&'static str> {
@@ -313,7 +321,8 @@ fn protected_network(network: IpNet) -> Option<&'static str> {
     if network.prefix_len() < widest {
         return Some("a network wider than /16 (IPv4) or /48 (IPv6)");
     }
-    // No range below is narrower than the widest network, but for the single addresses that are looked at here.
+    // No range below is narrower than the widest network, except the single addresses that are
+    // checked here.
     match network {
         IpNet::V4(v4) => protected_v4(v4.network()),
         IpNet::V6(v6) if v6.contains(&Ipv6Addr::LOCALHOST) => Some("a loopback address"),

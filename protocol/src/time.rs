@@ -1,5 +1,5 @@
-//! One instant in UTC with millisecond precision: RFC 3339 text on the wire, an integer in the database.
-//! Milliseconds, because that is what both databases keep exactly and what an analyst can still read.
+//! One instant in UTC with millisecond precision: RFC 3339 text on the wire, an integer in the
+//! database. Both databases store milliseconds exactly, and an analyst can still read them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Milliseconds since 1970-01-01T00:00:00Z; always between the years 0 and 9999, so that it can be written.
+/// Milliseconds since 1970-01-01T00:00:00Z; always between the years 0 and 9999, so that RFC 3339
+/// can express it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, format = DateTime))]
 pub struct Timestamp(i64);
@@ -20,11 +21,12 @@ pub struct InvalidTimestamp;
 impl Timestamp {
     /// 0000-01-01T00:00:00.000Z.
     pub const MIN: Self = Self(-62_167_219_200_000);
-    /// 9999-12-30T00:00:00.000Z: a day short of the year's end, which is the last instant `jiff` can hold in
-    /// every time zone.
+    /// 9999-12-30T00:00:00.000Z: a day short of the year's end, which is the last instant `jiff`
+    /// can hold in every time zone.
     pub const MAX: Self = Self(253_402_128_000_000);
 
-    /// The instant `millis` milliseconds after the epoch; values out of range become the nearest bound.
+    /// The instant `millis` milliseconds after the epoch; values out of range become the nearest
+    /// bound.
     pub const fn from_millis(millis: i64) -> Self {
         if millis < Self::MIN.0 {
             Self::MIN
@@ -63,7 +65,8 @@ impl Timestamp {
     }
 }
 
-/// A difference of two clocks as people say it, such as `2 d behind`: the first one is `ahead_millis` ahead of the second.
+/// A difference of two clocks as people say it, such as `2 d behind`: the first clock is
+/// `ahead_millis` ahead of the second.
 pub fn difference(ahead_millis: i64) -> String {
     let secs = ahead_millis.unsigned_abs() / 1000;
     let rounded = |unit: u64| (secs + unit / 2) / unit;
@@ -84,7 +87,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(instant) => write!(f, "{instant:.3}"),
-            // Unreachable by construction, and still not worth a panic in a log line.
+            // Unreachable by construction; a panic in a log line would be worse.
             Err(_) => write!(f, "{}ms", self.0),
         }
     }
@@ -118,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_told_in_words() {
+    fn a_difference_is_written_in_words() {
         let told_of = |secs: i64| difference(secs * 1000);
         assert_eq!(told_of(-172_800), "2 d behind");
         assert_eq!(told_of(-172_795), "2 d behind");

@@ -1,6 +1,7 @@
-//! Which known word was meant by one that is not known: for whoever reads what people write, on either side.
+//! Suggests the known word that was probably meant by an unknown one. Both programs use it for text
+//! that people write.
 
-/// The word of `known` that `word` was probably meant to be: at most two edits away.
+/// The word of `known` that was probably meant by `word`: at most two edits away.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|candidate| (edits(word, candidate), candidate));
     scored.filter(|(count, _)| *count <= 2).min().map(|(_, candidate)| candidate)

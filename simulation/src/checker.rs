@@ -1,6 +1,8 @@
-//! The judge: it keeps its own books of what was asked for, done and said, and holds every step against the promises of
-//! the design (numbers in brackets). It never looks into what the model believes where it can know better: what is in
-//! force is what the hosts' rules say, what is held is what people asked for.
+//! The checker: it keeps its own records of what was requested, done and reported, and checks every
+//! step against the promises of the design (numbers in brackets).
+//!
+//! It does not trust the model's state. What is in force is read from the hosts' rules, and what is
+//! held follows from the requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,16 +20,17 @@ use crate::journal::{Book, Ledger, Record};
 use crate::plan::{Millis, SECOND};
 use crate::store::{Store, effect_id};
 
-/// How late an undo may be on a host that runs and whose actions work: the longest pause between two attempts, the longest
-/// between two looks at the clocks, and a crowd of others before it.
+/// How late a revert may be on a running host with working actions: the longest pause between two
+/// attempts, the longest interval between two looks at the clocks, and many other reverts before
+/// it.
 const LATE: Millis = 120 * SECOND;
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which.
+    /// The promise.
     pub promise: &'static str,
-    /// How.
+    /// How it was broken.
     pub detail: String,
 }
 
@@ -37,17 +40,17 @@ impl fmt::Display for Violation {
     }
 }
 
-/// When what is in force has to end.
+/// When an effect in force has to end.
 #[derive(Clone, Debug)]
 struct End {
     until: Option<Timestamp>,
-    /// How long it lasts, by the agent's clock at that time.
+    /// Its duration, by the agent's clock at that time.
     lasts: Option<Millis>,
-    /// From when on the boot clock may end it.
+    /// Earliest time at which the boot clock may end it.
     not_before: Millis,
-    /// When it has to have ended at the latest, if the agent runs.
+    /// Latest time of its end, if the agent runs.
     due: Option<Millis>,
-    /// It may end at any time: somebody has asked for it, or the wall clock has passed its end.
+    /// It may end at any time: an operator has lifted it, or the wall clock has passed its end.
     is_over: bool,
 }
 
@@ -64,20 +67,20 @@ struct Truth {
     is_disturbed: bool,
 }
 
-/// The judge.
+/// The checker's state.
 #[derive(Debug)]
 pub struct Checker {
     /// The first broken promise.
     pub violation: Option<Violation>,
     is_ordered: bool,
     agents: Vec<Truth>,
-    /// The responses that people want, and where.
+    /// The active responses, each with its end and its effects.
     wanted: BTreeMap<usize, (Until, Vec<(usize, usize)>)>,
     holds: BTreeMap<(usize, usize), BTreeMap<usize, Until>>,
 }
 
 impl Checker {
-    /// A judge of so many agents; `is_ordered` says that the network keeps messages in order.
+    /// A checker for so many agents; `is_ordered` says that the network keeps messages in order.
     pub fn new(agents: usize, is_ordered: bool) -> Self {
         let agents = vec![Truth { is_carried: true, ..Truth::default() }; agents];
         Self { violation: None, is_ordered, agents, wanted: BTreeMap::new(), holds: BTreeMap::new() }
@@ -87,7 +90,7 @@ impl Checker {
         self.violation.get_or_insert(Violation { promise, detail });
     }
 
-    /// People want this.
+    /// A response was created.
     pub(crate) fn responded(&mut self, response: usize, agents: &[usize], target: usize, until: Until) {
         let on: Vec<(usize, usize)> = agents.iter().map(|agent| (*agent, target)).collect();
         for place in &on {
@@ -96,7 +99,7 @@ impl Checker {
         self.wanted.insert(response, (until, on));
     }
 
-    /// People do not want this any more.
+    /// A response was lifted or has ended.
     pub(crate) fn let_go(&mut self, response: usize) {
         if let Some((_, on)) = self.wanted.remove(&response) {
             for place in on {
@@ -105,12 +108,13 @@ impl Checker {
         }
     }
 
-    /// Somebody on the host does not want it any more.
+    /// An operator on the host has released it.
     pub(crate) fn released(&mut self, agent: usize, target: usize) {
         self.holds.remove(&(agent, target));
     }
 
-    /// A transaction was committed by a node whose clock says `now`. The longest wins, and nothing ends early (5, 6).
+    /// A transaction was committed by a node whose clock reads `now`. The longest hold wins, and
+    /// nothing ends early (5, 6).
     pub(crate) fn committed(&mut self, store: &Store, now: Timestamp) {
         let ended: Vec<(usize, Until)> = self
             .wanted
@@ -122,7 +126,7 @@ impl Checker {
             if !until.is_over(now) {
                 self.broken(
                     "5: nothing is lifted early",
-                    format!("response {response} has ended, nobody asked for it"),
+                    format!("response {response} has ended early, without a request"),
                 );
             }
             self.let_go(response);
@@ -138,13 +142,14 @@ impl Checker {
         }
     }
 
-    /// An agent acknowledges commands: from now on they are its own to remember (3).
+    /// An agent acknowledges commands: from now on it is responsible for them (3).
     pub(crate) fn acked(&mut self, agent: usize, ids: &[Uuid]) {
         self.agents[agent].acknowledged.extend(ids);
     }
 
-    /// A command was refused because a newer one of its effect had come first (4). One that has expired by any manager's
-    /// clock, whose latest time is `latest`, may have been passed over.
+    /// A command was refused because a newer one of its effect had come first (4). A command may
+    /// have been skipped if it has expired by any manager's clock; `latest` is the latest of these
+    /// clocks.
     pub(crate) fn overtaken(&mut self, agent: usize, id: Uuid, latest: Timestamp, store: &Store) {
         let is_owed = |row: &crate::store::Row| row.agent == agent && row.expires_at.is_none_or(|at| at > latest);
         let is_own = store.command_of(id).is_some_and(|command| is_owed(&store.commands[command]));
@@ -154,12 +159,13 @@ impl Checker {
         }
     }
 
-    /// An agent is sent again what it has had: what was lost since its journal was replaced may be overtaken by it.
+    /// An agent receives old commands again: commands that were lost when its journal was replaced
+    /// may be overtaken.
     pub(crate) fn replayed(&mut self, agent: usize) {
         self.agents[agent].is_disturbed = true;
     }
 
-    /// An agent has begun a command: only what its manager ordered, for it, in time (8).
+    /// An agent has begun a command: only what its manager ordered, for this agent, in time (8).
     pub(crate) fn begins(&mut self, agent: usize, command: &Command, now: Timestamp, at: Millis, store: &Store) {
         let found = store.command_of(command.jti).map(|found| &store.commands[found]);
         let is_ordered = found.is_some_and(|row| {
@@ -185,8 +191,9 @@ impl Checker {
         self.agents[agent].ends.insert(store.effects[effect].target, end);
     }
 
-    /// An agent has done what a command says: once, and in order (3, 4). A revert that could not be written down, because
-    /// the disk was full, may be done again: lifting twice does no harm, and waiting for the disk would.
+    /// An agent has executed a command: once, and in order (3, 4). A revert that could not be
+    /// recorded, because the disk was full, may be executed again: lifting twice does no harm, and
+    /// waiting for the disk would.
     pub(crate) fn executed(&mut self, agent: usize, command: &Command, store: &Store, is_written: bool) {
         let number = store.command_of(command.jti);
         let truth = &mut self.agents[agent];
@@ -203,8 +210,8 @@ impl Checker {
         }
     }
 
-    /// Something could not be lifted when it should have been: from now on it may be lifted at any time, and if that is
-    /// written down it must be (5).
+    /// An effect could not be lifted when it should have been. From now on it may be lifted at any
+    /// time; if that is recorded, it must be (5).
     pub(crate) fn overdue(&mut self, agent: usize, target: usize, now: Millis, is_written: bool) {
         if let Some(end) = self.agents[agent].ends.get_mut(&target) {
             end.is_over = true;
@@ -214,7 +221,7 @@ impl Checker {
         }
     }
 
-    /// An agent has lifted something that was in force because of a clock (5).
+    /// An agent has lifted an effect in force because of a clock (5).
     pub(crate) fn lifted_by_clock(&mut self, agent: usize, target: usize, wall: Timestamp, now: Millis) {
         let Some(end) = self.agents[agent].ends.get(&target) else { return };
         let is_over = end.is_over || now >= end.not_before || end.until.is_some_and(|until| until <= wall);
@@ -224,19 +231,20 @@ impl Checker {
         }
     }
 
-    /// An agent's wall clock is about to be set, and shows `wall` before.
+    /// An agent's wall clock is about to be set; it read `wall` before.
     pub(crate) fn clock_set(&mut self, agent: usize, wall: Timestamp) {
         for end in self.agents[agent].ends.values_mut() {
             end.is_over |= end.until.is_some_and(|until| until <= wall);
         }
     }
 
-    /// The host's boot clock has begun anew: the agent will reckon from the wall clock once.
+    /// The host's boot clock starts at zero again: the agent uses the wall clock once.
     pub(crate) fn rebooted(&mut self, agent: usize) {
         self.agents[agent].is_carried = false;
     }
 
-    /// An agent starts: what it has acknowledged is in its journal (3), and what it has written down is done (9).
+    /// An agent starts: its journal holds what it has acknowledged (3), and what is recorded there
+    /// is done (9).
     pub(crate) fn started(&mut self, agent: usize, ledger: &Ledger, wall: Timestamp, now: Millis, store: &Store) {
         let lost = self.agents[agent].acknowledged.iter().find(|id| {
             store.command_of(**id).is_some_and(|command| {
@@ -248,7 +256,7 @@ impl Checker {
             let detail = format!("agent {agent} has acknowledged command {lost:?}, which is not in its journal");
             self.broken("3: acknowledged means journaled", detail);
         }
-        // A write that was torn after its last byte has happened, but nobody was told.
+        // A write that was torn after its last byte has happened, but was not reported.
         for pending in ledger.pending().filter(|pending| pending.command.op == Op::Apply) {
             if let Some(started) = pending.started {
                 let at = now.saturating_sub(millis(wall.since(started)));
@@ -256,7 +264,7 @@ impl Checker {
                 let end = known.and_then(|target| self.agents[agent].ends.get(&target));
                 if end.is_none_or(|end| end.is_over || end.until != pending.command.until) {
                     self.ends_at(agent, &pending.command, started, at, store);
-                    // The wall clock may have been set since: when it began is not certain.
+                    // The wall clock may have been set since: when the command began is uncertain.
                     if let Some(end) = known.and_then(|target| self.agents[agent].ends.get_mut(&target)) {
                         end.due = end.lasts.map(|lasts| now.saturating_add(lasts));
                         end.is_over = true;
@@ -282,19 +290,19 @@ impl Checker {
         }
     }
 
-    /// An agent tells results: what it says was done must be on its disk, or a crash makes it do it again, later (3, 4).
+    /// An agent reports results. They must be on its disk; otherwise a crash makes it execute the
+    /// command again, later (3, 4).
     pub(crate) fn tells(&mut self, agent: usize, results: &[CommandResult]) {
         let truth = &self.agents[agent];
         let is_rash =
             |result: &&CommandResult| result.outcome != Outcome::Refused && !truth.durable.contains(&result.command_id);
         if let Some(result) = results.iter().find(is_rash) {
-            let detail =
-                format!("agent {agent} tells of command {}, of which its journal knows nothing", result.command_id);
-            self.broken("9: told means journaled", detail);
+            let detail = format!("agent {agent} reports command {}, which is not in its journal", result.command_id);
+            self.broken("9: reported means journaled", detail);
         }
     }
 
-    /// An agent has reckoned with the new start of its host, and that is on disk.
+    /// An agent has recorded the new boot of its host on disk.
     pub(crate) fn carried(&mut self, agent: usize) {
         self.agents[agent].is_carried = true;
     }
@@ -308,13 +316,13 @@ impl Checker {
         self.finished(agent, results);
     }
 
-    /// An agent could write everything down again.
+    /// An agent's journal can be written again.
     pub(crate) fn mended(&mut self, agent: usize, book: Option<&Book>) {
         let outbox = book.into_iter().flat_map(|book| book.ledger().outbox()).map(|result| result.command_id);
         self.finished(agent, outbox);
     }
 
-    /// An agent is told that it may forget results: they are committed (9).
+    /// A manager tells an agent to forget results: they are committed (9).
     pub(crate) fn told(&mut self, agent: usize, ids: &[Uuid], store: &Store) {
         for id in ids {
             self.agents[agent].finished.remove(id);
@@ -326,19 +334,19 @@ impl Checker {
         }
     }
 
-    /// A host's state is set aside.
+    /// A snapshot is taken of a host.
     pub(crate) fn snapshot(&mut self, agent: usize) {
         self.agents[agent].snapshot = self.agents[agent].ends.clone();
     }
 
-    /// A host begins anew, with nothing or with what was set aside: what it has promised before is gone with it.
+    /// A host starts again, empty or from its snapshot: its earlier acknowledgements are void.
     pub(crate) fn replaced(&mut self, agent: usize, is_restored: bool) {
         let Truth { snapshot, is_disturbed, .. } = std::mem::take(&mut self.agents[agent]);
         let ends = if is_restored { snapshot.clone() } else { BTreeMap::new() };
         self.agents[agent] = Truth { ends, snapshot, is_disturbed, ..Truth::default() };
     }
 
-    /// Nothing is in force for long after its end, on a host that runs (5).
+    /// No effect is in force long after its end, on a host that runs (5).
     pub(crate) fn late(&mut self, now: Millis, hosts: &[Host]) {
         for (agent, host) in hosts.iter().enumerate().filter(|(_, host)| host.book.is_some()) {
             for target in &host.in_force {
@@ -352,8 +360,8 @@ impl Checker {
         }
     }
 
-    /// Everything has worked for a while: every command has ended, no result is missing, and what is in force is what is
-    /// held, or the store says that it is not (3, 5, 9, 10, 11).
+    /// Without faults for a while, every command has ended and no result is missing. What is in
+    /// force is what is held, or the store reports the difference (3, 5, 9, 10, 11).
     pub(crate) fn settled(&mut self, store: &Store, hosts: &[Host], now: Timestamp) {
         for (number, row) in store.commands.iter().enumerate() {
             use CommandState::{Acknowledged, Delivered, Queued};
@@ -377,15 +385,15 @@ impl Checker {
                 self.broken("5: a revert is tried until it is verified", format!("{} is still an incident", detail()));
             }
             if !is_wanted && is_in_force {
-                self.broken("10: what nobody wants is lifted", detail());
+                self.broken("10: an effect without a hold is lifted", detail());
             } else if (effect.actual == Actual::InForce) != is_in_force {
-                let detail = format!("{} is said to be {}", detail(), effect.actual.as_str());
-                self.broken("10: the store says what is", detail);
+                let detail = format!("{} is reported as {}", detail(), effect.actual.as_str());
+                self.broken("10: the store matches the hosts", detail);
             } else if is_wanted && !is_in_force {
                 let of_effect = |row: &&crate::store::Row| row.effect == number && row.op == Op::Apply;
                 let last = store.commands.iter().rfind(of_effect);
                 if last.is_none_or(|row| row.state == CommandState::Succeeded) {
-                    self.broken("10: what is wanted is in force", detail());
+                    self.broken("10: a wanted effect is in force", detail());
                 }
             }
         }

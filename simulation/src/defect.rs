@@ -1,5 +1,5 @@
-//! Mistakes that can be built into the model, never into the product: the proof that the checker sees. Each is one that
-//! somebody has made somewhere.
+//! Mistakes that can be built into the model, never into the product: they prove that the checker
+//! detects them. Each is a mistake of a real project.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ macro_rules! defects {
         }
 
         impl Defect {
-            /// All of them.
+            /// All mistakes.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
             /// Its name on the command line.
@@ -28,35 +28,35 @@ macro_rules! defects {
 defects! {
     /// The agent acknowledges a command a moment before it is in its journal.
     AckBeforeJournal = "ack-before-journal",
-    /// What was delivered once is never delivered again.
+    /// A command that was delivered once is never delivered again.
     LeaseNeverEnds = "lease-never-ends",
-    /// A restarted agent has forgotten what it has to undo.
+    /// A restarted agent has lost its undo data.
     UndoLostOnRestart = "undo-lost-on-restart",
     /// A command that arrives again is executed again.
     DuplicateAccepted = "duplicate-accepted",
-    /// A conversation goes on from a time instead of a number.
+    /// A connection continues from a time instead of a number.
     CursorFromClock = "cursor-from-clock",
     /// Reverts are executed before applies that arrived earlier.
     RevertOvertakesApply = "revert-overtakes-apply",
-    /// The first hold that ends lifts the effect, whoever else holds it.
+    /// The first hold that ends lifts the effect, although others still hold it.
     HoldsNotCounted = "holds-not-counted",
     /// The agent forgets a result as soon as it is sent.
     ResultDropped = "result-dropped",
     /// The manager acknowledges a result before it is committed.
     ResultAckBeforeCommit = "result-ack-before-commit",
-    /// A starting agent lifts everything that an earlier life has left.
+    /// A starting agent lifts everything that an earlier run has left.
     RestartLiftsAll = "restart-lifts-all",
     /// The agent has no timer of its own.
     NoTimerOnAgent = "no-timer-on-agent",
-    /// The agent believes any signature.
+    /// The agent accepts any signature.
     ForgeryBelieved = "forgery-believed",
-    /// The agent does not ask whether a command has expired.
+    /// The agent does not check whether a command has expired.
     ExpiryIgnored = "expiry-ignored",
     /// The manager does not compare what agents report with what it wants.
     ReportIgnored = "report-ignored",
-    /// An acknowledged command is waited for until its result comes.
+    /// The manager waits for ever for the result of an acknowledged command.
     SilenceWaitedForEver = "silence-waited-for-ever",
-    /// A longer response to what is blocked already changes nothing.
+    /// A longer response to a target that is already blocked changes nothing.
     ExtensionIgnored = "extension-ignored",
     /// A command that was begun before a crash is begun again after it.
     BegunAgainAfterCrash = "begun-again-after-crash",

@@ -1,21 +1,22 @@
-//! An agent's disk, in memory: it fills up, and it tears the write during which the agent dies. It outlives the agent.
+//! An agent's disk, in memory: it fills up, and it tears the write during which the agent crashes.
+//! It outlives the agent.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::journal::Disk;
 
-/// What is on the disk, and what happens to the next write.
+/// Content of the disk, and the fate of the next write.
 #[derive(Debug, Default)]
 pub struct Platter {
-    /// What is there.
+    /// The content.
     pub bytes: Vec<u8>,
-    /// Nothing can be written.
+    /// Whether every write fails.
     pub is_full: bool,
-    /// After so many more writes to the end the agent dies during one, of which so many parts of 256 are written: 0 is
-    /// before it, 256 after all of it.
+    /// After this many more appends the agent crashes during one. The second number is how many
+    /// parts of 256 are written: 0 is before the write, 256 after it.
     pub tear: Option<(usize, usize)>,
-    /// The agent has died during a write, and writes no more.
+    /// The agent has crashed during a write, and writes no more.
     pub is_dead: bool,
 }
 
@@ -24,7 +25,7 @@ pub struct Platter {
 pub struct MemoryDisk(Arc<Mutex<Platter>>);
 
 impl MemoryDisk {
-    /// What is on it.
+    /// Its content.
     pub fn platter(&self) -> MutexGuard<'_, Platter> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,7 +49,7 @@ impl Disk for MemoryDisk {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut platter = self.platter();
         if platter.is_full && !platter.is_dead {
-            // As a full disk does: some of it is there.
+            // As on a full disk: a part of the write is stored.
             platter.bytes.extend(&bytes[..bytes.len() / 3]);
         }
         writable(&platter)?;
@@ -68,7 +69,7 @@ impl Disk for MemoryDisk {
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
         let mut platter = self.platter();
-        // A file can be made shorter on a full disk.
+        // A file can be truncated on a full disk.
         if platter.is_dead {
             return writable(&platter);
         }

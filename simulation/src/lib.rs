@@ -1,18 +1,22 @@
-//! A deterministic simulation of several managers and agents that tries to break the promises of Riposte: everything
-//! that happens follows from a seed, there is no wall clock and no thread, and time passes only from event to event.
+//! A deterministic simulation of several managers and agents that tries to break the promises of
+//! Riposte. Everything follows from a seed; there is no wall clock and no thread, and time passes
+//! only from event to event.
 //!
-//! - [`plan`] draws up what people and misfortune do: responses, crashes, partitions, clocks that jump, disks that fill up.
-//! - [`world`] plays it: the network and the queue of events; [`manager`] and [`agent`] act in it.
-//! - [`checker`] keeps its own books and holds every step against the promises.
-//! - [`shrink`] finds the shortest plan that still fails; [`campaign`] plays many seeds.
-//! - [`defect`] are mistakes that can be built into the model, to prove that the checker would see them.
+//! - [`plan`] draws up requests and faults: responses, crashes, partitions, clocks that jump, disks
+//!   that fill up.
+//! - [`world`] runs it: the network and the queue of events; [`manager`] and [`agent`] act in it.
+//! - [`checker`] keeps its own records and checks every step against the promises.
+//! - [`shrink`] finds the shortest plan that still fails; [`campaign`] runs many seeds.
+//! - [`defect`] are mistakes that can be built into the model, to prove that the checker detects
+//!   them.
 //!
-//! What decides in the product decides here, from the same files: the delivery rules and the signatures of the protocol,
-//! the agent's journal with all that follows from it, what it makes of a command that arrives and which results it sends,
-//! and the manager's rules of effects and commands. They are compiled in by path, so that a simulation needs neither a
-//! database nor TLS to be built. What is modelled is said at the head of each model.
+//! The product's own files decide here too. From the protocol: the delivery rules and the
+//! signatures. From the agent: the journal, the handling of arriving commands, the selection of
+//! results to send. From the manager: the rules of effects and commands. They are compiled in by
+//! path, so that a simulation needs neither a database nor TLS to be built. The head of each model
+//! says what is modelled.
 
-#![expect(clippy::needless_pass_by_value, reason = "acts, events and messages are handed over, whoever keeps them")]
+#![expect(clippy::needless_pass_by_value, reason = "acts, events and messages are moved to their receiver")]
 #![expect(clippy::needless_for_each, reason = "the files of the agent have it, and what is modelled after them")]
 
 pub mod agent;
@@ -49,7 +53,7 @@ pub mod receive;
 #[path = "../../agent/src/executor/turn.rs"]
 mod turn;
 
-/// What the journal needs of the agent's log.
+/// The part of the agent's log that the journal needs.
 mod telemetry {
     pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         std::iter::successors(Some(error), |error| error.source())

@@ -1,4 +1,5 @@
-//! `riposte-simulation`: plays seeds, and shows the shortest way to a failure. `make simulate` calls it.
+//! `riposte-simulation`: runs seeds, and prints the shortest plan that fails. `make simulate` calls
+//! it.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,19 +14,19 @@ use riposte_simulation::shrink::shrink;
 /// Tries to break Riposte's promises in a simulated world.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Play only this seed.
+    /// Run only this seed
     #[arg(long)]
     seed: Option<u64>,
-    /// Without a seed: the first one.
+    /// Without --seed: the first seed
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Without a seed: take at least so many steps.
+    /// Without --seed: take at least this many steps
     #[arg(long, default_value_t = 10_000_000)]
     steps: u64,
-    /// Build this mistake into the model.
+    /// Build this mistake into the model
     #[arg(long)]
     defect: Option<Defect>,
-    /// Print a failure as it is, without looking for a shorter one.
+    /// Print a failure without shortening it
     #[arg(long)]
     whole: bool,
 }

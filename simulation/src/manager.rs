@@ -1,9 +1,10 @@
-//! A manager: one node on the store. Its conversations choose what to send with the protocol's own [`Session`]; the rest
-//! is modelled after `api/stream.rs`, `engine/deliver.rs`, `engine/undo.rs` and `engine/sweep.rs`. A node that dies loses
-//! its conversations and the marks of delivery that were not committed; the store loses nothing.
+//! A manager: one node on the store. Its connections use the protocol's own [`Session`] to select
+//! what to send. The rest is modelled after `api/stream.rs`, `engine/deliver.rs`, `engine/undo.rs`
+//! and `engine/sweep.rs`. A node that crashes loses its connections and the delivery marks that
+//! were not committed; the store loses nothing.
 //!
-//! Several nodes share the store. A node that commits something for an agent of another node gives it a hint, which can be
-//! lost; each node looks for itself with every sweep.
+//! Several nodes share the store. A node that commits a command for an agent of another node sends
+//! it a hint, which can be lost; each node looks itself with every sweep.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,17 +24,17 @@ use crate::store::{Row, Said, command_id, effect_id};
 use crate::wire::{ToAgent, ToManager};
 use crate::world::{Event, World, agent_id};
 
-/// How long a delivered command is given to be acknowledged before it is sent again.
+/// Lease of a delivered command: without an acknowledgement it is sent again afterwards.
 const LEASE: Duration = Duration::from_secs(30);
 /// How long a signed revert is valid.
 const REVERT_VALIDITY: Duration = Duration::from_hours(24);
-/// The longest wait between two looks for what is over.
+/// Longest pause between two looks for responses that have ended.
 const MAX_WAIT: Millis = 30 * SECOND;
-/// The time between two sweeps.
+/// Interval of sweeps.
 const PERIOD: Millis = 5 * SECOND;
-/// A conversation that says nothing for this long is dead.
+/// A connection without a message for this long is closed.
 const SILENCE: Millis = 100 * SECOND;
-/// Commands in one frame.
+/// Limit of commands in one frame.
 const FRAME: usize = MAX_ITEMS / 4;
 
 /// One node.
@@ -54,7 +55,7 @@ struct Seat {
     session: Session,
     is_poll: bool,
     heard_at: Millis,
-    /// Where a wrong manager would go on.
+    /// Where a defective manager would continue.
     since: Timestamp,
 }
 
@@ -91,7 +92,7 @@ impl World {
         }
     }
 
-    /// Commits a response; `None` if nobody is there to do it.
+    /// Commits a response; `None` if the manager is down.
     pub(crate) fn respond(
         &mut self,
         manager: usize,
@@ -127,7 +128,8 @@ impl World {
         }
     }
 
-    /// After each transaction: the checker looks, hints go out, and the undo stage looks when it has to look again.
+    /// After each transaction: the checker runs, hints are sent, and the undo stage schedules its
+    /// next look.
     fn committed(&mut self, manager: usize) {
         let now = self.nodes[manager].wall(self.now);
         self.checker.committed(&self.store, now);
@@ -167,11 +169,12 @@ impl World {
         let off = self.nodes[manager].clock_off;
         let next = self.store.next_due().map_or(Millis::MAX, |due| Self::instant(due, off));
         self.committed(manager);
-        // A due that lies in the past of this node's clock by a jump is looked at again a little later.
+        // A jump of this node's clock can put the due time into the past: the next look is a little
+        // later.
         self.plan_undo(manager, next.max(self.now + 1).min(self.now + MAX_WAIT));
     }
 
-    /// `engine/sweep.rs`, and what is done with it: conversations that are dead end, hints that were lost are made up for.
+    /// `engine/sweep.rs` and its effects: dead connections are closed, and lost hints are replaced.
     pub(crate) fn sweep(&mut self, manager: usize) {
         let now = self.nodes[manager].wall(self.now);
         self.store.expire(now);
@@ -193,7 +196,7 @@ impl World {
     pub(crate) fn manager_hears(&mut self, manager: usize, agent: usize, talk: u64, message: ToManager) {
         let now = self.nodes[manager].wall(self.now);
         if let ToManager::Hello { cursor, since, effects, acks, results, is_poll } = message {
-            // A newer conversation takes the place of an older one, never the other way round.
+            // A newer connection replaces an older one, never the reverse.
             if self.nodes[manager].seats.get(&agent).is_some_and(|seat| seat.talk >= talk) {
                 return;
             }
@@ -266,7 +269,7 @@ impl World {
     pub(crate) fn fetch(&mut self, manager: usize, agent: usize, talk: u64) {
         let (now, true_now) = (self.nodes[manager].wall(self.now), self.now);
         let defect = self.defect;
-        // Alerts that go along may be so large that a message holds fewer.
+        // Alerts in the commands may be so large that a message holds fewer.
         let fits = if self.random.chance(10) { 1 + self.random.index(FRAME) } else { FRAME };
         let Some(seat) = self.nodes[manager].seats.get_mut(&agent).filter(|seat| seat.talk == talk) else { return };
         let mut owed = self.store.owed(agent);
@@ -298,7 +301,7 @@ impl World {
         let signed = commands.iter().map(|command| self.seal.sign(self.claims(*command, now), false)).collect();
         self.tell_agent(agent, talk, ToAgent::Commands(signed));
         let (life, pause) = (self.nodes[manager].life, self.random.within(1..40));
-        // The mark may be lost: then they are sent again.
+        // The delivery mark may be lost: then the commands are sent again.
         if !self.random.chance(3) {
             self.after(pause, Event::Delivered { manager, life, commands, lease_until });
         }
@@ -332,7 +335,7 @@ impl World {
         }
     }
 
-    /// An order that is not the manager's, not for this agent, has expired, or was carried out before.
+    /// An order that is not the manager's, not for this agent, has expired, or was executed before.
     pub(crate) fn forge(&mut self, agent: usize, kind: usize) {
         use CommandState::{Acknowledged, Expired, Failed, Refused, Succeeded};
         let is_material = |row: &Row| match kind {
@@ -358,7 +361,7 @@ impl World {
         }
     }
 
-    /// The managers that a connection can be opened to.
+    /// The managers that accept connections.
     pub(crate) fn up_managers(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|manager| self.nodes[*manager].is_up).collect()
     }

@@ -1,5 +1,5 @@
-//! What people and misfortune do, drawn up before anything happens: a list that can be shortened until nothing is in it
-//! that a failure does not need.
+//! Requests and faults, drawn up before anything happens: a list that can be shortened until it
+//! holds only what a failure needs.
 
 use std::fmt;
 
@@ -13,18 +13,19 @@ pub const SECOND: Millis = 1000;
 /// One minute.
 pub const MINUTE: Millis = 60 * SECOND;
 
-/// How large the world is, and how it talks.
+/// Size of the world, and kind of its network.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// What everything follows from.
+    /// The seed that everything follows from.
     pub seed: u64,
-    /// How many agents there are.
+    /// Number of agents.
     pub agents: usize,
-    /// How many managers there are, on one store.
+    /// Number of managers, on one store.
     pub managers: usize,
-    /// How many targets responses are aimed at.
+    /// Number of targets of responses.
     pub targets: usize,
-    /// Whether messages of one conversation stay in order, as on a TCP connection. Else each goes its own way.
+    /// Whether messages of one connection stay in order, as over TCP. Otherwise each is delayed by
+    /// itself.
     pub is_ordered: bool,
     /// Whether agents poll instead of streaming.
     pub polls: bool,
@@ -32,33 +33,34 @@ pub struct Shape {
     pub is_signed: bool,
 }
 
-/// What is done, or happens.
+/// A request or a fault.
 #[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// A response takes hold of `target` on an agent, or on all, for so long, or until it is lifted.
+    /// A response blocks `target` on an agent, or on all, for a time or until it is lifted.
     Respond { manager: usize, agent: Option<usize>, target: usize, lasts: Option<Millis> },
-    /// Somebody lifts the response that the plan's `nth` act has made.
+    /// An operator lifts the response that the plan's `nth` act has made.
     Lift { manager: usize, nth: usize },
-    /// Somebody calls back the newest command of an agent.
+    /// An operator cancels the newest command of an agent.
     Cancel { agent: usize },
-    /// The agent's process dies and is started again.
+    /// The agent's process crashes and is restarted.
     CrashAgent { agent: usize, away: Millis },
-    /// After so many writes the agent dies in one, of which so many parts of 256 reach the disk.
+    /// After this many writes the agent crashes in one, of which this many parts of 256 reach the
+    /// disk.
     TearWrite { agent: usize, writes: usize, parts: usize, away: Millis },
-    /// The host is started anew: rules in the kernel are gone, its boot clock begins at zero.
+    /// The host is restarted: rules in the kernel are gone, and its boot clock begins at zero.
     Reboot { agent: usize, away: Millis },
-    /// The host is installed anew: the journal and all rules are gone, the identity is not.
+    /// The host is reinstalled: the journal and all rules are gone, the identity is not.
     Reimage { agent: usize },
-    /// The host's whole state is set aside.
+    /// A snapshot of the host's whole state is taken.
     Snapshot { agent: usize },
     /// The host is set back to its last snapshot.
     Restore { agent: usize },
-    /// A manager dies and is started again.
+    /// A manager crashes and is restarted.
     CrashManager { manager: usize, away: Millis },
-    /// Nothing reaches or leaves the agent.
+    /// The agent's network is cut.
     Partition { agent: usize, lasts: Millis },
-    /// The agent's network drops, doubles and delays.
+    /// The agent's network drops, doubles and delays messages.
     Noise { agent: usize, lasts: Millis, percent: u64 },
     /// The agent's wall clock is set.
     SetAgentClock { agent: usize, by: i64 },
@@ -66,29 +68,30 @@ pub enum Act {
     SetManagerClock { manager: usize, by: i64 },
     /// The agent's disk is full.
     FillDisk { agent: usize, lasts: Millis },
-    /// The agent's actions do not work.
+    /// The agent's actions fail.
     BreakActions { agent: usize, lasts: Millis },
-    /// Somebody flushes the rules on the host.
+    /// Another program flushes the rules on the host.
     Flush { agent: usize },
-    /// Somebody sends the agent an order that is not its manager's, not for it, or no longer valid.
+    /// An attacker sends the agent an order that is not its manager's, not for it, or no longer
+    /// valid.
     Forge { agent: usize, kind: usize },
 }
 
-/// One entry of a plan; it keeps its number when others are taken out.
+/// One entry of a plan; it keeps its number when others are removed.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// When.
+    /// When it happens.
     pub at: Millis,
     /// Its number in the whole plan.
     pub number: usize,
-    /// What.
+    /// What happens.
     pub act: Act,
 }
 
-/// A plan: what happens when.
+/// A plan: all requests and faults with their times.
 pub type Plan = Vec<Planned>;
 
-/// The world of `seed`.
+/// Derives the world of `seed`.
 pub fn shape(seed: u64) -> Shape {
     let mut random = Random::new(seed, 1);
     Shape {
@@ -102,14 +105,14 @@ pub fn shape(seed: u64) -> Shape {
     }
 }
 
-/// The plan of `seed` for the time until `end`.
+/// Draws up the plan of `seed` for the time until `end`.
 pub fn draw_up(shape: &Shape, end: Millis) -> Plan {
     let mut random = Random::new(shape.seed, 2);
-    // Worlds differ in what goes wrong in them, and how often.
+    // Worlds differ in the kind and the rate of their faults.
     let pause = [300, 1000, 3000, 8000][random.index(4)];
     let weights: Vec<u64> = (0..WEIGHTS.len()).map(|_| [0, 1, 1, 4][random.index(4)]).collect();
     let weights: Vec<u64> = WEIGHTS.iter().zip(weights).map(|(base, factor)| base * factor).collect();
-    // A new response covers up what is stuck: in most worlds misfortune has the last word.
+    // A new response hides a stuck command: in most worlds faults continue after the last response.
     let asked_until = end * random.within(30..110) / 100;
     let mut plan = Plan::new();
     let mut responses = Vec::new();
@@ -122,7 +125,7 @@ pub fn draw_up(shape: &Shape, end: Millis) -> Plan {
             if !random.chance(20) {
                 continue;
             }
-            // Misfortune likes company: while the response is on its way.
+            // Faults often come together: another one while the response is being delivered.
             at += random.within(1..120);
             draw(&mut random, shape, &weights, &responses)
         } else {
@@ -144,7 +147,7 @@ fn respond(random: &mut Random, shape: &Shape) -> Act {
     Act::Respond { manager: random.index(shape.managers), agent, target: random.index(shape.targets), lasts }
 }
 
-/// Often nothing or everything of a write is done.
+/// How much of a write is done; often nothing or everything.
 fn parts(random: &mut Random) -> usize {
     match random.index(4) {
         0 => 0,
@@ -153,7 +156,7 @@ fn parts(random: &mut Random) -> usize {
     }
 }
 
-/// How often each act of [`draw`] happens, before a world has its own taste.
+/// Weight of each act of [`draw`], before a world varies them.
 const WEIGHTS: [u64; 17] = [40, 8, 30, 30, 6, 2, 3, 2, 12, 14, 20, 6, 3, 5, 6, 6, 6];
 
 fn draw(random: &mut Random, shape: &Shape, weights: &[u64], responses: &[usize]) -> Act {
@@ -200,23 +203,23 @@ impl fmt::Display for Act {
             Self::Respond { manager, agent, target, lasts } => {
                 let agents = agent.map_or_else(|| "all agents".into(), |agent| format!("agent {agent}"));
                 let lasts = lasts.as_ref().map_or_else(|| "until lifted".into(), |lasts| format!("for {}", s(lasts)));
-                write!(f, "manager {manager} is told to block target {target} on {agents} {lasts}")
+                write!(f, "manager {manager} is asked to block target {target} on {agents} {lasts}")
             }
-            Self::Lift { manager, nth } => write!(f, "manager {manager} is told to lift the response of act {nth}"),
+            Self::Lift { manager, nth } => write!(f, "manager {manager} is asked to lift the response of act {nth}"),
             Self::Cancel { agent } => write!(f, "the newest command of agent {agent} is called back"),
-            Self::CrashAgent { agent, away } => write!(f, "agent {agent} dies, is back after {}", s(away)),
+            Self::CrashAgent { agent, away } => write!(f, "agent {agent} crashes, is back after {}", s(away)),
             Self::TearWrite { agent, writes, parts, away } => {
                 let away = s(away);
                 write!(
                     f,
-                    "agent {agent} is to die {writes} writes from now, {parts}/256 of that one done, back after {away}"
+                    "agent {agent} is to crash {writes} writes from now, {parts}/256 of that one done, back after {away}"
                 )
             }
-            Self::Reboot { agent, away } => write!(f, "host {agent} is started anew, is back after {}", s(away)),
-            Self::Reimage { agent } => write!(f, "host {agent} is installed anew, its journal is gone"),
+            Self::Reboot { agent, away } => write!(f, "host {agent} is restarted, is back after {}", s(away)),
+            Self::Reimage { agent } => write!(f, "host {agent} is reinstalled, its journal is gone"),
             Self::Snapshot { agent } => write!(f, "a snapshot of host {agent} is taken"),
             Self::Restore { agent } => write!(f, "host {agent} is set back to its snapshot"),
-            Self::CrashManager { manager, away } => write!(f, "manager {manager} dies, is back after {}", s(away)),
+            Self::CrashManager { manager, away } => write!(f, "manager {manager} crashes, is back after {}", s(away)),
             Self::Partition { agent, lasts } => write!(f, "agent {agent} is cut off for {}", s(lasts)),
             Self::Noise { agent, lasts, percent } => {
                 write!(f, "the network of agent {agent} loses, doubles and delays {percent} % for {}", s(lasts))
@@ -225,7 +228,7 @@ impl fmt::Display for Act {
             Self::SetManagerClock { manager, by } => write!(f, "the clock of manager {manager} is off by {by} ms"),
             Self::FillDisk { agent, lasts } => write!(f, "the disk of agent {agent} is full for {}", s(lasts)),
             Self::BreakActions { agent, lasts } => write!(f, "the actions of agent {agent} fail for {}", s(lasts)),
-            Self::Flush { agent } => write!(f, "somebody flushes the rules of host {agent}"),
+            Self::Flush { agent } => write!(f, "another program flushes the rules of host {agent}"),
             Self::Forge { agent, kind } => {
                 let what = ["of a stranger", "for another agent", "that has expired", "seen before"];
                 write!(f, "agent {agent} is sent an order {}", what[kind % what.len()])

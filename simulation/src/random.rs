@@ -1,4 +1,5 @@
-//! Randomness that follows from a seed alone: xorshift64* behind a splitmix64 start, as published by Vigna (2014).
+//! Random numbers from a seed alone: xorshift64* after a splitmix64 start, as published by Vigna
+//! (2014).
 
 use std::ops::Range;
 
@@ -7,7 +8,7 @@ use std::ops::Range;
 pub struct Random(u64);
 
 impl Random {
-    /// The stream of `seed` for the purpose `stream`: two purposes do not disturb each other.
+    /// The stream of `seed` for the purpose `stream`: two purposes do not influence each other.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut state =
             seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(stream.wrapping_mul(0xd1b5_4a32_d192_ed03));
@@ -16,7 +17,7 @@ impl Random {
         Self((state ^ (state >> 31)) | 1)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

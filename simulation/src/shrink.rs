@@ -1,24 +1,24 @@
-//! The shortest plan that still fails: acts are taken out, in ever smaller pieces, for as long as the same promise is
-//! broken without them.
+//! Finds the shortest plan that still fails: acts are removed, in ever smaller groups, as long as
+//! the same promise is broken without them.
 
 use crate::campaign::play;
 use crate::checker::Violation;
 use crate::defect::Defect;
 use crate::plan::{Act, Plan, Shape};
 
-/// Plans that are tried at most.
+/// Limit of plans that are tried.
 const TRIES: usize = 2000;
 
-/// A failure that cannot be made shorter.
+/// A failure that cannot be shortened any more.
 #[derive(Debug)]
 pub struct Shrunk {
-    /// What is left of the plan.
+    /// The remaining plan.
     pub plan: Plan,
-    /// Which promise it breaks.
+    /// The promise that it breaks.
     pub violation: Violation,
-    /// What happens, one line an event.
+    /// The events, one line each.
     pub trace: Vec<String>,
-    /// How many plans were tried.
+    /// Number of plans that were tried.
     pub tries: usize,
 }
 
@@ -28,7 +28,7 @@ pub fn shrink(shape: &Shape, plan: Plan, violation: Violation, defect: Option<De
     let mut piece = shrunk.plan.len().div_ceil(2);
     while piece > 0 && shrunk.tries < TRIES {
         let before = shrunk.plan.len();
-        // From the end: what comes after the failure goes first.
+        // From the end: acts after the failure are removed first.
         let mut end = shrunk.plan.len();
         while end > 0 && shrunk.tries < TRIES {
             let start = end.saturating_sub(piece);
@@ -53,8 +53,8 @@ pub fn shrink(shape: &Shape, plan: Plan, violation: Violation, defect: Option<De
     shrunk
 }
 
-/// The trace without what concerns other agents than the one of the violation, and without conversations in which nothing
-/// was said.
+/// The trace without events of other agents than the violation's, and without connections that
+/// carried no message.
 fn readable(trace: Vec<String>, violation: &str) -> Vec<String> {
     let about = |text: &str| {
         let number = text.split_once("agent ").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect());
@@ -63,12 +63,12 @@ fn readable(trace: Vec<String>, violation: &str) -> Vec<String> {
     let agent = about(violation);
     let is_mine = |line: &&String| agent.is_none() || about(line).is_none_or(|other| Some(other) == agent);
     let mine: Vec<String> = trace.iter().filter(is_mine).cloned().collect();
-    let is_opening = |line: &String| line.contains("opens conversation");
+    let is_opening = |line: &String| line.contains("opens connection");
     let next = mine.iter().skip(1).map(is_opening).chain([false]);
     mine.iter().zip(next).filter(|(line, next)| !(is_opening(line) && *next)).map(|(line, _)| line.clone()).collect()
 }
 
-/// Aims at one agent what is aimed at all, where one is enough.
+/// Restricts acts for all agents to one agent, where one is enough.
 fn narrow(shape: &Shape, shrunk: &mut Shrunk, defect: Option<Defect>) {
     for index in 0..shrunk.plan.len() {
         for one in 0..shape.agents {

@@ -1,5 +1,6 @@
-//! What goes over the simulated network. Commands are signed and opened as in the product; only one seed in eight really
-//! does the cryptography, because it would take most of the time, the others check the same claims in the same order.
+//! The messages of the simulated network. Commands are signed and opened as in the product. Only
+//! one seed in eight runs the real cryptography, because it would take most of the time; the others
+//! check the same claims in the same order.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use riposte_protocol::MANAGER;
@@ -9,16 +10,16 @@ use riposte_protocol::message::{CommandResult, HeldEffect};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-/// A command on its way.
+/// A signed command in transit.
 #[derive(Clone, Debug)]
 pub enum Sealed {
     /// A compact JWS.
     Signed(String),
-    /// Its claims, and whether the signature would be right.
+    /// Its claims, and whether its signature counts as right.
     Plain(Box<Command>, bool),
 }
 
-/// The manager's key, and what agents have pinned of it.
+/// The manager's key, and the keys that agents have pinned.
 #[derive(Debug)]
 pub struct Seal {
     key: SigningKey,
@@ -30,24 +31,24 @@ pub struct Seal {
 const KID: &str = "k1";
 
 impl Seal {
-    /// A seal that does the cryptography, or only says so.
+    /// A seal with real cryptography, or with a flag instead.
     pub fn new(is_real: bool) -> Self {
         let (key, stranger) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
         let pinned = vec![(KID.to_owned(), key.verifying_key())];
         Self { key, stranger, pinned, is_real }
     }
 
-    /// Signs a command, or pretends to be able to.
+    /// Signs a command, or marks it as signed.
     pub fn sign(&self, command: Command, is_forged: bool) -> Sealed {
         let key = if is_forged { &self.stranger } else { &self.key };
         let signed = self.is_real.then(|| command.sign(key, KID).ok()).flatten();
         signed.map_or_else(|| Sealed::Plain(Box::new(command), !is_forged), Sealed::Signed)
     }
 
-    /// Reads a command as `agent` does ([`Command::open`]).
+    /// Opens a command as `agent` does ([`Command::open`]).
     ///
     /// # Errors
-    /// Why it is not to be believed.
+    /// Why it is not valid.
     pub fn open(&self, sealed: &Sealed, agent: Uuid) -> Result<Command, Refusal> {
         match sealed {
             Sealed::Signed(token) => Command::open(token, &self.pinned, agent),
@@ -59,14 +60,14 @@ impl Seal {
     }
 }
 
-/// What an agent says.
+/// A message of an agent.
 #[derive(Clone, Debug)]
 pub enum ToManager {
-    /// A conversation begins. By poll it carries what the last exchange has left untold.
+    /// Opens a connection. By poll it carries what the last exchange left out.
     Hello {
         /// Everything up to this number is in the journal.
         cursor: u64,
-        /// What a wrong agent would say instead: when it last heard of a command.
+        /// What a defective agent would send instead: when it last received a command.
         since: Timestamp,
         /// The effects that it holds.
         effects: Vec<HeldEffect>,
@@ -74,30 +75,30 @@ pub enum ToManager {
         acks: Vec<Uuid>,
         /// By poll: results.
         results: Vec<CommandResult>,
-        /// Whether the conversation ends with its first commands.
+        /// Whether the connection ends with its first commands.
         is_poll: bool,
     },
     /// These commands are in the journal.
     Ack(Vec<Uuid>),
-    /// These commands are done.
+    /// The results of commands.
     Results(Vec<CommandResult>),
-    /// What has changed among the effects.
+    /// Changes of effects.
     Effects(Vec<HeldEffect>, Vec<Uuid>),
-    /// Is anybody there?
+    /// Ping; answered by [`ToAgent::Pong`].
     Ping,
 }
 
-/// What a manager says.
+/// A message of a manager.
 #[derive(Clone, Debug)]
 pub enum ToAgent {
-    /// The hello was taken in.
+    /// The hello was received.
     Welcome,
     /// Commands, in the order of their numbers.
     Commands(Vec<Sealed>),
     /// These results are committed.
     ResultAck(Vec<Uuid>),
-    /// Yes.
+    /// Answer to a ping.
     Pong,
-    /// The conversation is over.
+    /// The connection is closed.
     Close,
 }

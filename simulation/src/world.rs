@@ -1,8 +1,10 @@
-//! The world: the queue of what happens next, the clocks, the network, and what the plan does to all of them. One event is
-//! one step; everything in it happens at once, and between any two of them anybody can die.
+//! The world: the queue of events, the clocks, the network, and what the plan does to all of them.
+//! One event is one step. Everything in a step happens at once; a program can crash between any two
+//! steps.
 //!
-//! The network is modelled twice: ordered, as a TCP connection is, where what is lost takes the conversation with it; and
-//! not ordered at all, where each message is lost, doubled and overtaken alone. The promises hold on both.
+//! The network is modelled twice. Ordered, as a TCP connection is: a lost message breaks the
+//! connection. Unordered: each message is lost, doubled and overtaken alone. The promises hold on
+//! both.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -21,15 +23,15 @@ use crate::random::Random;
 use crate::store::Store;
 use crate::wire::{Seal, ToAgent, ToManager};
 
-/// When a world begins: an instant like any other.
+/// Wall clock at the start of a world; an arbitrary instant.
 const ORIGIN: i64 = 1_795_514_400_000;
-/// Whom responses are aimed at.
+/// The targets of responses.
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
-/// How long after the last fault everything must have settled: the longest wait of a manager for an answer, then for a
-/// revert to be tried again, and a round of the agents' looks.
+/// Time after the last fault until everything must have settled: the manager's longest wait for a
+/// result, its longest pause before a revert, and a round of the agents' looks.
 const QUIET: Millis = 25 * MINUTE;
 
-/// What happens next.
+/// The next event.
 #[expect(missing_docs, reason = "the sentence of each variant says what its fields are")]
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -43,29 +45,29 @@ pub enum Event {
     AgentUp { agent: usize, life: u32 },
     /// A manager starts.
     ManagerUp { manager: usize },
-    /// The agent opens a conversation.
+    /// The agent opens a connection.
     Connect { agent: usize, life: u32 },
     /// The agent's heartbeat.
     Heartbeat { agent: usize, life: u32, talk: u64 },
-    /// The agent's lane looks what is next.
+    /// The agent's lane looks for its next step.
     Lane { agent: usize, life: u32 },
-    /// What the agent's lane does goes on.
+    /// The running program of the agent's lane continues.
     Work { agent: usize, life: u32 },
-    /// The agent tries to write its journal again.
+    /// The agent tries to rewrite its journal.
     Mend { agent: usize, life: u32 },
-    /// A wrong agent writes down late what it has acknowledged.
+    /// A defective agent journals late what it has acknowledged.
     LateJournal { agent: usize, life: u32, commands: Vec<riposte_protocol::command::Command> },
-    /// A wrong manager commits late what it has acknowledged.
+    /// A defective manager commits late what it has acknowledged.
     LateCommit { manager: usize, life: u32, agent: usize, results: Vec<riposte_protocol::message::CommandResult> },
-    /// A manager's conversation looks what is owed.
+    /// A manager's connection looks for commands to send.
     Fetch { manager: usize, agent: usize, talk: u64 },
-    /// The mark that commands were sent is committed.
+    /// The delivery marks of commands are committed.
     Delivered { manager: usize, life: u32, commands: Vec<usize>, lease_until: Timestamp },
-    /// A manager ends what is over.
+    /// A manager ends responses and retries reverts.
     Undo { manager: usize, life: u32, at: Millis },
     /// A manager's sweep.
     Sweep { manager: usize, life: u32 },
-    /// A manager is started anew, as for an update.
+    /// A manager is restarted, as for an update.
     Restart { manager: usize },
     /// The faults are over.
     Heal,
@@ -73,7 +75,7 @@ pub enum Event {
     Judge,
 }
 
-/// A world that is being played.
+/// A running world.
 #[derive(Debug)]
 pub struct World {
     pub(crate) shape: Shape,
@@ -83,7 +85,7 @@ pub struct World {
     queue: BinaryHeap<Reverse<(Millis, u64)>>,
     events: BTreeMap<u64, Event>,
     next_event: u64,
-    /// How many events have happened.
+    /// Number of events so far.
     pub steps: u64,
     pub(crate) random: Random,
     pub(crate) seal: Seal,
@@ -93,16 +95,16 @@ pub struct World {
     pub(crate) checker: Checker,
     pub(crate) next_talk: u64,
     pub(crate) targets: Vec<Target>,
-    /// How far ahead a manager's clock ever was: what it has written down in that time is due only then.
+    /// The furthest that a manager's clock was ever ahead: times recorded then are due only later.
     pub(crate) furthest: Millis,
-    /// The response that each act of the plan has made.
+    /// The response of each act of the plan.
     made: BTreeMap<usize, usize>,
-    /// What has happened, if it is written down.
+    /// The events so far, if they are recorded.
     pub trace: Option<Vec<String>>,
 }
 
 impl World {
-    /// A world in which `plan` will happen, with faults until `end`.
+    /// A world that runs `plan`, with faults until `end`.
     pub fn new(shape: &Shape, plan: Plan, end: Millis, defect: Option<Defect>) -> Self {
         let mut world = Self {
             defect,
@@ -134,7 +136,7 @@ impl World {
         world
     }
 
-    /// Plays until everything has settled, or a promise is broken.
+    /// Runs until everything has settled, or a promise is broken.
     ///
     /// # Errors
     /// The promise that was broken.
@@ -166,31 +168,31 @@ impl World {
         Ok(())
     }
 
-    /// Whether a block has just come to its end: what follows from that is under way.
+    /// Whether a block has just ended: its commands are still under way.
     fn is_ending(&self) -> bool {
         let now = Self::wall(self.now, 0);
         let just_now = now.minus(Duration::from_millis(MINUTE))..=now;
         self.store.effects.iter().any(|effect| effect.until.instant().is_some_and(|until| just_now.contains(&until)))
     }
 
-    /// How many commands were queued.
+    /// Number of commands that were queued.
     pub fn commands(&self) -> u64 {
         self.store.commands.len() as u64
     }
 
-    /// Has something happen at `at`.
+    /// Schedules an event at `at`.
     pub(crate) fn at(&mut self, at: Millis, event: Event) {
         self.next_event += 1;
         self.queue.push(Reverse((at.max(self.now), self.next_event)));
         self.events.insert(self.next_event, event);
     }
 
-    /// Has something happen after `pause`.
+    /// Schedules an event after `pause`.
     pub(crate) fn after(&mut self, pause: Millis, event: Event) {
         self.at(self.now + pause, event);
     }
 
-    /// Writes down what happens, if anybody wants to know.
+    /// Records what happens, if a trace was asked for.
     pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>6}.{:03}  {}", self.now / 1000, self.now % 1000, what()));
@@ -266,7 +268,7 @@ impl World {
         self.hosts[agent].life == life && self.hosts[agent].book.is_some()
     }
 
-    /// Everything works again, the clocks are set, and everybody connects anew.
+    /// Everything works again, the clocks are set, and every agent connects again.
     fn heal(&mut self) {
         self.note(|| "everything works again".into());
         for manager in 0..self.nodes.len() {
@@ -283,30 +285,30 @@ impl World {
             }
         }
         self.after(QUIET + self.furthest, Event::Judge);
-        // Once more, for what was reported before the last command ended.
+        // Again, for reports that came before the last command ended.
         for manager in 0..self.nodes.len() {
             self.at(self.now + self.furthest + QUIET / 2, Event::Restart { manager });
         }
     }
 
-    /// When `wall` is reached by a clock that is off by `off`, if it is not touched.
+    /// When a clock that is off by `off` reaches `wall`, if it is not set meanwhile.
     pub(crate) fn instant(wall: Timestamp, off: i64) -> Millis {
         Millis::try_from(wall.as_millis() - ORIGIN - off).unwrap_or(0)
     }
 
-    /// What a clock shows that is off by `off`.
+    /// The reading of a clock that is off by `off`.
     pub(crate) fn wall(now: Millis, off: i64) -> Timestamp {
         Timestamp::from_millis(ORIGIN + off + i64::try_from(now).unwrap_or(i64::MAX))
     }
 
-    /// The delays after which a message that is sent now arrives: none if it is lost, two if it is doubled. `Err` if the
-    /// conversation breaks.
+    /// The delays after which a message that is sent now arrives: none if it is lost, two if it is
+    /// doubled. `Err` if the connection breaks.
     fn fate(&mut self, agent: usize) -> Result<Vec<Millis>, ()> {
         let (now, is_ordered) = (self.now, self.shape.is_ordered);
         let host = &mut self.hosts[agent];
         let latency = 1 + host.random.within(0..20);
         if host.cut_until > now {
-            // A connection outlives a short cut: what is sent meanwhile arrives after it.
+            // A connection survives a short cut: messages that are sent meanwhile arrive after it.
             let left = host.cut_until - now;
             return if is_ordered && left < 30 * SECOND { Ok(vec![left + latency]) } else { Err(()) };
         }
@@ -322,7 +324,7 @@ impl World {
         }
     }
 
-    /// Sends to the manager that the agent talks to.
+    /// Sends to the manager that the agent is connected to.
     pub(crate) fn tell_manager(&mut self, agent: usize, message: ToManager) {
         let fate = self.fate(agent);
         let (now, is_ordered) = (self.now, self.shape.is_ordered);
@@ -334,7 +336,7 @@ impl World {
         }
     }
 
-    /// Sends to the agent in a conversation, if it is still there.
+    /// Sends to the agent on a connection, if it is still open.
     pub(crate) fn tell_agent(&mut self, agent: usize, number: u64, message: ToAgent) {
         let fate = self.fate(agent);
         let (now, is_ordered) = (self.now, self.shape.is_ordered);
@@ -372,7 +374,8 @@ impl World {
     }
 }
 
-/// When the copies of a message arrive: none in a conversation that is broken, or that this loss breaks.
+/// When the copies of a message arrive: none on a broken connection, or on one that this loss
+/// breaks.
 fn arrivals(
     is_broken: &mut bool,
     last: &mut Millis,

@@ -1,6 +1,6 @@
-//! A small model of the protocol, explored to its end: one agent, an apply and its revert, two crashes of either side, and
-//! a network that loses, doubles and reorders. The delivery rules are the protocol's own [`Session`] and [`Inbox`], built
-//! anew for each step from what survives.
+//! A small model of the protocol, explored completely: one agent, an apply and its revert, two
+//! crashes of either side, and a network that loses, doubles and reorders. The delivery rules are
+//! the protocol's own [`Session`] and [`Inbox`], rebuilt for each step from what survives.
 
 use std::collections::BTreeSet;
 
@@ -21,22 +21,23 @@ struct Protocol {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct State {
-    /// The store: what is owed, whether it is leased, and what is answered.
+    /// The store: unacknowledged commands, whether each has a lease, and which are answered.
     owed: Vec<(u64, bool)>,
     answered: BTreeSet<u64>,
-    /// The conversation: the cursor at its beginning, and what was sent in it.
+    /// The connection: the cursor at its beginning, and what was sent on it.
     cursor: u64,
     sent: BTreeSet<u64>,
     /// The network.
     commands: BTreeSet<u64>,
     acks: BTreeSet<u64>,
     results: BTreeSet<u64>,
-    /// The agent's journal, in its order: number, whether it is begun, whether it is done (or refused).
+    /// The agent's journal, in its order: number, whether it is begun, whether it is done (or
+    /// refused).
     journal: Vec<(u64, bool, bool)>,
     refused: BTreeSet<u64>,
-    /// What a wrong agent has acknowledged and not yet written down.
+    /// What a defective agent has acknowledged and not journaled yet.
     unwritten: BTreeSet<u64>,
-    /// The host: what was executed, in its order.
+    /// The host: executed commands, in their order.
     executed: Vec<u64>,
     crashes: u8,
     said: BTreeSet<u64>,
@@ -77,7 +78,7 @@ fn receive(state: &mut State, seq: u64) {
     }
 }
 
-/// A new conversation; what is under way in the old one may still arrive at the manager, not at the agent.
+/// A new connection. Messages of the old one may still arrive at the manager, but not at the agent.
 fn reconnect(state: &mut State) {
     state.cursor = inbox(state).cursor();
     state.sent.clear();
@@ -118,7 +119,7 @@ impl Model for Protocol {
                 };
                 let owed: Vec<Owed> = state.owed.iter().map(owed).collect();
                 let mut session = Session::new(state.cursor);
-                // What was sent in this conversation already: chosen once, so it is not due again.
+                // Already sent on this connection: selected once, so not due again.
                 let sent: Vec<Owed> = owed.iter().filter(|owed| state.sent.contains(&owed.seq)).copied().collect();
                 let unleased = sent.iter().map(|owed| Owed { lease_until: None, ..*owed }).collect::<Vec<_>>();
                 session.choose(&unleased, now, later, usize::MAX);
@@ -158,7 +159,8 @@ impl Model for Protocol {
                 }
             }
             Step::Execute => {
-                // Two steps, between which the agent can die: begun is written first, done last.
+                // Two steps, between which the agent can crash: the beginning is recorded first,
+                // the result last.
                 let next = state.journal.iter_mut().filter(|entry| !entry.2).min_by_key(|entry| entry.0)?;
                 if next.1 {
                     next.2 = true;
@@ -198,13 +200,13 @@ impl Model for Protocol {
                 once.len() == state.executed.len()
             }),
             Property::always("4: a revert never overtakes its apply", |_, state: &State| state.executed.is_sorted()),
-            Property::always("3: what is owed no more is in the journal", |_, state: &State| {
+            Property::always("3: an acknowledged command is in the journal", |_, state: &State| {
                 let is_owed = |seq: u64| state.owed.iter().any(|owed| owed.0 == seq);
                 let is_known = |seq: u64| state.journal.iter().any(|entry| entry.0 == seq);
                 let may_be_written = |seq: u64| state.unwritten.contains(&seq);
                 (1..=COMMANDS).all(|seq| is_owed(seq) || is_known(seq) || may_be_written(seq))
             }),
-            Property::always("9: what is answered was done, or refused", |_, state: &State| {
+            Property::always("9: an answered command was done, or refused", |_, state: &State| {
                 state.answered.iter().all(|seq| state.executed.contains(seq) || state.refused.contains(seq))
             }),
             Property::sometimes("everything is done after two crashes", |_, state: &State| {
@@ -226,5 +228,5 @@ fn no_order_of_events_breaks_a_promise() {
 #[test]
 fn an_acknowledgement_before_the_journal_is_found() {
     let explored = Protocol { acknowledges_first: true }.checker().spawn_bfs().join();
-    assert!(explored.discovery("3: what is owed no more is in the journal").is_some());
+    assert!(explored.discovery("3: an acknowledged command is in the journal").is_some());
 }

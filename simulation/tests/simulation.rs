@@ -1,11 +1,11 @@
-//! The simulation as a test: no promise is broken in the model as it is, and each mistake that is built in is seen.
+//! The simulation as a test: the model breaks no promise, and each built-in mistake is detected.
 
 use riposte_simulation::campaign::{FAULTS, play, run};
 use riposte_simulation::defect::Defect;
 use riposte_simulation::plan::{draw_up, shape};
 use riposte_simulation::shrink::shrink;
 
-/// A mistake must be seen within so many steps.
+/// A mistake must be detected within this many steps.
 const MOST_STEPS: u64 = 1_000_000;
 
 #[test]
@@ -44,7 +44,7 @@ macro_rules! seen {
             #[test]
             fn $name() {
                 let outcome = run(1, 1000, MOST_STEPS, Some(Defect::$defect));
-                let (seed, violation) = outcome.failure.expect("the judge sees it");
+                let (seed, violation) = outcome.failure.expect("the checker detects it");
                 println!("{}: {} steps, seed {seed}: {violation}", Defect::$defect, outcome.steps);
                 assert!(outcome.steps <= MOST_STEPS, "{} steps", outcome.steps);
             }

@@ -1,5 +1,5 @@
-//! `/v1/actions`: what agents can be asked to do. The actions that come with Riposte are fixed; people add programs that
-//! stand in the agents' own folder.
+//! `/v1/actions`: the actions that agents can run. Built-in actions are fixed; operators add
+//! programs from the agents' own folder.
 
 use std::sync::Arc;
 
@@ -23,16 +23,16 @@ use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
 use crate::store::{StoreError, actions, policies};
 
-/// An action as it stands.
+/// An action at its current version.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ActionView {
     /// The action.
     #[serde(flatten)]
     pub action: Action,
-    /// Its version, the same as the `ETag`; absent for those that come with Riposte.
+    /// Current version, equal to the `ETag`; absent for built-in actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
-    /// When it was last changed.
+    /// Time of the last change; absent for built-in actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Millis>,
 }
@@ -70,45 +70,46 @@ async fn stored(state: &AppState, name: &str) -> ApiResult<ActionView> {
 }
 
 fn unknown(name: &str) -> ApiError {
-    ApiError::not_found(format!("there is no action called {name:?}"))
+    ApiError::not_found(format!("action {name:?} does not exist"))
 }
 
-/// Gives one action
+/// Returns one action
 #[utoipa::path(get, path = "/v1/actions/{name}", tag = "actions", params(("name" = String, Path)), responses((status = 200, body = ActionView)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
 }
 
-/// A custom action, as it is given.
+/// A custom action as submitted.
 #[derive(Debug, utoipa::ToSchema)]
-#[expect(dead_code, reason = "read by hand, so that every fault is told at once; this is its schema")]
+#[expect(dead_code, reason = "parsed by hand, to report all faults at once; this is its schema")]
 pub struct CustomAction {
-    /// a-z, 0-9, '-', '_' and '.', 64 characters at most; not that of an action that comes with Riposte.
+    /// Unique name: a-z, 0-9, '-', '_' and '.', at most 64 characters; not the name of a built-in
+    /// action.
     name: String,
-    /// What it does, in one sentence.
+    /// What the action does, in one sentence.
     summary: Option<String>,
-    /// The name of the program, a file in the agents' folder for programs.
+    /// File name of the program in the agents' program folder.
     executable: String,
-    /// How the program is spoken to; absent: as Wazuh 4.2 and later.
+    /// How the program is invoked; absent: as in Wazuh 4.2 and later.
     style: Option<riposte_protocol::command::ScriptStyle>,
-    /// The kinds of target it takes; absent: `none`.
+    /// Kinds of target that it accepts; absent: `none`.
     target_kinds: Option<Vec<riposte_protocol::target::TargetKind>>,
-    /// Which accounts it takes as a target of kind `user`; absent: `local`.
+    /// Accounts that it accepts as a target of kind `user`; absent: `local`.
     user: Option<crate::domain::action::Accounts>,
-    /// The observable it is aimed at unless the policy names another.
+    /// Default observable to target, if the policy names none.
     default_target: Option<crate::domain::alert::TargetField>,
-    /// Whether the program is run again to undo; absent: no.
+    /// Whether the program runs again to undo the action; absent: no.
     undoable: Option<bool>,
-    /// Operating systems it runs on; absent: all.
+    /// Supported operating systems; absent: all.
     platforms: Option<Vec<String>>,
-    /// JSON Schema of its arguments, a list of texts; absent: any.
+    /// JSON Schema of its arguments, an array of strings; absent: any.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
-    /// Whether the agent gets the alert with the command; absent: yes.
+    /// Whether the command includes the alert; absent: yes.
     wants_alert: Option<bool>,
 }
 
-/// Adds an action
+/// Creates a custom action
 #[utoipa::path(post, path = "/v1/actions", tag = "actions", request_body = CustomAction, responses((status = 201, body = ActionView)))]
 pub async fn create(
     caller: Caller<WritePolicies>,
@@ -122,7 +123,8 @@ pub async fn create(
 
 /// Replaces a custom action
 ///
-/// `If-Match` must carry the `ETag` that was read. Policies that use it must still be right with the new one.
+/// `If-Match` must carry the `ETag` that was read. Policies that use the action must be valid with
+/// the new version.
 #[utoipa::path(put, path = "/v1/actions/{name}", tag = "actions",
     params(("name" = String, Path), ("If-Match" = String, Header)), request_body = CustomAction, responses((status = 200, body = ActionView)))]
 pub async fn replace(
@@ -139,7 +141,8 @@ pub async fn replace(
 
 /// Deletes a custom action
 ///
-/// 409 while a policy uses it, or while something of it is in force: its undo needs it.
+/// The response is 409 while a policy uses the action or one of its effects is in force, because
+/// undoing needs it.
 #[utoipa::path(delete, path = "/v1/actions/{name}", tag = "actions",
     params(("name" = String, Path), ("If-Match" = String, Header)), responses((status = 204)))]
 pub async fn delete(

@@ -1,5 +1,5 @@
-//! Whose address a request comes from: the connection's, or, where the connection is a trusted proxy's, the one that the proxy
-//! says it was sent from. What a client writes into such a header itself is never believed.
+//! The client address of a request: the connection's, or the one that a trusted proxy reports. A
+//! client's own forwarding headers are never trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,35 +7,36 @@ use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
 use ipnet::IpNet;
 
-/// What proxies say, that do not speak of `Forwarded` (RFC 7239).
+/// Header of proxies that do not support `Forwarded` (RFC 7239).
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
-/// The headers by which a proxy shows itself.
+/// Headers that identify a proxy.
 const OF_PROXIES: [&str; 4] = ["forwarded", X_FORWARDED_FOR, "x-forwarded-proto", "x-forwarded-host"];
 
-/// The proxies whose word counts.
+/// The trusted proxies.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// The proxies at these addresses and networks.
+    /// Trusts the proxies in these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// Whether a connection from there is a trusted proxy's.
+    /// Whether the address belongs to a trusted proxy.
     pub fn holds(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The address that a request comes from: from the nearest hop on, the first that is no trusted proxy.
+    /// The client address of a request: the nearest hop that is not a trusted proxy.
     pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut nearest = peer;
         if !self.holds(peer) {
             return nearest;
         }
         for hop in hops(headers).into_iter().rev() {
-            // What is no address ends the way: what stands before it was not written by a trusted proxy either.
+            // A hop that is not an address ends the chain: no trusted proxy wrote the entries
+            // before it.
             let Some(address) = hop else { return nearest };
             nearest = address;
             if !self.holds(address) {
@@ -46,12 +47,12 @@ impl TrustedProxies {
     }
 }
 
-/// The header by which a request shows that a proxy has passed it on, if one does.
+/// The header that shows that a proxy forwarded the request, if any.
 pub fn of_proxy(headers: &HeaderMap) -> Option<&'static str> {
     OF_PROXIES.into_iter().find(|name| headers.contains_key(*name))
 }
 
-/// The hops that the headers name, the farthest first.
+/// The hops named in the headers, farthest first.
 fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let parts = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
@@ -68,7 +69,7 @@ fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     parts(X_FORWARDED_FOR).iter().map(|part| address(part)).collect()
 }
 
-/// An address, with or without a port, brackets and quotes.
+/// Parses an address with or without port, brackets and quotes.
 fn address(node: &str) -> Option<IpAddr> {
     let node = node.trim().trim_matches('"');
     if let Ok(address) = node.parse::<IpAddr>() {
@@ -94,13 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_says_where_a_request_comes_from() {
+    fn only_a_trusted_proxy_sets_the_client_address() {
         let forged = [("x-forwarded-for", "198.51.100.9")];
         assert_eq!(origin(&[], "203.0.113.7", &forged), "203.0.113.7");
         assert_eq!(origin(&["127.0.0.1/32"], "203.0.113.7", &forged), "203.0.113.7");
         assert_eq!(origin(&["127.0.0.1/32"], "127.0.0.1", &[]), "127.0.0.1");
         for (headers, expected) in [
-            // The client has written the first one itself.
+            // The client wrote the first entry itself.
             (vec![("x-forwarded-for", "10.9.9.9, 203.0.113.7")], "203.0.113.7"),
             (vec![("x-forwarded-for", "203.0.113.7, 10.0.0.2")], "203.0.113.7"),
             (vec![("x-forwarded-for", "203.0.113.7"), ("x-forwarded-for", "10.0.0.2")], "203.0.113.7"),

@@ -1,4 +1,4 @@
-//! `/v1/agents` and `/v1/enrollment-tokens`: enrolling, labelling and revoking agents.
+//! `/v1/agents` and `/v1/enrollment-tokens`: enrolment, labels and revocation of agents.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use super::page::{Page, cursor_id, limit, page};
 use super::{AppState, address};
 use crate::domain::agent::{Agent, is_name, reason_words};
 use crate::domain::duration::Span;
+use crate::domain::enrolment_token;
 use crate::domain::fault::Fault;
 use crate::domain::host_name::is_same_host;
 use crate::domain::id::new_id;
@@ -34,7 +35,7 @@ use crate::store::columns::Millis;
 use crate::store::enrolment::{self, Outcome};
 use crate::store::identity::REJECTS_FOR;
 
-/// The most capabilities an agent may announce.
+/// Maximum number of capabilities per agent.
 const MAX_CAPABILITIES: usize = 256;
 /// An agent, and whether it is here.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -42,13 +43,13 @@ pub struct AgentView {
     /// The agent.
     #[serde(flatten)]
     pub agent: AgentRow,
-    /// Whether it has a stream to this node now.
+    /// Whether it has a stream to this node.
     pub streaming: bool,
-    /// Where it is: `streaming`, `polling` or `away`, as seen from this node.
+    /// `streaming`, `polling` or `away`, as seen from this node.
     pub presence: Presence,
-    /// Since when it is away: when it was last heard of, or else enrolled; null while it is present.
+    /// Last contact of an absent agent, or else its enrolment; null while it is present.
     pub away_since: Option<Millis>,
-    /// Why it carries nothing out, if it rejected orders of this manager within the last hour.
+    /// Reason of a rejected command within the last hour; such an agent carries out no commands.
     pub rejecting: Option<String>,
 }
 
@@ -56,30 +57,30 @@ fn view(state: &AppState, mut agent: AgentRow) -> AgentView {
     let (hub, now) = (&state.engine.hub, state.engine.clock.now());
     let id = agent.id.parse::<Uuid>().ok();
     let presence = id.map_or(Presence::Away, |id| hub.presence(id, now));
-    // What is stored is written in batches; what was heard since is known here.
+    // The stored contact is written in batches; the hub knows later ones.
     agent.last_seen_at = id.and_then(|id| hub.last_heard(id)).map(Millis::from).max(agent.last_seen_at);
     let away_since = (presence == Presence::Away).then(|| agent.last_seen_at.unwrap_or(agent.enrolled_at));
     let is_rejecting = agent.rejected_at.is_some_and(|at| Timestamp::from(at) > now.minus(REJECTS_FOR));
     let why = agent.rejected_reason.as_deref().filter(|_| is_rejecting).map(reason_words);
-    let rejecting = why.map(|why| format!("it rejects this manager's orders: {why}"));
+    let rejecting = why.map(|why| format!("it rejects this manager's commands: {why}"));
     AgentView { agent, streaming: presence == Presence::Streaming, presence, away_since, rejecting }
 }
 
-/// Which agents to list.
+/// Filter of an agent list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListAgents {
     limit: Option<i64>,
     cursor: Option<String>,
-    /// Of this name.
+    /// Name of the agent.
     name: Option<String>,
-    /// Revoked ones too.
+    /// Include revoked agents.
     #[serde(default)]
     revoked: bool,
 }
 
-/// Lists agents in the order of their enrolment
+/// Lists agents in the order of enrolment
 #[utoipa::path(get, path = "/v1/agents", tag = "agents", params(ListAgents), responses((status = 200, body = Page<AgentView>)))]
 pub async fn list(
     _: Caller<Read>,
@@ -95,10 +96,10 @@ pub async fn list(
 
 async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
     let row = agents::find(&state.engine.db, id).await?;
-    Ok(view(state, row.ok_or_else(|| ApiError::not_found("there is no such agent"))?))
+    Ok(view(state, row.ok_or_else(|| ApiError::not_found("the agent does not exist"))?))
 }
 
-/// Gives one agent
+/// Returns one agent
 #[utoipa::path(get, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 200, body = AgentView)))]
 pub async fn find(
     _: Caller<Read>,
@@ -108,11 +109,11 @@ pub async fn find(
     Ok(axum::Json(stored(&state, id).await?))
 }
 
-/// What can be changed of an agent.
+/// A change of an agent.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeAgent {
-    /// Labels to set; one with the value null is removed, one that is not named stays.
+    /// Labels to set. A null value removes the label; other labels stay.
     #[schema(value_type = Object, example = json!({"env": "prod", "wazuh_id": "005"}))]
     labels: Map<String, Value>,
 }
@@ -141,8 +142,8 @@ fn below(place: &str, faults: Vec<Fault>) -> ApiError {
 
 /// Revokes an agent
 ///
-/// Its stream ends, its token is not taken any more, and what was queued for it is cancelled. A response that can be in force
-/// on no other agent ends as `failed`.
+/// Its stream is closed, its tokens are refused, and its queued commands are cancelled. A response
+/// that cannot be in force on another agent ends as `failed`.
 #[utoipa::path(delete, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 204)))]
 pub async fn revoke(
     caller: Caller<ManageAgents>,
@@ -155,8 +156,8 @@ pub async fn revoke(
 
 /// Enrols an agent
 ///
-/// Needs no API key but an enrolment token. The agent pins the keys it gets here. Whoever did not hear the answer may ask
-/// again with the same token, name and key.
+/// Needs an enrolment token instead of an API key. The agent pins the keys in the response. A
+/// client that received no response may retry with the same token, name and key.
 #[utoipa::path(post, path = "/v1/agents/enroll", tag = "agents", request_body = EnrollRequest, security(()),
     responses((status = 201, body = EnrollResponse)))]
 pub async fn enroll(
@@ -169,8 +170,11 @@ pub async fn enroll(
     check_enrollment(&asked)?;
     let base = base_url(&state, &headers)?;
     let engine = &state.engine;
+    let form_fault = enrolment_token::form_fault(&asked.token);
     let Some(id) = engine.enroll(asked).await? else {
-        let answer = ApiError::unauthenticated("the enrolment token is not valid: unknown, used up or expired");
+        let refusal =
+            form_fault.unwrap_or_else(|| "the enrolment token is not valid: unknown, used up or expired".to_owned());
+        let answer = ApiError::unauthenticated(refusal);
         return Err(state.strangers.count_from(engine, peer, "/v1/agents/enroll", answer));
     };
     let answer = EnrollResponse {
@@ -183,8 +187,8 @@ pub async fn enroll(
     Ok((StatusCode::CREATED, axum::Json(answer)))
 }
 
-/// What somebody says who wants to be enrolled: nobody that is known. It is looked at only if the address has not asked for
-/// too much, and taken as it is: what is compressed would take more of the manager than of the sender.
+/// A request for enrolment, from a client that is not known yet. It is read only if the address has not asked too often, and
+/// never decompressed: what is compressed would cost the manager more than the sender.
 pub struct Enrolling(EnrollRequest);
 
 impl FromRequest<AppState> for Enrolling {
@@ -195,7 +199,7 @@ impl FromRequest<AppState> for Enrolling {
         let peer = state.proxies.origin(peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), request.headers());
         state.caller_limits.count_enrolment(peer)?;
         if request.headers().contains_key(header::CONTENT_ENCODING) {
-            return Err(ApiError::unsupported("an enrolment is sent without Content-Encoding"));
+            return Err(ApiError::unsupported("an enrolment must not have a Content-Encoding"));
         }
         Ok(Self(Json::from_request(request, state).await?.value))
     }
@@ -221,7 +225,7 @@ fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
     if faults.is_empty() { Ok(()) } else { Err(ApiError::invalid(faults)) }
 }
 
-/// What is wrong with a list of capabilities.
+/// The faults of a capability list.
 pub fn capability_faults(capabilities: &[message::Capability]) -> Vec<Fault> {
     if capabilities.len() > MAX_CAPABILITIES {
         return vec![Fault::at("/capabilities", format!("has more than {MAX_CAPABILITIES} entries"))];
@@ -245,7 +249,7 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
     }
     if let Some(header) = address::of_proxy(headers) {
         return Err(ApiError::conflict(format!(
-            "a proxy stands before this manager ({header}), and the manager does not know the address that agents see: set \
+            "requests come through a proxy ({header}), and public_url is not set: set \
              public_url in its configuration (RIPOSTE_PUBLIC_URL), such as https://riposte.example.org, and enrol again"
         )));
     }
@@ -254,18 +258,18 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
     Ok(format!("http://{host}"))
 }
 
-/// An enrolment token to be made.
+/// An enrolment token to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
-    /// Labels of the agents that enrol with it.
+    /// Labels set on agents that enrol with it.
     #[serde(default)]
     #[schema(value_type = Object, example = json!({"env": "prod"}))]
     labels: Map<String, Value>,
-    /// How many agents may use it; 1 unless said otherwise.
+    /// Maximum number of enrolments; default 1.
     #[serde(default = "one")]
     uses: i64,
-    /// For how long; an hour unless said otherwise.
+    /// Validity; default `1h`.
     #[serde(default = "an_hour")]
     #[schema(value_type = String, example = "1h")]
     expires_in: Span,
@@ -280,19 +284,19 @@ fn an_hour() -> Span {
     "1h".parse().expect("a span")
 }
 
-/// An enrolment token, with its secret: shown once.
+/// A new enrolment token; its secret is shown once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct CreatedToken {
-    /// Its id.
+    /// UUIDv7.
     pub id: Uuid,
-    /// What an agent enrols with; absent when the request is repeated, because it is not kept.
+    /// The secret; absent in the response to a retry, because only its hash is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Until when it can be used.
+    /// Expiry time.
     pub expires_at: Timestamp,
 }
 
-/// Makes an enrolment token
+/// Creates an enrolment token
 #[utoipa::path(post, path = "/v1/enrollment-tokens", tag = "agents", request_body = CreateToken, responses((status = 201, body = CreatedToken)))]
 pub async fn create_token(
     caller: Caller<ManageAgents>,
@@ -306,7 +310,7 @@ pub async fn create_token(
     Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token, expires_at })))
 }
 
-/// Which tokens to list.
+/// Filter of a token list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -1,4 +1,4 @@
-//! `/v1/alerts`: handing alerts in, and looking at them.
+//! `/v1/alerts`: ingesting and reading alerts.
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
@@ -28,34 +28,36 @@ use crate::store::story::escape;
 use crate::store::writer::Outcome;
 use riposte_protocol::time::Timestamp;
 
-/// An alert that was not taken in.
+/// A rejected alert.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Rejected {
-    /// Its position in the request: in the array, or among the lines that are not empty.
+    /// Index in the array, or among the non-empty lines.
     pub index: usize,
-    /// What is wrong with it.
+    /// The faults of the alert.
     pub errors: Vec<Fault>,
 }
 
-/// What became of the alerts of one request. Everything it names is durable.
+/// Outcome of one request. Everything listed is durable.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Intake {
-    /// How many are new.
+    /// Number of new alerts.
     pub accepted: usize,
-    /// How many had been handed in before; they change nothing.
+    /// Number of duplicates, which change nothing.
     pub duplicates: usize,
-    /// How many of these differ from the stored alert of the same id: what they say has no answer.
+    /// Number of duplicates that differ from the stored alert of the same id; their content is
+    /// ignored.
     pub conflicting: usize,
-    /// Which were not taken in.
+    /// Rejected alerts.
     pub rejected: Vec<Rejected>,
-    /// The responses that the new ones got, spared and observed ones too.
+    /// Responses to the new alerts, including spared and observed ones.
     pub responses: Vec<Uuid>,
 }
 
-/// Hands alerts in
+/// Ingests alerts
 ///
-/// One JSON object, a JSON array, or NDJSON (`application/x-ndjson`), plain, gzip or zstd. Answered when alerts, responses
-/// and commands are durable. A faulty alert in a batch is rejected alone; a request in which every alert is faulty is 422.
+/// Accepts one JSON object, a JSON array, or NDJSON (`application/x-ndjson`), plain, gzip or zstd.
+/// The response is sent once alerts, responses and commands are durable. A batch rejects only its
+/// faulty alerts; if every alert is faulty, the response is 422.
 #[utoipa::path(post, path = "/v1/alerts", tag = "alerts", request_body(content = Object, content_type = "application/json"),
     responses((status = 202, description = "Committed", body = Intake)))]
 pub async fn create(
@@ -73,7 +75,7 @@ pub async fn create(
     let (raws, is_batch) = split(&payload.bytes, &payload.media_type)?;
     if raws.len() > state.limits.max_batch {
         let most = state.limits.max_batch;
-        return Err(ApiError::too_large(format!("a request may hold at most {most} alerts")));
+        return Err(ApiError::too_large(format!("a request may contain at most {most} alerts")));
     }
     let outcome = state
         .engine
@@ -85,15 +87,15 @@ pub async fn create(
     }
 }
 
-/// The bytes of single alerts, and whether they came as a batch.
+/// Splits a body into single alerts, and returns whether it is a batch.
 fn split<'a>(bytes: &'a [u8], media_type: &str) -> ApiResult<(Vec<&'a [u8]>, bool)> {
-    // A byte order mark is no JSON, but editors on Windows write one.
+    // A byte order mark is not JSON, but editors on Windows write one.
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     match media_type {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
             let lines = batch::lines(bytes);
             if lines.is_empty() {
-                return Err(ApiError::malformed("the body holds no alert"));
+                return Err(ApiError::malformed("the body contains no alert"));
             }
             Ok((lines, true))
         }
@@ -107,7 +109,7 @@ fn split_json(bytes: &[u8]) -> ApiResult<(Vec<&[u8]>, bool)> {
     let body = bytes.trim_ascii();
     let not_json = |error: serde_json::Error| ApiError::malformed(format!("the body is not JSON: {error}"));
     if body.starts_with(b"[") {
-        // What is no array may have a fault that a reader of JSON can name.
+        // If the body is not an array, report the JSON fault if there is one.
         let fault = || serde_json::from_str::<IgnoredAny>(&legible(body)).err().map(not_json);
         let array = batch::elements(body);
         return match array {
@@ -126,7 +128,7 @@ fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
             let place = if is_batch { format!("/{index}") } else { String::new() };
             faults.into_iter().map(move |fault| Fault::at(format!("{place}{}", fault.pointer), fault.detail))
         });
-        // A hundred faults say as much as ten thousand.
+        // The first hundred faults are enough.
         return Err(ApiError::invalid(faults.take(100).collect()));
     }
     let rejected = rejected.into_iter().map(|(index, errors)| Rejected { index, errors }).collect();
@@ -136,28 +138,28 @@ fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
 /// A stored alert.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AlertView {
-    /// Its id; its time is when it was received.
+    /// UUIDv7; begins with the time of receipt.
     pub id: String,
-    /// Who sent it.
+    /// Pipeline that sent the alert.
     pub pipeline: String,
-    /// The pipeline's id of it.
+    /// The alert's id in the pipeline.
     pub pipeline_id: String,
-    /// When it happened.
+    /// Event time.
     pub time: Timestamp,
     /// The rule that fired.
     pub rule: Rule,
-    /// Where it comes from.
+    /// The agent that the alert names.
     pub agent: AlertAgent,
-    /// What it saw.
+    /// Observables of the alert.
     pub observables: Observables,
-    /// The alert as it came, but for bytes that are no text (U+FFFD) and numbers out of range (texts); only when one alert is asked
-    /// for.
+    /// The raw alert, with U+FFFD for invalid text and strings for numbers out of range. Only in
+    /// the response for a single alert.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub raw: Option<Box<RawValue>>,
 }
 
-/// When the alert of that id was received.
+/// Time of receipt of the alert.
 fn received(id: &str) -> ApiResult<Timestamp> {
     Ok(alerts::received(&columns::id(id)?))
 }
@@ -173,25 +175,25 @@ fn view(row: AlertRow, sources: &Sources, with_raw: bool) -> ApiResult<AlertView
     Ok(AlertView { id: row.id, pipeline, pipeline_id, time, rule, agent, observables, raw })
 }
 
-/// Which alerts to list.
+/// Filter of an alert list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListAlerts {
     limit: Option<i64>,
     cursor: Option<String>,
-    /// With this id in its pipeline, such as Wazuh's `1795169472.12345`.
+    /// Id in the pipeline, such as Wazuh's `1795169472.12345`.
     source_id: Option<String>,
-    /// Of this rule.
+    /// Rule id.
     rule_id: Option<String>,
-    /// At least of this level.
+    /// Minimum rule level.
     min_level: Option<i64>,
-    /// From this agent, by the pipeline's id.
+    /// Agent id in the pipeline.
     agent_id: Option<String>,
-    /// Not before this time.
+    /// Earliest event time, inclusive.
     #[param(value_type = Option<String>)]
     since: Option<Timestamp>,
-    /// Before this time.
+    /// Latest event time, exclusive.
     #[param(value_type = Option<String>)]
     until: Option<Timestamp>,
 }
@@ -219,13 +221,13 @@ pub async fn list(
     Ok(page(views, limit, &uri, |alert| alert.id.clone()))
 }
 
-/// The most alerts that an answer names when several have the id that was asked for.
+/// Maximum number of alerts listed in a 409 for an ambiguous id.
 const NAMED: i64 = 20;
 
-/// The alert that `word` names: by Riposte's id, or by the pipeline's own.
+/// Finds an alert by Riposte's id or the pipeline's id.
 ///
 /// # Errors
-/// 404 if there is none; 409 if several pipelines or nodes gave that id, naming them.
+/// 404 if it does not exist; 409 with the candidates if several pipelines or nodes use the id.
 pub async fn named(state: &AppState, word: &str) -> ApiResult<AlertRow> {
     let db = &state.engine.db;
     if let Ok(id) = word.parse::<Uuid>()
@@ -236,20 +238,17 @@ pub async fn named(state: &AppState, word: &str) -> ApiResult<AlertRow> {
     let filter = AlertFilter { source_id: Some(word.to_owned()), ..AlertFilter::default() };
     let mut rows = alerts::list(db, filter, None, NAMED).await?;
     match (rows.pop(), rows.is_empty()) {
-        (None, _) => Err(ApiError::not_found("there is no such alert, neither by Riposte's id nor by its pipeline's")),
+        (None, _) => Err(ApiError::not_found("no alert has this id, neither Riposte's nor the pipeline's")),
         (Some(row), true) => Ok(row),
         (Some(last), false) => {
             rows.push(last);
             let faults = rows.iter().map(|row| Fault::at("/id", whose(row))).collect();
-            Err(ApiError::ambiguous(
-                format!("{} alerts have this id: ask for one by Riposte's own id", rows.len()),
-                faults,
-            ))
+            Err(ApiError::ambiguous(format!("{} alerts have this id: use Riposte's id", rows.len()), faults))
         }
     }
 }
 
-/// Which one of several alerts with one id it is.
+/// Describes one of several alerts with the same id.
 fn whose(row: &AlertRow) -> String {
     let raw: serde_json::Value = row.text().ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let text = |pointer: &str| raw.pointer(pointer).and_then(serde_json::Value::as_str).map(escape);
@@ -258,9 +257,10 @@ fn whose(row: &AlertRow) -> String {
     format!("is {} of {}{manager}{node}, {}", row.id, escape(&row.pipeline), Timestamp::from(row.time))
 }
 
-/// Gives one alert, as it came too
+/// Returns one alert with its raw text
 ///
-/// `id` is Riposte's, or the pipeline's own (Wazuh's `1795169472.12345`); 409 names the alerts if several have that one.
+/// `id` is Riposte's id or the pipeline's (Wazuh's `1795169472.12345`). If several alerts have a
+/// pipeline's id, the response is 409 and lists them.
 #[utoipa::path(get, path = "/v1/alerts/{id}", tag = "alerts", params(("id" = String, Path)), responses((status = 200, body = AlertView)))]
 pub async fn find(
     _: Caller<Read>,

@@ -1,4 +1,4 @@
-//! `/v1/audit`: who did what, and the proof that nobody edited it.
+//! `/v1/audit`: who did what, and the proof that the log was not edited.
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -13,16 +13,16 @@ use super::page::{Page, cursor_number, limit, page};
 use crate::domain::canonical;
 use crate::store::audit::{self, AuditFilter, AuditProof, AuditRow};
 
-/// Which entries to list.
+/// Filter of an audit log list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListAudit {
     limit: Option<i64>,
     cursor: Option<String>,
-    /// Only about this kind of thing: `response`, `command`, `policy`, `agent` …
+    /// Kind of object: `response`, `command`, `policy`, `agent` …
     noun: Option<String>,
-    /// Only about this one.
+    /// Id of the object.
     noun_id: Option<String>,
 }
 

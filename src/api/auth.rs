@@ -1,9 +1,10 @@
-//! Who is calling. A handler that takes a [`Caller<R>`] runs only for somebody who has the right `R`; one that takes an
-//! [`AgentCaller`] only for a living agent. Both are extractors that stand before the body, so that nobody without
-//! credentials gets a body read.
+//! Authentication. A handler that takes a [`Caller<R>`] runs only for a principal with the right
+//! `R`. A handler that takes an [`AgentCaller`] runs only for an agent that is not revoked. Both
+//! are extractors that run before the body is read, so an unauthenticated client gets no body
+//! parsed.
 //!
-//! Failed attempts are limited per address. Valid credentials are looked at first, so that a stranger behind the same
-//! address cannot lock anybody out.
+//! Failed attempts are limited per address. Valid credentials are checked first, so an attacker
+//! behind the same address cannot lock out a legitimate client.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -35,7 +36,7 @@ use crate::engine::keys::hash_secret;
 
 /// A right, as a type.
 pub trait Needed: Send + Sync {
-    /// Which.
+    /// The right.
     const RIGHT: Right;
 }
 
@@ -46,24 +47,24 @@ macro_rules! needed {
 }
 
 needed! {
-    /// May see.
+    /// Right to read.
     Read => Read;
-    /// May hand in alerts.
+    /// Right to ingest alerts.
     Ingest => Ingest;
-    /// May respond.
+    /// Right to respond.
     Respond => Respond;
-    /// May write policies.
+    /// Right to change policies.
     WritePolicies => WritePolicies;
-    /// May manage agents.
+    /// Right to manage agents.
     ManageAgents => ManageAgents;
-    /// May administer.
+    /// Right to administer.
     Administer => Administer;
 }
 
-/// Somebody who has proved who they are and has the right `R`.
+/// An authenticated principal that has the right `R`.
 #[derive(Debug)]
 pub struct Caller<R: Needed> {
-    /// Who.
+    /// The principal.
     pub principal: Principal,
     right: PhantomData<R>,
 }
@@ -76,7 +77,7 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
         let given = bearer(parts);
         let Some(principal) = given.and_then(|key| principal(engine, key)) else {
             let why = given.map_or_else(
-                || "an API key is needed: Authorization: Bearer rip_…".to_owned(),
+                || "an API key is required: Authorization: Bearer rip_…".to_owned(),
                 |key| {
                     api_key::form_fault(key)
                         .unwrap_or_else(|| "this API key is not valid (unknown, revoked or expired)".into())
@@ -85,23 +86,23 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             return Err(state.strangers.refuse(engine, parts, &why));
         };
         known(parts);
-        // What limits alerts is the room for them.
+        // Ingest is limited by memory permits instead.
         if R::RIGHT != Right::Ingest {
             state.caller_limits.count_key(parts, &principal.name)?;
         }
         if !principal.role.may(R::RIGHT) {
             let Principal { name, role, .. } = principal;
-            tracing::warn!(principal = name, path = parts.uri.path(), "{name} asked for something that is not allowed");
-            return Err(ApiError::forbidden(format!("the role {} does not have the right to do that", role.as_str())));
+            tracing::warn!(principal = name, path = parts.uri.path(), "{name} made a request without the right");
+            return Err(ApiError::forbidden(format!("the role {} does not have the required right", role.as_str())));
         }
         Ok(Self { principal, right: PhantomData })
     }
 }
 
-/// A living agent that has proved who it is.
+/// An authenticated agent that is not revoked.
 #[derive(Debug)]
 pub struct AgentCaller {
-    /// Its id.
+    /// Id of the agent.
     pub id: Uuid,
     /// The version of its program, as its `User-Agent` says; none if it says something else.
     pub version: Option<String>,
@@ -113,7 +114,7 @@ impl FromRequestParts<AppState> for AgentCaller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
         let Some(token) = bearer(parts) else {
-            return Err(state.strangers.refuse(engine, parts, "an agent token is needed: Authorization: Bearer …"));
+            return Err(state.strangers.refuse(engine, parts, "an agent token is required: Authorization: Bearer …"));
         };
         let refuse = |detail: &str| state.strangers.refuse(engine, parts, detail);
         let claimed = identity::claimed_agent(token).map_err(|error| refuse(&error.to_string()))?;
@@ -123,11 +124,12 @@ impl FromRequestParts<AppState> for AgentCaller {
                 tracing::warn!(agent = %claimed, "revoked agent {claimed} tried to connect");
                 return Err(state.strangers.count(engine, parts, ApiError::forbidden("this agent was revoked")));
             }
-            return Err(refuse("no such agent is enrolled"));
+            return Err(refuse("the agent is not enrolled"));
         };
         let now = engine.clock.now();
         identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
-            // The agent itself, or an old token of its: it is told the time, and comes again with a token that is right.
+            // The agent's clock is off or its token is old. The 401 tells the time, and the agent
+            // retries with a new token.
             TokenError::Time(_) => state.strangers.count(engine, parts, ApiError::wrong_time(error.to_string())),
             other => refuse(&other.to_string()),
         })?;
@@ -146,14 +148,14 @@ fn agent_version(headers: &HeaderMap) -> Option<String> {
     (is_plain && (1..=LONGEST).contains(&version.len())).then(|| version.to_owned())
 }
 
-/// Somebody on this connection has shown who they are.
+/// A caller on this connection has shown who it is.
 fn known(parts: &Parts) {
     if let Some(newcomer) = parts.extensions.get::<Newcomer>() {
         newcomer.is_known();
     }
 }
 
-/// The address that a request comes from.
+/// The client address of a request.
 fn origin(proxies: &TrustedProxies, parts: &Parts) -> IpAddr {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     proxies.origin(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), &parts.headers)
@@ -165,7 +167,7 @@ fn bearer(parts: &Parts) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The principal whose API key this is, if it is valid now.
+/// The principal of an API key, if the key is valid now.
 fn principal(engine: &Engine, key: &str) -> Option<Principal> {
     let (id, secret) = key.strip_prefix("rip_")?.split_once('_')?;
     let keys = engine.keys.load();
@@ -179,35 +181,35 @@ fn principal(engine: &Engine, key: &str) -> Option<Principal> {
 
 /// Failed attempts that an address may make in a minute before it is answered 429.
 const FAILURES_PER_MINUTE: u32 = 600;
-/// Addresses that are counted; when there are more, counting starts anew.
+/// Maximum number of counted addresses; beyond it the counters are reset.
 const ADDRESSES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Counts those who could not prove who they are.
+/// Counts failed authentication per address.
 #[derive(Debug, Default)]
 pub struct Strangers {
-    /// Whose word on where they come from is believed.
+    /// Proxies whose forwarding headers are trusted.
     proxies: TrustedProxies,
     failures: Mutex<HashMap<IpAddr, (Timestamp, u32)>>,
 }
 
 impl Strangers {
-    /// Nobody has failed yet; where requests come from is what `proxies` say.
+    /// A counter without failed attempts; `proxies` decides which address a request comes from.
     pub fn new(proxies: TrustedProxies) -> Self {
         Self { proxies, ..Self::default() }
     }
 
-    /// The answer to somebody without valid credentials: 401, or 429 after too many attempts.
+    /// The response to invalid credentials: 401, or 429 after too many attempts.
     pub fn refuse(&self, engine: &Engine, parts: &Parts, detail: &str) -> ApiError {
         self.count(engine, parts, ApiError::unauthenticated(detail))
     }
 
-    /// Counts a failed attempt; gives `answer`, or 429 after too many.
+    /// Counts a failed attempt; returns `answer`, or 429 after too many.
     pub fn count(&self, engine: &Engine, parts: &Parts, answer: ApiError) -> ApiError {
         self.count_from(engine, origin(&self.proxies, parts), parts.uri.path(), answer)
     }
 
-    /// The same for a request whose parts are gone.
+    /// The same without request parts.
     pub fn count_from(&self, engine: &Engine, peer: IpAddr, path: &str, answer: ApiError) -> ApiError {
         engine.metrics.unauthenticated.inc();
         let (now, address) = (engine.clock.now(), network(peer));
@@ -221,7 +223,7 @@ impl Strangers {
         }
         *count += 1;
         if *count <= FAILURES_PER_MINUTE {
-            // The first ones are worth a line each; a flood is worth one.
+            // Log the first failures one by one, and a flood once.
             if *count <= 10 || *count == FAILURES_PER_MINUTE {
                 tracing::warn!(%peer, path, attempt = *count, "a request from {peer} without valid credentials: {answer}");
             }

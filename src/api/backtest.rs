@@ -1,5 +1,6 @@
-//! `/v1/policies/backtest`: what a draft would have done over the stored alerts. With `Accept: application/x-ndjson` the
-//! answer is a stream of progress lines that ends in one result, or in one error: it never just stops (promise 13).
+//! `/v1/policies/backtest`: what a draft would have done over the stored alerts. With
+//! `Accept: application/x-ndjson` the response streams progress lines. It always ends in one result
+//! or one error (promise 13).
 
 use std::sync::Arc;
 
@@ -21,39 +22,39 @@ use super::policies::checked;
 use crate::engine::backtest::{Draft, backtest};
 use crate::engine::rehearsal::Report;
 
-/// Samples given unless asked otherwise, and the most.
+/// Default and maximum number of samples.
 const SAMPLES: (usize, usize) = (20, 1000);
-/// Lines of progress that may wait for a slow reader; more are left out.
+/// Progress lines buffered for a slow client; excess lines are dropped.
 const LINES: usize = 64;
-/// When to ask again if another backtest is running.
+/// `Retry-After` while another backtest runs.
 const RETRY_AFTER_SECS: u64 = 5;
-/// How lines of JSON are called.
+/// Media type of JSON lines.
 const NDJSON: &str = "application/x-ndjson";
 
-/// A draft, and over which alerts to try it.
+/// A draft, and the range of alerts for its test.
 #[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewBacktest {
     /// The policy; it need not be stored.
     #[schema(value_type = crate::domain::policy::Policy)]
     policy: Value,
-    /// Only alerts that did not happen before this.
+    /// Earliest event time, inclusive.
     #[serde(default, alias = "from")]
     #[schema(value_type = Option<String>)]
     since: Option<Timestamp>,
-    /// Only alerts that happened before this.
+    /// Latest event time, exclusive.
     #[serde(default, alias = "to")]
     #[schema(value_type = Option<String>)]
     until: Option<Timestamp>,
-    /// How many examples to give, at most 1000; absent: 20.
+    /// Number of examples, at most 1000; default 20.
     #[serde(default)]
     samples: Option<usize>,
 }
 
-/// Tries a draft over the stored alerts
+/// Tests a draft policy over the stored alerts
 ///
-/// With `Accept: application/x-ndjson`: lines `{"progress":{"scanned","total"}}`, then one `{"result":…}` or `{"error":…}`.
-/// One at a time: 503 while another one runs.
+/// With `Accept: application/x-ndjson` the response is lines of `{"progress":{"scanned","total"}}`,
+/// then one `{"result":…}` or `{"error":…}`. Only one backtest runs at a time; others get 503.
 #[utoipa::path(post, operation_id = "backtest", path = "/v1/policies/backtest", tag = "policies", request_body = NewBacktest, responses((status = 200, body = Report)))]
 pub async fn run(
     _: Caller<Read>,
@@ -85,10 +86,10 @@ fn lines(state: &AppState, draft: Draft, permit: OwnedSemaphorePermit) -> Respon
         };
         let outcome = tokio::select! {
             outcome = backtest(&engine, draft, progress) => outcome,
-            // Nobody reads any more.
+            // The client has disconnected.
             () = sender.closed() => return,
         };
-        // A reader that is slow to take the last line keeps nobody else waiting.
+        // A client that reads the last line slowly must not hold the permit.
         drop(permit);
         let last = match outcome {
             Ok(report) => json!({"result": report}),

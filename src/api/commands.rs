@@ -1,4 +1,4 @@
-//! `/v1/commands`: what was sent to whom, and what became of it.
+//! `/v1/commands`: commands and their results.
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -15,20 +15,20 @@ use crate::domain::command::CommandState;
 use crate::domain::fault::Fault;
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 
-/// Which commands to list.
+/// Filter of a command list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListCommands {
     limit: Option<i64>,
     cursor: Option<String>,
-    /// For this agent.
+    /// Receiving agent.
     agent_id: Option<Uuid>,
-    /// In this state.
+    /// State.
     state: Option<String>,
-    /// About this effect.
+    /// Effect.
     effect_id: Option<Uuid>,
-    /// Asked for by this response.
+    /// Response that requested the command.
     response_id: Option<Uuid>,
 }
 
@@ -38,7 +38,7 @@ pub struct CommandView {
     /// The command.
     #[serde(flatten)]
     pub command: CommandRow,
-    /// What the agent said, if it has.
+    /// The agent's result, if it has sent one.
     pub result: Option<ResultRow>,
 }
 
@@ -52,7 +52,7 @@ pub async fn list(
 ) -> ApiResult<Response> {
     let ListCommands { limit: asked, cursor, agent_id, state: in_state, effect_id, response_id } = query;
     if in_state.as_deref().is_some_and(|word| CommandState::parse(word).is_none()) {
-        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a state of a command")]));
+        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a command state")]));
     }
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let filter = CommandFilter { agent: agent_id, state: in_state, effect: effect_id, response: response_id };
@@ -60,7 +60,7 @@ pub async fn list(
     Ok(page(rows, limit, &uri, |row| row.id.clone()))
 }
 
-/// Gives one command with its result
+/// Returns one command with its result
 #[utoipa::path(get, path = "/v1/commands/{id}", tag = "commands", params(("id" = Uuid, Path)), responses((status = 200, body = CommandView)))]
 pub async fn find(
     _: Caller<Read>,
@@ -72,21 +72,22 @@ pub async fn find(
 
 async fn view(state: &AppState, id: Uuid) -> ApiResult<CommandView> {
     let command = commands::find(&state.engine.db, id).await?;
-    let command = command.ok_or_else(|| ApiError::not_found("there is no such command"))?;
+    let command = command.ok_or_else(|| ApiError::not_found("the command does not exist"))?;
     Ok(CommandView { command, result: commands::result(&state.engine.db, id).await? })
 }
 
-/// Why a command is called back.
+/// A cancellation of a command.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
-    /// Kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
 }
 
-/// Calls back a command that was not sent yet
+/// Cancels a command that was not sent yet
 ///
-/// 409 if it was sent, is over, or lifts something: lifting is owed whatever anybody says.
+/// The response is 409 if the command was sent or is final, or if it is a revert, which cannot be
+/// cancelled.
 #[utoipa::path(post, path = "/v1/commands/{id}/cancel", tag = "commands", params(("id" = Uuid, Path)), request_body = Cancel,
     responses((status = 200, body = CommandView)))]
 pub async fn cancel(

@@ -1,6 +1,6 @@
-//! Characters that no text of a request may hold: NUL, which one of the two databases cannot keep, and the other controls,
-//! which do something to whoever shows them. Looked for once, where queries, paths and bodies come in, so that no handler
-//! has to; the answer names the field.
+//! Refuses control characters in the texts of a request: NUL, which PostgreSQL cannot store, and
+//! the others, which can change what a terminal shows. Queries, paths and bodies are checked where
+//! they are extracted, so handlers need no check. The response names the field.
 
 use axum::extract::{FromRequestParts as _, Query, RawPathParams};
 use axum::http::Uri;
@@ -12,39 +12,40 @@ use super::error::{ApiError, ApiResult};
 use crate::domain::fault::Fault;
 
 const DETAIL: &str = "contains a control character";
-/// The most faults that are named.
+/// Maximum number of reported faults.
 const MAX_FAULTS: usize = 100;
 
-/// Checks every parameter of a query.
+/// Checks every query parameter.
 ///
 /// # Errors
-/// 422 with the names of those that hold a control character.
+/// 422 with the names of parameters that contain a control character.
 pub(super) fn check_query(uri: &Uri) -> ApiResult<()> {
-    // What cannot be read at all is refused by the handler's own type.
+    // The handler's own type refuses a query that cannot be parsed.
     let Ok(Query(parameters)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else { return Ok(()) };
     let is_bad = |text: &str| text.chars().any(char::is_control);
     let bad = parameters.iter().filter(|(name, value)| is_bad(name) || is_bad(value));
     refuse(bad.map(|(name, _)| Fault::at(format!("/{}", escaped(name)), DETAIL)).take(MAX_FAULTS).collect())
 }
 
-/// Checks every part of a path that names something.
+/// Checks every path parameter.
 ///
 /// # Errors
-/// 404: nothing has such a name.
+/// 404: no object has such a name.
 pub(super) async fn check_path(parts: &mut Parts, state: &AppState) -> ApiResult<()> {
     let Ok(named) = RawPathParams::from_request_parts(parts, state).await else { return Ok(()) };
     match named.iter().find(|(_, value)| value.chars().any(char::is_control)) {
-        Some((name, _)) => Err(ApiError::not_found(format!("nothing has such a {name}: it {DETAIL}"))),
+        Some((name, _)) => Err(ApiError::not_found(format!("no object has this {name}: it {DETAIL}"))),
         None => Ok(()),
     }
 }
 
-/// Checks every text of a JSON body; lines and tabs are ordinary there. What is no JSON is left to its reader.
+/// Checks every string of a JSON body; line breaks and tabs are allowed. Invalid JSON is left to
+/// the parser.
 ///
 /// # Errors
-/// 422 with a pointer to each text that holds a control character.
+/// 422 with a pointer to each string that contains a control character.
 pub(super) fn check_body(bytes: &[u8]) -> ApiResult<()> {
-    // Controls are only written with a backslash, but for DEL and those that begin with 0xc2. Most bodies hold none of these.
+    // Fast path: JSON escapes controls with a backslash, except DEL and those that begin with 0xc2.
     if !bytes.iter().any(|byte| matches!(byte, b'\\' | 0x7f | 0xc2)) {
         return Ok(());
     }
@@ -75,7 +76,7 @@ fn walk(value: &Value, at: &mut String, faults: &mut Vec<Fault>) {
                 if is_bad(name) {
                     faults.push(Fault::at(at.as_str(), DETAIL));
                 } else if name != "alert" || !item.is_object() {
-                    // The alert of a policy's test may hold what alerts hold.
+                    // The alert in a policy's test may contain what alerts may contain.
                     walk(item, at, faults);
                 }
                 at.truncate(length);
@@ -85,7 +86,7 @@ fn walk(value: &Value, at: &mut String, faults: &mut Vec<Fault>) {
     }
 }
 
-/// A key as a part of a JSON Pointer.
+/// Escapes a key for a JSON Pointer.
 fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_control_character_is_found_wherever_it_stands() {
+    fn a_control_character_is_found_anywhere() {
         let found = |body: &str| check_body(body.as_bytes()).err().map(|error| format!("{:?}", error.problem().errors));
         for (body, pointer) in [
             (r#"{"a": "x\u0000"}"#, "/a"),

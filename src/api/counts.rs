@@ -1,4 +1,4 @@
-//! `/v1/policies/{name}/counts`: what a policy has done, would have done and was kept from doing.
+//! `/v1/policies/{name}/counts`: what a policy did, would have done, and was kept from doing.
 
 use std::collections::BTreeMap;
 
@@ -14,40 +14,41 @@ use crate::domain::duration::Span;
 use crate::engine::conditions::FailedConditions;
 use crate::store::responses;
 
-/// Over how long a policy is looked at unless asked otherwise.
+/// Default range of the counts.
 const DEFAULT_WITHIN: std::time::Duration = std::time::Duration::from_hours(24);
 
-/// Over how long.
+/// Range of the counts.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Within {
-    /// Until now; absent: 24h.
+    /// Length of the range, which ends now; default 24h.
     #[param(value_type = Option<String>, example = "24h")]
     within: Option<Span>,
 }
 
-/// What became of a policy's responses.
+/// Counts of a policy's responses.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct PolicyCounts {
-    /// The policy.
+    /// Name of the policy.
     pub policy: String,
-    /// Since when they are counted.
+    /// Start of the range.
     pub since: Timestamp,
-    /// How many are in each state.
+    /// Number of responses by state.
     pub responses: BTreeMap<String, i64>,
-    /// Those that were spared, by reason.
+    /// Number of spared responses by reason.
     pub spared: BTreeMap<String, i64>,
-    /// Those that were only observed: `would_act`, or the guardrail that would have stopped them.
+    /// Number of observed responses: `would_act`, or the guardrail that would have stopped them.
     pub observed: BTreeMap<String, i64>,
-    /// How often its conditions (`when`) could not be decided since the manager started, so that they did not hold.
+    /// Failures of its conditions (`when`) since the manager started; a failed condition counts as
+    /// false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions_failed: Option<FailedConditions>,
-    /// How many different targets they have, those spared left aside.
+    /// Number of distinct targets, without spared responses.
     pub targets: i64,
 }
 
-/// Counts what a policy did, would have done and was kept from doing
+/// Counts a policy's responses by state and reason
 #[utoipa::path(get, operation_id = "counts", path = "/v1/policies/{name}/counts", tag = "policies", params(("name" = String, Path), Within),
     responses((status = 200, body = PolicyCounts)))]
 pub async fn find(

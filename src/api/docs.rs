@@ -1,5 +1,5 @@
-//! `/openapi.json` and `/docs`: the contract, and a page that shows it. Everything comes out of this binary: no font, no
-//! script, no style from anywhere else.
+//! `/openapi.json` and `/docs`: the contract, and a page that shows it. The page loads no external
+//! font, script or style.
 
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
@@ -10,7 +10,7 @@ use super::AppState;
 const PAGE: &str = include_str!("docs.html");
 const SCRIPT: &str = include_str!("docs.js");
 const STYLE: &str = include_str!("docs.css");
-/// Nothing but this page's own files, and no frame around it.
+/// Content Security Policy: only this page's own files, and no framing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// The contract as JSON

@@ -16,33 +16,33 @@ use crate::domain::effect::{Actual, Desired};
 use crate::domain::fault::Fault;
 use crate::store::effects::{self, EffectFilter, EffectRow, HolderRow};
 
-/// Which effects to list.
+/// Filter of an effect list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListEffects {
     limit: Option<i64>,
     cursor: Option<String>,
-    /// On this agent.
+    /// Agent.
     agent_id: Option<Uuid>,
-    /// Of which this is wanted: `in_force` or `absent`.
+    /// Wanted state: `in_force` or `absent`.
     desired: Option<String>,
-    /// Of which the agent said this: `unknown`, `in_force`, `absent` or `drifted`.
+    /// Last reported state: `unknown`, `in_force`, `absent` or `drifted`.
     actual: Option<String>,
-    /// On this target, in canonical form.
+    /// Target in canonical form.
     target: Option<String>,
-    /// Only those that could not be lifted.
+    /// Only effects whose last revert failed.
     #[serde(default)]
     failing: bool,
 }
 
-/// An effect with what holds it.
+/// An effect and its holds.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct EffectView {
     /// The effect.
     #[serde(flatten)]
     pub effect: EffectRow,
-    /// The responses that hold it now; the longest wins.
+    /// The responses that hold it; the longest hold wins.
     pub held_by: Vec<HolderRow>,
 }
 
@@ -70,7 +70,7 @@ pub async fn list(
     Ok(page(rows, limit, &uri, |row| row.id.clone()))
 }
 
-/// Gives one effect and the responses that hold it
+/// Returns one effect and the responses that hold it
 #[utoipa::path(get, path = "/v1/effects/{id}", tag = "effects", params(("id" = Uuid, Path)), responses((status = 200, body = EffectView)))]
 pub async fn find(
     _: Caller<Read>,
@@ -78,7 +78,7 @@ pub async fn find(
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<EffectView>> {
     let effect = effects::find(&state.engine.db, id).await?;
-    let effect = effect.ok_or_else(|| ApiError::not_found("there is no such effect"))?;
+    let effect = effect.ok_or_else(|| ApiError::not_found("the effect does not exist"))?;
     let held_by = effects::holders(&state.engine.db, id).await?;
     Ok(axum::Json(EffectView { effect, held_by }))
 }

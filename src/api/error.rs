@@ -1,6 +1,6 @@
-//! Errors as clients see them: problem+json (RFC 9457) with a stable `type`, and for bad input a JSON Pointer to each
-//! fault. This is the only place where an error becomes an answer; the cause of a 5xx is logged here, once, and never
-//! shown.
+//! Errors as clients see them: problem+json (RFC 9457) with a stable `type`, and a JSON Pointer to
+//! each fault of the input. Only this file turns an error into a response. The cause of a 5xx is
+//! logged here, once, and never shown.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,21 +13,21 @@ use crate::store::StoreError;
 /// The body of every error.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Problem {
-    /// What went wrong, as a stable word: `urn:riposte:problem:WORD`.
+    /// Stable problem type: `urn:riposte:problem:WORD`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The same for people, in a few words.
+    /// Short description of the problem type.
     pub title: &'static str,
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// What happened this time.
+    /// Description of this occurrence.
     pub detail: String,
-    /// Each fault of the input.
+    /// Faults of the input.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Fault>,
 }
 
-/// An error on its way to the client.
+/// An error that becomes a response.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -38,10 +38,10 @@ pub struct ApiError {
     retry_after_secs: Option<u64>,
 }
 
-/// Result of every handler.
+/// Result type of handlers.
 pub type ApiResult<T> = Result<T, ApiError>;
 
-/// How long a client is asked to wait when the manager is busy.
+/// `Retry-After` in seconds while the manager is busy.
 const BUSY_RETRY_SECS: u64 = 1;
 
 impl ApiError {
@@ -49,85 +49,85 @@ impl ApiError {
         Self { status, word, title, detail: detail.into(), faults: Vec::new(), retry_after_secs: None }
     }
 
-    /// 400: the request cannot be read.
+    /// 400: the request cannot be parsed.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed", "The request cannot be read", detail)
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
     }
 
-    /// 422: it can be read, and these parts of it are wrong.
+    /// 422: the request is well-formed, but has these faults.
     pub fn invalid(faults: Vec<Fault>) -> Self {
         let detail = match faults.as_slice() {
             [only] if only.pointer.is_empty() => only.detail.clone(),
             [only] => format!("{} {}", only.pointer, only.detail),
             many => format!("{} faults were found", many.len()),
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The input has faults", detail).with_faults(faults)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid input", detail).with_faults(faults)
     }
 
-    /// 401: nobody has proved who they are.
+    /// 401: the credentials are missing or invalid.
     pub fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Valid credentials are needed", detail)
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Authentication required", detail)
     }
 
-    /// 401: known, and dated so that the two clocks must differ.
+    /// 401: valid credentials, but the client's clock differs too much.
     pub fn wrong_time(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, riposte_protocol::PROBLEM_CLOCK, "The clocks differ", detail)
+        Self::new(StatusCode::UNAUTHORIZED, riposte_protocol::PROBLEM_CLOCK, "Clocks differ", detail)
     }
 
-    /// 403: known, and not allowed.
+    /// 403: authenticated, but without the right.
     pub fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "That is not allowed to you", detail)
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
     /// 404.
     pub fn not_found(what: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such thing", what)
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", what)
     }
 
-    /// 409: it cannot be done as things stand.
+    /// 409: the request contradicts the current state.
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", "That cannot be done as things stand", detail)
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict with the current state", detail)
     }
 
-    /// 409: it can mean several things, which `faults` name.
+    /// 409: the id is ambiguous; `faults` name the candidates.
     pub fn ambiguous(detail: impl Into<String>, faults: Vec<Fault>) -> Self {
-        Self::new(StatusCode::CONFLICT, "ambiguous", "That names several things", detail).with_faults(faults)
+        Self::new(StatusCode::CONFLICT, "ambiguous", "Ambiguous id", detail).with_faults(faults)
     }
 
-    /// 412: it has changed since the client read it.
+    /// 412: the resource has changed since it was read.
     pub fn changed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, "changed", "It has changed meanwhile", detail)
+        Self::new(StatusCode::PRECONDITION_FAILED, "changed", "Changed since it was read", detail)
     }
 
-    /// 428: the client must say which version it means.
+    /// 428: `If-Match` is missing.
     pub fn version_needed() -> Self {
-        let detail = "send If-Match with the ETag that you read, so that nobody's change is lost";
-        Self::new(StatusCode::PRECONDITION_REQUIRED, "version_needed", "If-Match is needed", detail)
+        let detail = "send If-Match with the ETag that you read, so that no other change is lost";
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "version_needed", "If-Match required", detail)
     }
 
     /// 413.
     pub fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is too large", detail)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Request too large", detail)
     }
 
     /// 415.
     pub fn unsupported(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", "That media type is not taken here", detail)
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", "Unsupported media type", detail)
     }
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        let detail = "see /docs for what this address takes";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "That method is not taken here", detail)
+        let detail = "see /docs for the methods of this path";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
     }
 
-    /// 408: the request did not come to its end in time; nothing was done.
+    /// 408: the body did not arrive in time; nothing was done.
     pub fn timed_out() -> Self {
-        let detail = "the request was not complete in time";
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "The request took too long", detail)
+        let detail = "the request did not arrive in time; nothing was done";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timed_out", "Request timed out", detail)
     }
 
-    /// 503: the request was complete, and there was no answer to it in time.
+    /// 503: the request was complete, but was not answered in time.
     pub fn unanswered() -> Self {
         const RETRY_SECS: u64 = 5;
         let detail = "there was no answer in time, and what was asked for may have been done or may still be: look before you \
@@ -135,10 +135,10 @@ impl ApiError {
         Self::unavailable(detail, RETRY_SECS)
     }
 
-    /// 422 with the word that clients of `Idempotency-Key` look for.
+    /// 422: the `Idempotency-Key` was used for another request.
     pub fn key_reused() -> Self {
-        let detail = "this Idempotency-Key was used before, for another request";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "That key is taken", detail)
+        let detail = "this Idempotency-Key was used for another request; send a new key";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency-Key already used", detail)
     }
 
     /// 429.
@@ -149,27 +149,28 @@ impl ApiError {
 
     /// 503.
     pub fn unavailable(detail: impl Into<String>, retry_after_secs: u64) -> Self {
-        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not just now", detail);
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Overloaded or unavailable", detail);
         Self { retry_after_secs: Some(retry_after_secs), ..error }
     }
 
-    /// 500: a fault of ours.
+    /// 500: an internal error, logged with its cause.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!("a request failed: {cause}");
         Self::broken()
     }
 
-    /// The same, where the cause is in the log already.
+    /// 500 without a log line, because the cause is logged already.
     fn broken() -> Self {
-        let detail = "the manager's log says more";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side", detail)
+        let detail = "see the manager's log";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
     }
 
     fn with_faults(self, faults: Vec<Fault>) -> Self {
         Self { faults, ..self }
     }
 
-    /// The same, its faults placed below `pointer`: the input was a part of a larger one.
+    /// Prefixes the pointers of all faults with `pointer`, because the input was part of a larger
+    /// document.
     #[must_use]
     pub fn below(mut self, pointer: &str) -> Self {
         for fault in &mut self.faults {
@@ -178,7 +179,7 @@ impl ApiError {
         self
     }
 
-    /// What the client is told.
+    /// The response body.
     pub fn problem(self) -> Problem {
         Problem {
             kind: format!("{}{}", riposte_protocol::PROBLEM, self.word),
@@ -189,7 +190,7 @@ impl ApiError {
         }
     }
 
-    /// The status it will be answered with.
+    /// The response status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -206,7 +207,7 @@ impl std::error::Error for ApiError {}
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let answer = Self::of_store(&error);
-        // What is shared was logged once, where it happened.
+        // A shared error was logged once, where it occurred.
         if answer.status.is_server_error() && !matches!(error, StoreError::Shared(_) | StoreError::Busy) {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(cause, "a request failed: {error}");
@@ -232,10 +233,10 @@ impl From<Refusal> for ApiError {
 impl ApiError {
     fn of_store(error: &StoreError) -> Self {
         match error {
-            StoreError::NotFound => Self::not_found("there is no such thing"),
-            StoreError::Duplicate => Self::conflict("something of that name exists already"),
-            StoreError::Conflict => Self::conflict("it is not in a state in which that could be done"),
-            StoreError::Busy => Self::unavailable("the ledger has more work than it may queue", BUSY_RETRY_SECS),
+            StoreError::NotFound => Self::not_found("it does not exist"),
+            StoreError::Duplicate => Self::conflict("the name is taken"),
+            StoreError::Conflict => Self::conflict("its current state does not allow this"),
+            StoreError::Busy => Self::unavailable("the writer's queue is full", BUSY_RETRY_SECS),
             StoreError::Unavailable(_) => Self::unavailable("the database is not available", BUSY_RETRY_SECS),
             StoreError::Held(_) | StoreError::Superseded => {
                 Self::unavailable("another manager has taken this ledger over", BUSY_RETRY_SECS)

@@ -1,5 +1,5 @@
-//! What a stream and a poll have in common: taking in what an agent says. Both transports end up here, so that neither
-//! can be more lenient than the other.
+//! Processing of agents' messages, shared by stream and poll, so that both transports apply the
+//! same rules.
 
 use riposte_protocol::message::{
     CommandResult, HeldEffect, MAX_EFFECTS_BYTES, MAX_ITEMS, MAX_OUTPUT_BYTES, MAX_REASONS, RejectedOrders, Settings,
@@ -18,10 +18,10 @@ use crate::store::converge::{self, Hello, News};
 use crate::store::identity::{self, Rejected};
 use crate::telemetry::{ByOutcome, ByReason};
 
-/// The longest key id that is kept, in bytes.
+/// Maximum length of a stored key id, in bytes.
 const MAX_KID_BYTES: usize = 64;
 
-/// Takes in acknowledgements.
+/// Stores acknowledgements.
 pub async fn acknowledge(state: &AppState, agent: Uuid, commands: Vec<Uuid>) -> ApiResult<()> {
     if commands.len() > MAX_ITEMS {
         return Err(too_many("acks"));
@@ -32,13 +32,13 @@ pub async fn acknowledge(state: &AppState, agent: Uuid, commands: Vec<Uuid>) -> 
     Ok(())
 }
 
-/// Takes in results; gives the ids that are committed now, also those of results that were known.
+/// Stores results; returns the ids that are now committed, including duplicates.
 pub async fn settle(state: &AppState, agent: Uuid, mut results: Vec<CommandResult>) -> ApiResult<Vec<Uuid>> {
     if results.len() > MAX_ITEMS {
         return Err(too_many("results"));
     }
     for result in &mut results {
-        // Cut, not refused: a result that is refused would be sent again for ever.
+        // Truncated, not refused: the agent would send a refused result again for ever.
         result.output.truncate(result.output.floor_char_boundary(MAX_OUTPUT_BYTES));
         result.message.truncate(result.message.floor_char_boundary(MAX_OUTPUT_BYTES));
     }
@@ -62,19 +62,19 @@ pub async fn announce(state: &AppState, agent: Uuid, said: Announcement) -> ApiR
     Ok(state.engine.announce(agent, said).await?)
 }
 
-/// Takes note of what the clock of an agent's host shows.
+/// Records the clock skew of an agent's host.
 pub fn compare_clocks(state: &AppState, agent: Uuid, host: Timestamp) {
     state.engine.clocks.told(agent, host, state.engine.clock.now());
 }
 
-/// How agents are to behave. Reconnects are spread so that about this many come a second.
+/// Settings for agents. The reconnect delay spreads reconnects to about this number per second.
 pub fn settings(state: &AppState) -> Settings {
     const RECONNECTS_PER_SECOND: usize = 4000;
     let spread = state.engine.fleet.load().len() / RECONNECTS_PER_SECOND;
     Settings { reconnect_spread_seconds: u32::try_from(spread).unwrap_or(u32::MAX), ..Settings::default() }
 }
 
-/// Somebody speaks for the agent: is it the only one?
+/// A client speaks as the agent: checks that it is the only one.
 pub async fn recognise(state: &AppState, agent: Uuid, run: Option<Uuid>) -> ApiResult<()> {
     if run.is_some_and(|run| state.engine.hub.speaks(agent, run)) {
         state.engine.flag_clone(agent).await?;
@@ -82,7 +82,7 @@ pub async fn recognise(state: &AppState, agent: Uuid, run: Option<Uuid>) -> ApiR
     Ok(())
 }
 
-/// Takes in what an agent says it holds when it connects: the ledger and the host converge (promise 10).
+/// Compares an agent's report on connect with the ledger (promise 10).
 pub async fn converge(
     state: &AppState,
     agent: Uuid,
@@ -90,8 +90,8 @@ pub async fn converge(
     run: Option<Uuid>,
     effects: Vec<HeldEffect>,
 ) -> ApiResult<()> {
-    // A list that may have been cut says nothing of what is not in it (promise 13). What was cut off would have fitted in
-    // if it were no larger than this.
+    // A report that may be truncated says nothing about missing effects (promise 13). A dropped
+    // effect of this size or less would have fitted.
     const LARGEST_EFFECT_BYTES: usize = 16 * 1024;
     let bytes = serde_json::to_vec(&effects).map_or(usize::MAX, |json| json.len());
     let is_whole = bytes.saturating_add(LARGEST_EFFECT_BYTES) < MAX_EFFECTS_BYTES;
@@ -107,7 +107,7 @@ pub async fn converge(
     Ok(())
 }
 
-/// Takes in what has changed among an agent's effects without a command.
+/// Stores changes of an agent's effects without a command.
 pub async fn news(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>, ended: Vec<Uuid>) -> ApiResult<()> {
     if effects.len() > MAX_ITEMS || ended.len() > MAX_ITEMS {
         return Err(too_many("effects"));
@@ -115,7 +115,8 @@ pub async fn news(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>, ended
     settle_news(state, agent, News { effects, ended, ..News::default() }).await
 }
 
-/// Takes in that the agent did not believe orders of this manager: an incident, because it carries out nothing then.
+/// Records that the agent rejected commands of this manager. This is an incident, because the agent
+/// then carries out no command.
 pub async fn rejected(state: &AppState, agent: Uuid, orders: Vec<RejectedOrders>) -> ApiResult<()> {
     if orders.len() > MAX_REASONS {
         return Err(ApiError::invalid(vec![Fault::at("/rejected", format!("has more than {MAX_REASONS} entries"))]));
@@ -135,7 +136,7 @@ pub async fn rejected(state: &AppState, agent: Uuid, orders: Vec<RejectedOrders>
 async fn settle_news(state: &AppState, agent: Uuid, news: News) -> ApiResult<()> {
     state.caller_limits.count_news(agent, news.effects.len() + news.ended.len() + news.missing.len())?;
     state.engine.writer.converge(agent, news).await?;
-    // What nobody wants there is lifted now, not at the next round.
+    // Lift unwanted effects now, not in the next round.
     state.engine.undo.look_again();
     Ok(())
 }

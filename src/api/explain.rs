@@ -1,5 +1,5 @@
-//! `/v1/alerts/{id}/explain`: for one alert, why each policy does or does not fire, as things stand now, beside what was
-//! decided when it came.
+//! `/v1/alerts/{id}/explain`: why each policy does or does not match an alert now, beside the
+//! responses decided at intake.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -20,57 +20,57 @@ use crate::store::alerts as stored;
 use crate::store::columns;
 use crate::store::responses::{self, ResponseFilter};
 
-/// The most stored responses shown; an alert gets one for each policy that fires.
+/// Maximum number of stored responses shown; an alert has one per matching policy.
 const SHOWN: i64 = 500;
 
-/// Why a selector holds or does not.
+/// Whether a selector holds, and why not.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct SelectorVerdict {
     /// Whether all its conditions hold.
     pub holds: bool,
-    /// The first condition that does not.
+    /// The first condition that does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
 }
 
-/// What one policy makes of the alert now.
+/// A policy's decision on the alert now.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct PolicyVerdict {
-    /// The policy.
+    /// Name of the policy.
     pub policy: String,
-    /// Its version.
+    /// Version of the policy.
     pub version: i64,
-    /// Whether it fires.
+    /// Whether the policy matches.
     pub fires: bool,
-    /// Its selectors, in their order.
+    /// Its selectors, in order.
     pub selectors: Vec<SelectorVerdict>,
-    /// What it comes to: `act`, `ask` (people), `observe` or `spare`; absent if it does not fire.
+    /// `act`, `ask` (request approval), `observe` or `spare`; absent if it does not match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<&'static str>,
-    /// Why it is spared.
+    /// Why the response is spared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Why an alert got the responses it got, and what it would get now.
+/// The responses to an alert, and the policies' decisions on it now.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Explanation {
-    /// The alert.
+    /// Id of the alert.
     pub alert_id: Uuid,
-    /// The enrolled agent it comes from, if there is one.
+    /// The enrolled agent that the alert comes from, if known.
     pub origin: Option<Uuid>,
-    /// Why it cannot be said which enrolled agent it comes from.
+    /// Why the originating agent is ambiguous.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin_ambiguous: Option<String>,
-    /// What was decided when it came.
+    /// Responses decided at intake.
     pub decided: Vec<JudgedResponse>,
-    /// What every policy makes of it now.
+    /// Decision of every policy now.
     pub now: Vec<PolicyVerdict>,
 }
 
-/// Explains what policies make of an alert
+/// Explains how policies decide an alert
 ///
-/// `id` is Riposte's, or the pipeline's own.
+/// `id` is Riposte's id or the pipeline's.
 #[utoipa::path(get, path = "/v1/alerts/{id}/explain", tag = "alerts", params(("id" = String, Path)), responses((status = 200, body = Explanation)))]
 pub async fn explain(
     _: Caller<Read>,
@@ -96,13 +96,14 @@ pub async fn explain(
         fleet: &fleet,
         protected: &protected,
         now,
-        // As old as it was then: an alert of yesterday is no older for being explained today.
+        // The age at intake counts, so that an old alert is not explained as too old.
         ages: Ages::Judged { received: alert.received, max_age: engine.rules.max_age },
         trace: None,
     };
     let responses = decide(id, &alert, &raw, circumstances).responses;
     let origin = fleet.origin(&alert.agent);
-    let seen = Seen::new(&alert, &raw, origin.agent().map(AsRef::as_ref));
+    let from = || origin.agent().map(AsRef::as_ref);
+    let seen = Seen::new(&alert, &raw, &from);
     let verdicts = policies.policies().iter().map(|versioned| {
         let (policy, version) = (&versioned.policy, versioned.version);
         let selectors = policy.selectors.iter().map(|selector| {

@@ -1,5 +1,5 @@
-//! What handlers take out of a request, and how it is said when it is not there: bodies with limits, decompressed with
-//! limits, JSON with a pointer to the fault, queries without unknown parameters.
+//! Extractors and their errors: bodies with limits before and after decompression, JSON with a
+//! pointer to the fault, queries without unknown parameters.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -21,48 +21,51 @@ use crate::domain::fault::Fault;
 use crate::domain::principal::Principal;
 use crate::store::idempotency::Once;
 
-/// The largest JSON body where nothing else is said, in bytes.
+/// Default maximum size of a JSON body, in bytes.
 const MAX_JSON_BYTES: usize = 1024 * 1024;
-/// When to try again what there was no room for, in seconds.
+/// `Retry-After` in seconds when the memory budget is exhausted.
 const FULL_RETRY_SECS: u64 = 1;
-/// The largest window of a zstd frame, as a power of two: 32 MiB, more than the largest body that is taken by default.
+/// Maximum window of a zstd frame, as a power of two: 32 MiB, more than the default maximum body.
 const MAX_WINDOW_LOG: u32 = 25;
-/// How long a body may take to come.
+/// Time limit for receiving a body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Room for what clients send, in bytes: however many send at once, the manager's memory holds no more than this of it.
+/// A memory budget in bytes, shared by concurrent requests.
 #[derive(Clone, Debug)]
 pub struct Room(Arc<Semaphore>);
 
 impl Room {
-    /// Room for so many bytes.
+    /// Creates a budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Takes `bytes` of it, if they are left.
+    /// Takes a permit for `bytes`, if available.
     fn take(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let taken = Arc::clone(&self.0).try_acquire_many_owned(bytes);
-        taken.map_err(|_| ApiError::unavailable("too much is being taken in at once", FULL_RETRY_SECS))
+        taken.map_err(|_| {
+            ApiError::unavailable("the memory for request bodies is in use; retry after 1 s", FULL_RETRY_SECS)
+        })
     }
 }
 
-/// Room for the requests of each kind of caller: whoever fills one of them keeps nobody out of another.
+/// Memory budgets for request bodies, one per kind of caller, so that one kind cannot exhaust the
+/// budget of another.
 #[derive(Clone, Debug)]
 pub struct Rooms {
-    /// For alerts, until they are committed.
+    /// Alerts, until they are committed.
     pub alerts: Room,
-    /// For people and programs that have shown a key, until their requests are read.
+    /// Requests with an API key, until they are parsed.
     pub people: Room,
-    /// For agents' polls, until they are read.
+    /// Polls of agents, until they are parsed.
     agents: Room,
-    /// For those who are not known yet.
+    /// Unauthenticated requests.
     strangers: Room,
 }
 
 impl Rooms {
-    /// Rooms, that for alerts with so many bytes.
+    /// Creates the budgets; `alerts` is the one for alerts, in bytes.
     pub fn new(alerts: usize) -> Self {
         const ROOM: usize = 64 * 1024 * 1024;
         const ROOM_OF_STRANGERS: usize = 8 * 1024 * 1024;
@@ -70,7 +73,7 @@ impl Rooms {
         Self { alerts: Room::new(alerts), people, agents, strangers: Room::new(ROOM_OF_STRANGERS) }
     }
 
-    /// The one for a JSON body that is sent there.
+    /// The budget for JSON bodies on this path.
     fn of(&self, path: &str) -> &Room {
         match path {
             "/v1/agent/poll" => &self.agents,
@@ -80,29 +83,30 @@ impl Rooms {
     }
 }
 
-/// A body as it was meant: read to its end, within the limit, decompressed.
+/// A complete body, within the limit and decompressed.
 #[derive(Debug)]
 pub struct Payload {
-    /// The media type without parameters, in lower case; empty if none was given.
+    /// Media type in lower case without parameters; empty if absent.
     pub media_type: String,
-    /// The bytes.
+    /// The decompressed bytes.
     pub bytes: Bytes,
-    /// Their place, to be held for as long as they are.
+    /// Memory permit, to be held as long as the bytes.
     pub place: OwnedSemaphorePermit,
 }
 
 impl Payload {
-    /// Reads a body of at most `limit` bytes, before and after decompression, that takes its place in `room`.
+    /// Reads a body of at most `limit` bytes, before and after decompression, with a permit from
+    /// `room`.
     ///
     /// # Errors
-    /// 413, 415 or 400; 503 if there is no room.
+    /// 413, 415 or 400; 503 if the budget is exhausted.
     pub async fn read(request: Request, limit: usize, room: &Room) -> ApiResult<Self> {
         let media_type = media_type(request.headers());
         let encoding = content_encoding(request.headers())?;
         let (bytes, taken) = collect(request, limit, room).await?;
         let (bytes, taken) = match encoding {
             Encoding::Identity => (bytes, taken),
-            // Megabytes of compressed text take long enough to hold up other requests of this thread.
+            // Decompressing megabytes would block other requests on this thread.
             other => {
                 let room = room.clone();
                 let plain = tokio::task::spawn_blocking(move || decompress(&bytes, other, limit, &room)).await;
@@ -113,7 +117,7 @@ impl Payload {
     }
 }
 
-/// The whole body, if it comes to its end in time.
+/// Receives the whole body within the time limit.
 async fn collect(request: Request, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
     let all = tokio::time::timeout(BODY_TIMEOUT, collect_all(request, limit, room)).await;
     all.map_err(|_| ApiError::timed_out())?
@@ -124,12 +128,12 @@ async fn collect_all(request: Request, limit: usize, room: &Room) -> ApiResult<(
     let (mut bytes, mut taken) = (Vec::new(), room.take(0)?);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => ApiError::too_large(format!("a body may have at most {limit} bytes here")),
-            None => ApiError::malformed(format!("the body could not be read to its end: {error}")),
+            Some(_) => ApiError::too_large(format!("the body exceeds the limit of {limit} bytes")),
+            None => ApiError::malformed(format!("the body could not be read: {error}")),
         })?;
         if let Ok(data) = frame.into_data() {
             taken.merge(room.take(data.len())?);
-            // Copied: a piece of one byte may hold a whole buffer of the connection.
+            // Copied: a chunk of one byte may hold a whole buffer of the connection.
             bytes.extend_from_slice(&data);
         }
     }
@@ -158,7 +162,8 @@ fn content_encoding(headers: &HeaderMap) -> ApiResult<Encoding> {
     }
 }
 
-/// Decompresses at most `limit` bytes: a few kilobytes can stand for gigabytes. Each piece takes its place before the next.
+/// Decompresses at most `limit` bytes, because kilobytes can expand to gigabytes. Each chunk takes
+/// its permit first.
 fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
     let piece = limit.clamp(1, 64 * 1024);
     let failed = |error: std::io::Error| ApiError::malformed(format!("the body cannot be decompressed: {error}"));
@@ -167,7 +172,7 @@ fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> Ap
         Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
         Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(bytes).map_err(failed)?;
-            // By its header alone a frame could have 128 MiB set aside.
+            // A frame's header alone could reserve 128 MiB.
             decoder.window_log_max(MAX_WINDOW_LOG).map_err(failed)?;
             Box::new(decoder)
         }
@@ -179,7 +184,7 @@ fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> Ap
         let most = u64::try_from(piece).unwrap_or(u64::MAX);
         source.by_ref().take(most).read_to_end(&mut plain).map_err(failed)?;
         if plain.len() > limit {
-            return Err(ApiError::too_large(format!("a body may have at most {limit} bytes decompressed")));
+            return Err(ApiError::too_large(format!("the decompressed body exceeds the limit of {limit} bytes")));
         }
         let read = plain.len() - before;
         drop(taken.split(piece - read));
@@ -192,15 +197,15 @@ fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> Ap
 /// A JSON body.
 #[derive(Debug)]
 pub struct Json<T> {
-    /// What it says.
+    /// The parsed value.
     pub value: T,
-    /// SHA-256 of method, path and body: what an `Idempotency-Key` stands for.
+    /// SHA-256 of method, path and body; identifies the request of an `Idempotency-Key`.
     fingerprint: Vec<u8>,
     key: Option<String>,
 }
 
 impl<T> Json<T> {
-    /// The request as one that must be carried out once, if it carries an `Idempotency-Key`.
+    /// The idempotent request, if `Idempotency-Key` is set.
     pub fn once(&self, principal: &Principal) -> Option<Once> {
         let (principal, fingerprint) = (principal.name.clone(), self.fingerprint.clone());
         self.key.clone().map(|key| Once { principal, key, fingerprint })
@@ -218,7 +223,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
         if !payload.media_type.is_empty() && !is_json(&payload.media_type) {
             return Err(ApiError::unsupported("Content-Type must be application/json"));
         }
-        // What an agent reports is kept, whatever its programs have printed.
+        // Agents' reports may contain control characters from program output.
         if path != "/v1/agent/poll" {
             controls::check_body(&payload.bytes)?;
         }
@@ -227,7 +232,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     }
 }
 
-/// SHA-256 of what is asked.
+/// SHA-256 of a request.
 pub fn fingerprint(asked: &str, body: &[u8]) -> Vec<u8> {
     Sha256::new().chain_update(asked).chain_update(body).finalize().to_vec()
 }
@@ -246,7 +251,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> ApiResult<Option<String>> {
     }
 }
 
-/// The request's `traceparent` (W3C Trace Context), if it has the right form.
+/// The request's `traceparent` (W3C Trace Context), if well-formed.
 pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let lengths: Vec<usize> = text.split('-').map(str::len).collect();
@@ -259,10 +264,10 @@ pub fn is_json(media_type: &str) -> bool {
     media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
-/// Reads JSON; the error points at the field.
+/// Parses JSON; the error points at the field.
 ///
 /// # Errors
-/// 400 if it is not JSON, 422 if it is not what is expected.
+/// 400 if it is not JSON, 422 if it does not match the type.
 pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -274,7 +279,7 @@ pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
             ApiError::malformed(format!("the body is not JSON: {error}"))
         }
     })?;
-    reader.end().map_err(|error| ApiError::malformed(format!("the body goes on after the JSON: {error}")))?;
+    reader.end().map_err(|error| ApiError::malformed(format!("the body continues after the JSON value: {error}")))?;
     Ok(value)
 }
 
@@ -293,11 +298,10 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-
-/// A reason that a person gave.
+/// Checks a person's reason.
 ///
 /// # Errors
-/// 422 if there is none.
+/// 422 if it is missing or too long.
 pub fn reason(text: String) -> ApiResult<String> {
     match reason_fault(&text) {
         None => Ok(text),
@@ -305,7 +309,7 @@ pub fn reason(text: String) -> ApiResult<String> {
     }
 }
 
-/// A query string.
+/// The query string.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -321,7 +325,7 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
     }
 }
 
-/// A part of the path. One that cannot be what it should be names nothing: 404.
+/// A path parameter. An invalid value is 404, because no object can have it.
 #[derive(Debug)]
 pub struct Path<T>(pub T);
 
@@ -332,12 +336,12 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
         controls::check_path(parts, state).await?;
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(_) => Err(ApiError::not_found("there is nothing at that address")),
+            Err(_) => Err(ApiError::not_found("the path does not exist")),
         }
     }
 }
 
-/// The version that the client means, from `If-Match`.
+/// The expected version from `If-Match`.
 #[derive(Debug)]
 pub struct IfMatch(pub Option<i64>);
 
@@ -350,7 +354,7 @@ impl FromRequestParts<AppState> for IfMatch {
             value.to_str().ok().and_then(|text| text.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok());
         match version {
             Some(version) => Ok(Self(Some(version))),
-            None => Err(ApiError::changed("If-Match must be an ETag that was read here, such as \"3\"")),
+            None => Err(ApiError::changed("If-Match must be an ETag of this API, such as \"3\"")),
         }
     }
 }
@@ -360,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_bomb_does_not_become_a_large_body() {
+    fn a_decompression_bomb_is_refused() {
         let limit = 64 * 1024;
         let zeros = vec![0_u8; 4 * 1024 * 1024];
         let zstd = zstd::stream::encode_all(zeros.as_slice(), 1).unwrap();
@@ -372,7 +376,7 @@ mod tests {
             assert_eq!(decompress(&bytes, encoding, limit, &room).unwrap_err().status().as_u16(), 413);
             let no_more = decompress(&bytes, encoding, usize::MAX - 1, &room).unwrap_err();
             assert_eq!(no_more.status().as_u16(), 503, "what is being made takes its place too");
-            assert!(room.take(2 * limit).is_ok(), "and gives it back");
+            assert!(room.take(2 * limit).is_ok(), "and releases it");
             assert!(
                 decompress(&bytes[..bytes.len() / 2], encoding, usize::MAX - 1, &Room::new(1 << 30)).is_err(),
                 "a torn body is an error"
@@ -381,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_a_body_is_pointed_at() {
+    fn a_fault_in_a_body_has_a_pointer() {
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Body {
@@ -396,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_well_formed_traceparent_is_carried() {
+    fn only_a_well_formed_traceparent_is_passed_on() {
         let with = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", value.parse().unwrap());

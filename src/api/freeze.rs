@@ -1,5 +1,5 @@
-//! `/v1/freeze`: the switch for the night on which everything goes wrong. While it is on, alerts are taken in and decided,
-//! blocks are lifted, and nothing new is delivered.
+//! `/v1/freeze`: the emergency stop. During a freeze, alerts are still ingested and decided, and
+//! reverts are delivered; no other command is.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -11,12 +11,12 @@ use super::extract::{Json, reason};
 use crate::store::audit::LedgerTx;
 use crate::store::freeze::{self, FreezeRow};
 
-/// The switch.
+/// The state of the freeze.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Freeze {
-    /// Whether nothing new is delivered.
+    /// Whether deliveries are frozen.
     pub frozen: bool,
-    /// When, by whom and why it was last turned; absent if it never was.
+    /// The last change; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_change: Option<FreezeRow>,
 }
@@ -26,25 +26,26 @@ async fn standing(state: &AppState) -> ApiResult<axum::Json<Freeze>> {
     Ok(axum::Json(Freeze { frozen: last_change.as_ref().is_some_and(|row| row.frozen), last_change }))
 }
 
-/// Says whether everything new is stopped
+/// Returns whether deliveries are frozen
 #[utoipa::path(get, path = "/v1/freeze", tag = "freeze", responses((status = 200, body = Freeze)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>) -> ApiResult<axum::Json<Freeze>> {
     standing(&state).await
 }
 
-/// How to turn it.
+/// A change of the freeze.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetFreeze {
-    /// On or off.
+    /// True to freeze, false to thaw.
     frozen: bool,
-    /// Why; kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
 }
 
-/// Stops everything new, or lets it go on
+/// Freezes or resumes the delivery of commands
 ///
-/// What was queued while it was on is delivered when it is off, unless it has expired by then.
+/// Reverts are always delivered. Commands queued during the freeze are delivered afterwards, unless
+/// they have expired.
 #[utoipa::path(put, path = "/v1/freeze", tag = "freeze", request_body = SetFreeze, responses((status = 200, body = Freeze)))]
 pub async fn set(
     caller: Caller<Respond>,

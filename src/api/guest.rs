@@ -1,5 +1,5 @@
-//! A client's connection, whatever is spoken over it: it takes a place until it is closed, a client that takes nothing of what it
-//! is answered loses it, and one that has been promoted to a stream is read at a pace.
+//! A client's connection: it holds a permit until it closes, is dropped if the client stops
+//! reading, and is rate-limited once upgraded to a stream.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -14,22 +14,22 @@ use tokio::time::Sleep;
 
 use super::pace::Pace;
 
-/// How long a client may take for the next [`TAKES_AT_LEAST`] bytes of what it is sent.
+/// Time limit for reading [`TAKES_AT_LEAST`] bytes of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// What it has to take in that time, in bytes: two kilobytes a second are less than any client that wants an answer takes.
+/// Minimum read within that time, in bytes: two kilobytes per second.
 const TAKES_AT_LEAST: usize = 64 * 1024;
-/// The pace of a stream, by its bytes: 4 MiB a second. Frames of a message that comes in parts are counted nowhere else, and a
-/// million tiny ones must not take a core from everybody else.
+/// Read rate of a stream: 4 MiB per second. Fragments of a message are limited nowhere else, and a
+/// million tiny ones would occupy a core.
 const BYTE_EVERY: Duration = Duration::from_nanos(238);
-/// Bytes of a stream that are read at once: more than the longest report of an agent and all its results.
+/// Read burst of a stream: more than an agent's longest report and all its results.
 const BYTES_AT_ONCE: u32 = 8 * 1024 * 1024;
 
-/// Set when a connection has become a stream; handlers find it among the request's extensions.
+/// Set when a connection becomes a stream; handlers find it among the request's extensions.
 #[derive(Clone, Debug, Default)]
 pub struct IsStream(Arc<AtomicBool>);
 
 impl IsStream {
-    /// From now on.
+    /// Marks the connection as a stream.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -39,7 +39,7 @@ impl IsStream {
 #[derive(Debug)]
 pub struct Guest<S> {
     socket: S,
-    /// The end of its patience, while it takes nothing, and what it has taken since that began.
+    /// The write-stall deadline, and the bytes written since it started.
     stuck: Option<(Pin<Box<Sleep>>, usize)>,
     is_stream: IsStream,
     pace: Option<Pace>,
@@ -48,12 +48,12 @@ pub struct Guest<S> {
 }
 
 impl<S> Guest<S> {
-    /// A connection that takes a place.
+    /// Wraps a socket with its connection permit.
     pub fn new(socket: S, place: OwnedSemaphorePermit, is_stream: IsStream) -> Self {
         Self { socket, stuck: None, is_stream, pace: None, waits: None, _place: place }
     }
 
-    /// What came of an attempt to send, unless the client has taken too little for too long.
+    /// Passes on the result of a write, or fails once the client has read too little for too long.
     fn patiently(&mut self, cx: &mut Context<'_>, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match (&sent, &mut self.stuck) {
             (Poll::Ready(Ok(bytes)), Some((_, taken))) => {
@@ -83,7 +83,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
         let before = into.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(cx, into))?;
         let heard = into.filled().len() - before;
-        // Who asks for the next thing has taken the last one.
+        // A client that sends its next request has read the last response.
         this.stuck = None;
         if heard > 0 && this.is_stream.0.load(Ordering::Relaxed) {
             let now = Instant::now();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn promise_11_a_client_that_takes_nothing_loses_its_place() {
+    async fn promise_11_a_client_that_reads_nothing_is_disconnected() {
         let (mut guest, client, room, _) = guest(1024);
         let begun = tokio::time::Instant::now();
         let error = guest.write_all(&[0; 4096]).await.unwrap_err();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn promise_11_a_client_that_takes_a_byte_a_second_loses_its_place_and_a_slow_one_does_not() {
+    async fn promise_11_a_stalled_client_is_disconnected_and_a_slow_one_is_not() {
         for (bytes, pause, is_served) in [(1, 1, false), (64 * 1024, 29, true)] {
             let (mut guest, mut client, _room, _) = guest(1024);
             let takes = async {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn promise_11_a_stream_is_read_at_a_pace_and_a_request_is_not() {
+    async fn promise_11_a_stream_is_rate_limited_and_a_request_is_not() {
         for is_paced in [false, true] {
             let (mut guest, mut client, _room, is_stream) = guest(1024 * 1024);
             if is_paced {
@@ -183,7 +183,7 @@ mod tests {
             let begun = Instant::now();
             let (sent, read) = tokio::join!(client.write_all(&said), guest.read_exact(&mut heard));
             assert!(sent.is_ok() && read.is_ok());
-            // Eight are read at once, the others at four a second; a machine that is slow is slower still.
+            // Eight pass at once, the others at four per second; a slow machine takes longer.
             assert!(!is_paced || begun.elapsed() > Duration::from_millis(400), "{:?}", begun.elapsed());
             assert_eq!(guest.pace.is_some(), is_paced);
         }

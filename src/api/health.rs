@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/metrics`: for whoever keeps the manager running.
+//! `/livez`, `/readyz`, `/metrics`: endpoints for operators.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use crate::store::agents::Troubles;
 use crate::store::breakers::{self, OpenBreakers};
 use crate::store::{agents, commands, effects, outcomes};
 
-/// An agent is silent when nothing was heard of it for this long: heartbeats come every 30 seconds.
+/// Time without contact after which an agent is silent: ten heartbeats of 30 seconds.
 const SILENT: Duration = Duration::from_mins(5);
 
 /// Whether the process is alive
@@ -29,39 +29,41 @@ pub async fn live() -> &'static str {
     "ok\n"
 }
 
-/// How much to say.
+/// Query of `/readyz`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HowReady {
-    /// Say how every stage is doing, as JSON.
+    /// Return the health of every stage, as JSON.
     #[param(value_type = Option<bool>)]
     verbose: Option<String>,
 }
 
-/// How the manager is doing.
+/// Readiness of the manager.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
-    /// Whether it can do its work.
+    /// Whether the manager is ready.
     pub ready: bool,
-    /// What it cannot do, each in a sentence.
+    /// Current problems, one sentence each.
     pub problems: Vec<String>,
-    /// The owners of deadlines: when each last came, and by how much it is late.
+    /// Owners of deadlines: when each last ran, and how late it is.
     pub stages: BTreeMap<&'static str, Round>,
-    /// How full the writer's queue is, from 0 to 1.
+    /// Fill level of the writer's queue, from 0 to 1.
     pub writer_load: f64,
-    /// Whether nothing new is delivered.
+    /// Whether deliveries are frozen.
     pub frozen: bool,
-    /// Agents that stream from this node now.
+    /// Number of agents with a stream to this node.
     pub agents_streaming: i64,
-    /// Agents that rejected this manager's orders within the last hour; absent while the ledger cannot be read.
+    /// Number of agents that rejected this manager's commands within the last hour; absent while
+    /// the ledger cannot be read.
     pub agents_rejecting: Option<i64>,
 }
 
-/// Whether it can do its work
+/// Whether the manager is ready
 ///
-/// 503 while it stops, while alerts cannot be committed (a full disk, a database that is gone), or while deadlines are missed; the
-/// answer says which, within 2 seconds. `?verbose` says how its stages are doing, as JSON in either case.
+/// The response is 503 while the manager stops, alerts cannot be committed (full disk, lost
+/// database), or deadlines are missed. It names the problem within 2 seconds. `?verbose` returns
+/// the health of every stage as JSON.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(HowReady),
     responses((status = 200, description = "It can", content((String = "text/plain"), (Readiness = "application/json"))),
         (status = 503, description = "It cannot", body = Readiness)))]
@@ -78,7 +80,7 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
         };
     }
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    // Not asked when the ledger may not answer: the answer here is due in any case.
+    // Skipped if the ledger may not answer: this response is due in any case.
     let agents_rejecting = if problems.is_empty() {
         let now = engine.clock.now();
         agents::troubles(&engine.db, now, now).await.ok().map(|troubles| troubles.rejecting)
@@ -103,11 +105,11 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     use std::fmt::Write as _;
     let mut text = String::new();
     encode(&mut text, &state.registry).map_err(|error| ApiError::internal(&error))?;
-    // What only the ledger knows is asked when somebody looks; `# EOF` has to stay the last line.
+    // Gauges that only the ledger knows are queried per scrape. `# EOF` must stay the last line.
     text.truncate(text.trim_end_matches("# EOF\n").len());
     let ignore = |_: std::fmt::Error| ();
     text.push_str(
-        "# HELP riposte_effects Effects that are wanted, or are in force or drifted, by what is wanted (desired) and what agents say (actual).\n# TYPE riposte_effects gauge\n",
+        "# HELP riposte_effects Effects that are wanted, in force or drifted, by wanted state (desired) and reported state (actual).\n# TYPE riposte_effects gauge\n",
     );
     let mut failing = 0;
     for count in effects::counts(&state.engine.db).await? {
@@ -116,10 +118,12 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
         writeln!(text, "riposte_effects{{desired=\"{desired}\",actual=\"{actual}\"}} {count}").unwrap_or_else(ignore);
     }
     text.push_str(
-        "# HELP riposte_effects_failing Effects that could not be lifted.\n# TYPE riposte_effects_failing gauge\n",
+        "# HELP riposte_effects_failing Effects whose last revert failed.\n# TYPE riposte_effects_failing gauge\n",
     );
     writeln!(text, "riposte_effects_failing {failing}").unwrap_or_else(ignore);
-    text.push_str("# HELP riposte_commands_owed Commands that no agent has acknowledged yet.\n# TYPE riposte_commands_owed gauge\n");
+    text.push_str(
+        "# HELP riposte_commands_owed Pending commands, not acknowledged yet.\n# TYPE riposte_commands_owed gauge\n",
+    );
     for count in commands::counts(&state.engine.db).await? {
         writeln!(text, "riposte_commands_owed{{state=\"{}\"}} {}", count.state, count.count).unwrap_or_else(ignore);
     }
@@ -127,11 +131,11 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     let Troubles { in_incident, silent, rejecting, clock_skewed } =
         agents::troubles(&state.engine.db, now.minus(SILENT), now).await?;
     text.push_str(
-        "# HELP riposte_agents_rejecting Agents that rejected this manager's orders within an hour.\n# TYPE riposte_agents_rejecting gauge\n",
+        "# HELP riposte_agents_rejecting Agents that rejected this manager's commands within the last hour.\n# TYPE riposte_agents_rejecting gauge\n",
     );
     writeln!(text, "riposte_agents_rejecting {rejecting}").unwrap_or_else(ignore);
     text.push_str(
-        "# HELP riposte_agents_silent Agents that nothing was heard of for five minutes.\n# TYPE riposte_agents_silent gauge\n",
+        "# HELP riposte_agents_silent Agents without contact for five minutes.\n# TYPE riposte_agents_silent gauge\n",
     );
     writeln!(text, "riposte_agents_silent {silent}").unwrap_or_else(ignore);
     text.push_str(
@@ -139,7 +143,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     );
     writeln!(text, "riposte_agents_incident {in_incident}").unwrap_or_else(ignore);
     text.push_str(
-        "# HELP riposte_agents_clock_skewed Agents whose host's clock is off by more than a minute.\n# TYPE riposte_agents_clock_skewed gauge\n",
+        "# HELP riposte_agents_clock_skewed Agents whose clock skew exceeds one minute.\n# TYPE riposte_agents_clock_skewed gauge\n",
     );
     writeln!(text, "riposte_agents_clock_skewed {clock_skewed}").unwrap_or_else(ignore);
     now_standing(&state, &mut text).await?;
@@ -148,10 +152,10 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
-/// Policies with a row of their own in the metrics; the others share one.
+/// Policies with their own row in the metrics; the others share one.
 const POLICIES: usize = 100;
 
-/// What active responses came to, where agents are, and what breakers have stopped.
+/// Gauges of active responses, agents and open breakers.
 async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
     use std::fmt::Write as _;
     let ignore = |_: std::fmt::Error| ();
@@ -165,7 +169,7 @@ async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
     let named: BTreeSet<&str> = largest.iter().take(POLICIES).map(|(policy, _)| *policy).collect();
     let mut rows: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     for ((policy, outcome), count) in &standing {
-        // A policy's name has no brackets.
+        // A policy's name contains no brackets, so these words cannot clash.
         let policy = match policy.as_str() {
             "" => "(by hand)",
             policy if named.contains(policy) => policy,
@@ -173,13 +177,15 @@ async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
         };
         *rows.entry((policy, outcome.as_str())).or_insert(0) += count;
     }
-    text.push_str("# HELP riposte_responses_standing Active responses, by what became of them on their agents.\n# TYPE riposte_responses_standing gauge\n");
+    text.push_str(
+        "# HELP riposte_responses_standing Active responses by outcome.\n# TYPE riposte_responses_standing gauge\n",
+    );
     for ((policy, outcome), count) in rows {
         writeln!(text, "riposte_responses_standing{{policy=\"{policy}\",outcome=\"{outcome}\"}} {count}")
             .unwrap_or_else(ignore);
     }
     let (fleet, now) = (state.engine.fleet.load(), state.engine.clock.now());
-    text.push_str("# HELP riposte_agents Enrolled agents, by where they are.\n# TYPE riposte_agents gauge\n");
+    text.push_str("# HELP riposte_agents Enrolled agents by presence.\n# TYPE riposte_agents gauge\n");
     let mut present: BTreeMap<Presence, usize> = Presence::ALL.into_iter().map(|presence| (presence, 0)).collect();
     for agent in fleet.iter() {
         *present.entry(state.engine.hub.presence(agent.id, now)).or_insert(0) += 1;
@@ -188,7 +194,9 @@ async fn now_standing(state: &AppState, text: &mut String) -> ApiResult<()> {
         writeln!(text, "riposte_agents{{presence=\"{}\"}} {count}", presence.as_str()).unwrap_or_else(ignore);
     }
     let OpenBreakers { policies, agents } = breakers::open(&state.engine.db).await?;
-    text.push_str("# HELP riposte_breakers_open Breakers that are open: of policies, and of policies on one agent.\n# TYPE riposte_breakers_open gauge\n");
+    text.push_str(
+        "# HELP riposte_breakers_open Open breakers: global, and on one agent.\n# TYPE riposte_breakers_open gauge\n",
+    );
     writeln!(text, "riposte_breakers_open{{scope=\"policy\"}} {policies}").unwrap_or_else(ignore);
     writeln!(text, "riposte_breakers_open{{scope=\"agent\"}} {agents}").unwrap_or_else(ignore);
     Ok(())

@@ -1,5 +1,6 @@
-//! `/v1/policies/import`: a Wazuh manager's `ossec.conf` becomes policies, custom actions and protected entries, all of them
-//! or none. `dry_run=true` shows what that would be, with everything that cannot be carried over.
+//! `/v1/policies/import`: converts a Wazuh manager's `ossec.conf` into policies, custom actions and
+//! protected entries, in one transaction. `dry_run=true` shows the result, and everything that
+//! cannot be converted.
 
 use std::sync::Arc;
 
@@ -25,17 +26,17 @@ use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::{StoreError, actions, policies, protected};
 
-/// The largest configuration, in bytes.
+/// Maximum size of a configuration, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// How a single body is called in reports.
+/// Name of a single body in reports.
 const FILE: &str = "ossec.conf";
 
-/// How to import.
+/// Query of an import.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HowToImport {
-    /// Change nothing, only say what would come of it.
+    /// Only return the result, without storing it.
     #[serde(default)]
     dry_run: bool,
     /// The Wazuh manager that the configuration is of, as agents' label `wazuh_manager` says it. Agents that it names by
@@ -46,8 +47,9 @@ pub struct HowToImport {
 
 /// Imports a Wazuh manager's ossec.conf
 ///
-/// Several files may be sent one after the other, as Wazuh's own may have several roots. Without `dry_run` a configuration
-/// that Wazuh would refuse is refused (422), and so is one whose names are taken (409); else everything is stored together.
+/// Several files may be concatenated, because Wazuh's file may have several roots. A configuration
+/// that Wazuh would refuse gets 422; one with names that already exist gets 409. Otherwise
+/// everything is stored in one transaction, unless `dry_run` is set.
 #[utoipa::path(post, operation_id = "import", path = "/v1/policies/import", tag = "policies", params(HowToImport),
     request_body(content = String, content_type = "application/xml"),
     responses((status = 200, description = "A dry run", body = Import), (status = 201, body = Import)))]
@@ -65,7 +67,7 @@ pub async fn run(
     }
     let bytes = Vec::from(payload.bytes);
     if bytes.trim_ascii().is_empty() {
-        return Err(ApiError::malformed("the body holds no configuration"));
+        return Err(ApiError::malformed("the body contains no configuration"));
     }
     let read =
         tokio::task::spawn_blocking(move || ossec::import(&[(FILE.to_owned(), bytes)], wazuh_manager.as_deref())).await;

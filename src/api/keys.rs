@@ -1,4 +1,4 @@
-//! `/v1/api-keys`: keys for people and pipelines. A secret is shown once, when it is made.
+//! `/v1/api-keys`: keys for people and pipelines. A secret is shown once, at creation.
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -20,42 +20,43 @@ use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::keys::{self, KeyRow, NewKey};
 
-/// A key to be made.
+/// An API key to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
-    /// What it is for.
+    /// Purpose of the key.
     name: String,
-    /// What it may do.
+    /// Role, which decides the key's rights.
     role: Role,
-    /// The pipeline that it speaks for: its alerts are the same again only among those of keys that name the same one. A key
-    /// that takes the place of another, or a second sender of the same alerts, names the same pipeline.
+    /// The pipeline that the key sends alerts for. Alerts are deduplicated among keys of the same
+    /// pipeline. A replacement key, or a second sender of the same alerts, names the same pipeline.
     #[serde(default)]
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "siem-1")]
     pipeline: Option<String>,
-    /// For how long; absent means until revoked.
+    /// Validity; absent: until revoked.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "90d")]
     expires_in: Option<Span>,
 }
 
-/// A key, with its secret: shown once.
+/// A new API key; its secret is shown once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct CreatedKey {
-    /// Its public part.
+    /// Public part of the key.
     pub id: String,
-    /// The whole key, `rip_ID_SECRET`; absent when the request is repeated, because it is not kept.
+    /// The whole key, `rip_ID_SECRET`; absent in the response to a retry, because only its hash is
+    /// stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What it may do.
+    /// Role, which decides the key's rights.
     pub role: Role,
-    /// The pipeline that it speaks for, if it is bound to one.
+    /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
-    /// Until when it is valid.
+    /// Expiry time; absent: until revoked.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Makes an API key
+/// Creates an API key
 #[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", request_body = CreateKey, responses((status = 201, body = CreatedKey)))]
 pub async fn create(
     caller: Caller<Administer>,
@@ -69,7 +70,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, role, pipeline, expires_at })))
 }
 
-/// Which keys to list.
+/// Filter of a key list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

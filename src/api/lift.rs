@@ -1,5 +1,5 @@
-//! `POST /v1/responses/lift`: many responses are lifted at once, by policy, rule, alert, target or time. A filter that finds
-//! nothing is told what it names that is not there.
+//! `POST /v1/responses/lift`: lifts many responses by policy, rule, alert, target or time. If the
+//! filter matches none, the response says which of its names do not exist.
 
 use axum::extract::State;
 use riposte_protocol::time::Timestamp;
@@ -17,88 +17,88 @@ use crate::store::ledger::EndReason;
 use crate::store::responses::{self, LiftFilter, ResponseFilter};
 use crate::store::{alerts, policies};
 
-/// Responses lifted in one transaction.
+/// Responses lifted per transaction.
 const LIFT_BATCH: usize = 500;
-/// The longest text of a filter, in characters: as long as the longest path.
+/// Maximum length of a filter, in characters: that of the longest path.
 const MAX_FILTER: usize = 4096;
 
-/// Which responses to lift: those to which everything holds that is said; at least one thing must be.
+/// Filter of the responses to lift. All given conditions must match; at least one is required.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LiftMany {
-    /// Decided by this policy.
+    /// Policy that decided.
     #[serde(default)]
     policy: Option<String>,
-    /// Because of this alert.
+    /// Alert that caused it.
     #[serde(default)]
     alert_id: Option<Uuid>,
-    /// Because of an alert of this rule.
+    /// Rule of the alert.
     #[serde(default)]
     rule_id: Option<String>,
-    /// Aimed at this; an address in any notation.
+    /// Target; an address in any notation.
     #[serde(default)]
     target: Option<String>,
-    /// Decided at or after this time.
+    /// Earliest decision time, inclusive.
     #[serde(default)]
     since: Option<Timestamp>,
-    /// Decided before this time.
+    /// Latest decision time, exclusive.
     #[serde(default)]
     until: Option<Timestamp>,
-    /// Lift everything there is.
+    /// Lift all active responses.
     #[serde(default)]
     everything: bool,
-    /// Change nothing, only say what would be lifted.
+    /// Only return what would be lifted.
     #[serde(default)]
     dry_run: bool,
-    /// Why; kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
 }
 
-/// What was, or would be, lifted.
+/// Result of a lift request.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Lifted {
-    /// How many responses.
+    /// Number of lifted responses.
     pub count: usize,
-    /// Which ones.
+    /// Ids of the lifted responses.
     pub responses: Vec<Uuid>,
-    /// What the filter names that is not there, if it finds nothing.
+    /// Names in the filter that do not exist, if it matched no response.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Fault>,
 }
 
-/// What a filter that found nothing names that the ledger does not have: a typing error looks like "nothing to lift".
+/// Names in the filter that the ledger does not contain: a typing error looks like an empty result.
 async fn names_nothing(state: &AppState, filter: &LiftFilter) -> ApiResult<Vec<Fault>> {
     let mut warnings = Vec::new();
     if let Some(name) = &filter.policy
         && policies::versions(&state.engine.db, name, None, 1).await?.is_empty()
     {
-        warnings.push(Fault::at("/policy", format!("there never was a policy called {name:?}")));
+        warnings.push(Fault::at("/policy", format!("no policy named {name:?} ever existed")));
     }
     if let Some(alert) = filter.alert
         && alerts::find(&state.engine.db, alert).await?.is_none()
     {
-        warnings.push(Fault::at("/alert_id", "is no alert that is stored"));
+        warnings.push(Fault::at("/alert_id", "is not a stored alert"));
     }
     if let Some(target) = &filter.target {
         let same = ResponseFilter { target: Some(target.clone()), ..ResponseFilter::default() };
         if responses::list(&state.engine.db, same, None, 1).await?.is_empty() {
             warnings.push(Fault::at(
                 "/target",
-                format!("no response was ever aimed at {target:?}; write it in canonical form"),
+                format!("no response ever had the target {target:?}; write it in canonical form"),
             ));
         }
     }
     if let (Some(since), Some(until)) = (filter.since, filter.until)
         && since >= until
     {
-        warnings.push(Fault::at("/until", "is not after since, so the filter finds nothing"));
+        warnings.push(Fault::at("/until", "is not after since, so the filter matches nothing"));
     }
     Ok(warnings)
 }
 
 /// Lifts many responses at once
 ///
-/// What no other response holds is reverted on every agent.
+/// An effect that no other response holds is reverted on every agent.
 #[utoipa::path(post, path = "/v1/responses/lift", tag = "responses", request_body = LiftMany, responses((status = 200, body = Lifted)))]
 pub async fn lift_many(
     caller: Caller<Respond>,
@@ -117,7 +117,7 @@ pub async fn lift_many(
     let filter =
         LiftFilter { policy, alert: alert_id, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
     if filter == LiftFilter::default() && !everything {
-        let detail = "says nothing about what to lift; set everything to true if you mean it";
+        let detail = "the filter is empty; set everything to true to lift all responses";
         return Err(ApiError::invalid(vec![Fault::at("", detail)]));
     }
     let responses = responses::to_lift(&state.engine.db, &filter).await?;

@@ -1,6 +1,7 @@
-//! How much one caller may ask for in a minute: people and programs by their key, agents by their id, who enrols by address. An
-//! answer tells how much is left (`RateLimit`, `RateLimit-Policy`); over the limit it is 429 with `Retry-After`. Alerts are not
-//! counted here: what limits them is the room for what waits to be committed.
+//! Rate limits per minute: by API key, by agent id, and by address for enrolments. Responses report
+//! the remaining allowance (`RateLimit`, `RateLimit-Policy`); over the limit they are 429 with
+//! `Retry-After`. Alerts are not counted here: the memory budget for uncommitted alerts limits
+//! them.
 
 use std::fmt::Write as _;
 use std::hash::Hash;
@@ -20,8 +21,8 @@ use uuid::Uuid;
 use super::error::{ApiError, ApiResult};
 use crate::config::Config;
 
-/// Addresses that are counted at a time; when there are more, those that have not been heard of for a minute are forgotten, and
-/// if that does not help, all.
+/// Maximum number of counted addresses. Beyond it, addresses idle for a minute are forgotten, and
+/// if that is not enough, all.
 const ADDRESSES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
 /// Effects of one agent that may turn out otherwise than the ledger has them in a minute: each can be a row, a command and an
@@ -30,7 +31,7 @@ const NEWS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).unwrap();
 /// As many may be news at once: a host whose firewall was flushed while it was away has lost all that it held.
 const NEWS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
 
-/// One limit for callers of one kind.
+/// The limit for one kind of caller.
 struct Limit<K: Hash + Eq + Clone> {
     per_minute: NonZeroU32,
     callers: RateLimiter<K, HashMapStateStore<K>, DefaultClock, StateInformationMiddleware>,
@@ -48,7 +49,7 @@ impl<K: Hash + Eq + Clone> Limit<K> {
         Self { per_minute, callers: RateLimiter::hashmap(Quota::per_minute(per_minute)).with_middleware() }
     }
 
-    /// Counts one request; returns what the caller may still ask for, and how long to wait if it must.
+    /// Counts a request; returns the remaining allowance, and the wait if it is exceeded.
     fn count(&self, caller: &K) -> (Allowance, Option<Duration>) {
         let standing = |remaining| Allowance { per_minute: self.per_minute.get(), remaining };
         match self.callers.check_key(caller) {
@@ -58,7 +59,7 @@ impl<K: Hash + Eq + Clone> Limit<K> {
     }
 }
 
-/// What a caller may still ask for, for the headers of its answer.
+/// A caller's remaining allowance, for the response headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     per_minute: u32,
@@ -66,12 +67,12 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Says it (draft-ietf-httpapi-ratelimit-headers).
+    /// Sets the headers (draft-ietf-httpapi-ratelimit-headers).
     pub fn tell(self, headers: &mut HeaderMap) {
         const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
         const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
         let Self { per_minute, remaining } = self;
-        // Until all of it is there again.
+        // Time until the allowance is full again.
         let used = u64::from(per_minute.saturating_sub(remaining));
         let secs = (used * MINUTE.as_secs()).div_ceil(u64::from(per_minute.max(1)));
         let (mut policy, mut limit) = (String::new(), String::new());
@@ -86,18 +87,19 @@ impl Allowance {
     }
 }
 
-/// Where a handler's extractors leave what the caller may still ask for, for whoever finishes the answer.
+/// Carries the caller's remaining allowance from the extractors to the layer that writes the
+/// response headers.
 #[derive(Clone, Debug, Default)]
 pub struct AllowanceCell(Arc<OnceLock<Allowance>>);
 
 impl AllowanceCell {
-    /// What the caller may still ask for, if it was counted.
+    /// The remaining allowance, if the request was counted.
     pub fn get(&self) -> Option<Allowance> {
         self.0.get().copied()
     }
 }
 
-/// The limits for callers of every kind.
+/// The limits for all kinds of callers.
 #[derive(Debug)]
 pub struct CallerLimits {
     keys: Limit<String>,
@@ -107,7 +109,7 @@ pub struct CallerLimits {
 }
 
 impl CallerLimits {
-    /// The limits that the configuration sets.
+    /// The limits from the configuration.
     pub fn new(config: &Config) -> Self {
         Self {
             keys: Limit::new(config.requests_per_minute),
@@ -117,12 +119,12 @@ impl CallerLimits {
         }
     }
 
-    /// Counts a request of somebody with a key.
+    /// Counts a request with an API key.
     ///
     /// # Errors
     /// 429 over the limit.
     pub fn count_key(&self, parts: &Parts, principal: &str) -> ApiResult<()> {
-        let what = || format!("{principal} has made more than {} requests in a minute", self.keys.per_minute);
+        let what = || format!("{principal} has exceeded {} requests per minute", self.keys.per_minute);
         settle(Some(parts), self.keys.count(&principal.to_owned()), what)
     }
 
@@ -131,7 +133,7 @@ impl CallerLimits {
     /// # Errors
     /// 429 over the limit.
     pub fn count_agent(&self, parts: &Parts, agent: Uuid) -> ApiResult<()> {
-        let what = || format!("agent {agent} has made more than {} requests in a minute", self.agents.per_minute);
+        let what = || format!("agent {agent} has exceeded {} requests per minute", self.agents.per_minute);
         settle(Some(parts), self.agents.count(&agent), what)
     }
 
@@ -163,7 +165,7 @@ impl CallerLimits {
             callers.retain_recent();
             callers.shrink_to_fit();
         }
-        let what = || format!("more than {} enrolments in a minute from one address", self.enrolments.per_minute);
+        let what = || format!("the address has exceeded {} enrolments per minute", self.enrolments.per_minute);
         settle(None, self.enrolments.count(&network(peer)), what)
     }
 }
@@ -174,7 +176,7 @@ fn settle(
     what: impl Fn() -> String,
 ) -> ApiResult<()> {
     if let Some(cell) = parts.and_then(|parts| parts.extensions.get::<AllowanceCell>()) {
-        // The first count is the caller's; there is no second one.
+        // The caller is counted first and only once.
         let _ = cell.0.set(standing);
     }
     match wait {
@@ -183,7 +185,8 @@ fn settle(
     }
 }
 
-/// What counts as one address: whoever has one of IPv6 has the 2^64 of its network.
+/// The unit that rate limits count as one address: for IPv6 the /64 network, because one client
+/// controls all of it.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -196,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_too_often_is_told_when_to_come_back_and_nobody_else_is() {
+    fn only_the_client_over_its_limit_gets_429_with_retry_after() {
         let limit = Limit::new(3);
         let counts: Vec<u32> = (0..3).map(|_| limit.count(&"a").0.remaining).collect();
         assert_eq!(counts, [2, 1, 0]);

@@ -1,6 +1,6 @@
-//! The front door: accepts connections and gives each a task. It is written out instead of borrowed from axum because
-//! the door has limits that axum's does not: how many connections there may be, how long a client may take to say what it
-//! wants, and how long to take the answer ([`Guest`]).
+//! The listener: accepts connections and spawns a task for each. axum's own listener lacks limits
+//! on the number of connections, and on the time to send a request or to read the response
+//! ([`Guest`]).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,22 +25,23 @@ use super::guest::{Guest, IsStream};
 use super::limits::network;
 use crate::shutdown::Tasks;
 
-/// How long a client may take to send a request's head, or to begin the next one.
+/// Time limit for a request's head, and idle time between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of a head is read, in bytes: room for a token and generous headers.
+/// Maximum size of a head, in bytes: a token and generous headers.
 const HEAD_BYTES: usize = 64 * 1024;
-/// The wait after the system refused a connection (out of files, say).
+/// Delay after the system refused to accept (out of file descriptors, for example).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// How long telling a client that there is no room may take.
+/// Time limit for sending a 503 to a refused client.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 const NO_ROOM: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\n",
-    "Content-Length: 151\r\nConnection: close\r\n\r\n",
-    r#"{"type":"urn:riposte:problem:unavailable","title":"Not just now","status":503,"#,
-    r#""detail":"as many connections are open as there may be; retry after 1 s"}"#,
+    "Content-Length: 160\r\nConnection: close\r\n\r\n",
+    r#"{"type":"urn:riposte:problem:unavailable","title":"Overloaded or unavailable","status":503,"#,
+    r#""detail":"the limit of open connections is reached; retry after 1 s"}"#,
 );
 
-/// Who comes in: so many connections in all, and so many of one address on which nobody has shown who they are.
+/// Limits on connections: a total, and a maximum per address of connections that are not
+/// authenticated yet.
 #[derive(Debug)]
 pub struct Door {
     room: Arc<Semaphore>,
@@ -49,7 +50,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door for so many connections, and so many of one address that nobody knows; those of `proxies` are many people's.
+    /// Creates limits of `max_connections` in total and `max_unknown` unauthenticated ones per
+    /// address. Addresses of `proxies` have no limit of their own, because many clients share them.
     pub fn new(max_connections: usize, max_unknown: usize, proxies: TrustedProxies) -> Self {
         let unknown = Arc::new(Unknown { most: max_unknown, of: Mutex::default() });
         Self { room: Arc::new(Semaphore::new(max_connections)), unknown, proxies }
@@ -62,7 +64,7 @@ impl Door {
     }
 }
 
-/// How many connections there are of each address on which nobody has shown who they are.
+/// Counts the unauthenticated connections of each address.
 #[derive(Debug)]
 struct Unknown {
     most: usize,
@@ -81,7 +83,7 @@ impl Unknown {
     }
 }
 
-/// Counted among the unknown, until it is dropped.
+/// A connection counted as unauthenticated, until it is dropped.
 #[derive(Debug)]
 struct Counted {
     unknown: Arc<Unknown>,
@@ -100,18 +102,19 @@ impl Drop for Counted {
     }
 }
 
-/// A connection on which nobody has shown yet who they are; handlers find it among the request's extensions.
+/// A connection that is not authenticated yet; handlers find it among the request's extensions.
 #[derive(Clone, Debug, Default)]
 pub struct Newcomer(Arc<Mutex<Option<Counted>>>);
 
 impl Newcomer {
-    /// Somebody on it has shown who they are: it is not counted among the unknown any more.
+    /// Marks the connection as authenticated: it no longer counts against its address.
     pub fn is_known(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
-/// Serves until `tasks` are asked to stop; then open requests are finished and nothing new is taken.
+/// Serves until `tasks` are asked to stop. Then open requests are finished and new connections are
+/// refused.
 pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Door) {
     let stop = tasks.stopping().clone();
     loop {
@@ -127,7 +130,7 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Doo
                 continue;
             }
         };
-        // Small frames must not wait for the next one (Nagle). A socket that is gone already shows itself soon enough.
+        // Disables Nagle: small frames must not wait. A closed socket shows itself soon enough.
         let _ = stream.set_nodelay(true);
         match door.enter(peer.ip()) {
             Some((place, newcomer)) => {
@@ -164,7 +167,8 @@ async fn serve(
     let mut stopping = false;
     loop {
         tokio::select! {
-            // A client that breaks off or talks nonsense is its own trouble; hyper has answered what can be answered.
+            // A client that disconnects or breaks HTTP needs no handling here; hyper has sent a
+            // response if possible.
             _ = connection.as_mut() => return,
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
@@ -183,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_when_there_is_no_room_is_as_long_as_it_says() {
+    fn the_refusal_of_a_connection_has_the_right_length() {
         let (head, body) = NO_ROOM.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{} bytes", body.len());
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();

@@ -1,5 +1,6 @@
-//! FLOOR 4: how others talk to Riposte. [`routes`] is the table of contents; each resource is one file with its
-//! requests, its answers and its handlers. A handler takes apart, calls one function below, and puts together.
+//! The API layer. [`routes`] is the table of contents; each resource is one file with its requests,
+//! responses and handlers. A handler extracts, calls one function of a lower layer, and maps the
+//! result.
 
 pub mod actions;
 pub mod address;
@@ -65,54 +66,54 @@ use extract::Rooms;
 use limits::{AllowanceCell, CallerLimits};
 use turns::Turns;
 
-/// How long a request may take, its body included, for which [`extract::BODY_TIMEOUT`] is the limit. Streams and polls have
-/// limits of their own.
+/// Time limit of a request, including the body, for which [`extract::BODY_TIMEOUT`] is the limit.
+/// Streams and polls have their own limits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
-/// How long a poll may take: the longest wait, and what is taken in before.
+/// Time limit of a poll: the longest wait plus the processing before it.
 const POLL_TIMEOUT: Duration = Duration::from_secs(85);
 
-/// How long something may take that goes through as much of the ledger as there is: a backtest, the whole audit log, lifting
+/// Time limit of operations that may read the whole ledger: a backtest, the audit chain, lifting
 /// many responses.
 const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Limits that the configuration sets.
+/// Limits from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The largest alert body, in bytes.
+    /// Maximum size of an alert body, in bytes.
     pub max_body_bytes: usize,
-    /// The most alerts in one request.
+    /// Maximum number of alerts per request.
     pub max_batch: usize,
 }
 
-/// What every handler shares; cheap to clone.
+/// State shared by all handlers; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AppState {
     /// The engine.
     pub engine: Arc<Engine>,
-    /// Those who could not prove who they are.
+    /// Counter of failed authentication.
     pub strangers: Arc<Strangers>,
-    /// What is shown at `/metrics`.
+    /// Registry behind `/metrics`.
     pub registry: Arc<Registry>,
-    /// The contract, as JSON text.
+    /// The contract as JSON text.
     pub contract: Arc<str>,
-    /// How agents reach this manager; empty: as they enrolled.
+    /// URL under which agents reach this manager; empty: as at enrolment.
     pub public_url: Arc<str>,
-    /// Limits.
+    /// Limits from the configuration.
     pub limits: Limits,
-    /// Room for what is sent.
+    /// Memory budgets for bodies.
     pub rooms: Rooms,
-    /// How many of the things of each agent that take a place are under way.
+    /// Limits on each agent's concurrent requests.
     pub turns: Turns,
-    /// How much each caller may ask for.
+    /// Rate limits by caller.
     pub caller_limits: Arc<CallerLimits>,
-    /// Whose word on where a request comes from is believed.
+    /// Proxies whose forwarding headers are trusted.
     pub proxies: TrustedProxies,
-    /// Whether a request through a proxy was seen while the manager does not know its own address.
+    /// Whether a proxied request was seen while `public_url` is not set.
     proxy_seen: Arc<AtomicBool>,
 }
 
 impl AppState {
-    /// What handlers need, around a running engine.
+    /// Builds the state around a running engine.
     pub fn new(engine: Arc<Engine>, config: &Config, proxies: TrustedProxies) -> Self {
         let mut registry = Registry::default();
         engine.metrics.register(&mut registry);
@@ -132,7 +133,7 @@ impl AppState {
     }
 }
 
-/// Every route, with its documentation.
+/// Every route with its documentation.
 fn routes() -> OpenApiRouter<AppState> {
     let timed = OpenApiRouter::new()
         .routes(routes!(alerts::create, alerts::list))
@@ -193,16 +194,16 @@ fn routes() -> OpenApiRouter<AppState> {
 pub fn router(state: AppState) -> Router {
     let (router, _) = routes().split_for_parts();
     router
-        .fallback(|| async { ApiError::not_found("there is nothing at that address") })
+        .fallback(|| async { ApiError::not_found("the path does not exist") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
-        // Handlers read bodies with limits of their own.
+        // Handlers apply their own body limits.
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(state.clone(), observe))
         .with_state(state)
 }
 
-/// The contract as the handlers' annotations say it; `contract/` makes it whole.
+/// The contract from the handlers' annotations; `contract/` completes it.
 fn generated() -> OpenApi {
     let (_, mut api) = routes().split_for_parts();
     let info = InfoBuilder::new()
@@ -226,7 +227,7 @@ fn generated() -> OpenApi {
     for item in api.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            // Handlers of different resources share names; an operation's id must be its own.
+            // Handlers of different resources share names, but an operation's id must be unique.
             let tag = operation.tags.as_ref().and_then(|tags| tags.first()).map_or("api", String::as_str);
             let own = operation.operation_id.clone().unwrap_or_default();
             operation.operation_id = Some(format!("{}_{own}", tag.replace(' ', "_")));
@@ -250,9 +251,9 @@ async fn within(limit: Duration, request: Request, next: Next) -> Response {
     }
 }
 
-/// Counts requests by route, and tells agents the time.
+/// Counts requests by route, and sends the time to agents.
 async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    // A client may call its method what it likes, and every label is kept for ever.
+    // Fixed methods: a client may invent others, and every label is kept for ever.
     const METHODS: [Method; 7] =
         [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
     let known = METHODS.contains(request.method());
@@ -260,7 +261,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let is_agents = request.uri().path().starts_with("/v1/agent/");
-    // Alerts are not counted, and there are many of them.
+    // Ingest has no rate limit, and many requests.
     let is_counted = request.uri().path() != "/v1/alerts" || request.method() != Method::POST;
     let standing = is_counted.then(AllowanceCell::default);
     if let Some(standing) = &standing {
@@ -281,7 +282,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     response
 }
 
-/// Says once that a proxy passes requests on and the manager does not know the address that agents see.
+/// Warns once that a proxy forwards requests while `public_url` is not set.
 fn warn_of_proxy(state: &AppState, request: &Request) {
     if state.public_url.is_empty()
         && let Some(header) = address::of_proxy(request.headers())
@@ -306,9 +307,10 @@ mod tests {
 
     use super::*;
 
-    /// Promise 11: who is not answered in time is told that it may have been done, and when to come back.
+    /// Promise 11: a request that timed out gets a 503 that says that it may have been carried out,
+    /// with `Retry-After`.
     #[tokio::test]
-    async fn promise_11_what_is_not_answered_in_time_says_so() {
+    async fn promise_11_a_timed_out_request_gets_503_and_retry_after() {
         let never = || std::future::pending::<()>();
         let within = from_fn(|request, next| within(Duration::from_millis(10), request, next));
         let mut router: Router = Router::new().route("/", axum::routing::get(never)).layer(within);

@@ -1,6 +1,6 @@
-//! What became of responses, as it is shown wherever responses are: the outcome, the counts by
-//! agent, and the reason of each agent where it is not in force (promise 14). The facts are the
-//! store's, the rule the domain's, where an agent is the hub's.
+//! Outcomes of responses: the outcome, the number of agents per outcome, and the reason for each
+//! agent where it is not in force (promise 14). The store holds the facts, the domain the rule, and
+//! the hub the presence of agents.
 
 use std::sync::atomic::Ordering;
 
@@ -20,54 +20,53 @@ use crate::store::db::Result;
 use crate::store::outcomes::{self, AgentFacts, Became, Known};
 use crate::store::responses::{self, ResponseFilter, ResponseRow};
 
-/// Agents told of with each response of a list; one response by itself has more.
+/// Agents listed per response of a list; a single response shows more.
 pub const LISTED: i64 = 10;
-/// Responses that are read at a time while those of one outcome are looked for.
+/// Responses read per batch while filtering by outcome.
 const BATCH: i64 = 500;
-/// Responses that are looked at for one page.
+/// Maximum number of responses read for one page.
 const SCANNED: usize = 5000;
 
-/// One agent of a response, and why it is as it is there.
+/// A response's outcome on one agent, and its reason.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AgentOutcomeView {
-    /// The agent.
+    /// Id of the agent.
     pub agent_id: String,
-    /// Its name.
+    /// Name of the agent.
     pub agent: String,
-    /// What became of the response there.
+    /// Outcome on this agent.
     pub outcome: AgentOutcome,
-    /// Why it is not in force there, why it still is, or that nothing shows it.
+    /// Why it is not in force, why it still is, or that it cannot be verified.
     pub reason: String,
 }
 
-/// What became of a response.
+/// Outcome of a response.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct OutcomeView {
-    /// `pending`, `in_force`, `partly`, `failed` or `lifted`; null for a response that did not act:
-    /// one that waits for approval, or was observed, spared, rejected or lapsed.
+    /// `pending`, `in_force`, `partly`, `failed` or `lifted`. Null for a response that did not act:
+    /// it waits for approval, or was observed, spared, rejected or lapsed.
     pub outcome: Option<ResponseOutcome>,
-    /// On how many agents it came to what; null as above.
+    /// Number of agents per outcome; null as above.
     pub agents_by_outcome: Option<OutcomeCounts>,
-    /// On how many of the agents where it is in force nothing shows it but the word of what was
-    /// run.
+    /// Number of agents where it is in force but cannot be verified.
     pub agents_unverified: i64,
-    /// Agents of which there is something to say: first of all those where it is not in force. At
-    /// most 10 in a list, 500 with one response.
+    /// Agents with something to report, those without the effect first. At most 10 in a list, 500
+    /// for a single response.
     pub agent_outcomes: Vec<AgentOutcomeView>,
 }
 
-/// A response, and what became of it.
+/// A response with its outcome.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct JudgedResponse {
     /// The response.
     #[serde(flatten)]
     pub response: ResponseRow,
-    /// What became of it.
+    /// Its outcome.
     #[serde(flatten)]
     pub outcome: OutcomeView,
 }
 
-/// These responses with what became of each, `shown` agents told of at most.
+/// Adds the outcomes to responses, with at most `shown` agents each.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -80,9 +79,8 @@ pub async fn judge(state: &AppState, rows: Vec<ResponseRow>, shown: i64) -> Resu
     Ok(judged.collect())
 }
 
-/// A page of at most `limit` responses, newest first, older than `before`, of this `outcome` if one
-/// is asked for; and where the list goes on. However rare the outcome is, a page looks at no more
-/// than [`SCANNED`] responses.
+/// A page of at most `limit` responses, newest first, older than `before`, optionally with this
+/// `outcome`, and the cursor of the next page. A page reads at most [`SCANNED`] responses.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -159,7 +157,7 @@ fn told(state: &AppState, agent: AgentFacts) -> Option<AgentOutcomeView> {
             let away = presence == Some(Presence::Away);
             (of_one_shot(*state, *is_observed), one_shot(*state, *is_observed, away, reason))
         }
-        Known::Waits { due_at } => (AgentOutcome::Pending, format!("not asked yet: its wave goes out at {due_at}")),
+        Known::Waits { due_at } => (AgentOutcome::Pending, format!("pending: its wave is due at {due_at}")),
     };
     let fleet = engine.fleet.load();
     let agent = name.or_else(|| agent_uuid.and_then(|agent| fleet.get(agent)).map(|agent| agent.name.clone()));

@@ -1,21 +1,22 @@
-//! The pace at which somebody is heard: much at once, and after that so much a second. What comes faster waits at its sender.
+//! A rate limit with a burst: the first messages pass at once, later ones at a fixed rate. Excess
+//! messages wait at the sender.
 
 use std::time::{Duration, Instant};
 
-/// How far somebody is ahead of the pace.
+/// How far one sender is ahead of its rate.
 #[derive(Debug)]
 pub struct Pace {
-    /// The time that one unit takes.
+    /// Time per unit.
     each: Duration,
-    /// How far ahead one may be.
+    /// Size of the burst, as time.
     at_once: Duration,
     heard_at: Instant,
-    /// By how much it was ahead then.
+    /// Time by which the sender was ahead at `heard_at`.
     ahead: Duration,
 }
 
 impl Pace {
-    /// A pace of one unit `each` so often, `at_once` of them without a wait.
+    /// Creates a limit of one unit per `each`, with a burst of `at_once` units.
     pub fn new(each: Duration, at_once: u32, now: Instant) -> Self {
         Self { each, at_once: each.saturating_mul(at_once), heard_at: now, ahead: Duration::ZERO }
     }
@@ -24,12 +25,12 @@ impl Pace {
         self.ahead.saturating_sub(now.saturating_duration_since(self.heard_at))
     }
 
-    /// How long what comes next has to wait.
+    /// How long the next unit must wait.
     pub fn wait(&self, now: Instant) -> Duration {
         self.ahead(now).saturating_sub(self.at_once)
     }
 
-    /// So many units were heard.
+    /// Records units.
     pub fn step(&mut self, units: usize, now: Instant) {
         let took = self.each.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
         (self.ahead, self.heard_at) = (self.ahead(now).saturating_add(took), now);
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn promise_11_who_says_much_is_heard_at_a_pace() {
+    fn promise_11_a_flooding_sender_is_rate_limited() {
         const EACH: Duration = Duration::from_millis(2);
         let begun = Instant::now();
         let (mut pace, mut now, mut heard_at_once) = (Pace::new(EACH, 500, begun), begun, 0);
@@ -53,7 +54,7 @@ mod tests {
             assert!(nth < 500 || wait <= EACH, "{wait:?}");
         }
         assert_eq!((heard_at_once, now - begun), (501, EACH * 2499));
-        // Who has been silent may say as much at once again; who keeps the pace never waits.
+        // Silence refills the burst, and a sender at the rate never waits.
         now += EACH * 501;
         for _ in 0..400 {
             assert_eq!(pace.wait(now), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Pages of lists: a limit, an opaque cursor, and the address of the next page in the body and in `Link`.
+//! Pagination: a limit, an opaque cursor, and the URL of the next page in `Link`.
 
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -8,21 +8,21 @@ use uuid::Uuid;
 use super::error::{ApiError, ApiResult};
 use crate::domain::fault::Fault;
 
-/// Entries on a page unless the client says otherwise.
+/// Default number of items per page.
 const DEFAULT_LIMIT: i64 = 50;
-/// The most entries on a page.
+/// Maximum number of items per page.
 const MAX_LIMIT: i64 = 500;
 
-/// One page of a list.
+/// A page of a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Page<T> {
-    /// The entries.
+    /// The items.
     pub items: Vec<T>,
-    /// Hand this in as `cursor` to get the next page; absent on the last one.
+    /// `cursor` of the next page; absent on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// The limit to use.
+/// Checks the limit, or returns the default.
 ///
 /// # Errors
 /// 422 if it is out of range.
@@ -33,16 +33,16 @@ pub fn limit(asked: Option<i64>) -> ApiResult<i64> {
     }
 }
 
-/// The id that a cursor stands for.
+/// Decodes a cursor to an id.
 ///
 /// # Errors
-/// 422 if it is not one that was handed out.
+/// 422 if it is not a cursor of this API.
 pub fn cursor_id(cursor: Option<&str>) -> ApiResult<Option<Uuid>> {
     let parse = |text: &str| text.parse().map_err(|_| bad_cursor());
     cursor.map(parse).transpose()
 }
 
-/// The number that a cursor stands for.
+/// Decodes a cursor to a number.
 ///
 /// # Errors
 /// As [`cursor_id`].
@@ -52,10 +52,10 @@ pub fn cursor_number(cursor: Option<&str>) -> ApiResult<Option<i64>> {
 }
 
 fn bad_cursor() -> ApiError {
-    ApiError::invalid(vec![Fault::at("/cursor", "is not a cursor that was handed out here")])
+    ApiError::invalid(vec![Fault::at("/cursor", "is not a cursor of this API")])
 }
 
-/// A page of `items` that were fetched with `limit` plus one: if all of them came, there is a next page.
+/// Builds a page from `items` fetched with `limit` plus one: the extra item proves a next page.
 pub fn page<T: Serialize>(mut items: Vec<T>, limit: i64, uri: &Uri, cursor_of: impl Fn(&T) -> String) -> Response {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > most;
@@ -64,7 +64,7 @@ pub fn page<T: Serialize>(mut items: Vec<T>, limit: i64, uri: &Uri, cursor_of: i
     page_until(items, next_cursor, uri)
 }
 
-/// A page of `items` after which the list goes on at `next_cursor`, however many they are.
+/// Builds a page from all `items`, with the given next cursor.
 pub fn page_until<T: Serialize>(items: Vec<T>, next_cursor: Option<String>, uri: &Uri) -> Response {
     let link = next_cursor.as_ref().map(|cursor| next_link(uri, cursor));
     let mut response = axum::Json(Page { items, next_cursor }).into_response();

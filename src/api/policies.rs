@@ -1,4 +1,5 @@
-//! `/v1/policies`: policies and their versions. The `ETag` is the version; who changes a policy says which one they saw.
+//! `/v1/policies`: policies and their versions. The `ETag` is the version, and every change must
+//! state the version that it replaces.
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
@@ -23,24 +24,24 @@ use crate::store::breakers::{self, AgentBreakerRow, BreakerRow};
 use crate::store::columns::Millis;
 use crate::store::policies::{self, PolicyRow, PolicyVersionRow};
 
-/// A policy as it stands.
+/// A policy at its current version.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct PolicyView {
     /// The policy.
     #[serde(flatten)]
     pub policy: Policy,
-    /// Its version; the same as the `ETag`.
+    /// Current version, equal to the `ETag`.
     pub version: i64,
-    /// When it came into being.
+    /// Creation time.
     pub created_at: Millis,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Millis,
-    /// What is odd about it without being wrong, by itself and beside the agents that are enrolled now.
+    /// Warnings about the policy itself, and about the currently enrolled agents.
     pub warnings: Vec<Fault>,
-    /// Why its breaker has stopped it, if it has.
+    /// Its open global breaker, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<BreakerRow>,
-    /// The agents on which its breaker has stopped it, the first 500.
+    /// Its open breakers on single agents, at most 500.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stopped_agents: Vec<AgentBreakerRow>,
 }
@@ -74,7 +75,7 @@ async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
     Ok(PolicyView { stopped: breaker.filter(|breaker| breaker.is_open), stopped_agents, ..view })
 }
 
-/// Which policies to list.
+/// Filter of a policy list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -111,7 +112,7 @@ pub async fn list(
 
 /// Creates a policy
 ///
-/// A policy with a fault is refused whole, with a pointer to each fault.
+/// A policy with faults is refused as a whole, with a pointer to each fault.
 #[utoipa::path(post, path = "/v1/policies", tag = "policies", request_body = Policy, responses((status = 201, body = PolicyView)))]
 pub async fn create(
     caller: Caller<WritePolicies>,
@@ -123,7 +124,7 @@ pub async fn create(
     Ok(tagged(StatusCode::CREATED, stored(&state, &name).await?))
 }
 
-/// Gives one policy
+/// Returns one policy
 #[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)), responses((status = 200, body = PolicyView)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
@@ -131,7 +132,8 @@ pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Pa
 
 /// Replaces a policy
 ///
-/// `If-Match` must carry the `ETag` that was read: 412 if somebody was faster, 428 if it is missing.
+/// `If-Match` must carry the `ETag` that was read. The response is 412 if the policy has changed
+/// since, and 428 if the header is missing.
 #[utoipa::path(put, path = "/v1/policies/{name}", tag = "policies",
     params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Policy, responses((status = 200, body = PolicyView)))]
 pub async fn replace(
@@ -148,7 +150,7 @@ pub async fn replace(
 
 /// Deletes a policy
 ///
-/// Its responses go on and its versions are kept.
+/// Its responses stay in force and its versions are kept.
 #[utoipa::path(delete, path = "/v1/policies/{name}", tag = "policies",
     params(("name" = String, Path), ("If-Match" = String, Header)), responses((status = 204)))]
 pub async fn delete(
@@ -175,22 +177,23 @@ pub async fn versions(
     let (limit, before) = (limit(query.limit)?, cursor_number(query.cursor.as_deref())?);
     let rows = policies::versions(&state.engine.db, &name, before, limit + 1).await?;
     if rows.is_empty() && before.is_none() {
-        return Err(ApiError::not_found(format!("there never was a policy called {name:?}")));
+        return Err(ApiError::not_found(format!("no policy named {name:?} ever existed")));
     }
     Ok(page(rows, limit, &uri, |row| row.version.to_string()))
 }
 
-/// Which version to go back to.
+/// A rollback of a policy.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// The version whose document becomes the policy again.
+    /// The version whose document becomes current again.
     version: i64,
 }
 
-/// Makes an earlier version of a policy the newest
+/// Restores an earlier version of a policy
 ///
-/// `If-Match` as for a replacement. The earlier version is checked anew: it may use an action that is gone.
+/// `If-Match` as for a replacement. The earlier version is validated again, because it may use a
+/// deleted action.
 #[utoipa::path(post, path = "/v1/policies/{name}/rollback", tag = "policies",
     params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Rollback, responses((status = 200, body = PolicyView)))]
 pub async fn rollback(
@@ -206,20 +209,20 @@ pub async fn rollback(
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
-/// Why a policy may go on.
+/// A reset of a policy's breaker.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResetBreaker {
-    /// Kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
-    /// Only on this agent, by id or name; absent: everywhere.
+    /// Agent, by id or name; absent: the global breaker and those of all agents.
     #[serde(default)]
     agent: Option<String>,
 }
 
-/// Lets a policy go on that its breaker has stopped
+/// Closes the breaker of a stopped policy
 ///
-/// What happened before counts no more. 409 if it is not stopped there.
+/// Its failure counts start at zero again. The response is 409 if no breaker is open there.
 #[utoipa::path(post, path = "/v1/policies/{name}/reset", tag = "policies", params(("name" = String, Path)),
     request_body = ResetBreaker, responses((status = 200, body = PolicyView)))]
 pub async fn reset(

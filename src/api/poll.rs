@@ -1,5 +1,5 @@
-//! `/v1/agent/poll`: the same conversation as the stream, one exchange at a time, for networks that break long
-//! connections. An empty poll waits on a nudge and costs no I/O.
+//! `/v1/agent/poll`: the stream's conversation as single exchanges, for networks that break long
+//! connections. An idle poll waits for a wake-up without I/O.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use super::{AppState, exchange};
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 
-/// The longest wait for a command, in seconds: below the idle time-out of common proxies.
+/// Longest wait for a command, in seconds: below the idle timeout of common proxies.
 const MAX_WAIT_SECS: u32 = 55;
 
 /// Exchanges messages with an agent
 ///
-/// Takes in acknowledgements and results, then waits for commands for up to `wait_seconds`.
+/// Stores acknowledgements and results, then waits up to `wait_seconds` for commands.
 #[utoipa::path(post, path = "/v1/agent/poll", tag = "agent protocol", security(("agent_token" = [])), request_body = PollRequest,
     responses((status = 200, body = PollResponse)))]
 pub async fn exchange(
@@ -49,12 +49,12 @@ pub async fn exchange(
     }
     let mut conversation = Conversation::new(Arc::clone(&state.engine), agent.id, cursor);
     let wait = Duration::from_secs(u64::from(wait_seconds.min(MAX_WAIT_SECS)));
-    // Results are answered at once: the agent wants to forget them.
+    // Acknowledge results at once: the agent may then delete them.
     let wait = if result_acks.is_empty() { wait } else { Duration::ZERO };
     let until = state.engine.clock.now().plus(wait);
     let mut nudges = state.engine.hub.nudges_of(agent.id);
     let commands = loop {
-        // Marked before the store is read: what is committed in between is not slept through.
+        // Before the store is read, so that a commit in between still wakes this poll.
         nudges.borrow_and_update();
         if state.engine.fleet.load().get(agent.id).is_none() {
             return Err(ApiError::forbidden("this agent was revoked"));

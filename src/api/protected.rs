@@ -1,5 +1,5 @@
-//! `/v1/protected`: what no response may touch. A new entry lifts at once what is in force against it; `dry_run=true` shows
-//! what that would be.
+//! `/v1/protected`: targets that no response may touch. A new entry lifts existing effects on its
+//! targets; `dry_run=true` lists them.
 
 use std::sync::Arc;
 
@@ -25,61 +25,62 @@ use crate::engine::Engine;
 use crate::store::audit::LedgerTx;
 use crate::store::protected::{self, Hold, ProtectedRow};
 
-/// The most policies that one entry may name.
+/// Maximum number of policies per entry.
 const MAX_POLICIES: usize = 256;
 
-/// An entry to be added.
+/// A protected entry to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateProtected {
     /// `ip`, `user`, `file`, `process`, `host` or `agent`.
     #[schema(example = "ip")]
     kind: String,
-    /// An address or a network, an account, a file or folder, a process number, or (`host`, `agent`) an agent's id or name.
+    /// An address or network, an account, a file or folder, a process number, or (`host`, `agent`)
+    /// an agent's id or name.
     #[schema(example = "203.0.113.0/24")]
     value: String,
-    /// The policies whose responses it stops; none: every response.
+    /// Policies that the entry applies to; empty: every response.
     #[serde(default)]
     policies: Vec<String>,
-    /// Why.
+    /// Reason for the protection.
     reason: String,
-    /// For how long; absent means until it is deleted.
+    /// Validity; absent: until it is deleted.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "30d")]
     expires_in: Option<Span>,
 }
 
-/// How to add it.
+/// Query of a creation.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HowToCreate {
-    /// Change nothing, only say what would be lifted.
+    /// Only return what would be lifted.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// An entry, and what adding it lifts.
+/// A new entry, and the effects that it lifts.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct CreatedProtected {
-    /// Its id; absent when nothing was added.
+    /// UUIDv7; absent for a dry run.
     pub id: Option<Uuid>,
-    /// Its kind.
+    /// Kind of the entry.
     pub kind: &'static str,
-    /// What it protects, in canonical form.
+    /// Protected value in canonical form.
     pub value: String,
-    /// Until when.
+    /// Expiry time; absent: until it is deleted.
     pub expires_at: Option<Timestamp>,
-    /// What was in force against it, and is (or would be) lifted.
+    /// Holds that the entry ends, or would end.
     pub lifts: Vec<Hold>,
-    /// What is odd about it without being wrong.
+    /// Warnings about the entry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Fault>,
 }
 
-/// Protects something
+/// Protects a target
 ///
-/// What is in force against it is lifted at once.
+/// Existing effects on the target are lifted at once.
 #[utoipa::path(post, path = "/v1/protected", tag = "protected", params(HowToCreate), request_body = CreateProtected,
     responses((status = 201, body = CreatedProtected), (status = 200, description = "A dry run", body = CreatedProtected)))]
 pub async fn create(
@@ -112,7 +113,7 @@ fn answer(engine: &Engine, id: Option<Uuid>, entry: &Entry, lifts: Vec<Hold>) ->
     if let Covered::Network(net) = covered
         && net.prefix_len() == 0
     {
-        warnings.push(Fault::at("/value", "covers every address of its family: nothing can be blocked by it"));
+        warnings.push(Fault::at("/value", "covers every address of its family: no address can be blocked"));
     }
     CreatedProtected { id, kind: covered.kind(), value: covered.value(), expires_at: until.instant(), lifts, warnings }
 }
@@ -142,7 +143,7 @@ fn read(state: &AppState, asked: CreateProtected) -> UseCase<Entry> {
     }
     for (index, name) in policies.iter().enumerate() {
         if !policy::is_name(name) || index >= MAX_POLICIES {
-            faults.push(Fault::at(format!("/policies/{index}"), "is not a policy's name, or one too many"));
+            faults.push(Fault::at(format!("/policies/{index}"), "is not a valid policy name, or exceeds the limit"));
         }
     }
     faults.extend(reason_fault(&reason));
@@ -154,7 +155,7 @@ fn read(state: &AppState, asked: CreateProtected) -> UseCase<Entry> {
     }
 }
 
-/// Which entries to list.
+/// Filter of a list of protected entries.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -163,7 +164,7 @@ pub struct ListProtected {
     cursor: Option<String>,
 }
 
-/// Lists what is protected, oldest first
+/// Lists protected entries, oldest first
 #[utoipa::path(get, path = "/v1/protected", tag = "protected", params(ListProtected), responses((status = 200, body = Page<ProtectedRow>)))]
 pub async fn list(
     _: Caller<Read>,
@@ -176,7 +177,7 @@ pub async fn list(
     Ok(page(rows, limit, &uri, |row| row.id.clone()))
 }
 
-/// Gives one protected entry
+/// Returns one protected entry
 #[utoipa::path(get, path = "/v1/protected/{id}", tag = "protected", params(("id" = Uuid, Path)), responses((status = 200, body = ProtectedRow)))]
 pub async fn find(
     _: Caller<Read>,
@@ -184,10 +185,10 @@ pub async fn find(
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<ProtectedRow>> {
     let row = protected::find(&state.engine.db, id).await?;
-    Ok(axum::Json(row.ok_or_else(|| ApiError::not_found("there is no such protected entry"))?))
+    Ok(axum::Json(row.ok_or_else(|| ApiError::not_found("the protected entry does not exist"))?))
 }
 
-/// Protects something no more
+/// Deletes a protected entry
 #[utoipa::path(delete, path = "/v1/protected/{id}", tag = "protected", params(("id" = Uuid, Path)), responses((status = 204)))]
 pub async fn delete(
     caller: Caller<WritePolicies>,

@@ -1,4 +1,4 @@
-//! `/v1/responses`: what was decided, and responses made and lifted by hand.
+//! `/v1/responses`: reading responses, and creating and lifting them by hand.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -30,52 +30,52 @@ use crate::store::responses::{self, ResponseFilter};
 use crate::store::writer::Outcome;
 use riposte_protocol::target::{Target, TargetKind};
 
-/// The most commands, results and effects shown with one response; the lists have the rest.
+/// Maximum number of commands, results and effects shown with a response; the lists have all.
 const SHOWN: i64 = 500;
 
-/// A response with all that became of it.
+/// A response with its effects, commands, results and decisions.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ResponseView {
-    /// The response, and what became of it.
+    /// The response and its outcome.
     #[serde(flatten)]
     pub response: JudgedResponse,
-    /// The effects it holds or held, the first 500.
+    /// Its current and former effects, at most 500.
     pub effects: Vec<EffectRow>,
-    /// The commands it asked for, newest first, at most 500.
+    /// Its commands, newest first, at most 500.
     pub commands: Vec<CommandRow>,
-    /// What the agents said about them.
+    /// Results of its commands.
     pub results: Vec<ResultRow>,
-    /// What people said to it.
+    /// Decisions of people on it.
     pub answers: Vec<AnswerRow>,
 }
 
-/// Which responses to list.
+/// Filter of a response list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListResponses {
     limit: Option<i64>,
     cursor: Option<String>,
-    /// In this state.
+    /// State.
     #[param(inline)]
     state: Option<String>,
-    /// Decided by this policy.
+    /// Policy that decided.
     policy: Option<String>,
-    /// Because of this alert: Riposte's id, or the pipeline's own.
+    /// Alert that caused it: Riposte's id or the pipeline's.
     alert_id: Option<String>,
-    /// Aimed at this; an address in any notation.
+    /// Target; an address in any notation.
     target: Option<String>,
-    /// With this action.
+    /// Name of the action.
     action: Option<String>,
-    /// Of this outcome: `pending`, `in_force`, `partly`, `failed` or `lifted`.
+    /// Outcome: `pending`, `in_force`, `partly`, `failed` or `lifted`.
     #[param(inline)]
     outcome: Option<String>,
 }
 
 /// Lists responses, newest first
 ///
-/// Outcomes are computed when they are read: a page that is filtered by `outcome` may be short, or empty, and still have a
-/// next one.
+/// Outcomes are computed when read: a page filtered by `outcome` may be short or empty and still
+/// have a next one.
 #[utoipa::path(get, path = "/v1/responses", tag = "responses", params(ListResponses), responses((status = 200, body = Page<JudgedResponse>)))]
 pub async fn list(
     _: Caller<Read>,
@@ -86,10 +86,10 @@ pub async fn list(
     let ListResponses { limit: asked, cursor, state: in_state, policy, alert_id, target, action, outcome } = query;
     let of_outcome = outcome.as_deref().map(ResponseOutcome::parse);
     if of_outcome == Some(None) {
-        return Err(ApiError::invalid(vec![Fault::at("/outcome", "is not an outcome of a response")]));
+        return Err(ApiError::invalid(vec![Fault::at("/outcome", "is not a response outcome")]));
     }
     if in_state.as_deref().is_some_and(|word| ResponseState::parse(word).is_none()) {
-        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a state of a response")]));
+        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a response state")]));
     }
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let alert = match alert_id.as_deref().map(|word| (word, word.parse::<Uuid>())) {
@@ -104,7 +104,7 @@ pub async fn list(
     Ok(page_until(found, next, &uri))
 }
 
-/// Gives one response with its effects, commands and results
+/// Returns one response with its effects, commands and results
 #[utoipa::path(get, path = "/v1/responses/{id}", tag = "responses", params(("id" = Uuid, Path)), responses((status = 200, body = ResponseView)))]
 pub async fn find(
     _: Caller<Read>,
@@ -116,10 +116,10 @@ pub async fn find(
 
 async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
     let db = &state.engine.db;
-    let response = responses::find(db, id).await?.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let response = responses::find(db, id).await?.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     let filter = CommandFilter { response: Some(id), ..CommandFilter::default() };
     let response = outcomes::judge(state, vec![response], SHOWN).await?.pop();
-    let response = response.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let response = response.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     Ok(ResponseView {
         response,
         effects: effects::of_response(db, id, SHOWN).await?,
@@ -129,25 +129,26 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
     })
 }
 
-/// A response to be made by hand.
+/// A manual response to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewManualResponse {
-    /// The action.
+    /// Name of the action.
     action: String,
-    /// What it is aimed at: `{"kind":"ip","value":"203.0.113.7"}`, or the value alone where the action takes one kind.
+    /// Target: `{"kind":"ip","value":"203.0.113.7"}`, or the value alone if the action accepts one
+    /// kind.
     #[serde(default)]
     #[schema(value_type = Option<Target>)]
     target: Option<ManualTarget>,
-    /// The agents, by id or name.
+    /// Agents, by id or name.
     agents: Vec<String>,
-    /// For how long; absent means until lifted by hand.
+    /// Duration; absent: until lifted by hand.
     #[serde(default, rename = "for")]
     #[schema(value_type = Option<String>, example = "10m")]
     duration: Option<Span>,
-    /// Why; kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
-    /// Parameters of the action.
+    /// Arguments of the action.
     #[serde(default)]
     arguments: Vec<String>,
 }
@@ -164,7 +165,7 @@ enum ManualTarget {
     },
 }
 
-/// Makes a response by hand
+/// Creates a manual response
 #[utoipa::path(post, path = "/v1/responses", tag = "responses", request_body = NewManualResponse, responses((status = 201, body = ResponseView)))]
 pub async fn create(
     caller: Caller<Respond>,
@@ -190,17 +191,18 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)))
 }
 
-/// Why a response is lifted.
+/// A request to lift a response.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lift {
-    /// Kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
 }
 
 /// Lifts a response
 ///
-/// What no other response holds is reverted on every agent. Lifting what has ended changes nothing.
+/// An effect that no other response holds is reverted on every agent. Lifting an ended response
+/// changes nothing.
 #[utoipa::path(post, path = "/v1/responses/{id}/lift", tag = "responses", params(("id" = Uuid, Path)), request_body = Lift,
     responses((status = 200, body = ResponseView)))]
 pub async fn lift(
@@ -211,23 +213,23 @@ pub async fn lift(
 ) -> ApiResult<axum::Json<ResponseView>> {
     let reason = reason(body.value.reason)?;
     let standing = responses::find(&state.engine.db, id).await?;
-    let standing = standing.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let standing = standing.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     match ResponseState::parse(&standing.state) {
         Some(ResponseState::Active) => {
             let why = EndReason { word: "lifted", detail: reason, by: caller.principal.name };
             state.engine.writer.release(vec![id], why).await?;
         }
         Some(ResponseState::Ended) => {}
-        _ => return Err(ApiError::conflict(format!("the response is {}, there is nothing to lift", standing.state))),
+        _ => return Err(ApiError::conflict(format!("the response is {}; there is nothing to lift", standing.state))),
     }
     Ok(axum::Json(view(&state, id).await?))
 }
 
-/// Why somebody approves, rejects or confirms.
+/// The body of an approval, rejection or confirmation.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Say {
-    /// Kept in the audit log.
+    /// Reason; recorded in the audit log.
     reason: String,
 }
 
@@ -240,23 +242,28 @@ async fn answer(
 ) -> ApiResult<axum::Json<ResponseView>> {
     let reason = reason(said.reason)?;
     let before = responses::find(&state.engine.db, id).await?;
-    let before = before.ok_or_else(|| ApiError::not_found("there is no such response"))?;
+    let before = before.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     match state.engine.writer.answer(id, caller.principal.name, answer, reason).await? {
         answers::Outcome::Counted => {}
         answers::Outcome::Carried => state.engine.undo.look_again(),
         answers::Outcome::NotWaiting => {
-            return Err(ApiError::conflict(format!("the response is {}, and waits for no such answer", before.state)));
+            return Err(ApiError::conflict(format!(
+                "the response is {}, and does not wait for this decision",
+                before.state
+            )));
         }
         answers::Outcome::NotYours => {
-            return Err(ApiError::conflict("who asked for a response cannot approve it, and nobody can answer twice"));
+            return Err(ApiError::conflict(
+                "the requester of a response cannot approve it, and each principal decides once",
+            ));
         }
     }
     Ok(axum::Json(view(&state, id).await?))
 }
 
-/// Approves a response that waits for people
+/// Approves a response that waits for approval
 ///
-/// It is carried out when as many have approved as its policy asks for.
+/// It is carried out once the policy's quorum has approved.
 #[utoipa::path(post, path = "/v1/responses/{id}/approve", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
     responses((status = 200, body = ResponseView)))]
 pub async fn approve(
@@ -268,9 +275,9 @@ pub async fn approve(
     answer(caller, state, id, body.value, Answer::Approve).await
 }
 
-/// Rejects a response that waits for people
+/// Rejects a response that waits for approval
 ///
-/// One is enough.
+/// One rejection ends it.
 #[utoipa::path(post, path = "/v1/responses/{id}/reject", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
     responses((status = 200, body = ResponseView)))]
 pub async fn reject(
@@ -284,7 +291,7 @@ pub async fn reject(
 
 /// Confirms a response that acted first
 ///
-/// It is undone by itself if nobody does in time.
+/// Without a confirmation in time the response is undone.
 #[utoipa::path(post, path = "/v1/responses/{id}/confirm", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
     responses((status = 200, body = ResponseView)))]
 pub async fn confirm(

@@ -1,6 +1,6 @@
-//! `/v1/agent/stream`: the WebSocket of one agent. One task per connection; it holds no command, only a cursor, and
-//! reads the store again whenever it is nudged. Ten thousand idle ones must cost next to nothing, so buffers are small
-//! and nothing here polls.
+//! `/v1/agent/stream`: the WebSocket of one agent. Each connection is one task that holds only a
+//! cursor, and reads the store on each wake-up. Ten thousand idle streams must be cheap, so buffers
+//! are small and no task polls.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::http::HeaderMap;
 use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use riposte_protocol::SUBPROTOCOL;
 use riposte_protocol::message::{FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
@@ -25,22 +25,22 @@ use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 use crate::engine::hub::Seat;
 
-/// Bytes read from a socket at once: frames are small, connections are many.
+/// Read buffer of a socket: frames are small, connections are many.
 const READ_BUFFER: usize = 1024;
-/// How long the first message may take.
+/// Time limit for the first message.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// A stream that says nothing for this long is dead: three heartbeats and some.
+/// Silence after which a stream counts as dead: three heartbeats and a margin.
 const SILENCE: Duration = Duration::from_secs(100);
-/// How long a slow agent may take to accept a frame before its connection is given up. What was on its way is owed still.
+/// Time limit for sending a frame. A slower connection is closed; its commands stay pending.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
-/// The wait before the store is asked again after it failed.
+/// Delay before the store is read again after a failure.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Frames that are heard at once; more than an agent has to say. After that there is one each [`FRAME_EVERY`]: a million tiny
-/// ones must not take a core from everybody else.
+/// Burst of received frames, more than an agent needs. Further frames are limited to one per
+/// [`FRAME_EVERY`], because a million tiny ones would occupy a core.
 const FRAMES_AT_ONCE: u32 = 500;
-/// The pace of a stream that says much.
+/// Interval between frames of a stream beyond its burst.
 const FRAME_EVERY: Duration = Duration::from_millis(2);
-/// Seconds after which an agent comes back when the manager stops.
+/// Seconds after which an agent reconnects when the manager stops.
 const RETRY_AFTER_SECS: u32 = 2;
 
 /// Opens an agent's stream
@@ -65,10 +65,10 @@ pub async fn open(
         .write_buffer_size(0)
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES);
-    // Who names no version speaks the first one.
+    // Without a subprotocol the client speaks the first version.
     if upgrade.selected_protocol().is_none() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return Err(ApiError::malformed(format!(
-            "this manager speaks the subprotocol {SUBPROTOCOL}, and none that was offered"
+            "this manager requires the subprotocol {SUBPROTOCOL}, which was not offered"
         )));
     }
     let turn = state.turns.take(agent.id, Kind::Stream)?;
@@ -81,15 +81,15 @@ pub async fn open(
 
 /// Why a stream ends.
 enum End {
-    /// The agent went away, or its connection broke.
+    /// The agent disconnected, or its connection broke.
     Gone,
-    /// The manager ends it, with a WebSocket close code and a reason.
+    /// The manager closes it, with a WebSocket close code and a reason.
     Close(u16, &'static str),
 }
 
 fn serve(state: AppState, agent: AgentCaller, socket: WebSocket, turn: Turn) {
     let tasks = state.engine.tasks.clone();
-    // Counted, so that stopping waits for the farewell.
+    // Tracked, so that shutdown waits for the close frame.
     tasks.spawn_short(async move {
         let streaming = state.engine.metrics.agents_streaming.clone();
         streaming.inc();
@@ -102,7 +102,7 @@ fn serve(state: AppState, agent: AgentCaller, socket: WebSocket, turn: Turn) {
     });
 }
 
-/// The socket, with a time limit on every send and a pace of what is heard.
+/// The socket, with a time limit on sends and a rate limit on reads.
 struct Line {
     socket: WebSocket,
     pace: Pace,
@@ -116,7 +116,8 @@ impl Line {
     }
 
     async fn hear(&mut self) -> Result<FromAgent, End> {
-        // Before it is read: whoever waits here may give up, and a frame must not be lost with that.
+        // Wait before reading: this future may be cancelled while it waits, and a frame that was
+        // already read would be lost.
         let wait = self.pace.wait(Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
@@ -125,12 +126,12 @@ impl Line {
         self.pace.step(1, Instant::now());
         match heard {
             Some(Ok(Message::Text(text))) => {
-                serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame that is no message"))
+                serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame is not a valid message"))
             }
-            // axum answers pings by itself; they count as signs of life.
+            // axum answers pings; they count as heartbeats.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(FromAgent::Heartbeat),
             Some(Ok(Message::Binary(_))) => Err(End::Close(1003, "frames are JSON text")),
-            Some(Err(_)) => Err(End::Close(1009, "a frame that is too large or malformed")),
+            Some(Err(_)) => Err(End::Close(1009, "a frame is too large or malformed")),
             Some(Ok(Message::Close(_))) | None => Err(End::Gone),
         }
     }
@@ -155,14 +156,15 @@ async fn talk(state: &AppState, caller: AgentCaller, line: &mut Line) -> End {
     let replaced = seat.replaced.clone();
     let end = tokio::select! {
         end = take_over(state, agent, line, &mut seat, hello) => end,
-        // Whatever it is at. What it has handed to the writer is committed before anything that the newer one says.
+        // At any point: a job that was passed to the writer is committed before any message of the
+        // newer stream.
         () = replaced.cancelled() => End::Close(1008, "another stream of this agent took over, or it was revoked"),
     };
-    tracing::info!(%agent, "agent {agent} streams no more");
+    tracing::info!(%agent, "the stream of agent {agent} has ended");
     end
 }
 
-/// How an agent begins.
+/// The agent's first message.
 struct Hello {
     cursor: u64,
     said: Announcement,
@@ -172,12 +174,13 @@ struct Hello {
 
 async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Seat, hello: Hello) -> End {
     let _floor = seat.take_the_floor().await;
-    // Revoked between its token and its hello: then nobody was there to be disconnected.
+    // The agent may be revoked between its token and its hello, before there is a connection to
+    // close.
     if state.engine.fleet.load().get(agent).is_none() {
         return End::Close(1008, "this agent was revoked");
     }
     let cursor = hello.cursor;
-    // Boxed: ten thousand idle streams must not carry it.
+    // Boxed, to keep ten thousand idle streams small.
     if let Err(error) = Box::pin(take_in_hello(state, agent, hello)).await {
         return refused(&error);
     }
@@ -204,9 +207,9 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
     let (mut fetch, mut retry, mut heard_at) = (true, None, tokio::time::Instant::now());
     loop {
         if fetch {
-            // Marked before the store is read: what is committed in between is not slept through.
+            // Before the store is read, so that a commit in between still wakes this stream.
             seat.nudges.borrow_and_update();
-            // Boxed: ten thousand idle streams must not carry the state of a query each.
+            // Boxed, so that ten thousand idle streams do not carry the state of a query each.
             match Box::pin(send_owed(&mut conversation, line)).await {
                 Ok(()) => retry = None,
                 Err(Some(end)) => return end,
@@ -220,8 +223,8 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
                 None => std::future::pending().await,
             }
         };
-        // One message at a time: what is heard in between may be that the agent has what was sent before, and on a slow link the
-        // first ones would be due again before the last have left.
+        // One message at a time, so that acknowledgements are read in between. On a slow link, the
+        // first commands would otherwise be due again before the last are sent.
         let has_more = retry.is_none() && conversation.has_more();
         fetch = tokio::select! {
             biased;
@@ -230,13 +233,14 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
                 return End::Close(1001, "the manager is stopping");
             }
             heard = tokio::time::timeout_at(heard_at + SILENCE, line.hear()) => match heard {
-                Err(_) => return End::Close(1001, "nothing was heard for too long"),
+                Err(_) => return End::Close(1001, "no message within the time limit"),
                 Ok(Err(end)) => return end,
                 Ok(Ok(message)) => {
                     heard_at = tokio::time::Instant::now();
                     state.engine.hub.heard(agent, clock.now());
                     match Box::pin(take_in(state, agent, line, message)).await {
-                        // An acknowledgement makes room, which matters only if there was none.
+                        // An acknowledgement frees capacity, which matters only if it was
+                        // exhausted.
                         Ok(acknowledged) => acknowledged && conversation.is_full(),
                         Err(end) => return end,
                     }
@@ -249,13 +253,14 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
     }
 }
 
-/// Commands in one frame.
+/// Maximum number of commands per frame.
 const FRAME: usize = MAX_ITEMS / 4;
 
-/// Sends what is owed now, as much as one message holds. `Err(None)` means the store could not be read: try again.
+/// Sends pending commands, up to one message. `Err(None)` means that the store could not be read:
+/// try again.
 async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(), Option<End>> {
     let commands = conversation.next(FRAME).await.map_err(|error| {
-        tracing::warn!("cannot read what is owed: {error}");
+        tracing::warn!("cannot read pending commands: {error}");
         None
     })?;
     if commands.is_empty() {
@@ -264,7 +269,7 @@ async fn send_owed(conversation: &mut Conversation, line: &mut Line) -> Result<(
     line.say(&ToAgent::Commands { commands }).await.map_err(Some)
 }
 
-/// Takes in one message; gives whether it acknowledged commands.
+/// Processes one message; returns whether it acknowledged commands.
 async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAgent) -> Result<bool, End> {
     match message {
         FromAgent::Heartbeat | FromAgent::Unknown => Ok(false),
@@ -289,15 +294,15 @@ async fn take_in(state: &AppState, agent: Uuid, line: &mut Line, message: FromAg
             exchange::rejected(state, agent, orders).await.map_err(|error| refused(&error))?;
             Ok(false)
         }
-        FromAgent::Hello { .. } => Err(End::Close(1002, "hello is said once")),
+        FromAgent::Hello { .. } => Err(End::Close(1002, "hello was already sent")),
     }
 }
 
-/// A message that could not be taken in ends the stream: the agent says it again on the next one.
+/// The end of a stream whose message failed: the agent repeats the message on the next one.
 fn refused(error: &ApiError) -> End {
     if error.status().is_server_error() || error.status() == StatusCode::TOO_MANY_REQUESTS {
         End::Close(1013, "try again later")
     } else {
-        End::Close(1007, "a message with faults")
+        End::Close(1007, "a message is invalid")
     }
 }

@@ -1,4 +1,4 @@
-//! How many of one agent's requests are under way: a single host must not take up the room of all.
+//! Limits each agent's concurrent requests, so that one host cannot exhaust shared capacity.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,43 +7,43 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult};
 
-/// What takes a place.
+/// Kinds of limited requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A poll that is being read.
     Reading,
-    /// A poll, until it is answered.
+    /// A poll until its response.
     Poll,
-    /// A stream, until its connection is gone.
+    /// A stream until its connection is closed.
     Stream,
 }
 
 impl Kind {
-    /// So many of one agent at a time.
+    /// Maximum per agent.
     const fn most(self) -> u8 {
         match self {
-            // A second one if the first is stuck in a dead connection.
+            // A second one, in case the first hangs in a dead connection.
             Self::Reading => 2,
             Self::Poll => 4,
-            // A newer one ends the older, which may take as long to go as its connection is dead.
+            // A newer stream ends the older ones, but a dead connection takes long to close.
             Self::Stream => 16,
         }
     }
 
     const fn what(self) -> &'static str {
         match self {
-            Self::Reading => "two polls of this agent are being read already",
-            Self::Poll => "four polls of this agent wait already",
-            Self::Stream => "sixteen streams of this agent are open already",
+            Self::Reading => "this agent already has two polls being read",
+            Self::Poll => "this agent already has four open polls",
+            Self::Stream => "this agent already has sixteen open streams",
         }
     }
 }
 
-/// What is under way of each agent.
+/// Open requests of each agent.
 #[derive(Clone, Debug, Default)]
 pub struct Turns(Arc<Mutex<HashMap<(Uuid, Kind), u8>>>);
 
-/// One of them; given back when dropped.
+/// A permit; released when dropped.
 #[derive(Debug)]
 pub struct Turn {
     turns: Turns,
@@ -51,10 +51,10 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// Takes a place.
+    /// Takes a permit.
     ///
     /// # Errors
-    /// 429 if the agent has taken all of its.
+    /// 429 if the agent has none left.
     pub fn take(&self, agent: Uuid, kind: Kind) -> ApiResult<Turn> {
         let (key, mut turns) = ((agent, kind), self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let count = turns.entry(key).or_insert(0);
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn promise_11_one_agent_takes_its_places_and_no_others() {
+    fn promise_11_one_agent_cannot_take_the_permits_of_others() {
         let turns = Turns::default();
         let [one, other] = [1, 2].map(Uuid::from_u128);
         for kind in [Kind::Reading, Kind::Poll, Kind::Stream] {

@@ -1,4 +1,4 @@
-//! `riposte alert`: finding alerts by the ids that their pipelines gave them, and seeing what became of them.
+//! `riposte alert`: finds alerts by their pipelines' ids, and shows their responses.
 
 use std::process::ExitCode;
 
@@ -7,48 +7,48 @@ use serde_json::Value;
 
 use super::client::{Remote, segment};
 use super::policy::explain;
-use super::say;
 use super::terminal::plain;
+use super::{response, say};
 
 /// Alerts.
 #[derive(Debug, Subcommand)]
 pub enum AlertCommand {
     /// List alerts, newest first.
     List(List),
-    /// Show one alert as it came, and the responses that it got.
+    /// Show an alert with its raw text and its responses.
     Show(One),
-    /// Say why each policy did or did not fire.
+    /// Explain why each policy matches or does not.
     Explain(One),
 }
 
-/// Which alerts.
+/// Filter of `riposte alert list`.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
     remote: Remote,
-    /// With this id in its pipeline.
+    /// Id in the pipeline.
     #[arg(long, value_name = "ID")]
     source_id: Option<String>,
-    /// Of this rule.
+    /// Rule id.
     #[arg(long, value_name = "ID")]
     rule: Option<String>,
-    /// At least of this level.
+    /// Minimum rule level.
     #[arg(long, value_name = "LEVEL")]
     min_level: Option<i64>,
-    /// At most so many.
+    /// Maximum number of alerts.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
     limit: u16,
-    /// Print JSON, one alert a line.
+    /// Print JSON, one alert per line.
     #[arg(long)]
     json: bool,
 }
 
-/// Which alert.
+/// An alert.
 #[derive(Debug, Args)]
 pub struct One {
     #[command(flatten)]
     remote: Remote,
-    /// Its id: Riposte's, or the pipeline's own, such as 1795169472.12345.
+    /// Alert id: Riposte's, or the pipeline's, such as 1795169472.12345.
     #[arg(value_name = "ID")]
     id: String,
     /// Print JSON.
@@ -56,10 +56,10 @@ pub struct One {
     json: bool,
 }
 
-/// Runs one of them.
+/// Runs a subcommand.
 ///
 /// # Errors
-/// If the manager cannot be asked, or knows no such alert.
+/// If the manager cannot be reached, or does not have the alert.
 pub async fn run(command: AlertCommand) -> anyhow::Result<ExitCode> {
     match command {
         AlertCommand::List(args) => list(args).await?,
@@ -82,7 +82,7 @@ async fn list(args: List) -> anyhow::Result<()> {
             path.extend(["&", key, "=", &segment(&value)]);
         }
     }
-    let page = remote.get(&path).await?;
+    let page = remote.page(&path).await?;
     let alerts = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     for alert in alerts {
         say(&if json { alert.to_string() } else { plain(&line(alert)) });
@@ -97,25 +97,22 @@ async fn show(args: One) -> anyhow::Result<()> {
     let One { remote, id, json } = args;
     let mut alert = remote.get(&format!("/v1/alerts/{}", segment(&id))).await?;
     let own = text(&alert, "id");
-    let responses = remote.get(&format!("/v1/responses?limit=500&alert_id={own}")).await?["items"].take();
+    let responses = remote.page(&format!("/v1/responses?limit=500&alert_id={own}")).await?["items"].take();
     if json {
         alert["responses"] = responses;
         say(&alert.to_string());
         return Ok(());
     }
     say(&plain(&line(&alert)));
-    for response in responses.as_array().map(Vec::as_slice).unwrap_or_default() {
-        let (action, target, state) =
-            (text(response, "action"), text(response, "target_value"), text(response, "state"));
-        let detail = response["detail"].as_str().filter(|detail| !detail.is_empty());
-        let why = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-        let policy = text(response, "policy");
-        say(&plain(&format!("  response {}  {policy}: {action} {target}, {state}{why}", text(response, "id"))));
+    for decided in responses.as_array().map(Vec::as_slice).unwrap_or_default() {
+        for line in response::below_alert(decided) {
+            say(&plain(&line));
+        }
     }
     if responses.as_array().is_none_or(Vec::is_empty) {
-        say("  no response; `riposte alert explain` says why");
+        say("  no response; see `riposte alert explain`");
     }
-    // As it came, but for what a terminal would take for an order.
+    // The raw alert, without terminal control sequences.
     for line in serde_json::to_string_pretty(&alert["raw"])?.lines() {
         say(&plain(line));
     }

@@ -1,5 +1,5 @@
-//! `riposte backup`, `riposte restore`, `riposte doctor`: a copy of everything that a manager on SQLite needs, made while it
-//! runs; a new data directory from such a copy; and whether a store agrees with itself.
+//! `riposte backup`, `restore` and `doctor`: an online copy of a SQLite manager's data, a data
+//! directory from such a copy, and consistency checks of a store.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,18 +17,18 @@ use crate::config::Config;
 use crate::store::inspect::Finding;
 use crate::store::{Db, inspect, signing_keys};
 
-/// The ledger's file in a data directory and in a backup.
+/// Name of the ledger's file in a data directory and in a backup.
 const LEDGER: &str = "riposte.db";
-/// What a backup holds, with the sums of its files.
+/// Name of the list of a backup's files with their checksums.
 const MANIFEST: &str = "backup.json";
 
-/// Which store.
+/// The store to use.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
-    /// A configuration file (TOML).
+    /// Configuration file (TOML).
     #[arg(long, env = "RIPOSTE_CONFIG")]
     config: Option<PathBuf>,
-    /// The manager's data directory.
+    /// Data directory of the manager.
     #[arg(long, env = "RIPOSTE_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// postgres://… or sqlite:PATH.
@@ -47,9 +47,9 @@ impl StoreArgs {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
-    /// The program that made it.
+    /// Version of the program that made the backup.
     version: String,
-    /// When, RFC 3339.
+    /// Creation time, RFC 3339.
     created_at: String,
     /// SHA-256 of each file.
     files: BTreeMap<String, String>,
@@ -66,7 +66,7 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
         );
     };
     ensure!(Path::new(ledger).is_file(), "there is no ledger at {ledger}");
-    ensure!(!to.exists(), "{} is there already; a backup goes into a folder of its own", to.display());
+    ensure!(!to.exists(), "{} exists already; a backup needs a new folder", to.display());
     keyfiles::make_data_dir(&to)?;
     inspect::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
     keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
@@ -78,7 +78,7 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
         }
     }
     if let Some(why) = key_difference(&to.join(LEDGER), &to).await? {
-        complain(&format!("riposte: this backup cannot be started as it is: {why}"));
+        complain(&format!("riposte: a manager cannot start on this backup: {why}"));
     }
     let mut files = BTreeMap::new();
     for name in [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
@@ -93,14 +93,15 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
     };
     keyfiles::write_secret(&to, MANIFEST, &serde_json::to_string_pretty(&manifest)?)?;
     say(&format!(
-        "{} files in {}; keep it as you keep a root password: it holds the signing key",
+        "{} files in {}; protect it like a root password: it contains the signing key",
         manifest.files.len() + 1,
         to.display()
     ));
     Ok(ExitCode::SUCCESS)
 }
 
-/// How the signing key beside a ledger's file differs from the one that the ledger knows. One of an earlier version knows none.
+/// How the signing key beside a ledger's file differs from the ledger's. Ledgers of earlier
+/// versions have none.
 async fn key_difference(ledger: &Path, dir: &Path) -> anyhow::Result<Option<String>> {
     let db = Db::open_to_look(&format!("sqlite:{}", ledger.display())).await?;
     let known = signing_keys::current(&db).await.ok().flatten();
@@ -135,21 +136,21 @@ pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCod
         super::complain(&format!("riposte: warning: {exposed}; it is a signing key"));
     }
     let manifest = from.join(MANIFEST);
-    let text = fs::read_to_string(&manifest).with_context(|| format!("{} is no backup", from.display()))?;
+    let text = fs::read_to_string(&manifest).with_context(|| format!("{} is not a backup", from.display()))?;
     let manifest: Manifest =
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", manifest.display()))?;
     for (name, expected) in &manifest.files {
         ensure!(
             [LEDGER, keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY].contains(&name.as_str()),
-            "{name} is no file of a backup"
+            "{name} is not a file of a backup"
         );
         ensure!(
             sum(&from.join(name))? == *expected,
-            "{} is not as it was when the backup was made",
+            "{} has changed since the backup was made",
             from.join(name).display()
         );
     }
-    ensure!(manifest.files.contains_key(LEDGER), "the backup holds no ledger");
+    ensure!(manifest.files.contains_key(LEDGER), "the backup contains no ledger");
     if let Some(damage) = inspect::damage(&from.join(LEDGER)).await? {
         bail!("the backup's ledger is damaged: {damage}");
     }
@@ -196,7 +197,7 @@ pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
         findings.push(Finding {
             level: "violation",
             what: "the data directory's signing key is not the ledger's",
-            help: "No agent would obey this manager, so it does not start. Put the right signing.key there (a backup has it), or start \
+            help: "Every agent would reject this manager's commands, so it does not start. Put the right signing.key there (a backup has it), or start \
                    it with --adopt-signing-key and enrol the agents again.",
             examples: vec![why],
         });

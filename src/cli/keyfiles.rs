@@ -1,5 +1,5 @@
-//! The files of the data directory that hold secrets: made with mode 0600, written so that a crash leaves the old one
-//! or the new one, never half of one.
+//! Secret files of the data directory: created with mode 0600, and replaced atomically, so a crash
+//! never leaves a partial file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,25 +15,25 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::deliver::Signer;
 
-/// The first API key.
+/// File name of the first API key.
 pub const ADMIN_KEY: &str = "admin.key";
-/// The keys that sign commands, one a line, base64url; the first one signs.
+/// File name of the signing keys, one per line in base64url; the first one signs.
 pub const SIGNING_KEY: &str = "signing.key";
 const LOCK: &str = "lock";
 
-/// Makes the directory if it is not there, for its owner alone.
+/// Creates the directory if needed, accessible only to its owner.
 ///
 /// # Errors
-/// If it cannot be made.
+/// If it cannot be created.
 pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.with_context(|| format!("cannot make the data directory {}", dir.display()))
 }
 
-/// Takes the directory for this process; held until the file is dropped, or the process ends however it ends.
+/// Locks the directory for this process, until the file is dropped or the process ends.
 ///
 /// # Errors
-/// If another manager has it.
+/// If another manager holds the lock.
 pub fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join(LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
@@ -44,13 +44,13 @@ pub fn lock(dir: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Takes the ledger's file, if it is one, for this process: two data directories can name one file.
+/// Locks the ledger's file, if SQLite, because two data directories can name the same file.
 ///
 /// # Errors
-/// If another manager has it.
+/// If another manager holds the lock.
 pub fn lock_ledger(database: &str) -> anyhow::Result<Option<File>> {
     let Some(path) = database.strip_prefix("sqlite:") else { return Ok(None) };
-    // Another name of the same file is the same file.
+    // Resolve links: another path may name the same file.
     let path = std::fs::canonicalize(path).with_context(|| format!("cannot open {path}"))?;
     let lock = path.with_added_extension("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
@@ -61,10 +61,10 @@ pub fn lock_ledger(database: &str) -> anyhow::Result<Option<File>> {
     Ok(Some(file))
 }
 
-/// Makes sure that the ledger's file, if it is one, is for its owner alone; SQLite gives its side files the same mode.
+/// Restricts the ledger's file, if SQLite, to its owner; SQLite copies the mode to its side files.
 ///
 /// # Errors
-/// If it can be neither opened nor made.
+/// If it can be neither opened nor created.
 pub fn keep_private(database: &str) -> anyhow::Result<()> {
     let Some(path) = database.strip_prefix("sqlite:") else { return Ok(()) };
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
@@ -79,7 +79,7 @@ pub fn keep_private(database: &str) -> anyhow::Result<()> {
 pub fn write_secret(dir: &Path, name: &str, secret: &str) -> io::Result<()> {
     let (path, temporary) = (dir.join(name), dir.join(format!("{name}.new")));
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    // The mode above counts only for a new file; one left by a crash may have any.
+    // The mode above applies only to a new file; a file left by a crash may have another.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(secret.as_bytes())?;
     file.write_all(b"\n")?;
@@ -88,10 +88,10 @@ pub fn write_secret(dir: &Path, name: &str, secret: &str) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Checks that nobody else can read the secrets of the data directory, or put others in their place.
+/// Checks that only the owner can read the secrets of the data directory, or replace them.
 ///
 /// # Errors
-/// What is exposed, and what mends it.
+/// What is exposed, and how to fix it.
 pub fn check_private(dir: &Path) -> anyhow::Result<()> {
     let of_dir = std::fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     check_owner(dir, &of_dir)?;
@@ -107,7 +107,7 @@ pub fn check_private(dir: &Path) -> anyhow::Result<()> {
             Ok(file) => {
                 check_owner(&path, &file)?;
                 if let Some(exposed) = exposed(&path, &file) {
-                    bail!("{exposed}; make a new key if somebody may have read it (docs/security.md, Rotating)");
+                    bail!("{exposed}; rotate the key if it may have been read (docs/security.md, Rotating)");
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -117,7 +117,7 @@ pub fn check_private(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// That others can read a file with a secret, and what mends it.
+/// Why other users can read a secret file, and the remedy; `None` if they cannot.
 pub fn exposed(path: &Path, file: &std::fs::Metadata) -> Option<String> {
     let (path, mode) = (path.display(), file.mode() & 0o7777);
     (mode & 0o077 != 0).then(|| {
@@ -127,7 +127,7 @@ pub fn exposed(path: &Path, file: &std::fs::Metadata) -> Option<String> {
 
 fn check_owner(path: &Path, file: &std::fs::Metadata) -> anyhow::Result<()> {
     let (owner, own) = (file.uid(), rustix::process::geteuid().as_raw());
-    // What root owns is as safe as root.
+    // Files owned by root are as safe as root.
     if owner != own && owner != 0 {
         let path = path.display();
         bail!(
@@ -138,26 +138,26 @@ fn check_owner(path: &Path, file: &std::fs::Metadata) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the signing keys, or makes the first one.
+/// Reads the signing keys, or creates the first one.
 ///
 /// # Errors
-/// If the file cannot be read or written, or holds something else.
+/// If the file cannot be read or written, or its content is invalid.
 pub fn signer(dir: &Path) -> anyhow::Result<Signer> {
     if let Some(keys) = read_keys(dir)? {
         return Ok(Signer::new(keys));
     }
     let mut secret = [0_u8; 32];
-    getrandom::fill(&mut secret).context("the system has no randomness to give")?;
+    getrandom::fill(&mut secret).context("the system's random source failed")?;
     let written = write_secret(dir, SIGNING_KEY, &URL_SAFE_NO_PAD.encode(secret));
     written.with_context(|| format!("cannot write {}", dir.join(SIGNING_KEY).display()))?;
     let key = SigningKey::from_bytes(&secret);
     Ok(Signer::new(vec![(key_id(&key), key)]))
 }
 
-/// The public half of the key that signs; `None` if there is no file.
+/// The public half of the signing key; `None` without a file.
 ///
 /// # Errors
-/// If the file cannot be read, or holds something else.
+/// If the file cannot be read, or its content is invalid.
 pub fn public_key(dir: &Path) -> anyhow::Result<Option<ManagerKey>> {
     Ok(read_keys(dir)?.and_then(|keys| Signer::new(keys).pinned().into_iter().next()))
 }
@@ -179,12 +179,12 @@ fn read_keys(dir: &Path) -> anyhow::Result<Option<Vec<(String, SigningKey)>>> {
         keys.push((key_id(&key), key));
     }
     if keys.is_empty() {
-        bail!("{} holds no key", path.display());
+        bail!("{} contains no key", path.display());
     }
     Ok(Some(keys))
 }
 
-/// A key's id: the beginning of its public key's hash, so that it needs no register.
+/// A key's id: a prefix of its public key's hash, which needs no registry.
 fn key_id(key: &SigningKey) -> String {
     URL_SAFE_NO_PAD.encode(&Sha256::digest(key.verifying_key().as_bytes())[..9])
 }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_reach_is_refused_with_what_mends_it() {
+    fn an_exposed_key_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         signer(dir.path()).unwrap();
         write_secret(dir.path(), ADMIN_KEY, "rip_x_y").unwrap();
@@ -227,7 +227,7 @@ mod tests {
                 let said = error.to_string();
                 assert!(said.contains(&format!("{mode:04o}")) && said.contains("run `chmod "), "{said}");
             }
-            // Only root can give a file away.
+            // Only root can change a file's owner.
             if rustix::process::geteuid().is_root() {
                 std::os::unix::fs::chown(path, Some(12345), None).unwrap();
                 let said = check_private(dir.path()).unwrap_err().to_string();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_key_file_is_never_replaced_in_silence() {
+    fn a_damaged_key_file_is_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         for text in ["", "AAAA"] {
             std::fs::write(dir.path().join(SIGNING_KEY), text).unwrap();

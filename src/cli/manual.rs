@@ -1,4 +1,5 @@
-//! `riposte completions` and `riposte man`: what the shell and `man` know about the command line, made from it.
+//! `riposte completions` and `riposte man`: shell completions and man pages, generated from the
+//! command line definition.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ pub fn completions(shell: Shell) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Writes a page for each command to `folder`.
+/// Writes a man page per command to `folder`.
 ///
 /// # Errors
 /// If it cannot be written.

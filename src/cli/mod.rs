@@ -1,6 +1,7 @@
-//! FLOOR 5: the command line. Nouns, then verbs; `--json` for machines, tables for people; exit code 0 when what was
-//! asked for is done, 1 when it is not, 2 when the question was wrong.
+//! The command line: nouns, then verbs; `--json` for programs, tables for people. Exit code 0 on
+//! success, 1 on failure, 2 for wrong usage.
 
+pub mod agent;
 pub mod alert;
 pub mod backup;
 pub mod client;
@@ -8,6 +9,7 @@ pub mod demo;
 pub mod keyfiles;
 pub mod manual;
 pub mod policy;
+pub mod response;
 pub mod serve;
 pub mod signing;
 pub mod terminal;
@@ -35,38 +37,41 @@ enum Command {
     Serve(ServeArgs),
     /// Run a manager and an agent with sample alerts, and watch.
     Demo(demo::DemoArgs),
-    /// Say whether a manager is ready (exit code 0) or not (1).
+    /// Check whether a manager is ready; exit code 0 if it is, 1 if not.
     Status(Remote),
-    /// Alerts, by Riposte's ids or their pipelines' own.
+    /// Find and explain alerts.
     #[command(subcommand)]
     Alert(alert::AlertCommand),
-    /// Agents and their enrolment.
+    /// List responses, and show what became of them on each agent.
     #[command(subcommand)]
-    Agent(AgentCommand),
-    /// Policies, in files and on a manager.
+    Response(response::ResponseCommand),
+    /// Manage agents and their enrolment.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// Manage policies, in files and on a manager.
     #[command(subcommand)]
     Policy(Box<policy::PolicyCommand>),
-    /// The audit log.
+    /// Verify the audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Copy everything that a manager on SQLite needs, while it runs.
+    /// Back up a manager on SQLite while it runs.
     Backup {
         #[command(flatten)]
         store: backup::StoreArgs,
-        /// To this folder, which must not be there yet.
+        /// New folder for the backup; must not exist.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
-    /// Make a data directory of a backup.
+    /// Create a data directory from a backup.
     Restore {
-        /// The folder that `backup` made.
+        /// Folder created by `backup`.
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
-        /// The new data directory.
+        /// New data directory.
         #[arg(long, env = "RIPOSTE_DATA_DIR")]
         data_dir: PathBuf,
     },
-    /// Check whether a store agrees with itself; exit code 1 if it does not. Changes nothing.
+    /// Check a store for consistency; exit code 1 on findings. Changes nothing.
     Doctor {
         #[command(flatten)]
         store: backup::StoreArgs,
@@ -76,52 +81,16 @@ enum Command {
     },
     /// Print the HTTP contract (OpenAPI 3.1, YAML).
     Openapi,
-    /// Print the completions for a shell.
+    /// Print shell completions.
     Completions {
-        /// Which shell.
+        /// Name of the shell.
         shell: clap_complete::Shell,
     },
     /// Write man pages.
     Man {
-        /// To which folder.
+        /// Target folder.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum AgentCommand {
-    /// Make an enrolment token and print it.
-    Token {
-        #[command(flatten)]
-        remote: Remote,
-        /// How many agents may use it.
-        #[arg(long, default_value_t = 1)]
-        uses: i64,
-        /// For how long.
-        #[arg(long, default_value = "1h")]
-        expires_in: String,
-        /// A label of the agents that enrol with it, KEY=VALUE; may be repeated.
-        #[arg(long = "label")]
-        labels: Vec<String>,
-    },
-    /// Change the labels of an agent: KEY=VALUE sets one, KEY- removes it.
-    Label {
-        #[command(flatten)]
-        remote: Remote,
-        /// The agent, by name or id.
-        agent: String,
-        /// KEY=VALUE or KEY-; may be repeated.
-        #[arg(required = true)]
-        labels: Vec<String>,
-    },
-    /// List the agents.
-    List {
-        #[command(flatten)]
-        remote: Remote,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -137,12 +106,12 @@ enum AuditCommand {
     },
 }
 
-/// The command line, as clap knows it.
+/// The clap definition of the command line.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the command that the arguments ask for.
+/// Runs the command in the process arguments.
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     let outcome = match command {
@@ -150,11 +119,8 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Status(remote) => block_on(client::status(remote)),
         Command::Alert(command) => block_on(alert::run(command)),
-        Command::Agent(AgentCommand::Token { remote, uses, expires_in, labels }) => {
-            block_on(client::token(remote, uses, expires_in, labels))
-        }
-        Command::Agent(AgentCommand::Label { remote, agent, labels }) => block_on(client::label(remote, agent, labels)),
-        Command::Agent(AgentCommand::List { remote, json }) => block_on(client::agents(remote, json)),
+        Command::Response(command) => block_on(response::run(command)),
+        Command::Agent(command) => block_on(agent::run(command)),
         Command::Policy(command) => block_on(policy::run(*command)),
         Command::Audit(AuditCommand::Verify { remote, json }) => block_on(client::verify(remote, json)),
         Command::Backup { store, to } => block_on(backup::backup(store, to)),
@@ -168,7 +134,7 @@ pub fn run() -> ExitCode {
         Command::Man { folder } => manual::pages(&folder),
     };
     outcome.unwrap_or_else(|error| {
-        complain(&format!("riposte: {error:#}"));
+        complain(&terminal::plain_lines(&format!("riposte: {error:#}")));
         ExitCode::FAILURE
     })
 }
@@ -177,7 +143,7 @@ fn block_on<F: Future<Output = anyhow::Result<ExitCode>>>(work: F) -> anyhow::Re
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-/// Prints a line for whoever asked; a reader that has gone away is no error.
+/// Prints one line to standard output; a closed pipe is not an error.
 pub(crate) fn say(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{line}");

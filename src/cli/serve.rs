@@ -1,5 +1,5 @@
-//! `riposte serve`: puts the floors together and runs them until a signal. Listener, clock and tasks are arguments of
-//! [`serve`], so that a test starts the real program on port 0 with a clock of its own.
+//! `riposte serve`: assembles the layers and runs them until a signal. Listener, clock and tasks
+//! are arguments of [`serve`], so tests start the real program on port 0 with their own clock.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -28,64 +28,66 @@ use crate::store::nodes::Lease;
 use crate::store::{Db, StoreError};
 use crate::telemetry::{self, LogFormat};
 
-/// Flags of `riposte serve`; each overrides its variable, which overrides the file.
+/// Flags of `riposte serve`; each overrides its environment variable, which overrides the file.
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
-    /// A configuration file (TOML); see config.default.toml.
+    /// Configuration file (TOML); see config.default.toml.
     #[arg(long, env = "RIPOSTE_CONFIG")]
     config: Option<PathBuf>,
-    /// Where to listen.
+    /// Listening address.
     #[arg(long, env = "RIPOSTE_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Where keys and, without a database URL, the ledger are kept.
+    /// Directory of the keys and, without a database URL, the ledger.
     #[arg(long, env = "RIPOSTE_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// postgres://… or sqlite:PATH. May hold a password: prefer the variable or the file.
+    /// postgres://… or sqlite:PATH. May contain a password: prefer the variable or the file.
     #[arg(long, env = "RIPOSTE_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// How agents reach this manager, if not under the address they enrol at.
+    /// URL under which agents reach this manager, if not the one of their enrolment.
     #[arg(long, env = "RIPOSTE_PUBLIC_URL")]
     public_url: Option<String>,
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, env = "RIPOSTE_LOG_FORMAT")]
     log_format: Option<LogFormat>,
-    /// Serve plain HTTP on addresses other than loopback: only behind a proxy that ends TLS.
+    /// Serve plain HTTP on addresses other than loopback: only behind a TLS proxy.
     #[arg(long, env = "RIPOSTE_ALLOW_PLAIN_HTTP", num_args = 0..=1, default_missing_value = "true")]
     allow_plain_http: Option<bool>,
-    /// Days that alerts are kept; 0 keeps all.
+    /// Retention of alerts in days; 0 keeps all.
     #[arg(long, env = "RIPOSTE_ALERT_RETENTION_DAYS")]
     alert_retention_days: Option<u32>,
-    /// Alerts that are older than this, or dated ahead, are stored and not responded to: a duration, or "none".
+    /// Maximum age of an alert for a response, a duration or "none"; older or future alerts are
+    /// only stored.
     #[arg(long, env = "RIPOSTE_MAX_AGE")]
     max_age: Option<String>,
-    /// The largest request body, in bytes.
+    /// Maximum request body, in bytes.
     #[arg(long, env = "RIPOSTE_MAX_BODY_BYTES")]
     max_body_bytes: Option<usize>,
-    /// The most alerts in one request.
+    /// Maximum number of alerts per request.
     #[arg(long, env = "RIPOSTE_MAX_BATCH")]
     max_batch: Option<usize>,
-    /// The most bytes of requests with alerts that are being taken in at a time.
+    /// Maximum memory for uncommitted alert requests, in bytes.
     #[arg(long, env = "RIPOSTE_MAX_PENDING_BYTES")]
     max_pending_bytes: Option<usize>,
-    /// The most connections at a time.
+    /// Maximum number of connections.
     #[arg(long, env = "RIPOSTE_MAX_CONNECTIONS")]
     max_connections: Option<usize>,
-    /// Take the data directory's signing key although the ledger knows another one: agents must then be enrolled again.
+    /// Adopt the data directory's signing key although the ledger has another: agents must then
+    /// enrol again.
     #[arg(long)]
     adopt_signing_key: bool,
-    /// The most connections at a time of one address on which nobody has shown credentials yet.
+    /// Maximum number of simultaneous connections per address that are not authenticated yet.
     #[arg(long, env = "RIPOSTE_MAX_UNKNOWN_CONNECTIONS")]
     max_unknown_connections: Option<usize>,
-    /// The most requests in a minute with one API key; alerts are not counted.
+    /// Maximum requests per minute and API key; alert requests are not counted.
     #[arg(long, env = "RIPOSTE_REQUESTS_PER_MINUTE")]
     requests_per_minute: Option<u32>,
-    /// The most requests in a minute of one agent.
+    /// Maximum requests per minute and agent.
     #[arg(long, env = "RIPOSTE_AGENT_REQUESTS_PER_MINUTE")]
     agent_requests_per_minute: Option<u32>,
-    /// The most enrolments in a minute that one address asks for.
+    /// Maximum enrolments per minute and address.
     #[arg(long, env = "RIPOSTE_ENROLMENTS_PER_MINUTE")]
     enrolments_per_minute: Option<u32>,
-    /// Addresses and networks of proxies whose Forwarded or X-Forwarded-For is believed.
+    /// Addresses and networks of proxies whose Forwarded or X-Forwarded-For header is trusted.
     #[arg(long, env = "RIPOSTE_TRUSTED_PROXIES", value_delimiter = ',')]
     trusted_proxies: Option<Vec<String>>,
 }
@@ -142,25 +144,25 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     stop_on_signals(&tasks)?;
     let running = start(config, listener, Clock::system(), tasks, adopt_signing_key).await?;
     if let Some(path) = &running.first_key {
-        // Not the key: what a service says is kept in a log that more people read.
+        // Print the path, not the key: a service's output goes to a log that more people read.
         super::say(&format!("The first admin key is in {}", path.display()));
     }
     let clean = running.wait().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Says if others can read a configuration with the database's password in it.
+/// Warns if other users can read a configuration with the database password.
 fn warn_of_password(path: &Path, config: &Config) {
     let has_password = config.database_url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
     let has_password = has_password.is_some_and(|(account, _)| account.contains(':'));
     let for_all = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o007 != 0);
     if has_password && for_all {
         let path = path.display();
-        tracing::warn!("{path} holds the database's password, and every account can read it: run `chmod o= {path}`");
+        tracing::warn!("{path} contains the database's password, and every account can read it: run `chmod o= {path}`");
     }
 }
 
-/// Every connected agent is an open file, and shells still start programs with room for 1,024.
+/// Every connected agent is an open file, and the default soft limit is often 1,024.
 fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "up to {limit} files may be open"),
@@ -168,7 +170,7 @@ fn raise_file_limit() {
     }
 }
 
-/// The first signal asks for a graceful end, the second one ends at once.
+/// The first signal starts a graceful shutdown, the second one ends at once.
 fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
     let stopping = tasks.clone();
     let mut signals = shutdown::Signals::listen().context("cannot listen to signals")?;
@@ -183,7 +185,7 @@ fn stop_on_signals(tasks: &Tasks) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves on `listener` until `tasks` are asked to stop; gives whether everything ended in time.
+/// Serves on `listener` until `tasks` are asked to stop; returns whether everything ended in time.
 ///
 /// # Errors
 /// If the store, a key file or the listener cannot be used.
@@ -191,18 +193,18 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, tasks: T
     Ok(start(config, listener, clock, tasks, false).await?.wait().await)
 }
 
-/// A manager that is ready to answer.
+/// A manager that is ready to serve.
 struct Running {
     router: Router,
     listener: TcpListener,
     door: listen::Door,
     tasks: Tasks,
     db: Db,
-    /// Where the first admin key is kept, if this start made one.
+    /// Path of the first admin key, if this start created it.
     first_key: Option<PathBuf>,
-    /// Held as long as the manager runs.
+    /// Locks, held as long as the manager runs.
     locks: (File, Option<File>),
-    /// The same for a ledger that is no file.
+    /// The lease on a PostgreSQL ledger.
     lease: Arc<Lease>,
 }
 
@@ -213,7 +215,7 @@ async fn start(
     tasks: Tasks,
     adopt_signing_key: bool,
 ) -> anyhow::Result<Running> {
-    // A configuration that cannot be used is refused before anything is made.
+    // Refuse an invalid configuration before anything is created.
     rules(&config)?;
     keyfiles::make_data_dir(&config.data_dir)?;
     keyfiles::check_private(&config.data_dir)?;
@@ -223,7 +225,7 @@ async fn start(
     let db = open(&config.database()).await?;
     let lease = Lease::take(&db, &node_name(listener.local_addr()?)).await.context("cannot take the ledger")?;
     let lease = Arc::new(lease);
-    // From now on: what comes next can take longer than the lease lasts.
+    // Keep the lease from here on: the next steps can take longer than it lasts.
     tasks.watch(keep(Arc::clone(&lease), tasks.clone()));
     let started = start_on(db.clone(), Arc::clone(&lease), &config, clock, tasks.clone(), adopt_signing_key).await;
     let (engine, first_key) = match started {
@@ -241,14 +243,14 @@ async fn start(
     Ok(Running { router, listener, door, tasks, db, first_key, locks, lease })
 }
 
-/// What another manager is told that finds this one on its ledger.
+/// The name shown to a second manager on the same ledger.
 fn node_name(address: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
     format!("host {host}, process {}, listening on {address}", std::process::id())
 }
 
-/// Keeps the lease; a manager that has lost it stops, because another one writes now.
+/// Keeps the lease. A manager that loses it stops, because another one writes now.
 async fn keep(lease: Arc<Lease>, tasks: Tasks) {
     if let Err(error) = lease.keep().await {
         tracing::error!("this manager stops: {error}");
@@ -256,7 +258,8 @@ async fn keep(lease: Arc<Lease>, tasks: Tasks) {
     }
 }
 
-/// The engine on a ledger that is this manager's, and where the first admin key is kept if this start made one.
+/// Starts the engine on the locked ledger. Returns the path of the first admin key, if this start
+/// created it.
 async fn start_on(
     db: Db,
     lease: Arc<Lease>,
@@ -286,8 +289,8 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
     Ok(Rules { sources, max_age, recurring: Recurring::new(said.collect()) })
 }
 
-/// Up to this size the ledger's file is looked through at every start, in bytes: that takes some tenths of a second, and
-/// seconds where the disk is slow.
+/// Maximum size in bytes of a ledger file that is checked at every start: that takes tenths of a
+/// second, or seconds on a slow disk.
 const LOOKED_THROUGH_BYTES: u64 = 512 * 1024 * 1024;
 
 async fn open(url: &str) -> anyhow::Result<Db> {
@@ -302,20 +305,18 @@ async fn open(url: &str) -> anyhow::Result<Db> {
         Err(error) => return Err(anyhow::Error::from(error).context("cannot open the database")),
     };
     anyhow::bail!(
-        "the ledger is damaged: {why}. Nothing was changed; `riposte restore` makes a data directory of a backup"
+        "the ledger is damaged: {why}. Nothing was changed; `riposte restore` creates a data directory from a backup"
     )
 }
 
-/// Looks whether the ledger's file is whole, before anything writes it.
+/// Checks the ledger's file before the first write.
 async fn look_through(url: &str) -> Result<(), StoreError> {
     let size = url.strip_prefix("sqlite:").and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
     if size == 0 {
         return Ok(());
     }
     if size > LOOKED_THROUGH_BYTES {
-        tracing::info!(
-            "the ledger has {size} bytes and is not looked through at the start; `riposte doctor` does that"
-        );
+        tracing::info!("the ledger has {size} bytes and is not checked at the start; `riposte doctor` does that");
         return Ok(());
     }
     let db = Db::open_to_look(url).await?;

@@ -1,5 +1,5 @@
-//! Whether the data directory's signing key is the one that this ledger's agents believe. Orders that are signed with another one
-//! are obeyed by no agent, so a manager that has another one does not start, and no copy of it goes unnoticed.
+//! Checks that the data directory's signing key is the one that this ledger's agents trust. Agents
+//! reject commands with another signature, so the manager does not start with another key.
 
 use std::path::Path;
 
@@ -12,28 +12,28 @@ use crate::store::audit::LedgerTx;
 use crate::store::signing_keys::{self, KnownKey};
 use crate::store::{Db, agents};
 
-/// Agents that a message names.
+/// Maximum number of agents named in a message.
 const NAMED: usize = 20;
 
-/// The key that signs, agreed with the ledger: a first start, or the first one after an upgrade, notes it; `adopt` puts another one
-/// in its place.
+/// Compares the signing key with the ledger's. The first start, or the first after an upgrade,
+/// records it; `adopt` replaces it.
 ///
 /// # Errors
-/// If it is another one than the ledger knows and `adopt` is not set; then nothing is changed.
+/// If the ledger has another key and `adopt` is not set; then nothing is changed.
 pub async fn agree(db: &Db, data_dir: &Path, adopt: bool, now: Timestamp) -> anyhow::Result<Signer> {
     let known = signing_keys::current(db).await?;
     if let Some(why) = difference(known.as_ref(), data_dir)?
         && !adopt
     {
         bail!(
-            "{why}. No agent would obey this manager. Put the right {SIGNING_KEY} into {} (a backup has it). If it is lost, start \
+            "{why}. Every agent would reject this manager's commands. Put the right {SIGNING_KEY} into {} (a backup has it). If it is lost, start \
              once with `riposte serve --adopt-signing-key`, and enrol these agents again: {}",
             data_dir.display(),
             enrolled(db).await?
         );
     }
     let signer = keyfiles::signer(data_dir)?;
-    let Some(own) = signer.pinned().into_iter().next() else { bail!("{SIGNING_KEY} holds no key") };
+    let Some(own) = signer.pinned().into_iter().next() else { bail!("{SIGNING_KEY} contains no key") };
     let is_known = known.as_ref().is_some_and(|known| known.public_key == own.public_key);
     if !is_known {
         let why = match &known {
@@ -64,13 +64,13 @@ pub fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<O
     let Some(own) = keyfiles::public_key(data_dir)? else {
         let dir = data_dir.display();
         return Ok(Some(format!(
-            "{dir} holds no {SIGNING_KEY}, and this ledger's orders are signed with {}",
+            "{dir} has no {SIGNING_KEY}, and this ledger's commands are signed with {}",
             known.kid
         )));
     };
     Ok((own.public_key != known.public_key).then(|| {
         format!(
-            "the signing key in {} ({}) is not the one that signs this ledger's orders ({}, since {since})",
+            "the signing key in {} ({}) is not the one that signs this ledger's commands ({}, since {since})",
             data_dir.join(SIGNING_KEY).display(),
             own.kid,
             known.kid
@@ -78,7 +78,7 @@ pub fn difference(known: Option<&KnownKey>, data_dir: &Path) -> anyhow::Result<O
     }))
 }
 
-/// The names of the agents that are enrolled.
+/// The names of the enrolled agents.
 async fn enrolled(db: &Db) -> anyhow::Result<String> {
     let agents = agents::all(db).await?;
     let mut names: Vec<String> =

@@ -1,13 +1,20 @@
-//! What commands have in common when they talk to people: tables, colours on a terminal only, and the question before
-//! something is changed. Nothing that a manager or a file says reaches a terminal with its control characters.
+//! Output for people: tables, colours on a terminal only, and confirmations. Control characters of
+//! a manager or a file never reach the terminal.
 
 use std::io::{IsTerminal as _, Write as _};
 
+use riposte_protocol::visible::is_hidden;
+
 use super::{complain, say};
 
-/// The text with control characters made visible, so that no answer can steer a terminal.
+/// The text with hidden characters as U+FFFD, so that no input can control the terminal.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same for a text of several lines, which stay lines.
+pub fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints `rows` in columns below `head`.
@@ -28,18 +35,18 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// How a line is shown.
+/// Style of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// Something new, or good.
+    /// New or good.
     Good,
-    /// Something gone, or bad.
+    /// Removed or bad.
     Bad,
-    /// As it was.
+    /// Unchanged.
     Quiet,
 }
 
-/// Prints a line, in colour if a person sees it and has not asked for none (`NO_COLOR`).
+/// Prints a line, coloured on a terminal unless `NO_COLOR` is set.
 pub fn shade(tone: Tone, line: &str) {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|word| word.is_empty());
     match tone {
@@ -54,7 +61,7 @@ pub fn can_ask() -> bool {
     std::io::stdin().is_terminal()
 }
 
-/// Asks, and takes anything but a plain yes for no.
+/// Asks for confirmation; only a plain yes confirms.
 pub fn is_confirmed(question: &str) -> bool {
     let _ = write!(std::io::stderr(), "{} [y/N] ", plain(question));
     let mut answer = String::new();
@@ -62,7 +69,7 @@ pub fn is_confirmed(question: &str) -> bool {
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-/// Tells a script that forgot `--yes`.
+/// Reports a missing `--yes` in a script.
 pub fn needs_yes(what: &str) -> std::process::ExitCode {
     complain(&format!(
         "riposte: {what} asks before it changes anything, and the input is not a terminal: add --yes, or --dry-run to look"
@@ -70,14 +77,14 @@ pub fn needs_yes(what: &str) -> std::process::ExitCode {
     std::process::ExitCode::from(2)
 }
 
-/// A line that stays in its place while work goes on; on a terminal only.
+/// A progress line that is updated in place; on a terminal only.
 #[derive(Debug, Default)]
 pub struct Progress {
     shown: bool,
 }
 
 impl Progress {
-    /// Says how far it is.
+    /// Updates the progress.
     pub fn show(&mut self, text: &str) {
         let mut stderr = std::io::stderr();
         if stderr.is_terminal() {
@@ -101,7 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_shown_can_steer_a_terminal() {
+    fn no_output_can_control_a_terminal() {
         assert_eq!(plain("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+        // A name that reads backwards, and one that reads like another.
+        assert_eq!(plain("exe.\u{202e}gpj ad\u{200b}min \u{2066}x"), "exe.\u{fffd}gpj ad\u{fffd}min \u{fffd}x");
+        assert_eq!(plain_lines("400: wrong\n  /name: \u{9b}2J\u{202e}"), "400: wrong\n  /name: \u{fffd}2J\u{fffd}");
     }
 }

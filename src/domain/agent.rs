@@ -1,4 +1,5 @@
-//! An agent as the manager knows it. All of them, with the lookups that a decision needs, are the [`fleet`](super::fleet).
+//! An agent as the manager knows it. The [`fleet`](super::fleet) holds all agents with the lookups
+//! for decisions.
 
 use std::collections::BTreeMap;
 
@@ -11,48 +12,48 @@ use super::action::Action;
 use super::host_name::is_same_host;
 use super::labels::{WAZUH_ID, WAZUH_MANAGER, WAZUH_NAME};
 
-/// The longest agent name, in bytes: that of a DNS name.
+/// Maximum length of an agent name, in bytes: that of a DNS name.
 const MAX_NAME_BYTES: usize = 253;
 
-/// One enrolled agent.
+/// An enrolled agent.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    /// Its id.
+    /// UUIDv7.
     pub id: Uuid,
-    /// Its name.
+    /// Unique name among agents that are not revoked.
     pub name: String,
-    /// The key it signs its tokens with.
+    /// Ed25519 public key that verifies its tokens.
     pub public_key: VerifyingKey,
-    /// What people and enrolment tokens said of it.
+    /// Labels from operators and enrolment tokens.
     pub labels: BTreeMap<String, String>,
     /// The version of its program, as it last said.
     pub version: String,
     /// What it says it can do.
     pub capabilities: Vec<Capability>,
-    /// When it was revoked, if it was.
+    /// Revocation time, if revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
 impl Agent {
-    /// Whether it carries all of `labels`.
+    /// Whether it has all of `labels`.
     pub fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
-        // Labels that were stored before they were trimmed may have blanks around them.
+        // Labels stored by earlier versions were not trimmed.
         let is_carried =
             |(key, value): (&String, &String)| self.labels.get(key).is_some_and(|own| own.trim() == value.trim());
         labels.iter().all(is_carried)
     }
 
-    /// Its Wazuh id, if a label says so.
+    /// Its Wazuh id, from its label.
     pub fn wazuh_id(&self) -> Option<&str> {
         self.labels.get(WAZUH_ID).map(String::as_str)
     }
 
-    /// The Wazuh manager or cluster that gave it that id, if a label says so.
+    /// The Wazuh manager or cluster that assigned that id, from its label.
     pub fn wazuh_manager(&self) -> Option<&str> {
         self.labels.get(WAZUH_MANAGER).map(String::as_str)
     }
 
-    /// What Wazuh calls it: the label `wazuh_name`, else its own name.
+    /// Its name in Wazuh: the label `wazuh_name`, or else its own name.
     pub fn wazuh_name(&self) -> &str {
         self.labels.get(WAZUH_NAME).map_or(&self.name, String::as_str)
     }
@@ -76,8 +77,8 @@ impl Agent {
         same_manager && self.wazuh_id().is_some_and(|id| labels.get(WAZUH_ID).is_some_and(|other| other == id))
     }
 
-    /// Why it says that it cannot run `action`, if it says so: by the action's name, or that of its program. An agent that
-    /// mentions neither may still run it: it is asked, and can refuse.
+    /// Why the agent reports that it cannot run `action`, by the name of the action or its program.
+    /// An agent that reports neither may still run it: the command is sent, and may be refused.
     pub fn cannot(&self, action: &Action) -> Option<&str> {
         let named = |name: &str| self.capabilities.iter().find(|capability| capability.action == name);
         let capability = named(&action.name).or_else(|| named(&action.capability()))?;
@@ -85,7 +86,7 @@ impl Agent {
     }
 }
 
-/// Why an agent does not believe an order: the word on the wire, and what it means.
+/// Reasons for rejecting a command: the word on the wire, and its meaning.
 const REASONS: [(&str, &str); 8] = [
     (
         "unknown_key",
@@ -100,12 +101,12 @@ const REASONS: [(&str, &str); 8] = [
     ("future", "dated in the future: compare the clocks of the agent and of the manager"),
 ];
 
-/// The word for a reason that an agent gives; `other` for one that is not known here.
+/// The known word for an agent's reason, or `other`.
 pub fn known_reason(word: &str) -> &'static str {
     REASONS.iter().find(|(known, _)| *known == word).map_or("other", |(known, _)| known)
 }
 
-/// What a reason means.
+/// The meaning of a reason.
 pub fn reason_words(word: &str) -> &'static str {
     REASONS
         .iter()

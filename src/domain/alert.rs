@@ -1,6 +1,6 @@
-//! One alert: the normalised fields that policies read. They come from the raw alert by way of `domain/shapes/`.
-//! Everything in here was written by an attacker or can have been: a text that is kept is bounded and free of NUL, and
-//! an observable becomes a target only through `Target::parse`.
+//! An alert: the normalised fields that policies read, parsed by `domain/shapes/`. All content may
+//! be controlled by an attacker. Texts are bounded and free of NUL, and an observable becomes a
+//! target only through `Target::parse`.
 
 use riposte_protocol::target::{Target, TargetError, TargetKind};
 use riposte_protocol::time::Timestamp;
@@ -9,44 +9,45 @@ use serde::{Deserialize, Serialize};
 /// The rule that fired.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Rule {
-    /// The rule's id as canonical text: digits without leading zeros, or any other word.
+    /// Rule id in canonical form: digits without leading zeros, or another word.
     pub id: String,
-    /// Severity, 0 to 16. Level 0 never gets a response, as in Wazuh.
+    /// Severity, 0 to 16. As in Wazuh, level 0 never gets a response.
     pub level: u8,
-    /// Group words, compliance tags (`pci_dss_11.4`) included.
+    /// Groups, including compliance tags (`pci_dss_11.4`).
     pub groups: Vec<String>,
-    /// What the rule says, cut to 512 bytes.
+    /// Description of the rule, truncated to 512 bytes.
     pub description: String,
     /// ATT&CK techniques, such as `T1110.001`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mitre: Vec<String>,
 }
 
-/// Where the alert comes from, in the pipeline's words.
+/// The agent that the alert names, in the pipeline's terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AlertAgent {
-    /// The pipeline's id of the agent; for Wazuh at least three digits (`"007"`).
+    /// Agent id in the pipeline; for Wazuh at least three digits (`"007"`).
     pub id: Option<String>,
-    /// Its name.
+    /// Agent name in the pipeline.
     pub name: Option<String>,
-    /// The Wazuh manager that speaks of it.
+    /// The Wazuh manager that reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manager: Option<String>,
-    /// That manager's cluster.
+    /// Cluster of that manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
 }
 
-/// A thing that the alert saw, and the field it came from.
+/// An observable of the alert, with its field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Observable {
-    /// An address in canonical form, if it is one; else the text as it came. Hostile until `Target::parse` has read it.
+    /// Canonical address, if it is one; otherwise the raw text. Untrusted until `Target::parse`
+    /// accepts it.
     pub value: String,
-    /// The field of the raw alert that held it, dotted.
+    /// Dotted path of its field in the raw alert.
     pub field: String,
 }
 
-/// What an alert saw, by the names that a policy's `target` uses.
+/// Observables of an alert, named as in a policy's `target`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Observables {
     /// `source.ip`
@@ -67,43 +68,44 @@ pub struct Observables {
     /// `process.id`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process_id: Option<Observable>,
-    /// What the process of `process.id` is called: its name, or its program's path. No target: it confirms one.
+    /// Name or program path of the process in `process.id`. It confirms the target, and is not one
+    /// itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_name: Option<Observable>,
 }
 
-/// Which observable of an alert a response is aimed at.
+/// The observable that a response targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum TargetField {
-    /// The address that the traffic came from.
+    /// Source address of the traffic.
     #[serde(rename = "source.ip")]
     SourceIp,
-    /// The address that it went to.
+    /// Destination address of the traffic.
     #[serde(rename = "destination.ip")]
     DestinationIp,
-    /// The account that acted.
+    /// Account that acted.
     #[serde(rename = "source.user")]
     SourceUser,
-    /// The account that was acted on or logged in to.
+    /// Account that was acted on or logged in to.
     #[serde(rename = "destination.user")]
     DestinationUser,
-    /// The file that was found, changed or run.
+    /// File that was found, changed or run.
     #[serde(rename = "file.path")]
     FilePath,
-    /// The process that acted.
+    /// Process that acted.
     #[serde(rename = "process.id")]
     ProcessId,
-    /// The agent's host itself; every alert has it.
+    /// Host of the agent; every alert has it.
     #[serde(rename = "host")]
     Host,
 }
 
 impl TargetField {
-    /// The names that a policy uses.
+    /// Names in policies.
     pub const NAMES: [&str; 7] =
         ["source.ip", "destination.ip", "source.user", "destination.user", "file.path", "process.id", "host"];
 
-    /// The kind of target that this observable makes.
+    /// The kind of target that this observable yields.
     pub const fn kind(self) -> TargetKind {
         match self {
             Self::SourceIp | Self::DestinationIp => TargetKind::Ip,
@@ -116,7 +118,7 @@ impl TargetField {
 }
 
 impl Observables {
-    /// The observable that `field` names.
+    /// The observable in `field`.
     pub fn field(&self, field: TargetField) -> Option<&Observable> {
         match field {
             TargetField::SourceIp => self.source_ip.as_ref(),
@@ -129,7 +131,7 @@ impl Observables {
         }
     }
 
-    /// Puts an observable in its place.
+    /// Sets the observable in `field`.
     pub fn set(&mut self, field: TargetField, observable: Option<Observable>) {
         let place = match field {
             TargetField::SourceIp => &mut self.source_ip,
@@ -143,18 +145,18 @@ impl Observables {
         *place = observable;
     }
 
-    /// The target that `field` makes; `None` if the alert has nothing there. Whether a `user` is one that an action takes is for
-    /// the action to say.
+    /// The target in `field`; `None` if it is empty. The action decides which `user` targets it
+    /// accepts.
     ///
     /// # Errors
-    /// If there is a text that is not a target.
+    /// If the text is not a valid target.
     pub fn target(&self, field: TargetField) -> Option<Result<Target, TargetError>> {
         if field == TargetField::Host {
             return Some(Ok(Target::host()));
         }
         let value = &self.field(field)?.value;
         Some(match field.kind() {
-            // Something stood there that is no text: which file was meant cannot be told.
+            // The field was not valid text, so the file is unknown.
             TargetKind::File if value.contains('\u{fffd}') => Err(TargetError::File),
             TargetKind::User => Target::account(value),
             kind => Target::parse(kind, value),
@@ -163,7 +165,7 @@ impl Observables {
 }
 
 impl Alert {
-    /// The same, received at `received`: an alert without a time of its own happened then.
+    /// Sets the time of receipt, which is also the event time of an alert without one.
     #[must_use]
     pub fn received(mut self, received: Timestamp) -> Self {
         self.received = received;
@@ -173,35 +175,35 @@ impl Alert {
         self
     }
 
-    /// How old it was when it was received, in whole seconds; below 0 if it is dated ahead.
+    /// Age at receipt, in whole seconds; negative if dated ahead.
     pub fn age_secs(&self) -> i64 {
         self.received.as_millis().saturating_sub(self.time.as_millis()) / 1000
     }
 }
 
-/// One alert, normalised.
+/// A normalised alert.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alert {
-    /// Which pipeline sent it: `wazuh`, or what a generic alert says.
+    /// Pipeline that sent it: `wazuh`, or the name in a generic alert.
     pub pipeline: String,
-    /// The pipeline's id of this alert.
+    /// Id in the pipeline.
     pub pipeline_id: String,
-    /// Fingerprint of what makes it the same alert again.
+    /// Deduplication fingerprint.
     pub dedupe: [u8; 16],
-    /// Whether the pipeline's id names a finding, which may occur again, and not this occurrence.
+    /// Whether the pipeline's id names a recurring finding instead of this occurrence.
     pub id_recurs: bool,
-    /// When it happened, by the pipeline's clock; for an alert without a time when it was received.
+    /// Event time by the pipeline's clock, or else the time of receipt.
     pub time: Timestamp,
-    /// Whether the alert says when it happened.
+    /// Whether the alert contains an event time.
     pub is_timed: bool,
-    /// When it was received.
+    /// Time of receipt.
     pub received: Timestamp,
-    /// Whether it reports an active response: answering one with another never ends.
+    /// Whether it reports an active response; responding to it would never end.
     pub is_own_echo: bool,
     /// The rule that fired.
     pub rule: Rule,
-    /// Where it comes from.
+    /// The agent that the alert names.
     pub agent: AlertAgent,
-    /// What it saw.
+    /// Its observables.
     pub observables: Observables,
 }

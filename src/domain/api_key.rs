@@ -1,21 +1,26 @@
-//! The form of an API key, `rip_ID_SECRET`. It says only whether a text can be a key: what is wrong with its form is told to
-//! the caller, who has typed or copied it; whether such a key exists is told by nothing here.
+//! The format of API keys, `rip_ID_SECRET`. Format errors are explained to the caller, who typed or
+//! copied the key. Nothing here reveals whether a key exists.
 
-/// What every key begins with.
+use super::enrolment_token;
+
+/// Prefix of every key.
 pub const PREFIX: &str = "rip_";
-/// The length of an id: 8 bytes in hexadecimal.
+/// Length of an id: 8 bytes in hexadecimal.
 pub const ID_LENGTH: usize = 16;
-/// The length of a secret: 32 bytes in base64url.
+/// Length of a secret: 32 bytes in base64url.
 pub const SECRET_LENGTH: usize = 43;
 
-/// Why `text` cannot be an API key, in a sentence; nothing if it can.
+/// Why `text` cannot be an API key; `None` if it can.
 pub fn form_fault(text: &str) -> Option<String> {
     let whole = PREFIX.len() + ID_LENGTH + 1 + SECRET_LENGTH;
     if text.is_empty() {
         return Some("the key is empty".to_owned());
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Some("the key holds a blank or a line break; copy one key, and nothing else".to_owned());
+        return Some("the key contains a space or a line break; copy one key, and nothing else".to_owned());
+    }
+    if text.starts_with(enrolment_token::PREFIX) {
+        return Some(format!("this is an enrolment token; an API key begins with {PREFIX}"));
     }
     let Some(rest) = text.strip_prefix(PREFIX) else {
         return Some(match text.split('.').count() {
@@ -31,6 +36,9 @@ pub fn form_fault(text: &str) -> Option<String> {
     }
     match secret.chars().count() {
         SECRET_LENGTH => None,
+        count if count > SECRET_LENGTH => Some(format!(
+            "the key is too long: {count} characters after its id instead of {SECRET_LENGTH}; copy one key, and nothing else"
+        )),
         count => Some(format!("the key has {count} of {SECRET_LENGTH} characters after its id; copy it whole")),
     }
 }
@@ -40,14 +48,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_the_form_of_a_key_is_said() {
+    fn format_errors_of_a_key_are_explained() {
         let secret = "a".repeat(SECRET_LENGTH);
         let key = format!("rip_0123456789abcdef_{secret}");
         assert_eq!(form_fault(&key), None);
         let told = |text: &str| form_fault(text).unwrap();
         assert_eq!(told(&key[..key.len() - 12]), "the key has 31 of 43 characters after its id; copy it whole");
         assert_eq!(told(&key[..10]), "the key has 10 of 64 characters; copy it whole");
-        assert!(told(&format!("{key}{key}")).contains("107 of 43"));
+        assert!(
+            told(&format!("{key}{key}")).starts_with("the key is too long: 107 characters after its id instead of 43")
+        );
+        assert!(told(&format!("{key}aa")).starts_with("the key is too long: 45 characters after its id instead of 43"));
+        let token = format!("rit_{secret}");
+        assert_eq!(told(&token), "this is an enrolment token; an API key begins with rip_");
         assert!(told(&format!("{key}\n{key}")).contains("line break"));
         assert!(told("a.b.c").contains("agent's token"));
         assert!(told("secret").contains("begins with rip_"));

@@ -1,31 +1,31 @@
-//! The audit log: every change of state, by whom and why. Each entry's hash covers the one before it, so an edit
-//! anywhere breaks the chain from there on (promise 12).
+//! The audit log: every change of state, with its actor and reason. Each entry's hash covers the
+//! previous one, so an edit breaks the chain from there on (promise 12).
 
 use riposte_protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// The hash that the first entry follows.
+/// The predecessor hash of the first entry.
 pub const GENESIS: [u8; 32] = [0; 32];
 
-/// An entry that has not been given its place in the chain yet.
+/// An entry without a position in the chain yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// When.
+    /// Time of the change.
     pub at: Timestamp,
-    /// Who: `key:ID`, `agent:ID`, `policy:NAME` or `riposte` itself.
+    /// Actor: `key:ID`, `agent:ID`, `policy:NAME` or `riposte` itself.
     pub actor: String,
-    /// What was done, in the past tense: `created`, `lifted`, `acknowledged` …
+    /// Action in the past tense: `created`, `lifted`, `acknowledged` …
     pub verb: &'static str,
-    /// What it was done to: `response`, `command`, `policy` …
+    /// Kind of the object: `response`, `command`, `policy` …
     pub noun: &'static str,
-    /// Which one.
+    /// Id of the object.
     pub noun_id: String,
-    /// Why, and what else matters, for people.
+    /// Reason or further detail, for people.
     pub detail: String,
 }
 
-/// The hash of the entry numbered `seq` that follows `previous`. Every part is written with its length, so that no
-/// two different entries are the same bytes.
+/// The hash of entry `seq` after `previous`. Every part is hashed with its length, so different
+/// entries never have equal input.
 pub fn hash(previous: &[u8; 32], seq: i64, entry: &EntryRef) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(previous);
@@ -38,25 +38,25 @@ pub fn hash(previous: &[u8; 32], seq: i64, entry: &EntryRef) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// The parts of an entry that its hash covers.
+/// The hashed parts of an entry.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryRef<'a> {
-    /// When.
+    /// Time of the change.
     pub at: Timestamp,
-    /// Who.
+    /// Actor.
     pub actor: &'a str,
-    /// What was done.
+    /// Action.
     pub verb: &'a str,
-    /// To what.
+    /// Kind of the object.
     pub noun: &'a str,
-    /// To which.
+    /// Id of the object.
     pub noun_id: &'a str,
-    /// Why.
+    /// Reason or further detail.
     pub detail: &'a str,
 }
 
 impl Entry {
-    /// The parts that the hash covers.
+    /// The hashed parts.
     pub fn as_ref(&self) -> EntryRef<'_> {
         let Self { at, actor, verb, noun, noun_id, detail } = self;
         EntryRef { at: *at, actor, verb, noun, noun_id, detail }

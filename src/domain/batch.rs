@@ -1,12 +1,12 @@
-//! A body of several alerts, told apart as bytes before any of them is decoded: what is wrong with one costs no other.
+//! Splits a body into alerts at byte level, before decoding, so that one invalid alert does not
+//! affect the others.
 
-/// The lines of `bytes` that hold anything, without the blanks around them.
+/// The non-empty lines of `bytes`, trimmed.
 pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
 }
 
-/// The elements of a JSON array, each without the blanks around it and not yet read; `None` if `bytes` is not one array,
-/// from its first bracket to its last.
+/// The elements of a JSON array, trimmed and unparsed; `None` if `bytes` is not exactly one array.
 pub fn elements(bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let body = bytes.trim_ascii().strip_prefix(b"[")?;
     let (mut elements, mut from, mut depth) = (Vec::new(), 0, 1_usize);
@@ -19,7 +19,7 @@ pub fn elements(bytes: &[u8]) -> Option<Vec<&[u8]>> {
             _ if in_string => {}
             b'[' | b'{' => depth += 1,
             b']' | b'}' if depth > 1 => depth -= 1,
-            // The end, with nothing behind it.
+            // The closing bracket, without trailing content.
             b']' if at + 1 == body.len() => {
                 let last = body[from..at].trim_ascii();
                 if last.is_empty() && elements.is_empty() {
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_split_whatever_its_elements_are() {
+    fn an_array_is_split_for_any_elements() {
         assert_eq!(split(" [ ] "), Some(vec![]));
         assert_eq!(
             split(r#"[1, "],\"[", {"a": [1, 2]}, [[]]]"#),
@@ -65,16 +65,16 @@ mod tests {
     }
 
     proptest! {
-        /// Each line comes out whole and in its place, whatever the bytes.
+        /// Each line is preserved and in order, for any bytes.
         #[test]
-        fn lines_are_told_apart_whatever_is_in_them(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..12)) {
+        fn lines_are_split_for_any_bytes(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..12)) {
             let lines: Vec<Vec<u8>> = lines.into_iter().map(|line| line.into_iter().filter(|byte| *byte != b'\n').collect()).collect();
             let expected: Vec<&[u8]> = lines.iter().map(|line| line.trim_ascii()).filter(|line| !line.is_empty()).collect();
             let body = lines.join(&b'\n');
             prop_assert_eq!(super::lines(&body), expected);
         }
 
-        /// What a reader of JSON takes for an array has the same elements here; and no bytes make it crash.
+        /// A valid JSON array has the same elements here, and no input panics.
         #[test]
         fn an_array_that_is_json_has_the_same_elements(items in prop::collection::vec(r#"[a-z\[\]{},:"\\ é]{0,12}"#, 0..6), bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let array = serde_json::to_string(&items).unwrap();

@@ -1,41 +1,42 @@
-//! When a policy's commands fail too often: on one agent, or as a whole. One agent's word stops the
-//! policy on that agent only; what stops it as a whole must be seen on several agents (promise 15).
+//! Circuit breaker rule: when a policy's commands fail too often, on one agent or globally.
+//! Failures of one agent stop the policy only there. Stopping it globally needs failures on several
+//! agents (promise 15).
 
 use uuid::Uuid;
 
 use super::policy::Percent;
 
-/// How a policy's commands ended on one agent.
+/// Results of a policy's commands on one agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failures {
-    /// The agent.
+    /// Id of the agent.
     pub agent: Uuid,
-    /// Its name.
+    /// Name of the agent.
     pub name: String,
-    /// How many failed, timed out or were refused.
+    /// Number of commands that failed, timed out or were refused.
     pub failed: u64,
-    /// Of how many that ended.
+    /// Number of finished commands.
     pub whole: u64,
 }
 
-/// The agents on which the share is reached by at least so many commands.
+/// The agents that reach the ratio with at least `at_least` commands.
 pub fn agents_over(share: Percent, at_least: u32, all: &[Failures]) -> Vec<&Failures> {
     all.iter().filter(|one| one.whole >= u64::from(at_least) && share.is_reached(one.failed, one.whole)).collect()
 }
 
-/// The policy's failures as a whole.
+/// Failures of a policy on all agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WholeFailures {
-    /// How many commands failed.
+    /// Number of failed commands.
     pub failed: u64,
-    /// Of how many.
+    /// Number of finished commands.
     pub whole: u64,
-    /// On how many agents.
+    /// Number of agents.
     pub agents: usize,
 }
 
-/// The failures of all agents together, if they stop the policy as a whole: the share is reached by
-/// all, and is still reached without the agent on which most failed.
+/// The failures of all agents, if they stop the policy globally: the ratio must also be reached
+/// without the agent with the most failures.
 pub fn whole_over(share: Percent, at_least: u32, all: &[Failures]) -> Option<WholeFailures> {
     let sum = |of: fn(&Failures) -> u64| all.iter().map(of).sum::<u64>();
     let (failed, whole) = (sum(|one| one.failed), sum(|one| one.whole));
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn one_agents_failures_are_its_own() {
+    fn failures_on_one_agent_stop_the_policy_there_only() {
         let agents = all(&[(10, 10), (0, 10), (0, 10)]);
         let over: Vec<&str> = agents_over(share("50%"), 10, &agents).into_iter().map(|one| one.name.as_str()).collect();
         assert_eq!((over, whole_over(share("10%"), 10, &agents)), (vec!["web-01"], None));
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_on_several_agents_are_the_policys() {
+    fn failures_on_several_agents_stop_the_policy() {
         let whole = |percent, at_least, counts| whole_over(share(percent), at_least, &all(counts));
         let found = WholeFailures { failed: 4, whole: 6, agents: 3 };
         assert_eq!(whole("50%", 6, &[(2, 2), (1, 2), (1, 2)]), Some(found));
@@ -87,7 +88,7 @@ mod tests {
     }
 
     proptest! {
-        /// Promise 15: whatever one agent says, it alone never stops the policy elsewhere.
+        /// Promise 15: failures of one agent never stop the policy on others.
         #[test]
         fn no_single_agent_stops_a_policy(
             liar in (0u64..50, 0u64..50), honest in proptest::collection::vec(0u64..50, 0..6), percent in 1u8..=100,

@@ -1,31 +1,31 @@
-//! The form in which texts are compared. Whatever stands on either side of a comparison (a selector and an alert, a filter and a
-//! row, a label and a label) is brought into it first, so that blanks, case and spelling decide nothing.
+//! Canonical forms for comparison. Both sides (selector and alert, filter and row, label and label)
+//! are converted first, so spaces, case and spelling do not matter.
 
 use riposte_protocol::target::{Target, TargetKind};
 use uuid::Uuid;
 
-/// A group of a rule: rules have some with blanks around them (` WEF`). Its case counts, as it does in Wazuh's list of groups.
+/// A rule group, trimmed: some rules have spaces around it (` WEF`). Case matters, as in Wazuh.
 pub fn group(text: &str) -> &str {
     text.trim()
 }
 
-/// A technique of ATT&CK: `t1110.001` is `T1110.001`.
+/// An ATT&CK technique in upper case: `t1110.001` becomes `T1110.001`.
 pub fn technique(text: &str) -> String {
     text.trim().to_ascii_uppercase()
 }
 
-/// An id of Riposte's own, if `text` is one: its letters have no case. Else `text` without blanks around it.
+/// A UUID in lower case, or else the trimmed text.
 pub fn id(text: &str) -> String {
     let text = text.trim();
     text.parse::<Uuid>().map_or_else(|_| text.to_owned(), |id| id.to_string())
 }
 
-/// The name of a policy, an action or a pipeline, which are written in lower case.
+/// A name of a policy, action or pipeline, in lower case.
 pub fn name(text: &str) -> String {
     text.trim().to_lowercase()
 }
 
-/// A target that a person looks for without saying its kind: an address or a network in any notation is the same one.
+/// A target of unknown kind: every notation of an address or network becomes canonical.
 pub fn target(text: &str) -> String {
     let text = text.trim();
     Target::named(TargetKind::Ip, text).map_or_else(|_| text.to_owned(), |target| target.value().to_owned())
@@ -36,9 +36,9 @@ mod tests {
     use super::*;
     use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 
-    /// Texts that are one and the same, by what they are; the canonical form is the first.
+    /// Equal texts by kind; the first is the canonical form.
     #[test]
-    fn what_is_the_same_is_compared_as_the_same() {
+    fn equal_texts_have_one_canonical_form() {
         type Canonical = fn(&str) -> String;
         let table: [(&str, Canonical, &[&str]); 7] = [
             ("group", |text| group(text).to_owned(), &["WEF", " WEF", "WEF ", "\tWEF"]),

@@ -1,35 +1,35 @@
-//! The life of a command. The same states stand as a diagram in `docs/states.md`, as an enum here and as a CHECK in
-//! the schema; a test compares the three.
+//! The states of a command, and their transitions. They match the diagram in `docs/states.md` and a
+//! CHECK in the schema; a test compares the three.
 
 use riposte_protocol::message::Outcome;
 use serde::Serialize;
 
-/// Where a command stands.
+/// State of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
-    /// Committed, not yet sent.
+    /// Committed, not sent yet.
     Queued,
-    /// Sent; owed until the agent acknowledges it.
+    /// Sent, not acknowledged yet.
     Delivered,
     /// In the agent's journal.
     Acknowledged,
-    /// Done.
+    /// Executed successfully.
     Succeeded,
-    /// Tried in vain.
+    /// Executed without success.
     Failed,
-    /// The agent stopped it because it took too long, or never told how it ended.
+    /// Stopped by the agent's time limit, or no result arrived in time.
     TimedOut,
-    /// Never acknowledged in time.
+    /// Not acknowledged in time.
     Expired,
-    /// Called back before it was sent.
+    /// Cancelled before it was sent.
     Cancelled,
-    /// The agent would not do it.
+    /// Refused by the agent.
     Refused,
 }
 
 impl CommandState {
-    /// Every state.
+    /// All states.
     pub const ALL: [Self; 9] = [
         Self::Queued,
         Self::Delivered,
@@ -42,7 +42,7 @@ impl CommandState {
         Self::Refused,
     ];
 
-    /// The word used in the API and in the database.
+    /// Name in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -57,14 +57,15 @@ impl CommandState {
         }
     }
 
-    /// The state that `word` names.
+    /// Parses a state's name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 
-    /// Whether the command may go from this state to `next`. The agent's own word (a result) beats the manager's
-    /// guess, so a command that was given up on can still turn out to have been done. So can one that was refused: an agent
-    /// whose disk takes nothing says so at once, a crash then takes its memory of that, and the command may be on its way again.
+    /// Whether the transition to `next` is allowed. An agent's result beats the manager's
+    /// assumption, so a command that was given up may still succeed. So may a refused one: an agent
+    /// with a full disk refuses at once, and may lose that memory in a crash before the command is
+    /// sent again.
     pub const fn can_become(self, next: Self) -> bool {
         use CommandState::{Acknowledged, Cancelled, Delivered, Expired, Failed, Queued, Refused, Succeeded, TimedOut};
         match self {

@@ -1,9 +1,8 @@
-//! The one way in which the bytes of an alert become text. Intake, conditions, stored alerts and the programs of agents all
-//! read through here, so that no reader sees what another one cannot: bytes that are no UTF-8 and unpaired surrogates
-//! become U+FFFD, a number that no float can hold becomes a text, and what other programs wrap around an alert is taken
-//! off. The bytes themselves are stored as they were received.
+//! Decodes an alert's bytes to text, for all readers: intake, conditions, stored alerts and agents'
+//! programs. Invalid UTF-8 and unpaired surrogates become U+FFFD, numbers beyond a float become
+//! strings, and wrappers of other programs are removed. The stored bytes stay as received.
 //!
-//! Nothing here judges: a text that is not JSON stays one that is not.
+//! Nothing is validated here: invalid JSON stays invalid.
 
 use std::borrow::Cow;
 
@@ -11,10 +10,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// Digits in a row, points included, from which a number may be beyond a float: the largest one has 309 before its point.
+/// Digits and points in a row from which a number may exceed a float; the largest float has 309
+/// digits before its point.
 const MANY_DIGITS: usize = 300;
 
-/// The text of an alert as its readers see it: [`legible`], and taken out of what wraps it.
+/// The decoded text: [`legible`], without a wrapper.
 pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
     let (text, is_wrapped) = read(bytes);
     if !is_wrapped {
@@ -26,27 +26,28 @@ pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// `bytes` as a text that any reader of JSON can read if it is JSON at all.
+/// Converts `bytes` to text that any JSON parser accepts if it is JSON at all.
 pub fn legible(bytes: &[u8]) -> Cow<'_, str> {
     read(bytes).0
 }
 
 fn read(bytes: &[u8]) -> (Cow<'_, str>, bool) {
-    let text = String::from_utf8_lossy(bytes);
+    // Much faster than to look for what is no UTF-8, where all of it is.
+    let text = std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
     let Seen { is_plain, is_wrapped } = look(text.as_bytes());
     let text = if is_plain { text } else { Cow::Owned(repaired(&text)) };
     (text, is_wrapped)
 }
 
-/// What a look at a text says of it.
+/// Result of scanning a text.
 struct Seen {
-    /// Every reader of JSON reads it as it stands. Almost all alerts are so.
+    /// No repair is needed, as for almost all alerts.
     is_plain: bool,
-    /// It may be wrapped: a name of a wrapper stands at its top.
+    /// A wrapper's name occurs at the top, so the alert may be wrapped.
     is_wrapped: bool,
 }
 
-/// One pass over the text, without a copy.
+/// Scans the text once, without a copy.
 fn look(bytes: &[u8]) -> Seen {
     let (mut at, mut depth, mut digits) = (0, 0_usize, 0_usize);
     let mut seen = Seen { is_plain: true, is_wrapped: false };
@@ -72,7 +73,7 @@ fn look(bytes: &[u8]) -> Seen {
                 digits += 1;
                 seen.is_plain &= digits < MANY_DIGITS;
             }
-            // An exponent. The letter stands in `true` and `false` too, but not behind a digit.
+            // An exponent. The letter also occurs in `true` and `false`, but not after a digit.
             b'e' | b'E' if digits > 0 => seen.is_plain = false,
             b'{' | b'[' => (depth, digits) = (depth + 1, 0),
             b'}' | b']' => (depth, digits) = (depth.saturating_sub(1), 0),
@@ -83,17 +84,17 @@ fn look(bytes: &[u8]) -> Seen {
     seen
 }
 
-/// Whether the escape at `at` (`\uXXXX`) stands for half of a pair.
+/// Whether the escape at `at` (`\uXXXX`) is half of a surrogate pair.
 fn is_surrogate(bytes: &[u8], at: usize) -> bool {
     matches!(bytes.get(at + 2), Some(b'd' | b'D'))
         && matches!(bytes.get(at + 3), Some(b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F'))
 }
 
-/// `text` with every unpaired surrogate and every number out of range replaced.
+/// Replaces every unpaired surrogate and every out-of-range number in `text`.
 fn repaired(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut repaired = String::with_capacity(text.len() + 2);
-    // Positions are only ever taken at ASCII bytes, which never stand inside another character.
+    // Positions are always at ASCII bytes, which never occur inside another character.
     let (mut at, mut from, mut in_string) = (0, 0, false);
     while let Some(byte) = bytes.get(at) {
         match byte {
@@ -128,29 +129,29 @@ fn repaired(text: &str) -> String {
     repaired
 }
 
-/// The UTF-16 unit that the escape at `at` stands for, if there is one.
+/// The UTF-16 unit of the escape at `at`, if any.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
     u16::from_str_radix(std::str::from_utf8(digits).ok().filter(|_| is_hex)?, 16).ok()
 }
 
-/// Whether `token` is written as a number that readers of JSON refuse for its size alone.
+/// Whether JSON parsers refuse the number `token` because of its size.
 fn is_out_of_range(token: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(token).is_ok() && serde_json::from_str::<serde_json::Number>(token).is_err()
 }
 
-/// The top of a document, as far as it says what the document is.
+/// The top-level fields that identify a wrapper.
 #[derive(Deserialize)]
 struct Wrapper<'a> {
-    /// A hit of an index: `_source` is the document, `_id` and `_index` are where it was found.
+    /// A search hit of an index: `_source` is the document, `_id` and `_index` its location.
     #[serde(borrow, default, rename = "_source")]
     source: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "_id")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "_index")]
     index: Option<&'a RawValue>,
-    /// What Wazuh's integration with Shuffle calls the alert.
+    /// The alert in the format of Wazuh's Shuffle integration.
     #[serde(borrow, default)]
     all_fields: Option<&'a RawValue>,
     #[serde(default)]
@@ -208,7 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_plain_is_borrowed_and_the_rest_is_mended() {
+    fn plain_text_is_borrowed_and_other_text_is_repaired() {
         for plain in [r#"{"a": "é\ud", "b": -1.5, "c": [true, false, null]}"#, "no JSON", r#"{"a": "1e400"}"#, ""] {
             assert!(matches!(decode(plain.as_bytes()), Cow::Borrowed(text) if text == plain), "{plain}");
         }
@@ -249,7 +250,7 @@ mod tests {
         assert_eq!(decode(text.as_bytes()), text);
     }
 
-    /// Pieces of JSON and of what is almost JSON.
+    /// Fragments of valid and almost valid JSON.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop::sample::select(vec![
             &b"{"[..],
@@ -307,7 +308,7 @@ mod tests {
             prop_assert_eq!(&decode(once.as_bytes()), &once);
             let legible = legible(&bytes).into_owned();
             prop_assert_eq!(&super::legible(legible.as_bytes()), &legible);
-            // Whatever has the form of JSON can be read by every reader.
+            // Valid JSON must be readable by every parser.
             if serde_json::from_str::<IgnoredAny>(&legible).is_ok() {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&legible).is_ok(), "{}", legible);
             }

@@ -1,11 +1,14 @@
-//! Agents whose labels contradict each other: several with one Wazuh id. New ones are refused; those that are there already are
-//! shown to people, with the command that mends it.
+//! Agents with contradicting labels: several with one Wazuh id. New duplicates are refused;
+//! existing ones are reported with the command that fixes them.
 
 use std::collections::BTreeMap;
 
-use super::agent::Agent;
+use super::agent::{Agent, is_name};
+use super::alert::AlertAgent;
+use super::host_name::is_same_host;
 
-/// Living agents that share a Wazuh id and cannot be told apart by their Wazuh manager, each pair with what to do.
+/// Agents that share a Wazuh id without different Wazuh managers, with the remedy; revoked ones are
+/// ignored.
 pub fn of(agents: &[Agent]) -> Vec<String> {
     let mut by_number: BTreeMap<&str, Vec<&Agent>> = BTreeMap::new();
     for agent in agents.iter().filter(|agent| agent.revoked_at.is_none()) {
@@ -43,6 +46,30 @@ pub fn of(agents: &[Agent]) -> Vec<String> {
     found
 }
 
+/// What mends the labels, where an alert names an agent otherwise than it is enrolled here; nothing if no agent of `fleet` has the
+/// alert's number or name. The commands are to be copied into a shell, so an alert's word stands in them only if it is a name.
+pub fn mend(alert: &AlertAgent, fleet: &[Agent]) -> Option<String> {
+    let name = alert.name.as_deref().filter(|name| is_name(name));
+    let number = alert.id.as_deref().filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let is_named = |agent: &Agent| name.is_some_and(|name| is_same_host(agent.wazuh_name(), name));
+    let mut ways = Vec::new();
+    for agent in fleet.iter().filter(|agent| agent.revoked_at.is_none()) {
+        let own = &agent.name;
+        match (agent.wazuh_id() == Some(number), is_named(agent)) {
+            (true, false) => {
+                let name = name.unwrap_or("NAME");
+                ways.push(format!("if {own} is that host: `riposte agent label {own} wazuh_name={name}`"));
+                ways.push(format!("if {own} has the number no more: `riposte agent label {own} wazuh_id-`"));
+            }
+            (false, true) => {
+                ways.push(format!("if {own} has the number now: `riposte agent label {own} wazuh_id={number}`"));
+            }
+            _ => {}
+        }
+    }
+    (!ways.is_empty()).then(|| ways.join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,7 +88,24 @@ mod tests {
     }
 
     #[test]
-    fn agents_that_cannot_be_told_apart_are_named_with_what_mends_it() {
+    fn a_contradiction_is_mended_by_a_command_with_its_names() {
+        let fleet = [agent(1, "db-01", &[("wazuh_id", "006")]), agent(2, "mail", &[("wazuh_id", "007")])];
+        let alert =
+            |name: &str| AlertAgent { id: Some("006".into()), name: Some(name.into()), ..AlertAgent::default() };
+        assert_eq!(
+            mend(&alert("mail"), &fleet).as_deref(),
+            Some(
+                "if db-01 is that host: `riposte agent label db-01 wazuh_name=mail`; if db-01 has the number no more: \
+                 `riposte agent label db-01 wazuh_id-`; if mail has the number now: `riposte agent label mail wazuh_id=006`"
+            )
+        );
+        assert_eq!(mend(&alert("mail"), &[]), None);
+        let hostile = mend(&alert("x; reboot"), &fleet).unwrap();
+        assert!(hostile.contains("wazuh_name=NAME") && !hostile.contains("reboot"), "{hostile}");
+    }
+
+    #[test]
+    fn ambiguous_agents_are_reported_with_the_remedy() {
         let at = |manager: &'static str| [("wazuh_id", "001"), ("wazuh_manager", manager)];
         let alone = [("wazuh_id", "001")];
         assert!(of(&[agent(1, "a", &at("x")), agent(2, "b", &at("y")), agent(3, "c", &[])]).is_empty());

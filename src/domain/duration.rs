@@ -1,5 +1,5 @@
-//! Durations as people write them in policies and API calls: `"30s"`, `"10m"`, `"2h"`, `"7d"`, or several parts,
-//! `"1h30m"`. One spelling for the whole product, so no month, no bare number, no fraction.
+//! Durations in policies and API calls: `"30s"`, `"10m"`, `"2h"`, `"7d"`, or several parts,
+//! `"1h30m"`. One spelling everywhere: no months, no bare numbers, no fractions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A positive span of whole milliseconds, at most [`Span::MAX`].
+/// A positive duration in whole milliseconds, at most [`Span::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(Duration);
 
-/// Why a text is not a [`Span`].
+/// The text is not a [`Span`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a duration such as \"30s\", \"10m\", \"2h\" or \"7d\" (more than zero, ten years at most)")]
 pub struct InvalidSpan;
@@ -19,10 +19,10 @@ pub struct InvalidSpan;
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 impl Span {
-    /// Ten years: longer is "until lifted by hand", and should say so.
+    /// Ten years. A longer block should have no end and be lifted by hand.
     pub const MAX: Duration = Duration::from_hours(87600);
 
-    /// The span as a [`Duration`].
+    /// As a [`Duration`].
     pub const fn duration(self) -> Duration {
         self.0
     }
@@ -36,7 +36,7 @@ impl FromStr for Span {
         let mut total: u64 = 0;
         while !rest.is_empty() {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            // Twelve digits of days still fit in the multiplication below.
+            // Twelve digits of days do not overflow the multiplication below.
             if digits == 0 || digits > 12 {
                 return Err(InvalidSpan);
             }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_and_written_alike() {
+    fn durations_survive_a_round_trip() {
         for (text, secs) in [("30s", 30), ("10m", 600), ("2h", 7200), ("7d", 604_800), ("1h30m", 5400)] {
             let span: Span = text.parse().unwrap();
             assert_eq!((span.duration().as_secs(), span.to_string().as_str()), (secs, text));

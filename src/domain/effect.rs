@@ -1,10 +1,10 @@
-//! An effect: what is, or is to be, in force on one agent. Several responses can hold the same effect; the longest
-//! wins. These are the rules for when that takes a command, and which (promises 5 and 6).
+//! Effects: what is or should be in force on one agent. Several responses can hold one effect; the
+//! longest hold wins. These rules decide when a command is needed, and which (promises 5 and 6).
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 
-/// When something ends. `Never` is the longest of all.
+/// When something ends. `Never` sorts last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Until {
     /// At an instant.
@@ -14,7 +14,7 @@ pub enum Until {
 }
 
 impl Until {
-    /// The instant, if there is one.
+    /// The instant, if any.
     pub const fn instant(self) -> Option<Timestamp> {
         match self {
             Self::At(at) => Some(at),
@@ -22,7 +22,7 @@ impl Until {
         }
     }
 
-    /// Whether it is over at `now`.
+    /// Whether it has ended at `now`.
     pub fn is_over(self, now: Timestamp) -> bool {
         self <= Self::At(now)
     }
@@ -34,18 +34,18 @@ impl From<Option<Timestamp>> for Until {
     }
 }
 
-/// What is wanted of an effect.
+/// Wanted state of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Desired {
-    /// It is to be in force.
+    /// It should be in force.
     InForce,
-    /// It is to be lifted.
+    /// It should be lifted.
     Absent,
 }
 
 impl Desired {
-    /// The word used in the API and in the database.
+    /// Name in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InForce => "in_force",
@@ -54,25 +54,25 @@ impl Desired {
     }
 }
 
-/// What the agent last said of an effect.
+/// Last reported state of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Actual {
-    /// Nothing yet, or nothing certain.
+    /// No report yet, or no certainty.
     Unknown,
-    /// It is in force.
+    /// In force.
     InForce,
-    /// It is not.
+    /// Not in force.
     Absent,
-    /// It is not as it should be.
+    /// Found missing or changed when the agent checked it.
     Drifted,
 }
 
 impl Actual {
-    /// Every state, for the test that compares the code with the schema and the docs.
+    /// All states, for the test that compares code, schema and docs.
     pub const ALL: [Self; 4] = [Self::Unknown, Self::InForce, Self::Absent, Self::Drifted];
 
-    /// The word used in the API and in the database.
+    /// Name in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -83,22 +83,23 @@ impl Actual {
     }
 }
 
-/// An effect as it stands before a change.
+/// An effect before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// What is wanted.
+    /// Wanted state.
     pub desired: Desired,
-    /// What the agent said.
+    /// Last reported state.
     pub actual: Actual,
-    /// When it ends.
+    /// End of the effect.
     pub until: Until,
 }
 
-/// A response takes hold of an effect until `until`: gives the end to apply now, or `None` if what stands is enough.
+/// Adds a hold until `until`. Returns the end to apply now, or `None` if the current effect is
+/// enough.
 pub fn take_hold(standing: Option<Standing>, until: Until) -> Option<Until> {
     match standing {
         Some(Standing { desired: Desired::InForce, actual, until: stands }) => {
-            // Known not to be in force although it should be: try again, with the longer end.
+            // Reported as not in force: apply again, with the later end.
             let lost = matches!(actual, Actual::Absent | Actual::Drifted);
             (lost || until > stands).then(|| until.max(stands))
         }
@@ -106,18 +107,18 @@ pub fn take_hold(standing: Option<Standing>, until: Until) -> Option<Until> {
     }
 }
 
-/// What the end of one hold asks for.
+/// What the end of a hold requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// Another hold lasts as long.
+    /// Nothing: another hold lasts as long.
     Nothing,
-    /// Another hold lasts, but less long: the end comes earlier.
+    /// An earlier end: the remaining holds are shorter.
     Shorten(Until),
-    /// Nobody holds it any more.
+    /// The last hold has ended.
     Lift,
 }
 
-/// One hold of an effect that ends at `stands` is gone; `longest_left` is the longest of those that remain.
+/// Ends a hold of an effect that ends at `stands`; `longest_left` is the longest remaining hold.
 pub fn let_go(stands: Until, longest_left: Option<Until>) -> Release {
     match longest_left {
         None => Release::Lift,
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_never_came_into_force_is_tried_again() {
+    fn a_block_that_is_not_in_force_is_applied_again() {
         assert_eq!(take_hold(in_force(Actual::Absent, at(20)), at(10)), Some(at(20)));
         assert_eq!(take_hold(in_force(Actual::Drifted, at(20)), at(30)), Some(at(30)));
     }
@@ -168,7 +169,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes, the effect ends when its longest hold does.
+        /// After any sequence of holds, the effect ends with its longest hold.
         #[test]
         fn the_end_is_always_that_of_the_longest_hold(steps in proptest::collection::vec((any::<bool>(), 0i64..50), 1..60)) {
             let mut holds: Vec<Until> = Vec::new();

@@ -1,6 +1,6 @@
-//! All agents, with the lookups that a decision needs, and which of them an alert comes from. A number is not enough to say
-//! that: two Wazuh managers both count from 001, and a number is given anew when a host is installed anew. So the number is
-//! compared with the name, and where the two contradict each other nothing is acted on.
+//! All agents with the lookups for decisions, and the origin of an alert. A Wazuh id alone does not
+//! identify an agent: every Wazuh manager counts from 001, and reinstalled hosts get new ids. So
+//! the id is compared with the name, and a contradiction prevents any response.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use super::alert::AlertAgent;
 use super::host_name::{HostName, is_same_host};
 use super::policy::On;
 
-/// Wazuh's id of its manager's own host: the one number that is never given anew.
+/// Wazuh's id of the manager's own host, which is never reassigned.
 const SERVER: &str = "000";
-/// The most agents that a contradiction names.
+/// Maximum number of agents named in a contradiction.
 const MAX_NAMED: usize = 4;
 
-/// Agents by a word that several of them may share. Immutable lists: a copy of the fleet shares them.
+/// Agents by a word that several may share. Immutable lists, shared by copies of the fleet.
 type Words = HashMap<Arc<str>, Arc<[Uuid]>>;
 
-/// Where an alert comes from, as far as enrolled agents are concerned.
+/// The enrolled agent that an alert comes from.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// From this agent.
+    /// This agent.
     Agent(Arc<Agent>),
-    /// From no enrolled agent.
+    /// No enrolled agent.
     Unknown,
-    /// What the alert says fits no single agent: which ones, and how, in a sentence.
+    /// No single agent matches the alert; the sentence says which contradict.
     Ambiguous(String),
 }
 
@@ -39,7 +39,10 @@ impl Origin {
     }
 }
 
-/// Every agent that is not revoked, with the lookups a decision needs. Immutable, replaced as a whole.
+/// End of a contradiction's text, for readers outside `riposte doctor`, which names the command.
+pub const SEE_DOCTOR: &str = "; `riposte doctor` says how to fix the labels";
+
+/// All agents except revoked ones, with lookups. Immutable, replaced as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
     by_id: HashMap<Uuid, Arc<Agent>>,
@@ -63,7 +66,7 @@ impl Fleet {
         fleet
     }
 
-    /// The same fleet with `agent` added, or in the place of what it was; its labels are the same then.
+    /// A copy with `agent` added or replaced; a replacement has the same labels.
     #[must_use]
     pub fn with(&self, agent: Agent) -> Self {
         let mut fleet = self.clone();
@@ -90,27 +93,27 @@ impl Fleet {
         self.by_id.insert(agent.id, Arc::new(agent));
     }
 
-    /// The agent of that id.
+    /// The agent with that id.
     pub fn get(&self, id: Uuid) -> Option<&Arc<Agent>> {
         self.by_id.get(&id)
     }
 
-    /// Whether the agent of that id was revoked.
+    /// Whether the agent was revoked.
     pub fn is_revoked(&self, id: Uuid) -> bool {
         self.revoked.contains_key(&id)
     }
 
-    /// Every agent that is not revoked, in no order.
+    /// All agents except revoked ones, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Agent>> {
         self.by_id.values()
     }
 
-    /// How many agents there are.
+    /// Number of agents.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether there is none.
+    /// Whether the fleet is empty.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
@@ -119,8 +122,8 @@ impl Fleet {
         words.get(word).into_iter().flat_map(|ids| ids.iter()).filter_map(|id| self.by_id.get(id))
     }
 
-    /// Agents that a name can mean, by `of`: those of exactly that name if there are any, else those whose short name it is or
-    /// that are the short name of it.
+    /// Agents that match a name by `of`: exact matches, or else those whose short and full host
+    /// names correspond.
     fn named<'a>(&'a self, name: &str, of: impl Fn(&Agent) -> &str) -> Vec<&'a Arc<Agent>> {
         let name = HostName::new(name);
         let exact = self.all_of(&self.by_full_name, name.full());
@@ -132,9 +135,9 @@ impl Fleet {
         alike.filter(|agent| HostName::new(of(agent)).is_same(&name)).collect()
     }
 
-    /// The agent an alert comes from: the one that has the alert's number at the alert's Wazuh manager *and* its name, else the
-    /// one of that name. Never one whose name contradicts, except the Wazuh manager's own host where the label
-    /// `wazuh_manager` says that it is.
+    /// The origin of an alert: the agent with the alert's id at its Wazuh manager *and* its name,
+    /// or else the one with that name. Never an agent with a contradicting name, except the Wazuh
+    /// manager's own host if the label `wazuh_manager` confirms it.
     pub fn origin(&self, alert: &AlertAgent) -> Origin {
         let name = alert.name.as_deref().filter(|name| !name.trim().is_empty());
         let holders: Vec<_> = alert.id.iter().flat_map(|id| self.all_of(&self.by_wazuh_id, id)).collect();
@@ -168,7 +171,7 @@ impl Fleet {
         let named = self.named(name, Agent::wazuh_name);
         let possible: Vec<_> = named.iter().copied().filter(|agent| fits(agent, alert) != Fit::Not).collect();
         match possible.as_slice() {
-            // Nobody has the number: it is not known here, and the name decides.
+            // No agent has the number, so the name decides.
             [only] if near.is_empty() || only.wazuh_id().is_none() => Origin::Agent(Arc::clone(only)),
             [] if near.is_empty() && named.is_empty() => Origin::Unknown,
             [] => {
@@ -182,8 +185,8 @@ impl Fleet {
         }
     }
 
-    /// The agent on the host of the alert's Wazuh manager; without an alert, or where only one is enrolled and not said to
-    /// belong elsewhere, that one.
+    /// The agent on the Wazuh manager's own host. Agents whose label names another manager than the
+    /// alert are excluded; several remaining ones are ambiguous.
     fn server(&self, alert: Option<&AlertAgent>) -> Origin {
         let mut servers: Vec<_> = self.all_of(&self.by_wazuh_id, SERVER).collect();
         if let Some(alert) = alert {
@@ -205,7 +208,7 @@ impl Fleet {
         }
     }
 
-    /// The agent that a person calls `word`: its id, its name, or the short or full form of its name if only one has that.
+    /// Finds an agent by id or name, or by the short or full form of its name if unambiguous.
     pub fn called(&self, word: &str) -> Option<&Arc<Agent>> {
         let by_id = word.parse().ok().and_then(|id: Uuid| self.by_id.get(&id));
         by_id.or_else(|| match self.named(word, |agent| &agent.name).as_slice() {
@@ -214,10 +217,10 @@ impl Fleet {
         })
     }
 
-    /// The agents that `on` names, by id, ascending; `origin` is where `alert` comes from.
+    /// Ids of the agents selected by `on`, ascending; `origin` is where `alert` comes from.
     ///
     /// # Errors
-    /// Why it cannot be said which agent is meant.
+    /// Why the agent is ambiguous.
     pub fn select(&self, on: &On, origin: &Origin, alert: Option<&AlertAgent>) -> Result<Vec<Arc<Agent>>, String> {
         let one = |origin: Origin| match origin {
             Origin::Agent(agent) => Ok(vec![agent]),
@@ -237,12 +240,12 @@ impl Fleet {
     }
 }
 
-/// How an agent's label `wazuh_manager` goes with what the alert says of its Wazuh manager.
+/// How an agent's label `wazuh_manager` relates to the alert's Wazuh manager.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
-    /// Both name one manager or cluster.
+    /// Both name the same manager or cluster.
     Certain,
-    /// One of them says nothing.
+    /// One of them is missing.
     Unsaid,
     /// They name different ones.
     Not,
@@ -258,7 +261,7 @@ fn fits(agent: &Agent, alert: &AlertAgent) -> Fit {
     }
 }
 
-/// The alert's own words are an attacker's: what is no printable character is escaped.
+/// Escapes the alert's text, which an attacker may control.
 fn said(alert: &AlertAgent) -> String {
     let word = |text: &String| text.escape_debug().take(256).collect::<String>();
     let agent = match (&alert.id, &alert.name) {
@@ -279,10 +282,10 @@ fn several_sentence(alert: &AlertAgent, agents: &[&Arc<Agent>]) -> String {
 
 fn contradiction(alert: &AlertAgent, agents: &[&Arc<Agent>]) -> String {
     let names = named_list(agents);
-    format!("{}, and here there is {names}; `riposte doctor` says how to mend the labels", said(alert))
+    format!("{}, and here there is {names}{SEE_DOCTOR}", said(alert))
 }
 
-/// `old-host (wazuh_id 007)` and so on.
+/// Formats agents as `old-host (wazuh_id 007)`, and so on.
 fn named_list(agents: &[&Arc<Agent>]) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut sorted: Vec<_> = agents.to_vec();
@@ -322,7 +325,7 @@ mod tests {
         }
     }
 
-    /// `id name manager cluster`, `-` for none.
+    /// Parses `id name manager cluster`, with `-` for none.
     fn alert(words: &str) -> AlertAgent {
         let mut words = words.split(' ').map(|word| (word != "-").then(|| word.to_owned()));
         let mut next = || words.next().flatten();
@@ -359,12 +362,12 @@ mod tests {
         assert_eq!(origin(&fleet, "- PLAIN.corp.example"), "plain");
         assert_eq!(origin(&fleet, "005 WEB-05"), "riposte-5");
         assert!(origin(&fleet, "005 riposte-5").starts_with("ambiguous"), "wazuh_name takes the name's place");
-        assert_eq!(origin(&fleet, "012 nobody"), "unknown");
+        assert_eq!(origin(&fleet, "012 elsewhere"), "unknown");
         assert_eq!(origin(&fleet, "- -"), "unknown");
     }
 
     #[test]
-    fn wazuh_managers_are_told_apart() {
+    fn agents_of_different_wazuh_managers_are_distinguished() {
         let at = |id: &'static str, manager: &'static str| [("wazuh_id", id), ("wazuh_manager", manager)];
         let fleet = Fleet::new(vec![
             agent(1, "web1.acme.example", &at("001", "acme")),
@@ -396,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_agent_is_nobody() {
+    fn a_revoked_agent_is_unknown() {
         let revoked =
             Agent { revoked_at: Some(Timestamp::from_millis(1)), ..agent(1, "web-01", &[("wazuh_id", "005")]) };
         let fleet = Fleet::new(vec![revoked]);
@@ -418,14 +421,14 @@ mod tests {
         };
         assert_eq!(select(On::All), ["a", "b.corp.example", "c"]);
         assert_eq!(
-            select(On::Agents(vec!["c".into(), Uuid::from_u128(3).to_string(), "nobody".into(), "B".into()])),
+            select(On::Agents(vec!["c".into(), Uuid::from_u128(3).to_string(), "absent".into(), "B".into()])),
             ["b.corp.example", "c"]
         );
         assert_eq!(select(On::Labels([("env".to_owned(), "prod".to_owned())].into())), ["a", "b.corp.example"]);
     }
 
     #[test]
-    fn an_agent_that_enrols_is_found_at_once_and_once() {
+    fn an_enrolled_agent_is_found_at_once_and_once() {
         let fleet = Fleet::new(vec![agent(1, "a", &[("wazuh_id", "001")])]);
         let fleet = fleet.with(agent(2, "b", &[("wazuh_id", "002")])).with(agent(2, "b", &[("wazuh_id", "002")]));
         assert_eq!(origin(&fleet, "002 b"), "b");
@@ -437,7 +440,7 @@ mod tests {
     }
 
     proptest! {
-        /// What would be acted on is never a host that the alert does not name.
+        /// A response never acts on a host that the alert does not name.
         #[test]
         fn an_origin_never_contradicts_the_alerts_name(
             agents in prop::collection::vec((

@@ -1,16 +1,16 @@
-//! Wazuh's `rules_group`: one expression, tried anywhere in the text of a rule's groups (`syslog,sshd,`), whatever the
-//! case. `|` separates alternatives, `^` and `$` anchor one. A comma is an ordinary character, which is why
-//! `a,b` needs both as neighbours. What else Wazuh's expressions know (classes, parentheses) no rule of Wazuh's own uses in groups; it is refused rather
-//! than read in another way.
+//! Wazuh's `rules_group`: an expression that is searched in the text of a rule's groups
+//! (`syslog,sshd,`), ignoring case. `|` separates alternatives; `^` and `$` anchor one. A comma is
+//! an ordinary character, so `a,b` needs both as neighbours. Other syntax of Wazuh (classes,
+//! parentheses) is unused in Wazuh's own rules, and refused.
 
 use serde::{Serialize, Serializer};
 
 use super::canonical;
 
-/// The longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 const MAX_BYTES: usize = 1024;
 
-/// A group expression that can be tried.
+/// A parsed group expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupExpression {
     source: String,
@@ -25,10 +25,10 @@ struct Alternative {
 }
 
 impl GroupExpression {
-    /// Reads an expression.
+    /// Parses an expression.
     ///
     /// # Errors
-    /// Why it cannot be read as Wazuh would, for people.
+    /// Why it cannot be interpreted as Wazuh would.
     pub fn parse(source: &str) -> Result<Self, &'static str> {
         if source.is_empty() || source.len() > MAX_BYTES {
             return Err("must be a text of 1 to 1024 bytes");
@@ -39,14 +39,14 @@ impl GroupExpression {
         let alternatives = source.split('|').map(|part| {
             let (at_start, part) = part.strip_prefix('^').map_or((false, part), |rest| (true, rest));
             let (at_end, part) = part.strip_suffix('$').map_or((false, part), |rest| (true, rest));
-            // Groups come without the blanks that some rules have around them, so an expression needs none.
+            // Groups are trimmed, so spaces in an expression would never match.
             let parts: Vec<&str> = part.split(',').map(str::trim).collect();
             Alternative { text: parts.join(",").to_ascii_lowercase(), at_start, at_end }
         });
         Ok(Self { source: source.to_owned(), alternatives: alternatives.collect() })
     }
 
-    /// Whether it matches the groups of a rule.
+    /// Whether it matches a rule's groups.
     pub fn matches(&self, groups: &[String]) -> bool {
         let mut text = String::with_capacity(groups.iter().map(|group| group.len() + 1).sum());
         for group in groups {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_mean_something_else_in_wazuh_is_refused() {
+    fn expressions_with_another_meaning_in_wazuh_are_refused() {
         for source in ["", "a\\wb", "(a|b)"] {
             assert!(GroupExpression::parse(source).is_err(), "{source:?}");
         }

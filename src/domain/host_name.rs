@@ -1,7 +1,7 @@
-//! Names of hosts, compared as people mean them: `web1` is `WEB1` and `web1.corp.example`. Two full names are the same
-//! host only as a whole, and an address has no short form.
+//! Comparison of host names: `web1` equals `WEB1` and `web1.corp.example`. Two full names are equal
+//! only as a whole, and an address has no short form.
 
-/// The longest part before a dot, and the whole, of one name; both in lower case.
+/// The first label and the full name, both in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostName {
     full: String,
@@ -9,7 +9,7 @@ pub struct HostName {
 }
 
 impl HostName {
-    /// `name` in its canonical form: without blanks around it, a dot at its end, and case.
+    /// Normalises `name`: trimmed, lower case, without a trailing dot.
     pub fn new(name: &str) -> Self {
         let full = name.trim().trim_end_matches('.').to_lowercase();
         let is_address = full.parse::<std::net::IpAddr>().is_ok();
@@ -17,7 +17,7 @@ impl HostName {
         Self { full, short }
     }
 
-    /// The whole name.
+    /// The full name.
     pub fn full(&self) -> &str {
         &self.full
     }
@@ -27,16 +27,36 @@ impl HostName {
         &self.full[..self.short]
     }
 
-    /// Whether both can name one host.
+    /// Whether both can name the same host.
     pub fn is_same(&self, other: &Self) -> bool {
         let is_short = |name: &Self| name.short == name.full.len();
         self.full == other.full || ((is_short(self) || is_short(other)) && self.short() == other.short())
     }
 }
 
+/// `name` without blanks around it and a dot at its end, if it is ASCII and cannot be an address, which has no short form.
+fn plain(name: &str) -> Option<&str> {
+    let name = name.trim().trim_end_matches('.');
+    let can_be_address = name.contains(':') || name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (name.is_ascii() && !can_be_address).then_some(name)
+}
+
 /// Whether both texts can name one host.
 pub fn is_same_host(one: &str, other: &str) -> bool {
-    one == other || HostName::new(one).is_same(&HostName::new(other))
+    // Asked of every alert: what is plain ASCII is compared without a copy.
+    one == other
+        || match (plain(one), plain(other)) {
+            (Some(one), Some(other)) => {
+                let short = |name: &str| name.find('.').filter(|dot| *dot > 0);
+                one.eq_ignore_ascii_case(other)
+                    || match (short(one), short(other)) {
+                        (None, Some(dot)) => other[..dot].eq_ignore_ascii_case(one),
+                        (Some(dot), None) => one[..dot].eq_ignore_ascii_case(other),
+                        _ => false,
+                    }
+            }
+            _ => HostName::new(one).is_same(&HostName::new(other)),
+        }
 }
 
 #[cfg(test)]
@@ -44,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn case_and_domains_do_not_tell_hosts_apart_unless_both_have_one() {
+    fn case_and_a_missing_domain_do_not_distinguish_hosts() {
         for (one, other) in [
             ("web1", "WEB1"),
             ("web1", "WEB1.corp.example"),

@@ -1,13 +1,13 @@
-//! Ids are UUIDv7: they sort by the time they were made, in both databases and on every screen.
+//! Ids are UUIDv7, which sort by creation time.
 
 use riposte_protocol::time::Timestamp;
 use std::sync::{Mutex, PoisonError};
 use uuid::{ContextV7, Uuid};
 
-/// Keeps ids rising within one millisecond; a UUIDv7 alone is only random there (RFC 9562 §6.2).
+/// Keeps ids monotonic within a millisecond, where a UUIDv7 alone is random (RFC 9562 §6.2).
 static CONTEXT: Mutex<Option<ContextV7>> = Mutex::new(None);
 
-/// A fresh id for something that comes into being at `now`.
+/// Creates an id with the time `now`.
 pub fn new_id(now: Timestamp) -> Uuid {
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
     let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
@@ -16,7 +16,7 @@ pub fn new_id(now: Timestamp) -> Uuid {
     Uuid::new_v7(uuid::Timestamp::from_unix(&*context, millis / 1000, nanos))
 }
 
-/// When what has this id came into being; `None` if the id was not made here.
+/// The creation time in an id; `None` if it is not a UUIDv7.
 pub fn made_at(id: Uuid) -> Option<Timestamp> {
     let (secs, nanos) = id.get_timestamp()?.to_unix();
     let millis = secs.checked_mul(1000)?.checked_add(u64::from(nanos / 1_000_000))?;

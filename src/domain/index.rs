@@ -1,5 +1,5 @@
-//! All policies, compiled: which selectors an alert has to be tried against is looked up by rule id, group or
-//! level, so that the cost of a decision does not grow with the policies that cannot match.
+//! All policies, compiled. Candidate selectors are looked up by rule id, group or level, so the
+//! cost of a decision does not grow with policies that cannot match.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -17,11 +17,11 @@ use super::policy::{AgentSelector, Policy, Selector};
 pub struct VersionedPolicy {
     /// The policy.
     pub policy: Arc<Policy>,
-    /// Counts up with every change; the policy's `ETag`.
+    /// Version, which increases with every change; the policy's `ETag`.
     pub version: i64,
 }
 
-/// Where a selector is: which policy, which of its selectors.
+/// A selector: index of the policy, index within it.
 type Place = (u32, u32);
 
 /// The compiled policies; immutable, replaced as a whole.
@@ -30,14 +30,15 @@ pub struct PolicyIndex {
     policies: Vec<Arc<VersionedPolicy>>,
     by_rule_id: HashMap<String, Vec<Place>>,
     by_group: HashMap<String, Vec<Place>>,
-    /// Selectors with neither rule ids nor groups, by their `min_level`.
+    /// Selectors without rule ids and groups, by `min_level`.
     by_level: [Vec<Place>; 17],
-    /// What the expressions of all of them read of an alert.
+    /// Fields that the expressions of all policies read.
     reads: Reads,
 }
 
 impl PolicyIndex {
-    /// Compiles `policies`. A selector is filed under its rarest condition only: rule id before group before level.
+    /// Compiles `policies`. Each selector is filed once, under its most selective condition: rule
+    /// id before group before level.
     pub fn compile(policies: Vec<Arc<VersionedPolicy>>) -> Self {
         let mut index = Self::default();
         for (at, versioned) in (0_u32..).zip(&policies) {
@@ -66,21 +67,26 @@ impl PolicyIndex {
         index
     }
 
-    /// Whether an alert of this rule and level could fire anything, as far as these two say: most stored alerts need not be
-    /// read to know that they do not.
+    /// Whether an alert with this rule and level could match at all; avoids parsing most stored
+    /// alerts.
     pub fn could_match(&self, rule_id: &str, level: u8) -> bool {
         let by_level = || self.by_level.iter().take(usize::from(level) + 1).any(|places| !places.is_empty());
         level > 0 && (!self.by_group.is_empty() || self.by_rule_id.contains_key(rule_id) || by_level())
     }
 
-    /// All policies, in the order of their names.
+    /// All policies, by name.
     pub fn policies(&self) -> &[Arc<VersionedPolicy>] {
         &self.policies
     }
 
     /// What this alert (whose text is `raw`) fires: each policy once, in the order of their names. `origin` is the enrolled agent
     /// that the alert comes from, if there is one. A level-0 alert fires nothing, as in Wazuh.
-    pub fn matching(&self, alert: &Alert, raw: &str, origin: Option<&Agent>) -> Matched<'_> {
+    pub fn matching<'s: 'a, 'a>(
+        &'s self,
+        alert: &'a Alert,
+        raw: &'a str,
+        origin: &'a dyn Fn() -> Option<&'a Agent>,
+    ) -> Matched<'s> {
         let seen = Seen { reads: &self.reads, ..Seen::new(alert, raw, origin) };
         let level = alert.rule.level;
         if level == 0 {
@@ -112,21 +118,21 @@ impl PolicyIndex {
     }
 }
 
-/// What an alert matched.
+/// Result of matching an alert.
 #[derive(Debug, Default)]
 pub struct Matched<'a> {
-    /// The policies that fire, in the order of their names.
+    /// The matching policies, by name.
     pub fired: Vec<&'a Arc<VersionedPolicy>>,
-    /// Conditions that could not be decided, each with its policy.
+    /// Failed conditions, each with its policy.
     pub failed: Vec<(&'a VersionedPolicy, Failure)>,
 }
 
 /// Why a selector does not hold.
 #[derive(Clone, Debug)]
 pub enum WhyNot {
-    /// A condition does not hold, for people.
+    /// A condition does not hold.
     Fails(&'static str),
-    /// The expression could not be decided.
+    /// The evaluation of the expression failed.
     Failed(Failure),
 }
 
@@ -144,34 +150,37 @@ impl WhyNot {
 pub struct Seen<'a> {
     alert: &'a Alert,
     raw: &'a str,
-    origin: Option<&'a Agent>,
+    /// Looked for when the first selector asks: for most alerts none does.
+    origin: &'a dyn Fn() -> Option<&'a Agent>,
     /// What expressions may ask for.
     reads: &'a Reads,
-    /// Made when the first expression asks, and shared by all.
+    /// Built by the first expression, and shared.
     facts: OnceCell<Facts<'a>>,
 }
 
 impl<'a> Seen<'a> {
     /// `alert`, whose text is `raw`, coming from the enrolled agent `origin`.
-    pub fn new(alert: &'a Alert, raw: &'a str, origin: Option<&'a Agent>) -> Self {
+    pub fn new(alert: &'a Alert, raw: &'a str, origin: &'a dyn Fn() -> Option<&'a Agent>) -> Self {
         Self { alert, raw, origin, reads: &EVERYTHING, facts: OnceCell::new() }
     }
 
     fn is_from(&self, agents: &AgentSelector) -> bool {
         let AgentSelector { ids, labels, not: _ } = agents;
-        let by_id = self.alert.agent.id.as_ref().is_some_and(|id| ids.contains(id))
-            || self.origin.is_some_and(|origin| ids.iter().any(|id| *id == origin.id.to_string()));
-        let by_labels = self.origin.is_some_and(|origin| origin.carries(labels));
-        (ids.is_empty() || by_id) && (labels.is_empty() || by_labels)
+        let by_id = || {
+            self.alert.agent.id.as_ref().is_some_and(|id| ids.contains(id))
+                || (self.origin)().is_some_and(|origin| ids.iter().any(|id| *id == origin.id.to_string()))
+        };
+        let by_labels = || (self.origin)().is_some_and(|origin| origin.carries(labels));
+        (ids.is_empty() || by_id()) && (labels.is_empty() || by_labels())
     }
 }
 
-/// Whether every condition of `selector` holds.
+/// Whether all conditions of `selector` hold.
 pub fn holds(selector: &Selector, seen: &Seen) -> bool {
     why_not(selector, seen).is_none()
 }
 
-/// The first condition of `selector` that does not hold; `None` if all do. The cheap ones come first.
+/// The first condition of `selector` that does not hold, cheap ones first; `None` if all hold.
 pub fn why_not(selector: &Selector, seen: &Seen) -> Option<WhyNot> {
     plain(selector, seen).map(WhyNot::Fails).or_else(|| {
         let facts = || seen.facts.get_or_init(|| Facts::new(seen.alert, seen.raw, seen.reads));
@@ -183,7 +192,7 @@ pub fn why_not(selector: &Selector, seen: &Seen) -> Option<WhyNot> {
     })
 }
 
-/// The same, without the expression.
+/// The same without the expression.
 fn plain(selector: &Selector, seen: &Seen) -> Option<&'static str> {
     let Selector { rule_ids, min_level, max_level, rule_groups, wazuh_rules_group, mitre, pipelines, agents, when: _ } =
         selector;
@@ -250,7 +259,7 @@ mod tests {
     }
 
     fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {
-        index.matching(alert, "{}", None).fired.iter().map(|versioned| versioned.policy.name.clone()).collect()
+        index.matching(alert, "{}", &|| None).fired.iter().map(|versioned| versioned.policy.name.clone()).collect()
     }
 
     #[test]
@@ -274,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_case_and_spelling_decide_nothing() {
+    fn spaces_case_and_spelling_do_not_matter() {
         let index = index(&[
             json!([{"rule_groups": ["WEF"]}]),
             json!([{"rule_groups": [" WEF "]}]),
@@ -310,7 +319,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The index must find exactly what trying every selector of every policy finds.
+        /// The index must return what trying every selector returns.
         #[test]
         fn the_index_agrees_with_trying_everything(
             selectors in proptest::collection::vec((0u8..4, proptest::option::of(0u8..17), 0u8..4), 1..12),
@@ -327,7 +336,7 @@ mod tests {
             let group = format!("g{group}");
             let alert = alert(&id.to_string(), level, &[&group]);
             let plain: Vec<String> = index.policies().iter()
-                .filter(|versioned| level > 0 && versioned.policy.selectors.iter().any(|selector| holds(selector, &Seen::new(&alert, "{}", None))))
+                .filter(|versioned| level > 0 && versioned.policy.selectors.iter().any(|selector| holds(selector, &Seen::new(&alert, "{}", &|| None))))
                 .map(|versioned| versioned.policy.name.clone()).collect();
             proptest::prop_assert_eq!(fired(&index, &alert), plain);
         }

@@ -1,4 +1,4 @@
-//! Labels: what people and enrolment tokens say of an agent, and what policies select agents by.
+//! Labels of agents, set by operators and enrolment tokens; policies select agents by them.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,21 @@ use serde_json::{Map, Value};
 use super::fault::Fault;
 use super::shapes::wazuh::canonical_agent_id;
 
-/// The label that holds an agent's Wazuh id.
+/// Label with the agent's Wazuh id.
 pub const WAZUH_ID: &str = "wazuh_id";
-/// The label that names the Wazuh manager or cluster that gave the id; `manager.name` or `cluster.name` in its alerts.
+/// Label with the Wazuh manager or cluster that assigned the id; `manager.name` or `cluster.name`
+/// in its alerts.
 pub const WAZUH_MANAGER: &str = "wazuh_manager";
-/// The label that holds an agent's name in Wazuh, where that is not the name it is enrolled by.
+/// Label with the agent's name in Wazuh, if it differs from the enrolled name.
 pub const WAZUH_NAME: &str = "wazuh_name";
-/// The most labels of an agent.
+/// Maximum number of labels per agent.
 const MAX_LABELS: usize = 64;
 
-/// Labels of an agent: keys of 1 to 64 characters (a-z, 0-9, `_`, `-`, `.`), values of at most 256 characters, without
-/// blanks around them.
+/// Parses labels: keys of 1 to 64 characters (a-z, 0-9, `_`, `-`, `.`), trimmed values of at most
+/// 256 characters.
 ///
 /// # Errors
-/// Every label that is not one, with a pointer relative to the object.
+/// Every invalid label, with a pointer relative to the object.
 pub fn parse_labels(object: &Map<String, Value>) -> Result<BTreeMap<String, String>, Vec<Fault>> {
     let mut faults = Vec::new();
     let mut labels = BTreeMap::new();
@@ -28,7 +29,7 @@ pub fn parse_labels(object: &Map<String, Value>) -> Result<BTreeMap<String, Stri
         faults.push(Fault::at("", format!("has more than {MAX_LABELS} labels")));
     }
     for (key, value) in object {
-        // YAML takes what has no quotes for a number or a truth value.
+        // YAML parses unquoted values as numbers or booleans.
         let text = match value {
             Value::Number(number) => Some(number.to_string()),
             Value::Bool(truth) => Some(truth.to_string()),

@@ -1,8 +1,10 @@
-//! FLOOR 1: what things are. No I/O, no async, no clock of its own: pure rules, with their tests beside them.
+//! The domain layer: what things are. Pure rules without I/O, async or a clock, with their tests
+//! beside them.
 //!
-//! In the order of the flow: an [`alert`] (in one of the [`shapes`]) meets the [`policy`] documents compiled in the
-//! [`index`]; a [`response`] holds [`effect`]s on [`agent`]s of the [`fleet`] by means of [`command`]s; [`outcome`] says what became of it, [`presence`] where an agent is. [`protected`] is what none of them may touch; [`principal`] says who may ask,
-//! [`audit`] what is kept of it.
+//! In the order of the flow: an [`alert`] (in one of the [`shapes`]) meets the [`policy`] documents
+//! compiled in the [`index`]. A [`response`] holds [`effect`]s on [`agent`]s of the [`fleet`]
+//! through [`command`]s; [`outcome`] summarises it, and [`presence`] is where an agent is.
+//! [`protected`] targets are never touched; [`principal`] defines rights, [`audit`] the log.
 
 pub mod action;
 pub mod agent;
@@ -17,6 +19,7 @@ pub mod decode;
 pub mod duplicates;
 pub mod duration;
 pub mod effect;
+pub mod enrolment_token;
 pub mod expression;
 pub mod fault;
 pub mod fleet;

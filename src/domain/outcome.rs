@@ -1,8 +1,8 @@
-//! What became of a response: on each of its agents, and as a whole (promise 14). These are the
-//! rules; the facts that they judge by come from `store/outcomes.rs`, whose SQL does the counting
-//! and is compared with [`of_agent`] by a test.
+//! Outcomes of a response: on each agent, and in total (promise 14). These are the rules;
+//! `store/outcomes.rs` supplies the facts. Its SQL counts outcomes and is compared with
+//! [`of_agent`] by a test.
 //!
-//! Nothing here calls an effect in force that the agent has not said to be in force.
+//! An effect is never called in force unless the agent has reported it.
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -12,29 +12,27 @@ use super::effect::{Actual, Desired};
 use super::presence::Presence;
 use super::response::ResponseState;
 
-/// What became of a response, all its agents together.
+/// Outcome of a response on all its agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseOutcome {
-    /// It is in force on no agent yet, and can still come into force.
+    /// In force on no agent yet, but it may still come into force.
     Pending,
-    /// It is in force on every agent.
+    /// In force on every agent.
     InForce,
-    /// It is in force on some of its agents only; one that is complete in itself was done on some
-    /// only.
+    /// In force on some of its agents; for a one-shot action, done on some.
     Partly,
-    /// It is in force on no agent and will not be.
+    /// In force on no agent, and it will not be.
     Failed,
-    /// It was in force and is not any more, or was lifted before; one that is complete in itself
-    /// was done.
+    /// No longer in force, or lifted before it was; for a one-shot action, done.
     Lifted,
 }
 
 impl ResponseOutcome {
-    /// Every outcome.
+    /// All outcomes.
     pub const ALL: [Self; 5] = [Self::Pending, Self::InForce, Self::Partly, Self::Failed, Self::Lifted];
 
-    /// The word used in the API and in metrics.
+    /// Name in the API and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -45,31 +43,31 @@ impl ResponseOutcome {
         }
     }
 
-    /// The outcome that `word` names.
+    /// Parses an outcome's name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
     }
 }
 
-/// What became of a response on one agent.
+/// Outcome of a response on one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentOutcome {
-    /// Nothing is in force there yet; a command is under way.
+    /// Not in force yet; a command is in flight.
     Pending,
-    /// It is in force there.
+    /// In force.
     InForce,
-    /// It is not in force there, and no command is under way.
+    /// Not in force, and no command is in flight.
     Failed,
-    /// It is over there, or does not hold it in force any more.
+    /// Over, or no longer held by this response.
     Lifted,
 }
 
 impl AgentOutcome {
-    /// Every outcome.
+    /// All outcomes.
     pub const ALL: [Self; 4] = [Self::Pending, Self::InForce, Self::Failed, Self::Lifted];
 
-    /// The word used in the API and in SQL.
+    /// Name in the API and in SQL.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -79,35 +77,35 @@ impl AgentOutcome {
         }
     }
 
-    /// The outcome that `word` names.
+    /// Parses an outcome's name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
     }
 }
 
-/// What an apply came to.
+/// Outcome of an apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LastApply {
-    /// Done, looked at and found in force.
+    /// Succeeded and verified.
     Verified,
-    /// Done by the word of what was run; nothing shows it.
+    /// Succeeded according to the program; it cannot be verified.
     Unverified,
-    /// Not done: the agent only observes.
+    /// Not executed, because the agent only observes.
     Observed,
-    /// Tried in vain, or not found in force afterwards.
+    /// Failed, or not found in force afterwards.
     Failed,
-    /// The agent would not do it.
+    /// Refused by the agent.
     Refused,
-    /// Stopped, or never answered.
+    /// Stopped by a time limit, or without a result.
     TimedOut,
-    /// Never acknowledged in time.
+    /// Not acknowledged in time.
     Expired,
-    /// Called back before it was sent.
+    /// Cancelled before it was sent.
     Cancelled,
 }
 
 impl LastApply {
-    /// Everything that an apply can come to.
+    /// All outcomes of an apply.
     pub const ALL: [Self; 8] = [
         Self::Verified,
         Self::Unverified,
@@ -119,7 +117,7 @@ impl LastApply {
         Self::Cancelled,
     ];
 
-    /// The word used in the API and in the database.
+    /// Name in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Verified => "verified",
@@ -133,17 +131,17 @@ impl LastApply {
         }
     }
 
-    /// What `word` names.
+    /// Parses an outcome's name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == word)
     }
 
-    /// Whether something came into force by it.
+    /// Whether the effect came into force.
     pub const fn is_in_force(self) -> bool {
         matches!(self, Self::Verified | Self::Unverified)
     }
 
-    /// It, and why, in words.
+    /// The outcome and its reason, in words.
     pub fn behind(self, reason: &str) -> String {
         if reason.is_empty() { self.words().to_owned() } else { format!("{}: {reason}", self.words()) }
     }
@@ -161,19 +159,19 @@ impl LastApply {
     }
 }
 
-/// How an effect stood when a response let go of it.
+/// State of an effect when a response released it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftAs {
-    /// It had been in force.
+    /// It was in force.
     InForce,
-    /// No apply was over yet.
+    /// No apply had finished.
     Withdrawn,
-    /// It never came into force: this is why.
+    /// It never came into force; this is the outcome of its apply.
     Never(LastApply),
 }
 
 impl LeftAs {
-    /// What `word` names; what was let go of before this was kept was in force, as far as is known.
+    /// Parses the stored word. Holds released before it was stored count as in force.
     pub fn parse(word: Option<&str>) -> Option<Self> {
         match word {
             None | Some("in_force") => Some(Self::InForce),
@@ -183,40 +181,40 @@ impl LeftAs {
     }
 }
 
-/// A hold that was let go of.
+/// A released hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Released {
-    /// How the effect stood then.
+    /// State of the effect at the release.
     pub left_as: LeftAs,
-    /// Whether the effect is still that which was let go of, not one that was wanted again later.
+    /// Whether the effect is unchanged since, and was not wanted again.
     pub is_same: bool,
 }
 
-/// What the ledger knows of one response on one agent.
+/// Facts about a response on one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldFacts {
-    /// What is wanted of the effect, by whichever response.
+    /// Wanted state of the effect, from all its holds.
     pub desired: Desired,
-    /// What the agent last said of it.
+    /// Last reported state.
     pub actual: Actual,
-    /// What its newest apply that is over came to.
+    /// Outcome of the newest finished apply.
     pub last_apply: Option<LastApply>,
-    /// The state of an apply that is under way.
+    /// State of an apply in flight.
     pub under_way: Option<CommandState>,
     /// Whether the agent was revoked.
     pub is_revoked: bool,
-    /// Set once the response holds the effect no more.
+    /// Set once the response no longer holds the effect.
     pub released: Option<Released>,
 }
 
 impl HoldFacts {
-    /// Whether it is in force by the word of what was run alone.
+    /// Whether it is in force, but cannot be verified.
     pub fn is_unverified(&self) -> bool {
         of_agent(self) == AgentOutcome::InForce && self.actual != Actual::InForce
     }
 }
 
-/// What became of a response on one agent.
+/// The outcome of a response on one agent.
 pub fn of_agent(facts: &HoldFacts) -> AgentOutcome {
     let HoldFacts { desired, actual, last_apply, under_way, is_revoked, released } = *facts;
     let Some(Released { left_as, is_same }) = released else {
@@ -238,7 +236,7 @@ pub fn of_agent(facts: &HoldFacts) -> AgentOutcome {
     }
 }
 
-/// What became of a command that is complete in itself.
+/// The outcome of a one-shot command.
 pub const fn of_one_shot(state: CommandState, is_observed: bool) -> AgentOutcome {
     match state {
         CommandState::Queued | CommandState::Delivered | CommandState::Acknowledged => AgentOutcome::Pending,
@@ -247,21 +245,21 @@ pub const fn of_one_shot(state: CommandState, is_observed: bool) -> AgentOutcome
     }
 }
 
-/// On how many agents a response came to what.
+/// Number of agents per outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct OutcomeCounts {
     /// In force.
     pub in_force: i64,
-    /// Under way.
+    /// Pending.
     pub pending: i64,
-    /// Not in force, and nothing under way.
+    /// Not in force, and no command is in flight.
     pub failed: i64,
     /// Over.
     pub lifted: i64,
 }
 
 impl OutcomeCounts {
-    /// Counts `count` more agents.
+    /// Adds `count` agents.
     pub const fn add(&mut self, outcome: AgentOutcome, count: i64) {
         match outcome {
             AgentOutcome::InForce => self.in_force += count,
@@ -271,13 +269,13 @@ impl OutcomeCounts {
         }
     }
 
-    /// How many agents are counted.
+    /// Total number of agents.
     pub const fn total(&self) -> i64 {
         self.in_force + self.pending + self.failed + self.lifted
     }
 }
 
-/// What became of a response; `None` where it was never to act.
+/// The outcome of a response; `None` if it never was to act.
 pub fn of_response(state: ResponseState, is_one_shot: bool, counts: OutcomeCounts) -> Option<ResponseOutcome> {
     if !matches!(state, ResponseState::Active | ResponseState::Ended) {
         return None;
@@ -294,22 +292,22 @@ pub fn of_response(state: ResponseState, is_one_shot: bool, counts: OutcomeCount
     })
 }
 
-/// What else is told of a response on one agent.
+/// Context for the reason on one agent.
 #[derive(Clone, Debug, Default)]
 pub struct Telling<'a> {
-    /// What the agent or the manager said last.
+    /// Last message of the agent or the manager.
     pub reason: &'a str,
-    /// Where the agent is.
+    /// Presence of the agent.
     pub presence: Option<Presence>,
-    /// When it was last heard of, or enrolled.
+    /// Last contact, or else the enrolment.
     pub away_since: Option<Timestamp>,
-    /// Whether nothing new is delivered.
+    /// Whether deliveries are frozen.
     pub is_frozen: bool,
-    /// How many attempts to lift it have failed in a row.
+    /// Consecutive failed reverts.
     pub failed_reverts: i64,
-    /// When it ends.
+    /// End of the effect.
     pub until: Option<Timestamp>,
-    /// Another response that holds it still.
+    /// Another response that still holds the effect.
     pub holder: Option<String>,
 }
 
@@ -327,13 +325,13 @@ impl Telling<'_> {
     }
 }
 
-/// The reason of one agent in words: why it is not in force there, why it still is, or that nothing
-/// shows it. `None` where there is nothing to say.
+/// The reason on one agent: why it is not in force, why it still is, or that it cannot be verified.
+/// `None` if there is nothing to report.
 pub fn words(facts: &HoldFacts, telling: &Telling<'_>) -> Option<String> {
     let outcome = of_agent(facts);
     let revoked = || match telling.until {
         Some(until) => format!("revoked: what is in force there ends by the agent's own clock at {until}"),
-        None => "revoked: nothing is known of that agent any more".to_owned(),
+        None => "revoked: the state on that agent is unknown".to_owned(),
     };
     if facts.is_revoked
         && outcome == AgentOutcome::Failed
@@ -344,18 +342,18 @@ pub fn words(facts: &HoldFacts, telling: &Telling<'_>) -> Option<String> {
     let Some(Released { left_as, .. }) = facts.released else {
         return match (outcome, facts.under_way) {
             (AgentOutcome::InForce, _) if facts.is_unverified() => {
-                Some("unverified: by the word of what was run; nothing shows it".into())
+                Some("unverified: reported by the program, and cannot be verified".into())
             }
             (AgentOutcome::InForce | AgentOutcome::Lifted, _) => None,
             (AgentOutcome::Pending, Some(CommandState::Queued)) if telling.is_frozen => {
-                Some("queued: nothing new is delivered during the freeze".into())
+                Some("queued: deliveries are frozen".into())
             }
             (AgentOutcome::Pending, Some(CommandState::Queued)) => Some(telling.waits("queued", "not sent yet")),
             (AgentOutcome::Pending, Some(CommandState::Delivered)) => {
                 Some(telling.waits("sent", "not acknowledged yet"))
             }
             (AgentOutcome::Pending, Some(_)) => Some(telling.waits("acknowledged", "not answered yet")),
-            (AgentOutcome::Pending, None) => Some("unknown: the agent has not said anything yet".into()),
+            (AgentOutcome::Pending, None) => Some("unknown: no report from the agent yet".into()),
             (AgentOutcome::Failed, _) => Some(match (facts.actual, facts.last_apply) {
                 (Actual::Drifted, Some(LastApply::Verified | LastApply::Unverified)) => telling.behind("drifted"),
                 (_, Some(last)) => last.behind(telling.reason),

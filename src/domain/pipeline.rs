@@ -1,6 +1,6 @@
-//! What makes an alert the same again: its pipeline's id for it, within the pipeline that the sender's key is bound to, and
-//! its time too where the ids of a pipeline recur. A key without a pipeline shares one space with all others of its kind,
-//! as before keys could be bound.
+//! Deduplication keys of alerts: the pipeline's id within the pipeline of the sender's key, plus
+//! the event time if ids recur. Keys without a pipeline share one namespace per format, as before
+//! keys could be bound.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use riposte_protocol::time::Timestamp;
 use super::alert::Alert;
 use super::shapes::dedupe;
 
-/// Pipelines whose ids are known to name a finding and not an occurrence: Alertmanager's fingerprint, `GuardDuty`'s finding.
+/// Pipelines whose ids name a finding instead of an occurrence: Alertmanager's fingerprint,
+/// `GuardDuty`'s finding.
 const RECURRING: [&str; 2] = ["alertmanager", "guardduty"];
-/// How long after a pipeline's first key was made an alert that a key without a pipeline has handed in is known there too: a
-/// sender is moved to its new key within that time, and sends again what it had no answer for.
+/// Migration window after a pipeline's first key: alerts that were ingested with an unbound key are
+/// recognised. A sender moves to its new key, and then repeats what was not confirmed.
 const HANDOVER: Duration = Duration::from_hours(24);
 
-/// Whether `name` can name a pipeline that keys are bound to.
+/// Whether `name` is a valid pipeline name for a key.
 pub fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
@@ -24,26 +25,26 @@ pub fn is_name(name: &str) -> bool {
 /// The pipeline that a key is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound<'a> {
-    /// Its name.
+    /// Name of the pipeline.
     pub name: &'a str,
-    /// When its first key was made.
+    /// Creation time of its first key.
     pub since: Timestamp,
 }
 
-/// What the configuration says of pipelines' ids.
+/// Configuration of pipelines with recurring ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recurring {
     said: BTreeMap<String, bool>,
 }
 
 impl Recurring {
-    /// Whether the ids of a pipeline recur, by its name.
+    /// Creates the configuration from names and flags.
     pub fn new(said: BTreeMap<String, bool>) -> Self {
         Self { said }
     }
 
-    /// Whether the id of `alert` may come again for another occurrence: by the pipeline of the key, by the one that the alert
-    /// names, else by what is known of its format.
+    /// Whether the id of `alert` recurs: by the key's pipeline, by the alert's pipeline, or else by
+    /// its format.
     fn holds(&self, alert: &Alert, bound: Option<Bound>) -> bool {
         let mut names = bound.map(|bound| bound.name).into_iter().chain([alert.pipeline.as_str()]);
         let known = || alert.id_recurs || RECURRING.contains(&alert.pipeline.as_str());
@@ -51,37 +52,37 @@ impl Recurring {
     }
 }
 
-/// What an alert is known by, now and as it may have been stored before.
+/// Deduplication keys of an alert, current and former.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Unique among stored alerts.
     pub key: [u8; 16],
-    /// Under these it may be stored already.
+    /// Keys under which it may be stored already.
     pub former: Vec<Former>,
 }
 
-/// What an alert was known by before its key was bound to a pipeline, or before it was known that its ids recur.
+/// A key from before the API key was bound to a pipeline, or before its ids were known to recur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Former {
     /// The key.
     pub key: [u8; 16],
-    /// Only an alert that was received before that is the same one.
+    /// Matches only alerts received before this time.
     pub received_before: Option<Timestamp>,
-    /// Only an alert of that time is the same one.
+    /// Matches only alerts with this event time.
     pub time: Option<Timestamp>,
 }
 
 impl Former {
-    /// Whether a stored alert is the same one.
+    /// Whether a stored alert matches.
     pub fn is_same(&self, received: Timestamp, time: Timestamp) -> bool {
         self.received_before.is_none_or(|before| received < before) && self.time.is_none_or(|same| same == time)
     }
 }
 
-/// What `alert` is known by when it comes with a key that is bound to a pipeline, or to none.
+/// The deduplication keys of `alert`, sent with a key that is bound to a pipeline or to none.
 pub fn key(alert: &Alert, bound: Option<Bound>, recurring: &Recurring) -> Key {
     let base = alert.dedupe;
-    // An alert without a time of its own has a new one each time it is sent.
+    // An alert without an event time has a new time on each retry.
     let time = (recurring.holds(alert, bound) && alert.is_timed).then_some(alert.time);
     let timed = time.map_or(base, |time| extended("time", base, &time.as_millis().to_string()));
     let Some(Bound { name, since }) = bound else {
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_recurs_is_the_same_at_the_same_time_only() {
+    fn a_recurring_id_is_a_duplicate_only_at_the_same_time() {
         let recurring = Recurring::new([("mine".to_owned(), true), ("guardduty".to_owned(), false)].into());
         let keys = |pipeline: &str, time| key(&alert(pipeline, time), None, &recurring);
         for recurs in ["alertmanager", "mine"] {

@@ -1,15 +1,15 @@
-//! Where an agent is: on a stream, between two polls, or away. An agent that polls is present.
+//! Presence of an agent: streaming, polling or away.
 
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 
-/// An agent that was heard over a poll counts as present for this long after it: the pause between
-/// two polls, the spread of reconnects, and a slow network.
+/// How long an agent counts as present after a poll: the pause between polls, the spread of
+/// reconnects, and a slow network.
 pub const POLL_GRACE: Duration = Duration::from_mins(1);
 
-/// Where an agent is.
+/// Presence of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
@@ -22,10 +22,10 @@ pub enum Presence {
 }
 
 impl Presence {
-    /// Every presence.
+    /// All values.
     pub const ALL: [Self; 3] = [Self::Streaming, Self::Polling, Self::Away];
 
-    /// The word used in the API and in metrics.
+    /// Name in the API and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Streaming => "streaming",
@@ -34,8 +34,8 @@ impl Presence {
         }
     }
 
-    /// Where an agent is that streams or not, has so many polls open, and ended its last poll at
-    /// `polled_at`.
+    /// The presence at `now`, from the stream, the number of open polls, and the end of the last
+    /// poll.
     pub fn of(is_streaming: bool, polls: u32, polled_at: Option<Timestamp>, now: Timestamp) -> Self {
         if is_streaming {
             Self::Streaming

@@ -1,21 +1,22 @@
-//! Who asks, and what they may do. Roles are sets of rights; an endpoint asks for a right, never for a role.
+//! Principals, roles and rights. A role is a set of rights; an endpoint requires a right, never a
+//! role.
 
 use serde::{Deserialize, Serialize};
 
-/// What can be asked for.
+/// A right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Right {
-    /// See everything but secrets.
+    /// Read everything except secrets.
     Read,
-    /// Hand in alerts.
+    /// Ingest alerts.
     Ingest,
-    /// Make and lift responses by hand, cancel commands.
+    /// Create and lift manual responses, cancel commands.
     Respond,
-    /// Write policies.
+    /// Change policies.
     WritePolicies,
     /// Enrol, label and revoke agents.
     ManageAgents,
-    /// Make and revoke API keys; read the audit log's proof.
+    /// Create and revoke API keys; verify the audit log.
     Administer,
 }
 
@@ -23,23 +24,23 @@ pub enum Right {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Sees.
+    /// Reads.
     Viewer,
-    /// Sees and responds.
+    /// Reads and responds.
     Analyst,
-    /// Also writes policies and manages agents.
+    /// Also changes policies and manages agents.
     Engineer,
-    /// Everything.
+    /// Has all rights.
     Admin,
-    /// Hands in alerts and nothing else: for pipelines.
+    /// Ingests alerts only: for pipelines.
     Ingest,
 }
 
 impl Role {
-    /// Every role.
+    /// All roles.
     pub const ALL: [Self; 5] = [Self::Viewer, Self::Analyst, Self::Engineer, Self::Admin, Self::Ingest];
 
-    /// The word used in the API and in the database.
+    /// Name in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -50,7 +51,7 @@ impl Role {
         }
     }
 
-    /// The role that `word` names.
+    /// Parses a role's name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
@@ -67,14 +68,14 @@ impl Role {
     }
 }
 
-/// Somebody who has proved who they are.
+/// An authenticated API key or user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// How the audit log names them: `key:ID`.
+    /// Name in the audit log: `key:ID`.
     pub name: String,
-    /// What they may do.
+    /// Role, which decides the rights.
     pub role: Role,
-    /// The pipeline that they speak for, if their key is bound to one.
+    /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
 }
 
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipeline_can_only_hand_in_alerts() {
+    fn an_ingest_key_can_only_ingest_alerts() {
         for right in [Right::Read, Right::Respond, Right::WritePolicies, Right::ManageAgents, Right::Administer] {
             assert!(!Role::Ingest.may(right), "{right:?}");
         }

@@ -1,6 +1,7 @@
-//! What no response may touch: addresses, networks, accounts, files, processes, hosts, agents; for every response or for those of some policies,
-//! with a reason, for a time or for good. The same check runs when a response is decided, when a command is delivered,
-//! and when an entry is added, for what is in force already (promise 7).
+//! Protected entries: addresses, networks, accounts, files, processes, hosts and agents that no
+//! response, or no response of some policies, may touch. The same check runs when a response is
+//! decided, when a command is delivered, and, for existing effects, when an entry is added (promise
+//! 7).
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -19,26 +20,26 @@ use super::effect::Until;
 pub enum Covered {
     /// Every address of a network; a single address is a network of one.
     Network(IpNet),
-    /// An account, whatever its case and however it is written: `alice` is `CORP\alice` and `alice@corp` too.
+    /// An account, ignoring case and notation: `alice` includes `CORP\alice` and `alice@corp`.
     User(String),
-    /// A file, or a folder with all that is below it.
+    /// A file, or a folder with its subtree.
     File(String),
-    /// A process, by number.
+    /// A process id.
     Process(String),
-    /// An agent's host as a whole: it may be acted on, but not be isolated.
+    /// An agent's host: actions on it are allowed, isolation is not.
     Host(Uuid),
     /// Everything on an agent.
     Agent(Uuid),
 }
 
-/// Why a text names nothing that can be protected.
+/// Why a text cannot be protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoveredError {
     /// Not an address or network.
     #[error("is not an address or a network such as 203.0.113.0/24")]
     Network,
-    /// An address with bits set behind the prefix: a typing error as often as not.
-    #[error("is not a network: bits are set behind its prefix")]
+    /// A network with host bits set, which is often a typing error.
+    #[error("is not a network: host bits are set")]
     HostBits,
     /// Not an account.
     #[error("is not an account name: printable characters, 256 bytes at most")]
@@ -46,16 +47,16 @@ pub enum CoveredError {
     /// Not a path.
     #[error("is not an absolute path without '.' or '..' parts")]
     File,
-    /// Not a process.
+    /// Not a process id.
     #[error("is not a process number above 1")]
     Process,
-    /// No such agent.
-    #[error("is no enrolled agent's id or name")]
+    /// Not an enrolled agent.
+    #[error("is not the id or name of an enrolled agent")]
     Agent,
 }
 
 impl Covered {
-    /// Reads an address or a network; a mapped one (`::ffff:…`) is the IPv4 one.
+    /// Parses an address or network; IPv4-mapped ones (`::ffff:…`) become IPv4.
     ///
     /// # Errors
     /// If it is neither.
@@ -77,34 +78,34 @@ impl Covered {
         if net.trunc() == net { Ok(Self::Network(net)) } else { Err(CoveredError::HostBits) }
     }
 
-    /// Reads an account name.
+    /// Parses an account name.
     ///
     /// # Errors
-    /// If it is not a plain one.
+    /// If it is invalid.
     pub fn user(text: &str) -> Result<Self, CoveredError> {
         let target = Target::account(text.trim()).map_err(|_| CoveredError::User)?;
         Ok(Self::User(target.value().to_lowercase()))
     }
 
-    /// Reads the path of a file or folder.
+    /// Parses the path of a file or folder.
     ///
     /// # Errors
-    /// If it is not a plain one.
+    /// If it is invalid.
     pub fn file(text: &str) -> Result<Self, CoveredError> {
         let target = Target::parse(TargetKind::File, text).map_err(|_| CoveredError::File)?;
         Ok(Self::File(target.value().to_owned()))
     }
 
-    /// Reads a process number.
+    /// Parses a process id.
     ///
     /// # Errors
-    /// If it is not one.
+    /// If it is invalid.
     pub fn process(text: &str) -> Result<Self, CoveredError> {
         let target = Target::parse(TargetKind::Process, text.trim()).map_err(|_| CoveredError::Process)?;
         Ok(Self::Process(target.value().to_owned()))
     }
 
-    /// The word for its kind.
+    /// Name of its kind.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Network(_) => "ip",
@@ -127,33 +128,33 @@ impl Covered {
     }
 }
 
-/// An entry of the list.
+/// A protected entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its id.
+    /// UUIDv7.
     pub id: Uuid,
     /// What it protects.
     pub covered: Covered,
-    /// The policies whose responses it stops; empty means every response.
+    /// Policies that it applies to; empty: every response.
     pub policies: Vec<String>,
-    /// Until when.
+    /// End of the protection.
     pub until: Until,
-    /// Why.
+    /// Reason that the operator entered.
     pub reason: String,
 }
 
 impl Entry {
-    /// Whether it stops a response of `policy` (`None`: made by hand) at `now`.
+    /// Whether it stops a response of `policy` (`None`: manual) at `now`.
     pub fn stops(&self, policy: Option<&str>, now: Timestamp) -> bool {
         let concerned = self.policies.is_empty() || policy.is_some_and(|name| self.policies.iter().any(|p| p == name));
         concerned && !self.until.is_over(now)
     }
 }
 
-/// Every entry, with lookups that do not grow with their number. Immutable, replaced as a whole.
+/// All entries, with lookups in constant time. Immutable, replaced as a whole.
 #[derive(Debug, Default)]
 pub struct ProtectedSet {
-    /// By prefix length (IPv4's first), then by network.
+    /// By prefix length (IPv4 first), then by network.
     networks: BTreeMap<(bool, u8), HashMap<IpNet, Vec<Entry>>>,
     /// By name without realm.
     users: HashMap<String, Vec<(Account, Entry)>>,
@@ -186,7 +187,7 @@ impl ProtectedSet {
         set
     }
 
-    /// The entry that protects `target` from a response of `policy`, if there is one.
+    /// The entry that protects `target` from a response of `policy`, if any.
     pub fn target(&self, target: &Target, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
         let stops = |entries: &&Vec<Entry>| entries.iter().any(|entry| entry.stops(policy, now));
         let found = match target.kind() {
@@ -199,7 +200,8 @@ impl ProtectedSet {
             TargetKind::Ip => {
                 let wanted = target.network()?;
                 let alike = self.networks.iter().filter(|((is_v6, _), _)| *is_v6 == wanted.addr().is_ipv6());
-                // An entry as wide or wider is found by its network; a narrower one lies somewhere within.
+                // Equal or wider networks are looked up directly; narrower ones are within the
+                // target.
                 let mut hits = alike.flat_map(|((_, prefix), of_length)| {
                     let around = IpNet::new(wanted.addr(), *prefix).ok().map(|network| network.trunc());
                     let is_wider = *prefix <= wanted.prefix_len();
@@ -219,7 +221,7 @@ impl ProtectedSet {
         found?.iter().find(|entry| entry.stops(policy, now))
     }
 
-    /// The entry that protects an agent from a response of `policy` aimed at a target of `kind`, if there is one.
+    /// The entry that protects an agent from a response of `policy` on a target of `kind`, if any.
     pub fn agent(&self, agent: Uuid, kind: TargetKind, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
         let hosts = self.hosts.get(&agent).filter(|_| kind == TargetKind::Host);
         let mut entries = self.agents.get(&agent).into_iter().chain(hosts).flatten();
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_are_protected_however_they_are_written() {
+    fn accounts_are_protected_in_every_notation() {
         let covered = ["Deploy", "CORP\\Alice", " müller "].map(|name| entry(Covered::user(name).unwrap()));
         let set = ProtectedSet::new(covered.to_vec());
         let stops = |name: &str| set.target(&Target::account(name).unwrap(), None, NOW).is_some();
@@ -318,7 +320,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The lookup must find exactly what trying every network finds.
+        /// The lookup must return what trying every network returns.
         #[test]
         fn the_lookup_agrees_with_trying_everything(nets in proptest::collection::vec((0u32.., 0u8..33), 0..20), address: u32) {
             let nets: Vec<IpNet> = nets.iter().map(|(bits, len)| IpNet::new(IpAddr::V4((*bits).into()), *len).unwrap().trunc()).collect();

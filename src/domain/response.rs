@@ -1,5 +1,5 @@
-//! A response: one decision, and why. What becomes of it on each agent are effects and commands; this is the record
-//! that an alert got its answer, also when the answer was to do nothing.
+//! A response: one decision and its reason. Effects and commands carry it out on agents. Every
+//! decision is recorded, also a decision to do nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,32 +12,32 @@ use uuid::Uuid;
 use super::effect::Until;
 use super::policy::{OnSilence, Policy, Waves};
 
-/// Where a response stands.
+/// State of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseState {
-    /// Waits for people.
+    /// Waits for approval.
     AwaitingApproval,
     /// Holds its effects.
     Active,
-    /// Over: its time has come, or it was lifted.
+    /// Expired or lifted.
     Ended,
-    /// People said no.
+    /// Rejected by a person.
     Rejected,
-    /// Nobody said anything in time.
+    /// No decision arrived in time.
     Lapsed,
-    /// The policy only observes.
+    /// Only observed, as the policy says.
     Observed,
-    /// Something stopped it; the reason is stored.
+    /// Stopped before it acted; the reason is stored.
     Spared,
 }
 
 impl ResponseState {
-    /// Every state.
+    /// All states.
     pub const ALL: [Self; 7] =
         [Self::AwaitingApproval, Self::Active, Self::Ended, Self::Rejected, Self::Lapsed, Self::Observed, Self::Spared];
 
-    /// The word used in the API and in the database.
+    /// Name in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AwaitingApproval => "awaiting_approval",
@@ -50,38 +50,38 @@ impl ResponseState {
         }
     }
 
-    /// The state that `word` names.
+    /// Parses a state's name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 }
 
-/// Why a response was stopped before it did anything.
+/// Why a response was stopped before it acted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spared {
-    /// The alert's agent is not enrolled, or none of the agents asked for is.
+    /// The alert's agent is not enrolled, or none of the selected agents is.
     AgentUnknown,
-    /// What the alert says of its agent fits no single one.
+    /// The alert's agent is ambiguous.
     AgentAmbiguous(String),
-    /// The alert is older than the policy allows, or dated ahead.
+    /// The alert is older than allowed, or dated ahead.
     Stale(String),
-    /// Every agent asked for says that it cannot run the action.
+    /// All selected agents report that they cannot run the action.
     ActionUnavailable(String),
-    /// The alert has nothing where the policy looks for its target.
+    /// The alert has no value for the target.
     TargetMissing,
-    /// What it has there is not a target.
+    /// The alert's value is not a valid target.
     TargetInvalid(String),
-    /// The target is a process, and nothing says what it is called.
+    /// The target is a process without a name.
     ProcessUnnamed,
     /// The target is protected.
     Protected(String),
-    /// The policy has responded to this target a moment ago.
+    /// The policy responded to this target within the cooldown.
     Cooldown,
-    /// The policy's breaker has stopped it.
+    /// The policy's breaker is open.
     Breaker(String),
-    /// One of the policy's limits would be exceeded.
+    /// A limit of the policy would be exceeded.
     OverLimit(&'static str),
-    /// The same response is waiting for people already.
+    /// An equal response is already waiting for approval.
     Waiting,
 }
 
@@ -107,93 +107,93 @@ impl Spared {
     /// One sentence for people.
     pub fn detail(&self) -> String {
         match self {
-            Self::AgentUnknown => "no enrolled agent is meant by it".into(),
+            Self::AgentUnknown => "it selects no enrolled agent".into(),
             Self::AgentAmbiguous(why) | Self::Stale(why) => why.clone(),
             Self::ActionUnavailable(why) => format!("no agent can run the action: {why}"),
             Self::TargetMissing => "the alert has no such target".into(),
             Self::TargetInvalid(why) => format!("the alert's target {why}"),
-            Self::ProcessUnnamed => "the alert gives the number of a process and not its name, and a number alone may be \
+            Self::ProcessUnnamed => "the alert has the number of a process and not its name, and a number alone may be \
                 another process's by now: write name=NAME or path=PATH into the policy's arguments, or have the pipeline \
                 send the name"
                 .into(),
             Self::Breaker(why) => format!("the policy's breaker has stopped it: {why}"),
-            Self::Cooldown => "the policy has responded to this target a moment ago".into(),
+            Self::Cooldown => "the policy responded to this target within its cooldown".into(),
             Self::OverLimit(limit) => format!("the policy's limit of {limit} would be exceeded"),
-            Self::Waiting => "the same response is waiting for approval already".into(),
+            Self::Waiting => "an equal response is already waiting for approval".into(),
             Self::Protected(why) => format!("the target is {why}: no response may touch it"),
         }
     }
 }
 
-/// What a response waits for.
+/// A pending approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Await {
-    /// So many people have to approve.
+    /// Number of required approvals.
     pub quorum: u32,
-    /// Until then.
+    /// Approval deadline.
     pub answer_by: Timestamp,
-    /// What happens when they do not answer.
+    /// What happens when no decision arrives in time.
     pub on_silence: OnSilence,
 }
 
-/// What a decision came to.
+/// The verdict of a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
     /// Carry it out.
     #[default]
     Act,
-    /// Ask people first.
+    /// Wait for approval.
     Await(Await),
-    /// Record it, with what would have become of it instead of being carried out.
+    /// Record it, with the verdict that it would have had.
     Observe(Option<&'static str>),
-    /// Leave it, because of this.
+    /// Spare it, for this reason.
     Spare(Spared),
 }
 
-/// A response that has been decided and not yet committed.
+/// A decided response that is not committed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewResponse {
-    /// Its id.
+    /// UUIDv7.
     pub id: Uuid,
-    /// The alert behind it, unless a person asked for it.
+    /// The alert that caused it; `None` for a manual response.
     pub alert: Option<Uuid>,
     /// The policy that decided, with its version.
     pub policy: Option<(String, i64)>,
-    /// The action's name.
+    /// Name of the action.
     pub action: String,
-    /// What it is aimed at; absent if there was nothing that could be a target.
+    /// Target; `None` if the alert has no valid one.
     pub target: Option<Target>,
-    /// Parameters of the action.
+    /// Arguments of the action.
     pub arguments: Vec<String>,
-    /// The agents it is carried out on.
+    /// Agents on which it acts.
     pub agents: Vec<Uuid>,
-    /// When it ends.
+    /// End of the response.
     pub until: Until,
     /// What is done with it.
     pub verdict: Verdict,
-    /// Who asked for it: `policy:NAME` or a principal.
+    /// Requester: `policy:NAME` or a principal.
     pub requested_by: String,
-    /// The reason a person gave; empty for a policy's.
+    /// Reason that a person entered; empty for a policy.
     pub note: String,
-    /// The request's trace, carried through to the results.
+    /// W3C `traceparent` of the request, passed on to the results.
     pub trace: Option<String>,
-    /// How long it lasts, if for a time: needed again once it is approved.
+    /// Duration, if limited; the end is computed again at approval.
     pub duration: Option<Duration>,
-    /// Undone then unless somebody confirms it.
+    /// Without a confirmation by then, the response is undone.
     pub confirm_by: Option<Timestamp>,
-    /// The policy, if it has guardrails that only the ledger can judge.
+    /// The policy, if its guardrails need the ledger.
     pub guarded_by: Option<Arc<Policy>>,
-    /// What the policy's threshold counts this alert by.
+    /// Value by which the policy's threshold counts the alert.
     pub counted: String,
-    /// Whether each command is complete in itself: nothing is held when it is done.
+    /// Whether its commands are one-shot: nothing is held afterwards.
     pub one_shot: bool,
-    /// Whether a person asked for it, or has just approved it, and waits.
+    /// Whether a person requested or approved it, and waits.
     pub is_urgent: bool,
-    /// How it goes out, if not to all agents at once.
+    /// Waves, if not all agents are reached at once.
     pub waves: Option<Waves>,
-    /// How many agents are enrolled.
+    /// Number of enrolled agents.
     pub fleet: usize,
-    /// What a guardrail changed about it.
+    /// What a guardrail changed.
     pub remark: String,
 }
 
@@ -226,7 +226,7 @@ impl Default for NewResponse {
 }
 
 impl NewResponse {
-    /// The state it begins in.
+    /// The initial state.
     pub const fn first_state(&self) -> &'static str {
         match self.verdict {
             Verdict::Act => "active",

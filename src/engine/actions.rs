@@ -30,7 +30,7 @@ impl Engine {
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         let created = actions::create(&mut ledger, &action.name, document, by, now).await;
         created.map_err(|error| match error {
-            StoreError::Duplicate => Refusal::Conflict(format!("there is an action called {} already", action.name)),
+            StoreError::Duplicate => Refusal::Conflict(format!("an action named {} exists already", action.name)),
             other => other.into(),
         })?;
         request.keep(&mut ledger, 201, "", now).await?;
@@ -42,16 +42,10 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the document, another version, or a policy that would not be right with it.
-    pub async fn replace_action(
-        self: &Arc<Self>,
-        name: &str,
-        version: i64,
-        document: &Value,
-        by: &str,
-    ) -> UseCase<()> {
+    pub async fn replace_action(self: &Arc<Self>, name: &str, version: i64, document: &Value, by: &str) -> UseCase<()> {
         let action = Action::parse(document).map_err(Refusal::Invalid)?;
         if action.name != name {
-            return Err(Refusal::fault("/name", "must be the name in the address"));
+            return Err(Refusal::fault("/name", "must equal the name in the path"));
         }
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         let updated = actions::update(&mut ledger, name, document, version, by, now).await;
@@ -70,7 +64,9 @@ impl Engine {
     pub async fn delete_action(self: &Arc<Self>, name: &str, version: i64, by: &str) -> UseCase<()> {
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         if actions::is_in_use(&mut ledger, name).await? {
-            return Err(Refusal::Conflict("something of it is in force or under way; lift that first".to_owned()));
+            return Err(Refusal::Conflict(
+                "an effect of the action is in force or has a command in flight; lift it first".to_owned(),
+            ));
         }
         if let Some((user, _)) = policies::users(&mut ledger, name).await?.first() {
             return Err(Refusal::Conflict(format!("policy {user} uses it")));
@@ -82,8 +78,10 @@ impl Engine {
 
 fn stale(error: StoreError, name: &str) -> Refusal {
     match error {
-        StoreError::NotFound => Refusal::NotFound(format!("there is no action called {name:?}")),
-        StoreError::Conflict => Refusal::Changed(format!("action {name} is at another version than If-Match says")),
+        StoreError::NotFound => Refusal::NotFound(format!("action {name:?} does not exist")),
+        StoreError::Conflict => {
+            Refusal::Changed(format!("action {name} has another version than If-Match states; read it again"))
+        }
         other => other.into(),
     }
 }

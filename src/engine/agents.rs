@@ -73,8 +73,8 @@ impl Engine {
             Ok(Outcome::Taken(why)) => return Err(Refusal::Conflict(why)),
             Err(StoreError::NotFound) => return Ok(None),
             Err(StoreError::Duplicate) => {
-                let hint = "enrol it with --replace if this is the same host, installed anew";
-                return Err(Refusal::Conflict(format!("an agent called {name} is enrolled already; {hint}")));
+                let hint = "use --replace if this is the same host, reinstalled";
+                return Err(Refusal::Conflict(format!("an agent named {name} is already enrolled; {hint}")));
             }
             Err(other) => return Err(other.into()),
         };
@@ -87,7 +87,7 @@ impl Engine {
         }
         self.commit_and_refresh(ledger).await?;
         if !replaced.is_empty() {
-            tracing::info!(agent = %id, ?replaced, "agent {name} took the place of the one that its host had before");
+            tracing::info!(agent = %id, ?replaced, "agent {name} replaced the former agent of its host");
         }
         Ok(Some(id))
     }
@@ -99,8 +99,10 @@ impl Engine {
         if self.hub.presence(agent, now) != Presence::Away {
             return Ok(Some(format!("agent {agent} is connected now")));
         }
-        let stored = agents::find_in(ledger, agent).await?.and_then(|row| row.last_seen_at).map(Timestamp::from);
-        let Some(heard) = self.hub.last_heard(agent).max(stored) else { return Ok(None) };
+        // One that was never heard of may have been, and the manager was killed before it wrote that down.
+        let row = agents::find_in(ledger, agent).await?.ok_or(StoreError::NotFound)?;
+        let stored = row.last_seen_at.unwrap_or(row.enrolled_at);
+        let heard = self.hub.last_heard(agent).max(Some(stored.into())).unwrap_or(now);
         if now.since(heard) < quiet {
             return Ok(Some(format!("agent {agent} was heard of {} s ago", now.since(heard).as_secs())));
         }
@@ -115,7 +117,7 @@ impl Engine {
     pub async fn label_agent(self: &Arc<Self>, id: Uuid, changes: Map<String, Value>, by: &str) -> UseCase<()> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let current = agents::find_in(&mut ledger, id).await?;
-        let current = current.ok_or_else(|| Refusal::NotFound("there is no such agent".to_owned()))?;
+        let current = current.ok_or_else(|| Refusal::NotFound("the agent does not exist".to_owned()))?;
         let mut labels: Map<String, Value> = current.labels.read()?;
         for (key, value) in changes {
             if value.is_null() {

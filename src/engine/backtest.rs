@@ -1,8 +1,10 @@
-//! Backtest: what a draft of a policy would have done over the alerts that are stored, before anybody lets it. Every alert
-//! is decided as at intake, with today's agents and protected entries; thresholds, limits and cooldowns are counted along
-//! the alerts' own times, since what was loaded in an hour may have happened in a month. Nothing is written.
+//! Backtest: what a draft policy would have done over the stored alerts, before it is enabled.
+//! Every alert is decided as at intake, with today's agents and protected entries. Thresholds,
+//! limits and cooldowns follow the alerts' own times, because alerts ingested within an hour may
+//! span a month. Nothing is written.
 //!
-//! Memory does not grow with the alerts: they are read page by page, and what is counted is bounded by windows and hashes.
+//! Memory does not grow with the number of alerts: they are read page by page, and counters are
+//! bounded by windows and hashes.
 
 use std::sync::Arc;
 
@@ -19,25 +21,25 @@ use crate::store::alerts::{self, AlertRow};
 use crate::store::columns::id;
 use crate::store::db::{Result, StoreError};
 
-/// Alerts read in one go: enough to keep both cores busy, few enough to be held.
+/// Alerts per page: enough to keep both cores busy, few enough to hold in memory.
 const PAGE: i64 = 2000;
-/// Backtests at a time: each takes what a core has.
+/// Concurrent backtests: each uses a full core.
 pub const AT_ONCE: usize = 1;
 
-/// What is to be tried.
+/// The policy to test, and its range of alerts.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// The policy.
+    /// The draft policy.
     pub policy: Arc<Policy>,
-    /// Alerts that did not happen before this.
+    /// Earliest event time, inclusive.
     pub since: Option<Timestamp>,
-    /// Alerts that happened before this.
+    /// Latest event time, exclusive.
     pub until: Option<Timestamp>,
-    /// How many examples to give.
+    /// Number of examples to return.
     pub samples: usize,
 }
 
-/// Tries `draft` over the stored alerts; `progress` hears how many of how many were looked at.
+/// Runs `draft` over the stored alerts; `progress` receives the scanned and the total number.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -56,7 +58,7 @@ pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64,
         scanned += page.len() as u64;
         let (engine, index) = (Arc::clone(engine), Arc::clone(&index));
         pages.push_back(tokio::task::spawn_blocking(move || judge(&engine, &index, page)));
-        // The next page is read while this one is judged; more than two would only wait in memory.
+        // Reads the next page while this one is decided; more than two pages would only use memory.
         if pages.len() > 2
             && let Some(judged) = pages.pop_front()
         {
@@ -72,7 +74,7 @@ pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64,
 }
 
 fn joined(judged: std::result::Result<Result<Vec<Judged>>, tokio::task::JoinError>) -> Result<Vec<Judged>> {
-    judged.map_err(|error| StoreError::Corrupt(format!("a page of alerts could not be judged: {error}")))?
+    judged.map_err(|error| StoreError::Corrupt(format!("a page of alerts could not be decided: {error}")))?
 }
 
 fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Vec<Judged>> {
@@ -93,7 +95,7 @@ fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Ve
             continue;
         }
         let raw = row.text()?;
-        // What was an alert when it came may not be one for a newer program; it then fires nothing.
+        // A newer version may refuse a stored alert; it then matches no policy.
         let Ok(alert) = shapes::parse(&raw, &engine.sources) else { continue };
         let alert_id = id(&row.id)?;
         let alert = alert.received(alerts::received(&alert_id));

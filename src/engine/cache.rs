@@ -67,7 +67,7 @@ impl Engine {
             let _ = done.send(committed);
         });
         outcome.await.unwrap_or_else(|_| {
-            // Only a panic leaves no outcome.
+            // Only a panic drops the sender.
             self.mark_stale();
             Err(StoreError::Busy)
         })
@@ -94,7 +94,7 @@ impl Engine {
         self.stale.store(true, Ordering::SeqCst);
     }
 
-    /// Whether that may be so; whoever asks sees to it.
+    /// Returns and clears the stale flag; the caller must refresh the caches.
     pub fn take_stale(&self) -> bool {
         self.stale.swap(false, Ordering::SeqCst)
     }
@@ -105,15 +105,13 @@ impl Engine {
     /// If the store cannot be read.
     pub async fn refresh_all(&self) -> Result<()> {
         let mut outcomes = Vec::new();
-        for cache in
-            [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys]
-        {
+        for cache in [Cache::Actions, Cache::Policies, Cache::Fleet, Cache::Protected, Cache::Freeze, Cache::Keys] {
             outcomes.push(self.refresh(cache).await);
         }
         outcomes.into_iter().collect()
     }
 
-    /// Reads whether nothing new is to be delivered; what waited for a thaw goes on.
+    /// Refreshes the freeze, and wakes all agents after a thaw.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -177,8 +175,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds an agent that has just enrolled, or changed what it can do, to the copy: taking all of them anew for each one
-    /// would make the enrolment of a fleet quadratic.
+    /// Refreshes one agent after enrolment or a change of capabilities. Reloading all agents each
+    /// time would make the enrolment of a fleet quadratic.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -203,14 +201,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Lifts what is in force against `entries`; gives what that was.
+    /// Lifts every effect that conflicts with `entries`; returns the ended holds.
     ///
     /// # Errors
     /// If the store cannot be read or written.
     pub async fn lift_protected(&self, entries: Vec<Entry>) -> Result<Vec<Hold>> {
         let holds = protected::against(&self.db, &ProtectedSet::new(entries), self.clock.now()).await?;
         if !holds.is_empty() {
-            let detail = "what it touches has become protected".to_owned();
+            let detail = "its target or agent has become protected".to_owned();
             let why = EndReason { word: "protected", detail, by: "riposte".into() };
             self.writer.release_holds(holds.clone(), why).await?;
         }

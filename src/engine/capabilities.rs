@@ -14,9 +14,9 @@ use crate::domain::agent::Agent;
 use crate::store::audit::LedgerTx;
 use crate::store::{StoreError, agents};
 
-/// Changes of one agent that are taken in at once.
+/// Changes per agent that are stored without delay.
 const AT_ONCE: u32 = 4;
-/// After so long, as many again.
+/// Interval after which the budget is full again.
 const PERIOD: Duration = Duration::from_mins(1);
 
 /// What an agent announces; what it leaves out stays as it was.
@@ -79,7 +79,7 @@ impl Announcements {
         if is_first {
             tracing::warn!(
                 %agent,
-                "agent {agent} has changed what it can do {AT_ONCE} times within a minute: the latest is taken in when that is over"
+                "agent {agent} has changed its capabilities {AT_ONCE} times within a minute: the latest change is delayed"
             );
         }
         None
@@ -149,7 +149,7 @@ impl Engine {
     }
 }
 
-/// Takes in what has waited.
+/// Stores the lists whose wait is over.
 pub(super) async fn take_in(engine: &Arc<Engine>) {
     for (agent, said) in engine.announcements.due(engine.clock.now()) {
         if engine.fleet.load().get(agent).is_none() {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn promise_11_an_agent_that_changes_all_the_time_is_heard_at_a_pace_and_to_its_last_word() {
+    fn promise_11_capability_changes_are_rate_limited_and_the_last_one_wins() {
         let (announcements, agent) = (Announcements::default(), Uuid::from_u128(1));
         let at = |secs: i64| Timestamp::from_millis(secs * 1000);
         let now = (0..1000).filter(|n| announcements.announce(agent, list(*n), at(0)).is_some()).count();
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(announcements.due(at(59)), []);
         assert_eq!(announcements.due(at(60)), [(agent, list(999))]);
         assert_eq!(announcements.due(at(61)), []);
-        // What is known again by then is not written over by what waited.
+        // A waiting list must not overwrite a newer, stored one.
         (0..9).for_each(|n| drop(announcements.announce(agent, list(n), at(61))));
         announcements.unchanged(agent, true, true);
         assert_eq!(announcements.due(at(200)), []);

@@ -1,5 +1,5 @@
-//! Whose clock is off: agents tell what their hosts' clocks show. A host that is days off is served all the same, by the manager's
-//! clock, and people are told. However often an agent tells, there is one line and one row of it a minute.
+//! Clock skew of agents. A host whose clock is days off is still served, by the manager's clock,
+//! and the skew is reported. Each agent causes at most one log line and one write per minute.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::Engine;
 
-/// How often news of one agent's clock are taken note of.
+/// Minimum interval between recorded changes of one agent.
 const NEWS_EVERY: Duration = Duration::from_mins(1);
 
-/// The clocks of the agents, as they have told since the start.
+/// Clock skew of each agent since the manager started.
 #[derive(Debug, Default)]
 pub struct Clocks {
     of: Mutex<HashMap<Uuid, Told>>,
@@ -22,13 +22,13 @@ pub struct Clocks {
 
 #[derive(Debug)]
 struct Told {
-    /// By how many seconds it is ahead; 0 within what clocks may differ.
+    /// Skew in seconds, positive if ahead; 0 within the tolerance.
     ahead: i64,
-    /// The same, as it was last taken note of, and when.
+    /// Last recorded skew and its time.
     noted: Option<(i64, Timestamp)>,
 }
 
-/// What has to be taken note of.
+/// A change to record.
 #[derive(Debug, PartialEq, Eq)]
 struct News {
     agent: Uuid,
@@ -37,7 +37,7 @@ struct News {
 }
 
 impl Clocks {
-    /// An agent's host shows `host` at `now`.
+    /// Records that an agent's host shows `host` at the manager's time `now`.
     pub fn told(&self, agent: Uuid, host: Timestamp, now: Timestamp) {
         let millis = host.as_millis() - now.as_millis();
         let is_off = Duration::from_millis(millis.unsigned_abs()) > LEEWAY;
@@ -46,7 +46,7 @@ impl Clocks {
         of.entry(agent).and_modify(|told| told.ahead = ahead).or_insert(Told { ahead, noted: None });
     }
 
-    /// What is news by now; it counts as taken note of.
+    /// Returns the changes to record, and marks them as recorded.
     fn news(&self, now: Timestamp) -> Vec<News> {
         let leeway = LEEWAY.as_secs();
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,13 +65,13 @@ impl Clocks {
         news
     }
 
-    /// Forgets the agents that `is_known` does not hold for.
+    /// Forgets the agents for which `is_known` is false.
     fn keep(&self, is_known: impl Fn(Uuid) -> bool) {
         self.of.lock().unwrap_or_else(PoisonError::into_inner).retain(|agent, _| is_known(*agent));
     }
 }
 
-/// Says whose clock is off, and has it noted.
+/// Logs and stores changes of clock skew.
 pub(super) fn note(engine: &Engine) {
     let news = engine.clocks.news(engine.clock.now());
     if news.is_empty() {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_off_is_news_once_and_at_most_once_a_minute() {
+    fn clock_skew_is_reported_once_and_at_most_once_a_minute() {
         let (clocks, agent) = (Clocks::default(), Uuid::from_u128(1));
         let at = |secs: i64| Timestamp::from_millis(secs * 1000);
         let ahead = |now| clocks.news(at(now)).into_iter().map(|news| (news.ahead, news.was_off)).collect::<Vec<_>>();

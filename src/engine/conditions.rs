@@ -1,5 +1,6 @@
-//! Conditions that could not be decided: a policy that never fires because a field is misspelt looks like one that has nothing
-//! to do. Counted by policy since the manager started; the last failure is kept as an example.
+//! Failed conditions: a policy that never fires because of a misspelt field looks like one without
+//! matches. Failures are counted per policy since the manager started, and the last one is kept as
+//! an example.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,20 +11,20 @@ use serde::Serialize;
 use crate::domain::expression::Failure;
 use crate::telemetry::{ByCondition, Metrics};
 
-/// How often the conditions of one policy could not be decided, since the manager started.
+/// How often the conditions of one policy failed since the manager started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FailedConditions {
-    /// Because a field is not there: that is ordinary for conditions about some alerts only.
+    /// Failures because of a missing field, which is normal if a condition fits only some alerts.
     pub missing_field: u64,
-    /// For any other reason, such as a text that is no address.
+    /// Failures for other reasons, such as an invalid address.
     pub fault: u64,
-    /// The last reason.
+    /// Reason of the last failure.
     pub last: String,
-    /// When that was.
+    /// Time of the last failure.
     pub last_at: Timestamp,
 }
 
-/// All that failed, by policy.
+/// Failures of all policies.
 #[derive(Debug, Default)]
 pub struct Conditions {
     by_policy: Mutex<HashMap<String, FailedConditions>>,
@@ -39,7 +40,7 @@ impl Conditions {
         if let Some(failed) = by_policy.get_mut(policy) {
             failed.missing_field += u64::from(is_missing);
             failed.fault += u64::from(!is_missing);
-            // A fault says more than a field that is not there, and is not hidden by the next one.
+            // A fault is more informative than a missing field, so it is not overwritten by one.
             if !is_missing || failed.fault == 0 {
                 (failed.last, failed.last_at) = (failure.to_string(), now);
             }
@@ -50,12 +51,12 @@ impl Conditions {
         }
     }
 
-    /// What failed of one policy.
+    /// Failures of one policy.
     pub fn of(&self, policy: &str) -> Option<FailedConditions> {
         self.by_policy.lock().unwrap_or_else(PoisonError::into_inner).get(policy).cloned()
     }
 
-    /// Forgets policies that are no more: there are as many entries as policies.
+    /// Forgets deleted policies.
     pub fn retain(&self, is_known: impl Fn(&str) -> bool, metrics: &Metrics) {
         let mut by_policy = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
         by_policy.retain(|policy, _| {

@@ -1,7 +1,9 @@
-//! Deciding: one alert, all policies, and what follows. A pure function: no clock, no I/O, no order of arrival. What
-//! only the ledger can know (is it a repetition, does a longer block stand already) is settled when it is committed.
+//! Decides one alert against all policies. A pure function: no clock, no I/O, independent of the
+//! order of arrival. Duplicates and existing blocks are known only to the ledger, and settled at
+//! commit.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use riposte_protocol::target::{Target, TargetKind};
@@ -22,53 +24,55 @@ use crate::domain::protected::ProtectedSet;
 use crate::domain::response::{NewResponse, Spared, Verdict};
 use crate::store::guard::guards;
 
-/// What a decision needs to know beside the alert.
+/// The input of a decision beside the alert.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
-    /// The policies.
+    /// Compiled policies.
     pub policies: &'a PolicyIndex,
-    /// What they can ask for.
+    /// Known actions.
     pub actions: &'a Catalogue,
-    /// The agents.
+    /// Enrolled agents.
     pub fleet: &'a Fleet,
-    /// What no response may touch.
+    /// Protected entries.
     pub protected: &'a ProtectedSet,
-    /// The time.
+    /// Current time.
     pub now: Timestamp,
-    /// Whether an alert can be too old.
+    /// Whether alerts can be too old.
     pub ages: Ages,
-    /// The request's trace.
+    /// W3C `traceparent` of the request.
     pub trace: Option<&'a str>,
 }
 
-/// Whether an alert can be too old to be responded to.
+/// How the age of an alert is judged.
 #[derive(Clone, Copy, Debug)]
 pub enum Ages {
-    /// By when it was received, and for policies that say nothing of it by this.
+    /// By the time of receipt, against the policy's limit or `max_age`.
     Judged {
-        /// When the alert was received.
+        /// Time of receipt.
         received: Timestamp,
-        /// The configuration's limit.
+        /// Limit for policies without one.
         max_age: MaxAge,
     },
-    /// It cannot: in a backtest all alerts are old.
+    /// Not at all: in a backtest all alerts are old.
     NotJudged,
 }
 
-/// What an alert comes to.
+/// The decision on one alert.
 #[derive(Debug)]
 pub struct Decided<'a> {
-    /// One response for each policy that fires, also if it comes to nothing.
+    /// One response per policy that fires, including spared and observed ones.
     pub responses: Vec<NewResponse>,
-    /// Conditions that could not be decided, each with its policy.
+    /// Failed conditions, each with its policy.
     pub failed: Vec<(&'a VersionedPolicy, Failure)>,
 }
 
-/// What `alert` (stored as `id`, its text `raw`) comes to.
+/// Decides `alert`, stored as `id` with the text `raw`.
 pub fn decide<'a>(id: Uuid, alert: &Alert, raw: &str, circumstances: Circumstances<'a>) -> Decided<'a> {
-    let origin = circumstances.fleet.origin(&alert.agent);
-    let Matched { fired, failed } = circumstances.policies.matching(alert, raw, origin.agent().map(Arc::as_ref));
-    let responses = fired.into_iter().map(|versioned| respond(id, alert, &origin, versioned, circumstances)).collect();
+    let found = OnceCell::new();
+    let origin = || found.get_or_init(|| circumstances.fleet.origin(&alert.agent));
+    let from = || origin().agent().map(Arc::as_ref);
+    let Matched { fired, failed } = circumstances.policies.matching(alert, raw, &from);
+    let responses = fired.into_iter().map(|versioned| respond(id, alert, origin(), versioned, circumstances)).collect();
     Decided { responses, failed }
 }
 
@@ -100,7 +104,7 @@ fn respond(
             }
             None => (agents, Some(Spared::ProcessUnnamed)),
         },
-        (None, None) => (agents, Some(Spared::ActionUnavailable(format!("there is no action called {name} any more")))),
+        (None, None) => (agents, Some(Spared::ActionUnavailable(format!("action {name} was deleted")))),
     };
     let verdict = match (spared, policy.mode) {
         (Some(spared), _) => Verdict::Spare(spared),
@@ -130,32 +134,33 @@ fn respond(
     }
 }
 
-/// Whether the alert is too old for the policy.
+/// The verdict if the alert is too old for the policy.
 fn stale(alert: &Alert, policy: &Policy, ages: Ages) -> Option<Spared> {
     let Ages::Judged { received, max_age } = ages else { return None };
     policy.max_age.unwrap_or(max_age).staleness(alert.time, received).map(Spared::Stale)
 }
 
-/// What the policy's threshold counts this alert by.
+/// The value by which the policy's threshold counts this alert.
 fn counted(alert: &Alert, policy: &Policy) -> String {
     let by = policy.guardrails.threshold.as_ref().and_then(|threshold| threshold.by);
     let target = by.and_then(|field| alert.observables.target(field)).and_then(Result::ok);
     target.map_or_else(String::new, |target| target.value().to_owned())
 }
 
-/// What is protected, from whom, and when.
+/// The protected entries for one policy at one time.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection<'a> {
-    /// The list.
+    /// Protected entries.
     pub set: &'a ProtectedSet,
-    /// The policy that responds; `None` for a response made by hand.
+    /// The policy that responds; `None` for a manual response.
     pub policy: Option<&'a str>,
-    /// The time.
+    /// Current time.
     pub now: Timestamp,
 }
 
 impl Protection<'_> {
-    /// Why no response may touch `target`, if so: because it is always protected, or because somebody said so.
+    /// Why no response may touch `target`, if so: it is always protected, or an operator has
+    /// protected it.
     pub fn of(self, target: &Target) -> Option<Spared> {
         let always = target.always_protected().map(str::to_owned);
         let listed = || self.set.target(target, self.policy, self.now).map(|entry| reason(&entry.reason));
@@ -167,7 +172,7 @@ fn reason(reason: &str) -> String {
     format!("protected ({reason})")
 }
 
-/// What the response is aimed at, and why it must not be.
+/// The response's target, or the reason why it must not be used.
 fn aim(
     alert: &Alert,
     field: Option<TargetField>,
@@ -188,15 +193,15 @@ fn aim(
     }
 }
 
-/// What a response of `network` around `address` is aimed at.
+/// The target of a response to `network` around `address`.
 pub fn widen(address: &Target, network: Network) -> Target {
     let is_v6 = address.ip().is_some_and(|ip| ip.is_ipv6());
     let prefix = if is_v6 { network.v6 } else { network.v4 };
     prefix.map_or_else(|| address.clone(), |prefix| address.widened(prefix))
 }
 
-/// The agents that are not protected from a response aimed at a target of `kind` and do not say they cannot run `action`,
-/// or why there is none.
+/// Agents that may run `action` on a target of `kind`: not protected, and not known to lack the
+/// capability. Otherwise the reason why there are none.
 pub fn able(
     agents: Vec<Arc<Agent>>,
     action: &Action,
@@ -293,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policys_own_age_wins_over_the_configurations() {
+    fn a_policys_max_age_overrides_the_configuration() {
         let hours = |hours| Duration::from_hours(hours);
         let verdict = |max_age: Option<&str>, age: Duration| {
             let mut policy = drop_policy("enforce");
@@ -301,7 +306,7 @@ mod tests {
                 policy["max_age"] = json!(max_age);
             }
             let response = decided_at(policy, json!({"srcip": "203.0.113.7"}), vec![agent("web-01", vec![])], age);
-            // What would have been is there to see.
+            // A spared response still shows its target and agents.
             assert_eq!((response.target.unwrap().value(), response.agents.len()), ("203.0.113.7", 1));
             response.verdict
         };
@@ -327,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_stops_a_response_is_its_reason() {
+    fn a_spared_response_has_the_reason_that_stopped_it() {
         let unable =
             Capability { action: "firewall-drop".into(), available: false, reason: Some("nft not found".into()) };
         let reason = |data: Value, agents: Vec<Agent>| match decided(drop_policy("enforce"), data, agents).verdict {

@@ -1,5 +1,6 @@
-//! Delivery: what one agent is owed, in order, signed. A conversation (a stream or a poll) asks for the next commands
-//! and sends them; the rules of what to send when are the protocol's (`protocol/src/delivery.rs`).
+//! Delivery: an agent's pending commands, in order and signed. A conversation (stream or poll)
+//! requests the next commands and sends them. The protocol decides what to send when
+//! (`protocol/src/delivery.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,30 +26,31 @@ use crate::store::commands::OwedCommand;
 use crate::store::db::{Db, Result, StoreError};
 use crate::store::story::escape;
 
-/// How long a delivered command is given to be acknowledged before it is sent again.
+/// How long a delivered command may stay unacknowledged before it is sent again.
 const LEASE: Duration = Duration::from_secs(30);
-/// The room for commands in one message, in bytes; the rest of the frame is for what is told beside them.
+/// Bytes for commands in one message; the rest of the frame is for other fields.
 const MESSAGE_BYTES: usize = MAX_FRAME_BYTES - 64 * 1024;
-/// What a command takes in a message beside its own bytes: quotes and a comma.
+/// Overhead of a command in a message: quotes and a comma.
 const SEPARATOR_BYTES: usize = 3;
-/// How long a signed revert is valid; it is signed anew at each delivery, so it is owed for as long as it takes.
+/// Validity of a signed revert. It is signed again at each delivery, so it stays deliverable
+/// without limit.
 const REVERT_VALIDITY: Duration = Duration::from_hours(24);
-/// The first instant of the year 2000: a pipeline whose clock is earlier has never set it.
+/// The year 2000: an earlier event time means an unset clock.
 const CLOCK_WAS_SET: Timestamp = Timestamp::from_millis(946_684_800_000);
 
-/// The manager's keys: the first one signs, all of them are given to agents to pin.
+/// The manager's signing keys: the first one signs, agents pin all.
 #[derive(Debug)]
 pub struct Signer {
     keys: Vec<(String, SigningKey)>,
 }
 
 impl Signer {
-    /// A signer with `keys`, each with its id; the first one signs.
+    /// Creates a signer from keys with their ids; the first one signs.
     pub fn new(keys: Vec<(String, SigningKey)>) -> Self {
         Self { keys }
     }
 
-    /// The keys that an agent has to pin.
+    /// The public keys that an agent pins.
     pub fn pinned(&self) -> Vec<ManagerKey> {
         let public = |(kid, key): &(String, SigningKey)| ManagerKey {
             kid: kid.clone(),
@@ -63,7 +65,7 @@ impl Signer {
     }
 }
 
-/// One conversation with one agent.
+/// A conversation with one agent.
 #[derive(Debug)]
 pub struct Conversation {
     engine: Arc<Engine>,
@@ -74,18 +76,19 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Begins one with an agent whose journal holds `cursor` and nothing above it.
+    /// Starts a conversation with an agent whose journal ends at `cursor`.
     pub fn new(engine: Arc<Engine>, agent: Uuid, cursor: u64) -> Self {
         Self { engine, agent, session: Session::new(cursor), is_full: false, has_more: false }
     }
 
-    /// The next commands to send, signed, in order, at most `max` and no more than one message holds. They count as delivered
-    /// from here on.
+    /// Returns the next signed commands, in order: at most `max`, and no more than fit into one
+    /// message. They count as delivered.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn next(&mut self, max: usize) -> Result<Vec<String>> {
-        // Another manager may have taken over while this one was stopped: it finds out within a second, and orders nothing until then.
+        // Another manager may have taken over while this one was paused. It learns so within a
+        // second, and sends nothing until then.
         if !self.engine.lease.is_held() {
             return Err(StoreError::Busy);
         }
@@ -96,7 +99,8 @@ impl Conversation {
         let now = clock.now();
         let (protected, actions) = (protected.load_full(), actions.load_full());
         let frozen = frozen.load(Ordering::SeqCst);
-        // What has expired is ended by the sweep, what is aimed at something protected here: it stands in the way of the others.
+        // The sweep ends expired commands. Those for protected targets end here, because they block
+        // the others.
         let mut withdrawn = BTreeMap::new();
         owed.retain(|command| match protection(command, self.agent, &protected, now) {
             Some(why) => {
@@ -121,13 +125,13 @@ impl Conversation {
             let size = token.as_ref().map_or(0, |token| token.len() + SEPARATOR_BYTES);
             let token = if size > room && !signed.is_empty() { None } else { Some(token) };
             let Some(Ok(token)) = token else {
-                // What is not sent now is not under way.
+                // Commands beyond the message are not in flight.
                 chosen[nth..].iter().for_each(|position| self.session.take_back(owed[*position].seq));
                 if let Some(Err(error)) = token {
                     if signed.is_empty() {
                         return Err(error);
                     }
-                    tracing::warn!(command = %command.id, "command {} cannot be signed just now: {error}", command.id);
+                    tracing::warn!(command = %command.id, "command {} cannot be signed, retrying: {error}", command.id);
                 }
                 self.has_more = true;
                 break;
@@ -148,23 +152,23 @@ impl Conversation {
         Ok(signed)
     }
 
-    /// Whether as much was under way, at the last look, as may be: then there may be more behind it.
+    /// Whether the last call reached the limit of commands in flight, so more may be pending.
     pub fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// Whether there was more to send, at the last look, than one message holds.
+    /// Whether the last call found more than one message holds.
     pub fn has_more(&self) -> bool {
         self.has_more
     }
 
-    /// When to ask again even if nothing new comes: the next lease that ends.
+    /// End of the next lease: when to ask again without a wake-up.
     pub fn next_lease_end(&self) -> Option<Timestamp> {
         self.session.next_lease_end()
     }
 }
 
-/// Says in the log that a command is handed to its agent's connection.
+/// Logs the delivery of a command.
 fn tell(command: &OwedCommand, agent: Uuid, agent_name: Option<&str>) {
     let OwedCommand { id, op, action, response, effect, alert, .. } = command;
     let (policy, alert) = (command.policy.as_deref(), alert.map(|alert| alert.to_string()));
@@ -175,7 +179,7 @@ fn tell(command: &OwedCommand, agent: Uuid, agent_name: Option<&str>) {
     );
 }
 
-/// A command in its signed form, with the program and the alert if its action takes them.
+/// Signs a command, with the program and the alert if its action needs them.
 async fn sign(
     command: &OwedCommand,
     agent: Uuid,
@@ -202,8 +206,8 @@ async fn sign(
     signer.sign(&claims)
 }
 
-/// When the process that a command is aimed at was there: when the alert says so, and never later than it was taken in; for
-/// an order by hand, when it was given. A kernel gives its number to another one afterwards.
+/// When the process of a command was seen: at the alert's time, but not after its receipt; for a
+/// manual command, at its request. The kernel may reuse the process id later.
 async fn as_of(command: &OwedCommand, db: &Db) -> Result<Timestamp> {
     let decided =
         made_at(command.alert.unwrap_or(command.response)).map_or(command.created_at, |at| at.min(command.created_at));
@@ -212,18 +216,18 @@ async fn as_of(command: &OwedCommand, db: &Db) -> Result<Timestamp> {
     Ok(seen_at(row.time.into(), decided))
 }
 
-/// The time of an alert that was taken in at `received`, as far as it can be believed.
+/// An alert's event time, as far as it is plausible for the time of receipt.
 fn seen_at(time: Timestamp, received: Timestamp) -> Timestamp {
     if time < CLOCK_WAS_SET {
         return received;
     }
-    // A pipeline that writes whole seconds has cut off the rest.
+    // Some pipelines truncate to whole seconds.
     let time = if time.as_millis() % 1000 == 0 { time.plus(Duration::from_millis(999)) } else { time };
     time.min(received)
 }
 
-/// The alert behind a command; none if a person asked for it, or if it is not kept any more, or cannot be read: that must
-/// not keep a command from being sent.
+/// The alert behind a command. `None` for a manual command, and for an alert that was deleted or
+/// cannot be decoded: the command is sent without it.
 async fn alert(db: &Db, command: &OwedCommand) -> Result<Option<serde_json::Value>> {
     let Some(id) = command.alert else { return Ok(None) };
     let Some(row) = alerts::find(db, id).await? else { return Ok(None) };
@@ -241,8 +245,8 @@ fn is_deliverable(command: &OwedCommand, frozen: bool, now: Timestamp) -> bool {
     command.expires_at.is_none_or(|at| at > now) && (command.op == Op::Revert || !frozen)
 }
 
-/// Why a command must not be delivered, if what it touches is protected. Lifting is always allowed: what is protected must not
-/// stay blocked.
+/// Why a command must not be delivered to a protected target. Reverts are always allowed: a
+/// protected target must not stay blocked.
 fn protection(command: &OwedCommand, agent: Uuid, set: &ProtectedSet, now: Timestamp) -> Option<String> {
     if command.op == Op::Revert {
         return None;
@@ -280,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_cannot_be_right_is_that_of_the_taking_in() {
+    fn an_implausible_event_time_becomes_the_time_of_receipt() {
         let (at, received) = (Timestamp::from_millis, Timestamp::from_millis(1_795_514_400_500));
         assert_eq!(seen_at(at(1_795_514_300_123), received), at(1_795_514_300_123));
         assert_eq!(seen_at(at(1_795_514_300_000), received), at(1_795_514_300_999), "written in whole seconds");

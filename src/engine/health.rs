@@ -1,5 +1,5 @@
-//! How the stages are doing: when each last finished its work, how long that took, and what went wrong. What has a deadline has
-//! an owner (promise 11); here one sees whether the owner still comes.
+//! Health of the stages: when each last finished, how long it took, and its last fault. Every
+//! deadline has an owner (promise 11); this shows whether the owner still runs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 
-/// One stage, as it was at its last round.
+/// A stage at its last round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Round {
-    /// When it last finished without a fault; absent: not yet.
+    /// Last round without a fault; absent before the first.
     pub last_finished_at: Option<Timestamp>,
-    /// How long that took, in milliseconds.
+    /// Duration of that round, in milliseconds.
     pub took_millis: u64,
-    /// By how much the next round is late, in milliseconds.
+    /// How late the next round is, in milliseconds.
     pub late_millis: u64,
-    /// What went wrong at the last round, if it did.
+    /// Fault of the last round, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
@@ -25,28 +25,28 @@ pub struct Round {
 #[derive(Clone, Debug)]
 struct Stage {
     every: Duration,
-    /// Since when it is expected.
+    /// Start of the expectation.
     since: Timestamp,
     finished_at: Option<Timestamp>,
     took: Duration,
     fault: Option<String>,
 }
 
-/// What the stages report.
+/// Reports of all stages.
 #[derive(Debug, Default)]
 pub struct Health {
     stages: Mutex<BTreeMap<&'static str, Stage>>,
 }
 
 impl Health {
-    /// A stage is to come at least `every` so often from `now` on.
+    /// Expects a stage to finish at least once per `every`, from `now` on.
     pub fn expect(&self, stage: &'static str, every: Duration, now: Timestamp) {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = Stage { every, since: now, finished_at: None, took: Duration::ZERO, fault: None };
         stages.insert(stage, expected);
     }
 
-    /// An expected stage has finished a round that began at `begun`.
+    /// Records the end of a round that began at `begun`.
     pub fn report(&self, stage: &'static str, (begun, now): (Timestamp, Timestamp), fault: Option<String>) {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = stages.get_mut(stage) else { return };
@@ -57,7 +57,7 @@ impl Health {
         known.fault = fault;
     }
 
-    /// Every stage.
+    /// All stages at `now`.
     pub fn rounds(&self, now: Timestamp) -> BTreeMap<&'static str, Round> {
         let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_that_does_not_come_any_more_is_late() {
+    fn a_stage_that_stops_reporting_is_late() {
         let (health, at) = (Health::default(), |millis| Timestamp::from_millis(millis));
         health.expect("expire", Duration::from_secs(5), at(0));
         let round = |now| health.rounds(at(now))["expire"].clone();

@@ -1,5 +1,5 @@
-//! The hub: which agents are connected to this node, and how to nudge them. A nudge is only a hint to look into the
-//! store; one that is lost costs time, never a command.
+//! The hub: which agents are connected to this node, and how to wake them. A wake-up is only a hint
+//! to read the store; a lost one costs time, never a command.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,72 +11,72 @@ use uuid::Uuid;
 
 use crate::domain::presence::Presence;
 
-/// Who is connected; cheap to share.
+/// Connections of agents; cheap to share.
 #[derive(Debug, Default)]
 pub struct Hub {
     places: Mutex<HashMap<Uuid, Place>>,
     heard: Mutex<Heard>,
 }
 
-/// When agents were last heard of.
+/// Last contacts of agents.
 #[derive(Debug, Default)]
 struct Heard {
     /// Since the last flush.
     now: HashMap<Uuid, Timestamp>,
-    /// What was flushed last: it may not be in the store yet.
+    /// Of the last flush, which may not be in the store yet.
     before: HashMap<Uuid, Timestamp>,
 }
 
 #[derive(Debug, Default)]
 struct Place {
-    /// Counts nudges. A counter and not a bare notification, because one that comes while the connection is busy
-    /// with something else must not be lost.
+    /// Counts wake-ups. A counter, because a plain notification would be lost while the connection
+    /// is busy.
     nudges: watch::Sender<u64>,
-    /// Ends the agent's present stream when a newer one takes its place.
+    /// Ends the agent's current stream when a newer one replaces it.
     stream: Option<(u64, CancellationToken)>,
     streams_so_far: u64,
-    /// Polls of the agent that wait or are answered now.
+    /// Number of the agent's open polls.
     polls: u32,
-    /// When its last poll began or ended.
+    /// Start or end of its last poll.
     polled_at: Option<Timestamp>,
-    /// Held by the stream whose messages are taken in.
+    /// The inbound lock, held by the stream whose messages are processed.
     floor: Arc<tokio::sync::Mutex<()>>,
-    /// The runs that spoke for the agent, the latest speaker last, and how often each has come back.
+    /// Recent runs of the agent, latest speaker last, with the number of times each came back.
     runs: VecDeque<(Uuid, u32)>,
     /// The run that began last.
     newest_run: Option<Uuid>,
-    /// The run whose first report was taken in.
+    /// The run whose first report was processed.
     reported_run: Option<Uuid>,
 }
 
-/// Runs of an agent that are remembered: enough to see one come back.
+/// Remembered runs per agent: enough to detect one that comes back.
 const RUNS: usize = 8;
-/// So often a run may come back after a newer one has spoken: what it said last before a restart may be held up on its way.
+/// Tolerated comebacks of a run: its last message before a restart may arrive late.
 const COMEBACKS: u32 = 1;
 
-/// An agent's stream, for as long as it is connected.
+/// An agent's stream while it is connected.
 #[derive(Debug)]
 pub struct Seat {
     hub: Arc<Hub>,
     agent: Uuid,
     number: u64,
-    /// Changes when the agent may have something to fetch.
+    /// Changes when the agent may have new commands.
     pub nudges: watch::Receiver<u64>,
-    /// Cancelled when a newer stream of the same agent takes over: the older one is usually half dead.
+    /// Cancelled when a newer stream of the agent takes over: the older one is usually half dead.
     pub replaced: CancellationToken,
     floor: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Seat {
-    /// Waits until no older stream of the agent has the floor. Whoever has it takes in what the agent says; so nothing older can
-    /// come after what it says here.
+    /// Waits until no older stream of the agent holds the inbound lock. The holder processes the
+    /// agent's messages, so no older message can follow a newer one.
     pub async fn take_the_floor(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.floor).lock_owned().await
     }
 }
 
 impl Hub {
-    /// Takes the agent's place with a new stream and ends the one that was there.
+    /// Registers a new stream of the agent, and ends the former one.
     pub fn sit(self: &Arc<Self>, agent: Uuid) -> Seat {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let place = places.entry(agent).or_default();
@@ -89,8 +89,8 @@ impl Hub {
         Seat { hub: Arc::clone(self), agent, number, nudges, replaced, floor }
     }
 
-    /// A run of the agent speaks. Gives whether that proves that two hosts share its identity: a run that another one has
-    /// followed is over, so one that comes back again and again was never the only one.
+    /// Records that a run of the agent speaks. Returns whether two hosts provably share its
+    /// identity: a run that was followed by another is over, so it cannot come back repeatedly.
     pub fn speaks(&self, agent: Uuid, run: Uuid) -> bool {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let Place { runs, newest_run, .. } = places.entry(agent).or_default();
@@ -101,7 +101,7 @@ impl Hub {
         if known.is_none() {
             *newest_run = Some(run);
         }
-        // It is the older one that should be over: the newest is interrupted by it.
+        // Only the older run counts: the newest is merely interrupted by it.
         let comebacks = known.map_or(0, |comebacks| comebacks + u32::from(*newest_run != Some(run)));
         runs.retain(|(known, _)| *known != run);
         runs.push_back((run, comebacks));
@@ -111,25 +111,25 @@ impl Hub {
         comebacks > COMEBACKS
     }
 
-    /// Whether no report of what the agent holds was taken in yet by this run.
+    /// Whether this run has not sent a report yet.
     pub fn reports_first(&self, agent: Uuid, run: Uuid) -> bool {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.get(&agent).and_then(|place| place.reported_run) != Some(run)
     }
 
-    /// A report by this run was taken in.
+    /// Records that a report of this run was processed.
     pub fn reported(&self, agent: Uuid, run: Uuid) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.entry(agent).or_default().reported_run = Some(run);
     }
 
-    /// What to wait on for an agent that polls.
+    /// The wake-up counter for a polling agent.
     pub fn nudges_of(&self, agent: Uuid) -> watch::Receiver<u64> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.entry(agent).or_default().nudges.subscribe()
     }
 
-    /// Nudges whoever is connected of `agents`.
+    /// Wakes the connections of `agents`.
     pub fn wake(&self, agents: &[Uuid]) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         for place in agents.iter().filter_map(|agent| places.get(agent)) {
@@ -137,7 +137,7 @@ impl Hub {
         }
     }
 
-    /// Nudges everybody who is connected.
+    /// Wakes all connections.
     pub fn wake_all(&self) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.values().for_each(|place| place.nudges.send_modify(|count| *count += 1));
@@ -152,7 +152,7 @@ impl Hub {
         Poll { hub: Arc::clone(self), agent }
     }
 
-    /// Where the agent is at `now`, as seen from this node.
+    /// The agent's presence at `now`, as seen from this node.
     pub fn presence(&self, agent: Uuid, now: Timestamp) -> Presence {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places
@@ -160,7 +160,7 @@ impl Hub {
             .map_or(Presence::Away, |place| Presence::of(place.stream.is_some(), place.polls, place.polled_at, now))
     }
 
-    /// Ends the streams of these agents, and wakes their polls.
+    /// Closes the streams of these agents, and wakes their polls.
     pub fn disconnect(&self, is_meant: impl Fn(Uuid) -> bool) {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, place) in places.iter().filter(|(agent, _)| is_meant(**agent)) {
@@ -171,18 +171,18 @@ impl Hub {
         }
     }
 
-    /// The agent was heard of.
+    /// Records a contact.
     pub fn heard(&self, agent: Uuid, at: Timestamp) {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).now.insert(agent, at);
     }
 
-    /// When it was last heard of, if that is not in the store yet.
+    /// Last contact, if it is not in the store yet.
     pub fn last_heard(&self, agent: Uuid) -> Option<Timestamp> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.now.get(&agent).or_else(|| heard.before.get(&agent)).copied()
     }
 
-    /// Takes what was heard since the last time, to be stored in one batch.
+    /// Takes the contacts since the last call, for one batched write.
     pub fn take_heard(&self) -> Vec<(Uuid, Timestamp)> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.before = std::mem::take(&mut heard.now);
@@ -190,7 +190,7 @@ impl Hub {
     }
 }
 
-/// A poll of an agent, for as long as it is under way.
+/// An agent's poll while it is open.
 #[derive(Debug)]
 pub struct Poll {
     hub: Arc<Hub>,
@@ -198,7 +198,7 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// The poll is answered at `now`: its agent counts as present for a while longer.
+    /// Ends the poll at `now`: its agent counts as present for a while.
     pub fn answered(self, now: Timestamp) {
         let mut places = self.hub.places.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = places.get_mut(&self.agent) {
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_comes_back_was_never_the_only_one() {
+    fn a_run_that_comes_back_proves_a_clone() {
         let (hub, agent) = (Hub::default(), Uuid::from_u128(1));
         let [first, second] = [Uuid::from_u128(10), Uuid::from_u128(11)];
         assert!([first, first, second, second].iter().all(|run| !hub.speaks(agent, *run)), "a restart is no clone");
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_counts_when_it_was_taken_in() {
+    fn a_report_counts_once_it_was_processed() {
         let (hub, agent, run) = (Hub::default(), Uuid::from_u128(1), Uuid::from_u128(10));
         assert!(hub.reports_first(agent, run) && hub.reports_first(agent, run), "the first one may have failed");
         hub.reported(agent, run);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_polls_is_present_and_one_that_went_away_is_not() {
+    fn a_polling_agent_is_present_until_its_grace_ends() {
         let (hub, agent, at) = (Arc::new(Hub::default()), Uuid::from_u128(1), Timestamp::from_millis);
         assert_eq!(hub.presence(agent, at(0)), Presence::Away);
         let poll = hub.poll(agent, at(0));
@@ -287,14 +287,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_speaks_over_one_stream_at_a_time() {
+    async fn messages_of_one_stream_are_processed_at_a_time() {
         let (hub, agent) = (Arc::new(Hub::default()), Uuid::from_u128(1));
         let [oldest, older, newest] = [(); 3].map(|()| hub.sit(agent));
         let speaks = oldest.take_the_floor().await;
         let mut waits = Box::pin(newest.take_the_floor());
         assert!((&mut waits).now_or_never().is_none(), "the oldest is still at it");
         drop(older);
-        assert!((&mut waits).now_or_never().is_none(), "whoever sat in between");
+        assert!((&mut waits).now_or_never().is_none(), "a stream between the two must not release the lock");
         drop(speaks);
         assert!((&mut waits).now_or_never().is_some());
         let other = hub.sit(Uuid::from_u128(2));

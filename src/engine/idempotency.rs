@@ -45,7 +45,9 @@ impl IdempotentRequest {
         if let Some(once) = &self.once
             && !idempotency::keep(ledger, once, status, id, now).await?
         {
-            return Err(Refusal::Conflict("the same request is being carried out just now".to_owned()));
+            return Err(Refusal::Conflict(
+                "the first request with this key is still in progress; retry later".to_owned(),
+            ));
         }
         Ok(())
     }

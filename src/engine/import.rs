@@ -60,9 +60,8 @@ impl Engine {
         let known = protected::all(&self.db).await?;
         let mut added = Vec::new();
         for entry in entries {
-            let is_same = |old: &Entry| {
-                old.covered == entry.covered && old.policies.is_empty() && old.until == Until::Never
-            };
+            let is_same =
+                |old: &Entry| old.covered == entry.covered && old.policies.is_empty() && old.until == Until::Never;
             if !known.iter().any(is_same) {
                 protected::create(&mut ledger, &entry, by, now).await?;
                 added.push(entry);
@@ -76,9 +75,7 @@ impl Engine {
 
 fn taken(error: StoreError, what: &str, name: &str) -> Refusal {
     match error {
-        StoreError::Duplicate => {
-            Refusal::Conflict(format!("there is {what} called {name} already; nothing was imported"))
-        }
+        StoreError::Duplicate => Refusal::Conflict(format!("{what} named {name} exists already; nothing was imported")),
         other => other.into(),
     }
 }

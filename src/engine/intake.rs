@@ -1,5 +1,5 @@
-//! Intake: the first stage of the flow. Alerts come in as they were sent, are read, decided and handed to the group
-//! commit; the caller hears back when all of it is durable (promise 1).
+//! Intake: the first stage of the flow. Alerts are parsed, decided and passed to the group commit.
+//! The caller gets a response once all of it is durable (promise 1).
 
 use std::cell::RefCell;
 
@@ -23,37 +23,37 @@ use crate::store::writer::{Intake, Outcome};
 use crate::telemetry::{ByOutcome, ByState};
 
 thread_local! {
-    /// Making a compression context costs more than compressing one alert with it.
+    /// A reused context: creating one costs more than compressing an alert.
     static ENCODER: RefCell<Encoder> = RefCell::default();
 }
 
-/// What became of the alerts of one request.
+/// Outcome of one request with alerts.
 #[derive(Debug, Default)]
 pub struct Receipt {
-    /// How many are stored now that were not before.
+    /// Number of alerts stored for the first time.
     pub accepted: usize,
-    /// How many had been stored before.
+    /// Number of duplicates.
     pub duplicates: usize,
-    /// How many of these differ from what is stored.
+    /// Number of duplicates that differ from the stored alert.
     pub conflicting: usize,
-    /// Which are no alerts, by position, and why.
+    /// Invalid alerts by position, with their faults.
     pub rejected: Vec<(usize, Vec<Fault>)>,
-    /// The responses of the accepted ones.
+    /// Responses to the accepted alerts.
     pub responses: Vec<Uuid>,
 }
 
-/// What the configuration says of alerts that come in.
+/// Configuration of the intake.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Fields of the site's own in which observables are looked for.
+    /// Site-specific fields that hold observables.
     pub sources: Sources,
-    /// How old an alert may be for policies that say nothing of it.
+    /// Maximum alert age for policies without a limit.
     pub max_age: MaxAge,
-    /// Pipelines whose ids recur.
+    /// Pipelines whose alert ids recur.
     pub recurring: Recurring,
 }
 
-/// What alerts are read with.
+/// The context for parsing alerts.
 struct Reading<'a> {
     sources: &'a Sources,
     recurring: &'a Recurring,
@@ -61,7 +61,8 @@ struct Reading<'a> {
 }
 
 impl Engine {
-    /// Takes in `raws`, the bytes of one alert each. They hold their `place` in memory until they are committed. `pipeline` is the one that the sender's key is bound to.
+    /// Stores `raws`, the bytes of one alert each. Their memory permit `place` is held until the
+    /// commit. `pipeline` is the one that the sender's key is bound to.
     ///
     /// # Errors
     /// If the ledger cannot be written; then nothing is stored.
@@ -103,7 +104,7 @@ impl Engine {
         }
         drop((policies, actions, fleet, protected, since));
         self.count("rejected", receipt.rejected.len());
-        // Nothing to store and nothing to remember: an answer that needs no transaction.
+        // Nothing to store: respond without a transaction.
         if alerts.is_empty() && once.is_none() {
             return Ok(Outcome::Done(receipt));
         }

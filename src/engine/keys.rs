@@ -79,7 +79,7 @@ impl Engine {
     /// If there is no such key, or it is the caller's own.
     pub async fn revoke_key(self: &Arc<Self>, id: &str, by: &str) -> UseCase<()> {
         if by == format!("key:{id}") {
-            let why = "a key cannot revoke itself: make another admin key and use that";
+            let why = "a key cannot revoke itself: create another admin key and use it";
             return Err(Refusal::Conflict(why.to_owned()));
         }
         let mut ledger = LedgerTx::begin(&self.db).await?;
@@ -105,8 +105,7 @@ impl Engine {
             return Ok(None);
         }
         let (new, key) = make("first admin key".into(), Role::Admin, None)?;
-        write_down(&key)
-            .map_err(|error| Refusal::System(format!("the first key cannot be written down: {error}")))?;
+        write_down(&key).map_err(|error| Refusal::System(format!("the first key cannot be written down: {error}")))?;
         let mut ledger = LedgerTx::begin(&self.db).await?;
         keys::create(&mut ledger, &new, "riposte", self.clock.now()).await?;
         self.commit_and_refresh(ledger).await?;
@@ -144,7 +143,7 @@ fn pipeline_fault(pipeline: &str, role: Role) -> Option<String> {
     if !is_name(pipeline) {
         Some("must be 1 to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'".to_owned())
     } else if !role.may(Right::Ingest) {
-        Some(format!("cannot be given: a key of the role {} hands in no alerts", role.as_str()))
+        Some(format!("is not allowed: the role {} cannot ingest alerts", role.as_str()))
     } else {
         None
     }

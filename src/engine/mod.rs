@@ -1,9 +1,9 @@
-//! FLOOR 3: what happens. One file per stage of the flow: [`intake`] reads alerts and has them decided ([`decide`]) and
-//! committed; the [`hub`] knows who is connected, [`deliver`] what each is owed; [`undo`] ends what is over, and the
-//! [`sweep`] owns every other deadline.
+//! The engine layer: one file per stage of the flow. [`intake`] parses alerts and has them decided
+//! ([`decide`]) and committed; the [`hub`] knows the connections, [`deliver`] the pending commands;
+//! [`undo`] ends expired responses, and the [`sweep`] owns every other deadline.
 //!
-//! Nothing here is remembered that is not in the store: policies, agents and keys are kept as immutable copies that are
-//! replaced when they change.
+//! The store is the only durable state. Policies, agents and keys are cached as immutable snapshots
+//! that are replaced on change.
 
 mod actions;
 pub mod agents;
@@ -58,77 +58,77 @@ use hub::Hub;
 use owed::OwedReader;
 use undo::Undo;
 
-/// Agents whose reports are compared at the same time.
+/// Concurrent comparisons of agents' reports.
 const COMPARING: usize = 2;
 
-/// The engine: everything that stages and handlers share.
+/// The state that stages and handlers share.
 #[derive(Debug)]
 pub struct Engine {
-    /// What is remembered.
+    /// The database.
     pub db: Db,
-    /// The way to change it.
+    /// The group commit.
     pub writer: Writer,
-    /// The way to ask what agents are owed.
+    /// Batched queries for pending commands.
     pub owed_reader: OwedReader,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
     /// When this manager started.
     pub started_at: Timestamp,
     /// Who is connected.
     pub hub: Arc<Hub>,
-    /// What agents have said lately that they can do.
+    /// Rate limit for announced capabilities.
     pub announcements: capabilities::Announcements,
-    /// Whose clock is off.
+    /// Clock skew of agents.
     pub clocks: clocks::Clocks,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Metrics,
-    /// What can be asked for.
+    /// Cache: actions.
     pub actions: ArcSwap<Catalogue>,
-    /// All policies, compiled.
+    /// Cache: compiled policies.
     pub policies: ArcSwap<PolicyIndex>,
-    /// All agents.
+    /// Cache: agents.
     pub fleet: ArcSwap<Fleet>,
-    /// What no response may touch.
+    /// Cache: protected entries.
     pub protected: ArcSwap<ProtectedSet>,
-    /// Whether nothing new is delivered.
+    /// Cache: the freeze.
     pub frozen: AtomicBool,
-    /// All API keys, by id.
+    /// Cache: API keys by id.
     pub keys: ArcSwap<HashMap<String, KeyRow>>,
-    /// The manager's keys.
+    /// The manager's signing keys.
     pub signer: Signer,
-    /// What the undo stage waits for.
+    /// Wake-ups of the undo stage.
     pub undo: Undo,
-    /// Fields of the site's own in which observables are looked for.
+    /// Site-specific fields that hold observables.
     pub sources: Sources,
-    /// What the configuration says of alerts that come in.
+    /// Configuration of the intake.
     pub rules: intake::Rules,
-    /// When the first key of each pipeline was made.
+    /// Creation time of each pipeline's first key.
     pub pipelines: ArcSwap<HashMap<String, Timestamp>>,
-    /// Conditions that could not be decided.
+    /// Failed conditions.
     pub conditions: conditions::Conditions,
-    /// How long alerts are kept.
+    /// Retention of alerts; `None`: without limit.
     pub alert_retention: Option<Duration>,
-    /// Everything that runs.
+    /// Tracker of all tasks.
     pub tasks: Tasks,
-    /// How the stages are doing.
+    /// Health of the stages.
     pub health: health::Health,
-    /// This manager's hold on the ledger.
+    /// This manager's lease on the ledger.
     pub lease: Arc<Lease>,
-    /// What the last look found that cannot be done.
+    /// Cached result of the readiness check.
     pub readiness: readiness::LastLook,
-    /// The right to run a backtest.
+    /// Permits for backtests.
     pub backtests: Arc<Semaphore>,
-    /// The right to compare what an agent says it holds. All agents come back at once after a restart, and deadlines need the same
-    /// few reading connections.
+    /// Permits for comparing agents' reports. After a restart all agents report at once, and
+    /// deadlines need the same few read connections.
     pub comparing: Semaphore,
-    /// Held while a copy is read and swapped in, so that an older reading never replaces a newer one.
+    /// Held while a cache is refreshed, so that an older read never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
     /// Whether a change may have been committed that the caches do not show; then the sweep refreshes them, until it can.
     stale: AtomicBool,
 }
 
 impl Engine {
-    /// Loads what is remembered and starts the stages.
+    /// Loads the caches and starts the stages.
     ///
     /// # Errors
     /// If the store cannot be read.

@@ -1,5 +1,5 @@
-//! Looking up what agents are owed, for many conversations at once: a commit nudges all agents concerned in the same
-//! instant, and one look at the store serves those that ask while the last look was under way.
+//! Batched queries for pending commands. A commit wakes all agents concerned at once; one query
+//! serves all that asked while the previous one ran.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use uuid::Uuid;
 use crate::store::commands::{self, OwedCommand};
 use crate::store::db::{Db, Result, StoreError};
 
-/// Conversations that may wait for an answer; each asks for one thing at a time.
+/// Queue capacity; each conversation has at most one request.
 const QUEUE: usize = 4096;
-/// Agents in one look.
+/// Agents per query.
 const MAX_AGENTS: usize = 256;
 
 struct Ask {
@@ -21,21 +21,21 @@ struct Ask {
     answer: oneshot::Sender<std::result::Result<Vec<OwedCommand>, Arc<StoreError>>>,
 }
 
-/// The way to ask; cheap to clone.
+/// Handle of the reader; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct OwedReader {
     asks: mpsc::Sender<Ask>,
 }
 
 impl OwedReader {
-    /// A reader, and the task that does its work until `stop`.
+    /// Returns a reader and the task that runs it until `stop`.
     pub fn start(db: Db, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let (asks, asked) = mpsc::channel(QUEUE);
         (Self { asks }, run(db, asked, stop))
     }
 
-    /// The first commands that `agent` is owed, in the order of sending. While nothing but reverts is delivered it may be
-    /// only these.
+    /// The first pending commands of `agent`, in sending order. With `only_reverts` the result may
+    /// omit all others.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -57,7 +57,7 @@ async fn run(db: Db, mut asked: mpsc::Receiver<Ask>, stop: CancellationToken) {
         if count == 0 {
             return;
         }
-        // While only reverts are delivered, what waits behind them is not looked at; who asked before that sees everything.
+        // During a freeze, read only reverts. Requests made before the freeze get everything.
         let (few, all): (Vec<Ask>, Vec<Ask>) = asks.drain(..).partition(|ask| ask.only_reverts);
         for (asks, only_reverts) in [(few, true), (all, false)] {
             look(&db, asks, only_reverts).await;
@@ -74,11 +74,11 @@ async fn look(db: &Db, asks: Vec<Ask>, only_reverts: bool) {
     agents.dedup();
     let found = commands::owed(db, agents, only_reverts).await.map_err(|error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(cause, "what agents are owed cannot be read: {error}");
+        tracing::error!(cause, "pending commands cannot be read: {error}");
         Arc::new(error)
     });
     for Ask { agent, answer, .. } in asks {
-        // Not taken out: a stream and a poll of one agent may ask at once.
+        // Cloned, not removed: a stream and a poll of one agent may ask at once.
         let owed = found.as_ref().map(|found| found.get(&agent).cloned().unwrap_or_default());
         let _ = answer.send(owed.map_err(Arc::clone));
     }

@@ -1,5 +1,5 @@
-//! Alerts that an earlier version stored can be found by their pipelines' ids too: these are read from the alerts in small steps,
-//! beside everything else, until all are there.
+//! Backfills the pipelines' ids of alerts stored by an earlier version, in small steps in the
+//! background, so that they can be found by these ids.
 
 use super::Engine;
 use crate::domain::shapes;
@@ -7,13 +7,13 @@ use crate::store::alerts;
 use crate::store::audit::LedgerTx;
 use crate::store::db::Result;
 
-/// Alerts in one step: a few milliseconds of work.
+/// Alerts per step: a few milliseconds of work.
 const STEP: i64 = 500;
 
-/// Does one step; gives whether none is left.
+/// Runs one step; returns whether none is left.
 ///
 /// # Errors
-/// If the ledger cannot be read or written; then the step is done again.
+/// If the ledger cannot be read or written; the step is then repeated.
 pub(super) async fn step(engine: &Engine) -> Result<bool> {
     let rows = alerts::unnamed(&engine.db, STEP).await?;
     if rows.is_empty() {
@@ -21,7 +21,7 @@ pub(super) async fn step(engine: &Engine) -> Result<bool> {
     }
     let own_id = |row: &alerts::AlertRow| {
         let alert = row.text().ok().and_then(|text| shapes::parse(&text, &engine.sources).ok());
-        // Empty: it was looked at, and is not looked at again.
+        // An empty id marks the row as done.
         (row.id.clone(), alert.map_or_else(String::new, |alert| alert.pipeline_id))
     };
     let names = rows.iter().map(own_id).collect();

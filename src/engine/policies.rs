@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::Engine;
 use super::idempotency::IdempotentRequest;
-use super::rehearse::rehearse;
 use super::refusal::{Refusal, UseCase};
+use super::rehearse::rehearse;
 use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
 use crate::store::audit::LedgerTx;
@@ -50,16 +50,10 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the document, no such policy, or another version.
-    pub async fn replace_policy(
-        self: &Arc<Self>,
-        name: &str,
-        version: i64,
-        document: &Value,
-        by: &str,
-    ) -> UseCase<()> {
+    pub async fn replace_policy(self: &Arc<Self>, name: &str, version: i64, document: &Value, by: &str) -> UseCase<()> {
         let policy = self.check_policy(document)?;
         if policy.name != name {
-            return Err(Refusal::fault("/name", "must be the name in the address; a policy keeps its name"));
+            return Err(Refusal::fault("/name", "must equal the name in the path; a policy keeps its name"));
         }
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         policies::update(&mut ledger, &policy, version, by, now).await.map_err(|error| stale(error, name))?;
@@ -72,16 +66,10 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::replace_policy`], and if there is no such version.
-    pub async fn roll_back_policy(
-        self: &Arc<Self>,
-        name: &str,
-        expected: i64,
-        version: i64,
-        by: &str,
-    ) -> UseCase<()> {
+    pub async fn roll_back_policy(self: &Arc<Self>, name: &str, expected: i64, version: i64, by: &str) -> UseCase<()> {
         let row = policies::version(&self.db, name, version).await?;
         let document = row.and_then(|row| row.document).ok_or_else(|| {
-            Refusal::fault("/version", "is no version of that policy, or the one that deleted it")
+            Refusal::fault("/version", "is not a version of this policy, or is the one that deleted it")
         })?;
         self.replace_policy(name, expected, &document.read::<Value>()?, by).await
     }
@@ -102,14 +90,13 @@ impl Engine {
     /// If the agent is unknown, or the breaker has not stopped the policy there.
     pub async fn reset_breaker(&self, name: &str, agent: Option<&str>, why: &str, by: &str) -> UseCase<()> {
         let fleet = self.fleet.load();
-        let agent = agent.map(|word| {
-            fleet.called(word).ok_or_else(|| Refusal::fault("/agent", "no such agent is enrolled"))
-        });
+        let agent =
+            agent.map(|word| fleet.called(word).ok_or_else(|| Refusal::fault("/agent", "the agent is not enrolled")));
         let agent = agent.transpose()?.map(|agent| (agent.id, agent.name.as_str()));
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         let closed = breakers::reset(&mut ledger, name, agent, by, why, now).await;
         closed.map_err(|error| match error {
-            StoreError::Conflict => Refusal::Conflict(format!("the breaker of policy {name} has not stopped it")),
+            StoreError::Conflict => Refusal::Conflict(format!("policy {name} has no open breaker there")),
             other => other.into(),
         })?;
         Ok(ledger.commit().await?)
@@ -127,20 +114,22 @@ pub(super) async fn require_right(ledger: &mut LedgerTx, policy: &Policy) -> Use
 /// The policy would be wrong, or is.
 pub(super) fn not_right(name: &str, faults: &[Fault]) -> Refusal {
     let fault = faults.first().map_or_else(String::new, |Fault { pointer, detail }| format!(": {pointer} {detail}"));
-    Refusal::Conflict(format!("policy {name} would not be right with the actions as they are{fault}"))
+    Refusal::Conflict(format!("policy {name} would be invalid with the current actions{fault}"))
 }
 
 fn taken(error: StoreError, name: &str) -> Refusal {
     match error {
-        StoreError::Duplicate => Refusal::Conflict(format!("there is a policy called {name} already")),
+        StoreError::Duplicate => Refusal::Conflict(format!("a policy named {name} exists already")),
         other => other.into(),
     }
 }
 
 fn stale(error: StoreError, name: &str) -> Refusal {
     match error {
-        StoreError::NotFound => Refusal::NotFound(format!("there is no policy called {name:?}")),
-        StoreError::Conflict => Refusal::Changed(format!("policy {name} is at another version than If-Match says")),
+        StoreError::NotFound => Refusal::NotFound(format!("policy {name:?} does not exist")),
+        StoreError::Conflict => {
+            Refusal::Changed(format!("policy {name} has another version than If-Match states; read it again"))
+        }
         other => other.into(),
     }
 }

@@ -33,7 +33,7 @@ impl Engine {
         if let Some(id) = request.answered() {
             self.refresh(Cache::Protected).await?;
             let row = protected::find(&self.db, columns::id(id)?).await?;
-            let row = row.ok_or_else(|| Refusal::NotFound("it was added, and deleted since".to_owned()))?;
+            let row = row.ok_or_else(|| Refusal::NotFound("the entry was created, and deleted since".to_owned()))?;
             let entry = Entry::try_from(row)?;
             let lifts = self.lift_protected(vec![entry.clone()]).await?;
             return Ok((entry, lifts));

@@ -1,5 +1,6 @@
-//! Whether the manager can do its work now: alerts can be committed, the ledger can be read, deadlines are kept, and no other
-//! manager has taken over. Looking costs nothing until someone asks, and at most one small commit a second then.
+//! Readiness: alerts can be committed, the ledger can be read, deadlines are kept, and no other
+//! manager has taken over. The check runs only on request, and costs at most one small commit per
+//! second.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,24 +12,25 @@ use super::Engine;
 use super::health::Round;
 use crate::store::{StoreError, policies, probe};
 
-/// How long one look may take: the answer to whoever asks comes within 2 seconds.
+/// Time limit of one check, so that the response arrives within 2 seconds.
 const LOOK: Duration = Duration::from_millis(1500);
-/// How long what a look found is told again, instead of looking anew.
+/// How long a result is cached.
 const KEEP: Duration = Duration::from_secs(1);
-/// How long a request that could not be committed counts although a small probe could: the disk may have room for that alone.
+/// How long a failed request counts although a small probe succeeds: the disk may have space for
+/// the probe only.
 const FAILED: Duration = Duration::from_secs(5);
-/// How late the owner of a deadline may be, beyond the time it comes in anyway.
+/// Tolerated delay of a deadline's owner beyond its interval.
 const LATE: Duration = Duration::from_secs(30);
-/// What has no deadline that anything outside depends on.
+/// Stages without externally visible deadlines.
 const HOUSEKEEPING: [&str; 2] = ["reload", "clear"];
 
-/// What the last look found, and when.
+/// The cached result and its time.
 #[derive(Debug, Default)]
 pub struct LastLook(tokio::sync::Mutex<Option<(Instant, Arc<Vec<String>>)>>);
 
-/// What cannot be done now, each in a sentence; empty if all is well.
+/// The current problems, one sentence each; empty if ready.
 pub async fn problems(engine: &Engine) -> Arc<Vec<String>> {
-    // Held while it looks: whoever asks meanwhile gets the same answer.
+    // The lock is held during the check: concurrent requests share one result.
     let mut last = engine.readiness.0.lock().await;
     if let Some((at, found)) = &*last
         && at.elapsed() < KEEP
@@ -43,7 +45,7 @@ pub async fn problems(engine: &Engine) -> Arc<Vec<String>> {
 async fn look(engine: &Engine) -> Vec<String> {
     let (committing, reading, room) = tokio::join!(committing(engine), reading(engine), room(engine));
     let lease = engine.lease.trouble();
-    // Both fail when the database is gone, and the lease says best why.
+    // Both fail when the database is gone, and the lease's error is the clearest.
     let reading = reading.filter(|_| committing.is_none() && lease.is_none());
     let lease = lease.map(|why| format!("alerts cannot be committed: {why}"));
     let committing = if lease.is_some() { None } else { committing };
@@ -61,15 +63,15 @@ async fn committing(engine: &Engine) -> Option<String> {
     } else {
         match timeout(LOOK, engine.writer.probe()).await {
             Ok(Ok(())) => None,
-            // What fails before any job of a group is begun is known to the writer alone.
+            // A failure before the group starts is known only to the writer.
             Ok(Err(StoreError::Busy)) => Some(progress.fault().unwrap_or_else(|| StoreError::Busy.to_string())),
             Ok(Err(error)) => Some(error.in_words()),
-            // It is at work and has finished something meanwhile.
+            // The writer is busy, but has committed meanwhile.
             Err(_) if progress.since_durable() < begun.elapsed() => None,
             Err(_) => {
                 let secs = progress.since_durable().as_secs();
                 let fault = progress.fault().map_or_else(String::new, |fault| format!(": {fault}"));
-                Some(format!("the writer does not get on, nothing was committed for {secs} s{fault}"))
+                Some(format!("the writer is stuck: no commit for {secs} s{fault}"))
             }
         }
     };
@@ -77,7 +79,7 @@ async fn committing(engine: &Engine) -> Option<String> {
     why.map(|why| format!("alerts cannot be committed: {why}"))
 }
 
-/// Why there will soon be no room to commit alerts, if so.
+/// Why the disk will soon be too full to commit alerts, if so.
 async fn room(engine: &Engine) -> Option<String> {
     let why = match timeout(LOOK, probe::room(&engine.db)).await {
         Ok(Ok(())) => return None,

@@ -19,7 +19,7 @@ pub enum Refusal {
     #[error("{0}")]
     Changed(String),
     /// The idempotency key was used before, for another request.
-    #[error("this Idempotency-Key was used before, for another request")]
+    #[error("this Idempotency-Key was used for another request; send a new key")]
     KeyReused,
     /// The system has no randomness, or a file cannot be written.
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! What a draft's guardrails would have made of a series of decisions: the same rules as in `store/guard.rs`, counted in
+//! A draft's guardrails over a series of decisions: the rules of `store/guard.rs`, counted in
 //! memory along the alerts' own times.
 
 use std::collections::hash_map::DefaultHasher;
@@ -13,12 +13,12 @@ use uuid::Uuid;
 use crate::domain::policy::{Limits, Mode, OverLimit, Policy, Rate};
 use crate::domain::response::{NewResponse, Spared, Verdict};
 
-/// Values that are kept before those whose window is over are looked for.
+/// Number of windows at which expired ones are first removed.
 const MAX_WINDOWS: usize = 100_000;
-/// Examples of what was spared, for each reason.
+/// Examples per reason for spared responses.
 const SAMPLES_PER_REASON: usize = 3;
 
-/// One decision of the draft.
+/// A decision of the draft.
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) alert_id: Uuid,
@@ -27,45 +27,45 @@ pub(super) struct Judged {
     pub(super) response: NewResponse,
 }
 
-/// One example of what the draft would have done.
+/// An example of what the draft would have done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Sample {
-    /// The alert.
+    /// Id of the alert.
     pub alert_id: Uuid,
-    /// When it happened.
+    /// Event time of the alert.
     pub time: Timestamp,
-    /// Its rule.
+    /// Rule of the alert.
     pub rule_id: String,
-    /// `act`, `ask` (people) or `spare`.
+    /// `act`, `ask` (request approval) or `spare`.
     pub outcome: &'static str,
-    /// Why it would have been spared, or people asked.
+    /// Why it would have been spared, or held for approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What it would have been aimed at.
+    /// Its target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// On how many agents.
+    /// Its number of agents.
     pub agents: usize,
 }
 
-/// What a draft would have done.
+/// Result of a backtest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Report {
-    /// How many alerts were looked at.
+    /// Number of alerts read.
     pub alerts_scanned: u64,
-    /// At how many it fires, before any guardrail.
+    /// Number of matching alerts, before guardrails.
     pub matched: u64,
-    /// How many responses it would have made or asked for.
+    /// Number of responses that would have acted or been held for approval.
     pub responses: u64,
-    /// How many of these would have waited for people.
+    /// Number of responses held for approval.
     pub awaiting_approval: u64,
-    /// How many different targets they have.
+    /// Number of distinct targets.
     pub targets: u64,
-    /// How many different agents they reach.
+    /// Number of distinct agents.
     pub agents: u64,
-    /// What would have been spared, by reason.
+    /// Number of spared responses by reason.
     pub spared: BTreeMap<String, u64>,
-    /// The most responses within one minute.
+    /// Maximum number of responses within one minute.
     pub peak_per_minute: u64,
     /// Examples.
     pub samples: Vec<Sample>,
@@ -75,11 +75,11 @@ enum Fate {
     Act,
     Ask(&'static str),
     Spare(Spared),
-    /// Below the threshold: counted, nothing more.
+    /// Below the threshold: only counted.
     Nothing,
 }
 
-/// The guardrails' memory.
+/// State of the guardrails.
 pub(super) struct Rehearsal<'a> {
     policy: &'a Policy,
     wanted: usize,
@@ -87,7 +87,7 @@ pub(super) struct Rehearsal<'a> {
     sightings: Windows<VecDeque<Timestamp>>,
     responses: VecDeque<Timestamp>,
     recent: VecDeque<(Timestamp, u64)>,
-    /// How often each target is in `recent`.
+    /// Number of entries per target in `recent`.
     distinct: HashMap<u64, u32>,
     last_on: Windows<Timestamp>,
     waiting: Windows<Timestamp>,
@@ -181,7 +181,7 @@ impl<'a> Rehearsal<'a> {
             (Some(Spared::Cooldown), _) => Fate::Spare(Spared::Cooldown),
             (Some(_), OverLimit::Approve) => self.ask(target, time, "over a limit"),
             (Some(spared), OverLimit::Drop | OverLimit::Observe) => Fate::Spare(spared),
-            (None, _) if self.policy.mode == Mode::Approve => self.ask(target, time, "the policy asks people"),
+            (None, _) if self.policy.mode == Mode::Approve => self.ask(target, time, "the policy requires approval"),
             (None, _) => {
                 if let Some(limits) = &self.policy.guardrails.limits {
                     self.remember(limits, target, time);
@@ -218,7 +218,7 @@ impl<'a> Rehearsal<'a> {
         }
     }
 
-    /// People are asked once for each target as long as nobody has answered.
+    /// Approval is requested once per target until a decision arrives.
     fn ask(&mut self, target: u64, time: Timestamp, why: &'static str) -> Fate {
         let within = self.policy.guardrails.approval.clone().unwrap_or_default().within.duration();
         if self.waiting.of.get(&target).is_some_and(|asked| asked.plus(within) > time) {
@@ -263,18 +263,19 @@ impl<'a> Rehearsal<'a> {
     }
 }
 
-/// Alerts are not quite in the order of their times: what is older than the window by the newest one's clock goes.
+/// Drops entries older than the window. Alerts are only roughly in order, so the newest time
+/// counts.
 fn drop_older<T>(window: &mut VecDeque<T>, now: Timestamp, within: Duration, at: impl Fn(&T) -> Timestamp) {
     while window.front().is_some_and(|first| at(first).plus(within) <= now) {
         window.pop_front();
     }
 }
 
-/// Something for each value, forgotten when it is over.
+/// A value per key, removed when its window ends.
 struct Windows<T> {
     of: HashMap<u64, T>,
-    /// How many there may be before those that are over are looked for: twice what was left the last time, so that looking
-    /// costs little for each that comes.
+    /// Number of entries at which expired ones are removed: twice the number left by the last
+    /// removal, so the cost per entry stays small.
     most: usize,
 }
 

@@ -1,5 +1,6 @@
-//! A policy's own tests: examples of what it fires at and what not, tried whenever it is saved and by `riposte policy test`.
-//! Who is enrolled or protected makes no difference to whether a policy means an alert, so neither is asked.
+//! A policy's own tests: example alerts that must or must not match. They run on every save and in
+//! `riposte policy test`. Enrolled agents and protected entries do not change whether a policy
+//! matches, so they are not used.
 
 use crate::domain::alert::Alert;
 use crate::domain::fault::Fault;
@@ -8,7 +9,7 @@ use crate::domain::policy::{Policy, PolicyTest};
 use crate::domain::shapes::{self, Sources};
 use crate::engine::decide::widen;
 
-/// What is wrong with each test of `policy` that does not come out as it says.
+/// Runs the tests of `policy`; returns a fault for each that fails.
 pub fn rehearse(policy: &Policy, sources: &Sources) -> Vec<Fault> {
     let tests = policy.tests.iter().enumerate();
     tests.flat_map(|(index, test)| try_one(policy, test, sources, &format!("/tests/{index}"))).collect()
@@ -23,11 +24,11 @@ fn try_one(policy: &Policy, test: &PolicyTest, sources: &Sources, at: &str) -> V
             return faults.into_iter().map(placed).collect();
         }
     };
-    // A test has no receipt: its alert is as new as it says.
+    // A test has no time of receipt, so its alert counts as fresh.
     let time = alert.time;
     let alert = alert.received(time);
     let name = if test.name.is_empty() { String::new() } else { format!(" ({})", test.name) };
-    let seen = Seen::new(&alert, &raw, None);
+    let seen = Seen::new(&alert, &raw, &|| None);
     let fires = alert.rule.level > 0 && policy.selectors.iter().any(|selector| holds(selector, &seen));
     match (fires, &test.target) {
         (fires, _) if fires != test.fires => {
@@ -41,7 +42,7 @@ fn try_one(policy: &Policy, test: &PolicyTest, sources: &Sources, at: &str) -> V
             let aimed = aimed_at(policy, &alert);
             let differs = aimed.as_ref() != Ok(wanted);
             let aimed = aimed.unwrap_or_else(|why| why);
-            let detail = format!("is {wanted:?}, but the response would be aimed at {aimed:?}{name}");
+            let detail = format!("is {wanted:?}, but the response would have the target {aimed:?}{name}");
             differs.then(|| Fault::at(format!("{at}/target"), detail)).into_iter().collect()
         }
         _ => Vec::new(),

@@ -76,7 +76,7 @@ impl Engine {
     /// If there is no such command, or it is a revert, delivered or over: what is applied is always reverted.
     pub async fn cancel(&self, command: Uuid, why: &str, by: &str) -> UseCase<()> {
         let row = commands::find(&self.db, command).await?;
-        let row = row.ok_or_else(|| Refusal::NotFound("there is no such command".to_owned()))?;
+        let row = row.ok_or_else(|| Refusal::NotFound("the command does not exist".to_owned()))?;
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let cancelled = settle::cancel(&mut ledger, command, by, why, self.clock.now()).await;
         let wake = cancelled.map_err(|error| match error {
@@ -102,19 +102,19 @@ fn decide(engine: &Engine, order: Order, by: &str) -> UseCase<NewResponse> {
     if action.is_none() {
         let meant = actions.nearest(&name);
         let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-        faults.push(Fault::at("/action", format!("is not an action that is known{hint}")));
+        faults.push(Fault::at("/action", format!("is not a known action{hint}")));
     }
     let target = action.and_then(|action| manual_target(action, target, &mut faults));
     faults.extend(reason_fault(&reason));
     if let Some(action) = action {
         faults.extend(action.check_arguments(&arguments, "/arguments"));
         if !action.is_process_named(&arguments) {
-            let detail = "must say what the process is called, name=NAME or path=PATH: its number may be another process's by \
+            let detail = "must name the process, name=NAME or path=PATH: its number may belong to another process by \
                           the time the command arrives";
             faults.push(Fault::at("/arguments", detail));
         }
         if !action.undoable && duration.is_some() {
-            faults.push(Fault::at("/for", format!("cannot be given: {name} leaves nothing that could be undone")));
+            faults.push(Fault::at("/for", format!("is not allowed: {name} leaves nothing to undo")));
         }
     }
     let fleet = engine.fleet.load();
@@ -122,7 +122,7 @@ fn decide(engine: &Engine, order: Order, by: &str) -> UseCase<NewResponse> {
     for (index, word) in words.iter().enumerate() {
         match fleet.called(word) {
             Some(agent) => agents.push(agent.clone()),
-            None => faults.push(Fault::at(format!("/agents/{index}"), "no such agent is enrolled")),
+            None => faults.push(Fault::at(format!("/agents/{index}"), "the agent is not enrolled")),
         }
     }
     if words.is_empty() {
@@ -170,14 +170,14 @@ fn manual_target(action: &Action, target: Option<WrittenTarget>, faults: &mut Ve
         Some((None, value)) => match action.target_kinds.as_slice() {
             [only] => (*only, value),
             _ => {
-                let detail = "must say its kind too: {\"kind\":\"ip\",\"value\":\"203.0.113.7\"}";
+                let detail = "must include its kind: {\"kind\":\"ip\",\"value\":\"203.0.113.7\"}";
                 faults.push(Fault::at("/target", detail));
                 return None;
             }
         },
     };
     if !action.target_kinds.contains(&kind) {
-        faults.push(Fault::at("/target/kind", format!("{} does not take a target of kind {kind}", action.name)));
+        faults.push(Fault::at("/target/kind", format!("{} does not accept a target of kind {kind}", action.name)));
         return None;
     }
     // Blanks are part of a path; around anything else they come from copying.

@@ -1,5 +1,6 @@
-//! The sweep: the owner of every deadline but that of a block (`undo.rs`) (promise 11). It takes no input and keeps no state: each round looks
-//! at the store, does what is due, and would do the same after a crash.
+//! The sweep: the owner of every deadline except the end of a block (`undo.rs`) (promise 11). It
+//! takes no input and keeps no state: each round reads the store and handles what is due, also
+//! after a crash.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +9,24 @@ use super::{Engine, capabilities, clocks, own_ids};
 use crate::store::writer::SweepStep;
 use crate::store::{StoreError, protected};
 
-/// The time between two rounds of tidying up.
+/// Interval between checkpoints.
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
-/// The time between two rounds.
+/// Interval between rounds.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Rounds between two clearances of what is kept for a time only.
+/// Rounds between two deletions of old rows.
 const CLEAR_EVERY: u32 = 60;
 /// Rounds between two refreshes of all caches: the guarantee behind the refresh at each change.
 const RELOAD_EVERY: u32 = 12;
-/// Rows per transaction, so that no sweep holds up the intake.
+/// Rows per transaction, so that the sweep does not delay the intake.
 const BATCH: i64 = 500;
-/// How long answers to requests with an `Idempotency-Key` are kept.
+/// Retention of responses to requests with an `Idempotency-Key`.
 const KEEP_ANSWERS: Duration = Duration::from_hours(24);
-/// How far back a threshold may look.
+/// Longest window of a threshold.
 const KEEP_SIGHTINGS: Duration = Duration::from_hours(24);
 /// How long expired enrolment tokens stay listed.
 const KEEP_TOKENS: Duration = Duration::from_hours(168);
 
-/// What each round does, and how often it comes to it.
+/// The duties of a round, with their intervals.
 const DUTIES: [(&str, Duration); 8] = [
     ("expire", PERIOD),
     ("time_out", PERIOD),
@@ -37,7 +38,7 @@ const DUTIES: [(&str, Duration); 8] = [
     ("clear", PERIOD.saturating_mul(CLEAR_EVERY)),
 ];
 
-/// Sweeps until the engine stops.
+/// Runs until the engine stops.
 pub async fn run(engine: &Arc<Engine>) {
     let stop = engine.tasks.stopping().clone();
     for (duty, every) in DUTIES {
@@ -54,17 +55,17 @@ pub async fn run(engine: &Arc<Engine>) {
     }
 }
 
-/// Has the database tidy up behind the commits, every second, until the engine stops.
+/// Checkpoints the database every second until the engine stops.
 pub async fn tidy(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
     let mut is_named = false;
     while !stop.is_cancelled() {
         if let Err(error) = engine.db.tidy().await {
-            tracing::debug!("the database could not tidy up: {error}");
+            tracing::debug!("the database could not be checkpointed: {error}");
         }
         if !is_named {
             is_named = own_ids::step(engine).await.unwrap_or_else(|error| {
-                tracing::debug!("the pipelines' ids of older alerts could not be noted, trying again: {error}");
+                tracing::debug!("the pipelines' ids of older alerts could not be stored, retrying: {error}");
                 false
             });
         }
@@ -75,7 +76,7 @@ pub async fn tidy(engine: &Engine) {
     }
 }
 
-/// One round. Every duty on its own: one that fails holds up no other.
+/// One round. Each duty is independent: a failure does not stop the others.
 async fn tick(engine: &Arc<Engine>, round: u32) {
     engine.metrics.writer_load.set(engine.writer.load());
     let heard = engine.hub.take_heard();
@@ -98,12 +99,12 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     }
 }
 
-/// Does one duty, and says how that went.
+/// Runs one duty and reports its outcome.
 async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Result<(), StoreError>>) {
     let begun = engine.clock.now();
     let fault = work.await.err().map(|error| error.to_string());
     if let Some(error) = &fault {
-        tracing::warn!(duty = name, "the sweep could not do its duty ({name}), trying again: {error}");
+        tracing::warn!(duty = name, "the sweep's duty {name} failed, retrying: {error}");
     }
     engine.health.report(name, (begun, engine.clock.now()), fault);
 }
@@ -112,14 +113,14 @@ async fn reload(engine: &Engine) -> Result<(), StoreError> {
     let reloaded = engine.refresh_all().await;
     let lifted = lift_protected(engine).await;
     let outcome = reloaded.and(lifted);
-    // What cannot be read is not read better at the next round.
+    // Unreadable data will not be readable in the next round.
     if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::Corrupt(_))) {
         engine.mark_stale();
     }
     outcome
 }
 
-/// A response that was decided just before an entry was added slips past both checks; here it ends.
+/// Ends responses that were decided just before an entry was added and passed both checks.
 async fn lift_protected(engine: &Engine) -> Result<(), StoreError> {
     let entries = protected::all(&engine.db).await?;
     if !entries.is_empty() {
@@ -128,7 +129,7 @@ async fn lift_protected(engine: &Engine) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets what is kept for a time only.
+/// Deletes rows whose retention has ended.
 async fn clear(engine: &Engine) -> Result<(), StoreError> {
     let now = engine.clock.now();
     engine.writer.sweep(SweepStep::ForgetAnswers(now.minus(KEEP_ANSWERS)), BATCH).await?;
@@ -140,7 +141,7 @@ async fn clear(engine: &Engine) -> Result<(), StoreError> {
     }
 }
 
-/// A policy that has gone wrong says so before the next alert.
+/// Opens the breakers of failing policies before the next alert.
 async fn trip(engine: &Engine) -> Result<(), StoreError> {
     let policies = engine.policies.load();
     let with_breaker = policies.policies().iter().filter(|versioned| versioned.policy.guardrails.breaker.is_some());

@@ -1,5 +1,5 @@
-//! Undo: when a response's time is over, it ends here, and what nobody else holds is lifted. The agent has a timer of
-//! its own; whichever acts first, the outcome is the same (promise 5).
+//! Undo: ends responses whose time is over, and lifts effects whose last hold has ended. The agent
+//! has a timer of its own; whichever acts first, the outcome is the same (promise 5).
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::store::ledger::EndReason;
 use crate::store::writer::SweepStep;
 use crate::store::{StoreError, effects, responses};
 
-/// Responses ended in one transaction.
+/// Responses ended per transaction.
 const BATCH: i64 = 500;
-/// The longest wait between two looks at the store: the guarantee behind every hint.
+/// Longest wait between two checks, in case a wake-up is lost.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// The wait after a failure.
+/// Delay after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the undo stage waits for.
+/// Wake-ups of the undo stage.
 #[derive(Debug)]
 pub struct Undo {
     planned: AtomicI64,
@@ -33,12 +33,12 @@ impl Default for Undo {
 }
 
 impl Undo {
-    /// Something has changed that may be over soon.
+    /// Wakes the stage after any change.
     pub fn look_again(&self) {
         self.sooner.notify_one();
     }
 
-    /// Something is over at `at`: look again then, if the next look is planned for later.
+    /// Schedules a check at `at`, if the next one is later.
     pub fn expect(&self, at: Timestamp) {
         if at.as_millis() < self.planned.load(Ordering::SeqCst) {
             self.sooner.notify_one();
@@ -46,16 +46,16 @@ impl Undo {
     }
 }
 
-/// Ends what is over, until the engine stops.
+/// Ends expired responses until the engine stops.
 pub async fn run(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
     for stage in ["undo", "retry_reverts"] {
         engine.health.expect(stage, MAX_WAIT, engine.clock.now());
     }
     while !stop.is_cancelled() {
-        // Whoever commits something sooner while this runs finds no plan, and nudges.
+        // A commit during this pass sees no plan, and wakes this task.
         engine.undo.planned.store(i64::MAX, Ordering::SeqCst);
-        // Each on its own: a failure of one must not keep the other from its work.
+        // Both run even if one fails.
         let ended = stage(engine, "undo", end_what_is_over(engine)).await;
         let retried = stage(engine, "retry_reverts", retry_reverts(engine)).await;
         let latest = engine.clock.now().plus(MAX_WAIT);
@@ -69,7 +69,7 @@ pub async fn run(engine: &Engine) {
     }
 }
 
-/// Runs one stage and says how that went; gives when it is to come again, if that is known.
+/// Runs one stage and reports its outcome; returns when to run again, if known.
 async fn stage(
     engine: &Engine,
     name: &'static str,
@@ -80,12 +80,12 @@ async fn stage(
     let now = engine.clock.now();
     engine.health.report(name, (begun, now), outcome.as_ref().err().map(ToString::to_string));
     outcome.unwrap_or_else(|error| {
-        tracing::warn!(stage = name, "cannot end what is over, trying again: {error}");
+        tracing::warn!(stage = name, "expired responses cannot be ended, retrying: {error}");
         Some(now.plus(RETRY))
     })
 }
 
-/// Ends every response whose time is over; gives when the next one is.
+/// Ends every expired response; returns when the next one expires.
 async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreError> {
     let mut before = Vec::new();
     loop {
@@ -97,13 +97,13 @@ async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreErr
             let stuck = due.len();
             return Err(StoreError::Corrupt(format!("{stuck} responses, {} first, that do not end", due[0])));
         }
-        let why = EndReason { word: "elapsed", detail: "its time is over".into(), by: "riposte".into() };
+        let why = EndReason { word: "elapsed", detail: "it has expired".into(), by: "riposte".into() };
         engine.writer.release(due.clone(), why).await?;
         before = due;
     }
 }
 
-/// Sends reverts again that have failed; gives when the next one is due.
+/// Repeats failed reverts; returns when the next one is due.
 async fn retry_reverts(engine: &Engine) -> Result<Option<Timestamp>, StoreError> {
     while engine.writer.sweep(SweepStep::RetryReverts, BATCH).await? > 0 {}
     effects::next_retry(&engine.db).await

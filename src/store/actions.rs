@@ -1,4 +1,4 @@
-//! Actions that people added.
+//! Custom actions: those that operators define.
 
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
@@ -22,26 +22,26 @@ statements! {
     OWED = "SELECT COUNT(*) AS count FROM commands WHERE action = $1 AND state IN ('queued', 'delivered', 'acknowledged')";
 }
 
-/// A custom action as it stands.
+/// A custom action at its current version.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct ActionRow {
-    /// Its name.
+    /// Unique name.
     pub name: String,
-    /// Its version.
+    /// Current version, from 1.
     pub version: i64,
-    /// The action as it was given.
+    /// The action's JSON document as submitted.
     pub document: JsonText,
-    /// When it came into being.
+    /// Creation time.
     pub created_at: Millis,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Millis,
 }
 
 impl ActionRow {
-    /// The action.
+    /// Parses the document.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if this program does not understand it.
+    /// [`StoreError::Corrupt`] if this version cannot parse it.
     pub fn action(&self) -> Result<Action> {
         Action::parse(&self.document.read()?)
             .map_err(|faults| StoreError::Corrupt(format!("action {}: {faults:?}", self.name)))
@@ -53,12 +53,12 @@ struct Count {
     count: i64,
 }
 
-/// Every custom action, by name.
+/// All custom actions, by name.
 pub async fn all(db: &Db) -> Result<Vec<ActionRow>> {
     db.all(ALL, vec![]).await
 }
 
-/// Every action, as this transaction leaves them.
+/// All actions, as this transaction sees them.
 pub async fn catalogue(ledger: &mut LedgerTx) -> Result<Catalogue> {
     let rows: Vec<ActionRow> = ledger.tx.all(ALL, vec![]).await?;
     Ok(Catalogue::with(rows.iter().map(ActionRow::action).collect::<Result<_>>()?))
@@ -69,10 +69,10 @@ pub async fn find(db: &Db, name: &str) -> Result<Option<ActionRow>> {
     db.optional(ONE, binds![name]).await
 }
 
-/// Adds an action.
+/// Creates an action.
 ///
 /// # Errors
-/// [`StoreError::Duplicate`] if there is one of that name.
+/// [`StoreError::Duplicate`] if the name is taken.
 pub async fn create(ledger: &mut LedgerTx, name: &str, document: &Value, by: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Actions);
     ledger.tx.execute(INSERT, binds![name, document.to_string(), now, by]).await?;
@@ -80,10 +80,10 @@ pub async fn create(ledger: &mut LedgerTx, name: &str, document: &Value, by: &st
     Ok(())
 }
 
-/// Replaces an action that stands at `expected`.
+/// Replaces an action whose version is `expected`.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if it stands elsewhere, [`StoreError::NotFound`] if there is none.
+/// [`StoreError::Conflict`] at another version, [`StoreError::NotFound`] if it does not exist.
 pub async fn update(
     ledger: &mut LedgerTx,
     name: &str,
@@ -101,7 +101,7 @@ pub async fn update(
     Ok(())
 }
 
-/// Deletes an action that stands at `expected`.
+/// Deletes an action whose version is `expected`.
 ///
 /// # Errors
 /// As [`update`].
@@ -114,7 +114,8 @@ pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &str, 
     Ok(())
 }
 
-/// Whether anything of the action is in force or under way: its undo needs the action.
+/// Whether an effect of the action is in force or has a command in flight: undoing it needs the
+/// action.
 pub async fn is_in_use(ledger: &mut LedgerTx, name: &str) -> Result<bool> {
     for sql in [IN_USE, OWED] {
         if ledger.tx.optional::<Count>(sql, binds![name]).await?.is_some_and(|row| row.count > 0) {

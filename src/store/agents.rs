@@ -1,4 +1,4 @@
-//! Agents and the tokens they enrol with.
+//! Agents and enrolment tokens.
 
 use std::collections::BTreeMap;
 
@@ -53,38 +53,39 @@ const SEEN_AFTER: &str = ") AS v WHERE agents.id = v.column1";
 /// One agent.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct AgentRow {
-    /// Its id.
+    /// UUIDv7, assigned at enrolment.
     pub id: String,
-    /// Its name.
+    /// Host name or another name, unique among agents that are not revoked.
     pub name: String,
-    /// Its Ed25519 public key in base64url.
+    /// Ed25519 public key in base64url.
     pub public_key: String,
-    /// Its labels.
+    /// JSON object of label names and values.
     pub labels: JsonText,
-    /// What it runs on.
+    /// Operating system, version and architecture.
     #[schema(value_type = Platform)]
     pub platform: JsonText,
-    /// Its version.
+    /// Version of the agent program.
     pub version: String,
-    /// What it can do.
+    /// Capabilities that the agent reported.
     #[schema(value_type = Vec<Capability>)]
     pub capabilities: JsonText,
-    /// When it enrolled.
+    /// Enrolment time.
     pub enrolled_at: Millis,
-    /// When it was revoked, if it was.
+    /// Revocation time, if revoked.
     pub revoked_at: Option<Millis>,
-    /// When it was last heard of; what is stored of it is written in batches.
+    /// Last contact. The stored value is written in batches and may lag.
     pub last_seen_at: Option<Millis>,
-    /// What is wrong with its identity, if anything; revoking it and enrolling each host anew is what helps.
+    /// Identity incident, if any. To resolve it, revoke the agent and enrol each host anew.
     pub incident: Option<String>,
-    /// How many orders of this manager it did not believe.
+    /// Number of this manager's commands that the agent rejected.
     pub rejected_orders: i64,
-    /// Why not, the last time, in a word: `unknown_key`, `signature`, `audience`, `expired` and others.
+    /// Reason of the last rejection: `unknown_key`, `signature`, `audience`, `expired` and others.
     pub rejected_reason: Option<String>,
-    /// When it last said so.
+    /// Time of the last reported rejection.
     pub rejected_at: Option<Millis>,
-    /// By how many seconds its host's clock was ahead of the manager's when it last told, behind if negative; 0 within the
-    /// minute that clocks may differ. It is served by the manager's clock. Absent: it has not told, as older agents do not.
+    /// Clock skew in seconds at the agent's last report: positive if the host is ahead, negative if
+    /// behind. 0 within the tolerance of one minute. Absent if the agent does not report it, as
+    /// older versions.
     pub clock_skew_seconds: Option<i64>,
 }
 
@@ -105,7 +106,7 @@ impl TryFrom<AgentRow> for Agent {
     }
 }
 
-/// Every agent, the revoked ones too.
+/// All agents, including revoked ones.
 pub async fn all(db: &Db) -> Result<Vec<Agent>> {
     db.all::<AgentRow>(ALL, vec![]).await?.into_iter().map(Agent::try_from).collect()
 }
@@ -115,7 +116,7 @@ pub async fn find(db: &Db, agent: Uuid) -> Result<Option<AgentRow>> {
     db.optional(ONE, binds![agent]).await
 }
 
-/// A page of agents in the order of enrolment, after `after`; revoked ones only if asked for.
+/// A page of agents in the order of enrolment, after `after`; revoked ones only on request.
 pub async fn list(
     db: &Db,
     name: Option<&str>,
@@ -126,38 +127,39 @@ pub async fn list(
     db.all(PAGE, binds![after.unwrap_or(Uuid::nil()), name, with_revoked, limit]).await
 }
 
-/// How many agents that are not revoked are in trouble.
+/// Numbers of agents with a problem, without revoked ones.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub struct Troubles {
-    /// Whose identity two hosts share.
+    /// Agents whose identity two hosts share.
     pub in_incident: i64,
-    /// Of whom nothing was heard for some time.
+    /// Agents without a recent contact.
     pub silent: i64,
-    /// Who reject this manager's orders.
+    /// Agents that reject this manager's commands.
     pub rejecting: i64,
-    /// Whose host's clock is off.
+    /// Agents whose host clock is off.
     pub clock_skewed: i64,
 }
 
-/// How many are in trouble, the silent ones since `since`; for the metrics.
+/// Counts agents with a problem, for the metrics; an agent is silent if its last contact is before
+/// `since`.
 pub async fn troubles(db: &Db, since: Timestamp, now: Timestamp) -> Result<Troubles> {
     db.optional(TROUBLES, binds![since, now.minus(REJECTS_FOR)]).await?.ok_or(StoreError::NotFound)
 }
 
-/// What an agent says of itself when it enrols.
+/// What an agent submits at enrolment.
 #[derive(Debug)]
 pub struct Enrollment {
-    /// The id it gets.
+    /// UUIDv7, assigned by the manager.
     pub id: Uuid,
-    /// Its name.
+    /// Requested name.
     pub name: String,
-    /// Its public key in base64url.
+    /// Ed25519 public key in base64url.
     pub public_key: String,
-    /// What it runs on.
+    /// Operating system, version and architecture.
     pub platform: Platform,
-    /// Its version.
+    /// Version of the agent program.
     pub version: String,
-    /// What it can do.
+    /// Capabilities of the host.
     pub capabilities: Vec<Capability>,
 }
 
@@ -166,12 +168,13 @@ struct FoundToken {
     id: String,
 }
 
-/// Whether there is an enrolment token of that hash that has not expired; whether it is used up is for the enrolment to say.
+/// Whether an unexpired enrolment token with this hash exists. The enrolment itself checks whether
+/// uses are left.
 pub async fn is_token(db: &Db, token_hash: Vec<u8>, now: Timestamp) -> Result<bool> {
     Ok(db.optional::<FoundToken>(IS_TOKEN, binds![token_hash, now]).await?.is_some_and(|found| !found.id.is_empty()))
 }
 
-/// An agent, as this transaction finds it.
+/// An agent, as this transaction sees it.
 pub async fn find_in(ledger: &mut LedgerTx, agent: Uuid) -> Result<Option<AgentRow>> {
     ledger.tx.optional(ONE, binds![agent]).await
 }
@@ -179,7 +182,7 @@ pub async fn find_in(ledger: &mut LedgerTx, agent: Uuid) -> Result<Option<AgentR
 /// Replaces an agent's labels.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] if there is no living agent of that id.
+/// [`StoreError::NotFound`] if the agent does not exist or is revoked.
 pub async fn set_labels(
     ledger: &mut LedgerTx,
     agent: Uuid,
@@ -196,7 +199,7 @@ pub async fn set_labels(
     Ok(())
 }
 
-/// Keeps what an agent says it can do.
+/// Stores the capabilities that an agent reports.
 pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capability], now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Agent(agent));
     let unavailable: Vec<&str> = list.iter().filter(|c| !c.available).map(|c| c.action.as_str()).collect();
@@ -218,13 +221,13 @@ pub async fn set_version(ledger: &mut LedgerTx, agent: Uuid, version: &str, now:
 /// end. Returns other agents that have something to fetch.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] if there is no living agent of that id.
+/// [`StoreError::NotFound`] if the agent does not exist or is already revoked.
 pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     mark_revoked(ledger, agent, now).await?;
     end_revoked(ledger, agent, by, now).await
 }
 
-/// Takes the agent's name and number from it; [`end_revoked`] must follow in the same transaction.
+/// Frees the agent's name and Wazuh id; [`end_revoked`] must follow in the same transaction.
 ///
 /// # Errors
 /// As [`revoke`].
@@ -236,23 +239,23 @@ pub(super) async fn mark_revoked(ledger: &mut LedgerTx, agent: Uuid, now: Timest
     Ok(())
 }
 
-/// Ends what is owed to an agent that is marked as revoked, and what can come into force there alone.
+/// Ends the pending commands of a revoked agent, and the responses that act on it alone.
 pub(super) async fn end_revoked(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     let (ended, wake) = settle::revoke(ledger, agent, now).await?;
     ledger.tx.execute(FORGET_RETRIES, binds![agent]).await?;
-    let detail = format!("{ended} commands that were owed to it ended");
+    let detail = format!("{ended} pending commands ended");
     record(ledger, by.into(), "revoked", "agent", agent.to_string(), detail, now);
     Ok(wake)
 }
 
-/// Notes when agents were last heard of.
+/// Records the last contact of agents.
 pub(super) async fn seen(ledger: &mut LedgerTx, agents: Vec<(Uuid, Timestamp)>) -> Result<()> {
     let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, at)| binds![agent, at]).collect();
     ledger.tx.execute_rows(SEEN, rows, SEEN_AFTER, vec![]).await?;
     Ok(())
 }
 
-/// Notes by how many seconds agents' clocks are ahead.
+/// Records the clock skew of agents, in seconds.
 pub(super) async fn skewed(ledger: &mut LedgerTx, agents: Vec<(Uuid, i64)>) -> Result<()> {
     let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, ahead)| binds![agent, ahead]).collect();
     ledger.tx.execute_rows(SKEWED, rows, SEEN_AFTER, vec![]).await?;
@@ -262,38 +265,38 @@ pub(super) async fn skewed(ledger: &mut LedgerTx, agents: Vec<(Uuid, i64)>) -> R
 /// An enrolment token, without its secret.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct TokenRow {
-    /// Its id.
+    /// UUIDv7.
     pub id: String,
-    /// Labels of the agents that enrol with it.
+    /// Labels set on agents that enrol with it.
     pub labels: JsonText,
-    /// How many agents may use it.
+    /// Maximum number of enrolments.
     pub uses: i64,
-    /// How many still may.
+    /// Remaining enrolments.
     pub uses_left: i64,
-    /// Until when.
+    /// Expiry time.
     pub expires_at: Millis,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Millis,
-    /// By whom.
+    /// Principal that created it.
     pub created_by: String,
 }
 
-/// A token to be made.
+/// An enrolment token to create.
 #[derive(Debug)]
 pub struct NewToken {
-    /// The id it gets.
+    /// UUIDv7.
     pub id: Uuid,
-    /// SHA-256 of its secret.
+    /// SHA-256 of the secret.
     pub hash: Vec<u8>,
-    /// Labels of the agents that enrol with it.
+    /// Labels set on agents that enrol with it.
     pub labels: BTreeMap<String, String>,
-    /// How many agents may use it.
+    /// Maximum number of enrolments.
     pub uses: i64,
-    /// Until when.
+    /// Expiry time.
     pub expires_at: Timestamp,
 }
 
-/// Makes an enrolment token.
+/// Creates an enrolment token.
 pub async fn create_token(ledger: &mut LedgerTx, token: &NewToken, by: &str, now: Timestamp) -> Result<()> {
     let NewToken { id, hash, labels, uses, expires_at } = token;
     let labels = json(labels)?;
@@ -312,7 +315,7 @@ pub async fn tokens(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<Toke
 /// Deletes an enrolment token.
 ///
 /// # Errors
-/// [`StoreError::NotFound`].
+/// [`StoreError::NotFound`] if it does not exist.
 pub async fn delete_token(ledger: &mut LedgerTx, token: Uuid, by: &str, now: Timestamp) -> Result<()> {
     if ledger.tx.execute(DELETE_TOKEN, binds![token]).await? == 0 {
         return Err(StoreError::NotFound);
@@ -321,7 +324,7 @@ pub async fn delete_token(ledger: &mut LedgerTx, token: Uuid, by: &str, now: Tim
     Ok(())
 }
 
-/// Forgets tokens that expired before `cutoff`.
+/// Deletes tokens that expired before `cutoff`.
 pub(super) async fn forget_tokens(ledger: &mut LedgerTx, cutoff: Timestamp) -> Result<u64> {
     ledger.tx.execute(FORGET_TOKENS, binds![cutoff]).await
 }

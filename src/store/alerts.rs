@@ -1,5 +1,5 @@
-//! Alerts: as they came, and the few columns that lists are filtered by. Everything else is read from the raw alert
-//! when somebody looks.
+//! Stored alerts: the raw text, and the few columns that lists filter by. Every other field is
+//! parsed from the raw alert when it is read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,21 +41,21 @@ statements! {
 }
 
 const INSERT: &str = "INSERT INTO alerts (id, dedupe, pipeline, pipeline_id, time, agent_id, rule_id, rule_level, raw)";
-/// A repeated alert, also one repeated within the same statement, is left out.
+/// Skips alerts that are already stored, or repeated within the statement.
 const UNLESS_KNOWN: &str = " ON CONFLICT (dedupe) DO NOTHING";
 const NAME: &str = "UPDATE alerts SET pipeline_id = v.column2 FROM (";
 const NAME_AFTER: &str = ") AS v WHERE alerts.id = v.column1";
 const KNOWN: &str = "SELECT id, dedupe, time, raw FROM alerts WHERE dedupe IN (";
 const WHICH: &str = "SELECT id FROM alerts WHERE id IN (";
 
-/// An alert that has been read and not yet stored.
+/// A parsed alert to store.
 #[derive(Debug)]
 pub struct NewAlert {
-    /// The id it gets.
+    /// UUIDv7.
     pub id: Uuid,
-    /// Its normalised fields.
+    /// Normalised fields.
     pub alert: Alert,
-    /// What makes it the same alert again.
+    /// Deduplication key.
     pub key: Key,
     /// The raw alert, encoded by [`codec::Encoder`].
     pub stored: Vec<u8>,
@@ -64,21 +64,21 @@ pub struct NewAlert {
 /// A stored alert.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct AlertRow {
-    /// Its id.
+    /// UUIDv7; begins with the time of receipt.
     pub id: String,
-    /// Who sent it.
+    /// Pipeline that sent the alert.
     pub pipeline: String,
-    /// When it happened.
+    /// Event time.
     pub time: Millis,
-    /// The rule.
+    /// Rule id.
     pub rule_id: String,
-    /// Its level.
+    /// Rule level.
     pub rule_level: i64,
     raw: Vec<u8>,
 }
 
 impl AlertRow {
-    /// The alert as it came, for people: every byte that is text.
+    /// The raw alert for display, as far as it is text.
     ///
     /// # Errors
     /// If the ledger is damaged.
@@ -86,7 +86,7 @@ impl AlertRow {
         Ok(legible(&codec::decode(&self.raw)?).into_owned())
     }
 
-    /// The alert's text as conditions and programs see it.
+    /// The alert's text as policies and programs see it.
     ///
     /// # Errors
     /// If the ledger is damaged.
@@ -108,16 +108,16 @@ struct Known {
     raw: Vec<u8>,
 }
 
-/// What became of alerts that were to be stored.
+/// Result of [`insert`].
 #[derive(Debug, Default)]
 pub(super) struct Inserted {
-    /// Those that are stored now and were not before.
+    /// Alerts stored now for the first time.
     pub(super) new: HashSet<Uuid>,
-    /// Those that were left out although the stored alert of the same key differs.
+    /// Alerts skipped as duplicates although the stored alert of the same key differs.
     pub(super) conflicting: HashSet<Uuid>,
 }
 
-/// Stores those of `alerts` that are not known yet, by their keys or by those of former times.
+/// Stores those of `alerts` that are new, by current and former deduplication keys.
 pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Result<Inserted> {
     let mut outcome = Inserted::default();
     let alerts = leave_out_former(ledger, alerts, &mut outcome).await?;
@@ -132,7 +132,8 @@ pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Resu
         })
         .collect();
     let inserted = ledger.tx.execute_rows(INSERT, rows, UNLESS_KNOWN, vec![]).await?;
-    // Repetitions are rare: asking which ones they are costs less than having every insert say its id.
+    // Duplicates are rare: looking them up afterwards is cheaper than returning an id for every
+    // insert.
     if usize::try_from(inserted).is_ok_and(|inserted| inserted == kept.len()) {
         outcome.new = kept.iter().map(|(id, ..)| *id).collect();
         return Ok(outcome);
@@ -149,7 +150,7 @@ pub(super) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Resu
     Ok(outcome)
 }
 
-/// Alerts that were stored before their pipeline's keys were what they are now; they are no news.
+/// Drops alerts that were stored when their pipeline used another key format.
 async fn leave_out_former(
     ledger: &mut LedgerTx,
     alerts: Vec<NewAlert>,
@@ -161,7 +162,7 @@ async fn leave_out_former(
     }
     let known = known(ledger, former.into_iter()).await?;
     let mut unknown: Vec<NewAlert> = Vec::with_capacity(alerts.len());
-    // An alert may come by two keys at once.
+    // One alert may have two keys.
     let mut beside: HashMap<[u8; 16], usize> = HashMap::new();
     for alert in alerts {
         let mut same = None;
@@ -188,7 +189,7 @@ async fn leave_out_former(
     Ok(unknown)
 }
 
-/// The stored alerts of these keys.
+/// The stored alerts with these keys.
 async fn known(ledger: &mut LedgerTx, keys: impl Iterator<Item = [u8; 16]>) -> Result<HashMap<[u8; 16], Known>> {
     let rows = keys.map(|key| binds![key.to_vec()]).collect();
     let rows: Vec<Known> = ledger.tx.each_row(KNOWN, rows, ")", vec![]).await?;
@@ -199,7 +200,7 @@ async fn known(ledger: &mut LedgerTx, keys: impl Iterator<Item = [u8; 16]>) -> R
     rows.into_iter().map(keyed).collect()
 }
 
-/// When the alert of that id was received: a UUIDv7 begins with its time.
+/// Time of receipt, read from the UUIDv7.
 pub fn received(alert: &Uuid) -> Timestamp {
     let millis = u64::try_from(alert.as_u128() >> 80).unwrap_or(0);
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
@@ -210,32 +211,32 @@ pub async fn find(db: &Db, alert: Uuid) -> Result<Option<AlertRow>> {
     db.optional(ONE, binds![alert]).await
 }
 
-/// The first `limit` alerts that an earlier version stored without their pipelines' ids.
+/// The first `limit` alerts that an earlier version stored without their pipeline's id.
 pub async fn unnamed(db: &Db, limit: i64) -> Result<Vec<AlertRow>> {
     db.all(UNNAMED, binds![limit]).await
 }
 
-/// Notes the pipelines' ids of alerts.
+/// Sets the pipeline's ids of alerts.
 pub async fn name(ledger: &mut LedgerTx, names: Vec<(String, String)>) -> Result<()> {
     let rows = names.into_iter().map(|(alert, own_id)| binds![alert, own_id]).collect();
     ledger.tx.execute_rows(NAME, rows, NAME_AFTER, vec![]).await?;
     Ok(())
 }
 
-/// Which alerts to list.
+/// Filter of an alert list.
 #[derive(Clone, Debug, Default)]
 pub struct AlertFilter {
-    /// With this id in its pipeline.
+    /// Id in the pipeline.
     pub source_id: Option<String>,
-    /// Of this rule.
+    /// Rule id.
     pub rule_id: Option<String>,
-    /// At least of this level.
+    /// Minimum rule level.
     pub min_level: Option<i64>,
-    /// From this agent, by the pipeline's id.
+    /// Agent id in the pipeline.
     pub agent_id: Option<String>,
-    /// Not before.
+    /// Earliest event time, inclusive.
     pub since: Option<Timestamp>,
-    /// Before.
+    /// Latest event time, exclusive.
     pub until: Option<Timestamp>,
 }
 
@@ -250,7 +251,7 @@ pub async fn list(db: &Db, filter: AlertFilter, before: Option<Uuid>, limit: i64
     }
 }
 
-/// A page of alerts that can fire something, oldest first, after `after`.
+/// A page of alerts that a policy can match, oldest first, after `after`.
 pub async fn scan(
     db: &Db,
     after: Uuid,
@@ -261,27 +262,28 @@ pub async fn scan(
     db.all(SCAN, binds![after, since, until, limit]).await
 }
 
-/// How many alerts happened within a time.
+/// Number of alerts with an event time in the range.
 pub async fn count_between(db: &Db, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<u64> {
     let row = db.optional::<Count>(COUNT_BETWEEN, binds![since, until]).await?;
     Ok(row.and_then(|row| u64::try_from(row.count).ok()).unwrap_or(0))
 }
 
-/// How many alerts are stored.
+/// Result row of a count.
 #[derive(Clone, Copy, Debug, sqlx::FromRow, Serialize)]
 pub struct Count {
-    /// So many.
+    /// Number of alerts.
     pub count: i64,
 }
 
-/// How many alerts are stored.
+/// Number of stored alerts.
 pub async fn count(db: &Db) -> Result<i64> {
     Ok(db.optional::<Count>(COUNT, vec![]).await?.map_or(0, |row| row.count))
 }
 
-/// Forgets at most `limit` alerts received before `cutoff` that no live response refers to; gives how many.
+/// Deletes at most `limit` alerts received before `cutoff` that no open response refers to. Returns
+/// their number.
 pub(super) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp, limit: i64) -> Result<u64> {
-    // A UUIDv7 begins with its time: everything older sorts below this one.
+    // UUIDv7 sorts by time: every older id is below this one.
     let millis = u64::try_from(cutoff.as_millis()).unwrap_or(0);
     let bound = Uuid::from_u64_pair(millis << 16, 0);
     ledger.tx.execute(FORGET, binds![bound, limit]).await

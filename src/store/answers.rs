@@ -1,5 +1,6 @@
-//! What people say to a response: approve, reject, confirm. Each may say each once; the answers are counted in the
-//! transaction that acts on them, so a quorum is reached exactly once.
+//! Decisions of people on responses: approve, reject, confirm. Each principal decides once per
+//! kind. Decisions are counted in the transaction that acts on them, so a quorum is reached exactly
+//! once.
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -36,14 +37,14 @@ statements! {
     OF_RESPONSE = "SELECT principal, answer, reason, at FROM answers WHERE response_id = $1 ORDER BY at, principal";
 }
 
-/// What somebody said.
+/// A person's decision on a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Carry it out.
+    /// Carry the response out.
     Approve,
-    /// Leave it.
+    /// End the response without acting.
     Reject,
-    /// It was right to act.
+    /// Keep a response that acted first.
     Confirm,
 }
 
@@ -57,20 +58,20 @@ impl Answer {
     }
 }
 
-/// One answer to a response.
+/// A recorded decision.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct AnswerRow {
-    /// Who.
+    /// Principal that decided.
     pub principal: String,
     /// `approve`, `reject` or `confirm`.
     pub answer: String,
-    /// Why.
+    /// Reason that the principal entered.
     pub reason: String,
-    /// When.
+    /// Time of the decision.
     pub at: Millis,
 }
 
-/// What was said to a response.
+/// The decisions on a response.
 pub async fn of_response(db: &Db, response: Uuid) -> Result<Vec<AnswerRow>> {
     db.all(OF_RESPONSE, binds![response]).await
 }
@@ -94,7 +95,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// The response again, as it was decided, ending at `until`.
+    /// Rebuilds the response as it was decided, ending at `until`.
     fn decided(&self, until: Until) -> Result<NewResponse> {
         let corrupt = || StoreError::Corrupt(format!("response {}", self.id));
         let kind = self.target_kind.as_deref().and_then(TargetKind::parse).ok_or_else(corrupt)?;
@@ -117,7 +118,7 @@ impl Waiting {
     }
 }
 
-/// An active response that goes out in waves, as it was decided, all agents at once, and the share of failures that
+/// An active staged response as it was decided, with all its agents, and the ratio of failures that
 /// stops it.
 pub(super) async fn active(ledger: &mut LedgerTx, response: Uuid) -> Result<Option<(NewResponse, Percent)>> {
     let Some(row) = ledger.tx.optional::<Waiting>(ACTIVE, binds![response]).await? else { return Ok(None) };
@@ -135,20 +136,20 @@ struct Id {
     id: String,
 }
 
-/// What an answer led to.
+/// Outcome of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It counts; more are needed, or nothing more had to happen.
+    /// Recorded; more approvals are needed, or no further step follows.
     Counted,
-    /// It was the last that was needed: the response is carried out.
+    /// The quorum is reached: the response is carried out.
     Carried,
-    /// There is nothing to say that to.
+    /// The response does not wait for such a decision.
     NotWaiting,
-    /// This principal asked for the response, or has said that before.
+    /// The principal requested the response, or has already decided.
     NotYours,
 }
 
-/// Somebody answers. Gives what it led to and the agents that have something to fetch.
+/// Records a person's decision. Returns its outcome and the agents with new commands.
 pub(super) async fn say(
     ledger: &mut LedgerTx,
     response: Uuid,
@@ -198,7 +199,7 @@ async fn close(
     Ok(())
 }
 
-/// What was waiting is carried out; its time begins now.
+/// Carries out an approved response; its duration starts now.
 async fn carry_out(
     ledger: &mut LedgerTx,
     waiting: Waiting,
@@ -218,28 +219,28 @@ async fn carry_out(
     ledger::hold(ledger, &[approved], now).await
 }
 
-/// Ends the waiting of responses that nobody answered, each as its policy says, at most `limit`; gives how many there
-/// were and the agents that have something to fetch.
+/// Ends responses whose approval deadline has passed, at most `limit`, each as its policy says.
+/// Returns their number and the agents with new commands.
 pub(super) async fn silence(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let silent: Vec<Waiting> = ledger.tx.all(SILENT, binds![now, limit]).await?;
     let (count, mut agents) = (silent.len(), Vec::new());
     for waiting in silent {
         if waiting.on_silence.as_deref() == Some("enforce") {
-            agents.extend(carry_out(ledger, waiting, "nobody answered in time", false, now).await?);
+            agents.extend(carry_out(ledger, waiting, "no decision arrived in time", false, now).await?);
         } else {
             let response = id(&waiting.id)?;
-            close(ledger, response, "lapsed", "riposte", "nobody answered in time", now).await?;
+            close(ledger, response, "lapsed", "riposte", "no decision arrived in time", now).await?;
         }
     }
     Ok((count, agents))
 }
 
-/// Undoes responses that nobody confirmed, at most `limit`; gives how many there were and the agents that have something
-/// to fetch.
+/// Undoes responses that were not confirmed in time, at most `limit`. Returns their number and the
+/// agents with new commands.
 pub(super) async fn unconfirmed(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let rows: Vec<Id> = ledger.tx.all(UNCONFIRMED, binds![now, limit]).await?;
     let responses = rows.iter().map(|row| id(&row.id)).collect::<Result<Vec<_>>>()?;
-    let detail = "nobody confirmed it in time".to_owned();
+    let detail = "it was not confirmed in time".to_owned();
     let why = EndReason { word: "unconfirmed", detail, by: "riposte".into() };
     let agents = ledger::release(ledger, &responses, &why, now).await?;
     Ok((responses.len(), agents))
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn silence_is_found_by_its_time_and_not_among_all_that_waits_or_is_active() {
+    async fn overdue_approvals_are_found_by_an_index_on_their_deadline() {
         for (statement, index) in
             [(SILENT, "responses_answer (answer_by"), (UNCONFIRMED, "responses_confirm (confirm_by")]
         {

@@ -1,5 +1,6 @@
-//! The audit log's rows and the head of its chain. Every transaction that changes the ledger takes the head first:
-//! on PostgreSQL that queues up the writers of all nodes, so what is decided inside holds for all of them.
+//! The audit log's rows and the head of its chain. Every transaction that changes the ledger locks
+//! the head first. On PostgreSQL this serialises the writers of all nodes, so a decision inside the
+//! transaction holds for all of them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -27,22 +28,22 @@ statements! {
 
 const INSERT: &str = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash)";
 
-/// One entry of the audit log.
+/// An entry of the audit log.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct AuditRow {
-    /// Its place in the chain.
+    /// Position in the chain.
     pub seq: i64,
-    /// When.
+    /// Time of the change.
     pub at: Millis,
-    /// Who: `key:ID`, `agent:ID`, `policy:NAME`, or `riposte` itself.
+    /// Actor: `key:ID`, `agent:ID`, `policy:NAME`, or `riposte` itself.
     pub actor: String,
-    /// What was done.
+    /// Action, such as `created`.
     pub verb: String,
-    /// To what kind of thing.
+    /// Kind of the object.
     pub noun: String,
-    /// To which one.
+    /// Id of the object.
     pub noun_id: String,
-    /// Why.
+    /// Reason or further detail.
     pub detail: String,
     /// Hash over the previous entry's hash and this entry, in hexadecimal.
     #[serde(serialize_with = "hex")]
@@ -65,11 +66,11 @@ struct Head {
     hash: Vec<u8>,
 }
 
-/// A transaction that may change the ledger: it holds the head of the audit chain, and every change it makes must
-/// leave an entry. The entries are written when it commits.
+/// A transaction that may change the ledger. It holds the head of the audit chain, and every change
+/// must record an entry. Entries are written at commit.
 #[derive(Debug)]
 pub struct LedgerTx {
-    /// The transaction itself.
+    /// The underlying transaction.
     pub(super) tx: Tx,
     seq: i64,
     hash: [u8; 32],
@@ -81,7 +82,7 @@ pub struct LedgerTx {
 }
 
 impl LedgerTx {
-    /// Begins one.
+    /// Begins a transaction and locks the head.
     pub async fn begin(db: &Db) -> Result<Self> {
         let mut tx = db.begin().await?;
         let (mut kept, mut known, mut holder) = (None, None, None);
@@ -98,7 +99,7 @@ impl LedgerTx {
         }
         let head = match tx.optional::<Head>(TAKE_HEAD, binds![holder.as_deref()]).await? {
             Some(head) => head,
-            // A run of a manager took the head when it took the ledger.
+            // The head was taken by a run of a manager when it took the lease.
             None if holder.is_some() => return Err(StoreError::Superseded),
             None => {
                 tx.execute(FIRST_HEAD, binds![GENESIS.to_vec()]).await?;
@@ -130,28 +131,29 @@ impl LedgerTx {
         self.entries.push(entry);
     }
 
-    /// Says something in the log that follows from another entry and needs none of its own.
+    /// Adds a log line for a consequence of another entry.
     pub(super) fn mention(&mut self, entry: &Entry, about: About) {
         self.story.add(entry, about);
     }
 
-    /// What an agent is called; its id if it is not known.
+    /// Name of an agent, or its id if the name is unknown.
     pub(super) fn name_of(&self, agent: uuid::Uuid) -> String {
         self.story.name_of(agent)
     }
 
-    /// The pipeline's own id of an alert that gets a response.
+    /// Records the pipeline's id of an alert that gets a response.
     pub(super) fn knows(&mut self, alert: uuid::Uuid, own_id: &str) {
         self.story.knows(alert, own_id);
     }
 
-    /// Writes the entries, makes everything durable, and tells the log.
+    /// Writes the entries, commits durably, then writes the log lines.
     pub async fn commit(self) -> Result<()> {
         self.commit_untold().await?.tell();
         Ok(())
     }
 
-    /// As [`LedgerTx::commit`], without telling the log yet: whoever waits for the commit is to be answered first.
+    /// Like [`LedgerTx::commit`], but does not write the log yet: the caller answers its waiting
+    /// requests first.
     pub(super) async fn commit_untold(mut self) -> Result<Story> {
         if !self.entries.is_empty() {
             let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
@@ -224,7 +226,8 @@ pub async fn verify(db: &Db) -> Result<AuditProof> {
             break;
         }
     }
-    // The head that was read first may lag behind entries written meanwhile, but never be ahead of them.
+    // The head that was read first may lag behind entries written meanwhile, but never be ahead of
+    // them.
     match head {
         Some(head) if head.seq > seq => broken(seq + 1),
         _ => Ok(AuditProof { entries: seq, intact: true, broken_at: None }),

@@ -1,5 +1,6 @@
-//! Breakers: policies that have stopped themselves, as a whole or on one agent. They open in the
-//! transaction that decides the next response, or at the sweep before that; only people close them.
+//! Circuit breakers: policies that stopped themselves, globally or on one agent. A breaker opens in
+//! the transaction that decides the next response, or in the sweep before it. Only a person closes
+//! it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,9 +53,9 @@ statements! {
                 WHERE is_open = TRUE AND revoked_at IS NULL) AS agents";
 }
 
-/// Agents named with a policy, or with all policies of a list.
+/// Maximum number of agents listed with a policy, or with all policies of a list.
 const SHOWN: i64 = 500;
-/// Agents named in the reason of a response that is spared.
+/// Maximum number of agents named in the reason of a spared response.
 const NAMED: usize = 3;
 
 #[derive(sqlx::FromRow)]
@@ -78,18 +79,17 @@ struct FailuresRow {
     part: i64,
 }
 
-/// Where a policy's breaker has stopped it, and why.
+/// Where a policy's breaker is open, and why.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stopped {
-    /// Everywhere.
+    /// Reason, if open globally.
     pub(super) everywhere: Option<String>,
-    /// On these agents.
+    /// Reason per agent.
     pub(super) on: HashMap<Uuid, String>,
 }
 
 impl Stopped {
-    /// Takes the agents on which the policy is stopped out of `agents`; returns why, if there were
-    /// some.
+    /// Removes agents with an open breaker from `agents`. Returns the reason if any were removed.
     pub(super) fn take_out(&self, agents: &mut Vec<Uuid>) -> Option<String> {
         let mut why: Vec<&str> = agents.iter().filter_map(|agent| self.on.get(agent)).map(String::as_str).collect();
         if why.is_empty() {
@@ -103,8 +103,8 @@ impl Stopped {
     }
 }
 
-/// Where the policy's breaker has stopped it. It opens here, at the first response after a ratio is
-/// reached, and only people close it.
+/// Reads where the policy's breaker is open. It opens here, at the first response after a ratio is
+/// reached.
 pub(super) async fn look(ledger: &mut LedgerTx, name: &str, breaker: &Breaker, now: Timestamp) -> Result<Stopped> {
     let stands: Option<BreakerState> = ledger.tx.optional(STANDS, binds![name]).await?;
     if let Some(open) = stands.as_ref().filter(|stands| stands.is_open) {
@@ -166,8 +166,8 @@ fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 
-/// Opens the breakers of those policies whose ratio is reached, so that it is said before the next
-/// alert; returns how many policies are stopped, everywhere or on an agent.
+/// Opens the breakers of policies whose ratio is reached, so that operators learn of it before the
+/// next alert. Returns the number of open breakers.
 pub(super) async fn trip(ledger: &mut LedgerTx, policies: &[Arc<Policy>], now: Timestamp) -> Result<usize> {
     let mut open = 0;
     for policy in policies {
@@ -179,39 +179,39 @@ pub(super) async fn trip(ledger: &mut LedgerTx, policies: &[Arc<Policy>], now: T
     Ok(open)
 }
 
-/// A breaker of a policy as a whole.
+/// The global breaker of a policy.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct BreakerRow {
-    /// The policy.
+    /// Policy name.
     pub policy: String,
     /// Whether the policy is stopped.
     pub is_open: bool,
-    /// Why.
+    /// Reason of the last change.
     pub reason: String,
-    /// Since when.
+    /// Time of the last change.
     pub changed_at: Millis,
-    /// By whom.
+    /// Principal or component that made it.
     pub changed_by: String,
 }
 
 /// An open breaker of a policy on one agent.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct AgentBreakerRow {
-    /// The policy.
+    /// Policy name.
     pub policy: String,
-    /// The agent that the policy does nothing on any more.
+    /// Id of the agent on which the policy is stopped.
     pub agent_id: String,
-    /// The agent's name.
+    /// Name of the agent.
     pub agent: String,
-    /// Why.
+    /// Reason of the last change.
     pub reason: String,
-    /// Since when.
+    /// Time of the last change.
     pub changed_at: Millis,
-    /// By whom.
+    /// Principal or component that made it.
     pub changed_by: String,
 }
 
-/// The breaker of a policy, if it ever opened.
+/// The global breaker of a policy, if it ever opened.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -219,7 +219,7 @@ pub async fn of_policy(db: &Db, policy: &str) -> Result<Option<BreakerRow>> {
     db.optional(OF_POLICY, binds![policy]).await
 }
 
-/// The open breakers of a policy on single agents, the first 500.
+/// The open breakers of a policy on single agents, at most 500.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -227,7 +227,7 @@ pub async fn agents_of_policy(db: &Db, policy: &str) -> Result<Vec<AgentBreakerR
     db.all(AGENTS_OF_POLICY, binds![policy, SHOWN]).await
 }
 
-/// Every breaker that is open for a policy as a whole.
+/// Every open global breaker.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -235,7 +235,7 @@ pub async fn open_policies(db: &Db) -> Result<Vec<BreakerRow>> {
     db.all(OPEN, vec![]).await
 }
 
-/// The open breakers of all policies on single agents, the first 500.
+/// The open breakers of all policies on single agents, at most 500.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -243,16 +243,16 @@ pub async fn open_agents(db: &Db) -> Result<Vec<AgentBreakerRow>> {
     db.all(AGENTS_OPEN, binds![SHOWN]).await
 }
 
-/// How many breakers are open.
+/// Numbers of open breakers.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub struct OpenBreakers {
-    /// Of policies as a whole.
+    /// Global breakers.
     pub policies: i64,
-    /// Of policies on one agent.
+    /// Breakers on one agent.
     pub agents: i64,
 }
 
-/// How many breakers are open, for the metrics.
+/// Counts open breakers, for the metrics.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -260,10 +260,10 @@ pub async fn open(db: &Db) -> Result<OpenBreakers> {
     db.optional(OPEN_COUNTS, vec![]).await?.ok_or(StoreError::NotFound)
 }
 
-/// Lets a stopped policy go on, everywhere or on one agent; what happened before counts no more.
+/// Closes a breaker, globally or on one agent, and resets its counts.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if it is not stopped there.
+/// [`StoreError::Conflict`] if it is not open there.
 pub async fn reset(
     ledger: &mut LedgerTx,
     policy: &str,
@@ -280,7 +280,7 @@ pub async fn reset(
         return Err(StoreError::Conflict);
     }
     let detail = match agent {
-        // Also where only agents had stopped: what they did before counts no more for the whole either.
+        // Also if only agents were stopped: their earlier failures no longer count globally either.
         None => {
             ledger.tx.execute(SET, binds![policy, false, reason, now, by]).await?;
             reason.to_owned()

@@ -1,5 +1,5 @@
-//! Column types that both databases can read and the API can write as they are: this is what lets a row be the
-//! answer to a request without a second struct for each table.
+//! Column types that both databases can read and the API can serialise. A row can thus be a
+//! response body, without a second struct per table.
 
 use riposte_protocol::time::Timestamp;
 use serde::{Serialize, Serializer};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::db::{Result, StoreError};
 
-/// A time: an integer in the database, RFC 3339 in the API.
+/// A time: milliseconds in the database, RFC 3339 in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::Type, utoipa::ToSchema)]
 #[sqlx(transparent)]
 #[schema(value_type = String, format = DateTime)]
@@ -32,7 +32,7 @@ impl Serialize for Millis {
     }
 }
 
-/// JSON: text in the database, itself in the API.
+/// JSON: text in the database, a JSON value in the API.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::Type, utoipa::ToSchema)]
 #[sqlx(transparent)]
 #[schema(value_type = Object)]
@@ -46,7 +46,7 @@ impl From<&str> for JsonText {
 }
 
 impl JsonText {
-    /// Reads it.
+    /// Parses the text.
     pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.0).map_err(|error| StoreError::Corrupt(format!("a JSON column: {error}")))
     }
@@ -65,10 +65,10 @@ impl Serialize for JsonText {
 
 /// The JSON text of `value`.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(format!("cannot be written as JSON: {error}")))
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(format!("cannot be serialised as JSON: {error}")))
 }
 
-/// The id in `text`.
+/// Parses a UUID.
 pub fn id(text: &str) -> Result<Uuid> {
     text.parse().map_err(|_| StoreError::Corrupt("an id column holds no UUID".into()))
 }

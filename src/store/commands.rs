@@ -1,5 +1,5 @@
-//! Commands and their results, as they are read: by people, and by whoever delivers them. How they come into being and
-//! end is in `store/ledger.rs`.
+//! Queries for commands and their results, for the API and for delivery. `store/ledger.rs` creates
+//! and ends commands.
 
 use std::collections::HashMap;
 
@@ -33,9 +33,10 @@ statements! {
     COUNTS = "SELECT state, COUNT(*) AS count FROM commands WHERE state IN ('queued', 'delivered') GROUP BY state";
 }
 
-/// The first commands that each of some agents is owed, in the order of sending. Of each rank as many as may be under way to
-/// one agent, so that those which wait (for the end of a freeze, say) hold up none of another rank. What is owed about one
-/// effect has one rank, so it is in the order of its numbers. The last rank holds no revert.
+/// The oldest pending commands of each agent, in sending order. Each rank is limited to what one
+/// agent may have in flight, so blocked commands (for example during a freeze) do not delay another
+/// rank. Commands of one effect share a rank, which keeps them in the order of their numbers. The
+/// last rank holds no revert.
 const OWED: &str = "WITH edges AS MATERIALIZED (
         SELECT asked.column1 AS agent_id, ranks.column1 AS rank, (
             SELECT seq FROM commands WHERE commands.agent_id = asked.column1 AND commands.rank = ranks.column1
@@ -54,72 +55,73 @@ const OWED_AFTER: &str = ") AS asked CROSS JOIN (VALUES (0), (1), (2)) AS ranks 
 /// One command.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct CommandRow {
-    /// Its id.
+    /// UUIDv7.
     pub id: String,
-    /// The agent it is for.
+    /// Id of the receiving agent.
     pub agent_id: String,
-    /// Its number; rises per agent.
+    /// Sequence number, increasing per agent.
     pub seq: i64,
-    /// The effect it is about.
+    /// Id of the effect.
     pub effect_id: String,
-    /// The response that asked for it.
+    /// Id of the response that requested it.
     pub response_id: String,
     /// `apply` or `revert`.
     pub op: String,
-    /// The action.
+    /// Name of the action.
     pub action: String,
-    /// The kind of its target.
+    /// Kind of the target.
     pub target_kind: String,
-    /// Its target, in canonical form.
+    /// Target in canonical form.
     pub target_value: String,
-    /// Parameters of the action.
+    /// Arguments of the action.
     #[schema(value_type = Vec<String>)]
     pub arguments: JsonText,
-    /// When the effect ends by itself.
+    /// End of the effect; absent if it is lifted by hand.
     pub until: Option<Millis>,
-    /// Where it stands.
+    /// State, such as `queued` or `acknowledged`.
     pub state: String,
     /// Why it was cancelled, expired or timed out.
     pub detail: String,
-    /// When it was committed.
+    /// Commit time.
     pub created_at: Millis,
-    /// When it is given up if it has not been acknowledged; absent: never.
+    /// When it expires unless acknowledged; absent: never.
     pub expires_at: Option<Millis>,
-    /// How often it was sent.
+    /// Number of deliveries.
     pub deliveries: i64,
-    /// When it was first sent.
+    /// Time of the first delivery.
     pub delivered_at: Option<Millis>,
-    /// When the agent had it in its journal.
+    /// When the agent acknowledged it.
     pub acknowledged_at: Option<Millis>,
-    /// When it ended.
+    /// When it reached a final state.
     pub finished_at: Option<Millis>,
 }
 
-/// What the agent said about one command.
+/// An agent's result of one command.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct ResultRow {
-    /// The command.
+    /// Id of the command.
     pub command_id: String,
-    /// How it ended: `succeeded`, `failed`, `timed_out` or `refused`.
+    /// `succeeded`, `failed`, `timed_out` or `refused`.
     pub outcome: String,
-    /// The exit code of the program that was run.
+    /// Exit code of the program, if one ran.
     pub exit_code: Option<i64>,
-    /// What it printed, bounded.
+    /// Output of the program, truncated.
     pub output: String,
-    /// Whether the effect was looked at afterwards and found as it should be.
+    /// Whether the agent verified the effect after execution; absent if it cannot be verified.
     pub verified: Option<bool>,
-    /// One sentence for an administrator.
+    /// One sentence for an operator.
     pub message: String,
-    /// What the agent found before it acted, if it says so: the process, the file, or what the host was talking to.
+    /// What the agent found before it acted, if reported: the process, the file, or the host's
+    /// connections.
     #[schema(value_type = Option<Object>)]
     pub evidence: Option<JsonText>,
-    /// When the execution began, by the agent's clock.
+    /// Start of execution, by the agent's clock.
     pub started_at: Millis,
-    /// When it ended, by the agent's clock.
+    /// End of execution, by the agent's clock.
     pub finished_at: Millis,
-    /// When the manager committed it.
+    /// When the manager committed the result.
     pub received_at: Millis,
-    /// Whether nothing was executed, because the agent only observes.
+    /// Whether the agent only observed and executed nothing.
     pub observed: bool,
 }
 
@@ -128,16 +130,16 @@ pub async fn find(db: &Db, command: Uuid) -> Result<Option<CommandRow>> {
     db.optional(ONE, binds![command]).await
 }
 
-/// Which commands to list.
+/// Filter of a command list.
 #[derive(Clone, Debug, Default)]
 pub struct CommandFilter {
-    /// For this agent.
+    /// Receiving agent.
     pub agent: Option<Uuid>,
-    /// In this state.
+    /// State.
     pub state: Option<String>,
-    /// About this effect.
+    /// Effect.
     pub effect: Option<Uuid>,
-    /// Asked for by this response.
+    /// Response that requested the command.
     pub response: Option<Uuid>,
 }
 
@@ -178,38 +180,38 @@ struct OwedRow {
     rank: i64,
 }
 
-/// A command that is owed to an agent: everything that its signed form needs.
+/// A pending command with all fields of its signed form.
 #[derive(Clone, Debug)]
 pub struct OwedCommand {
-    /// Its id.
+    /// UUIDv7.
     pub id: Uuid,
-    /// Its number.
+    /// Sequence number, increasing per agent.
     pub seq: u64,
-    /// The effect it is about.
+    /// The effect.
     pub effect: Uuid,
-    /// The response that asked for it.
+    /// The response that requested it.
     pub response: Uuid,
     /// Apply or revert.
     pub op: Op,
-    /// The action.
+    /// Name of the action.
     pub action: String,
-    /// The target.
+    /// Target.
     pub target: Target,
-    /// Parameters of the action.
+    /// Arguments of the action.
     pub arguments: Vec<String>,
-    /// When the effect ends by itself.
+    /// End of the effect; absent if it is lifted by hand.
     pub until: Option<Timestamp>,
-    /// When it was committed.
+    /// Commit time.
     pub created_at: Timestamp,
-    /// When it is given up.
+    /// When it expires unless acknowledged.
     pub expires_at: Option<Timestamp>,
-    /// Until when its last delivery is waited for.
+    /// Until when the last delivery is in flight; afterwards it is sent again.
     pub lease_until: Option<Timestamp>,
-    /// The policy that asked for it, unless a person did.
+    /// Policy that requested it; absent for a person's request.
     pub policy: Option<String>,
-    /// The alert behind it, unless a person asked for it.
+    /// Alert that caused it; absent for a person's request.
     pub alert: Option<Uuid>,
-    /// When it goes, as [`riposte_protocol::delivery::Rank::number`].
+    /// Sending order, as [`riposte_protocol::delivery::Rank::number`].
     pub rank: i64,
 }
 
@@ -239,8 +241,8 @@ impl TryFrom<OwedRow> for OwedCommand {
     }
 }
 
-/// The first 256 commands of each rank that each of `agents` is owed, in the order of sending; only reverts if nothing else
-/// is delivered. An agent that is owed nothing is not in it.
+/// The first 256 pending commands per rank of each of `agents`, in sending order, or only reverts
+/// during a freeze. Agents without pending commands have no entry.
 pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<HashMap<Uuid, Vec<OwedCommand>>> {
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
     let mut owed: HashMap<Uuid, Vec<OwedCommand>> = HashMap::new();
@@ -248,23 +250,23 @@ pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<Hash
         let agent = id(&row.agent_id)?;
         match OwedCommand::try_from(row) {
             Ok(command) => owed.entry(agent).or_default().push(command),
-            // It must not keep others from what they are owed.
+            // A command that cannot be decoded must not block the others.
             Err(error) => tracing::error!(%agent, "a command for agent {agent} cannot be delivered: {error}"),
         }
     }
     Ok(owed)
 }
 
-/// How many commands are in a state.
+/// Number of commands in one state.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct CommandCount {
-    /// The state.
+    /// State.
     pub state: String,
-    /// How many.
+    /// Number of commands.
     pub count: i64,
 }
 
-/// How many commands are owed, for the metrics.
+/// Counts pending commands, for the metrics.
 pub async fn counts(db: &Db) -> Result<Vec<CommandCount>> {
     db.all(COUNTS, vec![]).await
 }
@@ -275,7 +277,7 @@ mod tests {
     use crate::store::db::reads_whole;
 
     #[tokio::test]
-    async fn a_look_at_what_is_owed_reads_no_command_that_is_over() {
+    async fn reading_pending_commands_skips_final_ones() {
         let scans = reads_whole(OWED, 1, OWED_AFTER, 1).await;
         assert!(!scans.iter().any(|step| step.contains("commands") || step.contains("responses")), "{scans:?}");
     }

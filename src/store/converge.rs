@@ -1,12 +1,12 @@
-//! Convergence (promise 10): what an agent says it holds, compared with what the ledger wants of it. What was lost is applied
-//! again, what nobody wants is lifted, what people released on the host ends here too; what only drifted is noted, because
-//! whether that is repaired is the agent's own business.
+//! Convergence (promise 10): compares the effects that an agent reports with those that the ledger
+//! wants. Lost effects are applied again, unwanted ones are lifted, and a release on the host ends
+//! the effect here too. Drift is only recorded: the agent decides whether to repair it.
 //!
-//! An effect with a command under way is left alone: its result says more than a report that may be older.
+//! An effect with a command in flight is skipped: the command's result is newer than the report.
 //!
-//! After a restart of the manager every agent says all that it holds at once, and nearly all of it is known. So what it says
-//! is compared first, by whoever has the time ([`compare`]), and only what differs is settled in a transaction ([`converge`]),
-//! where it is looked at again.
+//! After a manager restart every agent reports at once, and nearly all reports match. So a report
+//! is first compared outside the write transaction ([`compare`]). Only differences are settled in
+//! one ([`converge`]), which reads them again.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -30,13 +30,14 @@ statements! {
         WHERE agent_id = $1 AND (desired = 'in_force' OR actual IN ('in_force', 'drifted'))";
 }
 
-/// The agent is compared here and not there: SQLite would go by it, through all that was ever done on that agent.
+/// Compares the agent outside the SQL condition: SQLite would otherwise use the agent's index and
+/// read all its old effects.
 const NAMED: &str = "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects
     WHERE NOT EXISTS (SELECT 1 FROM commands
         WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))
     AND id IN (";
 const HOLDS: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND effect_id IN (";
-/// What is gone is no incident any more, whoever has lifted it.
+/// An effect that is gone ends its incident, whatever lifted it.
 const SET_ACTUAL: &str = "UPDATE effects SET actual = $2, changed_at = $3,
     failed_reverts = CASE WHEN $2 = 'absent' THEN 0 ELSE failed_reverts END,
     next_revert_at = CASE WHEN $2 = 'absent' THEN NULL ELSE next_revert_at END,
@@ -47,45 +48,45 @@ const LIFT_SOON: &str = "UPDATE effects SET next_revert_at = $2 WHERE id = $1 AN
 const FAILING: &str = "UPDATE effects SET actual = 'drifted', failed_reverts = failed_reverts + 1, changed_at = $2
     WHERE id = $1 AND failed_reverts = 0";
 
-/// An agent whose clock is ahead by no more than this has not ended an effect too soon. One that has is given the effect
-/// again; while its clock is still wrong it refuses.
+/// Tolerated clock skew. An agent whose clock is further ahead ended the effect too soon. It gets
+/// the effect again, and refuses it until its clock is right.
 const SKEW: Duration = Duration::from_mins(1);
 
-/// What could not be applied is tried once more when the agent connects so long afterwards: its disk may have been full, its
-/// firewall not there yet.
+/// A failed apply is retried once when the agent reconnects after this time: its disk may have been
+/// full, or its firewall not ready.
 const GIVEN_UP: Duration = Duration::from_mins(5);
 
-/// What an agent says when it connects.
+/// What an agent reports when it connects.
 #[derive(Debug)]
 pub struct Hello {
-    /// The highest number in its journal.
+    /// Highest command number in its journal.
     pub cursor: u64,
-    /// Whether it says who it is, so that it may be believed to know what it has forgotten.
+    /// Whether it sends a run id, so that a lower cursor proves a rollback.
     pub has_run: bool,
-    /// Whether it is the first report of this run of the agent.
+    /// Whether this is the first report of this run of the agent.
     pub is_first: bool,
-    /// Effects as they are there.
+    /// Reported effects.
     pub effects: Vec<HeldEffect>,
-    /// Whether `effects` is everything that it holds.
+    /// Whether `effects` is complete.
     pub is_whole: bool,
 }
 
-/// What may be news of an agent's effects.
+/// Possible differences between an agent's effects and the ledger.
 #[derive(Debug, Default)]
 pub struct News {
-    /// On connect: who it is.
+    /// The agent's run and cursor, on connect.
     pub met: Option<Met>,
-    /// Effects as they are there.
+    /// Reported effects.
     pub effects: Vec<HeldEffect>,
-    /// Effects whose time was up and of which nothing is left.
+    /// Expired effects that are gone from the host.
     pub ended: Vec<Uuid>,
-    /// Effects that should be there and are not.
+    /// Effects that should be in force and are not.
     pub missing: Vec<Uuid>,
-    /// Orders that it did not believe.
+    /// Commands that the agent rejected.
     pub rejected: Option<identity::Rejected>,
 }
 
-/// Who an agent is by its numbers; as in [`Hello`].
+/// The agent's run and cursor; as in [`Hello`].
 #[derive(Clone, Copy, Debug)]
 pub struct Met {
     cursor: u64,
@@ -93,7 +94,7 @@ pub struct Met {
     is_first: bool,
 }
 
-/// An effect as the ledger has it.
+/// An effect's state in the ledger.
 #[derive(sqlx::FromRow)]
 struct Standing {
     id: String,
@@ -110,12 +111,12 @@ impl Standing {
         self.desired == Desired::InForce.as_str()
     }
 
-    /// Whether its time is up at `at`.
+    /// Whether it has expired at `at`.
     fn is_over(&self, at: Timestamp) -> bool {
         self.until.is_some_and(|until| until <= at.as_millis())
     }
 
-    /// Whether it is news that an agent does not hold it.
+    /// Whether its absence on the agent is a difference.
     fn can_be_missing(&self, now: Timestamp) -> bool {
         [Actual::InForce, Actual::Drifted].iter().any(|actual| actual.as_str() == self.actual)
             || self.actual == Actual::Absent.as_str()
@@ -123,7 +124,7 @@ impl Standing {
                 && self.changed_at <= now.minus(GIVEN_UP).as_millis()
     }
 
-    /// What the ledger has to learn from what an agent says of it; `None` if they agree.
+    /// How the report differs from the ledger; `None` if they agree.
     fn differs(&self, held: &HeldEffect, now: Timestamp) -> Option<Difference> {
         let is_absent = held.actual == Some(message::Actual::Absent);
         let is_drifted = held.actual == Some(message::Actual::Drifted);
@@ -133,11 +134,11 @@ impl Standing {
         let is_failing = held.failing.is_some();
         let is_again = self.is_wanted() && !is_failing && (is_lost || is_other_end && !is_absent && !is_drifted);
         let seen = match (self.is_wanted(), held.actual) {
-            (false, Some(message::Actual::Absent)) => news(Actual::Absent, "nothing of it is left"),
+            (false, Some(message::Actual::Absent)) => news(Actual::Absent, "it is gone from the host"),
             (true, Some(message::Actual::Absent)) => news(Actual::Absent, "it is not in force there"),
             (true, Some(message::Actual::Drifted)) => news(Actual::Drifted, "the agent looked, and it is not in force"),
             (true, Some(message::Actual::InForce)) => news(Actual::InForce, "the agent looked"),
-            // What was never looked at is not news.
+            // An unverified effect is no evidence of a difference.
             (_, None) | (false, _) => None,
         };
         if let Some(why) = &held.released {
@@ -152,15 +153,16 @@ impl Standing {
     }
 }
 
-/// How what an agent says of an effect differs from what the ledger says.
+/// How a reported effect differs from the ledger.
 enum Difference {
-    /// Somebody let go of it on the host, and said why.
+    /// The effect was released on the host, for the given reason.
     Released(String),
-    /// It is held although nobody wants it.
+    /// The agent holds the effect, but no response wants it.
     Unwanted,
-    /// What is left of an apply that failed cannot be lifted there. The agent goes on trying; until then nothing is sent.
+    /// A failed apply left something that cannot be lifted. The agent keeps trying; until then no
+    /// command is sent.
     Failing,
-    /// It is not as the ledger has it, or not until then.
+    /// State or end differs from the ledger.
     Other { seen: Option<(Actual, &'static str)>, is_again: bool },
 }
 
@@ -170,20 +172,21 @@ struct HoldRow {
     effect_id: String,
 }
 
-/// What of it the ledger may have to learn. Where both agree there is nothing to do, whatever is under way; all else is looked at
-/// again when it is settled.
+/// Returns the part of the report that may differ from the ledger. Matching effects need no work,
+/// even with a command in flight. Differences are checked again when they are settled.
 pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Result<News> {
     let Hello { cursor, has_run, is_first, mut effects, is_whole } = hello;
     let standing = by_id(db.all(STANDING, binds![agent]).await?, agent)?;
     let named: HashSet<Uuid> = effects.iter().map(|held| held.effect).collect();
     let lost = standing.iter().filter(|(effect, row)| is_whole && !named.contains(*effect) && row.can_be_missing(now));
     let missing = lost.map(|(effect, _)| *effect).collect();
-    // One that does not stand may be unwanted there, or have just come to be.
+    // An effect that the ledger does not list as active may be unwanted, or just created.
     effects.retain(|held| standing.get(&held.effect).is_none_or(|row| row.differs(held, now).is_some()));
     Ok(News { met: Some(Met { cursor, has_run, is_first }), effects, ended: Vec::new(), missing, rejected: None })
 }
 
-/// Brings the ledger and the agent together; gives the agents that have something to fetch.
+/// Settles the differences between an agent's report and the ledger. Returns the agents with new
+/// commands.
 pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now: Timestamp) -> Result<Vec<Uuid>> {
     let News { met, effects, ended, missing, rejected } = news;
     if let Some(rejected) = rejected {
@@ -222,8 +225,8 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
     }
     for effect in ended {
         let Some(row) = standing.get(&effect) else { continue };
-        note(ledger, agent, effect, row, Actual::Absent, "its time was up", now).await?;
-        // What is left of a failed apply is gone now; that is no reason for the same apply to work a moment later.
+        note(ledger, agent, effect, row, Actual::Absent, "it has expired", now).await?;
+        // The remains of a failed apply are gone; that does not make an immediate retry succeed.
         let has_failed = row.actual == Actual::Absent.as_str() || row.failed_reverts > 0;
         if row.is_wanted() && !has_failed && !row.is_over(now.plus(SKEW)) {
             again.push(effect);
@@ -231,7 +234,7 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
     }
     for effect in missing {
         let Some(row) = standing.get(&effect).filter(|row| row.can_be_missing(now)) else { continue };
-        note(ledger, agent, effect, row, Actual::Absent, "the agent does not hold it any more", now).await?;
+        note(ledger, agent, effect, row, Actual::Absent, "the agent no longer holds it", now).await?;
         if row.is_wanted() && !row.is_over(now) {
             again.push(effect);
         }
@@ -243,7 +246,7 @@ pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now
     Ok(wake)
 }
 
-/// Those that are this agent's.
+/// The rows that belong to this agent.
 fn by_id(rows: Vec<Standing>, agent: Uuid) -> Result<HashMap<Uuid, Standing>> {
     let mut standing = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -254,15 +257,16 @@ fn by_id(rows: Vec<Standing>, agent: Uuid) -> Result<HashMap<Uuid, Standing>> {
     Ok(standing)
 }
 
-/// Held although nobody wants it: lifted soon, and an incident if the agent says that it cannot.
+/// Handles an effect that no response wants: it is lifted soon, or becomes an incident if the agent
+/// reports that it cannot lift it.
 async fn unwanted(ledger: &mut LedgerTx, agent: Uuid, held: &HeldEffect, row: &Standing, now: Timestamp) -> Result<()> {
-    // The agent has just tried what it says it could not lift.
+    // The agent has just failed to lift it, so wait before the next revert.
     let at = if held.failing.is_some() { now.plus(super::settle::RETRY_MIN) } else { now };
     ledger.tx.execute(LIFT_SOON, binds![held.effect, at]).await?;
     failing(ledger, agent, held, row, now).await
 }
 
-/// It cannot be lifted, by the agent's word: an incident, once.
+/// Records an incident, once: the agent reports that it cannot lift the effect.
 async fn failing(ledger: &mut LedgerTx, agent: Uuid, held: &HeldEffect, row: &Standing, now: Timestamp) -> Result<()> {
     if let Some(why) = held.failing.as_ref().filter(|_| row.failed_reverts == 0) {
         ledger.tx.execute(FAILING, binds![held.effect, now]).await?;
@@ -293,7 +297,7 @@ async fn note(
     Ok(())
 }
 
-/// Somebody released it on the host, on purpose: whoever holds it holds it no more.
+/// An operator released the effect on the host: all its holds end.
 async fn release(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, why: String, now: Timestamp) -> Result<Vec<Uuid>> {
     let rows: Vec<HoldRow> = ledger.tx.each_row(HOLDS, vec![binds![effect]], ")", vec![]).await?;
     let holds = rows.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
@@ -314,7 +318,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_an_agent_did_in_the_past_is_not_read_when_it_connects() {
+    async fn connecting_does_not_read_an_agents_old_effects() {
         let plan = plan(STANDING).await;
         assert!(plan.iter().all(|step| step.contains("effects_standing (agent_id=?)")), "{plan:?}");
         let plan = plan_of_rows(NAMED, 1, ")", 0).await;

@@ -1,5 +1,6 @@
-//! Two databases behind one door: an enum of two pools, one transaction type, one kind of bind value. Statements
-//! are written once, in the subset that SQLite and PostgreSQL share; `docs/decisions/0002-one-sql-text.md` says why.
+//! One interface to two databases: an enum of two pools, one transaction type, one kind of bind
+//! value. Statements are written once, in the subset that SQLite and PostgreSQL share
+//! (`docs/decisions/0002-one-sql-text.md`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,34 +24,36 @@ use super::story::Names;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// How long a statement waits for SQLite's write lock, which another process (a backup, a shell) may hold.
+/// How long a statement waits for SQLite's write lock, which a backup or a shell may hold.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a connection before it is answered 503.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Statements kept prepared per connection: every constant, and each size of the many-row ones.
+/// Prepared statements cached per connection: every constant, and each size of the many-row
+/// statements.
 pub(super) const STATEMENTS: usize = 1024;
-/// SQLite's memory for pages of the connection that writes, in KiB (hence the sign): with SQLite's own 2 MiB the upper pages of the
-/// indexes of a ledger of some hundred thousand alerts do not fit in, and each alert costs hundreds of reads.
+/// Page cache of SQLite's write connection, in KiB (negative by SQLite's convention). At the
+/// default of 2 MiB the upper index pages of a few hundred thousand alerts do not fit, and each
+/// alert costs hundreds of reads.
 const WRITER_CACHE: &str = "-16384";
-/// Pages of SQLite's log after which a commit tidies it up itself (64 MiB), if [`Db::tidy`] could not keep up.
+/// WAL size in pages (64 MiB) at which a commit checkpoints by itself, if [`Db::tidy`] fell behind.
 const WAL_PAGES: &str = "16000";
 
-/// `text` as both databases keep it: PostgreSQL has no text with a NUL. What people and pipelines send is refused before it
-/// comes here; what an agent says must not be lost for one character.
+/// Replaces NUL, which PostgreSQL cannot store as text. The API refuses it in requests; an agent's
+/// report must not be lost because of one character.
 fn storable(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
-/// A value to bind. Typed even when absent, because PostgreSQL wants to know the type of a NULL.
+/// A bind value. Absent values are typed too, because PostgreSQL needs the type of a NULL.
 #[derive(Clone, Debug)]
 pub enum Bind {
-    /// An integer or a time.
+    /// An integer or a time in milliseconds.
     Int(Option<i64>),
     /// A text or an id.
     Text(Option<String>),
     /// Bytes.
     Bytes(Vec<u8>),
-    /// A truth value.
+    /// A boolean.
     Bool(Option<bool>),
 }
 
@@ -76,13 +79,14 @@ bind_from! {
     Option<bool> => |value| Self::Bool(value);
 }
 
-/// Bind values, in the order of their numbers.
+/// Builds bind values in the order of their numbers.
 macro_rules! binds {
     ($($value:expr),* $(,)?) => { vec![$($crate::store::db::Bind::from($value)),*] };
 }
 pub(super) use binds;
 
-/// Names a module's statements and lists them for the test that prepares each on both databases.
+/// Declares a module's statements, and lists them for the test that prepares each on both
+/// databases.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
         $($(#[$doc])* const $name: &str = $text;)*
@@ -92,7 +96,7 @@ macro_rules! statements {
 }
 pub(super) use statements;
 
-/// A row that both databases can give.
+/// A row that both databases can return.
 pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
@@ -114,43 +118,46 @@ macro_rules! bind_all {
 /// The database; cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Db {
-    /// One file: one writing connection, several reading ones.
+    /// One SQLite file with one write connection and several read connections.
     Sqlite {
-        /// Exactly one connection, so that writers queue here instead of meeting `SQLITE_BUSY`.
+        /// Exactly one connection, so that writers queue here instead of failing with
+        /// `SQLITE_BUSY`.
         write: SqlitePool,
-        /// Sees what is committed, never waits for the writer (WAL).
+        /// Reads committed data and never waits for the writer (WAL).
         read: SqlitePool,
-        /// Moves what is committed from the log into the database, so that no commit has to.
+        /// Runs checkpoints and migrations, so that commits do not have to.
         aside: SqlitePool,
-        /// Where it is.
+        /// Path of the file.
         file: Arc<Path>,
-        /// The end of the audit chain. Nobody else writes this file, so it need not be asked for each time.
+        /// The end of the audit chain. No other process writes this file, so the cached value is
+        /// always current.
         head: KeptHead,
-        /// What ids are called in the log.
+        /// Names of ids, for log lines.
         names: Names,
     },
-    /// A server.
+    /// A PostgreSQL server.
     Postgres {
-        /// One connection for whatever changes something. Writers queue at the audit head anyway, and the many-row statements
-        /// that only they use are then kept prepared once, not on each of ten connections: that was most of the memory of
-        /// a manager under load, and of its server.
+        /// One connection for all writes. Writers queue at the audit head anyway. The many-row
+        /// statements are then prepared once instead of on ten connections; those used most of the
+        /// memory of a loaded manager and its server.
         write: PgPool,
-        /// For whoever only reads.
+        /// The pool of read connections.
         read: PgPool,
-        /// One connection for the manager's lease alone, which must not wait behind anything.
+        /// A separate connection for the manager's lease, so that a renewal never queues.
         lease: PgPool,
-        /// The run of the manager that writes.
+        /// Run id of the manager that writes.
         writes: Writes,
-        /// What ids are called in the log.
+        /// Names of ids, for log lines.
         names: Names,
     },
 }
 
 impl Db {
-    /// Opens `url` (`sqlite:PATH` or `postgres://…`) and brings the schema up to date.
+    /// Opens `url` (`sqlite:PATH` or `postgres://…`) and migrates the schema.
     ///
     /// # Errors
-    /// If the address is not one, the database cannot be opened, or it is newer than this program.
+    /// If the URL is invalid, the database cannot be opened, or its schema is newer than this
+    /// program.
     pub async fn open(url: &str) -> Result<Self> {
         let db = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             postgresql::open(url).await?
@@ -161,7 +168,8 @@ impl Db {
             return Err(StoreError::Address(hint.into()));
         };
         match &db {
-            // Not over the one that writes: what it sorts for a new index has to find room on a disk.
+            // Not on the write connection: it keeps temporary files in memory, and sorting for a
+            // new index needs disk.
             Self::Sqlite { aside, .. } => MIGRATIONS.run(aside).await,
             Self::Postgres { write, .. } => MIGRATIONS.run(write).await,
         }
@@ -175,22 +183,23 @@ impl Db {
             .filename(&file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // FULL: a commit is on disk when it returns, also if the power fails a moment later (promise 1).
+            // FULL: a commit is on disk when it returns, even if the power fails a moment later
+            // (promise 1).
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("wal_autocheckpoint", WAL_PAGES)
             .statement_cache_capacity(STATEMENTS);
-        // A connection to a file does not age. One that is replaced leaves its caches and statements in pieces behind, which the
-        // allocator keeps: 23 MiB at every half-hour.
+        // Connections to a file need no recycling. Each replaced connection fragments the heap: 23
+        // MiB every half-hour.
         let ageless =
             || SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None).acquire_timeout(ACQUIRE_TIMEOUT);
         let one = ageless().max_connections(1).min_connections(1);
-        // After an error such as a full disk SQLite has rolled back by itself; sqlx, refused its own rollback, goes on counting
-        // a transaction, and would begin no other on this connection for ever.
+        // After an error such as a full disk, SQLite rolls back by itself. sqlx still counts an
+        // open transaction and could never begin another one on this connection.
         let one = one.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
-        // Statements of many rows keep what they may have to take back in a file of its own, in a folder that is none of ours and can
-        // be full; in memory it is a few pages.
+        // Many-row statements keep a statement journal in a temporary folder, which may be full; in
+        // memory it is a few pages.
         let writing = options.clone().pragma("cache_size", WRITER_CACHE).pragma("temp_store", "MEMORY");
         let write = one.connect_with(writing).await?;
         let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
@@ -199,10 +208,10 @@ impl Db {
         Ok(Self::Sqlite { write, read, aside, file, head: Arc::default(), names: Names::default() })
     }
 
-    /// Opens `url` without changing anything, not even the schema.
+    /// Opens `url` read-only, without migrating the schema.
     ///
     /// # Errors
-    /// As [`Db::open`]; or if the schema is another one than this program's.
+    /// As [`Db::open`], or if the schema version differs from this program's.
     pub async fn open_to_look(url: &str) -> Result<Self> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let file: Arc<Path> = Path::new(path.trim_start_matches("//")).into();
@@ -218,18 +227,18 @@ impl Db {
         postgresql::open_to_look(url).await
     }
 
-    /// What is wrong with the database's file, if anything. PostgreSQL looks after its own.
+    /// Checks the SQLite file; returns the damage found. PostgreSQL checks its own files.
     ///
     /// # Errors
-    /// If it cannot be looked at.
+    /// If the check cannot run.
     pub async fn damage(&self) -> Result<Option<String>> {
         let Self::Sqlite { read, .. } = self else { return Ok(None) };
         let said: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(read).await?;
         Ok((said != "ok").then_some(said))
     }
 
-    /// Begins a transaction that may write. On SQLite it holds the write lock from here on: a deferred one would
-    /// read first and then fail as busy.
+    /// Begins a write transaction. SQLite takes the write lock here: a deferred transaction would
+    /// read first, then fail as busy.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
             Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
@@ -271,7 +280,7 @@ impl Db {
         Ok(found)
     }
 
-    /// Does the work that commits leave behind, without holding any of them up. Nothing hangs on it.
+    /// Checkpoints the WAL outside of commits. Skipping it is harmless.
     pub async fn tidy(&self) -> Result<()> {
         if let Self::Sqlite { aside, .. } = self {
             sqlx::query::<Sqlite>("PRAGMA wal_checkpoint(PASSIVE)").execute(aside).await?;
@@ -279,10 +288,10 @@ impl Db {
         Ok(())
     }
 
-    /// Has the database parse a statement, without running it.
+    /// Prepares a statement without running it.
     ///
     /// # Errors
-    /// If it is not one.
+    /// If the database cannot parse it.
     pub async fn prepare(&self, sql: &'static str) -> Result<()> {
         match self {
             Self::Sqlite { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
@@ -291,7 +300,7 @@ impl Db {
         Ok(())
     }
 
-    /// What ids are called in the log.
+    /// Names of ids, for log lines.
     pub fn names(&self) -> &Names {
         match self {
             Self::Sqlite { names, .. } | Self::Postgres { names, .. } => names,
@@ -315,17 +324,17 @@ impl Db {
     }
 }
 
-/// A transaction; rolled back when it is dropped before [`Tx::commit`].
+/// A transaction; rolled back if dropped before [`Tx::commit`].
 #[derive(Debug)]
 pub enum Tx {
-    /// On the writing connection.
+    /// On the SQLite write connection.
     Sqlite(Transaction<'static, Sqlite>),
-    /// On the one connection that changes the ledger.
+    /// On the PostgreSQL write connection.
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl Tx {
-    /// Makes everything in it durable, and only then returns.
+    /// Commits durably.
     pub async fn commit(self) -> Result<()> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
@@ -347,7 +356,7 @@ impl Tx {
         Ok(self.all(sql, binds).await?.pop())
     }
 
-    /// Runs a statement and gives the number of rows it touched.
+    /// Runs a statement and returns the number of affected rows.
     pub async fn execute(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<u64> {
         Ok(match self {
             Self::Sqlite(tx) => bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected(),
@@ -357,9 +366,9 @@ impl Tx {
         })
     }
 
-    /// Runs `before VALUES (…), (…) after` over `rows` (of equal length), in as few statements as the databases
-    /// allow: sqlx pays a thread hop per statement, so many rows must share one. `first` binds take the lowest
-    /// numbers, for use in `before` and `after`.
+    /// Runs `before VALUES (…), (…) after` over `rows` of equal length, in as few statements as
+    /// possible: sqlx pays a thread hop per statement. `first` binds take the lowest numbers, for
+    /// use in `before` and `after`.
     pub async fn each_row<T: Row>(
         &mut self,
         before: &'static str,
@@ -382,7 +391,8 @@ impl Tx {
         Ok(found)
     }
 
-    /// As [`Tx::each_row`], for statements that return nothing; gives the number of rows touched.
+    /// As [`Tx::each_row`], for statements without result rows; returns the number of affected
+    /// rows.
     pub async fn execute_rows(
         &mut self,
         before: &'static str,
@@ -405,27 +415,27 @@ impl Tx {
         Ok(touched)
     }
 
-    /// Whether parameters must have names. SQLite looks a name up in a list, once for each parameter: with a thousand of
-    /// them that is most of a statement's cost, so its many-row statements go without.
+    /// Whether parameters are named. SQLite looks up each name in a list, which dominates
+    /// statements with a thousand parameters; its many-row statements use unnamed ones.
     const fn names_parameters(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
 }
 
-/// How SQLite goes about a statement.
+/// SQLite's query plan.
 #[cfg(test)]
 pub(super) async fn plan(sql: &str) -> Vec<String> {
     plan_with(sql.into(), vec![]).await
 }
 
-/// Which tables SQLite reads from end to end for a statement of several rows; the values themselves do not count.
+/// Tables that SQLite scans in full for a many-row statement, without the values themselves.
 #[cfg(test)]
 pub(super) async fn reads_whole(before: &str, columns: usize, after: &str, first: usize) -> Vec<String> {
     let plan = plan_of_rows(before, columns, after, first).await.into_iter();
     plan.filter(|step| step.starts_with("SCAN ") && step != "SCAN v" && !step.contains("VALUES CLAUSE")).collect()
 }
 
-/// How SQLite goes about a statement of several rows.
+/// SQLite's query plan of a many-row statement.
 #[cfg(test)]
 pub(super) async fn plan_of_rows(before: &str, columns: usize, after: &str, first: usize) -> Vec<String> {
     let rows = vec![vec![Bind::from(1_i64); columns]; 3];
@@ -448,7 +458,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn promise_11_a_full_disk_is_over_when_there_is_room_again() {
+    async fn promise_11_the_store_recovers_after_a_full_disk() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
         let row = "INSERT INTO sightings (policy, counted, alert_id, at) VALUES ('p', $1, '', 0)";
@@ -465,7 +475,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_statement_that_reads_a_whole_table_is_seen() {
+    async fn a_full_table_scan_is_detected() {
         let found = reads_whole("SELECT response_id FROM holds WHERE until IN (", 1, ")", 0).await;
         assert_eq!(found, ["SCAN holds"]);
     }

@@ -1,4 +1,4 @@
-//! Effects: what is in force where, why and until when. How they are written is in `store/ledger.rs`.
+//! Queries for effects: what is in force where, why and until when. `store/ledger.rs` writes them.
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -32,34 +32,35 @@ statements! {
 /// One effect.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct EffectRow {
-    /// Its id.
+    /// UUIDv7.
     pub id: String,
-    /// The agent it is on.
+    /// Id of the agent.
     pub agent_id: String,
-    /// The action that brings it about.
+    /// Name of the action.
     pub action: String,
-    /// The kind of its target.
+    /// Kind of the target.
     pub target_kind: String,
-    /// Its target, in canonical form.
+    /// Target in canonical form.
     pub target_value: String,
-    /// What is wanted: `in_force` or `absent`.
+    /// Wanted state: `in_force` or `absent`.
     pub desired: String,
-    /// What the agent last said: `unknown`, `in_force`, `absent` or `drifted`.
+    /// Last reported state: `unknown`, `in_force`, `absent` or `drifted`.
     pub actual: String,
-    /// When its longest hold ends; absent means when lifted by hand.
+    /// End of the longest hold; absent if lifted by hand.
     pub until: Option<Millis>,
-    /// How many attempts to lift it have failed in a row; more than none is an incident.
+    /// Consecutive failed reverts; more than 0 is an incident.
     pub failed_reverts: i64,
-    /// When lifting it is tried again.
+    /// Time of the next revert attempt.
     pub next_revert_at: Option<Millis>,
-    /// When it first came into being.
+    /// Creation time.
     pub created_at: Millis,
-    /// When it last changed.
+    /// Time of the last change.
     pub changed_at: Millis,
-    /// What its newest apply came to: `verified`, `unverified` (nothing shows it), `observed`, `failed`, `refused`,
-    /// `timed_out`, `expired` or `cancelled`; absent while none is over.
+    /// Outcome of the newest finished apply: `verified`, `unverified` (it cannot be verified),
+    /// `observed`, `failed`, `refused`, `timed_out`, `expired` or `cancelled`. Absent before the
+    /// first one finishes.
     pub last_apply: Option<String>,
-    /// The same in the words of the agent or the manager.
+    /// Message of the agent or the manager for `last_apply`.
     pub last_reason: String,
 }
 
@@ -68,18 +69,18 @@ pub async fn find(db: &Db, effect: Uuid) -> Result<Option<EffectRow>> {
     db.optional(ONE, binds![effect]).await
 }
 
-/// Which effects to list.
+/// Filter of an effect list.
 #[derive(Clone, Debug, Default)]
 pub struct EffectFilter {
-    /// On this agent.
+    /// Agent.
     pub agent: Option<Uuid>,
-    /// Of which this is wanted.
+    /// Wanted state.
     pub desired: Option<String>,
-    /// Of which the agent said this.
+    /// Last reported state.
     pub actual: Option<String>,
-    /// On this target, in canonical form.
+    /// Target in canonical form.
     pub target: Option<String>,
-    /// Only those that cannot be lifted.
+    /// Only effects whose last revert failed.
     pub failing: bool,
 }
 
@@ -89,7 +90,7 @@ pub async fn list(db: &Db, filter: EffectFilter, before: Option<Uuid>, limit: i6
     db.all(PAGE, binds![before.unwrap_or(Uuid::max()), agent, desired, actual, target, failing, limit]).await
 }
 
-/// The effects that a response holds or held, at most `limit`.
+/// The current and former effects of a response, at most `limit`.
 pub async fn of_response(db: &Db, response: Uuid, limit: i64) -> Result<Vec<EffectRow>> {
     db.all(OF_RESPONSE, binds![response, limit]).await
 }
@@ -97,13 +98,13 @@ pub async fn of_response(db: &Db, response: Uuid, limit: i64) -> Result<Vec<Effe
 /// A response that holds an effect.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct HolderRow {
-    /// The response.
+    /// Id of the response.
     pub response_id: String,
-    /// Until when it holds.
+    /// End of the hold; absent if lifted by hand.
     pub until: Option<Millis>,
 }
 
-/// The responses that hold an effect now.
+/// The responses that currently hold an effect.
 pub async fn holders(db: &Db, effect: Uuid) -> Result<Vec<HolderRow>> {
     db.all(HOLDERS, binds![effect]).await
 }
@@ -113,26 +114,27 @@ struct Instant {
     at: Option<i64>,
 }
 
-/// When the next failed revert is to be tried again.
+/// Time of the next revert retry.
 pub async fn next_retry(db: &Db) -> Result<Option<Timestamp>> {
     let row: Option<Instant> = db.optional(NEXT_RETRY, vec![]).await?;
     Ok(row.and_then(|row| row.at).map(Timestamp::from_millis))
 }
 
-/// How many effects are wanted so, said to be so.
+/// Number of effects with one wanted and one reported state.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct EffectCount {
-    /// What is wanted.
+    /// Wanted state.
     pub desired: String,
-    /// What the agents say.
+    /// Last reported state.
     pub actual: String,
-    /// How many.
+    /// Number of effects.
     pub count: i64,
-    /// How many of them cannot be lifted.
+    /// Number of them whose last revert failed.
     pub failing: i64,
 }
 
-/// How many effects are wanted, in force or drifted, of each kind; for the metrics. Those that are over become only ever more.
+/// Counts effects that are wanted, in force or drifted, for the metrics. Finished effects are not
+/// counted, because their number only grows.
 pub async fn counts(db: &Db) -> Result<Vec<EffectCount>> {
     db.all(COUNTS, vec![]).await
 }
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_counts_what_stands_does_not_read_what_is_over() {
+    async fn counting_effects_does_not_read_finished_ones() {
         let plan = plan(COUNTS).await;
         assert!(plan.iter().any(|step| step == "SCAN effects USING INDEX effects_standing"), "{plan:?}");
     }

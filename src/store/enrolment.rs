@@ -1,5 +1,6 @@
-//! Enrolling an agent. A name and a Wazuh id each belong to one living agent; the same host, installed anew, may take the place
-//! of the agent that it was: that one is revoked, and what is to be in force there is applied again.
+//! Enrolment. A name and a Wazuh id each belong to one agent that is not revoked. A reinstalled
+//! host may replace its former agent: that agent is revoked, and its effects are applied again on
+//! the new one.
 
 use std::collections::BTreeMap;
 
@@ -52,25 +53,26 @@ struct Found {
     id: String,
 }
 
-/// What became of an enrolment.
+/// Outcome of an enrolment.
 #[derive(Debug)]
 pub enum Outcome {
     /// The agent is enrolled.
     Enrolled {
-        /// Its id.
+        /// Id of the agent.
         agent: Uuid,
-        /// The agents whose place it took; they are revoked.
+        /// Ids of the replaced agents, now revoked.
         replaced: Vec<Uuid>,
     },
-    /// Another living agent has the name or the number.
+    /// Another agent has the name or the Wazuh id; the text says which.
     Taken(String),
 }
 
-/// Uses up one use of the token whose secret has this hash, and enrols the agent with the token's labels. An agent that is enrolled
-/// already by that name and key has not heard of it, and is told again. With `replace` the same host's earlier agent is revoked.
+/// Consumes one use of the token with this hash, and enrols the agent with the token's labels. A
+/// retry with the same name and key returns the first outcome. With `replace` the host's former
+/// agent is revoked.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] if no such token is valid. Unless the outcome is committed the token is not used up.
+/// [`StoreError::NotFound`] if the token is invalid. A token's use counts only once committed.
 pub async fn enroll(
     ledger: &mut LedgerTx,
     token_hash: Vec<u8>,
@@ -97,9 +99,9 @@ pub async fn enroll(
     }
     let mut replaced = Vec::new();
     for holder in &holders {
-        // Its name is free for the new agent from here on.
+        // From here the name is free for the new agent.
         agents::mark_revoked(ledger, holder.id, now).await?;
-        // The token says what is new; the rest is as people had it.
+        // The token's labels win; the operator's other labels are kept.
         for (key, value) in &holder.labels {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
@@ -115,7 +117,7 @@ pub async fn enroll(
     let (actor, noun_id) = (format!("agent:{id}"), id.to_string());
     ledger.record(Entry { at: now, actor, verb: "enrolled", noun: "agent", noun_id, detail });
     for old in &replaced {
-        // First: a response that can come into force on the new agent does not end with the old one.
+        // Before the old agent's responses end: those that can act on the new agent must not end.
         carry_over(ledger, *old, id, now).await?;
         agents::end_revoked(ledger, *old, &format!("agent:{id}"), now).await?;
     }
@@ -145,8 +147,8 @@ async fn holders(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, St
 pub async fn of_name(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
     let host = HostName::new(name);
     // More than what is meant: `_` takes any character, and a longer name may begin alike.
-    let (names, labels) = (format!("{}%", host.short()), format!("%\"{WAZUH_NAME}\":\"{}%", host.short()));
-    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![names, labels]).await?;
+    let (like_name, like_label) = (format!("{}%", host.short()), format!("%\"{WAZUH_NAME}\":\"{}%", host.short()));
+    let rows: Vec<AgentRow> = ledger.tx.all(OF_NAME, binds![like_name, like_label]).await?;
     let agents = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
     let is_meant = |agent: &Agent| {
         let is_named = is_same_host(&agent.name, name) || is_same_host(agent.wazuh_name(), name);
@@ -158,7 +160,8 @@ pub async fn of_name(ledger: &mut LedgerTx, name: &str, labels: &BTreeMap<String
 /// Living agents with the Wazuh id of `labels` at the same Wazuh manager.
 pub async fn of_number(ledger: &mut LedgerTx, labels: &BTreeMap<String, String>) -> Result<Vec<Agent>> {
     let Some(number) = labels.get(WAZUH_ID) else { return Ok(Vec::new()) };
-    // Labels are stored as JSON without blanks; `_` in the pattern takes any character, which does no harm.
+    // Labels are stored as compact JSON. An `_` in the pattern matches any character, which is
+    // harmless here.
     let pattern = format!("%\"{WAZUH_ID}\":\"{number}\"%");
     let rows: Vec<AgentRow> = ledger.tx.all(OF_LABEL, binds![pattern]).await?;
     let agents = rows.into_iter().map(Agent::try_from).collect::<Result<Vec<Agent>>>()?;
@@ -176,7 +179,7 @@ pub fn name_taken(holder: &Agent) -> String {
 pub fn number_taken(holder: &Agent) -> String {
     let number = holder.wazuh_id().unwrap_or_default();
     let at = holder.wazuh_manager().map_or_else(String::new, |manager| format!(" of {manager}"));
-    format!("agent {} ({}) has the wazuh_id {number}{at} already", holder.name, holder.id)
+    format!("agent {} ({}) already has the wazuh_id {number}{at}", holder.name, holder.id)
 }
 
 fn taken(holder: &Agent, labels: &BTreeMap<String, String>, is_same: bool) -> String {
@@ -188,16 +191,16 @@ fn taken(holder: &Agent, labels: &BTreeMap<String, String>, is_same: bool) -> St
     }
     let what = number_taken(holder);
     if is_same {
-        return format!("{what}; if this is the same host, installed anew, enrol it with --replace");
+        return format!("{what}; if this is the same host, reinstalled, enrol it with --replace");
     }
     format!(
-        "{what}; if another Wazuh manager counts here, tell the two apart by the label wazuh_manager; if the number was given \
-         anew, revoke {} or take the label from it",
+        "{what}; with two Wazuh managers, distinguish them by the label wazuh_manager; if the number was reassigned, \
+         revoke {} or take the label from it",
         holder.name
     )
 }
 
-/// What is to be in force on `old` is to be in force on `new`, which has none of it yet.
+/// Moves the wanted effects of `old` to `new`, where they are not yet in force.
 async fn carry_over(ledger: &mut LedgerTx, old: Uuid, new: Uuid, now: Timestamp) -> Result<()> {
     let wanted: Vec<Found> = ledger.tx.all(WANTED, binds![old]).await?;
     ledger.tx.execute(MOVE_EFFECTS, binds![old, new, now]).await?;

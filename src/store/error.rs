@@ -1,50 +1,50 @@
-//! What can go wrong with what is remembered.
+//! Errors of the store.
 
 use std::sync::Arc;
 
-/// What can go wrong with what is remembered.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot do its work just now.
+    /// The database is temporarily unavailable.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
-    /// Something of that key exists already.
+    /// The key exists already.
     #[error("it exists already")]
     Duplicate,
-    /// It has changed since it was read.
-    #[error("it has changed meanwhile")]
+    /// The row has changed since it was read.
+    #[error("it has changed since it was read")]
     Conflict,
-    /// There is no such thing.
-    #[error("there is no such thing")]
+    /// The row does not exist.
+    #[error("it does not exist")]
     NotFound,
-    /// The stored data is not what this program writes.
-    #[error("the database holds something unreadable: {0}")]
+    /// Stored data that this program cannot have written.
+    #[error("the database contains unreadable data: {0}")]
     Corrupt(String),
-    /// The database's file is not whole.
+    /// The database file is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
-    /// The writer has more work than it may queue.
-    #[error("the ledger is busy")]
+    /// The writer's queue is full.
+    #[error("the writer's queue is full")]
     Busy,
-    /// The transaction that this was part of, with what others wanted, failed.
-    #[error("what this was done together with failed")]
+    /// The shared transaction of a group of jobs failed.
+    #[error("the shared transaction failed")]
     Shared(#[source] Arc<Self>),
-    /// The schema could not be brought up to date.
-    #[error("the schema could not be brought up to date")]
+    /// The schema migration failed.
+    #[error("the schema migration failed")]
     Migrate(#[source] sqlx::migrate::MigrateError),
-    /// The database's address is not one.
+    /// The database URL is invalid.
     #[error("{0}")]
     Address(String),
-    /// Another manager has the ledger.
+    /// Another manager holds the lease.
     #[error(
-        "another manager runs on this ledger: {0}. Stop it first, or give this one a database of its own; several managers on \
+        "another manager runs on this ledger: {0}. Stop it first, or configure another database for this one; several managers on \
          one database are not supported"
     )]
     Held(String),
-    /// Another manager has taken over what this one was writing.
-    #[error("another manager has taken this ledger over: nothing is written here any more")]
+    /// Another manager has taken over the lease of this one.
+    #[error("another manager has taken over this ledger; this one no longer writes")]
     Superseded,
-    /// A pooler stands in front of the database.
+    /// The database URL leads to a connection pooler.
     #[error(
         "the database URL leads to a connection pooler that changes the server's connection between transactions (PgBouncer with \
          pool_mode=transaction or statement). Riposte needs pool_mode=session for this database, or PostgreSQL's own address"
@@ -53,12 +53,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What each of those is told who share a failure.
+    /// The error returned to each job of a failed group.
     pub fn shared(error: Arc<Self>) -> Self {
         Arc::try_unwrap(error).unwrap_or_else(Self::Shared)
     }
 
-    /// What is wrong, for a person who has to mend it.
+    /// The cause, in words for an operator.
     pub fn in_words(&self) -> String {
         match self {
             Self::Shared(shared) => shared.in_words(),
@@ -67,54 +67,56 @@ impl StoreError {
         }
     }
 
-    /// Whether something was waited for in vain: PostgreSQL's `lock_not_available` and `query_canceled`.
+    /// Whether a lock or time limit was exceeded: PostgreSQL's `lock_not_available` and
+    /// `query_canceled`.
     pub(super) fn is_wait(&self) -> bool {
         let Self::Unavailable(source) = self else { return false };
         let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
         code.is_some_and(|code| matches!(&*code, "55P03" | "57014"))
     }
 
-    /// Whether the database's file itself is not whole.
+    /// Whether the database file is damaged.
     pub fn is_damage(&self) -> bool {
         let source = match self {
             Self::Shared(shared) => return shared.is_damage(),
             Self::Unavailable(source) | Self::Migrate(sqlx::migrate::MigrateError::Execute(source)) => Some(source),
             _ => None,
         };
-        // SQLITE_CORRUPT and SQLITE_NOTADB, with whatever SQLite adds in the upper bits.
+        // SQLITE_CORRUPT and SQLITE_NOTADB, without the extended code in the upper bits.
         let code = source.and_then(sqlx::Error::as_database_error).and_then(|error| error.code()?.parse::<u32>().ok());
         code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
     }
 }
 
-/// What a database's error means for whoever runs it. Codes are SQLite's result codes and PostgreSQL's SQLSTATEs.
+/// Explains a database error to the operator. Codes are SQLite's result codes and PostgreSQL's
+/// SQLSTATEs.
 fn in_words(error: &sqlx::Error) -> String {
     let known = error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| {
         let sqlite = code.parse::<u32>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff);
         Some(match (sqlite, &*code) {
-            (Some(5 | 6), _) => "another process holds the ledger's file locked",
+            (Some(5 | 6), _) => "another process has locked the ledger's file",
             (Some(8), _) => "the ledger's file, or its file system, is read-only",
-            (Some(10), _) => "the disk that holds the ledger fails",
+            (Some(10), _) => "an I/O error on the ledger's disk",
             (Some(13), _) | (_, "53100") => "the disk is full",
             (Some(14), _) => "the ledger's file cannot be opened",
             (_, "25006") => "the database is read-only: a standby, or set so",
-            (_, "53300") => "the database takes no more connections",
+            (_, "53300") => "the database accepts no more connections",
             (_, "57P01" | "57P02" | "57P03") => "the database is shutting down, or starting",
             (_, "28000" | "28P01") => "the database refuses this user or password",
-            (_, "3D000") => "there is no such database",
+            (_, "3D000") => "the database does not exist",
             _ => return None,
         })
     });
     match (known, error) {
         (Some(known), _) => format!("{known} ({error})"),
-        (None, sqlx::Error::PoolTimedOut) => "it gives no connection".into(),
+        (None, sqlx::Error::PoolTimedOut) => "no connection became available".into(),
         (None, sqlx::Error::Io(error)) => format!("it cannot be reached ({error})"),
         (None, _) => error.to_string(),
     }
 }
 
-/// What PostgreSQL says when a prepared statement is there that should not be, or is not there that should: the connection is not
-/// the one that it was.
+/// PostgreSQL's codes for a prepared statement that exists unexpectedly or is missing: the session
+/// is another one.
 const OTHER_CONNECTION: [&str; 2] = ["42P05", "26000"];
 
 impl From<sqlx::Error> for StoreError {
@@ -131,5 +133,5 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Result of everything in this floor.
+/// Result type of the store.
 pub type Result<T> = std::result::Result<T, StoreError>;

@@ -1,8 +1,9 @@
-//! Responses that cannot come into force any more end as `failed`: every command about them is
-//! final and nothing came of it, or their agents were revoked. Called where that can come true:
-//! when a result, an expiry or a revocation is written. Costs nothing while applies succeed.
+//! Ends responses as `failed` once they can no longer come into force: every command is final
+//! without success, or the agents were revoked. Called where this can become true: at a result, an
+//! expiry or a revocation. Costs nothing while applies succeed.
 //!
-//! What was in force once is not ended here: when the agent connects, it is tried again.
+//! Effects that were in force before are not ended here; they are applied again when the agent
+//! connects.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +16,14 @@ use super::db::{Result, binds};
 use super::ledger::{self, EndReason};
 use crate::domain::outcome::LastApply;
 
-/// The responses that hold some effects: looked at once each, however many of their effects are
-/// meant.
+/// The responses that hold given effects, each once.
 const HOLDERS: &str = "SELECT DISTINCT response_id AS id FROM holds WHERE released_at IS NULL AND effect_id IN (";
 const HOLDERS_ON: &str = "SELECT DISTINCT holds.response_id AS id
     FROM (";
 const HOLDERS_ON_AFTER: &str = ") AS v JOIN effects ON effects.agent_id = v.column1
         AND (effects.desired = 'in_force' OR effects.actual IN ('in_force', 'drifted'))
     JOIN holds ON holds.effect_id = effects.id AND holds.released_at IS NULL";
-/// The first hold that may still come into force settles it; waves that are still to come do, too.
+/// The first hold that may still come into force, or a pending wave, keeps the response active.
 const HOPELESS: &str = "SELECT responses.id, (
         SELECT CASE WHEN agents.revoked_at IS NULL THEN COALESCE(effects.last_apply, '') ELSE 'revoked' END
         FROM holds JOIN effects ON effects.id = holds.effect_id JOIN agents ON agents.id = effects.agent_id
@@ -54,8 +54,8 @@ struct HopelessRow {
     reason: Option<String>,
 }
 
-/// Ends those of the responses that hold `effects` that cannot come into force any more. Returns
-/// the agents that have something to fetch.
+/// Ends responses holding `effects` that can no longer come into force. Returns the agents with new
+/// commands.
 pub(super) async fn end(ledger: &mut LedgerTx, effects: Vec<Uuid>, now: Timestamp) -> Result<Vec<Uuid>> {
     let rows = effects.into_iter().map(|effect| binds![effect]).collect();
     let holders: Vec<Id> = ledger.tx.each_row(HOLDERS, rows, ")", vec![]).await?;
@@ -63,14 +63,14 @@ pub(super) async fn end(ledger: &mut LedgerTx, effects: Vec<Uuid>, now: Timestam
     end_these(ledger, holders, None, now).await
 }
 
-/// The same for what is held on one agent.
+/// The same for effects on one agent.
 pub(super) async fn end_on(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<Vec<Uuid>> {
     let holders: Vec<Id> = ledger.tx.each_row(HOLDERS_ON, vec![binds![agent]], HOLDERS_ON_AFTER, vec![]).await?;
     let holders = holders.iter().map(|row| id(&row.id)).collect::<Result<_>>()?;
     end_these(ledger, holders, None, now).await
 }
 
-/// The same for these responses, for `why` if it is given.
+/// The same for these responses, with `why` as the reason if set.
 pub(super) async fn end_these(
     ledger: &mut LedgerTx,
     mut responses: Vec<Uuid>,
@@ -81,7 +81,7 @@ pub(super) async fn end_these(
     responses.dedup();
     let rows = responses.into_iter().map(|response| binds![response]).collect();
     let hopeless: Vec<HopelessRow> = ledger.tx.each_row(HOPELESS, rows, HOPELESS_AFTER, vec![]).await?;
-    // Those that end for the same reason end together.
+    // Responses with the same reason end in one statement.
     let mut by_reason: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
     for row in hopeless {
         by_reason.entry(sentence(&row)).or_default().push(id(&row.id)?);
@@ -97,13 +97,13 @@ pub(super) async fn end_these(
     Ok(wake)
 }
 
-/// Why, by what stands of the first of its agents; the others' reasons are shown with the response.
+/// The reason, from the first agent; the response lists those of the others.
 fn sentence(row: &HopelessRow) -> String {
     let word = row.word.as_deref().unwrap_or_default();
     let reason = row.reason.as_deref().unwrap_or_default();
     match LastApply::parse(word) {
         Some(last) => format!("it came into force on no agent: {}", last.behind(reason)),
-        None if word == "revoked" => "no agent is left that it could be in force on: revoked".to_owned(),
+        None if word == "revoked" => "its agents were revoked".to_owned(),
         None => "it can come into force on no agent".to_owned(),
     }
 }

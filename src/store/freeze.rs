@@ -1,4 +1,4 @@
-//! The freeze: one switch that stops everything new from being delivered.
+//! The freeze: a switch that stops the delivery of everything except reverts.
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -16,25 +16,25 @@ statements! {
             changed_at = excluded.changed_at, changed_by = excluded.changed_by";
 }
 
-/// The switch as it stands.
+/// State of the freeze.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct FreezeRow {
-    /// Whether nothing new is delivered.
+    /// Whether deliveries are frozen.
     pub frozen: bool,
-    /// Why it was last turned.
+    /// Reason of the last change.
     pub reason: String,
-    /// When.
+    /// Time of the last change.
     pub changed_at: Millis,
-    /// By whom.
+    /// Principal that made it.
     pub changed_by: String,
 }
 
-/// The switch, if it was ever turned.
+/// The state, if it was ever set.
 pub async fn find(db: &Db) -> Result<Option<FreezeRow>> {
     db.optional(GET, vec![]).await
 }
 
-/// Turns it.
+/// Sets or lifts the freeze.
 pub async fn set(ledger: &mut LedgerTx, frozen: bool, reason: &str, by: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Freeze);
     ledger.tx.execute(SET, binds![frozen, reason, now, by]).await?;

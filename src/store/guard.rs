@@ -1,6 +1,7 @@
-//! Guardrails, settled inside the transaction that commits a decision: thresholds, cooldowns, rate and radius limits,
-//! escalation, approval. Because every writer of the ledger holds its head, what is counted here cannot change before it
-//! is written, so the limits hold under concurrency and on several nodes.
+//! Guardrails, evaluated inside the transaction that commits a decision: thresholds, cooldowns,
+//! rate and radius limits, escalation, approval. Every writer of the ledger holds the audit head,
+//! so counts cannot change before the decision is written. The limits thus hold under concurrency
+//! and across nodes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,8 +49,9 @@ struct Offence {
     last_at: i64,
 }
 
-/// What was found out about policies within one transaction and cannot change before it ends: results and people come after
-/// the alerts of a group, and a rate that is reached stays reached at the same instant.
+/// Cached facts about policies within one transaction. They cannot change before it ends: results
+/// and decisions of people are written after a group's alerts, and a reached rate stays reached at
+/// the same instant.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     stopped: HashMap<String, Stopped>,
@@ -90,8 +92,9 @@ impl Memo {
     }
 }
 
-/// Applies a policy's guardrails to its response. `None`: the policy's threshold is not reached, there is no response
-/// (the alert is counted). `counted` is the observable that a threshold counts by.
+/// Applies a policy's guardrails to its response. Returns `None` below the policy's threshold: the
+/// alert is counted, but no response follows. `counted` is the observable that the threshold counts
+/// by.
 pub(super) async fn check(
     ledger: &mut LedgerTx,
     memo: &mut Memo,
@@ -112,7 +115,7 @@ pub(super) async fn check(
         }
         if let Some(why) = left_out {
             response.agents = agents;
-            response.remark = format!("goes on without agents on which the policy's breaker has stopped it: {why}");
+            response.remark = format!("does not act on agents with an open breaker: {why}");
         }
     }
     if let Some(threshold) = &policy.guardrails.threshold
@@ -130,11 +133,11 @@ pub(super) async fn check(
         Some(spared) => match policy.guardrails.limits.as_ref().map(|limits| limits.over_limit).unwrap_or_default() {
             OverLimit::Drop => response.verdict = Verdict::Spare(spared),
             OverLimit::Observe => {
-                response.verdict = Verdict::Observe(Some("over a limit of the policy, which says to observe then"));
+                response.verdict = Verdict::Observe(Some("over a limit of the policy, which is set to observe"));
             }
             OverLimit::Approve if observed => {
                 response.verdict =
-                    Verdict::Observe(Some("over a limit of the policy: it would have waited for people"));
+                    Verdict::Observe(Some("over a limit of the policy: it would have waited for approval"));
             }
             OverLimit::Approve => wait(ledger, &policy, &mut response, now).await?,
         },
@@ -153,7 +156,7 @@ async fn count(ledger: &mut LedgerTx, sql: &'static str, binds: Vec<Bind>) -> Re
     Ok(ledger.tx.optional::<Count>(sql, binds).await?.map_or(0, |row| row.count))
 }
 
-/// Counts the alert; whether that makes enough. Then counting begins anew.
+/// Counts the alert. Returns whether the threshold is reached, and resets the count if so.
 async fn reaches(
     ledger: &mut LedgerTx,
     policy: &Policy,
@@ -212,7 +215,7 @@ fn target(target: Option<&Target>) -> (&'static str, String) {
     target.map_or(("none", String::new()), |target| (target.kind().as_str(), target.value().to_owned()))
 }
 
-/// Makes the response wait for people, unless the same is waiting already: a storm asks once.
+/// Holds the response for approval, unless an equal one is waiting: a storm asks once.
 async fn wait(ledger: &mut LedgerTx, policy: &Policy, response: &mut NewResponse, now: Timestamp) -> Result<()> {
     let (kind, value) = target(response.target.as_ref());
     if count(ledger, WAITING, binds![policy.name.as_str(), value, kind]).await? > 0 {
@@ -225,8 +228,8 @@ async fn wait(ledger: &mut LedgerTx, policy: &Policy, response: &mut NewResponse
     Ok(())
 }
 
-/// Lengthens the response for a target that comes back. While a block of the policy stands, further alerts are the same
-/// offence.
+/// Extends the duration for a repeated target. While a block of the policy is in force, further
+/// alerts count as the same offence.
 async fn escalate(ledger: &mut LedgerTx, policy: &Policy, response: &mut NewResponse, now: Timestamp) -> Result<()> {
     let (Some(escalation), Some(first)) = (&policy.respond.escalate, policy.respond.duration) else { return Ok(()) };
     let (kind, value) = target(response.target.as_ref());
@@ -243,12 +246,12 @@ async fn escalate(ledger: &mut LedgerTx, policy: &Policy, response: &mut NewResp
     Ok(())
 }
 
-/// Forgets sightings older than `cutoff`: longer than any threshold looks back.
+/// Deletes sightings older than `cutoff`, beyond the window of every threshold.
 pub(super) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp) -> Result<u64> {
     ledger.tx.execute(FORGET, binds![cutoff]).await
 }
 
-/// A policy whose responses need this file at all.
+/// Returns the policy if its responses need guardrails.
 pub fn guards(policy: &Arc<Policy>) -> Option<Arc<Policy>> {
     let guardrails = &policy.guardrails;
     let needed = guardrails.threshold.is_some()

@@ -1,8 +1,9 @@
-//! The end of the audit chain, kept between transactions where nobody else writes the database.
+//! The end of the audit chain, cached between transactions where this process is the database's
+//! only writer.
 
 use std::sync::{Arc, Mutex};
 
-/// The end of the audit chain, its last number and hash, as the last commit left it.
+/// Number and hash of the last audit entry, as the last commit left them.
 #[derive(Debug, Default)]
 pub struct Head {
     takers: u64,
@@ -10,13 +11,15 @@ pub struct Head {
 }
 
 impl Head {
-    /// A transaction takes it, until it puts it back: after anything else the database is asked again. Gives the taker's number.
+    /// Takes the cached head until it is put back; without it, the next transaction reads the
+    /// database. Returns the taker's number.
     pub(super) fn take(&mut self) -> (u64, Option<(i64, [u8; 32])>) {
         self.takers += 1;
         (self.takers, self.end.take())
     }
 
-    /// It was committed. Its connection is free by then, so the next one may have begun without it: then that one knows better.
+    /// Puts the head back after a commit. The connection is already free then, so a newer
+    /// transaction may have begun: its value wins.
     pub(super) fn put_back(&mut self, taker: u64, end: (i64, [u8; 32])) {
         if self.takers == taker {
             self.end = Some(end);
@@ -24,7 +27,7 @@ impl Head {
     }
 }
 
-/// Where it is kept.
+/// The shared cache.
 pub type KeptHead = Arc<Mutex<Head>>;
 
 #[cfg(test)]
@@ -32,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transaction_that_ends_late_does_not_put_an_old_head_over_a_new_one() {
+    fn a_late_transaction_does_not_replace_a_newer_head() {
         let mut head = Head::default();
         let (first, nothing) = head.take();
         let (second, still_nothing) = head.take();
@@ -42,7 +45,7 @@ mod tests {
         let (third, known) = head.take();
         assert_eq!(known, Some((2, [2; 32])));
         head.put_back(second, (2, [2; 32]));
-        assert_eq!(head.take().1, None, "the third one may have moved it");
+        assert_eq!(head.take().1, None, "a newer transaction may have moved it");
         head.put_back(third, (3, [3; 32]));
         assert_eq!(head.take().1, None);
     }

@@ -1,5 +1,5 @@
-//! Requests that carry an `Idempotency-Key`: the first one is carried out and its answer kept in the same
-//! transaction, a repetition gets that answer and changes nothing (promise 2).
+//! Requests with an `Idempotency-Key`: the first one is carried out, and its response stored in the
+//! same transaction. A retry gets the stored response and changes nothing (promise 2).
 
 use riposte_protocol::time::Timestamp;
 
@@ -13,35 +13,35 @@ statements! {
     FORGET = "DELETE FROM idempotency WHERE created_at < $1";
 }
 
-/// A request that must be carried out once.
+/// An idempotent request.
 #[derive(Clone, Debug)]
 pub struct Once {
-    /// Who asks: keys of different principals are different keys.
+    /// Principal; keys are scoped to it.
     pub principal: String,
-    /// The key.
+    /// Value of `Idempotency-Key`.
     pub key: String,
-    /// SHA-256 of what is asked.
+    /// SHA-256 of the request.
     pub fingerprint: Vec<u8>,
 }
 
-/// The answer that was given the first time.
+/// The stored response.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Answered {
     fingerprint: Vec<u8>,
-    /// The HTTP status.
+    /// HTTP status.
     pub status: i64,
-    /// The body, without secrets.
+    /// Response body, without secrets.
     pub body: String,
 }
 
 impl Answered {
-    /// Whether the same was asked then.
+    /// Whether `once` is the same request.
     pub fn is_for(&self, once: &Once) -> bool {
         self.fingerprint == once.fingerprint
     }
 }
 
-/// The answer to an earlier request with the same key.
+/// The stored response to a request with this key.
 pub async fn find(db: &Db, once: &Once) -> Result<Option<Answered>> {
     db.optional(FIND, binds![once.principal.as_str(), once.key.as_str()]).await
 }
@@ -51,14 +51,14 @@ pub(super) async fn find_in(ledger: &mut LedgerTx, once: &Once) -> Result<Option
     ledger.tx.optional(FIND, binds![once.principal.as_str(), once.key.as_str()]).await
 }
 
-/// Keeps the answer; gives false if there is one already, which stays.
+/// Stores the response; returns false if one is already stored, which is kept.
 pub async fn keep(ledger: &mut LedgerTx, once: &Once, status: u16, body: &str, now: Timestamp) -> Result<bool> {
     let Once { principal, key, fingerprint } = once;
     let binds = binds![principal.as_str(), key.as_str(), fingerprint.clone(), i64::from(status), body, now];
     Ok(ledger.tx.execute(INSERT, binds).await? == 1)
 }
 
-/// Forgets answers given before `cutoff`.
+/// Deletes responses stored before `cutoff`.
 pub(super) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp) -> Result<u64> {
     ledger.tx.execute(FORGET, binds![cutoff]).await
 }

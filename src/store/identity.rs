@@ -1,5 +1,5 @@
-//! What an agent's numbers and runs say of who it is: a ledger older than the agent's journal, a host restored from an
-//! earlier state, two hosts with one identity.
+//! Checks of an agent's identity by its command numbers and runs. They detect a ledger older than
+//! the agent's journal, a host restored to an earlier state, and two hosts with one identity.
 
 use std::time::Duration;
 
@@ -50,18 +50,19 @@ struct Overtaken {
     state: String,
 }
 
-/// Numbers that an agent may be ahead of the ledger: more is no restored ledger but nonsense.
+/// Largest plausible lead of an agent's numbers over the ledger; beyond it the number is invalid,
+/// not a sign of a restored ledger.
 const MAX_AHEAD: i64 = 1 << 32;
 
-/// The agent's journal holds number `cursor`. A ledger that was restored from a backup is behind that: its next
-/// commands would have numbers that the agent has seen with other commands, and would be taken for repetitions. So numbers go
-/// on from there, also those of commands that were never sent.
+/// Advances the sequence to `cursor`, the highest number in the agent's journal. A ledger restored
+/// from a backup is behind it, and the agent would take new commands with old numbers for
+/// repetitions. Commands that were never sent are renumbered too.
 pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
     let Some(number) = ledger.tx.optional::<Number>(NUMBER, binds![agent]).await? else { return Ok(()) };
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     let ahead = cursor.saturating_sub(number.last_seq);
     if ahead > MAX_AHEAD {
-        tracing::warn!(%agent, cursor, "agent {agent} names a number that no command of it can have had");
+        tracing::warn!(%agent, cursor, "agent {agent} reports a command number that is too high to be valid");
     } else if ahead > 0 {
         let unsent: Vec<CommandId> = ledger.tx.all(UNSENT, binds![agent, cursor]).await?;
         let mut next = cursor;
@@ -70,24 +71,24 @@ pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: T
             ledger.tx.execute(RENUMBER, binds![command.id.as_str(), next]).await?;
         }
         ledger.tx.execute(SET_NUMBER, binds![agent, next]).await?;
-        let detail = format!("the agent has seen number {cursor}, the ledger had come to {}", number.last_seq);
+        let detail = format!("the agent has seen number {cursor}, the ledger only {}", number.last_seq);
         tracing::warn!(%agent, "this ledger is older than agent {agent}'s journal: {detail}");
         record(ledger, "advanced", agent, detail, now);
     }
     Ok(())
 }
 
-/// Notes that an agent has forgotten what it had acknowledged: its host was restored from an earlier state. It has also
-/// forgotten which commands had been overtaken by newer ones of their effects, so these end here, and so do those complete in
-/// themselves that its earlier state was sent.
+/// Records a rollback: the agent lost commands that it had acknowledged, because its host was
+/// restored. It also lost which commands were superseded, so those end here. One-shot commands sent
+/// to the earlier state end too.
 pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
     let known = ledger.tx.optional::<Number>(TAKEN_IN, binds![agent]).await?.map_or(0, |row| row.last_seq);
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     if cursor < known {
-        let detail = format!("the agent had acknowledged number {known} and now knows of {cursor}");
+        let detail = format!("the agent had acknowledged number {known} and now reports {cursor}");
         tracing::warn!(%agent, "agent {agent} was restored from an earlier state: {detail}");
         record(ledger, "restored", agent, detail, now);
-        let detail = "the agent had taken in a newer command of the same effect, and has forgotten it";
+        let detail = "the agent had a newer command of the same effect, and has lost it";
         let overtaken: Vec<Overtaken> = ledger.tx.all(OVERTAKE, binds![agent, cursor, detail, now]).await?;
         for Overtaken { id, state } in overtaken {
             let verb = if state == CommandState::Cancelled.as_str() { "cancelled" } else { "expired" };
@@ -99,9 +100,9 @@ pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, n
     Ok(())
 }
 
-/// Two hosts speak with one identity. Said once; gives whether it was news.
+/// Records a clone: two hosts use one identity. Returns whether this is new.
 pub async fn cloned(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<bool> {
-    let detail = "two hosts speak with this identity: revoke it and enrol each of them anew";
+    let detail = "two hosts use this identity: revoke the agent and enrol each host anew";
     let is_news = ledger.tx.execute(SET_INCIDENT, binds![agent, detail]).await? > 0;
     if is_news {
         tracing::error!(%agent, "agent {agent}: {detail}");
@@ -110,20 +111,20 @@ pub async fn cloned(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Resul
     Ok(is_news)
 }
 
-/// Orders of this manager that an agent did not believe.
+/// Commands of this manager that an agent rejected.
 #[derive(Clone, Debug)]
 pub struct Rejected {
-    /// How many.
+    /// Number of rejected commands.
     pub count: i64,
-    /// Why most of them, in a word.
+    /// The most frequent reason, as one word.
     pub reason: &'static str,
-    /// The key that signed the last of these, as it says itself.
+    /// Key id that signed the last of them, as the command states it.
     pub kid: Option<String>,
 }
 
-/// An agent that rejected orders so long ago is taken to obey again.
+/// After this time without a rejection, the agent counts as healthy again.
 pub const REJECTS_FOR: Duration = Duration::from_hours(1);
-/// What is told faster than that is not counted: an honest agent tells it every ten seconds at most.
+/// Minimum interval between counted reports; a correct agent reports at most every ten seconds.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(sqlx::FromRow)]
@@ -131,8 +132,8 @@ struct LastRejected {
     rejected_at: Option<i64>,
 }
 
-/// An agent does not believe this manager's orders, so it carries none of them out: an incident until it has not happened for an
-/// hour ([`REJECTS_FOR`]). The log and the audit log say it once.
+/// Records that an agent rejects this manager's commands: an incident until an hour passes without
+/// one ([`REJECTS_FOR`]). Log and audit log say it once.
 pub(super) async fn reject(ledger: &mut LedgerTx, agent: Uuid, rejected: &Rejected, now: Timestamp) -> Result<()> {
     let Rejected { count, reason, kid } = rejected;
     let last: Option<LastRejected> = ledger.tx.optional(LAST_REJECTED, binds![agent]).await?;
@@ -142,7 +143,7 @@ pub(super) async fn reject(ledger: &mut LedgerTx, agent: Uuid, rejected: &Reject
         let key = kid.as_ref().map_or_else(String::new, |kid| format!(" (key {})", escape(kid)));
         let detail = format!("{count} orders{key}: {}", reason_words(reason));
         let name = ledger.name_of(agent);
-        tracing::error!(%agent, reason, "agent {name} rejects this manager's orders, so nothing is carried out there: {detail}");
+        tracing::error!(%agent, reason, "agent {name} rejects this manager's commands, so none is carried out there: {detail}");
         record(ledger, "rejected orders", agent, detail, now);
     }
     Ok(())

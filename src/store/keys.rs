@@ -1,4 +1,4 @@
-//! API keys: only hashes of their secrets.
+//! API keys; only hashes of their secrets are stored.
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -23,46 +23,46 @@ statements! {
 /// An API key, without its secret.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct KeyRow {
-    /// Its public part.
+    /// Public part of the key.
     pub id: String,
-    /// What it is for.
+    /// Purpose, as the operator named it.
     pub name: String,
-    /// SHA-256 of its secret.
+    /// SHA-256 of the secret.
     #[serde(skip)]
     pub hash: Vec<u8>,
-    /// What it may do.
+    /// Role, which decides the key's rights.
     #[schema(value_type = Role)]
     pub role: String,
-    /// The pipeline that it speaks for, if it is bound to one.
+    /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Millis,
-    /// By whom.
+    /// Principal that created it.
     pub created_by: String,
-    /// Until when it is valid; absent means until revoked.
+    /// Expiry time; absent: valid until revoked.
     pub expires_at: Option<Millis>,
-    /// When it was revoked, if it was.
+    /// Revocation time, if revoked.
     pub revoked_at: Option<Millis>,
 }
 
-/// A key to be made.
+/// An API key to create.
 #[derive(Debug)]
 pub struct NewKey {
-    /// Its public part.
+    /// Public part of the key.
     pub id: String,
-    /// What it is for.
+    /// Purpose, as the operator named it.
     pub name: String,
-    /// SHA-256 of its secret.
+    /// SHA-256 of the secret.
     pub hash: Vec<u8>,
-    /// What it may do.
+    /// Role, which decides the key's rights.
     pub role: Role,
-    /// The pipeline that it speaks for, if it is bound to one.
+    /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
-    /// Until when it is valid.
+    /// Expiry time; `None`: valid until revoked.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Every key, the revoked ones too.
+/// All keys, including revoked ones.
 pub async fn all(db: &Db) -> Result<Vec<KeyRow>> {
     db.all(ALL, vec![]).await
 }
@@ -72,7 +72,7 @@ pub async fn list(db: &Db, after: &str, limit: i64) -> Result<Vec<KeyRow>> {
     db.all(PAGE, binds![after, limit]).await
 }
 
-/// Makes a key.
+/// Creates a key.
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
     let NewKey { id, name, hash, role, pipeline, expires_at } = key;
@@ -88,7 +88,7 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestam
 /// Revokes a key.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] if there is no living key of that id.
+/// [`StoreError::NotFound`] if the key does not exist or is already revoked.
 pub async fn revoke(ledger: &mut LedgerTx, id: &str, by: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
     if ledger.tx.execute(REVOKE, binds![id, now]).await? == 0 {

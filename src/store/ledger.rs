@@ -1,9 +1,9 @@
-//! The ledger's rules in the database: how responses take hold of effects, how holds end, and which commands that
-//! takes. All of it runs inside a [`LedgerTx`], so alert, responses, effects, commands and audit entries are
-//! committed together or not at all (promise 1), and what is decided here holds under concurrency.
+//! The ledger's rules in the database: responses hold effects, holds end, and commands follow. All
+//! of it runs inside a [`LedgerTx`], so alert, responses, effects, commands and audit entries are
+//! committed together or not at all (promise 1).
 //!
-//! The rules themselves are pure (`domain/effect.rs`); this file fetches what they need and writes what they say,
-//! many rows per statement.
+//! The rules themselves are pure (`domain/effect.rs`). This file reads what they need and writes
+//! what they return, many rows per statement.
 
 use std::collections::HashMap;
 
@@ -35,8 +35,8 @@ statements! {
         WHERE next_revert_at <= $1 AND desired = 'absent' ORDER BY next_revert_at LIMIT $2";
 }
 
-/// A join, because SQLite looks for `(a, b) IN (VALUES …)` by every combination of the values of both: of 50 agents and 200
-/// targets that is 10,000 looks for 200 effects.
+/// A join: SQLite evaluates `(a, b) IN (VALUES …)` for every combination of both columns. For 50
+/// agents and 200 targets that is 10,000 lookups for 200 effects.
 const FIND_EFFECTS: &str = "SELECT effects.id, agent_id, action, target_kind, target_value, arguments, desired, actual,
     until FROM (";
 const FIND_EFFECTS_AFTER: &str = ") AS v JOIN effects ON agent_id = v.column1 AND action = v.column2
@@ -44,13 +44,14 @@ const FIND_EFFECTS_AFTER: &str = ") AS v JOIN effects ON agent_id = v.column1 AN
 const EFFECTS_BY_ID: &str = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until
     FROM effects WHERE id IN (";
 const HOLDS_OF: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND response_id IN (";
-/// Those that hold it still, before those that did: a command is judged by its response's policy when it is delivered. Each by
-/// one look at the end of the index, however many there were.
+/// Current holders before former ones: at delivery a command is judged by its response's policy.
+/// One lookup at the end of the index each.
 const LAST_HOLDERS: &str = "SELECT v.column1 AS effect_id, COALESCE(
         (SELECT MAX(response_id) FROM holds WHERE effect_id = v.column1 AND released_at IS NULL),
         (SELECT MAX(response_id) FROM holds WHERE effect_id = v.column1)) AS response_id FROM (";
 const LAST_HOLDERS_AFTER: &str = ") AS v WHERE EXISTS (SELECT 1 FROM holds WHERE effect_id = v.column1)";
-/// How the effect stood is kept with the hold: later responses to the same target change the effect.
+/// The effect's state is kept with the hold, because later responses to the same target change the
+/// effect.
 const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT),
     left_as = (SELECT CASE WHEN effects.in_force_at IS NOT NULL OR effects.last_apply IN ('verified', 'unverified')
             THEN 'in_force' ELSE COALESCE(effects.last_apply, v.column4) END
@@ -60,7 +61,7 @@ const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT),
 const RELEASE_AFTER: &str = ") AS v WHERE released_at IS NULL AND response_id = v.column1 AND effect_id = v.column2
     RETURNING response_id, effect_id";
 const HOLDS_LEFT: &str = "SELECT effect_id, until FROM holds WHERE released_at IS NULL AND effect_id IN (";
-/// Commands that are complete in themselves and none of which was done are a failure, not `done`.
+/// One-shot commands of which none succeeded are a failure, not `done`.
 const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, detail = $3,
         reason = CASE WHEN CAST($2 AS TEXT) = 'done' AND NOT EXISTS (
             SELECT 1 FROM commands LEFT JOIN results ON results.command_id = commands.id
@@ -127,7 +128,7 @@ struct Ended {
     target_value: Option<String>,
 }
 
-/// A response and an effect that it holds, or held last.
+/// A response and an effect that it holds or held last.
 #[derive(sqlx::FromRow)]
 struct PairRow {
     effect_id: String,
@@ -164,8 +165,8 @@ impl TryFrom<EffectKeyRow> for Effect {
     }
 }
 
-/// Commits decisions: their responses, and for those that act also effects, holds and commands. Gives the agents
-/// that have something to fetch.
+/// Commits decisions: all responses, and for those that act also effects, holds and commands.
+/// Returns the agents with new commands.
 pub(super) async fn record(ledger: &mut LedgerTx, responses: Vec<NewResponse>, now: Timestamp) -> Result<Vec<Uuid>> {
     if responses.is_empty() {
         return Ok(Vec::new());
@@ -178,8 +179,8 @@ pub(super) async fn record(ledger: &mut LedgerTx, responses: Vec<NewResponse>, n
     hold(ledger, &responses, now).await
 }
 
-/// Those of `responses` that act take hold of their effects; they are in the ledger already. Gives the agents that have
-/// something to fetch.
+/// Lets the acting ones of `responses`, already in the ledger, hold their effects. Returns the
+/// agents with new commands.
 pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: Timestamp) -> Result<Vec<Uuid>> {
     let mut effects = find_effects(ledger, responses).await?;
     let (mut holds, mut commands) = (Vec::new(), Vec::new());
@@ -195,7 +196,7 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
                 Effect { id: new_id(now), key, arguments, standing, is_new: true, touched: true }
             });
             if response.one_shot {
-                // Nothing comes into force: it is held only until the command is done.
+                // A one-shot action leaves nothing in force: hold it until the command is done.
                 holds.push(binds![response.id, effect.id, None::<i64>]);
                 let (is_new, is_urgent) = (effect.is_new, response.is_urgent);
                 let (effect, arguments, until) = (effect.id, arguments.clone(), Until::Never);
@@ -206,7 +207,7 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
             let standing = (!effect.is_new || effect.standing.desired == Desired::InForce).then_some(effect.standing);
             holds.push(binds![response.id, effect.id, response.until.instant()]);
             if let Some(until) = take_hold(standing, response.until) {
-                // An extended block is still in force; anything else has yet to come into force.
+                // An extended block is still in force; every other effect is not yet.
                 let extended = effect.standing.desired == Desired::InForce && effect.standing.actual == Actual::InForce;
                 let actual = if extended { Actual::InForce } else { Actual::Unknown };
                 effect.standing = Standing { desired: Desired::InForce, actual, until };
@@ -224,7 +225,7 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
     let Queued { mut agents, unsent, unreached } = queue(ledger, commands, now).await?;
     agents.extend(failures::end(ledger, unreached, now).await?);
     if !unsent.is_empty() {
-        let detail = "its agents were revoked before anything was sent to them".to_owned();
+        let detail = "its agents were revoked before a command was sent".to_owned();
         let why = EndReason { word: "done", detail, by: "riposte".into() };
         release_holds(ledger, &unsent, &why, now).await?;
     }
@@ -329,11 +330,12 @@ async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effe
 /// Why a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndReason {
-    /// In a word: `elapsed`, `lifted`, `released`, `protected`, `unconfirmed`, `stopped`, `failed` or `done`.
+    /// One word: `elapsed`, `lifted`, `released`, `protected`, `unconfirmed`, `stopped`, `failed`
+    /// or `done`.
     pub word: &'static str,
-    /// In a sentence.
+    /// One sentence.
     pub detail: String,
-    /// Who ended it.
+    /// Actor that ended it.
     pub by: String,
 }
 
@@ -343,17 +345,17 @@ impl EndReason {
         self.word == "lifted"
     }
 
-    /// What an effect is left as of which no apply was over, and why.
+    /// State and reason of an effect whose applies are all unfinished.
     fn unanswered(&self) -> (&'static str, &'static str) {
         match self.word {
-            "elapsed" => ("expired", "its time was over before the agent had answered"),
+            "elapsed" => ("expired", "it expired before the agent answered"),
             _ => ("withdrawn", ""),
         }
     }
 }
 
-/// Ends active responses: all their holds are let go of. Gives the agents that have something to fetch. Ids of responses
-/// that are not active are passed over.
+/// Ends active responses and all their holds; other ids are ignored. Returns the agents with new
+/// commands.
 pub(super) async fn release(
     ledger: &mut LedgerTx,
     responses: &[Uuid],
@@ -372,13 +374,13 @@ pub(super) async fn release(
     let holds = held.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
     let holds: Vec<Hold> = holds.collect::<Result<_>>()?;
     let agents = release_holds(ledger, &holds, why, now).await?;
-    // Also those that hold nothing: an agent may have let go by itself, or the waves are still to come.
+    // Includes responses without holds: an agent may have released them, or waves are pending.
     end(ledger, responses, why, now).await?;
     Ok(agents)
 }
 
-/// Lets go of single holds: what nobody else holds is lifted, and a response that holds nothing any more ends. Gives the
-/// agents that have something to fetch.
+/// Ends single holds. An effect without holds is lifted, and a response without holds ends. Returns
+/// the agents with new commands.
 pub(super) async fn release_holds(
     ledger: &mut LedgerTx,
     holds: &[Hold],
@@ -408,12 +410,13 @@ pub(super) async fn release_holds(
     let mut effects: Vec<Effect> = effects.into_values().collect();
     effects.sort_by_key(|effect| effect.id);
     for effect in &mut effects {
-        // A command that was complete in itself leaves nothing to lift.
+        // A one-shot command leaves nothing to lift.
         if effect.standing.desired == Desired::Absent {
             continue;
         }
         let op = match let_go(effect.standing.until, longest.get(&effect.id).copied()) {
-            // What holds it still may have counted on a command of the one whose target is protected now; that is not delivered.
+            // Remaining holders may rely on a command of the ended response, whose target is now
+            // protected. That command is not delivered.
             Release::Nothing if why.word == "protected" && effect.standing.actual != Actual::InForce => Op::Apply,
             Release::Nothing => continue,
             Release::Shorten(until) => {
@@ -426,7 +429,7 @@ pub(super) async fn release_holds(
             }
         };
         effect.touched = true;
-        // What never came into force, by the agent's own word, needs no undo, which could only fail in its turn.
+        // An effect that never came into force needs no revert, which could only fail.
         if !matches!(why.word, "failed" | "stopped") || op == Op::Apply || effect.standing.actual != Actual::Absent {
             commands.push((op, effect.id));
         }
@@ -441,7 +444,7 @@ fn unique<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<Bind>> {
     ids.into_iter().map(|id| binds![id]).collect()
 }
 
-/// Ends those of these active responses that hold nothing any more and have no wave to come.
+/// Ends those of these active responses that hold no effect and have no pending wave.
 pub(super) async fn end(ledger: &mut LedgerTx, responses: &[Uuid], why: &EndReason, now: Timestamp) -> Result<()> {
     let responses: std::collections::BTreeSet<Uuid> = responses.iter().copied().collect();
     let rows = responses.into_iter().map(|response| binds![response]).collect();

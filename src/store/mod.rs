@@ -1,16 +1,16 @@
-//! FLOOR 2: what is remembered. All SQL is here and only here, one file per noun; each writes its statements once
-//! for both databases. [`db`] is the door to them, [`writer`] the group commit in front of it.
+//! The store layer. All SQL is here and only here, one file per noun; each statement serves both
+//! databases. [`db`] holds the connections, [`writer`] the group commit.
 //!
-//! Reads go straight to a noun's functions. Whatever changes the ledger happens inside an [`audit::LedgerTx`], which
-//! cannot be committed without its audit entries.
+//! Reads call a noun's functions directly. Every change of the ledger runs inside an
+//! [`audit::LedgerTx`], which cannot be committed without its audit entries.
 
 pub mod actions;
 pub mod agents;
 pub mod alerts;
 pub mod answers;
 pub mod audit;
-pub mod caches;
 pub mod breakers;
+pub mod caches;
 pub mod codec;
 pub mod columns;
 pub mod commands;
@@ -46,7 +46,7 @@ pub mod writer;
 
 pub use db::{Db, StoreError};
 
-/// Every statement with a name, for the test that has both databases parse each.
+/// All named statements, for the test that prepares each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
     let modules = [
         actions::STATEMENTS,

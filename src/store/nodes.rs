@@ -1,8 +1,10 @@
-//! Who writes this ledger. One manager at a time: it holds a lease, by the database's clock, and renews it each second. A second
-//! one is refused and told who holds it; one that was paused for so long that another took over writes nothing any more,
-//! because every transaction that changes the ledger looks for its own run at the head of the audit chain.
+//! The manager's lease on the ledger. One manager at a time holds it, by the database's clock, and
+//! renews it each second. A second manager is refused and told the holder. A manager that was
+//! paused until another took over cannot write: every transaction checks its own run id at the
+//! audit head.
 //!
-//! Only PostgreSQL needs this. A SQLite file is locked by the process that uses it (`src/cli/keyfiles.rs`).
+//! Only PostgreSQL needs a lease. A SQLite file is locked by the process that uses it
+//! (`src/cli/keyfiles.rs`).
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,22 +18,22 @@ use uuid::Uuid;
 use super::db::{Db, Result, StoreError};
 use crate::domain::audit::GENESIS;
 
-/// How long a manager is taken to be alive after it last renewed its lease.
+/// How long a lease is valid after a renewal.
 const TTL: Duration = Duration::from_secs(5);
-/// How often it does.
+/// Interval between renewals.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// How long one renewal may take.
+/// Time limit of one renewal.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a manager that starts looks whether the lease of another one has run out.
+/// How often a starting manager checks whether another lease has expired.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long it does: a manager that was killed has let go by then, and one that lives has renewed.
+/// How long it checks: a killed manager's lease has expired by then, and a live one has renewed it.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// The one manager that there may be.
+/// The lease's only row.
 const ID: &str = "manager";
 
-// PostgreSQL alone runs these, by its own clock, so that clocks of hosts do not matter; hence they are not among the portable
-// statements.
+// Only PostgreSQL runs these, by its own clock, so host clocks do not matter. They are not among
+// the portable statements.
 const TAKE: &str = "INSERT INTO nodes (id, incarnation, name, started_at, lease_until)
     VALUES ($1, $2, $3, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT),
         CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) + $4)
@@ -45,14 +47,14 @@ const RENEW: &str = "UPDATE nodes SET lease_until = CAST(EXTRACT(EPOCH FROM cloc
 const RELEASE: &str = "UPDATE nodes SET lease_until = 0 WHERE id = $1 AND incarnation = $2";
 const FIRST_HEAD: &str = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
 const HOLD_HEAD: &str = "UPDATE audit_head SET holder = $1 WHERE id = 1";
-/// A renewal that a crash takes back does no harm; what is written by it must not wait for a disk.
+/// A renewal lost in a crash is harmless, so it need not wait for a disk.
 pub(super) const RELAXED: &str = "SET synchronous_commit = off; SET statement_timeout = '2s'; SET lock_timeout = '2s'";
 const DURABLY: &str = "SET LOCAL synchronous_commit = on";
 
-/// The run of the manager that a [`Db`] writes for; unset where no manager runs, such as in a tool.
+/// Run id of the manager that a [`Db`] writes for; unset in tools, which run no manager.
 pub type Writes = Arc<OnceLock<String>>;
 
-/// Which manager holds the ledger.
+/// The manager that holds the lease.
 #[derive(Clone, Debug, FromRow)]
 struct Holder {
     name: String,
@@ -71,10 +73,10 @@ struct Renewal {
     fault: Option<String>,
 }
 
-/// The right to write a ledger, as long as it is kept.
+/// The right to write a ledger.
 #[derive(Debug)]
 pub struct Lease {
-    /// `None` where the file's lock is all that is needed.
+    /// `None` for SQLite, where the file lock is enough.
     pool: Option<PgPool>,
     incarnation: String,
     last: Mutex<Renewal>,
@@ -82,7 +84,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the ledger for this run of a manager, called `name`. The lease of a manager that was killed is waited out.
+    /// Takes the lease for this run of a manager, called `name`. Waits for the lease of a killed
+    /// manager to expire.
     ///
     /// # Errors
     /// [`StoreError::Held`] if another manager holds it.
@@ -100,7 +103,8 @@ impl Lease {
             let holder = match try_take(lease, &incarnation, name).await {
                 Ok(Ok(())) => break,
                 Ok(Err(holder)) => holder.map_or_else(|| "another one".to_owned(), |holder| holder.text()),
-                // A manager that was stopped in the middle of a transaction keeps the head until the database ends that.
+                // A manager stopped within a transaction keeps the audit head until the database
+                // ends the transaction.
                 Err(error) if !is_last && error.is_wait() => "another one, in the middle of a transaction".to_owned(),
                 Err(error) => return Err(error),
             };
@@ -109,21 +113,21 @@ impl Lease {
             }
             if !has_said {
                 tracing::info!(
-                    "another manager has this ledger ({holder}); waiting up to {PATIENCE:?} for its lease to end"
+                    "another manager holds this ledger ({holder}); waiting up to {PATIENCE:?} for its lease to expire"
                 );
                 has_said = true;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        // A second manager in one `Db` cannot be: each opens its own.
+        // Always unset: each manager opens its own `Db`.
         let _ = writes.set(incarnation.clone());
         Ok(Self { pool: Some(lease.clone()), incarnation, last, released })
     }
 
-    /// Renews it until it is released. Returns early only if another manager has taken the ledger over.
+    /// Renews the lease until it is released. Returns early only if another manager has taken over.
     ///
     /// # Errors
-    /// [`StoreError::Held`] by whom it was taken over.
+    /// [`StoreError::Held`] with the new holder.
     pub async fn keep(&self) -> Result<()> {
         let Some(pool) = &self.pool else {
             self.released.cancelled().await;
@@ -148,7 +152,7 @@ impl Lease {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if fault.is_some() != last.fault.is_some() {
                 match &fault {
-                    Some(fault) => tracing::warn!("PostgreSQL cannot be used: {fault}; trying again each second"),
+                    Some(fault) => tracing::warn!("PostgreSQL cannot be used: {fault}; retrying every second"),
                     None => tracing::info!("PostgreSQL can be used again"),
                 }
             }
@@ -164,20 +168,21 @@ impl Lease {
         Ok(renewed.execute(pool).await?.rows_affected() > 0)
     }
 
-    /// What is wrong with the connection to the database, in plain words, and for how long, if anything is.
+    /// Describes a current problem of the database connection, and since when.
     pub fn trouble(&self) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = last.fault.as_ref()?;
         Some(format!("PostgreSQL cannot be used for {} s: {fault}", last.at.elapsed().as_secs().max(1)))
     }
 
-    /// Whether this manager may still be taken to be the one: false once its lease may have run out.
+    /// Whether the lease is certainly still valid.
     pub fn is_held(&self) -> bool {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         self.pool.is_none() || last.at.elapsed() < TTL
     }
 
-    /// Gives the ledger up, so that the next manager need not wait. If that fails, the lease runs out.
+    /// Releases the lease, so that the next manager need not wait. If that fails, the lease
+    /// expires.
     pub async fn release(&self) {
         self.released.cancel();
         if let Some(pool) = &self.pool {
@@ -193,7 +198,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// `Err` with the holder if there is one.
+/// Takes the lease; the inner `Err` is its current holder.
 async fn try_take(pool: &PgPool, incarnation: &str, name: &str) -> Result<std::result::Result<(), Option<Holder>>> {
     let mut tx = pool.begin().await?;
     sqlx::query::<Postgres>(DURABLY).execute(&mut *tx).await?;
@@ -202,7 +207,7 @@ async fn try_take(pool: &PgPool, incarnation: &str, name: &str) -> Result<std::r
         tx.rollback().await?;
         return Ok(Err(holder(pool).await?));
     }
-    // Behind whatever the earlier holder is still about to commit, and before anything that it begins later.
+    // Locks the head: waits for the former holder's open commit, and precedes its later ones.
     sqlx::query::<Postgres>(FIRST_HEAD).bind(GENESIS.to_vec()).execute(&mut *tx).await?;
     sqlx::query::<Postgres>(HOLD_HEAD).bind(incarnation).execute(&mut *tx).await?;
     tx.commit().await?;

@@ -1,9 +1,9 @@
-//! What became of responses on their agents: the facts, for a page of responses in a few statements
-//! whatever is on it, and counted for the metrics. Nothing of it is stored but what results and
-//! releases write anyway (`docs/decisions/0018-outcomes-are-computed-when-they-are-read.md`).
+//! Outcomes of responses per agent: the facts for a page of responses in a fixed number of
+//! statements, and counts for the metrics. They are computed from results and releases when read
+//! (`docs/decisions/0018-outcomes-are-computed-when-they-are-read.md`).
 //!
-//! The rule is that of `domain/outcome.rs`; [`judged`] says the same in SQL, where it counts, and a
-//! test compares the two.
+//! The rule is in `domain/outcome.rs`; [`judged`] states it in SQL for counting, and a test
+//! compares the two.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -68,7 +68,7 @@ const COUNTS: &str = concat!(
 const COUNTS_AFTER: &str =
     ") AS v JOIN holds ON holds.response_id = v.column1 JOIN effects ON effects.id = holds.effect_id
     JOIN agents ON agents.id = effects.agent_id) AS judged GROUP BY response_id, outcome, unverified";
-/// Only agents of which there is something to say.
+/// Only agents with something to report.
 const TOLD: &str = concat!(
     "SELECT told.response_id, told.agent_id, told.name, told.desired, told.actual, told.last_apply, told.last_reason,
         told.until, told.failed_reverts, told.is_revoked, told.last_seen_at, told.left_at, told.left_as, told.left_reason,
@@ -116,58 +116,58 @@ const WAVES: &str = "SELECT waves.response_id, waves.agents, waves.due_at FROM (
 const WAVES_AFTER: &str =
     ") AS v JOIN waves ON waves.response_id = v.column1 ORDER BY waves.response_id, waves.due_at, waves.nth";
 
-/// What became of one response.
+/// Outcome of one response.
 #[derive(Debug, Default)]
 pub struct Became {
-    /// On how many agents what.
+    /// Number of agents per outcome.
     pub counts: OutcomeCounts,
-    /// On how many of those where it is in force nothing shows it.
+    /// Agents where it is in force but cannot be verified.
     pub unverified: i64,
-    /// Agents of which there is something to say.
+    /// Agents with something to report.
     pub agents: Vec<AgentFacts>,
 }
 
-/// What is known of a response on one agent.
+/// Facts about a response on one agent.
 #[derive(Debug)]
 pub struct AgentFacts {
-    /// The agent's id.
+    /// Id of the agent.
     pub agent_id: String,
-    /// Its name; absent where only the id is at hand.
+    /// Name of the agent; absent where only the id is known.
     pub name: Option<String>,
-    /// When it was last heard of, as far as that is stored.
+    /// Last stored contact.
     pub last_seen_at: Option<Timestamp>,
-    /// What is known.
+    /// What the response does there.
     pub known: Known,
 }
 
-/// What is known of a response on one agent, by what it does there.
+/// What a response does on one agent.
 #[derive(Debug)]
 pub enum Known {
-    /// It holds, or held, an effect.
+    /// It holds or held an effect.
     Hold {
-        /// What the rule judges by.
+        /// Input of the outcome rule.
         facts: HoldFacts,
-        /// What the agent or the manager said last.
+        /// Last message of the agent or the manager.
         reason: String,
-        /// When the effect ends.
+        /// End of the effect.
         until: Option<Timestamp>,
-        /// How many attempts to lift it have failed in a row.
+        /// Consecutive failed reverts.
         failed_reverts: i64,
-        /// Another response that holds it still, and its policy.
+        /// Another response that still holds the effect, and its policy.
         holder: Option<(String, Option<String>)>,
     },
-    /// It is complete in itself.
+    /// It is a one-shot action.
     OneShot {
-        /// Where its command stands.
+        /// State of its command.
         state: CommandState,
         /// Whether the agent only observed.
         is_observed: bool,
-        /// What the agent or the manager said last.
+        /// Last message of the agent or the manager.
         reason: String,
     },
-    /// Its wave is still to come.
+    /// Its wave is pending.
     Waits {
-        /// When that is.
+        /// When the wave is due.
         due_at: Timestamp,
     },
 }
@@ -260,7 +260,7 @@ impl TryFrom<ToldRow> for AgentFacts {
     }
 }
 
-/// What became of each of these responses that acted, by id, with at most `shown` agents of each.
+/// The outcome of each of these responses that acted, by id, with at most `shown` agents each.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -302,7 +302,7 @@ fn command_state(word: &str) -> Result<CommandState> {
     CommandState::parse(word).ok_or_else(|| StoreError::Corrupt(format!("a command in state {word}")))
 }
 
-/// Agents that a response has not come to: their wave is still to come, or never came.
+/// Agents that a response has not reached: their wave is pending, or was dropped.
 async fn unreached(db: &Db, responses: &[ResponseRow], became: &mut HashMap<String, Became>, shown: i64) -> Result<()> {
     let mut waiting = Vec::new();
     for row in responses {
@@ -343,8 +343,8 @@ struct StandingRow {
     count: i64,
 }
 
-/// How many active responses each policy has of each outcome, for the metrics. Those made by hand
-/// are the empty policy's.
+/// Number of active responses per policy and outcome, for the metrics. Manual responses are under
+/// the empty policy.
 ///
 /// # Errors
 /// If the store cannot be read.

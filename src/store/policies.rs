@@ -1,4 +1,4 @@
-//! Policies and every version they ever had.
+//! Policies and all their versions.
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -27,31 +27,31 @@ statements! {
         WHERE name = $1 AND version < $2 ORDER BY version DESC LIMIT $3";
 }
 
-/// A policy as it stands.
+/// A policy at its current version.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct PolicyRow {
-    /// Its name.
+    /// Unique name.
     pub name: String,
-    /// Its version.
+    /// Current version, from 1.
     pub version: i64,
-    /// The policy itself.
+    /// The policy's JSON document.
     pub document: JsonText,
-    /// When it came into being.
+    /// Creation time.
     pub created_at: Millis,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Millis,
 }
 
 /// One version of a policy.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct PolicyVersionRow {
-    /// Which.
+    /// Version number.
     pub version: i64,
-    /// The policy as it was from then on; absent if it was deleted with this version.
+    /// The policy at this version; absent if this version deleted it.
     pub document: Option<JsonText>,
-    /// When.
+    /// Time of the change.
     pub changed_at: Millis,
-    /// By whom.
+    /// Principal that made it.
     pub changed_by: String,
 }
 
@@ -60,12 +60,12 @@ struct Version {
     version: i64,
 }
 
-/// Every policy, by name.
+/// All policies, by name.
 pub async fn all(db: &Db) -> Result<Vec<PolicyRow>> {
     db.all(ALL, vec![]).await
 }
 
-/// The policies whose action is called `action`, as this transaction finds them.
+/// The policies that use `action`, as this transaction sees them.
 pub async fn users(ledger: &mut LedgerTx, action: &str) -> Result<Vec<(String, Value)>> {
     let rows: Vec<PolicyRow> = ledger.tx.all(ALL, vec![]).await?;
     let documents = rows.into_iter().map(|row| Ok((row.name, row.document.read::<Value>()?)));
@@ -93,10 +93,10 @@ pub async fn version(db: &Db, name: &str, version: i64) -> Result<Option<PolicyV
     db.optional(VERSION, binds![name, version]).await
 }
 
-/// Creates a policy and gives its version: 1, or one more than it had when it was deleted.
+/// Creates a policy and returns its version: 1, or one more than its last before deletion.
 ///
 /// # Errors
-/// [`StoreError::Duplicate`] if there is one of that name.
+/// [`StoreError::Duplicate`] if the name is taken.
 pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &str, now: Timestamp) -> Result<i64> {
     ledger.makes_stale(Cache::Policies);
     let last: Option<Version> = ledger.tx.optional(LAST_VERSION, binds![policy.name.as_str()]).await?;
@@ -108,10 +108,10 @@ pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &str, now: Times
     Ok(version)
 }
 
-/// Replaces a policy that stands at `expected` and gives its new version.
+/// Replaces a policy whose version is `expected`, and returns the new version.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if it stands elsewhere, [`StoreError::NotFound`] if there is none.
+/// [`StoreError::Conflict`] at another version, [`StoreError::NotFound`] if it does not exist.
 pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &str, now: Timestamp) -> Result<i64> {
     ledger.makes_stale(Cache::Policies);
     let (document, version) = (json(policy)?, expected + 1);
@@ -124,7 +124,7 @@ pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &
     Ok(version)
 }
 
-/// Deletes a policy that stands at `expected`.
+/// Deletes a policy whose version is `expected`.
 ///
 /// # Errors
 /// As [`update`].

@@ -1,18 +1,18 @@
-//! Whether a pooler that changes the server's connection between transactions stands in front of PostgreSQL. What a connection
-//! keeps (settings, prepared statements, the lease's relaxed commits) would then be another's at the next statement.
+//! Detects a pooler that changes the server session between transactions. Session state (settings,
+//! prepared statements, the lease's relaxed commits) would then leak to other clients.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
 use super::db::{Result, StoreError};
 
-/// Without parameters it goes out as it is: nothing is prepared.
+/// Sent without parameters, so it is not prepared.
 const WHICH: &str = "SELECT CAST(pg_backend_pid() AS TEXT) AS pid";
 
-/// Looks whether two connections that are open at the same time are one at the server.
+/// Checks whether two simultaneous connections share one server session.
 ///
 /// # Errors
-/// [`StoreError::Pooled`] if they are.
+/// [`StoreError::Pooled`] if they do.
 pub(super) async fn look(options: &PgConnectOptions) -> Result<()> {
     let (mut one, mut other) = (options.connect().await?, options.connect().await?);
     let is_shared = pid(&mut one).await? == pid(&mut other).await?;

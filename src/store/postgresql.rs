@@ -1,5 +1,6 @@
-//! How PostgreSQL is opened: what each connection is told, and whether a pooler stands in front that changes the server's connection
-//! between transactions. What a connection keeps (settings, prepared statements) would then be another's at the next statement.
+//! Opens PostgreSQL: session settings, and detection of a pooler that changes the server session
+//! between transactions. Session state (settings, prepared statements) would then leak to other
+//! clients.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -11,26 +12,27 @@ use super::db::{ACQUIRE_TIMEOUT, Db, Result, STATEMENTS, StoreError};
 use super::nodes::{RELAXED, Writes};
 use super::story::Names;
 
-/// Statements here touch a few hundred rows by an index. PostgreSQL, without statistics of a young table, may take the many-row ones
-/// for costly enough to compile, which pays for long scans alone.
+/// Statements here touch a few hundred rows by an index. Without statistics on a young table,
+/// PostgreSQL may JIT-compile them, which pays only for long scans.
 const NO_JIT: &str = "SET jit = off";
-/// For the same reason it may read a whole table or index to match a few rows with it, again and again, until its statistics
-/// are made; whatever changes the ledger knows its rows by an index.
+/// For the same reason it may scan a whole table for a few rows until statistics exist. Every write
+/// finds its rows by an index.
 const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
-/// A manager that is stopped within a transaction must not keep its successor from the audit head.
+/// A manager that is stopped within a transaction must not block its successor at the audit head.
 const NO_HOSTAGE: &str = "SET idle_in_transaction_session_timeout = '5s'";
-/// How long a renewal of the lease waits for its connection.
+/// How long a lease renewal waits for its connection.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Without parameters it goes out as it is: nothing is prepared.
+/// Sent without parameters, so it is not prepared.
 const WHICH: &str = "SELECT CAST(pg_backend_pid() AS TEXT) AS pid";
 
 fn options(url: &str) -> Result<PgConnectOptions> {
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("not a PostgreSQL URL".into()))?;
-    // A pooler takes no start-up parameter that it does not know, and this one matters to floating-point numbers alone.
+    // Poolers refuse unknown start-up parameters, and this one only matters for floating-point
+    // numbers.
     Ok(options.extra_float_digits(None).application_name("riposte"))
 }
 
-/// Opens the database at `url`, without a look at its schema.
+/// Opens the database at `url` without checking its schema.
 ///
 /// # Errors
 /// If it cannot be reached, or a pooler stands in front of it ([`StoreError::Pooled`]).
@@ -56,7 +58,7 @@ pub(super) async fn open(url: &str) -> Result<Db> {
     Ok(Db::Postgres { write, read, lease, writes: Writes::default(), names: Names::default() })
 }
 
-/// Opens the database at `url` to read it.
+/// Opens the database at `url` read-only.
 ///
 /// # Errors
 /// As [`open`].
@@ -68,7 +70,7 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
     Ok(Db::Postgres { write, read, lease, writes: Writes::default(), names: Names::default() })
 }
 
-/// Looks whether two connections that are open at the same time are one at the server.
+/// Checks whether two simultaneous connections share one server session.
 async fn look_for_pooler(options: &PgConnectOptions) -> Result<()> {
     let (mut one, mut other) = (options.connect().await?, options.connect().await?);
     let is_shared = pid(&mut one).await? == pid(&mut other).await?;

@@ -1,5 +1,5 @@
-//! A write that says whether alerts could be committed now: of the size of an ordinary request, durable, by the way that every
-//! alert takes. It is made when asked for only (`src/engine/readiness.rs`).
+//! A test write that shows whether alerts can be committed: as large as an ordinary request,
+//! durable, and on the same path. Runs only on request (`src/engine/readiness.rs`).
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -16,14 +16,14 @@ statements! {
         ON CONFLICT (id) DO UPDATE SET at = excluded.at, filler = excluded.filler";
 }
 
-/// Large enough to need room on a disk, small enough to cost nothing.
+/// Large enough to need disk space, small enough to be cheap.
 const FILLER_BYTES: usize = 64 * 1024;
 
-/// Whether the disk that holds the ledger has room left. SQLite writes its log over and over again, so a small commit still works
-/// for a while when nothing larger does.
+/// Checks for free space on the ledger's disk. SQLite reuses its WAL, so small commits succeed for
+/// a while after larger ones fail.
 ///
 /// # Errors
-/// Why not, in plain words.
+/// The cause, in words for an operator.
 pub async fn room(db: &Db) -> std::result::Result<(), String> {
     let Db::Sqlite { file, .. } = db else { return Ok(()) };
     let beside = file.with_added_extension("probe");
@@ -36,18 +36,18 @@ pub async fn room(db: &Db) -> std::result::Result<(), String> {
     })
 }
 
-/// Room for a batch of some size, in bytes.
+/// Space for a batch of alerts, in bytes.
 const ROOM_BYTES: usize = 256 * 1024;
 
 fn write_beside(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
-    // Zeros may take no room on some file systems.
+    // Some file systems store zeros without using space.
     let written = file.and_then(|mut file| file.write_all(&vec![1; ROOM_BYTES]).and_then(|()| file.sync_data()));
     let removed = std::fs::remove_file(path);
     written.and(removed)
 }
 
-/// Writes it.
+/// Writes the test row.
 pub(super) async fn write(ledger: &mut LedgerTx, now: Timestamp) -> Result<()> {
     ledger.tx.execute(WRITE, binds![now, vec![0_u8; FILLER_BYTES]]).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Protected entries, and what is in force against them.
+//! Protected entries, and the holds that conflict with them.
 
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
@@ -28,28 +28,28 @@ statements! {
         ORDER BY holds.response_id, holds.effect_id LIMIT $3";
 }
 
-/// Holds looked at in one go.
+/// Holds read per query.
 const BATCH: i64 = 1000;
 
 /// A protected entry.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct ProtectedRow {
-    /// Its id.
+    /// UUIDv7.
     pub id: String,
     /// `ip`, `user`, `file`, `process`, `host` or `agent`.
     pub kind: String,
-    /// An address, a network, an account, a path, a process number, or an agent's id; canonical.
+    /// Address, network, account, path, process number or agent id; in canonical form.
     pub value: String,
-    /// The policies whose responses it stops; empty: every response.
+    /// Policies that the entry applies to; empty: every response.
     #[schema(value_type = Vec<String>)]
     pub policies: JsonText,
-    /// Why.
+    /// Reason that the operator entered.
     pub reason: String,
-    /// Until when; absent: until it is deleted.
+    /// Expiry time; absent: until it is deleted.
     pub expires_at: Option<Millis>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Millis,
-    /// By whom.
+    /// Principal that created it.
     pub created_by: String,
 }
 
@@ -72,7 +72,7 @@ impl TryFrom<ProtectedRow> for Entry {
     }
 }
 
-/// Every entry.
+/// All entries.
 pub async fn all(db: &Db) -> Result<Vec<Entry>> {
     db.all::<ProtectedRow>(ALL, vec![]).await?.into_iter().map(Entry::try_from).collect()
 }
@@ -87,7 +87,7 @@ pub async fn find(db: &Db, entry: Uuid) -> Result<Option<ProtectedRow>> {
     db.optional(ONE, binds![entry]).await
 }
 
-/// Adds an entry.
+/// Creates an entry.
 pub async fn create(ledger: &mut LedgerTx, entry: &Entry, by: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Protected);
     let Entry { id, covered, policies, until, reason } = entry;
@@ -103,7 +103,7 @@ pub async fn create(ledger: &mut LedgerTx, entry: &Entry, by: &str, now: Timesta
 /// Deletes an entry.
 ///
 /// # Errors
-/// [`StoreError::NotFound`].
+/// [`StoreError::NotFound`] if it does not exist.
 pub async fn delete(ledger: &mut LedgerTx, entry: Uuid, by: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Protected);
     if ledger.tx.execute(DELETE, binds![entry]).await? == 0 {
@@ -127,13 +127,13 @@ struct HeldRow {
 /// One response's hold on one effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Hold {
-    /// The response.
+    /// Id of the response.
     pub response_id: Uuid,
-    /// The effect.
+    /// Id of the effect.
     pub effect_id: Uuid,
 }
 
-/// Every hold that stands against `set`, in bounded memory apart from the answer.
+/// Every hold on a target in `set`; memory is bounded apart from the result.
 pub async fn against(db: &Db, set: &ProtectedSet, now: Timestamp) -> Result<Vec<Hold>> {
     let (mut found, mut last) = (Vec::new(), (Uuid::nil().to_string(), Uuid::nil().to_string()));
     loop {
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_look_for_what_is_held_against_an_entry_does_not_read_what_was_let_go_of() {
+    async fn finding_conflicting_holds_does_not_read_released_ones() {
         let plan = plan(HELD).await;
         assert!(plan.iter().any(|step| step.contains("holds_live (response_id>?)")), "{plan:?}");
         assert!(plan.iter().all(|step| step.starts_with("SEARCH ")), "{plan:?}");

@@ -1,4 +1,4 @@
-//! Commands come into being: numbered per agent, ranked by who waits for them, and queued.
+//! Creates commands: numbers them per agent, ranks them by urgency, and queues them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -20,21 +20,21 @@ use crate::domain::id::new_id;
 const INSERT_COMMANDS: &str =
     "INSERT INTO commands (id, agent_id, seq, effect_id, response_id, op, action, target_kind,
     target_value, arguments, until, state, created_at, expires_at, one_shot, rank)";
-/// What is owed about one effect goes at once, so that it stays in its order whatever is looked at first.
+/// Sets the rank of an effect's commands to the best among them, so that they stay in order.
 const LEVEL: &str = "UPDATE commands SET rank = (SELECT MIN(owed.rank) FROM commands AS owed
         WHERE owed.effect_id = commands.effect_id AND owed.state IN ('queued', 'delivered', 'acknowledged')
             AND owed.state <> 'acknowledged')
     WHERE state IN ('queued', 'delivered', 'acknowledged') AND state <> 'acknowledged' AND effect_id IN (";
 const TAKE_NUMBERS: &str = "UPDATE agents SET last_seq = last_seq + CAST(v.column2 AS BIGINT) FROM (";
-/// A revoked agent is owed nothing: it could never fetch it.
+/// A revoked agent fetches no commands, so none are queued for it.
 const TAKE_NUMBERS_AFTER: &str =
     ") AS v WHERE agents.id = v.column1 AND revoked_at IS NULL RETURNING agents.id, last_seq";
 
-/// How long an apply waits for an agent that is away, unless the block would be over before.
+/// How long an apply waits for an agent that is offline, unless the block ends before.
 const COMMAND_TTL: Duration = Duration::from_hours(24);
-/// How long a command that is complete in itself waits: what was right to kill or to restart is another thing an hour later.
+/// How long a one-shot command waits: killing or restarting may be wrong an hour later.
 const ONE_SHOT_TTL: Duration = Duration::from_hours(1);
-/// And one that is aimed at a process: a busy host gives a number anew within minutes.
+/// How long a command for a process waits: a busy host reuses process ids within minutes.
 const PROCESS_TTL: Duration = Duration::from_mins(5);
 
 #[derive(sqlx::FromRow)]
@@ -43,10 +43,10 @@ struct Numbered {
     last_seq: i64,
 }
 
-/// What makes two effects the same: agent, action, target.
+/// Identity of an effect: agent, action, target.
 pub(super) type Key = (Uuid, String, &'static str, String);
 
-/// A command to be numbered and queued.
+/// A command to number and queue.
 pub(super) struct NewCommand {
     pub(super) effect: Uuid,
     pub(super) key: Key,
@@ -55,23 +55,23 @@ pub(super) struct NewCommand {
     pub(super) arguments: String,
     pub(super) until: Until,
     pub(super) one_shot: bool,
-    /// Whether a person asked for it and waits.
+    /// Whether a person requested it and waits.
     pub(super) is_urgent: bool,
-    /// Whether the effect is there only since this transaction began.
+    /// Whether this transaction created the effect.
     pub(super) is_new: bool,
 }
 
-/// What was queued, and what was not.
+/// Result of [`queue`].
 pub(super) struct Queued {
-    /// The agents that have something to fetch.
+    /// The agents with new commands.
     pub(super) agents: Vec<Uuid>,
-    /// What was to be held until a command is done that no agent can be sent.
+    /// Holds of one-shot commands that cannot be sent to any agent.
     pub(super) unsent: Vec<Hold>,
-    /// Effects that nothing can be sent about, because their agents were revoked.
+    /// Effects of revoked agents, for which no command was queued.
     pub(super) unreached: Vec<Uuid>,
 }
 
-/// Numbers commands per agent, in their order, and queues them.
+/// Numbers commands per agent, in order, and queues them.
 pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now: Timestamp) -> Result<Queued> {
     let mut per_agent: BTreeMap<Uuid, i64> = BTreeMap::new();
     for command in &commands {
@@ -103,7 +103,7 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
         };
         *seq += 1;
         let command = new_id(now);
-        // A revert is owed until it is done; an apply is pointless once the block would be over.
+        // A revert stays pending until it is done; an apply is pointless after the block's end.
         let expires_at = match op {
             Op::Apply if one_shot && kind == TargetKind::Process.as_str() => Some(now.plus(PROCESS_TTL)),
             Op::Apply if one_shot => Some(now.plus(ONE_SHOT_TTL)),

@@ -1,4 +1,4 @@
-//! Responses, as people read them. How they are written is in `store/ledger.rs`.
+//! Queries for responses. `store/ledger.rs` writes them.
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
@@ -31,14 +31,14 @@ statements! {
     NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
 }
 
-/// How many responses of a policy are in one state, for one reason.
+/// Number of a policy's responses with one state and reason.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StateCount {
-    /// The state.
+    /// State.
     pub state: String,
-    /// Why; empty where there is no reason.
+    /// Reason; empty if there is none.
     pub reason: String,
-    /// How many.
+    /// Number of responses.
     pub count: i64,
 }
 
@@ -47,12 +47,12 @@ struct Count {
     count: i64,
 }
 
-/// What a policy has done since an instant, by state and reason.
+/// Counts a policy's responses since an instant, by state and reason.
 pub async fn counts(db: &Db, policy: &str, since: Timestamp) -> Result<Vec<StateCount>> {
     db.all(COUNTS, binds![policy, since]).await
 }
 
-/// How many different targets a policy has responded to, or would have, since an instant.
+/// Number of distinct targets of a policy since an instant, including spared ones.
 pub async fn targets(db: &Db, policy: &str, since: Timestamp) -> Result<i64> {
     Ok(db.optional::<Count>(TARGETS, binds![policy, since]).await?.map_or(0, |row| row.count))
 }
@@ -60,57 +60,57 @@ pub async fn targets(db: &Db, policy: &str, since: Timestamp) -> Result<i64> {
 /// One response.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
 pub struct ResponseRow {
-    /// Its id.
+    /// UUIDv7.
     pub id: String,
-    /// The alert behind it; absent if it was made by hand.
+    /// Id of the alert; absent for a manual response.
     pub alert_id: Option<String>,
-    /// The policy that decided.
+    /// Policy that decided; absent for a manual response.
     pub policy: Option<String>,
-    /// The version of the policy that decided.
+    /// Version of that policy.
     pub policy_version: Option<i64>,
-    /// The action.
+    /// Name of the action.
     pub action: String,
-    /// The kind of its target; absent if there was nothing to aim at.
+    /// Kind of the target; absent if the alert had no target.
     pub target_kind: Option<String>,
-    /// Its target, in canonical form.
+    /// Target in canonical form.
     pub target_value: Option<String>,
-    /// Parameters of the action.
+    /// Arguments of the action.
     #[schema(value_type = Vec<String>)]
     pub arguments: JsonText,
-    /// The agents it is, or would have been, carried out on.
+    /// Ids of the agents it acts on, or would have acted on.
     #[schema(value_type = Vec<Uuid>)]
     pub agents: JsonText,
-    /// When it ends; absent means when it is lifted by hand.
+    /// End of the response; absent if lifted by hand.
     pub until: Option<Millis>,
-    /// Where it stands.
+    /// State, such as `active` or `ended`.
     pub state: String,
-    /// Why it was spared, or why it ended, in a word.
+    /// Why it was spared or ended, as one word.
     pub reason: Option<String>,
-    /// The same in a sentence.
+    /// The reason as one sentence.
     pub detail: String,
-    /// Who asked for it: `policy:NAME` or `key:ID`.
+    /// Requester: `policy:NAME` or `key:ID`.
     pub requested_by: String,
-    /// The reason that a person gave.
+    /// Reason that the requester entered.
     pub note: String,
-    /// The trace of the request that brought it about (W3C `traceparent`).
+    /// W3C `traceparent` of the request that caused it.
     pub trace: Option<String>,
-    /// When it was decided.
+    /// Decision time.
     pub created_at: Millis,
-    /// When it ended.
+    /// End time.
     pub ended_at: Option<Millis>,
-    /// How many people have to approve it.
+    /// Number of required approvals.
     pub quorum: Option<i64>,
-    /// Until when they are waited for.
+    /// Approval deadline.
     pub answer_by: Option<Millis>,
-    /// It is undone then, unless somebody confirms it.
+    /// Without a confirmation by then, the response is undone.
     pub confirm_by: Option<Millis>,
-    /// Whether its commands are complete in themselves: nothing is in force after them.
+    /// Whether its commands are one-shot: they leave nothing in force.
     pub one_shot: bool,
 }
 
 #[cfg(test)]
 impl ResponseRow {
-    /// An active response on these agents, for tests of what is read about one.
+    /// An active response on these agents, for tests.
     pub(super) fn for_tests(id: Uuid, agents: &str) -> Self {
         Self {
             id: id.to_string(),
@@ -144,18 +144,18 @@ pub async fn find(db: &Db, response: Uuid) -> Result<Option<ResponseRow>> {
     db.optional(ONE, binds![response]).await
 }
 
-/// Which responses to list.
+/// Filter of a response list.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseFilter {
-    /// In this state.
+    /// State.
     pub state: Option<String>,
-    /// Decided by this policy.
+    /// Policy that decided.
     pub policy: Option<String>,
-    /// Because of this alert.
+    /// Alert that caused it.
     pub alert: Option<Uuid>,
-    /// Aimed at this, in canonical form.
+    /// Target in canonical form.
     pub target: Option<String>,
-    /// With this action.
+    /// Name of the action.
     pub action: Option<String>,
 }
 
@@ -170,29 +170,29 @@ struct Id {
     id: String,
 }
 
-/// Ids of at most `limit` active responses whose time is over at `now`.
+/// Ids of at most `limit` active responses that have expired at `now`.
 pub async fn due(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
     db.all::<Id>(DUE, binds![now, limit]).await?.iter().map(|row| super::columns::id(&row.id)).collect()
 }
 
-/// Which active responses to lift.
+/// Filter of active responses to lift.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiftFilter {
-    /// Decided by this policy.
+    /// Policy that decided.
     pub policy: Option<String>,
-    /// Because of this alert.
+    /// Alert that caused it.
     pub alert: Option<Uuid>,
-    /// Because of an alert of this rule.
+    /// Rule of the alert.
     pub rule: Option<String>,
-    /// Aimed at this.
+    /// Target.
     pub target: Option<String>,
-    /// Decided at or after this time.
+    /// Earliest decision time, inclusive.
     pub since: Option<Timestamp>,
-    /// Decided before this time.
+    /// Latest decision time, exclusive.
     pub until: Option<Timestamp>,
 }
 
-/// Ids of the active responses that `filter` names.
+/// Ids of the active responses that match `filter`.
 pub async fn to_lift(db: &Db, filter: &LiftFilter) -> Result<Vec<Uuid>> {
     const BATCH: i64 = 1000;
     let (mut found, mut last) = (Vec::new(), Uuid::nil());
@@ -214,7 +214,7 @@ struct Instant {
     at: Option<i64>,
 }
 
-/// When the next active response is over.
+/// When the next active response expires.
 pub async fn next_due(db: &Db) -> Result<Option<Timestamp>> {
     let row: Option<Instant> = db.optional(NEXT_DUE, vec![]).await?;
     Ok(row.and_then(|row| row.at).map(Timestamp::from_millis))
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_due_is_found_by_its_time_and_not_among_all_that_is_active() {
+    async fn due_responses_are_found_by_an_index_on_their_end() {
         for statement in [DUE, NEXT_DUE] {
             let plan = plan(statement).await;
             assert!(plan.iter().all(|step| step.contains("INDEX responses_due (until")), "{plan:?}");

@@ -1,14 +1,16 @@
-//! Statements for many rows at once: one text for so many rows, in few sizes.
+//! Many-row statements: one text per number of rows, in few sizes.
 
 use super::db::Bind;
 
-/// Up to so many rows a statement is written for just that many: each statement is a hop to another thread, and small
-/// groups are what latency is made of.
+/// Up to this number of rows, a statement has exactly that many. Each further statement costs a
+/// thread hop, and small groups dominate latency.
 const EXACT_ROWS: usize = 32;
-/// The most rows in one statement; with 18 columns still far below both databases' limit of bound values.
+/// Maximum rows per statement; with 18 columns this stays far below both databases' limit of bind
+/// values.
 const MAX_ROWS: usize = 256;
 
-/// Statements for `rows`, in sizes that are small or powers of two, so that few different texts have to be kept prepared.
+/// Splits `rows` into statements whose sizes are small or powers of two, so that few texts stay
+/// prepared.
 pub(super) fn in_chunks(
     before: &str,
     rows: Vec<Vec<Bind>>,
@@ -17,7 +19,7 @@ pub(super) fn in_chunks(
     named: bool,
 ) -> Vec<(String, Vec<Bind>)> {
     let mut statements = Vec::new();
-    // Named and nameless parameters do not mix: sqlx would count the nameless ones from the first again.
+    // Named and unnamed parameters must not mix: sqlx would number the unnamed ones from 1 again.
     let named = named || !first.is_empty();
     let mut rows = rows.into_iter();
     while rows.len() > 0 {

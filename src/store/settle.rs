@@ -1,5 +1,5 @@
-//! What becomes of a command after it was queued: sent, acknowledged, answered, or given up. Every change names the
-//! states it expects in its WHERE, so that a late or repeated message changes nothing.
+//! A command after it was queued: sent, acknowledged, answered, or given up. Every change states
+//! the expected states in its WHERE, so late or repeated messages change nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -71,13 +71,13 @@ const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = C
 const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 const INSERT_RESULTS: &str = "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
     started_at, finished_at, received_at, observed, evidence)";
-/// Only what the states allow comes so far: a refusal that was taken back.
+/// Reached only for allowed replacements, such as a result after a withdrawn refusal.
 const REPLACE_RESULTS: &str = " ON CONFLICT (command_id) DO UPDATE SET outcome = excluded.outcome, exit_code = excluded.exit_code,
     output = excluded.output, verified = excluded.verified, message = excluded.message, started_at = excluded.started_at,
     finished_at = excluded.finished_at, received_at = excluded.received_at, observed = excluded.observed,
     evidence = excluded.evidence";
-/// A refused apply changed nothing, so what was in force before still is; a first one leaves nothing: `if_unknown`.
-/// An apply that came into force after every response had let go of it must be lifted again: `next_revert_at`.
+/// A refused apply changes nothing: the earlier state stays, and `if_unknown` covers a first apply.
+/// An apply that succeeded after its last hold ended must be reverted: `next_revert_at`.
 const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if_unknown'
         AND (actual <> 'unknown' OR last_apply = 'unverified') THEN actual ELSE v.column3 END,
     last_apply = CASE WHEN v.column6 IS NULL OR (v.column4 = 'if_unknown'
@@ -93,11 +93,11 @@ const SET_ACTUALS: &str = "UPDATE effects SET actual = CASE WHEN v.column4 = 'if
                 AND state IN ('queued', 'delivered', 'acknowledged')) THEN CAST(v.column5 AS BIGINT)
         ELSE next_revert_at END FROM (";
 const SET_ACTUALS_AFTER: &str = ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column2 AS BIGINT)";
-/// How long an agent may take to answer what it has acknowledged: the longest execution and a lost connection.
+/// Time limit for a result after the acknowledgement: the longest execution and a lost connection.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
-/// The first wait before a failed revert is tried again; it doubles up to [`RETRY_MAX`].
+/// First delay before a failed revert is retried; doubles up to [`RETRY_MAX`].
 pub(super) const RETRY_MIN: Duration = Duration::from_secs(2);
-/// The longest wait between two reverts.
+/// Maximum delay between two reverts.
 const RETRY_MAX: Duration = Duration::from_mins(5);
 
 #[derive(Clone, sqlx::FromRow)]
@@ -116,17 +116,17 @@ struct CommandBrief {
 }
 
 impl CommandBrief {
-    /// What a line of the log about it says.
+    /// Context for log lines.
     fn about(&self) -> About {
         about(&self.agent_id, &self.response_id, &self.action, (&self.target_kind, &self.target_value))
     }
 
-    /// Whether it may have arrived.
+    /// Whether it may have reached the agent.
     fn was_sent(&self) -> bool {
         self.state != CommandState::Queued.as_str()
     }
 
-    /// Whether it is to bring something into force.
+    /// Whether it is an apply with a lasting effect.
     fn leaves_something(&self) -> bool {
         Op::parse(&self.op) == Some(Op::Apply) && !self.one_shot
     }
@@ -158,9 +158,9 @@ struct Count {
     count: i64,
 }
 
-/// Commands were handed to agents' connections, each with the end of its lease.
+/// Records deliveries with the end of their leases.
 pub(super) async fn delivered(ledger: &mut LedgerTx, sent: Vec<(Uuid, Timestamp)>, now: Timestamp) -> Result<()> {
-    // A command may have been sent twice within one group.
+    // A command may be sent twice within one group.
     let mut times: BTreeMap<Uuid, (Timestamp, i64)> = BTreeMap::new();
     for (command, lease_until) in sent {
         let entry = times.entry(command).or_insert((lease_until, 0));
@@ -172,7 +172,7 @@ pub(super) async fn delivered(ledger: &mut LedgerTx, sent: Vec<(Uuid, Timestamp)
     Ok(())
 }
 
-/// Agents have commands in their journals. Ids that are not an agent's own, or not owed any more, are passed over.
+/// Records acknowledgements. Commands of other agents, or no longer pending, are ignored.
 pub(super) async fn acknowledge(ledger: &mut LedgerTx, acks: Vec<(Uuid, Uuid)>, now: Timestamp) -> Result<()> {
     let rows = acks.into_iter().map(|(agent, command)| binds![command, agent, now]).collect();
     let acknowledged: Vec<Acknowledged> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, vec![]).await?;
@@ -184,8 +184,8 @@ pub(super) async fn acknowledge(ledger: &mut LedgerTx, acks: Vec<(Uuid, Uuid)>, 
     Ok(())
 }
 
-/// Agents say how commands ended. Repetitions, and ids that are not an agent's own, change nothing. Returns the agents that
-/// have something to fetch.
+/// Records results. Duplicates and commands of other agents change nothing. Returns the agents with
+/// new commands.
 pub(super) async fn settle(
     ledger: &mut LedgerTx,
     results: Vec<(Uuid, CommandResult)>,
@@ -203,7 +203,7 @@ pub(super) async fn settle(
     let (mut failed, mut done) = (Vec::new(), Vec::new());
     for (agent, result) in results {
         let Some(command) = open.remove(&(agent, result.command_id)) else {
-            tracing::debug!(%agent, command = %result.command_id, "a result that changes nothing");
+            tracing::debug!(%agent, command = %result.command_id, "ignored a result of a final or unknown command");
             continue;
         };
         let state = CommandState::parse(&command.state).ok_or_else(|| corrupt(&command))?;
@@ -242,7 +242,7 @@ pub(super) async fn settle(
     failures::end(ledger, in_vain, now).await
 }
 
-/// One result for each command: the first of those that say the same, the last of those that take an earlier one back.
+/// One result per command: the first of equal ones, or the last that replaces an earlier one.
 fn last_words(results: Vec<(Uuid, CommandResult)>) -> Vec<(Uuid, CommandResult)> {
     let mut places = HashMap::with_capacity(results.len());
     let mut kept: Vec<(Uuid, CommandResult)> = Vec::with_capacity(results.len());
@@ -259,7 +259,7 @@ fn last_words(results: Vec<(Uuid, CommandResult)>) -> Vec<(Uuid, CommandResult)>
     kept
 }
 
-/// What a command that is complete in itself holds: until it is done, one way or another.
+/// The hold of a one-shot command, which ends with the command.
 fn hold_of(command: &CommandBrief) -> Result<Option<Hold>> {
     if !command.one_shot {
         return Ok(None);
@@ -312,12 +312,12 @@ async fn revert_failed(ledger: &mut LedgerTx, command: &CommandBrief, now: Times
     let binds = binds![command.effect_id.as_str(), command.seq, now.plus(wait), now];
     ledger.tx.execute(REVERT_FAILED, binds).await?;
     let (effect, agent) = (&command.effect_id, &command.agent_id);
-    tracing::error!(effect, agent, "effect {effect} on agent {agent} could not be lifted, trying again in {wait:?}");
+    tracing::error!(effect, agent, "effect {effect} on agent {agent} could not be lifted, retrying in {wait:?}");
     Ok(())
 }
 
-/// Gives up commands that were not acknowledged in time, at most `limit`; returns how many, and the agents that have
-/// something to fetch.
+/// Expires commands that were not acknowledged in time, at most `limit`. Returns their number and
+/// the agents with new commands.
 pub(super) async fn expire(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let overdue: Vec<CommandBrief> = ledger.tx.all(OVERDUE, binds![now, limit]).await?;
     let why = "no agent acknowledged it in time";
@@ -325,11 +325,11 @@ pub(super) async fn expire(ledger: &mut LedgerTx, now: Timestamp, limit: i64) ->
     Ok((overdue.len(), wake))
 }
 
-/// Gives up commands that were acknowledged and never answered, at most `limit`; returns how many, and the agents that
-/// have something to fetch.
+/// Times out commands that were acknowledged but got no result, at most `limit`. Returns their
+/// number and the agents with new commands.
 pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let unanswered: Vec<CommandBrief> = ledger.tx.all(UNANSWERED, binds![now.minus(ANSWER_TIMEOUT), limit]).await?;
-    let why = "the agent acknowledged it and never said how it ended";
+    let why = "the agent acknowledged it and sent no result";
     let wake = give_up(ledger, &unanswered, |_| (CommandState::TimedOut, why.into()), now).await?;
     for command in unanswered.iter().filter(|command| Op::parse(&command.op) == Some(Op::Revert)) {
         revert_failed(ledger, command, now).await?;
@@ -337,8 +337,8 @@ pub(super) async fn time_out(ledger: &mut LedgerTx, now: Timestamp, limit: i64) 
     Ok((unanswered.len(), wake))
 }
 
-/// Nothing is owed to an agent any more, and nothing counts as in force there; returns how many commands that ended, and the
-/// agents that have something to fetch.
+/// Ends all pending commands and effects of a revoked agent. Returns the number of commands and the
+/// agents with new commands.
 pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<(usize, Vec<Uuid>)> {
     let open: Vec<CommandBrief> = ledger.tx.all(OPEN_OF_AGENT, binds![agent]).await?;
     let mut wake =
@@ -347,16 +347,15 @@ pub(super) async fn revoke(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -
     Ok((open.len(), wake))
 }
 
-/// A host was set back to an earlier state. What is complete in itself and was sent to it before, up to number `last`, may have
-/// been done; it is not done again.
+/// After a host's rollback: one-shot commands up to number `last` may have run; do not repeat them.
 pub(super) async fn forget_one_shots(ledger: &mut LedgerTx, agent: Uuid, last: i64, now: Timestamp) -> Result<()> {
     let sent: Vec<CommandBrief> = ledger.tx.all(SENT_ONE_SHOTS, binds![agent, last]).await?;
-    let why = "it was sent before the host was set back, and may have been done there";
+    let why = "it was sent before the host's rollback, and may have been done there";
     give_up(ledger, &sent, |command| (called_back(command), why.into()), now).await.map(drop)
 }
 
-/// Applies that must not be delivered any more, each with why: as long as they were owed they would stand in the way of what
-/// may. Those that are not owed any more are passed over. Gives the agents that have something else to fetch.
+/// Ends applies that must not be delivered, each with a reason, so that they do not block the
+/// queue. Commands that are no longer pending are ignored. Returns the agents with new commands.
 pub(super) async fn withdraw(
     ledger: &mut LedgerTx,
     commands: BTreeMap<Uuid, String>,
@@ -370,13 +369,13 @@ pub(super) async fn withdraw(
     Ok([agents, ended].concat())
 }
 
-/// What becomes of a command that is not owed any more: one that was sent may have arrived.
+/// Final state of a withdrawn command: if sent, it may have arrived.
 fn called_back(command: &CommandBrief) -> CommandState {
     if command.was_sent() { CommandState::Expired } else { CommandState::Cancelled }
 }
 
-/// Ends commands without their agents' word, each in the state and for the reason that `end` gives. Whether one that was on its
-/// way has arrived, and what came of it, only the agent knows. Returns the agents that have something to fetch.
+/// Ends commands without a result, with the state and reason that `end` returns. The agent may have
+/// received and executed them. Returns the agents with new commands.
 async fn give_up(
     ledger: &mut LedgerTx,
     commands: &[CommandBrief],
@@ -403,7 +402,7 @@ async fn give_up(
     lose(ledger, lost, now).await
 }
 
-/// An apply that came to nothing.
+/// An apply without success.
 #[derive(Clone)]
 struct Loss {
     seq: i64,
@@ -412,8 +411,8 @@ struct Loss {
     why: String,
 }
 
-/// Applies came to nothing, each the newest of its effect, so the next response that wants one of these effects must send one
-/// again, and those that can come into force nowhere any more end. Returns the agents that have something to fetch.
+/// Handles failed applies, each the newest of its effect: the next response must send it again.
+/// Responses that can no longer come into force end. Returns the agents with new commands.
 async fn lose(ledger: &mut LedgerTx, lost: BTreeMap<Uuid, Loss>, now: Timestamp) -> Result<Vec<Uuid>> {
     let effects = lost.keys().copied().collect();
     let rows = lost.into_iter().map(|(effect, Loss { seq, actual, state, why })| {
@@ -423,10 +422,10 @@ async fn lose(ledger: &mut LedgerTx, lost: BTreeMap<Uuid, Loss>, now: Timestamp)
     failures::end(ledger, effects, now).await
 }
 
-/// Calls back an apply that was not sent yet. Returns the agents that have something to fetch.
+/// Cancels an apply that was not sent yet. Returns the agents with new commands.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if it was sent, is over, or is a revert (which is owed whatever anybody says).
+/// [`StoreError::Conflict`] if it was sent, is final, or is a revert, which cannot be cancelled.
 pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     if ledger.tx.execute(CANCEL, binds![command, reason, now]).await? == 0 {
         return Err(StoreError::Conflict);
@@ -459,7 +458,7 @@ fn record_about(
     ledger.record_about(Entry { at: now, actor, verb, noun: "command", noun_id: command, detail }, about);
 }
 
-/// A revert that worked is the end of a block: what people look for in the log.
+/// Logs a successful revert as the end of a block.
 fn mention_lifted(ledger: &mut LedgerTx, command: &CommandBrief, result: &CommandResult, now: Timestamp) {
     let is_lifted = Op::parse(&command.op) == Some(Op::Revert)
         && result.outcome == Outcome::Succeeded

@@ -1,5 +1,5 @@
-//! The signing key that the agents of this ledger believe: its public half. A manager with another key would give orders that no
-//! agent obeys, so it does not start (`src/cli/signing.rs`).
+//! The public half of the signing key that this ledger's agents trust. A manager with another key
+//! would send commands that every agent rejects, so it does not start (`src/cli/signing.rs`).
 
 use riposte_protocol::command::ManagerKey;
 use riposte_protocol::time::Timestamp;
@@ -16,23 +16,23 @@ statements! {
         ON CONFLICT (kid) DO UPDATE SET public_key = excluded.public_key, adopted_at = excluded.adopted_at, retired_at = NULL";
 }
 
-/// The key that signs this ledger's orders.
+/// The key that signs this ledger's commands.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct KnownKey {
-    /// Its id.
+    /// Key id.
     pub kid: String,
-    /// Its public half, base64url.
+    /// Ed25519 public key in base64url.
     pub public_key: String,
-    /// Since when.
+    /// When the ledger adopted it.
     pub adopted_at: Millis,
 }
 
-/// The key that the ledger knows; `None` before its first start with this version.
+/// The ledger's key; `None` before the first start with this version.
 pub async fn current(db: &Db) -> Result<Option<KnownKey>> {
     db.optional(CURRENT, vec![]).await
 }
 
-/// Makes `key` the one that signs.
+/// Makes `key` the signing key.
 pub async fn adopt(ledger: &mut LedgerTx, key: &ManagerKey, why: &str, now: Timestamp) -> Result<()> {
     ledger.tx.execute(RETIRE, binds![now]).await?;
     ledger.tx.execute(ADOPT, binds![key.kid.as_str(), key.public_key.as_str(), now]).await?;

@@ -1,19 +1,20 @@
-//! The log's story of the ledger: one line for each decision and each change of state, told once it is durable. It follows the
-//! audit entries, so no change of state lacks its line; what a line is about stands in fields, with the names of agents and
-//! people. Texts that an alert or an agent brought are escaped and cut.
+//! Log lines for decisions and state changes, written once they are durable. They follow the audit
+//! entries, so every change has its line. Context is in fields, with names of agents and people.
+//! Text from alerts or agents is escaped and truncated.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use riposte_protocol::visible::is_hidden;
 use tracing::Level;
 use uuid::Uuid;
 
 use crate::domain::audit::Entry;
 
-/// The longest text in a line, in characters.
+/// Maximum length of a text in a line, in characters.
 const MAX_CHARS: usize = 300;
 
-/// What ids are called: agents by their names, API keys by theirs. Cheap to clone.
+/// Names of agents and API keys by id. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Names(Arc<RwLock<Known>>);
 
@@ -39,12 +40,12 @@ impl Names {
         self.0.write().unwrap_or_else(PoisonError::into_inner).keys = keys;
     }
 
-    /// What the agent of that id is called.
+    /// Name of the agent with that id.
     pub fn agent(&self, agent: Uuid) -> Option<String> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).agents.get(&agent).cloned()
     }
 
-    /// An actor of the audit log with its name: `alice (key:ID)`.
+    /// An audit actor with its name: `alice (key:ID)`.
     fn actor(&self, actor: &str) -> String {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let name = match actor.split_once(':') {
@@ -56,62 +57,62 @@ impl Names {
     }
 }
 
-/// What a line is about, beside the thing that changed.
+/// Context of a log line, beside the changed object.
 #[derive(Clone, Debug, Default)]
 pub struct About {
-    /// The alert behind it.
+    /// The alert that caused it.
     pub alert: Option<Uuid>,
-    /// The response.
+    /// Id of the response.
     pub response: Option<String>,
-    /// The agent.
+    /// Id of the agent.
     pub agent: Option<Uuid>,
-    /// The policy that decided.
+    /// Policy that decided.
     pub policy: Option<String>,
-    /// The action.
+    /// Name of the action.
     pub action: Option<String>,
-    /// What it is aimed at.
+    /// Target, as kind and value.
     pub target: Option<String>,
 }
 
-/// A target in a line: its kind and its value.
+/// Formats a target: its kind and its value.
 pub fn target(kind: &str, value: &str) -> Option<String> {
     (!kind.is_empty()).then(|| format!("{kind} {value}").trim_end().to_owned())
 }
 
-/// The lines of one transaction.
+/// The log lines of one transaction.
 #[derive(Debug, Default)]
 pub struct Story {
     names: Names,
     lines: Vec<(Entry, About)>,
-    /// The pipelines' own ids of the alerts that got a response.
+    /// Pipeline ids of the alerts that got a response.
     sources: HashMap<Uuid, String>,
 }
 
-/// What happens in such numbers that it is told at `debug` only: decisions that do nothing, and what is queued, because it is told
-/// when it is delivered.
+/// Whether an entry is logged at `debug` only: decisions without action, and queued commands, which
+/// are logged at delivery.
 fn is_quiet(entry: &Entry) -> bool {
     matches!(entry.verb, "observed" | "spared" | "queued")
 }
 
 impl Story {
-    /// An empty one.
+    /// A story without lines.
     pub(super) fn new(names: Names) -> Self {
         Self { names, ..Self::default() }
     }
 
-    /// The pipeline's own id of an alert that a line may be about.
+    /// Records the pipeline's id of an alert.
     pub(super) fn knows(&mut self, alert: Uuid, own_id: &str) {
         if tracing::enabled!(Level::INFO) {
             self.sources.insert(alert, own_id.to_owned());
         }
     }
 
-    /// What an agent is called; its id if it is not known.
+    /// Name of an agent, or its id if the name is unknown.
     pub(super) fn name_of(&self, agent: Uuid) -> String {
         self.names.agent(agent).unwrap_or_else(|| agent.to_string())
     }
 
-    /// Adds a line, if it would be told.
+    /// Adds a line, if its level is enabled.
     pub(super) fn add(&mut self, entry: &Entry, about: About) {
         let is_told = if is_quiet(entry) { tracing::enabled!(Level::DEBUG) } else { tracing::enabled!(Level::INFO) };
         if is_told {
@@ -171,8 +172,7 @@ fn tell(names: &Names, entry: &Entry, about: About, sources: &HashMap<Uuid, Stri
     }
 }
 
-/// A text that others wrote, for a log line: without control characters and without what changes the direction of writing, and
-/// not too long.
+/// Makes foreign text safe for a log line: no control or bidirectional characters, and truncated.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len().min(MAX_CHARS));
     for (index, char) in text.chars().enumerate() {
@@ -180,9 +180,7 @@ pub fn escape(text: &str) -> String {
             escaped.push('…');
             break;
         }
-        let is_hidden =
-            matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if char.is_control() || is_hidden {
+        if is_hidden(char) {
             escaped.extend(char.escape_unicode());
         } else {
             escaped.push(char);
@@ -196,13 +194,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_cannot_forge_a_line() {
+    fn foreign_text_cannot_forge_a_log_line() {
         assert_eq!(escape("a\nb\u{1b}[31m\u{202e}c"), "a\\u{a}b\\u{1b}[31m\\u{202e}c");
         assert_eq!(escape(&"x".repeat(1000)).chars().count(), MAX_CHARS + 1);
     }
 
     #[test]
-    fn people_and_agents_have_their_names() {
+    fn people_and_agents_are_logged_with_their_names() {
         let names = Names::default();
         let agent = Uuid::from_u128(7);
         names.add_agent(agent, "web-01".into());

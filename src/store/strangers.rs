@@ -1,6 +1,6 @@
-//! Effects that an agent holds and the ledger does not know: they came after the backup that it was
-//! restored from. Those with an end are ended by the agent. One without an end would stay for good,
-//! so its revert is ordered here.
+//! Effects that an agent holds and the ledger does not know: they are newer than the backup from
+//! which the ledger was restored. The agent ends those with an end. The others would stay for good,
+//! so a revert is sent.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::message::HeldEffect;
@@ -17,15 +17,15 @@ use crate::domain::effect::Until;
 const KNOWN: &str = "SELECT id FROM effects WHERE id IN (";
 const UNDER_WAY: &str =
     "SELECT effect_id AS id FROM commands WHERE state IN ('queued', 'delivered', 'acknowledged') AND effect_id IN (";
-/// Another effect of the same action and target may be known: then the revert is ordered without a
-/// row, and what comes of it is seen in its command and at the agent's next report.
+/// If another effect with the same action and target is known, the revert is queued without a row.
+/// Its result shows in its command and in the agent's next report.
 const ADOPT: &str = "INSERT INTO effects (id, agent_id, action, target_kind, target_value, arguments, desired, actual,
     actual_seq, created_at, changed_at, wanted_at, in_force_at)";
 const ADOPT_AFTER: &str = " ON CONFLICT DO NOTHING";
 
-/// Effects whose reverts are ordered at a report; the others are at the next.
+/// Maximum number of reverts per report; the rest follows at the next report.
 const AT_ONCE: usize = 500;
-/// Effects that are named.
+/// Maximum number of effects named in the log.
 const EXAMPLES: usize = 3;
 
 #[derive(sqlx::FromRow)]
@@ -33,8 +33,8 @@ struct Id {
     id: String,
 }
 
-/// Looks for effects among `held` that this ledger does not know, says so, and orders the reverts
-/// of those that have no end. Returns the agents that have something to fetch.
+/// Finds effects among `held` that the ledger does not know, logs them, and queues reverts for
+/// those without an end. Returns the agents with new commands.
 pub(super) async fn meet<'a>(
     ledger: &mut LedgerTx,
     agent: Uuid,
@@ -57,7 +57,7 @@ pub(super) async fn meet<'a>(
     let (can_lift, cannot): (Vec<&HeldEffect>, Vec<&HeldEffect>) =
         endless.iter().copied().partition(|held| is_sound(held));
     let detail = format!(
-        "{} effects that this ledger does not know, among them {}; {} have an end and are ended by the agent, {} have none and are \
+        "{} effects unknown to this ledger, among them {}; {} have an end and are ended by the agent, {} have none and are \
          lifted",
         held.len(),
         names(&held),
@@ -67,15 +67,18 @@ pub(super) async fn meet<'a>(
     tracing::warn!(%agent, "agent {agent} holds {detail}");
     record(ledger, agent, "holds strangers", detail, now);
     if !cannot.is_empty() {
-        let detail =
-            format!("{} effects without an end that cannot be named in an order: {}", cannot.len(), names(&cannot));
+        let detail = format!(
+            "{} effects without an end whose targets are invalid in a command: {}",
+            cannot.len(),
+            names(&cannot)
+        );
         tracing::error!(%agent, "agent {agent} holds {detail}; `riposte-agent release` on its host lifts them");
         record(ledger, agent, "holds what cannot be lifted", detail, now);
     }
     order(ledger, agent, &can_lift[..can_lift.len().min(AT_ONCE)], now).await
 }
 
-/// What an agent says ends up in orders and rows, so it has to be what an order can say.
+/// Whether the reported effect is valid: it becomes part of commands and rows.
 fn is_sound(held: &HeldEffect) -> bool {
     action::is_name(&held.action) && !held.target.value().contains('\0')
 }
@@ -90,7 +93,7 @@ async fn order(ledger: &mut LedgerTx, agent: Uuid, held: &[&HeldEffect], now: Ti
     let commands = held.iter().map(|held| NewCommand {
         effect: held.effect,
         key: (agent, held.action.clone(), held.target.kind().as_str(), held.target.value().to_owned()),
-        // No response of this ledger asked for it.
+        // No response of this ledger requested it.
         response: Uuid::nil(),
         op: Op::Revert,
         arguments: "[]".into(),

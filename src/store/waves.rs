@@ -1,5 +1,5 @@
-//! Staged fan-out: a response to many agents takes hold of them wave by wave, spread over a time, and leaves the rest when
-//! too many of the commands so far have failed.
+//! Staged fan-out: a response reaches many agents wave by wave over a time. It stops when too many
+//! of the commands so far have failed.
 
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -39,7 +39,7 @@ struct Ratio {
     part: i64,
 }
 
-/// The agents that a response reaches at once. The others are kept for later.
+/// Returns the first wave of a response and stores the later ones.
 pub(super) async fn first<'a>(ledger: &mut LedgerTx, response: &'a NewResponse, now: Timestamp) -> Result<&'a [Uuid]> {
     let agents = response.agents.as_slice();
     let Some(Waves { count, over, .. }) = &response.waves else { return Ok(agents) };
@@ -55,20 +55,20 @@ pub(super) async fn first<'a>(ledger: &mut LedgerTx, response: &'a NewResponse, 
     Ok(first)
 }
 
-/// The waves of these responses that are still to come never come.
+/// Drops the pending waves of these responses.
 pub(super) async fn drop_rest(ledger: &mut LedgerTx, responses: &[Uuid]) -> Result<()> {
     let rows = responses.iter().map(|response| binds![*response]).collect();
     ledger.tx.execute_rows(DROP, rows, ")", vec![]).await?;
     Ok(())
 }
 
-/// Sends out the waves that are due, at most `limit`; gives how many there were and the agents that have something to
-/// fetch.
+/// Sends the waves that are due, at most `limit`. Returns their number and the agents with new
+/// commands.
 pub(super) async fn send(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
     let due: Vec<WaveRow> = ledger.tx.all(DUE, binds![now, limit]).await?;
     let (count, mut agents) = (due.len(), Vec::new());
     for wave in due {
-        // Gone if an earlier wave of this round stopped the response.
+        // The wave is gone if an earlier one of this pass stopped the response.
         if ledger.tx.execute(TAKE, binds![wave.response_id.as_str(), wave.nth]).await? == 0 {
             continue;
         }
@@ -97,7 +97,7 @@ async fn too_many_failed(ledger: &mut LedgerTx, response: Uuid, stop_at: Percent
 async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) -> Result<Vec<Uuid>> {
     let left = ledger.tx.optional::<Ratio>(LEFT, binds![response]).await?.map_or(0, |ratio| ratio.whole) + 1;
     drop_rest(ledger, &[response]).await?;
-    let detail = format!("stopped with {left} waves to go: {why}");
+    let detail = format!("stopped before {left} pending waves: {why}");
     ledger.tx.execute(STOP, binds![response, detail.as_str()]).await?;
     tracing::error!(%response, "response {response} {detail}");
     let (actor, noun_id) = ("riposte".to_owned(), response.to_string());
@@ -109,7 +109,7 @@ async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) 
         noun_id,
         detail: detail.clone(),
     });
-    // If nothing of what went out is held any more, or can come into force, there is nothing to wait for.
+    // If no sent effect is still held or can come into force, there is nothing to wait for.
     let why = EndReason { word: "stopped", detail, by: actor };
     ledger::end(ledger, &[response], &why, now).await?;
     failures::end_these(ledger, vec![response], Some(&why), now).await

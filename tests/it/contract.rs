@@ -89,7 +89,7 @@ async fn every_operation_of_the_contract_is_there_and_the_server_shows_the_same_
             let method: Method = method.to_ascii_uppercase().parse().unwrap();
             let address = path.replace("{id}", &Uuid::nil().to_string()).replace("{name}", "gone");
             let answer = Answer::to(admin.request(method.clone(), &address)).await;
-            let nowhere = answer.status == 404 && answer.text.contains("there is nothing at that address");
+            let nowhere = answer.status == 404 && answer.text.contains("the path does not exist");
             assert!(!nowhere && answer.status != 405, "{method} {path}: {}", answer.text);
             assert!(answer.status < 500, "{method} {path}: {}", answer.text);
         }

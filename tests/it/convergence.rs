@@ -237,7 +237,7 @@ on_both_databases! {
         assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!("failed")));
         let command = &ended["commands"][0];
         assert_eq!(command["state"], "expired");
-        assert!(command["detail"].as_str().unwrap().contains("set back"), "{command}");
+        assert!(command["detail"].as_str().unwrap().contains("rollback"), "{command}");
     }
 
     async fn promise_10_effects_that_a_restored_ledger_does_not_know_are_reported(database: Database) {

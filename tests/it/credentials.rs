@@ -171,6 +171,39 @@ async fn an_enrolment_token_counts_for_as_many_agents_and_as_long_as_it_says() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_a_token_or_a_key_is_told_by_its_form_alone() {
+    let (app, admin) = TestApp::start().await;
+    let stranger = Client::anonymous(&app.base);
+    let made = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
+    let token = made["token"].as_str().unwrap();
+    let unknown = format!("rit_{}", "a".repeat(43));
+    let enroll = async |token: &str| {
+        let asked = serde_json::to_value(enrollment(token, "a", &new_key())).unwrap();
+        let problem = stranger.post("/v1/agents/enroll", &asked).await.is_problem(401);
+        problem["detail"].as_str().unwrap().to_owned()
+    };
+    for (given, told) in [
+        (&token[..40], "the enrolment token has 40 of 47 characters; copy it whole"),
+        // A part of a token that is not there is told the same.
+        (&unknown[..40], "the enrolment token has 40 of 47 characters; copy it whole"),
+        (&format!("{token}xy"), "the enrolment token is too long: 49 characters instead of 47"),
+        (admin.key(), "this is an API key; an enrolment token begins with rit_"),
+        (&unknown, "the enrolment token is not valid: unknown, used up or expired"),
+    ] {
+        assert_eq!(enroll(given).await, told);
+    }
+    let key = admin.key();
+    for (given, told) in [
+        (token, "this is an enrolment token; an API key begins with rip_"),
+        (&format!("{key}xy"), "the key is too long: 45 characters after its id instead of 43"),
+        (&key[..key.len() - 12], "the key has 31 of 43 characters"),
+    ] {
+        let problem = stranger.with_key(given).get("/v1/alerts").await.is_problem(401);
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_guesses_too_often_is_slowed_down_and_no_other_is() {
     let (app, admin) = TestApp::start().await;
     let agent = app.enrol(&admin, "web-01", &json!({})).await;

@@ -121,6 +121,8 @@ on_both_databases! {
             (agent["streaming"] == json!(false)).then_some(())
         })
         .await;
+        // The host has been silent for long enough.
+        app.advance(150);
         let token = admin.post("/v1/enrollment-tokens", &json!({"labels": {"env": "test"}})).await.is(201);
         let new = crate::support::FakeAgent::replace(&app, token["token"].as_str().unwrap(), "web-01").await;
         let agents = admin.list("/v1/agents?revoked=true").await;
@@ -163,9 +165,11 @@ on_both_databases! {
             let answer = admin.post("/v1/alerts", &echo(format!("e{n}"), line)).await.is(202);
             assert_eq!(answer["responses"], json!([]), "{answer}");
         }
+        // A rule of the site's own, about a line that Wazuh read from the agent's log.
         let mut derived = echo("d".into(), json!({"srcip": "203.0.113.1", "command": "add",
             "parameters": {"alert": {"rule": {"groups": ["riposte"]}, "location": "riposte"}}}));
         derived["rule"] = json!({"id": "100200", "level": 12, "groups": ["local"]});
+        derived["location"] = json!("/var/ossec/logs/active-responses.log");
         assert_eq!(admin.post("/v1/alerts", &derived).await.is(202)["responses"], json!([]));
         let stored = admin.list("/v1/alerts").await;
         let explained = admin.get(&format!("/v1/alerts/{}/explain", stored[0]["id"].as_str().unwrap())).await.is(200);
@@ -309,8 +313,9 @@ on_both_databases! {
         let duplicates = of("share a Wazuh id");
         assert!(duplicates.examples[0].contains("web-01 and db-01 both have the wazuh_id 005"), "{duplicates:?}");
         assert!(duplicates.examples[0].contains("riposte agent label"), "{duplicates:?}");
-        let contradictions = of("name agents otherwise");
+        let contradictions = of("name agents differently");
         assert!(contradictions.examples[0].contains("agent 006 mail") && contradictions.help.contains("wazuh_name=NAME"));
+        assert!(!contradictions.examples[0].contains("riposte doctor"), "{contradictions:?}");
         // The name still tells them apart, and labels without a conflict can be changed.
         assert_eq!(response_to(&admin, &brute_force("2", "203.0.113.2")).await["agents"], json!([web.id]));
         let path = format!("/v1/agents/{}", web.id);

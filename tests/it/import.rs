@@ -38,8 +38,8 @@ on_both_databases! {
         let conf = "<ossec_config><command><name>block</name><executable>firewall-drop</executable></command><active-response>
             <command>block</command><location>defined-agent</location><agent_id>005</agent_id><rules_id>5763</rules_id>
             </active-response></ossec_config>";
-        for wrong in ["?wazuh_manager=", "?wazuh_manager=%20", "?wazuh_manager=a%00b"] {
-            let problem = import(&admin, wrong, conf).await.is_problem(400);
+        for (wrong, status) in [("?wazuh_manager=", 400), ("?wazuh_manager=%20", 400), ("?wazuh_manager=a%00b", 422)] {
+            let problem = import(&admin, wrong, conf).await.is_problem(status);
             assert!(problem["detail"].as_str().unwrap().contains("wazuh_manager"), "{problem}");
         }
         import(&admin, "?wazuh_manager=west", conf).await.is(201);
@@ -116,7 +116,7 @@ on_both_databases! {
             assert_eq!(found["level"], "warning");
         };
         warning("not UTF-8", 1);
-        warning("text stands between elements", 3);
+        warning("text between elements", 3);
     }
 
     async fn field_14_the_import_of_netsh_says_what_sysmon_needs(database: Database) {

@@ -29,7 +29,7 @@ async fn promise_11_a_key_over_its_limit_is_told_when_to_retry_and_no_other_is()
     }
     let answer = viewer.get("/v1/responses").await;
     let problem = answer.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 20 requests in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 20 requests per minute"), "{problem}");
     assert!((1..=3).contains(&answer.header("retry-after").unwrap().parse::<u64>().unwrap()), "{:?}", answer.headers);
     assert_eq!(answer.header("ratelimit"), Some("\"caller\";r=0;t=60"));
     admin.get("/v1/responses").await.is(200);
@@ -79,7 +79,7 @@ async fn promise_11_an_agent_over_its_limit_is_told_when_to_retry_and_no_other_i
         assert!(served < 20, "eight a minute is the limit");
     };
     let problem = limited.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 8 requests in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 8 requests per minute"), "{problem}");
     assert!(limited.header("ratelimit").is_some() && limited.header("retry-after").is_some());
     other.exchange(&other.token(), &request).await.is(200);
 }
@@ -105,7 +105,7 @@ async fn promise_11_an_enrolment_with_a_guessed_token_costs_the_ledger_nothing()
     let asked = serde_json::to_value(enrollment(token["token"].as_str().unwrap(), "x", &new_key())).unwrap();
     let answer = anonymous.post("/v1/agents/enroll", &asked).await;
     let problem = answer.is_problem(429);
-    assert!(problem["detail"].as_str().unwrap().contains("more than 10 enrolments in a minute"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("exceeded 10 enrolments per minute"), "{problem}");
     assert!((1..=6).contains(&answer.header("retry-after").unwrap().parse::<u64>().unwrap()), "{:?}", answer.headers);
 }
 

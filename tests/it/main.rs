@@ -34,6 +34,7 @@ mod properties;
 mod protected;
 mod reading;
 mod repeats;
+mod response_cli;
 mod responses;
 mod staging;
 mod storage;

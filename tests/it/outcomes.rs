@@ -300,7 +300,7 @@ async fn promise_14_an_agent_streams_again_within_a_minute_of_a_managers_restart
     for is_quick in [true, false] {
         manager.kill9();
         if is_quick {
-            agent.has_logged("no conversation with the manager", 2).await;
+            agent.has_logged("no connection to the manager", 2).await;
         } else {
             agent.has_logged("polling", 2).await;
         }

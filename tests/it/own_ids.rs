@@ -62,12 +62,13 @@ async fn the_command_line_finds_alerts_by_either_id() {
     let manager = Manager::start().await;
     manager.api().make_policy("log-only", "10m").await;
     let mut sent = alert(7, "203.0.113.7", "web-01");
-    sent["rule"]["description"] = json!("\u{1b}[31mred");
+    sent["rule"]["description"] = json!("\u{1b}[31mred\u{202e}der");
     manager.api().post("/v1/alerts", &sent).await;
     let (is_listed, list) = manager.command(&["alert", "list"]);
     assert!(is_listed && list.contains("1795514400.7") && list.contains("rule 5763 level 10"), "{list}");
     assert!(!list.contains('\u{1b}'), "{list:?}");
     let (is_shown, shown) = manager.command(&["alert", "show", "1795514400.7"]);
+    assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
     assert!(is_shown && shown.contains("spared") && shown.contains("\"srcip\": \"203.0.113.7\""), "{shown}");
     let (is_explained, explained) = manager.command(&["alert", "explain", "1795514400.7"]);
     assert!(is_explained && explained.contains("answer, version 1: fires"), "{explained}");
@@ -75,5 +76,5 @@ async fn the_command_line_finds_alerts_by_either_id() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(is_json && json["responses"].as_array().unwrap().len() == 1, "{json}");
     let (is_found, said) = manager.command(&["alert", "show", "1795514400.8"]);
-    assert!(!is_found && said.contains("there is no such alert"), "{said}");
+    assert!(!is_found && said.contains("no alert has this id"), "{said}");
 }

@@ -184,8 +184,8 @@ async fn nothing_is_sent_if_anything_is_wrong() {
     let files = folder(&[("a.yaml", SSH), ("b.yaml", &format!("{SSH}---\n{wrong}")), ("empty.yaml", "")]);
     let run = |words: &str| policy(&manager, files.path(), words);
     let told = run("apply -f . --yes").complains(2);
-    assert!(told.contains("b.yaml:2 /respond/fro: is not a field that is known here; did you mean for?"), "{told}");
-    assert!(told.contains("b.yaml:1 /name: block-ssh stands in ./a.yaml:1 too"), "{told}");
+    assert!(told.contains("b.yaml:2 /respond/fro: is not a known field; did you mean for?"), "{told}");
+    assert!(told.contains("b.yaml:1 /name: block-ssh is also in ./a.yaml:1"), "{told}");
     assert!(told.contains("2 faults; nothing was sent"), "{told}");
     run("diff -f .").complains(2);
     assert_eq!(run("list --json").gives(0), "");
@@ -213,7 +213,10 @@ async fn a_lost_race_is_reported_and_not_retried() {
     let replace = put(async move |headers: axum::http::HeaderMap| {
         assert_eq!(headers["if-match"], "\"7\"");
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        (StatusCode::PRECONDITION_FAILED, axum::Json(json!({"detail": "is at another version"})))
+        (
+            StatusCode::PRECONDITION_FAILED,
+            axum::Json(json!({"type": "urn:riposte:problem:precondition-failed", "detail": "has another version"})),
+        )
     });
     let router = Router::new()
         .route("/v1/actions", list(json!([])))
@@ -254,7 +257,7 @@ fn tests_of_policies_run_without_a_manager() {
     // The manager's actions are fetched only if a key is given.
     let uses = SCAN.split("---\n").nth(1).unwrap();
     std::fs::write(files.path().join("uses.yaml"), uses).unwrap();
-    assert!(run("uses.yaml").complains(2).contains("/respond/action: is not an action that is known"));
+    assert!(run("uses.yaml").complains(2).contains("/respond/action: is not a known action"));
 }
 
 #[tokio::test]
@@ -268,8 +271,8 @@ async fn an_alert_is_explained() {
     let id = text(&api.get("/v1/alerts").await["items"][0], "id").to_owned();
     let told = run(&format!("explain {id}")).gives(0);
     for line in [
-        "  block-ssh, version 1: firewall-drop 203.0.113.7, spared (agent_unknown: no enrolled agent is meant by it)",
-        "  block-ssh, version 1: fires; it would be spared: no enrolled agent is meant by it",
+        "  block-ssh, version 1: firewall-drop 203.0.113.7, spared (agent_unknown: it selects no enrolled agent)",
+        "  block-ssh, version 1: fires; it would be spared: it selects no enrolled agent",
         "    /match/0: holds",
     ] {
         assert!(told.lines().any(|found| found == line), "{line}:\n{told}");
@@ -335,7 +338,7 @@ async fn a_mistyped_command_is_answered_with_what_to_do() {
         ("policy apply -f nosuch.yaml".into(), 2, "nosuch.yaml: no such file or folder"),
         ("policy apply -f tab.yaml".into(), 2, "tab.yaml:1: is not YAML: a tab in line 3; indent with spaces"),
         ("policy apply -f ossec.conf".into(), 2, "riposte policy import"),
-        ("policy apply -f latin1.yaml".into(), 2, "line 2 holds bytes that are not UTF-8"),
+        ("policy apply -f latin1.yaml".into(), 2, "line 2 contains bytes that are not UTF-8"),
         ("policy apply -f ssh.yaml".into(), 2, "add --yes, or --dry-run to look"),
         ("policy import nosuch.conf".into(), 2, "nosuch.conf: no such file or folder"),
         (key("nosuch.key"), 1, "the manager makes DATA_DIR/admin.key"),

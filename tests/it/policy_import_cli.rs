@@ -1,7 +1,7 @@
 //! `riposte policy import` against a real manager: its result is shown, written to files, or
 //! applied.
 
-use crate::policy_cli::{folder, policy};
+use crate::policy_cli::{SSH, folder, policy};
 use crate::processes::Manager;
 
 const GOOD: &str = "<ossec_config>
@@ -36,7 +36,10 @@ async fn an_ossec_conf_is_shown_written_down_or_applied() {
     // The files hold exactly what would be applied, including protected entries and mode.
     run("import ossec.conf --out imported --mode observe").gives(0);
     assert_eq!(run("list --json").gives(0), "");
-    run("import ossec.conf --out imported").complains(1);
+    let refused = run("import ossec.conf --out imported").complains(1);
+    assert!(refused.contains("imported/policies/wazuh-firewall-drop-1.yaml is there already and differs"), "{refused}");
+    let again = run("import ossec.conf --out imported --mode observe").gives(0);
+    assert!(again.contains("0 files written, 2 files there already and unchanged"), "{again}");
     run("diff -f imported").gives(1);
 
     run("import ossec.conf --mode observe --yes").gives(0);
@@ -50,6 +53,51 @@ async fn an_ossec_conf_is_shown_written_down_or_applied() {
     assert!(again.contains("2 unchanged"), "{again}");
     let shown = run("import ossec.conf --dry-run").gives(0);
     assert!(shown.lines().any(|line| line.trim() == "- mode: observe"), "{shown}");
+}
+
+#[tokio::test]
+async fn what_is_imported_is_named_by_its_own_file_line_and_policy() {
+    let manager = Manager::start().await;
+    let api = manager.api();
+    api.make_policy("log-only", "10m").await;
+    let own = "<ossec_config>
+  <command>
+    <name>scan</name>
+    <executable>scan.sh</executable>
+  </command>
+  <active-response>
+    <command>scan</command>
+    <location>defined-agent</location>
+    <agent_id>042</agent_id>
+    <rules_id>5710</rules_id>
+  </active-response>
+  <global>
+    <white_list>198.51.100.1</white_list>
+  </global>
+</ossec_config>
+";
+    let files = folder(&[("ossec.conf", GOOD), ("own.conf", own), ("ssh.yaml", SSH)]);
+    let ran = policy(&manager, files.path(), "import ossec.conf own.conf --yes");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains("policy wazuh-scan-1 /respond/on/labels: warning: "), "{}", ran.err);
+    // What `apply` alone can do, the others do not offer.
+    assert!(ran.out.contains("1 policy in no file, left as they are\n"), "{}", ran.out);
+    let applied = policy(&manager, files.path(), "apply -f ssh.yaml --dry-run").gives(0);
+    assert!(applied.contains("(--prune deletes them)"), "{applied}");
+    let reasons: Vec<String> = api.get("/v1/protected").await["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["reason"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(reasons.contains(&"white_list \"198.51.100.1\" of own.conf, line 13".to_owned()), "{reasons:?}");
+    let carried = api.get("/v1/policies/wazuh-scan-1").await;
+    assert!(
+        carried["note"].as_str().unwrap().starts_with("From Wazuh's active response of own.conf, line 6:"),
+        "{carried}"
+    );
+    let scan = api.get("/v1/actions/scan").await;
+    assert_eq!(scan["summary"], "Wazuh's command \"scan\" of own.conf, line 2.");
 }
 
 #[tokio::test]

@@ -66,9 +66,9 @@ on_both_databases! {
         let found = lift(json!({"policy": "drop"})).await;
         assert_eq!((&found["count"], &found["warnings"]), (&json!(1), &Value::Null));
         for (filter, place, told) in [
-            (json!({"policy": "dorp"}), "/policy", "there never was a policy called"),
+            (json!({"policy": "dorp"}), "/policy", "no policy named"),
             (json!({"target": "203.0.113.007"}), "/target", "canonical form"),
-            (json!({"alert_id": "01980f00-0000-7000-8000-000000000001"}), "/alert_id", "no alert that is stored"),
+            (json!({"alert_id": "01980f00-0000-7000-8000-000000000001"}), "/alert_id", "not a stored alert"),
             (json!({"since": "2026-11-20T00:00:00Z", "until": "2026-11-19T00:00:00Z"}), "/until", "not after since"),
         ] {
             let empty = lift(filter).await;

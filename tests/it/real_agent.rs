@@ -241,7 +241,7 @@ async fn promise_8_no_forged_order_is_executed_or_even_acknowledged() {
     assert_eq!(stream.results.keys().collect::<Vec<_>>(), [&fence.jti], "a forged order was answered");
     let status = manager.agent.status();
     assert_eq!(status["cursor"], 5, "a forged order has moved the cursor: the real command would never arrive");
-    assert!(manager.agent.log().contains("an order that is not to be believed was ignored"));
+    assert!(manager.agent.log().contains("an invalid order was ignored"));
 
     // The original of the forgeries above works, so the forgery was the reason of the refusal.
     stream.send(vec![good.clone()]).await;
@@ -362,7 +362,7 @@ async fn programs_on_a_system_without_certificate_authorities_can_speak_plain_ht
 }
 
 #[tokio::test]
-async fn a_host_that_is_installed_anew_takes_its_place_by_a_flag_and_labels_are_changed_from_the_command_line() {
+async fn labels_are_changed_from_the_command_line_and_replace_pushes_no_agent_aside_that_was_just_heard_of() {
     let manager = Manager::start().await;
     let api = manager.api();
     let first = Agent::enroll(&api.base, &api.make_token().await, "web-01");
@@ -378,9 +378,10 @@ async fn a_host_that_is_installed_anew_takes_its_place_by_a_flag_and_labels_are_
     let token = api.make_token().await;
     let refused = Agent::try_enroll(&api.base, &token, "web-01", &[]).unwrap_err();
     assert!(refused.contains("--replace"), "{refused}");
-    let second = Agent::try_enroll(&api.base, &token, "web-01", &["--replace"]).unwrap();
+    let refused = Agent::try_enroll(&api.base, &token, "web-01", &["--replace"]).unwrap_err();
+    assert!(refused.contains("was heard of") && refused.contains("wait for 120 s"), "{refused}");
     let (_, said) = manager.command(&["agent", "list", "--json"]);
     let listed: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(listed.len(), 1, "{said}");
-    assert_eq!((&listed[0]["id"], &listed[0]["labels"]), (&json!(second.id), &json!({"wazuh_id": "005"})));
+    assert_eq!((&listed[0]["id"], &listed[0]["labels"]), (&json!(first.id), &json!({"wazuh_id": "005"})));
 }

@@ -26,9 +26,9 @@ async fn check(transport: &str) {
     assert_eq!(row["rejected_reason"], "unknown_key");
     assert!(row["rejected_orders"].as_i64().unwrap() >= 1 && row["rejected_at"].is_string(), "{row}");
     assert_eq!(api.command(command["id"].as_str().unwrap()).await["state"], "delivered");
-    assert!(manager.log().contains("agent web-01 rejects this manager's orders"), "{}", manager.log());
+    assert!(manager.log().contains("agent web-01 rejects this manager's commands"), "{}", manager.log());
     let (_, list) = manager.command(&["agent", "list"]);
-    assert!(list.contains("INCIDENT: it rejects this manager's orders"), "{list}");
+    assert!(list.contains("INCIDENT: it rejects this manager's commands"), "{list}");
     let (_, verbose, _) = manager.ask("/readyz?verbose").await;
     assert!(verbose.contains("\"agents_rejecting\":1"), "{verbose}");
     let (_, metrics, _) = manager.ask("/metrics").await;
@@ -37,7 +37,9 @@ async fn check(transport: &str) {
     let audit = api.get(&format!("/v1/audit?noun=agent&noun_id={}", agent.id)).await;
     assert!(audit.to_string().contains("\"rejected orders\""), "{audit}");
     let (is_healthy, doctor) = manager.command(&["doctor", "--data-dir", manager.data_dir().to_str().unwrap()]);
-    assert!(is_healthy && doctor.contains("incident: an agent rejects this manager's orders"), "{doctor}");
+    assert!(is_healthy && doctor.contains("incident: an agent rejects this manager's commands"), "{doctor}");
+    let named = format!("web-01 (agent {0}): signed with a key that the agent does not know", agent.id);
+    assert!(doctor.contains(&named) && doctor.contains(&format!("`DELETE /v1/agents/{}`", agent.id)), "{doctor}");
 }
 
 #[tokio::test]

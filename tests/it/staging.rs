@@ -198,7 +198,7 @@ on_both_databases! {
         let path = format!("/v1/responses/{}", response["id"].as_str().unwrap());
         app.advance(61);
         soon("the response says that it stopped", async || {
-            admin.get(&path).await.is(200)["detail"].as_str().unwrap().contains("3 waves to go")
+            admin.get(&path).await.is(200)["detail"].as_str().unwrap().contains("3 pending waves")
         })
         .await;
         app.advance(600);

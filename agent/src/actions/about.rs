@@ -1,84 +1,85 @@
-//! What an action says of itself: the one place that the manager's table, the capabilities, the checks before anything
-//! runs and `docs/actions.md` are made from. Data only.
+//! The description of an action. The manager's table, the capabilities, the checks before an
+//! execution and `docs/actions.md` are made from it. Data only.
 
 use riposte_protocol::target::{Target, TargetKind};
 
 use super::Os;
 
-/// What an action says of itself.
+/// The description of an action.
 #[derive(Debug)]
 pub struct About {
     /// The name in policies and commands.
     pub name: &'static str,
     /// What it does, in one sentence.
     pub summary: &'static str,
-    /// The kinds of target it takes; none means any.
+    /// The kinds of target it accepts; empty means any.
     pub targets: &'static [TargetKind],
     /// Whether an `ip` target may be a whole network.
     pub networks: bool,
     /// Which accounts a `user` target may be.
     pub users: Users,
-    /// Where it can be run.
+    /// The systems it can run on.
     pub platforms: &'static [Os],
-    /// What must not run at once: everything of one domain runs one after the other.
+    /// Lock domain: actions of one domain run one after the other.
     pub lock_domain: &'static str,
-    /// Whether an effect is held afterwards, and lifted one day. If not, each command is complete in itself.
+    /// Whether an effect is held afterwards, until it is lifted. If not, each command is complete
+    /// in itself.
     pub undoable: bool,
-    /// Whether it can be seen afterwards that it was done.
+    /// Whether its effect can be seen afterwards.
     pub looks: bool,
     /// Its arguments.
     pub parameters: &'static [Parameter],
-    /// How it is brought into force.
+    /// How it is brought into force; a sentence for the documentation.
     pub applied: &'static str,
-    /// How it is looked at.
+    /// How it is verified; a sentence for the documentation.
     pub verified: &'static str,
-    /// How it is lifted.
+    /// How it is lifted; a sentence for the documentation.
     pub undone: &'static str,
-    /// What the agent needs for it.
+    /// The rights that the agent needs for it.
     pub rights: &'static str,
 }
 
-/// Which accounts an action takes as a target of kind `user`.
+/// Which accounts an action accepts as a target of kind `user`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Users {
-    /// Those that a host can have.
+    /// Names that a local account can have.
     Local,
-    /// Those of directories and identity providers too.
+    /// Also names of directories and identity providers.
     Any,
 }
 
 /// One argument, or one kind of argument, of an action.
 #[derive(Debug)]
 pub struct Parameter {
-    /// How it is written.
+    /// Its syntax.
     pub form: Form,
     /// What it does.
     pub summary: &'static str,
-    /// Whether it has to be given.
+    /// Whether it is required.
     pub required: bool,
     /// Whether it may be given more than once.
     pub repeated: bool,
-    /// Whether it is a secret, which nothing but the action itself may see.
+    /// Whether it is a secret, which only the action itself may see.
     pub is_secret: bool,
-    /// Whether a value can be taken; the error is the end of a sentence that begins with the argument's name.
+    /// Checks a value; the error is the end of a sentence that begins with the argument's name.
     pub check: fn(&str) -> Result<(), String>,
 }
 
-/// How an argument is written.
+/// The syntax of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// This very word.
+    /// Exactly this word.
     Word(&'static str),
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// `name=VALUE`.
     Value(&'static str, &'static str),
-    /// A text that stands for itself, called so in documents.
+    /// Free text, with its name in the documentation.
     Text(&'static str),
 }
 
 impl Form {
-    /// As documents write it.
+    /// The argument as in the documentation.
     pub fn text(self) -> String {
         match self {
             Self::Word(word) => word.into(),
@@ -88,7 +89,7 @@ impl Form {
         }
     }
 
-    /// The value, if `argument` is written so.
+    /// The value, if `argument` has this form.
     fn value(self, argument: &str) -> Option<&str> {
         match self {
             Self::Word(word) => (argument == word).then_some(argument),
@@ -100,7 +101,7 @@ impl Form {
 }
 
 impl Parameter {
-    /// What most parameters have in common.
+    /// Defaults of a parameter.
     pub const DEFAULT: Self = Self {
         form: Form::Word(""),
         summary: "",
@@ -111,13 +112,13 @@ impl Parameter {
     };
 }
 
-/// The longest argument, in bytes; Wazuh's own bound for all of them together.
+/// Longest argument, in bytes; Wazuh's own limit for all of them together.
 const MAX_ARGUMENT_BYTES: usize = 4096;
-/// The most arguments of one command.
+/// Limit of arguments of one command.
 const MAX_ARGUMENTS: usize = 64;
 
 impl About {
-    /// What most actions have in common.
+    /// Defaults of an action.
     pub const DEFAULT: Self = Self {
         name: "",
         summary: "",
@@ -135,18 +136,18 @@ impl About {
         rights: "",
     };
 
-    /// Whether nothing but the action itself may see its arguments.
+    /// Whether only the action itself may see its arguments.
     pub fn has_secrets(&self) -> bool {
         self.parameters.iter().any(|parameter| parameter.is_secret)
     }
 
-    /// The kinds of target, as people read them.
+    /// The kinds of target, for people.
     pub fn targets_text(&self) -> String {
         let words: Vec<_> = self.targets.iter().map(|kind| kind.as_str()).collect();
         if words.is_empty() { "any".into() } else { words.join(", ") }
     }
 
-    /// Whether it can be aimed at `target`.
+    /// Checks that the action accepts `target`.
     ///
     /// # Errors
     /// Why not, for people.
@@ -155,7 +156,7 @@ impl About {
         if !self.targets.is_empty() && !self.targets.contains(&target.kind()) {
             return Err(format!("{name} takes a target of kind {}, not {}", self.targets_text(), target.kind()));
         }
-        // An action that takes any target does nothing with it.
+        // An action that accepts any target ignores it.
         if target.network().is_some() && target.ip().is_none() && !self.networks && !self.targets.is_empty() {
             return Err(format!("{name} takes single addresses, not the network {}", target.value()));
         }
@@ -165,10 +166,11 @@ impl About {
         Ok(())
     }
 
-    /// Whether it understands `arguments`, all of them.
+    /// Checks all `arguments`.
     ///
     /// # Errors
-    /// The first that it does not, or what is missing, for people. The argument is hostile and is written escaped.
+    /// The first invalid one, or what is missing, for people. The argument is hostile and is
+    /// escaped.
     pub fn check_arguments(&self, arguments: &[String]) -> Result<(), String> {
         let name = self.name;
         if arguments.len() > MAX_ARGUMENTS {
@@ -208,14 +210,14 @@ impl About {
     }
 }
 
-/// The beginning of a hostile text, for a sentence.
+/// The start of a hostile text, for a sentence.
 fn short(text: &str) -> String {
     let head: String = text.chars().take(64).collect();
     let more = if head.len() < text.len() { "…" } else { "" };
     format!("{}{more}", head.escape_debug())
 }
 
-/// The value of the last argument `name=VALUE`, or all of them in their order.
+/// The values of all arguments `name=VALUE`, in their order.
 pub(super) fn values<'a>(arguments: &'a [String], name: &str) -> Vec<&'a str> {
     arguments.iter().filter_map(|argument| argument.strip_prefix(name)?.strip_prefix('=')).collect()
 }

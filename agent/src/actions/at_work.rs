@@ -1,5 +1,6 @@
-//! Effects that a thread is at. A step that takes too long is given up, and its future dropped; a thread goes on. Whoever
-//! undid meanwhile what it has not done yet would take its middle for its end.
+//! Effects that a thread is working on. A step that exceeds its time limit is abandoned and its
+//! future dropped, but its thread continues. A revert that starts meanwhile would take a half-done
+//! change for the finished one, so it is refused.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +9,11 @@ use uuid::Uuid;
 
 use super::ActionError;
 
-/// Who is at work.
+/// The effects that threads are working on.
 #[derive(Clone, Debug, Default)]
 pub struct AtWork(Arc<Mutex<BTreeSet<Uuid>>>);
 
-/// The right to work on an effect, until it is dropped.
+/// The exclusive right to work on an effect, until it is dropped.
 #[derive(Debug)]
 pub struct Work {
     effect: Uuid,
@@ -20,15 +21,15 @@ pub struct Work {
 }
 
 impl AtWork {
-    /// Begins to work on an effect.
+    /// Starts work on an effect.
     ///
     /// # Errors
-    /// If somebody is at it.
+    /// If a thread is still working on it.
     pub fn begin(&self, effect: Uuid) -> Result<Work, ActionError> {
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(effect) {
             Ok(Work { effect, at_work: self.clone() })
         } else {
-            Err(ActionError::Failed("a step that took too long is still at it".into()))
+            Err(ActionError::Failed("an earlier step that timed out is still running".into()))
         }
     }
 }

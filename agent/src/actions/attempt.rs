@@ -1,5 +1,5 @@
-//! One attempt at one step of an action: what it is aimed at, and a record of the programs it ran. The record is
-//! kept on failure too; a result that says "failed" without what the program complained is of no use to anybody.
+//! One attempt at one step of an action: its target, and a record of the programs it ran. The
+//! record is kept on failure too: a failed result must quote the program's own error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,40 +16,40 @@ use crate::clock::Moment;
 use crate::local_policy::LocalPolicy;
 use crate::runner::{self, Exit, Program, RunError};
 
-/// Why a step did not work.
+/// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ActionError {
-    /// The action will not do this to this target.
+    /// The action refuses this target.
     #[error("{0}")]
     Refused(String),
-    /// A program was killed because it took too long.
+    /// A program exceeded its time limit and was killed.
     #[error("{0}")]
     TimedOut(String),
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Failed(String),
 }
 
-/// What the programs of one execution said.
+/// Output of the programs of one execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transcript {
-    /// The exit code of the last program that was to change something.
+    /// Exit code of the last program that changes something.
     pub exit_code: Option<i32>,
-    /// What they printed, bounded.
+    /// Their output, up to the limit of a result.
     pub output: String,
 }
 
-/// When a step was ordered, and what time it is now.
+/// The times of an order, and the current time.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// When what the order speaks of was there, as [`Command::as_of`]; from a manager that does not say, the second in which
-    /// it was issued, to its end.
+    /// When the order's target was seen, as [`Command::as_of`]. If the manager does not send it,
+    /// the end of the second in which the order was issued.
     pub as_of: Timestamp,
-    /// Whether the manager said so itself.
+    /// Whether the manager sent `as_of`.
     pub is_told: bool,
-    /// When it was issued, in whole seconds, by the manager's clock.
+    /// When it was issued, in whole seconds, on the manager's clock.
     pub issued: Timestamp,
-    /// Now, by this host's clocks.
+    /// The current time on this host's clocks.
     pub now: Moment,
 }
 
@@ -62,37 +62,39 @@ impl Times {
     }
 }
 
-/// What a step is aimed at, and how it runs programs.
+/// The input of a step, and how it runs programs.
 #[derive(Debug)]
 pub struct Attempt<'a> {
-    /// What the action is aimed at.
+    /// The target of the action.
     pub target: &'a Target,
     /// Parameters of the action.
     pub arguments: &'a [String],
-    /// How long the effect is to last from now; `None` means until it is lifted.
+    /// How long the effect lasts from now; `None` means until it is lifted.
     pub remaining: Option<Duration>,
-    /// What [`super::Action::prepare`] wrote down; `None` if the effect is not held.
+    /// The value that [`super::Action::prepare`] returned; `None` if the effect is not held.
     pub undo: Option<&'a Value>,
     /// The effect it is about.
     pub effect: Uuid,
-    /// The program, where the action is a custom one.
+    /// The program of a custom action.
     pub script: Option<&'a Script>,
-    /// The alert behind it, if it is known.
+    /// The alert that caused it, if it is known.
     pub alert: Option<&'a Value>,
-    /// When it was ordered, and what time it is; for actions whose target may have become another's since.
+    /// The times of the order, for actions whose target may have been replaced by another one
+    /// since.
     pub times: Option<Times>,
-    /// What [`super::Action::evidence`] found before it acts.
+    /// The value that [`super::Action::evidence`] returned.
     pub evidence: Option<&'a Value>,
-    /// What is protected on this host; for actions that hold what they are aimed at, and have to ask again then.
+    /// The local policy, for actions that hold their target and have to check its protection again
+    /// then.
     pub policy: Option<&'a LocalPolicy>,
-    /// Where it is done.
+    /// The host that it runs on.
     pub host: &'a Host,
     transcript: &'a Mutex<Transcript>,
     seen_in_force: AtomicBool,
 }
 
 impl<'a> Attempt<'a> {
-    /// An attempt at `target` whose programs are written down in `transcript`.
+    /// An attempt at `target` whose programs are recorded in `transcript`.
     pub fn new(host: &'a Host, transcript: &'a Mutex<Transcript>, target: &'a Target) -> Self {
         Self {
             target,
@@ -111,20 +113,20 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Notes that the last thing `apply` did was to look, and that the effect was in force.
+    /// Records that `apply` ended with a look, and that the effect was in force.
     pub(super) fn saw_in_force(&self) {
         self.seen_in_force.store(true, Ordering::Relaxed);
     }
 
-    /// Whether `apply` has just looked; it counts once.
+    /// Whether `apply` ended with a look; returns true only once.
     pub(super) fn take_seen_in_force(&self) -> bool {
         self.seen_in_force.swap(false, Ordering::Relaxed)
     }
 
-    /// Runs a program that changes something and must succeed; what it says goes into the result.
+    /// Runs a program that changes something and must succeed; its output goes into the result.
     ///
     /// # Errors
-    /// When it cannot be started, takes too long, or ends with a failure.
+    /// When it cannot be started, times out, or ends with a failure.
     pub async fn run(&self, program: &Program) -> Result<Exit, ActionError> {
         let exit = self.change(program).await?;
         if exit.is_success() { Ok(exit) } else { Err(failure(program, &exit)) }
@@ -133,7 +135,7 @@ impl<'a> Attempt<'a> {
     /// Runs a program that changes something and may fail for a reason that the caller knows.
     ///
     /// # Errors
-    /// When it cannot be started or takes too long.
+    /// When it cannot be started or times out.
     pub async fn change(&self, program: &Program) -> Result<Exit, ActionError> {
         match self.host.runner.run(program).await {
             Ok(exit) => {
@@ -144,15 +146,16 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Runs a program that only looks; a failure is an answer, and nothing goes into the result.
+    /// Runs a program that only looks. Its failure is an answer, and its output is not in the
+    /// result.
     ///
     /// # Errors
-    /// When it cannot be started or takes too long.
+    /// When it cannot be started or times out.
     pub async fn look(&self, program: &Program) -> Result<Exit, ActionError> {
         self.host.runner.run(program).await.map_err(|error| self.not_ended(&error))
     }
 
-    /// The sentence for a program that did not end by itself, with what it said until then in the result.
+    /// The error of a program that was killed; its output until then goes into the result.
     pub(crate) fn not_ended(&self, error: &RunError) -> ActionError {
         match error {
             RunError::TimedOut { output, .. } => {
@@ -163,7 +166,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Puts what a program said into the result.
+    /// Adds a program's output to the result.
     pub(crate) fn note(&self, exit_code: Option<i32>, output: &str) {
         let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
         transcript.exit_code = exit_code;
@@ -171,7 +174,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// The sentence for a program that ended with a failure: its name, its code, and the first thing it complained.
+/// The error of a program that failed: its name, its exit code, and the first line of its errors.
 pub(crate) fn failure(program: &Program, exit: &Exit) -> ActionError {
     let complaint = exit.stderr.lines().chain(exit.stdout.lines()).find(|line| !line.trim().is_empty());
     let complaint = complaint.map(|line| format!(": {}", line.trim())).unwrap_or_default();

@@ -1,8 +1,10 @@
-//! `disable-account`: nobody can log in as this local account, by password or by key, and reverting restores exactly
-//! what was before. The password is locked *and* the account is expired: a locked password alone still lets SSH keys
-//! in. What was locked or expired before stays so.
+//! `disable-account`: a local account cannot log in, by password or by key. Reverting restores
+//! exactly the state before.
 //!
-//! The journal never holds a password hash, only what kind of field it was; and none is ever in an argv.
+//! The password is locked *and* the account is expired, because a locked password alone still lets
+//! SSH keys in. What was locked or expired before stays so.
+//!
+//! The journal never holds a password hash, only the kind of the field. No argv holds a hash.
 
 mod elsewhere;
 #[cfg(test)]
@@ -22,26 +24,26 @@ use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step
 use crate::platform;
 use crate::runner::Program;
 
-/// The day that an account expires on while it is disabled: the first day of the epoch but one, since 0 is ambiguous
-/// to some programs.
+/// The day that an account expires on while it is disabled. Not the epoch's first day: some
+/// programs read 0 as "never".
 const EXPIRED_ON_DAY: &str = "1";
 
-/// How often what runs as an account is killed before it is given up: what forks meanwhile comes after.
+/// Rounds of killing before the action fails: processes fork meanwhile.
 const MAX_ROUNDS: usize = 20;
-/// Between two rounds, since what is killed takes a moment to be gone.
+/// Pause between two rounds: a killed process takes a moment to disappear.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The action.
 #[derive(Debug)]
 pub(super) struct DisableAccount;
 
-/// What kind of password field an account has.
+/// Kind of an account's password field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Password {
     /// Begins with `!`.
     Locked,
-    /// No password at all; unlocking to this needs a tool of its own.
+    /// No password at all; restoring this needs an option of its own.
     Empty,
     /// A hash, or `*`.
     Set,
@@ -51,7 +53,7 @@ enum Password {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Login {
     password: Password,
-    /// The day it expires on, as written; empty means never.
+    /// The day it expires on, as in the file; empty means never.
     expires_on_day: String,
 }
 
@@ -71,8 +73,8 @@ impl Login {
         self.password == Password::Locked && self.expires_on_day == EXPIRED_ON_DAY
     }
 
-    /// The change that leads from `now` back to `self`, as options of `usermod`; none if there is nothing to restore.
-    /// What somebody else has changed since is theirs: a password that was set anew is not touched, nor another expiry.
+    /// Options of `usermod` that lead from `now` back to `self`; empty if there is nothing to
+    /// restore. A later change by another program is kept: a new password, another expiry.
     fn restore(&self, now: &Self) -> Vec<&str> {
         let mut options = Vec::new();
         if now.expires_on_day == EXPIRED_ON_DAY && self.expires_on_day != EXPIRED_ON_DAY {
@@ -80,7 +82,7 @@ impl Login {
         }
         match (now.password, self.password) {
             (Password::Locked, Password::Set) => options.push("--unlock"),
-            // `--unlock` refuses to leave an account without a password; this is the state it had.
+            // `--unlock` refuses to leave an account without a password, but this account had none.
             (Password::Locked, Password::Empty) => options.extend(["--password", ""]),
             _ => {}
         }
@@ -90,7 +92,7 @@ impl Login {
 
 const ABOUT: About = About {
     name: "disable-account",
-    summary: "Lets nobody log in as a local account, by password or by key",
+    summary: "Refuses every login as a local account, by password or by key",
     targets: &[TargetKind::User],
     lock_domain: "accounts",
     parameters: &[Parameter {
@@ -102,7 +104,7 @@ const ABOUT: About = About {
               `pwpolicy -disableuser`; SunOS: `passwd -l`; Windows: `net user NAME /active:no`. Never a superuser or the agent's own",
     verified: "Linux: the account's line in `/etc/shadow` is locked and expired, and the system's own answer (`getent shadow`) says the \
                same; elsewhere by the system's own listing. Not sessions that are open, nor another account of the same number",
-    undone: "Linux: exactly the state before, password and expiry, as far as nobody has changed it since; elsewhere the \
+    undone: "Linux: exactly the state before, password and expiry, unless another program has changed it since; elsewhere the \
              opposite command, unless the account was disabled before",
     rights: "root; Administrator",
     ..About::DEFAULT
@@ -122,7 +124,8 @@ impl Action for DisableAccount {
         if host.os == Os::Linux {
             can_be_replaced(host, &["/etc/passwd", "/etc/shadow"])?;
         }
-        // usermod writes the new files beside the old ones, whoever owns them, and gives them the same owner and mode.
+        // usermod writes the new files beside the old ones, and sets the same owner and mode on
+        // them.
         platform::may_replace_files()
     }
 
@@ -164,7 +167,7 @@ impl Action for DisableAccount {
                 None if login(attempt)?.is_some_and(|login| login.is_disabled()) => {}
                 None => attempt.run(&disable(attempt)).await.map(drop)?,
             }
-            // After the lock, or they would come back in between.
+            // After the lock; otherwise new sessions could start in between.
             if has(attempt.arguments, "end-sessions") { end_sessions(attempt).await } else { Ok(()) }
         })
     }
@@ -206,8 +209,9 @@ impl Action for DisableAccount {
     }
 }
 
-/// Whether the system itself, asked as a program that lets people in asks it, says that the account is disabled: another
-/// source of accounts may come before the file, and a password in `/etc/passwd` itself never expires.
+/// Whether the system reports the account as disabled, asked in the way of login programs. The file
+/// alone does not tell: another source of accounts may precede it, and a password in `/etc/passwd`
+/// never expires.
 async fn is_seen_disabled(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     let account = attempt.target.value();
     if !is_shadowed(&read("/etc/passwd")?, account) {
@@ -220,7 +224,7 @@ async fn is_seen_disabled(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     let exit = attempt.look(&ask).await?;
     match exit.code {
         0 => Ok(Login::parse(&exit.stdout, account).is_some_and(|login| login.is_disabled())),
-        // It has no account of that name.
+        // The system has no account of that name.
         2 => Ok(false),
         _ => Err(failure(&ask, &exit)),
     }
@@ -232,20 +236,20 @@ fn is_shadowed(passwd: &str, account: &str) -> bool {
     lines.next().is_some_and(|mut fields| fields.nth(1) == Some("x"))
 }
 
-/// Kills what runs as the account, sessions first, so that nothing starts anew in them.
+/// Kills the account's processes, sessions first, so that these start nothing new.
 async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     let account = attempt.target.value();
     if attempt.host.os == Os::Windows {
         return Err(ActionError::Failed("the account is disabled, but sessions cannot be ended on Windows".into()));
     }
     if attempt.host.os == Os::Linux && attempt.host.runner.is_installed("loginctl") {
-        // It knows nobody without a session, and is not there without systemd.
+        // loginctl knows only accounts with a session, and needs systemd.
         attempt.look(&Program::new("loginctl", ["terminate-user", account])).await?;
     }
     let kill = Program::new("pkill", ["-KILL", "-u", account]);
     for _ in 0..MAX_ROUNDS {
         let exit = attempt.change(&kill).await?;
-        // 1 is that there was none to signal, or none that would take it from us.
+        // Exit code 1 means that no process could be signalled.
         if exit.code > 1 {
             return Err(failure(&kill, &exit));
         }
@@ -259,7 +263,7 @@ async fn end_sessions(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     )))
 }
 
-/// Whether something runs as the account. What only waits for its parent to collect it does not.
+/// Whether a process runs as the account. A zombie does not count.
 async fn has_processes(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     let list = Program::new("pgrep", ["-u", attempt.target.value()]);
     let exit = attempt.look(&list).await?;
@@ -274,12 +278,13 @@ async fn has_processes(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     }
 }
 
-/// The state before, if the effect is held. Without it nothing is known to be ours, and nothing is unlocked.
+/// The state before, if the effect is held. Without it no lock is known to be ours, and nothing is
+/// unlocked.
 fn before(attempt: &Attempt<'_>) -> Result<Option<Login>, ActionError> {
     let undo = attempt.undo.filter(|undo| !undo.is_null()).cloned();
     undo.map(serde_json::from_value)
         .transpose()
-        .map_err(|error| ActionError::Failed(format!("the journal does not say what the account was before: {error}")))
+        .map_err(|error| ActionError::Failed(format!("the journal has no valid record of the account: {error}")))
 }
 
 fn login(attempt: &Attempt<'_>) -> Result<Option<Login>, ActionError> {
@@ -290,14 +295,14 @@ fn read(path: &str) -> Result<String, ActionError> {
     std::fs::read_to_string(path).map_err(|error| ActionError::Failed(format!("{path} cannot be read: {error}")))
 }
 
-/// Whether a program may put new files in the place of these.
+/// Checks that a program may replace these files.
 fn can_be_replaced(host: &Host, files: &[&str]) -> Result<(), String> {
     let etc = host.path("/etc");
     let writable = accessat(CWD, &etc, Access::WRITE_OK, AtFlags::EACCESS);
     writable.map_err(|error| format!("{} cannot be written: {}", etc.display(), std::io::Error::from(error)))?;
     let mounts = std::fs::read_to_string(host.path("/proc/self/mountinfo")).unwrap_or_default();
     for file in files {
-        // The fifth field is where something is mounted.
+        // The fifth field is the mount point.
         if mounts.lines().any(|mount| mount.split(' ').nth(4) == Some(file)) {
             return Err(format!("{file} is a mount point, so usermod cannot put a new file in its place"));
         }
@@ -305,7 +310,8 @@ fn can_be_replaced(host: &Host, files: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the account may be disabled: it is a local one, not a superuser under any name, not the agent's own.
+/// Checks that the account may be disabled: it is local, no superuser under any name, and not the
+/// agent's own.
 fn check(passwd: &str, account: &str, own_uid: u32) -> Result<(), String> {
     let mut found = false;
     for line in passwd.lines().filter(|line| line.split(':').next() == Some(account)) {
@@ -325,7 +331,8 @@ fn disable(attempt: &Attempt<'_>) -> Program {
 }
 
 fn usermod(options: &[&str], account: &str) -> Program {
-    // `--` although a target never begins with a dash: whoever loosens that rule must not open this door.
+    // A target never begins with a dash today. `--` keeps the call safe if that rule is ever
+    // loosened.
     Program::new("usermod", []).arguments(options).arguments(&["--", account])
 }
 

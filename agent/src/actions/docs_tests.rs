@@ -1,5 +1,5 @@
-//! `docs/actions.md` is what the actions say of themselves: this test compares the two, and writes the page anew with
-//! `UPDATE=1`.
+//! `docs/actions.md` is generated from the descriptions of the actions. This test compares the two,
+//! and rewrites the page with `UPDATE=1`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -166,7 +166,7 @@ fn platforms(about: &About) -> String {
 }
 
 #[test]
-fn the_page_of_actions_is_what_they_say_of_themselves() {
+fn the_page_of_actions_matches_their_descriptions() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/actions.md");
     let page = page();
     if std::env::var_os("UPDATE").is_some() {
@@ -177,7 +177,7 @@ fn the_page_of_actions_is_what_they_say_of_themselves() {
 }
 
 #[test]
-fn every_action_says_all_of_itself() {
+fn every_action_has_a_complete_description() {
     for action in ALL {
         let about = action.about();
         let texts = [about.summary, about.lock_domain, about.applied, about.verified, about.undone, about.rights];

@@ -1,8 +1,9 @@
-//! Evidence: what an action found before it acted. What is killed, moved or cut off cannot be looked at afterwards, and an
-//! analyst who asks in the morning what it was has only this.
+//! Evidence: the state of a target before the action. A killed process or a moved file cannot be
+//! examined afterwards, and an analyst in the morning has only this.
 //!
-//! Nearly every text in it can have been written by an attacker: each is cut, and what a terminal could take for a command is
-//! escaped. Looking is bounded in size and time; what could not be seen says so and stops nothing.
+//! An attacker can have written nearly every text in it. Each text is cut, and what a terminal
+//! could take for a command is escaped. Collecting is limited in size and time. What could not be
+//! seen is reported and does not stop the action.
 
 mod sockets;
 
@@ -18,22 +19,23 @@ use sha2::{Digest as _, Sha256};
 use super::kill_process;
 use crate::guarded;
 
-/// The longest text, in bytes as written.
+/// Longest text, in bytes after escaping.
 const MAX_TEXT_BYTES: usize = 512;
-/// The most arguments of a process.
+/// Limit of arguments of a process.
 const MAX_ARGUMENTS: usize = 32;
-/// All arguments of a process together, in bytes.
+/// Limit of all arguments of a process together, in bytes.
 const MAX_ARGUMENT_BYTES: usize = 2048;
-/// How long the contents of a program are read for their hash.
+/// Time limit for reading a program's file for its hash.
 const HASH_TIME: Duration = Duration::from_millis(1500);
 
-/// Does `look` beside the agent's one thread; what went wrong is evidence too.
+/// Runs `look` in a thread of its own, because the agent has only one; an error becomes evidence
+/// too.
 pub(super) async fn in_thread(look: impl FnOnce() -> Value + Send + 'static) -> Option<Value> {
     let found = tokio::task::spawn_blocking(look).await;
     Some(found.map_or_else(|error| json!({ "unseen": text(&error.to_string()) }), bounded))
 }
 
-/// The process of that number, which began `started` ticks after the host's start, as `proc` shows it.
+/// The process of that number, which started `started` ticks after the host's boot, as in `proc`.
 pub(super) fn process(proc: &Path, number: &str, started: u64) -> Value {
     let folder = proc.join(number);
     let mut found = Map::new();
@@ -66,10 +68,10 @@ pub(super) fn process(proc: &Path, number: &str, started: u64) -> Value {
     Value::Object(found)
 }
 
-/// The file at `path`, which was looked at before: `kept` is what the journal will say of it.
+/// The file at `path`; `kept` is what the journal will record about it.
 pub(super) fn file(path: &Path, kept: &Value) -> Value {
     use std::os::unix::fs::MetadataExt as _;
-    // Where the links lead to that only root could have made.
+    // The path with those links resolved that only root could have made.
     let place = guarded::place(path).map(|place| place.path());
     let path = place.as_deref().unwrap_or(path);
     let metadata = match path.symlink_metadata() {
@@ -78,7 +80,7 @@ pub(super) fn file(path: &Path, kept: &Value) -> Value {
             return json!({ "kind": "file", "path": text(&path.to_string_lossy()), "unseen": text(&error.to_string()) });
         }
     };
-    // Another file may stand at its place by now; this says nothing of that one.
+    // Another file may be at the path by now; its state is no evidence.
     if kept["inode"].as_u64().is_some_and(|inode| inode != metadata.ino()) {
         return json!({ "kind": "file", "path": text(&path.to_string_lossy()), "unseen": "another file is at its place now" });
     }
@@ -103,7 +105,7 @@ pub(super) fn file(path: &Path, kept: &Value) -> Value {
     })
 }
 
-/// What this host is talking to, as `proc` shows it.
+/// The host's open connections, as in `proc`.
 pub(super) fn host(proc: &Path) -> Value {
     let sockets = sockets::of_host(&proc.join("net")).unwrap_or_else(|error| json!({ "unseen": text(&error) }));
     json!({ "kind": "host", "sockets": sockets })
@@ -148,7 +150,7 @@ fn arguments(bytes: &[u8]) -> Value {
     shown.into()
 }
 
-/// The SHA-256 of what can be read there within the time.
+/// SHA-256 of the part of the file that could be read in time.
 pub(super) fn hash(path: &Path) -> Result<String, String> {
     let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let (end, mut sha256) = (Instant::now() + HASH_TIME, Sha256::new());
@@ -159,20 +161,22 @@ pub(super) fn hash(path: &Path) -> Result<String, String> {
             return Ok(sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
         }
         if Instant::now() > end {
-            return Err("it is too large to be read in the time there is".into());
+            return Err("it is too large to be read in time".into());
         }
         sha256.update(&chunk[..length]);
     }
 }
 
-/// A text of another's as it may be shown anywhere: nothing in it moves a cursor or turns a line around, and it is cut.
+/// A hostile text, safe to show anywhere: it is cut, and nothing in it moves a cursor or reverses a
+/// line.
 pub(super) fn text(raw: &str) -> String {
     let mut shown = String::new();
     for character in raw.chars() {
         let is_plain = character == ' '
             || character.is_ascii_graphic() && character != '\\'
             || !character.is_ascii() && {
-                // Letters and signs of any script; not what only steers how others are shown.
+                // Letters and symbols of any script, but no characters that control how others are
+                // shown.
                 character.is_alphanumeric()
             };
         let written = if is_plain { character.to_string() } else { character.escape_default().to_string() };
@@ -185,7 +189,7 @@ pub(super) fn text(raw: &str) -> String {
     shown
 }
 
-/// Evidence within the bound of a result: what is longest goes first.
+/// Evidence within the size limit of a result: the longest parts are dropped first.
 pub(super) fn bounded(mut evidence: Value) -> Value {
     while evidence.to_string().len() > MAX_EVIDENCE_BYTES {
         let Some(fields) = evidence.as_object_mut() else { return json!({ "left_out": "it is too large" }) };
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_keeps_to_its_bound_whatever_is_in_it() {
+    fn evidence_never_exceeds_its_limit() {
         let hostile = json!({ "kind": "process", "arguments": vec!["\"".repeat(500); 40], "parent": 1 });
         let kept = bounded(hostile);
         assert!(kept.to_string().len() <= MAX_EVIDENCE_BYTES);

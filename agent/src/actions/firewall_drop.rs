@@ -1,6 +1,6 @@
-//! `firewall-drop`: drops everything that an address or a network sends to this host or through it, and on request
-//! what is sent to it. On Linux, by nftables sets of our own; where there is no `nft`, by iptables and ip6tables rules.
-//! On the other systems by their packet filters.
+//! `firewall-drop`: drops everything that an address or a network sends to this host or through it;
+//! optionally also what is sent to it. On Linux it uses nftables sets of our own, or iptables and
+//! ip6tables rules where `nft` is missing. Other systems use their packet filters.
 
 use ipnet::IpNet;
 use riposte_protocol::command::Op;
@@ -33,24 +33,24 @@ const ABOUT: About = About {
               in INPUT and FORWARD. FreeBSD, NetBSD, SunOS: ipf rules. OpenBSD, macOS: as `pf`",
     verified: "nftables: the element is in the set, the table is not dormant, and each chain at its hook has one rule, which \
                drops what is in the set without any other condition. iptables: our rule is in each chain, and no rule before it lets the \
-               address through. Elsewhere the rules are listed. Not what does not pass these hooks: bridged frames, flows that \
+               address through. Elsewhere the rules are listed. Not seen by these hooks: bridged frames, flows that \
                are offloaded to hardware, XDP",
     undone: "the element or the rules are removed, every copy of them",
     rights: "root or CAP_NET_ADMIN",
     ..About::DEFAULT
 };
 
-/// Which program does it.
+/// The firewall program to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Backend {
     Nftables,
     Iptables,
-    /// The one filter of a system that is not Linux.
+    /// The only firewall of a system other than Linux.
     Other,
 }
 
 impl Backend {
-    /// The one that works here; on Linux the first of two.
+    /// The firewall that works here; on Linux the first of two.
     fn present(host: &Host) -> Result<Self, String> {
         match host.os {
             Os::Linux => {
@@ -80,7 +80,8 @@ impl Backend {
         }
     }
 
-    /// The one that brought the effect into force, whatever has been installed since; else the one present.
+    /// The firewall that brought the effect into force, even if another is preferred by now;
+    /// otherwise the one present.
     fn of(attempt: &Attempt<'_>) -> Result<Self, ActionError> {
         match attempt.undo.and_then(|undo| undo.get("backend")).and_then(Value::as_str) {
             Some("iptables") => Ok(Self::Iptables),
@@ -91,7 +92,7 @@ impl Backend {
     }
 }
 
-/// What is run where it is not Linux.
+/// The recipe of systems other than Linux.
 pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
     match os {
         Os::FreeBsd | Os::NetBsd | Os::SunOs => Some(ipf(target.network()?)),
@@ -129,7 +130,7 @@ impl Action for FirewallDrop {
     }
 
     fn availability(&self, host: &Host) -> Result<(), String> {
-        // A right that is lacking says more than what fails without it.
+        // A missing right is a better reason than the error that it causes.
         platform::may_configure_network()?;
         Backend::present(host).map(drop)
     }

@@ -1,5 +1,5 @@
-//! `firewalld-drop`: drops an address by a rich rule of firewalld, in the default zone, until firewalld is reloaded:
-//! for hosts whose administrators look at firewalld and nowhere else.
+//! `firewalld-drop`: drops an address by a rich rule of firewalld, in the default zone, until
+//! firewalld is reloaded. For hosts whose administrators manage only firewalld.
 
 use riposte_protocol::target::{Target, TargetKind};
 
@@ -86,7 +86,7 @@ mod tests {
                 FIREWALLD_DROP.apply(&attempt).await.unwrap();
                 assert!(FIREWALLD_DROP.is_in_force(&attempt).await.unwrap(), "{text}");
             }
-            // An administrator's rule is one that was there before.
+            // An administrator's rule was there before.
             let theirs = FIREWALLD_DROP.prepare(&attempt).await.unwrap();
             attempt.undo = Some(&theirs);
             FIREWALLD_DROP.revert(&attempt).await.unwrap();

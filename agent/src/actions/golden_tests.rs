@@ -1,7 +1,8 @@
-//! What would be run on every system, against the table in `golden.txt`; and the way of each recipe from nothing to in
-//! force and back, against programs that are played. None of it runs anything of another system: it says what would be.
+//! The programs that each action would run on every system, compared with the table in
+//! `golden.txt`. Each recipe is also applied and reverted against simulated programs. Programs of
+//! other systems are never run.
 //!
-//! `UPDATE=1` writes the table anew.
+//! `UPDATE=1` rewrites the table.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -29,7 +30,7 @@ fn target(kind: TargetKind, text: &str) -> Target {
     Target::parse(kind, text).or_else(|_| Target::parse_network(text)).unwrap()
 }
 
-/// A name, how its recipe is made, and on which systems and for which targets.
+/// A name, the function that makes its recipe, and the systems and targets it is for.
 type Maker = (&'static str, Make, &'static [Os], TargetKind, &'static [&'static str]);
 
 fn makers() -> Vec<Maker> {
@@ -81,7 +82,7 @@ fn makers() -> Vec<Maker> {
 }
 
 #[test]
-fn what_would_be_run_on_every_system_is_the_table() {
+fn the_programs_of_every_system_match_the_table() {
     let mut table = String::from("# Written by golden_tests.rs with UPDATE=1; argv-tested, not run.\n");
     for (name, make, systems, kind, targets) in makers() {
         for os in systems {
@@ -103,7 +104,7 @@ fn exit(code: i32, stdout: &str) -> Exit {
     Exit { code, stdout: stdout.into(), stderr: String::new() }
 }
 
-/// A host of another system whose programs are played by `answer`.
+/// A host of another system whose programs are simulated by `answer`.
 fn played(os: Os, answer: impl Fn(&str) -> Exit + Send + Sync + 'static) -> (Host, Arc<Mutex<Vec<String>>>) {
     let ran: Arc<Mutex<Vec<String>>> = Arc::default();
     let log = Arc::clone(&ran);
@@ -116,7 +117,8 @@ fn played(os: Os, answer: impl Fn(&str) -> Exit + Send + Sync + 'static) -> (Hos
     (host, ran)
 }
 
-/// Applies and reverts `action` on a system that is played by `answer`, which is told whether it is in force.
+/// Applies and reverts `action` on a simulated system; `answer` learns whether the effect is in
+/// force.
 async fn goes_there_and_back(
     name: &str,
     os: Os,
@@ -146,7 +148,7 @@ async fn goes_there_and_back(
         action.revert(&attempt).await.unwrap();
         assert!(action.is_lifted(&attempt).await.unwrap(), "{name}");
     }
-    // What was so before is somebody else's, and stays.
+    // A rule that was there before belongs to another program, and stays.
     action.apply(&attempt).await.unwrap();
     let theirs = action.prepare(&attempt).await.unwrap();
     attempt.undo = Some(&theirs);
@@ -168,7 +170,8 @@ async fn netsh_makes_two_rules_once_and_wants_the_firewall_on() {
             _ => exit(0, "Ok.\r\n"),
         })
         .await;
-    // Once a rule is there, the played firewall finds it under any name: two blocks are two additions.
+    // Once a rule is there, the simulated firewall finds it under any name: two blocks are two
+    // additions.
     assert_eq!(ran.iter().filter(|text| text.contains("add rule")).count(), 2, "{ran:#?}");
     assert!(ran.iter().any(|text| text.contains("'name=Riposte 203.0.113.7 in'") && text.contains("203.0.113.7/32")));
 
@@ -204,14 +207,14 @@ async fn accounts_elsewhere_are_disabled_and_enabled_and_those_that_were_disable
 
 #[tokio::test(start_paused = true)]
 async fn sessions_are_ended_when_nothing_runs_as_the_account_any_more() {
-    // What pkill and pgrep end with; pgrep the first time, and from then on.
+    // Exit codes of pkill and pgrep; of pgrep the first one, and the later ones.
     for (killed, left, left_then, is_good) in [
         (0, 1, 1, true),
         (1, 1, 1, true),
-        // What forked while pkill went through the list.
+        // A process forked while pkill walked the list.
         (0, 0, 1, true),
         (0, 0, 0, false),
-        // None that would take it from us.
+        // No process could be signalled.
         (1, 0, 0, false),
         (2, 1, 1, false),
         (0, 2, 2, false),
@@ -287,7 +290,7 @@ async fn packet_filters_elsewhere_block_and_unblock() {
 }
 
 #[tokio::test]
-async fn what_the_administrator_has_to_prepare_is_said_in_a_sentence() {
+async fn a_missing_preparation_is_reported_in_a_sentence() {
     let at = address();
     for (name, os, said) in [("pf", Os::OpenBsd, "anchor \"riposte\""), ("npf", Os::NetBsd, "wazuh_blacklist")] {
         let (host, ran) = played(os, |_| exit(0, ""));
@@ -313,7 +316,7 @@ async fn a_look_that_fails_is_neither_yes_nor_no() {
 }
 
 #[test]
-fn every_action_can_say_what_it_would_run_on_every_system_that_it_is_for() {
+fn every_action_has_a_plan_on_every_system_that_it_supports() {
     for action in ALL {
         for os in action.about().platforms {
             let (host, _) = played(*os, |_| exit(0, ""));
@@ -354,7 +357,7 @@ fn hostile_arguments_are_refused_by_every_action_that_does_not_take_any_text() {
     }
 }
 
-/// The names that a manager knows, so that neither side forgets one.
+/// The names that a manager knows, so that both sides have the same list.
 #[test]
 fn no_action_of_the_design_is_missing() {
     let names: HashMap<_, _> = ALL.iter().map(|action| (action.name(), action.about())).collect();

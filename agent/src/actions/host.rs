@@ -1,5 +1,6 @@
-//! The host as actions know it: its operating system, how programs are started on it, and where the agent's and Wazuh's
-//! own folders are. It is an argument everywhere, so that a test can choose another system, root or runner.
+//! The host as actions see it: its operating system, how programs are started, and the folders of
+//! the agent and of Wazuh. It is always passed as an argument, so that a test can choose another
+//! system, root or runner.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::responses_log::{Note, ResponsesLog};
 use crate::runner::Runner;
 use crate::scripts::{self, KeyBook};
 
-/// An operating system that some action knows.
+/// An operating system that an action supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Os {
     /// Linux.
@@ -33,15 +34,15 @@ pub enum Os {
 }
 
 impl Os {
-    /// All of them.
+    /// All systems.
     pub const ALL: &'static [Self] =
         &[Self::Linux, Self::FreeBsd, Self::NetBsd, Self::OpenBsd, Self::MacOs, Self::SunOs, Self::Windows];
-    /// All but Windows.
+    /// All systems but Windows.
     pub const UNIX: &'static [Self] =
         &[Self::Linux, Self::FreeBsd, Self::NetBsd, Self::OpenBsd, Self::MacOs, Self::SunOs];
 
-    /// The one that this program was built for; what is not known counts as Linux' cousin and is found out by what is
-    /// not installed.
+    /// The system that this program was built for. An unknown one counts as Linux; missing programs
+    /// then show what does not work.
     pub fn current() -> Self {
         match std::env::consts::OS {
             "freebsd" => Self::FreeBsd,
@@ -68,38 +69,38 @@ impl Os {
     }
 }
 
-/// The host, and the agent's place on it.
+/// The host, and the agent's folders on it.
 #[derive(Debug)]
 pub struct Host {
     /// Its operating system.
     pub os: Os,
     /// Starts programs.
     pub runner: Runner,
-    /// Where `/etc` and `/proc` are found; `/`, but in tests.
+    /// Folder of `/etc` and `/proc`: `/`, except in tests.
     pub root: PathBuf,
-    /// Where the agent keeps what it must remember.
+    /// The agent's state directory.
     pub state_dir: PathBuf,
-    /// Where Wazuh is installed, or a folder of the same shape.
+    /// Where Wazuh is installed, or a folder with the same layout.
     pub wazuh_home: PathBuf,
-    /// Where the programs of custom actions are; `active-response/bin` below Wazuh's home if nobody says otherwise.
+    /// Folder of the programs of custom actions. Default: `active-response/bin` below Wazuh's home.
     pub scripts_dir: Option<PathBuf>,
-    /// How long the program of a custom action may run.
+    /// Time limit of the program of a custom action.
     pub script_timeout: Duration,
-    /// What quarantine takes.
+    /// Limits of quarantine.
     pub quarantine: Limits,
-    /// The manager's URLs, which must stay reachable whatever is done.
+    /// The manager's URLs, which must always stay reachable.
     pub managers: Vec<String>,
-    /// Where it is written in Wazuh's words what was done.
+    /// The log in Wazuh's format; `None` writes none.
     pub responses_log: Option<ResponsesLog>,
-    /// What threads are at.
+    /// The effects that threads are working on.
     pub at_work: AtWork,
-    /// What custom programs have said they hold.
+    /// The keys that custom programs hold.
     pub keys: KeyBook,
-    /// What was tried of the programs that actions need.
+    /// Cached results of tests of the programs that actions need.
     pub probes: Probes,
 }
 
-/// Where Wazuh is installed if nobody says otherwise.
+/// Default folder of Wazuh.
 pub const DEFAULT_WAZUH_HOME: &str = "/var/ossec";
 
 impl Host {
@@ -122,17 +123,17 @@ impl Host {
         }
     }
 
-    /// Where the file that programs call `path` is.
+    /// Path of the file that programs call `path`.
     pub fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// Where the programs of custom actions are.
+    /// Folder of the programs of custom actions.
     pub fn scripts_dir(&self) -> PathBuf {
         self.scripts_dir.clone().unwrap_or_else(|| self.wazuh_home.join(scripts::FOLDER))
     }
 
-    /// Writes into the log of responses, if there is one. That it cannot be written never stops a response.
+    /// Writes into the log of responses, if there is one. A failed write never stops a response.
     pub fn note(&self, note: &Note<'_>, now: Timestamp) {
         if let Some(log) = &self.responses_log
             && let Err(error) = log.write(note, now)
@@ -149,10 +150,10 @@ impl Host {
             .any(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name))
     }
 
-    /// Whether all of these programs are installed.
+    /// Checks that all of these programs are installed.
     ///
     /// # Errors
-    /// The first that is not, for people.
+    /// The first missing one, for people.
     pub fn has_programs(&self, names: &[&str]) -> Result<(), String> {
         names.iter().try_for_each(|name| {
             let missing = || Runner::distrusted(name).unwrap_or_else(|| format!("{name} is not installed"));

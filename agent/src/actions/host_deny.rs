@@ -1,5 +1,5 @@
-//! `host-deny`: a line of its own in the file of TCP wrappers, which programs linked with libwrap read. The very line is
-//! looked for and removed, and none that only resembles it; how the file is written is in `rewrite.rs`.
+//! `host-deny`: a line of its own in the file of TCP wrappers, which programs linked with libwrap
+//! read. Reverting removes exactly that line, and no similar one; `rewrite.rs` writes the file.
 
 mod allow;
 
@@ -20,24 +20,24 @@ pub(super) struct HostDeny;
 
 const ABOUT: About = About {
     name: "host-deny",
-    summary: "Refuses an address or a network in the services that ask TCP wrappers",
+    summary: "Refuses an address or a network in the services that use TCP wrappers",
     targets: &[TargetKind::Ip],
     networks: true,
     platforms: Os::UNIX,
     lock_domain: "hosts-deny",
     applied: "the line `ALL:ADDRESS` in `/etc/hosts.deny`; FreeBSD: `ALL : ADDRESS : deny` at the head of `/etc/hosts.allow`, \
-              where the first line that fits decides",
-    verified: "the line is in the file, whole and by itself, and no line of `/etc/hosts.allow`, which is asked first, lets the address \
-               in; not rules there that go by names, nor services that are not linked with libwrap",
+              where the first matching line decides",
+    verified: "the line is in the file, whole and by itself, and no line of `/etc/hosts.allow`, which is read first, allows the address; \
+               not rules there that match host names, nor services that are not linked with libwrap",
     undone: "exactly that line is removed, unless it was there before",
     rights: "write access to the file, and to /etc unless the file is a mount point",
     ..About::DEFAULT
 };
 
-/// The file, the line, and whether it has to come before all others.
+/// The file, the line, and whether it must precede all others.
 fn place(os: Os, target: &Target) -> Option<(&'static str, String, bool)> {
     let client = match target.network()? {
-        // libwrap reads a length of prefix only for IPv6.
+        // libwrap reads a prefix length only for IPv6.
         IpNet::V4(network) if network.prefix_len() < 32 => format!("{}/{}", network.network(), network.netmask()),
         IpNet::V4(network) => network.addr().to_string(),
         IpNet::V6(network) if network.prefix_len() < 128 => format!("[{}]/{}", network.network(), network.prefix_len()),
@@ -57,7 +57,8 @@ impl Action for HostDeny {
 
     fn availability(&self, host: &Host) -> Result<(), String> {
         let name = if host.os == Os::FreeBsd { "/etc/hosts.allow" } else { "/etc/hosts.deny" };
-        // A file that is there may be a mount point, which is written in place; one that is not has to be made.
+        // An existing file may be a mount point, which is written in place; a missing one has to be
+        // created.
         let place = Some(host.path(name)).filter(|file| file.exists()).unwrap_or_else(|| host.path("/etc"));
         let writable = accessat(CWD, &place, Access::WRITE_OK, AtFlags::EACCESS);
         writable.map_err(|error| format!("{} cannot be written: {}", place.display(), io::Error::from(error)))
@@ -77,14 +78,14 @@ impl Action for HostDeny {
         Box::pin(async {
             let (path, line, is_first) = file(attempt)?;
             if let Some(rule) = let_in(attempt)? {
-                return Err(ActionError::Failed(format!("/etc/hosts.allow lets it in, and is asked first: {rule}")));
+                return Err(ActionError::Failed(format!("/etc/hosts.allow allows it, and is read first: {rule}")));
             }
             let add = |text: &str| {
                 if has(text, &line) {
                     return None;
                 }
                 let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-                // A backslash would make the line part of the one before.
+                // After a backslash the line would become part of the one before.
                 let separator = if text.ends_with("\\\n") || text.ends_with('\\') { "\n\n" } else { separator };
                 Some(if is_first { format!("{line}\n{text}") } else { format!("{text}{separator}{line}\n") })
             };
@@ -98,7 +99,7 @@ impl Action for HostDeny {
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            if is_somebody_elses(attempt) {
+            if belongs_to_another(attempt) {
                 return Ok(());
             }
             let (path, line, _) = file(attempt)?;
@@ -111,8 +112,8 @@ impl Action for HostDeny {
     }
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        // Of what is not held, whatever is there may be it.
-        Box::pin(async { Ok(attempt.undo.is_some() && is_somebody_elses(attempt) || !is_there(attempt)?) })
+        // Without a journal entry, any such line may be the effect's.
+        Box::pin(async { Ok(attempt.undo.is_some() && belongs_to_another(attempt) || !is_there(attempt)?) })
     }
 }
 
@@ -127,19 +128,21 @@ fn is_there(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     Ok(has(&rewrite::read(&attempt.host.state_dir, &path)?, &line))
 }
 
-/// The line of `hosts.allow` that lets the address in before our line is read, if there is one.
+/// The line of `hosts.allow` that allows the address before our line is read, if there is one.
 fn let_in(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
     let Some(network) = attempt.target.network().filter(|_| attempt.host.os != Os::FreeBsd) else { return Ok(None) };
     let text = rewrite::read(&attempt.host.state_dir, &attempt.host.path("/etc/hosts.allow"))?;
     Ok(allow::letting_in(&text, network))
 }
 
-/// Without a word about what was before, nothing is known to be ours: there is no mark in such a file.
-fn is_somebody_elses(attempt: &Attempt<'_>) -> bool {
+/// Whether the line was there before. Without a record of the state before, no line is known to be
+/// ours: such a file has no marks.
+fn belongs_to_another(attempt: &Attempt<'_>) -> bool {
     attempt.undo.is_none_or(|undo| undo["was_so"] != false)
 }
 
-/// Whether libwrap reads the line: it passes over one without an end, and a backslash before it makes it part of another.
+/// Whether libwrap reads the line. It ignores one without a line end, and a backslash before it
+/// makes it part of another.
 fn has(text: &str, line: &str) -> bool {
     let mut is_continued = false;
     text.split_inclusive('\n').any(|other| {
@@ -188,7 +191,7 @@ mod tests {
         attempt.undo = undo;
         for _ in 0..2 {
             HostDeny.revert(&attempt).await.unwrap();
-            assert_eq!(HostDeny.is_lifted(&attempt).await.unwrap(), undo.is_some(), "nobody knows whose line it is");
+            assert_eq!(HostDeny.is_lifted(&attempt).await.unwrap(), undo.is_some(), "a line without an undo stays");
         }
     }
 
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_administrators_line_stays_and_so_does_one_that_nobody_knows_of() {
+    async fn an_administrators_line_stays_and_so_does_one_of_an_unknown_owner() {
         let (host, root) = host(Os::Linux);
         let path = root.path().join("etc/hosts.deny");
         std::fs::write(&path, "ALL:192.0.2.1\nALL:192.0.2.2\n").unwrap();
@@ -289,7 +292,7 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&below).unwrap(), "# mine\nsshd: 192.0.2.9\n");
             assert_eq!(std::fs::read_dir(&etc).unwrap().count(), 1, "nothing is left beside it");
         }
-        // Another program that writes it in place, under a lock, is waited for.
+        // Another program that holds the lock and writes in place is waited for.
         let other = std::fs::OpenOptions::new().append(true).open(&below).unwrap();
         other.lock().unwrap();
         let writer = async {

@@ -1,5 +1,5 @@
-//! `ip-customblock`: an empty file named after the address in `/ipblock`, for programs of the administrator's own that
-//! look there; Wazuh's example of a response.
+//! `ip-customblock`: an empty file named after the address in `/ipblock`, for the administrator's
+//! own programs that look there; Wazuh's example of a response.
 
 use std::io;
 
@@ -40,7 +40,7 @@ impl Action for IpCustomblock {
         if folder.exists() && !folder.is_dir() {
             return Err(format!("{FOLDER} is not a folder"));
         }
-        // A service that may not write everywhere cannot make it: there it is the administrator's to make.
+        // A sandboxed service cannot create the folder: the administrator has to.
         let place = if folder.exists() { folder } else { host.path("/") };
         let writable = accessat(CWD, &place, Access::WRITE_OK, AtFlags::EACCESS);
         writable.map_err(|error| {
@@ -62,7 +62,7 @@ impl Action for IpCustomblock {
         Box::pin(async {
             let path = attempt.host.path(FOLDER);
             let made = guarded::make_folder(&path, Mode::from(0o755)).and_then(|folder| {
-                // Never through a link, and never emptying what is there.
+                // Never through a link, and never truncating an existing file.
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
                 if folder.stat(attempt.target.value())?.is_none() {
                     folder.open(attempt.target.value(), flags, Mode::from(0o644))?;
@@ -92,12 +92,12 @@ impl Action for IpCustomblock {
     }
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        // Of what is not held, whatever is there may be it.
+        // Without a journal entry, any such file may be the effect's.
         Box::pin(async { Ok(attempt.undo.is_some_and(|undo| undo["was_so"] != false) || !is_there(attempt)?) })
     }
 }
 
-/// The folder, if it is there.
+/// The folder; `None` if it does not exist.
 fn folder(attempt: &Attempt<'_>) -> Result<Option<Folder>, PathError> {
     match guarded::folder(&attempt.host.path(FOLDER)) {
         Ok(folder) => Ok(Some(folder)),
@@ -106,7 +106,7 @@ fn folder(attempt: &Attempt<'_>) -> Result<Option<Folder>, PathError> {
     }
 }
 
-/// Whether the marker is there. A canonical address has no character that a path could mind.
+/// Whether the marker exists. A canonical address has no character that is special in a path.
 fn is_there(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     let marker = || Ok(folder(attempt)?.map(|folder| folder.stat(attempt.target.value())).transpose()?.flatten());
     let found = marker().map_err(|error: PathError| ActionError::Failed(error.to_string()))?;
@@ -128,7 +128,7 @@ mod tests {
     use crate::runner::Runner;
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_said_beforehand() {
+    fn a_read_only_folder_makes_the_action_unavailable() {
         use std::os::unix::fs::PermissionsExt as _;
         let root = tempfile::tempdir().unwrap();
         let mut host = Host::new(Runner::new(), root.path());

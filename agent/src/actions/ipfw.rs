@@ -1,5 +1,5 @@
-//! `ipfw`: blocks by a table of FreeBSD's ipfw, which two rules of ours ask. Wazuh's own table and rule (1) are left
-//! alone.
+//! `ipfw`: blocks by a table of FreeBSD's ipfw, which two rules of ours use. Wazuh's own table and
+//! rule (1) are left alone.
 
 use riposte_protocol::target::{Target, TargetKind};
 
@@ -8,7 +8,7 @@ use super::{About, Os};
 use crate::platform;
 use crate::runner::Program;
 
-/// Both the table's and the rules' number.
+/// Number of the table and of the rules.
 const NUMBER: &str = "113";
 
 pub(super) static IPFW: ByRecipe = ByRecipe {
@@ -20,8 +20,8 @@ pub(super) static IPFW: ByRecipe = ByRecipe {
         platforms: &[Os::FreeBsd],
         lock_domain: "firewall",
         applied: "`ipfw table 113 add`, and two rules 113 that deny what is from and to the table",
-        verified: "the entry is in the table and rule 113 asks it",
-        undone: "the entry is deleted; the rules stay and ask an empty table",
+        verified: "the entry is in the table and rule 113 uses it",
+        undone: "the entry is deleted; the rules stay and use an empty table",
         rights: "root",
         ..About::DEFAULT
     },

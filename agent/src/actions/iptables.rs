@@ -1,5 +1,6 @@
-//! Blocks addresses by iptables and ip6tables rules, for hosts without `nft`: one rule in INPUT and one in FORWARD,
-//! marked as ours, so that an administrator's own rule for the same address is neither counted nor removed.
+//! Blocks addresses by iptables and ip6tables rules, for hosts without `nft`: one rule in INPUT and
+//! one in FORWARD. They are marked as ours, so that an administrator's own rule for the same
+//! address is neither counted nor removed.
 
 mod rules;
 
@@ -14,10 +15,11 @@ use super::{ActionError, Attempt};
 use crate::platform;
 use crate::runner::{Exit, Program, Runner};
 
-/// The most copies of one rule that are removed in one go; more than any history of double adds leaves behind.
+/// Limit of copies of one rule that are removed in one step; more than repeated additions ever
+/// leave.
 const MAX_COPIES: usize = 1000;
 
-/// A chain, and the side on which the address is looked for.
+/// A chain, and whether the address is matched as source or destination.
 type Place = (&'static str, &'static str);
 
 fn places(attempt: &Attempt<'_>) -> &'static [Place] {
@@ -25,7 +27,7 @@ fn places(attempt: &Attempt<'_>) -> &'static [Place] {
     if has(attempt.arguments, "output") { ALL } else { &ALL[..2] }
 }
 
-/// Whether the installed programs may open the socket that they need.
+/// Checks that the installed programs may open the socket that they need.
 ///
 /// # Errors
 /// Why not, for people.
@@ -34,7 +36,8 @@ pub(super) fn may_talk_to_the_kernel() -> Result<(), String> {
     if is_legacy { platform::may_open_raw_sockets() } else { Ok(()) }
 }
 
-/// The older iptables opens a raw socket. Both are one program under many names, and only its own tells which it is.
+/// The legacy iptables opens a raw socket. Both versions are one program under many names, and only
+/// the program's own output tells which one it is.
 fn is_legacy(program: PathBuf) -> bool {
     let own = program.canonicalize().unwrap_or(program);
     !own.file_name().is_some_and(|name| name.to_string_lossy().contains("nft"))
@@ -50,7 +53,8 @@ pub(super) async fn block(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     for &place in places(attempt) {
         match rules.standing(attempt, place) {
             Standing::First => continue,
-            // It lets through already what is to be dropped, so nothing is lost while it is moved to the head.
+            // An earlier rule already accepts the packets, so nothing is lost while our rule is
+            // moved to the head.
             Standing::Behind => attempt.run(&rule(attempt, "-D", place)).await.map(drop)?,
             Standing::Absent => {}
         }
@@ -64,7 +68,7 @@ pub(super) async fn is_blocked(attempt: &Attempt<'_>) -> Result<bool, ActionErro
     Ok(places(attempt).iter().all(|&place| rules.standing(attempt, place) == Standing::First))
 }
 
-/// All rules, as they are listed.
+/// All rules of the listing.
 async fn rules(attempt: &Attempt<'_>) -> Result<Rules, ActionError> {
     let program = Program::new(program(attempt), ["-w", "5", "-S"]);
     let exit = attempt.look(&program).await?;
@@ -95,7 +99,7 @@ pub(super) async fn is_unblocked(attempt: &Attempt<'_>) -> Result<bool, ActionEr
 async fn has_rule(attempt: &Attempt<'_>, place: Place) -> Result<bool, ActionError> {
     let program = rule(attempt, "-C", place);
     let exit = attempt.look(&program).await?;
-    // 1 is "no such rule", and also some real failures; those say something else than this.
+    // 1 means "no such rule", but also some real failures, which print another text.
     let absent = |exit: &Exit| {
         exit.code == 1 && ["Bad rule", "No chain/target/match"].iter().any(|word| exit.stderr.contains(word))
     };

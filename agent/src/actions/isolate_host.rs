@@ -1,6 +1,6 @@
-//! `isolate-host`: cuts this host off from everything but its manager, by an nftables table of its own. It never cuts
-//! the agent off: that the manager answers is proved before and after, and if it does not, the table is removed at
-//! once and the action has failed.
+//! `isolate-host`: cuts this host off from everything but its manager, by an nftables table of its
+//! own. It never cuts the agent off. A connection to the manager is tested before and after; if it
+//! fails, the table is removed at once and the action fails.
 
 mod table;
 #[cfg(test)]
@@ -28,7 +28,7 @@ use crate::runner::Program;
 #[derive(Debug)]
 pub(super) struct IsolateHost;
 
-/// How long the manager may take to accept a connection.
+/// Time limit for a connection to the manager.
 const PROOF: Duration = Duration::from_secs(5);
 
 const ABOUT: About = About {
@@ -50,16 +50,16 @@ const ABOUT: About = About {
     }],
     applied: "the nftables table `inet riposte_isolate`, whose chains drop what is not loopback, the manager's addresses and ports, an \
               allowed address, DHCP and neighbour discovery, or (if the manager is a name) DNS to the configured resolvers. The \
-              manager is connected to before and after; if it does not answer, all is removed again. Before, the result is given what the host was talking to",
+              manager is connected to before and after; if it does not answer, all is removed again. The result records the host's connections before it",
     verified: "the table is not dormant, its chains drop by default at their hooks, and every exception is for loopback, single \
-               addresses or networks that may be allowed, DHCP or neighbour discovery. Not what does not pass these hooks: \
+               addresses or networks that may be allowed, DHCP or neighbour discovery. Not seen by these hooks: \
                bridged frames, containers with a network of their own, raw sockets below the filter",
     undone: "the table is deleted",
     rights: "root or CAP_NET_ADMIN",
     ..About::DEFAULT
 };
 
-/// An address, or a network that is not so wide that nothing would be left to cut off.
+/// Parses an address, or a network that is narrow enough for an exception.
 fn allowed(text: &str) -> Option<IpNet> {
     let network = Target::parse(TargetKind::Ip, text).or_else(|_| Target::parse_network(text)).ok()?.network()?;
     let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
@@ -96,8 +96,7 @@ impl Action for IsolateHost {
             let (managers, resolvers) = managers(attempt.host).await?;
             if !answers(&managers).await {
                 return Err(ActionError::Refused(
-                    "the manager cannot be connected to from here, so the host would be lost if it were isolated"
-                        .into(),
+                    "the manager cannot be reached from here, so isolation would cut the host off from it".into(),
                 ));
             }
             let allowed = values(attempt.arguments, "allow").into_iter().filter_map(allowed).collect();
@@ -107,8 +106,8 @@ impl Action for IsolateHost {
                 let proven = format!("delete chain {} {}\n", table::NAME, table::UNPROVEN);
                 return attempt.run(&transaction(&proven)).await.map(drop);
             }
-            tracing::warn!("the manager does not answer an isolated host: the isolation is removed again");
-            let reason = "the manager does not answer from behind the isolation";
+            tracing::warn!("the manager does not answer the isolated host: the isolation is removed");
+            let reason = "the manager does not answer the isolated host";
             Err(ActionError::Failed(match remove(attempt).await {
                 Ok(()) => format!("{reason}; it is removed again"),
                 Err(error) => format!("{reason}, and it cannot be removed: {error}"),
@@ -143,7 +142,7 @@ async fn remove(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     if exit.is_success() || is_missing(&exit) { Ok(()) } else { Err(failure(&program, &exit)) }
 }
 
-/// The table, if it is there.
+/// The table; `None` if it does not exist.
 async fn listing(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
     let query = format!("{TABLES}list table {}\n", table::NAME);
     let program = Program::new("nft", ["-j", &query]);
@@ -154,7 +153,7 @@ async fn listing(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
     if is_missing(&exit) { Ok(None) } else { Err(failure(&program, &exit)) }
 }
 
-/// Where the manager is, and the resolvers that are needed to find it again.
+/// The manager's addresses, and the resolvers that are needed to find it again.
 async fn managers(host: &Host) -> Result<(Vec<SocketAddr>, Vec<IpAddr>), ActionError> {
     let (mut managers, mut has_name) = (Vec::new(), false);
     for url in &host.managers {
@@ -170,11 +169,11 @@ async fn managers(host: &Host) -> Result<(Vec<SocketAddr>, Vec<IpAddr>), ActionE
     managers.sort_unstable();
     managers.dedup();
     if managers.is_empty() {
-        return Err(ActionError::Refused("the agent does not know where its manager is".into()));
+        return Err(ActionError::Refused("the agent does not know its manager's address".into()));
     }
     let mut resolvers = Vec::new();
     if has_name {
-        // The second is what the stub of the first asks.
+        // The second file lists the upstream resolvers of the stub in the first.
         for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
             let text = std::fs::read_to_string(host.path(file)).unwrap_or_default();
             let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver"));

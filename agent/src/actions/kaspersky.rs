@@ -1,5 +1,5 @@
-//! `kaspersky`: hands its arguments to Kaspersky Endpoint Security's own `kesl-control`, such as to start a scan. Each
-//! argument stays one argument.
+//! `kaspersky`: passes its arguments to `kesl-control` of Kaspersky Endpoint Security, for example
+//! to start a scan. Each argument stays one argument.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::platform;
 use crate::runner::Program;
 
 const CONTROL: &str = "/opt/kaspersky/kesl/bin/kesl-control";
-/// Tasks are started, not waited for; but the answer can take its time.
+/// Tasks are started, not waited for; but the answer can take long.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
 pub(super) static KASPERSKY: ByRecipe = ByRecipe {

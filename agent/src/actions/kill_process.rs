@@ -1,8 +1,9 @@
-//! `kill-process`: kills one process, and never another that was given its number meanwhile: the process is held by a
-//! descriptor first, looked at through `/proc` then, and the signal goes to the descriptor. Whether it is protected is
-//! asked again while it is held: before, its number may have been another's. It cannot be undone.
+//! `kill-process`: kills one process, and never a later one with the same number. The process is
+//! first held by a descriptor, then looked at through `/proc`, and the signal goes to the
+//! descriptor. Its protection is checked again while it is held: before, the number may have been
+//! another's. It cannot be undone.
 //!
-//! The order speaks of a process that was there at some time; `meant.rs` says whether the held one is it.
+//! The order names a process that ran at some time; `meant.rs` decides whether the held one is it.
 
 mod meant;
 
@@ -22,7 +23,7 @@ use crate::platform;
 #[derive(Debug)]
 pub(super) struct KillProcess;
 
-/// How long a killed process may take to be gone; one that waits for a disk takes its time.
+/// Time limit for a killed process to disappear; one that waits for a disk takes long.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The kernel's flag of its own threads, in `/proc/N/stat`.
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -48,31 +49,31 @@ const ABOUT: About = About {
             ..Parameter::DEFAULT
         },
     ],
-    applied: "SIGKILL through a descriptor of the process (pidfd), if it began before what the order speaks of, by 50 ms at most \
-              after it, and is called as the order says. Never the agent itself, its parent, process 1 or a thread of the \
-              kernel. Before, the result is given its program with the SHA-256, arguments, parent, account, control group and \
+    applied: "SIGKILL through a descriptor of the process (pidfd), if it began at most 50 ms after the time in the order \
+              and has the name in the order. Never the agent itself, its parent, process 1 or a thread of the \
+              kernel. The result records its program with the SHA-256, arguments, parent, account, control group and \
               sockets",
-    verified: "the process of that number and that start is gone, or only waits to be collected; not what it has started, nor \
-               what starts it anew",
+    verified: "the process with that number and start time is gone, or is a zombie; not its children, nor a \
+               supervisor that restarts it",
     undone: "nothing to undo",
     rights: "root or CAP_KILL",
     ..About::DEFAULT
 };
 
-/// What `/proc/N/stat` says of a process.
+/// The fields of `/proc/N/stat` that are needed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Look {
     pub(super) name: String,
     pub(super) is_dead: bool,
     is_kernels: bool,
     pub(super) parent: u32,
-    /// In ticks since the system's start; with the number, it is the process.
+    /// Start time in ticks since the system's boot; with the number it identifies the process.
     pub(super) started: u64,
 }
 
 impl Look {
     pub(super) fn parse(stat: &str) -> Option<Self> {
-        // The name is in brackets and may hold anything, brackets too.
+        // The name is in brackets and may contain any character, also brackets.
         let (head, tail) = stat.rsplit_once(')')?;
         let name = head.split_once('(')?.1.to_owned();
         let fields: Vec<&str> = tail.split_whitespace().collect();
@@ -125,8 +126,8 @@ impl Action for KillProcess {
                 rustix::io::Errno::SRCH => gone(),
                 error => failed("held", error),
             })?;
-            // Whatever is seen from here on is the held process or a later one of its number; if the held one still takes
-            // a signal afterwards, it was the held one.
+            // What `/proc` shows from here on is the held process or a later one with its number.
+            // If the held one still accepts a signal afterwards, it was the held one.
             let seen = look(attempt.host, number)?.filter(|seen| !seen.is_dead).ok_or_else(gone)?;
             if seen.is_kernels {
                 return Err(ActionError::Refused(format!("process {number} is a thread of the kernel: protected")));
@@ -163,7 +164,7 @@ impl Action for KillProcess {
     }
 }
 
-/// A process held by a descriptor, so that its number cannot become another's.
+/// A process held by a descriptor, so that its number cannot be reused unnoticed.
 #[cfg(target_os = "linux")]
 mod pidfd {
     use std::os::fd::OwnedFd;
@@ -180,7 +181,7 @@ mod pidfd {
     }
 }
 
-/// Nobody else can hold a process; the action is not offered there.
+/// Other systems cannot hold a process by a handle; the action is not offered there.
 #[cfg(not(target_os = "linux"))]
 mod pidfd {
     use rustix::io::Errno;
@@ -195,7 +196,7 @@ mod pidfd {
     }
 }
 
-/// What is to be seen of the process of that number; none if there is none.
+/// Reads the process of that number; `None` if there is none.
 pub(super) fn look(host: &Host, number: &str) -> Result<Option<Look>, ActionError> {
     let path = host.path("/proc").join(number).join("stat");
     match std::fs::read(&path) {
@@ -203,7 +204,7 @@ pub(super) fn look(host: &Host, number: &str) -> Result<Option<Look>, ActionErro
             let look = Look::parse(&String::from_utf8_lossy(&stat));
             look.map(Some).ok_or_else(|| ActionError::Failed(format!("{} cannot be understood", path.display())))
         }
-        // The second is what a process says that ends while it is read.
+        // The second error is returned for a process that ends during the read.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),
         Err(error) => Err(ActionError::Failed(format!("{} cannot be read: {error}", path.display()))),
     }

@@ -1,5 +1,5 @@
-//! `log-only`: writes one line into the agent's log and touches nothing. For trying a policy out, and for policies
-//! whose whole point is that somebody reads a line.
+//! `log-only`: writes one line into the agent's log and changes nothing. For trying a policy out,
+//! and for policies that only notify the reader of the log.
 
 use riposte_protocol::command::Op;
 
@@ -48,7 +48,7 @@ impl Action for LogOnly {
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        // A line in a log is nothing that stays: without a memory of it there is nothing.
+        // A log line leaves no state: without a journal entry there is none.
         Box::pin(async { Ok(attempt.undo.is_some()) })
     }
 

@@ -1,8 +1,9 @@
-//! What this agent can do and undo. One file is one action; adding one is that file and a line in [`ALL`].
+//! The actions of this agent. One file is one action; adding one is that file and a line in
+//! [`ALL`].
 //!
-//! An action is told what to do by an [`Attempt`] and runs its programs through it, so that output and exit code
-//! are kept whatever happens. It never decides whether it may act: expiry, protected targets and kinds were looked
-//! at before ([`crate::executor`]).
+//! An action gets its input from an [`Attempt`] and runs its programs through it, so that output
+//! and exit code are always recorded. It never decides whether it may act: expiry, protected
+//! targets and kinds were checked before ([`crate::executor`]).
 
 mod about;
 mod at_work;
@@ -54,7 +55,7 @@ pub use attempt::{ActionError, Attempt, Times, Transcript};
 pub use host::{DEFAULT_WAZUH_HOME, Host, Os};
 pub use quarantine_file::Limits;
 
-/// Every action of this agent, in the order in which people read them.
+/// Every action of this agent, in the order of the documentation.
 pub static ALL: &[&dyn Action] = &[
     &firewall_drop::FirewallDrop,
     &firewalld_drop::FIREWALLD_DROP,
@@ -76,13 +77,13 @@ pub static ALL: &[&dyn Action] = &[
     &log_only::LogOnly,
 ];
 
-/// What an action's step gives when it is done.
+/// The result of an action's step, once it is done.
 pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
 
-/// Something an agent can do and undo. Every step must be idempotent: it may be repeated after a crash, and an
-/// effect may be applied again to change its end.
+/// One action. Every step must be idempotent: it may be repeated after a crash, and an effect may
+/// be applied again to change its end.
 pub trait Action: Sync + std::fmt::Debug {
-    /// What it says of itself.
+    /// Its description.
     fn about(&self) -> &About;
 
     /// The name in policies and commands.
@@ -90,12 +91,12 @@ pub trait Action: Sync + std::fmt::Debug {
         self.about().name
     }
 
-    /// What must not run at once: everything of one domain runs one after the other.
+    /// Lock domain: actions of one domain run one after the other.
     fn lock_domain(&self) -> &'static str {
         self.about().lock_domain
     }
 
-    /// Whether it can be run on this host now; its platform was looked at before.
+    /// Checks that it can run on this host now; its platform was checked before.
     ///
     /// # Errors
     /// Why not, for people.
@@ -104,44 +105,46 @@ pub trait Action: Sync + std::fmt::Debug {
     /// What it would run, for people: the text of `observe` mode. Runs nothing.
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String;
 
-    /// Looks at the state before the effect and gives what [`Action::revert`] needs to restore it. Changes nothing.
-    /// An action that cannot be undone is not asked.
+    /// Looks at the state before the effect and returns the data that [`Action::revert`] needs to
+    /// restore it. Changes nothing. Not called for an action that cannot be undone.
     fn prepare<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, Value> {
         Box::pin(async { Ok(Value::Null) })
     }
 
-    /// Looks at what it is about to act on and is gone or changed afterwards, for people who ask later what it was. Changes
-    /// nothing, and is bounded in time and size; `None` if there is nothing to tell.
+    /// Looks at what it is about to act on and is gone or changed afterwards, for a later analysis.
+    /// Changes nothing, and is limited in time and size; `None` if there is nothing to report.
     fn evidence<'a>(&'a self, _attempt: &'a Attempt<'_>) -> BoxFuture<'a, Option<Value>> {
         Box::pin(async { None })
     }
 
-    /// Brings the effect into force, or brings its end forward or back.
+    /// Brings the effect into force, or moves its end.
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()>;
 
-    /// Whether the effect is in force. Not asked if [`About::looks`] says that it cannot be seen.
+    /// Whether the effect is in force. Not called if [`About::looks`] says that it cannot be seen.
     fn is_in_force<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async { Ok(true) })
     }
 
-    /// Restores the state before the effect. Without `attempt.undo` the effect is not held (any more), and only what
-    /// is certainly this agent's own may be removed. An action that cannot be undone is not asked.
+    /// Restores the state before the effect. Without `attempt.undo` the effect is not held (any
+    /// more), and only what is certainly this agent's own may be removed. Not called for an action
+    /// that cannot be undone.
     fn revert<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 
-    /// Whether nothing of the effect is left. Without `attempt.undo`, only where nothing like it is there.
+    /// Whether nothing of the effect is left. Without `attempt.undo`, true only if nothing like it
+    /// is there.
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async move { Ok(!self.is_in_force(attempt).await?) })
     }
 }
 
-/// The action of that name in `actions`.
+/// Returns the action of that name in `actions`.
 pub fn find(actions: &'static [&'static dyn Action], name: &str) -> Option<&'static dyn Action> {
     actions.iter().copied().find(|action| action.name() == name)
 }
 
-/// Whether `action` can be run on this host now.
+/// Checks that `action` can run on this host now.
 ///
 /// # Errors
 /// Why not, for people.
@@ -153,17 +156,17 @@ pub fn availability(action: &dyn Action, host: &Host) -> Result<(), String> {
     }
 }
 
-/// The longest reason that the manager is told; its own bound is in bytes.
+/// Longest reason in a report, in characters; the manager's own limit is in bytes.
 pub const MAX_REASON_CHARS: usize = 128;
 
-/// What these actions, and the programs in the folder for custom ones, can do here, as the manager is told. An agent
-/// that only observes can "run" everything: it needs no right to say what it would have done.
+/// What these actions and the custom programs can do here, as reported to the manager. An agent
+/// with `observe` can "run" everything: it needs no rights to report what it would do.
 pub fn capabilities(actions: &[&dyn Action], host: &Host, observe: bool) -> Vec<Capability> {
     let capability = |action: &&dyn Action| {
         let reason = availability(*action, host).err();
         let available = observe || reason.is_none();
         let reason = reason.map(|reason| if observe { format!("only observed here; else {reason}") } else { reason });
-        // A path in it may be long; a manager takes 512 bytes.
+        // A path in it may be long; a manager accepts 512 bytes.
         let reason = reason.map(|reason| reason.chars().take(MAX_REASON_CHARS).collect());
         Capability { action: action.name().into(), available, reason }
     };

@@ -1,5 +1,6 @@
-//! `netsh`: blocks an address by two rules of Windows' firewall, one each way, under a name of their own, so that
-//! deleting one block never deletes another. That the firewall is on in every profile is part of being in force.
+//! `netsh`: blocks an address by two rules of Windows' firewall, one in each direction. They have
+//! names of their own, so that deleting one block never deletes another. The effect is in force
+//! only if the firewall is on in every profile.
 
 use riposte_protocol::target::{Target, TargetKind};
 
@@ -40,7 +41,7 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
             .unless(Look::exit(rule("show", way), 1))
     };
     let delete = |way: &str| Change::new(rule("delete", way)).may_fail();
-    // Not `netsh show profile`: what that prints depends on the language of the system.
+    // The output of `netsh show profile` depends on the system's language, so it is not used.
     let is_on = |profile: &str| {
         let key = format!(r"{PROFILES}\{profile}");
         Look::prints(Program::new("reg.exe", ["query", &key, "/v", "EnableFirewall"]), ["0x1"])

@@ -13,7 +13,7 @@ use super::{Action, Attempt, Host, Transcript};
 use crate::platform;
 use crate::runner::{Program, Runner};
 
-/// A network namespace that is gone when the test is.
+/// A network namespace that lasts as long as the test.
 struct Namespace {
     name: String,
     host: Host,
@@ -24,7 +24,7 @@ impl Namespace {
         Self::with(tools, |name| Runner::with_prefix(["ip", "netns", "exec", name]))
     }
 
-    /// One in which `iptables` is the older one, which speaks to the kernel in its own way.
+    /// One with the legacy `iptables`, which uses another interface of the kernel.
     fn with_legacy_iptables() -> Self {
         let swap = "mount --bind /usr/sbin/xtables-legacy-multi /usr/sbin/xtables-nft-multi && exec \"$@\"";
         Self::with(&["iptables-legacy", "ip6tables-legacy"], |name| {
@@ -50,7 +50,7 @@ impl Namespace {
         exit.stdout
     }
 
-    /// Gives the namespace these addresses, so that it can talk to itself from them.
+    /// Adds these addresses to the namespace, so that it can connect to itself from them.
     async fn own(&self, addresses: &[&str]) {
         self.run(&Program::new("ip", ["link", "set", "lo", "up"])).await;
         for address in addresses {
@@ -58,7 +58,8 @@ impl Namespace {
         }
     }
 
-    /// Whether packets of a connection arrive; one of the host with itself comes from the very address that it goes to.
+    /// Whether packets of a connection arrive. A connection of the host to itself comes from the
+    /// address that it goes to.
     fn connects(&self, address: &str) -> bool {
         let (address, there) = (format!("{address}:0"), format!("/run/netns/{}", self.name));
         let connect = move || {
@@ -83,7 +84,7 @@ impl Drop for Namespace {
     }
 }
 
-/// One action on one target; each step is an attempt of its own, as the executor makes them.
+/// One action on one target; each step is an attempt of its own, as in the executor.
 struct Order<'a> {
     host: &'a Host,
     action: &'a dyn Action,
@@ -136,7 +137,7 @@ fn iptables() -> Value {
     json!({"backend": "iptables"})
 }
 
-/// Applies and reverts more than once, and looks after each.
+/// Applies and reverts more than once, and verifies after each.
 async fn is_idempotent_both_ways(action: &dyn Action, namespace: &Namespace, undo: Value, arguments: &[&str]) {
     for target in ADDRESSES.into_iter().chain(NETWORKS) {
         let mut order = namespace.order(action, target, undo.clone());
@@ -248,7 +249,7 @@ async fn field_09_an_end_that_the_kernel_cannot_hold_blocks_all_the_same() {
     let order = namespace.order(&FirewallDrop, "203.0.113.7", nftables());
     let list = Program::new("nft", ["list", "set", "inet", "riposte", "blocked_v4"]);
     let days = |days: u64| Duration::from_hours(24 * days);
-    // The last of them the kernel refuses: the agent's own timer ends that block.
+    // The kernel refuses the last one: the agent's own timer ends that block.
     for (remaining, held) in [(days(1500), "timeout 1500d"), (days(3650), "timeout 3650d"), (days(300_000), "")] {
         assert!(namespace.connects("203.0.113.7"), "before {remaining:?}");
         order.apply_for(Some(remaining)).await;
@@ -260,7 +261,7 @@ async fn field_09_an_end_that_the_kernel_cannot_hold_blocks_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_look_sees_what_lets_packets_through_although_every_line_is_there() {
+async fn a_look_detects_rules_that_let_packets_through() {
     let namespace = Namespace::new(&["nft"]);
     namespace.own(&["203.0.113.7/32"]).await;
     let order = namespace.order(&FirewallDrop, "203.0.113.7", nftables());
@@ -312,14 +313,14 @@ async fn a_null_route_that_another_one_comes_before_is_no_null_route() {
     let error = RouteNull.apply(&order.attempt()).await.unwrap_err().to_string();
     assert!(error.contains("takes another one before it") && error.contains("dev other"), "{error}");
     order.revert().await;
-    // Of the newer kind of address a route of a better metric is enough.
+    // For IPv6 a route with a better metric is enough.
     let order = namespace.order(&RouteNull, ADDRESSES[1], json!({}));
     order.apply().await;
     namespace.run(&Program::new("ip", ["-6", "route", "add", ADDRESSES[1], "dev", "other", "metric", "1"])).await;
     assert!(!order.is_in_force().await);
 }
 
-/// A host where these programs of the system are stand-ins.
+/// A host with stand-ins for these programs of the system.
 fn with_stand_ins(namespace: &Namespace, programs: &[(&str, &str)]) -> (Host, tempfile::TempDir) {
     use std::fmt::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
@@ -338,7 +339,7 @@ fn with_stand_ins(namespace: &Namespace, programs: &[(&str, &str)]) -> (Host, te
 }
 
 #[tokio::test]
-async fn a_program_that_is_installed_and_does_not_work_is_not_available_and_says_why() {
+async fn an_installed_program_that_does_not_work_is_unavailable_with_a_reason() {
     use super::isolate_host::IsolateHost;
     let namespace = Namespace::new(&["nft", "iptables", "ip6tables"]);
     let works = &namespace.host;
@@ -423,7 +424,7 @@ async fn an_administrators_null_route_outlives_ours() {
     }
 }
 
-/// Wazuh's own program: 21 s for eight at once.
+/// Wazuh's own program needs 21 s for eight at once.
 #[tokio::test]
 async fn eight_blocks_at_once_take_less_than_a_second() {
     for (namespace, undo) in

@@ -1,11 +1,13 @@
-//! Blocks addresses and networks in an nftables table of our own, `inet riposte`: one set for each family and length of
-//! prefix, and two chains that drop what comes from it, before the host's own filters are asked. Nothing of the host's
-//! rules is touched.
+//! Blocks addresses and networks in an nftables table of our own, `inet riposte`: one set for each
+//! family and prefix length, and two chains that drop their packets before the host's own filters
+//! run. The host's own rules are never changed.
 //!
-//! A set holds plain addresses and a rule masks before it looks: interval sets would refuse networks that overlap.
-//! An element carries a kernel time-out as a net under the agent's own timer: should the agent never run again, the
-//! block still ends. The kernel takes about 5 ms for a transaction that only adds, and 15 and more for one that also
-//! removes; so adding is tried first, and the chains are only looked at.
+//! A set holds plain addresses, and a rule masks the address before the lookup: interval sets would
+//! refuse overlapping networks. An element has a kernel time-out as a backup of the agent's own
+//! timer: if the agent never runs again, the block still ends.
+//!
+//! The kernel needs about 5 ms for a transaction that only adds, and 15 ms or more for one that
+//! also removes. So adding is tried first, and the chains are only verified.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -23,22 +25,23 @@ use crate::runner::{Exit, Program};
 const TABLE: &str = "inet riposte";
 /// Lists the tables, with their flags.
 pub(super) const TABLES: &str = "list tables inet\n";
-/// The longest time-out that an element is given: the kernel holds its milliseconds in nanoseconds, which is 584 years, and
-/// refuses more. An end beyond this is kept by the agent's own timer alone.
+/// Longest time-out of an element. The kernel holds its milliseconds in nanoseconds, which is 584
+/// years, and refuses more. Only the agent's own timer handles a later end.
 const LONGEST_TIMEOUT: Duration = Duration::from_hours(24 * 200_000);
-/// How often a listing is tried that others interrupt; each needs a change at the very moment.
+/// How often an interrupted listing is retried; each interruption needs a change at that very
+/// moment.
 const MAX_LOOKS: usize = 20;
 
-/// What of one network is dropped.
+/// Which packets of one network are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// What it sends, to this host or through it.
+    /// Packets from it, to this host or through it.
     In,
-    /// What this host sends to it.
+    /// Packets from this host to it.
     Out,
 }
 
-/// One network in one set, with the chains that ask the set.
+/// One network in one set, with the chains that use the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fence {
     way: Way,
@@ -56,7 +59,7 @@ impl Fence {
         Ok(fences)
     }
 
-    /// Such as `v4` or `v6_64`.
+    /// Name of the set's class, such as `v4` or `v6_64`.
     fn class(self) -> String {
         let family = if self.is_v4() { "v4" } else { "v6" };
         let length = self.network.prefix_len();
@@ -90,9 +93,11 @@ impl Fence {
         if self.is_v4() { "ipv4_addr" } else { "ipv6_addr" }
     }
 
-    /// The set and the chains as they have to be. One transaction, and idempotent: it repairs without touching the
-    /// addresses in the set, and no packet ever sees it half done. Priority -10 is just before the filters (0), after
-    /// connection tracking and the destination's translation, so that the forward chain sees what the host's filter sees.
+    /// Defines the set and the chains. One transaction, and idempotent: it repairs them without
+    /// touching the addresses in the set, and no packet sees an intermediate state.
+    ///
+    /// Priority -10 is just before the filters (0), after connection tracking and destination
+    /// translation, so that the forward chain sees what the host's filter sees.
     fn definition(self) -> String {
         let set = self.set();
         let mut script =
@@ -116,9 +121,9 @@ impl Fence {
         format!("create element {TABLE} {} {{ {}{} }}\n", self.set(), self.element(), timeout(remaining))
     }
 
-    /// Adding, deleting and adding again is how an element gets a new time-out: a plain `add` of one that is there
-    /// changes nothing on most kernels, a plain `delete` of one that is not there fails. It is one transaction, so no
-    /// packet slips through.
+    /// Sets a new time-out by adding, deleting and adding the element again. A plain `add` of an
+    /// existing element changes nothing on most kernels, and a plain `delete` of a missing one
+    /// fails. It is one transaction, so no packet slips through.
     fn renewal(self, remaining: Option<Duration>) -> String {
         let (set, element) = (self.set(), self.element());
         format!(
@@ -133,7 +138,7 @@ impl Fence {
         transaction(&format!("delete element {TABLE} {} {{ {} }}\n", self.set(), self.element()))
     }
 
-    /// What is looked at: the set and the chains, and nothing else of the table, which may be long.
+    /// The query: the set and the chains, without the rest of the table, which may be long.
     fn listing(self) -> String {
         let chains = self.chains().into_iter().map(|(chain, _)| format!("list chain {TABLE} {chain}\n"));
         format!("list set {TABLE} {}\n{}", self.set(), chains.collect::<String>())
@@ -143,7 +148,8 @@ impl Fence {
         format!("get element {TABLE} {} {{ {} }}\n", self.set(), self.element())
     }
 
-    /// Whether a listing shows the set, the chains at their hooks, and in each chain exactly the one drop.
+    /// Whether a listing shows the set, the chains at their hooks, and in each chain exactly the
+    /// one drop.
     fn is_whole_in(self, objects: &[Value]) -> bool {
         let set = objects.iter().map(|object| &object["set"]).any(|set| {
             set["name"] == self.set()
@@ -160,7 +166,8 @@ impl Fence {
     }
 
     fn is_dropped_by(self, rule: &Value) -> bool {
-        // Nothing between the two but the counter: one more condition, and part of the packets would pass.
+        // Only the counter may be between the two: with one more condition, part of the packets
+        // would pass.
         let Some([first, between @ .., last]) = rule["expr"].as_array().map(Vec::as_slice) else { return false };
         let is_counter = |part: &Value| part.as_object().is_some_and(|part| part.contains_key("counter"));
         let matched = &first["match"];
@@ -193,7 +200,7 @@ pub(super) fn plan(op: Op, attempt: &Attempt<'_>) -> String {
 pub(super) async fn block(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     let fences = Fence::all(attempt)?;
     let create = transaction(&each(&fences, |fence| fence.creation(attempt.remaining)));
-    // Its failure is an answer: no table yet, or an element whose end has to be moved.
+    // Its failure is an answer: there is no table yet, or the element's end has to be moved.
     let created = attempt.look(&create).await?;
     if created.is_success() {
         attempt.note(Some(0), "");
@@ -218,8 +225,8 @@ pub(super) async fn is_blocked(attempt: &Attempt<'_>) -> Result<bool, ActionErro
 
 pub(super) async fn unblock(attempt: &Attempt<'_>) -> Result<(), ActionError> {
     for fence in Fence::all(attempt)? {
-        // Looking first would leave a gap in which the kernel's own time-out can come: deleting what is not there is
-        // the failure that we know.
+        // Looking first would leave a gap in which the kernel's own time-out can strike. Deleting a
+        // missing element is the failure that is expected.
         let program = fence.removal();
         let exit = attempt.look(&program).await?;
         if !exit.is_success() && !is_missing(&exit) {
@@ -244,7 +251,7 @@ pub(super) async fn is_unblocked(attempt: &Attempt<'_>) -> Result<bool, ActionEr
     Ok(true)
 }
 
-/// Makes or repairs the sets and chains, and puts the addresses in.
+/// Creates or repairs the sets and chains, and adds the addresses.
 async fn define(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<(), ActionError> {
     let script = each(fences, |fence| fence.definition() + &fence.renewal(attempt.remaining));
     let defined = attempt.look(&transaction(&script)).await?;
@@ -252,17 +259,18 @@ async fn define(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<(), ActionErr
         attempt.note(Some(0), "");
         return Ok(());
     }
-    // A set of another type, or a chain at another hook: it cannot have blocked anything, so it is made anew.
-    tracing::warn!(table = TABLE, "the firewall table cannot be repaired in place: it is made anew, emptied");
+    // A set of another type, or a chain at another hook: it cannot have blocked anything, so it is
+    // recreated.
+    tracing::warn!(table = TABLE, "the firewall table cannot be repaired in place: it is recreated, empty");
     attempt.run(&transaction(&format!("add table {TABLE}\ndelete table {TABLE}\n{script}"))).await?;
     Ok(())
 }
 
-/// Whether the table is whole and the elements are in it: one program, however much is asked.
+/// Whether the table is whole and the elements are in it: one program call for the whole query.
 async fn look(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<bool, ActionError> {
-    // Terse: without the sets' elements, of which there may be very many.
+    // Terse: without the elements of the sets, which may be very many.
     let query = TABLES.to_owned() + &each(fences, Fence::listing) + &each(fences, Fence::query);
-    // As an argument: from standard input `nft -j` takes nothing but JSON.
+    // As an argument: from standard input `nft -j` accepts only JSON.
     let program = Program::new("nft", ["-j", "-t", &query]);
     let exit = ask(attempt, &program).await?;
     if !exit.is_success() {
@@ -272,15 +280,16 @@ async fn look(attempt: &Attempt<'_>, fences: &[Fence]) -> Result<bool, ActionErr
     Ok(is_awake(&objects, "riposte") && fences.iter().all(|fence| fence.is_whole_in(&objects)))
 }
 
-/// Whether a listing shows the table, and that the kernel asks its chains: a table that is set dormant lists as ever, and
-/// drops nothing. The flags themselves are not read: some versions of `nft` print other words there.
+/// Whether a listing shows the table, and that the kernel uses its chains: a dormant table is
+/// listed as usual, and drops nothing. The flags are not compared: some versions of `nft` print
+/// other words.
 pub(super) fn is_awake(objects: &[Value], table: &str) -> bool {
     let mut tables = objects.iter().map(|object| &object["table"]).filter(|found| found["name"] == table);
     tables.next().is_some_and(|found| found.get("flags").is_none())
 }
 
-/// What a listing lists. One document follows the other; the elements, in whatever form this version prints them, come
-/// last and are not read.
+/// The objects of a listing. One document follows the other. The elements come last in a form that
+/// depends on the version, and are not read.
 pub(super) fn objects(listing: &str) -> Vec<Value> {
     let documents = serde_json::Deserializer::from_str(listing).into_iter::<Value>();
     let objects = documents.map_while(Result::ok).filter_map(|mut document| match document["nftables"].take() {
@@ -294,7 +303,8 @@ fn each(fences: &[Fence], script: impl Fn(Fence) -> String) -> String {
     fences.iter().map(|&fence| script(fence)).collect()
 }
 
-/// An element's time-out as `nft` reads it. It takes at most eight digits of one unit, so seconds alone end at 1157 days.
+/// An element's time-out in the syntax of `nft`. One unit has at most eight digits, so seconds
+/// alone end at 1157 days.
 fn timeout(remaining: Option<Duration>) -> String {
     let Some(remaining) = remaining.filter(|remaining| *remaining <= LONGEST_TIMEOUT) else { return String::new() };
     let seconds = whole_seconds(remaining);
@@ -305,12 +315,13 @@ fn timeout(remaining: Option<Duration>) -> String {
     }
 }
 
-/// Rounded up: the kernel must never lift a block before its end. 0 would mean "never" to it.
+/// Rounded up: the kernel must never lift a block before its end, and reads 0 as "never".
 fn whole_seconds(remaining: Duration) -> u64 {
     remaining.as_secs().saturating_add(u64::from(remaining.subsec_nanos() > 0)).max(1)
 }
 
-/// Looks, and looks again while somebody else is changing the ruleset: `nft` gives up a listing then.
+/// Runs a listing, and repeats it while another program changes the ruleset: `nft` aborts a listing
+/// then.
 pub(super) async fn ask(attempt: &Attempt<'_>, program: &Program) -> Result<Exit, ActionError> {
     for _ in 0..MAX_LOOKS {
         let exit = attempt.look(program).await?;
@@ -325,7 +336,7 @@ pub(super) fn transaction(script: &str) -> Program {
     Program::new("nft", ["-f", "-"]).stdin(script)
 }
 
-/// `nft` has one exit code for every failure; the kernel's word for "not there" is the only difference.
+/// `nft` has one exit code for all failures; only the kernel's text for "not there" differs.
 pub(super) fn is_missing(exit: &Exit) -> bool {
     exit.stderr.contains("No such file or directory")
 }

@@ -1,5 +1,6 @@
-//! `npf`: blocks by a table of NetBSD's npf. The table is Wazuh's, `wazuh_blacklist`: npf can make none on the fly, so
-//! it has to be in `npf.conf`, and where Wazuh's active response was set up it is.
+//! `npf`: blocks by a table of NetBSD's npf. The table is Wazuh's `wazuh_blacklist`. npf cannot
+//! create a table at run time, so it must be in `npf.conf`; where Wazuh's active response was set
+//! up, it is.
 
 use riposte_protocol::target::{Target, TargetKind};
 

@@ -1,5 +1,5 @@
-//! For tests that change what a whole host has only one of: the very test runs again in namespaces of its own, after a
-//! script has prepared them. Whatever it does there is gone when it ends.
+//! For tests that change state of a whole host: the test runs again in namespaces of its own, after
+//! a script has prepared them. All its changes are gone when it ends.
 
 use tokio::process::Command;
 
@@ -9,12 +9,13 @@ use crate::runner::Runner;
 /// Set in the child that runs in its own namespaces.
 const INSIDE: &str = "RIPOSTE_TEST_OWN_NAMESPACE";
 
-/// Whether this is the child.
+/// Whether this process is the child.
 pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Runs the test of that name again in `namespaces` (options of `unshare`), which the shell script `prepare` makes ready.
+/// Runs the test of that name again in `namespaces` (options of `unshare`), which the shell script
+/// `prepare` sets up.
 pub(crate) async fn run_again(test: &str, tools: &[&str], namespaces: &[&str], prepare: &str) {
     assert!(platform::is_root(), "this test needs root: it makes namespaces of its own");
     for tool in tools.iter().chain(&["unshare", "mount"]) {

@@ -1,6 +1,8 @@
-//! `pf`: blocks by a table in an anchor of pf's own rules, on OpenBSD, FreeBSD and macOS. The system's `pf.conf` is
-//! never written: on macOS the anchor lies below `com.apple/`, which the system's rules ask anyway; on the BSDs the
-//! administrator has put one line, `anchor "riposte"`, into it, and is told so if it is missing.
+//! `pf`: blocks by a table in an anchor of pf's own rules, on OpenBSD, FreeBSD and macOS. The
+//! system's `pf.conf` is never written.
+//!
+//! On macOS the anchor is below `com.apple/`, which the system's rules use anyway. On the BSDs the
+//! administrator adds one line, `anchor "riposte"`; an error asks for it if it is missing.
 
 use riposte_protocol::target::{Target, TargetKind};
 
@@ -22,7 +24,7 @@ pub(super) static PF: ByRecipe = ByRecipe {
         applied: "`pfctl`: an entry of table `riposte` in the anchor `riposte` (macOS: `com.apple/riposte`), whose rules drop \
                   both ways; states of the address are killed. `pf.conf` is not written: on the BSDs it needs the line \
                   `anchor \"riposte\"`",
-        verified: "the entry is in the table, the anchor's rules ask the table, pf is enabled",
+        verified: "the entry is in the table, the anchor's rules use the table, pf is enabled",
         undone: "the entry is deleted",
         rights: "root",
         ..About::DEFAULT
@@ -48,7 +50,7 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
     Some(Recipe {
         needs: vec![(
             Look::prints(Program::new("pfctl", ["-s", "rules"]), [&asked_by]),
-            "pf's rules do not ask the agent's anchor: put the line `anchor \"riposte\"` into pf.conf and load it",
+            "pf's rules do not use the agent's anchor: add the line `anchor \"riposte\"` to pf.conf and load it",
         )],
         apply: vec![
             Change::new(table("add")),

@@ -1,6 +1,6 @@
-//! Whether a program that is installed does what an action needs: it is tried, with something that changes nothing that
-//! anybody uses. An `nft` without its kernel module, or an `/etc` that cannot be written, is found out before a response
-//! depends on it, and the manager is told the reason.
+//! Tests whether an installed program does what an action needs, with a trial that changes nothing
+//! in use. An `nft` without its kernel module, or an `/etc` that cannot be written, is found before
+//! a response depends on it. The agent reports the reason to the manager.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,11 +12,12 @@ use super::attempt::failure;
 use super::{ActionError, Host};
 use crate::runner::Program;
 
-/// How long it is believed that a program works, and that it does not: what was repaired is to be noticed soon.
+/// How long a success is cached, and how long a failure: a repair must be noticed soon.
 const BELIEVED: (Duration, Duration) = (Duration::from_mins(10), Duration::from_secs(10));
-/// How long one program of a trial may take.
+/// Time limit of one program of a trial.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The table, the chain and the routing table in which is tried, and the address: one that documents use.
+/// The table, the chain and the routing table of the trial, and an address reserved for
+/// documentation.
 const NFT_TRIAL: &str = "table inet riposte_probe {
   set tried { type ipv4_addr; flags timeout; elements = { 192.0.2.113 timeout 1m }; }
   chain tried { type filter hook input priority -10; policy accept; ip saddr @tried counter drop; }
@@ -25,27 +26,29 @@ const NFT_TRIAL: &str = "table inet riposte_probe {
 const CHAIN: &str = "riposte-probe";
 const ROUTE: &[&str] = &["blackhole", "192.0.2.113", "proto", "113", "table", "11399"];
 
-/// What was tried, and what came out.
+/// The cached results.
 #[derive(Debug, Default)]
 pub struct Probes(Mutex<BTreeMap<&'static str, Found>>);
 
-/// When something was tried, and why it does not work, if so.
+/// Time of the trial, and why it failed if it did.
 type Found = (Instant, Result<(), String>);
 
 /// One program of a trial.
 struct Trial {
     program: Program,
-    /// Whether it only clears what an earlier trial may have left.
+    /// Whether it only removes the remains of an earlier trial.
     may_fail: bool,
 }
 
-/// Whether `nft` gets a table, a set and a rule as ours into the kernel; in its check mode, so that nothing stays.
+/// Tests whether `nft` can load a table, a set and a rule like ours into the kernel; in check mode,
+/// so nothing remains.
 pub(super) fn nft(host: &Host) -> Result<(), String> {
     host.has_programs(&["nft"])?;
     tried(host, "nft", || vec![must(Program::new("nft", ["-c", "-f", "-"]).stdin(NFT_TRIAL))])
 }
 
-/// Whether `iptables` makes a chain with a rule as ours; nothing leads into it, and it is removed.
+/// Tests whether `iptables` can make a chain with a rule like ours. No rule jumps to it, and it is
+/// removed.
 pub(super) fn iptables(host: &Host) -> Result<(), String> {
     let run = |arguments: &[&str]| Program::new("iptables", ["-w", "5"]).arguments(arguments);
     let clear = || [run(&["-F", CHAIN]), run(&["-X", CHAIN])];
@@ -56,14 +59,15 @@ pub(super) fn iptables(host: &Host) -> Result<(), String> {
     })
 }
 
-/// Whether `ip` makes a route to nowhere; in a table of its own, which nothing asks, and it is removed.
+/// Tests whether `ip` can make a blackhole route. It is in an unused table of its own, and is
+/// removed.
 pub(super) fn blackhole(host: &Host) -> Result<(), String> {
     host.has_programs(&["ip"])?;
     let run = |verb: &str| must(Program::new("ip", ["-4", "route", verb]).arguments(ROUTE));
     tried(host, "ip route", || vec![run("replace"), run("del")])
 }
 
-/// Whether firewalld answers.
+/// Tests whether firewalld answers.
 pub(super) fn firewalld(host: &Host) -> Result<(), String> {
     tried(host, "firewalld", || vec![must(Program::new("firewall-cmd", ["--state"]))])
 }
@@ -86,8 +90,8 @@ fn tried(host: &Host, what: &'static str, trials: impl FnOnce() -> Vec<Trial>) -
     found
 }
 
-/// Runs the programs one after the other, on a runtime of their own: whoever asks what can be done here does not wait by
-/// the runtime that the agent lives on.
+/// Runs the programs one after the other, on a runtime of their own: a probe must not block the
+/// agent's runtime.
 fn run(host: &Host, trials: Vec<Trial>) -> Result<(), ActionError> {
     let all = async {
         for Trial { program, may_fail } in trials {
@@ -104,6 +108,6 @@ fn run(host: &Host, trials: Vec<Trial>) -> Result<(), ActionError> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(|error| failed(error.to_string()))?.block_on(all)
         });
-        thread.join().unwrap_or_else(|_| Err(failed("its thread came to a bad end".into())))
+        thread.join().unwrap_or_else(|_| Err(failed("its thread panicked".into())))
     })
 }

@@ -1,8 +1,10 @@
-//! `quarantine-file`: moves a file out of reach and can put it back as it was: owner, mode and time. It goes into a
-//! folder of the agent's state that only root may enter, with mode 000, under a name that says nothing.
+//! `quarantine-file`: moves a file out of reach; reverting restores it with owner, mode and time.
+//! It is moved into a folder of the agent's state that only root may enter, with mode 000 and a
+//! meaningless name.
 //!
-//! The path comes from an alert, so an attacker may change what it leads to at any moment: no link that another account could
-//! have made is followed, and what was looked at and what was moved are compared by their inodes.
+//! The path comes from an alert, so an attacker may change where it leads at any moment. No link
+//! that another account could have made is followed. The inodes of the checked file and of the
+//! moved file are compared.
 
 mod store;
 #[cfg(test)]
@@ -32,16 +34,16 @@ const ABOUT: About = About {
     platforms: &[Os::Linux],
     lock_domain: "files",
     applied: "the file is renamed (across file systems: copied and removed) into `quarantine` in the agent's state directory, mode \
-              000; its SHA-256 is written down. Only regular files with one name, not larger than `quarantine_max_file_bytes`, never \
+              000; its SHA-256 is recorded. Only regular files with one name, not larger than `quarantine_max_file_bytes`, never \
               through a symbolic link that another account could have made, and nothing that the system or the agent needs to \
               run",
     verified: "the file is in the quarantine",
-    undone: "the file is moved back with its owner, mode and time, unless something else is at its place now",
+    undone: "the file is moved back with its owner, mode and time, unless another file is at its path now",
     rights: "root",
     ..About::DEFAULT
 };
 
-/// What the system needs to run: everything below these.
+/// Folders that the system needs to run.
 const SYSTEM: &[&str] = &[
     "/bin",
     "/sbin",
@@ -57,6 +59,9 @@ const SYSTEM: &[&str] = &[
     "/run/systemd",
     "/etc/ssl",
 ];
+/// What every account may put files into all the same, and malware does. Not `/dev/mqueue`: a message queue holds no file, and
+/// could not be put back.
+const NOT_SYSTEM: &str = "/dev/shm";
 /// And these files.
 const SYSTEM_FILES: &[&str] = &[
     "/etc/passwd",
@@ -72,13 +77,15 @@ const SYSTEM_FILES: &[&str] = &[
     "/etc/machine-id",
 ];
 
-/// Why the file at this real place may not be moved, if so.
+/// Why the file at this resolved path must not be moved; `None` if it may be.
 fn protected(attempt: &Attempt<'_>, path: &Path) -> Option<String> {
     let host = attempt.host;
     let own = [host.state_dir.clone(), host.wazuh_home.join("bin"), host.wazuh_home.join("etc")];
     let own = own.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
     let program = std::env::current_exe().ok();
-    if SYSTEM.iter().any(|system| path.starts_with(system)) || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
+    let is_exempt = path.starts_with(NOT_SYSTEM) && path != Path::new(NOT_SYSTEM);
+    let is_below = SYSTEM.iter().any(|system| path.starts_with(system)) && !is_exempt;
+    if is_below || SYSTEM_FILES.iter().any(|file| path == Path::new(file)) {
         return Some("the system needs it to run".into());
     }
     if own.chain(program).any(|own| path.starts_with(own)) {
@@ -110,7 +117,7 @@ impl Action for QuarantineFile {
     fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
         Box::pin(async {
             let place = guarded::place(Path::new(attempt.target.value())).map_err(|error| store::refused(&error))?;
-            // What is taken is what the links lead to, so that is what must not be protected.
+            // The destination of the links is moved, so its protection is what counts.
             let path = place.path();
             if let Some(reason) = protected(attempt, &path) {
                 return Err(ActionError::Refused(format!("{} is protected: {reason}", path.display())));
@@ -139,11 +146,11 @@ impl Action for QuarantineFile {
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
-            // What a thread is at has not come to an end yet.
+            // A thread that is still working has not reached a final state.
             let _alone = attempt.host.at_work.begin(attempt.effect)?;
             match store(attempt)? {
                 Some((store, kept)) => store.holds(&kept),
-                // Not held: where it was taken from is not known, but that it was would show.
+                // Not held: the original path is not known, but a moved file would show.
                 None => Store::has_taken(attempt.host, attempt.effect),
             }
         })
@@ -152,21 +159,37 @@ impl Action for QuarantineFile {
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let Some((store, kept)) = store(attempt)? else { return Ok(()) };
-            blocking(attempt, move |given_up| store.give_back(&kept, given_up)).await
+            if !blocking(attempt, move |given_up| store.give_back(&kept, given_up)).await? {
+                let changed = "an account that had the file open has changed it while it was in quarantine";
+                tracing::warn!(path = attempt.target.value(), "{changed}");
+                attempt.note(None, changed);
+            }
+            Ok(())
+        })
+    }
+
+    fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
+        Box::pin(async {
+            let _alone = attempt.host.at_work.begin(attempt.effect)?;
+            match store(attempt)? {
+                // More than not being in force: a file that another account has linked back is still to be given back.
+                Some((store, kept)) => store.has_given_back(&kept),
+                None => Ok(!Store::has_taken(attempt.host, attempt.effect)?),
+            }
         })
     }
 }
 
-/// The quarantine, and what is known of the file; none if the effect is not held.
+/// The quarantine, and the record of the file; `None` if the effect is not held.
 fn store(attempt: &Attempt<'_>) -> Result<Option<(Store, Kept)>, ActionError> {
     let Some(undo) = attempt.undo.filter(|undo| !undo.is_null()) else { return Ok(None) };
     let kept: Kept = serde_json::from_value(undo.clone())
-        .map_err(|error| ActionError::Failed(format!("the journal does not say what the file was: {error}")))?;
+        .map_err(|error| ActionError::Failed(format!("the journal has no valid record of the file: {error}")))?;
     Ok(Some((Store::new(attempt.host, attempt.target.value(), &kept), kept)))
 }
 
-/// A large file takes its time, and the agent has one thread. A step that is given up is given up by its thread too, at the next
-/// chunk; until then the effect counts as being worked on.
+/// Runs in a thread: a large file takes long, and the agent has one thread. If the step is
+/// abandoned, the thread stops at the next chunk; until then the effect counts as being worked on.
 async fn blocking<T: Send + 'static>(
     attempt: &Attempt<'_>,
     work: impl FnOnce(&GivenUp) -> Result<T, ActionError> + Send + 'static,

@@ -1,6 +1,6 @@
-//! What an action runs where a tool of the system does the whole work, as data: the programs that bring an effect into
-//! force and lift it, and how their answers are read. A recipe is made by a pure function of the system and the target,
-//! so that what would be run on any system is tested on every system; see `golden.txt`.
+//! Actions that consist of running a system's tool, as data: the programs that bring an effect into
+//! force and lift it, and how their answers are read. A recipe is a pure function of the system and
+//! the target. So the recipe of every system is tested on every system; see `golden.txt`.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::Target;
@@ -10,21 +10,21 @@ use super::attempt::failure;
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
 use crate::runner::Program;
 
-/// One action on one system, aimed at one target.
+/// One action on one system for one target.
 #[derive(Debug, Default)]
 pub(super) struct Recipe {
-    /// What has to be so before anything is tried, and what is said if it is not.
+    /// Conditions before anything is tried, each with the error if it does not hold.
     pub(super) needs: Vec<(Look, &'static str)>,
-    /// What brings the effect into force.
+    /// Programs that bring the effect into force.
     pub(super) apply: Vec<Change>,
-    /// What lifts it.
+    /// Programs that lift it.
     pub(super) revert: Vec<Change>,
-    /// It is in force when all of these show.
+    /// Looks that must all succeed for the effect to be in force.
     pub(super) shows: Vec<Look>,
-    /// How many of them, beyond the first, are parts of the effect itself: it is lifted when none of its parts shows. The
-    /// others are what the parts need to have an effect.
+    /// How many of them, beyond the first, are parts of the effect itself: it is lifted when none
+    /// of its parts is there. The others are prerequisites of the parts.
     pub(super) more_parts: usize,
-    /// Whether what it makes is known to be the agent's own, by its name or its place.
+    /// Whether its name or place marks the effect as the agent's own.
     pub(super) is_marked: bool,
 }
 
@@ -41,13 +41,13 @@ impl Change {
         Self { program, unless: None, may_fail: false }
     }
 
-    /// Only if this does not show.
+    /// Runs only if this look fails.
     pub(super) fn unless(mut self, look: Look) -> Self {
         self.unless = Some(look);
         self
     }
 
-    /// Its failure means nothing: what it does is a courtesy, or was done before.
+    /// Its failure is ignored: it is optional, or was done before.
     pub(super) fn may_fail(mut self) -> Self {
         self.may_fail = true;
         self
@@ -59,20 +59,20 @@ impl Change {
 pub(super) struct Look {
     program: Program,
     yes: Yes,
-    /// The exit code that means "no"; any other failure is a failure, and never counts as an answer.
+    /// The exit code that means "no"; every other failure is an error, never an answer.
     no: Option<i32>,
 }
 
 #[derive(Clone, Debug)]
 enum Yes {
-    /// It ends without a failure.
+    /// It exits with 0.
     Success,
     /// It prints all of these.
     Prints(Vec<String>),
 }
 
 impl Look {
-    /// Ending well means yes, ending with `no` means no.
+    /// Exit code 0 means yes, `no` means no.
     pub(super) fn exit(program: Program, no: i32) -> Self {
         Self { program, yes: Yes::Success, no: Some(no) }
     }
@@ -82,7 +82,7 @@ impl Look {
         Self { program, yes: Yes::Prints(texts.map(str::to_owned).to_vec()), no: None }
     }
 
-    /// Ending with `code` means no.
+    /// Exit code `code` means no.
     pub(super) fn or_exit(mut self, code: i32) -> Self {
         self.no = Some(code);
         self
@@ -102,7 +102,7 @@ impl Look {
         })
     }
 
-    /// As the table of what is run writes it.
+    /// The look as written in `golden.txt`.
     #[cfg(test)]
     fn text(&self) -> String {
         let yes = match &self.yes {
@@ -114,7 +114,8 @@ impl Look {
     }
 }
 
-/// Whether `text` stands in `output` by itself: 203.0.113.1 does not stand in 203.0.113.10, nor in 1203.0.113.1.
+/// Whether `text` is a whole word of `output`: 203.0.113.1 is not in 203.0.113.10, nor in
+/// 1203.0.113.1.
 fn holds_word(output: &str, text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == ':' || c == '/';
     output.match_indices(text).any(|(at, _)| {
@@ -126,13 +127,13 @@ fn holds_word(output: &str, text: &str) -> bool {
 }
 
 impl Recipe {
-    /// Only people read it: what is run for `op`.
+    /// The programs of `op`, for people.
     pub(super) fn plan(&self, op: Op) -> String {
         let changes = if op == Op::Apply { &self.apply } else { &self.revert };
         changes.iter().map(|change| change.program.text()).collect::<Vec<_>>().join("; ")
     }
 
-    /// All of it, a line each: what the table of what is run is made of.
+    /// The whole recipe, one line each, for `golden.txt`.
     #[cfg(test)]
     pub(super) fn text(&self) -> String {
         let mut lines = Vec::new();
@@ -148,7 +149,8 @@ impl Recipe {
         lines.join("\n")
     }
 
-    /// Whether it was so before: then it is somebody else's, and stays.
+    /// Returns whether the state was in force before. Then it belongs to another program, and
+    /// stays.
     pub(super) async fn prepare(&self, attempt: &Attempt<'_>) -> Result<Value, ActionError> {
         Ok(json!({ "was_so": self.is_there(attempt).await? }))
     }
@@ -165,7 +167,7 @@ impl Recipe {
         self.change(attempt).await
     }
 
-    /// Runs what brings the effect into force, whatever is in force already.
+    /// Brings the effect into force, even if it is already.
     pub(super) async fn change(&self, attempt: &Attempt<'_>) -> Result<(), ActionError> {
         run(&self.apply, attempt).await
     }
@@ -180,15 +182,15 @@ impl Recipe {
     }
 
     pub(super) async fn revert(&self, attempt: &Attempt<'_>) -> Result<(), ActionError> {
-        if !self.is_somebody_elses(attempt) && self.is_there(attempt).await? {
+        if !self.belongs_to_another(attempt) && self.is_there(attempt).await? {
             run(&self.revert, attempt).await?;
         }
         Ok(())
     }
 
     pub(super) async fn is_lifted(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-        // Of what is not held, whatever is there may be it.
-        let is_known = attempt.undo.is_some() && self.is_somebody_elses(attempt);
+        // Without a journal entry, any such state may be the effect's.
+        let is_known = attempt.undo.is_some() && self.belongs_to_another(attempt);
         Ok(is_known || !self.is_there(attempt).await?)
     }
 
@@ -201,11 +203,11 @@ impl Recipe {
         Ok(false)
     }
 
-    fn is_somebody_elses(&self, attempt: &Attempt<'_>) -> bool {
+    fn belongs_to_another(&self, attempt: &Attempt<'_>) -> bool {
         if self.is_marked {
             return false;
         }
-        // Without a word about what was before, nothing is known to be ours.
+        // Without a record of the state before, nothing is known to be ours.
         attempt.undo.is_none_or(|undo| undo["was_so"] != false)
     }
 }
@@ -230,11 +232,11 @@ async fn run(changes: &[Change], attempt: &Attempt<'_>) -> Result<(), ActionErro
 #[derive(Debug)]
 pub(super) struct ByRecipe {
     pub(super) about: About,
-    /// The programs that have to be installed.
+    /// The programs that must be installed.
     pub(super) programs: fn(Os) -> &'static [&'static str],
-    /// What else may not be lacking, such as a right or a daemon; asked after the programs.
+    /// Other prerequisites, such as a right or a daemon; checked after the programs.
     pub(super) needs: fn(&Host) -> Result<(), String>,
-    /// The recipe; none if the action cannot be aimed at this target there.
+    /// The recipe; `None` if the action does not support this target there.
     pub(super) recipe: fn(Os, &Target, &[String]) -> Option<Recipe>,
 }
 
@@ -244,7 +246,7 @@ impl ByRecipe {
     }
 }
 
-/// The sentence for a target that the system's tool cannot take.
+/// The error for a target that the system's tool does not support.
 pub(super) fn unsuited(about: &About, attempt: &Attempt<'_>) -> ActionError {
     let os = attempt.host.os.as_str();
     ActionError::Refused(format!("{} cannot be aimed at {} on {os}", about.name, attempt.target))

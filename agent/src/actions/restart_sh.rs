@@ -1,5 +1,6 @@
-//! `restart.sh`: restarts the Wazuh agent or the Wazuh manager by the system's own means. A manager's configuration is
-//! checked first, so that a restart never ends with a manager that does not come back.
+//! `restart.sh`: restarts the Wazuh agent or the Wazuh manager with the system's own tools. A
+//! manager's configuration is checked first, so that the restart does not end with a manager that
+//! cannot start.
 
 use std::path::Path;
 
@@ -82,7 +83,7 @@ impl Action for RestartSh {
     }
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
-        // That it runs already is no reason not to restart it.
+        // A running service is no reason not to restart it.
         Box::pin(async { of(attempt).change(attempt).await })
     }
 

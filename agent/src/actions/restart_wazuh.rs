@@ -1,8 +1,8 @@
-//! `restart-wazuh`: restarts Wazuh on this host, whatever it is here, agent or manager. Riposte's own agent is another
-//! service and goes on.
+//! `restart-wazuh`: restarts Wazuh on this host, agent or manager. Riposte's own agent is another
+//! service and keeps running.
 //!
-//! Where systemd runs Wazuh, systemd restarts it: daemons that `wazuh-control` starts would be children of the agent's
-//! service, in its sandbox, and end with it.
+//! Where systemd runs Wazuh, systemd restarts it: daemons that `wazuh-control` starts would be
+//! children of the agent's service, in its sandbox, and end with it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::{About, Action, Attempt, Host, Os, Step};
 use crate::platform;
 use crate::runner::Program;
 
-/// A restart stops a dozen daemons one by one. As long as a step may take if the local policy does not say otherwise.
+/// A restart stops a dozen daemons one by one. Equals the default time limit of a step.
 pub(super) const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The action.
@@ -53,9 +53,9 @@ fn of(host: &Host) -> Recipe {
     recipe(host.os, &host.wazuh_home, service(host))
 }
 
-/// The service that runs Wazuh, where systemd does.
+/// The systemd service that runs Wazuh; `None` without one.
 pub(super) fn service(host: &Host) -> Option<&'static str> {
-    /// Where systemd looks for units, in its order: the first file of a name is the one that counts.
+    /// Folders of systemd's units, in its order: the first file of a name counts.
     const UNITS: [&str; 5] = [
         "/etc/systemd/system",
         "/run/systemd/system",
@@ -63,29 +63,29 @@ pub(super) fn service(host: &Host) -> Option<&'static str> {
         "/usr/lib/systemd/system",
         "/lib/systemd/system",
     ];
-    // A link to /dev/null is a unit that must never be started.
+    // A link to /dev/null masks a unit: it must never be started.
     let is_known = |service: &str| {
         let mut units = UNITS.iter().map(|folder| host.path(folder).join(format!("{service}.service")));
         let unit = units.find(|unit| unit.symlink_metadata().is_ok());
         unit.and_then(|unit| unit.canonicalize().ok()).is_some_and(|unit| unit != Path::new("/dev/null"))
     };
-    // A manager has no agent beside it.
+    // A manager has no separate agent.
     let find = || ["wazuh-manager", "wazuh-agent"].into_iter().find(|service| is_known(service));
     has_systemd(host).then(find).flatten()
 }
 
-/// As systemd itself says that programs should find out.
+/// Whether systemd is running, tested as its documentation says.
 pub(super) fn has_systemd(host: &Host) -> bool {
     host.path("/run/systemd/system").is_dir() && host.runner.is_installed("systemctl")
 }
 
-/// Stopping fails when it is stopped already, and that is no reason not to start it.
+/// Stopping a stopped service fails, but that must not prevent starting it.
 pub(super) fn windows() -> Recipe {
     let net = |verb: &str| Program::new("net.exe", [verb, "WazuhSvc"]).timeout(TIMEOUT);
     Recipe { apply: vec![Change::new(net("stop")).may_fail(), Change::new(net("start"))], ..Recipe::default() }
 }
 
-/// Whether services may be restarted: Windows says so itself when it comes to it.
+/// Whether services may be restarted. Windows itself reports a missing right.
 ///
 /// # Errors
 /// Why not, for people.
@@ -93,7 +93,7 @@ pub(super) fn may_restart(host: &Host) -> Result<(), String> {
     if host.os == Os::Windows { Ok(()) } else { platform::must_be_root() }
 }
 
-/// Whether Wazuh can be restarted by its own program.
+/// Checks that Wazuh can be restarted by its own program.
 ///
 /// # Errors
 /// Why not, for people.
@@ -126,7 +126,7 @@ impl Action for RestartWazuh {
     }
 }
 
-/// The service `name` is running.
+/// Whether the service `name` is running.
 pub(super) fn is_active(service: &str) -> Look {
     Look::exit(Program::new("systemctl", ["is-active", "--quiet", service]), 3)
 }

@@ -1,7 +1,7 @@
-//! Changes a text file of the system: written beside and renamed, so that it is never half a file. Where the file is a mount
-//! point (a container, an image with a read-only root) nothing can be renamed onto it; then it is written in place,
-//! under a lock. What it was and what it is to be are kept in the agent's state meanwhile, so that a crash in the
-//! middle is made good at the next look.
+//! Changes a text file of the system: it is written beside and renamed, so that it is never half a
+//! file. A mount point (a container, an image with a read-only root) cannot be replaced by a
+//! rename; then the file is written in place, under a lock. The old and the new content are stored
+//! in the agent's state meanwhile, so that the next look repairs the file after a crash.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -17,17 +17,17 @@ use tokio::time::Instant;
 use super::ActionError;
 use crate::guarded::{self, PathError, Place};
 
-/// A larger file is not rewritten, in bytes.
+/// Largest file that is rewritten, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// The most that is kept of it: before and after, each byte as JSON may write it.
+/// Largest stored content: the file before and after, each byte as JSON may write it.
 const MAX_KEPT_BYTES: u64 = 2 * 6 * MAX_BYTES + 4096;
-/// How long another program's lock on the file is waited for, and how often it is tried.
+/// Time limit for another program's lock on the file, and the interval of attempts.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-/// Where in the state directory it is kept what is being written in place.
+/// Name of the file in the state directory with the contents of a write in place.
 const KEPT: &str = "rewriting.json";
 
-/// What is being written in place.
+/// The contents of a write in place.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     path: PathBuf,
@@ -35,10 +35,10 @@ struct Kept {
     new: String,
 }
 
-/// What is in the file at `path`; nothing if it is not there.
+/// Content of the file at `path`; empty if it does not exist.
 ///
 /// # Errors
-/// If it cannot be read, or what a crash has left of it cannot be made good.
+/// If it cannot be read, or a crashed write cannot be repaired.
 pub(super) fn read(state_dir: &Path, path: &Path) -> Result<String, ActionError> {
     let place = guarded::place(path).map_err(|error| failed(path, "read", &plain(error)))?;
     recover(state_dir, &place).map_err(|error| failed(path, "rewritten", &error))?;
@@ -49,8 +49,8 @@ pub(super) fn read(state_dir: &Path, path: &Path) -> Result<String, ActionError>
     opened.and_then(|file| text(&file)).map_err(|error| failed(path, "read", &error))
 }
 
-/// Replaces the file by what `change` makes of it, with its owner and its mode; no change, no write. A link that only root
-/// can have made is followed, so that it stays one.
+/// Replaces the file by the result of `change`, with its owner and mode; without a change nothing
+/// is written. A link that only root can have made is followed, so that it stays a link.
 ///
 /// # Errors
 /// If it cannot be read or written.
@@ -90,7 +90,7 @@ fn failed(path: &Path, verb: &str, error: &io::Error) -> ActionError {
     ActionError::Failed(format!("{} cannot be {verb}: {error}", path.display()))
 }
 
-/// What the system said, where it was the system: the kind of error decides what is tried next.
+/// The system's error, if it was one: its kind decides what is tried next.
 fn plain(error: PathError) -> io::Error {
     match error {
         PathError::System { source, .. } => source,
@@ -98,8 +98,8 @@ fn plain(error: PathError) -> io::Error {
     }
 }
 
-/// Whether nothing can be put in the file's place, while the file itself may still be written: it is a mount point, or its
-/// folder is read-only.
+/// Whether the file cannot be replaced but may be written: it is a mount point, or its folder is
+/// read-only.
 fn is_fixed_in_place(error: &io::Error) -> bool {
     let fixed = [Errno::BUSY, Errno::XDEV, Errno::ROFS, Errno::ACCESS, Errno::PERM];
     error.raw_os_error().is_some_and(|code| fixed.iter().any(|errno| errno.raw_os_error() == code))
@@ -108,7 +108,7 @@ fn is_fixed_in_place(error: &io::Error) -> bool {
 fn replace(place: &Place, text: &str) -> io::Result<()> {
     let mut beside = place.name.clone();
     beside.push(".riposte-new");
-    // What a crash has left.
+    // The remains of a crash.
     place.folder.unlink(&beside).map_err(plain)?;
     let written =
         write_beside(place, &beside, text).and_then(|()| place.folder.rename(&beside, &place.name).map_err(plain));
@@ -129,14 +129,14 @@ fn write_beside(place: &Place, beside: &std::ffi::OsStr, text: &str) -> io::Resu
             std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
             file.set_permissions(before.permissions())?;
         }
-        // Services that run as anybody have to read it.
+        // Services read it under any account.
         Err(error) if error.is_missing() => file.set_permissions(std::fs::Permissions::from_mode(0o644))?,
         Err(error) => return Err(plain(error)),
     }
     file.sync_all()
 }
 
-/// The file, held by a lock that other programs that write it in place may wait for.
+/// Opens and locks the file; other programs that write it in place may wait for the lock.
 fn open_locked(place: &Place) -> io::Result<File> {
     let file = place.folder.open(&place.name, OFlags::RDWR, Mode::empty()).map_err(plain)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
@@ -146,7 +146,7 @@ fn open_locked(place: &Place) -> io::Result<File> {
 fn write_in_place(state_dir: &Path, place: &Place, change: impl Fn(&str) -> Option<String>) -> io::Result<()> {
     let file = open_locked(place)?;
     let old = text(&file)?;
-    // Anew, now that nobody else writes.
+    // Computed again, now that the lock keeps other writers out.
     let Some(new) = change(&old) else { return Ok(()) };
     let kept = Kept { path: place.path(), old, new };
     crate::durable::replace(&state_dir.join(KEPT), &serde_json::to_vec(&kept)?)?;
@@ -160,7 +160,7 @@ fn overwrite(file: &File, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Finishes what a crash has interrupted, unless the file has been changed by somebody else since.
+/// Finishes a write that a crash interrupted, unless another program has changed the file since.
 fn recover(state_dir: &Path, place: &Place) -> io::Result<()> {
     let kept = match guarded::read(&state_dir.join(KEPT), MAX_KEPT_BYTES) {
         Ok(bytes) => serde_json::from_slice::<Kept>(&bytes)?,
@@ -176,12 +176,12 @@ fn recover(state_dir: &Path, place: &Place) -> io::Result<()> {
     Read::take(&mut &file, MAX_BYTES).read_to_end(&mut bytes)?;
     if bytes != kept.old.as_bytes() && is_between(&bytes, kept.old.as_bytes(), kept.new.as_bytes()) {
         overwrite(&file, &kept.new)?;
-        tracing::warn!(path = %kept.path.display(), "a file that a crash left half written is whole again");
+        tracing::warn!(path = %kept.path.display(), "a file that a crash left half written was repaired");
     }
     crate::durable::remove(&state_dir.join(KEPT))
 }
 
-/// Whether `now` is a state on the way from `old` to `new`: blocks reach a disk in any order.
+/// Whether `now` is a mixture of `old` and `new`: blocks reach a disk in any order.
 fn is_between(now: &[u8], old: &[u8], new: &[u8]) -> bool {
     let lengths = old.len().min(new.len())..=old.len().max(new.len());
     let mut bytes = now.iter().enumerate();

@@ -1,5 +1,6 @@
-//! `route-null`: a route to nowhere for an address or a network, so that this host answers it nothing. On Linux it is
-//! marked with a routing protocol number of our own: an administrator's blackhole for the same address is left alone.
+//! `route-null`: a blackhole route for an address or a network, so that this host sends it no
+//! packets. On Linux it is marked with a routing protocol number of our own: an administrator's
+//! blackhole for the same address is left alone.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
@@ -11,7 +12,8 @@ use super::{About, Action, ActionError, Attempt, Host, Os, Step, probe};
 use crate::platform;
 use crate::runner::Program;
 
-/// Who made the route, as the kernel keeps it with it. Free in iproute2's `rt_protos`.
+/// The routing protocol number that marks our routes in the kernel. Unused in iproute2's
+/// `rt_protos`.
 const PROTOCOL: &str = "113";
 
 /// The action.
@@ -20,22 +22,22 @@ pub(super) struct RouteNull;
 
 const ABOUT: About = About {
     name: "route-null",
-    summary: "Makes a route to nowhere for an address or a network",
+    summary: "Adds a blackhole route for an address or a network",
     targets: &[TargetKind::Ip],
     networks: true,
     platforms: &[Os::Linux, Os::FreeBsd, Os::Windows],
     lock_domain: "route",
     applied: "Linux: `ip route add blackhole`, marked as protocol 113. FreeBSD: `route add -blackhole`. Windows: `netsh \
               interface add route` to the loopback interface, until the next start",
-    verified: "Linux: the route is listed, and the kernel, asked for the way to the address (of a network: to its first and its \
-               last), drops; not a narrower route inside a network, nor a rule that goes by the source. Elsewhere the route is \
+    verified: "Linux: the route is listed, and the kernel, asked for the route to the address (of a network: to its first and its \
+               last), drops; not a narrower route inside a network, nor a rule that matches the source. Elsewhere the route is \
                listed",
     undone: "the route is deleted; on Linux only one that is marked, elsewhere unless it was there before",
     rights: "root or CAP_NET_ADMIN; Administrator",
     ..About::DEFAULT
 };
 
-/// What is run where it is not Linux.
+/// The recipe of systems other than Linux.
 pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
     let network = target.network()?;
     let (is_v4, text) = (network.addr().is_ipv4(), network.to_string());
@@ -55,7 +57,7 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
         Os::Windows => {
             let family = if is_v4 { "ipv4" } else { "ipv6" };
             let prefix = format!("prefix={text}");
-            // Interface 1 is the loopback on every Windows; there the packets end.
+            // Interface 1 is the loopback on every Windows; packets end there.
             let route = |verb: &str| {
                 let program = Program::new("netsh.exe", ["interface", family, verb, "route", &prefix, "interface=1"]);
                 program.arguments(&["store=active"])
@@ -73,7 +75,7 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
 }
 
 impl RouteNull {
-    /// None on Linux, which needs more than a recipe.
+    /// The recipe; `None` on Linux, which needs more.
     fn recipe(attempt: &Attempt<'_>) -> Result<Option<Recipe>, ActionError> {
         if attempt.host.os == Os::Linux {
             return Ok(None);
@@ -114,7 +116,7 @@ impl Action for RouteNull {
         Box::pin(async {
             match Self::recipe(attempt)? {
                 Some(recipe) => recipe.prepare(attempt).await,
-                // Only for people who read the journal: what is ours is known by its mark.
+                // Only for readers of the journal: our route is recognised by its mark.
                 None => Ok(json!({ "blackholed_before": is_blackholed(attempt, false).await? })),
             }
         })
@@ -131,7 +133,7 @@ impl Action for RouteNull {
                     match way_out(attempt).await? {
                         None => Ok(()),
                         Some(way) => Err(ActionError::Failed(format!(
-                            "the route is there, but the kernel takes another one before it: {way}"
+                            "the route exists, but the kernel prefers another one: {way}"
                         ))),
                     }
                 }
@@ -168,7 +170,7 @@ impl Action for RouteNull {
     }
 }
 
-/// Whether there is a blackhole route to exactly the target: any, or only one of ours.
+/// Whether there is a blackhole route to exactly the target: any, or only ours.
 async fn is_blackholed(attempt: &Attempt<'_>, ours: bool) -> Result<bool, ActionError> {
     let destination = destination(attempt);
     let protocol = if ours { PROTOCOL } else { "all" };
@@ -179,12 +181,12 @@ async fn is_blackholed(attempt: &Attempt<'_>, ours: bool) -> Result<bool, Action
         return Err(failure(&program, &exit));
     }
     let routes: Vec<Value> = serde_json::from_str(&exit.stdout)
-        .map_err(|_| ActionError::Failed("ip printed something else than routes".into()))?;
+        .map_err(|_| ActionError::Failed("the output of ip is not a list of routes".into()))?;
     Ok(!routes.is_empty())
 }
 
-/// How the kernel would send a packet to the target all the same, if it would: by a rule that asks another table first, or a
-/// route of a better metric. Of a network its first and its last address are asked.
+/// Another route that the kernel would still use for the target: by a rule that reads another table
+/// first, or with a better metric. Of a network its first and its last address are tested.
 async fn way_out(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
     let Some(network) = attempt.target.network() else { return Ok(None) };
     let mut addresses = vec![network.network(), network.broadcast()];
@@ -195,7 +197,8 @@ async fn way_out(attempt: &Attempt<'_>) -> Result<Option<String>, ActionError> {
         if exit.is_success() {
             return Ok(Some(exit.stdout.lines().next().unwrap_or_default().trim().to_owned()));
         }
-        // So it answers for what it drops in silence; another answer is another route.
+        // The kernel's answer for packets that it drops silently; any other answer is another
+        // route.
         if !exit.stderr.contains("Invalid argument") {
             return Ok(Some(exit.stderr.trim().to_owned()));
         }

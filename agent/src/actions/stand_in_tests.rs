@@ -1,6 +1,8 @@
-//! What drives programs that are nobody's to install here (Wazuh's, Kaspersky's, a running systemd), through the real
-//! runner and the real lanes, with stand-ins at the very paths: they write down how they were started, say what they are
-//! told to say, and end as they are told to end.
+//! Actions that drive programs which cannot be installed here (Wazuh's, Kaspersky's, a running
+//! systemd), through the real runner and the real lanes.
+//!
+//! Stand-ins are at the real paths. They record how they were started, print what a test tells them
+//! to print, and end as it tells them to end.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -21,22 +23,23 @@ use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
 use crate::surroundings::Surroundings;
 
-/// `/opt/NAME.does` says what the stand-in of that name does after it has written itself down.
+/// `/opt/NAME.does` holds the commands that the stand-in of that name runs after it has recorded
+/// its start.
 const STAND_IN: &str = r#"#!/bin/sh
 { printf '%s' "$0"; for word; do printf '|%s' "$word"; done; printf ' in %s\n' "$PWD"; } >> /opt/ran
 does=/opt/$(basename "$0").does
 if [ -e "$does" ]; then . "$does"; fi
 "#;
 
-/// `/opt` is the test's own, but for Kaspersky with the host's folders in it, of which one may hold this very program; and
-/// `systemctl` is a stand-in.
+/// `/opt` is the test's own, and Kaspersky's folder in it is empty. The host's other folders are
+/// mounted into it: one of them may hold this very program. `systemctl` is a stand-in.
 const PREPARE: &str = "systemctl=$(command -v systemctl); mount -t tmpfs tmpfs /mnt; mkdir /mnt/opt; \
                        mount --rbind /opt /mnt/opt; mount -t tmpfs tmpfs /opt; \
                        for folder in /mnt/opt/*/; do folder=$(basename \"$folder\"); \
                        case $folder in kaspersky|'*') continue ;; esac; \
                        mkdir \"/opt/$folder\"; mount --rbind \"/mnt/opt/$folder\" \"/opt/$folder\"; done; umount -l /mnt; \
                        : > /opt/stand-in; chmod 755 /opt/stand-in; mount --bind /opt/stand-in \"$systemctl\"";
-/// No order takes longer, however busy the machine is.
+/// Time limit of an order, generous for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Stage {
@@ -79,7 +82,7 @@ impl Stage {
         self.root.path().join("ossec/bin").join(name).display().to_string()
     }
 
-    /// Has the action carried out; gives its result, and how programs were started for it.
+    /// Executes the action; returns its result, and how its programs were started.
     async fn order(&mut self, action: &str, arguments: &[&str]) -> (CommandResult, Vec<String>) {
         assert_eq!(availability(find(ALL, action).unwrap(), &self.agent.host), Ok(()), "{action}");
         let _none_yet = std::fs::remove_file("/opt/ran");

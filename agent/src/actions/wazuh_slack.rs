@@ -1,5 +1,5 @@
-//! `wazuh-slack`: posts the alert to an incoming webhook of Slack. The hook's URL is a secret: it is in the command, and
-//! never in a plan, a result or a log.
+//! `wazuh-slack`: posts the alert to an incoming webhook of Slack. The webhook's URL is a secret:
+//! it is in the command, and never in a plan, a result or a log.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::scripts::minimal_alert;
 #[derive(Debug)]
 pub(super) struct WazuhSlack;
 
-/// How often it is tried, and how long each may take.
+/// Number of attempts, and the time limit of each.
 const ATTEMPTS: u32 = 3;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after the first failure; it doubles.
@@ -49,7 +49,7 @@ const ABOUT: About = About {
 fn check_url(text: &str) -> Result<(), String> {
     let url = Url::parse(text).map_err(|_| "is not a URL".to_owned())?;
     let is_loopback = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
-    // What goes to the host itself is not read on the way.
+    // Packets to the host itself cannot be read on a network.
     if url.scheme() == "https" || (url.scheme() == "http" && is_loopback) {
         Ok(())
     } else {
@@ -76,7 +76,7 @@ impl Action for WazuhSlack {
             let (url, body) = (hook(attempt)?, body(attempt));
             let client = reqwest::Client::builder()
                 .timeout(TIMEOUT)
-                // A webhook that sends elsewhere is not one.
+                // A webhook never redirects.
                 .redirect(reqwest::redirect::Policy::none())
                 .build()
                 .map_err(|error| ActionError::Failed(format!("no HTTP here: {}", error.without_url())))?;
@@ -107,10 +107,10 @@ impl Action for WazuhSlack {
 
 fn hook(attempt: &Attempt<'_>) -> Result<Url, ActionError> {
     let text = attempt.arguments.first().map_or("", String::as_str);
-    Url::parse(text).map_err(|_| ActionError::Refused("no webhook is given".into()))
+    Url::parse(text).map_err(|_| ActionError::Refused("the webhook's URL is missing".into()))
 }
 
-/// As Slack takes it: one attachment with the rule, the level, who and where.
+/// The message in Slack's format: one attachment with the rule, the level, the target and the host.
 fn body(attempt: &Attempt<'_>) -> Value {
     let minimal = minimal_alert(attempt.target, ABOUT.name);
     let alert = attempt.alert.filter(|alert| alert.is_object()).unwrap_or(&minimal);
@@ -120,7 +120,7 @@ fn body(attempt: &Attempt<'_>) -> Value {
             Some(Value::Number(number)) => number.to_string(),
             _ => return None,
         };
-        // Slack reads three characters as markup: nobody's log line may ping a channel.
+        // Slack reads three characters as markup: a log line must never ping a channel.
         let text: String = text.chars().take(MAX_TEXT_CHARS).collect();
         Some(text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
     };

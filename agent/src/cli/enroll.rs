@@ -1,4 +1,4 @@
-//! `riposte-agent enroll`.
+//! `riposte-agent enroll`: reads the token and the certificate authority, and enrols this host.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -9,16 +9,17 @@ use super::EnrollArguments;
 use crate::enroll::EnrollOptions;
 use crate::{actions, agent, guarded, platform};
 
-/// The most that is read of a token: none is that long, and an endless input must not fill the memory.
+/// Limit of the token's length, in bytes: longer than any token, so that an endless input cannot
+/// fill the memory.
 const MAX_TOKEN_BYTES: u64 = 4096;
-/// The most that is read of a certificate authority: more than the authorities of a whole system have.
+/// Limit of a certificate authority file, in bytes: larger than the authorities of a whole system.
 const MAX_CA_BYTES: u64 = 1024 * 1024;
 
 pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     let token = match (arguments.token, arguments.token_file) {
         (Some(token), _) => token,
         (None, Some(file)) => read_token(&file)?,
-        (None, None) => bail!("no token was given"),
+        (None, None) => bail!("the enrolment token is missing: set RIPOSTE_TOKEN, or use --token-file"),
     };
     let token = token.trim().to_owned();
     if token.is_empty() {

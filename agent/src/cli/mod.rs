@@ -1,5 +1,5 @@
-//! The command line: what can be asked of the program, and the exit codes. 0 is done, 1 is not done, 2 is a command
-//! line that cannot be understood.
+//! The command line: its commands, and the exit codes. 0 is success, 1 is failure, 2 is an invalid
+//! command line.
 
 mod enroll;
 mod release;
@@ -21,7 +21,7 @@ use crate::telemetry::{self, LogFormat};
 #[derive(Debug, Parser)]
 #[command(name = "riposte-agent", version, about = "Executes signed commands, proves what it did, undoes it on time")]
 struct Cli {
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, global = true, env = "RIPOSTE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     #[command(subcommand)]
@@ -67,7 +67,7 @@ struct StateDir {
 
 #[derive(Debug, Args)]
 struct PolicyFile {
-    /// The local policy; DIR/agent.toml if not given, which need not exist
+    /// The local policy; default: DIR/agent.toml, which need not exist
     #[arg(long = "policy", env = "RIPOSTE_POLICY", value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -81,11 +81,12 @@ impl PolicyFile {
 
 #[derive(Debug, Args)]
 struct WazuhArguments {
-    /// Where Wazuh is installed, or a folder of the same shape, with the programs of custom actions in
-    /// `active-response/bin`; if not given `/var/ossec`, and the programs are where the local policy says
+    /// Where Wazuh is installed, or a folder with the programs of custom actions in
+    /// `active-response/bin`. Default: `/var/ossec`, and the programs are where the local policy
+    /// says
     #[arg(long = "wazuh-home", env = "RIPOSTE_WAZUH_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
-    /// Write what was done as Wazuh's `active-responses.log`; where the local policy says if not given
+    /// Write what was done as Wazuh's `active-responses.log`; default: where the local policy says
     #[arg(long, env = "RIPOSTE_RESPONSES_LOG", value_name = "FILE")]
     responses_log: Option<PathBuf>,
 }
@@ -95,7 +96,8 @@ struct EnrollArguments {
     /// The manager's URL, http or https
     #[arg(long, env = "RIPOSTE_MANAGER", value_name = "URL")]
     manager: String,
-    /// The enrolment token; a command line can be read by others, so prefer the variable or the file
+    /// The enrolment token; other accounts can read a command line, so prefer the variable or the
+    /// file
     #[arg(
         long,
         env = "RIPOSTE_TOKEN",
@@ -107,14 +109,15 @@ struct EnrollArguments {
     /// A file that holds the enrolment token; `-` is the standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A file with the certificate authority of the manager in PEM; kept, and believed instead of the system's
+    /// A file with the certificate authority of the manager in PEM; stored, and trusted instead of
+    /// the system's
     #[arg(long, env = "RIPOSTE_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The agent's name; the host's if not given
+    /// The agent's name; default: the host's
     #[arg(long, env = "RIPOSTE_NAME")]
     name: Option<String>,
-    /// This host was enrolled before and is installed anew: the manager revokes its earlier agent, and applies again here what
-    /// is in force on it
+    /// This host was enrolled before and has been reinstalled: the manager revokes its earlier
+    /// agent, and applies its effects here again
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
@@ -133,7 +136,7 @@ struct RunArguments {
     state: StateDir,
     #[command(flatten)]
     wazuh: WazuhArguments,
-    /// Bring nothing into force, and say what would have been done
+    /// Bring nothing into force; only report what would have been done
     #[arg(long, env = "RIPOSTE_OBSERVE", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     observe: bool,
     #[command(flatten)]
@@ -147,8 +150,8 @@ struct RunArguments {
 
 #[derive(Debug, Args)]
 struct PlainHttp {
-    /// Allow plain HTTP to a manager on another host: whoever is on the way can read what is said, the enrolment token
-    /// too, and can pose as the manager at enrolment
+    /// Allow plain HTTP to a manager on another host. An attacker on the network can read
+    /// everything, the enrolment token too, and can pose as the manager at enrolment
     #[arg(
         long,
         env = "RIPOSTE_INSECURE_HTTP",
@@ -166,16 +169,16 @@ struct ReleaseArguments {
     wazuh: WazuhArguments,
     #[command(flatten)]
     policy: PolicyFile,
-    /// Lift nothing; note instead that people have lifted this effect, which the agent does not hold, by hand. The next
-    /// revert of it is answered from the journal
+    /// Lift nothing; record that this effect, which the agent does not hold, was lifted by hand.
+    /// The next revert of it is answered from the journal
     #[arg(long, value_name = "EFFECT")]
     lifted: Vec<uuid::Uuid>,
-    /// Why, for the manager's record
+    /// The reason, for the manager's record
     #[arg(long, default_value = "released by hand on this host", value_name = "TEXT")]
     reason: String,
 }
 
-/// Does what the command line asks.
+/// Runs the command of the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start(cli.log_format);
@@ -189,14 +192,15 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever typed the command reads this, whatever the log's filter is.
+            // For the operator at the terminal, whatever the log's filter is.
             eprintln!("riposte-agent: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// This host as the command line and the local policy describe it; the command line wins.
+/// This host as the command line and the local policy describe it; the command line takes
+/// precedence.
 fn host(state: &StateDir, wazuh: &WazuhArguments, policy: &LocalPolicy) -> Host {
     let mut host = Host::new(Runner::new(), &state.path);
     host.script_timeout = policy.script_timeout;
@@ -207,7 +211,7 @@ fn host(state: &StateDir, wazuh: &WazuhArguments, policy: &LocalPolicy) -> Host 
     }
     let log = wazuh.responses_log.as_deref().or_else(|| {
         let log = policy.responses_log.as_deref()?;
-        // Where nobody asked for it and there is no Wazuh, there is nothing to write for.
+        // The default log is written only where Wazuh is installed to read it.
         let is_default = LocalPolicy::default().responses_log.as_deref() == Some(log);
         let has_folder = log.parent().is_some_and(Path::is_dir);
         (!is_default || has_folder).then_some(log)
@@ -216,7 +220,7 @@ fn host(state: &StateDir, wazuh: &WazuhArguments, policy: &LocalPolicy) -> Host 
     host
 }
 
-/// One thread is enough: the agent waits for others almost always, and an idle thread costs memory.
+/// One thread is enough: the agent almost always waits, and an idle thread costs memory.
 fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

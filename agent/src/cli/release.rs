@@ -1,5 +1,5 @@
-//! `riposte-agent release`: lifts everything that is held, on purpose, such as before the agent is removed or when it
-//! has blocked what it should not. The manager learns of it when the agent runs the next time.
+//! `riposte-agent release`: lifts everything that is held, such as before the agent is removed or
+//! after a wrong block. The manager learns of it when the agent runs the next time.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::local_policy::LocalPolicy;
 use crate::surroundings::Surroundings;
 use crate::{actions, executor};
 
-/// Notes that effects which the journal does not know were lifted by people.
+/// Records that people have lifted effects which the journal does not know.
 fn note_lifted(mut book: Book, effects: &[uuid::Uuid]) -> anyhow::Result<()> {
     if let Some(held) = effects.iter().find(|effect| book.ledger().held_effect(**effect).is_some()) {
         bail!("the agent holds {held}: release it, or let the agent lift it");
@@ -24,11 +24,11 @@ fn note_lifted(mut book: Book, effects: &[uuid::Uuid]) -> anyhow::Result<()> {
     }
     book.commit()?;
     if let Some(reason) = book.broken() {
-        bail!("it is not noted: {reason}");
+        bail!("it was not recorded: {reason}");
     }
     let mut out = std::io::stdout();
     for effect in effects {
-        writeln!(out, "noted: {effect} was lifted by hand")?;
+        writeln!(out, "recorded: {effect} was lifted by hand")?;
     }
     Ok(())
 }
@@ -38,7 +38,7 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
     if !state_dir.is_dir() {
         bail!("{} is not there: this host has no agent's state", state_dir.display());
     }
-    // Beside a running agent there would be two memories of what is held.
+    // A running agent and this command would keep two states of what is held.
     let _lock = run::lock(state_dir).context("stop it first (systemctl stop riposte-agent), then release")?;
     let book = Book::open(&show::journal_path(state_dir))?;
     if let Some(reason) = book.broken() {
@@ -47,8 +47,8 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
     if !arguments.lifted.is_empty() {
         return note_lifted(book, &arguments.lifted);
     }
-    // Of the local policy only where custom programs are and what is written of them: a slip in it must not stand in the
-    // way, and lifting is always allowed.
+    // Reads only two paths of the local policy: the custom programs and their log. A mistake in the
+    // file must not prevent lifting, which is always allowed.
     let places = arguments.policy.load(&arguments.state).unwrap_or_else(|error| {
         tracing::warn!(reason = crate::telemetry::chain(&error), "released without the local policy");
         LocalPolicy::default()
@@ -70,5 +70,5 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
     for (held, reason) in &release.failed {
         writeln!(out, "NOT lifted: {} {}: {reason}", held.action, held.target)?;
     }
-    bail!("{} effects could not be lifted; the agent goes on trying when it runs", release.failed.len())
+    bail!("{} effects could not be lifted; the agent retries when it runs", release.failed.len())
 }

@@ -1,5 +1,6 @@
-//! `riposte-agent run`: puts the parts together, runs them until a signal or a failure, and lets what is being
-//! executed finish. Stopping lifts nothing: effects are in the journal, and the next start carries on with them.
+//! `riposte-agent run`: assembles the agent, runs it until a signal or a failure, and lets running
+//! executions finish. Stopping lifts nothing: effects are in the journal, and the next start
+//! resumes them.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::journal::Book;
 use crate::surroundings::Surroundings;
 use crate::{actions, durable, executor, manager_url, service, session};
 
-/// How long running executions may take to finish after the order to stop.
+/// Time limit for running executions to finish after a stop.
 const GRACE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
@@ -30,10 +31,10 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let book = Book::open(&super::show::journal_path(state_dir))?;
     let speaks = match identity.enrolment.check_transport(arguments.plain.insecure_http) {
         Ok(()) => true,
-        // What is in force must still end, so an agent that holds something runs, and talks to nobody.
+        // Effects in force must still end, so an agent that holds any runs, without a connection.
         Err(error) if book.ledger().held().next().is_some() || book.ledger().pending().next().is_some() => {
-            tracing::error!("there is no conversation with the manager; effects are lifted on time. {error}");
-            service::status("no conversation with the manager: its address is plain HTTP");
+            tracing::error!("there is no connection to the manager; effects are lifted on time. {error}");
+            service::status("not connected to the manager: its address is plain HTTP");
             false
         }
         Err(error) => return Err(error.into()),
@@ -42,7 +43,7 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     if let Some(url) = urls.into_iter().find(|url| !manager_url::is_protected(url)).filter(|_| speaks) {
         tracing::warn!(
             url,
-            "the conversation with the manager is not encrypted: others can read it, though not forge commands"
+            "the connection to the manager is not encrypted: others can read it, but not forge commands"
         );
     }
     if let Some(reason) = book.broken() {
@@ -86,7 +87,7 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         finished = agent.tasks.finish(GRACE) => if !finished {
             tracing::warn!("an execution did not finish in time; it is looked at after the next start");
         },
-        // A second signal means now.
+        // A second signal stops at once.
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -96,16 +97,17 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     }
 }
 
-/// Two agents on one journal would execute everything twice.
+/// Locks the state directory: two agents on one journal would execute everything twice.
 pub(super) fn lock(state_dir: &Path) -> anyhow::Result<File> {
-    // Whoever can write the journal commands the agent: it says what to lift, and by which program.
+    // An account that can write the journal commands the agent: the journal says what to lift, and
+    // by which program.
     let path = state_dir.join("lock");
     for file in [&path, &super::show::journal_path(state_dir)] {
         guarded::require_sure(file)?;
     }
     let file = match durable::append(&path) {
         Ok(file) => file,
-        // A disk that can only be read must not keep what is due from being lifted: a lock needs no writing.
+        // A read-only disk must not prevent lifting what is due: a lock needs no writing.
         Err(_) if path.exists() => durable::open(&path).with_context(|| format!("cannot open {}", path.display()))?,
         Err(error) => return Err(error).with_context(|| format!("cannot make {}", path.display())),
     };
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_that_another_account_can_write_is_not_believed() {
+    fn a_journal_that_another_account_can_write_is_refused() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         let journal = directory.path().join("journal");

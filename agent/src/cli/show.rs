@@ -1,4 +1,4 @@
-//! `riposte-agent status` and `riposte-agent actions`: read-only, and beside a running agent.
+//! `riposte-agent status` and `riposte-agent actions`: read-only, also beside a running agent.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::local_policy::LocalPolicy;
 use crate::manager_time::Skew;
 use crate::{actions, agent};
 
-/// Where the journal is.
+/// Path of the journal.
 pub(super) fn journal_path(state_dir: &Path) -> PathBuf {
     state_dir.join("journal")
 }
@@ -64,13 +64,13 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether somebody has to look at it.
+/// Whether an operator has to look at it.
 fn is_incident(held: &Held) -> bool {
     held.failing.is_some() || held.actual == Some(Actual::Drifted)
 }
 
 pub(super) fn actions(state: &StateDir, wazuh: &WazuhArguments, policy: &PolicyFile, json: bool) -> anyhow::Result<()> {
-    // What would be possible if it did not only observe is what somebody wants to know here.
+    // The operator wants to see what would be possible without `observe`.
     let policy = LocalPolicy { observe: false, ..policy.load(state)? };
     let capabilities = agent::capabilities(actions::ALL, &super::host(state, wazuh, &policy), &policy);
     let mut out = std::io::stdout().lock();

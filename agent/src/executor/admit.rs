@@ -1,5 +1,6 @@
-//! What is obeyed at all: the action is known, the target and the arguments fit, and neither the host's own rules nor
-//! what is protected here stand against it. The manager has checked most of the same; the agent does not rely on it.
+//! Decides whether a command is obeyed: the action is known, the target and the arguments fit, and
+//! neither the host's own rules nor the protected targets forbid it. The manager has checked most
+//! of it already; the agent does not rely on that.
 
 use riposte_protocol::command::{Command, Script, ScriptStyle};
 use riposte_protocol::target::TargetKind;
@@ -8,8 +9,9 @@ use crate::actions::Action;
 use crate::agent::Agent;
 use crate::scripts;
 
-/// The action, if this agent obeys this apply; else why not, for people. A revert never comes here: what is held is lifted as
-/// the journal says, whatever is forbidden or protected, and what is not held runs nothing.
+/// Returns the action if this agent obeys this apply; otherwise the reason, for people. Reverts
+/// never come here. What is held is lifted as the journal says, even if it is forbidden or
+/// protected by now; what is not held runs nothing.
 pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Action, String> {
     let script = command.script.as_ref();
     let action = find(agent, &command.action, script).ok_or_else(|| unknown(&command.action))?;
@@ -29,7 +31,7 @@ pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Act
     if let Some(reason) = agent.policy.forbids(&command.action, executable) {
         return Err(reason);
     }
-    // What is held already only gets another end.
+    // An effect that is held already only gets another end.
     let is_new = agent.read(|ledger| ledger.held_effect(command.effect).is_none());
     let by_default = || is_new.then(|| agent.policy.protects_by_default(&command.target)).flatten();
     if let Some(reason) = agent.protects(&command.target).or_else(by_default) {
@@ -39,12 +41,12 @@ pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Act
     Ok(action)
 }
 
-/// The action of that name, or the one that runs custom programs.
+/// Returns the action of that name, or the one that runs custom programs.
 pub(super) fn find(agent: &Agent, name: &str, script: Option<&Script>) -> Option<&'static dyn Action> {
     if script.is_some() { Some(&scripts::SCRIPT) } else { agent.action(name) }
 }
 
-/// That there is no such action here.
+/// The refusal of an unknown action.
 pub(super) fn unknown(action: &str) -> String {
     format!("this agent does not know the action {}", action.escape_debug())
 }

@@ -1,6 +1,7 @@
-//! The crash campaign: the same story again and again, and each time the agent dies at another instant: before, within
-//! and after each write to the disk and each change of the world. Then it is started anew, the manager delivers again
-//! what was not acknowledged, and at the end every promise is held against what happened.
+//! The crash campaign: the same scenario again and again, and each time the agent crashes at
+//! another point: before, within and after each write to the disk and each change of the world.
+//! Then it is restarted, and the manager delivers again what was not acknowledged. At the end every
+//! guarantee is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,35 +25,35 @@ use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
 use crate::surroundings::Surroundings;
 
-/// How long the last life of a story is: everything that has an end has ended long before.
+/// How long the last run of a scenario lasts: every effect with an end has ended long before.
 const LAST_LIFE: Duration = Duration::from_secs(75);
-/// How late an undo may be: the manager of this story looks every half second.
+/// How late a revert may be: the manager of this scenario polls every half second.
 const LATE: Duration = Duration::from_secs(1);
 
-/// Where in a step the agent dies.
+/// Where in a step the agent crashes.
 #[derive(Clone, Copy, Debug)]
 enum Mode {
     Before,
-    /// After so many bytes of a write to the end of the journal.
+    /// After so many bytes of an append to the journal.
     Torn(usize),
     After,
 }
 
-/// What survives a crash: the disk and the world, and who of the agents is alive.
+/// What survives a crash: the disk, the world, and the number of the run that is alive.
 #[derive(Debug, Default)]
 struct World {
     disk: Vec<u8>,
     in_force: BTreeSet<String>,
     /// The commands whose apply was executed.
     applied: Vec<String>,
-    /// What was lifted while it was in force, and when.
+    /// Effects that were lifted while in force, and when.
     lifted: Vec<(String, Duration)>,
     life: usize,
     dead: bool,
     steps: usize,
-    /// The instant at which each life ends; lives beyond go on for ever.
+    /// The step at which each run crashes; runs beyond the list do not crash.
     crashes: Vec<(usize, Mode)>,
-    /// How long each write to the end of the journal was, by step of the first life.
+    /// Length of each append to the journal, by step of the first run.
     lengths: BTreeMap<usize, usize>,
     began: Option<Instant>,
 }
@@ -60,7 +61,8 @@ struct World {
 type Shared = Arc<Mutex<World>>;
 
 impl World {
-    /// One more step of `life`; gives where in it the agent dies, if it does. `Err` if it is dead already.
+    /// One more step of run `life`; returns where in it the agent crashes, if it does. `Err` if it
+    /// has crashed already.
     fn step(&mut self, life: usize) -> Result<Option<Mode>, ()> {
         if self.dead || life != self.life {
             return Err(());
@@ -122,7 +124,7 @@ impl Disk for MortalDisk {
     }
 }
 
-/// The number of the command, so that it is seen which one was applied.
+/// The number of the command shows which one was applied.
 const PARAMETERS: &[Parameter] = &[Parameter { form: Form::Text("N"), ..Parameter::DEFAULT }];
 
 #[derive(Debug)]
@@ -133,7 +135,7 @@ struct MortalAction {
 }
 
 impl MortalAction {
-    /// Changes the world, if the agent lives that long.
+    /// Changes the world, unless the agent has crashed.
     async fn change(&self, change: impl FnOnce(&mut World)) {
         let goes_on = {
             let mut world = self.world.lock().unwrap();
@@ -202,7 +204,7 @@ impl Action for MortalAction {
     }
 }
 
-/// The story: when, and what.
+/// The scenario: the commands, and when each is sent.
 fn story() -> Vec<(u64, Command)> {
     let numbered = |at: u64, command: Command| (at, Command { arguments: vec![command.seq.to_string()], ..command });
     vec![
@@ -226,7 +228,7 @@ struct Told {
     restarted_at: Vec<Duration>,
 }
 
-/// Plays the story with these crashes; after each, the agent is away for `away`.
+/// Runs the scenario with these crashes; after each, the agent is away for `away`.
 fn play(crashes: &[(usize, Mode)], away: Duration) -> Told {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -278,7 +280,7 @@ fn play(crashes: &[(usize, Mode)], away: Duration) -> Told {
     })
 }
 
-/// One exchange between the manager of the story and the agent; a dead agent says nothing.
+/// One exchange between the scenario's manager and the agent; a crashed agent sends nothing.
 fn converse(
     agent: &Agent,
     world: &Shared,
@@ -312,7 +314,7 @@ fn check(told: &Told, crashes: &[(usize, Mode)], away: Duration) {
     for (_, command) in story() {
         assert!(outcome(command.seq.into()).is_some(), "command {} has a result: {context}", command.seq);
     }
-    // frank has no end; whether his apply survived is told by its result.
+    // frank has no end; its result tells whether its apply survived.
     let frank = outcome(9) == Some(Outcome::Succeeded);
     let expected: Vec<&str> = if frank { vec!["frank"] } else { vec![] };
     assert_eq!(world.in_force.iter().collect::<Vec<_>>(), expected, "no undo is lost: {context}");
@@ -335,7 +337,7 @@ fn round(crashes: &[(usize, Mode)], away: Duration) {
 }
 
 #[test]
-fn without_a_crash_the_story_ends_as_it_should() {
+fn without_a_crash_the_scenario_ends_correctly() {
     let told = play(&[], Duration::ZERO);
     check(&told, &[], Duration::ZERO);
     let outcomes: Vec<Outcome> = told.results.values().map(|result| result.outcome).collect();
@@ -367,13 +369,13 @@ fn whenever_the_agent_dies_no_command_runs_twice_and_no_undo_is_lost_or_early() 
                 play_round(&[(step, Mode::Torn(length * part / 6))]);
             }
         }
-        // The next life is as mortal: it dies while it cleans up after the first.
+        // The next run crashes too, while it cleans up after the first.
         for next in [1, 2, 3, 5, 8] {
             play_round(&[(step, Mode::After), (next, Mode::After)]);
             play_round(&[(step, Mode::Before), (next, Mode::Before), (next, Mode::After)]);
         }
     }
-    // One write at every byte: one in which an effect is held and its command begun.
+    // One append at every byte: one in which an effect is held and its command begun.
     let (step, length) = lengths.iter().min_by_key(|(_, length)| length.abs_diff(500)).unwrap();
     for byte in 0..*length {
         play_round(&[(*step, Mode::Torn(byte))]);

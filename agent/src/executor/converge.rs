@@ -1,6 +1,7 @@
-//! Convergence: what is held is looked at from time to time, because others flush rules, unban by hand and restore
-//! backups. What has drifted is brought into force again or only told, as the local policy says; what must not be
-//! touched any more is lifted. A lane that holds nothing never wakes for it.
+//! Convergence: held effects are looked at from time to time, because other programs flush rules,
+//! unban by hand and restore backups. Drift is repaired or only reported, as the local policy says.
+//! An effect on a target that is protected by now is lifted. A lane that holds nothing never wakes
+//! for it.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -17,10 +18,11 @@ use crate::agent::Agent;
 use crate::journal::{Held, Record};
 use crate::local_policy::Drift;
 
-/// An effect that is so near its end is not looked at: its own time-out may have come a moment before the agent's.
+/// An effect this close to its end is not looked at: its own time-out may come a moment before the
+/// agent's.
 const TOO_LATE: Duration = Duration::from_secs(2);
 
-/// The rounds of one lane: when the next begins, and what is left of this one.
+/// The rounds of one lane: when the next begins, and what is left of the current one.
 #[derive(Debug)]
 pub(super) struct Rounds {
     every: Duration,
@@ -29,12 +31,13 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// The first round begins at once: nobody knows what happened while the agent was away.
+    /// The first round begins at once: the host may have changed while the agent was away.
     pub(super) fn new(every: Duration) -> Self {
         Self { every, next_at: Some(Instant::now()), todo: VecDeque::new() }
     }
 
-    /// The next effect to look at, or else how long until there is one; `None` while nothing is held.
+    /// Returns the next effect to look at, or the time until there is one; `None` while nothing is
+    /// held.
     pub(super) fn next<'a>(&mut self, mut held: impl Iterator<Item = &'a Held>) -> Result<Uuid, Option<Duration>> {
         if let Some(effect) = self.todo.pop_front() {
             return Ok(effect);
@@ -61,7 +64,8 @@ impl Rounds {
     }
 }
 
-/// Three quarters to all of the time, so that a fleet that was started at once does not look at once for ever.
+/// Three quarters to all of the interval, so that a fleet that was started at once spreads its
+/// looks.
 fn jittered(every: Duration) -> Duration {
     let fraction = getrandom::u32().unwrap_or(u32::MAX);
     every.mul_f64(0.75 + 0.25 * f64::from(fraction) / f64::from(u32::MAX))
@@ -74,9 +78,9 @@ pub(super) async fn look(agent: &Agent, effect: Uuid) {
     if remaining.is_some_and(|remaining| remaining < TOO_LATE) || held.actual == Some(Actual::Absent) {
         return;
     }
-    // What could not be lifted while the clock was ahead was not over at all.
+    // An effect that could not be lifted while the clock was ahead had not ended at all.
     let held = Held { failing: None, ..held };
-    // An action that is gone or cannot be run cannot be looked at; lifting it is what the clock will try.
+    // An effect without a runnable action cannot be looked at; the clock tries to lift it.
     let Some(action) = find(agent, &held.action, held.script.as_ref()) else { return };
     if let Err(reason) = actions::availability(action, &agent.host) {
         let (action, target) = (&held.action, &held.target);
@@ -86,7 +90,7 @@ pub(super) async fn look(agent: &Agent, effect: Uuid) {
     if let Some(reason) = agent.protects(&held.target) {
         return let_go(agent, action, held, &reason).await;
     }
-    // Where nothing shows, there is no telling drift: it must not be done once more.
+    // An effect that cannot be seen cannot be seen to drift either: it must not be applied again.
     if !action.about().looks {
         return;
     }
@@ -146,12 +150,12 @@ async fn repair(agent: &Agent, action: &dyn Action, held: &Held, attempt: &Attem
     }
 }
 
-/// The target is protected now, and was not when the effect came into force.
+/// Lifts an effect whose target is protected now and was not before.
 async fn let_go(agent: &Agent, action: &dyn Action, held: Held, reason: &str) {
     let reason = format!("lifted: the target is protected now: {reason}");
     let (effect, name, target) = (held.effect, &held.action, &held.target);
     match lift::lift(agent, action, &held, &Mutex::default()).await {
-        Ok(()) => {
+        Ok(_) => {
             tracing::warn!(%effect, action = name, %target, reason, "an effect was lifted before its end");
             agent.note([held.released(agent.clock.now(), reason)]);
             agent.tell_of(effect);
@@ -163,7 +167,7 @@ async fn let_go(agent: &Agent, action: &dyn Action, held: Held, reason: &str) {
     }
 }
 
-/// Writes down what was seen, if it is news.
+/// Records the observed state, if it has changed.
 fn note(agent: &Agent, seen: Held, actual: Actual) {
     let effect = seen.effect;
     let is_news = agent.read(|ledger| {

@@ -1,6 +1,6 @@
-//! One command, from its first record to its last: what may be done is decided first, then what is about to be done is
-//! written down, then it is done and looked at, then what came out is written down. The program may die between any two
-//! of these; what is on disk then decides how it goes on.
+//! Executes one command, from its first record to its last. First it decides what may be done and
+//! records what is about to be done. Then it acts and verifies, and records the result. The program
+//! may crash between any two of these steps; the journal then decides how to continue.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,22 +12,22 @@ use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::admit::{admit, find, unknown};
-use super::lift::{lift, within};
+use super::lift::{Lifted, lift, within};
 use crate::actions::{self, Action, ActionError, Attempt, Times, Transcript};
 use crate::agent::{Agent, Unwritable};
 use crate::intake::{EXPIRED, refusal};
 use crate::journal::{Held, Record};
 use crate::responses_log::Note;
 
-/// How long looking at what is about to be acted on may take: what is to be stopped goes on meanwhile.
+/// Time limit for collecting evidence: what is to be stopped continues meanwhile.
 const EVIDENCE_TIME: Duration = Duration::from_secs(2);
 
-/// What came out of a command.
+/// Result of a command.
 pub(super) struct Verdict {
     pub(super) outcome: Outcome,
     pub(super) verified: Option<bool>,
     message: String,
-    /// Whether it only says what would have been done.
+    /// Whether it only reports what would have been done.
     observed: bool,
 }
 
@@ -45,24 +45,22 @@ impl Verdict {
         Self::new(outcome, None, error.to_string())
     }
 
-    /// What was done, where nothing shows it but the program's own word.
+    /// A success that only the program's own exit status shows.
     fn unseen(done: &str) -> Self {
         Self::new(Outcome::Succeeded, None, format!("{done}, by the word of what was run"))
     }
 
-    /// What was done, and whether it shows: `shows` is the answer of a look at the state.
+    /// The result of a step and its verification; `shows` is what a look at the state returned.
     pub(super) fn of_look(shows: Result<bool, ActionError>, good: &str, bad: &str) -> Self {
         match shows {
             Ok(true) => Self::new(Outcome::Succeeded, Some(true), good),
             Ok(false) => Self::new(Outcome::Failed, Some(false), bad),
-            Err(error) => {
-                Self::new(Outcome::Succeeded, None, format!("{good}, but it could not be looked at: {error}"))
-            }
+            Err(error) => Self::new(Outcome::Succeeded, None, format!("{good}, but it could not be verified: {error}")),
         }
     }
 }
 
-/// Executes a command that was never begun.
+/// Executes a command that was not begun before.
 pub(super) async fn command(agent: &Agent, command: &Command) {
     if command.op == Op::Apply && command.target.kind() == TargetKind::Ip {
         agent.surroundings.await_manager().await;
@@ -89,7 +87,7 @@ pub(super) async fn command(agent: &Agent, command: &Command) {
     if execution.is_undoable() { execution.apply().await } else { execution.apply_once().await }
 }
 
-/// Ends a command that is not obeyed.
+/// Finishes a command that is not obeyed.
 pub(super) fn refuse(agent: &Agent, command: &Command, reason: String) {
     agent.note([finished(agent, refusal(command.jti, reason, agent.clock.now()))]);
 }
@@ -106,7 +104,7 @@ fn finished(agent: &Agent, result: CommandResult) -> Record {
     Record::Finished { result: Box::new(result) }
 }
 
-/// The beginning of an output, at most `limit` bytes.
+/// The start of an output, at most `limit` bytes.
 fn head(mut output: String, limit: usize) -> String {
     if output.len() > limit {
         let end = (0..=limit).rev().find(|end| output.is_char_boundary(*end)).unwrap_or(0);
@@ -122,7 +120,7 @@ pub(super) struct Execution<'a> {
     pub(super) action: &'static dyn Action,
     pub(super) started_at: Timestamp,
     pub(super) transcript: Mutex<Transcript>,
-    /// What was found before anything was done.
+    /// State of the host before the execution.
     pub(super) evidence: Option<Box<Value>>,
 }
 
@@ -152,12 +150,12 @@ impl Execution<'_> {
         attempt
     }
 
-    /// Whether the effect is held after it was applied, and lifted one day.
+    /// Whether the effect is held after it was applied, until it is lifted.
     pub(super) fn is_undoable(&self) -> bool {
         self.command.script.as_ref().map_or(self.action.about().undoable, |script| script.undoable)
     }
 
-    /// Says what would be done. Nothing is run and nothing is held.
+    /// Reports what would be done. Runs nothing and holds nothing.
     pub(super) fn observe(&self) {
         let plan = self.action.plan(self.command.op, &self.attempt(None));
         let message = format!("observe: would have run: {plan}");
@@ -165,7 +163,8 @@ impl Execution<'_> {
         self.finish(verdict, None);
     }
 
-    /// Looks at what is about to be acted on. That it cannot be seen is no reason not to act, and is told.
+    /// Records the state of the target before the execution. If it cannot be seen, the command is
+    /// executed anyway and the result says so.
     async fn find_evidence(&mut self, undo: Option<&Value>) {
         let found = {
             let attempt = self.attempt(undo);
@@ -187,7 +186,8 @@ impl Execution<'_> {
             (ledger.held_effect(command.effect).cloned(), twin.map(|twin| twin.undo.clone()))
         });
         let (is_new, has_twin) = (held.is_none(), twin.is_some());
-        // While the effect is in force, the state before it cannot be seen any more: what was written down is kept.
+        // While the effect is in force, the state before it cannot be seen any more: what was
+        // recorded is kept.
         let held = match (held, twin) {
             (Some(held), _) => match self.refresh(held) {
                 Ok(held) => held,
@@ -202,21 +202,22 @@ impl Execution<'_> {
         if is_new && !has_twin {
             self.find_evidence(Some(&held.undo)).await;
         }
-        // Without a memory of it the effect would never be lifted: no record, no execution.
+        // Without a record the effect would never be lifted, so it is not applied.
         if let Err(unwritable) = self.agent.record([Record::Held { held: Box::new(held.clone()) }, self.begun()]) {
             return self.refuse_unwritten(&unwritable);
         }
         let mut attempt = self.attempt(Some(&held.undo));
         attempt.script = held.script.as_ref();
         attempt.arguments = &held.arguments;
-        // A program is told of an effect once: its end is the agent's own affair.
+        // A custom program is started once for an effect; the agent itself keeps track of the end.
         let is_known = !is_new && held.script.is_some() && is_believed_in_force(&held);
         let verdict =
             if is_known { Verdict::unseen("in force") } else { self.apply_and_look(&attempt, "in force").await };
         match verdict.outcome {
             Outcome::Succeeded => {
                 let mut held = held;
-                // What only lasts longer now, or was in force for another response, is no new block to the log.
+                // A longer term, or an effect that another response holds too, is no new block in
+                // the log.
                 if !held.in_log && !has_twin {
                     self.log_applied();
                     held.in_log = true;
@@ -224,14 +225,14 @@ impl Execution<'_> {
                 held.actual = verdict.verified.map_or(held.actual, |shows| Some(actual(shows)));
                 self.finish(verdict, Some(Record::Held { held: Box::new(held) }));
             }
-            // A refresh that failed leaves what was in force before, and the duty to lift it.
+            // A failed refresh leaves in force what was there before, and it must still be lifted.
             _ if !is_new => self.finish(verdict, None),
             _ => self.abandon(held, verdict).await,
         }
     }
 
-    /// What is held already, with the end that the command sets. The program of a custom action is not run again, so what
-    /// lifts the effect stays the program that brought it into force, told the same.
+    /// The held effect with the end that the command sets. A custom program is not run again. So
+    /// the effect is lifted by the program that brought it into force, with the same input.
     fn refresh(&self, old: Held) -> Result<Held, String> {
         let command = self.command;
         if old.action != command.action
@@ -254,10 +255,10 @@ impl Execution<'_> {
         Ok(held)
     }
 
-    /// An action that is complete in itself: nothing is held after it.
+    /// Applies an action without a lasting effect: nothing is held after it.
     async fn apply_once(mut self) {
         self.find_evidence(None).await;
-        // Without a memory of it a restart would do it once more: no record, no execution.
+        // Without a record a restart would do it again, so it is not done.
         if let Err(unwritable) = self.agent.record([self.begun()]) {
             return self.refuse_unwritten(&unwritable);
         }
@@ -275,7 +276,7 @@ impl Execution<'_> {
         if self.action.about().looks {
             let shows = within(self.agent, self.action.is_in_force(attempt)).await;
             let shown = if self.is_undoable() { "is not in force" } else { "it does not show" };
-            Verdict::of_look(shows, good, &format!("it was applied without a complaint but {shown}"))
+            Verdict::of_look(shows, good, &format!("it was applied without an error but {shown}"))
         } else {
             Verdict::unseen(good)
         }
@@ -287,13 +288,14 @@ impl Execution<'_> {
         self.agent.host.note(&note, self.agent.clock.now());
     }
 
-    /// The command is in the journal, its refusal cannot be: after a crash it would be executed. So nobody is told yet.
+    /// The command is in the journal, but its refusal cannot be written: after a crash the command
+    /// would be executed. So the refusal is not reported yet.
     fn refuse_unwritten(&self, unwritable: &Unwritable) {
         self.agent.hold_back(self.command.jti);
         self.finish(Verdict::new(Outcome::Refused, None, unwritable.to_string()), None);
     }
 
-    /// The end that the command sets has passed: nothing is brought into force, and what is, is lifted.
+    /// The command's end has passed: nothing is brought into force, and what is in force is lifted.
     async fn apply_that_is_over(self) {
         let held = self.held_now();
         match held {
@@ -310,14 +312,15 @@ impl Execution<'_> {
         }
     }
 
-    /// Cleans up after an apply that did not work. What cannot be cleaned up is held, and overdue: the clock goes on trying.
+    /// Cleans up after a failed apply. What cannot be cleaned up is held and overdue, so the clock
+    /// retries it.
     pub(super) async fn abandon(self, held: Held, mut verdict: Verdict) {
-        // The result is about what did not work, not about the cleaning up.
+        // The result is about the failure, not about the clean-up.
         let cleaning = Mutex::default();
         let record = match lift(self.agent, self.action, &held, &cleaning).await {
-            Ok(()) => Record::Lifted { effect: held.effect },
+            Ok(_) => Record::Lifted { effect: held.effect },
             Err(error) => {
-                verdict.message = format!("{}; cleaning up failed too and is tried again: {error}", verdict.message);
+                verdict.message = format!("{}; cleaning up failed too and is retried: {error}", verdict.message);
                 super::lift::overdue(self.agent, held, &error)
             }
         };
@@ -325,15 +328,21 @@ impl Execution<'_> {
     }
 
     /// Ends a command that lifts what is held. What could not be lifted stays held, and overdue: the clock goes on trying.
-    pub(super) fn finish_lifting(self, held: Held, lifted: Result<(), ActionError>, message: &str) {
+    pub(super) fn finish_lifting(self, held: Held, lifted: Result<Lifted, ActionError>, message: &str) {
         match lifted {
-            Ok(()) => {
-                let lifted = Record::Lifted { effect: held.effect };
-                self.finish(Verdict::new(Outcome::Succeeded, Some(true), message), Some(lifted));
+            Ok(how) => {
+                let verdict = match how {
+                    Lifted::Seen => Verdict::new(Outcome::Succeeded, Some(true), message),
+                    Lifted::Unseen => Verdict::unseen(message),
+                    Lifted::Shared => {
+                        Verdict::new(Outcome::Succeeded, None, format!("{message}; another effect holds the same"))
+                    }
+                };
+                self.finish(verdict, Some(Record::Lifted { effect: held.effect }));
             }
             Err(error) => {
                 let mut verdict = Verdict::of_error(&error);
-                verdict.message.push_str("; it is tried again");
+                verdict.message.push_str("; it is retried");
                 self.finish(verdict, Some(super::lift::overdue(self.agent, held, &error)));
             }
         }
@@ -393,7 +402,8 @@ fn actual(in_force: bool) -> Actual {
     if in_force { Actual::InForce } else { Actual::Drifted }
 }
 
-/// Whether what nothing shows can be taken to be in force still: it was neither cleaned up nor tried to be lifted in vain.
+/// Whether an effect that cannot be seen can be assumed to be in force: it was not cleaned up, and
+/// no attempt to lift it failed.
 fn is_believed_in_force(held: &Held) -> bool {
     held.failing.is_none() && held.actual != Some(Actual::Absent)
 }

@@ -1,5 +1,5 @@
-//! Lifting: by the clock, by hand, and as the last step of commands. What cannot be lifted stays held and overdue, is
-//! an incident until it is lifted, and is tried for ever.
+//! Lifting: by the clock, by hand, and as the last step of commands. An effect that cannot be
+//! lifted stays held and overdue, is an incident, and is retried until it is lifted.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,44 +12,57 @@ use crate::agent::Agent;
 use crate::journal::{Failing, Held, Ledger, Record};
 use crate::responses_log::Note;
 
-/// The longest reason of an incident: some hundred of them fit into a message.
+/// Longest reason of an incident, in characters: some hundred of them fit into a message.
 const MAX_REASON_CHARS: usize = 300;
-/// A program that may take the whole time of its step is ended by its runner, which asks it first and keeps what it said;
-/// a little later the step is stopped, whatever it is doing.
+/// Extra time of a step beyond its limit. A program that uses the whole limit is ended by its
+/// runner, which sends SIGTERM first and keeps its output. After this extra time the step is
+/// dropped.
 const MANNERS: Duration = Duration::from_secs(3);
+
+/// How it is known that an effect is lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifted {
+    /// It was looked for, and nothing of it is left.
+    Seen,
+    /// By the word of what was run: nothing shows it.
+    Unseen,
+    /// Another effect holds the same, so nothing was run.
+    Shared,
+}
 
 /// Undoes an effect whose time is up; gives whether it is lifted. If not, it stays held, to be tried again.
 pub(super) async fn undo(agent: &Agent, held: &Held) -> bool {
     let (effect, action, target) = (held.effect, &held.action, &held.target);
     match lift_by_name(agent, held).await {
-        Ok(()) => {
+        Ok(_) => {
             agent.note([Record::Lifted { effect }]);
-            tracing::info!(%effect, action, %target, "effect lifted, its time was up");
+            tracing::info!(%effect, action, %target, "effect lifted at its end");
             agent.tell_of(effect);
             true
         }
         Err(error) => {
-            tracing::error!(%effect, action, %target, %error, "incident: an effect could not be lifted; it is tried again");
+            tracing::error!(%effect, action, %target, %error, "incident: an effect could not be lifted; it is retried");
             fail(agent, held, &error);
             false
         }
     }
 }
 
-/// What came out of [`release`].
+/// Result of [`release`].
 #[derive(Debug, Default)]
 pub struct Release {
-    /// The effects that are lifted.
+    /// The effects that were lifted.
     pub lifted: Vec<Held>,
-    /// Those that are not, and why.
+    /// The effects that could not be lifted, each with the reason.
     pub failed: Vec<(Held, String)>,
-    /// How many commands that had not been begun are refused.
+    /// Number of commands that were refused because they had not been begun.
     pub refused: usize,
 }
 
-/// Lifts everything that is held, on purpose, and refuses what was received and not begun. What cannot be lifted is
-/// overdue from now on, so the next run of the agent goes on trying. Not for an agent whose lanes run: one of them could
-/// be repairing what is lifted here.
+/// Lifts everything that is held, on purpose, and refuses commands that were not begun. What cannot
+/// be lifted is overdue from now on, so the next run of the agent retries it.
+///
+/// Must not run while the lanes run: one of them could repair what is lifted here.
 pub async fn release(agent: &Agent, reason: &str) -> Release {
     let mut release = Release::default();
     agent.note_what(|ledger| {
@@ -65,7 +78,7 @@ pub async fn release(agent: &Agent, reason: &str) -> Release {
     let all: Vec<Held> = agent.read(|ledger| ledger.held().cloned().collect());
     for held in all {
         match lift_by_name(agent, &held).await {
-            Ok(()) => {
+            Ok(_) => {
                 agent.note([held.released(agent.clock.now(), reason)]);
                 release.lifted.push(held);
             }
@@ -78,30 +91,30 @@ pub async fn release(agent: &Agent, reason: &str) -> Release {
     release
 }
 
-async fn lift_by_name(agent: &Agent, held: &Held) -> Result<(), ActionError> {
+async fn lift_by_name(agent: &Agent, held: &Held) -> Result<Lifted, ActionError> {
     match find(agent, &held.action, held.script.as_ref()) {
         None => Err(ActionError::Failed(unknown(&held.action))),
         Some(action) => lift(agent, action, held, &Mutex::default()).await,
     }
 }
 
-/// Reverts an effect and looks that nothing of it is left.
+/// Reverts an effect and looks that nothing of it is left, where that shows.
 pub(super) async fn lift(
     agent: &Agent,
     action: &dyn Action,
     held: &Held,
     transcript: &Mutex<Transcript>,
-) -> Result<(), ActionError> {
+) -> Result<Lifted, ActionError> {
     let attempt = &attempt(agent, held, transcript);
-    // Another effect wants the same: the state is its own now, and so is what was before.
+    // Another effect needs the same state: it takes over the state and the undo.
     let twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, held.program(), &held.target).cloned();
     if let Some(twin) = agent.read(twin) {
         agent.host.keys.forget(held.effect);
-        // The block that the log knows of ends with the last that holds it.
+        // The block in the log ends with the last effect that holds it.
         if held.in_log && !twin.in_log {
             agent.note([Record::Held { held: Box::new(Held { in_log: true, ..twin }) }]);
         }
-        return Ok(());
+        return Ok(Lifted::Shared);
     }
     within(agent, action.revert(attempt)).await?;
     if !within(agent, action.is_lifted(attempt)).await? {
@@ -110,10 +123,10 @@ pub(super) async fn lift(
     if held.in_log {
         agent.host.note(&Note::of(Op::Revert, &held.action, action.about(), attempt), agent.clock.now());
     }
-    Ok(())
+    Ok(if action.about().looks { Lifted::Seen } else { Lifted::Unseen })
 }
 
-/// An attempt at what is held. The alert of a custom program is in what is needed to undo it.
+/// An attempt at a held effect. The alert of a custom program is in its undo data.
 pub(super) fn attempt<'a>(agent: &'a Agent, held: &'a Held, transcript: &'a Mutex<Transcript>) -> Attempt<'a> {
     let mut attempt = Attempt::new(&agent.host, transcript, &held.target);
     attempt.effect = held.effect;
@@ -123,7 +136,7 @@ pub(super) fn attempt<'a>(agent: &'a Agent, held: &'a Held, transcript: &'a Mute
     attempt
 }
 
-/// An effect that should have been lifted by now and could not be: from now on the clock lifts it.
+/// Marks an effect that should have been lifted by now: the clock lifts it from now on.
 pub(super) fn overdue(agent: &Agent, mut held: Held, error: &ActionError) -> Record {
     let now = agent.clock.moment();
     held.end_at(Some(now.wall), &now);
@@ -133,12 +146,12 @@ pub(super) fn overdue(agent: &Agent, mut held: Held, error: &ActionError) -> Rec
     Record::Held { held: Box::new(held) }
 }
 
-/// What went wrong, short enough to be told with every effect that fails.
+/// The error, short enough to be reported with every effect that fails.
 fn sentence(error: &ActionError) -> String {
     error.to_string().chars().take(MAX_REASON_CHARS).collect()
 }
 
-/// Writes down that the effect is an incident, unless that is known already.
+/// Records that the effect is an incident, unless it is recorded already.
 fn fail(agent: &Agent, held: &Held, error: &ActionError) {
     let reason = sentence(error);
     if held.failing.as_ref().is_none_or(|failing| failing.reason != reason) {
@@ -149,8 +162,8 @@ fn fail(agent: &Agent, held: &Held, error: &ActionError) {
     }
 }
 
-/// One step of an action, within the time that the local policy gives it and a little more, as above. What it had
-/// started is killed with it.
+/// Runs one step of an action within the time limit of the local policy and the extra time above.
+/// Programs that it started are killed with it.
 pub(super) async fn within<T>(agent: &Agent, step: Step<'_, T>) -> Result<T, ActionError> {
     let limit = agent.policy.timeout;
     let late = || format!("it did not end within {} s and was stopped", limit.as_secs());

@@ -1,9 +1,10 @@
-//! Executes what is in the journal. There is one lane per lock domain, and a lane does one thing at a time: what
-//! shares a lock never runs at once, the commands of an effect run by their numbers, and an undo by the clock never
-//! races a command. A program that hangs holds up its own lane and no other.
+//! Executes what is in the journal. There is one lane per lock domain, and a lane does one thing at
+//! a time. So actions that share a lock never run at once, and the commands of an effect run by
+//! their numbers. A revert by the clock never races a command. A program that hangs blocks only its
+//! own lane.
 //!
-//! A lane keeps no queue. It looks into the ledger for what is next, so a restart needs no special path: what was
-//! unfinished is simply still there.
+//! A lane has no queue of its own. It reads the ledger for what is next, so a restart needs no
+//! special path: unfinished commands are still there.
 
 mod admit;
 #[cfg(test)]
@@ -41,12 +42,12 @@ use self::schedule::{Next, Retries};
 use crate::agent::{Agent, Domain};
 use crate::journal::{Held, Record};
 
-/// How long after a write that failed the journal is tried again; the pause doubles up to a minute.
+/// Pause before the journal is written again after a failure; it doubles up to a minute.
 const MEND_AFTER: Duration = Duration::from_secs(2);
 const MEND_AT_LEAST_EVERY: Duration = Duration::from_mins(1);
 
-/// Carries over what an earlier life of the agent left behind, and starts the lanes, and whoever opens one for each
-/// custom program when it is first named.
+/// Carries over the state of an earlier run and starts the lanes. Also starts a task that opens one
+/// lane for each custom program when it is first named.
 pub fn start(agent: &Arc<Agent>) {
     carry_over(agent);
     open_lanes(agent);
@@ -122,7 +123,8 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
     }
 }
 
-/// What could not be lifted a moment ago is not tried again at once: the cause is still there.
+/// An effect that could not be lifted a moment ago is not retried at once: the cause is still
+/// there.
 fn wait_if_failing(agent: &Agent, effect: uuid::Uuid, retries: &mut Retries) {
     let is_failing = agent.read(|ledger| ledger.held_effect(effect).is_some_and(|held| held.failing.is_some()));
     if is_failing && retries.wait(effect).is_zero() {
@@ -130,7 +132,7 @@ fn wait_if_failing(agent: &Agent, effect: uuid::Uuid, retries: &mut Retries) {
     }
 }
 
-/// Sleeps until the journal breaks, and then tries to write it anew until that works.
+/// Sleeps until the journal breaks, and then retries to rewrite it.
 async fn mend_journal(agent: Arc<Agent>) {
     let mut pause = MEND_AFTER;
     while !agent.tasks.is_stopping() {
@@ -149,11 +151,11 @@ async fn mend_journal(agent: Arc<Agent>) {
         pause = (2 * pause).min(MEND_AT_LEAST_EVERY);
         if agent.mend_journal() {
             tracing::info!("the journal can be written again");
-            // What could not be told before.
+            // Reports were held back until now.
             agent.outbox.notify_one();
         }
     }
-    // What could only be noted gets one more chance to survive.
+    // Records that were only noted have one more chance to be written.
     if agent.unwritable().is_some() {
         agent.mend_journal();
     }

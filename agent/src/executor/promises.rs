@@ -1,5 +1,5 @@
-//! What the agent owes whatever happens around it: clocks that jump, disks that fill up, rules that others flush, and
-//! undos that do not work.
+//! The agent's guarantees under faults: clocks that jump, disks that fill up, rules that others
+//! flush, and reverts that fail.
 
 use std::io;
 use std::path::Path;
@@ -32,7 +32,7 @@ async fn a_clock_set_back_prolongs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_set_forward_ends_what_is_over_by_it() {
+async fn a_clock_set_forward_ends_effects_that_are_over_by_it() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![], false);
     bench.receive(&[command(1, Op::Apply, "a", "alice", Some(600)), command(2, Op::Apply, "a", "bob", Some(9000))]);
@@ -59,7 +59,7 @@ async fn a_host_that_wakes_up_in_1970_keeps_nothing_longer_than_it_was_meant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_within_a_boot_goes_on_with_the_same_end() {
+async fn a_restart_within_a_boot_keeps_the_end() {
     let clock = Clock::simulated(NOW);
     let mut effect = held_effect(&command(1, Op::Apply, "a", "alice", None));
     effect.end_at(Some(NOW.plus(HOUR)), &clock.moment());
@@ -80,7 +80,7 @@ fn no_part_of_a_millisecond_makes_an_end_early() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_drifted_is_applied_again_and_told() {
+async fn a_drifted_effect_is_applied_again_and_reported() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![], false);
     bench.receive(&[command(1, Op::Apply, "a", "alice", None)]);
@@ -111,7 +111,7 @@ async fn drift_is_only_reported_where_the_policy_says_so() {
     assert_eq!((held.actual, held.drifts), (Some(Actual::Drifted), 1), "one drift, however often it is seen");
     fake.state.lock().unwrap().in_force.insert("alice".into());
     tokio::time::sleep(Duration::from_mins(2)).await;
-    assert_eq!(bench.held()[0].actual, Some(Actual::InForce), "somebody has repaired it");
+    assert_eq!(bench.held()[0].actual, Some(Actual::InForce), "another program has repaired it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +124,7 @@ async fn a_restart_of_the_host_is_made_good_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_policy_has_come_to_protect_is_lifted_and_what_it_forbids_is_not_applied_again() {
+async fn an_effect_on_a_newly_protected_target_is_lifted_and_a_forbidden_one_is_not_reapplied() {
     let fake = Fake::new("a");
     fake.state.lock().unwrap().in_force.insert("alice".into());
     let mut policy = LocalPolicy { denied_actions: vec!["a".into()], ..LocalPolicy::default() };
@@ -194,7 +194,7 @@ async fn a_step_that_hangs_is_stopped_in_the_time_of_the_policy_and_cleaned_up()
 }
 
 #[tokio::test(start_paused = true)]
-async fn release_lifts_everything_once_and_refuses_what_was_not_begun() {
+async fn release_lifts_everything_once_and_refuses_commands_not_begun() {
     let fake = Fake::new("a");
     for user in ["alice", "bob"] {
         fake.state.lock().unwrap().in_force.insert(user.into());
@@ -216,7 +216,7 @@ async fn release_lifts_everything_once_and_refuses_what_was_not_begun() {
     assert!(!fake.log().iter().any(|line| line.starts_with("apply")));
 }
 
-/// A disk that takes nothing while it is full.
+/// A disk that refuses writes while it is full.
 #[derive(Debug)]
 struct Full {
     disk: FileDisk,
@@ -248,7 +248,7 @@ impl Disk for Full {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_stops_what_is_new_and_nothing_that_is_due() {
+async fn a_full_disk_stops_new_applies_and_no_due_revert() {
     let fake = Fake::new("a");
     let is_full: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let directory = tempfile::tempdir().unwrap();
@@ -329,7 +329,7 @@ async fn promise_9_a_refusal_that_a_crash_would_take_back_is_not_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_journal_full_of_untold_results_takes_reverts_only() {
+async fn a_journal_full_of_unreported_results_accepts_only_reverts() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![held(&command(1, Op::Apply, "a", "alice", None))], false);
     let long = |seq: u64| {
@@ -342,7 +342,8 @@ async fn a_journal_full_of_untold_results_takes_reverts_only() {
     let receipts = crate::intake::take_in(&bench.agent, new.clone());
     assert_eq!(receipts.acks, [new[1].jti], "the apply stays owed");
     bench.agent.record([Record::Acknowledged { ids: (100..133).map(Uuid::from_u128).collect() }]).unwrap();
-    // Its number is below the cursor now, and it is another effect: it is taken when it is delivered again.
+    // Its number is below the cursor now, and its effect is another one: it is accepted when it is
+    // delivered again.
     let receipts = crate::intake::take_in(&bench.agent, vec![new[0].clone()]);
     assert_eq!((receipts.acks.len(), receipts.duplicates.len()), (1, 0));
 }

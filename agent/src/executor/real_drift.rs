@@ -1,4 +1,5 @@
-//! Convergence against the real kernel: somebody flushes the firewall of a network namespace, and the agent notices.
+//! Convergence against the real kernel: another program flushes the firewall of a network
+//! namespace, and the agent notices.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +70,7 @@ async fn real_drops_that_others_flush_are_made_again() {
         exp: 4_000_000_000,
         effect: uuid::Uuid::from_u128(seq.into()),
         target: Target::parse(TargetKind::Ip, address).unwrap(),
-        ..command(seq, Op::Apply, action, "somebody", None)
+        ..command(seq, Op::Apply, action, "alice", None)
     };
     let commands = vec![
         apply(1, "firewall-drop", "203.0.113.7"),
@@ -91,7 +92,7 @@ async fn real_drops_that_others_flush_are_made_again() {
     assert!(ruleset.contains("203.0.113.7") && ruleset.contains("2001:db8::7"), "{ruleset}");
     assert!(namespace.run("ip", ["route", "show", "type", "blackhole"]).await.contains("203.0.113.8"));
 
-    // Never beside running lanes: one of them could be repairing what is lifted here.
+    // Never beside running lanes: one of them could repair what is lifted here.
     agent.tasks.stop();
     assert!(agent.tasks.finish(Duration::from_secs(10)).await);
     let release = super::release(&agent, "the test is over").await;

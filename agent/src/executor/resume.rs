@@ -1,5 +1,6 @@
-//! A command that was begun in an earlier life of the agent: nothing is brought into force again. What is there is
-//! looked at, and told; what was half done is cleaned up, and what was half lifted is lifted.
+//! Resumes a command that was begun in an earlier run of the agent. Nothing is brought into force
+//! again. The state is looked at and reported; a half-done apply is cleaned up, and a half-done
+//! revert is completed.
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{Actual, Outcome};
@@ -7,13 +8,13 @@ use riposte_protocol::time::Timestamp;
 
 use super::admit::{find, unknown};
 use super::execute::{Execution, Verdict, refuse, seen};
-use super::lift::{attempt, lift, within};
+use super::lift::{Lifted, attempt, lift, within};
 use super::unapply;
 use crate::actions::ActionError;
 use crate::agent::Agent;
 use crate::journal::{Held, Pending, Record};
 
-/// Finishes a command that was begun in an earlier life of the agent.
+/// Finishes a command that was begun in an earlier run of the agent.
 pub(super) async fn resume(agent: &Agent, pending: &Pending, started_at: Timestamp) {
     let command = &pending.command;
     if command.op == Op::Revert {
@@ -28,7 +29,8 @@ pub(super) async fn resume(agent: &Agent, pending: &Pending, started_at: Timesta
 }
 
 impl Execution<'_> {
-    /// What is complete in itself cannot be cleaned up; that it was begun is all that is known, unless it shows.
+    /// An action without a lasting effect cannot be cleaned up. Only its beginning is known, unless
+    /// its result can be seen.
     async fn resume_once(self) {
         let unknown = "the agent was stopped during the execution: it may have been done, and is not done again";
         let verdict = if self.action.about().looks {
@@ -56,15 +58,15 @@ impl Execution<'_> {
             let seen = verdict.verified.map(|in_force| seen(held, in_force));
             return self.finish(verdict, seen);
         }
-        // What was half done is cleaned up now. But it may yet come into force: a program that the agent had started can
-        // outlive it. So the effect stays held, and is lifted at its end like any other; lifting what is not there does
-        // no harm.
+        // A half-done apply is cleaned up now. But it may yet come into force: a program that the
+        // agent had started can outlive it. So the effect stays held and is lifted at its end like
+        // any other; lifting what is not there does no harm.
         if held.until.is_none() {
             return self.abandon(held, verdict).await;
         }
         match lift(self.agent, self.action, &held, &self.transcript).await {
-            Ok(()) => {
-                // Held only for its end: whoever looks at it later must not take it for drift and apply it again.
+            Ok(_) => {
+                // Held only for its end: a later look must not take it for drift and apply it again.
                 let actual = Some(Actual::Absent);
                 self.finish(verdict, Some(Record::Held { held: Box::new(Held { actual, ..held }) }));
             }
@@ -78,14 +80,14 @@ async fn resume_revert(agent: &Agent, command: &Command, started_at: Timestamp) 
         return unapply::answer(agent, command, started_at).await;
     };
     let action = find(agent, &held.action, held.script.as_ref());
-    // Nothing shows whether it was lifted: it is lifted again, which does no harm.
+    // Whether it was lifted cannot be seen: it is lifted again, which does no harm.
     let Some(action) = action.filter(|action| action.about().looks) else {
         return unapply::lift_held(agent, command, held, started_at).await;
     };
     let execution = Execution::new(agent, command, action, started_at);
     let attempt = attempt(agent, &held, &execution.transcript);
     let lifted = match within(agent, action.is_lifted(&attempt)).await {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(Lifted::Seen),
         Ok(false) => Err(ActionError::Failed("still in force: the agent was stopped during the execution".into())),
         Err(error) => Err(error),
     };

@@ -1,5 +1,6 @@
-//! What a lane does next: an overdue undo before anything else, then an unfinished command (`turn.rs` says which), then a look
-//! at what is held, else wait. A function of the ledger, the retries, the rounds and the time.
+//! Decides what a lane does next: an overdue revert first, then an unfinished command (`turn.rs`
+//! selects it), then a look at a held effect, otherwise wait. The result depends only on the
+//! ledger, the retries, the rounds and the time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,26 +14,27 @@ use super::turn;
 use crate::clock::Moment;
 use crate::journal::{Held, Ledger, Pending};
 
-/// While something with an end is held, the wall clock is looked at this often: it may jump, and a suspended host's
-/// timers do not count the time it slept.
+/// How often the wall clock is read while an effect with an end is held: the clock may jump, and
+/// the timers of a suspended host do not count the time it slept.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// The longest pause between two attempts to undo the same effect.
+/// Longest pause between two attempts to revert the same effect.
 const MAX_RETRY: Duration = Duration::from_mins(1);
 
-/// What a lane does next.
+/// The next step of a lane.
 #[derive(Debug, PartialEq)]
 pub(super) enum Next {
-    /// Undo this effect, its time is up.
+    /// Revert this effect, which has ended.
     Undo(Box<Held>),
     /// Execute this command.
     Command(Box<Pending>),
     /// Look at this effect.
     Look(Uuid),
-    /// Nothing, for this long or until the bell.
+    /// Wait for this long, or until the lane is notified.
     Wait(Option<Duration>),
 }
 
-/// The undos that have failed and when they are tried again. In memory only: after a restart they are tried at once.
+/// Failed reverts, and when each is retried. In memory only: after a restart they are retried at
+/// once.
 #[derive(Debug, Default)]
 pub(super) struct Retries(HashMap<Uuid, Retry>);
 
@@ -43,7 +45,7 @@ struct Retry {
 }
 
 impl Retries {
-    /// The undo failed again: 1 s, 2 s, 4 s … 60 s, for ever.
+    /// The revert failed again: the pause is 1 s, 2 s, 4 s … 60 s, for ever.
     pub(super) fn delay(&mut self, effect: Uuid) {
         let retry = self.0.entry(effect).or_insert_with(|| Retry { failures: 0, at: Instant::now() });
         let pause = Duration::from_secs(1 << retry.failures.min(6)).min(MAX_RETRY);
@@ -61,7 +63,7 @@ impl Retries {
     }
 }
 
-/// What the lane of the actions for which `of_domain` holds does at `now`.
+/// The next step at `now` of the lane with the actions for which `of_domain` holds.
 pub(super) fn next(
     ledger: &Ledger,
     retries: &Retries,
@@ -79,8 +81,8 @@ pub(super) fn next(
         }
         pause = Some(pause.unwrap_or(LOOK_EVERY).min(wait));
     }
-    // The commands of an effect share the lane of what holds it, or of its first: another program under the same effect must
-    // not let a revert overtake its apply.
+    // The commands of an effect share the lane of the held effect, or of its first command.
+    // Otherwise a revert that names another program could overtake its apply.
     let mut firsts: HashMap<Uuid, &Command> = HashMap::new();
     for pending in ledger.pending().filter(|pending| pending.command.script.is_some()) {
         firsts.entry(pending.command.effect).or_insert(&pending.command);

@@ -125,7 +125,8 @@ async fn a_program_applies_and_lifts_with_the_same_alert_even_after_a_restart() 
     assert!(bench.agent.tasks.finish(Duration::from_secs(10)).await);
     bench.agent = Bench::start(&bench.folder, &[]);
     bench.receive(vec![command(2, Op::Revert, "block", 7), command(3, Op::Apply, "../../bin/sh", 8)]);
-    assert_eq!(bench.result(2).await.message, "lifted");
+    let lifted = bench.result(2).await;
+    assert_eq!((lifted.verified, lifted.message.as_str()), (None, "lifted, by the word of what was run"));
     let refused = bench.result(3).await;
     assert_eq!(refused.outcome, Outcome::Refused, "{}", refused.message);
     let got = bench.read("got");
@@ -138,7 +139,7 @@ async fn a_program_applies_and_lifts_with_the_same_alert_even_after_a_restart() 
 }
 
 #[tokio::test]
-async fn a_program_that_fails_is_told_to_delete_and_nothing_is_held() {
+async fn a_failed_program_is_run_with_delete_and_nothing_is_held() {
     let bench = Bench::new(&[("fails", "#!/bin/bash\nread -r line\necho \"$line\" >> got\n[[ $line == *delete* ]]\n")]);
     bench.receive(vec![command(1, Op::Apply, "fails", 7)]);
     let result = bench.result(1).await;
@@ -204,20 +205,20 @@ async fn a_lifting_that_was_interrupted_is_done_again_because_nothing_shows_it()
         Record::Started { id: begun.jti, at: NOW, evidence: None },
     ];
     bench.agent = Bench::start(&bench.folder, &records);
-    assert_eq!(bench.result(2).await.message, "lifted");
+    assert_eq!(bench.result(2).await.message, "lifted, by the word of what was run");
     let got = bench.read("got");
     assert!(got.lines().count() == 2 && got.contains("delete"), "{got}");
     assert_eq!(bench.agent.read(|ledger| ledger.held().count()), 0);
 }
 
 #[tokio::test]
-async fn what_nothing_shows_is_never_run_again_by_itself_and_an_agent_that_observes_runs_nothing_new() {
+async fn an_unverifiable_program_is_never_rerun_and_an_observing_agent_runs_none() {
     let mut bench = Bench::new(&[("block", "#!/bin/bash\nread -r line\necho \"$line\" >> got\n")]);
     bench.receive(vec![command(1, Op::Apply, "block", 7)]);
     assert_eq!(bench.result(1).await.outcome, Outcome::Succeeded);
     bench.agent.tasks.stop();
     assert!(bench.agent.tasks.finish(Duration::from_secs(10)).await);
-    // Even the agent's own note of what programs hold is lost.
+    // Even the agent's own record of the keys that programs hold is lost.
     std::fs::remove_file(bench.folder.path().join("script-keys.json")).unwrap();
     let policy = |observe| LocalPolicy { observe, verify_every: Duration::from_millis(10), ..LocalPolicy::default() };
     bench.agent = Bench::start_under(&bench.folder, &[], policy(false));
@@ -232,7 +233,7 @@ async fn what_nothing_shows_is_never_run_again_by_itself_and_an_agent_that_obser
     for seq in [2, 3] {
         assert!(bench.result(seq).await.message.starts_with("observe: would have run: active-response/bin/block"));
     }
-    assert_eq!(bench.result(4).await.message, "lifted", "that only ever restores");
+    assert_eq!(bench.result(4).await.message, "lifted, by the word of what was run", "that only ever restores");
     let got = bench.read("got");
     assert!(got.lines().count() == 2 && got.contains("delete"), "{got}");
 }
@@ -302,7 +303,8 @@ async fn programs_of_another_folder_run_there_under_their_whole_name() {
     assert_eq!(bench.read("got").trim_end(), path.to_str().unwrap());
 }
 
-/// Wazuh's hand-shake, after some seconds of thought; an empty read is tried again, as in the published template.
+/// Wazuh's handshake, after some seconds of computing; an empty read is retried, as in the
+/// published template.
 const SLOW_ASKER: &str = r#"#!/usr/bin/python3
 import json, sys, time
 told = json.loads(sys.stdin.readline())

@@ -1,4 +1,4 @@
-//! The executor over an action that does nothing but remember, on a clock that the tests advance.
+//! The executor with an action that only records its calls, on a clock that the tests advance.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use crate::surroundings::Surroundings;
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
-/// An action that remembers what it was asked to do.
+/// An action that records its calls.
 #[derive(Debug)]
 pub(super) struct Fake {
     about: &'static About,
@@ -171,7 +171,7 @@ impl Bench {
         bench
     }
 
-    /// The same, before it runs.
+    /// As [`Bench::with`], but not running yet.
     pub(super) fn idle(actions: &[&'static Fake], records: Vec<Record>, policy: LocalPolicy) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut book = Book::open(&directory.path().join("journal")).unwrap();
@@ -182,11 +182,11 @@ impl Bench {
         Self { _directory: Some(directory), ..Self::over(book, actions, policy) }
     }
 
-    /// An agent with this book, before it runs.
+    /// An agent with this journal, not running yet.
     pub(super) fn over(book: Book, actions: &[&'static Fake], policy: LocalPolicy) -> Self {
         let actions: Vec<&'static dyn Action> = actions.iter().map(|action| *action as &dyn Action).collect();
         let (clock, surroundings) = (Clock::simulated(NOW), Surroundings::default());
-        // Nothing of these tests is kept there: fakes are no programs.
+        // These tests write no file there: fakes are no programs.
         let host = Host::new(Runner::new(), "/nonexistent".as_ref());
         let agent = Agent::new(book, Box::leak(actions.into()), clock, host, policy, surroundings);
         Self { agent: Arc::new(agent), _directory: None }
@@ -203,7 +203,7 @@ impl Bench {
         self.until(|ledger| ledger.outbox().iter().find(|result| result.command_id == id).cloned()).await
     }
 
-    /// Waits until `look` finds something; on this clock waiting takes no time.
+    /// Waits until `look` returns a value; on this clock waiting takes no time.
     pub(super) async fn until<T>(&self, look: impl Fn(&Ledger) -> Option<T>) -> T {
         let mut looks = 0;
         loop {
@@ -265,7 +265,7 @@ async fn an_effect_is_lifted_at_its_end_and_no_earlier() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn applying_again_moves_the_end_both_ways_and_keeps_what_was_before() {
+async fn applying_again_moves_the_end_both_ways_and_keeps_the_undo() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![], false);
     for (seq, until) in [(1, Some(600)), (2, Some(6000)), (3, None), (4, Some(60))] {
@@ -278,7 +278,7 @@ async fn applying_again_moves_the_end_both_ways_and_keeps_what_was_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_begun_before_a_restart_is_looked_at_and_not_done_again() {
+async fn a_command_begun_before_a_restart_is_looked_at_and_not_executed_again() {
     let fake = Fake::new("a");
     fake.state.lock().unwrap().in_force.insert("alice".into());
     let (alice, bob) = (command(1, Op::Apply, "a", "alice", None), command(2, Op::Apply, "a", "bob", None));
@@ -299,7 +299,7 @@ async fn what_was_begun_before_a_restart_is_looked_at_and_not_done_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_received_but_not_begun_before_a_restart_is_executed() {
+async fn a_command_received_but_not_begun_before_a_restart_is_executed() {
     let fake = Fake::new("a");
     let late = Command { exp: NOW.as_secs() - 1, ..command(2, Op::Apply, "a", "bob", None) };
     let records = vec![received(&command(1, Op::Apply, "a", "alice", None)), received(&late)];
@@ -339,12 +339,12 @@ async fn a_revert_that_fails_is_reported_and_tried_again_by_the_clock() {
     let bench = Bench::new(&[fake], vec![held(&command(1, Op::Apply, "a", "alice", None))], false);
     bench.receive(&[command(2, Op::Revert, "a", "alice", None)]);
     let result = bench.result(2).await;
-    assert_eq!((result.outcome, result.message.as_str()), (Outcome::TimedOut, "too slow; it is tried again"));
+    assert_eq!((result.outcome, result.message.as_str()), (Outcome::TimedOut, "too slow; it is retried"));
     bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revert_of_what_is_not_held_still_makes_sure() {
+async fn a_revert_of_an_effect_that_is_not_held_still_verifies() {
     let fake = Fake::new("a");
     fake.state.lock().unwrap().in_force.insert("alice".into());
     let bench = Bench::new(&[fake], vec![], false);
@@ -413,7 +413,7 @@ async fn two_effects_with_the_same_target_do_not_lift_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observing_agent_says_what_it_would_do_and_holds_nothing_new() {
+async fn an_observing_agent_reports_its_plan_and_holds_nothing_new() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![held(&command(9, Op::Apply, "a", "bob", Some(60)))], true);
     bench.receive(&[command(1, Op::Apply, "a", "alice", Some(600)), command(2, Op::Revert, "a", "alice", None)]);
@@ -428,7 +428,7 @@ async fn an_observing_agent_says_what_it_would_do_and_holds_nothing_new() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_agent_has_its_own_mind_about_what_it_may_do() {
+async fn the_agent_checks_every_apply_itself() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![], false);
     let address = Target::parse(TargetKind::Ip, "203.0.113.7").unwrap();

@@ -1,11 +1,12 @@
-//! What a lane executes first, when much waits at once.
+//! The order in which a lane executes commands that wait at the same time.
 
 use riposte_protocol::command::{Command, Op};
 
 use super::tests::{Bench, Fake, command, held, received};
 use crate::journal::Record;
 
-/// What the lane of the action `a` has executed when it is through with these, that all wait when it starts.
+/// The order in which the lane of the action `a` executes these commands, which all wait when it
+/// starts.
 async fn order_of(before: Vec<Record>, commands: &[Command]) -> Vec<String> {
     let fake = Fake::new("a");
     let records = before.into_iter().chain(commands.iter().map(received)).collect();
@@ -19,7 +20,7 @@ fn urgent(command: Command) -> Command {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_person_waits_for_goes_first_and_reverts_go_before_applies() {
+async fn urgent_commands_go_first_and_reverts_go_before_applies() {
     let commands = [
         command(1, Op::Apply, "a", "alice", None),
         command(2, Op::Apply, "a", "bob", None),
@@ -43,7 +44,7 @@ async fn promise_4_what_is_urgent_takes_the_earlier_commands_of_its_effect_along
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_overdue_undo_goes_before_everything_even_what_a_person_waits_for() {
+async fn an_overdue_revert_goes_before_everything_even_urgent_commands() {
     let overdue =
         vec![held(&command(0, Op::Apply, "a", "carol", Some(0))), held(&command(0, Op::Apply, "a", "alice", None))];
     let commands = [command(1, Op::Revert, "a", "alice", None), urgent(command(2, Op::Apply, "a", "dave", None))];

@@ -1,9 +1,10 @@
-//! Reverts. What is held is lifted exactly as the journal recorded it, by that action, that program and those arguments, whatever
-//! the command names and whatever the host's own rules have come to forbid.
+//! Reverts. A held effect is lifted exactly as the journal recorded it: by that action, that
+//! program and those arguments. What the command names, or what the host's own rules forbid by now,
+//! does not matter.
 //!
-//! What is not held runs no custom program, ever: a revert that starts one would be an order that no rule of this host has
-//! seen. The journal answers, where it can; else an action that can be seen is looked for, and only what is certainly the
-//! agent's own is removed.
+//! A revert of an effect that is not held never runs a custom program: it would be an order that no
+//! rule of this host has checked. The journal answers if it can. Otherwise the effect is looked for
+//! if its action can see it, and only what is certainly the agent's own is removed.
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::Outcome;
@@ -17,7 +18,7 @@ use crate::agent::Agent;
 use crate::journal::{Held, Ledger};
 use crate::responses_log::Note;
 
-/// Executes a revert that was never begun.
+/// Executes a revert that was not begun before.
 pub(super) async fn command(agent: &Agent, command: &Command, started_at: Timestamp) {
     match agent.read(|ledger| ledger.held_effect(command.effect).cloned()) {
         Some(held) => lift_held(agent, command, held, started_at).await,
@@ -25,19 +26,19 @@ pub(super) async fn command(agent: &Agent, command: &Command, started_at: Timest
     }
 }
 
-/// Lifts what is held.
+/// Lifts a held effect.
 pub(super) async fn lift_held(agent: &Agent, command: &Command, held: Held, started_at: Timestamp) {
     let Some(action) = find(agent, &held.action, held.script.as_ref()) else {
         return refuse(agent, command, unknown(&held.action));
     };
     let execution = Execution::new(agent, command, action, started_at);
-    // Lifting twice does no harm, so a journal that cannot be written does not stand in its way.
+    // Lifting twice does no harm, so a journal that cannot be written does not prevent it.
     agent.note([execution.begun()]);
     let lifted = lift::lift(agent, action, &held, &execution.transcript).await;
     execution.finish_lifting(held, lifted, "lifted");
 }
 
-/// Answers a revert of what is not held.
+/// Answers a revert of an effect that is not held.
 pub(super) async fn answer(agent: &Agent, command: &Command, started_at: Timestamp) {
     let Some(action) = find(agent, &command.action, command.script.as_ref()) else {
         return refuse(agent, command, unknown(&command.action));
@@ -53,11 +54,11 @@ pub(super) async fn answer(agent: &Agent, command: &Command, started_at: Timesta
     execution.answer_unheld().await;
 }
 
-/// What a look says of an effect that is not held.
+/// What a look shows of an effect that is not held.
 enum Trace {
     /// Nothing of it is there.
     None,
-    /// Something is there that is or may be it.
+    /// Something is there that is or may be the effect.
     Some,
     /// It was there, was certainly the agent's own, and is removed.
     Removed,
@@ -67,28 +68,31 @@ impl Execution<'_> {
     async fn answer_unheld(self) {
         let (agent, command) = (self.agent, self.command);
         let effect = command.effect;
-        let succeeded = |message: &str| Verdict::new(Outcome::Succeeded, Some(true), message);
+        // What the journal says was not looked at.
+        let known = |message: &str| Verdict::new(Outcome::Succeeded, None, message);
         let program = command.script.as_ref().map(|script| script.executable.as_str());
         let (is_lifted, is_whole, has_twin) = agent.read(|ledger: &Ledger| {
             let has_twin = ledger.twin(effect, &command.action, program, &command.target).is_some();
             (ledger.has_lifted(effect), ledger.is_whole(), has_twin)
         });
         if is_lifted {
-            return self.finish(succeeded("this agent has lifted it before; nothing was done again"), None);
+            return self.finish(known("this agent has lifted it before; nothing was done again"), None);
         }
         if has_twin {
-            return self.finish(succeeded("it was not held; another effect holds the same"), None);
+            return self.finish(known("it was not held; another effect holds the same"), None);
         }
         agent.note([self.begun()]);
-        let never = "by this agent's journal it was never applied, or is lifted; nothing was run";
+        let never = "this agent's journal shows that it was never applied, or is lifted; nothing was run";
         let verdict = match self.trace().await {
-            Ok(Some(Trace::None | Trace::Removed)) => succeeded("it was not held any more; nothing of it is left"),
+            Ok(Some(Trace::None | Trace::Removed)) => {
+                Verdict::new(Outcome::Succeeded, Some(true), "it was not held any more; nothing of it is left")
+            }
             // What shows is not the agent's own, or cannot be seen: the journal knows.
-            _ if is_whole => succeeded(never),
+            _ if is_whole => known(never),
             Ok(Some(Trace::Some)) => Verdict::new(
                 Outcome::Failed,
                 Some(false),
-                "it is not held, something like it is there, and nothing shows whose it is: look at it, and remove it by hand",
+                "it is not held, and something like it is there, of an unknown owner: check it, and remove it by hand",
             ),
             Ok(None) => Verdict::new(
                 Outcome::Failed,
@@ -100,12 +104,13 @@ impl Execution<'_> {
         };
         if verdict.outcome != Outcome::Succeeded {
             let (action, target) = (&command.action, &command.target);
-            tracing::error!(%effect, action, %target, "incident: an effect that is not held is to be lifted and cannot be");
+            tracing::error!(%effect, action, %target, "incident: an effect that is not held cannot be lifted");
         }
         self.finish(verdict, None);
     }
 
-    /// Looks for the effect, and removes what is certainly the agent's own; none if it cannot be seen.
+    /// Looks for the effect, and removes what is certainly the agent's own; `None` if it cannot be
+    /// seen.
     async fn trace(&self) -> Result<Option<Trace>, ActionError> {
         if !self.action.about().looks || self.command.script.is_some() {
             return Ok(None);

@@ -1,45 +1,50 @@
-//! Opens paths for a process that may do everything, so that no other account can choose what is opened. A path is walked part
-//! by part from folders that are held open; no part is looked up twice.
+//! Opens paths for a privileged process, so that no other account can choose what is opened. A path
+//! is walked part by part from folders that are held open; no part is looked up twice.
 //!
-//! A link is followed only where nobody but root, or the agent's own account, could have made it: then what it leads to is the
-//! place, and is what is protected and acted on. Where others can change a part of the way, no link is followed, and the
-//! folder says so ([`Folder::doubt`]): what the agent must be able to trust is not read or written there.
+//! A link is followed only where root and the agent's own account alone could have made it. Its
+//! destination is then the place that is protected and acted on. Where another account can change a
+//! part of the path, no link is followed, and the folder reports it ([`Folder::doubt`]). What the
+//! agent must be able to trust is not read or written there.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use walk::Walk;
 
-/// As many links on one path as the kernel itself follows.
-const MAX_LINKS: usize = 40;
-/// Bits of a mode: the group or others can write; the sticky bit, by which only the owner of an entry can replace it.
+/// Bits of a mode: the group or others can write. With the sticky bit, only the owner of an entry
+/// can replace it.
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
+/// How long the holder of a lease is waited for before the kernel takes the lease, in seconds, and how much of it a thread of the
+/// agent may wait.
+#[cfg(target_os = "linux")]
+const LEASE_BREAK_TIME: &str = "/proc/sys/fs/lease-break-time";
+#[cfg(target_os = "linux")]
+const MAX_LEASE_BREAK_SECONDS: u64 = 60;
 
 /// Why a path is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
-    /// The system says no.
+    /// A system call failed.
     #[error("{path}: {source}")]
     System {
-        /// Which part.
+        /// The part of the path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another account could have chosen what it leads to, or it is not what it has to be.
+    /// Another account could have chosen what it leads to, or it has the wrong kind.
     #[error("{path} is not used: {reason}")]
     Refused {
-        /// Which part.
+        /// The part of the path.
         path: PathBuf,
-        /// What is wrong, and the command that mends it.
+        /// What is wrong, and the command that fixes it.
         reason: String,
     },
 }
@@ -53,9 +58,14 @@ impl PathError {
         Self::System { path: path.into(), source: error.into() }
     }
 
-    /// Whether nothing is there.
+    /// Whether the error is that nothing is there.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether another process holds a lease on it, which the kernel has asked back now.
+    pub fn is_leased(&self) -> bool {
+        matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -78,17 +88,18 @@ pub struct Folder {
     is_shared: bool,
 }
 
-/// A name in a folder that is held open; nothing need be there.
+/// A name in a folder that is held open. The file need not exist.
 #[derive(Debug)]
 pub struct Place {
-    /// The folder.
+    /// The folder that holds the name.
     pub folder: Folder,
-    /// The name.
+    /// The last part of the path.
     pub name: OsString,
 }
 
-/// Root, or the account that the agent runs as. In a user namespace that does not know the real root, such as a container without
-/// root, the system's own files belong to the account that stands for all that are not known.
+/// Whether `owner` is root or the account that the agent runs as. A user namespace may not know the
+/// real root, such as a container without root. There the system's own files belong to the overflow
+/// account, which stands for all unknown accounts.
 fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == rustix::process::geteuid().as_raw() || *STAND_IN == Some(owner)
 }
@@ -98,20 +109,21 @@ static STAND_IN: LazyLock<Option<u32>> = LazyLock::new(|| {
     stand_in(&text("/proc/self/uid_map")?, &text("/proc/sys/kernel/overflowuid")?)
 });
 
-/// The account that stands for those that are not known here; none where all are.
+/// The overflow account, which stands for those that are unknown here; `None` if all are known.
 fn stand_in(map: &str, overflow: &str) -> Option<u32> {
     let knows_all = map.split_whitespace().eq(["0", "0", "4294967295"]);
     if knows_all { None } else { overflow.trim().parse().ok() }
 }
 
-/// Why other accounts can change this file or folder, if so, with the command that mends it.
+/// Why other accounts can change this file or folder, with the command that fixes it; `None` if
+/// they cannot.
 pub fn distrust(stat: &Stat, path: &Path) -> Option<String> {
     let path = path.display();
     if !is_trusted(stat.st_uid) {
         let owner = stat.st_uid;
         Some(format!("it belongs to the account {owner}, neither root nor the agent's (chown root {path})"))
     } else if stat.st_mode & OTHERS_WRITE != 0 {
-        Some(format!("others than its owner can write it (chmod go-w {path})"))
+        Some(format!("accounts other than its owner can write it (chmod go-w {path})"))
     } else {
         None
     }
@@ -120,15 +132,15 @@ pub fn distrust(stat: &Stat, path: &Path) -> Option<String> {
 /// Walks to the folder at `path`.
 ///
 /// # Errors
-/// When it is not there, or a link on the way could be another account's.
+/// When it is not there, or a link on the path could be another account's.
 pub fn folder(path: &Path) -> Result<Folder, PathError> {
     Walk::to(path)?.finish()
 }
 
-/// Walks to the folder at `path`, and makes it if it is not there; its parent has to be.
+/// Walks to the folder at `path`, and creates it if it does not exist. Its parent must exist.
 ///
 /// # Errors
-/// As [`folder`], and when it cannot be made.
+/// As [`folder`], and when it cannot be created.
 pub fn make_folder(path: &Path, mode: Mode) -> Result<Folder, PathError> {
     let at = place(path)?;
     match rustix::fs::mkdirat(&at.folder.held, &at.name, mode) {
@@ -156,10 +168,10 @@ pub fn place(path: &Path) -> Result<Place, PathError> {
     }
 }
 
-/// Reads a file that only root and the agent's own account can change, at most `limit_bytes` of it.
+/// Reads a file that only root and the agent's own account can change, up to `limit_bytes`.
 ///
 /// # Errors
-/// When it is not there, others could have written it or chosen it, or it is larger.
+/// When it is not there, others could have written or chosen it, or it is larger.
 pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     let place = place(path)?;
     place.folder.require_sure()?;
@@ -171,11 +183,13 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     read_limited(&file, &path, limit_bytes)
 }
 
-/// Reads a file that an administrator names on a command line, at most `limit_bytes` of it. Whose it is, is the
-/// administrator's affair: with `sudo` it is often their own. No link of other accounts is followed, and no pipe is waited for.
+/// Reads a file that an administrator names on a command line, up to `limit_bytes`. It may belong
+/// to any account: with `sudo` it is often the administrator's own. No link of other accounts is
+/// followed, and no pipe is waited for.
 ///
 /// # Errors
-/// When it is not there, a link of another account leads to it, it is not a regular file or it is larger.
+/// When it does not exist, a link of another account leads to it, it is not a regular file, or it
+/// is larger.
 pub fn read_named(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
     let place = place(path)?;
     let file = place.folder.open(&place.name, OFlags::RDONLY, Mode::empty())?;
@@ -191,10 +205,11 @@ fn read_limited(file: &File, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, P
     Ok(bytes)
 }
 
-/// That nobody but root and the agent's own account can change the file at `path` or put another there; it need not be there.
+/// Checks that only root and the agent's own account can change or replace the file at `path`. The
+/// file need not exist.
 ///
 /// # Errors
-/// What others can change, and the command that mends it.
+/// What others can change, and the command that fixes it.
 pub fn require_sure(path: &Path) -> Result<(), PathError> {
     let place = place(path)?;
     place.folder.require_sure()?;
@@ -204,36 +219,48 @@ pub fn require_sure(path: &Path) -> Result<(), PathError> {
     }
 }
 
+fn require_regular(stat: &Stat, path: &Path) -> Result<(), PathError> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::Symlink => Err(PathError::refused(path, "it is a symbolic link")),
+        _ => Err(PathError::refused(path, "it is not a regular file")),
+    }
+}
+
+fn leased(path: &Path) -> PathError {
+    PathError::system(path, io::Error::new(io::ErrorKind::WouldBlock, "another process holds a lease on it"))
+}
+
 impl Place {
-    /// Where it really is.
+    /// The path with all links resolved.
     pub fn path(&self) -> PathBuf {
         self.folder.path.join(&self.name)
     }
 
-    /// What is there, if anything; of a link, the link.
+    /// The status of the file, or of the link itself; `None` if nothing is there.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system call fails.
     pub fn stat(&self) -> Result<Option<Stat>, PathError> {
         self.folder.stat(&self.name)
     }
 }
 
 impl Folder {
-    /// Where it really is.
+    /// The path with all links resolved.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The first part of the way that other accounts can change, and why; none if there is none.
+    /// The first part of the path that other accounts can change, and why; `None` if there is none.
     pub fn doubt(&self) -> Option<(&Path, &str)> {
         self.doubt.as_ref().map(|(path, reason)| (path.as_path(), reason.as_str()))
     }
 
-    /// That nobody but root and the agent's own account can change what is at this path, or put something there.
+    /// Checks that only root and the agent's own account can change or create what is at this path.
     ///
     /// # Errors
-    /// The part of the way that others can change, and the command that mends it.
+    /// The part of the path that others can change, and the command that fixes it.
     pub fn require_sure(&self) -> Result<(), PathError> {
         if let Some((path, reason)) = &self.doubt {
             return Err(PathError::refused(path, reason.as_str()));
@@ -244,10 +271,10 @@ impl Folder {
         Ok(())
     }
 
-    /// What is at `name`, if anything; of a link, the link.
+    /// The status of the file at `name`, or of the link itself; `None` if nothing is there.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system call fails.
     pub fn stat(&self, name: impl AsRef<OsStr>) -> Result<Option<Stat>, PathError> {
         match rustix::fs::statat(&self.held, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -256,48 +283,90 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file of this folder, and nothing else: no link is followed, no pipe waited for, no device opened. In a
-    /// folder of others it has to have one name only, or it could be a file of another place; and it has to be root's, the
-    /// agent's or the folder's owner's.
+    /// Opens a regular file of this folder. It follows no link, waits for no pipe and opens no
+    /// device.
+    ///
+    /// In a folder of another account the file must have one name only, because a second one could
+    /// be a file elsewhere. It must belong to root, the agent or the folder's owner.
     ///
     /// # Errors
     /// When it is not there or is something else.
     pub fn open(&self, name: impl AsRef<OsStr>, flags: OFlags, mode: Mode) -> Result<File, PathError> {
         let (name, path) = (name.as_ref(), self.path.join(name.as_ref()));
-        let check = |stat: &Stat| {
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-                Err(PathError::refused(&path, "it is a symbolic link"))
-            } else if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                Err(PathError::refused(&path, "it is not a regular file"))
-            } else {
-                Ok(())
-            }
-        };
         // Before it is opened too: to open a device may already do something.
         if let Some(stat) = self.stat(name)? {
-            check(&stat)?;
+            require_regular(&stat, &path)?;
         }
         let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = rustix::fs::openat(&self.held, name, flags | safe, mode);
-        let file = file.map_err(|error| PathError::system(&path, error))?;
-        let stat = rustix::fs::fstat(&file).map_err(|error| PathError::system(&path, error))?;
-        check(&stat)?;
+        let file =
+            file.map_err(|error| if error == Errno::AGAIN { leased(&path) } else { PathError::system(&path, error) })?;
+        self.vet(&file, &path, flags)?;
+        Ok(file.into())
+    }
+
+    /// As [`Folder::open`], for a thread that may wait. Where another process holds a lease on the file (`fcntl(2)`, `F_SETLEASE`),
+    /// until that process has given it up, or the kernel has taken it: after `/proc/sys/fs/lease-break-time`, 45 seconds
+    /// by default.
+    ///
+    /// # Errors
+    /// As [`Folder::open`].
+    pub fn open_waiting(&self, name: impl AsRef<OsStr>, flags: OFlags, mode: Mode) -> Result<File, PathError> {
+        let name = name.as_ref();
+        match self.open(name, flags, mode) {
+            Err(error) if error.is_leased() => self.open_leased(name, flags),
+            opened => opened,
+        }
+    }
+
+    /// The kernel waits with an open that blocks. One that is tried again and again could be kept out for ever, by a process that
+    /// gives its lease up and takes it anew in between.
+    #[cfg(target_os = "linux")]
+    fn open_leased(&self, name: &OsStr, flags: OFlags) -> Result<File, PathError> {
+        use std::os::fd::AsRawFd as _;
+        let path = self.path.join(name);
+        let system = |error: Errno| PathError::system(&path, error);
+        let limit = std::fs::read_to_string(LEASE_BREAK_TIME).ok().and_then(|text| text.trim().parse().ok());
+        // Zero is without an end.
+        if !limit.is_some_and(|seconds: u64| (1..=MAX_LEASE_BREAK_SECONDS).contains(&seconds)) {
+            return Err(leased(&path));
+        }
+        // What is held cannot become a pipe, which would be waited for without an end, as what has the name can.
+        let held = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(&self.held, name, held, Mode::empty()).map_err(system)?;
+        self.vet(&held, &path, flags)?;
+        let flags = flags.difference(OFlags::CREATE) | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = rustix::fs::open(format!("/proc/self/fd/{}", held.as_raw_fd()), flags, Mode::empty());
+        let file = file.map_err(system)?;
+        self.vet(&file, &path, flags)?;
+        Ok(file.into())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_leased(&self, name: &OsStr, _flags: OFlags) -> Result<File, PathError> {
+        Err(leased(&self.path.join(name)))
+    }
+
+    /// What [`Folder::open`] requires of a file that is open.
+    fn vet(&self, file: &OwnedFd, path: &Path, flags: OFlags) -> Result<(), PathError> {
+        let stat = rustix::fs::fstat(file).map_err(|error| PathError::system(path, error))?;
+        require_regular(&stat, path)?;
         if (self.doubt.is_some() || self.is_shared) && flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
             if stat.st_nlink > 1 {
                 let reason = "it has more than one name (hard links), and others can change the folder that it is in";
-                return Err(PathError::refused(&path, reason));
+                return Err(PathError::refused(path, reason));
             }
             if !is_trusted(stat.st_uid) && stat.st_uid != self.owner {
                 return Err(PathError::refused(
-                    &path,
+                    path,
                     "it is neither root's nor the owner's of the folder that it is in",
                 ));
             }
         }
-        Ok(file.into())
+        Ok(())
     }
 
-    /// Renames within this folder; what has the new name is replaced, and if it is a link, the link.
+    /// Renames within this folder. A file or link with the new name is replaced.
     ///
     /// # Errors
     /// When the system refuses.
@@ -306,7 +375,7 @@ impl Folder {
         renamed.map_err(|error| PathError::system(&self.path.join(from.as_ref()), error))
     }
 
-    /// Removes a name that is no folder's; whether it was there.
+    /// Removes a name that is not a folder's; returns whether it was there.
     ///
     /// # Errors
     /// When the system refuses.
@@ -318,21 +387,21 @@ impl Folder {
         }
     }
 
-    /// Makes its entries durable.
+    /// Syncs the folder, which makes its entries durable.
     ///
     /// # Errors
-    /// When the system cannot.
+    /// When the system call fails.
     pub fn sync(&self) -> Result<(), PathError> {
-        // What only looks cannot sync.
+        // A descriptor opened with `O_PATH` cannot sync.
         let open =
             rustix::fs::openat(&self.held, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         open.and_then(rustix::fs::fsync).map_err(|error| PathError::system(&self.path, error))
     }
 
-    /// How many bytes its file system still takes from an account without privileges.
+    /// Bytes that its file system has free for an unprivileged account.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system call fails.
     pub fn free_bytes(&self) -> Result<u64, PathError> {
         let stat = rustix::fs::fstatvfs(&self.held).map_err(|error| PathError::system(&self.path, error))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -345,149 +414,6 @@ impl AsFd for Folder {
     }
 }
 
-/// A folder on the way, and whether others can change the way up to it.
-struct Step {
-    held: OwnedFd,
-    name: OsString,
-    stat: Stat,
-    doubt: Option<(PathBuf, String)>,
-}
-
-impl Step {
-    /// Whether other accounts can put files here, though they cannot replace those of others.
-    fn is_shared(&self) -> bool {
-        self.stat.st_mode & STICKY != 0 && self.stat.st_mode & OTHERS_WRITE != 0
-    }
-}
-
-/// A path that is being walked: the folders from the root down to here, and what is still to come.
-struct Walk {
-    steps: Vec<Step>,
-    todo: VecDeque<OsString>,
-    links: usize,
-}
-
-impl Walk {
-    fn to(path: &Path) -> Result<Self, PathError> {
-        let whole = std::path::absolute(path).map_err(|error| PathError::system(path, error))?;
-        let mut walk = Self { steps: Vec::new(), todo: VecDeque::new(), links: 0 };
-        walk.begin()?;
-        walk.push(&whole);
-        Ok(walk)
-    }
-
-    fn begin(&mut self) -> Result<(), PathError> {
-        self.steps.clear();
-        let root = Path::new("/");
-        let held = rustix::fs::openat(CWD, root, looking(), Mode::empty());
-        let held = held.map_err(|error| PathError::system(root, error))?;
-        let stat = rustix::fs::fstat(&held).map_err(|error| PathError::system(root, error))?;
-        let doubt = distrust(&stat, root).map(|reason| (root.to_owned(), reason));
-        self.steps.push(Step { held, name: OsString::new(), stat, doubt });
-        Ok(())
-    }
-
-    fn push(&mut self, path: &Path) {
-        let parts = path.components().filter_map(|part| match part {
-            Component::Normal(name) => Some(name.to_owned()),
-            Component::ParentDir => Some("..".into()),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-        });
-        for (place, part) in parts.enumerate() {
-            self.todo.insert(place, part);
-        }
-    }
-
-    fn top(&self) -> &OwnedFd {
-        &self.here().held
-    }
-
-    #[expect(clippy::expect_used, reason = "the root is never taken off")]
-    fn here(&self) -> &Step {
-        self.steps.last().expect("the root")
-    }
-
-    fn path(&self) -> PathBuf {
-        Path::new("/").join(self.steps.iter().map(|step| &step.name).collect::<PathBuf>())
-    }
-
-    /// Goes down until one part is left, and gives it; none if the path ends with a folder above.
-    fn step_to_last(&mut self) -> Result<Option<OsString>, PathError> {
-        while self.todo.len() > 1 || self.todo.front().is_some_and(|part| part == "..") {
-            self.step()?;
-        }
-        Ok(self.todo.pop_front())
-    }
-
-    fn finish(mut self) -> Result<Folder, PathError> {
-        while !self.todo.is_empty() {
-            self.step()?;
-        }
-        let (path, here) = (self.path(), self.here());
-        let (is_shared, owner) = (here.is_shared(), here.stat.st_uid);
-        let last = self.steps.pop();
-        let Some(Step { held, doubt, .. }) = last else { return Err(PathError::refused(&path, "it has no root")) };
-        Ok(Folder { held, path, doubt, owner, is_shared })
-    }
-
-    fn step(&mut self) -> Result<(), PathError> {
-        let Some(name) = self.todo.pop_front() else { return Ok(()) };
-        if name == ".." {
-            if self.steps.len() > 1 {
-                self.steps.pop();
-            }
-            return Ok(());
-        }
-        let path = self.path().join(&name);
-        let system = |error: Errno| PathError::system(&path, error);
-        let stat = rustix::fs::statat(self.top(), &name, AtFlags::SYMLINK_NOFOLLOW).map_err(system)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            return self.follow(&name, &stat, &path);
-        }
-        let held =
-            rustix::fs::openat(self.top(), &name, looking() | OFlags::NOFOLLOW, Mode::empty()).map_err(system)?;
-        // Of what is held, not of what the name may mean by now.
-        let stat = rustix::fs::fstat(&held).map_err(system)?;
-        let own = || {
-            let is_sticky = stat.st_mode & STICKY != 0 && is_trusted(stat.st_uid);
-            distrust(&stat, &path).filter(|_| !is_sticky).map(|reason| (path.clone(), reason))
-        };
-        let doubt = self.here().doubt.clone().or_else(own);
-        self.steps.push(Step { held, name, stat, doubt });
-        Ok(())
-    }
-
-    /// Goes where a link leads, if only root or the agent's own account could have made it.
-    fn follow(&mut self, name: &OsStr, stat: &Stat, path: &Path) -> Result<(), PathError> {
-        let here = self.here();
-        // In a folder such as /tmp others cannot replace it; a second name could be one that they gave it.
-        let is_kept = !here.is_shared() || is_trusted(stat.st_uid) && stat.st_nlink == 1;
-        if here.doubt.is_some() || !is_kept {
-            return Err(PathError::refused(path, "it is a symbolic link that another account could have made"));
-        }
-        self.links += 1;
-        if self.links > MAX_LINKS {
-            return Err(PathError::system(path, Errno::LOOP));
-        }
-        let target = rustix::fs::readlinkat(self.top(), name, Vec::new());
-        let target = target.map_err(|error| PathError::system(path, error))?;
-        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-        if target.is_absolute() {
-            self.begin()?;
-        }
-        self.push(&target);
-        Ok(())
-    }
-}
-
-/// How a folder on the way is opened: to look only, where the system can.
-fn looking() -> OFlags {
-    #[cfg(target_os = "linux")]
-    let how = OFlags::PATH;
-    #[cfg(not(target_os = "linux"))]
-    let how = OFlags::RDONLY;
-    how | OFlags::DIRECTORY | OFlags::CLOEXEC
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod walk;

@@ -1,6 +1,8 @@
-//! Attacks on real files: the other account is a number, and the files are root's to give away.
+//! Attacks on real files: the other account is a number, and root changes the owner of files.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+
+use rustix::fs::CWD;
 
 use super::*;
 
@@ -13,7 +15,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        assert!(crate::platform::is_root(), "this test needs root: it gives files to another account");
+        assert!(crate::platform::is_root(), "this test needs root: it changes the owner of files");
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         Self { folder, root }
@@ -38,13 +40,69 @@ impl Bench {
     }
 }
 
+/// A process that holds a lease on a file, and is killed with it.
+pub(crate) struct Lease(std::process::Child);
+
+impl Lease {
+    /// A lease against everybody else; when it is asked back, the process does `then`.
+    pub(crate) fn on(path: &Path, then: &str) -> Self {
+        use std::io::BufRead as _;
+        let program = format!(
+            "import fcntl, os, signal, sys, time\n\
+             file = open(sys.argv[1])\n\
+             def asked_back(*_):\n    {then}\n\
+             signal.signal(signal.SIGIO, asked_back)\n\
+             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+             print('held', flush=True)\n\
+             while True: signal.pause()\n"
+        );
+        let mut process = std::process::Command::new("/usr/bin/python3")
+            .args(["-c", &program])
+            .arg(path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n", "the test has no lease");
+        Self(process)
+    }
+
+    /// The lease is given up a moment after it is asked back.
+    pub(crate) const YIELDS: &str = "time.sleep(0.3); os._exit(0)";
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+#[test]
+fn a_lease_of_another_process_is_named_and_a_thread_waits_for_its_end() {
+    let bench = Bench::new();
+    let leased = bench.file("leased", "x");
+    let at = place(&leased).unwrap();
+    let lease = Lease::on(&leased, "pass");
+    let error = at.folder.open(&at.name, OFlags::RDONLY, Mode::empty()).unwrap_err();
+    assert!(error.is_leased());
+    assert_eq!(error.to_string(), format!("{}: another process holds a lease on it", leased.display()));
+    drop(lease);
+    let _lease = Lease::on(&leased, Lease::YIELDS);
+    let mut text = String::new();
+    let mut file = at.folder.open_waiting(&at.name, OFlags::RDONLY, Mode::empty()).unwrap();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "x");
+}
+
 fn append(path: &Path) -> Result<File, PathError> {
     let place = place(path)?;
     place.folder.open(&place.name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE, Mode::from(0o640))
 }
 
 #[test]
-fn a_link_that_only_root_could_have_made_is_followed_to_its_real_place() {
+fn a_link_that_only_root_could_have_made_is_followed() {
     let bench = Bench::new();
     bench.folder("real", 0, 0o755);
     bench.file("real/file", "x");
@@ -73,12 +131,12 @@ fn a_link_that_another_account_could_have_made_leads_nowhere() {
             let error = append(&path).unwrap_err().to_string();
             assert!(error.contains("a symbolic link that another account could have made"), "{error}");
         }
-        // The same one folder further down, which is root's: what is above can be exchanged.
+        // The same one folder further down, which is root's: the part above can be replaced.
         std::fs::create_dir(folder.join("below")).unwrap();
         symlink(&secret, folder.join("below/log")).unwrap();
         assert!(append(&folder.join("below/log")).is_err(), "{name}");
     }
-    // In a folder as /tmp is, what is another's may be exchanged, what is root's may not.
+    // In a folder like /tmp, another account's files may be replaced, and root's may not.
     let shared = bench.folder("shared", 0, 0o1777);
     symlink(&secret, shared.join("ours")).unwrap();
     symlink(&secret, shared.join("theirs")).unwrap();
@@ -106,7 +164,7 @@ fn in_a_folder_of_others_nothing_but_a_plain_file_with_one_name_is_written() {
         ("pipe", "not a regular file"),
         ("folder", "not a regular file"),
         ("device", "not a regular file"),
-        ("third", "neither root's nor the owner's"),
+        ("third", "neither to root nor to the owner"),
     ] {
         let error = append(&theirs.join(name)).unwrap_err().to_string();
         assert!(error.contains(reason), "{name}: {error}");
@@ -119,7 +177,7 @@ fn in_a_folder_of_others_nothing_but_a_plain_file_with_one_name_is_written() {
 }
 
 #[test]
-fn what_has_to_be_trusted_is_read_only_where_no_part_of_the_way_is_anothers() {
+fn a_trusted_file_is_read_only_if_no_part_of_its_path_is_anothers() {
     let bench = Bench::new();
     let said = |path: PathBuf| read(&path, 100).unwrap_err().to_string();
     for (name, owner, mode, mend) in [
@@ -171,7 +229,7 @@ fn a_race_never_leads_out_of_the_folder() {
 }
 
 #[test]
-fn a_held_folder_stays_itself_whatever_its_name_comes_to_mean() {
+fn a_held_folder_stays_the_same_when_its_name_is_reused() {
     let bench = Bench::new();
     let theirs = bench.folder("theirs", OTHER, 0o755);
     let held = folder(&theirs).unwrap();

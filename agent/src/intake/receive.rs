@@ -1,5 +1,5 @@
-//! What one believed command becomes in the journal: new, a duplicate, overtaken or too late. A function of the book and
-//! the time, without an agent around it, so that the simulation runs the same code.
+//! Turns one verified command into journal records: it is new, a duplicate, overtaken or expired.
+//! The result depends only on the journal and the time, so the simulation runs the same code.
 
 use std::collections::HashSet;
 
@@ -11,27 +11,29 @@ use uuid::Uuid;
 
 use crate::journal::{Book, Ledger, Record};
 
-/// What to tell the manager about the commands that arrived.
+/// The report to the manager about commands that arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Receipts {
-    /// The commands that are in the journal now, or were before.
+    /// The commands that are in the journal, from now or from before.
     pub acks: Vec<Uuid>,
-    /// Those of them that had arrived before: their results may have been lost on the way.
+    /// Those of them that had arrived before: their results may have been lost on the network.
     pub duplicates: HashSet<Uuid>,
-    /// How many of them had come too late to be executed.
+    /// How many of them came too late to be executed.
     pub expired: u32,
     /// How many of them are dated ahead.
     pub dated_ahead: u32,
 }
 
-/// Adds a command to the book's batch, if it is new, and to the receipts, which are good once the batch is durable.
+/// Adds a command to the journal's batch, if it is new, and to the receipts. The receipts are valid
+/// once the batch is durable.
 pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receipts: &mut Receipts) {
     let (id, op) = (command.jti, command.op);
     receipts.acks.push(id);
     let receipt = book.ledger().inbox().receive(id, command.seq, command.effect);
     if receipt == Receipt::New && command.is_dated_ahead(now) {
         receipts.dated_ahead += 1;
-        // Not received as other orders are: its date must not become the time that later ones are judged by.
+        // Not journaled as other orders are: its date must not become the time that later orders
+        // are judged by.
         let message = dated_ahead(command, now);
         tracing::warn!(command = %id, op = op.as_str(), reason = message, "command refused");
         book.add(Record::Seen { id, seq: command.seq, effect: command.effect });
@@ -56,7 +58,8 @@ pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receip
     }
 }
 
-/// What to note of a command while the disk takes nothing: an apply is refused for `unwritable`, a revert is carried out.
+/// The records of a command while the disk cannot be written: an apply is refused for `unwritable`,
+/// a revert is executed.
 pub(crate) fn receive_unwritten(ledger: &Ledger, command: Command, now: Timestamp, unwritable: &str) -> Vec<Record> {
     if ledger.inbox().receive(command.jti, command.seq, command.effect) != Receipt::New {
         return Vec::new();
@@ -76,13 +79,13 @@ pub(crate) fn receive_unwritten(ledger: &Ledger, command: Command, now: Timestam
     records
 }
 
-/// Why a command that came too late is refused.
+/// The refusal of a command that came too late.
 pub const EXPIRED: &str = "expired before it could be executed";
 
-/// How the refusal of a command that is dated ahead begins.
+/// Start of the refusal of a command that is dated ahead.
 pub const DATED_AHEAD: &str = "dated ahead of this host's time";
 
-/// Why a command that is dated ahead is refused: by which difference of clocks, and what mends it.
+/// The refusal of a command that is dated ahead: the difference of the clocks, and how to fix it.
 fn dated_ahead(command: &Command, now: Timestamp) -> String {
     let issued = Timestamp::from_millis(command.iat.saturating_mul(1000));
     let ahead = difference(issued.as_millis() - now.as_millis());

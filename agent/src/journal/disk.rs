@@ -1,5 +1,5 @@
-//! What the journal needs of a disk, in four verbs, so that a test can be a disk that fills up, tears a write or dies
-//! in the middle of one.
+//! What the journal needs of a disk, in four functions. A test replaces it by a disk that fills up,
+//! tears a write or dies in the middle of one.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -7,43 +7,43 @@ use std::path::{Path, PathBuf};
 
 use crate::durable;
 
-/// Where a journal is kept. A verb that comes back without an error has made its change durable.
+/// Storage of a journal. A function that returns without an error has made its change durable.
 pub trait Disk: Send + std::fmt::Debug {
-    /// Everything that is there; a journal that is not there yet is empty.
+    /// Returns the whole content; empty if the journal does not exist.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When it exists and cannot be read.
     fn load(&self) -> io::Result<Vec<u8>>;
 
-    /// Adds `bytes` at the end.
+    /// Appends `bytes`.
     ///
     /// # Errors
-    /// When that is not certain: any part of `bytes` may be there or not.
+    /// When that is uncertain: any part of `bytes` may be there.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Cuts off what is beyond `length`.
+    /// Truncates to `length`.
     ///
     /// # Errors
-    /// When it may still be there.
+    /// When the rest may still be there.
     fn cut(&mut self, length: u64) -> io::Result<()>;
 
-    /// Puts `bytes` in the place of everything.
+    /// Replaces the whole content by `bytes`.
     ///
     /// # Errors
-    /// When it is not in place; what was there before still is then.
+    /// When it was not replaced; then the old content is still there.
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// A file.
+/// A journal in a file.
 #[derive(Debug)]
 pub struct FileDisk {
     path: PathBuf,
-    /// Opened by the first write, so that a journal on a disk that can only be read can be read.
+    /// Opened by the first write, so that a journal on a read-only disk can be read.
     file: Option<File>,
 }
 
 impl FileDisk {
-    /// The file at `path`, which need not be there.
+    /// The file at `path`, which need not exist.
     pub fn new(path: &Path) -> Self {
         Self { path: path.into(), file: None }
     }
@@ -80,7 +80,7 @@ impl Disk for FileDisk {
     }
 
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // The open file is the old one from here on: it must not be written to, whether this works or not.
+        // The open file is the old one from here on. It must not be written to, even if this fails.
         self.file = None;
         durable::replace(&self.path, bytes)
     }

@@ -4,9 +4,10 @@
 //! <crc32 of the JSON, 8 hexadecimal digits> <JSON array of records>\n
 //! ```
 //!
-//! A batch is one line, because a line is the unit that a crash can tear: every line is synced before the next one
-//! is written, so at most the last is incomplete, and a batch is there as a whole or not at all. Whatever else is
-//! wrong with the file is damage, and the agent refuses to guess around it.
+//! A batch is one line, because a line is the unit that a crash can tear. Every line is synced
+//! before the next one is written, so at most the last is incomplete. A batch is there as a whole
+//! or not at all. Every other fault of the file is damage, and the agent refuses to guess around
+//! it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use std::path::{Path, PathBuf};
 use super::disk::{Disk, FileDisk};
 use super::record::Record;
 
-/// The most records that compaction puts on one line: keeps a line within a few hundred KiB.
+/// Limit of records that compaction puts on one line: keeps a line within a few hundred KiB.
 const RECORDS_PER_LINE: usize = 512;
-/// Below this size a journal is not worth compacting while running, in bytes.
+/// A journal below this size is not compacted while running, in bytes.
 const COMPACT_ABOVE_BYTES: u64 = 1024 * 1024;
 
 /// Why the journal cannot be used.
@@ -25,33 +26,33 @@ pub enum JournalError {
     /// Reading or writing failed.
     #[error("cannot {doing} the journal {path}")]
     File {
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
-        /// Where.
+        /// Path of the journal.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A line in the middle is damaged; this is not what a crash leaves behind.
+    /// A line in the middle is damaged; a crash does not cause that.
     #[error(
         "the journal {path} is damaged at line {line} with intact lines after it; it says which effects are in \
          force, so it is not repaired by guessing: restore it, or lift the effects by hand and remove it"
     )]
     Damaged {
-        /// Where.
+        /// Path of the journal.
         path: PathBuf,
         /// The line's number, from 1.
         line: usize,
     },
-    /// A line is intact but says something that this version does not know.
+    /// A line is intact but holds a record that this version does not know.
     #[error("line {line} of the journal {path} was written by a newer version of the agent: {reason}")]
     Unknown {
-        /// Where.
+        /// Path of the journal.
         path: PathBuf,
         /// The line's number, from 1.
         line: usize,
-        /// What could not be read.
+        /// The parser's message.
         reason: String,
     },
 }
@@ -62,18 +63,18 @@ pub struct JournalFile {
     path: PathBuf,
     disk: Box<dyn Disk>,
     size_bytes: u64,
-    /// How large it was after the last compaction.
+    /// Size after the last compaction, in bytes.
     compact_bytes: u64,
 }
 
-/// What a journal holds.
+/// Content of a journal.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// Its records, oldest first.
     pub records: Vec<Record>,
-    /// How many bytes of it are whole lines.
+    /// Size of its whole lines, in bytes.
     pub whole_bytes: u64,
-    /// How many bytes of a torn line follow.
+    /// Size of the torn line that follows, in bytes.
     pub torn_bytes: u64,
 }
 
@@ -112,7 +113,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Contents, JournalError> {
     Ok(contents)
 }
 
-/// The JSON of a line whose checksum is right.
+/// Returns the JSON of a line whose checksum is right.
 fn payload(line: &[u8]) -> Option<&[u8]> {
     let line = line.strip_suffix(b"\n")?;
     let (checksum, json) = (line.get(..8)?, line.get(9..)?);
@@ -123,7 +124,8 @@ fn payload(line: &[u8]) -> Option<&[u8]> {
     (crc32fast::hash(json) == checksum).then_some(json)
 }
 
-/// Whether an intact line follows within a bad one: then a line's end was damaged, which no crash does.
+/// Whether an intact line follows within a bad one. Then a line's end was damaged, which no crash
+/// does.
 fn hides_a_line(line: &[u8]) -> bool {
     (1..line.len()).any(|start| payload(&line[start..]).is_some())
 }
@@ -141,8 +143,8 @@ fn failed(path: &Path, doing: &'static str, source: io::Error) -> JournalError {
 }
 
 impl JournalFile {
-    /// Reads the journal on `disk`; `path` is what it is called in messages. A torn last line is cut off by
-    /// [`JournalFile::repair`].
+    /// Reads the journal on `disk`; `path` is its name in messages. [`JournalFile::repair`] cuts a
+    /// torn last line off.
     ///
     /// # Errors
     /// As [`read`].
@@ -153,18 +155,19 @@ impl JournalFile {
         Ok((journal, contents))
     }
 
-    /// Cuts off whatever is beyond the whole lines.
+    /// Cuts off everything after the whole lines.
     ///
     /// # Errors
-    /// When it may still be there; nothing may be appended then.
+    /// When it may still be there; then nothing may be appended.
     pub fn repair(&mut self) -> Result<(), JournalError> {
         self.disk.cut(self.size_bytes).map_err(|source| failed(&self.path, "repair", source))
     }
 
-    /// Writes a batch and waits until it is on disk.
+    /// Appends a batch and waits until it is on disk.
     ///
     /// # Errors
-    /// When it is not on disk; nothing may be appended then before a [`JournalFile::compact`] has worked.
+    /// When it is not on disk. Then nothing may be appended before a [`JournalFile::compact`] has
+    /// succeeded.
     pub fn append(&mut self, batch: &[Record]) -> Result<(), JournalError> {
         let written = line(batch)
             .and_then(|line| self.disk.append(&line).map(|()| u64::try_from(line.len()).unwrap_or(u64::MAX)));
@@ -172,7 +175,7 @@ impl JournalFile {
         Ok(())
     }
 
-    /// The records that are certainly on disk, whatever a write that failed has left behind them.
+    /// Returns the records that are certainly on disk, without the remains of a failed write.
     ///
     /// # Errors
     /// As [`read`].
@@ -182,7 +185,7 @@ impl JournalFile {
         Ok(parse(&self.path, &bytes[..length])?.records)
     }
 
-    /// Whether most of the journal is probably dead.
+    /// Whether the journal has doubled since the last compaction.
     pub fn is_worth_compacting(&self) -> bool {
         self.size_bytes > COMPACT_ABOVE_BYTES.max(2 * self.compact_bytes)
     }
@@ -190,7 +193,7 @@ impl JournalFile {
     /// Replaces the journal by one that holds `records` alone.
     ///
     /// # Errors
-    /// When that is not certain. Then either the old one is there or the new one, and both mean the same.
+    /// When that is uncertain. Then either the old or the new one is there, and both mean the same.
     pub fn compact(&mut self, records: &[Record]) -> Result<(), JournalError> {
         let mut bytes = Vec::new();
         let replaced = records
@@ -202,7 +205,8 @@ impl JournalFile {
             Err(_) => self.disk.load().map_err(|source| failed(&self.path, "read", source))?.len(),
         };
         self.size_bytes = u64::try_from(size_bytes).unwrap_or(u64::MAX);
-        // After a failure too: it is tried again when the journal has doubled, not with every line.
+        // After a failure too: compaction is tried again when the journal has doubled, not with
+        // every line.
         self.compact_bytes = self.size_bytes;
         replaced.map_err(|source| failed(&self.path, "compact", source))
     }

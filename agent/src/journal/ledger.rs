@@ -1,5 +1,6 @@
-//! What the agent knows, rebuilt from the journal: what it received, what is still to be done, what it holds and
-//! what it still has to tell. It changes by records alone, live and at start, so both are the same code.
+//! The agent's state, rebuilt from the journal: what it received, what is pending, what it holds
+//! and what it has to report. Only records change it, at run time and at start, so both use the
+//! same code.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -12,14 +13,14 @@ use uuid::Uuid;
 
 use super::record::{Held, Record, Released};
 
-/// A command that is received and not finished.
+/// A command that was received and is not finished.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pending {
-    /// The command.
+    /// The signed command.
     pub command: Command,
-    /// When its execution began, if it did.
+    /// When its execution began; `None` if it has not.
     pub started: Option<Timestamp>,
-    /// What was found before it began to act.
+    /// State of the host before the execution.
     pub evidence: Option<Box<serde_json::Value>>,
 }
 
@@ -27,43 +28,45 @@ pub struct Pending {
 #[derive(Debug, Default)]
 pub struct Ledger {
     inbox: Inbox,
-    /// By number, and by id for a manager that would use one twice.
+    /// By number, and by id in case a manager uses a number twice.
     pending: BTreeMap<(u64, Uuid), Pending>,
     held: BTreeMap<Uuid, Held>,
     outbox: Vec<CommandResult>,
-    /// What was lifted on this side, until the manager knows.
+    /// Effects that were lifted locally, until the manager knows.
     released: BTreeMap<Uuid, Released>,
-    /// What was held and is lifted, the latest last: a second revert of it is answered from here.
+    /// Effects that were held and are lifted, the latest last: a second revert is answered from
+    /// here.
     lifted: VecDeque<Uuid>,
-    /// Whether everything that was ever held is known here.
+    /// Whether every effect that was ever held is known here.
     is_whole: bool,
-    /// When the latest order was issued that was received, in seconds.
+    /// When the latest order that was received was issued, in Unix seconds.
     latest_iat: Option<i64>,
 }
 
-/// What a command, a result or an effect weighs beside its texts, in bytes.
+/// Weight of a command, a result or an effect without its texts, in bytes.
 const ENTRY_BYTES: usize = 512;
-/// The most releases that are remembered for the manager.
+/// Limit of releases that are kept for the manager.
 const MAX_RELEASED: usize = 4096;
-/// The most lifted effects that are remembered. A journal that is whole needs none of them: what it does not hold is lifted or
-/// was never applied.
+/// Limit of lifted effects that are kept. A whole journal needs none of them: an effect that it
+/// does not hold is lifted or was never applied.
 const MAX_LIFTED: usize = 2048;
 /// The number of the first command that a manager sends to an agent.
 const FIRST: u64 = 1;
 
 impl Ledger {
-    /// The state that follows from `records`.
+    /// Builds the state that follows from `records`.
     pub fn of(records: impl IntoIterator<Item = Record>) -> Self {
         let mut ledger = Self::default();
         records.into_iter().for_each(|record| ledger.apply(record));
         ledger
     }
 
-    /// Takes note of one record.
+    /// Applies one record.
     pub fn apply(&mut self, record: Record) {
         match record {
             Record::Inbox { cursor, forgotten_up_to, missing, whole, latest_iat } => {
-                // Older versions did not say it; that they had the first command says the same.
+                // Older versions did not write it. An inbox that has the first command means the
+                // same.
                 let has_first = forgotten_up_to >= FIRST && missing.iter().all(|(first, _)| *first > FIRST);
                 self.is_whole |= whole || has_first;
                 self.inbox = Inbox::restore(cursor, forgotten_up_to, missing);
@@ -113,7 +116,7 @@ impl Ledger {
 
     fn journaled(&mut self, id: Uuid, seq: u64, effect: Uuid) {
         self.inbox.journaled(id, seq, effect);
-        // Nothing can have been applied before the first command.
+        // No effect can have been applied before the first command.
         self.is_whole |= seq == FIRST;
     }
 
@@ -126,7 +129,7 @@ impl Ledger {
         self.lifted.push_back(effect);
     }
 
-    /// The fewest records that lead to this state.
+    /// Returns the smallest list of records that leads to this state.
     pub fn records(&self) -> Vec<Record> {
         let (cursor, forgotten_up_to) = (self.inbox.cursor(), self.inbox.forgotten_up_to());
         let missing = self.inbox.missing().collect();
@@ -140,25 +143,27 @@ impl Ledger {
         }));
         records
             .extend(self.released.values().map(|released| Record::Released { released: Box::new(released.clone()) }));
-        // After the releases, which lift too: so they are remembered in the same order.
+        // After the releases, which lift too, so that both are kept in the same order.
         records.extend(self.lifted.iter().map(|effect| Record::Lifted { effect: *effect }));
         records.extend(self.held.values().map(|held| Record::Held { held: Box::new(held.clone()) }));
         records.extend(self.outbox.iter().map(|result| Record::Finished { result: Box::new(result.clone()) }));
         records
     }
 
-    /// What was received before.
+    /// The numbers and ids of the commands received so far.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 
-    /// When the latest order that was received was issued, if any was: it cannot be earlier now.
+    /// When the latest order that was received was issued. The current time cannot be earlier.
     pub fn latest_order(&self) -> Option<Timestamp> {
         self.latest_iat.map(|secs| Timestamp::from_millis(secs.saturating_mul(1000)))
     }
 
-    /// Whether a command came too late at `now`. An apply is never judged by a time before the latest order: a clock that
-    /// is set back must not bring an old order to life. A revert only restores, so that rule does not hold it up.
+    /// Whether a command came too late at `now`.
+    ///
+    /// An apply is never judged by a time before the latest order: a clock that is set back must
+    /// not make an old order valid. A revert only restores, so this rule does not apply to it.
     pub fn is_expired(&self, command: &Command, now: Timestamp) -> bool {
         let floor = self.latest_order().filter(|_| command.op == Op::Apply);
         command.is_expired(floor.map_or(now, |floor| now.max(floor)))
@@ -184,25 +189,27 @@ impl Ledger {
         self.lifted.contains(&effect)
     }
 
-    /// Whether everything that was ever brought into force for this agent is known: what is not held then is lifted, or was
-    /// never applied.
+    /// Whether every effect that was ever in force for this agent is known. Then an effect that is
+    /// not held is lifted, or was never applied.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// Another effect in force that does the same to the same target, by the same program if it is a custom action. Lifting one of them must not lift the other,
-    /// and what was there before the first must not be forgotten by the second.
+    /// Returns another effect in force that does the same to the same target, by the same program
+    /// if it is a custom action. Lifting one of them must not lift the other. The second must keep
+    /// the undo of the first.
     pub fn twin(&self, effect: Uuid, action: &str, program: Option<&str>, target: &Target) -> Option<&Held> {
         let is_same = |held: &&Held| held.action == action && held.program() == program && held.target == *target;
         self.held.values().find(|held| held.effect != effect && is_same(held))
     }
 
-    /// What was lifted on this host's side and the manager may not know of yet.
+    /// Effects that were released locally, of which the manager may not know yet.
     pub fn released(&self) -> impl Iterator<Item = &Released> {
         self.released.values()
     }
 
-    /// About how many bytes the living part of the journal takes: what is pending, held, and not yet told.
+    /// Approximate size of the live part of the journal, in bytes: what is pending, held, and not
+    /// yet reported.
     pub fn weight_bytes(&self) -> usize {
         let command = |pending: &Pending| {
             let alert = pending.command.alert.as_ref().map_or(0, |alert| alert.to_string().len());
@@ -219,7 +226,7 @@ impl Ledger {
             + self.outbox.iter().map(result).sum::<usize>()
     }
 
-    /// The effects about which the manager has not committed a result yet.
+    /// The effects with a result that the manager has not committed yet.
     pub fn unsettled(&self) -> HashSet<Uuid> {
         if self.outbox.is_empty() {
             return HashSet::new();

@@ -1,10 +1,11 @@
-//! The agent's memory: an append-only file of records ([`JournalFile`]) and the state that follows from them
-//! ([`Ledger`]), kept together by [`Book`].
+//! The agent's memory: an append-only file of records ([`JournalFile`]) and the state that follows
+//! from them ([`Ledger`]). [`Book`] keeps both consistent.
 //!
-//! Nothing is executed or acknowledged before its record is on disk. While the disk takes no records (it is full, or
-//! can only be read), the book is *broken*: nothing new is begun, but what must be lifted still is, and such facts
-//! are kept in memory ([`Book::note`]) until the disk takes them. Losing those in a crash costs a second look, never
-//! a block that is forgotten: on disk they are still held.
+//! A command is executed or acknowledged only after its record is on disk. While the disk cannot be
+//! written (it is full, or read-only), the journal is *broken*. Then nothing new is started, but
+//! what must be lifted still is, and such facts are kept in memory ([`Book::note`]) until the disk
+//! can be written. A crash may lose them. The effects are then still held on disk and are looked at
+//! again, so no block is forgotten.
 
 mod disk;
 mod file;
@@ -20,19 +21,19 @@ pub use file::{Contents, JournalError, JournalFile, read};
 pub use ledger::{Ledger, Pending};
 pub use record::{Failing, Held, Record, Released, Term};
 
-/// The journal and the state that follows from it.
+/// The journal's file and the state that follows from it.
 #[derive(Debug)]
 pub struct Book {
     file: JournalFile,
     ledger: Ledger,
     unwritten: Vec<Record>,
-    /// Why the last write has failed; nothing is appended until the whole journal could be written anew.
+    /// Why the last write failed. Nothing is appended until the whole journal was rewritten.
     broken: Option<String>,
 }
 
 impl Book {
-    /// Opens the journal at `path`, rebuilds the state and compacts the file. If it can be read but not written, the
-    /// book is broken from the start.
+    /// Opens the journal at `path`, rebuilds the state and compacts the file. If it can be read but
+    /// not written, it is broken from the start.
     ///
     /// # Errors
     /// When the journal cannot be read, or is damaged.
@@ -40,7 +41,7 @@ impl Book {
         Self::open_on(path, Box::new(FileDisk::new(path)))
     }
 
-    /// As [`Book::open`], on a disk of the caller's choice.
+    /// As [`Book::open`], on another disk.
     ///
     /// # Errors
     /// As [`Book::open`].
@@ -51,11 +52,12 @@ impl Book {
             tracing::warn!(
                 path = %path.display(),
                 bytes = contents.torn_bytes,
-                "the journal's last line is incomplete, as a crash leaves it: cut off, nothing that was acknowledged is in it"
+                "the journal's last line is incomplete, as a crash leaves it: removed, it held nothing that was acknowledged"
             );
         }
         let repaired = book.file.repair().and_then(|()| {
-            // A compaction needs more room than a line. Without it the journal is only longer than it must be.
+            // A compaction needs more free space than a line. Without it the journal is only longer
+            // than necessary.
             let compacted = book.file.compact(&book.ledger.records());
             compacted.or_else(|_| book.file.append(&[]))
         });
@@ -63,8 +65,8 @@ impl Book {
         Ok(book)
     }
 
-    /// Begins the journal of an agent that has just been enrolled: nothing was ever brought into force for it. A journal that
-    /// is there already is left as it is.
+    /// Creates the journal of an agent that has just been enrolled: no effect was ever in force for
+    /// it. An existing journal is left unchanged.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -87,21 +89,24 @@ impl Book {
         &self.ledger
     }
 
-    /// Why nothing can be written, if so.
+    /// Why the journal cannot be written; `None` if it can.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
     }
 
-    /// Adds a record to the batch and to the state. Nobody may act on it before [`Book::commit`] has succeeded.
+    /// Adds a record to the batch and to the state. It must not be acted on before [`Book::commit`]
+    /// has succeeded.
     pub fn add(&mut self, record: Record) {
         self.unwritten.push(record.clone());
         self.ledger.apply(record);
     }
 
-    /// Makes the batch durable. If it cannot be, the state is as if the batch had never been, and the book is broken.
+    /// Makes the batch durable. If that fails, the state is as before the batch, and the journal is
+    /// broken.
     ///
     /// # Errors
-    /// When the journal cannot even be read any more: nothing is known then, and the agent has to stop.
+    /// When the journal cannot even be read any more. Then nothing is known, and the agent has to
+    /// stop.
     pub fn commit(&mut self) -> Result<(), JournalError> {
         if self.unwritten.is_empty() {
             return Ok(());
@@ -110,18 +115,22 @@ impl Book {
         if let Err(error) = self.file.append(&batch) {
             self.broken = Some(crate::telemetry::chain(&error));
             self.ledger = Ledger::of(self.file.certain()?);
-            // If it stays, it is at worst a batch that is believed after a crash: looked at, and cleaned up.
+            // If it stays, the worst case is a batch that counts after a crash: its effects are
+            // looked at and cleaned up.
             let _tail_stays = self.file.repair();
         } else if self.file.is_worth_compacting()
             && let Err(error) = self.file.compact(&self.ledger.records())
         {
-            tracing::warn!(reason = crate::telemetry::chain(&error), "the journal cannot be compacted; it grows on");
+            tracing::warn!(
+                reason = crate::telemetry::chain(&error),
+                "the journal cannot be compacted; it keeps growing"
+            );
         }
         Ok(())
     }
 
-    /// Adds records that are true whether they are written or not: something was lifted, or not even tried. They are
-    /// made durable now, or as soon as the disk allows.
+    /// Adds records that are true even if they cannot be written: something was lifted, or not even
+    /// tried. They are made durable now, or as soon as the disk allows.
     ///
     /// # Errors
     /// As [`Book::commit`].
@@ -139,7 +148,7 @@ impl Book {
         Ok(())
     }
 
-    /// Tries to write the whole state anew; if that works, the book is not broken any more.
+    /// Tries to rewrite the whole state; if that succeeds, the journal is not broken any more.
     pub fn mend(&mut self) {
         self.broken = self.file.compact(&self.ledger.records()).err().map(|error| crate::telemetry::chain(&error));
     }

@@ -1,6 +1,6 @@
-//! What a line of the journal says. A record is a fact that has happened or is about to; the state that follows
-//! from all of them is the [`super::Ledger`]. Records are only ever added to this list: an old journal must stay
-//! readable.
+//! The records of the journal. A record is a fact that has happened or is about to; the
+//! [`super::Ledger`] is the state that follows from all of them. A record type is never removed or
+//! changed: an old journal must stay readable.
 
 use std::time::Duration;
 
@@ -17,60 +17,63 @@ use crate::clock::Moment;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
-    /// Where the inbox of a compacted journal starts.
+    /// The inbox of a compacted journal.
     Inbox {
         /// The highest number received.
         cursor: u64,
         /// The highest number whose id was forgotten.
         forgotten_up_to: u64,
-        /// Numbers up to that which have not been received: the first and the last of each gap. Older journals have none.
+        /// The gaps: first and last number of each range up to the cursor that was not received.
+        /// Absent in older journals.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         missing: Vec<(u64, u64)>,
-        /// Whether this journal knows everything that was ever brought into force for this agent. A journal that took the
-        /// place of a lost one does not, and one of an older version does not say.
+        /// Whether this journal knows every effect that was ever in force for this agent. A journal
+        /// that replaced a lost one does not. Absent in older journals.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         whole: bool,
-        /// When the latest order that was received was issued, in seconds; left out if none was. Older journals have none.
+        /// When the latest order that was received was issued, in Unix seconds; absent if none was,
+        /// and in older journals.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         latest_iat: Option<i64>,
     },
     /// A command that was received before the journal was compacted.
     Seen {
-        /// Its id.
+        /// The command's id.
         id: Uuid,
-        /// Its number.
+        /// The command's number.
         seq: u64,
-        /// Its effect.
+        /// The effect it is about.
         effect: Uuid,
     },
     /// A command that was received before the journal was compacted and is not finished.
     Pending {
-        /// The command.
+        /// The signed command.
         command: Box<Command>,
-        /// When its execution began, if it did.
+        /// When its execution began; `None` if it has not.
         started: Option<Timestamp>,
-        /// What was found before it began to act, if there was something to tell.
+        /// State of the host before the execution, if the action recorded any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         evidence: Option<Box<serde_json::Value>>,
     },
     /// A command has arrived.
     Received {
-        /// The command.
+        /// The signed command.
         command: Box<Command>,
     },
     /// A command is about to be executed.
     Started {
-        /// Its id.
+        /// The command's id.
         id: Uuid,
-        /// When.
+        /// When its execution began.
         at: Timestamp,
-        /// What was found before. It is on disk before anything is done, so a crash in the middle does not lose it.
+        /// State of the host before the execution. It is on disk before anything is done, so a
+        /// crash in the middle does not lose it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         evidence: Option<Box<serde_json::Value>>,
     },
     /// A command is finished; its result goes into the outbox.
     Finished {
-        /// The result.
+        /// The result to report.
         result: Box<CommandResult>,
     },
     /// The manager has committed these results.
@@ -85,38 +88,38 @@ pub enum Record {
     },
     /// An effect is not in force any more.
     Lifted {
-        /// The effect.
+        /// The effect's id.
         effect: Uuid,
     },
-    /// An effect was lifted before its end by somebody or something on this host.
+    /// An effect was lifted before its end by an operator or a program on this host.
     Released {
-        /// The effect, and why.
+        /// The effect, and the reason.
         released: Box<Released>,
     },
     /// The manager knows that these effects were released.
     ReleaseTold {
-        /// The effects.
+        /// The effects' ids.
         effects: Vec<Uuid>,
     },
 }
 
-/// An effect that was lifted on purpose before its end, until the manager knows of it.
+/// An effect that was lifted on purpose before its end; kept until the manager knows of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Released {
     /// The effect's id.
     pub effect: Uuid,
     /// The action that had brought it into force.
     pub action: String,
-    /// What it was aimed at.
+    /// The target it was applied to.
     pub target: Target,
     /// When it was released.
     pub at: Timestamp,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
 impl Released {
-    /// As the manager is told of it.
+    /// The report to the manager.
     pub fn report(&self) -> HeldEffect {
         HeldEffect {
             effect: self.effect,
@@ -131,19 +134,20 @@ impl Released {
     }
 }
 
-/// How long an effect lasts, on the boot clock: the wall clock may be set back while it is in force.
+/// The term of an effect, on the boot clock: the wall clock may be set back while the effect is in
+/// force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Term {
-    /// The start of the host that the end counts from.
+    /// The boot of the host that the end counts from.
     pub boot: String,
-    /// Its end, in milliseconds after that start.
+    /// The end, in milliseconds after that boot.
     pub end_millis: u64,
-    /// The whole term, in milliseconds: it is not longer after a restart of the host either.
+    /// The whole term, in milliseconds. A restart of the host must not make it longer.
     pub lasts_millis: u64,
 }
 
 impl Term {
-    /// The term of an effect that ends at `until`, seen at `now`.
+    /// The term of an effect that ends at `until`, computed at `now`.
     pub fn until(until: Timestamp, now: &Moment) -> Self {
         Self::lasting(until.since(now.wall), now)
     }
@@ -159,44 +163,44 @@ impl Term {
 /// An effect that could not be lifted: an incident until it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failing {
-    /// Since when it is tried in vain.
+    /// Time of the first failed attempt.
     pub since: Timestamp,
-    /// Why the last attempt did not work.
+    /// Error of the last attempt.
     pub reason: String,
 }
 
-/// An effect that this agent holds, with all that is needed to undo it without the manager.
+/// An effect that this agent holds, with all data to undo it without the manager.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Held {
     /// The effect's id.
     pub effect: Uuid,
     /// The action that brings it into force and lifts it.
     pub action: String,
-    /// What it is aimed at.
+    /// The target it is applied to.
     pub target: Target,
     /// The action's parameters.
     pub arguments: Vec<String>,
-    /// When it ends by itself; `None` means only by a revert.
+    /// When it ends by itself; `None` if only a revert ends it.
     pub until: Option<Timestamp>,
-    /// The same on the boot clock. Journals of older versions have none.
+    /// The term on the boot clock. Absent in older journals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<Term>,
-    /// What the action wrote down about the state before, to restore exactly that.
+    /// The action's own data about the state before, to restore exactly that.
     pub undo: serde_json::Value,
-    /// The program that lifts it, where the action is a custom one.
+    /// The program of a custom action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,
-    /// What was seen when it was last looked at, if it was since the host's start.
+    /// State at the last look; `None` if there was none since the host's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actual: Option<Actual>,
-    /// How often it was found not to be in force.
+    /// How often drift was found.
     #[serde(default)]
     pub drifts: u32,
-    /// Why it could not be lifted, if that was tried in vain.
+    /// The failed attempts to lift it; `None` if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<Failing>,
-    /// Whether the log of responses has a line that it came into force, so that it gets one that it was lifted. Journals of
-    /// older versions do not say; there it has.
+    /// Whether the log of responses has a line that it came into force, so that its lifting is
+    /// logged too. Absent in older journals, where it means yes.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub in_log: bool,
 }
@@ -206,7 +210,7 @@ fn yes() -> bool {
 }
 
 impl Held {
-    /// The program that lifts it, where the action is a custom one.
+    /// The program of a custom action.
     pub fn program(&self) -> Option<&str> {
         self.script.as_ref().map(|script| script.executable.as_str())
     }
@@ -217,18 +221,19 @@ impl Held {
         self.term = until.map(|until| Term::until(until, now));
     }
 
-    /// Brings it over a restart of the host: the boot clock began anew, and nobody has looked yet. Gives whether
-    /// anything had to change.
+    /// Carries the effect over a restart of the host: the boot clock started at zero, and the
+    /// effect has not been looked at yet. Returns whether anything had to change.
     pub fn carry_over(&mut self, now: &Moment) -> bool {
         let is_cleaned_up = self.actual == Some(Actual::Absent);
         let Some(until) = self.until else {
-            // Without an end there is no term to tell one start from another: looking once more does no harm.
+            // Without an end there is no term to tell one boot from another: one more look does no
+            // harm.
             return self.actual.take_if(|_| !is_cleaned_up).is_some();
         };
         if self.term.as_ref().is_some_and(|term| *term.boot == *now.boot) {
             return false;
         }
-        // A host without a battery for its clock wakes up in 1970: the end must not move away by that.
+        // A host without a battery for its clock wakes up in 1970: that must not move the end away.
         let longest = self.term.as_ref().map_or(Duration::MAX, |term| Duration::from_millis(term.lasts_millis));
         let lasts_millis = self.term.as_ref().map(|term| term.lasts_millis);
         let mut term = Term::lasting(until.since(now.wall).min(longest), now);
@@ -238,8 +243,8 @@ impl Held {
         true
     }
 
-    /// How long until it ends, by whichever clock comes first: the wall clock set forward ends it, set back does not
-    /// prolong it. `None` if it has no end.
+    /// Time until its end, by the clock that is further ahead. Setting the wall clock forward ends
+    /// the effect early; setting it back does not prolong it. `None` if it has no end.
     pub fn remaining(&self, now: &Moment) -> Option<Duration> {
         let by_wall = self.until?.since(now.wall);
         let term = self.term.as_ref().filter(|term| *term.boot == *now.boot);
@@ -248,13 +253,13 @@ impl Held {
         Some(by_wall.min(by_boot))
     }
 
-    /// As it is told when it is released.
+    /// The record of its release.
     pub fn released(&self, at: Timestamp, reason: impl Into<String>) -> Record {
         let (effect, action, target) = (self.effect, self.action.clone(), self.target.clone());
         Record::Released { released: Box::new(Released { effect, action, target, at, reason: reason.into() }) }
     }
 
-    /// As the manager is told of it.
+    /// The report to the manager.
     pub fn report(&self) -> HeldEffect {
         HeldEffect {
             effect: self.effect,

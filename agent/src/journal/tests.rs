@@ -1,4 +1,4 @@
-//! The journal under everything that a crash, a bad disk and time can do to it.
+//! The journal after crashes, bad disks and clock changes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn journal() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-/// Opens a journal as the agent does, but for the compaction.
+/// Opens a journal as the agent does, without the compaction.
 fn open(path: &Path) -> Result<(JournalFile, Vec<Record>), JournalError> {
     let (mut file, contents) = JournalFile::load(path, Box::new(FileDisk::new(path)))?;
     file.repair()?;
@@ -90,7 +90,7 @@ fn held(effect: u8) -> Record {
 }
 
 #[test]
-fn a_journal_torn_at_any_byte_keeps_what_was_before_and_invents_nothing() {
+fn a_journal_torn_at_any_byte_keeps_the_records_before_and_invents_none() {
     let (_directory, path) = journal();
     let batches = [vec![received(1, 1), received(2, 2)], vec![held(1), held(2)], vec![finished(1)]];
     let (mut file, _) = open(&path).unwrap();
@@ -171,14 +171,15 @@ fn a_long_life_does_not_make_a_large_journal() {
     assert_eq!(book.ledger().inbox().receive(Uuid::from_u128(1), 1, Uuid::nil()), Receipt::Duplicate);
 }
 
-/// A disk in memory that can be made to fail; its bytes are whatever the agent could read after a crash.
+/// A disk in memory that can be made to fail; its bytes are what the agent could read after a
+/// crash.
 #[derive(Clone, Debug, Default)]
 struct BadDisk(Arc<Mutex<Platter>>);
 
 #[derive(Debug, Default)]
 struct Platter {
     bytes: Vec<u8>,
-    /// How many bytes the disk still takes; `None` is no end of them.
+    /// Free space, in bytes; `None` is unlimited.
     room: Option<usize>,
     cannot_cut: bool,
     cannot_read: bool,
@@ -222,7 +223,7 @@ fn book_on(disk: &BadDisk) -> Book {
 }
 
 #[test]
-fn a_batch_that_cannot_be_written_has_never_been_whatever_part_of_it_was() {
+fn a_batch_that_was_written_in_part_does_not_count() {
     for cannot_cut in [false, true] {
         for room in 0..400 {
             let disk = BadDisk::default();
@@ -237,7 +238,7 @@ fn a_batch_that_cannot_be_written_has_never_been_whatever_part_of_it_was() {
             let Some(reason) = book.broken() else { continue };
             assert_eq!(reason, "cannot write the journal journal: no storage space");
             assert_eq!(book.ledger().records(), before, "{room}");
-            // What is only noted stays true in memory, and is written as soon as there is room.
+            // A noted record stays true in memory, and is written as soon as there is space.
             book.note(vec![Record::Lifted { effect: Uuid::from_u128(1 << 64) }]).unwrap();
             book.mend();
             assert!(book.broken().is_some() || !cannot_cut, "{room}");
@@ -250,7 +251,7 @@ fn a_batch_that_cannot_be_written_has_never_been_whatever_part_of_it_was() {
 }
 
 #[test]
-fn a_disk_that_can_only_be_read_gives_a_book_that_is_broken_and_knows_everything() {
+fn a_journal_on_a_read_only_disk_is_broken_and_complete() {
     let disk = BadDisk::default();
     let mut book = book_on(&disk);
     book.add(held(1));
@@ -309,7 +310,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
     proptest::collection::vec(record, 0..120)
 }
 
-/// What the agent can write: no command arrives twice, and none begins or finishes that has not arrived.
+/// What the agent can write: a command arrives only once, and begins or finishes only after that.
 fn possible(records: Vec<Record>, received: &mut std::collections::HashSet<Uuid>) -> Vec<Record> {
     let is_possible = |record: &Record| match record {
         Record::Received { command } => received.insert(command.jti),

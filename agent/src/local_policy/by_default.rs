@@ -1,7 +1,9 @@
-//! Files that nothing new is done to unless the host says so: by which people get in and get rights, and Riposte's own. Moving
-//! one of them away is how an attacker would have the administrators locked out by their own response.
+//! Files that are protected by default: those that control logins and privileges, and Riposte's
+//! own. An attacker who could have one of them quarantined would lock the administrators out by
+//! their own response.
 //!
-//! Only what is new is held against this: what is in force on such a file already stays, and ends as it would have.
+//! Only new effects are refused. An effect that is already in force on such a file stays, and ends
+//! as planned.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +12,7 @@ use riposte_protocol::target::{Target, TargetKind};
 use super::LocalPolicy;
 use crate::surroundings::is_within;
 
-/// Folders with everything in them, and files.
+/// Protected folders, with everything in them, and files.
 const PATHS: &[&str] = &[
     "/etc/ssh",
     "/root/.ssh",
@@ -25,11 +27,11 @@ const PATHS: &[&str] = &[
     "/var/lib/riposte",
     "/var/lib/riposte-agent",
 ];
-/// Where programs and units are, of both programs.
+/// Folders of programs and systemd units, for both programs.
 const PROGRAM_FOLDERS: &[&str] = &["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/riposte"];
 const UNIT_FOLDERS: &[&str] = &["/lib/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd/system"];
 const NAMES: &[&str] = &["riposte", "riposte-agent"];
-/// `/etc/sudoers` beside itself, as packages and editors leave it.
+/// Also protects copies beside `/etc/sudoers`, as packages and editors leave them.
 const SUDOERS: &str = "/etc/sudoers";
 
 fn paths() -> impl Iterator<Item = PathBuf> {
@@ -40,7 +42,7 @@ fn paths() -> impl Iterator<Item = PathBuf> {
 }
 
 impl LocalPolicy {
-    /// Why nothing new is done to this target unless the host exempts it, if so.
+    /// Why this target is protected by default; `None` if it is not, or if the host exempts it.
     pub fn protects_by_default(&self, target: &Target) -> Option<String> {
         if target.kind() != TargetKind::File {
             return None;
@@ -48,7 +50,7 @@ impl LocalPolicy {
         let path = target.value();
         let resolve = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let real = resolve(Path::new(path));
-        // Below an exempted path, by its text or by where links lead; never a folder that holds it.
+        // Below an exempted path, by its text or with links resolved; never a folder that holds it.
         let is_exempt = |entry: &PathBuf| Path::new(path).starts_with(entry) && real.starts_with(resolve(entry));
         if self.protected.exempt.iter().any(is_exempt) {
             return None;

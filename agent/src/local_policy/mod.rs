@@ -1,7 +1,8 @@
-//! The host's own rules (`agent.toml`), which no manager can override: what the agent may do here, what it must never
-//! touch, and how it behaves. Read once, at start: a change takes a restart.
+//! The host's own rules (`agent.toml`), which no manager can override: what the agent may do here,
+//! what it must never touch, and how it behaves. Read once, at start: a change takes a restart.
 //!
-//! Whoever can write this file commands the agent, so a file that others can write is refused.
+//! An account that can write this file commands the agent. So the file is refused if other accounts
+//! can write it.
 
 mod by_default;
 mod read;
@@ -18,46 +19,46 @@ pub use read::PolicyError;
 
 use crate::actions::Limits;
 
-/// What the agent does about an effect that it holds and that is not in force any more.
+/// What the agent does about drift: an effect that it holds is not in force any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Drift {
-    /// Brings it into force again, and tells the manager.
+    /// Brings it into force again, and reports it to the manager.
     #[default]
     Repair,
-    /// Only tells the manager.
+    /// Only reports it to the manager.
     Report,
 }
 
-/// What must not be touched here, besides what never may be.
+/// Targets that must not be touched here, beside those that are always protected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Protected {
     /// Networks; one address is a network of one.
     pub addresses: Vec<IpNet>,
-    /// Accounts, whatever the case of their letters.
+    /// Accounts, in any case.
     pub users: Vec<String>,
     /// Files, and folders with everything in them.
     pub files: Vec<PathBuf>,
     /// Processes, by the name of their program.
     pub processes: Vec<String>,
-    /// Files, and folders with everything in them, that are not protected by default any more.
+    /// Files, and folders with everything in them, that are exempt from the default protection.
     pub exempt: Vec<PathBuf>,
 }
 
-/// What may be applied here. The manager says what program a custom action runs, so the name of one alone allows nothing
-/// but the program of the same name.
+/// What may be applied here. The manager chooses the program of a custom action. So an action's
+/// name alone allows only the program of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    /// An action of the agent's own; or a custom action, with the program of the same name.
+    /// A built-in action; or a custom action, with the program of the same name.
     Named(String),
     /// A custom action, with this program.
     Custom {
         /// The action's name.
         action: String,
-        /// The file in the folder of custom programs.
+        /// The name of a file in the folder of custom programs.
         executable: String,
     },
-    /// This program, whatever the manager calls the action.
+    /// This program, under any name of an action.
     Program(String),
 }
 
@@ -72,7 +73,7 @@ impl Allowed {
         }
     }
 
-    /// Whether this allows a program under some name.
+    /// Whether this allows a program under any name.
     fn allows_program(&self, program: &str) -> bool {
         match self {
             Self::Named(name) | Self::Program(name) | Self::Custom { executable: name, .. } => name == program,
@@ -83,31 +84,31 @@ impl Allowed {
 /// The host's own rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPolicy {
-    /// Where it was read from, if it was.
+    /// The file it was read from; `None` for the default policy.
     pub path: Option<PathBuf>,
     /// The only actions that may be applied; `None` allows all.
     pub allowed_actions: Option<Vec<Allowed>>,
     /// Actions that must not be applied, even if allowed.
     pub denied_actions: Vec<String>,
-    /// What must not be touched.
+    /// Targets that must not be touched.
     pub protected: Protected,
-    /// Brings nothing into force and says what it would have done.
+    /// Brings nothing into force, and reports what would have been done.
     pub observe: bool,
-    /// How much of what programs print is told, in bytes: at most [`MAX_OUTPUT_BYTES`].
+    /// How much of the output of programs is reported, in bytes: at most [`MAX_OUTPUT_BYTES`].
     pub max_output_bytes: usize,
-    /// How long one step of an action (apply, look, revert) may take.
+    /// Time limit of one step of an action (apply, verify, revert).
     pub timeout: Duration,
-    /// How long a custom program may run; never longer than a step may take.
+    /// Time limit of a custom program; never longer than [`LocalPolicy::timeout`].
     pub script_timeout: Duration,
     /// What is done about drift.
     pub drift: Drift,
-    /// How often held effects are looked at.
+    /// Interval between two looks at held effects.
     pub verify_every: Duration,
-    /// What quarantine takes.
+    /// Limits of quarantine.
     pub quarantine: Limits,
-    /// Where the programs of custom actions are.
+    /// Folder of the programs of custom actions.
     pub scripts_dir: PathBuf,
-    /// Where the log in Wazuh's format is written; `None` writes none.
+    /// Path of the log in Wazuh's format; `None` writes none.
     pub responses_log: Option<PathBuf>,
 }
 
@@ -120,7 +121,7 @@ impl Default for LocalPolicy {
             protected: Protected::default(),
             observe: false,
             max_output_bytes: MAX_OUTPUT_BYTES,
-            // The slowest thing that an action does by design is to wait a minute for a service to come up.
+            // The slowest built-in step waits a minute for a service to start.
             timeout: Duration::from_mins(2),
             script_timeout: crate::scripts::DEFAULT_TIMEOUT,
             drift: Drift::Repair,
@@ -133,13 +134,13 @@ impl Default for LocalPolicy {
 }
 
 impl LocalPolicy {
-    /// Why this action must not be applied here, if so; `executable` is the program of a custom one. Lifting is always
-    /// allowed.
+    /// Why this action must not be applied here; `None` if it may be. `executable` is the program
+    /// of a custom action. Lifting is always allowed.
     pub fn forbids(&self, action: &str, executable: Option<&str>) -> Option<String> {
         if let Some(reason) = executable.and_then(|program| self.denies_program(program)) {
             return Some(reason);
         }
-        // The manager says both names.
+        // Both names come from the manager.
         let (name, program) = (action.escape_debug(), executable.unwrap_or_default().escape_debug());
         let reason = format!("the local policy of this host does not allow {name}");
         if self.denied_actions.iter().any(|name| name == action) {
@@ -160,7 +161,8 @@ impl LocalPolicy {
         Some(format!("{reason} with the program {program}; to allow that, write {mend}"))
     }
 
-    /// Why this custom program must not be run here, under any name of an action, if so.
+    /// Why this custom program must not be run here, under any name of an action; `None` if it may
+    /// be.
     pub fn forbids_program(&self, program: &str) -> Option<String> {
         let allowed = self.allowed_actions.as_deref();
         let is_left_out = allowed.is_some_and(|allowed| !allowed.iter().any(|entry| entry.allows_program(program)));
@@ -174,7 +176,7 @@ impl LocalPolicy {
         self.denied_actions.contains(&name).then(|| format!("the local policy of this host does not allow {name}"))
     }
 
-    /// Why this target must not be touched here, if so.
+    /// Why this target must not be touched here; `None` if it may be.
     pub fn protects(&self, target: &Target) -> Option<String> {
         let entry = match target.kind() {
             TargetKind::Ip => {
@@ -196,7 +198,7 @@ impl LocalPolicy {
                 let number = target.value();
                 let names = crate::platform::process_names(number);
                 let named = self.protected.processes.iter().find(|entry| names.contains(entry)).cloned();
-                // A process may call itself anything: only its program is sure.
+                // A process can change its own name: only its program is certain.
                 let is_unsure = || !self.protected.processes.is_empty() && crate::platform::hides_its_program(number);
                 named.or_else(|| is_unsure().then(|| format!("process {number}, whose program the agent may not see,")))
             }

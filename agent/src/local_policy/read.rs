@@ -1,5 +1,5 @@
-//! Reads `agent.toml`, strictly: an unknown key, a value that cannot be meant, or a file that others can write is an
-//! error with a sentence that says what to do. A rule that is silently not read protects nothing.
+//! Reads `agent.toml`, strictly. An unknown key, an impossible value, or a file that others can
+//! write is an error that says what to do: a rule that is ignored silently protects nothing.
 
 #[cfg(test)]
 mod tests;
@@ -18,12 +18,13 @@ use crate::actions::Limits;
 use crate::guarded::{self, PathError};
 use crate::scripts;
 
-/// No such file is larger, in bytes.
+/// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
-/// Below this, looking would be most of what the agent does.
+/// With a shorter interval, verifying would be most of the agent's work.
 const SHORTEST_VERIFY: Duration = Duration::from_secs(10);
-/// The manager gives up what it has heard nothing of for ten minutes; until then one step that takes too long and the
-/// cleaning up after it are both over. More than one is not bounded: a result that comes later still counts.
+/// Longest step, in seconds. The manager abandons a command after ten minutes without news; one
+/// step that times out and its clean-up take less. Several such steps may take longer: a later
+/// result still counts.
 const LONGEST_STEP_SECONDS: u64 = 240;
 const KEYS: &[&str] = &[
     "allowed_actions",
@@ -48,31 +49,31 @@ pub enum PolicyError {
     /// It cannot be read.
     #[error("cannot read the local policy {path}")]
     File {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Somebody else could have written it.
+    /// Another account could have written it.
     #[error("the local policy {path} is not used: {reason}")]
     Untrusted {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// It says something that cannot be meant.
+    /// A key or a value is not valid.
     #[error("the local policy {path}: {reason}")]
     Invalid {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
 }
 
-/// The file, as it is written.
+/// The content of the file.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Raw {
@@ -123,11 +124,11 @@ impl Default for Raw {
 }
 
 impl LocalPolicy {
-    /// Reads `chosen`, or `agent.toml` in the state directory, which need not be there. `actions` are the names that
-    /// exist.
+    /// Reads `chosen`, or else `agent.toml` in the state directory, which need not exist. `actions`
+    /// are the names of built-in actions.
     ///
     /// # Errors
-    /// When the file cannot be read or trusted, or says something that cannot be meant.
+    /// When the file cannot be read or trusted, or a key or value is not valid.
     pub fn load(chosen: Option<&Path>, state_dir: &Path, actions: &[&str]) -> Result<Self, PolicyError> {
         let usual = state_dir.join("agent.toml");
         let path = chosen.unwrap_or(&usual);
@@ -161,8 +162,9 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
         Allowed::Custom { .. } | Allowed::Program(_) => None,
     });
     for name in named.chain(&raw.denied_actions) {
-        // Custom actions have names that only the manager knows; a slip in the name of one of ours is worth a refusal.
-        // Short names are near each other without a slip: pf, npf, ipfw.
+        // Only the manager knows the names of custom actions, so an unknown name is allowed. A name
+        // close to a built-in one is refused as a typing mistake. Short names (pf, npf, ipfw) are
+        // close to each other without a mistake.
         if !actions.contains(&name.as_str())
             && name.len() > 5
             && let Some(meant) = nearest(name, actions.iter().copied())
@@ -176,7 +178,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
     if !(1..=LONGEST_STEP_SECONDS).contains(&raw.timeout_seconds) {
         return Err(format!("timeout_seconds must be from 1 to {LONGEST_STEP_SECONDS}"));
     }
-    // Whoever shortens every step has shortened the programs' too.
+    // A shorter limit of a step also shortens the default limit of programs.
     let usual = scripts::DEFAULT_TIMEOUT.as_secs().min(raw.timeout_seconds);
     let script_timeout_seconds = raw.script_timeout_seconds.unwrap_or(usual);
     if !(1..=raw.timeout_seconds).contains(&script_timeout_seconds) {
@@ -252,7 +254,7 @@ fn allowed(entry: &toml::Value, actions: &[&str]) -> Result<Allowed, String> {
     }
 }
 
-/// The library's message without the drawing around it.
+/// The library's message without the quoted lines around it.
 fn plain(error: &toml::de::Error) -> String {
     error.message().to_owned()
 }

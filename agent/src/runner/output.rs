@@ -1,8 +1,8 @@
-//! What programs print: the beginning is kept, within the bound of a result; how much more there was is counted.
+//! Output of programs: the start is kept, up to the limit of a result, and the rest is counted.
 
 use riposte_protocol::message::MAX_OUTPUT_BYTES;
 
-/// The beginning of an output, and how much more there was.
+/// The start of an output, and the size of the rest.
 #[derive(Default)]
 pub(super) struct Head {
     bytes: Vec<u8>,
@@ -18,20 +18,20 @@ impl Head {
 
     pub(super) fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
-        // Invalid bytes become longer, so the bound is checked on the text.
+        // Replacing invalid bytes makes the text longer, so the limit is checked on the text.
         let cut = self.cut + (text.len() as u64).saturating_sub(MAX_OUTPUT_BYTES as u64);
         if cut == 0 { text.into_owned() } else { shorten(&text, cut) }
     }
 }
 
-/// The lines of an output as they are completed. A line that is longer than any message may be is none.
+/// The complete lines of an output. A line that is longer than any message is dropped.
 #[derive(Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
     is_too_long: bool,
 }
 
-/// The longest line that can be a message; Wazuh's own bound.
+/// Longest line that can be a message; Wazuh's own limit, in bytes.
 const MAX_LINE_BYTES: usize = 8192;
 
 impl Lines {
@@ -53,7 +53,7 @@ impl Lines {
     }
 }
 
-/// One text from what was printed and what was complained, within [`MAX_OUTPUT_BYTES`].
+/// Joins standard output and standard error into one text within [`MAX_OUTPUT_BYTES`].
 pub fn join(stdout: &str, stderr: &str) -> String {
     let separator = if stdout.is_empty() || stderr.is_empty() || stdout.ends_with('\n') { "" } else { "\n" };
     let text = format!("{stdout}{separator}{stderr}");
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_found_in_whatever_pieces_they_come_and_endless_ones_are_not() {
+    fn lines_are_found_across_chunks_and_endless_ones_are_dropped() {
         let mut lines = Lines::default();
         assert!(lines.push(b"{\"a\"").is_empty());
         assert_eq!(lines.push(b":1}\r\nnext\n"), ["{\"a\":1}", "next"]);

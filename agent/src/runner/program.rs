@@ -1,9 +1,9 @@
-//! A program to run: an argv and never a shell, what it reads, where and for how long.
+//! A program to run: an argv, never a shell line, with its input, its directory and its time limit.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a program may run unless its action says otherwise.
+/// Time limit of a program, unless its action sets another.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A program to run.
@@ -16,8 +16,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// `name` with `arguments`, and nothing on its standard input. A name with a slash is a path; any other is looked
-    /// for where the system keeps its programs.
+    /// `name` with `arguments` and an empty standard input. A name with a slash is a path; any
+    /// other is searched in the system's folders of programs.
     pub fn new<const N: usize>(name: &str, arguments: [&str; N]) -> Self {
         let argv = std::iter::once(name).chain(arguments).map(str::to_owned).collect();
         Self { argv, stdin: None, directory: "/".into(), timeout: DEFAULT_TIMEOUT }
@@ -30,33 +30,33 @@ impl Program {
         self
     }
 
-    /// Gives the program `text` to read.
+    /// Sets the program's standard input to `text`.
     #[must_use]
     pub fn stdin(mut self, text: impl Into<String>) -> Self {
         self.stdin = Some(text.into());
         self
     }
 
-    /// Starts the program in `directory`.
+    /// Sets the directory that the program starts in.
     #[must_use]
     pub fn directory(mut self, directory: &Path) -> Self {
         directory.clone_into(&mut self.directory);
         self
     }
 
-    /// Ends the program after `timeout`.
+    /// Sets the time limit.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The program's name.
+    /// Name of the program.
     pub fn name(&self) -> &str {
         self.argv.first().map_or("", String::as_str)
     }
 
-    /// As a person would type it, with what it reads after `<<<`.
+    /// The command line as a person would type it, with the input after `<<<`.
     pub fn text(&self) -> String {
         let quoted = |word: &String| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);

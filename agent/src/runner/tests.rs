@@ -1,4 +1,4 @@
-//! The runner against real programs.
+//! The runner, with real programs.
 
 use riposte_protocol::message::MAX_OUTPUT_BYTES;
 
@@ -43,7 +43,7 @@ async fn output_that_is_not_utf_8_stays_within_the_bound() {
 }
 
 #[tokio::test]
-async fn a_program_reads_what_it_is_given_and_nothing_else() {
+async fn a_program_reads_its_input_and_nothing_else() {
     let exit = Runner::new().run(&Program::new("cat", []).stdin("hello")).await.unwrap();
     assert_eq!(exit.stdout, "hello");
     let exit = Runner::new().run(&Program::new("cat", []).stdin("")).await.unwrap();
@@ -72,7 +72,7 @@ async fn the_time_out_kills_grandchildren_too() {
     let grandchild: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
     let gone = || {
         let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
-        // Killed, or a zombie that its new parent has not collected yet.
+        // Killed, or a zombie that its new parent has not reaped yet.
         stat.is_empty() || stat.contains(") Z ")
     };
     while !gone() {
@@ -95,7 +95,7 @@ fn a_program_is_shown_as_it_would_be_typed() {
     assert_eq!(Program::new("usermod", ["--expiredate", ""]).text(), "usermod --expiredate ''");
 }
 
-/// What a program prints that is answered `told` after each line `ask`, and how long it took.
+/// Output of a program that is sent `told` after each line `ask`, and how long it ran.
 async fn conversation(script: &str) -> (String, Duration) {
     let begun = Instant::now();
     let mut answer = |line: &str| (line == "ask").then(|| "told\n".to_owned());
@@ -108,14 +108,15 @@ async fn conversation(script: &str) -> (String, Duration) {
 #[tokio::test]
 async fn a_program_that_thinks_before_it_asks_is_answered_however_long_it_thinks() {
     let python = "python3 -uc 'import sys, threading, time\nsys.stdin.readline()\ntime.sleep(3)\nprint(\"ask\")\nprint(sys.stdin.readline())'";
-    // A thread that waits for the answer while another still thinks of the question.
+    // One thread waits for the answer while another still prepares the question.
     let threads = "python3 -uc 'import sys, threading, time\nsys.stdin.readline()\n\
         def ask():\n  time.sleep(3)\n  print(\"ask\")\nthreading.Thread(target=ask).start()\nprint(sys.stdin.readline())'";
     let scripts = [
         "read first; sleep 3; echo ask; read answer; echo $answer",
         python,
         threads,
-        // Another process thinks: as a child, behind a pipe, in a group of its own, and one whose parent has ended.
+        // Another process prepares the question: a child, one behind a pipe, one in a group of its
+        // own, and one whose parent has ended.
         "read first; question=$(sleep 3; echo ask); echo $question; read answer; echo $answer",
         "read first; (sleep 3; echo ask) & read answer; echo $answer; wait",
         "read first; timeout 10 sh -c 'sleep 3; echo ask; read answer; echo $answer'",
@@ -129,7 +130,7 @@ async fn a_program_that_thinks_before_it_asks_is_answered_however_long_it_thinks
 }
 
 #[tokio::test]
-async fn a_program_that_reads_to_the_end_is_told_the_end_at_once_whatever_reads() {
+async fn the_input_of_a_program_that_reads_to_the_end_is_closed_at_once() {
     let scripts = [
         "cat",
         "exec cat",

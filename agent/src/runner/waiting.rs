@@ -1,9 +1,10 @@
-//! Whether a program waits for nothing but its input: then it reads to the end, and is told the end. The kernel knows
-//! what each thread waits for (`/proc/PID/task/TID/syscall`), so a program that thinks before it asks is never taken for
-//! one that waits, however long it thinks; and one that reads to the end waits no longer than a look takes.
+//! Detects that a program waits only for its input; then its input is closed. The kernel tells what
+//! each thread waits for (`/proc/PID/task/TID/syscall`). So a program that computes before it asks
+//! is never mistaken for a waiting one, and a waiting one is detected at the next look.
 //!
-//! Every process that could still ask a question (it holds the program's standard output) or hear an answer (it holds
-//! its input) has to wait: for the input itself, for another of them, or for a thread of its own.
+//! Every process that holds the program's standard output could ask a question, and every one that
+//! holds its input could read an answer. All of them must wait: for the input itself, for another
+//! of them, or for a thread of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
@@ -13,55 +14,56 @@ use std::time::Duration;
 use nix::libc;
 use tokio::time::Instant;
 
-/// The first look comes so soon, and each further one after twice the time, up to the longest. They decide how soon a
-/// program is told the end, not whether it is.
+/// Time until the first look. Each further interval is twice as long, up to the longest. The
+/// intervals decide how soon the input is closed, not whether it is.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// The most processes of one program that are looked at; one that starts more is busy.
+/// Limit of processes of one program that are looked at; a program with more counts as busy.
 const MAX_PROCESSES: usize = 256;
 
-/// What a look shows.
+/// Result of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sight {
-    /// Everything waits, and something for the input.
+    /// All processes wait, and at least one for the input.
     Waits,
-    /// Something may still ask.
+    /// A process may still ask.
     Busy,
     /// This system does not show what processes wait for.
     Nothing,
 }
 
-/// When a program's input is to be closed.
+/// Decides when a program's input is closed.
 #[derive(Debug)]
 pub(super) struct Watch {
     next_look: Instant,
     pause: Duration,
     waited_before: bool,
-    /// Where nothing can be seen: half of the time that the program has.
+    /// When to close the input if nothing can be seen: after half of the time limit.
     blind_end: Instant,
 }
 
 impl Watch {
-    /// A watch over a program that has begun now and may run for `timeout`.
+    /// Starts a watch over a program that has just started and may run for `timeout`.
     pub(super) fn new(timeout: Duration) -> Self {
         let now = Instant::now();
         let (next_look, blind_end) = (now + FIRST_LOOK, now + timeout / 2);
         Self { next_look, pause: FIRST_LOOK, waited_before: false, blind_end }
     }
 
-    /// When to look next.
+    /// Time of the next look.
     pub(super) fn next_look(&self) -> Instant {
         self.next_look
     }
 
-    /// The program was told something: what it does next is not known yet.
+    /// Starts over after a write to the program: its reaction is not known yet.
     pub(super) fn start_anew(&mut self) {
         (self.pause, self.waited_before) = (FIRST_LOOK, false);
         self.next_look = Instant::now() + self.pause;
     }
 
-    /// Looks; returns whether the program, whose first process is `leader`, waits for the end of its input. Twice in a row: one
-    /// process could have woken another between the looks at the two.
+    /// Looks, and returns whether the program waits for the end of its input; `leader` is its first
+    /// process. Two looks in a row must agree: one process could have woken another between the
+    /// looks at the two.
     pub(super) fn sees_waiting(&mut self, leader: i32, stdin: &impl AsFd, stdout: Option<&impl AsFd>) -> bool {
         let sight = look(Path::new("/proc"), leader, stdin, stdout);
         let waited_before = std::mem::replace(&mut self.waited_before, sight == Sight::Waits);
@@ -78,13 +80,14 @@ impl Watch {
 }
 
 fn look(proc: &Path, leader: i32, stdin: &impl AsFd, stdout: Option<&impl AsFd>) -> Sight {
-    // What was not read yet, or not heard yet, comes first.
+    // Unread input and unread output come first.
     if unread(stdin) != Some(0) {
         return Sight::Busy;
     }
     let Some(input) = pipe_name(stdin) else { return Sight::Nothing };
     let pipes = Pipes { input, output: stdout.and_then(pipe_name) };
-    // Most programs are busy, and then their own children show it; whether there are others is asked only after that.
+    // Most programs are busy, and then their own children show it. All processes are searched only
+    // after that.
     let mut processes = BTreeSet::from([leader]);
     let knows_children = add_children(proc, &mut processes);
     let mut sight = if knows_children { pipes.sight(proc, &processes) } else { Sight::Waits };
@@ -92,7 +95,8 @@ fn look(proc: &Path, leader: i32, stdin: &impl AsFd, stdout: Option<&impl AsFd>)
         add_group(proc, leader, &mut processes);
         sight = pipes.sight(proc, &processes);
     }
-    // A question that was asked meanwhile is in the pipe: whoever waits for the input has asked before.
+    // A program that waits for its input has printed its question before. So a question that came
+    // meanwhile is in the pipe.
     match stdout.map_or(Some(0), unread) {
         Some(0) => sight,
         _ => Sight::Busy,
@@ -103,12 +107,12 @@ fn unread(pipe: &impl AsFd) -> Option<u64> {
     rustix::io::ioctl_fionread(pipe).ok()
 }
 
-/// The pipe as `/proc/PID/fd` calls it.
+/// Name of the pipe in `/proc/PID/fd`.
 fn pipe_name(pipe: &impl AsFd) -> Option<String> {
     rustix::fs::fstat(pipe).ok().map(|stat| format!("pipe:[{}]", stat.st_ino))
 }
 
-/// Adds the children of `processes`, and theirs; whether the kernel tells them.
+/// Adds the children of `processes`, recursively; returns whether the kernel lists them.
 fn add_children(proc: &Path, processes: &mut BTreeSet<i32>) -> bool {
     let mut todo: Vec<i32> = processes.iter().copied().collect();
     let mut is_told = true;
@@ -125,13 +129,13 @@ fn add_children(proc: &Path, processes: &mut BTreeSet<i32>) -> bool {
     is_told
 }
 
-/// Adds what is in the program's group, or descends from `processes`, among all processes.
+/// Adds all processes of the program's group, and all descendants of `processes`.
 fn add_group(proc: &Path, leader: i32, processes: &mut BTreeSet<i32>) {
     let mut parents = BTreeMap::new();
     let numbers = std::fs::read_dir(proc).into_iter().flatten().flatten();
     for number in numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
         let stat = std::fs::read_to_string(proc.join(number.to_string()).join("stat")).unwrap_or_default();
-        // The name is in brackets and may hold anything.
+        // The name is in brackets and may hold any character.
         let mut fields = stat.rsplit_once(')').map_or("", |(_, tail)| tail).split_whitespace().skip(1);
         let mut next = || fields.next().and_then(|field| field.parse::<i32>().ok());
         let (Some(parent), Some(group)) = (next(), next()) else { continue };
@@ -162,11 +166,11 @@ enum Wait {
     Other,
     /// It runs, or waits for the time, a device or the network.
     No,
-    /// The kernel does not say.
+    /// The kernel does not show it.
     Unseen,
 }
 
-/// The two pipes that the program and the agent talk through.
+/// The two pipes between the program and the agent.
 struct Pipes {
     input: String,
     output: Option<String>,
@@ -200,7 +204,7 @@ impl Pipes {
     fn wait(&self, thread: &Path, files: &Files) -> Wait {
         let call = match std::fs::read_to_string(thread.join("syscall")) {
             Ok(call) => call,
-            // It has ended meanwhile: the next look sees what follows.
+            // The thread has ended meanwhile: the next look sees what follows.
             Err(_) if !thread.exists() => return Wait::No,
             Err(_) => return by_channel(thread, files, &self.input),
         };
@@ -211,7 +215,7 @@ impl Pipes {
         let argument = |nth: usize| arguments.get(nth).copied().unwrap_or_default();
         let of_file = |nth: usize| match files.0.get(&argument(nth)) {
             Some(name) if *name == self.input => Wait::Input,
-            // What another of them is to write; if it is somebody else, it counts by itself.
+            // A pipe that another process writes. A process outside this group counts by itself.
             Some(name) if name.starts_with("pipe:[") => Wait::Other,
             _ => Wait::No,
         };
@@ -231,7 +235,8 @@ impl Pipes {
         }
     }
 
-    /// A thread that waits for several files at once waits for the input if the others are ways to wake it from within.
+    /// A thread that waits for several files waits for the input if the others only serve to wake
+    /// it from within the program.
     fn of_files<'a>(&self, names: impl Iterator<Item = Option<&'a String>>) -> Wait {
         let mut wait = Wait::Other;
         for name in names {
@@ -252,7 +257,7 @@ impl Pipes {
 
     fn of_poll(&self, thread: &Path, list: u64, count: u64, files: &Files) -> Wait {
         use std::os::unix::fs::FileExt as _;
-        // An entry is a file's number, four bytes, and two masks.
+        // An entry is a file descriptor of four bytes, and two masks.
         let mut bytes = vec![0; usize::try_from(count.min(64)).unwrap_or(64) * 8];
         let memory = std::fs::File::open(thread.join("mem")).and_then(|memory| memory.read_exact_at(&mut bytes, list));
         if memory.is_err() || count > 64 {
@@ -263,13 +268,13 @@ impl Pipes {
     }
 }
 
-/// What a kernel that hides the call may still say: the function that the thread sleeps in. It does not say of which pipe,
-/// so the input has to be the only one that it could be.
+/// For a kernel that hides the system call: the function that the thread sleeps in. It does not
+/// name the pipe, so the input must be the only pipe that it could be.
 fn by_channel(thread: &Path, files: &Files, input: &String) -> Wait {
     let Ok(channel) = std::fs::read_to_string(thread.join("wchan")) else { return Wait::Unseen };
     let is_only_pipe = files.0.values().filter(|name| name.starts_with("pipe:[")).all(|name| name == input);
     match channel.trim() {
-        // So a kernel answers that hides this too.
+        // The kernel's answer if it hides this too.
         "" | "0" => Wait::Unseen,
         name if name.contains("pipe_read") && is_only_pipe => Wait::Input,
         name if name.contains("futex") || name == "do_wait" || name.contains("pipe_read") => Wait::Other,
@@ -277,12 +282,12 @@ fn by_channel(thread: &Path, files: &Files, input: &String) -> Wait {
     }
 }
 
-/// A time-out of -1, which some programs give as 32 bits.
+/// Whether a time-out is -1, which some programs pass as 32 bits.
 fn is_endless(timeout: u64) -> bool {
     timeout & 0xffff_ffff == 0xffff_ffff
 }
 
-/// What the open files of a process are, by their numbers.
+/// The open files of a process, by their descriptors.
 struct Files(BTreeMap<u64, String>);
 
 impl Files {

@@ -1,5 +1,5 @@
-//! What custom programs have said they hold, by `check_keys`: Wazuh's way to know that two alerts are about the same
-//! thing. Kept on disk, so that a restart of the agent does not make a repetition look new.
+//! The keys that custom programs hold, by `check_keys`: Wazuh's way to deduplicate alerts. Stored
+//! on disk, so that a repeated alert is still recognised after a restart of the agent.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::durable;
 use crate::guarded;
 
-/// No such book is larger, in bytes.
+/// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The effects of custom programs in force, with their keys.
@@ -29,24 +29,24 @@ struct Entry {
 }
 
 impl KeyBook {
-    /// The book at `path`; it is read when it is first asked, and an unreadable one counts as empty: then a program
-    /// may be told to go on where it need not, which it has to bear.
+    /// The keys stored at `path`; read at first use. An unreadable file counts as empty. Then a
+    /// program may be told to continue for a repeated alert, which it has to tolerate.
     pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned(), entries: Mutex::new(None) }
     }
 
-    /// Whether this effect is in the book.
+    /// Whether this effect has keys.
     pub(super) fn knows(&self, effect: Uuid) -> bool {
         self.with(|entries| entries.contains_key(&effect))
     }
 
-    /// Whether an effect other than this one has said one of these keys through the same program.
+    /// Whether another effect has one of these keys through the same program.
     pub(super) fn is_held_by_another(&self, effect: Uuid, program: &str, keys: &[String]) -> bool {
         let shares = |entry: &Entry| entry.program == program && entry.keys.iter().any(|key| keys.contains(key));
         self.with(|entries| entries.iter().any(|(other, entry)| *other != effect && shares(entry)))
     }
 
-    /// Whether another effect holds what this one does.
+    /// Whether another effect has the same keys through the same program.
     pub(super) fn is_shared(&self, effect: Uuid) -> bool {
         let own = self.with(|entries| entries.get(&effect).cloned());
         own.is_some_and(|own| self.is_held_by_another(effect, &own.program, &own.keys))
@@ -67,11 +67,11 @@ impl KeyBook {
         })
     }
 
-    /// Forgets an effect that has ended because another one of the same took its place. If that cannot be written down,
-    /// the other is only lifted without its program, which is said.
+    /// Forgets an effect that has ended because an equal one replaced it. If that cannot be stored,
+    /// the new effect is later lifted without its program, and the result says so.
     pub fn forget(&self, effect: Uuid) {
         if let Err(error) = self.release(effect) {
-            tracing::error!(%effect, %error, "what a custom program holds cannot be written down");
+            tracing::error!(%effect, %error, "the keys of a custom program cannot be stored");
         }
     }
 
@@ -92,7 +92,7 @@ impl KeyBook {
 fn load(path: &Path) -> BTreeMap<Uuid, Entry> {
     match guarded::read(path, MAX_BYTES) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "what custom programs hold cannot be read: forgotten");
+            tracing::warn!(path = %path.display(), %error, "the keys of custom programs cannot be read: dropped");
             BTreeMap::new()
         }),
         Err(_) => BTreeMap::new(),

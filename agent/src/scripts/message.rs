@@ -1,5 +1,5 @@
-//! What a custom program is told, in the three styles that Wazuh has had, and the one question that it may ask. Only
-//! texts; nothing is run here.
+//! Input and output of custom programs: the three message formats that Wazuh has had, and the one
+//! question that a program may ask. Builds and reads texts only; runs nothing.
 
 use riposte_protocol::command::{Op, Script, ScriptStyle};
 use riposte_protocol::target::{Target, TargetKind};
@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::FOLDER;
 use crate::actions::Attempt;
 
-/// The most keys of one question; Wazuh's own bound is on their bytes.
+/// Limit of keys in one question; Wazuh itself limits their bytes.
 const MAX_KEYS: usize = 64;
 
-/// Wazuh's word for an operation.
+/// Wazuh's name of an operation.
 pub fn verb(op: Op) -> &'static str {
     match op {
         Op::Apply => "add",
@@ -19,7 +19,7 @@ pub fn verb(op: Op) -> &'static str {
     }
 }
 
-/// Wazuh 5's word for it.
+/// Wazuh 5's name of an operation.
 pub(super) fn verb_of_5(op: Op) -> &'static str {
     match op {
         Op::Apply => "enable",
@@ -27,7 +27,8 @@ pub(super) fn verb_of_5(op: Op) -> &'static str {
     }
 }
 
-/// The least that a program of Wazuh's needs to know of an alert, where there is none: a response by hand.
+/// The minimal alert that Wazuh's programs can read, for a response without one: a response by
+/// hand.
 pub fn minimal_alert(target: &Target, action: &str) -> Value {
     let value = target.value();
     let mut alert = json!({
@@ -60,13 +61,13 @@ fn minimal_alert_of_5(target: &Target) -> Value {
     }
 }
 
-/// The alert that the program is told: the one that came with the command, or that was written down when it did.
+/// The alert for the program: the one that came with the command, or the one in the journal.
 fn alert<'a>(attempt: &'a Attempt<'_>) -> Option<&'a Value> {
     let kept = || attempt.undo.and_then(|undo| undo.get("alert"));
     attempt.alert.or_else(kept).filter(|alert| alert.is_object())
 }
 
-/// One line of standard input, for a program that reads JSON.
+/// The line on standard input for a program that reads JSON.
 pub(super) fn line(attempt: &Attempt<'_>, script: &Script, command: &str) -> String {
     let message = match script.style {
         ScriptStyle::Wazuh5 => {
@@ -91,7 +92,7 @@ pub(super) fn line(attempt: &Attempt<'_>, script: &Script, command: &str) -> Str
     format!("{message}\n")
 }
 
-/// The keys of a program's question, if the line is one.
+/// Reads a program's question; `None` if the line is none.
 pub(super) fn keys_of(line: &str) -> Option<Vec<String>> {
     let message: Value = serde_json::from_str(line).ok()?;
     if message["command"] != "check_keys" {
@@ -101,11 +102,12 @@ pub(super) fn keys_of(line: &str) -> Option<Vec<String>> {
     Some(keys.iter().take(MAX_KEYS).filter_map(|key| key.as_str().map(str::to_owned)).collect())
 }
 
-/// The arguments for a program from before Wazuh 4.2: what is missing is a dash.
+/// The arguments for a program from before Wazuh 4.2; a missing one is a dash.
 pub(super) fn argv(attempt: &Attempt<'_>, op: Op) -> Vec<String> {
     let alert = alert(attempt);
     let text = |pointer: &str| {
-        // No control characters: a program from those days may well pass it on to a shell, or into a file by lines.
+        // No control characters: a program from before 4.2 may pass it on to a shell, or into a
+        // file by lines.
         let text = alert.and_then(|alert| alert.pointer(pointer)).and_then(Value::as_str).unwrap_or_default();
         let text: String = text.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
         if text.is_empty() { "-".to_owned() } else { text }

@@ -1,6 +1,7 @@
-//! Custom actions: programs of one folder, `active-response/bin` below Wazuh's home or another, run as Wazuh's execd runs them, so
-//! that existing scripts need no change; and without what makes execd hang. The manager names a file of that folder,
-//! never a path; what may be in it is the host administrator's to decide.
+//! Custom actions: programs of one folder, `active-response/bin` below Wazuh's home or another.
+//! They run as under Wazuh's execd, so existing scripts need no change, but they cannot hang the
+//! agent. The manager names a file of that folder, never a path. The host's administrator decides
+//! what is in it.
 
 mod keys;
 mod message;
@@ -24,12 +25,12 @@ use crate::runner::Program;
 
 /// The folder of custom programs, below Wazuh's home.
 pub const FOLDER: &str = "active-response/bin";
-/// What stands before the name of a program where an action's name is meant to be.
+/// Prefix of a program's name where the name of an action is expected.
 pub const PREFIX: &str = "script:";
-/// How long a custom program may run if the local policy does not say otherwise.
+/// Default time limit of a custom program.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
-/// The most programs that the manager is told of, and the longest name: a manager takes 256 capabilities of 64 bytes, and
-/// turns away an agent that has more, which must not depend on what lies in a folder.
+/// Limit of reported programs, and of their names' length. A manager accepts 256 capabilities of 64
+/// bytes and refuses an agent with more. The number of files in a folder must not cause that.
 const MAX_ADVERTISED: usize = 200;
 const MAX_NAME_BYTES: usize = 57;
 
@@ -38,7 +39,7 @@ pub fn domain(script: &Script) -> Domain {
     format!("{PREFIX}{}", script.executable).into()
 }
 
-/// The programs that can be run here, as the manager is told.
+/// The programs that can be run here, as reported to the manager.
 pub fn capabilities(host: &Host) -> Vec<Capability> {
     let Ok(entries) = std::fs::read_dir(host.scripts_dir()) else { return Vec::new() };
     let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -47,8 +48,9 @@ pub fn capabilities(host: &Host) -> Vec<Capability> {
     runnable.map(|name| Capability { action: format!("{PREFIX}{name}"), available: true, reason: None }).collect()
 }
 
-/// Where the program of that name is, if it may be run: a plain file of the folder itself, executable, with no account of its
-/// own, and such that nobody but root and the agent's account can change it or any part of the way to it.
+/// The path of the program of that name, if it may be run. It must be a plain, executable file of
+/// the folder itself, without setuid or setgid. Only root and the agent's account may be able to
+/// change it or any part of its path.
 fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
@@ -69,7 +71,7 @@ fn find(host: &Host, name: &str) -> Result<PathBuf, String> {
     } else if let Some(reason) = guarded::distrust(&stat, &path) {
         reason
     } else if stat.st_mode & 0o6000 != 0 {
-        format!("it runs as another account whoever starts it (chmod u-s,g-s {text})")
+        format!("it is setuid or setgid and would run as another account (chmod u-s,g-s {text})")
     } else if stat.st_mode & 0o111 == 0 {
         format!("it is not executable (chmod u+x {text})")
     } else {
@@ -86,7 +88,7 @@ fn escape(name: &str) -> String {
 #[derive(Debug)]
 pub struct CustomProgram;
 
-/// It, for all of them.
+/// The one instance, for all programs.
 pub static SCRIPT: CustomProgram = CustomProgram;
 
 impl Action for CustomProgram {
@@ -110,7 +112,7 @@ impl Action for CustomProgram {
     }
 
     fn availability(&self, _host: &Host) -> Result<(), String> {
-        // Which program is only known to an attempt.
+        // Only an attempt knows its program.
         Ok(())
     }
 
@@ -126,7 +128,7 @@ impl Action for CustomProgram {
         Box::pin(async {
             let script = script(attempt)?;
             find(attempt.host, &script.executable).map_err(ActionError::Refused)?;
-            // The program is told the same alert when it lifts the effect, whatever has become of the manager.
+            // The program gets the same alert when it lifts the effect, without the manager's help.
             Ok(json!({ "alert": attempt.alert }))
         })
     }
@@ -143,14 +145,14 @@ impl Action for CustomProgram {
     }
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        // What ended well is in the book; nothing else shows.
+        // The stored keys show that the program has succeeded; nothing else can be checked.
         Box::pin(async { Ok(attempt.host.keys.knows(attempt.effect)) })
     }
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
             let script = script(attempt)?;
-            // Another effect holds the same: it is lifted with the last of them.
+            // Another effect has the same keys: the program runs when the last of them is lifted.
             if !attempt.host.keys.is_shared(attempt.effect) {
                 run(attempt, script, Op::Revert).await?;
             }
@@ -159,7 +161,7 @@ impl Action for CustomProgram {
     }
 
     fn is_lifted<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        // Its exit status is all that there is.
+        // The exit status is the only evidence.
         Box::pin(async { Ok(true) })
     }
 }
@@ -169,10 +171,10 @@ fn script<'a>(attempt: &Attempt<'a>) -> Result<&'a Script, ActionError> {
 }
 
 fn unwritable(error: &std::io::Error) -> ActionError {
-    ActionError::Failed(format!("what the program holds cannot be written down: {error}"))
+    ActionError::Failed(format!("the program's keys cannot be stored: {error}"))
 }
 
-/// Runs the program to its end; gives the keys that it said.
+/// Runs the program to its end; returns the keys of its question.
 async fn run(attempt: &Attempt<'_>, script: &Script, op: Op) -> Result<Vec<String>, ActionError> {
     find(attempt.host, &script.executable).map_err(ActionError::Refused)?;
     let program = program(attempt, script, op);
@@ -180,7 +182,7 @@ async fn run(attempt: &Attempt<'_>, script: &Script, op: Op) -> Result<Vec<Strin
     let (host, effect) = (attempt.host, attempt.effect);
     let mut answer = |line: &str| {
         let asked = message::keys_of(line)?;
-        // Nothing is remembered of a program that cannot be undone, so nothing is a repetition either.
+        // The keys of a program that cannot undo are not stored, so no alert counts as repeated.
         let is_held = script.undoable && host.keys.is_held_by_another(effect, &script.executable, &asked);
         keys = asked;
         Some(message::line(attempt, script, if is_held { "abort" } else { "continue" }))
@@ -194,7 +196,8 @@ async fn run(attempt: &Attempt<'_>, script: &Script, op: Op) -> Result<Vec<Strin
     }
 }
 
-/// The program as Wazuh starts it: in its home, under its relative name. A folder of another shape has no home.
+/// The program as Wazuh starts it: in its home, under its relative name. A folder with another
+/// layout has no home.
 fn program(attempt: &Attempt<'_>, script: &Script, op: Op) -> Program {
     let folder = attempt.host.scripts_dir();
     let home = folder.ends_with(FOLDER).then(|| folder.ancestors().nth(2)).flatten();

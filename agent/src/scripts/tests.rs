@@ -1,5 +1,5 @@
-//! Programs of our own in the styles that are found in the wild, each run as Wazuh runs it; and what the manager may not
-//! name.
+//! Programs in the styles that real scripts use, each run as Wazuh runs it; and the names that the
+//! manager must not use.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -21,7 +21,7 @@ struct Home {
     folder: tempfile::TempDir,
 }
 
-/// Waits until the program has read what it was told, and keeps it.
+/// Waits until the program has read its input, and stores it.
 const READ_ONE_LINE: &str = "#!/bin/bash\nread -r line\nprintf '%s\\n' \"$line\" >> got\n";
 const PYTHON_CHECKS_KEYS: &str = r#"#!/usr/bin/python3
 import json, os, sys
@@ -119,7 +119,7 @@ impl Order<'_> {
 }
 
 #[tokio::test]
-async fn a_program_that_reads_one_line_is_told_what_wazuh_tells() {
+async fn a_program_that_reads_one_line_receives_wazuhs_message() {
     let home = Home::with(&[("one-line", READ_ONE_LINE)]);
     let mut order = home.order("one-line", 1);
     order.alert = Some(json!({"rule": {"id": "5712"}, "data": {"srcip": "203.0.113.7"}, "full_log": "a\nb\u{7}"}));
@@ -146,7 +146,7 @@ async fn a_response_by_hand_gets_the_least_of_an_alert_and_a_later_delete_the_sa
     assert_eq!(told.pointer("/parameters/alert/data/srcip"), Some(&json!("203.0.113.7")));
     assert_eq!(told.pointer("/parameters/alert/rule/id"), Some(&json!("0")));
 
-    // The alert is in the journal, and not in the command that lifts.
+    // The alert is in the journal, not in the command that lifts.
     let mut order = home.order("one-line", 2);
     order.alert = Some(json!({"id": "1.2", "data": {"dstuser": "alice"}}));
     let undo = SCRIPT.prepare(&order.attempt()).await.unwrap();
@@ -159,7 +159,7 @@ async fn a_response_by_hand_gets_the_least_of_an_alert_and_a_later_delete_the_sa
 }
 
 #[tokio::test]
-async fn the_same_key_is_told_to_abort_and_only_the_last_effect_is_deleted() {
+async fn a_repeated_key_is_answered_with_abort_and_only_the_last_effect_is_deleted() {
     let home = Home::with(&[("block.py", PYTHON_CHECKS_KEYS)]);
     let (first, second) = (home.order("block.py", 1), home.order("block.py", 2));
     first.apply().await.unwrap();
@@ -175,7 +175,7 @@ async fn the_same_key_is_told_to_abort_and_only_the_last_effect_is_deleted() {
     assert_eq!(home.got().lines().count(), 4, "the second still holds it");
     second.revert().await;
     assert_eq!(home.got().lines().last(), Some(delete.as_str()));
-    // What cannot be undone is never a repetition.
+    // A program that cannot undo never sees a repeated alert.
     let mut once = [home.order("block.py", 3), home.order("block.py", 4)];
     for order in &mut once {
         order.script.undoable = false;
@@ -201,7 +201,7 @@ async fn programs_that_read_to_the_end_or_print_nothing_do_not_hang() {
         ("to-end", "#!/bin/sh\ncat > got\n"),
         ("to-end.py", "#!/usr/bin/python3\nimport sys\nprint(len(sys.stdin.read()) > 100)\n"),
         ("silent", "#!/bin/sh\nexit 0\n"),
-        // Without a first line that says how, `execvp` has a shell read it.
+        // Without a `#!` line, `execvp` has a shell read it.
         ("bare", "exit 0\n"),
     ]);
     let begun = Instant::now();
@@ -225,7 +225,7 @@ async fn megabytes_of_output_are_drained_and_cut() {
 
 #[tokio::test]
 async fn a_daemon_that_is_left_behind_neither_hangs_nor_is_ended() {
-    // It keeps the pipes; the program itself ends at once.
+    // It keeps the pipes open; the program itself ends at once.
     let home = Home::with(&[("daemon", "#!/bin/bash\nread -r l\nsleep 1000 &\necho $! > pid\nexit 0\n")]);
     let begun = Instant::now();
     home.order("daemon", 1).apply().await.unwrap();
@@ -236,7 +236,7 @@ async fn a_daemon_that_is_left_behind_neither_hangs_nor_is_ended() {
 }
 
 #[tokio::test]
-async fn what_sleeps_for_ever_is_ended_even_if_it_ignores_it_and_others_go_on() {
+async fn an_endless_program_is_killed_and_others_continue() {
     let stubborn = "#!/bin/bash\ntrap '' TERM\nwhile true; do sleep 1000; done\n";
     let home = Home::with(&[
         ("stubborn", stubborn),
@@ -256,7 +256,7 @@ async fn what_sleeps_for_ever_is_ended_even_if_it_ignores_it_and_others_go_on() 
 }
 
 #[tokio::test]
-async fn a_failure_is_read_and_told() {
+async fn a_failure_is_read_and_reported() {
     let home = Home::with(&[("fails", "#!/bin/sh\necho 'no such thing' >&2\nexit 1\n")]);
     let order = home.order("fails", 1);
     let error = order.apply().await.unwrap_err().to_string();
@@ -308,8 +308,8 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
     let home = Home::with(&[("good", "#!/bin/sh\n")]);
     home.write("not-executable", "#!/bin/sh\n", 0o640);
     home.write("open-to-all", "#!/bin/sh\n", 0o757);
-    home.write("somebodys", "#!/bin/sh\n", 0o755);
-    std::os::unix::fs::chown(home.path(&format!("{FOLDER}/somebodys")), Some(41_000), None).unwrap();
+    home.write("foreign", "#!/bin/sh\n", 0o755);
+    std::os::unix::fs::chown(home.path(&format!("{FOLDER}/foreign")), Some(41_000), None).unwrap();
     home.write("groups", "#!/bin/sh\n", 0o770);
     home.write("privileged", "#!/bin/sh\n", 0o4755);
     std::os::unix::fs::symlink("/bin/sh", home.path(&format!("{FOLDER}/link"))).unwrap();
@@ -331,7 +331,7 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
         ("open-to-all", "chmod go-w "),
         ("groups", "chmod go-w "),
         ("privileged", "chmod u-s,g-s "),
-        ("somebodys", "chown root "),
+        ("foreign", "chown root "),
     ] {
         let refusal = home.order(name, 1).apply().await.unwrap_err();
         assert!(matches!(&refusal, ActionError::Refused(said) if said.contains(reason)), "{name}: {refusal}");
@@ -347,7 +347,7 @@ async fn the_manager_can_name_nothing_but_a_plain_file_of_the_folder() {
     }
     let told: Vec<_> = capabilities(&home.host).into_iter().map(|capability| capability.action).collect();
     assert_eq!(told, ["script:good"]);
-    // Any part of the way: who can change it can put another program there.
+    // Any part of the path: an account that can change it can put another program there.
     for part in [FOLDER, "active-response", ""] {
         let folder = home.path(part);
         let folder = if part.is_empty() { home.folder.path().to_owned() } else { folder };

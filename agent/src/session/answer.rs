@@ -1,29 +1,31 @@
-//! What a refusal means depends on who refuses. A proxy, a firewall or a portal may answer in the manager's place, with
-//! 401 and 403 too; only the manager's own problem documents say anything about this agent.
+//! Reads refusals. A proxy, a firewall or a portal may answer instead of the manager, with 401 and
+//! 403 too. Only the manager's own problem documents say anything about this agent.
 
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, SERVER, VIA};
+use riposte_protocol::visible::is_hidden;
 use riposte_protocol::{PROBLEM, PROBLEM_CLOCK};
 
 use super::Ended;
 
-/// A problem document is no longer than this, in bytes; what is longer is not read.
+/// Largest problem document that is read, in bytes.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
-/// So much is told of what somebody else has answered, in characters.
+/// Longest quote of another server's answer, in characters.
 const MAX_TOLD: usize = 120;
 
 /// The manager's own problem (RFC 9457).
 #[derive(Debug, PartialEq, Eq)]
 struct Problem {
-    /// What went wrong, as a word.
+    /// Last part of the problem's `type`.
     word: String,
-    /// What the manager says of it.
+    /// The manager's explanation.
     detail: String,
 }
 
-/// Reads the manager's own problem; `None` if somebody else has answered, or the body is not all there.
+/// Reads the manager's own problem. Returns `None` if another server has answered, or the body is
+/// not complete.
 fn problem(headers: &HeaderMap, body: &[u8]) -> Option<Problem> {
     let media_type = text(headers, CONTENT_TYPE)?;
     if media_type.split(';').next()?.trim() != "application/problem+json" {
@@ -34,7 +36,7 @@ fn problem(headers: &HeaderMap, body: &[u8]) -> Option<Problem> {
     Some(Problem { word: told(word, MAX_TOLD), detail: told(problem["detail"].as_str().unwrap_or_default(), 500) })
 }
 
-/// What a refusal by 401 or 403 means.
+/// Reads a refusal by 401 or 403.
 pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Ended {
     match problem(headers, body) {
         Some(problem) if problem.word == PROBLEM_CLOCK => Ended::WrongTime(problem.detail),
@@ -43,7 +45,7 @@ pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> E
     }
 }
 
-/// Who has answered, and what, for people: it is somebody else's text.
+/// Which server has answered, and what, for people. The text is untrusted.
 pub(super) fn who(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     let server = match (text(headers, SERVER), text(headers, VIA)) {
         (Some(server), _) => server,
@@ -56,8 +58,8 @@ pub(super) fn who(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Strin
     format!("{status} from {server}{media_type}{said}")
 }
 
-/// How long an answer asks to wait: `Retry-After` in seconds; as a date it is not used by any manager of ours. At most an
-/// hour, whatever it says.
+/// The time in `Retry-After`, in seconds, at most an hour. A date is ignored; the manager never
+/// sends one.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let secs: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(secs.min(3600)))
@@ -68,9 +70,9 @@ fn text(headers: &HeaderMap, name: impl reqwest::header::AsHeaderName) -> Option
     Some(told(&String::from_utf8_lossy(value.as_bytes()), MAX_TOLD)).filter(|text| !text.is_empty())
 }
 
-/// Somebody else's text, fit for a log: its first characters, without any that could act up.
+/// Another server's text, fit for a log: its first characters, without control characters.
 fn told(text: &str, most: usize) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most * 4).collect();
+    let plain: String = text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(most * 4).collect();
     let words: Vec<&str> = plain.split_whitespace().collect();
     words.join(" ").chars().take(most).collect()
 }
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_managers_own_problem_says_anything_about_the_agent() {
+    fn only_the_managers_own_problem_counts() {
         let own = headers(&[("content-type", "application/problem+json; charset=utf-8")]);
         let body = br#"{"type":"urn:riposte:problem:forbidden","detail":"this agent was revoked"}"#;
         let found = problem(&own, body).unwrap();
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_answered_is_told_without_anything_that_acts_up() {
+    fn the_answering_server_is_quoted_without_control_characters() {
         let said = headers(&[("server", "nginx/1.24"), ("content-type", "text/html")]);
         let page = "<h1>403\u{1b}[31m</h1>\n\n  forbidden".repeat(50);
         let told = who(StatusCode::FORBIDDEN, &said, page.as_bytes());
@@ -113,8 +115,8 @@ mod tests {
             "{told}"
         );
         assert!(told.chars().count() < 300 && !told.chars().any(char::is_control), "{told}");
-        let nobody = who(StatusCode::UNAUTHORIZED, &HeaderMap::new(), b"");
-        assert_eq!(nobody, "401 Unauthorized from a server that does not say what it is");
+        let unnamed = who(StatusCode::UNAUTHORIZED, &HeaderMap::new(), b"");
+        assert_eq!(unnamed, "401 Unauthorized from a server that does not say what it is");
         let via = headers(&[("via", "1.1 squid")]);
         assert_eq!(
             who(StatusCode::FORBIDDEN, &via, b"\xff"),

@@ -1,20 +1,21 @@
-//! Pauses between attempts: exponential with full jitter, so that agents which failed together do not return together.
+//! Retry pauses: exponential with full jitter, so that agents which failed together do not return
+//! together.
 
 use std::time::Duration;
 
-/// The first pause is at most this long.
+/// Upper bound of the first pause.
 const FIRST: Duration = Duration::from_millis(500);
-/// No pause is longer than this.
+/// Upper bound of every pause.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How often it has failed in a row.
+/// Number of failures in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// The pause after one more failure.
+    /// Returns the pause after one more failure.
     pub(super) fn pause(&mut self) -> Duration {
         at_random(self.longest())
     }
@@ -26,9 +27,9 @@ impl Backoff {
     }
 }
 
-/// A duration between zero and `longest`, each as likely.
+/// A random duration between zero and `longest`, uniformly distributed.
 pub(super) fn at_random(longest: Duration) -> Duration {
-    // Without randomness the longest pause is the safe one.
+    // Without randomness the longest pause is the safe choice.
     let fraction = getrandom::u32().unwrap_or(u32::MAX);
     longest.mul_f64(f64::from(fraction) / f64::from(u32::MAX))
 }

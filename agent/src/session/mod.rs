@@ -1,8 +1,8 @@
-//! Keeps the conversation with the manager going, for as long as the agent runs: a stream if it can be had, long
-//! polls if not, and pauses that grow and are spread, so that a manager that comes back is not run over.
+//! Keeps the connection to the manager open as long as the agent runs: a stream if possible, long
+//! polls otherwise. Retries back off with jitter, so that a restarted manager is not overloaded.
 //!
-//! Nothing depends on it: commands in the journal are executed and effects are lifted whether there is a conversation
-//! or not.
+//! Execution does not depend on it: commands in the journal are executed and effects are lifted
+//! without a connection too.
 
 mod answer;
 mod backoff;
@@ -29,33 +29,34 @@ use crate::intake::Intake;
 use crate::journal::{Held, Ledger, Record, Released};
 use crate::manager_url;
 
-/// This run of the program: what tells it apart from another one with the same identity, on this host or on a copy of it.
+/// Identifies this run of the program. It differs from other runs with the same identity, on this
+/// host or on a clone of it.
 static RUN: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
 
-/// How long the network may take to open a conversation.
+/// Time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long one message may take to be handed to the network.
+/// Time limit for writing one message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an agent that is not accepted waits before it asks again.
+/// Pause of an agent that the manager does not accept.
 const REJECTED_PAUSE: Duration = Duration::from_mins(1);
-/// How long the look-up of the manager's name may take.
+/// Time limit for resolving the manager's name.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many streams in a row may fail before polling is tried.
+/// Failures of streams in a row before polling is tried.
 const STREAM_FAILURES: u32 = 2;
-/// How long polling goes on before a stream is tried again.
+/// How long the agent polls before it tries a stream again.
 const POLL_PERIOD: Duration = Duration::from_mins(5);
-/// The same after the manager could not be reached at all: it has probably restarted, and what kept streams from opening went
-/// with it.
+/// The same after the manager was unreachable: it has probably restarted, and the obstacle to
+/// streams may be gone.
 const POLL_PERIOD_AFTER_OUTAGE: Duration = Duration::from_secs(20);
 
-/// What helps where the manager's time cannot be learnt.
+/// Advice where the manager's time cannot be learnt.
 const UNBELIEVED_TIME: &str = "Over plain HTTP its time cannot be believed: set this host's clock, or enrol over https; \
                                effects are still lifted on time";
 
 /// How to talk to the manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Transport {
-    /// A stream; long polls where none can be had.
+    /// A stream; long polls if none can be opened.
     Auto,
     /// Only streams.
     Stream,
@@ -63,26 +64,26 @@ pub enum Transport {
     Poll,
 }
 
-/// Why a conversation ended.
+/// Why a connection ended.
 #[derive(Debug)]
 enum Ended {
     /// The agent is stopping.
     Stopping,
-    /// It was polled for long enough: a stream is tried again.
+    /// Polling has lasted its period: a stream is tried again.
     BackToStream,
-    /// The manager asked to come back after this time.
+    /// The manager asked the agent to reconnect after this time.
     Bye(Duration),
-    /// The manager does not accept this agent, and says why.
+    /// The manager does not accept this agent; with its reason.
     Rejected(String),
-    /// The manager takes the agent's time for a wrong one.
+    /// The manager considers the agent's time wrong.
     WrongTime(String),
-    /// Something on the way refuses to let the conversation through: who, and what it said.
+    /// A server on the network path refuses the connection: which one, and its text.
     Refused(String),
-    /// It could not be opened, or broke; and how long the manager asks to wait, if it does.
+    /// It could not be opened, or broke; with the manager's `Retry-After`, if any.
     Broken {
         reason: String,
         retry_after: Option<Duration>,
-        /// Whether the manager had been heard before.
+        /// Whether the manager had answered before.
         was_open: bool,
     },
 }
@@ -93,13 +94,13 @@ impl Ended {
     }
 }
 
-/// One agent's side of all its conversations.
+/// The agent's side of all its connections.
 struct Conversation {
     agent: Arc<Agent>,
     identity: Identity,
     intake: Intake,
     settings: Settings,
-    /// Believes only the authority that was pinned at enrolment, if one was.
+    /// Trusts only the authority that was pinned at enrolment, if there is one.
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -108,13 +109,13 @@ impl Conversation {
         self.tls.as_ref().map(|config| Connector::Rustls(Arc::clone(config)))
     }
 
-    /// Whether the manager's time can be believed as it comes over that transport.
+    /// Whether the manager's time can be believed over that transport.
     fn believes_time(&self, poll: bool) -> bool {
         let enrolment = &self.identity.enrolment;
         manager_url::is_protected(if poll { &enrolment.poll_url } else { &enrolment.stream_url })
     }
 
-    /// Learns the manager's time from an answer, if nobody on the way to `url` can have changed it.
+    /// Learns the manager's time from an answer, if the connection to `url` is private.
     fn learn_time(&self, url: &str, headers: &HeaderMap) {
         let told = headers.get(TIME_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         let Some(time) = told.filter(|_| manager_url::is_protected(url)) else { return };
@@ -122,7 +123,7 @@ impl Conversation {
         match clock.manager().learn(time, &clock.host()) {
             Some(0) => tracing::info!("this host's clock agrees with the manager's again"),
             Some(ahead) => tracing::warn!(
-                "this host's clock differs: it is {} the manager's; what the manager orders is served by the manager's \
+                "this host's clock differs: it is {} the manager's; the manager's orders are executed by the manager's \
                  clock. Set this host's clock, by NTP for instance",
                 difference(ahead)
             ),
@@ -130,7 +131,7 @@ impl Conversation {
         }
     }
 
-    /// The manager knows of these releases.
+    /// Records that the manager knows of these releases.
     fn told(&self, effects: Vec<Uuid>) {
         if !effects.is_empty() {
             self.agent.note([Record::ReleaseTold { effects }]);
@@ -138,8 +139,8 @@ impl Conversation {
     }
 }
 
-/// The effects as the manager is told of them: those that were released unbeknown to it, and those that are held; as many
-/// as fit into one message beside what surrounds them.
+/// The report of effects: those that were released locally and not yet reported, and those that are
+/// held. As many as fit into one message beside the rest.
 fn reports(ledger: &Ledger) -> Vec<HeldEffect> {
     let mut bytes = 0;
     let all = ledger.released().map(Released::report).chain(ledger.held().map(Held::report));
@@ -151,13 +152,13 @@ fn reports(ledger: &Ledger) -> Vec<HeldEffect> {
         .collect();
     let held = ledger.held().count() + ledger.released().count();
     if held > told.len() {
-        tracing::warn!(held, told = told.len(), "more effects are held than one message can name");
+        tracing::warn!(held, told = told.len(), "more effects are held than one message can report");
     }
     told
 }
 
-/// Has the manager's addresses protected, before there is a connection that shows one. Without an answer the
-/// addresses that are known stay known.
+/// Protects the manager's addresses before a connection shows one. If the name cannot be resolved,
+/// the addresses that are known stay.
 async fn note_addresses(agent: &Agent, identity: &Identity) {
     let enrolment = &identity.enrolment;
     let urls = [&enrolment.stream_url, &enrolment.poll_url, &enrolment.manager];
@@ -170,26 +171,77 @@ async fn note_addresses(agent: &Agent, identity: &Identity) {
     agent.surroundings.manager_is_known();
 }
 
+/// Which transport has its turn when both may be used: the stream, until it fails; then polls for a while.
+struct Turns {
+    /// How many streams in a row have failed.
+    stream_failures: u32,
+    /// Until when polls go on.
+    poll_until: Option<Instant>,
+    /// How long they will. Streams that broke may have met a manager that was restarting; those that are refused, or break
+    /// again, go on doing so.
+    poll_period: Duration,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { stream_failures: 0, poll_until: None, poll_period: POLL_PERIOD_AFTER_OUTAGE }
+    }
+}
+
+impl Turns {
+    fn is_poll(&self) -> bool {
+        self.stream_failures >= STREAM_FAILURES
+    }
+
+    /// When a stream is tried again. A poll that breaks in between does not bring it back: the network has not changed.
+    fn poll_until(&mut self) -> Instant {
+        let period = self.poll_period;
+        *self.poll_until.get_or_insert_with(|| Instant::now() + period)
+    }
+
+    fn back_to_stream(&mut self) {
+        // One failure is enough to return to polling.
+        *self = Self { poll_until: None, stream_failures: STREAM_FAILURES - 1, poll_period: POLL_PERIOD };
+    }
+
+    /// A server on the way refuses streams.
+    fn refused(&mut self) {
+        (self.stream_failures, self.poll_period) = (STREAM_FAILURES, POLL_PERIOD);
+    }
+
+    /// A stream or a poll broke, or could not be opened.
+    fn broke(&mut self, poll: bool, was_open: bool) {
+        match (poll, was_open) {
+            (false, true) => (self.stream_failures, self.poll_period) = (0, POLL_PERIOD_AFTER_OUTAGE),
+            (false, false) => self.stream_failures += 1,
+            (true, true) => {}
+            // The manager could not be reached at all.
+            (true, false) => {
+                self.poll_period = POLL_PERIOD_AFTER_OUTAGE;
+                let soon = Instant::now() + POLL_PERIOD_AFTER_OUTAGE;
+                self.poll_until = self.poll_until.map(|until| until.min(soon));
+            }
+        }
+    }
+}
+
 /// Talks to the manager until the agent stops.
 pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     let tls = match crate::tls::config(identity.ca()) {
         Ok(tls) => tls,
         Err(error) => {
-            // Nothing can be heard any more, but what is in force must still end.
-            tracing::error!(%error, "there will be no conversation with the manager; effects are lifted on time");
-            crate::service::status("no conversation with the manager: its certificate authority cannot be used");
+            // No order can be received any more, but effects in force must still end.
+            tracing::error!(%error, "the manager cannot be connected to; effects are lifted on time");
+            crate::service::status("not connected to the manager: its certificate authority cannot be used");
             return agent.surroundings.manager_is_known();
         }
     };
     let (intake, settings) = (Intake::default(), Settings::default());
     let mut conversation = Conversation { agent, identity, intake, settings, tls };
     let mut backoff = Backoff::default();
-    // Who refused the last stream, while nothing has come through since.
+    // The server that refused the last stream, if nothing has got through since.
     let mut stream_refused: Option<String> = None;
-    let mut stream_failures = 0;
-    let mut poll_until = None;
-    // Streams that broke may have met a manager that was restarting; those that are refused, or break again, go on doing so.
-    let mut poll_period = POLL_PERIOD_AFTER_OUTAGE;
+    let mut turns = Turns::default();
     while !conversation.agent.tasks.is_stopping() {
         tokio::select! {
             () = note_addresses(&conversation.agent, &conversation.identity) => {}
@@ -198,11 +250,10 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         let poll = match transport {
             Transport::Poll => true,
             Transport::Stream => false,
-            Transport::Auto => stream_failures >= STREAM_FAILURES,
+            Transport::Auto => turns.is_poll(),
         };
         let (ended, kind) = if poll {
-            // A poll that breaks in between does not bring the stream back at once: the network has not changed.
-            let until = *poll_until.get_or_insert_with(|| Instant::now() + poll_period);
+            let until = turns.poll_until();
             (conversation.poll((transport == Transport::Auto).then_some(until)).await, "poll")
         } else {
             (conversation.stream().await, "stream")
@@ -211,12 +262,11 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
         let pause = match ended {
             Ended::Stopping => break,
             Ended::BackToStream => {
-                // One failure is enough to go back to polling.
-                (poll_until, stream_failures, poll_period) = (None, STREAM_FAILURES - 1, POLL_PERIOD);
+                turns.back_to_stream();
                 continue;
             }
             Ended::Bye(pause) => {
-                tracing::info!(pause_secs = pause.as_secs(), kind, "the manager is closing the conversation");
+                tracing::info!(pause_secs = pause.as_secs(), kind, "the manager is closing the connection");
                 backoff = Backoff::default();
                 pause + backoff::at_random(spread)
             }
@@ -229,7 +279,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 REJECTED_PAUSE + backoff::at_random(spread)
             }
             Ended::WrongTime(reason) if conversation.believes_time(poll) => {
-                // Its time was learnt from the same answer: the next token carries that.
+                // The manager's time was learnt from the same answer: the next token carries it.
                 tracing::warn!(reason, kind, "the manager says that the clocks differ: {reason}");
                 backoff.pause()
             }
@@ -242,37 +292,27 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
                 tracing::error!(
                     poll = who,
                     stream,
-                    "something between this agent and the manager lets nothing through. The poll got: {who}. The stream: {stream}"
+                    "a server between this agent and the manager blocks both transports. The poll got: {who}. The stream: {stream}"
                 );
                 backoff.pause()
             }
             Ended::Refused(who) => {
-                tracing::warn!(who, kind, "something between this agent and the manager refuses the stream: {who}");
+                tracing::warn!(who, kind, "a server between this agent and the manager refuses the stream: {who}");
                 stream_refused = Some(who);
-                // It is no matter of trying again: what refuses streams goes on refusing them.
-                (stream_failures, poll_period) = (STREAM_FAILURES, POLL_PERIOD);
+                // Retrying does not help: a server that refuses streams keeps refusing them.
+                turns.refused();
                 if transport == Transport::Auto { Duration::ZERO } else { backoff.pause() }
             }
             Ended::Broken { reason, retry_after, was_open } => {
-                tracing::warn!(reason, kind, "no conversation with the manager");
+                tracing::warn!(reason, kind, "no connection to the manager");
                 if was_open {
                     stream_refused = None;
-                    if !poll {
-                        poll_period = POLL_PERIOD_AFTER_OUTAGE;
-                    }
+                    backoff = Backoff::default();
                 } else if !poll {
                     stream_refused = Some(reason);
                 }
-                if !poll {
-                    stream_failures = if was_open { 0 } else { stream_failures + 1 };
-                }
-                if was_open {
-                    backoff = Backoff::default();
-                } else if poll {
-                    poll_until = poll_until.map(|until| until.min(Instant::now() + POLL_PERIOD_AFTER_OUTAGE));
-                    poll_period = POLL_PERIOD_AFTER_OUTAGE;
-                }
-                // A conversation that broke probably broke for every agent at once.
+                turns.broke(poll, was_open);
+                // A connection that broke probably broke for all agents at once.
                 let spread = if was_open { spread } else { Duration::ZERO };
                 retry_after.unwrap_or_default() + backoff.pause() + backoff::at_random(spread)
             }
@@ -285,7 +325,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
     }
 }
 
-/// 401 and 403 are refusals, by whomever; everything else may pass.
+/// 401 and 403 are refusals, from any server; every other failure may be temporary.
 fn is_refusal(status: reqwest::StatusCode) -> bool {
     matches!(status, reqwest::StatusCode::UNAUTHORIZED | reqwest::StatusCode::FORBIDDEN)
 }

@@ -1,5 +1,6 @@
-//! Which results to send in a conversation: those in the outbox that were not sent in it yet, in messages that fit.
-//! A new conversation starts from nothing, so whatever was lost with the last one is sent again.
+//! Selects the results to send on a connection: those in the outbox that were not sent on it yet,
+//! in messages that fit. A new connection starts from nothing, so results that were lost with the
+//! last one are sent again.
 
 use std::collections::HashSet;
 
@@ -8,30 +9,31 @@ use uuid::Uuid;
 
 use crate::journal::{Book, Ledger};
 
-/// Room for what surrounds the results in a message, in bytes.
+/// Room for the rest of a message beside the results, in bytes.
 const ENVELOPE_BYTES: usize = 64 * 1024;
 
-/// What was sent in this conversation and is not committed by the manager yet.
+/// Results that were sent on this connection and are not committed by the manager yet.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     sent: HashSet<Uuid>,
-    /// Effects that were told of while a result about them was not committed.
+    /// Effects that were reported before a result about them was committed.
     told_too_soon: HashSet<Uuid>,
 }
 
 impl Outgoing {
-    /// The next results to send, as many as one message holds, without those of `held_back`; empty when there are none. Marks
-    /// them as sent.
+    /// The next results to send, as many as one message holds, without those of `held_back`; empty
+    /// if there are none. Marks them as sent.
     ///
-    /// While the disk takes nothing only refusals are sent. A crash would take back what was done meanwhile; if the manager
-    /// knew of it, it would not order it again, and an older command that it still owes would be executed after it.
+    /// While the disk cannot be written, only refusals are sent. A crash would lose what was done
+    /// meanwhile. If the manager knew of it, it would not order it again, and would deliver an
+    /// older command after it.
     pub(super) fn next(&mut self, book: &Book, held_back: &HashSet<Uuid>) -> Vec<CommandResult> {
         let (mut results, mut bytes) = (Vec::new(), 0);
         let is_due = |id: &Uuid| !self.sent.contains(id) && !held_back.contains(id);
         let may_be_told = |result: &&CommandResult| book.broken().is_none() || result.outcome == Outcome::Refused;
         let due = book.ledger().outbox().iter().filter(|result| is_due(&result.command_id));
         for result in due.filter(may_be_told) {
-            // In JSON one byte of output can become six; so what it really takes is counted.
+            // In JSON one byte of output can become six, so the encoded size is counted.
             bytes += serde_json::to_vec(result).map_or(0, |json| json.len());
             if results.len() == MAX_ITEMS || (bytes > MAX_FRAME_BYTES - ENVELOPE_BYTES && !results.is_empty()) {
                 break;
@@ -42,14 +44,15 @@ impl Outgoing {
         results
     }
 
-    /// These effects are told of now. The manager listens to no report of an effect of which it awaits a result, and that result
-    /// may be older than what is told: then they are told of once more when it is committed ([`Outgoing::take_settled`]).
+    /// Marks these effects as reported. The manager ignores a report of an effect while it awaits a
+    /// result about it, and that result may be older than the report. So these effects are reported
+    /// again when the result is committed ([`Outgoing::take_settled`]).
     pub(super) fn told_of(&mut self, ledger: &Ledger, effects: impl IntoIterator<Item = Uuid>) {
         let unsettled = ledger.unsettled();
         self.told_too_soon.extend(effects.into_iter().filter(|effect| unsettled.contains(effect)));
     }
 
-    /// Results were committed: the effects to tell of once more, if there is something to tell.
+    /// Results were committed: returns the effects to report again.
     pub(super) fn take_settled(&mut self, ledger: &Ledger) -> Vec<Uuid> {
         if self.told_too_soon.is_empty() {
             return Vec::new();

@@ -1,5 +1,6 @@
-//! The conversation by long polls, for networks that let no WebSocket through. Each exchange carries everything both
-//! ways; a lost one loses nothing, because acknowledgements and results are repeated until the manager has them.
+//! The connection by long polls, for networks that block a WebSocket. Each exchange carries
+//! everything both ways. A lost exchange loses nothing, because acknowledgements and results are
+//! repeated until the manager has them.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,35 +14,35 @@ use super::outgoing::Outgoing;
 use super::{CONNECT_TIMEOUT, Conversation, Ended, RUN, answer, is_refusal, reports};
 use crate::journal::Record;
 
-/// How long the manager is asked to wait for a command.
+/// How long the manager is asked to wait for a command, in seconds.
 const WAIT_SECS: u32 = 30;
-/// How long it is asked to wait while something is being executed whose result is to be told soon.
+/// The same while a command is being executed whose result is due soon.
 const BUSY_WAIT_SECS: u32 = 1;
 /// How much longer than asked an answer may take.
 const ANSWER_GRACE: Duration = Duration::from_secs(15);
-/// The most commands in one answer.
+/// Limit of commands in one answer.
 const MAX_COMMANDS: usize = 64;
 
-/// The most exchanges in a row that have room for results only.
+/// Limit of exchanges in a row that carry results only.
 const MAX_WITHHELD: u32 = 8;
 
-/// With fewer effects than this the room that [`Outgoing`] leaves is enough for them.
+/// Up to this number of effects, the room that [`Outgoing`] leaves is enough for them.
 const MAX_EFFECTS_BESIDE_RESULTS: usize = 64;
 
-/// What has to be told by the next exchange.
+/// What the next exchange has to report.
 #[derive(Default)]
 struct Untold {
     acks: Vec<Uuid>,
-    /// The effects as the manager was last told of them; `None` before the first exchange.
+    /// The effects as last reported; `None` before the first exchange.
     told_effects: Option<Vec<HeldEffect>>,
-    /// So many exchanges have had no room for them.
+    /// Number of exchanges in a row without room for effects.
     withheld: u32,
-    /// Effects of which the manager awaits a result, so that it does not listen to what is told of them now.
+    /// Effects of which the manager awaits a result. It ignores reports of them until then.
     unsettled: HashSet<Uuid>,
 }
 
 impl Conversation {
-    /// Polls until something breaks, or until `back_to_stream`.
+    /// Polls until the connection breaks, or until `back_to_stream`.
     pub(super) async fn poll(&mut self, back_to_stream: Option<Instant>) -> Ended {
         let client = match crate::tls::client(self.identity.ca(), |builder| builder.connect_timeout(CONNECT_TIMEOUT)) {
             Ok(client) => client,
@@ -79,7 +80,7 @@ impl Conversation {
         }
     }
 
-    /// One exchange; gives whether it brought something.
+    /// One exchange; returns whether it brought a command or a commit.
     async fn exchange(&mut self, client: &reqwest::Client, untold: &mut Untold, was_open: bool) -> Result<bool, Ended> {
         let request = PollRequest { rejected: self.intake.take_rejected(), ..self.poll_request(untold) };
         let bearer = self.identity.bearer(self.agent.clock.now()).map_err(|error| Ended::broken(error, was_open))?;
@@ -120,7 +121,7 @@ impl Conversation {
             let heard = effects.into_iter().filter(|effect| !untold.unsettled.contains(&effect.effect));
             let (held, released): (Vec<_>, Vec<_>) = heard.partition(|effect| effect.released.is_none());
             self.told(released.into_iter().map(|effect| effect.effect).collect());
-            // What is forgotten now is not to be told again as having vanished.
+            // What is forgotten now must not be reported again as vanished.
             untold.told_effects = Some(held);
         }
         Ok(self.hear_answer(response, untold))
@@ -129,18 +130,19 @@ impl Conversation {
     fn poll_request(&self, untold: &mut Untold) -> PollRequest {
         let first = untold.told_effects.is_none();
         let capabilities = first.then(|| self.agent.capabilities());
-        // The effects below say all that is news.
+        // The full list of effects below covers all changes.
         drop(self.agent.take_news());
         self.agent.tell(|book, held_back| {
             let ledger = book.ledger();
             let effects = reports(ledger);
             let busy = ledger.pending().next().is_some();
             let effects = (untold.told_effects.as_ref() != Some(&effects)).then_some(effects);
-            // Whatever is in the outbox: what was sent and committed is not in it any more.
+            // The whole outbox: committed results are no longer in it.
             let mut outgoing = Outgoing::default();
             let results = outgoing.next(book, held_back);
-            // What is held is told after every result about it, which may be older; but not never, if there are always more. Both
-            // at once can be more than one message holds.
+            // Effects are reported after every result about them, which may be older. A limit makes
+            // sure that a steady flow of results cannot delay them for ever. Both together can
+            // exceed one message.
             let is_rest = results.is_empty() || outgoing.next(book, held_back).is_empty();
             let leaves_room = results.is_empty()
                 || effects.as_ref().is_none_or(|effects| is_rest && effects.len() < MAX_EFFECTS_BESIDE_RESULTS);
@@ -157,7 +159,8 @@ impl Conversation {
                 run: Some(*RUN),
                 clock: Some(self.agent.clock.host().wall),
                 wait_seconds: if busy || !leaves_room { BUSY_WAIT_SECS } else { WAIT_SECS },
-                // Who the agent is follows from its first report; commands that it must not have any more are ended by that.
+                // The first report tells the manager which agent this is, and ends commands that
+                // the agent must not execute any more. So it asks for none yet.
                 max: if leaves_room || !first { MAX_COMMANDS } else { 0 },
             }
         })
@@ -178,10 +181,10 @@ impl Conversation {
     }
 }
 
-/// The beginning of an answer that is no success: enough for a problem, whatever else it is.
+/// The start of an error answer, long enough for a problem document.
 async fn beginning(mut answer: reqwest::Response) -> Vec<u8> {
     let mut body = Vec::new();
-    // One that breaks off is told as far as it came: the status is what counts.
+    // An answer that breaks off is used as far as it came: the status is what counts.
     while body.len() < answer::MAX_BYTES
         && let Ok(Some(chunk)) = answer.chunk().await
     {

@@ -1,5 +1,5 @@
-//! The conversation over a WebSocket. It ends when the manager says so, when the network breaks, or when nothing,
-//! not even an answer to a ping, was heard for three heartbeats.
+//! The connection over a WebSocket. It ends when the manager closes it, when the network breaks, or
+//! when nothing was received for three heartbeats, not even a pong.
 
 use std::time::Duration;
 
@@ -24,11 +24,11 @@ use crate::journal::{Held, Record, Released};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// An idle agent's memory is mostly its buffers, so they start small and grow when they must.
+/// Most memory of an idle agent is buffers, so they start small and grow on demand.
 const BUFFER_BYTES: usize = 4 * 1024;
 
 impl Conversation {
-    /// One stream, from its first byte to its last.
+    /// Runs one stream from its opening to its end.
     pub(super) async fn stream(&mut self) -> Ended {
         let mut socket = tokio::select! {
             connected = self.connect() => match connected {
@@ -41,7 +41,8 @@ impl Conversation {
             Err(ended) => ended,
             Ok(never) => match never {},
         };
-        // A courtesy: the manager learns at once that the agent is gone, if the network still works.
+        // The close frame tells the manager at once that the agent is gone, if the network still
+        // works.
         let _closed = timeout(Duration::from_secs(1), socket.close(None)).await;
         ended
     }
@@ -67,7 +68,7 @@ impl Conversation {
             }
             Ok(Err(tungstenite::Error::Http(response))) => {
                 self.learn_time(url, response.headers());
-                // What came with the head; a problem that is not all there is told by the poll.
+                // The body that came with the head; an incomplete problem is left to the poll.
                 let body = response.body().as_deref().unwrap_or_default();
                 if is_refusal(response.status()) {
                     return Err(answer::refused(response.status(), response.headers(), body));
@@ -123,7 +124,7 @@ impl Conversation {
                     match message {
                         Some(Ok(Message::Text(text))) => {
                             let before = self.settings.heartbeat_seconds;
-                            // Whoever answers has taken the hello in.
+                            // An answer shows that the manager has received the hello.
                             self.told(untold_releases.take().unwrap_or_default());
                             self.hear(socket, &text, &mut outgoing).await?;
                             if self.settings.heartbeat_seconds != before {
@@ -131,14 +132,14 @@ impl Conversation {
                             }
                         }
                         Some(Ok(Message::Close(_))) | None => return Err(Ended::broken("the manager closed the stream", true)),
-                        // Pings are answered by the library; binary messages are not part of this version.
+                        // The library answers pings; binary messages are not part of this version.
                         Some(Ok(_)) => {}
                         Some(Err(error)) => return Err(Ended::broken(error, true)),
                     }
                 }
                 _ = heartbeat.tick() => {
                     if heard_at.elapsed() >= 3 * heartbeat.period() {
-                        return Err(Ended::broken("nothing was heard from the manager for three heartbeats", true));
+                        return Err(Ended::broken("nothing was received from the manager for three heartbeats", true));
                     }
                     if self.clock_was_set(told_ahead) {
                         told_ahead = self.tell_clock(socket).await?;
@@ -152,23 +153,24 @@ impl Conversation {
         }
     }
 
-    /// Tells what the host's clock shows; returns by how much that is ahead of the boot clock, in milliseconds.
+    /// Reports the host's clock; returns by how much it is ahead of the boot clock, in
+    /// milliseconds.
     async fn tell_clock(&self, socket: &mut Socket) -> Result<i64, Ended> {
         let host = self.agent.clock.host();
         send(socket, &FromAgent::Clock { host: host.wall }).await?;
         Ok(host.wall.minus(host.since_boot).as_millis())
     }
 
-    /// Whether the host's clock was set since it was told.
+    /// Whether the host's clock was set since it was reported.
     fn clock_was_set(&self, told_ahead: i64) -> bool {
         let host = self.agent.clock.host();
         let ahead = host.wall.minus(host.since_boot).as_millis();
         Duration::from_millis(ahead.abs_diff(told_ahead)) > LEEWAY
     }
 
-    /// The first message, and the releases that the manager knows of when it has taken that in.
+    /// The first message, and the releases that the manager knows of once it has received it.
     fn hello(&self, outgoing: &mut Outgoing) -> (FromAgent, Vec<Uuid>) {
-        // Before the effects are looked at: what changes from here on is told afterwards.
+        // Before the effects are read: later changes are reported afterwards.
         drop(self.agent.take_news());
         let (cursor, effects, unsettled) = self.agent.read(|ledger| {
             let effects = reports(ledger);
@@ -188,7 +190,7 @@ impl Conversation {
         )
     }
 
-    /// Tells what has changed among the effects without a command.
+    /// Reports effects that have changed without a command.
     async fn send_news(&self, socket: &mut Socket, outgoing: &mut Outgoing) -> Result<(), Ended> {
         let news: Vec<Uuid> = self.agent.take_news().into_iter().collect();
         for some in news.chunks(MAX_ITEMS) {
@@ -213,7 +215,7 @@ impl Conversation {
     fn heartbeat(&self) -> tokio::time::Interval {
         let period = Duration::from_secs(self.settings.heartbeat_seconds.max(1).into());
         let mut heartbeat = tokio::time::interval_at(Instant::now() + period, period);
-        // After a suspended host wakes, one heartbeat says as much as a thousand.
+        // After a suspended host wakes, one heartbeat is enough.
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat
     }
@@ -232,21 +234,26 @@ impl Conversation {
         let message = match serde_json::from_str(text) {
             Ok(message) => message,
             Err(error) => {
-                // A newer manager may say more than this agent knows; what it must do comes in messages that it knows.
-                tracing::debug!(%error, "a message that this version does not know was ignored");
+                // A newer manager may send unknown messages; orders come only in messages that this
+                // agent knows.
+                tracing::debug!(%error, "a message that is unknown to this version was ignored");
                 return Ok(());
             }
         };
         match message {
             ToAgent::Commands { commands } => {
-                // The manager's clock may have been set since this stream was opened; the next one begins with its time. What
-                // was sent is not acknowledged, so it comes again.
+                // The manager's clock may have been set since this stream was opened; the next
+                // stream begins with its time. What was sent is not acknowledged, so it is sent
+                // again.
                 let clock = &self.agent.clock;
                 if self.believes_time(false)
                     && clock.manager().is_stale(&clock.host())
                     && Intake::is_dated_ahead(&self.agent, &self.identity, &commands)
                 {
-                    return Err(Ended::broken("an order is dated ahead: the manager's time is asked for anew", true));
+                    return Err(Ended::broken(
+                        "an order is dated ahead: reconnecting to learn the manager's time",
+                        true,
+                    ));
                 }
                 let receipts = self.intake.take(&self.agent, &self.identity, &commands);
                 outgoing.again(&receipts.duplicates);

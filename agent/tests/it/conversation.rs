@@ -1,4 +1,5 @@
-//! The real program against a manager that the tests play: enrolment, the stream and the polls, over real sockets.
+//! The real program against a simulated manager: enrolment, the stream and the polls, over real
+//! sockets.
 
 use ed25519_dalek::SigningKey;
 use riposte_protocol::command::Command;
@@ -28,15 +29,16 @@ async fn a_result_is_sent_again_until_the_manager_has_it() {
     let mut stream = manager.accept().await;
     assert_eq!(stream.hello().await, (5, 1), "the cursor and the effect are remembered");
     assert_eq!(stream.results().await, first);
-    // The manager delivers once more, as if the acknowledgement had been lost: it is not executed again.
+    // The manager delivers again, as if the acknowledgement had been lost: the command is not
+    // executed again.
     stream.send(&ToAgent::Commands { commands: vec![manager.command(5, |_| ())] }).await;
     assert_eq!(stream.ack().await, ids(&[5]));
     assert_eq!(stream.results().await, first);
     drop(stream);
-    // Until it is really gone: it would still have the lock.
+    // Waits for the end of the process: it would still hold the lock.
     running.kill().await.unwrap();
 
-    // Even a killed agent still has it.
+    // The journal of a killed agent still has it.
     let running = manager.run(&[]);
     let mut stream = manager.accept().await;
     assert_eq!(stream.hello().await, (5, 1));
@@ -58,7 +60,7 @@ async fn a_result_is_sent_again_until_the_manager_has_it() {
 }
 
 #[tokio::test]
-async fn no_forged_order_is_acknowledged_and_every_refusal_is_told() {
+async fn no_forged_order_is_acknowledged_and_every_refusal_is_reported() {
     let (manager, _) = Manager::with_agent().await;
     let _running = manager.run(&["--transport", "stream"]);
     let mut stream = manager.accept().await;
@@ -107,7 +109,8 @@ async fn a_manager_that_falls_silent_is_left_and_found_again() {
     let _running = manager.run(&["--transport", "stream"]);
     let mut silent = manager.accept().await;
     silent.hello().await;
-    // Nothing is read any more, so no ping is answered: after three heartbeats of a second the agent comes anew.
+    // The manager reads no more, so it answers no ping: after three heartbeats of a second the
+    // agent reconnects.
     let mut stream = manager.accept().await;
     assert_eq!(stream.hello().await, (0, 0));
     stream.send(&ToAgent::Bye { retry_after: 0 }).await;
@@ -186,7 +189,7 @@ async fn promise_10_results_that_wait_are_told_before_what_is_held_and_nothing_n
 }
 
 #[tokio::test]
-async fn a_refused_enrolment_says_why_and_leaves_no_identity() {
+async fn a_refused_enrolment_reports_the_reason_and_leaves_no_identity() {
     let manager = Manager::start().await;
     let enrolling = agent(manager.state.path(), &["enroll", "--manager", &manager.url, "--token", "old"]).output();
     let problem = r#"{"type":"x","title":"Unauthorized","detail":"the enrolment token has expired"}"#;

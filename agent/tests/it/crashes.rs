@@ -1,6 +1,7 @@
-//! The crash campaign on real processes. The kernel kills the program at a chosen byte of its journal: a write beyond
-//! the limit on a file's size (`RLIMIT_FSIZE`) is cut at exactly that byte, and the next one is answered with SIGXFSZ.
-//! Others die of SIGKILL between two messages. `log-only` tells in the log what was executed, and when.
+//! The crash campaign on real processes. The kernel kills the program at a chosen byte of its
+//! journal: a write beyond the limit on a file's size (`RLIMIT_FSIZE`) is cut at exactly that byte,
+//! and the next one causes SIGXFSZ. Others die of SIGKILL between two messages. The log lines of
+//! `log-only` show what was executed, and when.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
@@ -22,12 +23,12 @@ use uuid::Uuid;
 
 use crate::support::{Manager, PATIENCE, PROMPT, Stream, agent, ids};
 
-/// How long the effect with an end lasts.
+/// Duration of the effect with an end.
 const LASTS: Duration = Duration::from_millis(1500);
-/// How many processes die at once.
+/// Number of processes that run at the same time.
 const AT_ONCE: usize = 8;
 
-/// How the first life ends.
+/// How the first run ends.
 #[derive(Clone, Copy, Debug)]
 enum Death {
     /// At this byte of the journal.
@@ -36,7 +37,7 @@ enum Death {
     AfterMessages(usize),
 }
 
-/// What the manager of a round knows.
+/// What the manager of a round has learnt.
 #[derive(Default)]
 struct Known {
     acked: Vec<Uuid>,
@@ -52,7 +53,7 @@ impl Known {
 
 #[tokio::test]
 async fn killed_at_any_byte_of_its_journal_the_program_keeps_its_promises() {
-    // The journal of this story is about 2,800 bytes long; every round takes another byte of it.
+    // The journal of this scenario has about 2,800 bytes; every round crashes at another byte.
     let deaths: Vec<Death> = (0..32).map(|round| Death::AtByte(90 + round * 83)).collect();
     let mut killed = 0;
     for some in deaths.chunks(AT_ONCE) {
@@ -69,7 +70,7 @@ async fn killed_between_two_messages_the_program_keeps_its_promises() {
     assert!(killed >= 5, "{killed}");
 }
 
-/// One round; gives the signal that ended the first life.
+/// One round; returns the signal that ended the first run.
 async fn round(death: Death) -> Option<i32> {
     let (manager, _) = Manager::with_agent().await;
     let logs = [manager.state.path().join("log-1"), manager.state.path().join("log-2")];
@@ -79,7 +80,7 @@ async fn round(death: Death) -> Option<i32> {
     let (first, copying) = start(&manager, death, &logs[0]);
     let signal = live(&manager, first, death, until, &mut known).await;
     copying.join().unwrap();
-    // The second life is not killed by anybody; it makes the story whole.
+    // The second run is not killed; it completes the work.
     let (second, copying) = start(&manager, Death::AfterMessages(usize::MAX), &logs[1]);
     live(&manager, second, Death::AfterMessages(usize::MAX), until, &mut known).await;
     copying.join().unwrap();
@@ -97,7 +98,8 @@ async fn round(death: Death) -> Option<i32> {
     if !times("log-only: applied", "203.0.113.1").is_empty() {
         assert!(!lifted.is_empty(), "{death:?}: no undo is lost: {log}");
     }
-    // An execution that the death interrupted is found in force, so nothing is ever lifted before its end.
+    // An execution that a crash interrupted is found in force, so nothing is ever lifted before its
+    // end.
     assert!(lifted.iter().all(|at| *at >= until), "{death:?}: no undo is early: {log}");
     let status = agent(manager.state.path(), &["status", "--json"]).output().await.unwrap();
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
@@ -105,7 +107,7 @@ async fn round(death: Death) -> Option<i32> {
     signal
 }
 
-/// Starts the program; the thread ends when everything that it said is in `log`.
+/// Starts the program; the thread ends when all its output is in `log`.
 fn start(manager: &Manager, death: Death, log: &Path) -> (Child, JoinHandle<()>) {
     let program = env!("CARGO_BIN_EXE_riposte-agent");
     let mut command = tokio::process::Command::new("prlimit");
@@ -125,10 +127,10 @@ fn start(manager: &Manager, death: Death, log: &Path) -> (Child, JoinHandle<()>)
     (command.spawn().unwrap(), copying)
 }
 
-/// One life, until it dies or the story is whole; gives the signal that ended it.
+/// One run, until it crashes or the scenario is complete; returns the signal that ended it.
 async fn live(manager: &Manager, mut agent: Child, death: Death, until: Timestamp, known: &mut Known) -> Option<i32> {
     let mut messages = 0;
-    // An agent that dies before it has connected leaves nothing to accept.
+    // An agent that crashes before it has connected leaves nothing to accept.
     let mut stream = tokio::select! {
         stream = manager.accept() => stream,
         status = agent.wait() => return status.unwrap().signal(),
@@ -152,7 +154,7 @@ async fn live(manager: &Manager, mut agent: Child, death: Death, until: Timestam
             FromAgent::Result { results } => {
                 let ids: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
                 known.results.extend(&ids);
-                // An apply that came to nothing has nothing to end.
+                // A failed apply has no effect that ends.
                 known.ended |= results.iter().any(|result| {
                     result.command_id == Uuid::from_u128(1)
                         && result.outcome != riposte_protocol::message::Outcome::Succeeded
@@ -187,7 +189,7 @@ fn owed(manager: &Manager, until: Timestamp, known: &Known) -> Vec<String> {
     commands.into_iter().enumerate().filter(|(seq, _)| is_owed(seq)).map(|(_, command)| command).collect()
 }
 
-/// The next message, or `None` when the agent is gone.
+/// Returns the next message, or `None` if the agent is gone.
 async fn hear(stream: &mut Stream) -> Option<FromAgent> {
     loop {
         match timeout(PATIENCE, stream.socket.next()).await.expect("the agent says nothing") {
@@ -198,7 +200,7 @@ async fn hear(stream: &mut Stream) -> Option<FromAgent> {
     }
 }
 
-/// Says it to an agent that may just have died.
+/// Sends it to an agent that may just have crashed.
 async fn say(stream: &mut Stream, message: &ToAgent) {
     use futures_util::SinkExt as _;
     let _died = stream.socket.send(Message::text(serde_json::to_string(message).unwrap())).await;

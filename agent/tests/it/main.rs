@@ -1,4 +1,5 @@
-//! The real program, as a whole, over real sockets and with real signals. One binary, so that it is linked once.
+//! The real program as a whole, over real sockets and with real signals. One binary, so that it is
+//! linked once.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what goes wrong here fails the test")]
 

@@ -1,4 +1,5 @@
-//! What an administrator sees of the real program: the local policy, release, incidents, a disk that takes nothing.
+//! What an administrator sees of the real program: the local policy, release, incidents, a full
+//! disk.
 
 use std::path::Path;
 
@@ -28,7 +29,8 @@ async fn no_manager_overrides_the_local_policy() {
     assert_eq!(route_null.reason.as_deref(), Some("the local policy of this host does not allow route-null"));
 
     let target = |text| Target::parse(TargetKind::Ip, text).unwrap();
-    // The manager of this test listens on a loopback address; what else the host needs is looked up in the system.
+    // The manager of this test listens on a loopback address; the other protected addresses are
+    // read from the system.
     let own = own_address().unwrap_or_else(|| "127.0.0.1".into());
     let commands = vec![
         manager.command(1, |command| command.target = target("203.0.113.9")),
@@ -68,7 +70,7 @@ async fn no_manager_overrides_the_local_policy() {
     assert_eq!(stop(running).await, 0);
 }
 
-/// An address of this host that is not a loopback one, if it has any.
+/// An address of this host other than loopback, if there is one.
 fn own_address() -> Option<String> {
     let interfaces = nix::ifaddrs::getifaddrs().unwrap();
     let mut addresses = interfaces.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()));
@@ -76,7 +78,7 @@ fn own_address() -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_policy_that_cannot_be_used_keeps_the_agent_from_starting_and_says_why() {
+async fn an_invalid_policy_stops_the_start_with_a_reason() {
     let (manager, _) = Manager::with_agent().await;
     let refused = async |policy: &str, mode: u32| {
         write_policy(manager.state.path(), policy);
@@ -89,12 +91,13 @@ async fn a_policy_that_cannot_be_used_keeps_the_agent_from_starting_and_says_why
     let said = refused("observ = true", 0o600).await;
     assert!(said.contains("there is no key observ; did you mean observe?"), "{said}");
     let said = refused("observe = true", 0o666).await;
-    assert!(said.contains("others than its owner can write it (chmod go-w /"), "{said}");
+    assert!(said.contains("accounts other than its owner can write it (chmod go-w /"), "{said}");
 }
 
-/// The way out of an incident that only people can end: nothing shows what a program of a lost journal left behind.
+/// The way out of an incident that only people can end: the journal of a custom program's effect
+/// was lost, and nothing shows what the program did.
 #[tokio::test]
-async fn what_people_have_lifted_by_hand_is_noted_and_the_next_revert_succeeds() {
+async fn an_effect_lifted_by_hand_is_recorded_and_the_next_revert_succeeds() {
     let (manager, _) = Manager::with_agent().await;
     let script = riposte_protocol::command::Script {
         executable: "gone.sh".into(),
@@ -115,7 +118,7 @@ async fn what_people_have_lifted_by_hand_is_noted_and_the_next_revert_succeeds()
         let mut stream = manager.accept().await;
         stream.hello().await;
         stream.send(&ToAgent::Commands { commands: vec![revert(seq)] }).await;
-        // The earlier result is told again where its acknowledgement was not heard.
+        // The earlier result is sent again, because its acknowledgement was not received.
         let result = loop {
             let FromAgent::Result { results } = stream.next().await else { continue };
             if let Some(result) = results.into_iter().find(|result| ids(&[seq.into()]).contains(&result.command_id)) {
@@ -145,6 +148,12 @@ async fn release_lifts_everything_on_purpose_and_the_manager_learns_why() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("stop it first (systemctl stop riposte-agent)"), "{said}");
     assert_eq!(stop(running).await, 0);
+    // Enrolled anew it would forget what it holds.
+    let arguments = ["enroll", "--manager", &manager.url, "--name", "web-1"];
+    let refused = agent(manager.state.path(), &arguments).env("RIPOSTE_TOKEN", "secret").output().await.unwrap();
+    let (said, state) = (String::from_utf8_lossy(&refused.stderr), manager.state.path().display());
+    assert!(said.contains(&format!("lift them first with `riposte-agent release --state-dir {state}`")), "{said}");
+    assert!(!said.contains("give another state directory"), "{said}");
 
     let released =
         agent(manager.state.path(), &["release", "--reason", "maintenance, ticket 7"]).output().await.unwrap();
@@ -152,7 +161,8 @@ async fn release_lifts_everything_on_purpose_and_the_manager_learns_why() {
     let said = String::from_utf8_lossy(&released.stdout);
     assert!(said.contains("2 effects lifted; 0 commands"), "{said}");
 
-    // Told until the manager has answered although it had every result, and then forgotten: before, it does not listen.
+    // Reported until the manager has answered with no result outstanding, and then forgotten:
+    // before that, the manager ignores the report.
     for answer in [false, true, true] {
         let running = manager.run(&["--transport", "stream"]);
         let mut stream = manager.accept().await;
@@ -178,7 +188,7 @@ async fn hello(stream: &mut crate::support::Stream) -> Vec<HeldEffect> {
 }
 
 #[tokio::test]
-async fn an_effect_that_the_clock_has_ended_is_told() {
+async fn an_effect_that_the_clock_has_ended_is_reported() {
     let (manager, _) = Manager::with_agent().await;
     let _running = manager.run(&["--transport", "stream"]);
     let mut stream = manager.accept().await;
@@ -197,9 +207,9 @@ async fn an_effect_that_the_clock_has_ended_is_told() {
 }
 
 #[tokio::test]
-async fn an_agent_whose_disk_takes_nothing_says_so_in_every_result() {
+async fn an_agent_with_a_full_disk_reports_it_in_every_result() {
     let (manager, _) = Manager::with_agent().await;
-    // No byte for any file, and the signal that would say so ignored: as a full disk, a write is answered with an error.
+    // No file may grow, and SIGXFSZ is ignored: a write returns an error, as on a full disk.
     let program = env!("CARGO_BIN_EXE_riposte-agent");
     let script = format!("trap '' XFSZ; exec prlimit --fsize=0 {program} run --transport stream --state-dir \"$0\"");
     let mut running = tokio::process::Command::new("sh");
@@ -219,7 +229,7 @@ async fn an_agent_whose_disk_takes_nothing_says_so_in_every_result() {
 }
 
 #[tokio::test]
-async fn systemd_is_told_that_the_agent_is_ready_lives_and_stops() {
+async fn systemd_is_notified_of_readiness_heartbeats_and_stopping() {
     let (manager, _) = Manager::with_agent().await;
     let path = manager.state.path().join("notify");
     let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
@@ -236,7 +246,7 @@ async fn systemd_is_told_that_the_agent_is_ready_lives_and_stops() {
             }
         }
     };
-    // Before there is a manager: the undos do not need one.
+    // Without a manager: reverts do not need one.
     told("READY=1").await;
     let mut stream = manager.accept().await;
     stream.hello().await;
@@ -249,9 +259,9 @@ async fn systemd_is_told_that_the_agent_is_ready_lives_and_stops() {
 }
 
 #[tokio::test]
-async fn an_incident_is_seen_in_the_status_and_told_at_every_connect() {
+async fn an_incident_is_in_the_status_and_reported_at_every_connect() {
     let (manager, _) = Manager::with_agent().await;
-    // What a journal looks like after an action of another version could not be lifted.
+    // The journal after an action of another version could not be lifted.
     let held = serde_json::json!([{"record": "held", "held": {
         "effect": uuid::Uuid::from_u128(7), "action": "gone-action", "target": {"kind": "ip", "value": "203.0.113.7"},
         "arguments": [], "until": "2026-01-01T00:00:00.000Z", "undo": null,

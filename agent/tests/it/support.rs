@@ -1,4 +1,4 @@
-//! A manager that the tests play, and the real program.
+//! A simulated manager, and the real program.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use uuid::Uuid;
 
-/// No step of a conversation on this host takes longer, unless something is wrong.
+/// Time limit of one step; on one host only a fault exceeds it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const AGENT: Uuid = Uuid::from_u128(1);
 /// Far in the future, so that the tests need no clock.
@@ -28,7 +28,7 @@ pub(crate) const EXP: i64 = 4_000_000_000;
 pub(crate) const PROMPT: Settings =
     Settings { heartbeat_seconds: 1, poll_interval_seconds: 1, reconnect_spread_seconds: 0 };
 
-/// A manager that the test plays, and the state of the agent that is enrolled at it.
+/// A simulated manager, and the state of the agent that is enrolled at it.
 pub(crate) struct Manager {
     pub(crate) listener: TcpListener,
     pub(crate) url: String,
@@ -49,7 +49,7 @@ impl Manager {
         Self { listener, url, key: SigningKey::from_bytes(&[7; 32]), state: tempfile::tempdir().unwrap() }
     }
 
-    /// Starts a manager and enrols an agent; gives the agent's public key too.
+    /// Starts a manager and enrols an agent; also returns the agent's public key.
     pub(crate) async fn with_agent() -> (Self, VerifyingKey) {
         let manager = Self::start().await;
         let enrolling = agent(manager.state.path(), &["enroll", "--manager", &manager.url, "--name", "web-1"])
@@ -79,7 +79,7 @@ impl Manager {
         .to_string()
     }
 
-    /// Answers one HTTP request; `answer` gives what the test wants to keep of it.
+    /// Answers one HTTP request; `answer` returns the answer and a value for the test.
     pub(crate) async fn exchange<T>(&self, answer: impl FnOnce(&str, String) -> (u16, T, String)) -> T {
         let (mut socket, _) = timeout(PATIENCE, self.listener.accept()).await.unwrap().unwrap();
         let mut received = Vec::new();
@@ -156,7 +156,7 @@ impl Stream {
         self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
     }
 
-    /// The next message that is no heartbeat.
+    /// The next message other than a heartbeat.
     pub(crate) async fn next(&mut self) -> FromAgent {
         loop {
             let message = timeout(PATIENCE, self.socket.next()).await.unwrap().expect("the agent hung up").unwrap();

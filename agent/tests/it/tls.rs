@@ -1,4 +1,4 @@
-//! Enrolment and the stream over TLS, with an authority that only this agent believes.
+//! Enrolment and the stream over TLS, with an authority that only this agent trusts.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -14,13 +14,14 @@ use tokio_rustls::server::TlsStream;
 
 use crate::support::{Manager, PATIENCE, agent};
 
-/// A certificate for `localhost` that signs itself, and its key, made in `directory`.
-fn certify(directory: &std::path::Path) -> TlsAcceptor {
+/// A self-signed certificate for `localhost` with these basic constraints, and its key, made in
+/// `directory`.
+fn certify(directory: &std::path::Path, constraints: &str) -> TlsAcceptor {
     let (cert, key) = (directory.join("server.pem"), directory.join("server.key"));
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
         .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-addext", &format!("basicConstraints=critical,{constraints}")])
         .arg("-out")
         .arg(&cert)
         .arg("-keyout")
@@ -40,9 +41,9 @@ async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor) -> std::io::Resu
 }
 
 #[tokio::test]
-async fn an_agent_believes_the_authority_that_it_was_given_and_no_other() {
+async fn an_agent_trusts_only_its_pinned_authority() {
     let manager = Manager::start().await;
-    let acceptor = certify(manager.state.path());
+    let acceptor = certify(manager.state.path(), "CA:FALSE");
     let port = manager.listener.local_addr().unwrap().port();
     let url = format!("https://localhost:{port}");
     let state = manager.state.path().join("agent");
@@ -52,7 +53,10 @@ async fn an_agent_believes_the_authority_that_it_was_given_and_no_other() {
     };
 
     let (enrolled, handshake) = tokio::join!(enroll(&[]), accept(&manager.listener, &acceptor));
-    assert_eq!(enrolled.unwrap().status.code(), Some(1), "the system does not know this authority");
+    let enrolled = enrolled.unwrap();
+    assert_eq!(enrolled.status.code(), Some(1), "the system does not know this authority");
+    let said = String::from_utf8_lossy(&enrolled.stderr);
+    assert!(said.contains("give the authority's file with --ca (RIPOSTE_CA)"), "{said}");
     assert!(handshake.is_err() || handshake.unwrap().read(&mut [0; 1]).await.map_or(true, |length| length == 0));
 
     let ca = manager.state.path().join("server.pem");
@@ -76,10 +80,30 @@ async fn an_agent_believes_the_authority_that_it_was_given_and_no_other() {
     let enrolled = enrolled.unwrap();
     assert!(enrolled.status.success(), "{}", String::from_utf8_lossy(&enrolled.stderr));
 
-    // The authority was kept: the stream needs no flag. A poll goes the way that enrolment went.
+    // The authority was stored: the stream needs no flag. A poll connects as enrolment does.
     let _running = agent(&state, &["run", "--transport", "stream"]).spawn().unwrap();
     let mut socket = accept(&manager.listener, &acceptor).await.unwrap();
     let mut head = [0; 24];
     timeout(PATIENCE, socket.read_exact(&mut head)).await.unwrap().unwrap();
     assert_eq!(&head, b"GET /v1/agent/stream HTT");
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_believed_is_told_in_plain_words() {
+    let manager = Manager::start().await;
+    let port = manager.listener.local_addr().unwrap().port();
+    let state = manager.state.path().join("agent");
+    for (host, constraints, told) in [
+        ("localhost", "CA:TRUE", "the server's certificate is itself a CA: make one with basicConstraints CA:FALSE"),
+        ("127.0.0.1", "CA:FALSE", "its certificate is for another name"),
+    ] {
+        let acceptor = certify(manager.state.path(), constraints);
+        let ca = manager.state.path().join("server.pem");
+        let url = format!("https://{host}:{port}");
+        let arguments = ["enroll", "--manager", &url, "--name", "web-1", "--ca", ca.to_str().unwrap()];
+        let enrolling = agent(&state, &arguments).env("RIPOSTE_TOKEN", "secret").output();
+        let (refused, _) = tokio::join!(enrolling, accept(&manager.listener, &acceptor));
+        let said = String::from_utf8(refused.unwrap().stderr).unwrap();
+        assert!(said.contains(told), "{said}");
+    }
 }

@@ -1,4 +1,5 @@
-//! The edges of a conversation: addresses that must not be used, answers that come from somebody else, clocks that differ.
+//! The edges of a connection: addresses that must not be used, answers from another server, clocks
+//! that differ.
 
 use std::process::Output;
 use std::time::Duration;
@@ -24,7 +25,7 @@ async fn enroll(manager: &Manager, url: &str, more: &[&str]) -> Output {
     agent(manager.state.path(), &arguments).env("RIPOSTE_TOKEN", "rit_secret").output().await.unwrap()
 }
 
-/// Takes one request; returns its head.
+/// Receives one request; returns its head.
 async fn request(listener: &TcpListener) -> (TcpStream, String) {
     let (mut socket, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     let mut head = Vec::new();
@@ -37,7 +38,7 @@ async fn request(listener: &TcpListener) -> (TcpStream, String) {
     (socket, String::from_utf8(head).unwrap())
 }
 
-/// Answers one request with these lines of a head; returns what was asked.
+/// Answers one request with these header lines; returns the request.
 async fn answer(listener: &TcpListener, head: &str, body: &str) -> String {
     let (mut socket, asked) = request(listener).await;
     let length = body.len();
@@ -64,7 +65,8 @@ async fn an_address_that_must_not_be_used_is_refused_before_the_token_leaves_the
     assert!(!manager.state.path().join("key").exists(), "nothing was begun");
 }
 
-/// By this address, which leads to this host too, the manager on loopback counts as one on another host.
+/// An address that leads to this host too, but is not loopback: the manager counts as one on
+/// another host.
 fn as_remote(url: &str) -> String {
     url.replace("127.0.0.1", "0.0.0.0")
 }
@@ -76,12 +78,12 @@ async fn plain_http_over_a_network_needs_to_be_allowed_at_enrolment_and_when_it_
     let answering = manager.exchange(|_, _| (201, (), as_remote(&manager.enrolment())));
     let (enrolled, ()) = tokio::join!(enroll(&manager, &url, &["--insecure-http"]), answering);
     assert!(enrolled.status.success(), "{}", said(&enrolled));
-    // It was allowed at enrolment, and that is kept.
+    // It was allowed at enrolment, and that is stored.
     let running = manager.run(&["--transport", "stream"]);
     manager.accept().await.hello().await;
     assert_eq!(stop(running).await, 0);
 
-    // An identity of an older version, which was not asked.
+    // An identity of an older version, which did not store it.
     let path = manager.state.path().join("agent.json");
     let kept = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, kept.replace("\"insecure_http\": true", "\"insecure_http\": false")).unwrap();
@@ -96,18 +98,19 @@ async fn plain_http_over_a_network_needs_to_be_allowed_at_enrolment_and_when_it_
     stream.results().await;
     assert_eq!(stop(running).await, 0);
 
-    // One that holds something runs all the same, so that it ends; it talks to nobody.
+    // An agent that holds an effect runs all the same, so that the effect ends; it opens no
+    // connection.
     let running = agent(manager.state.path(), &["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     assert!(timeout(Duration::from_secs(2), manager.listener.accept()).await.is_err(), "it came");
     let id = nix::unistd::Pid::from_raw(running.id().unwrap().try_into().unwrap());
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
     let ended = running.wait_with_output().await.unwrap();
     assert_eq!(ended.status.code(), Some(0));
-    assert!(said(&ended).contains("there is no conversation with the manager"), "{}", said(&ended));
+    assert!(said(&ended).contains("there is no connection to the manager"), "{}", said(&ended));
 }
 
 #[tokio::test]
-async fn a_redirect_is_told_and_not_followed_with_the_token() {
+async fn a_redirect_is_reported_and_not_followed_with_the_token() {
     let (manager, elsewhere) = (Manager::start().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let to = format!("http://{}/v1/agents/enroll", elsewhere.local_addr().unwrap());
     for status in ["301 Moved", "307 Temporary", "308 Permanent"] {
@@ -125,14 +128,14 @@ async fn a_port_that_speaks_the_other_scheme_is_named() {
     let manager = Manager::start().await;
     let https = manager.url.replace("http://", "https://");
     let plain = async {
-        // What a server without TLS says to a TLS client.
+        // The answer of a server without TLS to a TLS client.
         let (mut socket, _) = manager.listener.accept().await.unwrap();
         let _ = socket.read(&mut [0; 1024]).await;
         socket.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
     };
     let (refused, ()) = tokio::join!(enroll(&manager, &https, &[]), plain);
     assert!(said(&refused).contains("this port speaks http; write http:// instead"), "{}", said(&refused));
-    // A TLS alert, as OpenSSL's and rustls' servers answer; and what nginx and Go say in plain HTTP.
+    // A TLS alert, as OpenSSL and rustls send it; and the plain HTTP answers of nginx and Go.
     for answer in [
         b"\x15\x03\x01\x00\x02\x02\x46".as_slice(),
         b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\nThe plain HTTP request was sent to HTTPS port",
@@ -147,13 +150,17 @@ async fn a_port_that_speaks_the_other_scheme_is_named() {
         let (refused, ()) = tokio::join!(enroll(&manager, &manager.url, &[]), tls);
         assert!(said(&refused).contains("this port speaks https; write https:// instead"), "{}", said(&refused));
     }
+    // And one that just hangs up.
+    let closing = async { drop(request(&manager.listener).await) };
+    let (refused, ()) = tokio::join!(enroll(&manager, &manager.url, &[]), closing);
+    assert!(said(&refused).trim_end().ends_with("If this port speaks TLS, write https://"), "{}", said(&refused));
 }
 
 fn now() -> Timestamp {
     Timestamp::from_millis(0).plus(std::time::UNIX_EPOCH.elapsed().unwrap())
 }
 
-/// The manager's clock is two days behind this host's: over loopback that is believed.
+/// The manager's clock is two days behind this host's: over loopback the manager is believed.
 #[tokio::test]
 async fn an_agent_whose_clock_is_off_goes_by_the_managers() {
     let (manager, public_key) = Manager::with_agent().await;
@@ -163,7 +170,7 @@ async fn an_agent_whose_clock_is_off_goes_by_the_managers() {
         r#"{"type":"urn:riposte:problem:clock","detail":"the token is dated 2 d ahead of the manager's clock"}"#;
     let head = format!("401 Unauthorized\r\ncontent-type: application/problem+json\r\nriposte-time: {}", theirs());
     answer(&manager.listener, &head, problem).await;
-    // It comes again at once, with a token of the manager's time.
+    // The agent reconnects at once, with a token of the manager's time.
     let mut stream = timeout(Duration::from_secs(10), manager.accept()).await.expect("it comes again within seconds");
     identity::check(&stream.bearer, &public_key, AGENT, theirs()).unwrap();
     stream.hello().await;
@@ -173,7 +180,7 @@ async fn an_agent_whose_clock_is_off_goes_by_the_managers() {
             (command.iat, command.exp) = (theirs().as_secs(), theirs().plus(Duration::from_mins(5)).as_secs());
             command.until = Some(until);
         }),
-        // By the host's own clock this one would be good.
+        // By the host's own clock this one would be valid.
         manager.command(2, |command| command.iat = now().as_secs()),
         manager.command(3, |command| command.exp = theirs().as_secs() - 1),
     ];
@@ -196,7 +203,8 @@ async fn an_agent_whose_clock_is_off_goes_by_the_managers() {
     assert!(told.contains("this host's clock is 2 d ahead of the manager's; served by the manager's clock"), "{told}");
     assert_eq!(stop(running).await, 0);
 
-    // After a restart it still knows, before it has heard anything: what is held is not taken for over.
+    // After a restart it still knows, before it has received anything: no held effect counts as
+    // ended.
     let running = manager.run(&["--transport", "stream"]);
     let mut stream = manager.accept().await;
     identity::check(&stream.bearer, &public_key, AGENT, theirs()).unwrap();
@@ -204,7 +212,7 @@ async fn an_agent_whose_clock_is_off_goes_by_the_managers() {
     assert_eq!(stop(running).await, 0);
 }
 
-/// Whoever is on the way could say any time: plain HTTP over a network teaches none.
+/// An attacker on the network could send any time: plain HTTP over a network teaches none.
 #[tokio::test]
 async fn no_time_is_learnt_over_plain_http_and_the_message_says_so() {
     let (manager, public_key) = Manager::with_agent().await;
@@ -235,7 +243,8 @@ async fn no_time_is_learnt_over_plain_http_and_the_message_says_so() {
     );
 }
 
-/// An order that is dated ahead does not become the time that later ones are judged by; a good one does, over a restart too.
+/// An order that is dated ahead does not become the time that later ones are judged by. A valid one
+/// does, also after a restart.
 #[tokio::test]
 async fn an_order_is_never_judged_by_a_time_before_the_latest_one() {
     let (manager, _) = Manager::with_agent().await;
@@ -246,7 +255,8 @@ async fn an_order_is_never_judged_by_a_time_before_the_latest_one() {
     let commands = vec![
         manager.command(1, |command| command.iat = at(86_400)),
         manager.command(2, |command| command.iat = at(0)),
-        // Good by the clock, and not by the order before it, which is as far ahead as it may be.
+        // Valid by the clock, but expired by the order before it, which is as far ahead as it may
+        // be.
         manager.command(3, |command| command.iat = at(58)),
         manager.command(4, |command| command.exp = at(20)),
         manager.command(5, |command| {
@@ -276,7 +286,7 @@ async fn an_order_is_never_judged_by_a_time_before_the_latest_one() {
         stream.hello().await;
         stream.send(&ToAgent::Commands { commands: vec![manager.command(seq, |command| command.exp = at(10))] }).await;
         let result = loop {
-            // What was told before may be told again first.
+            // Earlier results may be sent again first.
             if let message::FromAgent::Result { results } = stream.next().await
                 && let Some(result) = results.into_iter().find(|result| result.command_id == ids(&[seq.into()])[0])
             {

@@ -1,10 +1,11 @@
-//! The systemd units of both programs: every line that closes something, and how systemd itself reads them; it need not
-//! be running for that. What they can do under it, and how open it finds them, is tried by `scripts/try-units.sh`.
+//! The systemd units of both programs: every hardening line, and how systemd itself reads them,
+//! which works without a running systemd. `scripts/try-units.sh` tests what the programs can do
+//! under them, and how exposed systemd rates them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the agent's unit says below `[Service]`, line by line.
+/// The lines of the agent's unit below `[Service]`.
 const AGENT: &str = "\
 Type=notify
 ExecStart=/usr/bin/riposte-agent run
@@ -46,7 +47,7 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@debug @mount @swap @reboot @module @raw-io @obsolete
 SystemCallErrorNumber=EPERM";
 
-/// And the manager's.
+/// The lines of the manager's unit.
 const MANAGER: &str = "\
 Type=exec
 ExecStart=/usr/bin/riposte serve
@@ -87,7 +88,8 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged
 SystemCallErrorNumber=EPERM";
 
-/// Both units in `folder`, started with a program that is there on every system: what is asked is about all the rest.
+/// Both units in `folder`, started with a program that every system has: the test is about all
+/// other lines.
 fn units(folder: &Path, change: impl Fn(&str) -> String) -> Vec<PathBuf> {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let copy = |name: &str| {
@@ -100,7 +102,7 @@ fn units(folder: &Path, change: impl Fn(&str) -> String) -> Vec<PathBuf> {
     ["riposte.service", "riposte-agent.service"].map(copy).into()
 }
 
-/// What systemd complains of in these units. It reads those of the host with them, which are not ours.
+/// Systemd's complaints about these units. It also reads those of the host, which are not ours.
 fn complaints(units: &[PathBuf]) -> Vec<String> {
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units).env("LC_ALL", "C").output();
     let output = output.expect("this test needs systemd-analyze, which is not installed");
@@ -124,7 +126,7 @@ fn no_line_of_the_units_is_lost() {
 fn systemd_understands_every_line_of_the_units() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(complaints(&units(folder.path(), str::to_owned)), Vec::<String>::new());
-    // It only complains of what it does not understand, so that it complains at all is looked at too.
+    // Systemd reports only what it does not understand, so the test checks that it reports at all.
     let damaged = units(folder.path(), |unit| unit.replace("ProtectClock=", "ProtectClok="));
     let said = complaints(&damaged);
     assert_eq!(said.iter().filter(|line| line.contains("Unknown key")).count(), 2, "{said:#?}");

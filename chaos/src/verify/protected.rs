@@ -1,19 +1,20 @@
-//! Promise 7: what is protected is not touched, wherever it is protected, and from the moment on at which it is.
+//! Promise 7: a protected target is never touched, wherever it is protected, from the moment of its
+//! protection.
 
 use super::{Counts, Evidence, Verdict};
 use crate::ledger::Response;
 use crate::plan::{Kind, Network};
 use crate::witness::Deed;
 
-/// What had been decided when an entry was granted may be stamped so much later, in milliseconds.
+/// How much later a decision made before the protection may be stamped, in milliseconds.
 const UNDER_WAY_MS: i64 = 2_000;
-/// What had been sent when an entry was granted may be executed so much later, in milliseconds: the network holds it back
-/// for seconds, and an agent with a full disk tries again for as long as it may.
+/// How much later a command sent before the protection may be executed, in milliseconds: the
+/// network delays it for seconds, and an agent with a full disk retries it until it expires.
 const ON_ITS_WAY_MS: i64 = 60_000;
 
-/// Judges.
+/// Verifies the promise.
 pub(super) fn judge(evidence: &Evidence<'_>, counts: &mut Counts) -> Verdict {
-    let mut verdict = Verdict::of("7. what is protected is not touched");
+    let mut verdict = Verdict::of("7. a protected target is never touched");
     decisions(evidence, &mut verdict, counts);
     let Evidence { ledger, accounts, turned, wanted, .. } = evidence;
     for command in ledger.commands.values().filter(|command| command.op == "apply") {
@@ -42,7 +43,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, counts: &mut Counts) -> Verdict {
     verdict
 }
 
-/// Every response to what was protected when it was decided is spared.
+/// Every response to a target that was protected at the decision is spared.
 fn decisions(evidence: &Evidence<'_>, verdict: &mut Verdict, counts: &mut Counts) {
     let Evidence { plan, ledger, turned, .. } = evidence;
     let mut of_turning = (0, 0);

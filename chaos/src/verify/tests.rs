@@ -1,4 +1,5 @@
-//! The judge is shown a run in which everything is right, and the same run with one thing wrong at a time.
+//! The verifier with a run in which everything is right, and with the same run with one fault at a
+//! time.
 
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ fn good() -> Case {
     Case { plan, seen, ledger, accounts, wanted: Vec::new() }
 }
 
-/// The promises that are broken, by the number at the head of their names.
+/// The broken promises, by the number at the start of their names.
 fn broken(case: &Case) -> Vec<&'static str> {
     let Case { plan, seen, ledger, accounts, wanted } = case;
     let turned = Turned { asked_at_ms: 14_000, granted_at_ms: 15_000 };
@@ -102,7 +103,7 @@ fn a_good_run_breaks_nothing() {
 }
 
 #[test]
-fn the_judge_sees_what_was_lost_and_what_was_doubled() {
+fn the_verifier_detects_lost_and_doubled_responses() {
     assert_eq!(broken_by(|case| case.ledger.alerts.clear()), ["1"]);
     assert_eq!(broken_by(|case| case.ledger.responses.clear()), ["1"]);
     assert_eq!(broken_by(|case| case.ledger.alerts.values_mut().for_each(|ids| ids.push("twin".into()))), ["2"]);
@@ -114,7 +115,7 @@ fn the_judge_sees_what_was_lost_and_what_was_doubled() {
 }
 
 #[test]
-fn the_judge_sees_what_agents_did_wrong() {
+fn the_verifier_detects_wrong_deeds_of_agents() {
     let deeds = |harm: fn(&mut Vec<Witnessed>)| broken_by(move |case| harm(&mut case.accounts[0].deeds));
     assert_eq!(deeds(|deeds| deeds.insert(1, deeds[0].clone())), ["3"]);
     assert_eq!(deeds(|deeds| drop(deeds.remove(0))), ["3"], "it said that it had, and had not");
@@ -125,9 +126,10 @@ fn the_judge_sees_what_agents_did_wrong() {
     assert_eq!(deeds(|deeds| deeds.push((20_200, done("c2", "failed", "")))), ["9"]);
 }
 
-/// With a full disk nothing of an apply and its revert is written down; after a crash the first is found begun.
+/// With a full disk, neither an apply nor its revert is recorded; after a crash the apply is found
+/// begun.
 #[test]
-fn the_judge_tells_a_late_word_from_a_late_execution() {
+fn the_verifier_distinguishes_a_late_report_from_a_late_execution() {
     let ended = "the agent was stopped during the execution, and the effect has ended meanwhile";
     let late = |outcome: &'static str, reason: &'static str, again: bool| {
         broken_by(move |case| {
@@ -147,7 +149,7 @@ fn the_judge_tells_a_late_word_from_a_late_execution() {
 }
 
 #[test]
-fn the_judge_sees_what_is_not_over() {
+fn the_verifier_detects_unfinished_responses() {
     let state =
         |state: &'static str| move |case: &mut Case| case.ledger.commands.get_mut("c2").unwrap().state = state.into();
     assert!(broken_by(state("acknowledged")).contains(&"11"));
@@ -174,7 +176,7 @@ fn the_judge_sees_manager_and_agent_disagree() {
     assert_eq!(convergence(&[], &case.accounts).broken, 1, "held and not wanted");
 }
 
-/// The same case, on the target that an alert of this kind names, and with one wave of a hand over it.
+/// The same case, with the target of an alert of this kind, changed by `harm`.
 fn of_kind(kind: Kind, harm: impl FnOnce(&mut Case)) -> Vec<&'static str> {
     let mut case = good();
     let (_, id) = case.ledger.alerts.drain().next().unwrap();
@@ -193,7 +195,7 @@ fn of_kind(kind: Kind, harm: impl FnOnce(&mut Case)) -> Vec<&'static str> {
     broken(&case)
 }
 
-/// Nothing came of it.
+/// The response is spared.
 fn spare(case: &mut Case) {
     case.ledger.commands.clear();
     case.accounts[0].deeds.clear();
@@ -204,7 +206,7 @@ fn spare(case: &mut Case) {
 }
 
 #[test]
-fn the_judge_sees_what_is_shown_and_is_not() {
+fn the_verifier_detects_wrong_outcomes_in_the_api() {
     let shown = |harm: fn(&mut crate::ledger::Response)| {
         broken_by(move |case| case.ledger.responses.get_mut("alert").unwrap().iter_mut().for_each(harm))
     };
@@ -213,7 +215,7 @@ fn the_judge_sees_what_is_shown_and_is_not() {
 }
 
 #[test]
-fn the_judge_sees_what_is_protected_and_touched() {
+fn the_verifier_detects_touched_protected_targets() {
     assert_eq!(of_kind(Kind::Shielded, spare), [""; 0]);
     assert_eq!(of_kind(Kind::Shielded, |_| {}), ["7"]);
     assert_eq!(of_kind(Kind::Turning, |_| {}), [""; 0], "it was decided and sent before");

@@ -1,4 +1,4 @@
-//! The agent's side: what is new, a duplicate, overtaken.
+//! The agent's side of delivery: whether a command is new, a duplicate or overtaken.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,32 +9,35 @@ use uuid::Uuid;
 pub enum Receipt {
     /// New: write it to the journal, acknowledge it, execute it.
     New,
-    /// Already in the journal: acknowledge it again, and send its result again if it is still in the outbox.
+    /// Already in the journal: acknowledge it again, and send its result again if it is still in
+    /// the outbox.
     Duplicate,
-    /// A later command of the same effect is already in the journal: refuse it, or it would undo the later one.
+    /// A later command of the same effect is already in the journal: refuse it, because it would
+    /// undo the later one.
     Overtaken,
-    /// So many later commands have been received before it that it is not known any more whether one of its effect was
-    /// among them: refuse it.
+    /// Too many later commands were received before it, so it is unknown whether one of its effect
+    /// was among them: refuse it.
     TooLate,
 }
 
-/// How many commands the agent remembers one by one: those with the highest numbers. Of those below it remembers only which
-/// numbers are missing.
+/// How many commands the agent remembers one by one: those with the highest numbers. Of those below
+/// it remembers only the missing numbers.
 pub const REMEMBERED: usize = 4096;
-/// How many gaps of missing numbers the agent remembers; the lowest are forgotten first, as if they had been received.
-/// Numbers that expired or were called back before they were sent are missing for ever.
+/// How many gaps of missing numbers the agent remembers. The lowest are forgotten first, as if they
+/// had been received. The numbers of commands that expired or were cancelled before delivery are
+/// missing for ever.
 pub const GAPS: usize = 1024;
 
-/// The agent's memory of what it has received; rebuilt from its journal at start.
+/// The commands that the agent has received; rebuilt from its journal at start.
 #[derive(Debug, Default)]
 pub struct Inbox {
     cursor: u64,
     forgotten_up_to: u64,
-    /// The effect of each, by number, and by id for a manager that would use one number twice.
+    /// The effect of each command, by number, and by id in case a manager uses a number twice.
     received: BTreeMap<(u64, Uuid), Uuid>,
-    /// The same by id alone: whatever its number says, what has been executed is not executed again.
+    /// The same by id alone: a command is executed only once, even under another number.
     ids: HashSet<Uuid>,
-    /// Up to `forgotten_up_to`: the first and the last number of each gap.
+    /// The gaps up to `forgotten_up_to`: first and last number of each.
     missing: BTreeMap<u64, u64>,
     last_of_effect: HashMap<Uuid, u64>,
     /// The highest number that `last_of_effect` has forgotten.
@@ -42,7 +45,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// An inbox that has never received anything.
+    /// An inbox that has never received a command.
     pub fn new() -> Self {
         Self::default()
     }
@@ -57,12 +60,13 @@ impl Inbox {
         self.forgotten_up_to
     }
 
-    /// Up to that number: the first and the last number of each gap; a compacted journal has to keep them.
+    /// The gaps up to that number, each with its first and last number; a compacted journal has to
+    /// keep them.
     pub fn missing(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.missing.iter().map(|(first, last)| (*first, *last))
     }
 
-    /// Starts from a compacted journal.
+    /// Builds the inbox of a compacted journal.
     pub fn restore(cursor: u64, forgotten_up_to: u64, missing: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let missing = missing.into_iter().collect();
         Self { cursor, forgotten_up_to, missing, effects_forgotten_up_to: forgotten_up_to, ..Self::default() }
@@ -86,7 +90,7 @@ impl Inbox {
         self.missing.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq)
     }
 
-    /// It has come after all.
+    /// A missing number has been received.
     fn fill(&mut self, seq: u64) {
         let Some((first, last)) = self.missing.range(..=seq).next_back().map(|(first, last)| (*first, *last)) else {
             return;
@@ -103,7 +107,7 @@ impl Inbox {
         }
     }
 
-    /// The command is in the journal.
+    /// Records that the command is in the journal.
     pub fn journaled(&mut self, id: Uuid, seq: u64, effect: Uuid) {
         self.cursor = self.cursor.max(seq);
         if self.ids.insert(id) {
@@ -131,7 +135,7 @@ impl Inbox {
         }
     }
 
-    /// What is remembered, by number, for a compacted journal: id, number and effect of each command.
+    /// The remembered commands for a compacted journal, by number: id, number and effect of each.
     pub fn remembered(&self) -> impl Iterator<Item = (Uuid, u64, Uuid)> + '_ {
         self.received.iter().map(|((seq, id), effect)| (*id, *seq, *effect))
     }
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_new_once_whatever_number_it_comes_with() {
+    fn an_id_is_new_once_even_with_another_number() {
         let mut inbox = Inbox::new();
         inbox.journaled(Uuid::from_u128(1), 5, effect(1));
         assert_eq!(inbox.receive(Uuid::from_u128(1), 6, effect(2)), Receipt::Duplicate);
@@ -222,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_what_is_forgotten_is_still_a_duplicate() {
+    fn memory_is_bounded_and_a_forgotten_command_is_still_a_duplicate() {
         let mut inbox = Inbox::new();
         let count = u64::try_from(REMEMBERED).unwrap() * 4;
         for seq in 1..=count {

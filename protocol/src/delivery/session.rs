@@ -1,4 +1,4 @@
-//! The manager's side: what is sent when.
+//! The manager's side of delivery: which commands are sent when.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,39 +6,42 @@ use uuid::Uuid;
 
 use crate::time::Timestamp;
 
-/// A command that the manager still owes to an agent.
+/// A command that the agent has not acknowledged yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owed {
-    /// Its number.
+    /// The command's number.
     pub seq: u64,
     /// The effect it is about.
     pub effect: Uuid,
-    /// Until when the last delivery is given the benefit of the doubt; `None` if it was never delivered.
+    /// End of the lease of the last delivery: until then it is assumed to have arrived. `None` if
+    /// it was never delivered.
     pub lease_until: Option<Timestamp>,
 }
 
-/// The manager's side of one conversation with one agent: one stream, or one poll.
+/// The manager's side of one connection with one agent: one stream, or one poll.
 #[derive(Debug)]
 pub struct Session {
     cursor: u64,
-    /// Numbers sent in this conversation and when their lease ends. The store learns of a delivery a little
-    /// later than the agent does; until then this is what prevents a second sending.
+    /// Numbers sent on this connection, and when their lease ends. The store learns of a delivery a
+    /// little later than the agent; until then this prevents a second delivery.
     sent: BTreeMap<u64, Timestamp>,
-    /// The earliest end of the leases that earlier conversations left behind.
+    /// The earliest end of the leases of earlier connections.
     left_behind: Option<Timestamp>,
 }
 
 impl Session {
-    /// Begins a conversation with an agent whose journal holds `cursor` and nothing above it.
+    /// Starts a session with an agent whose journal holds `cursor` and nothing above it.
     pub fn new(cursor: u64) -> Self {
         Self { cursor, sent: BTreeMap::new(), left_behind: None }
     }
 
-    /// Chooses what to send now from `owed`, at most `max`, and remembers it as sent with a lease until `lease_until`. Gives
-    /// positions in `owed`, ascending. `owed` is in the order of sending, that is by [`super::Rank`] and number, so the commands
-    /// of one effect are in the order of their numbers.
+    /// Selects what to send now from `owed`, at most `max`, and marks it as sent with a lease until
+    /// `lease_until`. Returns ascending positions in `owed`.
+    ///
+    /// `owed` must be in the order of sending, by [`super::Rank`] and number, so the commands of
+    /// one effect are in the order of their numbers.
     pub fn choose(&mut self, owed: &[Owed], now: Timestamp, lease_until: Timestamp, max: usize) -> Vec<usize> {
-        // What is not owed any more was acknowledged, cancelled or expired, in whatever order.
+        // A missing number was acknowledged, cancelled or has expired.
         let still: HashSet<u64> = owed.iter().map(|command| command.seq).collect();
         self.sent.retain(|seq, _| still.contains(seq));
         self.left_behind = None;
@@ -48,8 +51,9 @@ impl Session {
             (None, None) => true,
         };
         let mut due: Vec<bool> = owed.iter().map(is_due).collect();
-        // Before a command that this conversation has not seen yet, and that the agent may not have, no later one of its
-        // effect may leave: it would be executed first, and the earlier one refused. So that goes along, once more.
+        // A command must not be sent before an earlier one of its effect that the agent may lack:
+        // it would be executed first, and the earlier one refused. So the earlier one is sent again
+        // with it.
         let mut leaving: HashSet<Uuid> = HashSet::new();
         for (position, command) in owed.iter().enumerate().rev() {
             if due[position] {
@@ -72,12 +76,14 @@ impl Session {
         chosen
     }
 
-    /// A command that was chosen is not sent after all, nor is any later one of its effect: it is chosen again next time.
+    /// A selected command is not sent after all, nor is any later one of its effect: it is selected
+    /// again next time.
     pub fn take_back(&mut self, seq: u64) {
         self.sent.remove(&seq);
     }
 
-    /// When the next lease runs out, of this conversation or of one before: then there may be something to send again.
+    /// When the next lease ends, of this connection or an earlier one: then a command may have to
+    /// be sent again.
     pub fn next_lease_end(&self) -> Option<Timestamp> {
         self.sent.values().copied().chain(self.left_behind).min()
     }
@@ -95,12 +101,12 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
     const LATER: Timestamp = Timestamp::from_millis(1_030_000);
 
-    /// Commands of effects of their own, never sent.
+    /// Commands of one effect each, never sent.
     fn owed(seqs: &[u64]) -> Vec<Owed> {
         seqs.iter().map(|seq| Owed { seq: *seq, effect: effect(*seq), lease_until: None }).collect()
     }
 
-    /// The same, sent in a conversation that is over.
+    /// The same, sent on a connection that has ended.
     fn leased(seqs: &[u64]) -> Vec<Owed> {
         owed(seqs).into_iter().map(|owed| Owed { lease_until: Some(LATER), ..owed }).collect()
     }
@@ -110,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_owed_is_sent_once_in_order() {
+    fn every_pending_command_is_sent_once_in_order() {
         let mut session = Session::new(0);
         assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 2), [0, 1]);
         assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 2), [2]);
@@ -118,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_fit_into_a_message_is_chosen_for_the_next_one() {
+    fn a_command_that_does_not_fit_is_chosen_for_the_next_message() {
         let mut session = Session::new(0);
         assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 9), [0, 1, 2]);
         session.take_back(5);
         session.take_back(9);
         assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 9), [1, 2]);
         assert_eq!(session.choose(&owed(&[3, 5, 9]), NOW, LATER, 9), Vec::<usize>::new());
-        // A lease that ended: what is taken back is still due.
+        // A lease that ended: a command that is taken back is still due.
         assert_eq!(session.choose(&leased(&[3, 5, 9]), LATER, LATER, 9), [0, 1, 2]);
         session.take_back(9);
         assert_eq!(session.choose(&leased(&[3, 5, 9]), LATER, Timestamp::from_millis(1_060_000), 9), [0, 1, 2]);
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_conversation_resends_above_the_cursor_whatever_the_lease_says() {
+    fn a_new_connection_resends_above_the_cursor_even_during_a_lease() {
         let leased = leased(&[3, 5, 9]);
         assert_eq!(Session::new(0).choose(&leased, NOW, LATER, 9), [0, 1, 2]);
         assert_eq!(Session::new(5).choose(&leased, NOW, LATER, 9), [2]);
@@ -152,16 +158,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_out_of_order_leaves_no_lease_behind() {
+    fn an_acknowledgement_out_of_order_leaves_no_lease_behind() {
         let mut session = Session::new(0);
         session.choose(&owed(&[3, 5]), NOW, LATER, 9);
-        // 5 is acknowledged, 3 never is.
+        // 5 is acknowledged, 3 is not.
         session.choose(&owed(&[3]), LATER, Timestamp::from_millis(1_060_000), 9);
         assert_eq!(session.next_lease_end(), Some(Timestamp::from_millis(1_060_000)));
     }
 
     #[test]
-    fn a_lease_of_an_earlier_conversation_is_waited_for() {
+    fn a_lease_of_an_earlier_connection_is_waited_for() {
         let mut session = Session::new(9);
         let leased = leased(&[3]);
         assert_eq!(session.choose(&leased, NOW, LATER, 9), Vec::<usize>::new());
@@ -169,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_urgent_is_sent_in_the_order_given_and_once() {
+    fn urgent_commands_are_sent_in_the_given_order_and_once() {
         let mut session = Session::new(0);
         assert_eq!(session.choose(&owed(&[3, 5]), NOW, LATER, 9), [0, 1]);
         assert_eq!(session.choose(&owed(&[9, 3, 5, 7]), NOW, LATER, 1), [0], "9 is urgent");

@@ -1,4 +1,4 @@
-//! What is a target, and above all what is not.
+//! Texts that are targets, and texts that must be refused.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn addresses_are_written_in_canonical_form() {
 }
 
 #[test]
-fn what_other_parsers_let_through_is_refused() {
+fn texts_that_other_parsers_accept_are_refused() {
     for text in [
         "",
         "-",
@@ -117,7 +117,7 @@ fn an_account_of_a_directory_is_printable_and_bounded() {
         let target = Target::account(text).unwrap();
         assert_eq!(target.value(), text);
         assert_eq!(target.is_local_account(), text == "WEB01$", "{text}");
-        // On the wire it is a user like any other.
+        // On the wire it is a user target.
         let sent = serde_json::to_string(&target).unwrap();
         assert_eq!(serde_json::from_str::<Target>(&sent).unwrap(), target);
         assert_eq!(Target::named(TargetKind::User, text), Ok(target));
@@ -232,7 +232,7 @@ fn a_network_has_one_spelling_and_is_never_too_wide() {
 
 proptest::proptest! {
     #[test]
-    fn whatever_parses_is_canonical_and_parses_to_itself(text in "\\PC{0,60}") {
+    fn every_parsed_target_is_canonical_and_parses_to_itself(text in "\\PC{0,60}") {
         for kind in [TargetKind::Ip, TargetKind::User, TargetKind::File, TargetKind::Process] {
             if let Ok(target) = Target::parse(kind, &text) {
                 proptest::prop_assert_eq!(Target::parse(kind, target.value()), Ok(target.clone()));

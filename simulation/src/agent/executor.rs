@@ -1,5 +1,6 @@
-//! An agent's lane, modelled after `executor/{schedule, execute, lift, converge}.rs`: the same functions between the same
-//! records, cut where the original waits for a program, so that the agent can die there.
+//! An agent's lane, modelled after `executor/{schedule, execute, lift, converge}.rs`: the same
+//! functions between the same records. It is cut where the original waits for a program, so that
+//! the agent can crash there.
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{Actual, CommandResult, Outcome};
@@ -15,16 +16,16 @@ use crate::receive::{EXPIRED, refusal};
 use crate::turn;
 use crate::world::{Event, World};
 
-/// While something with an end is held, the clocks are looked at this often.
+/// How often the clocks are read while an effect with an end is held.
 const LOOK_EVERY: Millis = 30 * SECOND;
-/// The longest pause between two attempts to undo the same effect.
+/// Longest pause between two attempts to revert the same effect.
 const MAX_RETRY: Millis = MINUTE;
-/// The time between two rounds of looks.
+/// Interval between two rounds of looks.
 const VERIFY_EVERY: Millis = 5 * MINUTE;
-/// An effect that is so near its end is not looked at, in milliseconds.
+/// An effect this close to its end is not looked at, in milliseconds.
 const TOO_LATE: u128 = 2000;
 
-/// What the lane is in the middle of: a program runs.
+/// The step that the lane is in: a program runs.
 #[derive(Debug)]
 pub(crate) enum Execution {
     Apply { command: Command, held: Held, is_refresh: bool, started_at: Timestamp },
@@ -34,7 +35,7 @@ pub(crate) enum Execution {
     Undo(Held),
 }
 
-/// When an undo that has failed is tried again.
+/// When a failed revert is retried.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     failures: u32,
@@ -51,7 +52,7 @@ enum Next {
 const FAILED: &str = "the action failed";
 
 impl World {
-    /// Has the lane look what is next, after `pause`.
+    /// Makes the lane look for its next step, after `pause`.
     pub(crate) fn ring(&mut self, agent: usize, pause: Millis) {
         let at = self.now + pause;
         let host = &mut self.hosts[agent];
@@ -178,13 +179,13 @@ impl World {
         }
     }
 
-    /// What runs comes back, or goes on.
+    /// The running program ends, or continues.
     pub(crate) fn work(&mut self, agent: usize) {
         let Some(execution) = self.hosts[agent].executing.take() else { return };
         let works = self.hosts[agent].actions_fail_until <= self.now;
         match execution {
             Execution::Apply { command, held, is_refresh, started_at } => {
-                // One that fails may have been half done.
+                // A program that fails may have done half of its work.
                 if works || self.hosts[agent].random.chance(50) {
                     self.block(agent, held.effect);
                 }
@@ -287,7 +288,8 @@ impl World {
         let finished = Record::Finished { result: Box::new(result) };
         let is_overdue = matches!(&change, Some(Record::Held { held }) if held.failing.is_some());
         if self.note_down(agent, change.into_iter().chain([finished]).collect()) != Err(Stop::Dead) {
-            // What a full disk has not taken a crash forgets: the revert is owed still, and comes again.
+            // A crash loses what a full disk did not store: the revert is still pending, and is
+            // delivered again.
             let is_written = self.hosts[agent].book.as_ref().is_some_and(|book| book.broken().is_none());
             if let Some(target) = self.target_of(command.effect).filter(|_| is_overdue && is_written) {
                 self.checker.overdue(agent, target, self.now, true);
@@ -331,7 +333,7 @@ impl World {
 
     pub(crate) fn lift_by_clock(&mut self, agent: usize, held: &Held) {
         if let Some(target) = self.target_of(held.effect) {
-            self.note(|| format!("agent {agent} lifts target {target}: its time is up"));
+            self.note(|| format!("agent {agent} lifts target {target}: it has ended"));
             if self.hosts[agent].in_force.remove(&target) {
                 let wall = self.hosts[agent].wall(self.now);
                 self.checker.lifted_by_clock(agent, target, wall, self.now);
@@ -416,7 +418,7 @@ impl World {
         }
     }
 
-    /// Reverts; gives whether that worked.
+    /// Reverts; returns whether that succeeded.
     fn unblock(&mut self, agent: usize, effect: Uuid) -> bool {
         let works = self.hosts[agent].actions_fail_until <= self.now;
         if let Some(target) = self.target_of(effect).filter(|_| works) {

@@ -1,8 +1,9 @@
-//! An agent on its host. Its journal and everything that follows from it are the agent's own code on a disk in memory; the
-//! lane that executes ([`executor`]) and the conversation ([`session`]) are modelled after `executor/` and `session/`,
-//! function by function, because the originals are tasks over sockets and timers. The host's rules are a set of targets.
+//! An agent on its host. Its journal and everything that follows from it are the agent's own code
+//! on a disk in memory. The lane ([`executor`]) and the connection ([`session`]) are modelled after
+//! `executor/` and `session/`, function by function, because the originals are tasks over sockets
+//! and timers. The host's rules are a set of targets.
 //!
-//! Left out: several lock domains, local policies, an effect that another one does too.
+//! Left out: several lock domains, local policies, two effects that do the same.
 
 mod executor;
 mod session;
@@ -27,28 +28,29 @@ use crate::plan::{Act, Millis, SECOND};
 use crate::random::Random;
 use crate::world::{Event, World};
 
-/// How long after a write that failed the journal is tried again.
+/// Pause before the journal is written again after a failure.
 const MEND_AFTER: Millis = 2 * SECOND;
 
 /// A host with its agent.
 #[derive(Debug)]
 pub struct Host {
     pub(crate) disk: MemoryDisk,
-    /// The agent's memory; `None` while it does not run.
+    /// The agent's journal; `None` while it does not run.
     pub book: Option<Book>,
     /// Counts the starts of the process.
     pub life: u32,
-    /// Counts the states that do not follow from the one before: installed anew, set back.
+    /// Counts the states that do not follow from the one before: reinstalled, set back to a
+    /// snapshot.
     pub incarnation: u32,
-    /// The targets that are blocked.
+    /// The blocked targets.
     pub in_force: BTreeSet<usize>,
     pub(crate) clock_off: i64,
-    /// What the process knows of the manager's time; gone when it dies.
+    /// What the process knows of the manager's time; lost in a crash.
     manager_time: ManagerTime,
     booted_at: Millis,
     boot: Arc<str>,
     boots: u32,
-    /// Since when the agent runs.
+    /// When the agent was started.
     pub up_since: Millis,
     pub(crate) executing: Option<Execution>,
     pub(crate) retries: BTreeMap<Uuid, Retry>,
@@ -57,29 +59,29 @@ pub struct Host {
     pub(crate) lane_at: Millis,
     pub(crate) news: BTreeSet<Uuid>,
     pub(crate) talk: Option<Talk>,
-    /// By poll: what the next exchange acknowledges.
+    /// By poll: the acknowledgements for the next exchange.
     pub(crate) untold_acks: Vec<Uuid>,
-    /// What a wrong agent takes for its cursor.
+    /// What a defective agent uses as its cursor.
     pub(crate) heard_command_at: Timestamp,
     pub(crate) failures: u32,
     pub(crate) random: Random,
     pub(crate) cut_until: Millis,
     pub(crate) noise_until: Millis,
     pub(crate) noise_percent: u64,
-    /// Until when its actions do not work.
+    /// Until then its actions fail.
     pub actions_fail_until: Millis,
-    /// Until when its disk is full.
+    /// Until then its disk is full.
     pub disk_full_until: Millis,
     tear_away: Millis,
     snapshot: Option<(Vec<u8>, BTreeSet<usize>)>,
 }
 
-/// The agent cannot go on.
+/// The agent cannot continue.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// It has died in a write.
+    /// It crashed in a write.
     Dead,
-    /// It cannot write.
+    /// It cannot write its journal.
     Unwritable,
 }
 
@@ -119,7 +121,7 @@ impl Host {
         }
     }
 
-    /// The time that the agent goes by: the host's wall clock, unless it is known to be off.
+    /// The agent's current time: the host's wall clock, unless it is known to be off.
     pub fn wall(&self, now: Millis) -> Timestamp {
         self.manager_time.read(&self.clocks(now))
     }
@@ -128,20 +130,20 @@ impl Host {
         Moment { wall: self.wall(now), ..self.clocks(now) }
     }
 
-    /// Both clocks as the host has them, right or wrong.
+    /// Both clocks as the host has them, uncorrected.
     fn clocks(&self, now: Millis) -> Moment {
         let since_boot = Duration::from_millis(now - self.booted_at);
         Moment { wall: World::wall(now, self.clock_off), since_boot, boot: Arc::clone(&self.boot) }
     }
 
-    /// The manager's time is not before that of the latest order.
+    /// Learns from the latest order that the manager's time is not before it.
     pub(crate) fn learn_time_of_orders(&self, now: Millis) {
         if let Some(iat) = self.book.as_ref().and_then(|book| book.ledger().latest_order()) {
             self.manager_time.learn_order(iat, &self.clocks(now));
         }
     }
 
-    /// The manager has said that it is `wall`, over a way that can be believed.
+    /// Learns over a private connection that the manager's time is `wall`.
     pub(crate) fn learn_time(&self, wall: Timestamp, now: Millis) {
         self.manager_time.learn(wall, &self.clocks(now));
     }
@@ -152,7 +154,7 @@ impl Host {
 
     pub(crate) fn heal(&mut self, now: Millis) {
         (self.clock_off, self.cut_until, self.noise_until) = (0, 0, 0);
-        // When they failed last is not forgotten: who could do nothing has not been late.
+        // The time of the last failure is kept: an agent whose actions fail is not late.
         self.actions_fail_until = self.actions_fail_until.min(now);
         self.disk_full_until = 0;
         let mut platter = self.disk.platter();
@@ -219,7 +221,7 @@ impl World {
         }
     }
 
-    /// What wrong agents do when they start.
+    /// What defective agents do when they start.
     fn forget_or_lift(&mut self, agent: usize) {
         let Some(book) = &self.hosts[agent].book else { return };
         let held: Vec<Held> = book.ledger().held().cloned().collect();
@@ -268,7 +270,7 @@ impl World {
 
     fn look_after(&mut self, agent: usize, is_unreadable: bool) -> Result<(), Stop> {
         if self.hosts[agent].disk.platter().is_dead {
-            self.note(|| format!("agent {agent} dies in a write"));
+            self.note(|| format!("agent {agent} crashes in a write"));
             let away = self.hosts[agent].tear_away;
             self.crash_agent(agent, away);
             return Err(Stop::Dead);
@@ -322,7 +324,7 @@ impl World {
         self.after(away, Event::AgentUp { agent, life });
     }
 
-    /// What the plan does to a host.
+    /// Applies an act of the plan to a host.
     pub(crate) fn befall(&mut self, act: Act) {
         let now = self.now;
         match act {
@@ -369,7 +371,7 @@ impl World {
         }
     }
 
-    /// The host is another one now, with the same identity.
+    /// Replaces the host by another one with the same identity.
     fn replace(&mut self, agent: usize, snapshot: Option<(Vec<u8>, BTreeSet<usize>)>) {
         let is_restored = snapshot.is_some();
         let (bytes, in_force) = snapshot.unwrap_or_default();

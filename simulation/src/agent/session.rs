@@ -1,5 +1,6 @@
-//! An agent's conversation, modelled after `session/stream.rs` and `session/poll.rs`; which results are sent is decided by
-//! the agent's own [`Outgoing`], what becomes of a command that arrives by its own [`receive`].
+//! An agent's connection, modelled after `session/stream.rs` and `session/poll.rs`. The agent's own
+//! [`Outgoing`] decides which results are sent, and its own [`receive`] what becomes of a command
+//! that arrives.
 
 use std::collections::HashSet;
 
@@ -18,20 +19,20 @@ use crate::receive::{Receipts, receive, receive_unwritten};
 use crate::wire::{Sealed, ToAgent, ToManager};
 use crate::world::{Event, World, agent_id};
 
-/// How long a conversation may take to be opened.
+/// Time limit for opening a connection.
 const CONNECT_TIMEOUT: Millis = 15 * SECOND;
-/// Between two heartbeats, and between two polls that brought nothing.
+/// Interval of heartbeats, and of polls that bring nothing.
 const HEARTBEAT: Millis = 30 * SECOND;
-/// The longest pause between two attempts to connect.
+/// Longest pause between two attempts to connect.
 const LONGEST: Millis = 30 * SECOND;
 
-/// A conversation, as the agent sees it.
+/// A connection, as the agent sees it.
 #[derive(Debug)]
 pub struct Talk {
     pub(crate) number: u64,
     pub(crate) manager: usize,
     pub(crate) manager_life: u32,
-    /// Nothing passes any more, but nobody has noticed.
+    /// The connection is broken, but neither side has noticed.
     pub(crate) is_broken: bool,
     pub(crate) last_up: Millis,
     pub(crate) last_down: Millis,
@@ -50,7 +51,7 @@ impl World {
         self.hosts[agent].talk.as_ref().is_some_and(|talk| talk.manager == manager)
     }
 
-    /// Ends the conversation, and opens another after a pause that grows.
+    /// Ends the connection, and opens another after a pause that grows.
     pub(crate) fn hang_up(&mut self, agent: usize, pause: Millis) {
         let host = &mut self.hosts[agent];
         host.talk = None;
@@ -63,7 +64,7 @@ impl World {
         }
     }
 
-    /// Opens a conversation with one of the managers, as a load balancer would choose.
+    /// Opens a connection to one of the managers, as a load balancer would choose.
     pub(crate) fn connect(&mut self, agent: usize) {
         let managers = self.up_managers();
         if self.hosts[agent].talk.is_some() {
@@ -73,7 +74,7 @@ impl World {
             return self.hang_up(agent, SECOND);
         }
         let manager = managers[self.hosts[agent].random.index(managers.len())];
-        // Every second agent speaks over TLS; the others believe their own clock, and what signed orders prove.
+        // Every second agent uses TLS; the others rely on their own clock and on signed orders.
         if agent.is_multiple_of(2) {
             self.checker.clock_set(agent, self.hosts[agent].wall(self.now));
             self.hosts[agent].learn_time(self.nodes[manager].wall(self.now), self.now);
@@ -107,7 +108,7 @@ impl World {
             releases,
         });
         let (life, since, acks) = (host.life, host.heard_command_at, host.untold_acks.clone());
-        self.note(|| format!("agent {agent} opens conversation {number} with manager {manager}, cursor {cursor}"));
+        self.note(|| format!("agent {agent} opens connection {number} with manager {manager}, cursor {cursor}"));
         self.acked(agent, &acks);
         self.checker.tells(agent, &results);
         let told: Vec<Uuid> = results.iter().map(|result| result.command_id).collect();
@@ -138,12 +139,13 @@ impl World {
         let is_ordered = self.shape.is_ordered;
         let host = &mut self.hosts[agent];
         let (Some(book), Some(talk)) = (&host.book, &mut host.talk) else { return };
-        // Without an order the hello could be overtaken, and what comes before it is not heard.
+        // On an unordered network the hello could be overtaken, and the manager ignores what comes
+        // before it.
         if !is_ordered && !talk.is_open {
             return;
         }
         if is_poll {
-            // The next exchange tells it; a busy agent asks for short ones.
+            // The next exchange carries the results; a busy agent asks for short ones.
             if talk.is_open && !book.ledger().outbox().is_empty() {
                 let (life, pause) = (host.life, host.random.within(1..SECOND));
                 host.talk = None;
@@ -191,7 +193,7 @@ impl World {
             }
         }
         match message {
-            // By poll it stands for the head of the answer, of which more is to come.
+            // By poll it stands for the head of the answer, before the rest.
             ToAgent::Welcome if !self.shape.polls => self.tell(agent),
             ToAgent::Welcome | ToAgent::Pong => {}
             ToAgent::Close => self.hang_up(agent, 1),
@@ -231,7 +233,7 @@ impl World {
         self.journal(agent, &commands);
     }
 
-    /// `take_in` of the agent: as one durable batch, and only then acknowledged.
+    /// `take_in` of the agent: one durable batch, acknowledged only then.
     pub(crate) fn journal(&mut self, agent: usize, commands: &[Command]) {
         let (now, ignores) = (self.hosts[agent].wall(self.now), self.has(Defect::ExpiryIgnored));
         let (mut receipts, mut overtaken) = (Receipts::default(), Vec::new());

@@ -1,4 +1,4 @@
-//! `src/store/converge.rs`: what an agent says it holds, compared with what the ledger wants of it.
+//! `src/store/converge.rs`: compares what an agent reports as held with what the ledger wants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::effect::{Actual, Desired};
 /// An agent whose clock is ahead by no more than this has not ended an effect too soon.
 const SKEW: Duration = Duration::from_mins(1);
 
-/// What an agent says of its effects.
+/// An agent's report of its effects.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
-    /// Effects as they are there.
+    /// Effects in their current state.
     pub effects: Vec<HeldEffect>,
-    /// Effects whose time was up and of which nothing is left.
+    /// Effects that have ended and of which nothing is left.
     pub ended: Vec<Uuid>,
-    /// Whether `effects` is everything that it holds.
+    /// Whether `effects` is everything that the agent holds.
     pub is_whole: bool,
 }
 
 impl Store {
-    /// Commands that a newer one of their effect had overtaken are not sent to an agent that has forgotten the newer one
-    /// (`identity::look_back`).
+    /// Commands that a newer one of their effect had overtaken are not sent to an agent that has
+    /// lost the newer one (`identity::look_back`).
     pub fn look_back(&mut self, agent: usize, cursor: u64) {
         let is_forgotten = |newer: &usize| {
             let row = &self.commands[*newer];
@@ -50,14 +50,15 @@ impl Store {
         }
     }
 
-    /// Brings the ledger and the agent together; gives the effects that were released on the host.
+    /// Converges the ledger and the agent; returns the effects that were released on the host.
     pub fn converge(&mut self, agent: usize, said: &Said, now: Timestamp) -> Vec<usize> {
         if self.has(Defect::ReportIgnored) {
             return Vec::new();
         }
         let (mut again, mut released) = (Vec::new(), Vec::new());
         let mut named = BTreeSet::new();
-        // As one statement would: who stands alone is looked up before anything changes.
+        // As one SQL statement would: effects without a pending command are selected before
+        // anything changes.
         let standing = |store: &Self, id: Uuid| {
             let found = store.effect_of(id);
             found.filter(|effect| store.effects[*effect].agent == agent && store.effects[*effect].under_way.is_empty())

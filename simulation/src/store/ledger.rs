@@ -1,4 +1,4 @@
-//! `src/store/ledger.rs`: how responses take hold of effects, how holds end, and which commands that takes.
+//! `src/store/ledger.rs`: how responses hold effects, how holds end, and which commands that needs.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::command::CommandState;
 use crate::defect::Defect;
 use crate::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
 
-/// How long an apply waits for an agent that is away, unless the block would be over before.
+/// How long an apply waits for an absent agent, unless the block would end before.
 const COMMAND_TTL: Duration = Duration::from_hours(24);
 
 struct NewCommand {
@@ -21,7 +21,7 @@ struct NewCommand {
 }
 
 impl Store {
-    /// Commits a response that acts on `target` on these agents; gives its number.
+    /// Commits a response that acts on `target` on these agents; returns its number.
     pub fn record(&mut self, agents: &[usize], target: usize, until: Until, now: Timestamp) -> usize {
         let response = self.responses.len();
         self.responses.push(Response { until, is_active: true });
@@ -67,7 +67,7 @@ impl Store {
         effect
     }
 
-    /// What `UPSERT_EFFECTS` does beside what its caller has set.
+    /// The updates of `UPSERT_EFFECTS` beside those of its caller.
     fn upsert(&mut self, effect: usize) {
         self.effects[effect].failed_reverts = 0;
         self.set_next_revert(effect, None);
@@ -99,7 +99,7 @@ impl Store {
         }
     }
 
-    /// Ends active responses: all their holds are let go of.
+    /// Ends active responses: all their holds are released.
     pub fn release(&mut self, responses: &[usize], now: Timestamp) {
         let held = |response: &usize| {
             let holders = self.effects.iter().enumerate().filter(|(_, effect)| effect.holds.contains_key(response));
@@ -109,7 +109,8 @@ impl Store {
         self.release_holds(&holds, now);
     }
 
-    /// Lets go of single holds: what nobody else holds is lifted, and a response that holds nothing any more ends.
+    /// Releases single holds: an effect without another hold is lifted, and a response without
+    /// holds ends.
     pub(super) fn release_holds(&mut self, holds: &[(usize, usize)], now: Timestamp) {
         let mut touched = std::collections::BTreeSet::new();
         for (response, effect) in holds {
@@ -153,14 +154,15 @@ impl Store {
         NewCommand { effect, response, op, until }
     }
 
-    /// Queues another apply for effects that are to be in force and are not, or not until their end.
+    /// Queues another apply for effects that should be in force and are not, or not until their
+    /// end.
     pub(super) fn apply_again(&mut self, effects: Vec<usize>, now: Timestamp) {
         let wanted = effects.into_iter().filter(|effect| self.effects[*effect].desired == Desired::InForce);
         let commands = wanted.map(|effect| self.follow_up(Op::Apply, effect)).collect();
         self.queue(commands, now);
     }
 
-    /// Queues another revert for effects whose last one failed; gives how many.
+    /// Queues another revert for effects whose last one failed; returns how many.
     pub fn retry_reverts(&mut self, now: Timestamp) -> usize {
         let is_due = |effect: &usize| {
             let row = &self.effects[*effect];

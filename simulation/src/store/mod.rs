@@ -1,8 +1,10 @@
-//! The store, modelled: tables in memory, one function call is one transaction. Its files carry the names of the manager's
-//! (`src/store/`), and their functions too, so that both can be read side by side; the rules for what takes a command are
-//! the manager's own (`src/domain/effect.rs`). What is committed is durable: losing that is the database's to prevent.
+//! A model of the store: tables in memory; one function call is one transaction. Its files and
+//! functions have the names of the manager's (`src/store/`), so that both can be read side by side.
+//! The rules for pending commands are the manager's own (`src/domain/effect.rs`). What is committed
+//! is durable: the database guarantees that.
 //!
-//! Left out: what does not bear on the promises of delivery (audit, policies, waves, commands complete in themselves).
+//! Left out: what does not affect the promises of delivery (audit, policies, waves, commands
+//! without a lasting effect).
 
 mod converge;
 mod ledger;
@@ -25,63 +27,63 @@ use crate::effect::{Actual, Desired, Until};
 /// A row of `effects`.
 #[derive(Clone, Debug)]
 pub struct Effect {
-    /// The agent that it is on.
+    /// Number of its agent.
     pub agent: usize,
-    /// The target that it is aimed at.
+    /// Number of its target.
     pub target: usize,
-    /// What is wanted.
+    /// The wanted state.
     pub desired: Desired,
-    /// What the agent said.
+    /// The state in the agent's last report.
     pub actual: Actual,
-    /// The number of the command that it said it of.
+    /// Number of the command of that report.
     pub actual_seq: u64,
-    /// When its longest hold ends.
+    /// End of its longest hold.
     pub until: Until,
-    /// How many attempts to lift it have failed in a row.
+    /// Number of failed attempts to lift it, in a row.
     pub failed_reverts: u32,
-    /// When lifting it is tried again.
+    /// When lifting it is retried.
     pub next_revert_at: Option<Timestamp>,
     /// Its commands that are queued, delivered or acknowledged.
     pub under_way: BTreeSet<usize>,
     /// The responses that hold it.
     pub holds: BTreeMap<usize, Until>,
-    /// The response that took hold of it last.
+    /// The response that held it last.
     pub last_holder: usize,
 }
 
 /// A row of `responses`.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// When its time is over.
+    /// When it ends.
     pub until: Until,
-    /// Whether it is active; else it has ended.
+    /// Whether it is active; otherwise it has ended.
     pub is_active: bool,
 }
 
 /// A row of `commands`.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The agent that it is for.
+    /// Number of its agent.
     pub agent: usize,
-    /// Its number.
+    /// Its sequence number.
     pub seq: u64,
-    /// The effect that it is about.
+    /// Number of its effect.
     pub effect: usize,
-    /// The response that asked for it.
+    /// Number of the response that caused it.
     pub response: usize,
     /// Apply or revert.
     pub op: Op,
     /// When the effect ends.
     pub until: Until,
-    /// Where it stands.
+    /// Its state.
     pub state: CommandState,
     /// When it was committed.
     pub created_at: Timestamp,
-    /// When it is given up.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
-    /// Until when its last delivery is waited for.
+    /// End of the lease of its last delivery.
     pub lease_until: Option<Timestamp>,
-    /// When the agent had it in its journal.
+    /// When the agent acknowledged it.
     pub acknowledged_at: Option<Timestamp>,
 }
 
@@ -94,18 +96,18 @@ pub struct Store {
     pub responses: Vec<Response>,
     /// By number.
     pub commands: Vec<Row>,
-    /// By the command.
+    /// By number of the command.
     pub results: BTreeMap<usize, CommandResult>,
-    /// The commands that each agent is owed, queued or delivered: an index.
+    /// The queued and delivered commands of each agent: an index.
     pub owed: Vec<BTreeMap<u64, usize>>,
     acknowledged: BTreeSet<usize>,
     active: BTreeSet<usize>,
     retries: BTreeSet<usize>,
     last_seq: Vec<u64>,
     by_key: BTreeMap<(usize, usize), usize>,
-    /// Agents that something was queued for since this was last taken.
+    /// Agents for which commands were queued since the last call that took this.
     pub woken: BTreeSet<usize>,
-    /// The mistake that is built in.
+    /// The built-in mistake.
     pub defect: Option<Defect>,
 }
 
@@ -127,7 +129,7 @@ pub fn command_id(command: usize) -> Uuid {
 }
 
 impl Store {
-    /// An empty store that knows so many agents.
+    /// An empty store with this many agents.
     pub fn new(agents: usize, defect: Option<Defect>) -> Self {
         Self { owed: vec![BTreeMap::new(); agents], last_seq: vec![0; agents], defect, ..Self::default() }
     }
@@ -142,7 +144,8 @@ impl Store {
         below(id, COMMAND).filter(|number| *number < self.commands.len())
     }
 
-    /// What an agent is owed, in the order of sending (`commands::owed`): of each rank as much as may be under way.
+    /// The commands of an agent that are not acknowledged, in the order of sending
+    /// (`commands::owed`): of each rank as many as may be under way.
     pub fn owed(&self, agent: usize) -> Vec<usize> {
         let mut places: BTreeMap<usize, Rank> = BTreeMap::new();
         for command in self.owed[agent].values() {
@@ -157,17 +160,18 @@ impl Store {
         [Rank::Urgent, Rank::Revert, Rank::Apply].map(of).concat()
     }
 
-    /// Whether a person asked for it: here, for every fifth response.
+    /// Whether a person asked for it: here, every fifth response.
     pub fn is_urgent(&self, command: usize) -> bool {
         self.commands[command].response.is_multiple_of(5)
     }
 
-    /// The responses whose time is over (`responses::due`).
+    /// The active responses that have ended (`responses::due`).
     pub fn due(&self, now: Timestamp) -> Vec<usize> {
         self.active.iter().copied().filter(|response| self.responses[*response].until.is_over(now)).collect()
     }
 
-    /// When the next response ends or the next revert is tried again (`responses::next_due`, `effects::next_retry`).
+    /// When the next response ends or the next revert is retried (`responses::next_due`,
+    /// `effects::next_retry`).
     pub fn next_due(&self) -> Option<Timestamp> {
         let ends = self.active.iter().filter_map(|response| self.responses[*response].until.instant());
         let retries = self.retries.iter().filter_map(|effect| self.effects[*effect].next_revert_at);

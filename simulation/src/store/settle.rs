@@ -1,4 +1,5 @@
-//! `src/store/settle.rs`: what becomes of a command after it was queued: sent, acknowledged, answered, or given up.
+//! `src/store/settle.rs`: the states of a command after it was queued: delivered, acknowledged,
+//! answered, or abandoned.
 
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use crate::command::CommandState;
 use crate::defect::Defect;
 use crate::effect::{Actual, Desired};
 
-/// How long an agent may take to answer what it has acknowledged.
+/// Time limit for the result of an acknowledged command.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
-/// The first wait before a failed revert is tried again; it doubles up to [`RETRY_MAX`].
+/// First pause before a failed revert is retried; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(2);
-/// The longest wait between two reverts.
+/// Longest pause between two reverts.
 const RETRY_MAX: Duration = Duration::from_mins(5);
 
 #[derive(PartialEq)]
@@ -37,7 +38,7 @@ impl Store {
         }
     }
 
-    /// An agent has commands in its journal. Gives those of which that was not known.
+    /// An agent acknowledges commands. Returns those that were not acknowledged before.
     pub fn acknowledge(&mut self, agent: usize, acks: &[Uuid], now: Timestamp) -> Vec<usize> {
         let own = acks.iter().filter_map(|id| self.command_of(*id)).filter(|command| {
             let row = &self.commands[*command];
@@ -52,7 +53,7 @@ impl Store {
         own
     }
 
-    /// An agent says how commands ended. Repetitions, and ids that are not its own, change nothing.
+    /// An agent reports results. Repetitions, and ids of other agents, change nothing.
     pub fn settle(&mut self, agent: usize, results: &[CommandResult], now: Timestamp) {
         for result in results {
             let Some(command) = self.command_of(result.command_id) else { continue };
@@ -103,7 +104,7 @@ impl Store {
         }
     }
 
-    /// Gives up commands that were not acknowledged in time.
+    /// Expires commands that were not acknowledged in time.
     pub fn expire(&mut self, now: Timestamp) {
         let is_overdue = |command: &usize| {
             let row = &self.commands[*command];
@@ -117,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Gives up commands that were acknowledged and never answered.
+    /// Abandons commands that were acknowledged and never answered.
     pub fn time_out(&mut self, now: Timestamp) {
         if self.has(Defect::SilenceWaitedForEver) {
             return;
@@ -134,7 +135,7 @@ impl Store {
         }
     }
 
-    /// An apply came to nothing, so the next response that wants the effect must send one again.
+    /// An apply had no effect, so the next response that wants the effect must send one again.
     fn lose(&mut self, command: usize, actual: Actual) {
         let row = &self.commands[command];
         let effect = &mut self.effects[row.effect];
@@ -143,7 +144,7 @@ impl Store {
         }
     }
 
-    /// Calls back an apply that was not sent yet; gives whether it could be.
+    /// Cancels an apply that was not sent yet; returns whether it could.
     pub fn cancel(&mut self, command: usize) -> bool {
         let row = &self.commands[command];
         if row.state != CommandState::Queued || row.op != Op::Apply {
@@ -155,7 +156,7 @@ impl Store {
     }
 }
 
-/// What a result says about its effect.
+/// The change that a result makes to its effect.
 struct News;
 
 impl News {

@@ -1,9 +1,9 @@
-//! What an alert looks like in each of the shapes that are taken in. The readers (`domain/shapes/`) look at few fields and
-//! pass over the rest, so nothing here is closed; what is named is what a well-made alert holds.
+//! Schemas of alerts in each accepted format. The parsers (`domain/shapes/`) read few fields and
+//! ignore the others, so the schemas are open. They name the fields of a well-formed alert.
 
 use serde_json::{Value, json};
 
-/// Describes the shapes, and what a request that hands alerts in may hold.
+/// Adds the schemas, and the body of the ingest request.
 pub(super) fn describe(contract: &mut Value, max_batch: usize) {
     let Some(schemas) = contract.pointer_mut("/components/schemas") else { return };
     schemas["GenericAlert"] = generic();
@@ -17,11 +17,11 @@ pub(super) fn describe(contract: &mut Value, max_batch: usize) {
     if let Some(content) = contract.pointer_mut("/paths/~1v1~1alerts/post/requestBody/content") {
         content["application/json"]["schema"] = json!({"oneOf": [alert, list]});
         content["application/x-ndjson"]["schema"] =
-            json!({"type": "string", "minLength": 1, "description": "One alert a line.", "format": "alert-lines"});
+            json!({"type": "string", "minLength": 1, "description": "One alert per line.", "format": "alert-lines"});
     }
 }
 
-/// A short text, or a number that stands for its text.
+/// A short string, or a number that stands for its text.
 fn word() -> Value {
     json!({"type": ["string", "integer"], "minLength": 1, "maxLength": 256, "pattern": "^[^\\u0000]*$",
         "minimum": 0, "maximum": u64::MAX})
@@ -49,7 +49,7 @@ fn generic() -> Value {
     };
     json!({
         "type": "object",
-        "description": "An alert of any pipeline but Wazuh's.",
+        "description": "An alert of any pipeline other than Wazuh.",
         "required": ["pipeline", "id", "time", "rule"],
         "properties": {
             "pipeline": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\u0000]*$",
@@ -69,7 +69,7 @@ fn generic() -> Value {
 fn wazuh() -> Value {
     json!({
         "type": "object",
-        "description": "An alert of Wazuh 4, as alerts.json holds it; the time may also have Wazuh's own form of an offset, \
+        "description": "An alert of Wazuh 4, as in alerts.json; the time may also have Wazuh's own form of an offset, \
                         +0000.",
         "required": ["timestamp", "rule", "agent", "id"],
         "properties": {
@@ -82,7 +82,7 @@ fn wazuh() -> Value {
             "cluster": {"type": "object", "properties": {"node": word()}},
             "data": {"type": "object"},
         },
-        // What says `pipeline` is of the generic shape.
+        // An object with `pipeline` has the generic format.
         "not": {"required": ["pipeline"]},
     })
 }
@@ -93,7 +93,7 @@ fn finding() -> Value {
         "id": word(), "level": {"enum": level}, "title": {"type": "string"}}});
     json!({
         "type": "object",
-        "description": "A finding of Wazuh 5; dotted keys such as \"wazuh.rule.id\" are taken as well.",
+        "description": "A finding of Wazuh 5; dotted keys such as \"wazuh.rule.id\" are accepted as well.",
         "required": ["@timestamp", "id", "wazuh"],
         "properties": {
             "@timestamp": time(),

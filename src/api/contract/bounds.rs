@@ -1,34 +1,35 @@
-//! The bounds of fields and parameters: how long, how many, of which form. The types of Rust say only that a field is a
-//! text or a number; what the handlers check beyond that stands here, in one table, so that a client can check it too.
+//! Bounds of fields and parameters: length, number, pattern. Rust types only state string or
+//! number; the handlers' further checks are listed here in one table, so that clients can apply
+//! them too.
 //!
-//! What a pattern cannot say has a `format` of Riposte's own: an action's or an agent's name is one that exists, CEL and
-//! group expressions can be compiled, an Ed25519 key is a point of the curve.
+//! Rules beyond a pattern have a `format` of Riposte's own: an existing action or agent name, valid
+//! CEL and group expressions, an Ed25519 key on the curve.
 
 use serde_json::{Value, json};
 
 use super::{id, merge, operations};
 
-/// A duration such as `1h30m`, of more than nothing.
+/// A positive duration such as `1h30m`.
 const DURATION: &str = "^[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$";
-/// A text of one line: no control character at all.
+/// One line without control characters.
 const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
-/// A text of several lines: no control characters but those of lines.
+/// Several lines without other control characters.
 const NO_CONTROLS: &str = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
-/// A text that says something.
+/// Several lines, not blank.
 const SAYS_SOMETHING: &str = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f][^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
-/// A text of one line that says something.
+/// One line, not blank.
 const NAMES_SOMETHING: &str =
     "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$";
-/// The name of a policy.
+/// Pattern of a policy name.
 const POLICY_NAME: &str = "^[a-z0-9-]{1,64}$";
-/// The name of an action.
+/// Pattern of an action name.
 const ACTION_NAME: &str = "^[a-z0-9._-]{1,64}$";
-/// The name of an agent.
+/// Pattern of an agent name.
 const AGENT_NAME: &str = "^[A-Za-z0-9._-]{1,253}$";
-/// A version, as `ETag` and `If-Match` carry it.
+/// Pattern of a version in `ETag` and `If-Match`.
 const VERSION: &str = "^\"[0-9]{1,18}\"$";
 
-/// Sets the bounds; returns the rows of the table that name nothing.
+/// Sets the bounds; returns the table rows that match no field.
 pub(super) fn set(contract: &mut Value) -> Vec<String> {
     let mut lost = Vec::new();
     for (place, bound) in fields() {
@@ -75,7 +76,7 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("policies_versions" | "audit_list", "cursor") => json!({"pattern": "^[0-9]{1,18}$"}),
         ("policies_list" | "api_keys_list", "cursor") => return None,
         (_, "cursor") => json!({"format": "uuid"}),
-        // A flag that may stand alone.
+        // The flag may have no value.
         ("health_ready", "verbose") => json!({"type": "string", "pattern": ONE_LINE}),
         (_, "since" | "until") => json!({"format": "date-time"}),
         (_, "within") => json!({"pattern": DURATION, "format": "duration-text"}),
@@ -116,13 +117,13 @@ fn count(least: u32, most: u32) -> Value {
     json!({"minimum": least, "maximum": most})
 }
 
-/// A list of words, in which a number stands for its text.
+/// A list of strings, in which a number stands for its text.
 fn words() -> Value {
     json!({"maxItems": 4096, "items": {"type": ["string", "integer"], "minLength": 1, "maxLength": 256,
         "pattern": NAMES_SOMETHING, "minimum": 0, "maximum": u64::MAX}})
 }
 
-/// Labels. YAML takes a value without quotes for a number or a truth value, so these stand for their text.
+/// Labels. YAML parses unquoted values as numbers or booleans, so these stand for their text.
 fn labels(may_be_null: bool) -> Value {
     let kinds = |kinds: &[&str]| {
         let null = may_be_null.then_some("null");
@@ -142,7 +143,7 @@ fn labels(may_be_null: bool) -> Value {
     })
 }
 
-/// A target of each kind; a target that is sent must be one of them.
+/// A target of each kind; a submitted target must match one.
 fn target() -> Value {
     let kinds = ["ip", "user", "file", "process", "host", "none"];
     let one_of: Vec<Value> = kinds
@@ -171,7 +172,7 @@ fn covered() -> Value {
     json!({ "oneOf": one_of })
 }
 
-/// At least one thing must be said about what is to be lifted.
+/// A lift request must contain at least one filter.
 fn says_what_to_lift() -> Value {
     let kinds = ["policy", "alert_id", "rule_id", "target", "since", "until"];
     let mut any_of: Vec<Value> =

@@ -1,12 +1,13 @@
-//! Documents as clients send them. What the manager answers names every field, for it fills in what was left out; what a
-//! client sends may leave out whatever has a default, and may not hold a field that is unknown or null. So a policy has
-//! two schemas: `Policy`, answered, and `PolicyDocument`, sent, which is made of the first one here.
+//! Schemas of documents that clients send. A response contains every field, including defaults. A
+//! request may omit fields with a default, and must not contain unknown or null fields. So a policy
+//! has two schemas: `Policy` in responses and `PolicyDocument` in requests, which this file derives
+//! from the first.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-/// What cannot be left out, by schema; of every other schema everything can.
+/// Required fields by schema; other schemas have none.
 const REQUIRED: [(&str, &[&str]); 6] = [
     ("Policy", &["name", "match", "respond"]),
     ("PolicyTest", &["alert", "fires"]),
@@ -16,7 +17,7 @@ const REQUIRED: [(&str, &[&str]); 6] = [
     ("Waves", &["count", "over"]),
 ];
 
-/// Adds the schemas of documents, and lets requests refer to them.
+/// Adds the request schemas, and lets requests refer to them.
 pub(super) fn separate(contract: &mut Value) {
     let Some(schemas) = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
     let mut names = BTreeSet::new();
@@ -35,7 +36,7 @@ pub(super) fn separate(contract: &mut Value) {
         }
         schemas.insert(format!("{name}Document"), schema);
     }
-    // What is excluded cannot exclude in turn.
+    // An excluded selector cannot exclude again.
     if let Some(mut excluded) = schemas.get("AgentSelectorDocument").cloned() {
         if let Some(properties) = excluded.pointer_mut("/properties").and_then(Value::as_object_mut) {
             properties.remove("not");
@@ -58,10 +59,10 @@ pub(super) fn separate(contract: &mut Value) {
     }
 }
 
-/// The objects that a schema is made of.
+/// Collects the object schemas that a schema consists of.
 fn reach(schemas: &Map<String, Value>, name: &str, into: &mut BTreeSet<String>) {
     let Some(schema) = schemas.get(name) else { return };
-    // A word is the same in both directions.
+    // An enum is the same in both directions.
     if schema.get("enum").is_some() || !into.insert(name.to_owned()) {
         return;
     }
@@ -81,7 +82,7 @@ fn references(schema: &Value) -> Vec<String> {
     }
 }
 
-/// One object instead of several that hold together: only one can say that it has no other fields.
+/// Merges `allOf` parts into one object: only a single object can forbid other fields.
 fn flatten(schemas: &Map<String, Value>, schema: &mut Value) {
     let Some(parts) = schema.get("allOf").and_then(Value::as_array).cloned() else { return };
     let mut properties = Map::new();
@@ -95,7 +96,7 @@ fn flatten(schemas: &Map<String, Value>, schema: &mut Value) {
     *schema = json!({"type": "object", "description": schema["description"], "properties": properties});
 }
 
-/// No field that is not named, and none that is null.
+/// Forbids unknown and null fields.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(object) => {

@@ -1,11 +1,11 @@
-//! Which errors an operation answers. Most follow from what the operation takes, and are read off its description: its
-//! credentials, its path, its query, its body, `If-Match`. Only conflicts and repetitions have to be listed.
+//! Error responses of each operation. Most follow from its description: credentials, path, query,
+//! body, `If-Match`. Only conflicts and idempotent operations are listed here.
 
 use serde_json::{Map, Value, json};
 
 use super::{id, operations};
 
-/// Operations that answer 409: what they ask for contradicts how things stand.
+/// Operations with a 409, because they may contradict the current state.
 pub(super) const CONFLICTS: &[&str] = &[
     "actions_create",
     "actions_replace",
@@ -31,7 +31,7 @@ pub(super) const CONFLICTS: &[&str] = &[
     "responses_confirm",
 ];
 
-/// Operations that take an `Idempotency-Key`. What they made may be gone when they are repeated: 404.
+/// Operations with an `Idempotency-Key`. A retry gets 404 if the created object was deleted.
 pub(super) const ONCE: &[&str] = &[
     "actions_create",
     "agents_create_token",
@@ -42,31 +42,31 @@ pub(super) const ONCE: &[&str] = &[
     "responses_create",
 ];
 
-/// Lists that can be asked for what belongs to one thing: 404 if it is not there, 409 if several have the name.
+/// Lists with a filter by one object: 404 if it does not exist, 409 if its name is ambiguous.
 pub(super) const OF_ONE: &[&str] = &["responses_list"];
 
-/// The operation whose credential stands in its body.
+/// The operation with its credential in the body.
 pub(super) const ENROLMENT: &str = "agents_enroll";
 
-/// Every error: its status, its name in the contract, and what it means.
+/// Every error: status, name in the contract, meaning.
 const ERRORS: [(u16, &str, &str); 14] = [
-    (400, "Malformed", "The request cannot be read"),
-    (401, "Unauthenticated", "Valid credentials are needed"),
-    (403, "Forbidden", "The caller is known, and may not do that"),
-    (404, "NotFound", "There is no such thing"),
-    (408, "TimedOut", "The body did not come to its end in time; nothing was done"),
-    (409, "Conflict", "It cannot be done as things stand"),
-    (412, "Changed", "It has changed since the version that If-Match names"),
-    (413, "TooLarge", "The body is larger than this operation takes"),
-    (415, "Unsupported", "The media type or the content encoding is not taken here"),
+    (400, "Malformed", "The request cannot be parsed"),
+    (401, "Unauthenticated", "The credentials are missing or invalid"),
+    (403, "Forbidden", "The caller lacks the right"),
+    (404, "NotFound", "The object does not exist"),
+    (408, "TimedOut", "The body did not arrive in time; nothing was done"),
+    (409, "Conflict", "The request contradicts the current state"),
+    (412, "Changed", "The object has changed since the version in If-Match"),
+    (413, "TooLarge", "The body exceeds the operation's limit"),
+    (415, "Unsupported", "The media type or the content encoding is not supported"),
     (422, "Invalid", "The input has faults; `errors` points at each"),
     (428, "VersionNeeded", "If-Match is missing"),
-    (429, "TooMany", "Too many requests of this caller or from this address"),
-    (500, "Internal", "A fault of the manager; its log says more"),
-    (503, "Unavailable", "The manager cannot do it now; Retry-After says when to try again"),
+    (429, "TooMany", "The caller or its address has exceeded a rate limit"),
+    (500, "Internal", "An internal error; the manager's log has the cause"),
+    (503, "Unavailable", "The manager is overloaded or unavailable; Retry-After says when to retry"),
 ];
 
-/// Lists the errors of every operation, and describes them once.
+/// Adds the errors to every operation, and describes them once.
 pub(super) fn list(contract: &mut Value) {
     for operation in operations(contract) {
         if ONCE.contains(&id(operation)) {
@@ -80,7 +80,7 @@ pub(super) fn list(contract: &mut Value) {
         for (status, name, _) in ERRORS.iter().filter(|(status, ..)| statuses.contains(status)) {
             let reference = json!({"$ref": format!("#/components/responses/{name}")});
             let response = responses.entry(status.to_string()).or_insert_with(|| reference.clone());
-            // What is answered in a form of its own can still be a problem: too many connections, say.
+            // A response with its own format can still be a problem, such as too many connections.
             if response.get("$ref").is_none() {
                 response["content"]["application/problem+json"]["schema"] = problem();
             }
@@ -90,9 +90,9 @@ pub(super) fn list(contract: &mut Value) {
         let content = json!({"application/problem+json": {"schema": problem()}});
         let mut response = json!({"description": meaning, "content": content});
         match status {
-            401 => response["headers"] = header("WWW-Authenticate", "How to prove who calls", &json!("string")),
+            401 => response["headers"] = header("WWW-Authenticate", "Authentication scheme", &json!("string")),
             429 | 503 => {
-                response["headers"] = header("Retry-After", "Seconds after which to try again", &json!("integer"));
+                response["headers"] = header("Retry-After", "Seconds until a retry", &json!("integer"));
             }
             _ => {}
         }
@@ -135,7 +135,7 @@ fn of(operation: &Map<String, Value>) -> Vec<u16> {
     if OF_ONE.contains(&name) {
         statuses.extend([404, 409]);
     }
-    // A handshake that is none.
+    // An invalid handshake.
     if operation.get("responses").is_some_and(|responses| responses.get("101").is_some()) {
         statuses.push(400);
     }
@@ -152,12 +152,12 @@ fn parameter(operation: &mut Map<String, Value>, parameter: &Value) {
 fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key", "in": "header", "required": false,
-        "description": "A repeated request with the same key changes nothing, and is answered as the first one was.",
+        "description": "A retry with the same key changes nothing and gets the response of the first request.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     })
 }
 
-/// The version of what is answered, and the next page of a list.
+/// Headers of a success: `ETag`, and `Link` to a list's next page.
 fn headers_of_success(response: &mut Value) {
     let schema = response.pointer("/content/application~1json/schema/$ref").and_then(Value::as_str).unwrap_or_default();
     let name = schema.rsplit('/').next().unwrap_or_default();

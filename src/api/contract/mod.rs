@@ -1,7 +1,7 @@
-//! The contract: what `openapi.yaml` and `/openapi.json` say. It starts as what the handlers' annotations generate, and
-//! gets here what would otherwise stand on every handler: which errors an operation answers ([`errors`]), what documents
-//! look like when a client sends them ([`documents`]), and the bounds of each field ([`bounds`]). It must never promise
-//! what the handlers do not do: `tests/it/conformance.rs` compares the two over HTTP.
+//! The contract in `openapi.yaml` and `/openapi.json`. It is generated from the handlers'
+//! annotations. This module adds the common parts: error responses ([`errors`]), request schemas
+//! ([`documents`]), and bounds of fields ([`bounds`]). It must match the handlers;
+//! `tests/it/conformance.rs` compares both over HTTP.
 
 mod alerts;
 mod bounds;
@@ -11,7 +11,7 @@ mod yaml;
 
 use serde_json::{Map, Value};
 
-/// The contract, as JSON.
+/// The contract as JSON.
 pub fn contract() -> Value {
     let mut contract = serde_json::to_value(super::generated()).unwrap_or_default();
     documents::separate(&mut contract);
@@ -21,7 +21,7 @@ pub fn contract() -> Value {
     contract
 }
 
-/// The contract as YAML that readers of version 1.1 and of version 1.2 understand alike.
+/// The contract as YAML that parsers of versions 1.1 and 1.2 read alike.
 pub fn contract_yaml() -> String {
     yaml::write(&contract())
 }
@@ -38,7 +38,7 @@ fn id(operation: &Map<String, Value>) -> &str {
     operation.get("operationId").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Puts `more` into `value`, object by object; what is there already gives way.
+/// Merges `more` into `value`, object by object; `more` wins.
 fn merge(value: &mut Value, more: &Value) {
     match (value, more) {
         (Value::Object(into), Value::Object(from)) => {
@@ -55,14 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bound_is_one_of_a_field_that_exists() {
+    fn every_bound_belongs_to_an_existing_field() {
         let mut contract = serde_json::to_value(crate::api::generated()).unwrap();
         documents::separate(&mut contract);
         assert_eq!(bounds::set(&mut contract), Vec::<String>::new());
     }
 
     #[test]
-    fn every_operation_with_errors_of_its_own_exists() {
+    fn every_operation_with_listed_errors_exists() {
         let mut contract = contract();
         let known: Vec<String> = operations(&mut contract).map(|operation| id(operation).to_owned()).collect();
         for name in errors::CONFLICTS.iter().chain(errors::ONCE).chain(errors::OF_ONE).chain([&errors::ENROLMENT]) {

@@ -1,12 +1,12 @@
-//! JSON written as YAML that versions 1.1 and 1.2 read alike. In 1.1 `on`, `yes`, `n` and their like are booleans, and
-//! `12:30` and `2026-01-01` are numbers and dates, as keys too; many tools still read that version. So only a text that
-//! cannot be mistaken stands without quotes.
+//! Writes JSON as YAML that versions 1.1 and 1.2 read alike. In 1.1 `on`, `yes`, `n` and the like
+//! are booleans, and `12:30` and `2026-01-01` are numbers and dates, as keys too. Many tools still
+//! use 1.1, so only unambiguous text is unquoted.
 
 use serde_json::{Map, Value};
 
-/// Words that some version reads as something else than a text, in lower case.
+/// Words that some version parses as another type, in lower case.
 const MISTAKEN: [&str; 9] = ["y", "n", "yes", "no", "true", "false", "on", "off", "null"];
-/// The order of the keys that a reader looks for first; the others follow by name.
+/// Keys that come first; the others follow by name.
 const FIRST: [&str; 26] = [
     "openapi",
     "info",
@@ -35,7 +35,7 @@ const FIRST: [&str; 26] = [
     "components",
     "security",
 ];
-/// Keys below which names stand that are not the format's own: those are sorted by name.
+/// Keys whose children are names and not keywords: those are sorted by name.
 const NAMED: [&str; 6] = ["properties", "schemas", "paths", "responses", "headers", "content"];
 
 /// Writes `value` as a document.
@@ -126,13 +126,13 @@ fn scalar(into: &mut String, value: &Value, indent: usize) {
     }
 }
 
-/// Whether a text of several lines can stand as it is.
+/// Whether a multi-line text can be a block scalar.
 fn is_block(text: &str) -> bool {
     let is_plain = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.chars().any(char::is_control);
     text.contains('\n') && !text.ends_with('\n') && text.split('\n').all(is_plain)
 }
 
-/// A text on one line: as it is, or as JSON, which is YAML too.
+/// A text on one line: plain, or as JSON, which is valid YAML.
 fn word(text: &str) -> String {
     let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
     let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || " _/.-".contains(c));
@@ -143,7 +143,7 @@ fn word(text: &str) -> String {
     quoted.chars().map(|c| if is_printable(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }).collect()
 }
 
-/// Whether YAML 1.1 takes a character as it is. JSON escapes only the first 32.
+/// Whether YAML 1.1 allows the character unescaped. JSON escapes only the first 32.
 fn is_printable(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
@@ -154,7 +154,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_could_be_mistaken_is_quoted() {
+    fn ambiguous_yaml_scalars_are_quoted() {
         let value = json!({
             "on": ["On", "yes", "12:30", "2026-01-01", "0x1", "", "~", "# x", "a: b", " a", "a ", "a b", "/v1/x"],
             "properties": {"type": "a\nb", "name": {}}, "type": [[1, null], [], {"a": true, "b": "\u{7f}"}],
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contract_is_read_back_as_it_is() {
+    fn the_contract_survives_a_yaml_round_trip() {
         let contract = super::super::contract();
         let read: Value = yaml_serde::from_str(&write(&contract)).unwrap();
         assert_eq!(read, contract);

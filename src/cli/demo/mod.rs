@@ -1,5 +1,6 @@
-//! `riposte demo`: the real manager on a fresh ledger, the real agent beside it, sample policies and alerts, and a
-//! timeline of what was decided, sent, done and lifted. What it shows is read from the audit log, like anybody could.
+//! `riposte demo`: the real manager on a fresh ledger, the real agent, sample policies and alerts,
+//! and a timeline of decisions, commands, results and reverts. The timeline is read from the audit
+//! log through the public API.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -21,20 +22,20 @@ use crate::telemetry::{self, LogFormat};
 const POLICIES: &str = include_str!("policies.json");
 const ALERTS: &str = include_str!("alerts.json");
 const AGENT_NAME: &str = "demo-host";
-/// The time between two alerts: slow enough to read along.
+/// Time between two alerts: slow enough to read along.
 const PACE: Duration = Duration::from_millis(1500);
-/// How often the audit log is looked at.
+/// Polling interval of the audit log.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long to wait for the agent to connect, and for the last block to be lifted.
+/// Time limit for the agent's connection, and for the last revert.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Flags of `riposte demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Carry responses out for real, on this host, as root; otherwise the agent only says what it would do.
+    /// Execute responses on this host, as root; otherwise the agent only observes.
     #[arg(long)]
     enforce: bool,
-    /// The agent's program; found beside this one unless said otherwise.
+    /// Path of the agent's program; default: beside this one.
     #[arg(long)]
     agent: Option<PathBuf>,
 }
@@ -44,7 +45,7 @@ pub struct DemoArgs {
 /// # Errors
 /// If the manager or the agent cannot be started.
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    // The timeline is the output; the manager's own log would only be in its way.
+    // The timeline is the output; the manager's log would only disturb it.
     if std::env::var_os("RIPOSTE_LOG").is_some() {
         telemetry::start_logging(LogFormat::Text);
     }
@@ -72,7 +73,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A directory that is gone when the demo is.
+/// A directory that is removed when dropped.
 struct ScratchDir(PathBuf);
 
 impl ScratchDir {
@@ -95,7 +96,7 @@ async fn ready(manager: &str, key_file: PathBuf) -> anyhow::Result<Remote> {
     Ok(remote)
 }
 
-/// Asks again and again until there is an answer.
+/// Repeats a request until it succeeds or times out.
 async fn patiently<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
     let asking = async {
         loop {
@@ -116,11 +117,8 @@ async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> an
         say(&format!("  {:24} {}", text(policy, "name"), text(policy, "note")));
     }
     let mut agent = start_agent(args, dir, manager, remote).await?;
-    let doing = if args.enforce {
-        "does what it is told, on this host"
-    } else {
-        "only says what it would do (--enforce makes it real)"
-    };
+    let doing =
+        if args.enforce { "executes commands on this host" } else { "only observes (--enforce executes commands)" };
     say(&format!("Agent {AGENT_NAME} {doing}.\n"));
     let mut timeline = Timeline::new(remote).await?;
     let alerts: Vec<Value> = serde_json::from_str(ALERTS)?;
@@ -164,7 +162,7 @@ async fn start_agent(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote
     let state = dir.join("agent");
     let mut enroll = Command::new(&program);
     enroll.args(["enroll", "--manager", manager, "--name", AGENT_NAME, "--state-dir"]).arg(&state);
-    // The token is a secret: it goes by the environment, which others on the machine cannot read.
+    // The token is secret: the environment is not visible to other users.
     enroll.env("RIPOSTE_TOKEN", text(&token, "token")).stdin(Stdio::null());
     let output = enroll.output().await;
     let output =
@@ -214,7 +212,7 @@ async fn hand_in(remote: &Remote, number: usize, mut alert: Value) -> anyhow::Re
     Ok(())
 }
 
-/// Shows what the audit log says, once each, oldest first.
+/// Prints audit entries once each, oldest first.
 struct Timeline<'a> {
     remote: &'a Remote,
     seen: i64,
@@ -262,7 +260,7 @@ fn show_entry(entry: &Value) {
     }
 }
 
-/// Ids are for machines; the alert stands right above.
+/// Cuts ids off: the alert is printed above.
 fn before_alert(detail: &str) -> &str {
     detail.split(", alert ").next().unwrap_or(detail)
 }
@@ -272,7 +270,7 @@ fn print_line(word: &str, rest: &str) {
 }
 
 fn print_at(at: &str, word: &str, rest: &str) {
-    // 2026-11-24T10:00:00.123Z: the time of day is enough here.
+    // 2026-11-24T10:00:00.123Z: print only the time of day.
     let time = at.get(11..23).unwrap_or(at);
     say(&format!("{time}  {word:14} {rest}"));
 }
@@ -284,7 +282,7 @@ mod tests {
     use crate::domain::shapes;
 
     #[test]
-    fn the_demos_policies_and_alerts_are_good_ones() {
+    fn the_demos_policies_and_alerts_are_valid() {
         for policy in serde_json::from_str::<Vec<Value>>(POLICIES).unwrap() {
             let policy = Policy::parse(&policy, crate::domain::action::Catalogue::built_in()).unwrap();
             assert!(policy.warnings().is_empty() && !policy.note.is_empty(), "{}", policy.name);

@@ -1,5 +1,5 @@
-//! `riposte policy apply` and `diff`: files are what counts, and the manager is made like them. Everything is checked
-//! before anything is sent; each change names the version it was seen at, and none is tried twice.
+//! `riposte policy apply` and `diff`: make the manager match the files. All files are checked
+//! before any request. Each change states the version that it replaces, and none is retried.
 
 use std::process::ExitCode;
 
@@ -11,17 +11,17 @@ use super::files::{Documents, Held, Placed};
 use super::plan::{Change, Kind, Plan, Prune, Step, Stored, many};
 use super::{Apply, Consent, Diff};
 use crate::cli::client::{Answer, Remote};
-use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, shade};
+use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
 use crate::cli::{complain, say};
 use crate::domain::shapes::Sources;
 
-/// The question was wrong.
+/// Exit code of wrong usage.
 pub(super) const WRONG: u8 = 2;
 
 /// `riposte policy apply`
 pub(super) async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     let Apply { remote, files, site, consent, prune, prune_protected } = args;
-    // Files that are wrong are told first: a missing --yes would hide that.
+    // Report faults in files first; an error about a missing --yes would hide them.
     let Some(documents) = documents(&files.paths) else { return Ok(ExitCode::from(WRONG)) };
     if !consent.dry_run && !consent.yes && !can_ask() {
         return Ok(needs_yes("policy apply"));
@@ -30,19 +30,20 @@ pub(super) async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else {
         return Ok(ExitCode::from(WRONG));
     };
-    carry_over(&remote, &held, &stored, prune, consent).await
+    carry_over(&remote, &held, &stored, Some(prune), consent).await
 }
 
-/// Shows what makes the manager like `held`, asks, and does it.
+/// Shows the changes that make the manager match `held`, asks, and applies them. Without `prune`
+/// nothing is deleted: the command has no flag for it.
 pub(super) async fn carry_over(
     remote: &Remote,
     held: &Held,
     stored: &Stored,
-    prune: Prune,
+    prune: Option<Prune>,
     consent: Consent,
 ) -> anyhow::Result<ExitCode> {
-    let plan = Plan::between(held, stored, prune)?;
-    plan.show()?;
+    let plan = Plan::between(held, stored, prune.unwrap_or_default())?;
+    plan.show(prune.is_some())?;
     for warning in stored.warnings(held) {
         complain(&plain(&warning));
     }
@@ -68,7 +69,7 @@ pub(super) async fn carry_over(
             Ok(line) => shade(Tone::Good, &line),
             Err(line) => {
                 refused += 1;
-                complain(&format!("riposte: {line}"));
+                complain(&plain_lines(&format!("riposte: {line}")));
             }
         }
     }
@@ -80,8 +81,8 @@ pub(super) async fn carry_over(
     Ok(ExitCode::FAILURE)
 }
 
-/// Tells what new protected entries would lift. A caller who may not change anything is not told: the question needs the
-/// same right as the change.
+/// Shows what new protected entries would lift. Skipped for a caller without the right to change
+/// entries, because the dry run needs the same right.
 async fn lifts(remote: &Remote, plan: &Plan) -> anyhow::Result<()> {
     let protected = plan.steps.iter().filter(|step| step.kind == Kind::Protected);
     for step in protected {
@@ -100,16 +101,16 @@ async fn lifts(remote: &Remote, plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `riposte policy diff`: as `diff(1)`, 0 is no difference, 1 is one, 2 is trouble.
+/// `riposte policy diff`: exit codes as `diff(1)`, 0 without differences, 1 with, 2 on errors.
 pub(super) async fn diff(args: Diff) -> anyhow::Result<ExitCode> {
     match difference(args).await {
         Ok(Some(plan)) => {
-            plan.show()?;
+            plan.show(false)?;
             Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Ok(None) => Ok(ExitCode::from(WRONG)),
         Err(error) => {
-            complain(&format!("riposte: {error:#}"));
+            complain(&plain_lines(&format!("riposte: {error:#}")));
             Ok(ExitCode::from(WRONG))
         }
     }
@@ -122,7 +123,8 @@ async fn difference(args: Diff) -> anyhow::Result<Option<Plan>> {
     Ok(Some(Plan::between(&held, &stored, Prune::default())?))
 }
 
-/// What the documents hold and what the manager has, or nothing if the documents are wrong: then that has been said.
+/// The documents in the files and the manager's state; `None` if documents have faults, which are
+/// printed.
 pub(super) async fn checked(
     documents: Documents,
     remote: &Remote,
@@ -138,7 +140,7 @@ pub(super) async fn checked(
     }
 }
 
-/// The documents of `paths`. No document at all is a wrong question: with `--prune` it would empty the manager.
+/// The documents in `paths`. No document is wrong usage: with `--prune` it would empty the manager.
 pub(super) fn documents(paths: &[std::path::PathBuf]) -> Option<Documents> {
     let documents = Documents::read(paths);
     if documents.is_empty() {
@@ -153,7 +155,7 @@ pub(super) fn documents(paths: &[std::path::PathBuf]) -> Option<Documents> {
     Some(documents)
 }
 
-/// Tells every fault; nothing is sent then.
+/// Prints every fault; no request is sent then.
 pub(super) fn tell(faults: &[Placed]) {
     for line in faults.iter().flat_map(|fault| fault.to_string().lines().map(plain).collect::<Vec<_>>()) {
         complain(&line);
@@ -161,7 +163,7 @@ pub(super) fn tell(faults: &[Placed]) {
     complain(&format!("riposte: {}; nothing was sent", many(faults.len(), "fault")));
 }
 
-/// Makes one change: what was done, or why the manager did not.
+/// Applies one change: returns what was done, or the manager's refusal.
 async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String, String>> {
     let (collection, subject) = (step.kind.path(), step.subject());
     let one = format!("{collection}/{}", step.name);
@@ -191,7 +193,7 @@ async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String
     })
 }
 
-/// Makes the new entry first: what both protect is never unprotected.
+/// Creates the new entry first, so that the target stays protected.
 async fn renew(remote: &Remote, id: &str, body: Option<Value>) -> anyhow::Result<Answer> {
     let made = remote.send(Method::POST, Kind::Protected.path(), None, body).await?;
     if !made.status.is_success() {

@@ -1,4 +1,4 @@
-//! `riposte policy backtest`: what a draft would have done over the stored alerts, with progress while it is computed.
+//! `riposte policy backtest`: tests a draft over the stored alerts, with progress.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ use crate::cli::{complain, say};
 use crate::clock::Clock;
 use crate::domain::duration::Span;
 
-/// Reads a time, or how long ago it was: `7d`.
+/// Parses a time, or an age such as `7d`.
 ///
 /// # Errors
 /// If it is neither.
@@ -28,7 +28,7 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().ok().or_else(ago).ok_or_else(|| wrong.to_owned())
 }
 
-/// Runs it.
+/// Runs the command.
 pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
     let Backtest { remote, file, since, until, samples, json: as_json } = args;
     let Some(documents) = documents(std::slice::from_ref(&file)) else { return Ok(ExitCode::from(WRONG)) };
@@ -62,10 +62,10 @@ pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the lines of progress, and the last one.
+/// Reads the progress lines and the result.
 async fn result(mut answer: reqwest::Response) -> anyhow::Result<Value> {
     let (mut progress, mut rest) = (Progress::default(), Vec::new());
-    while let Some(bytes) = answer.chunk().await.context("the manager's answer broke off")? {
+    while let Some(bytes) = answer.chunk().await.context("the manager's answer is incomplete")? {
         rest.extend_from_slice(&bytes);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_given_as_such_or_as_how_long_ago() {
+    fn a_time_is_absolute_or_an_age() {
         assert_eq!(instant("2026-11-20T10:00:00Z").unwrap().to_string(), "2026-11-20T10:00:00.000Z");
         let then = instant("1h").unwrap();
         let ago = Clock::system().now().since(then);

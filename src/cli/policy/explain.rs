@@ -1,4 +1,4 @@
-//! `riposte policy explain`: what was decided about an alert, and what every policy makes of it now.
+//! `riposte policy explain`: the responses to an alert, and every policy's decision on it now.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::cli::client::segment;
 use crate::cli::terminal::{Tone, plain, shade};
 use crate::cli::{complain, say};
 
-/// Prints the explanation.
+/// Runs the command.
 pub(super) async fn run(args: Explain) -> anyhow::Result<ExitCode> {
     let Explain { remote, alert, policy, json } = args;
     let mut explanation = remote.get(&format!("/v1/alerts/{}/explain", segment(&alert))).await?;
@@ -41,14 +41,14 @@ pub(crate) fn print(explanation: &Value, json: bool) {
 }
 
 fn text(explanation: &Value) -> Vec<(Tone, String)> {
-    let nobody = || match explanation["origin_ambiguous"].as_str() {
+    let no_agent = || match explanation["origin_ambiguous"].as_str() {
         Some(why) => format!("no single agent ({why})"),
         None => "no enrolled agent".to_owned(),
     };
-    let origin = explanation["origin"].as_str().map_or_else(nobody, |id| format!("agent {id}"));
+    let origin = explanation["origin"].as_str().map_or_else(no_agent, |id| format!("agent {id}"));
     let mut lines = vec![(Tone::Quiet, format!("alert {}, from {origin}", cell(&explanation["alert_id"])))];
     let mut say = |tone: Tone, line: String| lines.push((tone, line));
-    say(Tone::Quiet, "decided when it came:".into());
+    say(Tone::Quiet, "decided at intake:".into());
     let decided = explanation["decided"].as_array().map(Vec::as_slice).unwrap_or_default();
     if decided.is_empty() {
         say(Tone::Quiet, "  no response".into());
@@ -63,7 +63,7 @@ fn text(explanation: &Value) -> Vec<(Tone, String)> {
         };
         let (policy, version) = (cell(&response["policy"]), cell(&response["policy_version"]));
         let (action, state) = (cell(&response["action"]), cell(&response["state"]));
-        // What became of it on its agents: a response that is active need not be in force.
+        // The outcome on its agents: an active response may not be in force.
         let outcome = response["outcome"].as_str();
         let outcome = outcome.map_or_else(String::new, |outcome| format!(", {}", outcome.replace('_', " ")));
         say(Tone::Quiet, format!("  {policy}, version {version}: {action}{aimed}, {state}{outcome}{why}"));
@@ -71,7 +71,7 @@ fn text(explanation: &Value) -> Vec<(Tone, String)> {
             say(Tone::Quiet, format!("    {}: {}", cell(&agent["agent"]), cell(&agent["reason"])));
         }
     }
-    say(Tone::Quiet, "as things stand now:".into());
+    say(Tone::Quiet, "decided now:".into());
     let now = explanation["now"].as_array().map(Vec::as_slice).unwrap_or_default();
     if now.is_empty() {
         say(Tone::Quiet, "  there are no policies".into());
@@ -81,7 +81,7 @@ fn text(explanation: &Value) -> Vec<(Tone, String)> {
         if verdict["fires"] == true {
             let comes_to = match verdict["verdict"].as_str() {
                 Some("act") => "it would act".to_owned(),
-                Some("ask") => "it would ask people".to_owned(),
+                Some("ask") => "it would wait for approval".to_owned(),
                 Some("observe") => "it would be recorded only".to_owned(),
                 Some("spare") => format!("it would be spared: {}", cell(&verdict["reason"])),
                 other => other.unwrap_or_default().to_owned(),

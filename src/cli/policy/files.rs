@@ -1,5 +1,6 @@
-//! Policies, custom actions and protected entries in files: finding the files, reading their documents, and checking
-//! everything before anything is sent. YAML by the rules of 1.2, so `on` is a word; what JSON could not say is a fault.
+//! Policies, custom actions and protected entries in files: finds the files, parses their
+//! documents, and checks all of them before any request. YAML 1.2, so `on` is a string; content
+//! that JSON cannot represent is a fault.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,10 +18,10 @@ use crate::engine::rehearse::rehearse;
 use super::protected::{AgentIds, ProtectedEntry};
 use super::text;
 
-/// What the files of a folder end in.
+/// File name extensions in a folder.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// A fault, and in which document: `FILE:2`, the second one of the file.
+/// A fault with its document: `FILE:2` is the second one of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Placed {
     place: String,
@@ -34,32 +35,32 @@ impl fmt::Display for Placed {
     }
 }
 
-/// One document of a file.
+/// A document of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
-    /// `FILE:2`.
+    /// Position, such as `FILE:2`.
     pub(super) place: String,
-    /// What it holds.
+    /// Parsed content.
     pub(super) content: Value,
 }
 
-/// A document, and what it is.
+/// A document with its parsed form.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<T> {
     /// The document.
     pub(super) document: Document,
-    /// What it was read as.
+    /// The parsed form.
     pub(super) read: T,
 }
 
-/// Every document of some files, and what could not be read.
+/// All documents of some files, and the faults found so far.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     documents: Vec<Document>,
     faults: Vec<Placed>,
 }
 
-/// What files hold, if all of it is right.
+/// The valid content of files.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     /// Custom actions.
@@ -70,17 +71,17 @@ pub(super) struct Held {
     pub(super) protected: Vec<Entry<ProtectedEntry>>,
 }
 
-/// What documents may refer to beside each other.
+/// What documents may refer to on the manager.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// The manager's custom actions.
+    /// Custom actions of the manager.
     pub(super) actions: Vec<Action>,
-    /// The manager's agents; absent where no manager is asked.
+    /// Agents of the manager; absent without a manager.
     pub(super) agents: Option<AgentIds>,
 }
 
 impl Documents {
-    /// Reads files, and folders with everything below them.
+    /// Reads files, and folders recursively.
     pub(super) fn read(paths: &[PathBuf]) -> Self {
         let mut read = Self::default();
         for path in paths {
@@ -92,18 +93,18 @@ impl Documents {
         read
     }
 
-    /// Documents that are in no file, each with the place that is told of it.
+    /// Documents that are not from a file, each with its position for messages.
     pub(super) fn of(contents: impl Iterator<Item = (String, Value)>) -> Self {
         let documents = contents.map(|(place, content)| Document { place, content }).collect();
         Self { documents, faults: Vec::new() }
     }
 
-    /// Whether there is nothing at all, not even a fault.
+    /// Whether there are neither documents nor faults.
     pub(super) fn is_empty(&self) -> bool {
         self.documents.is_empty() && self.faults.is_empty()
     }
 
-    /// The faults, if there is no document beside them: then no manager is needed to tell them.
+    /// The faults, if there are no documents: they need no manager.
     pub(super) fn unread(&self) -> Option<Vec<Placed>> {
         (self.documents.is_empty() && !self.faults.is_empty()).then(|| self.faults.clone())
     }
@@ -131,7 +132,7 @@ impl Documents {
             let place = format!("{name}:{}", number + 1);
             let content = match yaml_serde::Value::deserialize(document) {
                 Ok(content) => content,
-                // After a fault in the syntax nobody knows where the next document begins.
+                // After a syntax error the start of the next document is unknown.
                 Err(error) => return self.fault(place, "", text::not_yaml(text, &error)),
             };
             let mut faults = Vec::new();
@@ -145,7 +146,7 @@ impl Documents {
         }
     }
 
-    /// Keeps a document; a list is several, nothing is none.
+    /// Adds a document; a list counts as several, and null as none.
     fn take(&mut self, name: &str, number: &mut usize, content: Value) {
         match content {
             Value::Null => {}
@@ -158,11 +159,11 @@ impl Documents {
         }
     }
 
-    /// Checks everything: each document, names that are there twice, and the policies' own tests. Documents may refer to what
-    /// is `known` beside each other.
+    /// Checks everything: each document, duplicate names, and the policies' own tests. Documents
+    /// may refer to `known` and to each other.
     ///
     /// # Errors
-    /// Every fault.
+    /// All faults.
     pub(super) fn check(self, known: &Known, sources: &Sources) -> Result<Held, Vec<Placed>> {
         let (held, mut faults) = self.hold(known);
         for entry in &held.policies {
@@ -176,7 +177,7 @@ impl Documents {
     /// The same without the policies' tests.
     ///
     /// # Errors
-    /// Every fault.
+    /// All faults.
     pub(super) fn check_only(self, known: &Known) -> Result<Held, Vec<Placed>> {
         let (held, mut faults) = self.hold(known);
         faults.sort_by(|a, b| a.place.cmp(&b.place));
@@ -228,14 +229,14 @@ fn unique<T>(entries: &[Entry<T>], at: &str, name: impl Fn(&T) -> String, faults
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for Entry { document: Document { place, .. }, read } in entries {
         if let Some(earlier) = seen.insert(name(read), place) {
-            let fault = Fault::at(at, format!("{} stands in {earlier} too", name(read)));
+            let fault = Fault::at(at, format!("{} is also in {earlier}", name(read)));
             faults.push(Placed { place: place.clone(), fault });
         }
     }
 }
 
-/// The file, or every file of ours below the folder, sorted. What is hidden is left alone, and so are folders behind a
-/// link: that is how mounted configurations keep their older states.
+/// The file, or all supported files below the folder, sorted. Hidden files and linked folders are
+/// skipped: mounted configurations keep old versions there.
 fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -254,7 +255,7 @@ fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The same in JSON.
+/// Converts YAML to JSON.
 fn json(value: yaml_serde::Value, at: &str, faults: &mut Vec<Fault>) -> Value {
     use yaml_serde::Value as Yaml;
     match value {
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_placed_and_all_are_told() {
+    fn every_fault_is_reported_with_its_place() {
         let tagged = "name: t\nmatch: [{ when: !has(data.x) true }]\nrespond: { action: log-only }\n";
         let wrong_test = format!("{}tests: [{{ fires: false, alert: {ALERT} }}]\n", policy("c"));
         let found = faults(&[
@@ -363,22 +364,22 @@ mod tests {
             ("i.yaml", "name: i\nexecutable: /bin/sh\n"),
         ]);
         insta::assert_snapshot!(found.join("\n"), @r#"
-        a.yaml:2 /mod: is not a field that is known here; did you mean mode?
-        b.yaml:1 /name: a stands in a.yaml:1 too
+        a.yaml:2 /mod: is not a known field; did you mean mode?
+        b.yaml:1 /name: a is also in a.yaml:1
         c.yaml:1 /tests/0/fires: is false, but the policy fires at this alert
         d.yaml:1: is not YAML: did not find expected node content at line 2 column 1, while parsing a flow node
         e.json: is not JSON: EOF while parsing an object at line 1 column 1
         f.yaml:1: is not YAML: duplicate entry with key "name"
         g.yaml:1: a policy is a JSON object
         h.yaml:1 /match/0/when: begins with '!', which YAML takes for a tag: put the text in quotes
-        i.yaml:1 /executable: must be the name of a file in the agents' folder for programs, no path
+        i.yaml:1 /executable: must be a file name in the agents' program folder, without a path
         "#);
     }
 
     const ALERT: &str = r#"{ pipeline: x, id: "1", time: "2026-11-20T10:11:12Z", rule: { id: "1", level: 5 } }"#;
 
     #[test]
-    fn a_file_that_is_not_there_is_a_fault() {
+    fn a_missing_file_is_a_fault() {
         let documents = Documents::read(&[PathBuf::from("/nowhere/at-all.yaml")]);
         assert!(
             documents.check(&Known::default(), &Sources::default()).unwrap_err()[0]

@@ -1,8 +1,9 @@
-//! `riposte policy import`: the active responses of Wazuh's `ossec.conf` as policies, with a report of everything that
-//! could not be carried over. The manager reads the files; what it makes of them is shown as a difference, written down, or
-//! applied as `apply` does it. So a second import changes nothing, and what people have changed since is shown first.
+//! `riposte policy import`: converts the active responses of Wazuh's `ossec.conf` into policies,
+//! with a report of everything that cannot be converted. The manager parses the files. The result
+//! is shown as a difference, written to files, or applied as by `apply`. A second import thus
+//! changes nothing, and shows later changes first.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::apply::{WRONG, carry_over, checked};
 use super::files::Documents;
-use super::plan::{Prune, many};
+use super::plan::many;
 use super::stored::cell;
 use super::{Consent, Import, yaml};
 use crate::cli::client::{Answer, segment};
@@ -22,7 +23,10 @@ use crate::cli::{complain, say};
 use crate::domain::shapes::Sources;
 use crate::domain::{action, policy};
 
-/// Sends the files, and tells what came of them.
+/// Longest part of a file name that is stored, in characters.
+const MAX_FILE_NAME: usize = 100;
+
+/// Sends the files and prints the report.
 pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     let Import { remote, files, consent, out, mode, wazuh_manager, json } = args;
     let Consent { dry_run, yes } = consent;
@@ -45,6 +49,7 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
             policy["mode"] = mode.mode().as_str().into();
         }
     }
+    joined.place_all(&mut imported);
     let is_whole = list(&imported, "report").iter().all(|line| line["level"] != "error");
     let as_report = if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
@@ -53,20 +58,22 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     }
     report(&imported, &joined);
     if let Some(folder) = out {
-        let written = write(&folder, &imported)?;
+        let (written, kept) = write(&folder, &imported)?;
+        let kept =
+            if kept == 0 { String::new() } else { format!(", {} there already and unchanged", many(kept, "file")) };
         let place = folder.display();
-        say(&format!("{} written; look at them, then: riposte policy apply -f {place}", many(written, "file")));
+        say(&format!("{} written{kept}; look at them, then: riposte policy apply -f {place}", many(written, "file")));
         return Ok(as_report);
     }
     let documents = Documents::of(documents(&imported));
     if documents.is_empty() {
-        complain("riposte: nothing to import; the report above says why");
+        complain("riposte: nothing to import; see the report above");
         return Ok(ExitCode::FAILURE);
     }
     let Some((held, stored)) = checked(documents, &remote, &Sources::default()).await? else {
         return Ok(ExitCode::FAILURE);
     };
-    let done = carry_over(&remote, &held, &stored, Prune::default(), consent).await?;
+    let done = carry_over(&remote, &held, &stored, None, consent).await?;
     Ok(if is_whole { done } else { ExitCode::FAILURE })
 }
 
@@ -74,10 +81,16 @@ fn list<'a>(imported: &'a Value, key: &str) -> &'a [Value] {
     imported[key].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Everything that was imported, each document with what it is called in messages.
+/// All imported documents, each with its name for messages: `policy wazuh-firewall-drop-1`.
 fn documents(imported: &Value) -> impl Iterator<Item = (String, Value)> {
-    ["actions", "protected", "policies"].into_iter().flat_map(|key| {
-        let place = move |(index, document): (usize, &Value)| (format!("{key}:{}", index + 1), document.clone());
+    [("actions", "action"), ("protected", "protected"), ("policies", "policy")].into_iter().flat_map(|(key, word)| {
+        let place = move |(index, document): (usize, &Value)| {
+            let name = match key {
+                "protected" => format!("{} {}", cell(&document["kind"]), cell(&document["value"])),
+                _ => document["name"].as_str().map_or_else(|| (index + 1).to_string(), str::to_owned),
+            };
+            (format!("{word} {name}"), document.clone())
+        };
         list(imported, key).iter().enumerate().map(place).collect::<Vec<_>>()
     })
 }
@@ -86,14 +99,17 @@ fn report(imported: &Value, joined: &Joined) {
     for line in list(imported, "report") {
         let level = cell(&line["level"]);
         let tone = if level == "error" { Tone::Bad } else { Tone::Quiet };
-        shade(tone, &plain(&format!("{}: {level}: {}", joined.place(&line["line"]), cell(&line["message"]))));
+        let line_in_file = line["line"].as_u64().map_or_else(String::new, |number| format!(":{number}"));
+        let file = line["file"].as_str().map_or_else(|| joined.first(), str::to_owned);
+        shade(tone, &plain(&format!("{file}{line_in_file}: {level}: {}", cell(&line["message"]))));
     }
     let count = |key: &str, word: &str| many(list(imported, key).len(), word);
     let (policies, actions) = (count("policies", "policy"), count("actions", "action"));
     say(&format!("read: {policies}, {actions}, {}", count("protected", "protected entry")));
 }
 
-/// Several files as one, and which line of it is whose. They are sent as bytes: Wazuh reads bytes too.
+/// Several files joined into one, with a mapping of lines. They are sent as bytes, because Wazuh
+/// reads bytes too.
 struct Joined {
     bytes: Vec<u8>,
     /// Each file with the number of lines before it.
@@ -115,31 +131,69 @@ impl Joined {
         Ok(joined)
     }
 
-    /// `FILE:LINE` of a line of the whole.
-    fn place(&self, line: &Value) -> String {
-        let number = line.as_u64().and_then(|line| usize::try_from(line).ok()).unwrap_or(0);
-        let file = self.starts.iter().rev().find(|(_, before)| *before < number).or_else(|| self.starts.first());
-        match file {
-            Some((path, before)) if number > 0 => format!("{}:{}", path.display(), number - before),
-            Some((path, _)) => path.display().to_string(),
-            None => number.to_string(),
+    /// What the first file is called.
+    fn first(&self) -> String {
+        self.starts.first().map(|(path, _)| path.display().to_string()).unwrap_or_default()
+    }
+
+    /// Whose line a line of the whole is, and which of that file.
+    fn find(&self, line: u64) -> Option<(&Path, u64)> {
+        let before = |before: usize| u64::try_from(before).unwrap_or(u64::MAX);
+        let (path, start) = self.starts.iter().rev().find(|(_, start)| before(*start) < line)?;
+        Some((path, line - before(*start)))
+    }
+
+    /// What is kept of an import says `ossec.conf, line N` of the whole; here each names its own file. Only the file's name: an import
+    /// of the same file from another folder must be the same.
+    fn place_all(&self, imported: &mut Value) {
+        for line in list_mut(imported, "report") {
+            if let Some((path, number)) = line["line"].as_u64().and_then(|number| self.find(number)) {
+                line["file"] = path.display().to_string().into();
+                line["line"] = number.into();
+            }
         }
+        for (key, field) in [("policies", "note"), ("actions", "summary"), ("protected", "reason")] {
+            for document in list_mut(imported, key) {
+                if let Some(text) = document[field].as_str().and_then(|text| self.placed(field, text)) {
+                    document[field] = text.into();
+                }
+            }
+        }
+    }
+
+    /// `text` with the place in it, if it has one: in a note it stands at the beginning, else at the end. What stands between was
+    /// written in the configuration, and may look like a place.
+    fn placed(&self, field: &str, text: &str) -> Option<String> {
+        const WHOLE: &str = " of ossec.conf, line ";
+        let at = if field == "note" { text.find(WHOLE)? } else { text.rfind(WHOLE)? };
+        let (before, rest) = (text.get(..at)?, text.get(at + WHOLE.len()..)?);
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, after) = rest.split_at(digits);
+        let (path, number) = self.find(number.parse().ok()?)?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let name: String = name.chars().take(MAX_FILE_NAME).collect();
+        Some(format!("{before} of {}, line {number}{after}", plain(&name)))
     }
 }
 
-/// Writes each policy and action to a file of its own, and what is protected beside them. Nothing is overwritten.
-fn write(folder: &Path, imported: &Value) -> anyhow::Result<usize> {
+fn list_mut<'a>(imported: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
+    imported.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// Writes each policy and action to a file of its own, and what is protected beside them: how many were written, and how many were
+/// there already with the same contents. Nothing is overwritten; if a file differs, nothing is written.
+fn write(folder: &Path, imported: &Value) -> anyhow::Result<(usize, usize)> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
-    // The names come from elsewhere and become names of files.
+    // The names are foreign input and become file names.
     for document in list(imported, "policies") {
         let name = document["name"].as_str().filter(|name| policy::is_name(name));
-        let name = name.context("the manager gave a policy without a usable name")?;
+        let name = name.context("the manager returned a policy without a valid name")?;
         let text = yaml::write(&yaml::policy(document))?;
         files.push((folder.join("policies").join(format!("{name}.yaml")), text));
     }
     for document in list(imported, "actions") {
         let name = document["name"].as_str().filter(|name| action::is_name(name));
-        let name = name.context("the manager gave an action without a usable name")?;
+        let name = name.context("the manager returned an action without a valid name")?;
         let text = yaml::write(&yaml::action(document))?;
         files.push((folder.join("actions").join(format!("{name}.yaml")), text));
     }
@@ -148,9 +202,20 @@ fn write(folder: &Path, imported: &Value) -> anyhow::Result<usize> {
         let text = yaml::write(&Value::Array(protected.to_vec()))?;
         files.push((folder.join("protected.yaml"), text));
     }
-    if let Some((taken, _)) = files.iter().find(|(path, _)| path.exists()) {
-        bail!("{} is there already: give a folder that is empty", taken.display());
+    let all = files.len();
+    let mut missing = Vec::with_capacity(all);
+    for (path, text) in files {
+        match std::fs::read(&path) {
+            Ok(held) if held == text.as_bytes() => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => missing.push((path, text)),
+            Ok(_) => bail!(
+                "{} is there already and differs; nothing was written: move it away, or give another folder",
+                path.display()
+            ),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
     }
+    let files = missing;
     for (path, text) in &files {
         let parent = path.parent().context("a file stands in a folder")?;
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
@@ -158,7 +223,7 @@ fn write(folder: &Path, imported: &Value) -> anyhow::Result<usize> {
         let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
         written.with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(files.len())
+    Ok((files.len(), all - files.len()))
 }
 
 #[cfg(test)]
@@ -167,29 +232,58 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_line_of_the_report_is_placed_in_its_own_file() {
+    fn a_line_of_the_report_names_its_own_file() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a.conf"), dir.path().join("b.conf"));
         std::fs::write(&a, "<ossec_config>\n</ossec_config>").unwrap();
         std::fs::write(&b, "<ossec_config>\n  <x/>\n</ossec_config>\n").unwrap();
         let joined = Joined::read(&[a.clone(), b.clone()]).unwrap();
         assert_eq!(joined.bytes.split(|byte| *byte == b'\n').count(), 6);
-        assert_eq!(joined.place(&json!(2)), format!("{}:2", a.display()));
-        assert_eq!(joined.place(&json!(4)), format!("{}:2", b.display()));
-        assert_eq!(joined.place(&Value::Null), a.display().to_string());
+        assert_eq!(joined.find(2), Some((a.as_path(), 2)));
+        assert_eq!(joined.find(4), Some((b.as_path(), 2)));
+        assert_eq!(joined.find(0), None);
     }
 
     #[test]
-    fn what_is_imported_is_written_and_nothing_overwritten() {
+    fn what_is_stored_names_the_file_that_it_comes_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a.conf"), dir.path().join("b.conf"));
+        std::fs::write(&a, "1\n2\n").unwrap();
+        std::fs::write(&b, "1\n2\n3\n").unwrap();
+        let joined = Joined::read(&[a, b.clone()]).unwrap();
+        let mut imported = json!({
+            "policies": [{"note": "From Wazuh's active response of ossec.conf, line 2: command x of ossec.conf, line 1"}],
+            "actions": [{"summary": "Wazuh's command \"of ossec.conf, line 1\" of ossec.conf, line 4."}],
+            "protected": [{"reason": "white_list \"192.0.2.1\" of ossec.conf, line 5"}, {"reason": "other"}],
+            "report": [{"line": 4, "level": "info", "message": "m"}, {"level": "info", "message": "n"}],
+        });
+        joined.place_all(&mut imported);
+        let note = "From Wazuh's active response of a.conf, line 2: command x of ossec.conf, line 1";
+        assert_eq!(imported["policies"][0]["note"], note);
+        assert_eq!(imported["actions"][0]["summary"], "Wazuh's command \"of ossec.conf, line 1\" of b.conf, line 2.");
+        assert_eq!(imported["protected"][0]["reason"], "white_list \"192.0.2.1\" of b.conf, line 3");
+        assert_eq!(imported["protected"][1]["reason"], "other");
+        let line = json!({"file": b.display().to_string(), "line": 2, "level": "info", "message": "m"});
+        assert_eq!((&imported["report"][0], &imported["report"][1]["file"]), (&line, &Value::Null));
+    }
+
+    #[test]
+    fn an_import_is_written_and_overwrites_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let imported = json!({"policies": [{"name": "a", "match": [], "respond": {"action": "scan"}}],
             "actions": [{"name": "scan", "executable": "scan.sh"}], "protected": [{"kind": "ip", "value": "192.0.2.1", "reason": "allowlist"}]});
-        assert_eq!(write(dir.path(), &imported).unwrap(), 3);
+        assert_eq!(write(dir.path(), &imported).unwrap(), (3, 0));
         let held = super::super::files::Documents::read(&[dir.path().to_owned()])
             .check_only(&super::super::files::Known::default())
             .unwrap();
         assert_eq!((held.policies.len(), held.actions.len(), held.protected.len()), (1, 1, 1));
-        assert!(write(dir.path(), &imported).unwrap_err().to_string().contains("is there already"));
+        assert_eq!(write(dir.path(), &imported).unwrap(), (0, 3), "the same once more");
+        std::fs::remove_file(dir.path().join("protected.yaml")).unwrap();
+        let mut changed = imported.clone();
+        changed["policies"][0]["note"] = "changed".into();
+        let refused = write(dir.path(), &changed).unwrap_err().to_string();
+        assert!(refused.contains("policies/a.yaml is there already and differs"), "{refused}");
+        assert!(!dir.path().join("protected.yaml").exists(), "nothing was written");
         let bad = json!({"policies": [{"name": "../a"}]});
         assert!(write(dir.path(), &bad).is_err());
     }

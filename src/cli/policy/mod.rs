@@ -1,5 +1,6 @@
-//! `riposte policy …`: policies in files and on a manager. What is asked is read here; each verb is a file or a part of
-//! one. Files are checked by the same code as the manager's, so what passes here is not refused there.
+//! `riposte policy …`: policies in files and on a manager. The arguments are defined here; each
+//! subcommand has its own file or part of one. Files are checked by the manager's own code, so a
+//! file that passes is not refused there.
 
 mod apply;
 mod backtest;
@@ -25,51 +26,53 @@ use crate::config::Config;
 use crate::domain::duration::Span;
 use crate::domain::policy::{Mode, is_name};
 use crate::domain::shapes::Sources;
+pub(in crate::cli) use stored::cell;
 
-/// What can be done with policies.
+/// Subcommands of `riposte policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Make a manager's policies, custom actions and protected entries like those in files: shows the difference, asks, applies.
+    /// Make a manager's policies, custom actions and protected entries match files: shows the
+    /// difference, asks, applies.
     Apply(Apply),
-    /// Show what `apply` would change; exit code 0 if nothing, 1 if something, 2 if that cannot be said.
+    /// Show what `apply` would change; exit code 0 without changes, 1 with, 2 on errors.
     Diff(Diff),
     /// List the policies.
     List(List),
-    /// Print a policy, as YAML.
+    /// Print a policy as YAML.
     Show(Show),
-    /// List the versions of a policy, with who and when.
+    /// List the versions of a policy, with principal and time.
     History(History),
-    /// Make an earlier version the newest.
+    /// Restore an earlier version of a policy.
     Rollback(Rollback),
-    /// Delete a policy; its responses go on, its versions are kept.
+    /// Delete a policy; its responses stay in force, its versions are kept.
     Delete(Delete),
-    /// Let a policy go on that its breaker has stopped.
+    /// Close the breaker of a stopped policy.
     Reset(Reset),
-    /// Count what a policy did, would have done and was kept from doing.
+    /// Count a policy's responses by state and reason.
     Counts(Counts),
-    /// Say for an alert which policies fire, and why the others do not.
+    /// Explain for an alert which policies match, and why the others do not.
     Explain(Explain),
-    /// Run the tests that policies bring along, without a manager; exit code 1 if one fails.
+    /// Run the policies' own tests, without a manager; exit code 1 if one fails.
     Test(Test),
-    /// Try a policy over the alerts that the manager has stored; changes nothing.
+    /// Test a policy over the manager's stored alerts; changes nothing.
     Backtest(Backtest),
-    /// Read the active responses of Wazuh's ossec.conf as policies: shows the difference, asks, applies; exit code 1 if
-    /// something could not be carried over.
+    /// Convert the active responses of Wazuh's ossec.conf into policies: shows the difference,
+    /// asks, applies; exit code 1 if something cannot be converted.
     Import(Import),
 }
 
-/// Which files.
+/// The files to read.
 #[derive(Debug, Args)]
 pub struct Files {
-    /// A file, or a folder with *.yaml, *.yml and *.json below it; may be repeated.
+    /// File, or folder with *.yaml, *.yml and *.json below it; may be repeated.
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
     paths: Vec<PathBuf>,
 }
 
-/// What a site calls things.
+/// Site-specific settings.
 #[derive(Debug, Args)]
 pub struct Site {
-    /// The manager's configuration file, if policies' tests need its `[observables]`.
+    /// Configuration file of the manager, if policies' tests need its `[observables]`.
     #[arg(long, env = "RIPOSTE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -97,21 +100,21 @@ pub struct Apply {
     site: Site,
     #[command(flatten)]
     consent: Consent,
-    /// Also delete the policies that are in no file.
+    /// Also delete policies that are in no file.
     #[arg(long)]
     prune: bool,
-    /// Also delete the protected entries that are in no file: what they protect can be blocked from then on.
+    /// Also delete protected entries that are in no file; their targets can then be blocked.
     #[arg(long)]
     prune_protected: bool,
 }
 
-/// How far a command goes that shows a difference first.
+/// Confirmation of changes.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Consent {
     /// Show the difference and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -132,7 +135,7 @@ pub struct Diff {
 pub struct List {
     #[command(flatten)]
     remote: Remote,
-    /// Print JSON, one policy a line.
+    /// Print JSON, one policy per line.
     #[arg(long)]
     json: bool,
 }
@@ -142,7 +145,7 @@ pub struct List {
 pub struct Show {
     #[command(flatten)]
     remote: Remote,
-    /// Which policy.
+    /// Name of the policy.
     #[arg(value_parser = name)]
     name: String,
     /// Print JSON, with version, times and warnings.
@@ -155,10 +158,10 @@ pub struct Show {
 pub struct History {
     #[command(flatten)]
     remote: Remote,
-    /// Which policy.
+    /// Name of the policy.
     #[arg(value_parser = name)]
     name: String,
-    /// Print JSON, one version a line, with the policy as it was.
+    /// Print JSON, one version per line, with its document.
     #[arg(long)]
     json: bool,
 }
@@ -168,10 +171,10 @@ pub struct History {
 pub struct Rollback {
     #[command(flatten)]
     remote: Remote,
-    /// Which policy.
+    /// Name of the policy.
     #[arg(value_parser = name)]
     name: String,
-    /// The version that it is to be like.
+    /// Version to restore.
     #[arg(long, value_name = "VERSION")]
     to: i64,
 }
@@ -181,10 +184,10 @@ pub struct Rollback {
 pub struct Delete {
     #[command(flatten)]
     remote: Remote,
-    /// Which policy.
+    /// Name of the policy.
     #[arg(value_parser = name)]
     name: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -194,13 +197,13 @@ pub struct Delete {
 pub struct Reset {
     #[command(flatten)]
     remote: Remote,
-    /// Which policy.
+    /// Name of the policy.
     #[arg(value_parser = name)]
     name: String,
-    /// Only on this agent, by id or name; else everywhere.
+    /// Only on this agent, by id or name; default: everywhere.
     #[arg(long)]
     agent: Option<String>,
-    /// Why it may go on; kept in the audit log.
+    /// Reason; recorded in the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }
@@ -210,10 +213,10 @@ pub struct Reset {
 pub struct Counts {
     #[command(flatten)]
     remote: Remote,
-    /// Which policy.
+    /// Name of the policy.
     #[arg(value_parser = name)]
     name: String,
-    /// Over how long, until now.
+    /// Length of the range, which ends now.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = span)]
     within: Span,
     /// Print JSON.
@@ -226,7 +229,7 @@ pub struct Counts {
 pub struct Explain {
     #[command(flatten)]
     remote: Remote,
-    /// The alert's id: Riposte's, or the pipeline's own, such as 1795169472.12345.
+    /// Alert id: Riposte's, or the pipeline's, such as 1795169472.12345.
     #[arg(value_name = "ALERT_ID")]
     alert: String,
     /// Only this policy.
@@ -242,7 +245,8 @@ pub struct Explain {
 pub struct Test {
     #[command(flatten)]
     remote: Remote,
-    /// A file, or a folder with *.yaml, *.yml and *.json below it. With a key, policies may also use the manager's actions.
+    /// File, or folder with *.yaml, *.yml and *.json below it. With a key, policies may also use
+    /// the manager's actions.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -254,16 +258,16 @@ pub struct Test {
 pub struct Backtest {
     #[command(flatten)]
     remote: Remote,
-    /// A file with one policy.
+    /// File with one policy.
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
-    /// Only alerts since then: a time such as 2026-11-20T10:00:00Z, or how long ago, such as 7d.
+    /// Earliest event time: a time such as 2026-11-20T10:00:00Z, or an age such as 7d.
     #[arg(long, value_name = "TIME", value_parser = backtest::instant)]
     since: Option<Timestamp>,
-    /// Only alerts before that.
+    /// Latest event time, exclusive.
     #[arg(long, value_name = "TIME", value_parser = backtest::instant)]
     until: Option<Timestamp>,
-    /// How many examples to show.
+    /// Number of examples.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     samples: u16,
     /// Print JSON.
@@ -276,15 +280,15 @@ pub struct Backtest {
 pub struct Import {
     #[command(flatten)]
     remote: Remote,
-    /// Wazuh's configuration files; several count as one, as Wazuh reads several roots.
+    /// Wazuh's configuration files; several are joined, because Wazuh reads several roots.
     #[arg(value_name = "OSSEC_CONF", required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
     consent: Consent,
-    /// Write YAML files below this folder and change nothing.
+    /// Write YAML files to this folder and change nothing.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The mode of every imported policy: observe records what it would do, approve asks people first.
+    /// Mode of every imported policy: observe only records, approve waits for approval.
     #[arg(long, value_enum)]
     mode: Option<ImportMode>,
     /// The Wazuh manager that the files are of, as agents' label `wazuh_manager` says it; needed where there are several.
@@ -295,14 +299,14 @@ pub struct Import {
     json: bool,
 }
 
-/// What imported policies do when they fire.
+/// Mode of imported policies.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum ImportMode {
     /// Respond.
     Enforce,
-    /// Wait for people.
+    /// Wait for approval.
     Approve,
-    /// Record what they would do.
+    /// Only record.
     Observe,
 }
 
@@ -316,20 +320,20 @@ impl ImportMode {
     }
 }
 
-/// Reads the name of a policy.
+/// Parses the name of a policy.
 fn name(text: &str) -> Result<String, &'static str> {
     if is_name(text) { Ok(text.to_owned()) } else { Err("a name is 1 to 64 characters of a-z, 0-9 and '-'") }
 }
 
-/// Reads a duration.
+/// Parses a duration.
 fn span(text: &str) -> Result<Span, String> {
     text.parse().map_err(|error: crate::domain::duration::InvalidSpan| error.to_string())
 }
 
-/// Does what is asked.
+/// Runs a subcommand.
 ///
 /// # Errors
-/// If it cannot be done: the manager cannot be reached, or refuses.
+/// If the manager cannot be reached, or refuses.
 pub async fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
         PolicyCommand::Apply(args) => apply::apply(args).await,

@@ -1,5 +1,5 @@
-//! The difference between files and a manager: what would be created, changed, deleted, and what is the same. It is
-//! computed from both sides' normal form, so that a comment, an order or a default that is spelled out is no change.
+//! The difference between files and a manager: creations, changes, deletions, and what is equal.
+//! Both sides are normalised, so comments, order and explicit defaults are not changes.
 
 use std::collections::BTreeMap;
 
@@ -18,27 +18,27 @@ use crate::domain::action::{Action, Catalogue};
 use crate::domain::agent::Agent;
 use crate::domain::fleet::Fleet;
 
-/// Lines of what did not change around what did.
+/// Unchanged lines around a change.
 const CONTEXT: usize = 2;
 
-/// What a manager has: each by name, with its version.
+/// The manager's objects by name, with their versions.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// Custom actions, in their normal form.
+    /// Normalised custom actions.
     actions: BTreeMap<String, (i64, Value)>,
-    /// Policies, in their normal form.
+    /// Normalised policies.
     policies: BTreeMap<String, (i64, Value)>,
     /// Protected entries.
     protected: Vec<ProtectedEntry>,
-    /// Agents that are not revoked.
+    /// Agents, without revoked ones.
     agents: Vec<Agent>,
 }
 
 impl Stored {
-    /// Asks `remote`.
+    /// Reads the state of `remote`.
     ///
     /// # Errors
-    /// If it cannot be asked.
+    /// If it cannot be read.
     pub(super) async fn ask(remote: &Remote) -> anyhow::Result<Self> {
         let actions = remote.items("/v1/actions").await?;
         let custom = actions.iter().filter(|view| view["script"].is_object());
@@ -51,7 +51,7 @@ impl Stored {
         Ok(Self { actions, policies, protected, agents })
     }
 
-    /// What documents may refer to. A custom action that cannot be read is not known here.
+    /// What documents may refer to, without custom actions that cannot be parsed.
     pub(super) fn known(&self) -> Known {
         let actions = self.actions.values().filter_map(|(_, document)| Action::parse(document).ok()).collect();
         let ids = self.agents.iter().flat_map(|agent| {
@@ -61,7 +61,7 @@ impl Stored {
         Known { actions, agents: Some(ids.collect()) }
     }
 
-    /// What is odd about the policies of `held` beside the agents and what the files bring along, a line each.
+    /// Warnings about the policies of `held` with the manager's agents, one per line.
     pub(super) fn warnings(&self, held: &Held) -> Vec<String> {
         let own = held.actions.iter().map(|entry| entry.read.clone());
         let catalogue = Catalogue::with(self.known().actions.into_iter().chain(own).collect());
@@ -87,7 +87,7 @@ impl Stored {
     }
 }
 
-/// An agent, as the manager shows it.
+/// Parses an agent of the manager.
 fn agent(view: &Value) -> anyhow::Result<Agent> {
     let text = |key: &str| view[key].as_str().with_context(|| format!("the manager returned an agent without {key}"));
     let read = |key: &str| view.get(key).cloned().unwrap_or_default();
@@ -103,12 +103,13 @@ fn agent(view: &Value) -> anyhow::Result<Agent> {
 }
 
 fn named(view: &Value, document: Value) -> anyhow::Result<(String, (i64, Value))> {
-    let name = view["name"].as_str().context("the manager gave something without a name")?;
-    let version = view["version"].as_i64().with_context(|| format!("the manager gave {name:?} without a version"))?;
+    let name = view["name"].as_str().context("the manager returned an object without a name")?;
+    let version =
+        view["version"].as_i64().with_context(|| format!("the manager returned {name:?} without a version"))?;
     Ok((name.to_owned(), (version, document)))
 }
 
-/// What a step is about.
+/// Kind of object in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A custom action.
@@ -128,7 +129,7 @@ impl Kind {
         }
     }
 
-    /// Its collection.
+    /// Path of its collection.
     pub(super) const fn path(self) -> &'static str {
         match self {
             Self::Action => "/v1/actions",
@@ -138,31 +139,32 @@ impl Kind {
     }
 }
 
-/// What happens to one of them.
+/// The change of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is not there yet.
+    /// Create it.
     Create,
-    /// It is at this version, and differs.
+    /// Replace it at this version.
     Replace(i64),
-    /// It is at this version, and no file has it.
+    /// Delete it at this version; no file contains it.
     Delete(i64),
-    /// A protected entry of this id differs: another is made first, so that nothing is unprotected in between.
+    /// Replace the protected entry with this id: create the new one first, so that the target stays
+    /// protected.
     Renew(String),
-    /// A protected entry of this id is in no file.
+    /// Delete the protected entry with this id; no file contains it.
     Remove(String),
 }
 
 /// One change.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    /// Of what.
+    /// Kind of the object.
     pub(super) kind: Kind,
-    /// Of which.
+    /// Name of the object.
     pub(super) name: String,
-    /// Which.
+    /// The change.
     pub(super) change: Change,
-    /// What is sent, as it stands in the file; nothing for a deletion.
+    /// The document to send; `None` for a deletion.
     pub(super) document: Option<Document>,
     before: Value,
     after: Value,
@@ -174,24 +176,27 @@ impl Step {
         format!("{} {}", self.kind.as_str(), plain(&self.name))
     }
 
-    /// The same, with the document that it is about: `policy block-ssh (FILE:2)`.
+    /// The same with its document: `policy block-ssh (FILE:2)`.
     pub(super) fn placed(&self) -> String {
-        let place = self.document.as_ref().map_or_else(String::new, |document| format!(" ({})", document.place));
-        format!("{}{}", self.subject(), plain(&place))
+        let (subject, document) = (self.subject(), self.document.as_ref());
+        // A document that is in no file has no other place than its name.
+        let place = document.map(|document| plain(&document.place)).filter(|place| *place != subject);
+        place.map_or_else(|| subject.clone(), |place| format!("{subject} ({place})"))
     }
 }
 
-/// Everything that would be done, in the order in which it would be.
+/// All changes in order.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Actions first, since policies may need them; then what is protected, before a policy can act on it.
+    /// Actions first, because policies may need them; then protected entries, before a policy can
+    /// act on them.
     pub(super) steps: Vec<Step>,
     unchanged: Vec<String>,
     left: usize,
     left_protected: usize,
 }
 
-/// What is deleted because no file has it.
+/// Kinds of objects to delete if no file contains them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Prune {
     /// Policies.
@@ -201,10 +206,10 @@ pub(super) struct Prune {
 }
 
 impl Plan {
-    /// What makes `stored` like `held`, and deletes what `prune` names.
+    /// The changes that make `stored` match `held`, with the deletions that `prune` allows.
     ///
     /// # Errors
-    /// Never for what was read.
+    /// Never for parsed documents.
     pub(super) fn between(held: &Held, stored: &Stored, prune: Prune) -> anyhow::Result<Self> {
         let mut plan = Self::default();
         for entry in &held.actions {
@@ -288,11 +293,11 @@ impl Plan {
         self.steps.push(Step { kind, name: name.to_owned(), change, document: Some(document.clone()), before, after });
     }
 
-    /// Prints it.
+    /// Prints the plan. If the command can delete what is in no file (`can_prune`), names the flags.
     ///
     /// # Errors
-    /// Never for what was read.
-    pub(super) fn show(&self) -> anyhow::Result<()> {
+    /// Never for parsed documents.
+    pub(super) fn show(&self, can_prune: bool) -> anyhow::Result<()> {
         for subject in &self.unchanged {
             say(&format!("  {subject}: unchanged"));
         }
@@ -313,17 +318,18 @@ impl Plan {
                 shade(tone, &format!("    {line}"));
             }
         }
-        if self.left > 0 {
-            say(&format!("  {} in no file, left as they are (--prune deletes them)", many(self.left, "policy")));
-        }
-        if self.left_protected > 0 {
-            let left = many(self.left_protected, "protected entry");
-            say(&format!("  {left} in no file, left as they are (--prune-protected deletes them)"));
+        for (left, word, flag) in
+            [(self.left, "policy", "--prune"), (self.left_protected, "protected entry", "--prune-protected")]
+        {
+            if left > 0 {
+                let hint = if can_prune { format!(" ({flag} deletes them)") } else { String::new() };
+                say(&format!("  {} in no file, left as they are{hint}", many(left, word)));
+            }
         }
         Ok(())
     }
 
-    /// `1 policy new, 2 changed`: what the question is about.
+    /// `1 policy new, 2 changed`, for the confirmation.
     pub(super) fn summary(&self) -> String {
         let count = |wanted: fn(&Change) -> bool| self.steps.iter().filter(|step| wanted(&step.change)).count();
         let parts = [
@@ -347,7 +353,7 @@ pub(super) fn many(count: usize, word: &str) -> String {
     }
 }
 
-/// The difference between two documents in their YAML form, line by line.
+/// The line difference between two documents in YAML form.
 ///
 /// # Errors
 /// Never for a policy or an action.
@@ -410,7 +416,7 @@ respond: { action: log-only }
 ";
 
     #[test]
-    fn only_what_means_something_else_is_a_change() {
+    fn only_a_difference_in_meaning_is_a_change() {
         let stored = stored(&[view("same", "10m"), view("longer", "10m"), view("other", "10m")]);
         let changes = |policies| {
             let prune = Prune { policies, protected: false };
@@ -426,7 +432,7 @@ respond: { action: log-only }
     }
 
     #[test]
-    fn protected_entries_are_made_renewed_and_removed_only_when_asked() {
+    fn protected_entries_are_created_replaced_and_removed_only_on_request() {
         let held =
             held("- { kind: ip, value: 192.0.2.0/24, reason: office }\n- { kind: user, value: Backup, reason: new }\n");
         let view = |id: &str, value: &str, reason: &str| {
@@ -448,7 +454,7 @@ respond: { action: log-only }
     }
 
     #[test]
-    fn a_difference_is_shown_in_lines_of_yaml() {
+    fn a_difference_is_shown_as_yaml_lines() {
         let (before, after) = (yaml::policy(&view("p", "10m")), yaml::policy(&view("p", "1h")));
         let shown: Vec<String> = lines(&before, &after).unwrap().into_iter().map(|(_, line)| line).collect();
         assert_eq!(shown, ["    target: source.ip", "    on: origin", "-   for: 10m", "+   for: 1h"]);

@@ -1,6 +1,6 @@
-//! Protected entries in files, and what a manager has of them. An entry has no name: what it covers, and for which policies,
-//! is what makes it the same entry. A time that it lasts counts from when it was sent, so a file with `expires_in` is like
-//! any stored entry that has an end.
+//! Protected entries in files and on a manager. Entries have no name: target and policies identify
+//! them. A duration counts from the request, so a file entry with `expires_in` equals any stored
+//! entry with an end.
 
 use std::collections::BTreeMap;
 
@@ -12,57 +12,58 @@ use crate::domain::fault::Fault;
 use crate::domain::policy;
 use crate::domain::protected::{Covered, CoveredError};
 
-/// The fields of an entry in a file: those that `POST /v1/protected` takes.
+/// Fields of an entry in a file, as in `POST /v1/protected`.
 const FIELDS: [&str; 5] = ["kind", "value", "policies", "reason", "expires_in"];
 
 /// Ids of agents, by id and by name.
 pub(super) type AgentIds = BTreeMap<String, String>;
 
-/// What is protected, in canonical form.
+/// A protected target in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Protection {
     kind: String,
     value: String,
-    /// The policies that it is for, sorted; none: all.
+    /// Policies that it applies to, sorted; empty: all.
     policies: Vec<String>,
 }
 
 impl Protection {
-    /// `ip 203.0.113.0/24`, with the policies that it is for.
+    /// `ip 203.0.113.0/24`, with its policies.
     pub(super) fn name(&self) -> String {
         let policies =
             if self.policies.is_empty() { String::new() } else { format!(" for {}", self.policies.join(", ")) };
         format!("{} {}{policies}", self.kind, self.value)
     }
 
-    /// The policies that it is for; none: all.
+    /// Policies that it applies to; empty: all.
     pub(super) fn policies(&self) -> &[String] {
         &self.policies
     }
 }
 
-/// An entry, of a file or of a manager.
+/// An entry of a file or of a manager.
 #[derive(Clone, Debug)]
 pub(super) struct ProtectedEntry {
     /// What it protects.
     pub(super) protection: Protection,
     reason: String,
-    /// When it ends, as it is shown; absent: when it is deleted.
+    /// Its end for display; absent: until it is deleted.
     end: Option<String>,
-    /// Its id, if a manager has it.
+    /// Its id on the manager.
     pub(super) id: Option<String>,
 }
 
 impl ProtectedEntry {
-    /// Whether a document is meant to be one: policies and actions have a name, entries a kind.
+    /// Whether a document is an entry: policies and actions have a name, entries a kind.
     pub(super) fn is_meant(document: &Value) -> bool {
         document.get("kind").is_some() && document.get("name").is_none()
     }
 
-    /// Reads one of a file. `agents` are those that a host or agent may be named by; without a manager, any.
+    /// Parses an entry of a file. `agents` are the known agents; without a manager, any name is
+    /// accepted.
     ///
     /// # Errors
-    /// Every fault.
+    /// All faults.
     pub(super) fn parse(document: &Value, agents: Option<&AgentIds>) -> Result<Self, Vec<Fault>> {
         let Some(object) = document.as_object() else {
             return Err(vec![Fault::at("", "a protected entry is an object with kind, value and reason")]);
@@ -105,10 +106,10 @@ impl ProtectedEntry {
         Ok(Self { protection: Protection { kind, value, policies }, reason, end, id: None })
     }
 
-    /// One of a manager.
+    /// Parses an entry of a manager.
     ///
     /// # Errors
-    /// If it is not one.
+    /// If it is invalid.
     pub(super) fn stored(view: &Value) -> anyhow::Result<Self> {
         let text = |key: &str| {
             let found = view[key].as_str().map(str::to_owned);
@@ -125,14 +126,14 @@ impl ProtectedEntry {
         })
     }
 
-    /// Whether a stored entry does what this one of a file asks for.
+    /// Whether a stored entry has the same effect as this one.
     pub(super) fn is_like(&self, stored: &Self) -> bool {
         self.protection == stored.protection
             && self.reason == stored.reason
             && self.end.is_some() == stored.end.is_some()
     }
 
-    /// As it is shown.
+    /// The entry for display.
     pub(super) fn view(&self) -> Value {
         let Self { protection: Protection { kind, value, policies }, reason, end, .. } = self;
         let mut view = json!({"kind": kind, "value": value, "reason": reason});
@@ -164,7 +165,7 @@ fn policies(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Vec<String>
     policies
 }
 
-/// The value of an entry as the manager would write it.
+/// The entry's value in canonical form.
 fn canonical(kind: &str, value: &str, agents: Option<&AgentIds>) -> Result<String, Fault> {
     let covered = match kind {
         "ip" => Covered::network(value),
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_the_same_by_what_it_covers_and_for_which_policies() {
+    fn an_entry_is_identified_by_target_and_policies() {
         let entry = |value: &str, policies: &[&str]| {
             let document = json!({"kind": "ip", "value": value, "policies": policies, "reason": "r"});
             parse(&document).unwrap().protection
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_in_a_file_is_like_any_end() {
+    fn an_end_in_a_file_equals_any_end() {
         let file = |more: Value| {
             let mut document = json!({"kind": "user", "value": "Alice", "reason": "r"});
             document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_an_entry_is_told() {
+    fn every_fault_of_an_entry_is_reported() {
         let faults =
             parse(&json!({"kind": "ip", "value": "203.0.113.7/24", "policies": ["A b"], "expires_in": 3, "why": 1}));
         assert_eq!(
@@ -229,7 +230,7 @@ mod tests {
                 "/reason is missing, empty or not a text",
                 "/policies/0 is not a policy's name",
                 "/expires_in is not a duration such as 30d",
-                "/value is not a network: bits are set behind its prefix",
+                "/value is not a network: host bits are set",
             ]
         );
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Looking at the policies of a manager, and changing one: list, show, history, counts, rollback, reset, delete.
+//! Reads and changes policies on a manager: list, show, history, counts, rollback, reset, delete.
 
 use std::process::ExitCode;
 
@@ -11,8 +11,8 @@ use crate::cli::client::{Answer, Remote};
 use crate::cli::say;
 use crate::cli::terminal::{can_ask, is_confirmed, needs_yes, plain, table};
 
-/// A field as a cell of a table.
-pub(super) fn cell(value: &Value) -> String {
+/// A field as a table cell.
+pub(in crate::cli) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
@@ -21,14 +21,14 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// Prints each of `items` on a line of its own.
+/// Prints one item per line.
 fn lines(items: &[Value]) {
     for item in items {
         say(&item.to_string());
     }
 }
 
-/// On which agents the policy's breaker has stopped it, and why.
+/// The agents with an open breaker of the policy, and the reasons.
 fn on_agents(view: &Value) -> String {
     let stopped = view["stopped_agents"].as_array().map(Vec::as_slice).unwrap_or_default();
     stopped.iter().map(|breaker| cell(&breaker["reason"])).collect::<Vec<_>>().join("; ")
@@ -111,7 +111,7 @@ pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
         let count = |kind: &str| failed.get(kind).map_or_else(String::new, cell);
         let last = failed.get("last").map_or_else(String::new, cell);
         say(&format!(
-            "its conditions could not be decided {} times for a field that is not there and {} times for another fault since \
+            "its conditions failed {} times for a missing field and {} times for another fault since \
              the manager started; the last one: {}",
             count("missing_field"),
             count("fault"),
@@ -121,16 +121,16 @@ pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The version that a policy is at.
+/// The current version of a policy.
 async fn version(remote: &Remote, name: &str) -> anyhow::Result<i64> {
     let view = remote.get(&format!("/v1/policies/{name}")).await?;
-    view["version"].as_i64().context("the manager gave a policy without a version")
+    view["version"].as_i64().context("the manager returned a policy without a version")
 }
 
-/// The body of an answer to a change, where a lost race has a sentence of its own.
+/// The response body of a change; a version conflict has its own message.
 fn unless_lost(name: &str, answer: Answer) -> anyhow::Result<Value> {
     if answer.status == StatusCode::PRECONDITION_FAILED {
-        anyhow::bail!("somebody changed {name} in the meantime; nothing was done. Look with `riposte policy history`");
+        anyhow::bail!("{name} has changed in the meantime; nothing was done. See `riposte policy history`");
     }
     answer.done()
 }
@@ -156,7 +156,7 @@ pub(super) async fn reset(args: Reset) -> anyhow::Result<ExitCode> {
         body["agent"] = json!(agent);
     }
     remote.post(&format!("/v1/policies/{name}/reset"), body).await?;
-    say(&format!("the breaker of {name}{place} is closed; what happened before counts no more"));
+    say(&format!("the breaker of {name}{place} is closed; its counts start at zero again"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -173,6 +173,6 @@ pub(super) async fn delete(args: Delete) -> anyhow::Result<ExitCode> {
     }
     let answer = remote.send(Method::DELETE, &format!("/v1/policies/{name}"), Some(current), None).await?;
     unless_lost(&name, answer)?;
-    say(&format!("{name} is deleted; what it did goes on until it ends"));
+    say(&format!("{name} is deleted; its responses stay in force until they end"));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,9 @@
-//! The text of a file with policies, and what is wrong with it in words that say what to do: the libraries that read YAML and
-//! JSON know where a text stops making sense, seldom why.
+//! The text of policy files, and syntax errors in words that say what to do. The YAML and JSON
+//! libraries know the position of an error, rarely its cause.
 
 use std::path::Path;
 
-/// The content of a file, or why it cannot be had.
+/// Reads a file.
 ///
 /// # Errors
 /// A sentence without the file's name.
@@ -12,7 +12,7 @@ pub(super) fn of_file(path: &Path) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.split(|byte| *byte == b'\n').count();
-        format!("line {line} holds bytes that are not UTF-8; save the file as UTF-8")
+        format!("line {line} contains bytes that are not UTF-8; save the file as UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     if text.trim_start().starts_with('<') {
@@ -30,7 +30,8 @@ pub(super) fn unreadable(error: &std::io::Error) -> String {
     }
 }
 
-/// Why a text is not YAML. A tab is named by itself: editors hide it, and the library calls it a token.
+/// Why a text is not YAML. A tab is named explicitly: editors hide it, and the library calls it a
+/// token.
 pub(super) fn not_yaml(text: &str, error: &yaml_serde::Error) -> String {
     let indented_by_tab = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
     let lines: Vec<&str> = text.lines().collect();
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_meant_says_what_to_do() {
+    fn an_unusable_file_gets_a_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let told = |bytes: &[u8]| {
             let path = folder.path().join("p.yaml");
@@ -65,7 +66,7 @@ mod tests {
         assert_eq!(told(b"\xef\xbb\xbfname: a\r\n").unwrap(), "name: a\r\n");
         assert_eq!(
             told(b"a: 1\nb: \xe9\n").unwrap_err(),
-            "line 2 holds bytes that are not UTF-8; save the file as UTF-8"
+            "line 2 contains bytes that are not UTF-8; save the file as UTF-8"
         );
         assert!(told(b"<ossec_config>").unwrap_err().contains("riposte policy import"));
         assert_eq!(of_file(&folder.path().join("none.yaml")).unwrap_err(), "no such file or folder");

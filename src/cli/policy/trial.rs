@@ -1,4 +1,4 @@
-//! `riposte policy test`: the tests that policies bring along, run here, without a manager.
+//! `riposte policy test`: runs the policies' own tests without a manager.
 
 use std::process::ExitCode;
 
@@ -12,11 +12,11 @@ use crate::domain::policy::{Policy, PolicyTest};
 use crate::domain::shapes::Sources;
 use crate::engine::rehearse::rehearse;
 
-/// Runs every test, and says how each comes out.
+/// Runs every test and prints its result.
 pub(super) async fn run(args: Test) -> anyhow::Result<ExitCode> {
     let Test { remote, paths, site } = args;
     let Some(documents) = documents(&paths) else { return Ok(ExitCode::from(WRONG)) };
-    // Only who gives a key means a manager: tests have to run where none can be reached.
+    // Without a key no manager is contacted: tests must run offline.
     let known = if remote.has_key() { Stored::ask(&remote).await?.known() } else { Known::default() };
     let sources = Site::sources(&site)?;
     let held = match documents.check_only(&known) {
@@ -61,7 +61,7 @@ fn title(index: usize, test: &PolicyTest) -> String {
     }
 }
 
-/// What is wrong with one test of a policy.
+/// The faults of one test of a policy.
 fn outcome(policy: &Policy, test: &PolicyTest, index: usize, sources: &Sources) -> Vec<String> {
     let alone = Policy { tests: vec![test.clone()], ..policy.clone() };
     let told = |fault: crate::domain::fault::Fault| {

@@ -1,10 +1,10 @@
-//! The one YAML form of a policy or a custom action, for showing and comparing: what people write first comes first,
-//! whatever order it was stored in.
+//! The canonical YAML form of a policy or custom action, for display and comparison: important
+//! fields first, whatever the stored order.
 
 use serde_json::{Map, Value};
 
-/// Fields in the order in which people think of them; others follow by name. One list serves every level, because a
-/// word has one meaning everywhere.
+/// Order of fields; others follow by name. One list serves every level, because a field name has
+/// one meaning.
 const ORDER: [&str; 67] = [
     "name",
     "kind",
@@ -74,13 +74,13 @@ const ORDER: [&str; 67] = [
     "tests",
     "alert",
 ];
-/// Fields that hold what is not ours to order.
+/// Fields whose content keeps its own order.
 const FOREIGN: [&str; 3] = ["alert", "labels", "parameters"];
 
-/// What a policy as the manager gives it has beside the policy itself.
+/// Fields of the manager's representation that are not part of the policy.
 const OF_THE_VIEW: [&str; 6] = ["version", "created_at", "updated_at", "warnings", "stopped", "stopped_agents"];
 
-/// A policy as it would be written, of one as the manager gives it.
+/// A policy document, from the manager's representation.
 pub(super) fn policy(view: &Value) -> Value {
     let mut policy = view.clone();
     if let Some(object) = policy.as_object_mut() {
@@ -89,7 +89,7 @@ pub(super) fn policy(view: &Value) -> Value {
     policy
 }
 
-/// A custom action as it would be written, of one as the manager or `domain` gives it.
+/// A custom action document, from the manager's or the domain's representation.
 pub(super) fn action(view: &Value) -> Value {
     let Some(object) = view.as_object() else { return Value::Null };
     let of_the_view = ["version", "updated_at", "script"];
@@ -103,7 +103,7 @@ pub(super) fn action(view: &Value) -> Value {
     Value::Object(action)
 }
 
-/// `document` in YAML.
+/// Writes `document` as YAML.
 ///
 /// # Errors
 /// Never for a policy or an action; the library might.
@@ -139,7 +139,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_policy_is_written_in_the_order_of_thinking_and_read_alike() {
+    fn a_policy_is_written_in_canonical_order_and_survives_a_round_trip() {
         let document = json!({"name": "p", "mode": "enforce", "match": [{"rule_ids": ["005712"], "when": "!has(data.x)"}],
             "respond": {"action": "firewall-drop", "target": "source.ip", "on": {"labels": {"zone": "dmz", "env": "on"}}, "for": "10m"},
             "tests": [{"fires": true, "alert": {"name": 1, "id": "0", "agent": null}}], "note": "a: b"});
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_manager_adds_to_a_policy_is_left_out() {
+    fn fields_that_the_manager_adds_are_omitted() {
         let state = json!({"is_open": true, "reason": "r", "changed_at": "t", "changed_by": "k"});
         let view = json!({"name": "p", "version": 3, "created_at": "", "updated_at": "", "warnings": [], "stopped": state,
                 "stopped_agents": [state]});
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_action_is_written_as_it_is_read() {
+    fn a_custom_action_survives_a_round_trip() {
         let given = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh", "target_kinds": ["file"]});
         let parsed = Action::parse(&given).unwrap();
         let written = action(&serde_json::to_value(&parsed).unwrap());

@@ -1,5 +1,6 @@
-//! `<white_list>`: what Wazuh takes for an address, and what becomes a protected entry of Riposte's. Wazuh reads dotted
-//! IPv4 only; whatever else is written there is a piece of text to it, IPv6 included. Here every address is one.
+//! `<white_list>`: Wazuh's interpretation of addresses, and the resulting protected entries. Wazuh
+//! parses only dotted IPv4 and treats everything else, including IPv6, as text. Here all valid
+//! addresses are protected.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,25 +13,25 @@ use super::loaded::Loaded;
 use super::report::{Place, Report, short};
 use crate::domain::protected::Covered;
 
-/// The allowlist, as Wazuh loads it.
+/// The allowlist as Wazuh loads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Allowlist {
-    /// What it takes for addresses and networks.
+    /// Entries that Wazuh treats as addresses and networks.
     pub addresses: Vec<String>,
-    /// What it takes for patterns of names: a part of the text, `^` and `$` anchor it.
+    /// Entries that Wazuh treats as name patterns: a substring, anchored by `^` and `$`.
     pub hostname_patterns: Vec<String>,
-    /// Everything in the order of the files, and where it stands.
+    /// All entries in the order of the files, with their places.
     #[serde(skip)]
     entries: Vec<(String, Place)>,
 }
 
 impl Allowlist {
-    /// Whether nothing is on it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Adds what an option says; `false` if it looks like an address and is none.
+    /// Adds an entry; `false` if it looks like an address and is invalid.
     pub(super) fn add(&mut self, text: &str, place: Place) -> bool {
         let plain = text.strip_prefix('!').unwrap_or(text);
         if looks_like_ipv4(plain) {
@@ -46,7 +47,8 @@ impl Allowlist {
     }
 }
 
-/// Four numbers of up to three digits, and then nothing, a slash and up to two digits, or a slash and four numbers again.
+/// Whether the text has the form of IPv4: four numbers of up to three digits, optionally a slash
+/// and up to two digits or four numbers.
 fn looks_like_ipv4(text: &str) -> bool {
     let digits = |part: &str, most: usize| part.len() <= most && part.bytes().all(|b| b.is_ascii_digit());
     let quad =
@@ -57,7 +59,7 @@ fn looks_like_ipv4(text: &str) -> bool {
     }
 }
 
-/// Whether every number of it is in range.
+/// Whether all its numbers are in range.
 fn is_ipv4(text: &str) -> bool {
     let quad = |text: &str| text.split('.').all(|part| part.parse::<u8>().is_ok());
     match text.split_once('/') {
@@ -68,7 +70,7 @@ fn is_ipv4(text: &str) -> bool {
     }
 }
 
-/// What IPv4 text means: the address, and the network mask if it is one that is a prefix.
+/// Parses IPv4 text: the address, and the prefix length if the mask is a prefix.
 fn ipv4(text: &str) -> Option<(Ipv4Addr, Option<u8>)> {
     let (address, length) = text.split_once('/').unwrap_or((text, "32"));
     let address = address.parse().ok()?;
@@ -79,13 +81,14 @@ fn ipv4(text: &str) -> Option<(Ipv4Addr, Option<u8>)> {
     Some((address, Some(length)))
 }
 
-/// The protected entries that the list comes to.
+/// The protected entries of the list.
 pub(super) fn protect(loaded: &Loaded, report: &mut Report) -> Vec<Value> {
     let (mut entries, mut seen) = (Vec::new(), HashSet::new());
     for (text, place) in &loaded.allowlist.entries {
         let quoted = short(text);
         if text.starts_with('!') {
-            let message = format!("white_list {quoted:?} is a negation, which protected entries do not have: left out");
+            let message =
+                format!("white_list {quoted:?} is a negation, which protected entries do not support: ignored");
             report.warning(*place, message);
             continue;
         }
@@ -99,13 +102,13 @@ pub(super) fn protect(loaded: &Loaded, report: &mut Report) -> Vec<Value> {
                 }
                 None if looks_like_ipv4(part) => report.warning(
                     *place,
-                    format!("white_list {part:?} has leading zeros, or a mask that is no prefix: left out"),
+                    format!("white_list {part:?} has leading zeros, or a mask that is not a prefix: ignored"),
                 ),
                 None => report.warning(
                     *place,
                     format!(
-                        "white_list {:?} is a piece of text that Wazuh looks for in the source: left out. Protected \
-                         entries are addresses and networks; if it stands for some, protect those",
+                        "white_list {:?} is a text that Wazuh searches in the source: ignored. Protected \
+                         entries are addresses and networks; if it means some, protect those",
                         short(part)
                     ),
                 ),
@@ -123,7 +126,7 @@ pub(super) fn protect(loaded: &Loaded, report: &mut Report) -> Vec<Value> {
     entries
 }
 
-/// The address or network that a part of the list means, in canonical form.
+/// The address or network of an entry, in canonical form.
 fn network(part: &str, place: Place, report: &mut Report) -> Option<String> {
     if looks_like_ipv4(part) {
         let (address, length) = ipv4(part)?;
@@ -146,7 +149,7 @@ fn network(part: &str, place: Place, report: &mut Report) -> Option<String> {
     });
     let value = value.ok()?.value();
     let message = format!(
-        "white_list {:?} is a piece of text to Wazuh; here it is the network or address {value}, in whichever way it is written",
+        "white_list {:?} is a text to Wazuh; here it is the network or address {value}, in every notation",
         short(part)
     );
     report.info(place, message);
@@ -158,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_an_address_has_to_be_one() {
+    fn text_that_looks_like_an_address_must_be_valid() {
         for (text, address, good) in [
             ("127.0.0.1", true, true),
             ("!127.0.0.1", true, true),

@@ -1,5 +1,5 @@
-//! The second step: what Wazuh itself would have loaded, block by block and with its own words for what is wrong. Wazuh
-//! stops at the first fault and refuses the file; here reading goes on, so that a person learns of all of them at once.
+//! The second step: what Wazuh would load, block by block, with its own error messages. Wazuh stops
+//! at the first error and refuses the file; this code continues, to report all errors at once.
 
 use std::collections::HashSet;
 
@@ -8,11 +8,11 @@ use super::report::{Level, Place, Report, short};
 use super::values::{level, locations, number, rule_ids};
 use super::xml::{self, Entry, Root, Section};
 
-/// The most bytes of all files together.
+/// Maximum size of all files together, in bytes.
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// The most entries of `repeated_offenders`: what follows the fifth comma is not read.
+/// Maximum number of entries of `repeated_offenders`: Wazuh ignores text after the fifth comma.
 const MAX_OFFENDER_STEPS: usize = 5;
-/// The sections that Wazuh 4.x knows, and whether it refuses one without children.
+/// Sections of Wazuh 4.x, and whether Wazuh refuses one without children.
 const SECTIONS: [(&str, bool); 38] = [
     ("global", true),
     ("ruleset", true),
@@ -54,7 +54,7 @@ const SECTIONS: [(&str, bool); 38] = [
     ("logging", false),
 ];
 
-/// Reads the files as if they were one.
+/// Loads the files as one.
 pub(super) fn load(files: &[(String, String)], report: &mut Report) -> Loaded {
     let size: usize = files.iter().map(|(_, text)| text.len()).sum();
     if size > MAX_BYTES {
@@ -75,7 +75,7 @@ pub(super) fn load(files: &[(String, String)], report: &mut Report) -> Loaded {
     let mut reader = Reader { faults, ..Reader::default() };
     if reader.faults.is_empty() {
         reader.execd(&roots, report);
-        // Wazuh reads a file twice: first what is global, then commands and responses.
+        // Wazuh reads a file twice: first global options, then commands and responses.
         reader.sections(&roots);
         for section in sections(&roots) {
             entities(&section.options, report);
@@ -109,11 +109,11 @@ fn first<'a>(roots: &'a [Root], name: &str) -> Option<&'a Entry> {
     blocks.flat_map(|section| &section.options).find(|option| option.name == name)
 }
 
-/// Says where text stands between elements: `#` at the beginning of a line hides nothing from Wazuh.
+/// Reports text between elements: a `#` at the start of a line is not a comment for Wazuh.
 fn stray(texts: &[(String, Place)], report: &mut Report) {
     for (text, place) in texts {
         let message = format!(
-            "text stands between elements ({:?}); Wazuh passes over it, and whatever elements follow are live, also behind a \
+            "text between elements ({:?}); Wazuh ignores it, and the elements after it are active, even behind a \
              \"#\": only <!-- … --> comments something out",
             short(text)
         );
@@ -121,18 +121,18 @@ fn stray(texts: &[(String, Place)], report: &mut Report) {
     }
 }
 
-/// The first of `options` that holds what was no text. `report` knows which files have such bytes.
+/// The first of `options` with undecodable bytes. `report` knows the affected files.
 fn illegible(options: &[Entry], report: &Report) -> Option<Illegible> {
     let is_illegible = |option: &&Entry| option.value.contains('\u{fffd}') && report.has_bad_bytes(option.place);
     options.iter().find(is_illegible).map(|option| Illegible { option: option.name.clone(), place: option.place })
 }
 
-/// Says where somebody wrote an entity and meant a character.
+/// Reports entities that were probably meant as characters.
 fn entities(options: &[Entry], report: &mut Report) {
     const ENTITIES: [&str; 5] = ["&amp;", "&lt;", "&gt;", "&quot;", "&apos;"];
     for option in options.iter().filter(|option| ENTITIES.iter().any(|entity| option.value.contains(entity))) {
         let message =
-            format!("Wazuh knows no entities: {} is kept as it stands, {:?}", option.name, short(&option.value));
+            format!("Wazuh does not resolve entities: {} is kept as written, {:?}", option.name, short(&option.value));
         report.warning(option.place, message);
     }
 }
@@ -141,7 +141,7 @@ fn entities(options: &[Entry], report: &mut Report) {
 struct Reader {
     loaded: Loaded,
     faults: Vec<xml::Fault>,
-    /// Names of commands that were refused: a block that uses one is not at fault.
+    /// Names of refused commands: a block that uses one is not reported again.
     refused: HashSet<String>,
 }
 
@@ -150,7 +150,7 @@ impl Reader {
         self.faults.push((WazuhError::new(code, text), place));
     }
 
-    /// What the executing daemon reads of the files, whether or not the manager's would load them.
+    /// What Wazuh's execution daemon reads, even if its manager would refuse the files.
     fn execd(&mut self, roots: &[Root], report: &mut Report) {
         if let Some(option) = first(roots, "disabled").filter(|option| option.value == "yes") {
             self.loaded.execd_disabled = true;
@@ -172,7 +172,7 @@ impl Reader {
         }
     }
 
-    /// Roots, the names of sections, and what is global.
+    /// Roots, section names and global options.
     fn sections(&mut self, roots: &[Root]) {
         for root in roots {
             if root.name != "ossec_config" {
@@ -218,7 +218,7 @@ impl Reader {
             let value = option.value.clone();
             match option.name.as_str() {
                 "name" => {
-                    // Reserved for calls that name a program.
+                    // Wazuh reserves this prefix for calls that name a program.
                     if value.starts_with('!') {
                         self.wrong_value(option);
                     }
@@ -288,14 +288,14 @@ impl Reader {
         }
         if block.disabled {
             self.loaded.blocks_dropped += 1;
-            report.info(place, "the block is disabled, and not carried over");
+            report.info(place, "the block is disabled, and not converted");
             return;
         }
         block.illegible = illegible(options, report);
         self.block(block, place, report);
     }
 
-    /// A block whose options are all in order.
+    /// A block with valid options.
     fn block(&mut self, block: Block, place: Place, report: &mut Report) {
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
         let (Some(command), Some(location)) = (filled(block.command), filled(block.location)) else {
@@ -358,7 +358,7 @@ impl Reader {
     }
 }
 
-/// The options of an active response; of several with the same name the last one counts.
+/// The options of an active response; the last of equal names wins.
 #[derive(Default)]
 struct Block {
     command: Option<String>,
@@ -369,7 +369,7 @@ struct Block {
     rules_id: Option<String>,
     timeout: i32,
     disabled: bool,
-    /// It holds something that others than the manager read, and may do without command and location.
+    /// It contains an option for other daemons, and may lack command and location.
     may_be_bare: bool,
     illegible: Option<Illegible>,
 }

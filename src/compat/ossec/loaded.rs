@@ -1,17 +1,17 @@
-//! What Wazuh itself would have loaded from the files: the middle of an import, between their text and Riposte's documents.
-//! It is kept apart so that it can be held against Wazuh, word for word.
+//! What Wazuh would load from the files: the intermediate form of an import, between text and
+//! documents. It is separate so that tests can compare it with Wazuh.
 
 use serde::Serialize;
 
 use super::allowlist::Allowlist;
 use super::report::{Level, Place};
 
-/// An error of Wazuh's, by its number and in its words.
+/// An error of Wazuh, with its number and message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WazuhError {
-    /// Wazuh's number; absent for a limit that is Riposte's.
+    /// Wazuh's error number; absent for limits of Riposte.
     pub code: Option<u16>,
-    /// The words.
+    /// Wazuh's message.
     pub text: String,
 }
 
@@ -21,51 +21,51 @@ impl WazuhError {
     }
 }
 
-/// Whether Wazuh would have loaded the configuration.
+/// Whether Wazuh would load the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Load {
-    /// It would.
+    /// Loaded.
     #[default]
     Ok,
-    /// It would have refused it as a whole.
+    /// Refused as a whole.
     Error,
 }
 
-/// Something that Wazuh says without refusing the configuration.
+/// A message of Wazuh that does not refuse the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// Wazuh's number.
+    /// Wazuh's message number.
     pub code: u16,
-    /// How serious Wazuh takes it.
+    /// Wazuh's severity.
     pub severity: Level,
-    /// Wazuh's words.
+    /// Wazuh's text.
     pub text: String,
 }
 
-/// A command, as Wazuh loads it.
+/// A command as Wazuh loads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Command {
-    /// Its name; blanks and case count.
+    /// Name; spaces and case matter.
     pub name: String,
-    /// The program, in the agents' folder for them.
+    /// Program in the agents' active response folder.
     pub executable: String,
-    /// Whether a response that uses it may have a timeout.
+    /// Whether responses that use it may have a timeout.
     pub timeout_allowed: bool,
-    /// Its arguments, as one text.
+    /// Arguments as one text.
     pub extra_args: Option<String>,
-    /// What it expects, which Wazuh has not looked at since 4.2.
+    /// What it expects; ignored by Wazuh since 4.2.
     #[serde(skip)]
     pub expect: Option<String>,
-    /// The first value of it that holds bytes which are no text.
+    /// Its first value with undecodable bytes.
     #[serde(skip)]
     pub(super) illegible: Option<Illegible>,
-    /// Where it stands.
+    /// Position of the command.
     #[serde(skip)]
     pub place: Place,
 }
 
-/// A value that cannot be carried over, because some bytes of it are no UTF-8.
+/// A value that cannot be converted, because some bytes are not UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Illegible {
     pub option: String,
@@ -73,11 +73,11 @@ pub(super) struct Illegible {
 }
 
 impl Illegible {
-    /// What a report says of it.
+    /// Its text in the report.
     pub(super) fn told(&self) -> String {
         let Self { option, .. } = self;
         format!(
-            "the value of {option} holds bytes that are no UTF-8, so the block is not carried over: write the file as UTF-8"
+            "the value of {option} contains bytes that are not UTF-8, so the block is not converted: save the file as UTF-8"
         )
     }
 }
@@ -86,7 +86,7 @@ impl Illegible {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Location {
-    /// On the agent that the alert comes from.
+    /// On the alert's agent.
     Local,
     /// On the manager.
     Server,
@@ -108,64 +108,64 @@ impl Location {
     }
 }
 
-/// An active response, as Wazuh loads it.
+/// An active response as Wazuh loads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActiveResponse {
-    /// The name that Wazuh gives it: that of the command and the timeout.
+    /// Wazuh's name of it: the command and the timeout.
     pub name: String,
-    /// The command's name.
+    /// Name of the command.
     pub command: String,
-    /// Every word that the expression finds in `location`.
+    /// All words found in `location`.
     pub location: Vec<Location>,
-    /// The agent, as it is written.
+    /// The agent as written.
     pub agent_id: Option<String>,
-    /// The least level; 0 counts as none.
+    /// Minimum level; 0 counts as none.
     pub level: Option<u8>,
-    /// An expression on the text of the rule's groups.
+    /// Pattern for the rule's groups.
     pub rules_group: Option<String>,
-    /// Rules, as far as the list is read.
+    /// Rule ids, as far as Wazuh parses the list.
     pub rules_id: Vec<u32>,
-    /// For how long; 0: for good.
+    /// Timeout in seconds; 0: without end.
     pub timeout_seconds: i32,
-    /// Whether it is undone at some time.
+    /// Whether it is undone after a timeout.
     pub stateful: bool,
-    /// Where the list of rules has something that Wazuh never reads.
+    /// Whether the list of rules contains text that Wazuh ignores.
     #[serde(skip)]
     pub unread_rules: bool,
-    /// Which of the commands it uses.
+    /// Index of its command.
     #[serde(skip)]
     pub uses: usize,
-    /// The first value of it that holds bytes which are no text.
+    /// Its first value with undecodable bytes.
     #[serde(skip)]
     pub(super) illegible: Option<Illegible>,
-    /// Where it stands.
+    /// Position of the block.
     #[serde(skip)]
     pub place: Place,
 }
 
-/// What Wazuh would have loaded. If it would have refused the configuration, there is nothing but the errors and what the
-/// executing daemon reads on its own.
+/// What Wazuh would load. For a refused configuration: only the errors, and what the execution
+/// daemon reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Loaded {
-    /// Whether it would.
+    /// Whether Wazuh would load it.
     pub load: Load,
-    /// The error at which it would have stopped.
+    /// The error at which Wazuh would stop.
     pub errors: Vec<WazuhError>,
-    /// What else it would have said.
+    /// Further messages of Wazuh.
     pub messages: Vec<Message>,
-    /// The commands, duplicates included.
+    /// Commands, including duplicates.
     pub commands: Vec<Command>,
-    /// The active responses, in the order of the files.
+    /// Active responses, in the order of the files.
     pub policies: Vec<ActiveResponse>,
-    /// How many blocks it would have left out.
+    /// Number of blocks that Wazuh would ignore.
     pub blocks_dropped: usize,
     /// The allowlist.
     pub allowlist: Allowlist,
-    /// Minutes for those who come back, as the executing daemon reads them.
+    /// Minutes for repeated offenders, as the execution daemon parses them.
     pub repeated_offenders_minutes: Vec<i32>,
-    /// Whether the executing daemon would be off.
+    /// Whether active response is disabled.
     pub execd_disabled: bool,
-    /// Where the repeated offenders stand.
+    /// Position of the repeated offenders.
     #[serde(skip)]
     pub(super) offenders_at: Option<Place>,
 }

@@ -1,8 +1,9 @@
-//! A Wazuh manager's `ossec.conf` in Riposte's words: active responses become policies, commands actions, the allowlist
-//! protected entries. Wazuh's own semantics are reproduced first (`xml.rs` reads, `load.rs` and `values.rs` say what Wazuh would have
-//! loaded), then carried over (`programs.rs`, `policies.rs`, `allowlist.rs`), and `report.rs` says what is different.
+//! Converts a Wazuh manager's `ossec.conf`: active responses become policies, commands actions, the
+//! allowlist protected entries. Wazuh's semantics are reproduced first (`xml.rs` parses, `load.rs`
+//! and `values.rs` load as Wazuh would), then converted (`programs.rs`, `policies.rs`,
+//! `allowlist.rs`). `report.rs` lists the differences.
 //!
-//! The files are hostile as far as this is concerned: whatever they hold gives documents that parse, or an error note.
+//! The files are untrusted: any content yields valid documents or an error note.
 
 mod allowlist;
 mod load;
@@ -22,24 +23,25 @@ pub use allowlist::Allowlist;
 pub use loaded::{ActiveResponse, Command, Load, Loaded, Location, Message, WazuhError};
 pub use report::{Level, Note, Place};
 
-/// What files of Wazuh's come to. Nothing in it is stored yet: actions go first, then policies, then protected entries.
+/// The result of an import. Nothing is stored yet: actions must be stored first, then policies,
+/// then protected entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Import {
-    /// Policy documents; each can be read with Riposte's own actions and those of `actions`.
+    /// Policy documents, valid with the built-in actions and `actions`.
     #[schema(value_type = Vec<Object>)]
     pub policies: Vec<Value>,
     /// Documents of custom actions.
     #[schema(value_type = Vec<Object>)]
     pub actions: Vec<Value>,
-    /// Protected entries, as `POST /v1/protected` takes them.
+    /// Protected entries, as for `POST /v1/protected`.
     #[schema(value_type = Vec<Object>)]
     pub protected: Vec<Value>,
-    /// What there is to say, in the order of the files.
+    /// Notes in the order of the files.
     pub report: Vec<Note>,
-    /// What Wazuh itself would have loaded.
+    /// What Wazuh would load.
     #[serde(skip)]
     pub wazuh: Loaded,
-    /// By active response that Wazuh would have loaded: the name of the policy that it became, if it became one.
+    /// For each active response that Wazuh would load: the name of its policy, if converted.
     #[serde(skip)]
     pub carried: Vec<Option<String>>,
 }

@@ -1,5 +1,5 @@
-//! The last step: active responses become policies. Each is tried as a policy before it is handed out, so that what an
-//! import says is what storing it will find.
+//! The last step: active responses become policies. Each is validated as a policy, so the report
+//! shows what storing it would find.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::domain::group_expression::GroupExpression;
 use crate::domain::labels::{WAZUH_ID, WAZUH_MANAGER};
 use crate::domain::policy::Policy;
 
-/// The highest level of a rule. An `ossec.conf` may say up to 20.
+/// Highest rule level; `ossec.conf` allows up to 20.
 const MAX_LEVEL: u8 = 16;
-/// Wazuh forgets who came back when it is restarted, and not before. A policy has to say when: long enough for an
-/// attacker who returns weekly, short enough that an address has found another owner only rarely.
+/// Wazuh forgets repeated offenders only at a restart. A policy needs a time: long enough for an
+/// attacker who returns weekly, short enough that few addresses change owner.
 const FORGET_AFTER: &str = "30d";
-/// The longest part of a policy's name that comes from the command's, in bytes.
+/// Maximum length of the command's part in a policy name, in bytes.
 const MAX_SLUG: usize = 48;
 
-/// Policies, and by active response the name of the policy that it became.
+/// Policies, and the policy name for each active response.
 pub(super) struct Carried {
     pub documents: Vec<Value>,
     pub names: Vec<Option<String>>,
@@ -42,7 +42,7 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, manager: Option<&str>,
             continue;
         }
         let Some(action) = programs.of(block) else {
-            report.error(block.place, "the block is not carried over: its command is not");
+            report.error(block.place, "the block is not converted, because its command is not");
             carried.names.push(None);
             continue;
         };
@@ -88,7 +88,7 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, manager: Option<&str>,
             Err(faults) => {
                 let faults: Vec<String> =
                     faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
-                report.error(block.place, format!("the block is not carried over: as a policy, {}", faults.join("; ")));
+                report.error(block.place, format!("the block is not converted: as a policy, {}", faults.join("; ")));
                 carried.names.push(None);
             }
         }
@@ -96,7 +96,7 @@ pub(super) fn carry(loaded: &Loaded, programs: &Programs, manager: Option<&str>,
     carried
 }
 
-/// A command's name as a part of a policy's.
+/// The command's part of a policy name.
 fn slug(command: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let slug: String = command.chars().take(MAX_SLUG).map(plain).collect();
@@ -104,7 +104,7 @@ fn slug(command: &str) -> String {
     if slug.is_empty() { "command".into() } else { slug.into() }
 }
 
-/// Where a policy comes from.
+/// The note on the origin of a policy.
 fn note(block: &ActiveResponse, report: &Report) -> String {
     let mut words = vec![format!("command {}", short(&block.command))];
     let location: Vec<&str> = block.location.iter().map(|word| word.as_str()).collect();
@@ -121,8 +121,8 @@ fn note(block: &ActiveResponse, report: &Report) -> String {
     format!("From Wazuh's active response of {}: {}", report.at(block.place), words.join("; "))
 }
 
-/// Which alerts: an id is enough whatever else is said, level and group have to hold together. `None` if the block is not
-/// carried over.
+/// The selectors: a rule id matches alone, level and group must match together. `None` if the block
+/// cannot be converted.
 fn selectors(block: &ActiveResponse, report: &mut Report) -> Option<Value> {
     if block.unread_rules {
         let message = "Wazuh does not read all of rules_id: from a number it goes on at the next comma, and it stops at \
@@ -137,14 +137,14 @@ fn selectors(block: &ActiveResponse, report: &mut Report) -> Option<Value> {
     if let Some(expression) = &block.rules_group
         && let Err(error) = GroupExpression::parse(expression)
     {
-        report.error(block.place, format!("the block is not carried over: its rules_group {error}"));
+        report.error(block.place, format!("the block is not converted: its rules_group {error}"));
         return None;
     }
     match (block.level.filter(|level| *level > 0), &block.rules_group) {
         (Some(level), _) if level > MAX_LEVEL => {
             let message = format!(
                 "level {level} is higher than any rule's ({MAX_LEVEL} at most): the block never fires by its level, and \
-                 that part of it is left out"
+                 the level is ignored"
             );
             report.warning(block.place, message);
         }
@@ -154,8 +154,7 @@ fn selectors(block: &ActiveResponse, report: &mut Report) -> Option<Value> {
         (None, None) => {}
     }
     if selectors.is_empty() {
-        let message =
-            "the block never fires: nothing selects a rule (level 0 counts as no level). It is not carried over";
+        let message = "the block never fires: nothing selects a rule (level 0 counts as no level). It is not converted";
         report.warning(block.place, message);
         return None;
     }
@@ -179,30 +178,27 @@ fn respond(
             respond.insert("escalate".into(), json!({"ladder": ladder, "forget_after": FORGET_AFTER}));
         }
     }
-    // Wazuh knows no quotes: a blank always separates.
+    // Wazuh has no quotes: a space always separates.
     let words = command.extra_args.as_deref().unwrap_or_default().split(' ');
     let arguments: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    // What a custom action takes is the site's affair; whether a policy can hold it, the policy's reader says.
+    // Arguments of custom actions are site-specific; the policy parser checks their form.
     if action.script.is_some() || action.check_arguments(&arguments, "").is_empty() {
         if !arguments.is_empty() {
             respond.insert("arguments".into(), arguments.into());
         }
     } else if !arguments.is_empty() {
-        let message = format!("{} does not take extra_args {:?}: left out", action.name, short(&arguments.join(" ")));
+        let message = format!("{} does not accept extra_args {:?}: ignored", action.name, short(&arguments.join(" ")));
         report.warning(block.place, message);
     }
     respond
 }
 
-/// For how long; `None`: until it is lifted, or the action is done when it is done.
+/// The duration; `None`: without end, or for a one-shot action.
 fn time(block: &ActiveResponse, action: &Action, report: &mut Report) -> Option<String> {
     let seconds = block.timeout_seconds;
     if !action.undoable {
         if seconds != 0 {
-            report.warning(
-                block.place,
-                format!("{} leaves nothing that could be undone: the timeout is left out", action.name),
-            );
+            report.warning(block.place, format!("{} leaves nothing to undo: the timeout is ignored", action.name));
         }
         return None;
     }
@@ -211,7 +207,7 @@ fn time(block: &ActiveResponse, action: &Action, report: &mut Report) -> Option<
         return None;
     }
     if seconds == 0 {
-        const FOR_GOOD: &str = "without a timeout a response lasts until somebody lifts it, as in Wazuh. The same goes for \
+        const FOR_GOOD: &str = "without a timeout a response lasts until it is lifted by hand, as in Wazuh. The same goes for \
                                 every block without one";
         report.once(Level::Info, block.place, FOR_GOOD);
         return None;
@@ -223,7 +219,7 @@ fn time(block: &ActiveResponse, action: &Action, report: &mut Report) -> Option<
     span
 }
 
-/// A time in the one spelling there is; `None` if it is none or too long.
+/// Formats a duration; `None` if it is zero or too long.
 fn span(duration: Duration) -> Option<String> {
     let span: Span = format!("{}s", duration.as_secs()).parse().ok()?;
     Some(span.to_string())
@@ -277,7 +273,7 @@ fn on(block: &ActiveResponse, manager: Option<&str>, report: &mut Report) -> Val
     json!("origin")
 }
 
-/// The times for those who come back.
+/// Durations for repeated offenders.
 fn ladder(loaded: &Loaded, report: &mut Report) -> Vec<String> {
     let minutes = &loaded.repeated_offenders_minutes;
     let Some(place) = loaded.offenders_at.filter(|_| !minutes.is_empty()) else { return Vec::new() };
@@ -287,7 +283,7 @@ fn ladder(loaded: &Loaded, report: &mut Report) -> Vec<String> {
     });
     let ladder: Vec<String> = times.collect();
     if ladder.len() < minutes.len() {
-        report.warning(place, "repeated_offenders ends at its first entry that is no time of up to ten years");
+        report.warning(place, "repeated_offenders ends at its first entry that is not a time of at most ten years");
     }
     if !ladder.is_empty() {
         let message = format!(

@@ -1,5 +1,5 @@
-//! Commands become actions: a program of Wazuh's own is the action of Riposte's that means the same, any other stays a
-//! program in the agents' folder, and gets a custom action.
+//! Commands become actions: Wazuh's own programs become built-in actions, and others become custom
+//! actions with a program in the agents' folder.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use super::loaded::{ActiveResponse, Command, Loaded};
 use super::report::{Report, short};
 use crate::domain::action::{Action, Catalogue, is_name};
 
-/// Programs of Wazuh's own, without `.exe`, `.sh`, `.cmd` or `.py`, and the action that means the same.
+/// Wazuh's programs, without `.exe`, `.sh`, `.cmd` or `.py`, and the equivalent action.
 const PROGRAMS: [(&str, &str); 16] = [
     ("firewall-drop", "firewall-drop"),
     ("default-firewall-drop", "firewall-drop"),
@@ -29,49 +29,49 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("kaspersky", "kaspersky"),
 ];
 const ENDINGS: [&str; 4] = [".exe", ".sh", ".cmd", ".py"];
-/// The longest name of an action, in bytes.
+/// Maximum length of an action name, in bytes.
 const MAX_NAME: usize = 64;
 
-/// What the commands of a configuration became.
+/// Converted commands.
 pub(super) struct Programs {
-    /// By command: the action's name; `None` if it could not be carried over.
+    /// Action name per command; `None` if it cannot be converted.
     pub by_command: Vec<Option<String>>,
-    /// The custom actions, as documents.
+    /// Documents of custom actions.
     pub documents: Vec<Value>,
-    /// Riposte's own actions and the custom ones.
+    /// Built-in and custom actions.
     pub catalogue: Catalogue,
 }
 
 impl Programs {
-    /// The action that a response uses.
+    /// The action of a response.
     pub(super) fn of(&self, block: &ActiveResponse) -> Option<&Action> {
         let name = self.by_command.get(block.uses)?.as_deref()?;
         self.catalogue.find(name).map(AsRef::as_ref)
     }
 }
 
-/// The action of Riposte's own that means the same as a program, if there is one.
+/// The built-in action equivalent to a program, if any.
 fn own(executable: &str) -> Option<&'static Action> {
     let known = Catalogue::built_in();
-    // Its name is an action's, ending and all.
+    // Here the name with its extension is the action's.
     if executable == "restart.sh" {
         return known.find("restart.sh").or_else(|| known.find("restart-wazuh")).map(AsRef::as_ref);
     }
     known.find(meaning(executable)?).map(AsRef::as_ref)
 }
 
-/// The name of the action that means the same as a program, whether or not there is such an action yet.
+/// The name of the equivalent action, which may not exist yet.
 fn meaning(executable: &str) -> Option<&'static str> {
     let plain = ENDINGS.iter().find_map(|ending| executable.strip_suffix(ending)).unwrap_or(executable);
     PROGRAMS.iter().find(|(program, _)| *program == plain).map(|(_, name)| *name)
 }
 
-/// Carries the commands over.
+/// Converts the commands.
 pub(super) fn carry(loaded: &Loaded, report: &mut Report) -> Programs {
     let mut by_command = Vec::with_capacity(loaded.commands.len());
     let (mut documents, mut actions, mut names) = (Vec::new(), Vec::new(), Names::default());
     let mut first_of: HashSet<&str> = HashSet::new();
-    // By command, so that many blocks and commands do not cost their product.
+    // Indexed by command, so that blocks and commands do not cost their product.
     let (mut used, mut stateful) = (vec![false; loaded.commands.len()], vec![false; loaded.commands.len()]);
     for block in &loaded.policies {
         if let (Some(used), Some(stateful)) = (used.get_mut(block.uses), stateful.get_mut(block.uses)) {
@@ -82,7 +82,7 @@ pub(super) fn carry(loaded: &Loaded, report: &mut Report) -> Programs {
     for ((command, used), stateful) in loaded.commands.iter().zip(used).zip(stateful) {
         if !first_of.insert(&command.name) {
             let message = format!(
-                "command {:?} is defined again; Wazuh uses the first of that name, and so this one is left out",
+                "command {:?} is defined again; Wazuh uses the first of that name, so this one is ignored",
                 short(&command.name)
             );
             report.warning(command.place, message);
@@ -114,7 +114,7 @@ pub(super) fn carry(loaded: &Loaded, report: &mut Report) -> Programs {
                 let faults: Vec<String> =
                     faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
                 let message = format!(
-                    "command {:?} cannot be an action, and nothing that uses it is carried over: {}",
+                    "command {:?} cannot be an action, and its uses are not converted: {}",
                     short(&command.name),
                     faults.join("; ")
                 );
@@ -144,16 +144,16 @@ fn custom(name: &str, command: &Command, stateful: bool, report: &Report) -> Val
     let mut document = json!({"name": name, "summary": summary, "executable": command.executable, "style": "wazuh",
         "undoable": stateful, "wants_alert": true, "target_kinds": ["none"]});
     if stateful {
-        // Whatever is in force is in force against something, so that it can be found, protected and lifted.
+        // Every lasting effect needs a target, so that it can be found, protected and lifted.
         document["target_kinds"] = json!(["ip", "user", "file", "process", "host", "none"]);
-        // Wazuh hands its programs whatever name stands in the alert.
+        // Wazuh passes any account name from the alert to its programs.
         document["user"] = json!("any");
         document["default_target"] = json!(default_target(command.expect.as_deref().unwrap_or_default()));
     }
     document
 }
 
-/// What a command is aimed at, by what it said before 4.2 that it expects.
+/// The target that corresponds to the `expect` of Wazuh before 4.2.
 fn default_target(expect: &str) -> &'static str {
     let expect = expect.to_ascii_lowercase();
     if expect.contains("srcip") {
@@ -198,7 +198,7 @@ fn describe(command: &Command, name: &str, used: bool, stateful: bool, report: &
     }
 }
 
-/// Names that are taken, and where to go on looking for those that are alike.
+/// Names in use, and the next suffix for equal ones.
 #[derive(Default)]
 struct Names {
     taken: HashSet<String>,
@@ -206,7 +206,7 @@ struct Names {
 }
 
 impl Names {
-    /// A name for an action that is neither Riposte's own nor taken.
+    /// A free action name that is not a built-in one.
     fn free(&mut self, command: &str) -> String {
         let plain = |c: char| match c.to_ascii_lowercase() {
             c if c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-') => c,
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_of_wazuhs_own_is_known_by_its_file() {
+    fn wazuhs_programs_are_recognised_by_file_name() {
         for executable in ["firewall-drop", "firewall-drop.sh", "default-firewall-drop"] {
             assert_eq!(own(executable).unwrap().name, "firewall-drop", "{executable}");
         }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_cleaned_and_never_taken_twice() {
+    fn names_are_normalised_and_unique() {
         let mut names = Names::default();
         let mut name = |command: &str| names.free(command);
         assert_eq!(

@@ -1,52 +1,54 @@
-//! What an import says: everything that is carried over in another way than Wazuh has it, and everything that is not.
+//! The report of an import: every difference from Wazuh's behaviour, and everything that was not
+//! converted.
 
 use std::collections::HashSet;
 
+use riposte_protocol::visible::is_hidden;
 use serde::Serialize;
 
 use super::loaded::WazuhError;
 
-/// The longest piece of a configuration that is repeated in a message, in characters.
+/// Maximum length of a quoted piece of configuration, in characters.
 const MAX_QUOTED: usize = 200;
 
-/// How serious a note is.
+/// Severity of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// The file, or a block of it, was not carried over.
+    /// The file, or a block of it, was not converted.
     Error,
-    /// Something was left out or behaves differently.
+    /// Something was omitted or behaves differently.
     Warning,
-    /// Something worth knowing; nothing is lost.
+    /// Information without a loss.
     Info,
 }
 
-/// One thing that an import says.
+/// A note of an import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Note {
-    /// How serious it is.
+    /// Severity.
     pub level: Level,
-    /// Which file, where there are several.
+    /// File name, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Which line, from 1; absent if it is about everything.
+    /// Line, from 1; absent if it concerns everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// Which column of it, in characters, from 1; for faults of the XML.
+    /// Column in characters, from 1; for XML errors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
-    /// What there is to say.
+    /// Text of the note.
     pub message: String,
 }
 
-/// A place in the files.
+/// A position in the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// The number of the file, from 0.
+    /// Index of the file, from 0.
     pub file: usize,
-    /// The line, from 1.
+    /// Line, from 1.
     pub line: u32,
-    /// The column, from 1.
+    /// Column, from 1.
     pub column: u32,
 }
 
@@ -54,10 +56,10 @@ pub struct Place {
 #[derive(Debug)]
 pub(super) struct Report<'a> {
     files: &'a [(String, String)],
-    /// Which files hold bytes that are no text.
+    /// Files with undecodable bytes.
     bad_bytes: HashSet<usize>,
     notes: Vec<(Option<Place>, Note)>,
-    /// What was said for all blocks.
+    /// Notes that were reported once for all blocks.
     said: HashSet<&'static str>,
 }
 
@@ -66,17 +68,17 @@ impl<'a> Report<'a> {
         Self { files, bad_bytes: HashSet::new(), notes: Vec::new(), said: HashSet::new() }
     }
 
-    /// Says that bytes of a file are no text, the first of them at `place`.
+    /// Reports undecodable bytes of a file, the first at `place`.
     pub(super) fn bad_bytes(&mut self, place: Place) {
         self.bad_bytes.insert(place.file);
         self.warning(
             place,
-            "the file is not UTF-8 from here on: what cannot be read stands as U+FFFD. In a comment that changes nothing; a block \
-             in whose values it stands is not carried over",
+            "the file is not UTF-8 from here on: invalid bytes become U+FFFD. In a comment this is harmless; a block \
+             with such bytes in its values is not converted",
         );
     }
 
-    /// Whether the file of `place` holds bytes that are no text.
+    /// Whether the file of `place` has undecodable bytes.
     pub(super) fn has_bad_bytes(&self, place: Place) -> bool {
         self.bad_bytes.contains(&place.file)
     }
@@ -99,14 +101,14 @@ impl<'a> Report<'a> {
         self.add(Level::Info, Some(place), message);
     }
 
-    /// Says something at the first block that it concerns, and not again.
+    /// Reports a note only at the first block that it concerns.
     pub(super) fn once(&mut self, level: Level, place: Place, message: &'static str) {
         if self.said.insert(message) {
             self.add(level, Some(place), message);
         }
     }
 
-    /// Why the files are refused.
+    /// Reports why the files are refused.
     pub(super) fn refuse(&mut self, error: &WazuhError, place: Option<Place>) {
         let WazuhError { code, text } = error;
         match code {
@@ -131,21 +133,21 @@ impl<'a> Report<'a> {
         self.files.get(place.file).map(|(name, _)| short(name)).unwrap_or_default()
     }
 
-    /// A place, for people.
+    /// A position, for people.
     pub(super) fn at(&self, place: Place) -> String {
         format!("{}, line {}", self.file(place), place.line)
     }
 
-    /// Everything, in the order of the files.
+    /// All notes in the order of the files.
     pub(super) fn into_notes(mut self) -> Vec<Note> {
         self.notes.sort_by_key(|(place, _)| place.map(|place| (place.file, place.line)));
         self.notes.into_iter().map(|(_, note)| note).collect()
     }
 }
 
-/// A text as it may be repeated: of bearable length, and without characters that do something to whoever shows it.
+/// A text made safe to quote in the report: truncated, and without control characters.
 pub(super) fn short(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let plain = |c: char| if is_hidden(c) { '\u{fffd}' } else { c };
     let mut short: String = text.chars().take(MAX_QUOTED).map(plain).collect();
     if text.chars().nth(MAX_QUOTED).is_some() {
         short.push('…');

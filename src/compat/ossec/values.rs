@@ -1,8 +1,8 @@
-//! Single values, as Wazuh reads them: forgiving where C is, and with what is left unread told apart.
+//! Parses single values as Wazuh does: as lenient as C, with ignored text reported.
 
 use super::loaded::Location;
 
-/// Which words the text holds, anywhere in it and whatever their case.
+/// The location words in the text, at any position and ignoring case.
 pub(super) fn locations(text: &str) -> Vec<Location> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -15,7 +15,7 @@ pub(super) fn locations(text: &str) -> Vec<Location> {
     words.into_iter().filter(|(_, found)| *found).map(|(word, _)| word).collect()
 }
 
-/// A level, 0 to 20; nothing counts as 0.
+/// A level, 0 to 20; empty counts as 0.
 pub(super) fn level(text: &str) -> Option<u8> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -23,7 +23,7 @@ pub(super) fn level(text: &str) -> Option<u8> {
     if text.is_empty() { Some(0) } else { text.parse().ok().filter(|level| *level <= 20) }
 }
 
-/// The number at the beginning of a text, blanks before it left aside; 0 if there is none.
+/// The number at the start of a text, after spaces; 0 if there is none.
 pub(super) fn number(text: &str) -> i32 {
     let text = text.trim_start();
     let (sign, digits) = match text.strip_prefix('-') {
@@ -34,12 +34,12 @@ pub(super) fn number(text: &str) -> i32 {
     if end == 0 {
         return 0;
     }
-    // Only too many digits are left as a fault.
+    // Parsing fails only on overflow here.
     digits[..end].parse::<i32>().map_or(i32::MAX, |n| n) * sign
 }
 
-/// The numbers of a list of rules, and whether something of it is never read. Blanks and commas may stand between numbers;
-/// reading goes from a number to the next comma, whatever is in between, and stops at any other character.
+/// Parses a list of rule ids; also returns whether text is ignored. Wazuh reads a number, skips to
+/// the next comma, and stops at a character that is not a digit, space or comma.
 pub(super) fn rule_ids(text: &str) -> (Vec<u32>, bool) {
     let (mut ids, mut unread, mut rest) = (Vec::new(), false, text);
     loop {

@@ -1,6 +1,7 @@
-//! The first step of an import: the text of an `ossec.conf` becomes its roots, their sections, and the options of those
-//! sections that responses are made of. It reads what Wazuh's own reader reads (comments that end in `!>`, `\<` as an
-//! ordinary character, entities left as they stand), stays within bounds whatever the text is, and says line and column.
+//! The first step of an import: parses an `ossec.conf` into roots, sections and the options that
+//! matter for responses. It accepts what Wazuh's own parser accepts: comments that end in `!>`,
+//! `\<` as an ordinary character, unresolved entities. It is bounded for any input, and reports
+//! line and column.
 
 use quick_xml::errors::{Error, IllFormedError, SyntaxError};
 use quick_xml::events::attributes::AttrError;
@@ -10,35 +11,36 @@ use quick_xml::reader::Reader;
 use super::loaded::WazuhError;
 use super::report::{Place, short};
 
-/// The longest name, value or tag, in bytes: Wazuh's own limit.
+/// Maximum length of a name, value or tag, in bytes: Wazuh's own limit.
 const MAX_TEXT_BYTES: usize = 20_480;
-/// The deepest nesting. Real files have five levels.
+/// Maximum nesting; real files have five levels.
 const MAX_DEPTH: usize = 64;
-/// The most sections of a file. Agents of Wazuh take 64 responses, a large manager's file has some hundred sections.
+/// Maximum number of sections per file. Wazuh's agents accept 64 responses; a large manager's file
+/// has a few hundred sections.
 const MAX_SECTIONS: usize = 10_000;
-/// The most options of the sections that are kept.
+/// Maximum number of options in the relevant sections.
 const MAX_OPTIONS: usize = 50_000;
-/// The most texts between elements that are told of.
+/// Maximum number of reported texts between elements.
 const MAX_STRAY: usize = 50;
-/// The longest piece of one that is repeated, in characters.
+/// Maximum quoted length of one, in characters.
 const MAX_STRAY_CHARS: usize = 80;
-/// The sections whose options are kept.
+/// Sections with relevant options.
 const KEPT: [&str; 3] = ["global", "command", "active-response"];
-/// Stands for a `<` behind a backslash while the XML is read; no text of a configuration holds it.
+/// Replaces `<` after a backslash during parsing; it cannot occur in a configuration.
 const ESCAPED: char = '\u{1}';
-/// Wazuh's number for whatever is wrong with the XML.
+/// Wazuh's number for all XML errors.
 pub(super) const XML_ERROR: u16 = 1226;
 
-/// What is wrong, and where.
+/// An error and its position.
 pub(super) type Fault = (WazuhError, Place);
-/// Where comments were in a text without them: an offset, and how many bytes are missing before it.
+/// Positions of removed comments: an offset, and the number of bytes removed before it.
 type Cuts = Vec<(usize, usize)>;
 
-/// What stands in a file.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) struct File {
     pub roots: Vec<Root>,
-    /// Texts between elements, where only elements should stand; of each section the first.
+    /// Texts between elements; the first per section.
     pub stray: Vec<(String, Place)>,
 }
 
@@ -55,12 +57,12 @@ pub(super) struct Root {
 pub(super) struct Section {
     pub name: String,
     pub place: Place,
-    /// Whether it has any child, kept or not.
+    /// Whether it has any child, relevant or not.
     pub has_children: bool,
     pub options: Vec<Entry>,
 }
 
-/// An option: a name and a text.
+/// An option: name and text.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
@@ -68,10 +70,10 @@ pub(super) struct Entry {
     pub place: Place,
 }
 
-/// Reads the file number `file`.
+/// Parses the file with index `file`.
 ///
 /// # Errors
-/// The first fault, with its place.
+/// The first error, with its position.
 pub(super) fn read(file: usize, text: &str) -> Result<File, Fault> {
     let lines = Lines::new(file, text);
     let (stripped, cuts) = without_comments(text, &lines)?;
@@ -82,7 +84,7 @@ pub(super) fn read(file: usize, text: &str) -> Result<File, Fault> {
     };
     let mut reader = Reader::from_str(&stripped);
     let config = reader.config_mut();
-    // Wazuh knows no entities, and compares the names of closing tags with their blanks.
+    // Wazuh does not resolve entities, and compares names of closing tags with their spaces.
     config.allow_dangling_amp = true;
     config.trim_markup_names_in_closing_tags = false;
     let mut tree = Tree::default();
@@ -127,11 +129,11 @@ pub(super) fn read(file: usize, text: &str) -> Result<File, Fault> {
     }
 }
 
-/// What Wazuh says of an XML declaration, which it takes for an element with attributes.
+/// Wazuh's message for an XML declaration, which it parses as an element with attributes.
 pub(super) const DECLARATION: &str = "XMLERR: Attribute '?' has no value.";
 const NOT_CLOSED: &str = "XMLERR: End of file and some elements were not closed.";
 
-/// What Wazuh's reader calls a fault.
+/// Wazuh's message for an XML error.
 fn syntax(error: &Error) -> String {
     match error {
         Error::IllFormed(IllFormedError::MismatchedEndTag { expected, .. }) => {
@@ -146,7 +148,7 @@ fn syntax(error: &Error) -> String {
     }
 }
 
-/// What is wrong with an opening tag.
+/// Checks an opening tag.
 fn check(tag: &BytesStart) -> Result<(), String> {
     let whole: &str = tag;
     if whole.len() > MAX_TEXT_BYTES {
@@ -174,7 +176,8 @@ fn check(tag: &BytesStart) -> Result<(), String> {
     })
 }
 
-/// `text` without its comments, and where they were. Whatever begins with `<!` is a comment to Wazuh, document types and CDATA included, and so none of them is ever read.
+/// Removes comments from `text`, and returns their positions. Wazuh treats everything that begins
+/// with `<!` as a comment, including document types and CDATA.
 fn without_comments(text: &str, lines: &Lines) -> Result<(String, Cuts), Fault> {
     let bytes = text.as_bytes();
     let (mut kept, mut cuts, mut removed) = (String::with_capacity(text.len()), Vec::new(), 0);
@@ -207,21 +210,21 @@ fn without_comments(text: &str, lines: &Lines) -> Result<(String, Cuts), Fault> 
     Ok((kept, cuts))
 }
 
-/// What has been read so far.
+/// The elements parsed so far.
 #[derive(Default)]
 struct Tree {
     roots: Vec<Root>,
-    /// Where the elements that are open begin.
+    /// Positions of the open elements.
     open: Vec<Place>,
     sections: usize,
     options: usize,
     stray: Vec<(String, Place)>,
-    /// Where the last stray text was: its depth, and how many sections came before it.
+    /// Depth and number of preceding sections of the last text between elements.
     strayed_at: Option<(usize, usize)>,
 }
 
 impl Tree {
-    /// Notes a text between elements, one for each section and each gap between two.
+    /// Records a text between elements, one per section and per gap.
     fn stray(&mut self, text: &str, place: Place) {
         let at = (self.open.len(), self.sections);
         if self.strayed_at != Some(at) && self.stray.len() < MAX_STRAY {
@@ -260,7 +263,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The option that is open, if it is one that is kept.
+    /// The open option, if it is relevant.
     fn option(&mut self) -> Option<&mut Entry> {
         let section = self.roots.last_mut()?.sections.last_mut()?;
         section.options.last_mut().filter(|_| KEPT.contains(&section.name.as_str()))
@@ -271,7 +274,7 @@ impl Tree {
         if self.open.len() == 3
             && let Some(option) = self.option()
         {
-            // An option is what stands behind its last child, if it has any.
+            // The value of an option is the text after its last child.
             option.value.clear();
         }
     }
@@ -289,7 +292,7 @@ impl Tree {
     }
 }
 
-/// Where the lines of a file begin.
+/// Offsets of the lines of a file.
 struct Lines<'a> {
     file: usize,
     text: &'a str,
@@ -306,7 +309,7 @@ impl<'a> Lines<'a> {
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = line.checked_sub(1).and_then(|nth| self.starts.get(nth)).copied().unwrap_or_default();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        // Counted in characters only in short lines: a file of one long line would cost its square.
+        // Counts characters only in short lines: a file of one long line would cost quadratic time.
         let bytes = offset.saturating_sub(start);
         let column = match self.text.get(start..offset) {
             Some(before) if bytes <= 1000 => before.chars().count(),

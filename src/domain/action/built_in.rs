@@ -1,4 +1,4 @@
-//! The actions that come with Riposte. Each is a file of the agent's `actions/`, described to users in `docs/actions.md`.
+//! Built-in actions. Each is a file of the agent's `actions/`, described in `docs/actions.md`.
 
 use riposte_protocol::target::TargetKind;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ const EVERYWHERE: &[&str] = &["linux", "macos", "freebsd", "openbsd", "netbsd", 
 const ANY_TARGET: &[TargetKind] =
     &[TargetKind::None, TargetKind::Ip, TargetKind::User, TargetKind::File, TargetKind::Process, TargetKind::Host];
 
-/// Every action of Riposte's own.
+/// All built-in actions.
 pub(super) fn all() -> Vec<Action> {
     vec![
         on_user("disable-account", "Locks a local account; lifting it restores exactly the earlier state.")
@@ -55,7 +55,7 @@ pub(super) fn all() -> Vec<Action> {
         Action {
             target_kinds: vec![TargetKind::File],
             default_target: Some(TargetField::FilePath),
-            ..action("quarantine-file", "Moves a file to where nobody can open it; lifting it puts it back as it was.")
+            ..action("quarantine-file", "Moves a file into quarantine, where no program can open it; lifting restores it.")
         }
         .on(LINUX),
         action("restart-wazuh", "Restarts the Wazuh agent or manager of the host.")
@@ -119,7 +119,7 @@ impl Action {
     }
 }
 
-/// The schema of a list of some of `words`, each at most once.
+/// JSON Schema of an array of distinct strings out of `words`.
 fn words(words: &[&str]) -> Value {
     match words {
         [] => json!({"type": "array", "maxItems": 0}),

@@ -1,4 +1,5 @@
-//! Reading a custom action: a program in the agents' own folder, with what it takes.
+//! Parses custom actions: programs in the agents' own folder, with their accepted targets and
+//! arguments.
 
 use riposte_protocol::command::{Script, ScriptStyle};
 use riposte_protocol::target::TargetKind;
@@ -22,30 +23,30 @@ const KNOWN: [&str; 11] = [
     "wants_alert",
 ];
 const PLATFORMS: [&str; 6] = ["linux", "macos", "freebsd", "openbsd", "netbsd", "windows"];
-/// The largest schema of parameters, in bytes.
+/// Maximum size of a parameter schema, in bytes.
 const MAX_SCHEMA_BYTES: usize = 16 * 1024;
 
-/// Reads a custom action.
+/// Parses a custom action.
 ///
 /// # Errors
-/// Every fault.
+/// All faults.
 pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
     let Some(object) = document.as_object() else { return Err(vec![Fault::at("", "an action is a JSON object")]) };
     let mut faults = Vec::new();
     for key in object.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
         let meant = nearest(key, KNOWN).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
         let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
-        faults.push(Fault::at(pointer, format!("is not a field that is known here{meant}")));
+        faults.push(Fault::at(pointer, format!("is not a known field{meant}")));
     }
     let name = text(object, "name", &mut faults).unwrap_or_default();
     if !is_name(&name) {
         faults.push(Fault::at("/name", "must be 1 to 64 characters of a-z, 0-9, '-', '_' and '.'"));
     } else if Catalogue::built_in().find(&name).is_some() {
-        faults.push(Fault::at("/name", "is the name of an action that comes with Riposte"));
+        faults.push(Fault::at("/name", "is the name of a built-in action"));
     }
     let executable = text(object, "executable", &mut faults).unwrap_or_default();
     if !is_file_name(&executable) {
-        faults.push(Fault::at("/executable", "must be the name of a file in the agents' folder for programs, no path"));
+        faults.push(Fault::at("/executable", "must be a file name in the agents' program folder, without a path"));
     }
     let style = word(object, "style", &mut faults).unwrap_or(ScriptStyle::Wazuh);
     let target_kinds =
@@ -55,11 +56,11 @@ pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
     }
     let user: Option<Accounts> = word(object, "user", &mut faults);
     if user.is_some() && !target_kinds.contains(&TargetKind::User) {
-        faults.push(Fault::at("/user", "says which accounts are taken, and target_kinds has no user"));
+        faults.push(Fault::at("/user", "is set, but target_kinds does not include user"));
     }
     let user = user.unwrap_or_default();
     if user == Accounts::Any && style == ScriptStyle::Argv {
-        faults.push(Fault::at("/user", "any needs a style that hands names over as JSON: wazuh or wazuh5"));
+        faults.push(Fault::at("/user", "any needs a style that passes names as JSON: wazuh or wazuh5"));
     }
     let default_target: Option<TargetField> = word(object, "default_target", &mut faults);
     if default_target.is_some_and(|field| !target_kinds.contains(&field.kind())) {
@@ -97,7 +98,7 @@ pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
     })
 }
 
-/// The schema of any list of texts.
+/// JSON Schema of any array of strings.
 pub(super) fn free_arguments() -> Value {
     json!({"type": "array", "items": {"type": "string"}})
 }
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_custom_action_is_pointed_at() {
+    fn every_fault_of_a_custom_action_has_a_pointer() {
         let faults = read(
             &json!({"name": "netsh!", "executable": "../x", "stile": "wazuh", "style": "perl", "target_kinds": ["ip", "planet"],
             "default_target": "source.user", "platforms": ["beos"], "parameters": {"type": 7}, "undoable": "yes"}),

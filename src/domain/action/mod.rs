@@ -1,6 +1,6 @@
-//! The actions Riposte knows: what each takes and what it is aimed at unless a policy says otherwise. How an action
-//! is carried out is the agent's business (`agent/src/actions/`); here is what the manager needs to refuse a policy or a
-//! request that no agent could obey. The ones that come with Riposte are in `built_in.rs`; people add their own.
+//! Actions: accepted targets and arguments, and the default target. The agent implements them
+//! (`agent/src/actions/`); this module lets the manager refuse policies and requests that no agent
+//! could carry out. `built_in.rs` lists the built-in actions; operators add custom ones.
 
 mod built_in;
 mod custom;
@@ -18,17 +18,18 @@ use serde_json::Value;
 use super::alert::TargetField;
 use super::fault::Fault;
 
-/// The most arguments of an action, and the longest of them in bytes.
+/// Maximum number of arguments, and maximum length of one in bytes.
 const MAX_ARGUMENTS: (usize, usize) = (32, 1024);
 
-/// Which accounts an action takes as a `user` target.
+/// Accounts that an action accepts as a `user` target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Accounts {
-    /// Those that a host can have: plain names, such as `alice` or `web01$`.
+    /// Local accounts: plain names, such as `alice` or `web01$`.
     #[default]
     Local,
-    /// Those of directories and identity providers too: `CORP\alice`, `alice@example.org`, `John Smith`.
+    /// Also accounts of directories and identity providers: `CORP\alice`, `alice@example.org`,
+    /// `John Smith`.
     Any,
 }
 
@@ -39,77 +40,77 @@ impl Accounts {
     }
 }
 
-/// One action, as the manager knows it.
+/// An action as the manager knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Action {
-    /// Its name, the same as Wazuh's where Wazuh has it.
+    /// Unique name; Wazuh's name where Wazuh has the action.
     pub name: String,
     /// What it does, in one sentence.
     pub summary: String,
-    /// The kinds of target it takes.
+    /// Kinds of target that it accepts.
     pub target_kinds: Vec<TargetKind>,
-    /// Which accounts it takes as a target of kind `user`; absent where it is `local`.
+    /// Accounts that it accepts as a target of kind `user`; absent for `local`.
     #[serde(skip_serializing_if = "Accounts::is_local")]
     #[schema(value_type = Option<Accounts>)]
     pub user: Accounts,
-    /// The observable it is aimed at unless the policy names another.
+    /// Default observable to target, if the policy names none.
     pub default_target: Option<TargetField>,
-    /// Whether it brings something into force that has to be lifted again. If not, each command is complete in itself.
+    /// Whether it has a lasting effect that must be lifted. If not, its commands are one-shot.
     pub undoable: bool,
-    /// Operating systems it runs on.
+    /// Supported operating systems.
     pub platforms: Vec<String>,
-    /// JSON Schema of its arguments, a list of texts.
+    /// JSON Schema of its arguments, an array of strings.
     #[schema(value_type = Object)]
     pub parameters: Value,
-    /// Whether the agent gets the alert with the command.
+    /// Whether the command includes the alert.
     pub wants_alert: bool,
-    /// The program that agents run for it; absent for the actions that come with Riposte.
+    /// The program that agents run; absent for built-in actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,
 }
 
 impl Action {
-    /// Reads a custom action.
+    /// Parses a custom action.
     ///
     /// # Errors
-    /// Every fault, each with a pointer.
+    /// All faults, each with a pointer.
     pub fn parse(document: &Value) -> Result<Self, Vec<Fault>> {
         custom::read(document)
     }
 
-    /// Whether `target`, which is of one of its kinds, is one that it takes.
+    /// Checks a target of an accepted kind.
     ///
     /// # Errors
-    /// If it is an account that no host can have, and the action takes no others.
+    /// If the account is not local and the action accepts only local ones.
     pub fn takes(&self, target: &Target) -> Result<(), TargetError> {
         let is_foreign = target.kind() == TargetKind::User && !target.is_local_account();
         if is_foreign && self.user.is_local() { Err(TargetError::User) } else { Ok(()) }
     }
 
-    /// What is wrong with `arguments`, each fault below `at`.
+    /// The faults of `arguments`, with pointers below `at`.
     pub fn check_arguments(&self, arguments: &[String], at: &str) -> Vec<Fault> {
         let (count, bytes) = MAX_ARGUMENTS;
         if arguments.len() > count || arguments.iter().any(|text| text.len() > bytes || text.contains('\0')) {
-            return vec![Fault::at(at, format!("takes at most {count} texts of {bytes} bytes each"))];
+            return vec![Fault::at(at, format!("must be at most {count} texts of {bytes} bytes each"))];
         }
         let Ok(validator) = jsonschema::validator_for(&self.parameters) else {
-            return vec![Fault::at(at, format!("the parameters of {} are no JSON Schema", self.name))];
+            return vec![Fault::at(at, format!("the parameters of {} are not a JSON Schema", self.name))];
         };
         let list = Value::from(arguments);
         let fault = |error: jsonschema::ValidationError| {
             let at = format!("{at}{}", error.instance_path());
-            Fault::at(at, format!("is not what {} takes: {error}", self.name))
+            Fault::at(at, format!("does not match the parameters of {}: {error}", self.name))
         };
         validator.iter_errors(&list).map(fault).collect()
     }
 
-    /// The name under which agents say whether they can run it: its own, or that of its program.
+    /// The capability that agents report for it: its own name, or that of its program.
     pub fn capability(&self) -> String {
         self.script.as_ref().map_or_else(|| self.name.clone(), |script| format!("script:{}", script.executable))
     }
 }
 
-/// Every action that can be named: Riposte's own and those that people added. Immutable, replaced as a whole.
+/// All actions, built-in and custom. Immutable, replaced as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     actions: BTreeMap<String, Arc<Action>>,
@@ -118,14 +119,14 @@ pub struct Catalogue {
 static BUILT_IN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::with(Vec::new()));
 
 impl Catalogue {
-    /// The actions that come with Riposte, and `custom` ones. An action of Riposte's own is never replaced.
+    /// The built-in and the `custom` actions. A custom action never replaces a built-in one.
     pub fn with(custom: Vec<Action>) -> Self {
         let own = built_in::all();
         let actions = custom.into_iter().chain(own).map(|action| (action.name.clone(), Arc::new(action)));
         Self { actions: actions.collect() }
     }
 
-    /// The actions that come with Riposte.
+    /// The built-in actions.
     pub fn built_in() -> &'static Self {
         &BUILT_IN
     }
@@ -135,18 +136,18 @@ impl Catalogue {
         self.actions.get(name)
     }
 
-    /// The action that `name` was probably meant to be.
+    /// The action with the most similar name, for suggestions.
     pub fn nearest(&self, name: &str) -> Option<&str> {
         nearest(name, self.actions.keys().map(String::as_str))
     }
 
-    /// Every action, by name.
+    /// All actions by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Action>> {
         self.actions.values()
     }
 }
 
-/// Whether `name` can name an action.
+/// Whether `name` is a valid action name.
 pub fn is_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     (1..=64).contains(&name.len()) && name.bytes().all(plain) && name.as_bytes()[0].is_ascii_alphanumeric()
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_action_that_says_so_takes_an_account_that_no_host_has() {
+    fn only_an_action_for_any_account_accepts_directory_accounts() {
         let of_corp = Target::account("CORP\\alice").unwrap();
         let own = Catalogue::built_in();
         for name in ["disable-account", "log-only", "kaspersky", "wazuh-slack"] {
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_action_never_takes_the_place_of_an_own_one() {
+    fn a_custom_action_never_replaces_a_built_in_one() {
         let own = Action {
             name: "firewall-drop".into(),
             ..Action::parse(&json!({"name": "x", "summary": "", "executable": "x.sh"})).unwrap()

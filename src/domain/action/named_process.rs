@@ -1,30 +1,33 @@
-//! What a process is called, beside its number. A kernel gives numbers anew within minutes on a busy host, so a number
-//! alone is not enough to kill by: a name or a path goes with it, from the arguments or from the alert.
+//! The name of a process beside its number. A busy host reuses process ids within minutes, so a
+//! kill also needs a name or path, from the arguments or from the alert.
 
 use super::Action;
 use crate::domain::alert::Observables;
 
-/// The longest name that is taken from an alert, in characters, as an argument `name=` may have.
+/// Maximum length of a name from an alert, in characters; equal to the limit of the argument
+/// `name=`.
 const MAX_NAME_CHARS: usize = 64;
 
 impl Action {
-    /// Whether it needs to know what the process it is aimed at is called.
+    /// Whether the action needs the name of its target process.
     pub fn needs_process_name(&self) -> bool {
         self.name == "kill-process"
     }
 
-    /// Whether `arguments` say what the process is called, or the action does not need to know.
+    /// Whether `arguments` name the process, or the action needs no name.
     pub fn is_process_named(&self, arguments: &[String]) -> bool {
         let names = |argument: &String| argument.starts_with("name=") || argument.starts_with("path=");
         !self.needs_process_name() || arguments.iter().any(names)
     }
 
-    /// `arguments`, with the name that the alert has for the process where they say none; `None` if it has none either.
+    /// Adds the process name from the alert to `arguments` that have none; `None` if the alert has
+    /// none either.
     pub fn naming_process(&self, arguments: &[String], observables: &Observables) -> Option<Vec<String>> {
         let mut arguments = arguments.to_vec();
         if !self.is_process_named(&arguments) {
             let called = &observables.process_name.as_ref()?.value;
-            // Of a path, the part that the kernel calls the process by. Agents of every version read `name=`.
+            // The last part of a path is the kernel's process name. Agents of every version support
+            // `name=`.
             let name = called.rsplit(['/', '\\']).next()?.trim();
             if name.is_empty() || name.chars().any(char::is_control) {
                 return None;
@@ -41,7 +44,7 @@ mod tests {
     use crate::domain::alert::{Observable, Observables};
 
     #[test]
-    fn a_process_is_called_as_the_arguments_say_or_else_the_alert() {
+    fn a_process_name_comes_from_the_arguments_or_else_the_alert() {
         let kill = Catalogue::built_in().find("kill-process").unwrap();
         let named = |arguments: &[&str], called: Option<&str>| {
             let process_name = called.map(|value| Observable { value: value.into(), field: "f".into() });

@@ -1,5 +1,5 @@
-//! What an expression gets to see of one alert: its own fields and the normalised ones, as CEL's values. Made once per alert
-//! for all expressions, when the first one asks, and only as far as they read it ([`Reads`]); texts stay where they are.
+//! An alert's fields as CEL values: its own and the normalised ones. Built once per alert for all
+//! expressions, at first use, and only the fields that they read ([`Reads`]). Texts are borrowed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use super::reads::{EVERYTHING, Reads};
 use super::{MAX_LIST, NAMES, functions};
 use crate::domain::alert::{Alert, Observable};
 
-/// CEL's functions, for every evaluation: making them anew costs more than most conditions.
+/// CEL's functions, shared by all evaluations: building them costs more than most conditions.
 static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::stdlib();
     #[expect(clippy::expect_used, reason = "the crate is built without functions of these names")]
@@ -28,14 +28,14 @@ static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {
 type Any<'a> = Box<dyn Val + 'a>;
 type Fields<'a> = HashMap<CelMapKey<'a>, Any<'a>>;
 
-/// How digits in texts are taken.
+/// How numeric strings are treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Numbers {
     AsWritten,
     FromText,
 }
 
-/// What expressions get to see of one alert.
+/// The values of one alert.
 pub struct Facts<'a> {
     alert: &'a Alert,
     raw: &'a str,
@@ -46,18 +46,19 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// The facts of `alert`, whose text is `raw` (as [`decode`](crate::domain::decode::decode) makes it), for expressions that read no more of it than `reads`.
+    /// Prepares `alert` with its decoded text `raw` ([`decode`](crate::domain::decode::decode)),
+    /// for expressions that read at most `reads`.
     pub fn new(alert: &'a Alert, raw: &'a str, reads: &'a Reads) -> Self {
         Self { alert, raw, reads, as_written: OnceLock::new(), from_text: OnceLock::new(), time: OnceLock::new() }
     }
 
-    /// Facts of no alert, for trying an expression out.
+    /// An empty alert, for trying an expression.
     pub(super) fn sample() -> Facts<'static> {
         static NOTHING: LazyLock<Alert> = LazyLock::new(Alert::default);
         Facts::new(&NOTHING, "{}", &EVERYTHING)
     }
 
-    /// The facts, with digits taken in one way.
+    /// The values with one treatment of numeric strings.
     pub(super) fn seen(&self, numbers: Numbers) -> Seen<'_, 'a> {
         let made = match numbers {
             Numbers::AsWritten => &self.as_written,
@@ -84,7 +85,7 @@ impl<'a> Facts<'a> {
         fields
     }
 
-    /// The normalised fields below `name`, which win over what the alert calls the same.
+    /// The normalised fields below `name`, which override the alert's own.
     fn normalised(&self, name: &str) -> Vec<(&'static str, Any<'a>)> {
         let observables = &self.alert.observables;
         let of = |fields: &[(&'static str, &'a Option<Observable>)]| {
@@ -112,14 +113,14 @@ fn text(text: &str) -> Any<'_> {
     Box::new(CelString::from(text))
 }
 
-/// Facts as an expression finds them by their names.
+/// The values by name.
 pub(super) struct Seen<'f, 'a> {
     facts: &'f Facts<'a>,
     fields: &'f CelMap<'a>,
 }
 
 impl Seen<'_, '_> {
-    /// What an expression runs in.
+    /// The evaluation context.
     pub(super) fn context(&self) -> Context<'_, '_> {
         let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
         context.set_variable_resolver(self);
@@ -139,14 +140,14 @@ impl VariableResolver for Seen<'_, '_> {
             _ => {}
         }
         let name = NAMES.iter().find(|known| **known == name)?;
-        // Nothing is in a field that the alert lacks: it is no fault to ask whether something is.
+        // A missing parent is empty, so that `has()` on it is not an error.
         let empty = || CowVal::owned(CelMap::default());
         Some(self.fields.get(&CelMapKey::from(*name)).map_or_else(empty, |value| CowVal::Borrowed(value.as_ref())))
     }
 }
 
-/// JSON, read as CEL sees it, as far as it is asked for. Every whole number is an `int`: CEL would not add an `int` to a
-/// `uint`.
+/// Converts JSON to CEL values on demand. Every whole number is an `int`, because CEL cannot add an
+/// `int` and a `uint`.
 #[derive(Clone, Copy)]
 struct Reading<'r> {
     reads: &'r Reads,
@@ -164,7 +165,7 @@ impl Reading<'_> {
     }
 }
 
-/// What was read.
+/// A converted value.
 enum Made<'a> {
     Object(Fields<'a>),
     Other(Any<'a>),
@@ -179,7 +180,7 @@ impl<'a> Made<'a> {
     }
 }
 
-/// A key, left where it is if it is written without escapes.
+/// A key, borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -228,7 +229,7 @@ impl<'de> Visitor<'de> for Reading<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Made<'de>, A::Error> {
-        // No path goes into a list, so whoever reads it reads all of it.
+        // Paths cannot enter a list, so an expression that reads a list reads all of it.
         let whole = Reading { reads: &EVERYTHING, ..self };
         let mut list = Vec::new();
         while list.len() < MAX_LIST

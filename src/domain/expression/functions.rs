@@ -1,6 +1,6 @@
-//! The functions that a condition may call: CEL's own, and those for addresses, times and texts that alerts need. A call is
-//! checked when it is saved, by name, by way of calling and by the number of its arguments: an unknown function would never
-//! hold, and nothing would say so.
+//! Functions in conditions: CEL's own, and additions for addresses, times and texts. Calls are
+//! checked on save by name, form and number of arguments, because an unknown function would
+//! silently never hold.
 
 use std::str::FromStr as _;
 
@@ -16,10 +16,10 @@ use crate::domain::action::nearest;
 use crate::domain::duration::Span;
 use crate::domain::protected::Covered;
 
-/// A function: its name, with how many arguments it is called by itself, and with how many on a value.
+/// A function: its name, and the numbers of arguments as a function and as a method.
 type Signature = (&'static str, &'static [usize], &'static [usize]);
 
-/// Every function there is.
+/// All functions.
 const FUNCTIONS: [Signature; 31] = [
     ("bool", &[1], &[]),
     ("bytes", &[1], &[]),
@@ -47,14 +47,14 @@ const FUNCTIONS: [Signature; 31] = [
     ("hasValue", &[], &[0]),
     ("or", &[], &[1]),
     ("orValue", &[], &[1]),
-    // Macros: gone from the syntax tree where they are called rightly.
+    // Macros: absent from the syntax tree if used correctly.
     ("all", &[], &[2]),
     ("exists", &[], &[2]),
     ("exists_one", &[], &[2]),
     ("filter", &[], &[2]),
     ("map", &[], &[2, 3]),
 ];
-/// What other languages call them.
+/// Names of functions in other languages, with CEL's equivalent.
 const ELSEWHERE: [(&str, &str); 16] = [
     ("lowercase", "lower"),
     ("toLowerCase", "lower"),
@@ -96,9 +96,9 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         name = "weekday", id = "weekday_zone")
 }
 
-/// What is wrong with a call, if anything.
+/// Checks a call.
 pub(super) fn check(call: &CallExpr) -> Result<(), String> {
-    // A dot in front means the same function, by its absolute name.
+    // A leading dot marks an absolute name of the same function.
     let name = call.func_name.trim_start_matches('.');
     if is_operator(name) {
         return Ok(());
@@ -144,12 +144,12 @@ pub(super) fn check(call: &CallExpr) -> Result<(), String> {
     }
 }
 
-/// Operators are calls of functions whose names hold signs.
+/// Whether the name is an operator's: these contain symbols.
 fn is_operator(name: &str) -> bool {
     name.starts_with(['_', '!', '-', '@'])
 }
 
-/// Checks an argument that is written out. One that is not is read when the condition runs.
+/// Checks a literal argument. Other arguments are checked at evaluation.
 fn written(arg: &cel::IdedExpr, what: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<(), String> {
     match &arg.expr {
         Expr::Literal(LiteralValue::String(text)) => check(text.inner()),
@@ -209,7 +209,7 @@ fn in_networks(text: &CelString<'_>, list: &CelList<'_>) -> Result<CelBool, Exec
     let mut is_in = false;
     for item in list.inner() {
         let Some(network) = item.downcast_ref::<CelString>() else {
-            return Err(fault("in_cidr")("the list holds something that is no text".into()));
+            return Err(fault("in_cidr")("the list contains a value that is not a text".into()));
         };
         is_in |= net(network.inner()).map_err(fault("in_cidr"))?.contains(&address);
     }
@@ -225,11 +225,11 @@ fn seconds(text: &CelString<'_>) -> Result<CelInt, ExecutionError> {
     Ok(CelInt::from(i64::try_from(span.duration().as_secs()).unwrap_or(i64::MAX)))
 }
 
-/// A zone by its name in the IANA database, or an offset such as `+01:00`.
+/// An IANA time zone, or an offset such as `+01:00`.
 fn zone(text: &str) -> Result<TimeZone, String> {
     let offset = || jiff::fmt::strtime::parse("%:z", text).ok()?.offset().map(TimeZone::fixed);
     let found = if text.starts_with(['+', '-']) { offset() } else { TimeZone::get(text).ok() };
-    found.ok_or_else(|| format!("{text:?} is no time zone such as \"Europe/Berlin\" or \"+01:00\""))
+    found.ok_or_else(|| format!("{text:?} is not a time zone such as \"Europe/Berlin\" or \"+01:00\""))
 }
 
 fn civil(

@@ -1,7 +1,7 @@
-//! What a person meant who wrote an expression that cannot be read: the parser's own words name tokens, and most mistakes
-//! are those of somebody who comes from another language.
+//! Explains expressions that cannot be parsed. The parser's own message names tokens; most mistakes
+//! are habits from another language, so the explanation names the CEL equivalent.
 
-/// Signs and words of other languages, with what CEL says.
+/// Tokens of other languages, with CEL's equivalent.
 const WORDS: [(&str, &str); 9] = [
     ("and", "&&"),
     ("or", "||"),
@@ -14,14 +14,14 @@ const WORDS: [(&str, &str); 9] = [
     ("is", "=="),
 ];
 
-/// A mistake: where it is, as an offset in bytes, and what to write.
+/// A mistake: its byte offset, and the correction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub(super) offset: usize,
     pub(super) advice: String,
 }
 
-/// The first mistake in `source` that can be named.
+/// The first known mistake in `source`.
 pub(super) fn find(source: &str) -> Option<Mistake> {
     let bytes = source.as_bytes();
     let at = |offset: usize| bytes.get(offset).copied().unwrap_or(0);
@@ -50,8 +50,8 @@ pub(super) fn find(source: &str) -> Option<Mistake> {
             b'&' if next != b'&' => return mistake(offset, "use && for and"),
             b'|' if next != b'|' => return mistake(offset, "use || for or"),
             b'&' | b'|' => offset += 1,
-            b'#' | b';' => return mistake(offset, "is no sign of CEL; a condition is one expression"),
-            b'$' => return mistake(offset, "is no sign of CEL; fields are named as they are, as in data.srcip"),
+            b'#' | b';' => return mistake(offset, "is not valid in CEL; a condition is one expression"),
+            b'$' => return mistake(offset, "is not valid in CEL; write field names directly, as in data.srcip"),
             b'(' | b'[' | b'{' => open.push((offset, byte)),
             b')' | b']' | b'}' => {
                 let wanted = match byte {
@@ -76,7 +76,7 @@ pub(super) fn find(source: &str) -> Option<Mistake> {
                 }
                 offset = end - 1;
             }
-            // “ ” ‘ ’ are what word processors make of quotes.
+            // “ ” ‘ ’ are quotes from word processors.
             0x80.. => {
                 if ["“", "”", "„", "‘", "’", "«", "»"].iter().any(|quote| source[offset..].starts_with(quote))
                 {
@@ -103,7 +103,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Where the text that begins at `start` ends: the place of its closing quote.
+/// Position of the closing quote of the string that begins at `start`.
 fn text_end(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = bytes[start];
     let is_raw = start > 0 && matches!(bytes[start - 1], b'r' | b'R');
@@ -126,7 +126,7 @@ fn text_end(bytes: &[u8], start: usize) -> Option<usize> {
     None
 }
 
-/// The line and the column, in characters, of `offset` in `source`; both from 1.
+/// Line and column of `offset`, in characters, both from 1.
 pub(super) fn place(source: &str, offset: usize) -> (usize, usize) {
     let before = &source[..source.floor_char_boundary(offset)];
     let line = before.matches('\n').count() + 1;
@@ -157,7 +157,7 @@ mod tests {
             ("(a && b", 0, "is not closed"),
             ("a[0)", 3, "closes something that was not opened"),
             ("rule.level >", 12, "ends where something should follow"),
-            ("a;", 1, "is no sign of CEL; a condition is one expression"),
+            ("a;", 1, "is not valid in CEL; a condition is one expression"),
         ] {
             assert_eq!(find(source), Some(Mistake { offset, advice: advice.into() }), "{source}");
         }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_no_mistake() {
+    fn valid_expressions_are_not_mistakes() {
         for source in [
             "data.a == 3 && data.b != \"a = b and c\" || !(data.c <= 4)",
             "data.or == 3 && data.url.contains('“') && data.is == 1",
@@ -187,7 +187,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_it_crash(source in "\\PC{0,60}", offset in 0_usize..100) {
+        fn no_text_causes_a_panic(source in "\\PC{0,60}", offset in 0_usize..100) {
             find(&source);
             place(&source, offset);
         }

@@ -1,11 +1,12 @@
-//! `when`: a condition in CEL over one alert. CEL has no loops but its macros and no I/O; what it lacks is a limit on
-//! steps, so an expression is checked when it is saved: its length, no macro inside a macro, and only names that exist.
-//! Whatever goes wrong when it runs means "does not hold", never a crash.
+//! `when`: a CEL condition on one alert. CEL has no loops except macros, and no I/O, but no step
+//! limit either. So an expression is checked on save: its length, no nested macros, only known
+//! names. Every evaluation error means "does not hold".
 //!
-//! Calls are checked in `functions.rs`; what a person meant who made a mistake is found in `mistakes.rs`.
+//! `functions.rs` checks calls; `mistakes.rs` explains common mistakes.
 //!
-//! Names: `source.ip`, `source.user`, `destination.ip`, `destination.user`, `file.path`, and the alert's own fields
-//! (`data.url`, `rule.level`, `agent.name` …); everything is also under `alert`.
+//! Names: `source.ip`, `source.user`, `destination.ip`, `destination.user`, `file.path`, and the
+//! alert's own fields (`data.url`, `rule.level`, `agent.name` …). Everything is also available
+//! under `alert`.
 
 mod facts;
 mod functions;
@@ -26,13 +27,14 @@ pub use facts::Facts;
 use facts::Numbers;
 pub use reads::{EVERYTHING, Reads};
 
-/// The longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 const MAX_BYTES: usize = 2048;
-/// The longest list that an expression gets to see: with one level of macros, the most steps per macro.
+/// Maximum length of a list in an expression; with one level of macros, this bounds the steps per
+/// macro.
 const MAX_LIST: usize = 256;
-/// How much is said of a failure, in characters.
+/// Maximum length of a failure's text, in characters.
 const MAX_FAILURE_CHARS: usize = 300;
-/// The top-level names of an alert that an expression may use; anything else is under `alert`.
+/// Top-level names of an alert that an expression may use; others are available under `alert`.
 const NAMES: [&str; 18] = [
     "age",
     "agent",
@@ -54,7 +56,7 @@ const NAMES: [&str; 18] = [
     "time",
 ];
 
-/// An expression that can be run.
+/// A compiled expression.
 #[derive(Clone)]
 pub struct Expression {
     source: String,
@@ -83,21 +85,23 @@ impl serde::Serialize for Expression {
     }
 }
 
-/// How strictly an expression is read.
+/// How strictly an expression is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strictness {
-    /// As it is to be saved: whatever can never hold is a fault.
+    /// A new expression: a condition that can never hold is a fault.
     New,
-    /// As it was saved by an earlier version, which did not know the faults of calls: those never hold, and stop nothing.
+    /// A stored expression of an earlier version without these checks: such a condition never
+    /// holds, and is not a fault.
     Stored,
 }
 
-/// A condition that could not be decided: it does not hold.
+/// An evaluation error; the condition does not hold.
 #[derive(Clone, Debug)]
 pub struct Failure(ExecutionError);
 
 impl Failure {
-    /// Whether a field is not there. That is ordinary; everything else is a fault of the expression or of the alert.
+    /// Whether a field is missing, which is normal. Every other error is a fault of the expression
+    /// or the alert.
     pub fn is_missing_field(&self) -> bool {
         matches!(self.0, ExecutionError::NoSuchKey(_))
     }
@@ -121,7 +125,7 @@ impl fmt::Display for Failure {
             ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
             other => other.to_string(),
         };
-        // Words of the alert may be in it.
+        // The message may contain text of the alert.
         for letter in text.chars().take(MAX_FAILURE_CHARS) {
             if letter.is_control() { write!(f, "{}", letter.escape_debug())? } else { f.write_char(letter)? }
         }
@@ -136,18 +140,18 @@ fn operator(function: &str) -> &str {
 }
 
 impl Expression {
-    /// Reads an expression that is to be saved, and checks it.
+    /// Compiles and checks a new expression.
     ///
     /// # Errors
-    /// What is wrong, with line and column.
+    /// The fault, with line and column.
     pub fn parse(source: &str) -> Result<Self, String> {
         Self::read(source, Strictness::New)
     }
 
-    /// Reads an expression and checks it as strictly as is said.
+    /// Compiles an expression with the given strictness.
     ///
     /// # Errors
-    /// What is wrong, with line and column.
+    /// The fault, with line and column.
     pub fn read(source: &str, strictness: Strictness) -> Result<Self, String> {
         if source.len() > MAX_BYTES {
             return Err(format!("is longer than {MAX_BYTES} bytes"));
@@ -170,7 +174,7 @@ impl Expression {
         Ok(expression)
     }
 
-    /// Operators between types that never fit show only when an expression runs.
+    /// Evaluates samples: operators on incompatible types fail only at evaluation.
     fn try_on_samples(&self, strictness: Strictness) -> Result<(), String> {
         let outcome = self.program.execute(&Facts::sample().seen(Numbers::AsWritten).context());
         match outcome {
@@ -182,26 +186,27 @@ impl Expression {
         }
     }
 
-    /// Why it can never hold, if an earlier version let it be saved.
+    /// Why a stored expression can never hold, if so.
     pub fn why_dead(&self) -> Option<&str> {
         self.dead.as_deref()
     }
 
-    /// What it reads of an alert.
+    /// The fields that it reads.
     pub fn reads(&self) -> &Reads {
         &self.reads
     }
 
-    /// Whether it holds for the alert behind `facts`, which must have what it [`reads`](Self::reads).
+    /// Evaluates the condition; `facts` must contain what it [`reads`](Self::reads).
     ///
     /// # Errors
-    /// If that cannot be decided; then it does not hold.
+    /// If the evaluation fails; then the condition does not hold.
     pub fn holds(&self, facts: &Facts) -> Result<bool, Failure> {
         let first = match self.program.execute(&facts.seen(Numbers::AsWritten).context()) {
             Ok(value) => return Ok(value == Value::Bool(true)),
             Err(failure) => failure,
         };
-        // Wazuh writes every number in `data` as a text: where a number is needed, the text of one will do.
+        // Wazuh writes every number in `data` as a string, so numeric strings are accepted as
+        // numbers.
         if let ExecutionError::NoSuchOverload(_)
         | ExecutionError::ValuesNotComparable(..)
         | ExecutionError::UnsupportedBinaryOperator(..) = first
@@ -213,24 +218,25 @@ impl Expression {
     }
 }
 
-/// A fault with its place.
+/// A fault with its position.
 fn at(source: &str, offset: usize, fault: &str) -> String {
     let (line, column) = mistakes::place(source, offset);
     format!("line {line}, column {column}: {fault}")
 }
 
-/// Walks an expression: refuses names and functions that are not known, and macros inside macros (their cost multiplies).
+/// Refuses unknown names and functions, and nested macros, whose costs multiply.
 struct Checker<'a> {
     source: &'a str,
     program: &'a Program,
     strictness: Strictness,
     bound: Vec<String>,
-    /// The first fault that a stored expression may have.
+    /// The first fault that is tolerated in a stored expression.
     dead: Option<String>,
 }
 
 impl Checker<'_> {
-    /// The fault with its place; `word` stands there, or before it where the place is that of a bracket.
+    /// A fault with its position, at `word` or before it if the node's position is that of a
+    /// bracket.
     fn fault(&self, node: &IdedExpr, word: &str, fault: &str) -> String {
         let offset = self.program.source_info().offset_for(node.id).map_or(0, |(start, _)| start as usize);
         // The parser counts characters, not bytes.
@@ -296,7 +302,7 @@ impl Checker<'_> {
     }
 }
 
-/// Type names, which CEL lets stand where a value can.
+/// Type names, which CEL accepts as values.
 fn is_type(name: &str) -> bool {
     ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint", "type"].contains(&name)
 }
@@ -329,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_read_the_alert_and_what_was_normalised() {
+    fn conditions_read_raw_and_normalised_fields() {
         for source in [
             r#"data.srcport > 1024 && !source.ip.startsWith("10.")"#,
             "rule.level >= 10 && rule.level + 1 == 11",
@@ -355,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_means_no() {
+    fn an_evaluation_error_means_no_match() {
         for source in [
             r#"data.url.contains("x")"#,
             r#"source.user == "x""#,
@@ -370,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_when_it_is_saved() {
+    fn an_invalid_expression_is_refused_on_save() {
         let refused = |source: &str| Expression::parse(source).unwrap_err();
         assert!(refused("rule.level >").starts_with("line 1, column"), "{}", refused("rule.level >"));
         assert_eq!(refused("dat.url == 'x'"), "line 1, column 1: there is no dat; did you mean data?");
@@ -393,7 +399,7 @@ mod tests {
         assert!(refused(&"true && ".repeat(400)).contains("2048"));
     }
 
-    /// Each of these was accepted once, and never fired.
+    /// Earlier versions accepted these, and they never held.
     #[test]
     fn a_call_that_can_never_work_is_refused_with_its_place_and_a_suggestion() {
         for (source, fault) in [
@@ -410,10 +416,10 @@ mod tests {
             ("data.url.contains()", "column 10: x.contains(…) takes 1 argument, and has 0"),
             ("contains(data.url, 'x')", "column 1: contains(…) is no way to call contains: write x.contains(…)"),
             ("data.port.int() > 3", "column 11: x.int(…) is no way to call int: write int(x)"),
-            ("time.hour('Mars/Base') > 3", "column 6: \"Mars/Base\" is no time zone"),
-            ("time.hour('+99:00') > 3", "column 6: \"+99:00\" is no time zone"),
+            ("time.hour('Mars/Base') > 3", "column 6: \"Mars/Base\" is not a time zone"),
+            ("time.hour('+99:00') > 3", "column 6: \"+99:00\" is not a time zone"),
             ("time.hour(1) > 3", "column 6: needs a time zone as a text"),
-            ("source.ip.in_cidr('10.0.0.1/8')", "column 11: \"10.0.0.1/8\" is not a network: bits are set"),
+            ("source.ip.in_cidr('10.0.0.1/8')", "column 11: \"10.0.0.1/8\" is not a network: host bits are set"),
             ("source.ip.in_cidr(['10.0.0.0/8', 'x'])", "column 11: \"x\" is not an address or a network"),
             ("age > seconds('1 hour')", "column 7: \"1 hour\" is not a duration"),
             ("data.list.exists(x)", "column 11: x.exists(…) takes 2 arguments, and has 1"),
@@ -427,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_version_accepted_is_still_read_and_does_not_hold() {
+    fn expressions_of_earlier_versions_load_and_never_hold() {
         for source in ["data.url.startWith('x')", "false || nosuch(data.url)"] {
             let expression = Expression::read(source, Strictness::Stored).unwrap();
             assert!(expression.holds(&Facts::sample()).is_err(), "{source}");
@@ -436,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn why_a_condition_failed_is_said() {
+    fn a_failed_condition_has_a_reason() {
         let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"005"},"rule":{"id":"1","level":3},
             "data":{"user":"root","ip":"1.2.3.4.5\u001b","list":[1]}}"#;
         for (source, is_missing, text) in [
@@ -455,7 +461,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_it_crash(source in "\\PC{0,80}") {
+        fn no_text_causes_a_panic(source in "\\PC{0,80}") {
             if let Ok(expression) = Expression::parse(&source) {
                 let _ = expression.holds(&Facts::sample());
             }

@@ -1,5 +1,5 @@
-//! `matches`: regular expressions, each compiled once. CEL's own function compiles its pattern at each evaluation, which
-//! costs more than everything else that a condition does; this one takes its place.
+//! `matches`: regular expressions, compiled once. CEL's own function compiles its pattern at each
+//! evaluation, which costs more than the rest of a condition; this one replaces it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
@@ -9,17 +9,18 @@ use cel::common::types::{CelBool, CelString};
 use cel::{DeclarationError, Env, ExecutionError};
 use regex::{Regex, RegexBuilder};
 
-/// How large a compiled pattern may be, in bytes: `\w{1000}` would take several MiB. What matching keeps beside it is bounded by
-/// the crate, at a few MiB.
+/// Maximum size of a compiled pattern, in bytes: `\w{1000}` would take several MiB. The crate
+/// bounds the matching cache at a few MiB.
 const MAX_BYTES: usize = 1 << 20;
-/// Patterns that are remembered. There are as many as policies name, and those of drafts that were tried; beyond this all are
-/// forgotten and compiled again as they are needed.
+/// Maximum number of cached patterns, from policies and drafts. Beyond it the cache is cleared, and
+/// patterns are compiled again on use.
 const MAX_KEPT: usize = 4096;
 
-/// A pattern is the same whoever names it. Shared and not copied: a copy would have to warm up anew.
+/// Compiled patterns, shared by all expressions. Sharing beats copying: a copy would start with a
+/// cold cache.
 static COMPILED: LazyLock<RwLock<HashMap<String, Arc<Regex>>>> = LazyLock::new(RwLock::default);
 
-/// Adds `matches`, as a function and as a method.
+/// Adds `matches` as a function and as a method.
 pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     cel::add_overload!(env, fn matches: (CelString, CelString) -> Result<CelBool>, id = "matches")?;
     cel::add_member_overload!(env, fn matches: (CelString, CelString) -> Result<CelBool>)
@@ -30,14 +31,14 @@ fn matches(text: &CelString<'_>, pattern: &CelString<'_>) -> Result<CelBool, Exe
     Ok(CelBool::from(compiled.is_match(text.inner())))
 }
 
-/// A pattern, compiled when it is first named.
+/// The compiled pattern, from the cache.
 fn compiled(pattern: &str) -> Result<Arc<Regex>, String> {
     if let Some(kept) = COMPILED.read().unwrap_or_else(PoisonError::into_inner).get(pattern) {
         return Ok(Arc::clone(kept));
     }
     let compiled = RegexBuilder::new(pattern).size_limit(MAX_BYTES).build().map_err(|fault| match fault {
         regex::Error::CompiledTooBig(_) => format!("takes more than {MAX_BYTES} bytes"),
-        // The sentence comes after a drawing of the pattern.
+        // The message follows a drawing of the pattern.
         fault => fault.to_string().lines().next_back().unwrap_or_default().trim_start_matches("error: ").to_owned(),
     })?;
     let compiled = Arc::new(compiled);
@@ -49,9 +50,10 @@ fn compiled(pattern: &str) -> Result<Arc<Regex>, String> {
     Ok(compiled)
 }
 
-/// Checks a call of `matches`: its pattern is written out and is one. A pattern out of an alert would be an attacker's.
+/// Checks a call of `matches`: its pattern must be a valid literal. A pattern from an alert would
+/// be controlled by an attacker.
 pub(super) fn check(call: &CallExpr) -> Result<(), String> {
-    // A dot in front means the same function, by its absolute name.
+    // A leading dot marks an absolute name of the same function.
     if call.func_name.trim_start_matches('.') != "matches" {
         return Ok(());
     }

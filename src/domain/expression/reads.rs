@@ -1,6 +1,6 @@
-//! What of an alert an expression reads: found in its syntax, so that nothing else of the alert has to be made into values.
-//! Too much is only slow, too little would change what conditions mean: whatever is not a plain path counts as everything
-//! below it.
+//! The fields that an expression reads, found in its syntax, so that other fields need no
+//! conversion. Reading too much is only slow; too little would change results. So everything except
+//! a plain path counts as the whole subtree.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 /// Fields of an alert, as a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// This field, with all that is in it.
+    /// The field with its whole subtree.
     Everything,
-    /// Of what is in it only these.
+    /// Only these fields of the subtree.
     Fields(BTreeMap<String, Reads>),
 }
 
-/// Every field of an alert.
+/// All fields of an alert.
 pub static EVERYTHING: Reads = Reads::Everything;
 
 impl Default for Reads {
@@ -25,14 +25,14 @@ impl Default for Reads {
 }
 
 impl Reads {
-    /// What `expression` reads.
+    /// The fields that `expression` reads.
     pub(super) fn of(expression: &IdedExpr) -> Self {
         let mut reads = Self::default();
         reads.walk(expression);
         reads
     }
 
-    /// Adds what `other` reads.
+    /// Adds the fields of `other`.
     pub fn add(&mut self, other: &Self) {
         match (&mut *self, other) {
             (Self::Everything, _) => {}
@@ -45,7 +45,7 @@ impl Reads {
         }
     }
 
-    /// What is read of the field `name`, if anything.
+    /// The fields read below `name`, if any.
     pub(super) fn below(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Everything => Some(self),
@@ -63,10 +63,10 @@ impl Reads {
         }
     }
 
-    /// A name that a macro binds is taken for the alert's field of that name: reading that as well does no harm.
+    /// A macro's variable counts as the alert's field of that name; reading it too is harmless.
     fn walk(&mut self, node: &IdedExpr) {
         if let Some(path) = path(node) {
-            // Everything is also under `alert`.
+            // Everything is also available under `alert`.
             return self.add_path(path.strip_prefix(&["alert"]).unwrap_or(&path));
         }
         match &node.expr {
@@ -95,7 +95,7 @@ impl Reads {
     }
 }
 
-/// `a.b.c` as its names, `has(a.b.c)` too: whether it is there is only known by reading it.
+/// The names in `a.b.c` or `has(a.b.c)`; `has` needs the value as well.
 fn path(node: &IdedExpr) -> Option<Vec<&str>> {
     match &node.expr {
         Expr::Ident(name) => Some(vec![name]),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_read_as_far_as_they_go_and_anything_else_as_a_whole() {
+    fn plain_paths_are_read_exactly_and_other_expressions_as_a_whole() {
         use Reads::Everything;
         let port = || fields(&[("data", fields(&[("srcport", Everything)]))]);
         assert_eq!(reads("data.srcport > 1024"), port());

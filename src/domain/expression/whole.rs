@@ -1,5 +1,5 @@
-//! The plain way to show an alert to an expression: all of it, as `cel::Value`s, whatever is read of it. Too slow to be used,
-//! and kept to judge the quick one ([`super::facts`]): whatever an alert holds, both must say the same.
+//! Reference implementation of [`super::facts`]: converts the whole alert to `cel::Value`s. Too
+//! slow for use; tests compare both on arbitrary alerts.
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
@@ -15,7 +15,7 @@ use crate::domain::alert::{Alert, Observable};
 use crate::domain::decode::decode;
 use crate::domain::shapes::{self, Sources};
 
-/// What `alert`, whose text is `raw`, looks like as a whole.
+/// Converts all of `alert` with its text `raw`.
 fn whole(alert: &Alert, raw: &str, numbers: Numbers) -> Context<'static, 'static> {
     static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
     let mut top: HashMap<Key, Value> = match serde_json::from_str(raw).map(|json| value(json, numbers)) {
@@ -84,12 +84,13 @@ fn value(json: serde_json::Value, numbers: Numbers) -> Value {
     }
 }
 
-/// What comes out, and what kind of fault if one does: the kind decides whether numbers are tried.
+/// The result, or the kind of error, which decides whether numbers are tried.
 fn said(expression: &Expression, context: &Context) -> Result<Value, Discriminant<ExecutionError>> {
     expression.program.execute(context).map_err(|fault| discriminant(&fault))
 }
 
-/// Each of `expressions` says the same of the whole alert, of what it reads itself, and of what all of them read.
+/// Checks that each expression has the same result on the whole alert, on its own fields, and on
+/// the fields of all.
 fn agree(expressions: &[Expression], alert: &Alert, raw: &str) {
     let raw = &*decode(raw.as_bytes());
     let mut all = Reads::default();
@@ -138,7 +139,7 @@ const CONDITIONS: &[&str] = &[
 ];
 
 #[test]
-fn nothing_is_said_otherwise_of_the_corpus() {
+fn facts_agree_with_the_reference_on_the_corpus() {
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/alerts-sample.ndjson");
     let ours = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/alerts.ndjson");
     let mut text = std::fs::read_to_string(ours).unwrap();
@@ -155,7 +156,7 @@ fn nothing_is_said_otherwise_of_the_corpus() {
 }
 
 #[test]
-fn what_cannot_be_read_as_it_stands_hides_nothing() {
+fn undecodable_fields_hide_no_other_field() {
     let alert = Alert::default();
     let conditions = parsed(&[r#"data.user == "root" && data.port == 22"#]);
     for odd in ["1e400", "-1e400", r#""\ud800""#, r#"{"\udc00": 1}"#, r#"[1, {"a": "\ud800"}]"#] {
@@ -182,13 +183,13 @@ fn what_cannot_be_read_as_it_stands_hides_nothing() {
 }
 
 #[test]
-fn what_is_nested_deeply_or_is_no_json_hides_the_same_fields() {
+fn deep_or_invalid_json_hides_the_same_fields() {
     let conditions =
         parsed(&[r#"data.url == "x""#, "has(data.deep)", "size(alert.odd) > 0", "size(alert) > 0", "has(rule.id)"]);
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     for odd in [
         nested(10),
-        // With what is around it as deep as an alert may be.
+        // With its surroundings, as deep as an alert may be.
         nested(shapes::MAX_DEPTH - 2),
         "1e400".to_owned(),
         "-1e400".to_owned(),
@@ -211,7 +212,7 @@ fn what_is_nested_deeply_or_is_no_json_hides_the_same_fields() {
     }
 }
 
-/// JSON of few names, so that they meet those of expressions and one another; not all of it can be read.
+/// JSON with few names, so that they meet those of expressions; some of it is invalid.
 fn json() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
         "null",
@@ -309,7 +310,7 @@ fn condition() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn nothing_is_said_otherwise_of_hostile_alerts(
+    fn facts_agree_with_the_reference_on_hostile_alerts(
         raw in prop_oneof![9 => object(json()), 1 => json()],
         sources in prop::collection::vec(condition(), 1..4),
         observed in any::<bool>(),
@@ -322,7 +323,7 @@ proptest! {
             alert.observables.source_ip = Some(Observable { value: "3".into(), field: "data.srcip".into() });
             alert.observables.file_path = Some(Observable { value: "x".into(), field: "syscheck.path".into() });
         }
-        // Some are refused when they are saved, such as a macro inside a macro.
+        // Some are refused on save, such as nested macros.
         let expressions: Vec<Expression> = sources.iter().filter_map(|source| Expression::parse(source).ok()).collect();
         prop_assume!(!expressions.is_empty());
         agree(&expressions, &alert, &raw);

@@ -1,4 +1,4 @@
-//! The rules of outcomes: what each agent is shown as and why, and what that makes of a response.
+//! Tests of the outcome rules: per agent with its reason, and in total.
 
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ fn each_agent_has_its_outcome_and_its_reason() {
             over(Actual::Unknown, LastApply::Unverified),
             &here,
             AgentOutcome::InForce,
-            "unverified: by the word of what was run; nothing shows it",
+            "unverified: reported by the program, and cannot be verified",
         ),
         (
             over(Actual::Absent, LastApply::Refused),
@@ -59,7 +59,7 @@ fn each_agent_has_its_outcome_and_its_reason() {
             HoldFacts { is_revoked: true, ..over(Actual::InForce, LastApply::Verified) },
             &here,
             AgentOutcome::Failed,
-            "revoked: nothing is known of that agent any more",
+            "revoked: the state on that agent is unknown",
         ),
         (let_go(LeftAs::InForce), &here, AgentOutcome::InForce, "being lifted: the revert is on its way"),
         (HoldFacts { actual: Actual::Absent, ..let_go(LeftAs::InForce) }, &here, AgentOutcome::Lifted, ""),
@@ -80,7 +80,7 @@ fn each_agent_has_its_outcome_and_its_reason() {
 }
 
 #[test]
-fn a_response_is_what_its_agents_are() {
+fn a_responses_outcome_follows_from_its_agents() {
     let counts = |in_force, pending, failed, lifted| OutcomeCounts { in_force, pending, failed, lifted };
     let active = |counts| of_response(ResponseState::Active, false, counts);
     let table = [
@@ -126,10 +126,10 @@ fn any_facts() -> impl Strategy<Value = HoldFacts> {
 }
 
 proptest! {
-    /// Promise 14: whatever the ledger holds, only what an agent that still counts has said to
-    /// be in force is shown so.
+    /// Promise 14: only what an agent that is not revoked has reported in force is shown as in
+    /// force.
     #[test]
-    fn nothing_is_in_force_that_no_agent_has_said_to_be(facts in any_facts()) {
+    fn nothing_is_in_force_without_an_agents_report(facts in any_facts()) {
         if of_agent(&facts) == AgentOutcome::InForce {
             prop_assert!(!facts.is_revoked && facts.actual != Actual::Absent);
             if facts.released.is_none() {
@@ -141,10 +141,10 @@ proptest! {
         }
     }
 
-    /// A response is in force as a whole only where every agent is, and looks like protection
-    /// only where one is.
+    /// A response is in force only if it is on every agent, and shows protection only if it is on
+    /// one.
     #[test]
-    fn a_response_is_in_force_only_where_its_agents_are(
+    fn a_response_is_in_force_only_on_reporting_agents(
         in_force in 0i64..3, pending in 0i64..3, failed in 0i64..3, lifted in 0i64..3, one_shot: bool,
     ) {
         let counts = OutcomeCounts { in_force, pending, failed, lifted };

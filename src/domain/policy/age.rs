@@ -1,5 +1,5 @@
-//! How old an alert may be that a policy responds to: a backlog that is shipped after an outage must not block last week's
-//! addresses. Judged when the alert comes in, never in a backtest.
+//! Maximum age of an alert for a response: a backlog shipped after an outage must not block last
+//! week's addresses. Checked at intake, never in a backtest.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,16 +10,15 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::duration::{InvalidSpan, Span};
 
-/// How far ahead of the manager's clock an alert may be dated: clocks that are kept by NTP differ by seconds, those of
-/// hosts without it by minutes.
+/// Tolerated skew of alerts dated ahead: clocks with NTP differ by seconds, others by minutes.
 pub const FUTURE_SKEW: Duration = Duration::from_mins(5);
 
-/// The age from which on an alert is stale.
+/// The age from which an alert is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxAge {
-    /// Alerts of any age, and any date, are responded to.
+    /// No limit on age or future dates.
     Unlimited,
-    /// Older alerts are spared, and those dated more than [`FUTURE_SKEW`] ahead.
+    /// Spares older alerts, and those dated more than [`FUTURE_SKEW`] ahead.
     Of(Span),
 }
 
@@ -47,7 +46,7 @@ impl Serialize for MaxAge {
 }
 
 impl MaxAge {
-    /// Why an alert of `time` that was received at `received` is stale, if it is.
+    /// Why an alert of `time`, received at `received`, is stale; `None` if it is not.
     pub fn staleness(self, time: Timestamp, received: Timestamp) -> Option<String> {
         let Self::Of(most) = self else { return None };
         let age = received.as_millis().saturating_sub(time.as_millis());
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_is_read_and_written_alike() {
+    fn an_age_survives_a_round_trip() {
         for text in ["none", "1h", "7d", "1h30m"] {
             assert_eq!(text.parse::<MaxAge>().unwrap().to_string(), text);
         }

@@ -1,6 +1,6 @@
-//! What is odd about a policy beside the agents that are enrolled now: labels that no agent carries, names that no agent has,
-//! an action that no agent can run, and a lasting block at a level that is noise. None of it is a fault: the agents may come
-//! later, so the policy is saved and the warning is shown.
+//! Warnings about a policy and the currently enrolled agents: unused labels, unknown names, an
+//! unsupported action, and a lasting block at a noisy level. These are not faults, because the
+//! agents may enrol later: the policy is saved, and the warning shown.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use crate::domain::agent::Agent;
 use crate::domain::fault::Fault;
 use crate::domain::fleet::{Fleet, Origin};
 
-/// The highest level at which Wazuh's rules report ordinary events: up to it, a block without an end is a mistake.
+/// Highest level of ordinary events in Wazuh's rules; a block without an end at this level is a
+/// mistake.
 const NOISE_LEVEL: u8 = 5;
 
-/// The warnings of a policy that uses `action`, by place.
+/// The warnings of a policy with `action`, by place.
 pub(super) fn of(policy: &Policy, action: &Action, fleet: &Fleet) -> Vec<Fault> {
     let mut warnings = Vec::new();
     for (index, selector) in policy.selectors.iter().enumerate() {
@@ -34,8 +35,11 @@ pub(super) fn of(policy: &Policy, action: &Action, fleet: &Fleet) -> Vec<Fault> 
             let unknown = words.iter().enumerate().filter(|(_, word)| fleet.called(word).is_none());
             warnings.extend(unknown.map(|(index, word)| {
                 let is_revoked = word.parse().is_ok_and(|id| fleet.is_revoked(id));
-                let what =
-                    if is_revoked { "is an agent that was revoked" } else { "is no enrolled agent's id or name" };
+                let what = if is_revoked {
+                    "is an agent that was revoked"
+                } else {
+                    "is not the id or name of an enrolled agent"
+                };
                 Fault::at(format!("/respond/on/agents/{index}"), format!("{what}: no response reaches it"))
             }));
         }
@@ -46,7 +50,7 @@ pub(super) fn of(policy: &Policy, action: &Action, fleet: &Fleet) -> Vec<Fault> 
     warnings
 }
 
-/// Those labels, as text, if no agent carries all of them.
+/// The labels as text, if no agent has all of them.
 fn carried_by_none(labels: &BTreeMap<String, String>, fleet: &Fleet) -> Option<String> {
     if labels.is_empty() || fleet.iter().any(|agent| agent.carries(labels)) {
         return None;
@@ -55,13 +59,14 @@ fn carried_by_none(labels: &BTreeMap<String, String>, fleet: &Fleet) -> Option<S
     Some(pairs.join(" and "))
 }
 
-/// That every agent in question says it cannot run the action. An agent that says nothing is asked when it comes to it.
+/// Warns if every selected agent reports that it cannot run the action. An agent that reports
+/// nothing is tried.
 fn unable(policy: &Policy, action: &Action, fleet: &Fleet) -> Option<Fault> {
     let agents = match &policy.respond.on {
         On::Origin => fleet.select(&On::All, &Origin::Unknown, None),
         on => fleet.select(on, &Origin::Unknown, None),
     };
-    // Which of several Wazuh managers is meant only an alert says.
+    // With several Wazuh managers, only an alert tells which is meant.
     let agents = agents.unwrap_or_default();
     let reason = agents.first()?.cannot(action)?.to_owned();
     if !agents.iter().all(|agent: &std::sync::Arc<Agent>| agent.cannot(action).is_some()) {
@@ -73,7 +78,7 @@ fn unable(policy: &Policy, action: &Action, fleet: &Fleet) -> Option<Fault> {
     Some(Fault::at("/respond/action", format!("{who} {verb} run {}; {name} says: {reason}", action.name)))
 }
 
-/// That what is brought into force at a low level stays for good.
+/// Warns about a lasting effect at a low level.
 fn lasting(policy: &Policy, action: &Action) -> Option<Fault> {
     let is_noise = |selector: &Selector| {
         selector.rule_ids.is_empty()
@@ -81,7 +86,7 @@ fn lasting(policy: &Policy, action: &Action) -> Option<Fault> {
             && selector.wazuh_rules_group.is_none()
             && selector.min_level.is_some_and(|level| level <= NOISE_LEVEL)
     };
-    // An action that changes nothing on the host may last: nothing is blocked by it.
+    // An action without a change on the host may last: it blocks nothing.
     let is_harmless = !action.undoable || action.name == "log-only";
     if policy.respond.duration.is_some() || is_harmless || !policy.selectors.iter().any(is_noise) {
         return None;
@@ -132,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_names_that_no_agent_has_are_said() {
+    fn unknown_labels_and_names_cause_warnings() {
         let fleet = || vec![agent(1, "web-01", &[("env", "prod")], &[])];
         let on = |on: Value| json!({"respond": {"action": "firewall-drop", "on": on, "for": "10m"}});
         assert!(warnings(&on(json!({"labels": {"env": "prod"}})), fleet()).is_empty());
@@ -149,14 +154,14 @@ mod tests {
         assert_eq!(
             warnings(&named, [fleet(), vec![revoked]].concat()),
             [
-                "/respond/on/agents/1 is no enrolled agent's id or name: no response reaches it",
+                "/respond/on/agents/1 is not the id or name of an enrolled agent: no response reaches it",
                 "/respond/on/agents/2 is an agent that was revoked: no response reaches it"
             ]
         );
     }
 
     #[test]
-    fn an_action_that_no_agent_can_run_is_said_with_an_agents_reason() {
+    fn an_unsupported_action_causes_a_warning_with_a_reason() {
         let drop = ["firewall-drop"];
         let (one, two) = (agent(1, "web-01", &[], &drop), agent(2, "web-02", &[], &drop));
         assert_eq!(
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_block_on_noise_is_said() {
+    fn a_lasting_block_on_noise_causes_a_warning() {
         let at = |level: u8, respond: Value| json!({"match": [{"min_level": level}], "respond": respond});
         let found = warnings(&at(5, json!({"action": "firewall-drop"})), vec![]);
         assert!(found.len() == 1 && found[0].starts_with("/respond/for is missing"), "{found:?}");

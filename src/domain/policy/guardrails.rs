@@ -1,5 +1,5 @@
-//! What keeps a policy from doing too much: threshold, limits, escalation, approval. Here is what can be said; what it
-//! comes to depends on what happened before, and is settled when the decision is committed (`store/guard.rs`).
+//! Guardrails of a policy: threshold, limits, escalation, approval. This file parses them; they are
+//! evaluated with the ledger's history at commit (`store/guard.rs`).
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::reader::{Reader, suggest};
 use crate::domain::alert::TargetField;
 use crate::domain::duration::Span;
 
-/// How far back a threshold may look: what it counts is kept for so long.
+/// Maximum window of a threshold; sightings are kept for this time.
 const MAX_WINDOW: Duration = Duration::from_hours(24);
-/// The most steps of a ladder.
+/// Maximum number of steps of a ladder.
 const MAX_STEPS: usize = 16;
 
-/// A share in whole percent: `25%`.
+/// A ratio in whole percent: `25%`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(u8);
 
@@ -39,23 +39,23 @@ impl Percent {
         digits.parse().ok().filter(|share| plain && (1..=100).contains(share)).map(Self)
     }
 
-    /// Whether `part` of `whole` is more than this share.
+    /// Whether `part` of `whole` exceeds this ratio.
     pub fn is_exceeded(self, part: u64, whole: u64) -> bool {
         part.saturating_mul(100) > whole.saturating_mul(u64::from(self.0))
     }
 
-    /// Whether `part` of `whole` is this share or more.
+    /// Whether `part` of `whole` reaches this ratio.
     pub fn is_reached(self, part: u64, whole: u64) -> bool {
         whole > 0 && part.saturating_mul(100) >= whole.saturating_mul(u64::from(self.0))
     }
 }
 
-/// At most so many in so long: `60/1m`.
+/// A rate limit: `60/1m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// So many.
+    /// Maximum number.
     pub count: u32,
-    /// In so long.
+    /// Time window.
     pub within: Span,
 }
 
@@ -74,32 +74,32 @@ impl Rate {
     }
 }
 
-/// Fires only at the n-th alert within a time, counted per observable.
+/// Responds only at the n-th alert within a window, counted per observable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Threshold {
-    /// At which alert.
+    /// Number of alerts.
     pub count: u32,
-    /// Within which time, by the time of arrival.
+    /// Window, by time of receipt.
     #[schema(value_type = String, example = "2m")]
     pub within: Span,
-    /// Counted for each value of this observable; absent: together.
+    /// Observable to count by; absent: all alerts together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<TargetField>,
 }
 
-/// A longer time for those who come back.
+/// Longer durations for repeated targets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Escalation {
-    /// The first time is `for`; the second is the first of these, and so on; the last one stays.
+    /// Durations after the first, which is `for`; the last one repeats.
     #[schema(value_type = Vec<String>, example = json!(["30m", "2h", "24h"]))]
     pub ladder: Vec<Span>,
-    /// Who was quiet for so long, counted from the last response, begins anew.
+    /// Time without a response after which the ladder starts again.
     #[schema(value_type = String, example = "7d")]
     pub forget_after: Span,
 }
 
 impl Escalation {
-    /// How long the response lasts for somebody who was responded to `before` times.
+    /// How long a response to a target lasts after `before` earlier responses to it.
     pub fn duration(&self, first: Duration, before: u32) -> Duration {
         match (before as usize).checked_sub(1) {
             None => first,
@@ -108,11 +108,11 @@ impl Escalation {
     }
 }
 
-/// What happens to a response that is over a limit.
+/// What happens to a response over a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OverLimit {
-    /// It waits for people.
+    /// It waits for approval.
     #[default]
     Approve,
     /// It is spared.
@@ -121,93 +121,93 @@ pub enum OverLimit {
     Observe,
 }
 
-/// How much a policy may do.
+/// Limits of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Limits {
-    /// Responses in a time.
+    /// Responses per time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "60/1m")]
     pub responses: Option<Rate>,
-    /// Different targets in a time.
+    /// Distinct targets per time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "200/1h")]
     pub targets: Option<Rate>,
-    /// Agents of one response.
+    /// Maximum number of agents per response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agents_per_response: Option<u32>,
-    /// Share of all enrolled agents that one response may reach.
+    /// Maximum ratio of all enrolled agents per response.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "10%")]
     pub fleet_share: Option<Percent>,
-    /// The same target is left alone for so long after a response.
+    /// Time after a response before the next one to the same target.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "30s")]
     pub cooldown: Option<Span>,
-    /// What happens to a response that is over a limit.
+    /// What happens to a response over a limit.
     pub over_limit: OverLimit,
 }
 
-/// Stops a policy whose responses fail, or are undone by people, too often. Only people start it again.
+/// Stops a policy whose responses fail or are undone by people too often. Only a person resets it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Breaker {
-    /// So many of its commands failed, timed out or were refused.
+    /// Ratio of commands that failed, timed out or were refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "50%")]
     pub failed: Option<Percent>,
-    /// So many of its responses were lifted or rejected by people.
+    /// Ratio of responses that people lifted or rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "30%")]
     pub undone: Option<Percent>,
-    /// Of at least so many; fewer say nothing.
+    /// Minimum number of outcomes before a ratio counts.
     pub at_least: u32,
-    /// Within this time.
+    /// Time window.
     #[schema(value_type = String, example = "1h")]
     pub within: Span,
 }
 
-/// A response to many agents goes out in waves, and stops when too many of them fail.
+/// Sends a response to many agents in waves, and stops if too many commands fail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Waves {
-    /// How many.
+    /// Number of waves.
     pub count: u32,
-    /// Spread over this time, evenly.
+    /// Time over which the waves are spread evenly.
     #[schema(value_type = String, example = "10m")]
     pub over: Span,
-    /// The rest is left when so many of the commands so far have failed.
+    /// Ratio of failed commands at which the later waves are dropped.
     #[schema(value_type = String, example = "20%")]
     pub stop_at: Percent,
 }
 
 impl Limits {
-    /// Whether a response to `agents` of a fleet of `fleet` reaches too large a share of it. One agent is never too many:
-    /// else a share of a small fleet would forbid everything.
+    /// Whether a response to `agents` of a fleet of `fleet` exceeds the ratio. One agent never
+    /// does: a ratio of a small fleet would otherwise forbid every response.
     pub fn is_over_share(&self, agents: usize, fleet: usize) -> bool {
         self.fleet_share.is_some_and(|share| agents > 1 && share.is_exceeded(agents as u64, fleet as u64))
     }
 }
 
-/// What happens when nobody answers in time.
+/// What happens when no decision arrives in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSilence {
-    /// It lapses.
+    /// The response lapses.
     #[default]
     Reject,
-    /// It is carried out.
+    /// The response is carried out.
     Enforce,
 }
 
-/// How people are asked.
+/// Settings of an approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Approval {
-    /// How many people have to approve.
+    /// Number of required approvals.
     pub quorum: u32,
-    /// For how long they are waited for.
+    /// Time limit of the approval.
     #[schema(value_type = String, example = "15m")]
     pub within: Span,
-    /// What happens when they do not answer.
+    /// What happens when no decision arrives in time.
     pub on_silence: OnSilence,
-    /// Act first, and undo unless somebody confirms within this time.
+    /// Act first, and undo unless confirmed within this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "10m")]
     pub undo_unless_confirmed: Option<Span>,
@@ -215,11 +215,11 @@ pub struct Approval {
 
 /// Fifteen minutes: long enough to be woken, short enough to matter.
 const DEFAULT_WITHIN: &str = "15m";
-/// Fewer outcomes than this say nothing about a policy.
+/// Fewer outcomes are not significant.
 const DEFAULT_AT_LEAST: u32 = 10;
-/// Long enough to see a pattern, short enough that last week does not count.
+/// Long enough to see a pattern, short enough to ignore last week.
 const DEFAULT_BREAKER_WITHIN: &str = "1h";
-/// One agent in five: more is no accident.
+/// One agent in five: more is not an accident.
 const DEFAULT_STOP_AT: Percent = Percent(20);
 
 impl Default for Approval {
@@ -233,22 +233,22 @@ impl Default for Approval {
 /// All guardrails of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Guardrails {
-    /// Fires only at the n-th alert.
+    /// Responds only at the n-th alert.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Threshold>,
-    /// How much it may do.
+    /// Limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// What stops it altogether.
+    /// Circuit breaker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Breaker>,
-    /// How people are asked.
+    /// Settings of an approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
 }
 
 impl Guardrails {
-    /// Reads the parts of a policy that are guardrails.
+    /// Parses the guardrails of a policy.
     pub(super) fn read(read: &mut Reader, policy: &Map<String, Value>) -> Self {
         Self {
             threshold: policy.get("threshold").and_then(|value| threshold(read, value)),
@@ -331,7 +331,7 @@ fn breaker(read: &mut Reader, value: &Value) -> Option<Breaker> {
     Some(Breaker { failed, undone, at_least, within })
 }
 
-/// Reads `respond.waves`.
+/// Parses `respond.waves`.
 pub(super) fn waves(read: &mut Reader, value: &Value) -> Option<Waves> {
     const AT: &str = "/respond/waves";
     let object = read.object(value, AT)?;
@@ -365,7 +365,7 @@ fn approval(read: &mut Reader, value: &Value) -> Option<Approval> {
     Some(Approval { quorum, within, on_silence, undo_unless_confirmed })
 }
 
-/// Reads `respond.escalate`.
+/// Parses `respond.escalate`.
 pub(super) fn escalation(read: &mut Reader, value: &Value, has_duration: bool) -> Option<Escalation> {
     const AT: &str = "/respond/escalate";
     let object = read.object(value, AT)?;
@@ -416,13 +416,13 @@ mod tests {
     }
 
     #[test]
-    fn guardrails_are_read_and_written_alike() {
+    fn guardrails_survive_a_round_trip() {
         let policy = policy(|_| ()).unwrap();
         assert_eq!(policy.guardrails.limits.unwrap().responses.unwrap().count, 60);
     }
 
     #[test]
-    fn every_fault_of_a_guardrail_is_pointed_at() {
+    fn every_fault_of_a_guardrail_has_a_pointer() {
         let faults = policy(|document| {
             document["threshold"] = json!({"count": 1, "by": "source.i"});
             document["limits"] = json!({"responses": "60", "targets": "0/1h", "agents_per_response": 0, "fleet_share": "101%", "over_limit": "dropp"});
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ladder_is_climbed_step_by_step_and_its_top_stays() {
+    fn the_ladder_rises_by_steps_and_its_last_step_repeats() {
         let escalation = policy(|_| ()).unwrap().respond.escalate.unwrap();
         let minutes = |before| escalation.duration(Duration::from_mins(10), before).as_secs() / 60;
         assert_eq!([0, 1, 2, 3, 9].map(minutes), [10, 30, 120, 120, 120]);

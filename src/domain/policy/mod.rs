@@ -1,5 +1,6 @@
-//! A policy: which alerts get which response, on which agents, for how long, under which guardrails. How it is read is in
-//! `reader.rs`, what its limits mean in `guardrails.rs`; matching itself is in `domain/index.rs`.
+//! Policies: which alerts get which response, on which agents, for how long, under which
+//! guardrails. `reader.rs` parses them, `guardrails.rs` defines the limits, and `domain/index.rs`
+//! matches alerts.
 
 mod age;
 mod fleet_warnings;
@@ -25,23 +26,23 @@ pub use guardrails::{
     Approval, Breaker, Escalation, Guardrails, Limits, OnSilence, OverLimit, Percent, Rate, Threshold, Waves,
 };
 
-/// The longest policy document, in bytes.
+/// Maximum size of a policy document, in bytes.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;
 
-/// What a policy does when it fires.
+/// What a policy does when it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Responds.
     Enforce,
-    /// Waits for people.
+    /// Waits for approval.
     Approve,
-    /// Records exactly what it would have done, and does nothing.
+    /// Records what it would have done, and does nothing.
     Observe,
 }
 
 impl Mode {
-    /// The word used in policies and in the database.
+    /// Name in policies and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
@@ -51,16 +52,16 @@ impl Mode {
     }
 }
 
-/// Whose alerts a selector takes.
+/// Selects alerts by their agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct AgentSelector {
-    /// Ids of the alert's agent: the pipeline's (`"005"`) or Riposte's own.
+    /// Ids of the alert's agent: the pipeline's (`"005"`) or Riposte's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<String>,
-    /// Labels that the enrolled agent must carry, all of them.
+    /// Labels that the enrolled agent must all have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Whose alerts it does not take: ids, or agents that carry all of these labels.
+    /// Excluded agents: by id, or with all of these labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(no_recursion)]
     pub not: Option<Box<AgentSelector>>,
@@ -72,32 +73,32 @@ impl AgentSelector {
     }
 }
 
-/// Conditions that must all hold; a policy fires when any of its selectors does.
+/// Conditions that must all hold; a policy matches if any of its selectors does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Selector {
-    /// The rule is one of these.
+    /// The rule's id is one of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rule_ids: Vec<String>,
-    /// The rule's level is at least this.
+    /// The rule's minimum level.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_level: Option<u8>,
-    /// The rule is in one of these groups; whole words.
+    /// The rule has one of these groups; whole words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rule_groups: Vec<String>,
-    /// Wazuh's own `rules_group`, with its semantics: tried anywhere in the rule's group text `a,b,c,`.
+    /// Wazuh's own `rules_group`, with its semantics: a search in the rule's group text `a,b,c,`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "web_scan|recon")]
     pub wazuh_rules_group: Option<GroupExpression>,
-    /// The rule's level is at most this.
+    /// The rule's maximum level.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_level: Option<u8>,
-    /// The rule names one of these ATT&CK techniques; `T1110` takes `T1110.001` too.
+    /// The rule has one of these ATT&CK techniques; `T1110` includes `T1110.001`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mitre: Vec<String>,
-    /// The alert was sent by one of these pipelines.
+    /// The alert's pipeline is one of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pipelines: Vec<String>,
-    /// The alert comes from one of these agents.
+    /// The alert's agent is one of these.
     #[serde(skip_serializing_if = "AgentSelector::is_empty")]
     pub agents: AgentSelector,
     /// A condition in CEL.
@@ -107,14 +108,15 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Whether it says nothing at all, and so never holds: "everything" has to be asked for (`min_level: 1`).
+    /// Whether it has no condition. An empty selector never holds; use `min_level: 1` for all
+    /// alerts.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
             || (Self { agents: AgentSelector::default(), ..self.clone() } == Self::default() && self.agents.is_empty())
     }
 }
 
-/// On which agents a response is carried out.
+/// The agents on which a response acts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
@@ -122,107 +124,108 @@ pub enum On {
     Origin,
     /// Every enrolled agent.
     All,
-    /// The agent on the Wazuh manager's own host: the one whose `wazuh_id` is `000`.
+    /// The agent on the Wazuh manager's own host, with `wazuh_id` `000`.
     Server,
     /// These agents, by Riposte's id or by name.
     Agents(Vec<String>),
-    /// Every agent that carries these labels, all of them.
+    /// Every agent that has all of these labels.
     Labels(BTreeMap<String, String>),
 }
 
-/// How much wider than the address in the alert a response is.
+/// Widens a response from an address to a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Network {
-    /// The prefix of IPv4 networks; absent: the address alone.
+    /// Prefix length of IPv4 networks; absent: the address alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub v4: Option<u8>,
-    /// The prefix of IPv6 networks; absent: the address alone.
+    /// Prefix length of IPv6 networks; absent: the address alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub v6: Option<u8>,
 }
 
-/// An example that is kept with its policy, and tried whenever that is saved.
+/// An example stored with its policy, and checked on every save.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PolicyTest {
-    /// What it shows.
+    /// What the example shows.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// The alert.
     #[schema(value_type = Object)]
     pub alert: Value,
-    /// Whether the policy fires at it.
+    /// Whether the policy must match.
     pub fires: bool,
-    /// What the response is aimed at then, in canonical form.
+    /// Expected target in canonical form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
 }
 
-/// The response.
+/// The response of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Respond {
-    /// The action's name.
+    /// Name of the action.
     pub action: String,
-    /// The observable it is aimed at; absent for actions that need none.
+    /// Observable to target; absent for actions without a target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetField>,
-    /// How much wider than that it is; absent: not at all.
+    /// Network around the target; absent: the address alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
-    /// On which agents.
+    /// Agents on which it acts.
     pub on: On,
-    /// Those agents are reached in waves; absent: all at once.
+    /// Waves in which the agents are reached; absent: all at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waves: Option<Waves>,
-    /// For how long; absent means until lifted by hand.
+    /// Duration; absent: until lifted by hand.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "10m")]
     pub duration: Option<Span>,
-    /// A longer time for those who come back.
+    /// Longer durations for repeated targets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub escalate: Option<Escalation>,
-    /// Passed to the action as data.
+    /// Arguments, passed to the action as data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<String>,
 }
 
-/// A policy that can be obeyed.
+/// A valid policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Policy {
-    /// Unique: a-z, 0-9 and '-', 64 characters at most.
+    /// Unique name: a-z, 0-9 and '-', at most 64 characters.
     pub name: String,
-    /// What it does when it fires.
+    /// What it does when it matches.
     pub mode: Mode,
-    /// Any of these must hold.
+    /// Selectors, of which any must hold.
     #[serde(rename = "match")]
     pub selectors: Vec<Selector>,
-    /// Alerts that are older, or dated ahead, are spared as `stale`: a duration, or `none`; absent: the configuration's.
+    /// Maximum age of an alert, a duration or `none`; older alerts, or those dated ahead, are
+    /// spared as `stale`. Absent: the configuration's limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "1h")]
     pub max_age: Option<MaxAge>,
-    /// What it does.
+    /// The response.
     pub respond: Respond,
-    /// What keeps it from doing too much.
+    /// Guardrails.
     #[serde(flatten)]
     pub guardrails: Guardrails,
-    /// Examples of what it fires at and what not.
+    /// Examples that must or must not match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<PolicyTest>,
-    /// Why it exists.
+    /// Purpose of the policy.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
 impl Policy {
-    /// Reads a policy document that may use the actions of `actions`.
+    /// Parses a policy that may use `actions`.
     ///
     /// # Errors
-    /// Every fault, each with a pointer and, where a word looks misspelt, a suggestion.
+    /// All faults, each with a pointer and, for a probable misspelling, a suggestion.
     pub fn parse(document: &Value, actions: &Catalogue) -> Result<Self, Vec<Fault>> {
         reader::read(document, actions)
     }
 
-    /// Reads a policy that was saved, perhaps by an earlier version: a condition that calls a function that is not there was
-    /// accepted once. It never held, and must not stop a start.
+    /// Parses a stored policy of this or an earlier version. Earlier versions accepted conditions
+    /// with unknown functions. They never held, and must not prevent a start.
     ///
     /// # Errors
     /// As [`Policy::parse`].
@@ -230,26 +233,26 @@ impl Policy {
         reader::read_stored(document, actions)
     }
 
-    /// Conditions that could not be saved today, because they can never hold.
+    /// Stored conditions that can never hold and would be refused today.
     pub fn dead_conditions(&self) -> Vec<Fault> {
         let whens = self.selectors.iter().enumerate().filter_map(|(index, one)| Some((index, one.when.as_ref()?)));
         let dead = whens.filter_map(|(index, when)| Some((index, when.why_dead()?)));
         dead.map(|(index, why)| Fault::at(format!("/match/{index}/when"), why)).collect()
     }
 
-    /// What is odd about the policy without being wrong: reasons why it, or a part of it, can never come to anything.
+    /// Warnings: parts of the policy that can never have an effect.
     pub fn warnings(&self) -> Vec<Fault> {
         warnings::of(self)
     }
 
-    /// The same beside the agents that are enrolled now: what no agent carries, is called or can run. `action` is the one
-    /// that the policy names.
+    /// Warnings about the currently enrolled agents: unused labels, unknown names, unsupported
+    /// `action`.
     pub fn fleet_warnings(&self, action: &Action, fleet: &Fleet) -> Vec<Fault> {
         fleet_warnings::of(self, action, fleet)
     }
 }
 
-/// Whether `name` can name a policy.
+/// Whether `name` is a valid policy name.
 pub fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
@@ -260,7 +263,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_policy_is_read_and_written_alike() {
+    fn a_policy_survives_a_round_trip() {
         let document = json!({
             "name": "block-ssh", "mode": "observe",
             "match": [{"rule_ids": ["5712", "5763"], "agents": {"labels": {"env": "prod"}}}, {"min_level": 12, "rule_groups": ["web"]}],
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_a_plain_default() {
+    fn omitted_fields_have_defaults() {
         let policy = Policy::parse(
             &json!({"name": "a", "match": [{"rule_ids": [5763]}], "respond": {"action": "disable-account"}}),
             Catalogue::built_in(),
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_pointed_at_with_a_suggestion() {
+    fn every_fault_has_a_pointer_and_a_suggestion() {
         let document = json!({
             "name": "Bad Name", "mode": "enforced", "treshold": 1,
             "match": [{"rule_id": ["1"], "min_level": 17}, 3],
@@ -295,22 +298,22 @@ mod tests {
         let faults = Policy::parse(&document, Catalogue::built_in()).unwrap_err();
         let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
-        /treshold: is not a field that is known here; did you mean threshold?
+        /treshold: is not a known field; did you mean threshold?
         /name: must be 1 to 64 characters of a-z, 0-9 and '-'
         /mode: must be enforce, approve or observe; did you mean enforce?
-        /match/0/rule_id: is not a field that is known here; did you mean rule_ids?
+        /match/0/rule_id: is not a known field; did you mean rule_ids?
         /match/0/min_level: must be a whole number from 0 to 16
         /match/1: must be an object
-        /respond/action: is not an action that is known; did you mean firewall-drop?
+        /respond/action: is not a known action; did you mean firewall-drop?
         /respond/target: must be one of source.ip, destination.ip, source.user, destination.user, file.path, process.id, host; did you mean source.ip?
         /respond/on: must be origin, all, server, {agents: [...]} or {labels: {...}}
         /respond/for: is not a duration such as "30s", "10m", "2h" or "7d" (more than zero, ten years at most)
         "#);
     }
 
-    /// What a tired administrator writes who comes from `ossec.conf`.
+    /// Typical input from a user of `ossec.conf`.
     #[test]
-    fn wazuhs_words_and_values_without_their_form_say_what_to_write() {
+    fn wazuhs_words_and_malformed_values_get_a_suggestion() {
         let base = || json!({"name": "a", "match": [{"rule_ids": ["1"]}], "respond": {"action": "firewall-drop"}});
         let fault = |pointer: &str, value: Value| {
             let mut document = base();
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_gets_only_targets_that_it_takes() {
+    fn an_action_gets_only_targets_that_it_accepts() {
         let document =
             json!({"name": "a", "match": [], "respond": {"action": "firewall-drop", "target": "source.user"}});
         assert_eq!(Policy::parse(&document, Catalogue::built_in()).unwrap_err()[0].pointer, "/respond/target");

@@ -1,5 +1,5 @@
-//! Reading a policy document. By hand rather than by derive, because a person who writes one deserves every fault at once,
-//! each with its place and a suggestion.
+//! Parses policy documents. By hand instead of by derive, to report all faults at once, each with
+//! its place and a suggestion.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use crate::domain::group_expression::GroupExpression;
 use crate::domain::labels;
 use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 
-/// The most entries of any list in a policy.
+/// Maximum number of entries of a list.
 const MAX_ENTRIES: usize = 4096;
-/// The most tests of a policy.
+/// Maximum number of tests.
 const MAX_TESTS: usize = 64;
 
-/// Reads a policy document.
+/// Parses a policy document.
 ///
 /// # Errors
-/// Every fault.
+/// All faults.
 pub(super) fn read(document: &Value, actions: &Catalogue) -> Result<Policy, Vec<Fault>> {
     read_as(document, actions, Strictness::New)
 }
 
-/// Reads a policy document that was saved, perhaps by an earlier version.
+/// Parses a stored policy document of this or an earlier version.
 ///
 /// # Errors
-/// Every fault.
+/// All faults.
 pub(super) fn read_stored(document: &Value, actions: &Catalogue) -> Result<Policy, Vec<Fault>> {
     read_as(document, actions, Strictness::Stored)
 }
@@ -84,7 +84,7 @@ pub(super) fn suggest<'a>(message: &str, word: &str, known: impl IntoIterator<It
     }
 }
 
-/// A text or a number that stands where a list should, if it is short.
+/// A short string or number in the place of a list.
 fn one_word(value: &Value) -> Option<String> {
     let word = match value {
         Value::String(text) => text.clone(),
@@ -110,8 +110,7 @@ impl Reader<'_> {
         for key in object.keys().filter(|key| !known.contains(&key.as_str())) {
             let pointer = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
             let hint = wazuh_words::field(key);
-            let detail =
-                hint.unwrap_or_else(|| suggest("is not a field that is known here", key, known.iter().copied()));
+            let detail = hint.unwrap_or_else(|| suggest("is not a known field", key, known.iter().copied()));
             self.fault(pointer, detail);
         }
     }
@@ -167,7 +166,7 @@ impl Reader<'_> {
         number
     }
 
-    /// One of the observables.
+    /// An observable.
     pub(super) fn observable(&mut self, value: &Value, at: &str) -> Option<TargetField> {
         let field = serde_json::from_value(value.clone()).ok();
         if field.is_none() {
@@ -194,7 +193,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A list of words; numbers count as words where people write rule ids without quotes.
+    /// A list of strings; numbers are accepted for unquoted rule ids.
     fn words(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
         let Some(value) = object.get(key) else { return Vec::new() };
         let at = format!("{at}/{key}");
@@ -220,7 +219,7 @@ impl Reader<'_> {
         words
     }
 
-    /// As [`Self::words`], for what is compared: blanks around a word decide nothing.
+    /// As [`Self::words`], for texts that are compared: spaces around them do not matter.
     fn terms(&mut self, object: &Map<String, Value>, at: &str, key: &str) -> Vec<String> {
         let words = self.words(object, at, key);
         for (index, _) in words.iter().enumerate().filter(|(_, word)| word.trim().is_empty()) {
@@ -336,7 +335,7 @@ impl Reader<'_> {
         }
         let duration = self.span(object, "/respond", "for");
         if let Some(action) = action.as_deref().filter(|action| !action.undoable && duration.is_some()) {
-            self.fault("/respond/for", format!("cannot be given: {} leaves nothing that could be undone", action.name));
+            self.fault("/respond/for", format!("is not allowed: {} leaves nothing to undo", action.name));
         }
         let escalate = object.get("escalate").and_then(|value| escalation(self, value, duration.is_some()));
         let arguments = self.words(object, "/respond", "arguments");
@@ -346,7 +345,7 @@ impl Reader<'_> {
         Some(Respond { action: action?.name.clone(), target, network, on, waves, duration, escalate, arguments })
     }
 
-    /// How much wider than an address the response is: the prefix for each version.
+    /// Prefix lengths of the network around a target.
     fn network(&mut self, value: &Value, target: Option<TargetField>) -> Option<Network> {
         const AT: &str = "/respond/network";
         let object = self.object(value, AT)?;
@@ -395,7 +394,7 @@ impl Reader<'_> {
         if found.is_none() {
             let meant = self.actions.nearest(&name);
             let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-            self.fault("/respond/action", format!("is not an action that is known{hint}"));
+            self.fault("/respond/action", format!("is not a known action{hint}"));
         }
         found
     }

@@ -1,4 +1,4 @@
-//! What is odd about a policy without being wrong, in exact words: why it, or a part of it, can never come to anything.
+//! Warnings about a policy: reasons why it, or a part of it, can never have an effect.
 
 use super::{On, OverLimit, Policy, Selector};
 use crate::domain::action::Catalogue;
@@ -59,7 +59,7 @@ fn of_selector(selector: &Selector, at: &str, warnings: &mut Vec<Fault>) {
     }
 }
 
-/// `T` and four digits, and perhaps a dot and three more.
+/// `T` and four digits, optionally a dot and three more.
 fn is_technique(id: &str) -> bool {
     let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     let (technique, sub) = id.split_once('.').map_or((id, None), |(technique, sub)| (technique, Some(sub)));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_can_never_match_says_why() {
+    fn a_policy_that_can_never_match_has_a_warning() {
         let of = |selectors: Value| warnings(|document| document["match"] = selectors);
         assert_eq!(of(json!([{"min_level": 3}])), Vec::<String>::new());
         assert_eq!(of(json!([])), ["/match has no selector, so the policy never matches"]);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_never_comes_to_anything_says_why() {
+    fn a_part_without_effect_has_a_warning() {
         let late = warnings(|document| {
             document["respond"] =
                 json!({"action": "firewall-drop", "on": "all", "for": "5m", "waves": {"count": 2, "over": "5m"}});

@@ -1,7 +1,7 @@
-//! Words of `ossec.conf` that people write into a policy, and what they are called here. A hint, never an alias: a word that
-//! means nearly the same would hide the difference.
+//! Suggestions for words of `ossec.conf` in a policy. They are hints and not aliases: an alias
+//! would hide a difference in meaning.
 
-/// A field of an active response, and what says it in a policy.
+/// Fields of an active response, and their equivalents in a policy.
 const FIELDS: [(&str, &str); 13] = [
     ("location", "on in respond: origin (Wazuh's local), server, all or {agents: [...]}"),
     ("agent_id", "on in respond: {agents: [...]}"),
@@ -18,13 +18,13 @@ const FIELDS: [(&str, &str); 13] = [
     ("active_response", "match and respond; riposte policy import reads an ossec.conf"),
 ];
 
-/// What the field `key`, which is not known where it stands, is called here.
+/// The equivalent of the unknown field `key`.
 pub(super) fn field(key: &str) -> Option<String> {
     let (_, meant) = FIELDS.iter().find(|(word, _)| *word == key)?;
     Some(format!("is Wazuh's word; write {meant}"))
 }
 
-/// What the location `word` is called here.
+/// The equivalent of the location `word`.
 pub(super) fn location(word: &str) -> Option<&'static str> {
     match word {
         "local" => Some("Wazuh's local is origin"),

@@ -1,22 +1,23 @@
-//! Alerts that report an active response. Wazuh reads `active-responses.log`, to which Riposte's agent writes in Wazuh's own
-//! format, and makes an alert of each line (rules 650 to 657). A policy that answers those would answer itself without end.
+//! Detects alerts about active responses. Riposte's agent writes to `active-responses.log` in
+//! Wazuh's format, and Wazuh makes an alert of each line (rules 650 to 657). A policy that responds
+//! to them would loop.
 
 use super::document::Document;
 use super::field::Field;
 use crate::domain::alert::Rule;
 
-/// Wazuh's rules about lines of `active-responses.log`.
+/// Wazuh's rules for lines of `active-responses.log`.
 const RULES: std::ops::RangeInclusive<u32> = 650..=657;
-/// Their group.
+/// Group of these rules.
 const GROUP: &str = "active_response";
 /// The file that they are read from.
 const LOG: &str = "active-responses.log";
 /// The decoder of those lines. The one of plain lines, `ar_log`, reads what only Wazuh before 4.2 wrote.
 const DECODER: &str = "ar_log_json";
-/// What Riposte's agent writes where no alert stands behind a command: the group and the location.
+/// Group and location that Riposte's agent writes for a command without an alert.
 const RIPOSTE: &str = "riposte";
 
-/// Whether an alert reports an active response, by Riposte or by Wazuh: their lines look alike.
+/// Whether an alert reports an active response of Riposte or Wazuh; their lines look alike.
 pub(super) fn is_own(document: &Document, rule: &Rule) -> bool {
     let is_rule =
         rule.id.parse().is_ok_and(|id: u32| RULES.contains(&id)) && rule.groups.iter().any(|group| group == GROUP);
@@ -29,7 +30,7 @@ pub(super) fn is_own(document: &Document, rule: &Rule) -> bool {
     is_rule || is_text("location", RIPOSTE) || is_text("decoder.name", DECODER) || is_of_log() && is_ours(document)
 }
 
-/// `data.parameters.alert` is what the agent wrote because no alert stood behind the command.
+/// Whether `data.parameters.alert` is the placeholder for a command without an alert.
 fn is_ours(document: &Document) -> bool {
     let location = document.at("data.parameters.alert.location").and_then(Field::text);
     let is_group = |groups: Field| match groups.items() {
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_active_responses_are_told_from_detections() {
+    fn reports_of_active_responses_are_distinguished_from_detections() {
         assert!(!is_own_echo(|_| ()));
         for id in 650..=657 {
             let rule = json!({"id": id.to_string(), "level": 3, "groups": ["ossec", "active_response"]});

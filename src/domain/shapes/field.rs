@@ -1,5 +1,5 @@
-//! Fields of an alert, read without trust: no type is taken for granted, every text is bounded and free of NUL, and
-//! every fault is collected with its place, so that a client learns of all of them at once.
+//! Reads fields of an alert without trust: types are checked, texts are bounded and free of NUL,
+//! and all faults are collected with their places.
 
 use std::borrow::Cow;
 
@@ -9,19 +9,19 @@ use serde_json::value::RawValue;
 use super::document::is_something;
 use crate::domain::fault::Fault;
 
-/// The longest description that is kept beside the raw alert, in bytes.
+/// Maximum length of a stored description, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 512;
-/// The longest name, group or id that is kept, in bytes.
+/// Maximum length of a stored name, group or id, in bytes.
 const MAX_WORD_BYTES: usize = 256;
-/// The most groups that one alert may carry.
+/// Maximum number of groups per alert.
 const MAX_GROUPS: usize = 1024;
 
-/// A fault for a text that is not JSON, or not of the expected shape.
+/// The fault for invalid JSON, or JSON of another structure.
 pub(super) fn syntax_fault(error: &serde_json::Error) -> Fault {
     Fault::at("", format!("the JSON cannot be read: {error}"))
 }
 
-/// A field whose type is not taken for granted: text or number where people write both, anything else a fault.
+/// A field of unknown type: string or number where both are common, otherwise a fault.
 #[derive(Clone, Copy)]
 pub(super) struct Field<'a>(pub(super) &'a RawValue);
 
@@ -29,7 +29,7 @@ impl<'a> Field<'a> {
     /// The text, if it is a string.
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
         let raw = self.0.get();
-        // Without escapes the text stands there as it is: the common case, without a copy.
+        // Without escapes the text is borrowed, which is the common case.
         match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
             Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
             Some(_) => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),
@@ -44,7 +44,7 @@ impl<'a> Field<'a> {
         if digits { Some(Cow::Borrowed(raw)) } else { self.text() }
     }
 
-    /// The items of a list, each with its place, without those that are nothing. `None` if it is no list.
+    /// The non-empty items of a list with their indexes; `None` if it is not a list.
     pub(super) fn items(self) -> Option<Vec<(usize, Field<'a>)>> {
         let items: Vec<&'a RawValue> = serde_json::from_str(self.0.get()).ok()?;
         let there = items.into_iter().enumerate().filter(|(_, item)| is_something(item));
@@ -52,7 +52,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Collects faults while an alert is read, so that a client learns of all of them at once.
+/// Collects faults, so that a client learns all of them at once.
 #[derive(Default)]
 pub(super) struct Faults(Vec<Fault>);
 
@@ -85,7 +85,7 @@ impl Faults {
         None
     }
 
-    /// A name for people: cut where it is long, kept without NUL.
+    /// A name for display, truncated and without NUL.
     pub(super) fn name(field: Option<Field>, max_bytes: usize) -> Option<String> {
         let text = field?.text()?;
         let text = if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { text };
@@ -97,7 +97,7 @@ impl Faults {
         Self::name(field, MAX_DESCRIPTION_BYTES).unwrap_or_default()
     }
 
-    /// Groups, without the blanks that rules have around some of them.
+    /// Groups, trimmed: some rules have spaces around them.
     pub(super) fn groups(&mut self, pointer: &str, field: Option<Field>, into: &mut Vec<String>, prefix: &str) {
         let Some(field) = field else { return };
         let Some(items) = field.items() else { return self.add(pointer, "must be an array of texts") };
@@ -129,10 +129,10 @@ impl Faults {
     }
 }
 
-/// RFC 3339, or Wazuh's variant of it (the offset without a colon). Instants beyond the year 9999 or before 0000
-/// become the nearest that can be written: a clock gone wild must not cost the alert its answer.
+/// RFC 3339, or Wazuh's variant (offset without a colon). Times beyond the years 0000 to 9999 are
+/// clamped: a wrong clock must not prevent the response.
 fn parse_time(text: &str) -> Option<Timestamp> {
-    // jiff would also take a bare date or a comma: the bytes are checked first.
+    // jiff also accepts a bare date or a comma, so the bytes are checked first.
     let bytes = text.as_bytes();
     let shape = bytes.len() >= 20 && bytes.len() <= 40 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[10] == b'T';
     if !shape || !text.is_ascii() {
@@ -160,7 +160,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millis(i64::try_from(since).ok()?.saturating_sub(shift)))
 }
 
-/// The first `max` bytes of `text`, cut between characters.
+/// Truncates `text` to `max` bytes, between characters.
 pub(super) fn cut(text: &str, max: usize) -> String {
     text[..text.floor_char_boundary(max)].to_owned()
 }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_every_pipeline_are_read() {
+    fn times_of_every_pipeline_are_parsed() {
         let at = |text| parse_time(text).map(Timestamp::as_millis);
         let base = 1_795_169_472_345;
         for text in [

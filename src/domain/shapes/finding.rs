@@ -1,7 +1,7 @@
-//! Findings of Wazuh 5, as they stand in its `wazuh-findings-v5-*` indices: the common schema, nested or with dotted keys.
-//! Levels are words there; they become the numbers that Wazuh 4 gives the same severities.
+//! Parses findings of Wazuh 5 from its `wazuh-findings-v5-*` indices: the common schema, nested or
+//! with dotted keys. Severity words become Wazuh 4's levels of the same severity.
 //!
-//! Source of the names: Wazuh's guides for the move from 4.x to 5.x.
+//! Source of the names: Wazuh's guides for the migration from 4.x to 5.x.
 
 use riposte_protocol::time::Timestamp;
 
@@ -13,16 +13,16 @@ use super::{Sources, dedupe};
 use crate::domain::alert::{Alert, AlertAgent, Rule, TargetField};
 use crate::domain::fault::Fault;
 
-/// What the words mean: the lowest level of each severity in Wazuh 4.
+/// The lowest Wazuh 4 level of each severity.
 const LEVELS: [(&str, u8); 5] = [("informational", 1), ("low", 4), ("medium", 7), ("high", 12), ("critical", 15)];
 /// Frameworks whose tags Wazuh 4 writes as groups (`pci_dss_11.4`).
 const COMPLIANCE: [&str; 7] = ["pci_dss", "gdpr", "hipaa", "nist_800_53", "tsc", "gpg13", "cis"];
-/// The most techniques that are kept of one finding.
+/// Maximum number of stored techniques.
 const MAX_TECHNIQUES: usize = 64;
-/// The longest agent name that is kept, in bytes.
+/// Maximum length of a stored agent name, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Where a finding may have its id: in the document, or where an index keeps it.
+/// Fields that may hold a finding's id: in the document, or set by an index.
 const IDS: [&str; 5] = ["id", "_id", "event.doc_id", "event.id", "wazuh.event.id"];
 
 const fn known(field: TargetField) -> &'static [&'static str] {
@@ -37,18 +37,18 @@ const fn known(field: TargetField) -> &'static [&'static str] {
     }
 }
 
-/// Where the name or the program of the process stands that `process.id` counts.
+/// Fields with the name or program of the process in `process.id`.
 const PROCESS_NAMES: &[&str] = &["process.name", "process.executable"];
 
-/// Reads one finding.
+/// Parses a finding.
 ///
 /// # Errors
-/// Every fault, with a pointer to its field.
+/// All faults, each with a pointer to its field.
 pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
     let time = faults.time("/@timestamp", document.at("@timestamp"));
     let found = IDS.iter().find_map(|path| Some((*path, document.at(path)?)));
-    // The event's own id, where the document's is missing: the same event may be found again.
+    // An event's id instead of a finding's: the same event may be found again.
     let id_recurs = found.is_some_and(|(path, _)| path == "event.id");
     let pipeline_id = faults.required_word("/id", found.map(|(_, id)| id));
     let index = document.at("event.index").or_else(|| document.at("_index"));
@@ -62,7 +62,7 @@ pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<
         cluster: Faults::name(document.at("wazuh.cluster.name"), MAX_NAME_BYTES),
     };
     let observables = observables(document, sources, known, PROCESS_NAMES);
-    // An id is unique in its index; "5" keeps it apart from the ids of Wazuh 4.
+    // An id is unique in its index; "5" separates it from ids of Wazuh 4.
     let dedupe = dedupe(&[PIPELINE, "5", &index, &pipeline_id]);
     faults.into_result(Alert {
         pipeline: PIPELINE.into(),
@@ -101,7 +101,7 @@ fn rule(document: &Document, faults: &mut Faults) -> Rule {
     }
 }
 
-/// A text or a list of texts; anything else is passed over.
+/// A string or a list of strings; other values are ignored.
 fn texts(field: Field) -> Vec<String> {
     let items = field.items().map(|items| items.into_iter().map(|(_, item)| item).collect());
     let items: Vec<Field> = items.unwrap_or_else(|| vec![field]);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_finding_lacks_is_named() {
+    fn missing_fields_of_a_finding_are_named() {
         let pointers: Vec<String> = parse(r#"{"wazuh":{"rule":{}}}"#, &Sources::default())
             .unwrap_err()
             .into_iter()

@@ -1,4 +1,5 @@
-//! The generic shape of an alert, for any pipeline that is not Wazuh: nested objects with the names that policies use.
+//! Parses alerts of the generic format, for pipelines other than Wazuh: nested objects with the
+//! field names of policies.
 
 use riposte_protocol::time::Timestamp;
 
@@ -21,22 +22,22 @@ const fn known(field: TargetField) -> &'static [&'static str] {
     }
 }
 
-/// Where the name or the program of the process stands that `process.id` counts.
+/// Fields with the name or program of the process in `process.id`.
 const PROCESS_NAMES: &[&str] = &["process.name", "process.executable"];
 
-/// Reads one generic alert.
+/// Parses a generic alert.
 ///
 /// # Errors
-/// Every fault, with a pointer to its field.
+/// All faults, each with a pointer to its field.
 pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
     let pipeline = faults.required_word("/pipeline", document.at("pipeline"));
     let pipeline_id = faults.required_word("/id", document.at("id"));
     if pipeline == wazuh::PIPELINE {
-        // Else a generic alert could claim the id of a Wazuh alert that has not arrived yet, and silence it.
+        // Otherwise a generic alert could take the id of a future Wazuh alert, and suppress it.
         faults.add("/pipeline", "`wazuh` is reserved for Wazuh's own alerts");
     }
-    // A pipeline without clocks: the alert happened when it was received.
+    // A pipeline without event times: the time of receipt counts.
     let timed = document.at("time");
     let time = timed.map_or_else(Timestamp::default, |time| faults.time("/time", Some(time)));
     let rule = wazuh::rule(document, &mut faults);

@@ -1,8 +1,8 @@
-//! Which of an alert's fields an observable comes from, and what is made of its text. Of several candidates the first that
-//! is a target of the wanted kind wins; where none is, the first text is kept, so that people see what was there.
+//! Selects the field of each observable and normalises its text. The first candidate with a valid
+//! target of the wanted kind wins. Without one, the first text is kept for display.
 //!
-//! An address is read as logs write it: with a port, in brackets, between blanks. It is never guessed: what could be two
-//! things is none. Fields that Wazuh's own decoders fill hold an address and nothing else.
+//! Addresses are read as logs write them: with a port, in brackets, between spaces. Ambiguous text
+//! is not an address. Fields that Wazuh's decoders fill must contain only an address.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,11 +14,13 @@ use super::document::Document;
 use super::field::{Field, cut};
 use crate::domain::alert::{Observable, Observables, TargetField};
 
-/// The longest observable that is kept, in bytes: one more than the longest path, so that what is cut stays invalid.
+/// Maximum length of a stored observable, in bytes: one more than the longest path, so that a
+/// truncated one stays invalid.
 const MAX_OBSERVABLE_BYTES: usize = 4097;
-/// Fields that a decoder cuts out of a log: with a port or a bracket in it, the decoder has cut wrong.
+/// Fields that a decoder extracts from a log: a port or bracket means that it extracted the wrong
+/// text.
 const DECODED: [&str; 2] = ["data.srcip", "data.dstip"];
-/// What is looked for.
+/// The observables to look for.
 const ALL: [TargetField; 6] = [
     TargetField::SourceIp,
     TargetField::DestinationIp,
@@ -28,8 +30,8 @@ const ALL: [TargetField; 6] = [
     TargetField::ProcessId,
 ];
 
-/// What `document` saw: the site's own fields are looked at first, then those that `known` names. A process is called what the
-/// first of `process_names` says.
+/// The observables of `document`: site-specific fields first, then those of `known`.
+/// `process_names` are the fields for the process name.
 pub(super) fn observables(
     document: &Document,
     sources: &Sources,
@@ -71,7 +73,7 @@ fn target<'t>(kind: TargetKind, text: &'t str, path: &str) -> Option<Cow<'t, str
     match kind {
         TargetKind::Ip if DECODED.contains(&path) => Target::parse(kind, text).ok().map(|target| canonical(&target)),
         TargetKind::Ip => address(text).map(|target| canonical(&target)),
-        // Whether a name is an account is for the action to say: the first text is the account.
+        // The action decides which accounts are valid, so the first text wins.
         TargetKind::User => Some(Cow::Borrowed(text)),
         _ => Target::parse(kind, text).ok().map(|_| Cow::Borrowed(text)),
     }
@@ -81,7 +83,7 @@ fn canonical(target: &Target) -> Cow<'static, str> {
     Cow::Owned(target.value().to_owned())
 }
 
-/// The one address in `text`: alone, with a port, or in brackets with or without one.
+/// The only address in `text`: alone, with a port, or in brackets.
 fn address(text: &str) -> Option<Target> {
     let is_port = |port: &str| {
         (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
@@ -92,14 +94,14 @@ fn address(text: &str) -> Option<Target> {
             let is_whole = behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port);
             Some(inside).filter(|_| is_whole)?
         }
-        // Without brackets only an IPv4 address can be told from its port.
+        // Without brackets, only an IPv4 address is separable from its port.
         None => match text.split_once(':') {
             Some((v4, port)) if is_port(port) && !v4.is_empty() => v4,
             _ => text,
         },
     };
     let target = Target::parse(TargetKind::Ip, alone).ok()?;
-    // `dead:1` is no address with a port, and must not become one.
+    // `dead:1` is not an address with a port.
     let is_told =
         alone.len() == text.len() || text.starts_with('[') || target.ip().is_some_and(|ip| matches!(ip, IpAddr::V4(_)));
     Some(target).filter(|_| is_told)
@@ -165,9 +167,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is read is one address, and is read as itself.
+        /// Every accepted text yields one address, which parses as itself.
         #[test]
-        fn what_is_read_is_canonical(text in "[0-9a-f:.\\[\\] ]{0,24}") {
+        fn an_accepted_address_is_canonical(text in "[0-9a-f:.\\[\\] ]{0,24}") {
             if let Some(target) = address(&text) {
                 proptest::prop_assert!(text.contains(target.value()) || target.ip().is_some());
                 proptest::prop_assert_eq!(address(target.value()), Some(target));

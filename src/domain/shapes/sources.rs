@@ -1,25 +1,25 @@
-//! Where observables are looked for beside the fields that Riposte knows: what a site's own decoders and pipelines call
-//! them. Set by the configuration, tried before the known fields, in any shape.
+//! Site-specific fields for observables, as named by a site's own decoders and pipelines. They come
+//! from the configuration and are tried before the known fields, in any format.
 
 use std::collections::BTreeMap;
 
 use crate::domain::alert::TargetField;
 use crate::domain::fault::Fault;
 
-/// The most fields for one observable.
+/// Maximum number of fields per observable.
 const MAX_FIELDS: usize = 32;
 
-/// Fields of a site's own, by the observable that they hold.
+/// Site-specific fields by observable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     fields: Vec<(TargetField, Vec<String>)>,
 }
 
 impl Sources {
-    /// Reads `{"source.ip": ["data.my_decoder.client", …], …}`.
+    /// Parses `{"source.ip": ["data.my_decoder.client", …], …}`.
     ///
     /// # Errors
-    /// Every observable that is not known and every field that is no dotted path.
+    /// Every unknown observable, and every field that is not a dotted path.
     pub fn read(table: &BTreeMap<String, Vec<String>>) -> Result<Self, Vec<Fault>> {
         let (mut fields, mut faults) = (Vec::new(), Vec::new());
         for (name, paths) in table {
@@ -42,7 +42,7 @@ impl Sources {
         if faults.is_empty() { Ok(Self { fields }) } else { Err(faults) }
     }
 
-    /// Where the site keeps `field`, in the order of looking.
+    /// The site's fields for `field`, in order of preference.
     pub(super) fn paths(&self, field: TargetField) -> &[String] {
         self.fields.iter().find(|(named, _)| *named == field).map_or(&[], |(_, paths)| paths)
     }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_s_own_field_wins_over_the_known_one() {
+    fn a_site_specific_field_wins_over_the_known_one() {
         let sources = Sources::read(&table(&[("source.ip", &["data.absent", "data.client.addr"])])).unwrap();
         let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"5"},"rule":{"id":"1","level":3},
             "data":{"srcip":"203.0.113.1","client":{"addr":"203.0.113.2"}}}"#;
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_cannot_be_read_is_refused() {
+    fn an_invalid_table_of_fields_is_refused() {
         for (name, path) in [("source.ipp", "a"), ("host", "a"), ("source.ip", "a..b"), ("source.ip", "")] {
             assert!(Sources::read(&table(&[(name, &[path])])).is_err(), "{name} {path}");
         }

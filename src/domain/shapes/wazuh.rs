@@ -1,7 +1,8 @@
-//! Wazuh 4.x alerts as `alerts.json` holds them: how their fields become those of [`Alert`]. Only what policies and
-//! people need is looked at; the rest is skipped unread and kept in the raw alert.
+//! Parses Wazuh 4.x alerts from `alerts.json`. Only fields for policies and people are read; the
+//! rest stays in the raw alert.
 //!
-//! Sources of the shape: `src/analysisd/format/to_json.c` of Wazuh 4.14 as described in its documentation.
+//! Source of the format: `src/analysisd/format/to_json.c` of Wazuh 4.14 as described in its
+//! documentation.
 
 use riposte_protocol::time::Timestamp;
 
@@ -12,19 +13,28 @@ use super::{Sources, dedupe, echo};
 use crate::domain::alert::{Alert, AlertAgent, Rule, TargetField};
 use crate::domain::fault::Fault;
 
-/// The name of this pipeline.
+/// Name of the pipeline.
 pub const PIPELINE: &str = "wazuh";
-/// The highest rule level that Wazuh documents.
+/// Highest rule level that Wazuh documents.
 const MAX_LEVEL: u64 = 16;
-/// The most techniques that are kept of one alert.
+/// Maximum number of stored techniques.
 const MAX_TECHNIQUES: usize = 64;
-/// The longest agent name that is kept, in bytes.
+/// Maximum length of a stored agent name, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
 /// Compliance tags that Wazuh moves out of the groups into arrays of their own; policies name them as one.
-const COMPLIANCE: [&str; 7] = ["pci_dss", "gdpr", "hipaa", "nist_800_53", "tsc", "gpg13", "cis"];
+/// Path, pointer and prefix.
+const COMPLIANCE: [(&str, &str, &str); 7] = [
+    ("rule.pci_dss", "/rule/pci_dss", "pci_dss_"),
+    ("rule.gdpr", "/rule/gdpr", "gdpr_"),
+    ("rule.hipaa", "/rule/hipaa", "hipaa_"),
+    ("rule.nist_800_53", "/rule/nist_800_53", "nist_800_53_"),
+    ("rule.tsc", "/rule/tsc", "tsc_"),
+    ("rule.gpg13", "/rule/gpg13", "gpg13_"),
+    ("rule.cis", "/rule/cis", "cis_"),
+];
 
-/// Where Wazuh's sources keep what policies aim at, in the order of looking.
+/// Fields of Wazuh's sources for each observable, in order of preference.
 const fn known(field: TargetField) -> &'static [&'static str] {
     match field {
         TargetField::SourceIp => &[
@@ -62,14 +72,14 @@ const fn known(field: TargetField) -> &'static [&'static str] {
     }
 }
 
-/// Where Wazuh's sources keep what the process is called whose number is `process.id`.
+/// Fields of Wazuh's sources with the name of the process in `process.id`.
 const PROCESS_NAMES: &[&str] =
     &["data.audit.command", "data.audit.exe", "data.win.eventdata.image", "syscheck.audit.process.name"];
 
-/// Reads one Wazuh alert.
+/// Parses a Wazuh alert.
 ///
 /// # Errors
-/// Every fault, with a pointer to its field.
+/// All faults, each with a pointer to its field.
 pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
     let time = faults.time("/timestamp", document.at("timestamp"));
@@ -85,7 +95,7 @@ pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<
         }
     }
     let observables = observables(document, sources, known, PROCESS_NAMES);
-    // An id is unique per node only: it is a second and an offset in that node's log.
+    // An id is unique only per node: it is a second and an offset in that node's log.
     let dedupe = dedupe(&[PIPELINE, manager.as_deref().unwrap_or_default(), &node, &pipeline_id]);
     (agent.manager, agent.cluster) = (manager, cluster);
     let is_own_echo = echo::is_own(document, &rule);
@@ -104,7 +114,7 @@ pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<
     })
 }
 
-/// Reads a rule, in Wazuh's names, and checks what decisions stand on: its id and its level.
+/// Parses a rule, and validates the fields that decisions need: id and level.
 pub(super) fn rule(document: &Document, faults: &mut Faults) -> Rule {
     if document.top("rule").is_none_or(|text| text == "null") && !document.has_dotted("rule") {
         faults.add("/rule", "is missing");
@@ -114,18 +124,17 @@ pub(super) fn rule(document: &Document, faults: &mut Faults) -> Rule {
     let level = level(document.at("rule.level"), faults);
     let mut groups = Vec::new();
     faults.groups("/rule/groups", document.at("rule.groups"), &mut groups, "");
-    for name in COMPLIANCE {
-        let tags = document.at(&format!("rule.{name}"));
-        faults.groups(&format!("/rule/{name}"), tags, &mut groups, &format!("{name}_"));
+    for (path, pointer, prefix) in COMPLIANCE {
+        faults.groups(pointer, document.at(path), &mut groups, prefix);
     }
-    // Anything but a list of texts is passed over.
+    // Values other than a list of strings are ignored.
     let techniques = document.at("rule.mitre.id").and_then(Field::items).unwrap_or_default();
     let techniques = techniques.into_iter().filter_map(|(_, item)| item.text()).take(MAX_TECHNIQUES);
     let mitre = techniques.map(|id| id.trim_ascii().to_ascii_uppercase()).collect();
     Rule { id, level, groups, description: Faults::description(document.at("rule.description")), mitre }
 }
 
-/// A whole number from 0 to 16, however JSON spells it (`12`, `12.0`, `1e1`); never a text.
+/// A whole number from 0 to 16 in any JSON notation (`12`, `12.0`, `1e1`); never a string.
 fn level(field: Option<Field>, faults: &mut Faults) -> u8 {
     let Some(field) = field else {
         faults.add("/rule/level", "is missing or empty");
@@ -135,7 +144,7 @@ fn level(field: Option<Field>, faults: &mut Faults) -> u8 {
     let whole = number.and_then(|number| {
         number.as_u64().or_else(|| {
             let float = number.as_f64()?;
-            // Exact in f64 and far from its limits: the cast cannot lose anything.
+            // Exact in f64 and far from its limits, so the cast is lossless.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 16, checked")]
             (float.fract() == 0.0 && (0.0..=16.0).contains(&float)).then_some(float as u64)
         })
@@ -150,7 +159,7 @@ fn level(field: Option<Field>, faults: &mut Faults) -> u8 {
     }
 }
 
-/// `05763`, ` 5763` and `5763` are one rule; a word that is no number stays as it is.
+/// Normalises a rule id: `05763`, ` 5763` and `5763` are equal; other words stay.
 pub fn canonical_rule_id(id: &str) -> String {
     let id = id.trim_ascii();
     if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) {
@@ -161,7 +170,8 @@ pub fn canonical_rule_id(id: &str) -> String {
     }
 }
 
-/// `5`, `05` and `005` are one agent: Wazuh pads to three digits. `None` for anything but up to ten digits.
+/// Normalises an agent id to three digits: `5`, `05` and `005` are equal. `None` unless it is one
+/// to ten digits.
 pub fn canonical_agent_id(id: &str) -> Option<String> {
     let id = id.trim_ascii();
     let digits = !id.is_empty() && id.len() <= 10 && id.bytes().all(|b| b.is_ascii_digit());

@@ -1,5 +1,5 @@
-//! How a raw alert is kept: one byte that names the codec, then the bytes. Alerts are mostly repetition, so they
-//! are compressed; the byte lets a better codec come later without touching what is stored.
+//! Encoding of stored alerts: one byte for the codec, then the bytes. Alerts are repetitive, so
+//! they are compressed. The codec byte allows a better codec later without rewriting stored alerts.
 
 use std::cell::RefCell;
 
@@ -9,13 +9,14 @@ use crate::domain::decode as text;
 const PLAIN: u8 = 0;
 /// zstd with [`DICTIONARY`].
 const ZSTD_1: u8 = 1;
-/// Typical alerts, written by us: what an alert shares with them costs next to nothing. What is stored needs it for
-/// ever: a better one gets a number and a codec of its own.
+/// Typical alerts: text that a new alert shares with them compresses to almost nothing. Stored
+/// alerts need this dictionary for ever; a better one gets a new codec number.
 const DICTIONARY: &[u8] = include_bytes!("alerts-1.dict");
-/// The fastest level that still finds most of what the dictionary offers.
+/// The fastest level that still finds most matches in the dictionary.
 const LEVEL: i32 = 1;
 
-/// Compresses one alert after the other with one context, which is most of the cost of a small frame.
+/// Compresses alerts with one reused context; creating a context costs more than compressing one
+/// alert.
 pub struct Encoder(Option<zstd::bulk::Compressor<'static>>);
 
 impl std::fmt::Debug for Encoder {
@@ -31,7 +32,7 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// The stored form of `raw`; plain where compression fails or does not pay.
+    /// The stored form of `raw`; uncompressed if compression fails or saves nothing.
     pub fn encode(&mut self, raw: &[u8]) -> Vec<u8> {
         if let Some(packed) = self.0.as_mut().and_then(|zstd| zstd.compress(raw).ok())
             && packed.len() < raw.len()
@@ -49,7 +50,7 @@ fn tagged(codec: u8, bytes: &[u8]) -> Vec<u8> {
     stored
 }
 
-/// Reads one alert after the other with one context: making one for the dictionary costs more than many alerts.
+/// Decompresses alerts with one reused context; loading the dictionary costs more than many alerts.
 type Decoder = zstd::bulk::Decompressor<'static>;
 
 thread_local! {
@@ -68,10 +69,10 @@ fn decompress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     })
 }
 
-/// The raw alert again, byte for byte.
+/// Decodes the raw alert, byte for byte.
 ///
 /// # Errors
-/// If the stored form is not one that [`Encoder::encode`] has written.
+/// If [`Encoder::encode`] did not write the stored form.
 pub fn decode(stored: &[u8]) -> Result<Vec<u8>> {
     let corrupt = |why: &str| StoreError::Corrupt(format!("a raw alert: {why}"));
     let (codec, bytes) = stored.split_first().ok_or_else(|| corrupt("empty"))?;
@@ -82,7 +83,7 @@ pub fn decode(stored: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// Whether two stored forms hold the same alert: the same bytes, or JSON that means the same.
+/// Whether two stored forms hold the same alert: equal bytes, or equal JSON.
 pub fn is_same_alert(one: &[u8], other: &[u8]) -> bool {
     let value = |stored| serde_json::from_str::<serde_json::Value>(&text::decode(&decode(stored).ok()?)).ok();
     one == other || value(one).is_some_and(|one| value(other) == Some(one))
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stored_is_read_back() {
+    fn a_stored_alert_is_decoded_byte_for_byte() {
         let mut encoder = Encoder::default();
         let long = r#"{"rule":{"id":"5763"}}"#.repeat(50);
         for raw in [&b""[..], b"{}", b"caf\xe9", long.as_bytes()] {
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_is_the_same_however_it_is_written() {
+    fn alerts_with_equal_json_are_equal() {
         let mut encoder = Encoder::default();
         let mut stored = |raw: &str| encoder.encode(raw.as_bytes());
         let one = stored(r#"{"a":1,"b":["x"]}"#);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dictionary_of_what_is_stored_never_changes() {
+    fn the_dictionary_of_stored_alerts_never_changes() {
         use sha2::Digest as _;
         let digest = sha2::Sha256::digest(DICTIONARY);
         let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_corrupt_not_a_crash() {
+    fn invalid_stored_bytes_are_reported_as_corrupt() {
         for stored in [&[][..], &[9, 1, 2], &[1, 0xff, 0xff]] {
             assert!(matches!(decode(stored), Err(StoreError::Corrupt(_))));
         }

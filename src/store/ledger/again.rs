@@ -1,4 +1,4 @@
-//! What is ordered once more: applies of effects that were lost, and reverts that failed.
+//! Repeated commands: applies of lost effects, and reverts that failed.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::store::columns::id;
 use crate::store::db::{Result, binds};
 use crate::store::queue::{NewCommand, queue};
 
-/// Queues another apply for effects that are to be in force and are not, or not until their end.
+/// Queues another apply for wanted effects that are missing or have another end.
 pub(in crate::store) async fn apply_again(
     ledger: &mut LedgerTx,
     effects: Vec<Uuid>,
@@ -28,7 +28,8 @@ pub(in crate::store) async fn apply_again(
     Ok(queue(ledger, commands, now).await?.agents)
 }
 
-/// Queues another revert for effects whose last one failed, at most `limit`. Gives the agents concerned.
+/// Queues another revert for effects whose last one failed, at most `limit`. Returns the agents
+/// with new commands.
 pub(in crate::store) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
     let rows: Vec<EffectKeyRow> = ledger.tx.all(REVERTS_DUE, binds![now, limit]).await?;
     let effects: Vec<Effect> = rows.into_iter().map(Effect::try_from).collect::<Result<_>>()?;
@@ -40,7 +41,7 @@ pub(in crate::store) async fn retry_reverts(ledger: &mut LedgerTx, now: Timestam
     Ok(queue(ledger, commands, now).await?.agents)
 }
 
-/// Commands about effects that no new response asked for; each is filed under the last response that held the effect.
+/// Commands without a new response; each belongs to the last response that held the effect.
 pub(super) async fn follow_up(
     ledger: &mut LedgerTx,
     effects: &[Effect],

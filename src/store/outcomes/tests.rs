@@ -1,5 +1,5 @@
-//! The SQL that counts outcomes says what the rule says, for everything that the ledger can hold;
-//! and reads no more than it must.
+//! The SQL that counts outcomes agrees with the rule for every state of the ledger, and scans no
+//! table in full.
 
 use super::super::db::{plan, plan_of_rows};
 use super::*;
@@ -8,7 +8,7 @@ use crate::domain::outcome::of_agent;
 const AT: i64 = 1000;
 
 #[tokio::test]
-async fn the_sql_judges_as_the_rule_does() {
+async fn the_sql_agrees_with_the_outcome_rule() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (living, revoked) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -20,7 +20,8 @@ async fn the_sql_judges_as_the_rule_does() {
     }
     let lasts = LastApply::ALL.into_iter().map(Some).chain([None]);
     let lefts = ["in_force", "withdrawn", "observed", "failed", "refused", "timed_out", "expired", "cancelled"];
-    // Held; let go of before that was kept; let go of, the same effect still or one that was wanted again.
+    // Held; released before the state was kept; released, with the effect unchanged or wanted
+    // again.
     let releases = [(None, None, AT), (Some(AT), None, AT)].into_iter();
     let releases =
         releases.chain(lefts.iter().flat_map(|left| [(Some(AT), Some(*left), AT), (Some(AT), Some(*left), AT + 1)]));
@@ -102,7 +103,7 @@ fn response(id: Uuid) -> ResponseRow {
 }
 
 #[tokio::test]
-async fn a_page_of_responses_reads_what_is_theirs() {
+async fn a_page_of_responses_reads_only_its_own_rows() {
     for (before, after, first) in [
         (COUNTS, COUNTS_AFTER, 0),
         (TOLD, TOLD_AFTER, 1),

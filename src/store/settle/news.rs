@@ -1,4 +1,4 @@
-//! What a result says about its effect, and which of its words are kept with it.
+//! What a result says about its effect, and which parts of it are stored.
 
 use riposte_protocol::command::Op;
 use riposte_protocol::message::{CommandResult, MAX_EVIDENCE_BYTES, MAX_OUTPUT_BYTES, Outcome};
@@ -8,25 +8,25 @@ use crate::domain::effect::Actual;
 use crate::domain::outcome::LastApply;
 use crate::store::db::Result;
 
-/// The longest reason that is kept with an effect, in bytes; the result has all of it.
+/// Maximum length of an effect's stored reason, in bytes; the result stores the full text.
 const MAX_REASON_BYTES: usize = 500;
-/// How agents that do not say `observed` in a word of its own begin the message of what they only observed.
+/// Message prefix of an observed command from agents without the `observed` field.
 const OBSERVED: &str = "observe: would have run";
 
-/// What a result says about its effect. Only the newest command's word counts: `actual_seq` guards against results
-/// that arrive out of order.
+/// What a result says about its effect. Only the newest command counts: `actual_seq` guards against
+/// results that arrive out of order.
 #[derive(Clone)]
 pub(super) struct News {
     pub(super) seq: i64,
     pub(super) actual: Actual,
     pub(super) how: &'static str,
-    /// What an apply came to; `None` for a revert, and for what is complete in itself.
+    /// Outcome of an apply; `None` for a revert or a one-shot command.
     pub(super) last_apply: Option<LastApply>,
     pub(super) reason: String,
 }
 
 impl News {
-    /// `None` if a revert failed, which is more than news.
+    /// Returns `None` for a failed revert, which the caller handles.
     pub(super) fn of(command: &CommandBrief, result: &CommandResult) -> Result<Option<Self>> {
         let news = |actual, how, last_apply: Option<LastApply>| {
             let reason = if last_apply.is_some() { short(&result.message) } else { String::new() };
@@ -40,7 +40,7 @@ impl News {
                 applied(Actual::InForce, LastApply::Verified)
             }
             (Op::Apply, Outcome::Succeeded, Some(false)) => applied(Actual::Drifted, LastApply::Failed),
-            // An action that nothing shows: its own word is all there is.
+            // The action cannot be verified; the agent's result is all the evidence.
             (Op::Apply, Outcome::Succeeded, None) => applied(Actual::Unknown, LastApply::Unverified),
             (Op::Apply, Outcome::Failed, _) => applied(Actual::Absent, LastApply::Failed),
             (Op::Apply, Outcome::TimedOut, _) => applied(Actual::Absent, LastApply::TimedOut),
@@ -51,22 +51,23 @@ impl News {
     }
 }
 
-/// Whether the agent only said what it would have done.
+/// Whether the agent only observed.
 pub(super) fn is_observed(result: &CommandResult) -> bool {
     result.observed || result.message.starts_with(OBSERVED)
 }
 
-/// A reason, short enough to be kept with its effect.
+/// Shortens a reason for storage with its effect.
 pub(super) fn short(message: &str) -> String {
     text(&message[..message.floor_char_boundary(MAX_REASON_BYTES)])
 }
 
-/// A NUL cannot be stored as text by PostgreSQL, and an agent may be older or newer than our bound.
+/// Removes NUL, which PostgreSQL cannot store, and truncates: an agent of another version may have
+/// other limits.
 pub(super) fn text(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_OUTPUT_BYTES)].replace('\0', "\u{fffd}")
 }
 
-/// Evidence as it is stored. An agent that keeps to the protocol sends no more than fits.
+/// Evidence in stored form. Agents that follow the protocol never exceed the limit.
 pub(super) fn evidence(evidence: &serde_json::Value) -> String {
     let text = evidence.to_string();
     if text.len() <= MAX_EVIDENCE_BYTES {

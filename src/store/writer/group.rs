@@ -1,4 +1,4 @@
-//! What one group commit does: the jobs of a group, those of one kind together, many rows per statement.
+//! The work of one group commit: jobs of one kind together, many rows per statement.
 
 use std::collections::HashSet;
 
@@ -15,8 +15,8 @@ use crate::store::db::{Result, StoreError};
 use crate::store::idempotency::{self, Once};
 use crate::store::{agents, alerts, answers, breakers, converge, guard, ledger, probe, settle, waves};
 
-/// Does the jobs. Those of one kind are done together, many rows per statement; what agents say comes after what they
-/// are told, results after acknowledgements, because that is the order in which one agent says it.
+/// Runs the jobs, those of one kind together. Deliveries precede agents' messages, and
+/// acknowledgements precede results, because that is the order of one agent.
 pub(super) async fn work(
     ledger: &mut LedgerTx,
     group: Vec<Job>,
@@ -89,7 +89,7 @@ pub(super) async fn work(
                 found?;
             }
             Job::Probe { reply } => {
-                // Before it is tried: who asks is to hear why it cannot be done.
+                // Before the attempt, so that the caller learns the cause of a failure.
                 replies.push(Answer::Done(reply));
                 probe::write(ledger, now).await?;
             }
@@ -99,7 +99,7 @@ pub(super) async fn work(
     Ok(())
 }
 
-/// Also one that has failed has its reply, so that its owner can say why (`/readyz?verbose`).
+/// A failed step replies too, so that its owner can report why (`/readyz?verbose`).
 fn swept(reply: Reply<usize>, found: &Result<usize>) -> Answer {
     Answer::Swept(reply, *found.as_ref().unwrap_or(&0))
 }
@@ -151,7 +151,7 @@ async fn sweep(
     })
 }
 
-/// Stores the alerts of all requests together, then the responses of those that are new.
+/// Stores the alerts of all requests together, then the responses to new ones.
 async fn take_in(
     ledger: &mut LedgerTx,
     intakes: Vec<(Intake, Reply<Outcome<Accepted>>)>,
@@ -159,7 +159,7 @@ async fn take_in(
     replies: &mut Vec<Answer>,
 ) -> Result<Vec<Uuid>> {
     let (mut rows, mut waiting) = (Vec::new(), Vec::with_capacity(intakes.len()));
-    // Repetitions of what is in the same group: what it comes to is not known yet.
+    // A retry within the same group: the first request's outcome is not known yet.
     let (mut keys, mut repeated) = (HashSet::new(), Vec::new());
     for (intake, reply) in intakes {
         if let Some(once) = &intake.once
@@ -193,8 +193,9 @@ async fn take_in(
         let fresh =
             decided.into_iter().zip(&accepted.new).filter(|(_, new)| **new).flat_map(|(responses, _)| responses);
         for response in fresh.collect::<Vec<_>>() {
-            // Guardrails count what stands in the ledger, so what the policy did before in this group must stand there too.
-            // What was spared counts for nothing: a storm that is over its limits is written many rows at a time.
+            // Guardrails count rows of the ledger, so earlier responses of the same policy in this
+            // group must be written first. Spared responses do not count: a storm above its limits
+            // is written many rows at a time.
             if response.guarded_by.as_ref().is_some_and(|policy| unwritten.contains(&policy.name)) {
                 wake.extend(ledger::record(ledger, std::mem::take(&mut responses), now).await?);
                 unwritten.clear();
@@ -214,20 +215,20 @@ async fn take_in(
     wake.extend(ledger::record(ledger, responses, now).await?);
     for (once, reply) in repeated {
         let first = earlier(ledger, Some(&once)).await?;
-        let first = first.ok_or_else(|| StoreError::Corrupt("no kept answer".into()))?;
+        let first = first.ok_or_else(|| StoreError::Corrupt("no stored response".into()))?;
         replies.push(Answer::Accepted(reply, first, None));
     }
     Ok(wake)
 }
 
-/// What the same request came to when it was first made.
+/// The stored outcome of an idempotent request.
 async fn earlier<T: DeserializeOwned>(ledger: &mut LedgerTx, once: Option<&Once>) -> Result<Option<Outcome<T>>> {
     let Some(once) = once else { return Ok(None) };
     let Some(answered) = idempotency::find_in(ledger, once).await? else { return Ok(None) };
     if !answered.is_for(once) {
         return Ok(Some(Outcome::KeyReused));
     }
-    let corrupt = |error| StoreError::Corrupt(format!("a kept answer: {error}"));
+    let corrupt = |error| StoreError::Corrupt(format!("a stored response: {error}"));
     serde_json::from_str(&answered.body).map(|kept| Some(Outcome::Done(kept))).map_err(corrupt)
 }
 

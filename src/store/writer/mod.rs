@@ -1,8 +1,8 @@
-//! The group commit: whoever has something for the ledger hands it to one writer, which takes all that is waiting,
-//! writes it in one transaction and tells each when it is durable. One disk flush then serves them all, and on
-//! SQLite nobody waits for a lock.
+//! The group commit: callers send jobs to one writer, which writes all waiting jobs in one
+//! transaction and replies to each when it is durable. One disk flush serves the whole group, and
+//! on SQLite no caller waits for a lock.
 //!
-//! Every queue here is bounded; a full one is [`StoreError::Busy`], never silence.
+//! Every queue here is bounded; a full one returns [`StoreError::Busy`].
 
 mod group;
 mod progress;
@@ -36,53 +36,53 @@ use crate::domain::response::NewResponse;
 
 pub use progress::Progress;
 
-/// Jobs that may wait, without those that bring new alerts.
+/// Capacity of the job queue, without new alerts.
 const QUEUE: usize = 4096;
-/// Requests with new alerts that may wait.
+/// Capacity of the queue of requests with new alerts.
 const INTAKES: usize = 1024;
-/// How long what agents and people say may wait for a place in the queue.
+/// How long jobs of agents and people wait for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Alerts in one transaction: past this the flush is no longer what costs.
+/// Maximum number of alerts per transaction; beyond it the flush no longer dominates the cost.
 const MAX_ALERTS: usize = 4000;
-/// How long what agents report may wait for company.
+/// How long reports of agents may be delayed to share a transaction.
 const PATIENT_DELAY: Duration = Duration::from_millis(8);
-/// How much of it may wait.
+/// Maximum number of delayed jobs.
 const MAX_PATIENT: usize = 512;
-/// Jobs in one transaction, of either queue.
+/// Maximum number of jobs per transaction from each queue.
 const MAX_JOBS: usize = 2048;
 
 /// Alerts of one request, decided.
 #[derive(Debug)]
 pub struct Intake {
-    /// The alerts, each with the responses it got.
+    /// Alerts with the responses to them.
     pub alerts: Vec<(NewAlert, Vec<NewResponse>)>,
-    /// Their place in memory, held until they are committed, whether or not somebody still waits for that.
+    /// Memory permit, held until the alerts are committed, even if the request is cancelled.
     pub place: Option<OwnedSemaphorePermit>,
-    /// Set if the request may be repeated.
+    /// Set if the request is idempotent.
     pub once: Option<Once>,
 }
 
-/// What became of an [`Intake`].
+/// Outcome of an [`Intake`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// Which alerts are new, by position in the request.
+    /// Whether each alert is new, by position in the request.
     pub new: Vec<bool>,
-    /// How many of the others differ from the stored alert that they repeat.
+    /// Number of duplicates that differ from the stored alert.
     #[serde(default)]
     pub conflicting: usize,
-    /// The responses of the new ones.
+    /// Responses to the new alerts.
     pub responses: Vec<Uuid>,
-    /// How many of these responses began in which state.
+    /// Number of these responses per initial state.
     #[serde(skip)]
     pub states: BTreeMap<String, u64>,
 }
 
-/// What became of a request with an `Idempotency-Key`.
+/// Outcome of a request with an `Idempotency-Key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
-    /// It was carried out, now or the first time it was made.
+    /// Carried out, now or by the first request.
     Done(T),
-    /// The key was used before, for something else.
+    /// The key was used for another request.
     KeyReused,
 }
 
@@ -157,34 +157,34 @@ enum Job {
     },
 }
 
-/// One of the sweep's duties.
+/// A step of the sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SweepStep {
-    /// Commands that were not acknowledged in time.
+    /// Expire commands that were not acknowledged in time.
     Expire,
-    /// Commands that were acknowledged and never answered.
+    /// Time out commands that were acknowledged but got no result.
     TimeOut,
-    /// Reverts that failed and are to be tried again.
+    /// Retry failed reverts.
     RetryReverts,
-    /// Responses that wait for people who did not answer in time.
+    /// End responses whose approval deadline has passed.
     Silence,
-    /// Responses that acted first and were not confirmed in time.
+    /// Undo responses that were not confirmed in time.
     Unconfirmed,
-    /// Waves of staged responses that are due.
+    /// Send the waves that are due.
     Waves,
-    /// Sightings older than an instant.
+    /// Delete sightings older than an instant.
     ForgetSightings(Timestamp),
-    /// Alerts received before an instant.
+    /// Delete alerts received before an instant.
     ForgetAlerts(Timestamp),
-    /// Kept answers given before an instant.
+    /// Delete idempotent responses stored before an instant.
     ForgetAnswers(Timestamp),
-    /// Enrolment tokens that expired before an instant.
+    /// Delete enrolment tokens that expired before an instant.
     ForgetTokens(Timestamp),
 }
 
 impl Job {
-    /// Whether it may wait a little: nobody looks at a clock for what agents report, and a group without it is faster
-    /// for those who do.
+    /// Whether the job may be delayed. Reports of agents are not urgent, and urgent jobs commit
+    /// faster in a smaller group.
     const fn can_wait(&self) -> bool {
         matches!(
             self,
@@ -197,8 +197,9 @@ impl Job {
     }
 }
 
-/// The door to the writer; cheap to clone. New alerts queue up on their own, and a transaction takes everything else first:
-/// however many alerts pour in, results, undos and what people ask for are in the next one.
+/// Handle of the writer; cheap to clone. New alerts have a queue of their own, and each transaction
+/// takes the other queue first: an alert storm does not delay results, reverts or requests of
+/// people.
 #[derive(Clone, Debug)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
@@ -206,11 +207,12 @@ pub struct Writer {
     progress: Arc<Progress>,
 }
 
-/// A hint that agents have something to fetch; the store is the truth.
+/// Wakes the connections of agents. Only a hint; the store is the truth.
 pub type Wake = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
 
 impl Writer {
-    /// A writer and the task that does its work until `stop`; then it finishes what is waiting.
+    /// Returns a writer and the task that runs it until `stop`; the task then finishes the waiting
+    /// jobs.
     pub fn start(db: Db, clock: Clock, wake: Wake, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let (jobs, waiting_jobs) = mpsc::channel(QUEUE);
         let (intakes, waiting_intakes) = mpsc::channel(INTAKES);
@@ -220,8 +222,8 @@ impl Writer {
         (Self { jobs, intakes, progress }, run(Surroundings { db, clock, wake, progress: sees }, waiting, stop))
     }
 
-    /// Waits for a place in the queue: ten thousand agents answer at once, and say again what is refused; and nothing that people
-    /// ask for, and no deadline, is refused because they do.
+    /// Waits for a place in the queue instead of failing: ten thousand agents may answer at once,
+    /// and retry what is refused. Their jobs must not cause refusals of requests or deadlines.
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
         let place = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
         let place = place.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
@@ -236,12 +238,11 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.intakes.try_send(Job::Intake { intake, reply }).map_err(|_| StoreError::Busy)?;
         let answer = answer.await.map_err(|_| StoreError::Busy)?;
-        // An error that is shared with the others of the group was logged once, where it happened.
+        // The error of a shared transaction was logged once, where it occurred.
         answer.map_err(StoreError::shared)
     }
 
-    /// Commits a response made by hand and gives its id, or that of the response an earlier request with the same key
-    /// made.
+    /// Commits a manual response. Returns its id, or that of an earlier request with the same key.
     pub async fn respond(&self, response: NewResponse, once: Option<Once>) -> Result<Outcome<Uuid>> {
         self.ask(|reply| Job::Respond { response: Box::new(response), once, reply }).await
     }
@@ -251,7 +252,7 @@ impl Writer {
         self.ask(|reply| Job::Release { responses, why, reply }).await
     }
 
-    /// Somebody answers to a response.
+    /// Records a person's decision on a response.
     pub async fn answer(
         &self,
         response: Uuid,
@@ -262,12 +263,12 @@ impl Writer {
         self.ask(|reply| Job::Answer { response, principal, answer, reason, reply }).await
     }
 
-    /// Lets go of single holds.
+    /// Ends single holds.
     pub async fn release_holds(&self, holds: Vec<Hold>, why: EndReason) -> Result<()> {
         self.ask(|reply| Job::ReleaseHolds { holds, why, reply }).await
     }
 
-    /// Notes that commands were sent. If the note is lost they are sent again, which the agent can take.
+    /// Records deliveries. May be lost: the commands are then sent again, which agents tolerate.
     pub fn delivered(&self, commands: Vec<Uuid>, lease_until: Timestamp) {
         let _ = self.jobs.try_send(Job::Delivered { commands, lease_until });
     }
@@ -282,47 +283,48 @@ impl Writer {
         self.ask(|reply| Job::Settle { agent, results, reply }).await
     }
 
-    /// Brings the ledger together with what an agent holds.
+    /// Settles the differences between the ledger and an agent's report.
     pub async fn converge(&self, agent: Uuid, news: News) -> Result<()> {
         self.ask(|reply| Job::Converge { agent, news, reply }).await
     }
 
-    /// Ends applies that must not be delivered any more, each for a reason. If that is lost, whoever looks next says it again.
+    /// Ends applies that must no longer be delivered, each for a reason. May be lost: the next
+    /// delivery finds them again.
     pub fn withdraw(&self, commands: BTreeMap<Uuid, String>) {
         let _ = self.jobs.try_send(Job::Withdraw { commands });
     }
 
-    /// Notes when agents were heard of; may be lost.
+    /// Records the last contact of agents; may be lost.
     pub fn seen(&self, agents: Vec<(Uuid, Timestamp)>) {
         let _ = self.jobs.try_send(Job::Seen { agents });
     }
 
-    /// Notes by how many seconds agents' clocks are ahead; may be lost, and is told again when the agents connect.
+    /// Records the clock skew of agents, in seconds; may be lost, and is reported again on connect.
     pub fn skewed(&self, agents: Vec<(Uuid, i64)>) {
         let _ = self.jobs.try_send(Job::Skewed { agents });
     }
 
-    /// Does one of the sweep's duties on at most `limit` rows; gives how many it found.
+    /// Runs one step of the sweep on at most `limit` rows; returns the number of rows found.
     pub async fn sweep(&self, step: SweepStep, limit: i64) -> Result<usize> {
         self.ask(|reply| Job::Sweep { step, limit, reply }).await
     }
 
-    /// Opens the breakers of those policies whose ratio is reached; gives how many are open.
+    /// Opens the breakers of policies whose ratio is reached; returns the number of open breakers.
     pub async fn trip(&self, policies: Vec<Arc<Policy>>) -> Result<usize> {
         self.ask(|reply| Job::Trip { policies, reply }).await
     }
 
-    /// Writes something durable, to see whether that is possible.
+    /// Commits a durable test write.
     pub async fn probe(&self) -> Result<()> {
         self.ask(|reply| Job::Probe { reply }).await
     }
 
-    /// How its commits have gone of late.
+    /// Recent success and failure of commits.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// How full the fuller queue is, from 0 to 1.
+    /// Fill level of the fuller queue, from 0 to 1.
     pub fn load(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         let full = |queue: &mpsc::Sender<Job>| 1.0 - queue.capacity() as f64 / queue.max_capacity() as f64;
@@ -330,7 +332,7 @@ impl Writer {
     }
 }
 
-/// What waits for the writer.
+/// The receiving ends of the queues.
 struct Waiting {
     jobs: mpsc::Receiver<Job>,
     intakes: mpsc::Receiver<Job>,
@@ -360,7 +362,7 @@ impl Waiting {
     }
 }
 
-/// What the writer needs beside its work.
+/// Dependencies of the writer task.
 struct Surroundings {
     db: Db,
     clock: Clock,
@@ -372,7 +374,7 @@ async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: Cancellatio
     let mut group = Vec::with_capacity(64);
     let (mut patient, mut patient_until) = (Vec::new(), None);
     loop {
-        // Stop only when nothing is waiting any more: what was taken in gets its answer.
+        // Stop only when the queues are empty: every accepted job gets a reply.
         let first = tokio::select! {
             biased;
             job = waiting.recv() => job,
@@ -401,9 +403,9 @@ async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: Cancellatio
         let mut intakes = (0..MAX_JOBS).map_while(|_| waiting.intakes.try_recv().ok());
         while has_room && intakes.next().is_some_and(&mut put) {}
         let waited = patient_until.is_some_and(|until| Instant::now() >= until);
-        // When the last door is dropped nothing more can come.
+        // Once all senders are dropped, no further job can arrive.
         let is_last = stop.is_cancelled() || waiting.is_closed();
-        // What an agent says that it holds is newer than its results that still wait for company.
+        // An agent's report is newer than its results that are still delayed.
         let has_report = group.iter().any(|job| matches!(job, Job::Converge { .. }));
         if waited || has_report || patient.len() >= MAX_PATIENT || is_last {
             group.append(&mut patient);
@@ -430,9 +432,9 @@ fn weight(job: &Job) -> usize {
     if let Job::Intake { intake, .. } = job { intake.alerts.len() } else { 0 }
 }
 
-/// What to tell whom once the transaction is durable.
+/// The replies to send once the transaction is durable.
 enum Answer {
-    /// With the place in memory that the alerts had: they are in it until now.
+    /// With the memory permit of the alerts, held until now.
     Accepted(Reply<Outcome<Accepted>>, Outcome<Accepted>, Option<OwnedSemaphorePermit>),
     Responded(Reply<Outcome<Uuid>>, Outcome<Uuid>),
     Done(Reply<()>),
@@ -442,7 +444,7 @@ enum Answer {
 
 impl Answer {
     fn send(self, outcome: &std::result::Result<(), Arc<StoreError>>) {
-        // Whoever asked may be gone; what was asked for is done all the same.
+        // The caller may be cancelled; the job is done regardless.
         match self {
             Self::Accepted(reply, accepted, place) => {
                 drop(place);
@@ -474,13 +476,14 @@ async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group
     let outcome = outcome.map_err(|error: StoreError| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(cause, "a group of changes was not committed: {error}");
-        // Whoever is in a group has made sure that nothing is there twice; it is not theirs to be told of, but to try again.
+        // Jobs are deduplicated before the write, so a unique violation here is a race: the caller
+        // should retry.
         Arc::new(if matches!(error, StoreError::Duplicate) { StoreError::Busy } else { error })
     });
     let mut story = story;
-    // Also if it failed: a commit whose answer was lost may have happened, and a nudge is only a hint.
+    // Also after a failure: the commit may have happened although its response was lost.
     if !agents.is_empty() {
-        // Before anything follows from it, so that the log tells things in their order.
+        // Before waking the agents, so that log lines keep their order.
         story.take().into_iter().for_each(Story::tell);
         agents.sort_unstable();
         agents.dedup();

@@ -1,4 +1,5 @@
-//! How the writer's commits have gone of late: for whoever asks whether alerts can be committed (`src/engine/readiness.rs`).
+//! Recent success and failure of the writer's commits, for the readiness check
+//! (`src/engine/readiness.rs`).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,17 +8,17 @@ use crate::store::StoreError;
 
 #[derive(Debug)]
 struct State {
-    /// When one was durable last; when the writer began if none was yet.
+    /// Last durable commit, or the writer's start before the first one.
     durable_at: Instant,
-    /// Whether one was at all.
+    /// Whether any commit was durable.
     has_committed: bool,
-    /// When one failed last that was more than a probe, and why.
+    /// Last failed commit that was not a probe, and its error.
     failed: Option<(Instant, String)>,
-    /// Why the last one, of any kind, was not durable; `None` if it was.
+    /// Error of the last commit of any kind; `None` if it succeeded.
     fault: Option<String>,
 }
 
-/// How the writer's commits have gone of late.
+/// Recent success and failure of commits.
 #[derive(Debug)]
 pub struct Progress(Mutex<State>);
 
@@ -28,7 +29,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// A commit ended, with this error if it failed.
+    /// Records the end of a commit, with its error if it failed.
     pub(super) fn note(&self, error: Option<&StoreError>, is_probe: bool) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.fault = error.map(StoreError::in_words);
@@ -41,23 +42,24 @@ impl Progress {
         }
     }
 
-    /// How long ago something was durable last.
+    /// Time since the last durable commit.
     pub fn since_durable(&self) -> Duration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).durable_at.elapsed()
     }
 
-    /// Whether the last commit was durable, and not longer than `period` ago.
+    /// Whether the last commit succeeded within `period`.
     pub fn is_fresh(&self, period: Duration) -> bool {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.has_committed && state.fault.is_none() && state.durable_at.elapsed() < period
     }
 
-    /// Why the last commit failed, if it did.
+    /// Error of the last commit, if it failed.
     pub fn fault(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
     }
 
-    /// Why a commit failed within `period`, if one did. A small probe may find room where a large request does not.
+    /// Error of a commit that failed within `period`. A small probe may succeed where a large
+    /// request does not.
     pub fn failed_within(&self, period: Duration) -> Option<String> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.failed.as_ref().filter(|(at, _)| at.elapsed() < period).map(|(_, why)| why.clone())

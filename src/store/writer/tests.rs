@@ -1,11 +1,11 @@
-//! The writer alone: what it lets through when, and what it says.
+//! Tests of the writer alone: the order of jobs, and the replies.
 
 use super::*;
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 #[tokio::test]
-async fn promise_11_a_flood_of_alerts_leaves_room_for_results_and_ends_in_busy() {
+async fn promise_11_an_alert_flood_gets_busy_and_does_not_delay_results() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
@@ -30,7 +30,7 @@ async fn promise_11_a_flood_of_alerts_leaves_room_for_results_and_ends_in_busy()
     tokio::join!(work, others);
 }
 
-/// A commit that fails may have happened: then nobody else would tell the agents.
+/// A commit that fails may still be durable, and no other task would wake the agents.
 #[tokio::test]
 async fn promise_3_agents_are_woken_although_the_commit_has_failed() {
     let dir = tempfile::tempdir().unwrap();
@@ -63,7 +63,7 @@ async fn promise_3_agents_are_woken_although_the_commit_has_failed() {
 }
 
 #[tokio::test]
-async fn promise_10_results_do_not_wait_for_company_behind_a_report_that_is_newer() {
+async fn promise_10_delayed_results_are_committed_before_a_newer_report() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());

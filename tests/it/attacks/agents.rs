@@ -59,7 +59,7 @@ on_both_databases! {
         let report = async || {
             let effects = (0..2000).map(|_| {
                 let target = json!({"kind": "ip", "value": "203.0.113.1"});
-                let held = json!({"effect": Uuid::new_v4(), "action": "firewall-drop", "target": target, "until": null});
+                let held = json!({"effect": Uuid::from_u128(getrandom::u64().unwrap().into()), "action": "firewall-drop", "target": target, "until": null});
                 serde_json::from_value(held).unwrap()
             });
             let request = PollRequest { effects: Some(effects.collect()), max: 0, ..PollRequest::default() };

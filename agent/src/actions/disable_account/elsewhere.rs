@@ -1,4 +1,5 @@
-//! Accounts on systems other than Linux: one command each way, and the system's own listing to look at.
+//! Accounts on systems other than Linux: one command to disable, one to enable, and the system's
+//! own listing to verify.
 
 use riposte_protocol::target::Target;
 
@@ -6,7 +7,7 @@ use super::super::recipe::{Change, Look, Recipe, unsuited};
 use super::{ABOUT, ActionError, Attempt, Os};
 use crate::runner::Program;
 
-/// The programs that have to be installed.
+/// The programs that must be installed.
 pub(super) fn programs(os: Os) -> &'static [&'static str] {
     match os {
         Os::Linux | Os::OpenBsd | Os::NetBsd => &["usermod"],
@@ -17,7 +18,7 @@ pub(super) fn programs(os: Os) -> &'static [&'static str] {
     }
 }
 
-/// The recipe; none on Linux, which needs more.
+/// The recipe; `None` on Linux, which needs more.
 pub(super) fn of(attempt: &Attempt<'_>) -> Result<Option<Recipe>, ActionError> {
     if attempt.host.os == Os::Linux {
         return Ok(None);
@@ -40,7 +41,8 @@ pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -
             Program::new("usermod", ["-C", "no", account]),
             Look::exit(grep_master(&format!("^{}:\\*[A-Za-z]*\\*", escape(account))), 1),
         ),
-        // A dash after the shell: an asterisk before the password is what every account without one has.
+        // A dash after the shell. An asterisk before the password proves nothing: every account
+        // without a password has one.
         Os::OpenBsd => (
             Program::new("usermod", ["-Z", account]),
             Program::new("usermod", ["-U", account]),
@@ -62,7 +64,8 @@ pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -
         Os::Windows => (
             Program::new("net.exe", ["user", account, "/active:no"]),
             Program::new("net.exe", ["user", account, "/active:yes"]),
-            // Not `net user NAME`: what that prints depends on the language of the system. The name cannot hold a quote.
+            // The output of `net user NAME` depends on the system's language, so it is not used.
+            // The name cannot contain a quote.
             Look::prints(
                 Program::new("powershell.exe", ["-NoProfile", "-NonInteractive", "-Command"])
                     .arguments(&[&format!("(Get-LocalUser -Name '{account}').Enabled")]),
@@ -82,7 +85,7 @@ fn grep_master(pattern: &str) -> Program {
     Program::new("grep", ["-q", pattern, "/etc/master.passwd"])
 }
 
-/// The one character of an account's name that a pattern minds.
+/// Escapes the one character of an account's name that is special in a pattern.
 fn escape(account: &str) -> String {
     account.replace('.', "\\.")
 }

@@ -1,5 +1,6 @@
-//! The states an account can be in, as a table; and one real account, in namespaces with an `/etc`, a `/run` and processes
-//! of their own: killing what runs as an account must reach nobody on the host who has the same number.
+//! The states of an account, as a table; and one real account in namespaces with an `/etc`, a
+//! `/run` and processes of their own. Killing the account's processes must not reach the host's
+//! account with the same number.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -16,10 +17,10 @@ fn login(password: &str, expires_on_day: &str) -> Login {
 }
 
 #[test]
-fn what_was_before_is_what_is_restored() {
+fn the_state_before_is_restored() {
     const HASH: &str = "$y$j9T$abc";
     for (before, now, options) in [
-        // (before the lock) (when it is lifted) (what is run)
+        // (before the lock) (when it is lifted) (options of usermod)
         ((HASH, ""), ("!$y$j9T$abc", "1"), vec!["--expiredate", "", "--unlock"]),
         ((HASH, "20500"), ("!$y$j9T$abc", "1"), vec!["--expiredate", "20500", "--unlock"]),
         (("*", ""), ("!*", "1"), vec!["--expiredate", "", "--unlock"]),
@@ -29,7 +30,7 @@ fn what_was_before_is_what_is_restored() {
         (("!!", "20500"), ("!!", "1"), vec!["--expiredate", "20500"]),
         (("!$y$j9T$abc", "1"), ("!$y$j9T$abc", "1"), vec![]),
         ((HASH, "1"), ("!$y$j9T$abc", "1"), vec!["--unlock"]),
-        // Somebody has changed it since: a new password, another expiry.
+        // Changed since by another program: a new password, another expiry.
         ((HASH, ""), ("$y$j9T$new", "1"), vec!["--expiredate", ""]),
         ((HASH, ""), ("!$y$j9T$abc", "20600"), vec!["--unlock"]),
         ((HASH, ""), (HASH, ""), vec![]),
@@ -74,8 +75,8 @@ async fn a_real_account_is_disabled_and_restored_exactly() {
     if own_namespace::is_inside() {
         return disable_and_restore_real_accounts().await;
     }
-    // The copy is in memory only: it holds the host's secrets, and must be gone whatever happens here. Without the host's
-    // `/run`, loginctl finds nobody to ask.
+    // The copy is in memory only: it holds the host's secrets, and must be gone whatever happens
+    // here. Without the host's `/run`, loginctl has no server to ask.
     let own_etc = "mount -t tmpfs tmpfs /run; mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc";
     let name = "actions::disable_account::tests::a_real_account_is_disabled_and_restored_exactly";
     let namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -128,7 +129,7 @@ async fn disable_and_restore_real_accounts() {
             DisableAccount.revert(&attempt).await.unwrap();
             assert!(DisableAccount.is_lifted(&attempt).await.unwrap(), "{name}");
             let shadow = std::fs::read_to_string("/etc/shadow").unwrap();
-            // The day of the last change is the system's to set.
+            // The system sets the day of the last change.
             let now: Vec<&str> =
                 shadow.lines().find(|l| l.split(':').next() == Some(name)).unwrap().split(':').collect();
             assert_eq!((now[1], now[7]), (password, expiry), "{name}");

@@ -1,4 +1,4 @@
-//! What a process or a host is talking to, as `/proc` lists it.
+//! The connections of a process or a host, from `/proc`.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// The most sockets that are shown.
+/// Limit of sockets in the evidence.
 const MAX_SHOWN: usize = 24;
-/// The most open files of a process that are looked at, and lines of one of the kernel's tables.
+/// Limit of a process's open files, and of lines of one kernel table, that are read.
 const MAX_FILES: usize = 4096;
 const MAX_LINES: usize = 65_536;
 
-/// One line of a table.
+/// One line of a socket table.
 struct Socket {
     protocol: &'static str,
     local: SocketAddr,
@@ -21,7 +21,7 @@ struct Socket {
     inode: u64,
 }
 
-/// The sockets that a process has open, from its own network's tables.
+/// The open sockets of a process, from the tables of its own network namespace.
 pub(super) fn of_process(folder: &Path) -> Result<Value, String> {
     let files = std::fs::read_dir(folder.join("fd")).map_err(|error| error.to_string())?;
     let inode = |file: std::fs::DirEntry| {
@@ -36,7 +36,7 @@ pub(super) fn of_process(folder: &Path) -> Result<Value, String> {
     Ok(shown(sockets.iter().filter(|socket| own.contains(&socket.inode))))
 }
 
-/// Every socket of the network whose tables are in `net`; those that are connected first.
+/// All sockets of the network whose tables are in `net`; connected ones first.
 pub(super) fn of_host(net: &Path) -> Result<Value, String> {
     let mut sockets = tables(net)?;
     sockets.sort_by_key(|socket| (socket.state != "established", socket.state == "time_wait"));
@@ -65,7 +65,7 @@ fn tables(net: &Path) -> Result<Vec<Socket>, String> {
                 let lines = table.lines().skip(1).take(MAX_LINES);
                 sockets.extend(lines.filter_map(|line| socket(protocol, line)));
             }
-            // A host without IPv6 has no table of it.
+            // A host without IPv6 has no such table.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.to_string()),
         }
@@ -87,7 +87,7 @@ fn socket(protocol: &'static str, line: &str) -> Option<Socket> {
     Some(Socket { protocol, local, remote, state, inode: fields.get(9)?.parse().ok()? })
 }
 
-/// `0100007F:1F90`: words of 32 bits in the host's order, then the port.
+/// Parses `0100007F:1F90`: words of 32 bits in the host's byte order, then the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

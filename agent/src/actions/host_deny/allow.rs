@@ -1,9 +1,10 @@
-//! `hosts.allow`, which libwrap asks before `hosts.deny`: whether one of its lines lets an address in. What goes by a host's
-//! name cannot be told from an address, and counts as if it did not.
+//! `hosts.allow`, which libwrap reads before `hosts.deny`: whether one of its lines allows an
+//! address. A pattern with a host's name cannot be compared with an address, and counts as not
+//! matching.
 
 use ipnet::IpNet;
 
-/// The first line that lets some of `network` in.
+/// Returns the first line that allows some of `network`.
 pub(super) fn letting_in(text: &str, network: IpNet) -> Option<String> {
     // A backslash at its end continues a line.
     let text = text.replace("\\\n", " ");
@@ -14,7 +15,7 @@ pub(super) fn letting_in(text: &str, network: IpNet) -> Option<String> {
             (parts.first().map_or("", |part| part.trim()), parts.get(1).copied().unwrap_or_default());
         let is_denied = parts.iter().skip(2).any(|option| option.trim().eq_ignore_ascii_case("deny"));
         if is_denied && daemons.eq_ignore_ascii_case("ALL") && list_covers(clients, network) {
-            // The first line that fits decides.
+            // The first matching line decides.
             return None;
         }
         if !is_denied && list_touches(clients, network) {
@@ -24,7 +25,7 @@ pub(super) fn letting_in(text: &str, network: IpNet) -> Option<String> {
     None
 }
 
-/// The parts between colons, of which those inside brackets are an address's own.
+/// The parts between colons; colons inside brackets belong to an address.
 fn parts(line: &str) -> Vec<&str> {
     let mut depth = 0_u32;
     line.split(|character| {
@@ -38,13 +39,13 @@ fn parts(line: &str) -> Vec<&str> {
     .collect()
 }
 
-/// Whether a list of patterns, of which those after `EXCEPT` are left out, fits some of the network.
+/// Whether a list of patterns, without those after `EXCEPT`, matches some of the network.
 fn list_touches(list: &str, network: IpNet) -> bool {
     let (patterns, but) = lists(list);
     patterns.iter().any(|pattern| touches(pattern, network)) && !but.iter().any(|pattern| contains(pattern, network))
 }
 
-/// Whether it fits all of the network.
+/// Whether it matches all of the network.
 fn list_covers(list: &str, network: IpNet) -> bool {
     let (patterns, but) = lists(list);
     patterns.iter().any(|pattern| contains(pattern, network)) && !but.iter().any(|pattern| touches(pattern, network))
@@ -57,18 +58,19 @@ fn lists(list: &str) -> (Vec<&str>, Vec<&str>) {
     (next(), next())
 }
 
-/// Whether a pattern fits some of the network.
+/// Whether a pattern matches some of the network.
 fn touches(pattern: &str, network: IpNet) -> bool {
     pattern.eq_ignore_ascii_case("ALL")
         || read(pattern).is_some_and(|other| other.contains(&network) || network.contains(&other))
 }
 
-/// Whether a pattern fits all of the network.
+/// Whether a pattern matches all of the network.
 fn contains(pattern: &str, network: IpNet) -> bool {
     pattern.eq_ignore_ascii_case("ALL") || read(pattern).is_some_and(|other| other.contains(&network))
 }
 
-/// The network that a pattern stands for: an address, `192.0.2.`, `NET/MASK`, `NET/LENGTH`, `[V6]`, `[V6]/LENGTH`.
+/// The network of a pattern: an address, `192.0.2.`, `NET/MASK`, `NET/LENGTH`, `[V6]`,
+/// `[V6]/LENGTH`.
 fn read(pattern: &str) -> Option<IpNet> {
     if let Some(prefix) = pattern.strip_suffix('.') {
         let length = prefix.split('.').count();
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_that_let_an_address_in_are_told_from_those_that_do_not() {
+    fn lines_that_allow_an_address_are_recognised() {
         let lets_in = |line: &str, network: &str| letting_in(line, network.parse().unwrap()).is_some();
         for line in [
             "ALL: ALL",

@@ -1,5 +1,5 @@
-//! A listing of `iptables -S`, and what becomes in it of a packet from (or to) an address: whether our rule drops it, or a rule
-//! before ours lets it through.
+//! Reads a listing of `iptables -S`: whether our rule drops a packet from (or to) an address, or an
+//! earlier rule accepts it.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use ipnet::IpNet;
 
 use super::{Attempt, Place};
 
-/// How our rule stands in a chain.
+/// Position of our rule in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Nothing before it lets the address through.
+    /// No earlier rule accepts the address.
     First,
-    /// It is there, and what it is to drop may be let through before.
+    /// It is there, but an earlier rule may accept the address.
     Behind,
     /// It is not there.
     Absent,
 }
 
-/// How deep chains may lead into one another; the kernel itself allows no more than this in practice.
+/// Limit of nested chains; in practice the kernel allows no more.
 const MAX_DEPTH: u32 = 16;
 
 /// The rules of every chain, in their order.
@@ -53,7 +53,7 @@ impl Rules {
         Standing::Absent
     }
 
-    /// Whether a rule may end the way of a packet by letting it through. What cannot be told counts as if it did.
+    /// Whether a rule may accept a packet. A rule that cannot be understood counts as accepting.
     fn lets_through(&self, rule: &[String], side: &str, network: IpNet, depth: u32) -> bool {
         if is_elsewhere(rule, side, network) {
             return false;
@@ -61,7 +61,7 @@ impl Rules {
         let target = |flag: &str| value(rule, flag);
         match (target("-j"), target("-g")) {
             (Some("ACCEPT" | "QUEUE" | "NFQUEUE"), _) | (None, Some(_)) => true,
-            // At the end of a chain of the kernel's own its policy counts, and that accepts nearly everywhere.
+            // At the end of a built-in chain its policy decides, and most policies accept.
             (Some("RETURN"), _) => depth == 0,
             (Some(chain), _) => self.0.get(chain).is_some_and(|rules| {
                 depth >= MAX_DEPTH || rules.iter().any(|rule| self.lets_through(rule, side, network, depth + 1))
@@ -79,7 +79,7 @@ fn is_ours(rule: &[String], side: &str, network: IpNet) -> bool {
     }
 }
 
-/// Whether a rule is only about other addresses, or about the host's talk with itself.
+/// Whether a rule matches only other addresses or the loopback interface.
 fn is_elsewhere(rule: &[String], side: &str, network: IpNet) -> bool {
     let is_negated = |flag: &str| rule.windows(2).any(|pair| pair[0] == "!" && pair[1] == flag);
     let other = value(rule, side).filter(|_| !is_negated(side)).and_then(parse);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_before_our_rule_decides_whether_it_drops() {
+    fn an_earlier_rule_decides_whether_ours_drops() {
         for harmless in [
             "",
             "-A INPUT -s 198.51.100.0/24 -j ACCEPT",

@@ -1,4 +1,5 @@
-//! The table of an isolated host: what it lets through, as a script for `nft`, and whether a listing of it is tight.
+//! The table of an isolated host: its exceptions, as a script for `nft`, and whether a listing of
+//! it is tight.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -8,11 +9,11 @@ use riposte_protocol::target::WIDEST;
 use serde_json::Value;
 
 pub(super) const NAME: &str = "inet riposte_isolate";
-/// A chain that nothing asks: while it is there, the manager has not answered yet. An agent that dies in between finds
-/// it, takes the isolation for failed, and removes it.
+/// A chain that is not used by any rule. While it exists, the manager has not answered yet. An
+/// agent that restarts in between finds it, treats the isolation as failed, and removes it.
 pub(super) const UNPROVEN: &str = "unproven";
 
-/// What an isolated host may still talk to.
+/// The exceptions: what an isolated host may still talk to.
 #[derive(Debug)]
 pub(super) struct Exceptions {
     pub(super) managers: Vec<SocketAddr>,
@@ -21,8 +22,8 @@ pub(super) struct Exceptions {
 }
 
 impl Exceptions {
-    /// The whole table as one transaction, which replaces an older one. Answers come in only to what was begun from
-    /// here; forwarding has no exception at all.
+    /// The whole table as one transaction, which replaces an older one. Inbound packets are
+    /// accepted only for connections that this host opened; forwarding has no exceptions.
     pub(super) fn table(&self) -> String {
         let (mut input, mut output) = (String::new(), String::new());
         let mut both = |inbound: &str, outbound: &str| {
@@ -50,7 +51,8 @@ impl Exceptions {
             let family = family(network.addr());
             both(&format!("{family} saddr {network}"), &format!("{family} daddr {network}"));
         }
-        // Without these the host would lose its address, or the way to its router, after a while; and so the manager.
+        // Without DHCP and neighbour discovery the host would lose its address or its router after
+        // a while, and so the manager.
         both("udp sport 67 udp dport 68", "udp sport 68 udp dport 67");
         both("udp sport 547 udp dport 546", "udp sport 546 udp dport 547");
         let discovery = "nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert";
@@ -72,8 +74,8 @@ fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "ip" } else { "ip6" }
 }
 
-/// Whether a listing shows three chains that drop by default, no rule that lets everything through, and that the manager
-/// has answered.
+/// Whether a listing shows three chains that drop by default, no rule that accepts everything, and
+/// that the manager has answered.
 pub(super) fn is_tight(objects: &[Value]) -> bool {
     let drops = |hook: &str| {
         objects.iter().map(|object| &object["chain"]).any(|chain| {
@@ -85,7 +87,7 @@ pub(super) fn is_tight(objects: &[Value]) -> bool {
     is_proven && ["input", "output", "forward"].into_iter().all(drops) && rules.all(is_narrow)
 }
 
-/// Whether a rule lets through only what an exception may be about.
+/// Whether a rule accepts only what an exception may be about.
 fn is_narrow(rule: &Value) -> bool {
     let parts = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
     let matches: Vec<&Value> = parts.iter().map(|part| &part["match"]).filter(|found| found["op"] == "==").collect();

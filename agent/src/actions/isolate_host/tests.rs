@@ -1,5 +1,5 @@
-//! Isolation for real: this very test runs again in a network namespace of its own, where a manager listens in another
-//! one that it is wired to.
+//! Isolation for real: this test runs again in a network namespace of its own, connected to another
+//! one with a manager.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
@@ -36,22 +36,22 @@ fn only_an_address_or_a_narrow_network_can_be_allowed() {
 }
 
 #[tokio::test]
-async fn an_isolated_host_reaches_its_manager_and_nobody_else() {
+async fn an_isolated_host_reaches_only_its_manager() {
     if own_namespace::is_inside() {
         return isolate().await;
     }
-    // No address of the other side is asked for before it is used.
+    // Duplicate address detection is off, so that the other side's addresses can be used at once.
     let wire = "mount -t tmpfs tmpfs /run; ip link set lo up; ip netns add peer; \
                 ip link add here type veth peer name there netns peer; \
                 ip addr add 203.0.113.9/24 dev here; ip addr add 2001:db8::9/64 dev here nodad; ip link set here up; \
                 for last in 1 2 3; do ip -n peer addr add 203.0.113.$last/24 dev there; done; \
                 ip -n peer addr add 2001:db8::1/64 dev there nodad; \
                 ip -n peer link set lo up; ip -n peer link set there up";
-    let name = "actions::isolate_host::tests::an_isolated_host_reaches_its_manager_and_nobody_else";
+    let name = "actions::isolate_host::tests::an_isolated_host_reaches_only_its_manager";
     own_namespace::run_again(name, &["ip", "nft"], &["--net"], wire).await;
 }
 
-/// A socket belongs to the namespace that it was made in, whoever uses it afterwards.
+/// A socket belongs to the namespace that it was made in, whichever thread uses it afterwards.
 fn listen_over_there(addresses: [&'static str; 4]) -> Vec<TcpListener> {
     let there = std::fs::File::open("/run/netns/peer").unwrap();
     std::thread::spawn(move || {
@@ -95,7 +95,7 @@ async fn isolate() {
             IsolateHost.apply(&attempt).await.unwrap();
             assert!(IsolateHost.is_in_force(&attempt).await.unwrap());
             assert!(reaches(manager).await && reaches(ALLOWED).await, "{manager}");
-            assert!(!reaches(OTHER).await, "nobody else, not even over what was open");
+            assert!(!reaches(OTHER).await, "no other host, not even over an open connection");
         }
         drop(open);
         for hole in [
@@ -110,7 +110,7 @@ async fn isolate() {
             IsolateHost.apply(&attempt).await.unwrap();
             assert!(IsolateHost.is_in_force(&attempt).await.unwrap() && !reaches(OTHER).await, "{hole}, repaired");
         }
-        // What an agent finds that was killed before the manager had answered.
+        // The state after an agent was killed before the manager had answered.
         attempt.run(&transaction("add chain inet riposte_isolate unproven\n")).await.unwrap();
         assert!(!IsolateHost.is_in_force(&attempt).await.unwrap());
         IsolateHost.apply(&attempt).await.unwrap();
@@ -121,7 +121,7 @@ async fn isolate() {
         }
     }
 
-    // A manager that is lost by being isolated: it answers by a way that the host's own firewall redirects.
+    // A manager that isolation cuts off: the host's own firewall redirects the connection.
     let redirect = "add table ip elsewhere\nadd chain ip elsewhere out { type nat hook output priority -100; }\n\
                     add rule ip elsewhere out ip daddr 203.0.113.77 dnat to 203.0.113.1\n";
     let lost = host(&["203.0.113.77:8480"]);
@@ -129,10 +129,10 @@ async fn isolate() {
     attempt.run(&transaction(redirect)).await.unwrap();
     assert!(reaches("203.0.113.77:8480").await);
     let error = IsolateHost.apply(&attempt).await.unwrap_err().to_string();
-    assert!(error.contains("does not answer from behind the isolation; it is removed again"), "{error}");
+    assert!(error.contains("does not answer the isolated host; it is removed again"), "{error}");
     assert!(IsolateHost.is_lifted(&attempt).await.unwrap() && reaches(OTHER).await, "rolled back");
 
-    // A manager that is not there at all: nothing is tried.
+    // A manager that cannot be reached at all: nothing is tried.
     listeners.clear();
     let host = host(&[MANAGER]);
     let attempt = Attempt::new(&host, &transcript, &target);

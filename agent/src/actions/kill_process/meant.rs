@@ -1,6 +1,6 @@
-//! Whether a process is the one that was meant. A kernel gives the number of a process that has ended to another, within
-//! minutes on a busy host, and after a restart of the host all numbers anew. So an order goes by two things more: when
-//! the process was there, and what it is called.
+//! Decides whether a process is the one that the order means. A kernel reuses the number of an
+//! ended process, within minutes on a busy host, and after a restart of the host all numbers. So
+//! two more facts are compared: when the process was seen, and its name.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use super::super::attempt::Times;
 use super::{Attempt, Look};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// How much later than the order's time a process may seem to have begun: as far as two clocks that are kept by NTP differ,
-/// and a tick of the kernel, to which it rounds down.
+/// How much later than the order's time a process may seem to have started: the difference of two
+/// clocks under NTP, and one tick of the kernel, to which it rounds down.
 const TOLERANCE: Duration = Duration::from_millis(50);
-/// How far this host's clock may be behind the manager's, which is told in whole seconds. Behind by more, every process
-/// would seem to have begun long ago.
+/// How far this host's clock may be behind the manager's, which is sent in whole seconds. With a
+/// larger difference, every process would seem to be old enough.
 const BEHIND: Duration = Duration::from_secs(1);
-/// The kernel keeps this much of a program's name.
+/// Length of a program's name that the kernel keeps, in bytes.
 const MAX_NAME_BYTES: usize = 15;
-/// So the kernel marks a program whose file is not there any more.
+/// The kernel appends this to a program whose file was removed.
 const DELETED: &str = " (deleted)";
 
-/// Whether the process that was `seen` is the one that was meant.
+/// Checks that the process that was `seen` is the one that the order means.
 ///
 /// # Errors
 /// Why not, for people.
@@ -55,7 +55,7 @@ pub(super) fn check(attempt: &Attempt<'_>, number: &str, seen: &Look) -> Result<
     Ok(())
 }
 
-/// Whether it is another process than the one whose evidence was found, of the same number.
+/// Whether the number now belongs to another process than the one in the evidence.
 pub(super) fn is_another(attempt: &Attempt<'_>, seen: &Look) -> bool {
     let found = attempt.evidence.and_then(|evidence| evidence["started_ticks"].as_u64());
     found.is_some_and(|started| started != seen.started)
@@ -73,15 +73,15 @@ fn began_in_time(times: &Times, number: &str, started: u64, ticks_per_second: u6
     let started_at = now.wall.minus(now.since_boot);
     if as_of.plus(TOLERANCE) < started_at {
         return Err(format!(
-            "the order is about {as_of}, and this host was started at {started_at}: every number is another's"
+            "the order is about {as_of}, and this host was started at {started_at}: process numbers have changed since"
         ));
     }
-    // Both counted from the host's start, so a wall clock that was set meanwhile is set for both.
+    // Both count from the host's boot, so a wall clock that was set meanwhile shifts both.
     let began = Duration::from_millis(started.saturating_mul(1000) / ticks_per_second);
     let began = started_at.plus(began);
     if began > as_of.plus(TOLERANCE) {
         return Err(format!(
-            "process {number} began at {began}, after {as_of}, when the one that was meant was there: it has only its number"
+            "process {number} began at {began}, after {as_of}: it is another process with the same number"
         ));
     }
     Ok(())
@@ -102,7 +102,7 @@ mod tests {
 
     fn judge(as_of: i64, issued: i64, started_ticks: u64) -> String {
         let at = |millis: i64| Timestamp::from_millis(NOW + millis);
-        // The host was started 100 s ago.
+        // The host booted 100 s ago.
         let now = Moment { wall: at(0), since_boot: Duration::from_secs(100), boot: "boot 1".into() };
         let times = Times { as_of: at(as_of), is_told: true, issued: at(issued), now };
         began_in_time(&times, "7", started_ticks, 100).err().unwrap_or_default()
@@ -112,13 +112,13 @@ mod tests {
     fn a_process_that_began_later_and_an_order_from_before_the_start_are_refused() {
         assert_eq!(judge(-10_000, -10_000, 9000), "", "it began at the very time");
         assert_eq!(judge(-10_000, -10_000, 9005), "", "50 ms later");
-        assert!(judge(-10_000, -10_000, 9006).contains("it has only its number"));
-        assert!(judge(-101_000, -101_000, 0).contains("every number is another's"));
+        assert!(judge(-10_000, -10_000, 9006).contains("it is another process with the same number"));
+        assert!(judge(-101_000, -101_000, 0).contains("process numbers have changed since"));
         assert_eq!(judge(-99_000, -99_000, 50), "");
     }
 
     #[test]
-    fn a_host_whose_clock_is_behind_cannot_tell_and_kills_nothing() {
+    fn a_host_whose_clock_is_behind_kills_nothing() {
         assert!(judge(86_400_000, 86_400_000, 1).contains("86400 s behind"));
         assert!(judge(2000, 2000, 1).contains("2 s behind"));
         assert_eq!(judge(900, 900, 1), "", "less than can be told");

@@ -1,4 +1,4 @@
-//! Killing real processes: the right one, and never another that has its number.
+//! Kills real processes: the right one, and never another with its number.
 
 use std::sync::{Arc, Mutex};
 
@@ -53,7 +53,7 @@ async fn a_real_process_is_killed_and_seen_to_be_gone() {
 }
 
 #[tokio::test]
-async fn what_is_protected_is_asked_of_the_process_that_is_held() {
+async fn protection_is_checked_on_the_held_process() {
     let mut process = sleeper();
     let protected = Protected { processes: vec!["sleep".into()], ..Protected::default() };
     let policy = LocalPolicy { protected, ..LocalPolicy::default() };
@@ -70,7 +70,7 @@ async fn the_agent_its_parent_and_the_kernel_are_refused() {
         let refusal = kill(pid, &[]).await.unwrap_err();
         assert!(matches!(&refusal, ActionError::Refused(reason) if reason.contains("protected")), "{refusal}");
     }
-    // kthreadd, where it can be seen.
+    // kthreadd, where it is visible.
     if std::fs::read_to_string("/proc/2/stat").is_ok_and(|stat| Look::parse(&stat).unwrap().is_kernels) {
         assert!(kill(2, &[]).await.unwrap_err().to_string().contains("thread of the kernel"));
     }
@@ -182,15 +182,15 @@ async fn late_kill() {
     let name = ["name=sleep"];
     let late = bench.order(&command(1, number, Some(alert_at), clock.now(), &name)).await;
     assert_eq!(late.outcome, Outcome::Refused);
-    assert!(late.message.contains("it has only its number"), "{}", late.message);
-    // An older manager says only when it issued the command.
+    assert!(late.message.contains("it is another process with the same number"), "{}", late.message);
+    // An older manager sends only when it issued the command.
     let earlier = Timestamp::from_millis(alert_at.as_millis() - 2000);
     let old = bench.order(&command(2, number, None, earlier, &name)).await;
-    assert!(old.message.contains("it has only its number"), "{}", old.message);
+    assert!(old.message.contains("it is another process with the same number"), "{}", old.message);
     let start = clock.moment();
     let before_start = start.wall.minus(start.since_boot + Duration::from_mins(10));
     let rebooted = bench.order(&command(3, number, Some(before_start), clock.now(), &name)).await;
-    assert!(rebooted.message.contains("every number is another's"), "{}", rebooted.message);
+    assert!(rebooted.message.contains("process numbers have changed since"), "{}", rebooted.message);
     let unnamed = bench.order(&command(4, number, Some(clock.now()), clock.now(), &[])).await;
     assert!(unnamed.message.contains("a number alone"), "{}", unnamed.message);
     let elsewhere = bench.order(&command(5, number, Some(clock.now()), clock.now(), &["path=/bin/nc"])).await;
@@ -214,7 +214,7 @@ async fn late_kill() {
 }
 
 #[tokio::test]
-async fn what_a_process_was_talking_to_is_evidence_and_its_texts_steer_no_terminal() {
+async fn connections_of_a_process_are_evidence_and_its_texts_control_no_terminal() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let script = "import socket, sys, time; s = socket.create_connection(sys.argv[1].rsplit(':', 1)); print(flush=True); time.sleep(1000)";
@@ -245,7 +245,7 @@ async fn what_a_process_was_talking_to_is_evidence_and_its_texts_steer_no_termin
 }
 
 #[tokio::test]
-async fn evidence_outlives_a_crash_and_tells_the_killed_process_from_a_later_one_of_its_number() {
+async fn evidence_survives_a_crash_and_identifies_the_killed_process() {
     let mut later = sleeper();
     let clock = Clock::system();
     let begun = command(1, later.id().unwrap(), Some(clock.now()), clock.now(), &["name=sleep"]);

@@ -1,31 +1,33 @@
-//! The folder that quarantined files are in: how one gets in and out again. Every step can be repeated, and a crash
-//! between two leaves the file at its place or in the folder, never nowhere.
+//! The folder of quarantined files: how a file is moved in and out. Every step can be repeated. A
+//! crash between two steps leaves the file at its path or in the folder.
 //!
-//! Every name is looked up in a folder that is held open, in and out: whoever owns the folder of the file can exchange what
-//! leads there at any moment.
+//! Every name is looked up in a folder that is held open, in and out: the owner of the folder of the file can exchange what
+//! leads there at any moment. The account that owns the file may have it open, so the file itself is taken from that account
+//! ([`sealed`]) before its name is.
+
+mod sealed;
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+pub(super) use self::sealed::GivenUp;
+use self::sealed::{copy, dress, hash, is_sealed, seal, unseal};
 use super::super::{ActionError, Host};
 use crate::guarded::{self, Folder, PathError, Place};
 
-/// systemd hides `openat2` from a service that may not make a program privileged; such a service could not put the mode
-/// of one back either.
+/// systemd hides `openat2` from a service that may not set the set-user-ID bit; such a service
+/// could not restore that bit either.
 const CANNOT_OPEN: &str =
     "no file can be opened without following links: the service has RestrictSUIDSGID=yes, or the kernel is too old";
 
-/// What only Linux has, and without which an attacker could have another file moved.
+/// Linux only. Without these calls an attacker could have another file moved.
 #[cfg(target_os = "linux")]
 mod kernel {
     use std::os::fd::{AsFd, OwnedFd};
@@ -34,13 +36,13 @@ mod kernel {
     use rustix::io::Errno;
     use rustix::path::Arg;
 
-    /// Whether the system has what a service without privileged modes is not given.
+    /// Whether the system has the call that a sandboxed service may lack.
     pub(super) fn probe() -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
     }
 
-    /// Renames, and never over what is there.
+    /// Renames without replacing an existing file.
     pub(super) fn rename(from: impl AsFd, old: impl Arg, to: impl AsFd, new: impl Arg) -> Result<(), Errno> {
         rustix::fs::renameat_with(from, old, to, new, RenameFlags::NOREPLACE)
     }
@@ -63,32 +65,19 @@ mod kernel {
     }
 }
 
-/// How much is taken, and at what cost.
+/// Limits of quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A larger file is not taken, in bytes, holes counted: it would have to be read, and perhaps copied.
+    /// Largest file, in bytes, holes included: it has to be read, and perhaps copied.
     pub max_file_bytes: u64,
-    /// What a copy leaves free on the disk of the agent's state, in bytes: the journal is there too.
+    /// Space that a copy leaves free on the disk of the agent's state, in bytes: the journal is
+    /// there too.
     pub min_free_bytes: u64,
 }
 
 impl Limits {
-    /// What holds if the local policy does not say otherwise.
+    /// Defaults of the local policy.
     pub const DEFAULT: Self = Self { max_file_bytes: 256 * 1024 * 1024, min_free_bytes: 32 * 1024 * 1024 };
-}
-
-/// Whether the step that a thread works for was given up. A thread that reads looks at it with every chunk.
-#[derive(Clone, Debug, Default)]
-pub(super) struct GivenUp(Arc<AtomicBool>);
-
-impl GivenUp {
-    pub(super) fn give_up(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::Relaxed) { Err(io::Error::other("the step was given up")) } else { Ok(()) }
-    }
 }
 
 /// What a file was, and where it is kept.
@@ -105,7 +94,7 @@ pub(super) struct Kept {
     modified_nanos: i64,
     device: u64,
     inode: u64,
-    /// Its real place, where links lead there. Journals of older versions have none: there were no links then.
+    /// Its path with all links resolved. Absent in older journals, which had no links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     place: Option<PathBuf>,
 }
@@ -149,9 +138,16 @@ impl Kept {
     fn is(&self, stat: &Stat) -> bool {
         (stat.st_dev, stat.st_ino) == (self.device, self.inode)
     }
+
+    /// Whether what is at the file's place is the file, of which the quarantine has `inside`. The number of an inode that is gone
+    /// may be another file's by now, such as one of root's that was linked there: it counts only with the marks of the agent.
+    fn is_left(&self, stat: &Stat, inside: Option<&Stat>) -> bool {
+        inside.is_some_and(|inside| (inside.st_dev, inside.st_ino) == (stat.st_dev, stat.st_ino))
+            || self.is(stat) && is_sealed(stat) && stat.st_nlink == 1
+    }
 }
 
-/// The quarantine, and the place that a file was taken from.
+/// The quarantine, and the original path of a file.
 #[derive(Debug)]
 pub(super) struct Store {
     folder: PathBuf,
@@ -175,15 +171,37 @@ impl Store {
         folder.map_err(|error| ActionError::Failed(error.to_string()))
     }
 
-    pub(super) fn holds(&self, kept: &Kept) -> Result<bool, ActionError> {
+    /// What the quarantine has of the file, if anything.
+    fn stat_inside(&self, kept: &Kept) -> Result<Option<Stat>, ActionError> {
         if !self.folder.exists() {
-            return Ok(false);
+            return Ok(None);
         }
         let stat = self.inside()?.stat(&kept.name).map_err(|error| ActionError::Failed(error.to_string()))?;
-        Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile))
+        Ok(stat.filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile))
     }
 
-    /// Whether a file is here that this effect took, whatever is known of it.
+    /// Whether the file is here, out of its owner's reach, and has no other name.
+    pub(super) fn holds(&self, kept: &Kept) -> Result<bool, ActionError> {
+        let Some(stat) = self.stat_inside(kept)? else { return Ok(false) };
+        // What had to be copied is another inode, which no program but the agent has ever had open.
+        let is_it = kept.is(&stat) || u64::try_from(stat.st_size) == Ok(kept.size_bytes);
+        Ok(is_it && is_sealed(&stat) && stat.st_nlink == 1 && self.left_behind(kept, Some(&stat)).is_none())
+    }
+
+    /// Whether nothing is left of the file here, nor of what was done to it at its place.
+    pub(super) fn has_given_back(&self, kept: &Kept) -> Result<bool, ActionError> {
+        Ok(self.stat_inside(kept)?.is_none() && self.left_behind(kept, None).is_none())
+    }
+
+    /// The place of the file, if the file is there all the same: a crash came between, or another account has linked the file
+    /// back. `inside` is what the quarantine has.
+    fn left_behind(&self, kept: &Kept, inside: Option<&Stat>) -> Option<Place> {
+        let place = guarded::place(&self.path).ok()?;
+        let stat = place.stat().ok()??;
+        kept.is_left(&stat, inside).then_some(place)
+    }
+
+    /// Whether the quarantine holds a file of this effect, even without a record of it.
     pub(super) fn has_taken(host: &Host, effect: Uuid) -> Result<bool, ActionError> {
         let folder = Self::folder(host);
         let entries = match std::fs::read_dir(&folder) {
@@ -204,33 +222,82 @@ impl Store {
     pub(super) fn take(&self, kept: &Kept, given_up: &GivenUp) -> Result<(), ActionError> {
         crate::durable::create_directory(&self.folder).map_err(|error| failed(&self.folder, "be made", &error))?;
         let inside = self.inside()?;
-        if !self.holds(kept)? {
+        if self.stat_inside(kept)?.is_none() {
             self.move_in(&inside, kept, given_up)?;
         }
-        // Mode 000 even for one that a crash left behind half done.
-        let file = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
-        file.and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o0)))
-            .and_then(|()| Ok(inside.sync()?))
-            .map_err(|error| failed(&self.path, "be put out of reach", &error))
+        // What a crash or an older version left half done, and what another account has linked back.
+        let out_of_reach = || -> io::Result<File> {
+            let file = inside.open_waiting(&kept.name, OFlags::RDONLY, Mode::empty())?;
+            seal(&file)?;
+            if let Some(place) = self.left_behind(kept, Some(&rustix::fs::fstat(&file)?)) {
+                place.folder.unlink(&place.name)?;
+                place.folder.sync()?;
+            }
+            inside.sync()?;
+            Ok(file)
+        };
+        let file = out_of_reach().map_err(|error| failed(&self.path, "be put out of reach", &error))?;
+        self.require_one_name(&file)
+    }
+
+    /// That the file has one name. Its owner can link it until it is sealed, and later where the system has
+    /// `fs.protected_hardlinks=0`.
+    fn require_one_name(&self, file: &File) -> Result<(), ActionError> {
+        let metadata = file.metadata().map_err(|error| failed(&self.path, "be looked at", &error))?;
+        if metadata.nlink() == 1 {
+            return Ok(());
+        }
+        let (path, inode) = (self.path.display(), metadata.ino());
+        Err(ActionError::Failed(format!(
+            "{path} got another name (hard link) while it was taken, by which it is in reach; find it with \
+             find / -xdev -inum {inode}"
+        )))
+    }
+
+    fn changed(&self) -> ActionError {
+        ActionError::Failed(format!("{} has changed since it was looked at", self.path.display()))
     }
 
     fn move_in(&self, inside: &Folder, kept: &Kept, given_up: &GivenUp) -> Result<(), ActionError> {
-        let changed = || ActionError::Failed(format!("{} has changed since it was looked at", self.path.display()));
         let from = guarded::place(&self.path).map_err(|error| refused(&error))?;
         let mut file = open(&from)?;
         let stat = rustix::fs::fstat(&file).map_err(|error| failed(&self.path, "be looked at", &error.into()))?;
         if !kept.is(&stat) || stat.st_nlink != 1 {
-            return Err(changed());
+            return Err(self.changed());
         }
         given_up.check().map_err(|error| failed(&self.path, "be moved", &error))?;
+        // Before it is moved: an owner who has it open and sees it go would change its mode, and link it back.
+        let sealed = seal(&file);
+        let moved = self.require_one_name(&file);
+        let moved = moved.and_then(|()| self.move_sealed(&from, &mut file, inside, kept, sealed, given_up));
+        // If that fails, the lift that follows does it.
+        if moved.is_err()
+            && let Err(error) = unseal(&mut file, kept, given_up)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a file that is not taken does not get its owner and mode back yet");
+        }
+        moved
+    }
+
+    /// `sealed` is what came of taking the file from its owner: a file system may know no owners, and no hard links then.
+    fn move_sealed(
+        &self,
+        from: &Place,
+        file: &mut File,
+        inside: &Folder,
+        kept: &Kept,
+        sealed: io::Result<()>,
+        given_up: &GivenUp,
+    ) -> Result<(), ActionError> {
         match kernel::rename(&from.folder, &from.name, inside, &kept.name) {
             Ok(()) => {
                 // The name may have got another file between the two.
-                if inside.stat(&kept.name).is_ok_and(|stat| stat.is_some_and(|stat| kept.is(&stat))) {
+                let is_it = inside.stat(&kept.name).is_ok_and(|stat| stat.is_some_and(|stat| kept.is(&stat)));
+                if is_it && sealed.is_ok() {
                     return sync(&from.folder, &self.path);
                 }
                 let _back = kernel::rename(inside, &kept.name, &from.folder, &from.name);
-                Err(changed())
+                Err(sealed.map_or_else(|error| failed(&self.path, "be put out of reach", &error), |()| self.changed()))
             }
             Err(Errno::XDEV) => {
                 let free = inside.free_bytes().map_err(|error| ActionError::Failed(error.to_string()))?;
@@ -244,12 +311,16 @@ impl Store {
                     )));
                 }
                 let beside = format!("{}.new", kept.name);
-                copy(&mut file, inside, &beside, kept, 0, given_up)?;
+                copy(file, (inside, &beside), (kept.size_bytes, Some(&kept.sha256)), given_up, seal)?;
                 inside.rename(&beside, &kept.name).map_err(|error| failed(&self.path, "be copied", &error.into()))?;
                 let now = from.stat();
                 if !now.is_ok_and(|now| now.is_some_and(|now| kept.is(&now))) {
                     let _unused = inside.unlink(&kept.name);
-                    return Err(changed());
+                    return Err(self.changed());
+                }
+                if let Err(error) = self.require_one_name(file) {
+                    let _unused = inside.unlink(&kept.name);
+                    return Err(error);
                 }
                 from.folder.unlink(&from.name).map_err(|error| failed(&self.path, "be removed", &error.into()))?;
                 sync(&from.folder, &self.path)
@@ -258,107 +329,98 @@ impl Store {
         }
     }
 
-    /// Moves the file back to its place, as it was.
-    pub(super) fn give_back(&self, kept: &Kept, given_up: &GivenUp) -> Result<(), ActionError> {
-        if !self.holds(kept)? {
-            return Ok(());
+    /// Moves the file back to its place, as it was; returns whether it has the bytes that it had. An account that had it open may
+    /// have gone on writing; keeping it for ever would not help.
+    pub(super) fn give_back(&self, kept: &Kept, given_up: &GivenUp) -> Result<bool, ActionError> {
+        let inside_stat = self.stat_inside(kept)?;
+        if let Some(place) = self.left_behind(kept, inside_stat.as_ref()) {
+            let is_same = self.unseal_at(&place, kept, inside_stat.as_ref(), given_up)?;
+            if inside_stat.is_some() {
+                let inside = self.inside()?;
+                inside.unlink(&kept.name).map_err(|error| failed(&self.folder, "be written", &error.into()))?;
+                sync(&inside, &self.folder)?;
+            }
+            return Ok(is_same);
         }
-        let inside = self.inside()?;
-        let held = self.folder.join(&kept.name);
+        if inside_stat.is_none() {
+            return Ok(true);
+        }
+        let (inside, held) = (self.inside()?, self.folder.join(&kept.name));
         let to = guarded::place(&self.path).map_err(|error| refused(&error))?;
         if to.stat().map_err(|error| ActionError::Failed(error.to_string()))?.is_some() {
             let (path, held) = (self.path.display(), held.display());
             return Err(ActionError::Failed(format!("something else is at {path} now; the file is kept at {held}")));
         }
-        // Mode 000 keeps nobody out who may do this; but it has to be readable to be compared.
-        let opened = inside.open(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
-        let opened = opened.and_then(|mut file| Ok((hash(&mut file, io::sink(), u64::MAX, given_up)?, file)));
-        let (sha256, mut file) = opened.map_err(|error| failed(&held, "be read", &error))?;
-        let is_same = sha256 == kept.sha256;
-        if !is_same {
-            // A program that had it open may have gone on writing; keeping it for ever would help nobody.
-            tracing::warn!(path = %self.path.display(), "a quarantined file is not what it was when it was taken");
-        }
-        // What was written into it meanwhile must not run as another account.
-        let mode = if is_same { kept.mode } else { kept.mode & 0o777 };
-        // First, so that it is never at its place half dressed; nobody reaches it in the folder, whatever its mode.
-        dress(&file, kept, mode).map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))?;
-        match kernel::rename(&inside, &kept.name, &to.folder, &to.name) {
-            Ok(()) => {}
-            Err(Errno::XDEV) => {
-                let beside = format!(".{}", kept.name);
-                let now = Kept { sha256, size_bytes: u64::MAX, ..kept.clone() };
-                rewind(&mut file).and_then(|()| copy(&mut file, &to.folder, &beside, &now, mode, given_up))?;
-                let moved = kernel::rename(&to.folder, &beside, &to.folder, &to.name);
-                moved.map_err(|error| failed(&self.path, "be put back", &error.into()))?;
-                inside.unlink(&kept.name).map_err(|error| failed(&held, "be removed", &error.into()))?;
+        // Mode 000 does not keep out the account that may do this; but it has to be readable to be compared.
+        let opened = inside.open_waiting(&kept.name, OFlags::RDONLY, Mode::empty()).map_err(io::Error::from);
+        let mut file = opened.map_err(|error| failed(&held, "be read", &error))?;
+        // First, so that it is never at its place half dressed; no other account reaches it in the folder, whatever its mode.
+        let unsealed = unseal(&mut file, kept, given_up);
+        let is_same = unsealed.map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))?;
+        if let Err(error) = kernel::rename(&inside, &kept.name, &to.folder, &to.name) {
+            seal(&file).map_err(|error| failed(&held, "be put out of reach again", &error))?;
+            if error != Errno::XDEV {
+                return Err(failed(&self.path, "be put back", &error.into()));
             }
-            Err(error) => return Err(failed(&self.path, "be put back", &error.into())),
+            self.copy_back(&mut file, &to, kept, is_same, given_up)?;
+            inside.unlink(&kept.name).map_err(|error| failed(&held, "be removed", &error.into()))?;
         }
-        sync(&to.folder, &self.path)
+        sync(&to.folder, &self.path)?;
+        Ok(is_same)
+    }
+
+    /// Gives the file that is at its place already its owner, mode and time again.
+    fn unseal_at(
+        &self,
+        place: &Place,
+        kept: &Kept,
+        inside: Option<&Stat>,
+        given_up: &GivenUp,
+    ) -> Result<bool, ActionError> {
+        let mut file = open(place)?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| failed(&self.path, "be looked at", &error.into()))?;
+        // Of what is open, not of what the name has come to mean: another file must not get this one's owner.
+        if !kept.is_left(&stat, inside) {
+            return Err(self.changed());
+        }
+        let unsealed = unseal(&mut file, kept, given_up);
+        unsealed.map_err(|error| failed(&self.path, "get back its owner, mode and time", &error))
+    }
+
+    /// Puts a copy at the file's place, which is on another file system.
+    fn copy_back(
+        &self,
+        file: &mut File,
+        to: &Place,
+        kept: &Kept,
+        is_same: bool,
+        given_up: &GivenUp,
+    ) -> Result<(), ActionError> {
+        let (path, held) = (self.path.display(), self.folder.join(&kept.name));
+        let size = file.metadata().map_err(|error| failed(&held, "be looked at", &error))?.len();
+        let (held, was) = (held.display(), kept.size_bytes);
+        if size > self.limits.max_file_bytes.max(was) {
+            return Err(ActionError::Failed(format!(
+                "{held} had {was} bytes when it was taken and has {size} now, more than quarantine_max_file_bytes, so it is not \
+                 copied back to {path}: move or remove it by hand"
+            )));
+        }
+        let free = to.folder.free_bytes().map_err(|error| ActionError::Failed(error.to_string()))?;
+        if free < size {
+            return Err(ActionError::Failed(format!(
+                "{held} cannot be copied back to {path}: it has {size} bytes, and {free} are free there"
+            )));
+        }
+        let (beside, sha256) = (format!(".{}", kept.name), is_same.then_some(kept.sha256.as_str()));
+        copy(file, (&to.folder, &beside), (size, sha256), given_up, |copy| dress(copy, kept, is_same))?;
+        let moved = kernel::rename(&to.folder, &beside, &to.folder, &to.name);
+        moved.map_err(|error| failed(&self.path, "be put back", &error.into()))
     }
 }
 
-/// A copy with the owner and the time of the original, on disk; the same bytes, or an error.
-fn copy(
-    from: &mut File,
-    folder: &Folder,
-    name: &str,
-    kept: &Kept,
-    mode: u32,
-    given_up: &GivenUp,
-) -> Result<(), ActionError> {
-    let mut copied = || -> io::Result<String> {
-        let _left_from_a_crash = folder.unlink(name)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let to = folder.open(name, flags, Mode::from(0o600))?;
-        let sha256 = hash(from, &to, kept.size_bytes.max(1), given_up)?;
-        dress(&to, kept, mode)?;
-        to.sync_all()?;
-        Ok(sha256)
-    };
-    let done = copied();
-    let done = done.and_then(|sha256| {
-        if sha256 == kept.sha256 { Ok(()) } else { Err(io::Error::other("the file changed while it was copied")) }
-    });
-    done.map_err(|error| {
-        let _unused = folder.unlink(name);
-        failed(&folder.path().join(name), "be written", &error)
-    })
-}
-
-/// The owner first: changing it takes privileged bits off the mode.
-fn dress(file: &File, kept: &Kept, mode: u32) -> io::Result<()> {
-    std::os::unix::fs::fchown(file, Some(kept.uid), Some(kept.gid))?;
-    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    let modified = Timespec { tv_sec: kept.modified_secs, tv_nsec: kept.modified_nanos };
-    Ok(rustix::fs::futimens(file, &Timestamps { last_access: modified, last_modification: modified })?)
-}
-
-/// Reads to the end, which must come within `limit_bytes`: a file may grow faster than it is read.
-fn hash(from: &mut File, mut to: impl io::Write, limit_bytes: u64, given_up: &GivenUp) -> io::Result<String> {
-    let mut left = limit_bytes;
-    let (mut hash, mut chunk) = (Sha256::new(), vec![0; 64 * 1024]);
-    loop {
-        match from.read(&mut chunk)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            length => {
-                given_up.check()?;
-                left = left.checked_sub(length as u64).ok_or_else(|| io::Error::other("it grows while it is read"))?;
-                hash.update(&chunk[..length]);
-                to.write_all(&chunk[..length])?;
-            }
-        }
-    }
-}
-
-fn rewind(file: &mut File) -> Result<(), ActionError> {
-    io::Seek::rewind(file).map_err(|error| ActionError::Failed(format!("the file cannot be read again: {error}")))
-}
-
-/// Opens the file to be read, and nothing else than a file.
+/// Opens a regular file for reading, and nothing else.
 fn open(place: &Place) -> Result<File, ActionError> {
-    match place.folder.open(&place.name, OFlags::RDONLY, Mode::empty()) {
+    match place.folder.open_waiting(&place.name, OFlags::RDONLY, Mode::empty()) {
         Ok(file) => Ok(file),
         Err(error) if error.is_missing() => {
             Err(ActionError::Refused(format!("there is no file {}", place.path().display())))
@@ -367,7 +429,7 @@ fn open(place: &Place) -> Result<File, ActionError> {
     }
 }
 
-/// Whether files can be opened without following links, and put back as they were.
+/// Checks that files can be opened without following links, and restored with their attributes.
 ///
 /// # Errors
 /// Why not, for people.
@@ -375,7 +437,7 @@ pub(super) fn can_open() -> Result<(), String> {
     match kernel::probe() {
         Ok(_) => Ok(()),
         Err(Errno::NOSYS) => Err(CANNOT_OPEN.into()),
-        // Some filters of system calls refuse what they do not know as not permitted.
+        // Some seccomp filters answer EPERM to system calls that they do not know.
         Err(error) => Err(format!("no file can be opened without following links: {}", io::Error::from(error))),
     }
 }

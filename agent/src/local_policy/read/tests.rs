@@ -6,7 +6,7 @@ use riposte_protocol::target::{Target, TargetKind};
 const ACTIONS: &[&str] = &["firewall-drop", "log-only"];
 
 #[test]
-fn an_empty_file_says_what_no_file_says() {
+fn an_empty_file_is_the_default_policy() {
     assert_eq!(parse("", ACTIONS), Ok(LocalPolicy::default()));
 }
 
@@ -59,13 +59,13 @@ fn every_key_is_read() {
         responses_log: None,
     };
     assert_eq!(policy, expected);
-    // A key that is in the list and that nobody reads would not be noticed by the list alone.
+    // A key that is in the list but never read would not be noticed by the list alone.
     let named = KEYS.iter().chain(PROTECTED_KEYS).filter(|key| text.contains(**key)).count();
     assert_eq!(named, KEYS.len() + PROTECTED_KEYS.len());
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_the_key_that_was_probably_meant() {
+fn an_unknown_key_is_refused_with_the_probable_one() {
     for (text, reason) in [
         ("observ = true", "there is no key observ; did you mean observe?"),
         ("allow = []", "there is no key allow"),
@@ -100,7 +100,7 @@ fn what_cannot_be_meant_is_refused_with_the_key_that_was_probably_meant() {
 }
 
 #[test]
-fn a_custom_program_may_run_a_minute_or_as_long_as_is_said_up_to_a_whole_step() {
+fn a_custom_program_may_run_a_minute_or_the_configured_time_up_to_a_whole_step() {
     for (text, secs) in [
         ("", 60),
         ("script_timeout_seconds = 120", 120),
@@ -135,7 +135,7 @@ fn a_file_that_others_can_write_is_not_used() {
 
 #[test]
 fn a_process_whose_program_cannot_be_seen_may_be_a_protected_one() {
-    // No test that ends what an account runs may have this number: they run at the same time.
+    // Tests that kill an account's processes must use another number: they run at the same time.
     let others = ["--reuid", "41900", "--clear-groups", "sleep", "1000"];
     let mut process = std::process::Command::new("setpriv").args(others).spawn().unwrap();
     let target = Target::parse(TargetKind::Process, &process.id().to_string()).unwrap();
@@ -152,7 +152,7 @@ fn a_process_whose_program_cannot_be_seen_may_be_a_protected_one() {
 }
 
 #[test]
-fn an_allowed_custom_action_is_allowed_with_its_program_alone() {
+fn an_allowed_custom_action_is_allowed_only_with_its_program() {
     let text = r#"allowed_actions = ["block", "script:any.sh", { action = "list", executable = "list.sh" }]
         denied_actions = ["script:list.py"]"#;
     let policy = parse(text, ACTIONS).unwrap();
@@ -174,7 +174,7 @@ fn an_allowed_custom_action_is_allowed_with_its_program_alone() {
 }
 
 #[test]
-fn the_policy_says_no_where_it_should_and_nowhere_else() {
+fn the_policy_refuses_exactly_what_it_lists() {
     let policy = parse(
         "allowed_actions = [\"firewall-drop\"]\n[protected]\naddresses = [\"10.1.0.0/16\"]\nusers = [\"backup\"]\nfiles = [\"/srv/data\"]",
         ACTIONS,

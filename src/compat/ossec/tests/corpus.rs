@@ -1,4 +1,5 @@
-//! The import held against the corpus beside the repository, where it is there: files, and what Wazuh makes of each.
+//! Compares the import with Wazuh on the corpus beside the repository, if present: files, and what
+//! Wazuh makes of each.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::{Import, Level, alert, fires, import, messages, protected, stored};
 
-/// A folder or file of the corpus; says so where there is none.
+/// A folder or file of the corpus; prints a message if it is missing.
 fn present(name: &str) -> Option<PathBuf> {
     let root = std::env::var_os("RIPOSTE_CORPUS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"), PathBuf::from);
@@ -31,7 +32,7 @@ fn configurations(folder: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Holds one file against what Wazuh would have loaded of it.
+/// Compares one file with what Wazuh would load.
 fn check(path: &Path) -> (Import, Value) {
     let name = path.file_name().unwrap().to_str().unwrap().to_owned();
     let import = import(&[(name.clone(), std::fs::read(path).unwrap())], None);
@@ -49,7 +50,7 @@ fn check(path: &Path) -> (Import, Value) {
 }
 
 #[test]
-fn the_corpus_is_read_as_wazuh_reads_it() {
+fn the_corpus_loads_as_in_wazuh() {
     for path in configurations("ossec-conf") {
         let (import, expected) = check(&path);
         let index = stored(&import);
@@ -62,7 +63,8 @@ fn the_corpus_is_read_as_wazuh_reads_it() {
             } else if let Some(address) = example["srcip"].as_str() {
                 let target = Target::parse(TargetKind::Ip, address).unwrap();
                 let stopped = protected.target(&target, None, Timestamp::from_millis(0)).is_some();
-                // Pieces of text: an address is one here, and what only looks like the beginning of one is not carried over.
+                // Wazuh splits text here: some pieces are addresses, others only look like the
+                // start of one and are not converted.
                 let differs = ["2001:db8::533", "198.51.100.9"].contains(&address);
                 assert_eq!(stopped != differs, example["blocked"] == false, "{}: {address}", path.display());
             }
@@ -73,7 +75,7 @@ fn the_corpus_is_read_as_wazuh_reads_it() {
 }
 
 #[test]
-fn what_wazuh_refuses_gives_its_error_and_nothing_else() {
+fn a_refused_file_yields_wazuhs_error_only() {
     for path in configurations("ossec-conf/invalid") {
         let (import, expected) = check(&path);
         assert_eq!((import.policies.len(), import.actions.len(), import.protected.len()), (0, 0, 0));
@@ -84,9 +86,9 @@ fn what_wazuh_refuses_gives_its_error_and_nothing_else() {
     }
 }
 
-/// The policies of the sample as an `ossec.conf`: what the whole sample of alerts fires is what Wazuh would have fired.
+/// The sample's policies as an `ossec.conf` match the same alerts as Wazuh.
 #[test]
-fn the_sample_fires_what_wazuh_would() {
+fn the_sample_matches_what_wazuh_would() {
     let (Some(policies), Some(alerts)) = (present("policies-sample.json"), present("alerts-sample.ndjson")) else {
         return;
     };
@@ -95,7 +97,7 @@ fn the_sample_fires_what_wazuh_would() {
         let list = value.as_array().unwrap().iter();
         list.map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect::<Vec<_>>()
     };
-    // Wazuh asks no policy whose alert it is; there is one such policy in the sample.
+    // Wazuh cannot select by the alert's agent; one policy of the sample does.
     let policies: Vec<&Value> = policies.iter().filter(|policy| words(&policy["agents"]).is_empty()).collect();
     let blocks = policies.iter().map(|policy| {
         let group = words(&policy["rule_groups"]).join("|");

@@ -1,4 +1,4 @@
-//! The import as a whole: on files of our own, on the corpus where it is there, and on whatever comes.
+//! Tests of the whole import: on our own files, on the corpus if present, and on arbitrary input.
 
 mod corpus;
 
@@ -22,7 +22,7 @@ fn config(inner: &str) -> Import {
     one(&format!("<ossec_config>\n{inner}\n</ossec_config>"))
 }
 
-/// Every policy and action can be stored as it is; gives the policies, compiled.
+/// Checks that every policy and action can be stored; returns the compiled policies.
 fn stored(import: &Import) -> PolicyIndex {
     let actions = import.actions.iter().map(|action| Action::parse(action).unwrap()).collect();
     let catalogue = Catalogue::with(actions);
@@ -34,16 +34,16 @@ fn stored(import: &Import) -> PolicyIndex {
     PolicyIndex::compile(import.policies.iter().map(policy).collect())
 }
 
-/// An alert of a rule, as its text.
+/// An alert of a rule, as text.
 fn alert(rule: &Value) -> String {
     let rule = json!({"id": rule["rule_id"], "level": rule["level"], "groups": rule["groups"]});
     json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005"}, "rule": rule}).to_string()
 }
 
-/// Which of Wazuh's active responses the imported policies answer for: indexes into what it would have loaded.
+/// The active responses whose imported policies match: indexes into what Wazuh would load.
 fn fires(import: &Import, index: &PolicyIndex, raw: &str) -> Vec<usize> {
     let alert = shapes::parse(raw, &Sources::default()).unwrap();
-    let fired = index.matching(&alert, raw, None).fired;
+    let fired = index.matching(&alert, raw, &|| None).fired;
     let place = |name: &String| import.carried.iter().position(|carried| carried.as_ref() == Some(name)).unwrap();
     let mut places: Vec<usize> = fired.iter().map(|versioned| place(&versioned.policy.name)).collect();
     places.sort_unstable();
@@ -115,7 +115,7 @@ const SITE: &str = r"<!-- the manager of a small site -->
 ";
 
 #[test]
-fn a_site_is_carried_over() {
+fn a_sites_configuration_is_converted() {
     let import = one(SITE);
     stored(&import);
     let ladder = json!({"ladder": ["30m", "2h"], "forget_after": "30d"});
@@ -150,16 +150,16 @@ fn a_site_is_carried_over() {
     insta::assert_snapshot!(said.join("\n"), @r#"
     Info 4: white_list "198.51.100.7/24" has bits behind its mask; Wazuh takes 198.51.100.0/24 of it, and so it is here
     Info 4: an address on Wazuh's white_list stops every command of an alert that has it as data.srcip, and nothing else; a protected entry stops every response aimed at the address, wherever in the alert it stands and also by hand, but not a response to the same alert that is aimed at something else
-    Info 5: white_list "^2001:db8:1::/48$" is a piece of text to Wazuh; here it is the network or address 2001:db8:1::/48, in whichever way it is written
-    Warning 6: white_list "!192.0.2.1" is a negation, which protected entries do not have: left out
-    Warning 7: white_list "bastion" is a piece of text that Wazuh looks for in the source: left out. Protected entries are addresses and networks; if it stands for some, protect those
+    Info 5: white_list "^2001:db8:1::/48$" is a text to Wazuh; here it is the network or address 2001:db8:1::/48, in every notation
+    Warning 6: white_list "!192.0.2.1" is a negation, which protected entries do not support: ignored
+    Warning 7: white_list "bastion" is a text that Wazuh searches in the source: ignored. Protected entries are addresses and networks; if it means some, protect those
     Info 9: command "firewall-drop" runs firewall-drop.sh, a program of Wazuh's own: it becomes Riposte's action firewall-drop
     Warning 15: command "Lock out" is called lock-out here: its own name is taken, or no action can have it
     Warning 15: command "Lock out" becomes the custom action lock-out, which runs lock.py from the agents' folder for programs. It is undone after a time, so it needs a target: destination.user of the alert. An alert without one is answered by Wazuh and not here; if the program looks at another field, say so in the policy's respond.target
     Info 22: command "tell" becomes the custom action tell, which runs tell from the agents' folder for programs; it is run once, has no target, and is never undone
     Info 25: Wazuh answers alerts of any age; here one that is older than max_age when it comes in (an hour, unless the configuration or the policy says otherwise; none lifts the limit) is spared as stale
     Warning 32: repeated_offenders is read by each host from its own ossec.conf in Wazuh, and never forgotten before a restart. Here it becomes the ladder of every policy with a timeout (30m, 2h), for everybody that is responded to within 30d again
-    Info 34: the agent is found by its label wazuh_id: 007
+    Info 34: the agent is found by its label wazuh_id: 007; with several Wazuh managers, name the one that this file is of
     Info 41: Wazuh says (1305): Timeout not allowed for command: 'tell'.
     Warning 41: location all leaves out the manager's own host in Wazuh; here it is every enrolled agent, that host's included if it has one
     Warning 41: the response has no target, so no protected entry stops it; in Wazuh the white_list does, if the alert has a data.srcip that is on it. The same goes for every response without a target
@@ -167,7 +167,7 @@ fn a_site_is_carried_over() {
 }
 
 #[test]
-fn what_cannot_be_read_alike_is_an_error_of_its_block_only() {
+fn an_unconvertible_block_is_an_error_of_that_block_only() {
     let import = config(
         "<command><name>a</name><executable>a</executable></command>
         <command><name>b</name><executable>../b</executable></command>
@@ -185,7 +185,7 @@ fn what_cannot_be_read_alike_is_an_error_of_its_block_only() {
 }
 
 #[test]
-fn every_fault_of_a_file_is_told_and_wazuhs_first_one_is_known() {
+fn every_fault_of_a_file_is_reported_and_wazuhs_first_is_known() {
     let import = config(
         "<active-response><command>x</command><location>local</location></active-response>
         <command><name>y</name><executable>y</executable><timeout>5</timeout></command>
@@ -194,7 +194,7 @@ fn every_fault_of_a_file_is_told_and_wazuhs_first_one_is_known() {
         <commands/>",
     );
     let said = messages(&import, Level::Error);
-    // The block that uses a refused command is not at fault.
+    // A block that uses a refused command is not reported.
     let lines: Vec<u32> = said.iter().filter_map(|(line, _)| *line).collect();
     assert_eq!(lines, [2, 3, 5, 6], "{said:?}");
     assert_eq!((import.wazuh.errors.len(), import.wazuh.errors[0].code), (1, Some(1237)));
@@ -202,7 +202,7 @@ fn every_fault_of_a_file_is_told_and_wazuhs_first_one_is_known() {
 }
 
 #[test]
-fn a_fault_of_the_xml_has_line_and_column() {
+fn an_xml_error_has_line_and_column() {
     for (text, line, column, message) in [
         ("<ossec_config>\n  <global>\n  <a>ü</b></global>", 3, 7, "XMLERR: Element 'a' not closed."),
         (
@@ -228,15 +228,15 @@ fn a_fault_of_the_xml_has_line_and_column() {
 }
 
 #[test]
-fn the_oddities_of_wazuhs_reader_are_kept() {
-    // Comments end at `!>` as well, a backslash makes `<` an ordinary character, and entities are text.
+fn the_quirks_of_wazuhs_parser_are_reproduced() {
+    // Comments may end at `!>`, a backslash makes `<` an ordinary character, and entities are text.
     let import = config(
         "<! a comment !><!-- <command> -->
         <localfile><query>\\<QueryList>\\</QueryList></query></localfile>
         <command><name>a&amp;b & c</name><executable>x<!-- y -->z</executable></command>",
     );
     assert_eq!(import.wazuh.errors, []);
-    assert!(messages(&import, Level::Warning)[0].1.contains("no entities"));
+    assert!(messages(&import, Level::Warning)[0].1.contains("does not resolve entities"));
     let command = &import.wazuh.commands[0];
     assert_eq!((command.name.as_str(), command.executable.as_str()), ("a&amp;b & c", "xz"));
     assert_eq!(import.actions[0]["name"], "a-amp-b---c");
@@ -244,7 +244,7 @@ fn the_oddities_of_wazuhs_reader_are_kept() {
 }
 
 #[test]
-fn several_files_are_read_as_one_and_told_apart() {
+fn several_files_are_joined_and_reported_by_file() {
     let file =
         |name: &str, inner: &str| (name.to_owned(), format!("<ossec_config>{inner}</ossec_config>").into_bytes());
     let commands = file("commands.conf", "<command><name>a</name><executable>a</executable></command>");
@@ -257,7 +257,7 @@ fn several_files_are_read_as_one_and_told_apart() {
 }
 
 #[test]
-fn what_is_too_large_is_refused() {
+fn a_configuration_over_the_limits_is_refused() {
     let deep = "<a>".repeat(100);
     let many = "<wodle/>".repeat(20_000);
     let long = format!("<global><white_list>{}</white_list></global>", "a".repeat(30_000));
@@ -271,9 +271,9 @@ fn what_is_too_large_is_refused() {
     assert_eq!(one(&" ".repeat(super::load::MAX_BYTES)).report, []);
 }
 
-/// Comments, tags and commands in their thousands: nothing costs the square of the file.
+/// Thousands of comments, tags and commands must not cost quadratic time.
 #[test]
-fn a_large_file_is_read_in_bearable_time() {
+fn a_large_file_is_parsed_in_linear_time() {
     let commands = "<command><name>x</name><executable>x</executable></command>".repeat(4000);
     let blocks = "<active-response><command>x</command><location>local</location><level>3</level></active-response>"
         .repeat(4000);
@@ -283,7 +283,7 @@ fn a_large_file_is_read_in_bearable_time() {
     assert_eq!(one(&attributes).wazuh.load, Load::Error);
 }
 
-/// Whatever is imported can be stored, and whatever is not is told.
+/// Checks that every converted document can be stored, and everything else is reported.
 fn holds(import: &Import) {
     stored(import);
     for (block, carried) in import.wazuh.policies.iter().zip(&import.carried) {
@@ -300,7 +300,8 @@ fn holds(import: &Import) {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(512))]
 
-    /// Against Wazuh's rule as it is written down: level and group hold together, an id is always enough.
+    /// Compares with Wazuh's documented rule: level and group must match together, an id matches
+    /// alone.
     #[test]
     fn an_imported_policy_fires_when_wazuhs_response_would(
         blocks in proptest::collection::vec((0u8..18, 0usize..4, 0u8..4), 1..6), id in 0u8..4, level in 0u8..17, group in 1usize..4,
@@ -342,7 +343,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn whatever_stands_in_a_block_is_carried_over_or_told(
+    fn every_block_is_converted_or_reported(
         name in "[ -~üß\\x00-\\x1f]{0,80}", executable in "[a-zA-Z./ -]{1,20}", arguments in "[ -;a-z]{0,400}", level in 0u8..24,
         location in proptest::sample::select(vec!["local", "server", "all", "defined-agent", "local,all", "AS", "x", ""]),
         group in "[a-z,|^$\\\\()]{0,12}", ids in "[0-9, x]{0,12}", timeout in "-?[0-9]{0,12}", offenders in "[0-9, -]{0,30}", agent in "[0-9 ,-]{0,6}",
@@ -361,7 +362,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn text_between_elements_hides_nothing_and_is_told_of() {
+fn text_between_elements_is_reported_and_hides_nothing() {
     let text = "<ossec_config>\n# <command>\n#   <name>c</name>\n#   <executable>x.sh</executable>\n# </command>\n<!-- no # text -->\n\
                 # <active-response>\n#   <command>c</command><location>local</location><level>3</level>\n# </active-response>\n\
                 </ossec_config>\n# end\n";
@@ -373,9 +374,9 @@ fn text_between_elements_hides_nothing_and_is_told_of() {
 }
 
 #[test]
-fn bytes_that_are_no_text_matter_only_in_values() {
+fn undecodable_bytes_matter_only_in_values() {
     let import = |text: &str| {
-        // Latin-1: one byte for each of these characters.
+        // Latin-1: one byte per character.
         let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
         super::import(&[("ossec.conf".into(), bytes)], None)
     };
@@ -391,12 +392,12 @@ fn bytes_that_are_no_text_matter_only_in_values() {
     assert_eq!((warnings.len(), warnings[0].level, warnings[0].line), (1, Level::Warning, Some(2)));
 
     let read = import(&format!("<ossec_config>\n{}{}</ossec_config>", block("c", "sshd"), block("caf\u{e9}", "a")));
-    assert_eq!((read.policies.len(), read.actions.len()), (1, 1), "the others are carried over");
+    assert_eq!((read.policies.len(), read.actions.len()), (1, 1), "the others are converted");
     let errors: Vec<_> = read.report.iter().filter(|note| note.level == Level::Error).collect();
-    assert!(errors[0].line == Some(4) && errors[0].message.contains("the value of name holds bytes"), "{errors:?}");
+    assert!(errors[0].line == Some(4) && errors[0].message.contains("the value of name contains bytes"), "{errors:?}");
     let read = import(&format!("<ossec_config>\n{}</ossec_config>", block("c", "caf\u{e9}")));
     assert_eq!(read.policies.len(), 0);
     assert!(read.report.iter().any(|note| note.level == Level::Error && note.message.contains("rules_group")));
-    // A file that is UTF-8 may hold the character itself.
+    // A UTF-8 file may contain the replacement character itself.
     assert_eq!(one(&format!("<ossec_config>{}</ossec_config>", block("c", "caf\u{fffd}"))).policies.len(), 1);
 }
