@@ -14,7 +14,6 @@ use super::auth::{Caller, Read, WritePolicies};
 use super::error::{ApiError, ApiResult};
 use super::extract::{IfMatch, Json, Path};
 use super::page::{Page, page};
-use super::policies::not_right;
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;

@@ -1,5 +1,7 @@
 //! `/v1/agents` and `/v1/enrollment-tokens`: enrolment, labels and revocation of agents.
 
+use crate::engine::refusal::Refusal;
+use crate::engine::agents::{AskedToken, MadeToken};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::auth::{Caller, ManageAgents, Read, hash_secret, new_secret};
+use super::auth::{Caller, ManageAgents, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
 use super::page::{Page, cursor_id, limit, page};

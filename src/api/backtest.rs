@@ -18,7 +18,6 @@ use super::AppState;
 use super::auth::{Caller, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::Json;
-use super::policies::checked;
 use crate::engine::backtest::{Draft, backtest};
 use crate::engine::rehearsal::Report;
 
@@ -63,7 +62,7 @@ pub async fn run(
     body: Json<NewBacktest>,
 ) -> ApiResult<Response> {
     let NewBacktest { policy, since, until, samples } = body.value;
-    let policy = Arc::new(checked(&state, &policy).map_err(|error| error.below("/policy"))?);
+    let policy = Arc::new(state.engine.check_policy(&policy).map_err(|error| error.below("/policy"))?);
     let samples = samples.unwrap_or(SAMPLES.0).min(SAMPLES.1);
     let permit = Arc::clone(&state.engine.backtests).try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::unavailable("another backtest is running", RETRY_AFTER_SECS))?;

@@ -1,6 +1,7 @@
 //! Extractors and their errors: bodies with limits before and after decompression, JSON with a
 //! pointer to the fault, queries without unknown parameters.
 
+use crate::domain::audit::reason_fault;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! `/v1/api-keys`: keys for people and pipelines. A secret is shown once, at creation.
 
+use crate::engine::keys::{AskedKey, MadeKey};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -7,7 +8,7 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use super::auth::{Administer, Caller, hash_secret, new_secret};
+use super::auth::{Administer, Caller};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
 use super::page::{Page, limit, page};

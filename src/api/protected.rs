@@ -1,6 +1,8 @@
 //! `/v1/protected`: targets that no response may touch. A new entry lifts existing effects on its
 //! targets; `dry_run=true` lists them.
 
+use crate::domain::audit::reason_fault;
+use crate::engine::refusal::{Refusal, UseCase};
 use std::sync::Arc;
 
 use axum::extract::State;

@@ -1,5 +1,6 @@
 //! `/v1/responses`: reading responses, and creating and lifting them by hand.
 
+use crate::engine::respond::Order;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;

@@ -1,6 +1,7 @@
 //! The audit log: every change of state, with its actor and reason. Each entry's hash covers the
 //! previous one, so an edit breaks the chain from there on (promise 12).
 
+use super::fault::Fault;
 use riposte_protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
 
