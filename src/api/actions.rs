@@ -1,7 +1,6 @@
 //! `/v1/actions`: the actions that agents can run. Built-in actions are fixed; operators add
 //! programs from the agents' own folder.
 
-use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
@@ -15,12 +14,8 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{IfMatch, Json, Path};
 use super::page::{Page, page};
 use crate::domain::action::{Action, Catalogue};
-use crate::domain::fault::Fault;
-use crate::domain::policy::Policy;
-use crate::engine::Engine;
-use crate::store::audit::LedgerTx;
 use crate::store::columns::Millis;
-use crate::store::{StoreError, actions, policies};
+use crate::store::{StoreError, actions};
 
 /// An action at its current version.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

@@ -3,8 +3,6 @@
 use crate::engine::refusal::Refusal;
 use crate::engine::agents::{AskedToken, MadeToken};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -21,20 +19,13 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{Json, Path, Query};
 use super::page::{Page, cursor_id, limit, page};
 use super::{AppState, address};
-use crate::domain::agent::{Agent, is_name, reason_words};
+use crate::domain::agent::{is_name, reason_words};
 use crate::domain::duration::Span;
 use crate::domain::enrolment_token;
 use crate::domain::fault::Fault;
-use crate::domain::host_name::is_same_host;
-use crate::domain::id::new_id;
-use crate::domain::labels::{WAZUH_NAME, parse_labels};
 use crate::domain::presence::Presence;
-use crate::engine::Engine;
-use crate::store::StoreError;
-use crate::store::agents::{self, AgentRow, Enrollment, NewToken, TokenRow};
-use crate::store::audit::LedgerTx;
+use crate::store::agents::{self, AgentRow, TokenRow};
 use crate::store::columns::Millis;
-use crate::store::enrolment::{self, Outcome};
 use crate::store::identity::REJECTS_FOR;
 
 /// Maximum number of capabilities per agent.

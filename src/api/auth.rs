@@ -16,11 +16,9 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte_protocol::identity::{self, TokenError};
 use riposte_protocol::time::Timestamp;
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 

@@ -13,9 +13,8 @@ use super::error::{ApiError, ApiResult};
 use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
 use crate::engine::capabilities::Announcement;
-use crate::store::audit::LedgerTx;
 use crate::store::converge::{self, Hello, News};
-use crate::store::identity::{self, Rejected};
+use crate::store::identity::Rejected;
 use crate::telemetry::{ByOutcome, ByReason};
 
 /// Maximum length of a stored key id, in bytes.

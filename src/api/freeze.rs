@@ -8,7 +8,6 @@ use super::AppState;
 use super::auth::{Caller, Read, Respond};
 use super::error::ApiResult;
 use super::extract::{Json, reason};
-use crate::store::audit::LedgerTx;
 use crate::store::freeze::{self, FreezeRow};
 
 /// The state of the freeze.

@@ -2,29 +2,19 @@
 //! protected entries, in one transaction. `dry_run=true` shows the result, and everything that
 //! cannot be converted.
 
-use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::AppState;
 use super::auth::{Caller, WritePolicies};
 use super::error::{ApiError, ApiResult};
 use super::extract::{Payload, Query};
 use crate::compat::ossec::{self, Import, Level, Load};
-use crate::domain::action::{Action, Catalogue};
-use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
-use crate::domain::id::new_id;
 use crate::domain::labels::{WAZUH_MANAGER, parse_labels};
-use crate::domain::policy::Policy;
-use crate::domain::protected::{Covered, Entry};
-use crate::engine::Engine;
-use crate::store::audit::LedgerTx;
-use crate::store::{StoreError, actions, policies, protected};
 
 /// Maximum size of a configuration, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;

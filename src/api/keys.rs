@@ -9,17 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::auth::{Administer, Caller};
-use super::error::{ApiError, ApiResult};
+use super::error::ApiResult;
 use super::extract::{Json, Path, Query};
 use super::page::{Page, limit, page};
-use crate::domain::api_key;
 use crate::domain::duration::Span;
-use crate::domain::fault::Fault;
-use crate::domain::pipeline::is_name;
-use crate::domain::principal::{Right, Role};
-use crate::engine::Engine;
-use crate::store::audit::LedgerTx;
-use crate::store::keys::{self, KeyRow, NewKey};
+use crate::domain::principal::Role;
+use crate::store::keys::{self, KeyRow};
 
 /// An API key to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

@@ -55,13 +55,11 @@ use utoipa_axum::routes;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::store::StoreError;
-use crate::store::columns;
 use crate::telemetry::ByRoute;
 use address::TrustedProxies;
 use auth::Strangers;
 pub use contract::{contract, contract_yaml};
-use error::{ApiError, ApiResult, Problem};
+use error::{ApiError, Problem};
 use extract::Rooms;
 use limits::{AllowanceCell, CallerLimits};
 use turns::Turns;

@@ -3,7 +3,6 @@
 
 use crate::domain::audit::reason_fault;
 use crate::engine::refusal::{Refusal, UseCase};
-use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -24,7 +23,6 @@ use crate::domain::id::new_id;
 use crate::domain::policy;
 use crate::domain::protected::{Covered, CoveredError, Entry, ProtectedSet};
 use crate::engine::Engine;
-use crate::store::audit::LedgerTx;
 use crate::store::protected::{self, Hold, ProtectedRow};
 
 /// Maximum number of policies per entry.

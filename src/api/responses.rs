@@ -13,22 +13,17 @@ use super::extract::{Json, Path, Query, reason, traceparent};
 use super::outcomes::{self, JudgedResponse};
 use super::page::{Page, cursor_id, limit, page_until};
 use super::{AppState, alerts};
-use crate::domain::action::Action;
 use crate::domain::canonical;
 use crate::domain::duration::Span;
-use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
-use crate::domain::id::new_id;
 use crate::domain::outcome::ResponseOutcome;
-use crate::domain::response::{NewResponse, ResponseState, Spared, Verdict};
-use crate::engine::decide::{Protection, able};
+use crate::domain::response::ResponseState;
 use crate::store::answers::{self, Answer, AnswerRow};
 use crate::store::columns;
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
 use crate::store::ledger::EndReason;
 use crate::store::responses::{self, ResponseFilter};
-use crate::store::writer::Outcome;
 use riposte_protocol::target::{Target, TargetKind};
 
 /// Maximum number of commands, results and effects shown with a response; the lists have all.
