@@ -84,6 +84,8 @@ pub struct Metrics {
     pub alerts: Family<ByOutcome, Counter>,
     /// Responses decided, by their first state.
     pub responses: Family<ByState, Counter>,
+    /// Responses that have ended, by what became of them; the store counts them.
+    pub responses_ended: Family<ByOutcome, Counter>,
     /// Commands sent, repetitions included.
     pub commands_sent: Counter,
     /// Results taken in, by outcome.
@@ -118,6 +120,7 @@ impl Default for Metrics {
             responses: Family::default(),
             alerts_conflicting: Counter::default(),
             conditions_failed: Family::default(),
+            responses_ended: Family::default(),
             commands_sent: Counter::default(),
             results: Family::default(),
             orders_rejected: Family::default(),
@@ -146,6 +149,11 @@ impl Metrics {
             self.conditions_failed.clone(),
         );
         registry.register("responses", "Responses decided, by their first state", self.responses.clone());
+        registry.register(
+            "responses_ended",
+            "Responses that have ended, by what became of them",
+            self.responses_ended.clone(),
+        );
         registry.register("commands_sent", "Commands sent to agents, repetitions included", self.commands_sent.clone());
         registry.register("results", "Results taken in from agents", self.results.clone());
         registry.register("orders_rejected", "Orders that agents did not believe", self.orders_rejected.clone());

@@ -247,6 +247,17 @@ pub const fn of_one_shot(state: CommandState, is_observed: bool) -> AgentOutcome
     }
 }
 
+/// The reason of one agent in words, for a command that is complete in itself.
+pub fn one_shot_words(state: CommandState, is_observed: bool, is_away: bool, reason: &str) -> String {
+    let word = match state {
+        CommandState::Succeeded if is_observed => "observed",
+        CommandState::Succeeded => "done",
+        CommandState::Queued if is_away => "queued: the agent is away",
+        other => other.as_str(),
+    };
+    if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") }
+}
+
 /// On how many agents a response came to what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct OutcomeCounts {

@@ -140,6 +140,7 @@ impl Engine {
         tasks.spawn("writer", write);
         let (owed_reader, read) = OwedReader::start(db.clone(), tasks.finishing().clone());
         tasks.spawn("owed", read);
+        let metrics = Metrics { responses_ended: db.ended().0.clone(), ..Metrics::default() };
         let engine = Arc::new(Self {
             db,
             writer,
@@ -148,7 +149,7 @@ impl Engine {
             hub,
             announcements: capabilities::Announcements::default(),
             clocks: clocks::Clocks::default(),
-            metrics: Metrics::default(),
+            metrics,
             actions: ArcSwap::default(),
             policies: ArcSwap::default(),
             fleet: ArcSwap::default(),

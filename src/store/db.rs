@@ -19,7 +19,7 @@ use super::head::KeptHead;
 use super::nodes::Writes;
 use super::postgresql;
 use super::rows::in_chunks;
-use super::story::Names;
+use super::story::{Ended, Names};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -128,6 +128,8 @@ pub enum Db {
         head: KeptHead,
         /// What ids are called in the log.
         names: Names,
+        /// Responses that have ended.
+        ended: Ended,
     },
     /// A server.
     Postgres {
@@ -143,6 +145,8 @@ pub enum Db {
         writes: Writes,
         /// What ids are called in the log.
         names: Names,
+        /// Responses that have ended.
+        ended: Ended,
     },
 }
 
@@ -196,7 +200,15 @@ impl Db {
         let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
         let several = ageless().max_connections(4);
         let read = several.connect_with(options.read_only(true)).await?;
-        Ok(Self::Sqlite { write, read, aside, file, head: Arc::default(), names: Names::default() })
+        Ok(Self::Sqlite {
+            write,
+            read,
+            aside,
+            file,
+            head: Arc::default(),
+            names: Names::default(),
+            ended: Ended::default(),
+        })
     }
 
     /// Opens `url` without changing anything, not even the schema.
@@ -213,7 +225,15 @@ impl Db {
                 .connect_with(options)
                 .await?;
             let (write, read) = (pool.clone(), pool.clone());
-            return Ok(Self::Sqlite { write, read, aside: pool, file, head: Arc::default(), names: Names::default() });
+            return Ok(Self::Sqlite {
+                write,
+                read,
+                aside: pool,
+                file,
+                head: Arc::default(),
+                names: Names::default(),
+                ended: Ended::default(),
+            });
         }
         postgresql::open_to_look(url).await
     }
@@ -295,6 +315,13 @@ impl Db {
     pub fn names(&self) -> &Names {
         match self {
             Self::Sqlite { names, .. } | Self::Postgres { names, .. } => names,
+        }
+    }
+
+    /// Responses that have ended, by what became of them.
+    pub fn ended(&self) -> &Ended {
+        match self {
+            Self::Sqlite { ended, .. } | Self::Postgres { ended, .. } => ended,
         }
     }
 

@@ -7,6 +7,23 @@ use uuid::Uuid;
 use super::columns::{JsonText, Millis};
 use super::db::{Db, Result, binds, statements};
 
+/// Whether a response that has ended came to nothing: the outcome `failed` of [`crate::domain::outcome::of_response`], in SQL.
+macro_rules! ended_in_vain {
+    () => {
+        "CASE
+        WHEN responses.one_shot = TRUE THEN CASE WHEN EXISTS (
+            SELECT 1 FROM commands LEFT JOIN results ON results.command_id = commands.id
+            WHERE commands.response_id = responses.id AND commands.state = 'succeeded'
+                AND (results.observed IS NULL OR results.observed = FALSE)) THEN FALSE ELSE TRUE END
+        WHEN responses.reason = 'failed' THEN TRUE
+        WHEN EXISTS (
+            SELECT 1 FROM holds WHERE holds.response_id = responses.id
+                AND COALESCE(holds.left_as, 'in_force') IN ('in_force', 'withdrawn')) THEN FALSE
+        ELSE TRUE END"
+    };
+}
+pub(super) use ended_in_vain;
+
 statements! {
     ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
             state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot
@@ -24,8 +41,10 @@ statements! {
             AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR created_at >= $6)
             AND ($7 IS NULL OR created_at < $7)
         ORDER BY responses.id LIMIT $8";
-    COUNTS = "SELECT state, COALESCE(reason, '') AS reason, COUNT(*) AS count FROM responses
-        WHERE policy = $1 AND created_at >= $2 GROUP BY state, reason";
+    COUNTS = concat!("SELECT state, reason, in_vain, COUNT(*) AS count FROM (
+            SELECT state, COALESCE(reason, '') AS reason, CASE WHEN state <> 'ended' THEN FALSE ELSE ", ended_in_vain!(), " END AS in_vain
+            FROM responses WHERE policy = $1 AND created_at >= $2) AS judged
+        GROUP BY state, reason, in_vain");
     TARGETS = "SELECT COUNT(DISTINCT target_value) AS count FROM responses
         WHERE policy = $1 AND created_at >= $2 AND state IN ('active', 'ended', 'awaiting_approval', 'observed')";
     NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
@@ -41,6 +60,8 @@ pub struct StateCount {
     /// How many.
     pub count: i64,
 }
+    /// Whether they have ended and came to nothing.
+    pub in_vain: bool,
 
 #[derive(sqlx::FromRow)]
 struct Count {

@@ -104,6 +104,8 @@ on_both_databases! {
         agents[2].obey().await;
         let over = find(&admin, &made).await;
         assert_eq!((stands(&over), counts(&over)), (("ended", "lifted", "lifted"), [0, 0, 1, 2]), "{over}");
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="lifted"} 1"#).await, "in force on two of three");
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 0"#).await);
     }
 
     async fn promise_14_what_can_come_into_force_nowhere_any_more_ends_as_failed(database: Database) {
@@ -149,6 +151,10 @@ on_both_databases! {
         assert_eq!((stands(&failed).2, counts(&failed)), ("failed", [0, 0, 2, 0]), "{failed}");
         assert!(told(&failed, "web-01").starts_with("failed: expired: "), "{failed}");
         assert_eq!(admin.list("/v1/responses?outcome=failed").await.len(), 5);
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 5"#).await);
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="lifted"} 0"#).await, "there from the start");
+        let of_policy = admin.get("/v1/policies/drop/counts").await.is(200);
+        assert_eq!((&of_policy["responses"], &of_policy["ended"]), (&json!({"ended": 1}), &json!({"failed": 1})));
         assert!(!admin.get("/metrics").await.text.contains("riposte_responses_standing{"), "nothing stands");
         assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }

@@ -57,7 +57,7 @@ pub(super) fn is_observed(result: &CommandResult) -> bool {
 }
 
 /// A reason, short enough to be kept with its effect.
-pub(super) fn short(message: &str) -> String {
+pub(in crate::store) fn short(message: &str) -> String {
     text(&message[..message.floor_char_boundary(MAX_REASON_BYTES)])
 }
 
