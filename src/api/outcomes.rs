@@ -151,7 +151,9 @@ fn told(state: &AppState, agent: AgentFacts) -> Option<AgentOutcomeView> {
     let (outcome, reason) = match &known {
         Known::Hold { facts, reason, until, failed_reverts, holder } => {
             let holder = holder.as_ref().map(|(response, policy)| held_by(response, policy.as_deref(), *until));
-            let telling = Telling { until: *until, failed_reverts: *failed_reverts, holder, ..telling(reason) };
+            let is_over = until.is_some_and(|until| until <= engine.clock.now());
+            let (until, failed_reverts) = (*until, *failed_reverts);
+            let telling = Telling { failed_reverts, until, is_over, holder, ..telling(reason) };
             (of_agent(facts), words(facts, &telling)?)
         }
         Known::OneShot { state, is_observed, reason } => {

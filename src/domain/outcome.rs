@@ -320,6 +320,8 @@ pub struct Telling<'a> {
     pub failed_reverts: i64,
     /// When it ends.
     pub until: Option<Timestamp>,
+    /// Whether that is over.
+    pub is_over: bool,
     /// Another response that holds it still.
     pub holder: Option<String>,
 }
@@ -343,6 +345,9 @@ impl Telling<'_> {
 pub fn words(facts: &HoldFacts, telling: &Telling<'_>) -> Option<String> {
     let outcome = of_agent(facts);
     let revoked = || match telling.until {
+        Some(until) if telling.is_over => {
+            format!("revoked: what was in force there ended by the agent's own clock at {until}")
+        }
         Some(until) => format!("revoked: what is in force there ends by the agent's own clock at {until}"),
         None => "revoked: nothing is known of that agent any more".to_owned(),
     };

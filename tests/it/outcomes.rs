@@ -160,19 +160,33 @@ on_both_databases! {
     }
 
     async fn promise_14_what_was_in_force_on_a_revoked_agent_does_not_count(database: Database) {
-        let (_app, admin, agents) = with_agents(database, 2).await;
+        let (app, admin, agents) = with_agents(database, 2).await;
         let made = drop_on(&admin, 2, "203.0.113.7", "1h").await;
         for agent in &agents {
             agent.answer(Outcome::Succeeded, Some(true)).await;
         }
         assert_eq!(stands(&find(&admin, &made).await).2, "in_force");
+        assert!(metric(&admin, r#"riposte_effects{desired="in_force",actual="in_force"} 2"#).await);
         admin.delete(&format!("/v1/agents/{}", agents[0].id), None).await.is(204);
         let part = find(&admin, &made).await;
         assert_eq!((stands(&part), counts(&part)), (("active", "", "partly"), [1, 0, 1, 0]), "{part}");
-        assert!(told(&part, "web-01").starts_with("failed: revoked: "), "{part}");
+        assert!(told(&part, "web-01").starts_with("failed: revoked: what is in force there ends by "), "{part}");
+        assert!(metric(&admin, r#"riposte_effects{desired="in_force",actual="in_force"} 1"#).await, "of the other agent");
+        for agent in &agents {
+            let listed = admin.list(&format!("/v1/effects?agent_id={}", agent.id)).await;
+            assert_eq!(listed[0]["agent_revoked"], agent.id == agents[0].id, "{listed:?}");
+            let one = admin.get(&path("effects", &listed[0])).await.is(200);
+            assert_eq!(one["agent_revoked"], listed[0]["agent_revoked"]);
+        }
         admin.delete(&format!("/v1/agents/{}", agents[1].id), None).await.is(204);
         let failed = find(&admin, &made).await;
         assert_eq!((stands(&failed), counts(&failed)), (("ended", "failed", "failed"), [0, 0, 2, 0]), "{failed}");
+        assert!(!admin.get("/metrics").await.text.contains("riposte_effects{"), "nothing is known to be in force");
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 1"#).await);
+        app.advance(3601);
+        let over = find(&admin, &made).await;
+        let ended = "failed: revoked: what was in force there ended by the agent's own clock at 2026-11-24T11:00:00.000Z";
+        assert_eq!(told(&over, "web-01"), ended);
     }
 
     async fn promise_14_what_another_response_holds_is_told_apart(database: Database) {
