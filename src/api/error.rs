@@ -221,7 +221,12 @@ impl ApiError {
             StoreError::Duplicate => Self::conflict("something of that name exists already"),
             StoreError::Conflict => Self::conflict("it is not in a state in which that could be done"),
             StoreError::Busy => Self::unavailable("the ledger has more work than it may queue", BUSY_RETRY_SECS),
-            StoreError::Unavailable(_) => Self::unavailable("the database is not available", BUSY_RETRY_SECS),
+            StoreError::Unavailable(_) if error.is_full() => {
+                Self::unavailable("the disk that holds the ledger is full: make room on it", BUSY_RETRY_SECS)
+            }
+            StoreError::Unavailable(_) => {
+                Self::unavailable(format!("the database does not answer: {}", error.in_brief()), BUSY_RETRY_SECS)
+            }
             StoreError::Held(_) | StoreError::Superseded => {
                 Self::unavailable("another manager has taken this ledger over", BUSY_RETRY_SECS)
             }

@@ -182,6 +182,8 @@ impl Engine {
         let stage = Arc::clone(&engine);
         tasks.spawn("tidy", async move { sweep::tidy(&stage).await });
         let stage = Arc::clone(&engine);
+        tasks.spawn("readiness", async move { readiness::watch(&stage).await });
+        let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)
     }

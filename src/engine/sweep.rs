@@ -101,7 +101,7 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
 /// Does one duty, and says how that went.
 async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Result<(), StoreError>>) {
     let begun = engine.clock.now();
-    let fault = work.await.err().map(|error| error.to_string());
+    let fault = work.await.err().map(|error| error.in_words());
     if let Some(error) = &fault {
         tracing::warn!(duty = name, "the sweep could not do its duty ({name}), trying again: {error}");
     }
