@@ -32,6 +32,9 @@ pub struct Platform {
     pub version: String,
 }
 
+/// How the reason of a capability begins whose agent only observes: it is available and nothing comes of it.
+pub const ONLY_OBSERVED: &str = "only observed here";
+
 /// Whether this agent can run one action, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -40,7 +43,7 @@ pub struct Capability {
     pub action: String,
     /// Whether it can be run now.
     pub available: bool,
-    /// Why not, for people.
+    /// Why not, for people; of an agent that only observes it begins with `only observed here`.
     #[serde(default)]
     pub reason: Option<String>,
 }

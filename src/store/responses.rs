@@ -47,6 +47,9 @@ statements! {
         GROUP BY state, reason, in_vain");
     TARGETS = "SELECT COUNT(DISTINCT target_value) AS count FROM responses
         WHERE policy = $1 AND created_at >= $2 AND state IN ('active', 'ended', 'awaiting_approval', 'observed')";
+    OF_RULE = "SELECT responses.id FROM responses JOIN alerts ON alerts.id = responses.alert_id
+        WHERE alerts.rule_id = $1 AND responses.id IN (SELECT newest.id FROM responses AS newest ORDER BY newest.id DESC LIMIT $2)
+        LIMIT 1";
     NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
 }
 
@@ -57,11 +60,11 @@ pub struct StateCount {
     pub state: String,
     /// Why; empty where there is no reason.
     pub reason: String,
+    /// Whether they have ended and came to nothing.
+    pub in_vain: bool,
     /// How many.
     pub count: i64,
 }
-    /// Whether they have ended and came to nothing.
-    pub in_vain: bool,
 
 #[derive(sqlx::FromRow)]
 struct Count {
@@ -228,6 +231,14 @@ pub async fn to_lift(db: &Db, filter: &LiftFilter) -> Result<Vec<Uuid>> {
             return Ok(found);
         }
     }
+}
+
+/// How many responses are looked at for whether any is due to a rule: nothing finds them by it.
+pub const NEWEST: i64 = 10_000;
+
+/// Whether one of the [`NEWEST`] responses is due to an alert of this rule.
+pub async fn has_rule(db: &Db, rule: &str) -> Result<bool> {
+    Ok(db.optional::<Id>(OF_RULE, binds![rule, NEWEST]).await?.is_some())
 }
 
 #[derive(sqlx::FromRow)]
