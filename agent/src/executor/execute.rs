@@ -76,7 +76,14 @@ pub(super) async fn command(agent: &Agent, command: &Command) {
     }
     let action = match admit(agent, command) {
         Ok(action) => action,
-        Err(reason) => return refuse(agent, command, reason),
+        Err(reason) => {
+            refuse(agent, command, reason);
+            // What is in force from before its target became protected does not wait for the next look at what is held.
+            if agent.protects(&command.target).is_some() {
+                super::converge::look(agent, command.effect).await;
+            }
+            return;
+        }
     };
     let execution = Execution::new(agent, command, action, started_at);
     if agent.policy.observe {
