@@ -230,7 +230,8 @@ async fn what_nothing_shows_is_never_run_again_by_itself_and_an_agent_that_obser
     once.script.as_mut().unwrap().undoable = false;
     bench.receive(vec![command(2, Op::Apply, "block", 8), once, command(4, Op::Revert, "block", 7)]);
     for seq in [2, 3] {
-        assert!(bench.result(seq).await.message.starts_with("observe: would have run: active-response/bin/block"));
+        let told = bench.result(seq).await.message;
+        assert!(told.starts_with("the agent only observes; it would have run: active-response/bin/block"), "{told}");
     }
     assert_eq!(bench.result(4).await.message, "lifted", "that only ever restores");
     let got = bench.read("got");
