@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::columns::Millis;
 use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
 use super::head::KeptHead;
-use super::story::{About, Story};
+use super::story::{About, Ended, Story};
 use crate::domain::audit::{Entry, EntryRef, GENESIS, hash};
+use crate::domain::outcome::ResponseOutcome;
 
 statements! {
     FIRST_HEAD = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
@@ -74,8 +75,10 @@ pub struct LedgerTx {
     hash: [u8; 32],
     entries: Vec<Entry>,
     story: Story,
-    /// Cache for the head, updated once this transaction is durable, with the number under which it
-    /// was taken.
+    /// What became of the responses that it ended, counted once it is durable.
+    ended: Vec<ResponseOutcome>,
+    counter: Ended,
+    /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
     kept: Option<(KeptHead, u64)>,
 }
 
@@ -92,8 +95,9 @@ impl LedgerTx {
             Db::Postgres { writes, .. } => holder = writes.get().cloned(),
         }
         let (entries, story) = (Vec::new(), Story::new(db.names().clone()));
+        let (ended, counter) = (Vec::new(), db.ended().clone());
         if let Some((seq, hash)) = known {
-            return Ok(Self { tx, seq, hash, entries, story, kept });
+            return Ok(Self { tx, seq, hash, entries, story, ended, counter, kept });
         }
         let head = match tx.optional::<Head>(TAKE_HEAD, binds![holder.as_deref()]).await? {
             Some(head) => head,
@@ -105,7 +109,7 @@ impl LedgerTx {
             }
         };
         let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-        Ok(Self { tx, seq: head.seq, hash, entries, story, kept })
+        Ok(Self { tx, seq: head.seq, hash, entries, story, ended, counter, kept })
     }
 
     /// Adds an entry.
@@ -124,7 +128,12 @@ impl LedgerTx {
         self.story.add(entry, about);
     }
 
-    /// Name of an agent, or its id if the name is unknown.
+    /// A response ends, and this became of it.
+    pub(super) fn count_ended(&mut self, outcome: ResponseOutcome) {
+        self.ended.push(outcome);
+    }
+
+    /// What an agent is called; its id if it is not known.
     pub(super) fn name_of(&self, agent: uuid::Uuid) -> String {
         self.story.name_of(agent)
     }
@@ -155,6 +164,9 @@ impl LedgerTx {
             self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
         }
         self.tx.commit().await?;
+        for outcome in self.ended {
+            self.counter.add(outcome, 1);
+        }
         if let Some((kept, taker)) = &self.kept {
             kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, (self.seq, self.hash));
         }
