@@ -149,11 +149,7 @@ impl Metrics {
             self.conditions_failed.clone(),
         );
         registry.register("responses", "Decided responses by initial state", self.responses.clone());
-        registry.register(
-            "responses_ended",
-            "Responses that have ended, by outcome",
-            self.responses_ended.clone(),
-        );
+        registry.register("responses_ended", "Responses that have ended, by outcome", self.responses_ended.clone());
         registry.register(
             "commands_sent",
             "Commands sent to agents, including repetitions",

@@ -1,5 +1,5 @@
 //! Whether the manager can do its work now: alerts can be committed, the ledger can be read, deadlines are kept, and no other
-//! manager has taken over. Looking costs nothing until someone asks or a commit fails, and at most one small commit a second
+//! manager has taken over. Nothing is looked at until a request asks or a commit fails, and at most one small commit a second
 //! then. The log has one line for each change.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ const HOUSEKEEPING: [&str; 2] = ["reload", "clear"];
 #[derive(Debug, Default)]
 pub struct LastLook(tokio::sync::Mutex<Option<(Instant, Arc<Vec<String>>)>>);
 
-/// Looks by itself as long as something seems to be wrong, so that the log says it although nobody asks.
+/// Looks by itself as long as something seems to be wrong, so that the log says it also without a request.
 pub async fn watch(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
     loop {

@@ -112,7 +112,7 @@ impl StoreError {
 
 const FULL: &str = "the disk is full";
 
-/// What a database's error means for whoever runs it. Codes are SQLite's result codes and PostgreSQL's SQLSTATEs.
+/// What a database's error means for its operator. Codes are SQLite's result codes and PostgreSQL's SQLSTATEs.
 fn known(error: &sqlx::Error) -> Option<&'static str> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| {
         let sqlite = code.parse::<u32>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff);

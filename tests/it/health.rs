@@ -76,7 +76,7 @@ async fn promise_14_a_database_that_stands_still_is_not_ready() {
     let database = Database::postgresql().await;
     let manager = Manager::start_with(&["--database-url", &database.url()]).await;
     database.server().signal("STOP");
-    // The log says it although nobody asks.
+    // The log says it also without a request.
     eventually("the log says it", PATIENCE, async || {
         manager.log().contains("not ready: alerts cannot be committed: PostgreSQL cannot be used").then_some(())
     })
@@ -90,7 +90,7 @@ async fn promise_14_a_database_that_stands_still_is_not_ready() {
     assert_eq!(problem["detail"], "the database does not answer: it gives no connection");
     assert!(begun.elapsed() < Duration::from_secs(11), "{:?}", begun.elapsed());
     // Deadlines that are missed meanwhile are one clause, for their cause is said.
-    let said = eventually("deadlines are missed", Duration::from_secs(60), async || {
+    let said = eventually("deadlines are missed", Duration::from_mins(1), async || {
         let (_, text, _) = manager.ask("/readyz?verbose").await;
         text.contains("deadlines are missed").then_some(text)
     })

@@ -95,7 +95,7 @@ async fn many_responses_are_lifted_at_once_by_a_filter() {
     let own_id = brute_force("1", "203.0.113.1")["id"].clone();
     assert_eq!(
         lift(json!({"alert_id": own_id, "dry_run": true, "reason": "x"})).await,
-        [early.clone()],
+        std::slice::from_ref(&early),
         "Wazuh's own id"
     );
     let warned = async |filter: Value| {

@@ -29,7 +29,7 @@ pub(super) enum Answer {
 
 impl Answer {
     pub(super) fn send(self, outcome: &std::result::Result<(), Arc<StoreError>>) {
-        // Whoever asked may be gone; what was asked for is done all the same.
+        // The client may be gone; its change is made all the same.
         match self {
             Self::Accepted(reply, accepted, place) => {
                 drop(place);

@@ -466,7 +466,7 @@ async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(cause, "a group of changes was not committed: {error}");
-            // Whoever is in a group has made sure that nothing is there twice; it is not theirs to be told of, but to try again.
+            // A request in a group has made sure that nothing is there twice; it is not told of this, but tries again.
             (None, Err(Arc::new(if matches!(error, StoreError::Duplicate) { StoreError::Busy } else { error })))
         }
     };

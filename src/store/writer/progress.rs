@@ -1,4 +1,4 @@
-//! How the writer's commits have gone of late: for whoever asks whether alerts can be committed (`src/engine/readiness.rs`),
+//! How the writer's commits have gone of late: for the readiness check (`src/engine/readiness.rs`),
 //! and for those whose change was not committed, who are told why.
 
 use std::sync::{Arc, Mutex, PoisonError};
