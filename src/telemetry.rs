@@ -84,7 +84,9 @@ pub struct Metrics {
     pub alerts: Family<ByOutcome, Counter>,
     /// Decided responses by initial state.
     pub responses: Family<ByState, Counter>,
-    /// Sent commands, including repetitions.
+    /// Responses that have ended, by what became of them; the store counts them.
+    pub responses_ended: Family<ByOutcome, Counter>,
+    /// Commands sent, repetitions included.
     pub commands_sent: Counter,
     /// Received results by outcome.
     pub results: Family<ByOutcome, Counter>,
@@ -118,6 +120,7 @@ impl Default for Metrics {
             responses: Family::default(),
             alerts_conflicting: Counter::default(),
             conditions_failed: Family::default(),
+            responses_ended: Family::default(),
             commands_sent: Counter::default(),
             results: Family::default(),
             orders_rejected: Family::default(),
@@ -146,6 +149,7 @@ impl Metrics {
             self.conditions_failed.clone(),
         );
         registry.register("responses", "Decided responses by initial state", self.responses.clone());
+        registry.register("responses_ended", "Responses that have ended, by outcome", self.responses_ended.clone());
         registry.register(
             "commands_sent",
             "Commands sent to agents, including repetitions",

@@ -148,9 +148,14 @@ impl Agent {
         always().or_else(|| self.surroundings.protect(target)).or_else(|| self.policy.protects(target))
     }
 
-    /// Opens the lanes that are needed and not open yet; returns them with their notifications. A
-    /// custom program's lane is opened when it is first named, and stays: there are only as many as
-    /// the manager names programs.
+    /// The same, with this host's own addresses as they are at this moment: before something new is brought into force.
+    pub fn protects_now(&self, target: &Target) -> Option<String> {
+        self.surroundings.look_at_own_addresses(target);
+        self.protects(target)
+    }
+
+    /// The lanes that are needed and not open yet, with their bells; they are open from now on. A custom program's lane
+    /// is opened when it is first named, and stays: there are only ever as many as the manager names programs.
     pub fn open_lanes(&self) -> Vec<(Domain, Arc<Notify>)> {
         let known = self.actions.iter().map(|action| action.lock_domain()).chain([UNKNOWN_DOMAIN]).map(Cow::Borrowed);
         let named: Vec<Domain> = self.read(|ledger| {

@@ -102,6 +102,18 @@ impl Surroundings {
         Some(told(target, *address, what))
     }
 
+    /// Forgets what was read before if `target` is, or contains, an address that this host has got since. Routes are not read
+    /// for it: there may be a million of them, and this is asked before every apply.
+    pub fn look_at_own_addresses(&self, target: &Target) {
+        let Some(network) = target.network() else { return };
+        let own = own_addresses();
+        let mut kept = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |found: &(IpAddr, &'static str)| kept.as_ref().is_none_or(|(_, kept)| kept.0.contains(found));
+        if own.iter().any(|found| network.contains(&found.0) && !is_known(found)) {
+            *kept = None;
+        }
+    }
+
     fn network(&self) -> Network {
         let mut kept = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
@@ -248,6 +260,20 @@ mod tests {
         assert_eq!(network("198.51.100.0/29"), None);
         assert!(network("198.51.100.0/28").unwrap().contains("manager"));
         assert!(network("2001:db8::/64").is_some());
+    }
+
+    #[test]
+    fn an_address_that_the_host_has_just_got_is_protected_before_the_cache_is_old() {
+        let surroundings = Surroundings::new(vec![]);
+        let fresh = Instant::now() + Duration::from_hours(1);
+        *surroundings.network.lock().unwrap() = Some((fresh, Network::default()));
+        // An address of this host's, since an interface of a test's own needs rights.
+        let target = Target::parse_network("127.0.0.0/30").unwrap();
+        assert_eq!(surroundings.protect(&target), None, "as it was read last");
+        surroundings.look_at_own_addresses(&Target::parse(TargetKind::Ip, "203.0.113.7").unwrap());
+        assert_eq!(surroundings.protect(&target), None, "nothing is read anew for another address");
+        surroundings.look_at_own_addresses(&target);
+        assert_eq!(surroundings.protect(&target).unwrap(), "it contains 127.0.0.1, an address of this host");
     }
 
     #[test]

@@ -34,7 +34,10 @@ pub struct Platform {
     pub version: String,
 }
 
-/// Whether this agent can run one action, with the reason if not.
+/// How the reason of a capability begins whose agent only observes: it is available and nothing comes of it.
+pub const ONLY_OBSERVED: &str = "only observed here";
+
+/// Whether this agent can run one action, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Capability {
@@ -42,7 +45,7 @@ pub struct Capability {
     pub action: String,
     /// Whether it can be run now.
     pub available: bool,
-    /// The reason if not, for people.
+    /// Why not, for people; of an agent that only observes it begins with `only observed here`.
     #[serde(default)]
     pub reason: Option<String>,
 }

@@ -27,6 +27,7 @@ use super::address::TrustedProxies;
 use super::error::{ApiError, ApiResult};
 use super::limits::network;
 use super::listen::Newcomer;
+use crate::domain::agent::Agent;
 use crate::domain::api_key;
 use crate::domain::principal::{Principal, Right, Role};
 use crate::engine::Engine;
@@ -126,9 +127,8 @@ impl FromRequestParts<AppState> for AgentCaller {
         };
         let now = engine.clock.now();
         identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
-            // The agent's clock is off or its token is old. The 401 tells the time, and the agent
-            // retries with a new token.
-            TokenError::Time(_) => state.strangers.count(engine, parts, ApiError::wrong_time(error.to_string())),
+            // The agent itself, or an old token of its: it is told the time, and comes again with a token that is right.
+            TokenError::Time(_) => state.strangers.dated(engine, agent, ApiError::wrong_time(error.to_string())),
             other => refuse(&other.to_string()),
         })?;
         known(parts);
@@ -182,6 +182,9 @@ const FAILURES_PER_MINUTE: u32 = 600;
 /// Maximum number of counted addresses; beyond it the counters are reset.
 const ADDRESSES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
+/// Tokens of one agent that are dated wrongly which are told the time in a minute, before the answer is 429: after the first, an
+/// agent goes by the manager's clock.
+const DATED_PER_MINUTE: u32 = 60;
 
 /// Counts failed authentication per address.
 #[derive(Debug, Default)]
@@ -189,6 +192,8 @@ pub struct Strangers {
     /// Proxies whose forwarding headers are trusted.
     proxies: TrustedProxies,
     failures: Mutex<HashMap<IpAddr, (Timestamp, u32)>>,
+    /// Agents whose tokens are right but for their time: at most as many as are enrolled.
+    dated: Mutex<HashMap<Uuid, (Timestamp, u32)>>,
 }
 
 impl Strangers {
@@ -202,7 +207,28 @@ impl Strangers {
         self.count(engine, parts, ApiError::unauthenticated(detail))
     }
 
-    /// Counts a failed attempt; returns `answer`, or 429 after too many.
+    /// The answer to an agent whose token is its own and dated wrongly: no stranger, so it does not count against the address that
+    /// it comes from. Gives `answer`, or 429 where that does not help.
+    fn dated(&self, engine: &Engine, agent: &Agent, answer: ApiError) -> ApiError {
+        let now = engine.clock.now();
+        let mut dated = self.dated.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = dated.entry(agent.id).or_insert((now, 0));
+        if now.since(*since) >= MINUTE {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        if *count == 1 {
+            let (id, name) = (agent.id, &agent.name);
+            tracing::info!(agent = %id, name, "agent {name} is told the manager's time: {answer}");
+        }
+        if *count <= DATED_PER_MINUTE {
+            return answer;
+        }
+        let left = MINUTE.saturating_sub(now.since(*since)).as_secs().max(1);
+        ApiError::too_many("too many tokens that are dated wrongly: the agent does not go by the manager's time", left)
+    }
+
+    /// Counts a failed attempt; gives `answer`, or 429 after too many.
     pub fn count(&self, engine: &Engine, parts: &Parts, answer: ApiError) -> ApiError {
         self.count_from(engine, origin(&self.proxies, parts), parts.uri.path(), answer)
     }

@@ -11,6 +11,7 @@ use super::auth::{Caller, Read};
 use super::error::ApiResult;
 use super::extract::{Path, Query};
 use crate::domain::duration::Span;
+use crate::domain::outcome::ResponseOutcome;
 use crate::engine::conditions::FailedConditions;
 use crate::store::responses;
 
@@ -36,7 +37,9 @@ pub struct PolicyCounts {
     pub since: Timestamp,
     /// Number of responses by state.
     pub responses: BTreeMap<String, i64>,
-    /// Number of spared responses by reason.
+    /// Those that have ended, by what became of them: `failed` (in force, or done, on no agent) or `lifted`.
+    pub ended: BTreeMap<String, i64>,
+    /// Those that were spared, by reason.
     pub spared: BTreeMap<String, i64>,
     /// Number of observed responses: `would_act`, or the guardrail that would have stopped them.
     pub observed: BTreeMap<String, i64>,
@@ -60,9 +63,14 @@ pub async fn find(
     let within = query.within.map_or(DEFAULT_WITHIN, Span::duration);
     let since = state.engine.clock.now().minus(within);
     let db = &state.engine.db;
-    let (mut by_state, mut spared, mut observed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut by_state, mut ended) = (BTreeMap::new(), BTreeMap::new());
+    let (mut spared, mut observed) = (BTreeMap::new(), BTreeMap::new());
     for row in responses::counts(db, &policy, since).await? {
         match row.state.as_str() {
+            "ended" => {
+                let outcome = if row.in_vain { ResponseOutcome::Failed } else { ResponseOutcome::Lifted };
+                *ended.entry(outcome.as_str().to_owned()).or_insert(0) += row.count;
+            }
             "spared" => *spared.entry(row.reason).or_insert(0) += row.count,
             "observed" if row.reason.is_empty() => *observed.entry("would_act".to_owned()).or_insert(0) += row.count,
             "observed" => *observed.entry(row.reason).or_insert(0) += row.count,
@@ -72,5 +80,6 @@ pub async fn find(
     }
     let targets = responses::targets(db, &policy, since).await?;
     let conditions_failed = state.engine.conditions.of(&policy);
-    Ok(axum::Json(PolicyCounts { policy, since, responses: by_state, spared, observed, conditions_failed, targets }))
+    let responses = by_state;
+    Ok(axum::Json(PolicyCounts { policy, since, responses, ended, spared, observed, conditions_failed, targets }))
 }

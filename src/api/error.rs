@@ -237,7 +237,12 @@ impl ApiError {
             StoreError::Duplicate => Self::conflict("the name is taken"),
             StoreError::Conflict => Self::conflict("its current state does not allow this"),
             StoreError::Busy => Self::unavailable("the writer's queue is full", BUSY_RETRY_SECS),
-            StoreError::Unavailable(_) => Self::unavailable("the database is not available", BUSY_RETRY_SECS),
+            StoreError::Unavailable(_) if error.is_full() => {
+                Self::unavailable("the disk that holds the ledger is full: make room on it", BUSY_RETRY_SECS)
+            }
+            StoreError::Unavailable(_) => {
+                Self::unavailable(format!("the database does not answer: {}", error.in_brief()), BUSY_RETRY_SECS)
+            }
             StoreError::Held(_) | StoreError::Superseded => {
                 Self::unavailable("another manager has taken this ledger over", BUSY_RETRY_SECS)
             }

@@ -2,6 +2,7 @@
 //! filter matches none, the response says which of its names do not exist.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -12,7 +13,9 @@ use super::error::{ApiError, ApiResult};
 use super::extract::{Json, reason};
 use crate::domain::canonical;
 use crate::domain::fault::Fault;
+use crate::domain::policy::Selector;
 use crate::domain::shapes::wazuh::canonical_rule_id;
+use crate::store::columns::id;
 use crate::store::ledger::EndReason;
 use crate::store::responses::{self, LiftFilter, ResponseFilter};
 use crate::store::{alerts, policies};
@@ -29,10 +32,10 @@ pub struct LiftMany {
     /// Policy that decided.
     #[serde(default)]
     policy: Option<String>,
-    /// Alert that caused it.
+    /// Because of this alert: Riposte's id, or the pipeline's own (Wazuh's `1795169472.12345`).
     #[serde(default)]
-    alert_id: Option<Uuid>,
-    /// Rule of the alert.
+    alert_id: Option<String>,
+    /// Because of an alert of this rule.
     #[serde(default)]
     rule_id: Option<String>,
     /// Target; an address in any notation.
@@ -77,7 +80,19 @@ async fn names_nothing(state: &AppState, filter: &LiftFilter) -> ApiResult<Vec<F
     if let Some(alert) = filter.alert
         && alerts::find(&state.engine.db, alert).await?.is_none()
     {
-        warnings.push(Fault::at("/alert_id", "is not a stored alert"));
+        warnings.push(no_alert());
+    }
+    if let Some(rule) = &filter.rule {
+        let names = |selector: &Selector| selector.rule_ids.iter().any(|id| id == rule);
+        let policies = state.engine.policies.load();
+        let is_named = policies.policies().iter().any(|versioned| versioned.policy.selectors.iter().any(names));
+        if !is_named && !responses::has_rule(&state.engine.db, rule).await? {
+            let newest = responses::NEWEST;
+            warnings.push(Fault::at(
+                "/rule_id",
+                format!("no policy names the rule {rule:?}, and none of the newest {newest} responses is due to it"),
+            ));
+        }
     }
     if let Some(target) = &filter.target {
         let same = ResponseFilter { target: Some(target.clone()), ..ResponseFilter::default() };
@@ -96,6 +111,25 @@ async fn names_nothing(state: &AppState, filter: &LiftFilter) -> ApiResult<Vec<F
     Ok(warnings)
 }
 
+fn no_alert() -> Fault {
+    Fault::at("/alert_id", "is no alert that is stored, neither by Riposte's id nor by its pipeline's")
+}
+
+/// The id of the alert that `word` names; `None` if there is none.
+///
+/// # Errors
+/// 409 if several alerts have that id.
+async fn alert_named(state: &AppState, word: &str) -> ApiResult<Option<Uuid>> {
+    if let Ok(id) = word.parse() {
+        return Ok(Some(id));
+    }
+    match super::alerts::named(state, word).await {
+        Ok(row) => Ok(Some(id(&row.id)?)),
+        Err(error) if error.status() == StatusCode::NOT_FOUND => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Lifts many responses at once
 ///
 /// An effect that no other response holds is reverted on every agent.
@@ -107,15 +141,22 @@ pub async fn lift_many(
 ) -> ApiResult<axum::Json<Lifted>> {
     let LiftMany { policy, alert_id, rule_id, target, since, until, everything, dry_run, reason: why } = body.value;
     let why = reason(why)?;
-    for (pointer, text) in [("/policy", &policy), ("/rule_id", &rule_id), ("/target", &target)] {
+    let texts = [("/policy", &policy), ("/alert_id", &alert_id), ("/rule_id", &rule_id), ("/target", &target)];
+    for (pointer, text) in texts {
         if text.as_ref().is_some_and(|text| text.contains('\0') || text.chars().count() > MAX_FILTER) {
             let detail = format!("is longer than {MAX_FILTER} characters or contains NUL");
             return Err(ApiError::invalid(vec![Fault::at(pointer, detail)]));
         }
     }
     let (policy, target) = (policy.map(|name| canonical::name(&name)), target.map(|text| canonical::target(&text)));
-    let filter =
-        LiftFilter { policy, alert: alert_id, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
+    let alert = match &alert_id {
+        Some(word) => match alert_named(&state, word.trim()).await? {
+            Some(alert) => Some(alert),
+            None => return Ok(axum::Json(Lifted { count: 0, responses: Vec::new(), warnings: vec![no_alert()] })),
+        },
+        None => None,
+    };
+    let filter = LiftFilter { policy, alert, rule: rule_id.map(|id| canonical_rule_id(&id)), target, since, until };
     if filter == LiftFilter::default() && !everything {
         let detail = "the filter is empty; set everything to true to lift all responses";
         return Err(ApiError::invalid(vec![Fault::at("", detail)]));

@@ -9,9 +9,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::AppState;
-use crate::domain::command::CommandState;
 use crate::domain::outcome::{
-    AgentOutcome, OutcomeCounts, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, words,
+    AgentOutcome, OutcomeCounts, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, one_shot_words, words,
 };
 use crate::domain::presence::Presence;
 use crate::domain::response::ResponseState;
@@ -150,12 +149,14 @@ fn told(state: &AppState, agent: AgentFacts) -> Option<AgentOutcomeView> {
     let (outcome, reason) = match &known {
         Known::Hold { facts, reason, until, failed_reverts, holder } => {
             let holder = holder.as_ref().map(|(response, policy)| held_by(response, policy.as_deref(), *until));
-            let telling = Telling { until: *until, failed_reverts: *failed_reverts, holder, ..telling(reason) };
+            let is_over = until.is_some_and(|until| until <= engine.clock.now());
+            let (until, failed_reverts) = (*until, *failed_reverts);
+            let telling = Telling { failed_reverts, until, is_over, holder, ..telling(reason) };
             (of_agent(facts), words(facts, &telling)?)
         }
         Known::OneShot { state, is_observed, reason } => {
             let away = presence == Some(Presence::Away);
-            (of_one_shot(*state, *is_observed), one_shot(*state, *is_observed, away, reason))
+            (of_one_shot(*state, *is_observed), one_shot_words(*state, *is_observed, away, reason))
         }
         Known::Waits { due_at } => (AgentOutcome::Pending, format!("pending: its wave is due at {due_at}")),
     };
@@ -168,14 +169,4 @@ fn held_by(response: &str, policy: Option<&str>, until: Option<Timestamp>) -> St
     let whose = policy.map_or_else(|| "made by hand".to_owned(), |policy| format!("of policy {policy}"));
     let until = until.map_or_else(|| "it is lifted by hand".to_owned(), |until| until.to_string());
     format!("response {response} {whose} until {until}")
-}
-
-fn one_shot(state: CommandState, is_observed: bool, is_away: bool, reason: &str) -> String {
-    let word = match state {
-        CommandState::Succeeded if is_observed => "observed",
-        CommandState::Succeeded => "done",
-        CommandState::Queued if is_away => "queued: the agent is away",
-        other => other.as_str(),
-    };
-    if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") }
 }

@@ -73,7 +73,7 @@ async fn list(args: ResponseList) -> anyhow::Result<()> {
     let page = remote.page(&format!("/v1/responses?limit={limit}{of}")).await?;
     let responses = array(&page, "items");
     if json {
-        for response in &responses {
+        for response in responses {
             say(&response.to_string());
         }
         return Ok(());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::VerifyingKey;
-use riposte_protocol::message::Capability;
+use riposte_protocol::message::{Capability, ONLY_OBSERVED};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -15,7 +15,10 @@ use super::labels::{WAZUH_ID, WAZUH_MANAGER, WAZUH_NAME};
 /// Maximum length of an agent name, in bytes: that of a DNS name.
 const MAX_NAME_BYTES: usize = 253;
 
-/// An enrolled agent.
+/// The most programs that an agent names; one that names so many may have more.
+const MAX_PROGRAMS: usize = 200;
+
+/// One enrolled agent.
 #[derive(Clone, Debug)]
 pub struct Agent {
     /// UUIDv7.
@@ -80,9 +83,26 @@ impl Agent {
     /// Why the agent reports that it cannot run `action`, by the name of the action or its program.
     /// An agent that reports neither may still run it: the command is sent, and may be refused.
     pub fn cannot(&self, action: &Action) -> Option<&str> {
-        let named = |name: &str| self.capabilities.iter().find(|capability| capability.action == name);
-        let capability = named(&action.name).or_else(|| named(&action.capability()))?;
+        let capability = self.capability(action)?;
         (!capability.available).then(|| capability.reason.as_deref().unwrap_or("not available there"))
+    }
+
+    /// Whether it says that it only observes what it would do of `action`.
+    pub fn only_observes(&self, action: &Action) -> bool {
+        let reason = self.capability(action).filter(|known| known.available).and_then(|known| known.reason.as_ref());
+        reason.is_some_and(|reason| reason.starts_with(ONLY_OBSERVED))
+    }
+
+    /// Whether it names what it can do, and the program of `action` is not among it.
+    pub fn lacks_program(&self, action: &Action) -> bool {
+        let programs = self.capabilities.iter().filter(|known| known.action.starts_with("script:")).count();
+        let names_all = !self.capabilities.is_empty() && programs < MAX_PROGRAMS;
+        action.script.is_some() && names_all && self.capability(action).is_none()
+    }
+
+    fn capability(&self, action: &Action) -> Option<&Capability> {
+        let named = |name: &str| self.capabilities.iter().find(|capability| capability.action == name);
+        named(&action.name).or_else(|| named(&action.capability()))
     }
 }
 

@@ -108,7 +108,12 @@ impl Fleet {
         self.by_id.values()
     }
 
-    /// Number of agents.
+    /// Whether the host of any Wazuh manager is enrolled.
+    pub fn has_server(&self) -> bool {
+        self.all_of(&self.by_wazuh_id, SERVER).next().is_some()
+    }
+
+    /// How many agents there are.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }

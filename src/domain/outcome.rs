@@ -245,7 +245,18 @@ pub const fn of_one_shot(state: CommandState, is_observed: bool) -> AgentOutcome
     }
 }
 
-/// Number of agents per outcome.
+/// The reason of one agent in words, for a command that is complete in itself.
+pub fn one_shot_words(state: CommandState, is_observed: bool, is_away: bool, reason: &str) -> String {
+    let word = match state {
+        CommandState::Succeeded if is_observed => "observed",
+        CommandState::Succeeded => "done",
+        CommandState::Queued if is_away => "queued: the agent is away",
+        other => other.as_str(),
+    };
+    if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") }
+}
+
+/// On how many agents a response came to what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct OutcomeCounts {
     /// In force.
@@ -307,7 +318,9 @@ pub struct Telling<'a> {
     pub failed_reverts: i64,
     /// End of the effect.
     pub until: Option<Timestamp>,
-    /// Another response that still holds the effect.
+    /// Whether that is over.
+    pub is_over: bool,
+    /// Another response that holds it still.
     pub holder: Option<String>,
 }
 
@@ -330,6 +343,9 @@ impl Telling<'_> {
 pub fn words(facts: &HoldFacts, telling: &Telling<'_>) -> Option<String> {
     let outcome = of_agent(facts);
     let revoked = || match telling.until {
+        Some(until) if telling.is_over => {
+            format!("revoked: what was in force there ended by the agent's own clock at {until}")
+        }
         Some(until) => format!("revoked: what is in force there ends by the agent's own clock at {until}"),
         None => "revoked: the state on that agent is unknown".to_owned(),
     };

@@ -151,6 +151,7 @@ impl Engine {
         tasks.spawn("writer", write);
         let (owed_reader, read) = OwedReader::start(db.clone(), tasks.finishing().clone());
         tasks.spawn("owed", read);
+        let metrics = Metrics { responses_ended: db.ended().0.clone(), ..Metrics::default() };
         let engine = Arc::new(Self {
             db,
             writer,
@@ -160,7 +161,7 @@ impl Engine {
             hub,
             announcements: capabilities::Announcements::default(),
             clocks: clocks::Clocks::default(),
-            metrics: Metrics::default(),
+            metrics,
             actions: ArcSwap::default(),
             policies: ArcSwap::default(),
             fleet: ArcSwap::default(),
@@ -192,6 +193,8 @@ impl Engine {
         tasks.spawn("undo", async move { undo::run(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("tidy", async move { sweep::tidy(&stage).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("readiness", async move { readiness::watch(&stage).await });
         let stage = Arc::clone(&engine);
         tasks.spawn("sweep", async move { sweep::run(&stage).await });
         Ok(engine)

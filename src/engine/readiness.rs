@@ -1,8 +1,9 @@
-//! Readiness: alerts can be committed, the ledger can be read, deadlines are kept, and no other
-//! manager has taken over. The check runs only on request, and costs at most one small commit per
-//! second.
+//! Whether the manager can do its work now: alerts can be committed, the ledger can be read, deadlines are kept, and no other
+//! manager has taken over. Nothing is looked at until a request asks or a commit fails, and at most one small commit a second
+//! then. The log has one line for each change.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,14 +22,41 @@ const KEEP: Duration = Duration::from_secs(1);
 const FAILED: Duration = Duration::from_secs(5);
 /// Tolerated delay of a deadline's owner beyond its interval.
 const LATE: Duration = Duration::from_secs(30);
-/// Stages without externally visible deadlines.
+/// How often the manager looks by itself whether something is wrong; without a write as long as nothing seems to be.
+const WATCH: Duration = Duration::from_secs(2);
+/// What has no deadline that anything outside depends on.
 const HOUSEKEEPING: [&str; 2] = ["reload", "clear"];
 
 /// The cached result and its time.
 #[derive(Debug, Default)]
 pub struct LastLook(tokio::sync::Mutex<Option<(Instant, Arc<Vec<String>>)>>);
 
-/// The current problems, one sentence each; empty if ready.
+/// Looks by itself as long as something seems to be wrong, so that the log says it also without a request.
+pub async fn watch(engine: &Engine) {
+    let stop = engine.tasks.stopping().clone();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(WATCH) => {}
+            () = stop.cancelled() => return,
+        }
+        if seems_wrong(engine).await {
+            problems(engine).await;
+        }
+    }
+}
+
+/// Whether a look is due: what can be known without a write says that something is wrong, or the last look did.
+async fn seems_wrong(engine: &Engine) -> bool {
+    let was_wrong = engine.readiness.0.lock().await.as_ref().is_some_and(|(_, found)| !found.is_empty());
+    let progress = engine.writer.progress();
+    was_wrong
+        || progress.fault().is_some()
+        || progress.failed_within(FAILED).is_some()
+        || engine.lease.trouble().is_some()
+        || !late(engine.health.rounds(engine.clock.now()), false).is_empty()
+}
+
+/// What cannot be done now, each in a sentence; empty if all is well.
 pub async fn problems(engine: &Engine) -> Arc<Vec<String>> {
     // The lock is held during the check: concurrent requests share one result.
     let mut last = engine.readiness.0.lock().await;
@@ -38,6 +66,12 @@ pub async fn problems(engine: &Engine) -> Arc<Vec<String>> {
         return Arc::clone(found);
     }
     let found = Arc::new(look(engine).await);
+    let was_ready = last.as_ref().is_none_or(|(_, before)| before.is_empty());
+    match (was_ready, found.is_empty()) {
+        (true, false) => tracing::warn!("not ready: {}", found.join("; ")),
+        (false, true) => tracing::info!("ready again"),
+        _ => {}
+    }
     *last = Some((Instant::now(), Arc::clone(&found)));
     found
 }
@@ -48,10 +82,17 @@ async fn look(engine: &Engine) -> Vec<String> {
     // Both fail when the database is gone, and the lease's error is the clearest.
     let reading = reading.filter(|_| committing.is_none() && lease.is_none());
     let lease = lease.map(|why| format!("alerts cannot be committed: {why}"));
-    let committing = if lease.is_some() { None } else { committing };
-    let committing = committing.or(room);
-    let late = late(engine.health.rounds(engine.clock.now()));
-    lease.into_iter().chain(committing).chain(reading).chain(late).collect()
+    let committing = committing.or(room).or_else(|| has_failed(engine)).filter(|_| lease.is_none());
+    let mut problems: Vec<String> = lease.into_iter().chain(committing).chain(reading).collect();
+    let is_explained = !problems.is_empty();
+    problems.extend(late(engine.health.rounds(engine.clock.now()), is_explained));
+    problems
+}
+
+/// What could not be committed of late, although a small commit can.
+fn has_failed(engine: &Engine) -> Option<String> {
+    let (ago, why) = engine.writer.progress().failed_within(FAILED)?;
+    Some(format!("alerts could not be committed {} s ago: {why}", ago.as_secs()))
 }
 
 /// Why alerts cannot be committed, if so.
@@ -75,7 +116,6 @@ async fn committing(engine: &Engine) -> Option<String> {
             }
         }
     };
-    let why = why.or_else(|| progress.failed_within(FAILED));
     why.map(|why| format!("alerts cannot be committed: {why}"))
 }
 
@@ -98,14 +138,24 @@ async fn reading(engine: &Engine) -> Option<String> {
     }
 }
 
-/// The owners of deadlines that do not come.
-fn late(rounds: BTreeMap<&'static str, Round>) -> impl Iterator<Item = String> {
+/// The owners of deadlines that do not come: one sentence for each cause. Where the ledger cannot be used, which is said
+/// already, that is the cause of all.
+fn late(rounds: BTreeMap<&'static str, Round>, is_explained: bool) -> Vec<String> {
     let bound = u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX);
-    rounds.into_iter().filter_map(move |(stage, round)| {
-        let is_late = round.late_millis > bound && !HOUSEKEEPING.contains(&stage);
-        let fault = round.fault.map_or_else(String::new, |fault| format!(": {fault}"));
-        is_late.then(|| format!("deadlines are missed: `{stage}` is {} s late{fault}", round.late_millis / 1000))
-    })
+    let late = rounds.into_iter().filter(|(stage, round)| round.late_millis > bound && !HOUSEKEEPING.contains(stage));
+    let mut by_cause: BTreeMap<Option<String>, String> = BTreeMap::new();
+    for (stage, round) in late {
+        let cause = round.fault.filter(|_| !is_explained);
+        let said = by_cause.entry(cause).or_default();
+        let comma = if said.is_empty() { "" } else { ", " };
+        let _ = write!(said, "{comma}`{stage}` is {} s late", round.late_millis / 1000);
+    }
+    let sentence = |(cause, stages): (Option<String>, String)| match cause {
+        Some(fault) => format!("deadlines are missed: {stages}: {fault}"),
+        None if is_explained => format!("deadlines are missed for the same cause: {stages}"),
+        None => format!("deadlines are missed: {stages}"),
+    };
+    by_cause.into_iter().map(sentence).collect()
 }
 
 #[cfg(test)]
@@ -120,11 +170,19 @@ mod tests {
         let (health, at) = (Health::default(), |secs: i64| Timestamp::from_millis(secs * 1000));
         health.expect("expire", Duration::from_secs(5), at(0));
         health.expect("reload", Duration::from_secs(5), at(0));
-        let said = |secs| late(health.rounds(at(secs))).collect::<Vec<_>>();
+        let said = |secs| late(health.rounds(at(secs)), false);
         assert_eq!(said(35), Vec::<String>::new(), "at the bound");
         assert_eq!(said(36), ["deadlines are missed: `expire` is 31 s late"], "housekeeping has no deadline");
         health.report("expire", (at(36), at(36)), Some("no database".into()));
         assert_eq!(said(40), ["deadlines are missed: `expire` is 35 s late: no database"]);
+        health.expect("silence", Duration::from_secs(5), at(0));
+        health.report("silence", (at(36), at(36)), Some("no database".into()));
+        assert_eq!(said(40), ["deadlines are missed: `expire` is 35 s late, `silence` is 35 s late: no database"]);
+        assert_eq!(
+            late(health.rounds(at(40)), true),
+            ["deadlines are missed for the same cause: `expire` is 35 s late, `silence` is 35 s late"]
+        );
+        health.report("silence", (at(41), at(41)), None);
         health.report("expire", (at(41), at(41)), None);
         assert_eq!(said(42), Vec::<String>::new(), "it has come");
     }

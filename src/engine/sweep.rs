@@ -102,7 +102,7 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
 /// Runs one duty and reports its outcome.
 async fn duty(engine: &Engine, name: &'static str, work: impl Future<Output = Result<(), StoreError>>) {
     let begun = engine.clock.now();
-    let fault = work.await.err().map(|error| error.to_string());
+    let fault = work.await.err().map(|error| error.in_words());
     if let Some(error) = &fault {
         tracing::warn!(duty = name, "the sweep's duty {name} failed, retrying: {error}");
     }

@@ -78,9 +78,9 @@ async fn stage(
     let begun = engine.clock.now();
     let outcome = work.await;
     let now = engine.clock.now();
-    engine.health.report(name, (begun, now), outcome.as_ref().err().map(ToString::to_string));
+    engine.health.report(name, (begun, now), outcome.as_ref().err().map(StoreError::in_words));
     outcome.unwrap_or_else(|error| {
-        tracing::warn!(stage = name, "expired responses cannot be ended, retrying: {error}");
+        tracing::warn!(stage = name, "expired responses cannot be ended, retrying: {}", error.in_words());
         Some(now.plus(RETRY))
     })
 }

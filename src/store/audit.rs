@@ -11,8 +11,9 @@ use super::caches::Cache;
 use super::columns::Millis;
 use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
 use super::head::KeptHead;
-use super::story::{About, Story};
+use super::story::{About, Ended, Story};
 use crate::domain::audit::{Entry, EntryRef, GENESIS, hash};
+use crate::domain::outcome::ResponseOutcome;
 
 statements! {
     FIRST_HEAD = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
@@ -77,6 +78,9 @@ pub struct LedgerTx {
     entries: Vec<Entry>,
     story: Story,
     stale: BTreeSet<Cache>,
+    /// What became of the responses that it ended, counted once it is durable.
+    ended: Vec<ResponseOutcome>,
+    counter: Ended,
     /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
     kept: Option<(KeptHead, u64)>,
 }
@@ -94,8 +98,9 @@ impl LedgerTx {
             Db::Postgres { writes, .. } => holder = writes.get().cloned(),
         }
         let (entries, story, stale) = (Vec::new(), Story::new(db.names().clone()), BTreeSet::new());
+        let (ended, counter) = (Vec::new(), db.ended().clone());
         if let Some((seq, hash)) = known {
-            return Ok(Self { tx, seq, hash, entries, story, stale, kept });
+            return Ok(Self { tx, seq, hash, entries, story, stale, ended, counter, kept });
         }
         let head = match tx.optional::<Head>(TAKE_HEAD, binds![holder.as_deref()]).await? {
             Some(head) => head,
@@ -107,7 +112,7 @@ impl LedgerTx {
             }
         };
         let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
-        Ok(Self { tx, seq: head.seq, hash, entries, story, stale, kept })
+        Ok(Self { tx, seq: head.seq, hash, entries, story, stale, ended, counter, kept })
     }
 
     /// Adds an entry.
@@ -136,7 +141,12 @@ impl LedgerTx {
         self.story.add(entry, about);
     }
 
-    /// Name of an agent, or its id if the name is unknown.
+    /// A response ends, and this became of it.
+    pub(super) fn count_ended(&mut self, outcome: ResponseOutcome) {
+        self.ended.push(outcome);
+    }
+
+    /// What an agent is called; its id if it is not known.
     pub(super) fn name_of(&self, agent: uuid::Uuid) -> String {
         self.story.name_of(agent)
     }
@@ -167,6 +177,9 @@ impl LedgerTx {
             self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
         }
         self.tx.commit().await?;
+        for outcome in self.ended {
+            self.counter.add(outcome, 1);
+        }
         if let Some((kept, taker)) = &self.kept {
             kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, (self.seq, self.hash));
         }

@@ -20,7 +20,7 @@ use super::head::KeptHead;
 use super::nodes::Writes;
 use super::postgresql;
 use super::rows::in_chunks;
-use super::story::Names;
+use super::story::{Ended, Names};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -134,6 +134,8 @@ pub enum Db {
         head: KeptHead,
         /// Names of ids, for log lines.
         names: Names,
+        /// Responses that have ended.
+        ended: Ended,
     },
     /// A PostgreSQL server.
     Postgres {
@@ -149,6 +151,8 @@ pub enum Db {
         writes: Writes,
         /// Names of ids, for log lines.
         names: Names,
+        /// Responses that have ended.
+        ended: Ended,
     },
 }
 
@@ -205,7 +209,15 @@ impl Db {
         let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
         let several = ageless().max_connections(4);
         let read = several.connect_with(options.read_only(true)).await?;
-        Ok(Self::Sqlite { write, read, aside, file, head: Arc::default(), names: Names::default() })
+        Ok(Self::Sqlite {
+            write,
+            read,
+            aside,
+            file,
+            head: Arc::default(),
+            names: Names::default(),
+            ended: Ended::default(),
+        })
     }
 
     /// Opens `url` read-only, without migrating the schema.
@@ -222,7 +234,15 @@ impl Db {
                 .connect_with(options)
                 .await?;
             let (write, read) = (pool.clone(), pool.clone());
-            return Ok(Self::Sqlite { write, read, aside: pool, file, head: Arc::default(), names: Names::default() });
+            return Ok(Self::Sqlite {
+                write,
+                read,
+                aside: pool,
+                file,
+                head: Arc::default(),
+                names: Names::default(),
+                ended: Ended::default(),
+            });
         }
         postgresql::open_to_look(url).await
     }
@@ -304,6 +324,13 @@ impl Db {
     pub fn names(&self) -> &Names {
         match self {
             Self::Sqlite { names, .. } | Self::Postgres { names, .. } => names,
+        }
+    }
+
+    /// Responses that have ended, by what became of them.
+    pub fn ended(&self) -> &Ended {
+        match self {
+            Self::Sqlite { ended, .. } | Self::Postgres { ended, .. } => ended,
         }
     }
 

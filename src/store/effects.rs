@@ -9,10 +9,14 @@ use super::db::{Db, Result, binds, statements};
 
 statements! {
     ONE = "SELECT id, agent_id, action, target_kind, target_value, desired, actual, until, failed_reverts,
-            next_revert_at, created_at, changed_at, last_apply, last_reason
+            next_revert_at, created_at, changed_at, last_apply, last_reason,
+            CASE WHEN agent_id IN (SELECT agents.id FROM agents WHERE revoked_at IS NOT NULL) THEN TRUE ELSE FALSE END
+                AS agent_revoked
         FROM effects WHERE id = $1";
     PAGE = "SELECT id, agent_id, action, target_kind, target_value, desired, actual, until, failed_reverts,
-            next_revert_at, created_at, changed_at, last_apply, last_reason
+            next_revert_at, created_at, changed_at, last_apply, last_reason,
+            CASE WHEN agent_id IN (SELECT agents.id FROM agents WHERE revoked_at IS NOT NULL) THEN TRUE ELSE FALSE END
+                AS agent_revoked
         FROM effects
         WHERE id < $1 AND ($2 IS NULL OR agent_id = $2) AND ($3 IS NULL OR desired = $3)
             AND ($4 IS NULL OR actual = $4) AND ($5 IS NULL OR target_value = $5)
@@ -20,13 +24,17 @@ statements! {
         ORDER BY id DESC LIMIT $7";
     OF_RESPONSE = "SELECT effects.id, effects.agent_id, effects.action, effects.target_kind, effects.target_value,
             effects.desired, effects.actual, effects.until, effects.failed_reverts, effects.next_revert_at,
-            effects.created_at, effects.changed_at, effects.last_apply, effects.last_reason
+            effects.created_at, effects.changed_at, effects.last_apply, effects.last_reason,
+            CASE WHEN effects.agent_id IN (SELECT agents.id FROM agents WHERE revoked_at IS NOT NULL) THEN TRUE ELSE FALSE END
+                AS agent_revoked
         FROM holds JOIN effects ON effects.id = holds.effect_id
         WHERE holds.response_id = $1 ORDER BY effects.agent_id LIMIT $2";
     HOLDERS = "SELECT response_id, until FROM holds WHERE effect_id = $1 AND released_at IS NULL ORDER BY response_id";
     NEXT_RETRY = "SELECT MIN(next_revert_at) AS at FROM effects WHERE next_revert_at IS NOT NULL";
     COUNTS = "SELECT desired, actual, COUNT(*) AS count, CAST(SUM(CASE WHEN failed_reverts > 0 THEN 1 ELSE 0 END) AS BIGINT) AS failing
-        FROM effects WHERE desired = 'in_force' OR actual IN ('in_force', 'drifted') GROUP BY desired, actual";
+        FROM effects WHERE (desired = 'in_force' OR actual IN ('in_force', 'drifted'))
+            AND agent_id NOT IN (SELECT agents.id FROM agents WHERE revoked_at IS NOT NULL)
+        GROUP BY desired, actual";
 }
 
 /// One effect.
@@ -62,6 +70,8 @@ pub struct EffectRow {
     pub last_apply: Option<String>,
     /// Message of the agent or the manager for `last_apply`.
     pub last_reason: String,
+    /// Whether its agent was revoked: `actual` is what that agent said last, and nothing is known of it any more.
+    pub agent_revoked: bool,
 }
 
 /// The effect of that id.
@@ -133,8 +143,8 @@ pub struct EffectCount {
     pub failing: i64,
 }
 
-/// Counts effects that are wanted, in force or drifted, for the metrics. Finished effects are not
-/// counted, because their number only grows.
+/// How many effects are wanted, in force or drifted, of each kind; for the metrics. Those that are over become only ever more.
+/// Those of revoked agents are left out: nothing is known of them any more.
 pub async fn counts(db: &Db) -> Result<Vec<EffectCount>> {
     db.all(COUNTS, vec![]).await
 }

@@ -67,8 +67,30 @@ impl StoreError {
         }
     }
 
-    /// Whether a lock or time limit was exceeded: PostgreSQL's `lock_not_available` and
-    /// `query_canceled`.
+    /// What is wrong, for a client: as [`StoreError::in_words`], without the database's own words where ours say it.
+    pub fn in_brief(&self) -> String {
+        match self {
+            Self::Shared(shared) => shared.in_brief(),
+            Self::Unavailable(source) => known(source).map_or_else(|| brief(source), str::to_owned),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether there was no room for something: SQLite's `SQLITE_FULL`, PostgreSQL's `disk_full`.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Shared(shared) => shared.is_full(),
+            Self::Unavailable(source) => known(source) == Some(FULL),
+            _ => false,
+        }
+    }
+
+    /// Whether a connection was waited for in vain.
+    pub(super) fn is_without_connection(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Whether something was waited for in vain: PostgreSQL's `lock_not_available` and `query_canceled`.
     pub(super) fn is_wait(&self) -> bool {
         let Self::Unavailable(source) = self else { return false };
         let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
@@ -88,16 +110,17 @@ impl StoreError {
     }
 }
 
-/// Explains a database error to the operator. Codes are SQLite's result codes and PostgreSQL's
-/// SQLSTATEs.
-fn in_words(error: &sqlx::Error) -> String {
-    let known = error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| {
+const FULL: &str = "the disk is full";
+
+/// What a database's error means for its operator. Codes are SQLite's result codes and PostgreSQL's SQLSTATEs.
+fn known(error: &sqlx::Error) -> Option<&'static str> {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| {
         let sqlite = code.parse::<u32>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff);
         Some(match (sqlite, &*code) {
             (Some(5 | 6), _) => "another process has locked the ledger's file",
             (Some(8), _) => "the ledger's file, or its file system, is read-only",
             (Some(10), _) => "an I/O error on the ledger's disk",
-            (Some(13), _) | (_, "53100") => "the disk is full",
+            (Some(13), _) | (_, "53100") => FULL,
             (Some(14), _) => "the ledger's file cannot be opened",
             (_, "25006") => "the database is read-only: a standby, or set so",
             (_, "53300") => "the database accepts no more connections",
@@ -106,17 +129,29 @@ fn in_words(error: &sqlx::Error) -> String {
             (_, "3D000") => "the database does not exist",
             _ => return None,
         })
-    });
-    match (known, error) {
+    })
+}
+
+fn in_words(error: &sqlx::Error) -> String {
+    match (known(error), error) {
         (Some(known), _) => format!("{known} ({error})"),
-        (None, sqlx::Error::PoolTimedOut) => "no connection became available".into(),
-        (None, sqlx::Error::Io(error)) => format!("it cannot be reached ({error})"),
+        (None, sqlx::Error::PoolTimedOut) => "the database gives no connection".into(),
+        (None, sqlx::Error::Io(error)) => format!("the database cannot be reached ({error})"),
         (None, _) => error.to_string(),
     }
 }
 
-/// PostgreSQL's codes for a prepared statement that exists unexpectedly or is missing: the session
-/// is another one.
+/// What can be said of an error that has no code of its own, without the words of the library.
+fn brief(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::PoolTimedOut => "it gives no connection".into(),
+        sqlx::Error::Io(error) => format!("it cannot be reached ({})", error.kind()),
+        _ => "the manager's log says more".into(),
+    }
+}
+
+/// What PostgreSQL says when a prepared statement is there that should not be, or is not there that should: the connection is not
+/// the one that it was.
 const OTHER_CONNECTION: [&str; 2] = ["42P05", "26000"];
 
 impl From<sqlx::Error> for StoreError {

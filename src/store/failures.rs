@@ -88,9 +88,6 @@ pub(super) async fn end_these(
     }
     let mut wake = Vec::new();
     for (detail, responses) in by_reason {
-        for response in &responses {
-            tracing::warn!(%response, "response {response} ends: {}", detail.escape_debug());
-        }
         let failed = EndReason { word: "failed", detail, by: "riposte".into() };
         wake.extend(ledger::release(ledger, &responses, why.unwrap_or(&failed), now).await?);
     }

@@ -27,8 +27,10 @@ use crate::domain::policy::OnSilence;
 use crate::domain::response::{Await, NewResponse, Verdict};
 
 mod again;
+mod end;
 use again::follow_up;
 pub(super) use again::{apply_again, retry_reverts};
+pub(super) use end::end;
 
 statements! {
     REVERTS_DUE = "SELECT id, agent_id, action, target_kind, target_value, arguments, desired, actual, until FROM effects
@@ -61,17 +63,6 @@ const RELEASE: &str = "UPDATE holds SET released_at = CAST(v.column3 AS BIGINT),
 const RELEASE_AFTER: &str = ") AS v WHERE released_at IS NULL AND response_id = v.column1 AND effect_id = v.column2
     RETURNING response_id, effect_id";
 const HOLDS_LEFT: &str = "SELECT effect_id, until FROM holds WHERE released_at IS NULL AND effect_id IN (";
-/// One-shot commands of which none succeeded are a failure, not `done`.
-const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, detail = $3,
-        reason = CASE WHEN CAST($2 AS TEXT) = 'done' AND NOT EXISTS (
-            SELECT 1 FROM commands LEFT JOIN results ON results.command_id = commands.id
-            WHERE commands.response_id = responses.id AND commands.state = 'succeeded'
-                AND (results.observed IS NULL OR results.observed = FALSE)) THEN 'failed' ELSE CAST($2 AS TEXT) END
-    WHERE state = 'active' AND id IN (";
-const END_RESPONSES_AFTER: &str = ") AND NOT EXISTS (
-    SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) AND NOT EXISTS (
-    SELECT 1 FROM waves WHERE waves.response_id = responses.id)
-    RETURNING id, reason, alert_id, policy, action, target_kind, target_value";
 const CALL_BACK: &str = "UPDATE commands SET state = 'cancelled', detail = $1, finished_at = $2
     WHERE state = 'queued' AND one_shot = TRUE AND response_id IN (";
 const CALL_BACK_AFTER: &str = ") RETURNING id";
@@ -116,19 +107,7 @@ struct Id {
     id: String,
 }
 
-/// A response that has ended.
-#[derive(sqlx::FromRow)]
-struct Ended {
-    id: String,
-    reason: String,
-    alert_id: Option<String>,
-    policy: Option<String>,
-    action: String,
-    target_kind: Option<String>,
-    target_value: Option<String>,
-}
-
-/// A response and an effect that it holds or held last.
+/// A response and an effect that it holds, or held last.
 #[derive(sqlx::FromRow)]
 struct PairRow {
     effect_id: String,
@@ -444,27 +423,6 @@ fn unique<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<Bind>> {
     ids.into_iter().map(|id| binds![id]).collect()
 }
 
-/// Ends those of these active responses that hold no effect and have no pending wave.
-pub(super) async fn end(ledger: &mut LedgerTx, responses: &[Uuid], why: &EndReason, now: Timestamp) -> Result<()> {
-    let responses: std::collections::BTreeSet<Uuid> = responses.iter().copied().collect();
-    let rows = responses.into_iter().map(|response| binds![response]).collect();
-    let first = binds![now, why.word, why.detail.as_str()];
-    let ended: Vec<Ended> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
-    for row in ended {
-        let detail = format!("{}: {}", row.reason, why.detail);
-        let about = About {
-            alert: row.alert_id.and_then(|id| id.parse().ok()),
-            policy: row.policy,
-            action: Some(row.action),
-            target: row.target_kind.zip(row.target_value).and_then(|(kind, value)| story::target(&kind, &value)),
-            ..About::default()
-        };
-        let (actor, noun_id) = (why.by.clone(), row.id);
-        ledger.record_about(Entry { at: now, actor, verb: "ended", noun: "response", noun_id, detail }, about);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::db::reads_whole;
@@ -478,7 +436,6 @@ mod tests {
         for (before, columns, after) in one.into_iter().chain(others) {
             assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");
         }
-        assert_eq!(reads_whole(END_RESPONSES, 1, END_RESPONSES_AFTER, 3).await, Vec::<String>::new());
         assert_eq!(reads_whole(CALL_BACK, 1, CALL_BACK_AFTER, 2).await, Vec::<String>::new());
     }
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use super::audit::LedgerTx;
 use super::columns::{JsonText, Millis};
 use super::db::{Bind, Db, Result, StoreError, binds, statements};
 use super::responses::ResponseRow;
@@ -17,6 +18,7 @@ use crate::domain::command::CommandState;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::outcome::{
     AgentOutcome, HoldFacts, LastApply, LeftAs, OutcomeCounts, Released, ResponseOutcome, of_one_shot, of_response,
+    one_shot_words,
 };
 use crate::domain::response::ResponseState;
 
@@ -296,6 +298,17 @@ pub async fn of(db: &Db, responses: &[ResponseRow], shown: i64) -> Result<HashMa
     }
     unreached(db, responses, &mut became, shown).await?;
     Ok(became)
+}
+
+/// What the first agent of each of these responses, whose commands are complete in themselves, made of it: by response.
+pub(super) async fn first_one_shots(ledger: &mut LedgerTx, responses: &[&str]) -> Result<Vec<(String, String)>> {
+    let rows = responses.iter().map(|response| binds![*response]).collect();
+    let first: Vec<OneShotRow> = ledger.tx.each_row(ONE_SHOTS_TOLD, rows, ONE_SHOTS_TOLD_AFTER, binds![1_i64]).await?;
+    let worded = first.into_iter().map(|row| {
+        let words = one_shot_words(command_state(&row.state)?, row.observed, false, &row.reason);
+        Ok((row.response_id, words))
+    });
+    worded.collect()
 }
 
 fn command_state(word: &str) -> Result<CommandState> {

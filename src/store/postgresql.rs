@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
 use super::db::{ACQUIRE_TIMEOUT, Db, Result, STATEMENTS, StoreError};
 use super::nodes::{RELAXED, Writes};
-use super::story::Names;
+use super::story::{Ended, Names};
 
 /// Statements here touch a few hundred rows by an index. Without statistics on a young table,
 /// PostgreSQL may JIT-compile them, which pays only for long scans.
@@ -55,7 +55,7 @@ pub(super) async fn open(url: &str) -> Result<Db> {
     let lease = lease.after_connect(|connection, _| Box::pin(async { connection.execute(RELAXED).await.map(drop) }));
     let lease = lease.connect_lazy_with(options.clone());
     let read = pool().max_connections(9).connect_with(options).await?;
-    Ok(Db::Postgres { write, read, lease, writes: Writes::default(), names: Names::default() })
+    Ok(Db::Postgres { write, read, lease, writes: Writes::default(), names: Names::default(), ended: Ended::default() })
 }
 
 /// Opens the database at `url` read-only.
@@ -67,7 +67,7 @@ pub(super) async fn open_to_look(url: &str) -> Result<Db> {
     look_for_pooler(&options).await?;
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
     let (write, read, lease) = (pool.clone(), pool.clone(), pool);
-    Ok(Db::Postgres { write, read, lease, writes: Writes::default(), names: Names::default() })
+    Ok(Db::Postgres { write, read, lease, writes: Writes::default(), names: Names::default(), ended: Ended::default() })
 }
 
 /// Checks whether two simultaneous connections share one server session.

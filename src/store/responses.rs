@@ -7,6 +7,23 @@ use uuid::Uuid;
 use super::columns::{JsonText, Millis};
 use super::db::{Db, Result, binds, statements};
 
+/// Whether a response that has ended came to nothing: the outcome `failed` of [`crate::domain::outcome::of_response`], in SQL.
+macro_rules! ended_in_vain {
+    () => {
+        "CASE
+        WHEN responses.one_shot = TRUE THEN CASE WHEN EXISTS (
+            SELECT 1 FROM commands LEFT JOIN results ON results.command_id = commands.id
+            WHERE commands.response_id = responses.id AND commands.state = 'succeeded'
+                AND (results.observed IS NULL OR results.observed = FALSE)) THEN FALSE ELSE TRUE END
+        WHEN responses.reason = 'failed' THEN TRUE
+        WHEN EXISTS (
+            SELECT 1 FROM holds WHERE holds.response_id = responses.id
+                AND COALESCE(holds.left_as, 'in_force') IN ('in_force', 'withdrawn')) THEN FALSE
+        ELSE TRUE END"
+    };
+}
+pub(super) use ended_in_vain;
+
 statements! {
     ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
             state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot
@@ -24,10 +41,15 @@ statements! {
             AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR created_at >= $6)
             AND ($7 IS NULL OR created_at < $7)
         ORDER BY responses.id LIMIT $8";
-    COUNTS = "SELECT state, COALESCE(reason, '') AS reason, COUNT(*) AS count FROM responses
-        WHERE policy = $1 AND created_at >= $2 GROUP BY state, reason";
+    COUNTS = concat!("SELECT state, reason, in_vain, COUNT(*) AS count FROM (
+            SELECT state, COALESCE(reason, '') AS reason, CASE WHEN state <> 'ended' THEN FALSE ELSE ", ended_in_vain!(), " END AS in_vain
+            FROM responses WHERE policy = $1 AND created_at >= $2) AS judged
+        GROUP BY state, reason, in_vain");
     TARGETS = "SELECT COUNT(DISTINCT target_value) AS count FROM responses
         WHERE policy = $1 AND created_at >= $2 AND state IN ('active', 'ended', 'awaiting_approval', 'observed')";
+    OF_RULE = "SELECT responses.id FROM responses JOIN alerts ON alerts.id = responses.alert_id
+        WHERE alerts.rule_id = $1 AND responses.id IN (SELECT newest.id FROM responses AS newest ORDER BY newest.id DESC LIMIT $2)
+        LIMIT 1";
     NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
 }
 
@@ -38,7 +60,9 @@ pub struct StateCount {
     pub state: String,
     /// Reason; empty if there is none.
     pub reason: String,
-    /// Number of responses.
+    /// Whether they have ended and came to nothing.
+    pub in_vain: bool,
+    /// How many.
     pub count: i64,
 }
 
@@ -207,6 +231,14 @@ pub async fn to_lift(db: &Db, filter: &LiftFilter) -> Result<Vec<Uuid>> {
             return Ok(found);
         }
     }
+}
+
+/// How many responses are looked at for whether any is due to a rule: nothing finds them by it.
+pub const NEWEST: i64 = 10_000;
+
+/// Whether one of the [`NEWEST`] responses is due to an alert of this rule.
+pub async fn has_rule(db: &Db, rule: &str) -> Result<bool> {
+    Ok(db.optional::<Id>(OF_RULE, binds![rule, NEWEST]).await?.is_some())
 }
 
 #[derive(sqlx::FromRow)]

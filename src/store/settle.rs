@@ -22,7 +22,8 @@ use crate::domain::effect::Actual;
 use crate::domain::outcome::LastApply;
 
 mod news;
-use news::{News, is_observed, short, text};
+pub(super) use news::short;
+use news::{News, is_observed, text};
 
 statements! {
     REVERT_FAILED = "UPDATE effects SET actual = 'drifted', actual_seq = $2, failed_reverts = failed_reverts + 1,

@@ -5,11 +5,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use riposte_protocol::visible::is_hidden;
 use tracing::Level;
 use uuid::Uuid;
 
 use crate::domain::audit::Entry;
+use crate::domain::outcome::ResponseOutcome;
+use crate::telemetry::ByOutcome;
 
 /// Maximum length of a text in a line, in characters.
 const MAX_CHARS: usize = 300;
@@ -72,6 +76,30 @@ pub struct About {
     pub action: Option<String>,
     /// Target, as kind and value.
     pub target: Option<String>,
+    /// What became of a response that has ended.
+    pub outcome: Option<ResponseOutcome>,
+}
+
+/// Responses that have ended, by what became of them, since the manager started. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ended(pub Family<ByOutcome, Counter>);
+
+impl Default for Ended {
+    /// With a line for either outcome from the start: an alarm on the increase must see the first one.
+    fn default() -> Self {
+        let ended = Self(Family::default());
+        for outcome in [ResponseOutcome::Failed, ResponseOutcome::Lifted] {
+            ended.add(outcome, 0);
+        }
+        ended
+    }
+}
+
+impl Ended {
+    /// Counts `count` more.
+    pub(super) fn add(&self, outcome: ResponseOutcome, count: u64) {
+        self.0.get_or_create(&ByOutcome { outcome: outcome.as_str() }).inc_by(count);
+    }
 }
 
 /// Formats a target: its kind and its value.
@@ -114,7 +142,13 @@ impl Story {
 
     /// Adds a line, if its level is enabled.
     pub(super) fn add(&mut self, entry: &Entry, about: About) {
-        let is_told = if is_quiet(entry) { tracing::enabled!(Level::DEBUG) } else { tracing::enabled!(Level::INFO) };
+        let is_told = if is_quiet(entry) {
+            tracing::enabled!(Level::DEBUG)
+        } else if about.outcome == Some(ResponseOutcome::Failed) {
+            tracing::enabled!(Level::WARN)
+        } else {
+            tracing::enabled!(Level::INFO)
+        };
         if is_told {
             self.lines.push((entry.clone(), about));
         }
@@ -167,6 +201,8 @@ fn tell(names: &Names, entry: &Entry, about: About, sources: &HashMap<Uuid, Stri
     }
     if is_quiet(entry) {
         line!(Level::DEBUG);
+    } else if about.outcome == Some(ResponseOutcome::Failed) {
+        line!(Level::WARN);
     } else {
         line!(Level::INFO);
     }

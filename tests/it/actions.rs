@@ -137,6 +137,8 @@ on_both_databases! {
             let ended = find(&admin, response["id"].as_str().unwrap()).await;
             assert_eq!((&ended["state"], &ended["reason"]), (&json!("ended"), &json!(reason)), "{ended}");
             assert_eq!(ended["outcome"], outcome, "{ended}");
+            let detail = if reason == "done" { "its commands are done" } else { "it was done on no agent: failed: the test says so" };
+            assert_eq!(ended["detail"], detail);
         }
         assert_eq!(admin.list("/v1/commands").await.len(), 2, "nothing is undone");
         let effect = &admin.list("/v1/effects?desired=absent").await;

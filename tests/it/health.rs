@@ -57,7 +57,12 @@ async fn promise_14_a_full_disk_is_not_ready() {
         let noise: Vec<u64> = (0..2000).map(|_| getrandom::u64().unwrap()).collect();
         alert["data"]["noise"] = serde_json::json!(noise);
         let answer = manager.api().request(Method::POST, "/v1/alerts").json(&alert).send().await.unwrap();
-        (answer.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+        if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return None;
+        }
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["detail"], "the disk that holds the ledger is full: make room on it");
+        Some(())
     })
     .await;
     is_not_ready(&manager, "the disk is full").await;
@@ -71,7 +76,32 @@ async fn promise_14_a_database_that_stands_still_is_not_ready() {
     let database = Database::postgresql().await;
     let manager = Manager::start_with(&["--database-url", &database.url()]).await;
     database.server().signal("STOP");
+    // The log says it also without a request.
+    eventually("the log says it", PATIENCE, async || {
+        manager.log().contains("not ready: alerts cannot be committed: PostgreSQL cannot be used").then_some(())
+    })
+    .await;
     is_not_ready(&manager, "PostgreSQL").await;
+    let begun = std::time::Instant::now();
+    let alert = alert(1, "203.0.113.7", "web-01");
+    let answer = manager.api().request(Method::POST, "/v1/alerts").json(&alert).send().await.unwrap();
+    let (status, problem): (_, Value) = (answer.status(), answer.json().await.unwrap());
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+    assert_eq!(problem["detail"], "the database does not answer: it gives no connection");
+    assert!(begun.elapsed() < Duration::from_secs(11), "{:?}", begun.elapsed());
+    // Deadlines that are missed meanwhile are one clause, for their cause is said.
+    let said = eventually("deadlines are missed", Duration::from_mins(1), async || {
+        let (_, text, _) = manager.ask("/readyz?verbose").await;
+        text.contains("deadlines are missed").then_some(text)
+    })
+    .await;
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["problems"].as_array().unwrap().len(), 2, "{said}");
+    assert!(said["problems"][1].as_str().unwrap().starts_with("deadlines are missed for the same cause: "), "{said}");
     database.server().signal("CONT");
+    eventually("the log says that it is over", PATIENCE, async || manager.log().contains("ready again").then_some(()))
+        .await;
     is_ready_again(&manager).await;
+    let log = manager.log();
+    assert_eq!((log.matches("not ready: ").count(), log.matches("ready again").count()), (1, 1), "one line a change");
 }

@@ -69,3 +69,36 @@ async fn the_log_tells_the_story_of_an_alert() {
     effect lifted | web-01 | log-only | ip 203.0.113.7 | web-01 (agent:ID)
     ");
 }
+
+/// A response that came to nothing is a warning in the log, once, with the agent's own reason.
+#[tokio::test]
+async fn a_response_that_failed_is_a_warning() {
+    let manager = Manager::start_with(&["--log-format", "json"]).await;
+    let api = manager.api();
+    let agent = Agent::start(&manager, "web-01").await;
+    let own = agent.child.as_ref().unwrap().id().to_string();
+    let asked = json!({"action": "kill-process", "target": own, "agents": ["web-01"], "arguments": ["name=riposte-agent"],
+        "reason": "it must refuse"});
+    let made = api.post("/v1/responses", &asked).await;
+    let response = made["id"].as_str().unwrap();
+    let ended = eventually("the response is over", PATIENCE, async || {
+        let seen = api.get(&format!("/v1/responses/{response}")).await;
+        (seen["state"] == "ended").then_some(seen)
+    })
+    .await;
+    let why = "it was done on no agent: refused: the target is protected: the agent itself";
+    assert_eq!((&ended["reason"], &ended["detail"]), (&json!("failed"), &json!(why)), "{ended}");
+    let lines = eventually("it is in the log", PATIENCE, async || {
+        let mut lines = story(&manager);
+        lines.retain(|line| line["message"].as_str().unwrap().starts_with("response ended"));
+        (!lines.is_empty()).then_some(lines)
+    })
+    .await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(
+        (&lines[0]["level"], &lines[0]["message"]),
+        (&json!("WARN"), &json!(format!("response ended: failed: {why}")))
+    );
+    let (_, metrics, _) = manager.ask("/metrics").await;
+    assert!(metrics.contains("riposte_responses_ended_total{outcome=\"failed\"} 1\n"), "{metrics}");
+}

@@ -90,6 +90,31 @@ async fn many_responses_are_lifted_at_once_by_a_filter() {
         expected.sort();
         assert_eq!(lift(filter.clone()).await, expected, "{filter}");
     }
+    let own = admin.get(&format!("/v1/responses?alert_id={}", alert.as_str().unwrap())).await.is(200);
+    assert_eq!(own["items"][0]["id"], early.as_str());
+    let own_id = brute_force("1", "203.0.113.1")["id"].clone();
+    assert_eq!(
+        lift(json!({"alert_id": own_id, "dry_run": true, "reason": "x"})).await,
+        std::slice::from_ref(&early),
+        "Wazuh's own id"
+    );
+    let warned = async |filter: Value| {
+        let answer = admin.post("/v1/responses/lift", &filter).await.is(200);
+        assert_eq!(answer["count"], 0);
+        let of = |warning: &Value| {
+            format!("{} {}", warning["pointer"].as_str().unwrap(), warning["detail"].as_str().unwrap())
+        };
+        answer["warnings"].as_array().into_iter().flatten().map(of).collect::<Vec<_>>()
+    };
+    let no_alert = "/alert_id is no alert that is stored, neither by Riposte's id nor by its pipeline's";
+    for word in ["1795169472.99999", "0192f0c8-0000-7000-8000-000000000000"] {
+        assert_eq!(warned(json!({"alert_id": word, "reason": "x"})).await, [no_alert]);
+    }
+    assert_eq!(
+        warned(json!({"rule_id": "99999", "reason": "x"})).await,
+        ["/rule_id no policy names the rule \"99999\", and none of the newest 10000 responses is due to it"]
+    );
+    assert_eq!(warned(json!({"rule_id": "5763", "until": after(0), "reason": "x"})).await, Vec::<String>::new());
     assert_eq!(agent.owed().await, []);
     // An empty filter must not lift everything.
     assert_eq!(admin.post("/v1/responses/lift", &json!({"reason": "oops"})).await.points_at(), [""]);

@@ -104,6 +104,8 @@ on_both_databases! {
         agents[2].obey().await;
         let over = find(&admin, &made).await;
         assert_eq!((stands(&over), counts(&over)), (("ended", "lifted", "lifted"), [0, 0, 1, 2]), "{over}");
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="lifted"} 1"#).await, "in force on two of three");
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 0"#).await);
     }
 
     async fn promise_14_a_response_that_can_come_into_force_nowhere_ends_as_failed(database: Database) {
@@ -149,24 +151,42 @@ on_both_databases! {
         assert_eq!((stands(&failed).2, counts(&failed)), ("failed", [0, 0, 2, 0]), "{failed}");
         assert!(told(&failed, "web-01").starts_with("failed: expired: "), "{failed}");
         assert_eq!(admin.list("/v1/responses?outcome=failed").await.len(), 5);
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 5"#).await);
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="lifted"} 0"#).await, "there from the start");
+        let of_policy = admin.get("/v1/policies/drop/counts").await.is(200);
+        assert_eq!((&of_policy["responses"], &of_policy["ended"]), (&json!({"ended": 1}), &json!({"failed": 1})));
         assert!(!admin.get("/metrics").await.text.contains("riposte_responses_standing{"), "nothing stands");
         assert_eq!(admin.get("/v1/audit/verify").await.is(200)["intact"], true);
     }
 
     async fn promise_14_effects_of_a_revoked_agent_do_not_count(database: Database) {
-        let (_app, admin, agents) = with_agents(database, 2).await;
+        let (app, admin, agents) = with_agents(database, 2).await;
         let made = drop_on(&admin, 2, "203.0.113.7", "1h").await;
         for agent in &agents {
             agent.answer(Outcome::Succeeded, Some(true)).await;
         }
         assert_eq!(stands(&find(&admin, &made).await).2, "in_force");
+        assert!(metric(&admin, r#"riposte_effects{desired="in_force",actual="in_force"} 2"#).await);
         admin.delete(&format!("/v1/agents/{}", agents[0].id), None).await.is(204);
         let part = find(&admin, &made).await;
         assert_eq!((stands(&part), counts(&part)), (("active", "", "partly"), [1, 0, 1, 0]), "{part}");
-        assert!(told(&part, "web-01").starts_with("failed: revoked: "), "{part}");
+        assert!(told(&part, "web-01").starts_with("failed: revoked: what is in force there ends by "), "{part}");
+        assert!(metric(&admin, r#"riposte_effects{desired="in_force",actual="in_force"} 1"#).await, "of the other agent");
+        for agent in &agents {
+            let listed = admin.list(&format!("/v1/effects?agent_id={}", agent.id)).await;
+            assert_eq!(listed[0]["agent_revoked"], agent.id == agents[0].id, "{listed:?}");
+            let one = admin.get(&path("effects", &listed[0])).await.is(200);
+            assert_eq!(one["agent_revoked"], listed[0]["agent_revoked"]);
+        }
         admin.delete(&format!("/v1/agents/{}", agents[1].id), None).await.is(204);
         let failed = find(&admin, &made).await;
         assert_eq!((stands(&failed), counts(&failed)), (("ended", "failed", "failed"), [0, 0, 2, 0]), "{failed}");
+        assert!(!admin.get("/metrics").await.text.contains("riposte_effects{"), "nothing is known to be in force");
+        assert!(metric(&admin, r#"riposte_responses_ended_total{outcome="failed"} 1"#).await);
+        app.advance(3601);
+        let over = find(&admin, &made).await;
+        let ended = "failed: revoked: what was in force there ended by the agent's own clock at 2026-11-24T11:00:00.000Z";
+        assert_eq!(told(&over, "web-01"), ended);
     }
 
     async fn promise_14_an_effect_that_another_response_holds_is_shown_apart(database: Database) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use riposte_protocol::message::PollRequest;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -179,7 +180,19 @@ async fn a_token_of_another_time_is_told_the_managers() {
         assert_eq!(answer.header("riposte-time"), Some("2026-11-26T10:00:00.000Z"));
     }
     assert_eq!(admin.get("/v1/agents").await.header("riposte-time"), None, "only agents need it");
-    // A forged token learns nothing about clocks.
+    // It is no stranger: neither counted as one, nor against the address that others come from.
+    assert!(admin.get("/metrics").await.text.contains("riposte_unauthenticated_total 0\n"));
+    let dated = async || agent.exchange(&token, &PollRequest::default()).await;
+    for _ in 0..58 {
+        dated().await.is_problem(401);
+    }
+    dated().await.is_problem(429);
+    for _ in 0..600 {
+        dated().await;
+    }
+    Client::anonymous(&app.base).get("/v1/alerts").await.is_problem(401);
+    agent.poll(&PollRequest::default()).await;
+    // A forged one is told nothing of clocks.
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
     let request = Client::anonymous(&app.base).with_key(&forged).request(Method::GET, "/v1/agent/stream");
     let problem = crate::support::Answer::to(request).await.is_problem(401);

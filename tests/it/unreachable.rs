@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::processes::tied;
 
@@ -46,18 +47,19 @@ async fn an_unreachable_manager_is_reported_with_what_to_do() {
 }
 
 /// Answers every connection in the same way.
-async fn answering(answer: String) -> String {
+async fn answering(answer: String) -> (String, JoinSet<()>) {
     use tokio::io::AsyncWriteExt as _;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
+    let mut server = JoinSet::new();
+    server.spawn(async move {
         while let Ok((mut peer, _)) = listener.accept().await {
             let _ = peer.read(&mut [0; 4096]).await;
             let _ = peer.write_all(answer.as_bytes()).await;
             let _ = peer.shutdown().await;
         }
     });
-    address
+    (address, server)
 }
 
 #[tokio::test]
@@ -72,7 +74,7 @@ async fn a_port_that_is_no_manager_is_called_so_by_every_command() {
         let length = body.len();
         let head =
             format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close");
-        let address = answering(format!("{head}\r\n\r\n{body}")).await;
+        let (address, _server) = answering(format!("{head}\r\n\r\n{body}")).await;
         let expected = format!("what answers at {address} is not a Riposte manager");
         let said = says(&address).await;
         assert!(said.starts_with(&expected), "status, {status}: {said}");

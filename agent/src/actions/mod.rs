@@ -46,7 +46,7 @@ mod wazuh_slack;
 
 use futures_util::future::BoxFuture;
 use riposte_protocol::command::Op;
-use riposte_protocol::message::Capability;
+use riposte_protocol::message::{Capability, ONLY_OBSERVED};
 use serde_json::Value;
 
 pub use about::{About, Form, Parameter, Users};
@@ -165,13 +165,19 @@ pub fn capabilities(actions: &[&dyn Action], host: &Host, observe: bool) -> Vec<
     let capability = |action: &&dyn Action| {
         let reason = availability(*action, host).err();
         let available = observe || reason.is_none();
-        let reason = reason.map(|reason| if observe { format!("only observed here; else {reason}") } else { reason });
-        // A path in it may be long; a manager accepts 512 bytes.
+        let reason = match reason {
+            Some(reason) if observe => Some(format!("{ONLY_OBSERVED}; else {reason}")),
+            None if observe => Some(ONLY_OBSERVED.to_owned()),
+            reason => reason,
+        };
+        // A path in it may be long; a manager takes 512 bytes.
         let reason = reason.map(|reason| reason.chars().take(MAX_REASON_CHARS).collect());
         Capability { action: action.name().into(), available, reason }
     };
     let mut capabilities: Vec<_> = actions.iter().map(capability).collect();
-    capabilities.extend(crate::scripts::capabilities(host));
+    let observed = observe.then(|| ONLY_OBSERVED.to_owned());
+    let scripts = crate::scripts::capabilities(host).into_iter();
+    capabilities.extend(scripts.map(|script| Capability { reason: observed.clone(), ..script }));
     capabilities
 }
 

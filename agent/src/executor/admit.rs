@@ -34,7 +34,7 @@ pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Act
     // An effect that is held already only gets another end.
     let is_new = agent.read(|ledger| ledger.held_effect(command.effect).is_none());
     let by_default = || is_new.then(|| agent.policy.protects_by_default(&command.target)).flatten();
-    if let Some(reason) = agent.protects(&command.target).or_else(by_default) {
+    if let Some(reason) = agent.protects_now(&command.target).or_else(by_default) {
         return Err(format!("the target is protected: {reason}"));
     }
     action.about().check_arguments(&command.arguments)?;

@@ -22,7 +22,10 @@ use crate::responses_log::Note;
 /// Time limit for collecting evidence: what is to be stopped continues meanwhile.
 const EVIDENCE_TIME: Duration = Duration::from_secs(2);
 
-/// Result of a command.
+/// How much of what it would have run an agent that only observes tells in its reason, in characters: one line of a table.
+const MAX_PLAN_CHARS: usize = 160;
+
+/// What came out of a command.
 pub(super) struct Verdict {
     pub(super) outcome: Outcome,
     pub(super) verified: Option<bool>,
@@ -74,7 +77,14 @@ pub(super) async fn command(agent: &Agent, command: &Command) {
     }
     let action = match admit(agent, command) {
         Ok(action) => action,
-        Err(reason) => return refuse(agent, command, reason),
+        Err(reason) => {
+            refuse(agent, command, reason);
+            // What is in force from before its target became protected does not wait for the next look at what is held.
+            if agent.protects(&command.target).is_some() {
+                super::converge::look(agent, command.effect).await;
+            }
+            return;
+        }
     };
     let execution = Execution::new(agent, command, action, started_at);
     if agent.policy.observe {
@@ -111,6 +121,18 @@ fn head(mut output: String, limit: usize) -> String {
         output.truncate(end);
     }
     output
+}
+
+/// The first line of `plan`, cut at a word; all of it is in the output.
+fn first_words(plan: &str) -> String {
+    let line = plan.trim().lines().next().unwrap_or_default().trim_end();
+    if line == plan.trim() && line.chars().count() <= MAX_PLAN_CHARS {
+        return line.to_owned();
+    }
+    // Room for the mark that it goes on.
+    let end = line.char_indices().nth(MAX_PLAN_CHARS - 2).map_or(line.len(), |(end, _)| end);
+    let whole_words = if end < line.len() { line[..end].rfind(' ').unwrap_or(end) } else { end };
+    format!("{} …", line[..whole_words].trim_end())
 }
 
 /// One command being executed.
@@ -158,7 +180,8 @@ impl Execution<'_> {
     /// Reports what would be done. Runs nothing and holds nothing.
     pub(super) fn observe(&self) {
         let plan = self.action.plan(self.command.op, &self.attempt(None));
-        let message = format!("observe: would have run: {plan}");
+        let message = format!("the agent only observes; it would have run: {}", first_words(&plan));
+        self.transcript.lock().unwrap_or_else(PoisonError::into_inner).output = plan;
         let verdict = Verdict { observed: true, ..Verdict::new(Outcome::Succeeded, None, message) };
         self.finish(verdict, None);
     }
@@ -406,4 +429,22 @@ fn actual(in_force: bool) -> Actual {
 /// no attempt to lift it failed.
 fn is_believed_in_force(held: &Held) -> bool {
     held.failing.is_none() && held.actual != Some(Actual::Absent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_have_been_run_is_told_in_one_line_that_ends_with_a_word() {
+        assert_eq!(first_words("apply alice"), "apply alice");
+        assert_eq!(first_words("\nadd table inet riposte\nadd set inet riposte v4\n"), "add table inet riposte …");
+        let words = "blocked ".repeat(40);
+        let told = first_words(&words);
+        assert!(told.ends_with("blocked …") && told.chars().count() <= MAX_PLAN_CHARS, "{told}");
+        let one = "é".repeat(400);
+        assert_eq!(first_words(&one).chars().count(), MAX_PLAN_CHARS);
+        assert_eq!(first_words(&"x".repeat(MAX_PLAN_CHARS)).chars().count(), MAX_PLAN_CHARS, "what fits is whole");
+        assert_eq!(first_words(""), "");
+    }
 }

@@ -8,13 +8,37 @@ use std::time::Duration;
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::message::{Actual, Outcome};
+use riposte_protocol::target::{Target, TargetKind};
 use uuid::Uuid;
 
 use super::release;
 use super::tests::{Bench, Fake, NOW, command, held, held_effect, received};
+use crate::actions::About;
 use crate::clock::{Clock, Moment};
 use crate::journal::{Book, Disk, FileDisk, Ledger, Record};
 use crate::local_policy::{Drift, LocalPolicy};
+
+/// A host gets the address of an enemy: the block is lifted with the next order about it, not at the next look minutes later.
+#[tokio::test(start_paused = true)]
+async fn an_order_about_what_became_protected_is_refused_and_lifts_what_is_in_force() {
+    let fake = Fake::of(About { name: "a", targets: &[TargetKind::Ip], lock_domain: "a", ..About::DEFAULT });
+    let bench = Bench::new(&[fake], vec![], false);
+    let address = "203.0.113.7";
+    let on_ip = |command: Command| Command { target: Target::parse(TargetKind::Ip, address).unwrap(), ..command };
+    bench.receive(&[on_ip(command(1, Op::Apply, "a", "alice", Some(600)))]);
+    assert_eq!(bench.result(1).await.outcome, Outcome::Succeeded);
+    bench.agent.surroundings.note_manager(address.parse().unwrap());
+    bench.receive(&[on_ip(command(2, Op::Apply, "a", "alice", Some(1200)))]);
+    let refused = bench.result(2).await;
+    assert_eq!(
+        (refused.outcome, &*refused.message),
+        (Outcome::Refused, "the target is protected: an address of the manager")
+    );
+    let released = bench.until(|ledger| ledger.released().next().cloned()).await;
+    assert!(bench.held().is_empty());
+    assert_eq!(fake.log(), ["apply 203.0.113.7", "revert 203.0.113.7 to false"]);
+    assert_eq!(released.reason, "lifted: the target is protected now: an address of the manager");
+}
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -231,7 +231,8 @@ async fn an_unverifiable_program_is_never_rerun_and_an_observing_agent_runs_none
     once.script.as_mut().unwrap().undoable = false;
     bench.receive(vec![command(2, Op::Apply, "block", 8), once, command(4, Op::Revert, "block", 7)]);
     for seq in [2, 3] {
-        assert!(bench.result(seq).await.message.starts_with("observe: would have run: active-response/bin/block"));
+        let told = bench.result(seq).await.message;
+        assert!(told.starts_with("the agent only observes; it would have run: active-response/bin/block"), "{told}");
     }
     assert_eq!(bench.result(4).await.message, "lifted, by the word of what was run", "that only ever restores");
     let got = bench.read("got");

@@ -419,7 +419,8 @@ async fn an_observing_agent_reports_its_plan_and_holds_nothing_new() {
     bench.receive(&[command(1, Op::Apply, "a", "alice", Some(600)), command(2, Op::Revert, "a", "alice", None)]);
     let result = bench.result(1).await;
     assert_eq!((result.outcome, result.verified), (Outcome::Succeeded, None));
-    assert_eq!(result.message, "observe: would have run: apply alice");
+    assert_eq!(result.message, "the agent only observes; it would have run: apply alice");
+    assert_eq!(result.output, "apply alice");
     assert!(result.observed);
     assert_eq!(bench.result(2).await.message, "it was not held any more; nothing of it is left");
     assert!(fake.log().is_empty());

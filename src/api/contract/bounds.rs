@@ -189,6 +189,7 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("LiftMany", says_what_to_lift()),
         ("LiftMany.reason", reason()),
         ("LiftMany.policy", text(4096)),
+        ("LiftMany.alert_id", text(4096)),
         ("LiftMany.rule_id", text(4096)),
         ("LiftMany.target", text(4096)),
         ("Say.reason", reason()),

@@ -26,6 +26,7 @@ pub(super) const CONFLICTS: &[&str] = &[
     "policies_import",
     "protected_create",
     "responses_lift",
+    "responses_lift_many",
     "responses_approve",
     "responses_reject",
     "responses_confirm",

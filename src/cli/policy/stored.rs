@@ -98,7 +98,7 @@ pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
     }
     say(&format!("{name} since {}: {} different targets", plain(&cell(&counts["since"])), cell(&counts["targets"])));
     let mut rows = Vec::new();
-    for what in ["responses", "spared", "observed"] {
+    for what in ["responses", "ended", "spared", "observed"] {
         let found = counts[what].as_object().into_iter().flatten();
         rows.extend(found.map(|(word, count)| vec![what.to_owned(), word.clone(), cell(count)]));
     }

@@ -43,6 +43,10 @@ pub(super) fn of(policy: &Policy, action: &Action, fleet: &Fleet) -> Vec<Fault> 
                 Fault::at(format!("/respond/on/agents/{index}"), format!("{what}: no response reaches it"))
             }));
         }
+        On::Server if !fleet.has_server() => {
+            let detail = "is server, and no enrolled agent has the label wazuh_id 000, so responses reach no agent yet";
+            warnings.push(Fault::at("/respond/on", detail));
+        }
         On::Origin | On::All | On::Server => {}
     }
     warnings.extend(unable(policy, action, fleet));
@@ -59,8 +63,8 @@ fn carried_by_none(labels: &BTreeMap<String, String>, fleet: &Fleet) -> Option<S
     Some(pairs.join(" and "))
 }
 
-/// Warns if every selected agent reports that it cannot run the action. An agent that reports
-/// nothing is tried.
+/// That every agent in question says it cannot run the action, offers no such program, or only observes. An agent that says
+/// nothing is asked when it comes to it.
 fn unable(policy: &Policy, action: &Action, fleet: &Fleet) -> Option<Fault> {
     let agents = match &policy.respond.on {
         On::Origin => fleet.select(&On::All, &Origin::Unknown, None),
@@ -68,11 +72,24 @@ fn unable(policy: &Policy, action: &Action, fleet: &Fleet) -> Option<Fault> {
     };
     // With several Wazuh managers, only an alert tells which is meant.
     let agents = agents.unwrap_or_default();
-    let reason = agents.first()?.cannot(action)?.to_owned();
-    if !agents.iter().all(|agent: &std::sync::Arc<Agent>| agent.cannot(action).is_some()) {
+    let first = agents.first()?;
+    let all = |is_so: fn(&Agent, &Action) -> bool| agents.iter().all(|agent| is_so(agent, action));
+    if all(Agent::lacks_program) {
+        let program = action.script.as_ref().map_or("", |script| &script.executable);
+        let detail = format!(
+            "runs the program {program}, which none of the agents in question has in its folder for programs: put it there, for \
+             root alone to change"
+        );
+        return Some(Fault::at("/respond/action", detail));
+    }
+    if all(Agent::only_observes) {
+        let detail = "only observing agents can be meant (they run with observe = true), so nothing comes into force";
+        return Some(Fault::at("/respond/action", detail));
+    }
+    if !all(|agent, action| agent.cannot(action).is_some()) {
         return None;
     }
-    let name = &agents.first()?.name;
+    let (name, reason) = (&first.name, first.cannot(action)?);
     let who = if agents.len() == 1 { "the only agent in question" } else { "none of the agents in question" };
     let verb = if agents.len() == 1 { "cannot" } else { "can" };
     Some(Fault::at("/respond/action", format!("{who} {verb} run {}; {name} says: {reason}", action.name)))
@@ -174,6 +191,53 @@ mod tests {
         );
         assert!(warnings(&json!({}), vec![one, agent(3, "web-03", &[], &[])]).is_empty());
         assert!(warnings(&json!({}), vec![]).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_is_not_enrolled_is_said() {
+        let on = json!({"respond": {"action": "firewall-drop", "on": "server", "for": "10m"}});
+        assert_eq!(
+            warnings(&on, vec![agent(1, "web-01", &[("wazuh_id", "001")], &[])]),
+            [
+                "/respond/on is server, and no enrolled agent has the label wazuh_id 000, so responses reach no agent yet"
+            ]
+        );
+        assert!(warnings(&on, vec![agent(1, "wazuh", &[("wazuh_id", "000")], &[])]).is_empty());
+    }
+
+    fn says(n: u128, action: &str, reason: Option<&str>) -> Agent {
+        let capability = Capability { action: action.into(), available: true, reason: reason.map(ToOwned::to_owned) };
+        Agent { capabilities: vec![capability], ..agent(n, &format!("web-{n:02}"), &[], &[]) }
+    }
+
+    #[test]
+    fn an_action_that_agents_only_observe_is_said() {
+        let observed = Some("only observed here");
+        let only = "/respond/action only observing agents can be meant (they run with observe = true), so nothing comes into \
+                    force";
+        let (one, two) = (says(1, "firewall-drop", observed), says(2, "firewall-drop", observed));
+        assert_eq!(warnings(&json!({}), vec![one.clone(), two]), [only]);
+        let lacking = says(2, "firewall-drop", Some("only observed here; else nft is missing"));
+        assert_eq!(warnings(&json!({}), vec![one.clone(), lacking]), [only]);
+        assert!(warnings(&json!({}), vec![one, says(2, "firewall-drop", None)]).is_empty());
+    }
+
+    #[test]
+    fn a_program_that_no_agent_offers_is_said() {
+        let custom = Action::parse(&json!({"name": "yara", "summary": "Scans.", "executable": "yara.sh"})).unwrap();
+        let catalogue = Catalogue::with(vec![custom]);
+        let document = json!({"name": "a", "match": [{"min_level": 12}], "respond": {"action": "yara"}});
+        let policy = Policy::parse(&document, &catalogue).unwrap();
+        let found = |agents| of(&policy, catalogue.find("yara").unwrap(), &Fleet::new(agents));
+        let other = || says(1, "script:other.sh", None);
+        let said = found(vec![other()]);
+        assert!(said.len() == 1 && said[0].detail.starts_with("runs the program yara.sh, which none of"), "{said:?}");
+        assert_eq!(said[0].pointer, "/respond/action");
+        assert!(found(vec![other(), says(2, "script:yara.sh", None)]).is_empty());
+        assert!(found(vec![agent(1, "web-01", &[], &[])]).is_empty(), "one that has said nothing is asked");
+        let script = |n| Capability { action: format!("script:{n}"), available: true, reason: None };
+        let full = Agent { capabilities: (0..200).map(script).collect(), ..agent(1, "web-01", &[], &[]) };
+        assert!(found(vec![full]).is_empty(), "an agent names 200 programs at most");
     }
 
     #[test]

@@ -56,8 +56,8 @@ pub(super) fn is_observed(result: &CommandResult) -> bool {
     result.observed || result.message.starts_with(OBSERVED)
 }
 
-/// Shortens a reason for storage with its effect.
-pub(super) fn short(message: &str) -> String {
+/// A reason, short enough to be kept with its effect.
+pub(in crate::store) fn short(message: &str) -> String {
     text(&message[..message.floor_char_boundary(MAX_REASON_BYTES)])
 }
 

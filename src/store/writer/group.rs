@@ -1,13 +1,15 @@
 //! The work of one group commit: jobs of one kind together, many rows per statement.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::{Accepted, Answer, Intake, Job, Outcome, Reply, SweepStep};
+use super::{Accepted, Intake, Job, Outcome, Reply, SweepStep};
 use crate::domain::response::Verdict;
 use crate::store::audit::LedgerTx;
 use crate::store::columns::json;
@@ -15,8 +17,34 @@ use crate::store::db::{Result, StoreError};
 use crate::store::idempotency::{self, Once};
 use crate::store::{agents, alerts, answers, breakers, converge, guard, ledger, probe, settle, waves};
 
-/// Runs the jobs, those of one kind together. Deliveries precede agents' messages, and
-/// acknowledgements precede results, because that is the order of one agent.
+/// What to tell whom once the transaction is durable.
+pub(super) enum Answer {
+    /// With the place in memory that the alerts had: they are in it until now.
+    Accepted(Reply<Outcome<Accepted>>, Outcome<Accepted>, Option<OwnedSemaphorePermit>),
+    Responded(Reply<Outcome<Uuid>>, Outcome<Uuid>),
+    Done(Reply<()>),
+    Answered(Reply<answers::Outcome>, answers::Outcome),
+    Swept(Reply<usize>, usize),
+}
+
+impl Answer {
+    pub(super) fn send(self, outcome: &std::result::Result<(), Arc<StoreError>>) {
+        // The client may be gone; its change is made all the same.
+        match self {
+            Self::Accepted(reply, accepted, place) => {
+                drop(place);
+                drop(reply.send(outcome.clone().map(|()| accepted)));
+            }
+            Self::Responded(reply, response) => drop(reply.send(outcome.clone().map(|()| response))),
+            Self::Answered(reply, said) => drop(reply.send(outcome.clone().map(|()| said))),
+            Self::Done(reply) => drop(reply.send(outcome.clone())),
+            Self::Swept(reply, count) => drop(reply.send(outcome.clone().map(|()| count))),
+        }
+    }
+}
+
+/// Does the jobs. Those of one kind are done together, many rows per statement; what agents say comes after what they
+/// are told, results after acknowledgements, because that is the order in which one agent says it.
 pub(super) async fn work(
     ledger: &mut LedgerTx,
     group: Vec<Job>,

@@ -228,18 +228,31 @@ impl Writer {
         let place = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
         let place = place.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
         let (reply, answer) = oneshot::channel();
+        let asked = std::time::Instant::now();
         place.send(job(reply));
-        let answer = answer.await.map_err(|_| StoreError::Busy)?;
-        answer.map_err(StoreError::shared)
+        self.answered(answer, asked).await
+    }
+
+    /// What a job came to that was handed over at `asked`. One that was given up with its group hears why.
+    async fn answered<T>(
+        &self,
+        answer: oneshot::Receiver<std::result::Result<T, Arc<StoreError>>>,
+        asked: std::time::Instant,
+    ) -> Result<T> {
+        match answer.await {
+            // An error that is shared with the others of the group was logged once, where it happened.
+            Ok(answer) => answer.map_err(StoreError::shared),
+            Err(_) if self.jobs.is_closed() => Err(StoreError::Busy),
+            Err(_) => Err(self.progress.fault_since(asked).await),
+        }
     }
 
     /// Commits alerts with their responses; returns when they are durable.
     pub async fn intake(&self, intake: Intake) -> Result<Outcome<Accepted>> {
         let (reply, answer) = oneshot::channel();
+        let asked = std::time::Instant::now();
         self.intakes.try_send(Job::Intake { intake, reply }).map_err(|_| StoreError::Busy)?;
-        let answer = answer.await.map_err(|_| StoreError::Busy)?;
-        // The error of a shared transaction was logged once, where it occurred.
-        answer.map_err(StoreError::shared)
+        self.answered(answer, asked).await
     }
 
     /// Commits a manual response. Returns its id, or that of an earlier request with the same key.
@@ -417,7 +430,13 @@ async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: Cancellatio
             }
             continue;
         }
-        commit(&surroundings, std::mem::take(&mut group)).await;
+        if !commit(&surroundings, std::mem::take(&mut group)).await {
+            // Each that waited behind this one would wait as long for a connection in its turn. They are told why now: pipelines,
+            // agents and deadlines all try again.
+            patient.clear();
+            patient_until = None;
+            let _ = (0..QUEUE + INTAKES).map_while(|_| waiting.try_recv()).count();
+        }
     }
 }
 
@@ -432,33 +451,8 @@ fn weight(job: &Job) -> usize {
     if let Job::Intake { intake, .. } = job { intake.alerts.len() } else { 0 }
 }
 
-/// The replies to send once the transaction is durable.
-enum Answer {
-    /// With the memory permit of the alerts, held until now.
-    Accepted(Reply<Outcome<Accepted>>, Outcome<Accepted>, Option<OwnedSemaphorePermit>),
-    Responded(Reply<Outcome<Uuid>>, Outcome<Uuid>),
-    Done(Reply<()>),
-    Answered(Reply<answers::Outcome>, answers::Outcome),
-    Swept(Reply<usize>, usize),
-}
-
-impl Answer {
-    fn send(self, outcome: &std::result::Result<(), Arc<StoreError>>) {
-        // The caller may be cancelled; the job is done regardless.
-        match self {
-            Self::Accepted(reply, accepted, place) => {
-                drop(place);
-                drop(reply.send(outcome.clone().map(|()| accepted)));
-            }
-            Self::Responded(reply, response) => drop(reply.send(outcome.clone().map(|()| response))),
-            Self::Answered(reply, said) => drop(reply.send(outcome.clone().map(|()| said))),
-            Self::Done(reply) => drop(reply.send(outcome.clone())),
-            Self::Swept(reply, count) => drop(reply.send(outcome.clone().map(|()| count))),
-        }
-    }
-}
-
-async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group: Vec<Job>) {
+/// Does the jobs of a group in one transaction. Returns whether the database gave a connection for it.
+async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group: Vec<Job>) -> bool {
     let (mut replies, mut agents) = (Vec::with_capacity(group.len()), Vec::new());
     let is_probe = group.iter().all(|job| matches!(job, Job::Probe { .. }));
     let outcome = async {
@@ -467,21 +461,17 @@ async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group
         work?;
         ledger.commit_untold().await
     };
-    let outcome = outcome.await;
-    progress.note(outcome.as_ref().err(), is_probe);
-    let (story, outcome) = match outcome {
+    let (mut story, outcome) = match outcome.await {
         Ok(story) => (Some(story), Ok(())),
-        Err(error) => (None, Err(error)),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            tracing::error!(cause, "a group of changes was not committed: {error}");
+            // A request in a group has made sure that nothing is there twice; it is not told of this, but tries again.
+            (None, Err(Arc::new(if matches!(error, StoreError::Duplicate) { StoreError::Busy } else { error })))
+        }
     };
-    let outcome = outcome.map_err(|error: StoreError| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(cause, "a group of changes was not committed: {error}");
-        // Jobs are deduplicated before the write, so a unique violation here is a race: the caller
-        // should retry.
-        Arc::new(if matches!(error, StoreError::Duplicate) { StoreError::Busy } else { error })
-    });
-    let mut story = story;
-    // Also after a failure: the commit may have happened although its response was lost.
+    progress.note(outcome.as_ref().err(), is_probe);
+    // Also if it failed: a commit whose answer was lost may have happened, and a nudge is only a hint.
     if !agents.is_empty() {
         // Before waking the agents, so that log lines keep their order.
         story.take().into_iter().for_each(Story::tell);
@@ -493,4 +483,5 @@ async fn commit(Surroundings { db, clock, wake, progress }: &Surroundings, group
         reply.send(&outcome);
     }
     story.into_iter().for_each(Story::tell);
+    !outcome.is_err_and(|error| error.is_without_connection())
 }
