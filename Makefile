@@ -29,7 +29,7 @@ check:
 	    name=$$(echo $$target | tr - _); \
 	    env CC_$$name=true AR_$$name=true cargo check --package riposte-agent --locked --target $$target || exit 1; \
 	done
-	@cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing: cargo install cargo-deny --locked' >&2; exit 1; }
+	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
 	cargo deny check licenses bans sources
 
 # The second one needs root, for network namespaces, and fails without it.

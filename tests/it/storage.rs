@@ -173,6 +173,24 @@ async fn both_databases_have_the_same_tables_and_columns() {
     }
 }
 
+/// A statement with a fault would be found when it is first run, which may be the night when it is needed.
+#[tokio::test]
+async fn both_databases_can_prepare_every_statement() {
+    let statements: Vec<_> = riposte::store::statements().collect();
+    assert!(statements.len() > 100, "{}", statements.len());
+    for database in [Database::sqlite(), Database::postgresql().await] {
+        let name = if database.url().is_empty() { "SQLite" } else { "PostgreSQL" };
+        let (app, _admin) = TestApp::start_on(database).await;
+        let db = app.db().await;
+        for (statement, sql) in &statements {
+            if let Err(error) = db.prepare(sql).await {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                panic!("{name} cannot prepare {statement}: {error}: {cause}\n{sql}");
+            }
+        }
+    }
+}
+
 /// Each connection caches its prepared statements; the many-row ones have thousands of parameters.
 #[tokio::test]
 async fn every_change_goes_over_one_connection_to_postgresql() {
