@@ -1,7 +1,6 @@
 //! `/v1/actions`: the actions that agents can run. Built-in actions are fixed; operators add
 //! programs from the agents' own folder.
 
-
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};

@@ -1,7 +1,7 @@
 //! `/v1/agents` and `/v1/enrollment-tokens`: enrolment, labels and revocation of agents.
 
-use crate::engine::refusal::Refusal;
 use crate::engine::agents::{AskedToken, MadeToken};
+use crate::engine::refusal::Refusal;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequest, Request, State};

@@ -18,7 +18,6 @@ use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
 use riposte_protocol::identity::{self, TokenError};
 use riposte_protocol::time::Timestamp;
-use sha2::Digest;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 

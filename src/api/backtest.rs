@@ -62,7 +62,8 @@ pub async fn run(
     body: Json<NewBacktest>,
 ) -> ApiResult<Response> {
     let NewBacktest { policy, since, until, samples } = body.value;
-    let policy = Arc::new(state.engine.check_policy(&policy).map_err(|error| error.below("/policy"))?);
+    let policy =
+        Arc::new(state.engine.check_policy(&policy).map_err(|refusal| ApiError::from(refusal).below("/policy"))?);
     let samples = samples.unwrap_or(SAMPLES.0).min(SAMPLES.1);
     let permit = Arc::clone(&state.engine.backtests).try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::unavailable("another backtest is running", RETRY_AFTER_SECS))?;

@@ -2,7 +2,6 @@
 //! protected entries, in one transaction. `dry_run=true` shows the result, and everything that
 //! cannot be converted.
 
-
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
