@@ -24,6 +24,7 @@ pub mod expression;
 pub mod fault;
 pub mod fleet;
 pub mod group_expression;
+pub mod guardrails;
 pub mod host_name;
 pub mod id;
 pub mod index;

@@ -1,4 +1,4 @@
-//! A draft's guardrails over a series of decisions: the rules of `store/guard.rs`, counted in
+//! A draft's guardrails over a series of decisions: the rules of `domain/guardrails.rs`, counted in
 //! memory along the alerts' own times.
 
 use std::collections::hash_map::DefaultHasher;
@@ -10,7 +10,8 @@ use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::policy::{Limits, Mode, OverLimit, Policy, Rate};
+use crate::domain::guardrails::{self, Counts, Ruling};
+use crate::domain::policy::{Limits, Policy, Rate};
 use crate::domain::response::{NewResponse, Spared, Verdict};
 
 /// Number of windows at which expired ones are first removed.
@@ -169,20 +170,20 @@ impl<'a> Rehearsal<'a> {
             let seen = self.sightings.of.entry(hashed(&response.counted)).or_default();
             seen.push_back(time);
             drop_older(seen, time, within, |at| *at);
-            if seen.len() < threshold.count as usize {
+            if !threshold.is_reached(seen.len() as u64) {
                 self.sightings.bound(|seen| seen.back().is_none_or(|last| last.plus(within) < time));
                 return Fate::Nothing;
             }
             seen.clear();
         }
         let over = self.policy.guardrails.limits.as_ref().and_then(|limits| self.over(limits, response, target, time));
-        let over_limit = self.policy.guardrails.limits.as_ref().map(|limits| limits.over_limit).unwrap_or_default();
-        match (over, over_limit) {
-            (Some(Spared::Cooldown), _) => Fate::Spare(Spared::Cooldown),
-            (Some(_), OverLimit::Approve) => self.ask(target, time, "over a limit"),
-            (Some(spared), OverLimit::Drop | OverLimit::Observe) => Fate::Spare(spared),
-            (None, _) if self.policy.mode == Mode::Approve => self.ask(target, time, "the policy requires approval"),
-            (None, _) => {
+        match guardrails::rule(self.policy, over.clone(), false) {
+            Ruling::Spare(spared) => Fate::Spare(spared),
+            // It would not act; the limit is why.
+            Ruling::Observe(_) => over.map_or(Fate::Nothing, Fate::Spare),
+            Ruling::Ask if over.is_some() => self.ask(target, time, "over a limit"),
+            Ruling::Ask => self.ask(target, time, "the policy requires approval"),
+            Ruling::Act => {
                 if let Some(limits) = &self.policy.guardrails.limits {
                     self.remember(limits, target, time);
                 }
@@ -233,33 +234,22 @@ impl<'a> Rehearsal<'a> {
     }
 
     fn over(&mut self, limits: &Limits, response: &NewResponse, target: u64, time: Timestamp) -> Option<Spared> {
+        let mut counts = Counts { agents: response.agents.len(), fleet: response.fleet, ..Counts::default() };
         if let Some(cooldown) = limits.cooldown {
             let cooldown = cooldown.duration();
             self.last_on.bound(|last| last.plus(cooldown) < time);
-            if self.last_on.of.get(&target).is_some_and(|last| last.plus(cooldown) > time) {
-                return Some(Spared::Cooldown);
-            }
+            counts.on_target = self.last_on.of.get(&target).is_some_and(|last| last.plus(cooldown) > time).into();
         }
-        if limits.agents_per_response.is_some_and(|most| response.agents.len() > most as usize) {
-            return Some(Spared::OverLimit("agents_per_response"));
-        }
-        if limits.is_over_share(response.agents.len(), response.fleet) {
-            return Some(Spared::OverLimit("fleet_share"));
-        }
-        if let Some(Rate { count, within }) = limits.responses {
+        if let Some(Rate { within, .. }) = limits.responses {
             drop_older(&mut self.responses, time, within.duration(), |at| *at);
-            if self.responses.len() >= count as usize {
-                return Some(Spared::OverLimit("responses"));
-            }
+            counts.responses = self.responses.len() as u64;
         }
-        if let Some(Rate { count, within }) = limits.targets {
+        if let Some(Rate { within, .. }) = limits.targets {
             self.forget_targets(time, within.duration());
             let others = self.distinct.len() - usize::from(self.distinct.contains_key(&target));
-            if others >= count as usize {
-                return Some(Spared::OverLimit("targets"));
-            }
+            counts.other_targets = others as u64;
         }
-        None
+        limits.exceeded(&counts)
     }
 }
 

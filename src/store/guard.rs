@@ -13,7 +13,8 @@ use super::audit::LedgerTx;
 use super::breakers::{self, Stopped};
 use super::db::{Bind, Result, StoreError, binds, statements};
 use crate::domain::effect::Until;
-use crate::domain::policy::{Approval, Breaker, Limits, Mode, OverLimit, Policy, Rate, Threshold};
+use crate::domain::guardrails::{self, Counts, Ruling};
+use crate::domain::policy::{Approval, Breaker, Limits, Mode, Policy, Rate, Threshold};
 use crate::domain::response::{Await, NewResponse, Spared, Verdict};
 
 statements! {
@@ -127,22 +128,12 @@ pub(super) async fn check(
         Some(limits) => memo.over(ledger, &policy, limits, &response, now).await?,
         None => None,
     };
-    let observed = matches!(response.verdict, Verdict::Observe(_));
-    match over {
-        Some(spared @ Spared::Cooldown) => response.verdict = Verdict::Spare(spared),
-        Some(spared) => match policy.guardrails.limits.as_ref().map(|limits| limits.over_limit).unwrap_or_default() {
-            OverLimit::Drop => response.verdict = Verdict::Spare(spared),
-            OverLimit::Observe => {
-                response.verdict = Verdict::Observe(Some("over a limit of the policy, which is set to observe"));
-            }
-            OverLimit::Approve if observed => {
-                response.verdict =
-                    Verdict::Observe(Some("over a limit of the policy: it would have waited for approval"));
-            }
-            OverLimit::Approve => wait(ledger, &policy, &mut response, now).await?,
-        },
-        None if policy.mode == Mode::Approve && !observed => wait(ledger, &policy, &mut response, now).await?,
-        None => {}
+    let observes = matches!(response.verdict, Verdict::Observe(_));
+    match guardrails::rule(&policy, over, observes) {
+        Ruling::Act => {}
+        Ruling::Observe(why) => response.verdict = Verdict::Observe(Some(why)),
+        Ruling::Spare(spared) => response.verdict = Verdict::Spare(spared),
+        Ruling::Ask => wait(ledger, &policy, &mut response, now).await?,
     }
     if response.verdict == Verdict::Act {
         escalate(ledger, &policy, &mut response, now).await?;
@@ -152,8 +143,9 @@ pub(super) async fn check(
     Ok(Some(response))
 }
 
-async fn count(ledger: &mut LedgerTx, sql: &'static str, binds: Vec<Bind>) -> Result<i64> {
-    Ok(ledger.tx.optional::<Count>(sql, binds).await?.map_or(0, |row| row.count))
+async fn count(ledger: &mut LedgerTx, sql: &'static str, binds: Vec<Bind>) -> Result<u64> {
+    let count = ledger.tx.optional::<Count>(sql, binds).await?.map_or(0, |row| row.count);
+    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// Counts the alert. Returns whether the threshold is reached, and resets the count if so.
@@ -167,7 +159,7 @@ async fn reaches(
     let (name, counted) = (policy.name.as_str(), response.counted.as_str());
     ledger.tx.execute(SIGHT, binds![name, counted, response.alert, now]).await?;
     let since = now.minus(threshold.within.duration());
-    let reached = count(ledger, SIGHTED, binds![name, counted, since]).await? >= i64::from(threshold.count);
+    let reached = threshold.is_reached(count(ledger, SIGHTED, binds![name, counted, since]).await?);
     if reached {
         ledger.tx.execute(UNSIGHT, binds![name, counted]).await?;
     }
@@ -184,31 +176,28 @@ async fn over(
 ) -> Result<Option<Spared>> {
     let name = policy.name.as_str();
     let (kind, value) = target(response.target.as_ref());
+    let mut counts = Counts { agents: response.agents.len(), fleet: response.fleet, ..Counts::default() };
     if let Some(cooldown) = limits.cooldown {
         let since = now.minus(cooldown.duration());
-        if count(ledger, LAST_ON_TARGET, binds![name, value.as_str(), kind, since]).await? > 0 {
-            return Ok(Some(Spared::Cooldown));
-        }
+        counts.on_target = count(ledger, LAST_ON_TARGET, binds![name, value.as_str(), kind, since]).await?;
     }
-    if limits.agents_per_response.is_some_and(|most| response.agents.len() > most as usize) {
-        return Ok(Some(Spared::OverLimit("agents_per_response")));
+    // Counted in the order in which limits are judged: a storm costs one statement an alert.
+    if let Some(over) = limits.exceeded(&counts) {
+        return Ok(Some(over));
     }
-    if limits.is_over_share(response.agents.len(), response.fleet) {
-        return Ok(Some(Spared::OverLimit("fleet_share")));
-    }
-    if let Some(Rate { count: most, within }) = limits.responses {
+    if let Some(Rate { within, .. }) = limits.responses {
         let since = now.minus(within.duration());
-        if count(ledger, RESPONSES_SINCE, binds![name, since, policy.mode.as_str()]).await? >= i64::from(most) {
-            return Ok(Some(Spared::OverLimit("responses")));
-        }
+        counts.responses = count(ledger, RESPONSES_SINCE, binds![name, since, policy.mode.as_str()]).await?;
     }
-    if let Some(Rate { count: most, within }) = limits.targets {
+    if let Some(over) = limits.exceeded(&counts) {
+        return Ok(Some(over));
+    }
+    if let Some(Rate { within, .. }) = limits.targets {
         let since = now.minus(within.duration());
-        if count(ledger, TARGETS_SINCE, binds![name, since, policy.mode.as_str(), value]).await? >= i64::from(most) {
-            return Ok(Some(Spared::OverLimit("targets")));
-        }
+        let binds = binds![name, since, policy.mode.as_str(), value];
+        counts.other_targets = count(ledger, TARGETS_SINCE, binds).await?;
     }
-    Ok(None)
+    Ok(limits.exceeded(&counts))
 }
 
 fn target(target: Option<&Target>) -> (&'static str, String) {
@@ -236,13 +225,10 @@ async fn escalate(ledger: &mut LedgerTx, policy: &Policy, response: &mut NewResp
     let key = || binds![policy.name.as_str(), kind, value.as_str()];
     let stands = count(ledger, HELD_BY_POLICY, key()).await? > 0;
     let known: Option<Offence> = ledger.tx.optional(OFFENCES, key()).await?;
-    let remembered =
-        known.filter(|offence| Timestamp::from_millis(offence.last_at).plus(escalation.forget_after.duration()) > now);
-    let total = remembered.map_or(0, |offence| offence.count);
-    let before = if stands { (total - 1).max(0) } else { total };
-    let before_capped = u32::try_from(before).unwrap_or(u32::MAX);
-    response.until = Until::At(now.plus(escalation.duration(first.duration(), before_capped)));
-    ledger.tx.execute(OFFEND, [key(), binds![before + 1, now]].concat()).await?;
+    let known = known.map(|offence| (offence.count, Timestamp::from_millis(offence.last_at)));
+    let (lasts, offences) = guardrails::escalate(escalation, first.duration(), known, stands, now);
+    response.until = Until::At(now.plus(lasts));
+    ledger.tx.execute(OFFEND, [key(), binds![offences, now]].concat()).await?;
     Ok(())
 }
 

@@ -43,3 +43,20 @@ fn sql_is_in_the_store_and_only_there() {
         .count();
     assert!(statements > 50, "only {statements} statements were found: this test no longer finds them");
 }
+
+#[test]
+fn transactions_are_opened_in_the_store_and_the_engine_only() {
+    let opens = |line: &str| line.contains("LedgerTx::begin") || line.contains(".db.begin(");
+    assert!(opens("let mut ledger = LedgerTx::begin(&engine.db).await?;"));
+    for folder in ["src/api", "src/cli", "src/compat"] {
+        for (path, text) in sources(folder) {
+            let code = code(&text);
+            // At the start, before there is an engine.
+            let offline = path == "src/cli/signing.rs";
+            let found = code.lines().position(|line| opens(line) && !offline);
+            assert_eq!(found.map(|at| at + 1), None, "{path} opens a transaction: that is a use case of src/engine");
+        }
+    }
+    let engine = sources("src/engine").into_iter().filter(|(_, text)| text.contains("LedgerTx::begin")).count();
+    assert!(engine > 5, "only {engine} files of the engine open transactions: this test no longer finds them");
+}
