@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use riposte_protocol::time::Timestamp;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgPool, PgRow, Postgres};
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, SqlSafeStr as _, Transaction};
-use uuid::Uuid;
 
+pub use super::bind::Bind;
+pub(super) use super::bind::binds;
 pub use super::error::{Result, StoreError};
 use super::head::KeptHead;
 use super::nodes::Writes;
@@ -37,53 +37,6 @@ pub(super) const STATEMENTS: usize = 1024;
 const WRITER_CACHE: &str = "-16384";
 /// WAL size in pages (64 MiB) at which a commit checkpoints by itself, if [`Db::tidy`] fell behind.
 const WAL_PAGES: &str = "16000";
-
-/// Replaces NUL, which PostgreSQL cannot store as text. The API refuses it in requests; an agent's
-/// report must not be lost because of one character.
-fn storable(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
-}
-
-/// A bind value. Absent values are typed too, because PostgreSQL needs the type of a NULL.
-#[derive(Clone, Debug)]
-pub enum Bind {
-    /// An integer or a time in milliseconds.
-    Int(Option<i64>),
-    /// A text or an id.
-    Text(Option<String>),
-    /// Bytes.
-    Bytes(Vec<u8>),
-    /// A boolean.
-    Bool(Option<bool>),
-}
-
-macro_rules! bind_from {
-    ($($type:ty => |$value:ident| $bind:expr;)*) => {
-        $(impl From<$type> for Bind { fn from($value: $type) -> Self { $bind } })*
-    };
-}
-
-bind_from! {
-    i64 => |value| Self::Int(Some(value));
-    Option<i64> => |value| Self::Int(value);
-    Timestamp => |value| Self::Int(Some(value.as_millis()));
-    Option<Timestamp> => |value| Self::Int(value.map(Timestamp::as_millis));
-    &str => |value| Self::Text(Some(storable(value.to_owned())));
-    String => |value| Self::Text(Some(storable(value)));
-    Option<String> => |value| Self::Text(value.map(storable));
-    Option<&str> => |value| Self::Text(value.map(|text| storable(text.to_owned())));
-    Uuid => |value| Self::Text(Some(value.to_string()));
-    Option<Uuid> => |value| Self::Text(value.map(|id| id.to_string()));
-    Vec<u8> => |value| Self::Bytes(value);
-    bool => |value| Self::Bool(Some(value));
-    Option<bool> => |value| Self::Bool(value);
-}
-
-/// Builds bind values in the order of their numbers.
-macro_rules! binds {
-    ($($value:expr),* $(,)?) => { vec![$($crate::store::db::Bind::from($value)),*] };
-}
-pub(super) use binds;
 
 /// Declares a module's statements, and lists them for the test that prepares each on both
 /// databases.

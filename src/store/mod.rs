@@ -9,6 +9,7 @@ pub mod agents;
 pub mod alerts;
 pub mod answers;
 pub mod audit;
+mod bind;
 pub mod breakers;
 pub mod caches;
 pub mod codec;

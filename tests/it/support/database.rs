@@ -47,6 +47,38 @@ impl Database {
     }
 }
 
+/// Returns an empty cluster to copy. To make one costs a second of processor time, and hundreds of
+/// tests need one, so the first test makes it for all.
+fn empty_cluster(programs: &Path) -> PathBuf {
+    let version = Command::new(programs.join("postgres")).arg("--version").output().unwrap();
+    let version: String =
+        String::from_utf8(version.stdout).unwrap().chars().filter(char::is_ascii_alphanumeric).collect();
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{version}-empty"));
+    let lock = std::fs::File::create(kept.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    if !kept.exists() {
+        // In a folder that an account without rights can reach, and under its name only when it is whole.
+        let dir = tempfile::Builder::new().prefix("riposte-initdb-").tempdir().unwrap();
+        let (owner, data) = (Owner::of(dir.path()), dir.path().join("data"));
+        // The cluster is empty: initdb need not wait for the disk. The manager's commits do.
+        let mut init = owner.command(&programs.join("initdb"));
+        init.args(["--no-sync", "--no-instructions", "--auth=trust", "--username=postgres", "--encoding=UTF8"]);
+        let made = init.args(["--locale=C", "--pgdata"]).arg(&data).output().unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let half = kept.with_extension("half");
+        let _ = std::fs::remove_dir_all(&half);
+        copy(&data, &half);
+        std::fs::rename(&half, &kept).unwrap();
+    }
+    kept
+}
+
+/// Copies a folder with its owner and modes.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", "--reflink=auto"]).args([from, to]).output().unwrap();
+    assert!(copied.status.success(), "cp: {}", String::from_utf8_lossy(&copied.stderr));
+}
+
 /// A PostgreSQL server that listens on a socket in its own directory and nowhere else.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -60,11 +92,7 @@ impl Server {
         let dir = tempfile::Builder::new().prefix("riposte-pg-").tempdir().unwrap();
         let owner = Owner::of(dir.path());
         let data = dir.path().join("data");
-        // The cluster is empty: initdb need not wait for the disk. The manager's commits do.
-        let mut init = owner.command(&programs.join("initdb"));
-        init.args(["--no-sync", "--no-instructions", "--auth=trust", "--username=postgres", "--encoding=UTF8"]);
-        let made = init.args(["--locale=C", "--pgdata"]).arg(&data).output().unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        copy(&empty_cluster(&programs), &data);
         let mut serve = owner.command(&programs.join("postgres"));
         serve.arg("-D").arg(&data).arg("-k").arg(dir.path()).args(["-h", "", "-c", "fsync=on"]);
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
