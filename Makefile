@@ -10,6 +10,7 @@ MINUTES ?= 5
 test:
 	scripts/test-deps.sh
 	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo nextest run --workspace --locked
 
 # Does the server do what openapi.yaml says? Requests made from the contract by schemathesis, as every kind of caller, on both

@@ -67,6 +67,17 @@ if [ -n "$packages" ]; then
     fi
 fi
 
+# A toolchain of rustup's minimal profile has neither.
+for component in clippy fmt; do
+    if ! cargo "$component" --version >/dev/null 2>&1; then
+        case "$component" in fmt) name=rustfmt ;; *) name=$component ;; esac
+        if ! rustup component add "$name"; then
+            echo "cargo $component is missing and could not be installed: rustup component add $name" >&2
+            exit 1
+        fi
+    fi
+done
+
 if ! cargo nextest --version >/dev/null 2>&1; then
     echo 'installing cargo-nextest'
     if ! cargo install cargo-nextest --locked; then
