@@ -25,7 +25,7 @@ use crate::store::alerts::{self, AlertFilter, AlertRow};
 use crate::store::columns;
 use crate::store::idempotency::Once;
 use crate::store::story::escape;
-use crate::store::writer::Outcome;
+use crate::store::writer::IdempotentOutcome;
 use riposte_protocol::time::Timestamp;
 
 /// A rejected alert.
@@ -82,8 +82,8 @@ pub async fn create(
         .accept(raws, caller.principal.pipeline.as_deref(), once, traceparent(&headers), payload.place)
         .await?;
     match outcome {
-        Outcome::KeyReused => Err(ApiError::key_reused()),
-        Outcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),
+        IdempotentOutcome::KeyReused => Err(ApiError::key_reused()),
+        IdempotentOutcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),
     }
 }
 

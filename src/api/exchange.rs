@@ -13,8 +13,8 @@ use super::error::{ApiError, ApiResult};
 use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
 use crate::engine::capabilities::Announcement;
-use crate::store::converge::{self, Hello, News};
-use crate::store::identity::Rejected;
+use crate::store::converge::{self, AgentNews, Hello};
+use crate::store::identity::RejectedCount;
 use crate::telemetry::{ByOutcome, ByReason};
 
 /// Maximum length of a stored key id, in bytes.
@@ -111,7 +111,7 @@ pub async fn news(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>, ended
     if effects.len() > MAX_ITEMS || ended.len() > MAX_ITEMS {
         return Err(too_many("effects"));
     }
-    settle_news(state, agent, News { effects, ended, ..News::default() }).await
+    settle_news(state, agent, AgentNews { effects, ended, ..AgentNews::default() }).await
 }
 
 /// Records that the agent rejected commands of this manager. This is an incident, because the agent
@@ -128,11 +128,11 @@ pub async fn rejected(state: &AppState, agent: Uuid, orders: Vec<RejectedOrders>
     let most = orders.iter().max_by_key(|orders| orders.count);
     let Some(most) = most.filter(|_| total > 0) else { return Ok(()) };
     let kid = most.kid.as_ref().filter(|kid| kid.len() <= MAX_KID_BYTES).cloned();
-    let rejected = Rejected { count: total, reason: known_reason(&most.reason), kid };
-    settle_news(state, agent, News { rejected: Some(rejected), ..News::default() }).await
+    let rejected = RejectedCount { count: total, reason: known_reason(&most.reason), kid };
+    settle_news(state, agent, AgentNews { rejected: Some(rejected), ..AgentNews::default() }).await
 }
 
-async fn settle_news(state: &AppState, agent: Uuid, news: News) -> ApiResult<()> {
+async fn settle_news(state: &AppState, agent: Uuid, news: AgentNews) -> ApiResult<()> {
     state.caller_limits.count_news(agent, news.effects.len() + news.ended.len() + news.missing.len())?;
     state.engine.writer.converge(agent, news).await?;
     // Lift unwanted effects now, not in the next round.

@@ -76,7 +76,7 @@ const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Limits from the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Maximum size of an alert body, in bytes.
     pub max_body_bytes: usize,
     /// Maximum number of alerts per request.
@@ -97,7 +97,7 @@ pub struct AppState {
     /// URL under which agents reach this manager; empty: as at enrolment.
     pub public_url: Arc<str>,
     /// Limits from the configuration.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// Memory budgets for bodies.
     pub rooms: Rooms,
     /// Limits on each agent's concurrent requests.
@@ -126,7 +126,7 @@ impl AppState {
             caller_limits: Arc::new(CallerLimits::new(config)),
             proxies,
             proxy_seen: Arc::default(),
-            limits: Limits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
+            limits: RequestLimits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
         }
     }
 }

@@ -19,7 +19,7 @@ use super::auth::AgentCaller;
 use super::error::{ApiError, ApiResult};
 use super::guest::IsStream;
 use super::pace::Pace;
-use super::turns::{Kind, Turn};
+use super::turns::{RequestKind, Turn};
 use super::{AppState, exchange};
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
@@ -71,7 +71,7 @@ pub async fn open(
             "this manager requires the subprotocol {SUBPROTOCOL}, which was not offered"
         )));
     }
-    let turn = state.turns.take(agent.id, Kind::Stream)?;
+    let turn = state.turns.take(agent.id, RequestKind::Stream)?;
     Ok(upgrade.on_upgrade(move |socket| {
         is_stream.set();
         serve(state, agent, socket, turn);

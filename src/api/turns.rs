@@ -9,7 +9,7 @@ use super::error::{ApiError, ApiResult};
 
 /// Kinds of limited requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum RequestKind {
     /// A poll that is being read.
     Reading,
     /// A poll until its response.
@@ -18,7 +18,7 @@ pub enum Kind {
     Stream,
 }
 
-impl Kind {
+impl RequestKind {
     /// Maximum per agent.
     const fn most(self) -> u8 {
         match self {
@@ -41,13 +41,13 @@ impl Kind {
 
 /// Open requests of each agent.
 #[derive(Clone, Debug, Default)]
-pub struct Turns(Arc<Mutex<HashMap<(Uuid, Kind), u8>>>);
+pub struct Turns(Arc<Mutex<HashMap<(Uuid, RequestKind), u8>>>);
 
 /// A permit; released when dropped.
 #[derive(Debug)]
 pub struct Turn {
     turns: Turns,
-    key: (Uuid, Kind),
+    key: (Uuid, RequestKind),
 }
 
 impl Turns {
@@ -55,7 +55,7 @@ impl Turns {
     ///
     /// # Errors
     /// 429 if the agent has none left.
-    pub fn take(&self, agent: Uuid, kind: Kind) -> ApiResult<Turn> {
+    pub fn take(&self, agent: Uuid, kind: RequestKind) -> ApiResult<Turn> {
         let (key, mut turns) = ((agent, kind), self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let count = turns.entry(key).or_insert(0);
         if *count >= kind.most() {
@@ -86,7 +86,7 @@ mod tests {
     fn promise_11_one_agent_cannot_take_the_permits_of_others() {
         let turns = Turns::default();
         let [one, other] = [1, 2].map(Uuid::from_u128);
-        for kind in [Kind::Reading, Kind::Poll, Kind::Stream] {
+        for kind in [RequestKind::Reading, RequestKind::Poll, RequestKind::Stream] {
             let taken: Vec<Turn> = (0..kind.most()).map(|_| turns.take(one, kind).unwrap()).collect();
             assert_eq!(turns.take(one, kind).unwrap_err().status().as_u16(), 429);
             assert!(turns.take(other, kind).is_ok());

@@ -21,7 +21,7 @@ use crate::domain::labels::{WAZUH_NAME, parse_labels};
 use crate::domain::presence::Presence;
 use crate::store::agents::{self, Enrollment, NewToken};
 use crate::store::audit::LedgerTx;
-use crate::store::enrolment::{self, Outcome};
+use crate::store::enrolment::{self, EnrolmentOutcome};
 use crate::store::idempotency::Once;
 use crate::store::{StoreError, columns, identity};
 
@@ -69,8 +69,8 @@ impl Engine {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let enrolled = enrolment::enroll(&mut ledger, hash_secret(&token), agent, replace, now).await;
         let (id, replaced) = match enrolled {
-            Ok(Outcome::Enrolled { agent, replaced }) => (agent, replaced),
-            Ok(Outcome::Taken(why)) => return Err(Refusal::Conflict(why)),
+            Ok(EnrolmentOutcome::Enrolled { agent, replaced }) => (agent, replaced),
+            Ok(EnrolmentOutcome::Taken(why)) => return Err(Refusal::Conflict(why)),
             Err(StoreError::NotFound) => return Ok(None),
             Err(StoreError::Duplicate) => {
                 let hint = "use --replace if this is the same host, reinstalled";

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::decide::{Ages, Circumstances, decide};
-use super::rehearsal::{Judged, Rehearsal, Report};
+use super::rehearsal::{BacktestReport, Judged, Rehearsal};
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::shapes;
@@ -43,7 +43,7 @@ pub struct Draft {
 ///
 /// # Errors
 /// If the store cannot be read.
-pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64, u64)) -> Result<Report> {
+pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64, u64)) -> Result<BacktestReport> {
     let Draft { policy, since, until, samples } = draft;
     let total = alerts::count_between(&engine.db, since, until).await?;
     let index =

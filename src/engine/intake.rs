@@ -19,7 +19,7 @@ use crate::store::alerts::NewAlert;
 use crate::store::codec::Encoder;
 use crate::store::db::Result;
 use crate::store::idempotency::Once;
-use crate::store::writer::{Intake, Outcome};
+use crate::store::writer::{IdempotentOutcome, IntakeJob};
 use crate::telemetry::{ByOutcome, ByState};
 
 thread_local! {
@@ -73,7 +73,7 @@ impl Engine {
         once: Option<Once>,
         trace: Option<&str>,
         place: OwnedSemaphorePermit,
-    ) -> Result<Outcome<Receipt>> {
+    ) -> Result<IdempotentOutcome<Receipt>> {
         let now = self.clock.now();
         let (policies, actions) = (self.policies.load(), self.actions.load());
         let (fleet, protected) = (self.fleet.load(), self.protected.load());
@@ -106,12 +106,12 @@ impl Engine {
         self.count("rejected", receipt.rejected.len());
         // Nothing to store: respond without a transaction.
         if alerts.is_empty() && once.is_none() {
-            return Ok(Outcome::Done(receipt));
+            return Ok(IdempotentOutcome::Done(receipt));
         }
         let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
-        let accepted = match self.writer.intake(Intake { alerts, place: Some(place), once }).await? {
-            Outcome::Done(accepted) => accepted,
-            Outcome::KeyReused => return Ok(Outcome::KeyReused),
+        let accepted = match self.writer.intake(IntakeJob { alerts, place: Some(place), once }).await? {
+            IdempotentOutcome::Done(accepted) => accepted,
+            IdempotentOutcome::KeyReused => return Ok(IdempotentOutcome::KeyReused),
         };
         if let Some(soonest) = soonest {
             self.undo.expect(soonest);
@@ -126,7 +126,7 @@ impl Engine {
         for (state, count) in accepted.states {
             self.metrics.responses.get_or_create(&ByState { state }).inc_by(count);
         }
-        Ok(Outcome::Done(receipt))
+        Ok(IdempotentOutcome::Done(receipt))
     }
 
     fn count(&self, outcome: &'static str, by: usize) {

@@ -50,7 +50,8 @@ pub struct Sample {
 
 /// Result of a backtest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Report {
+#[schema(as = Report)]
+pub struct BacktestReport {
     /// Number of alerts read.
     pub alerts_scanned: u64,
     /// Number of matching alerts, before guardrails.
@@ -83,7 +84,7 @@ enum Fate {
 pub(super) struct Rehearsal<'a> {
     policy: &'a Policy,
     wanted: usize,
-    report: Report,
+    report: BacktestReport,
     sightings: Windows<VecDeque<Timestamp>>,
     responses: VecDeque<Timestamp>,
     recent: VecDeque<(Timestamp, u64)>,
@@ -101,7 +102,7 @@ impl<'a> Rehearsal<'a> {
         Self {
             policy,
             wanted,
-            report: Report::default(),
+            report: BacktestReport::default(),
             sightings: Windows::default(),
             responses: VecDeque::new(),
             recent: VecDeque::new(),
@@ -120,7 +121,7 @@ impl<'a> Rehearsal<'a> {
         }
     }
 
-    pub(super) fn report(mut self, scanned: u64) -> Report {
+    pub(super) fn report(mut self, scanned: u64) -> BacktestReport {
         self.report.alerts_scanned = scanned;
         self.report.targets = self.targets.len() as u64;
         self.report.agents = self.agents.len() as u64;

@@ -15,7 +15,7 @@ use super::db::{Bind, Db, Result, StoreError, binds, statements};
 use super::identity::REJECTS_FOR;
 use super::settle;
 use crate::domain::agent::Agent;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 
 statements! {
     ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
@@ -338,5 +338,5 @@ fn record(
     detail: String,
     now: Timestamp,
 ) {
-    ledger.record(Entry { at: now, actor, verb, noun, noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor, verb, noun, noun_id, detail });
 }

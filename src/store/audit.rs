@@ -12,7 +12,7 @@ use super::columns::Millis;
 use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
 use super::head::KeptHead;
 use super::story::{About, Ended, Story};
-use crate::domain::audit::{Entry, EntryRef, GENESIS, hash};
+use crate::domain::audit::{AuditEntry, EntryRef, GENESIS, hash};
 use crate::domain::outcome::ResponseOutcome;
 
 statements! {
@@ -75,7 +75,7 @@ pub struct LedgerTx {
     pub(super) tx: Tx,
     seq: i64,
     hash: [u8; 32],
-    entries: Vec<Entry>,
+    entries: Vec<AuditEntry>,
     story: Story,
     stale: BTreeSet<Cache>,
     /// What became of the responses that it ended, counted once it is durable.
@@ -116,7 +116,7 @@ impl LedgerTx {
     }
 
     /// Adds an entry.
-    pub fn record(&mut self, entry: Entry) {
+    pub fn record(&mut self, entry: AuditEntry) {
         self.record_about(entry, About::default());
     }
 
@@ -131,13 +131,13 @@ impl LedgerTx {
     }
 
     /// Adds an entry, and says in the log what it is about.
-    pub(super) fn record_about(&mut self, entry: Entry, about: About) {
+    pub(super) fn record_about(&mut self, entry: AuditEntry, about: About) {
         self.story.add(&entry, about);
         self.entries.push(entry);
     }
 
     /// Adds a log line for a consequence of another entry.
-    pub(super) fn mention(&mut self, entry: &Entry, about: About) {
+    pub(super) fn mention(&mut self, entry: &AuditEntry, about: About) {
         self.story.add(entry, about);
     }
 
@@ -170,7 +170,7 @@ impl LedgerTx {
             for entry in std::mem::take(&mut self.entries) {
                 self.seq += 1;
                 self.hash = hash(&self.hash, self.seq, &entry.as_ref());
-                let Entry { at, actor, verb, noun, noun_id, detail } = entry;
+                let AuditEntry { at, actor, verb, noun, noun_id, detail } = entry;
                 rows.push(binds![self.seq, at, actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
             }
             self.tx.execute_rows(INSERT, rows, "", vec![]).await?;

@@ -7,7 +7,7 @@
 pub mod actions;
 pub mod agents;
 pub mod alerts;
-pub mod answers;
+pub mod approvals;
 pub mod audit;
 pub mod breakers;
 pub mod caches;
@@ -52,7 +52,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         actions::STATEMENTS,
         agents::STATEMENTS,
         alerts::STATEMENTS,
-        answers::STATEMENTS,
+        approvals::STATEMENTS,
         audit::STATEMENTS,
         breakers::STATEMENTS,
         commands::STATEMENTS,

@@ -8,9 +8,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::files::{Documents, Held, Placed};
-use super::plan::{Change, Kind, Plan, Prune, Step, Stored, many};
+use super::plan::{Change, ItemKind, Plan, Prune, Step, Stored, many};
 use super::{Apply, Consent, Diff};
-use crate::cli::client::{Answer, Remote};
+use crate::cli::client::{Remote, Reply};
 use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
 use crate::cli::{complain, say};
 use crate::domain::shapes::Sources;
@@ -84,7 +84,7 @@ pub(super) async fn carry_over(
 /// Shows what new protected entries would lift. Skipped for a caller without the right to change
 /// entries, because the dry run needs the same right.
 async fn lifts(remote: &Remote, plan: &Plan) -> anyhow::Result<()> {
-    let protected = plan.steps.iter().filter(|step| step.kind == Kind::Protected);
+    let protected = plan.steps.iter().filter(|step| step.kind == ItemKind::Protected);
     for step in protected {
         let Some(document) = &step.document else { continue };
         let path = "/v1/protected?dry_run=true";
@@ -194,14 +194,14 @@ async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String
 }
 
 /// Creates the new entry first, so that the target stays protected.
-async fn renew(remote: &Remote, id: &str, body: Option<Value>) -> anyhow::Result<Answer> {
-    let made = remote.send(Method::POST, Kind::Protected.path(), None, body).await?;
+async fn renew(remote: &Remote, id: &str, body: Option<Value>) -> anyhow::Result<Reply> {
+    let made = remote.send(Method::POST, ItemKind::Protected.path(), None, body).await?;
     if !made.status.is_success() {
         return Ok(made);
     }
     remove(remote, id).await
 }
 
-async fn remove(remote: &Remote, id: &str) -> anyhow::Result<Answer> {
-    remote.send(Method::DELETE, &format!("{}/{id}", Kind::Protected.path()), None, None).await
+async fn remove(remote: &Remote, id: &str) -> anyhow::Result<Reply> {
+    remote.send(Method::DELETE, &format!("{}/{id}", ItemKind::Protected.path()), None, None).await
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::apply::{WRONG, documents, tell};
-use super::files::Known;
+use super::files::KnownNames;
 use super::plan::{Stored, many};
 use super::{Site, Test};
 use crate::cli::say;
@@ -17,7 +17,7 @@ pub(super) async fn run(args: Test) -> anyhow::Result<ExitCode> {
     let Test { remote, paths, site } = args;
     let Some(documents) = documents(&paths) else { return Ok(ExitCode::from(WRONG)) };
     // Without a key no manager is contacted: tests must run offline.
-    let known = if remote.has_key() { Stored::ask(&remote).await?.known() } else { Known::default() };
+    let known = if remote.has_key() { Stored::ask(&remote).await?.known() } else { KnownNames::default() };
     let sources = Site::sources(&site)?;
     let held = match documents.check_only(&known) {
         Ok(held) => held,

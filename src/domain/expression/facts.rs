@@ -59,12 +59,12 @@ impl<'a> Facts<'a> {
     }
 
     /// The values with one treatment of numeric strings.
-    pub(super) fn seen(&self, numbers: Numbers) -> Seen<'_, 'a> {
+    pub(super) fn seen(&self, numbers: Numbers) -> BindingsView<'_, 'a> {
         let made = match numbers {
             Numbers::AsWritten => &self.as_written,
             Numbers::FromText => &self.from_text,
         };
-        Seen { facts: self, fields: made.get_or_init(|| self.make(numbers).into()) }
+        BindingsView { facts: self, fields: made.get_or_init(|| self.make(numbers).into()) }
     }
 
     fn make(&self, numbers: Numbers) -> Fields<'a> {
@@ -114,12 +114,12 @@ fn text(text: &str) -> Any<'_> {
 }
 
 /// The values by name.
-pub(super) struct Seen<'f, 'a> {
+pub(super) struct BindingsView<'f, 'a> {
     facts: &'f Facts<'a>,
     fields: &'f CelMap<'a>,
 }
 
-impl Seen<'_, '_> {
+impl BindingsView<'_, '_> {
     /// The evaluation context.
     pub(super) fn context(&self) -> Context<'_, '_> {
         let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
@@ -128,7 +128,7 @@ impl Seen<'_, '_> {
     }
 }
 
-impl VariableResolver for Seen<'_, '_> {
+impl VariableResolver for BindingsView<'_, '_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         if name == "alert" {
             return Some(CowVal::Borrowed(self.fields));

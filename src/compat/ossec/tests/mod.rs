@@ -10,7 +10,7 @@ use super::{Import, Level, Load, Note, import};
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
-use crate::domain::protected::{Covered, Entry, ProtectedSet};
+use crate::domain::protected::{Covered, ProtectedEntry, ProtectedSet};
 use crate::domain::shapes::{self, Sources};
 
 fn one(text: &str) -> Import {
@@ -55,7 +55,13 @@ fn protected(import: &Import) -> ProtectedSet {
         assert_eq!(entry["kind"], "ip");
         let covered = Covered::network(entry["value"].as_str().unwrap()).unwrap();
         let reason = entry["reason"].as_str().unwrap().to_owned();
-        Entry { id: uuid::Uuid::nil(), covered, policies: vec![], until: crate::domain::effect::Until::Never, reason }
+        ProtectedEntry {
+            id: uuid::Uuid::nil(),
+            covered,
+            policies: vec![],
+            until: crate::domain::effect::Until::Never,
+            reason,
+        }
     };
     ProtectedSet::new(import.protected.iter().map(entry).collect())
 }
