@@ -26,7 +26,7 @@ use crate::domain::fault::Fault;
 use crate::domain::presence::Presence;
 use crate::store::agents::{self, AgentRow, TokenRow};
 use crate::store::columns::Millis;
-use crate::store::identity::REJECTS_FOR;
+use crate::store::resync::REJECTS_FOR;
 
 /// Maximum number of capabilities per agent.
 const MAX_CAPABILITIES: usize = 256;
@@ -168,7 +168,7 @@ pub async fn enroll(
         let refusal =
             form_fault.unwrap_or_else(|| "the enrolment token is not valid: unknown, used up or expired".to_owned());
         let answer = ApiError::unauthenticated(refusal);
-        return Err(state.strangers.count_from(engine, peer, "/v1/agents/enroll", answer));
+        return Err(state.auth_failures.count_from(engine, peer, "/v1/agents/enroll", answer));
     };
     let answer = EnrollResponse {
         agent_id: id,

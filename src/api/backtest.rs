@@ -18,8 +18,8 @@ use super::AppState;
 use super::auth::{Caller, Read};
 use super::error::{ApiError, ApiResult};
 use super::extract::Json;
+use crate::engine::backtest::guardrails::BacktestReport;
 use crate::engine::backtest::{Draft, backtest};
-use crate::engine::rehearsal::BacktestReport;
 
 /// Default and maximum number of samples.
 const SAMPLES: (usize, usize) = (20, 1000);

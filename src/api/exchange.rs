@@ -14,7 +14,7 @@ use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
 use crate::engine::capabilities::Announcement;
 use crate::store::converge::{self, AgentNews, Hello};
-use crate::store::identity::RejectedCount;
+use crate::store::resync::RejectedCount;
 use crate::telemetry::{ByOutcome, ByReason};
 
 /// Maximum length of a stored key id, in bytes.
@@ -96,9 +96,9 @@ pub async fn converge(
     let is_whole = bytes.saturating_add(LARGEST_EFFECT_BYTES) < MAX_EFFECTS_BYTES;
     let is_first = run.is_none_or(|run| state.engine.hub.reports_first(agent, run));
     let hello = Hello { cursor, has_run: run.is_some(), is_first, effects, is_whole };
-    let turn = state.engine.comparing.acquire().await;
+    let permit = state.engine.comparing.acquire().await;
     let news = converge::compare(&state.engine.db, agent, hello, state.engine.clock.now()).await?;
-    drop(turn);
+    drop(permit);
     settle_news(state, agent, news).await?;
     if let Some(run) = run {
         state.engine.hub.reported(agent, run);

@@ -50,7 +50,7 @@ pub async fn run(
 ) -> ApiResult<(StatusCode, axum::Json<Import>)> {
     let HowToImport { dry_run, wazuh_manager } = how;
     let wazuh_manager = wazuh_manager.map(|name| named(&name)).transpose()?;
-    let payload = Payload::read(request, MAX_BYTES, &state.rooms.people).await?;
+    let payload = Payload::read(request, MAX_BYTES, &state.memory.people).await?;
     if !["application/xml", "text/xml"].contains(&payload.media_type.as_str()) {
         return Err(ApiError::unsupported("Content-Type must be application/xml"));
     }

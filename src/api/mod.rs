@@ -10,6 +10,7 @@ pub mod audit;
 pub mod auth;
 pub mod backtest;
 pub mod commands;
+pub mod connection;
 mod contract;
 mod controls;
 pub mod counts;
@@ -20,7 +21,6 @@ pub mod exchange;
 pub mod explain;
 pub mod extract;
 pub mod freeze;
-pub mod guest;
 pub mod health;
 pub mod import;
 pub mod keys;
@@ -28,14 +28,14 @@ pub mod lift;
 pub mod limits;
 pub mod listen;
 pub mod outcomes;
-pub mod pace;
 pub mod page;
 pub mod policies;
 pub mod poll;
+pub mod poll_slots;
 pub mod protected;
+pub mod rate_limit;
 pub mod responses;
 pub mod stream;
-pub mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,12 +57,12 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::telemetry::ByRoute;
 use address::TrustedProxies;
-use auth::Strangers;
+use auth::AuthFailures;
 pub use contract::{contract, contract_yaml};
 use error::{ApiError, Problem};
-use extract::Rooms;
+use extract::MemoryBudgets;
 use limits::{AllowanceCell, CallerLimits};
-use turns::Turns;
+use poll_slots::PollSlots;
 
 /// Time limit of a request, including the body, for which [`extract::BODY_TIMEOUT`] is the limit.
 /// Streams and polls have their own limits.
@@ -89,7 +89,7 @@ pub struct AppState {
     /// The engine.
     pub engine: Arc<Engine>,
     /// Counter of failed authentication.
-    pub strangers: Arc<Strangers>,
+    pub auth_failures: Arc<AuthFailures>,
     /// Registry behind `/metrics`.
     pub registry: Arc<Registry>,
     /// The contract as JSON text.
@@ -99,9 +99,9 @@ pub struct AppState {
     /// Limits from the configuration.
     pub limits: RequestLimits,
     /// Memory budgets for bodies.
-    pub rooms: Rooms,
+    pub memory: MemoryBudgets,
     /// Limits on each agent's concurrent requests.
-    pub turns: Turns,
+    pub poll_slots: PollSlots,
     /// Rate limits by caller.
     pub caller_limits: Arc<CallerLimits>,
     /// Proxies whose forwarding headers are trusted.
@@ -117,12 +117,12 @@ impl AppState {
         engine.metrics.register(&mut registry);
         Self {
             engine,
-            strangers: Arc::new(Strangers::new(proxies.clone())),
+            auth_failures: Arc::new(AuthFailures::new(proxies.clone())),
             registry: Arc::new(registry),
             contract: contract().to_string().into(),
             public_url: config.public_url.as_str().into(),
-            rooms: Rooms::new(config.max_pending_bytes),
-            turns: Turns::default(),
+            memory: MemoryBudgets::new(config.max_pending_bytes),
+            poll_slots: PollSlots::default(),
             caller_limits: Arc::new(CallerLimits::new(config)),
             proxies,
             proxy_seen: Arc::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use riposte_protocol::time::Timestamp;
 
 use super::alert::Alert;
-use super::shapes::dedupe;
+use super::formats::dedupe;
 
 /// Pipelines whose ids name a finding instead of an occurrence: Alertmanager's fingerprint,
 /// `GuardDuty`'s finding.

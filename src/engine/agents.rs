@@ -23,7 +23,7 @@ use crate::store::agents::{self, Enrollment, NewToken};
 use crate::store::audit::LedgerTx;
 use crate::store::enrolment::{self, EnrolmentOutcome};
 use crate::store::idempotency::Once;
-use crate::store::{StoreError, columns, identity};
+use crate::store::{StoreError, columns, resync};
 
 /// How long a host has to be silent before another agent may take its place, in seconds: longer than an agent waits between two
 /// attempts to connect.
@@ -199,7 +199,7 @@ impl Engine {
     /// If it cannot be stored.
     pub async fn flag_clone(&self, agent: Uuid) -> Result<(), StoreError> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        identity::cloned(&mut ledger, agent, self.clock.now()).await?;
+        resync::flag_clone(&mut ledger, agent, self.clock.now()).await?;
         ledger.commit().await
     }
 

@@ -12,7 +12,7 @@ use super::audit::LedgerTx;
 use super::caches::Cache;
 use super::columns::{JsonText, Millis, id, json};
 use super::db::{Bind, Db, Result, StoreError, binds, statements};
-use super::identity::REJECTS_FOR;
+use super::resync::REJECTS_FOR;
 use super::settle;
 use crate::domain::agent::Agent;
 use crate::domain::audit::AuditEntry;

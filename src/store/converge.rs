@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::id;
 use super::db::{Db, Result, binds, statements};
-use super::identity;
 use super::ledger::{self, EndReason};
 use super::protected::Hold;
+use super::resync;
 use super::strangers;
 use crate::domain::audit::AuditEntry;
 use crate::domain::effect::{Actual, Desired};
@@ -83,7 +83,7 @@ pub struct AgentNews {
     /// Effects that should be in force and are not.
     pub missing: Vec<Uuid>,
     /// Commands that the agent rejected.
-    pub rejected: Option<identity::RejectedCount>,
+    pub rejected: Option<resync::RejectedCount>,
 }
 
 /// The agent's run and cursor; as in [`Hello`].
@@ -190,12 +190,12 @@ pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Resu
 pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: AgentNews, now: Timestamp) -> Result<Vec<Uuid>> {
     let AgentNews { met, effects, ended, missing, rejected } = news;
     if let Some(rejected) = rejected {
-        identity::reject(ledger, agent, &rejected, now).await?;
+        resync::reject(ledger, agent, &rejected, now).await?;
     }
     if let Some(Met { cursor, has_run, .. }) = met {
-        identity::meet(ledger, agent, cursor, now).await?;
+        resync::advance_sequence(ledger, agent, cursor, now).await?;
         if has_run {
-            identity::look_back(ledger, agent, cursor, now).await?;
+            resync::detect_rollback(ledger, agent, cursor, now).await?;
         }
     }
     let named: HashSet<Uuid> =

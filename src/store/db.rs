@@ -15,8 +15,8 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 use uuid::Uuid;
 
+use super::audit_head::CachedAuditHead;
 pub use super::error::{Result, StoreError};
-use super::head::KeptHead;
 use super::nodes::Writes;
 use super::postgresql;
 use super::rows::in_chunks;
@@ -131,7 +131,7 @@ pub enum Db {
         file: Arc<Path>,
         /// The end of the audit chain. No other process writes this file, so the cached value is
         /// always current.
-        head: KeptHead,
+        head: CachedAuditHead,
         /// Names of ids, for log lines.
         names: Names,
         /// Responses that have ended.

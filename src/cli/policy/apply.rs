@@ -13,7 +13,7 @@ use super::{Apply, Consent, Diff};
 use crate::cli::client::{Remote, Reply};
 use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
 use crate::cli::{complain, say};
-use crate::domain::shapes::Sources;
+use crate::domain::formats::ObservableMappings;
 
 /// Exit code of wrong usage.
 pub(super) const WRONG: u8 = 2;
@@ -27,7 +27,7 @@ pub(super) async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
         return Ok(needs_yes("policy apply"));
     }
     let prune = Prune { policies: prune, protected: prune_protected };
-    let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else {
+    let Some((held, stored)) = checked(documents, &remote, &site.mappings()?).await? else {
         return Ok(ExitCode::from(WRONG));
     };
     carry_over(&remote, &held, &stored, Some(prune), consent).await
@@ -119,7 +119,7 @@ pub(super) async fn diff(args: Diff) -> anyhow::Result<ExitCode> {
 async fn difference(args: Diff) -> anyhow::Result<Option<Plan>> {
     let Diff { remote, files, site } = args;
     let Some(documents) = documents(&files.paths) else { return Ok(None) };
-    let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else { return Ok(None) };
+    let Some((held, stored)) = checked(documents, &remote, &site.mappings()?).await? else { return Ok(None) };
     Ok(Some(Plan::between(&held, &stored, Prune::default())?))
 }
 
@@ -128,10 +128,10 @@ async fn difference(args: Diff) -> anyhow::Result<Option<Plan>> {
 pub(super) async fn checked(
     documents: Documents,
     remote: &Remote,
-    sources: &Sources,
+    mappings: &ObservableMappings,
 ) -> anyhow::Result<Option<(Held, Stored)>> {
     let stored = Stored::ask(remote).await?;
-    match documents.check(&stored.known(), sources) {
+    match documents.check(&stored.known(), mappings) {
         Ok(held) => Ok(Some((held, stored))),
         Err(faults) => {
             tell(&faults);

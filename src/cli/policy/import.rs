@@ -20,7 +20,7 @@ use super::{Consent, ImportArgs, yaml};
 use crate::cli::client::{Reply, segment};
 use crate::cli::terminal::{Tone, can_ask, needs_yes, plain, shade};
 use crate::cli::{complain, say};
-use crate::domain::shapes::Sources;
+use crate::domain::formats::ObservableMappings;
 use crate::domain::{action, policy};
 
 /// Longest part of a file name that is stored, in characters.
@@ -70,7 +70,7 @@ pub(super) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
         complain("riposte: nothing to import; see the report above");
         return Ok(ExitCode::FAILURE);
     }
-    let Some((held, stored)) = checked(documents, &remote, &Sources::default()).await? else {
+    let Some((held, stored)) = checked(documents, &remote, &ObservableMappings::default()).await? else {
         return Ok(ExitCode::FAILURE);
     };
     let done = carry_over(&remote, &held, &stored, None, consent).await?;

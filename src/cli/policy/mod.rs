@@ -24,8 +24,8 @@ use riposte_protocol::time::Timestamp;
 use super::client::Remote;
 use crate::config::Config;
 use crate::domain::duration::Span;
+use crate::domain::formats::ObservableMappings;
 use crate::domain::policy::{Mode, is_name};
-use crate::domain::shapes::Sources;
 pub(in crate::cli) use stored::cell;
 
 /// Subcommands of `riposte policy`.
@@ -78,14 +78,14 @@ pub struct Site {
 }
 
 impl Site {
-    fn sources(&self) -> anyhow::Result<Sources> {
-        let Some(path) = &self.config else { return Ok(Sources::default()) };
+    fn mappings(&self) -> anyhow::Result<ObservableMappings> {
+        let Some(path) = &self.config else { return Ok(ObservableMappings::default()) };
         let config = Config::read(path)?;
         let fault = |faults: Vec<crate::domain::fault::Fault>| {
             let told = faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
             anyhow::anyhow!("observables: {}", told.collect::<Vec<_>>().join("; "))
         };
-        Sources::read(&config.observables).map_err(fault).with_context(|| path.display().to_string())
+        ObservableMappings::read(&config.observables).map_err(fault).with_context(|| path.display().to_string())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::store::{agents, alerts, approvals, breakers, converge, guard, ledger,
 
 /// What to tell whom once the transaction is durable.
 pub(super) enum PendingReply {
-    /// With the place in memory that the alerts had: they are in it until now.
+    /// With the memory permit of the alerts, which is released here.
     Accepted(Reply<IdempotentOutcome<Accepted>>, IdempotentOutcome<Accepted>, Option<OwnedSemaphorePermit>),
     Responded(Reply<IdempotentOutcome<Uuid>>, IdempotentOutcome<Uuid>),
     Done(Reply<()>),
@@ -32,8 +32,8 @@ impl PendingReply {
     pub(super) fn send(self, outcome: &std::result::Result<(), Arc<StoreError>>) {
         // The client may be gone; its change is made all the same.
         match self {
-            Self::Accepted(reply, accepted, place) => {
-                drop(place);
+            Self::Accepted(reply, accepted, permit) => {
+                drop(permit);
                 drop(reply.send(outcome.clone().map(|()| accepted)));
             }
             Self::Responded(reply, response) => drop(reply.send(outcome.clone().map(|()| response))),
@@ -198,7 +198,7 @@ async fn take_in(
             continue;
         }
         if let Some(earlier) = earlier::<Accepted>(ledger, intake.once.as_ref()).await? {
-            replies.push(PendingReply::Accepted(reply, earlier, intake.place));
+            replies.push(PendingReply::Accepted(reply, earlier, intake.permit));
             continue;
         }
         let (mut ids, mut decided) = (Vec::new(), Vec::new());
@@ -210,12 +210,12 @@ async fn take_in(
             decided.push(responses);
             rows.push(alert);
         }
-        waiting.push((ids, decided, intake.once, reply, intake.place));
+        waiting.push((ids, decided, intake.once, reply, intake.permit));
     }
     let alerts::Inserted { new, conflicting } = alerts::insert(ledger, rows).await?;
     let (mut responses, mut wake) = (Vec::new(), Vec::new());
     let (mut memo, mut unwritten) = (guard::Memo::default(), HashSet::new());
-    for (ids, decided, once, reply, place) in waiting {
+    for (ids, decided, once, reply, permit) in waiting {
         let is_new: Vec<bool> = ids.iter().map(|id| new.contains(id)).collect();
         let conflicting = ids.iter().filter(|id| conflicting.contains(id)).count();
         let mut accepted = Accepted { new: is_new, conflicting, ..Accepted::default() };
@@ -239,7 +239,7 @@ async fn take_in(
             responses.push(response);
         }
         keep(ledger, once.as_ref(), 202, &accepted, now).await?;
-        replies.push(PendingReply::Accepted(reply, IdempotentOutcome::Done(accepted), place));
+        replies.push(PendingReply::Accepted(reply, IdempotentOutcome::Done(accepted), permit));
     }
     wake.extend(ledger::record(ledger, responses, now).await?);
     for (once, reply) in repeated {

@@ -57,7 +57,7 @@ pub struct IntakeJob {
     /// Alerts with the responses to them.
     pub alerts: Vec<(NewAlert, Vec<NewResponse>)>,
     /// Memory permit, held until the alerts are committed, even if the request is cancelled.
-    pub place: Option<OwnedSemaphorePermit>,
+    pub permit: Option<OwnedSemaphorePermit>,
     /// Set if the request is idempotent.
     pub once: Option<Once>,
 }
@@ -174,11 +174,11 @@ impl Writer {
     /// Waits for a place in the queue instead of failing: ten thousand agents may answer at once,
     /// and retry what is refused. Their jobs must not cause refusals of requests or deadlines.
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
-        let place = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
-        let place = place.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
+        let permit = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
+        let permit = permit.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
         let (reply, answer) = oneshot::channel();
         let asked = std::time::Instant::now();
-        place.send(job(reply));
+        permit.send(job(reply));
         self.answered(answer, asked).await
     }
 

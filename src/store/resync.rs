@@ -57,7 +57,7 @@ const MAX_AHEAD: i64 = 1 << 32;
 /// Advances the sequence to `cursor`, the highest number in the agent's journal. A ledger restored
 /// from a backup is behind it, and the agent would take new commands with old numbers for
 /// repetitions. Commands that were never sent are renumbered too.
-pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
+pub(super) async fn advance_sequence(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
     let Some(number) = ledger.tx.optional::<Number>(NUMBER, binds![agent]).await? else { return Ok(()) };
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     let ahead = cursor.saturating_sub(number.last_seq);
@@ -81,7 +81,7 @@ pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: T
 /// Records a rollback: the agent lost commands that it had acknowledged, because its host was
 /// restored. It also lost which commands were superseded, so those end here. One-shot commands sent
 /// to the earlier state end too.
-pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
+pub(super) async fn detect_rollback(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
     let known = ledger.tx.optional::<Number>(TAKEN_IN, binds![agent]).await?.map_or(0, |row| row.last_seq);
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     if cursor < known {
@@ -101,7 +101,7 @@ pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, n
 }
 
 /// Records a clone: two hosts use one identity. Returns whether this is new.
-pub async fn cloned(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<bool> {
+pub async fn flag_clone(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<bool> {
     let detail = "two hosts use this identity: revoke the agent and enrol each host anew";
     let is_news = ledger.tx.execute(SET_INCIDENT, binds![agent, detail]).await? > 0;
     if is_news {

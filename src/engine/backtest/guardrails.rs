@@ -81,7 +81,7 @@ enum Fate {
 }
 
 /// State of the guardrails.
-pub(super) struct Rehearsal<'a> {
+pub(super) struct GuardrailReplay<'a> {
     policy: &'a Policy,
     wanted: usize,
     report: BacktestReport,
@@ -97,7 +97,7 @@ pub(super) struct Rehearsal<'a> {
     minutes: HashMap<i64, u64>,
 }
 
-impl<'a> Rehearsal<'a> {
+impl<'a> GuardrailReplay<'a> {
     pub(super) fn new(policy: &'a Policy, wanted: usize) -> Self {
         Self {
             policy,
