@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::auth::{Caller, ManageAgents, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query};
-use super::page::{Page, cursor_id, limit, page};
-use super::{AppState, address};
+use super::AppState;
+use super::front::address;
+use super::front::auth::{Caller, ManageAgents, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, Path, Query};
+use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::agent::{is_name, reason_words};
 use crate::domain::duration::Span;
 use crate::domain::enrolment_token;

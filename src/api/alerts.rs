@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::AppState;
-use super::auth::{Caller, Ingest, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
-use super::page::{Page, cursor_id, limit, page};
+use super::front::auth::{Caller, Ingest, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
+use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
 use crate::domain::batch;
 use crate::domain::decode::{decode, legible};

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::AppState;
-use super::auth::{Caller, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::Json;
+use super::front::auth::{Caller, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::Json;
 use crate::engine::backtest::guardrails::BacktestReport;
 use crate::engine::backtest::{Draft, backtest};
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::agents::capability_faults;
-use super::error::{ApiError, ApiResult};
+use super::front::error::{ApiError, ApiResult};
 use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
 use crate::engine::capabilities::Announcement;

@@ -5,9 +5,9 @@ use axum::extract::State;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::auth::{Caller, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::Path;
+use super::front::auth::{Caller, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::Path;
 use super::outcomes::{self, JudgedResponse};
 use super::{AppState, alerts};
 use crate::domain::fleet::Origin;

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::Map;
 
 use super::AppState;
-use super::auth::{Caller, WritePolicies};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Payload, Query};
+use super::front::auth::{Caller, WritePolicies};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Payload, Query};
 use crate::compat::ossec::{self, Import, Level, Load};
 use crate::domain::fault::Fault;
 use crate::domain::labels::{WAZUH_MANAGER, parse_labels};

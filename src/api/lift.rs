@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
-use super::auth::{Caller, Respond};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, reason};
+use super::front::auth::{Caller, Respond};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, reason};
 use crate::domain::canonical;
 use crate::domain::fault::Fault;
 use crate::domain::formats::wazuh::canonical_rule_id;

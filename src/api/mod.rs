@@ -1,39 +1,29 @@
 //! The API layer. [`routes`] is the table of contents; each resource is one file with its requests,
-//! responses and handlers. A handler extracts, calls one function of a lower layer, and maps the
-//! result.
+//! responses and handlers. [`front`] is what every request passes before its handler. A handler
+//! extracts, calls one function of a lower layer, and maps the result.
 
 pub mod actions;
-pub mod address;
 pub mod agents;
 pub mod alerts;
 pub mod audit;
-pub mod auth;
 pub mod backtest;
 pub mod commands;
-pub mod connection;
 mod contract;
-mod controls;
 pub mod counts;
 pub mod docs;
 pub mod effects;
-pub mod error;
 pub mod exchange;
 pub mod explain;
-pub mod extract;
 pub mod freeze;
+pub mod front;
 pub mod health;
 pub mod import;
 pub mod keys;
 pub mod lift;
-pub mod limits;
-pub mod listen;
 pub mod outcomes;
-pub mod page;
 pub mod policies;
 pub mod poll;
-pub mod poll_slots;
 pub mod protected;
-pub mod rate_limit;
 pub mod responses;
 pub mod stream;
 
@@ -56,15 +46,15 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::telemetry::ByRoute;
-use address::TrustedProxies;
-use auth::AuthFailures;
 pub use contract::{contract, contract_yaml};
-use error::{ApiError, Problem};
-use extract::MemoryBudgets;
-use limits::{AllowanceCell, CallerLimits};
-use poll_slots::PollSlots;
+use front::address::{self, TrustedProxies};
+use front::auth::AuthFailures;
+use front::error::{ApiError, Problem};
+use front::extract::MemoryBudgets;
+use front::limits::{AllowanceCell, CallerLimits};
+use front::poll_slots::PollSlots;
 
-/// Time limit of a request, including the body, for which [`extract::BODY_TIMEOUT`] is the limit.
+/// Time limit of a request, including the body, for which [`front::extract::BODY_TIMEOUT`] is the limit.
 /// Streams and polls have their own limits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 /// Time limit of a poll: the longest wait plus the processing before it.

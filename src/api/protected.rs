@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
-use super::auth::{Caller, Read, WritePolicies};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query};
-use super::page::{Page, cursor_id, limit, page};
+use super::front::auth::{Caller, Read, WritePolicies};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, Path, Query};
+use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;

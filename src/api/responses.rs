@@ -7,11 +7,11 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::auth::{Caller, Read, Respond};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query, reason, traceparent};
+use super::front::auth::{Caller, Read, Respond};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, Path, Query, reason, traceparent};
+use super::front::page::{Page, cursor_id, limit, page_until};
 use super::outcomes::{self, JudgedResponse};
-use super::page::{Page, cursor_id, limit, page_until};
 use super::{AppState, alerts};
 use crate::domain::canonical;
 use crate::domain::duration::Span;

@@ -15,8 +15,9 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{keyfiles, signing};
-use crate::api::address::TrustedProxies;
-use crate::api::{self, AppState, listen};
+use crate::api::front::address::TrustedProxies;
+use crate::api::front::listen;
+use crate::api::{self, AppState};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::formats::ObservableMappings;

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::AppState;
 use super::controls;
 use super::error::{ApiError, ApiResult};
+use crate::api::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Principal;
 use crate::store::idempotency::Once;

@@ -21,11 +21,11 @@ use riposte_protocol::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use super::AppState;
 use super::address::TrustedProxies;
 use super::error::{ApiError, ApiResult};
 use super::limits::network;
 use super::listen::Newcomer;
+use crate::api::AppState;
 use crate::domain::agent::Agent;
 use crate::domain::api_key;
 use crate::domain::principal::{Principal, Right, Role};
