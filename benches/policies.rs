@@ -18,10 +18,10 @@ use load::{agents, disk, knob};
 use riposte::domain::action::Catalogue;
 use riposte::domain::alert::Alert;
 use riposte::domain::fleet::Fleet;
+use riposte::domain::formats::{self, ObservableMappings};
 use riposte::domain::index::{PolicyIndex, VersionedPolicy};
 use riposte::domain::policy::Policy;
 use riposte::domain::protected::ProtectedSet;
-use riposte::domain::shapes::{self, Sources};
 use riposte::engine::decide::{Ages, Circumstances, decide};
 use riposte_protocol::time::Timestamp;
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn sample() -> anyhow::Result<Vec<(Alert, String)>> {
         } else {
             alerts.any(HOSTS, &mut text);
         }
-        let alert = shapes::parse(&text, &Sources::default());
+        let alert = formats::parse(&text, &ObservableMappings::default());
         sample.push((alert.map_err(|faults| anyhow::anyhow!("an alert of our own: {faults:?}"))?, text));
     }
     Ok(sample)

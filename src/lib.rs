@@ -4,7 +4,7 @@
 //! THE MAP, in the order of the flow:
 //!
 //! 1. `api/alerts.rs` splits a request into alerts and passes them to `engine/intake.rs`.
-//! 2. `engine/intake.rs` parses each (`domain/shapes/` makes a `domain/alert.rs` of it) and has it
+//! 2. `engine/intake.rs` parses each (`domain/formats/` makes a `domain/alert.rs` of it) and has it
 //!    decided.
 //! 3. `engine/decide.rs` evaluates the compiled policies (`domain/index.rs`) and returns the
 //!    responses.

@@ -206,7 +206,7 @@ impl World {
             self.nodes[manager].seats.insert(agent, seat);
             self.tell_agent(agent, talk, ToAgent::Welcome);
             self.settle(manager, agent, talk, results);
-            self.store.look_back(agent, cursor);
+            self.store.detect_rollback(agent, cursor);
             self.meet(manager, agent, &said, now);
             self.fetch(manager, agent, talk);
             return;

@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::AppState;
-use super::auth::{Caller, Read, WritePolicies};
-use super::error::{ApiError, ApiResult};
-use super::extract::{IfMatch, Json, Path};
-use super::page::{Page, page};
+use super::front::auth::{Caller, Read, WritePolicies};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{IfMatch, Json, Path};
+use super::front::page::{Page, page};
 use crate::domain::action::{Action, Catalogue};
 use crate::store::columns::Millis;
 use crate::store::{StoreError, actions};

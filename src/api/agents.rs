@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::auth::{Caller, ManageAgents, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query};
-use super::page::{Page, cursor_id, limit, page};
-use super::{AppState, address};
+use super::AppState;
+use super::front::address;
+use super::front::auth::{Caller, ManageAgents, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, Path, Query};
+use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::agent::{is_name, reason_words};
 use crate::domain::duration::Span;
 use crate::domain::enrolment_token;
@@ -26,7 +27,7 @@ use crate::domain::fault::Fault;
 use crate::domain::presence::Presence;
 use crate::store::agents::{self, AgentRow, TokenRow};
 use crate::store::columns::Millis;
-use crate::store::identity::REJECTS_FOR;
+use crate::store::resync::REJECTS_FOR;
 
 /// Maximum number of capabilities per agent.
 const MAX_CAPABILITIES: usize = 256;
@@ -168,7 +169,7 @@ pub async fn enroll(
         let refusal =
             form_fault.unwrap_or_else(|| "the enrolment token is not valid: unknown, used up or expired".to_owned());
         let answer = ApiError::unauthenticated(refusal);
-        return Err(state.strangers.count_from(engine, peer, "/v1/agents/enroll", answer));
+        return Err(state.auth_failures.count_from(engine, peer, "/v1/agents/enroll", answer));
     };
     let answer = EnrollResponse {
         agent_id: id,

@@ -9,23 +9,23 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::AppState;
-use super::auth::{Caller, Ingest, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
-use super::page::{Page, cursor_id, limit, page};
+use super::front::auth::{Caller, Ingest, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
+use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
 use crate::domain::batch;
 use crate::domain::decode::{decode, legible};
 use crate::domain::fault::Fault;
-use crate::domain::shapes;
-use crate::domain::shapes::Sources;
-use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
+use crate::domain::formats;
+use crate::domain::formats::ObservableMappings;
+use crate::domain::formats::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::engine::intake::Receipt;
 use crate::store::alerts::{self, AlertFilter, AlertRow};
 use crate::store::columns;
 use crate::store::idempotency::Once;
 use crate::store::story::escape;
-use crate::store::writer::Outcome;
+use crate::store::writer::IdempotentOutcome;
 use riposte_protocol::time::Timestamp;
 
 /// A rejected alert.
@@ -66,7 +66,7 @@ pub async fn create(
     request: Request,
 ) -> ApiResult<(StatusCode, axum::Json<Intake>)> {
     let headers = request.headers().clone();
-    let payload = Payload::read(request, state.limits.max_body_bytes, &state.rooms.alerts).await?;
+    let payload = Payload::read(request, state.limits.max_body_bytes, &state.memory.alerts).await?;
     let once = idempotency_key(&headers)?.map(|key| Once {
         principal: caller.principal.name.clone(),
         key,
@@ -79,11 +79,11 @@ pub async fn create(
     }
     let outcome = state
         .engine
-        .accept(raws, caller.principal.pipeline.as_deref(), once, traceparent(&headers), payload.place)
+        .accept(raws, caller.principal.pipeline.as_deref(), once, traceparent(&headers), payload.permit)
         .await?;
     match outcome {
-        Outcome::KeyReused => Err(ApiError::key_reused()),
-        Outcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),
+        IdempotentOutcome::KeyReused => Err(ApiError::key_reused()),
+        IdempotentOutcome::Done(receipt) => Ok((StatusCode::ACCEPTED, axum::Json(answer(receipt, is_batch)?))),
     }
 }
 
@@ -164,9 +164,9 @@ fn received(id: &str) -> ApiResult<Timestamp> {
     Ok(alerts::received(&columns::id(id)?))
 }
 
-fn view(row: AlertRow, sources: &Sources, with_raw: bool) -> ApiResult<AlertView> {
+fn view(row: AlertRow, mappings: &ObservableMappings, with_raw: bool) -> ApiResult<AlertView> {
     let raw = row.raw()?;
-    let alert = shapes::parse(&decode(raw.as_bytes()), sources)
+    let alert = formats::parse(&decode(raw.as_bytes()), mappings)
         .map_err(|faults| ApiError::internal(&format!("alert {}: {faults:?}", row.id)))?;
     let alert = alert.received(received(&row.id)?);
     let raw =
@@ -217,7 +217,7 @@ pub async fn list(
     };
     let rows = alerts::list(&state.engine.db, filter, before, limit + 1).await?;
     let views =
-        rows.into_iter().map(|row| view(row, &state.engine.sources, false)).collect::<ApiResult<Vec<AlertView>>>()?;
+        rows.into_iter().map(|row| view(row, &state.engine.mappings, false)).collect::<ApiResult<Vec<AlertView>>>()?;
     Ok(page(views, limit, &uri, |alert| alert.id.clone()))
 }
 
@@ -268,5 +268,5 @@ pub async fn find(
     Path(id): Path<String>,
 ) -> ApiResult<axum::Json<AlertView>> {
     let row = named(&state, &id).await?;
-    Ok(axum::Json(view(row, &state.engine.sources, true)?))
+    Ok(axum::Json(view(row, &state.engine.mappings, true)?))
 }

@@ -6,10 +6,10 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::AppState;
-use super::auth::{Caller, Read};
-use super::error::ApiResult;
-use super::extract::Query;
-use super::page::{Page, cursor_number, limit, page};
+use super::front::auth::{Caller, Read};
+use super::front::error::ApiResult;
+use super::front::extract::Query;
+use super::front::page::{Page, cursor_number, limit, page};
 use crate::domain::canonical;
 use crate::store::audit::{self, AuditFilter, AuditProof, AuditRow};
 

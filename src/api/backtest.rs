@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::AppState;
-use super::auth::{Caller, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::Json;
+use super::front::auth::{Caller, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::Json;
+use crate::engine::backtest::guardrails::BacktestReport;
 use crate::engine::backtest::{Draft, backtest};
-use crate::engine::rehearsal::Report;
 
 /// Default and maximum number of samples.
 const SAMPLES: (usize, usize) = (20, 1000);
@@ -54,7 +54,7 @@ pub struct NewBacktest {
 ///
 /// With `Accept: application/x-ndjson` the response is lines of `{"progress":{"scanned","total"}}`,
 /// then one `{"result":…}` or `{"error":…}`. Only one backtest runs at a time; others get 503.
-#[utoipa::path(post, operation_id = "backtest", path = "/v1/policies/backtest", tag = "policies", request_body = NewBacktest, responses((status = 200, body = Report)))]
+#[utoipa::path(post, operation_id = "backtest", path = "/v1/policies/backtest", tag = "policies", request_body = NewBacktest, responses((status = 200, body = BacktestReport)))]
 pub async fn run(
     _: Caller<Read>,
     State(state): State<AppState>,

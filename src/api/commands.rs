@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
-use super::auth::{Caller, Read, Respond};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query, reason};
-use super::page::{Page, cursor_id, limit, page};
+use super::front::auth::{Caller, Read, Respond};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, Path, Query, reason};
+use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::command::CommandState;
 use crate::domain::fault::Fault;
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};

@@ -7,9 +7,9 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use super::auth::{Caller, Read};
-use super::error::ApiResult;
-use super::extract::{Path, Query};
+use super::front::auth::{Caller, Read};
+use super::front::error::ApiResult;
+use super::front::extract::{Path, Query};
 use crate::domain::duration::Span;
 use crate::domain::outcome::ResponseOutcome;
 use crate::engine::conditions::FailedConditions;

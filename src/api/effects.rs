@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
-use super::auth::{Caller, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Path, Query};
-use super::page::{Page, cursor_id, limit, page};
+use super::front::auth::{Caller, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Path, Query};
+use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::canonical;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::fault::Fault;

@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::agents::capability_faults;
-use super::error::{ApiError, ApiResult};
+use super::front::error::{ApiError, ApiResult};
 use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
 use crate::engine::capabilities::Announcement;
-use crate::store::converge::{self, Hello, News};
-use crate::store::identity::Rejected;
+use crate::store::converge::{self, AgentNews, Hello};
+use crate::store::resync::RejectedCount;
 use crate::telemetry::{ByOutcome, ByReason};
 
 /// Maximum length of a stored key id, in bytes.
@@ -96,9 +96,9 @@ pub async fn converge(
     let is_whole = bytes.saturating_add(LARGEST_EFFECT_BYTES) < MAX_EFFECTS_BYTES;
     let is_first = run.is_none_or(|run| state.engine.hub.reports_first(agent, run));
     let hello = Hello { cursor, has_run: run.is_some(), is_first, effects, is_whole };
-    let turn = state.engine.comparing.acquire().await;
+    let permit = state.engine.comparing.acquire().await;
     let news = converge::compare(&state.engine.db, agent, hello, state.engine.clock.now()).await?;
-    drop(turn);
+    drop(permit);
     settle_news(state, agent, news).await?;
     if let Some(run) = run {
         state.engine.hub.reported(agent, run);
@@ -111,7 +111,7 @@ pub async fn news(state: &AppState, agent: Uuid, effects: Vec<HeldEffect>, ended
     if effects.len() > MAX_ITEMS || ended.len() > MAX_ITEMS {
         return Err(too_many("effects"));
     }
-    settle_news(state, agent, News { effects, ended, ..News::default() }).await
+    settle_news(state, agent, AgentNews { effects, ended, ..AgentNews::default() }).await
 }
 
 /// Records that the agent rejected commands of this manager. This is an incident, because the agent
@@ -128,11 +128,11 @@ pub async fn rejected(state: &AppState, agent: Uuid, orders: Vec<RejectedOrders>
     let most = orders.iter().max_by_key(|orders| orders.count);
     let Some(most) = most.filter(|_| total > 0) else { return Ok(()) };
     let kid = most.kid.as_ref().filter(|kid| kid.len() <= MAX_KID_BYTES).cloned();
-    let rejected = Rejected { count: total, reason: known_reason(&most.reason), kid };
-    settle_news(state, agent, News { rejected: Some(rejected), ..News::default() }).await
+    let rejected = RejectedCount { count: total, reason: known_reason(&most.reason), kid };
+    settle_news(state, agent, AgentNews { rejected: Some(rejected), ..AgentNews::default() }).await
 }
 
-async fn settle_news(state: &AppState, agent: Uuid, news: News) -> ApiResult<()> {
+async fn settle_news(state: &AppState, agent: Uuid, news: AgentNews) -> ApiResult<()> {
     state.caller_limits.count_news(agent, news.effects.len() + news.ended.len() + news.missing.len())?;
     state.engine.writer.converge(agent, news).await?;
     // Lift unwanted effects now, not in the next round.

@@ -5,16 +5,16 @@ use axum::extract::State;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::auth::{Caller, Read};
-use super::error::{ApiError, ApiResult};
-use super::extract::Path;
+use super::front::auth::{Caller, Read};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::Path;
 use super::outcomes::{self, JudgedResponse};
 use super::{AppState, alerts};
 use crate::domain::fleet::Origin;
+use crate::domain::formats;
 use crate::domain::index::{Seen, why_not};
 use crate::domain::policy::Mode;
 use crate::domain::response::Verdict;
-use crate::domain::shapes;
 use crate::engine::decide::{Ages, Circumstances, decide};
 use crate::store::alerts as stored;
 use crate::store::columns;
@@ -81,7 +81,7 @@ pub async fn explain(
     let row = alerts::named(&state, &word).await?;
     let id = columns::id(&row.id)?;
     let raw = row.text()?;
-    let alert = shapes::parse(&raw, &engine.sources)
+    let alert = formats::parse(&raw, &engine.mappings)
         .map_err(|faults| ApiError::internal(&format!("alert {id}: {faults:?}")))?;
     let alert = alert.received(stored::received(&id));
     let filter = ResponseFilter { alert: Some(id), ..ResponseFilter::default() };

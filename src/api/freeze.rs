@@ -5,9 +5,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use super::auth::{Caller, Read, Respond};
-use super::error::ApiResult;
-use super::extract::{Json, reason};
+use super::front::auth::{Caller, Read, Respond};
+use super::front::error::ApiResult;
+use super::front::extract::{Json, reason};
 use crate::store::freeze::{self, FreezeRow};
 
 /// The state of the freeze.

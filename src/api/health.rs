@@ -11,8 +11,8 @@ use prometheus_client::encoding::text::encode;
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use super::error::{ApiError, ApiResult};
-use super::extract::Query;
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::Query;
 use crate::domain::presence::Presence;
 use crate::engine::health::Round;
 use crate::engine::readiness;

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::Map;
 
 use super::AppState;
-use super::auth::{Caller, WritePolicies};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Payload, Query};
+use super::front::auth::{Caller, WritePolicies};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Payload, Query};
 use crate::compat::ossec::{self, Import, Level, Load};
 use crate::domain::fault::Fault;
 use crate::domain::labels::{WAZUH_MANAGER, parse_labels};
@@ -50,7 +50,7 @@ pub async fn run(
 ) -> ApiResult<(StatusCode, axum::Json<Import>)> {
     let HowToImport { dry_run, wazuh_manager } = how;
     let wazuh_manager = wazuh_manager.map(|name| named(&name)).transpose()?;
-    let payload = Payload::read(request, MAX_BYTES, &state.rooms.people).await?;
+    let payload = Payload::read(request, MAX_BYTES, &state.memory.people).await?;
     if !["application/xml", "text/xml"].contains(&payload.media_type.as_str()) {
         return Err(ApiError::unsupported("Content-Type must be application/xml"));
     }

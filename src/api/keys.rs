@@ -8,10 +8,10 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use super::auth::{Administer, Caller};
-use super::error::ApiResult;
-use super::extract::{Json, Path, Query};
-use super::page::{Page, limit, page};
+use super::front::auth::{Administer, Caller};
+use super::front::error::ApiResult;
+use super::front::extract::{Json, Path, Query};
+use super::front::page::{Page, limit, page};
 use crate::domain::duration::Span;
 use crate::domain::principal::Role;
 use crate::store::keys::{self, KeyRow};

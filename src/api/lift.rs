@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
-use super::auth::{Caller, Respond};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, reason};
+use super::front::auth::{Caller, Respond};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, reason};
 use crate::domain::canonical;
 use crate::domain::fault::Fault;
+use crate::domain::formats::wazuh::canonical_rule_id;
 use crate::domain::policy::Selector;
-use crate::domain::shapes::wazuh::canonical_rule_id;
 use crate::store::columns::id;
 use crate::store::ledger::EndReason;
 use crate::store::responses::{self, LiftFilter, ResponseFilter};

@@ -1,41 +1,31 @@
 //! The API layer. [`routes`] is the table of contents; each resource is one file with its requests,
-//! responses and handlers. A handler extracts, calls one function of a lower layer, and maps the
-//! result.
+//! responses and handlers. [`front`] is what every request passes before its handler. A handler
+//! extracts, calls one function of a lower layer, and maps the result.
 
 pub mod actions;
-pub mod address;
 pub mod agents;
 pub mod alerts;
 pub mod audit;
-pub mod auth;
 pub mod backtest;
 pub mod commands;
 mod contract;
-mod controls;
 pub mod counts;
 pub mod docs;
 pub mod effects;
-pub mod error;
 pub mod exchange;
 pub mod explain;
-pub mod extract;
 pub mod freeze;
-pub mod guest;
+pub mod front;
 pub mod health;
 pub mod import;
 pub mod keys;
 pub mod lift;
-pub mod limits;
-pub mod listen;
 pub mod outcomes;
-pub mod pace;
-pub mod page;
 pub mod policies;
 pub mod poll;
 pub mod protected;
 pub mod responses;
 pub mod stream;
-pub mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,15 +46,15 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::telemetry::ByRoute;
-use address::TrustedProxies;
-use auth::Strangers;
 pub use contract::{contract, contract_yaml};
-use error::{ApiError, Problem};
-use extract::Rooms;
-use limits::{AllowanceCell, CallerLimits};
-use turns::Turns;
+use front::address::{self, TrustedProxies};
+use front::auth::AuthFailures;
+use front::error::{ApiError, Problem};
+use front::extract::MemoryBudgets;
+use front::limits::{AllowanceCell, CallerLimits};
+use front::poll_slots::PollSlots;
 
-/// Time limit of a request, including the body, for which [`extract::BODY_TIMEOUT`] is the limit.
+/// Time limit of a request, including the body, for which [`front::extract::BODY_TIMEOUT`] is the limit.
 /// Streams and polls have their own limits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 /// Time limit of a poll: the longest wait plus the processing before it.
@@ -76,7 +66,7 @@ const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Limits from the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Maximum size of an alert body, in bytes.
     pub max_body_bytes: usize,
     /// Maximum number of alerts per request.
@@ -89,7 +79,7 @@ pub struct AppState {
     /// The engine.
     pub engine: Arc<Engine>,
     /// Counter of failed authentication.
-    pub strangers: Arc<Strangers>,
+    pub auth_failures: Arc<AuthFailures>,
     /// Registry behind `/metrics`.
     pub registry: Arc<Registry>,
     /// The contract as JSON text.
@@ -97,11 +87,11 @@ pub struct AppState {
     /// URL under which agents reach this manager; empty: as at enrolment.
     pub public_url: Arc<str>,
     /// Limits from the configuration.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// Memory budgets for bodies.
-    pub rooms: Rooms,
+    pub memory: MemoryBudgets,
     /// Limits on each agent's concurrent requests.
-    pub turns: Turns,
+    pub poll_slots: PollSlots,
     /// Rate limits by caller.
     pub caller_limits: Arc<CallerLimits>,
     /// Proxies whose forwarding headers are trusted.
@@ -117,16 +107,16 @@ impl AppState {
         engine.metrics.register(&mut registry);
         Self {
             engine,
-            strangers: Arc::new(Strangers::new(proxies.clone())),
+            auth_failures: Arc::new(AuthFailures::new(proxies.clone())),
             registry: Arc::new(registry),
             contract: contract().to_string().into(),
             public_url: config.public_url.as_str().into(),
-            rooms: Rooms::new(config.max_pending_bytes),
-            turns: Turns::default(),
+            memory: MemoryBudgets::new(config.max_pending_bytes),
+            poll_slots: PollSlots::default(),
             caller_limits: Arc::new(CallerLimits::new(config)),
             proxies,
             proxy_seen: Arc::default(),
-            limits: Limits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
+            limits: RequestLimits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
         }
     }
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::AppState;
-use super::auth::{Caller, Read, WritePolicies};
-use super::error::{ApiError, ApiResult};
-use super::extract::{IfMatch, Json, Path, Query, reason};
-use super::page::{Page, cursor_number, limit, page};
+use super::front::auth::{Caller, Read, WritePolicies};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{IfMatch, Json, Path, Query, reason};
+use super::front::page::{Page, cursor_number, limit, page};
 use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
 use crate::domain::fleet::Fleet;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::extract::{FromRequest as _, Request, State};
 use riposte_protocol::message::{PollRequest, PollResponse};
 
-use super::auth::AgentCaller;
-use super::error::{ApiError, ApiResult};
-use super::extract::Json;
-use super::turns::Kind;
+use super::front::auth::AgentCaller;
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::Json;
+use super::front::poll_slots::RequestKind;
 use super::{AppState, exchange};
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
@@ -28,11 +28,11 @@ pub async fn exchange(
     State(state): State<AppState>,
     request: Request,
 ) -> ApiResult<axum::Json<PollResponse>> {
-    let _waits = state.turns.take(agent.id, Kind::Poll)?;
-    let turn = state.turns.take(agent.id, Kind::Reading)?;
+    let _waits = state.poll_slots.take(agent.id, RequestKind::Poll)?;
+    let slot = state.poll_slots.take(agent.id, RequestKind::Reading)?;
     let poll = state.engine.hub.poll(agent.id, state.engine.clock.now());
     let body = Json::<PollRequest>::from_request(request, &state).await?;
-    drop(turn);
+    drop(slot);
     let PollRequest { cursor, acks, results, rejected, effects, capabilities, run, clock, wait_seconds, max } =
         body.value;
     Box::pin(exchange::recognise(&state, agent.id, run)).await?;

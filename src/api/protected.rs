@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
-use super::auth::{Caller, Read, WritePolicies};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query};
-use super::page::{Page, cursor_id, limit, page};
+use super::front::auth::{Caller, Read, WritePolicies};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, Path, Query};
+use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::duration::Span;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::policy;
-use crate::domain::protected::{Covered, CoveredError, Entry, ProtectedSet};
+use crate::domain::protected::{Covered, CoveredError, ProtectedEntry, ProtectedSet};
 use crate::engine::Engine;
 use crate::store::protected::{self, Hold, ProtectedRow};
 
@@ -100,8 +100,8 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(answer(engine, Some(entry.id), &entry, lifts))))
 }
 
-fn answer(engine: &Engine, id: Option<Uuid>, entry: &Entry, lifts: Vec<Hold>) -> CreatedProtected {
-    let Entry { covered, until, policies, .. } = entry;
+fn answer(engine: &Engine, id: Option<Uuid>, entry: &ProtectedEntry, lifts: Vec<Hold>) -> CreatedProtected {
+    let ProtectedEntry { covered, until, policies, .. } = entry;
     let known = engine.policies.load();
     let unknown = policies
         .iter()
@@ -118,7 +118,7 @@ fn answer(engine: &Engine, id: Option<Uuid>, entry: &Entry, lifts: Vec<Hold>) ->
     CreatedProtected { id, kind: covered.kind(), value: covered.value(), expires_at: until.instant(), lifts, warnings }
 }
 
-fn read(state: &AppState, asked: CreateProtected) -> UseCase<Entry> {
+fn read(state: &AppState, asked: CreateProtected) -> UseCase<ProtectedEntry> {
     let CreateProtected { kind, value, policies, reason, expires_in } = asked;
     let mut faults = Vec::new();
     let covered = match kind.as_str() {
@@ -150,7 +150,7 @@ fn read(state: &AppState, asked: CreateProtected) -> UseCase<Entry> {
     let now = state.engine.clock.now();
     let until = expires_in.map_or(Until::Never, |span| Until::At(now.plus(span.duration())));
     match covered {
-        Ok(covered) if faults.is_empty() => Ok(Entry { id: new_id(now), covered, policies, until, reason }),
+        Ok(covered) if faults.is_empty() => Ok(ProtectedEntry { id: new_id(now), covered, policies, until, reason }),
         _ => Err(Refusal::Invalid(faults)),
     }
 }

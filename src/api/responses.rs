@@ -7,18 +7,18 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::auth::{Caller, Read, Respond};
-use super::error::{ApiError, ApiResult};
-use super::extract::{Json, Path, Query, reason, traceparent};
+use super::front::auth::{Caller, Read, Respond};
+use super::front::error::{ApiError, ApiResult};
+use super::front::extract::{Json, Path, Query, reason, traceparent};
+use super::front::page::{Page, cursor_id, limit, page_until};
 use super::outcomes::{self, JudgedResponse};
-use super::page::{Page, cursor_id, limit, page_until};
 use super::{AppState, alerts};
 use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::ResponseOutcome;
 use crate::domain::response::ResponseState;
-use crate::store::answers::{self, Answer, AnswerRow};
+use crate::store::approvals::{self, ApprovalOutcome, Decision, DecisionRow};
 use crate::store::columns;
 use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
 use crate::store::effects::{self, EffectRow};
@@ -42,7 +42,7 @@ pub struct ResponseView {
     /// Results of its commands.
     pub results: Vec<ResultRow>,
     /// Decisions of people on it.
-    pub answers: Vec<AnswerRow>,
+    pub answers: Vec<DecisionRow>,
 }
 
 /// Filter of a response list.
@@ -121,7 +121,7 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
         effects: effects::of_response(db, id, SHOWN).await?,
         commands: commands::list(db, filter, None, SHOWN).await?,
         results: commands::results_of_response(db, id, SHOWN).await?,
-        answers: answers::of_response(db, id).await?,
+        answers: approvals::of_response(db, id).await?,
     })
 }
 
@@ -234,21 +234,21 @@ async fn answer(
     state: AppState,
     id: Uuid,
     said: Say,
-    answer: Answer,
+    decision: Decision,
 ) -> ApiResult<axum::Json<ResponseView>> {
     let reason = reason(said.reason)?;
     let before = responses::find(&state.engine.db, id).await?;
     let before = before.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
-    match state.engine.writer.answer(id, caller.principal.name, answer, reason).await? {
-        answers::Outcome::Counted => {}
-        answers::Outcome::Carried => state.engine.undo.look_again(),
-        answers::Outcome::NotWaiting => {
+    match state.engine.writer.decide(id, caller.principal.name, decision, reason).await? {
+        ApprovalOutcome::Counted => {}
+        ApprovalOutcome::Carried => state.engine.undo.look_again(),
+        ApprovalOutcome::NotWaiting => {
             return Err(ApiError::conflict(format!(
                 "the response is {}, and does not wait for this decision",
                 before.state
             )));
         }
-        answers::Outcome::NotYours => {
+        ApprovalOutcome::NotYours => {
             return Err(ApiError::conflict(
                 "the requester of a response cannot approve it, and each principal decides once",
             ));
@@ -268,7 +268,7 @@ pub async fn approve(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Answer::Approve).await
+    answer(caller, state, id, body.value, Decision::Approve).await
 }
 
 /// Rejects a response that waits for approval
@@ -282,7 +282,7 @@ pub async fn reject(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Answer::Reject).await
+    answer(caller, state, id, body.value, Decision::Reject).await
 }
 
 /// Confirms a response that acted first
@@ -296,5 +296,5 @@ pub async fn confirm(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Answer::Confirm).await
+    answer(caller, state, id, body.value, Decision::Confirm).await
 }

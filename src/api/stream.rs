@@ -15,15 +15,15 @@ use riposte_protocol::SUBPROTOCOL;
 use riposte_protocol::message::{FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
 use uuid::Uuid;
 
-use super::auth::AgentCaller;
-use super::error::{ApiError, ApiResult};
-use super::guest::IsStream;
-use super::pace::Pace;
-use super::turns::{Kind, Turn};
+use super::front::auth::AgentCaller;
+use super::front::connection::IsStream;
+use super::front::error::{ApiError, ApiResult};
+use super::front::poll_slots::{PollSlot, RequestKind};
+use super::front::rate_limit::RateLimit;
 use super::{AppState, exchange};
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
-use crate::engine::hub::Seat;
+use crate::engine::hub::StreamHandle;
 
 /// Read buffer of a socket: frames are small, connections are many.
 const READ_BUFFER: usize = 1024;
@@ -71,10 +71,10 @@ pub async fn open(
             "this manager requires the subprotocol {SUBPROTOCOL}, which was not offered"
         )));
     }
-    let turn = state.turns.take(agent.id, Kind::Stream)?;
+    let slot = state.poll_slots.take(agent.id, RequestKind::Stream)?;
     Ok(upgrade.on_upgrade(move |socket| {
         is_stream.set();
-        serve(state, agent, socket, turn);
+        serve(state, agent, socket, slot);
         std::future::ready(())
     }))
 }
@@ -87,25 +87,25 @@ enum End {
     Close(u16, &'static str),
 }
 
-fn serve(state: AppState, agent: AgentCaller, socket: WebSocket, turn: Turn) {
+fn serve(state: AppState, agent: AgentCaller, socket: WebSocket, slot: PollSlot) {
     let tasks = state.engine.tasks.clone();
     // Tracked, so that shutdown waits for the close frame.
     tasks.spawn_short(async move {
         let streaming = state.engine.metrics.agents_streaming.clone();
         streaming.inc();
-        let mut line = Line { socket, pace: Pace::new(FRAME_EVERY, FRAMES_AT_ONCE, Instant::now()) };
+        let mut line = Line { socket, rate_limit: RateLimit::new(FRAME_EVERY, FRAMES_AT_ONCE, Instant::now()) };
         if let End::Close(code, reason) = talk(&state, agent, &mut line).await {
             line.close(code, reason).await;
         }
         streaming.dec();
-        drop(turn);
+        drop(slot);
     });
 }
 
 /// The socket, with a time limit on sends and a rate limit on reads.
 struct Line {
     socket: WebSocket,
-    pace: Pace,
+    rate_limit: RateLimit,
 }
 
 impl Line {
@@ -118,12 +118,12 @@ impl Line {
     async fn hear(&mut self) -> Result<FromAgent, End> {
         // Wait before reading: this future may be cancelled while it waits, and a frame that was
         // already read would be lost.
-        let wait = self.pace.wait(Instant::now());
+        let wait = self.rate_limit.wait(Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
         let heard = self.socket.recv().await;
-        self.pace.step(1, Instant::now());
+        self.rate_limit.step(1, Instant::now());
         match heard {
             Some(Ok(Message::Text(text))) => {
                 serde_json::from_str(&text).map_err(|_| End::Close(1007, "a frame is not a valid message"))
@@ -152,10 +152,10 @@ async fn talk(state: &AppState, caller: AgentCaller, line: &mut Line) -> End {
         Ok(Err(end)) => return end,
         Err(_) => return End::Close(1008, "no hello in time"),
     };
-    let mut seat = state.engine.hub.sit(agent);
-    let replaced = seat.replaced.clone();
+    let mut handle = state.engine.hub.open_stream(agent);
+    let replaced = handle.replaced.clone();
     let end = tokio::select! {
-        end = take_over(state, agent, line, &mut seat, hello) => end,
+        end = take_over(state, agent, line, &mut handle, hello) => end,
         // At any point: a job that was passed to the writer is committed before any message of the
         // newer stream.
         () = replaced.cancelled() => End::Close(1008, "another stream of this agent took over, or it was revoked"),
@@ -172,8 +172,8 @@ struct Hello {
     run: Option<Uuid>,
 }
 
-async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Seat, hello: Hello) -> End {
-    let _floor = seat.take_the_floor().await;
+async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, handle: &mut StreamHandle, hello: Hello) -> End {
+    let _inbound = handle.lock_inbound().await;
     // The agent may be revoked between its token and its hello, before there is a connection to
     // close.
     if state.engine.fleet.load().get(agent).is_none() {
@@ -185,7 +185,7 @@ async fn take_over(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Se
         return refused(&error);
     }
     tracing::info!(%agent, cursor, "agent {agent} streams");
-    converse(state, agent, line, seat, cursor).await
+    converse(state, agent, line, handle, cursor).await
 }
 
 async fn take_in_hello(state: &AppState, agent: Uuid, hello: Hello) -> ApiResult<()> {
@@ -198,7 +198,7 @@ async fn take_in_hello(state: &AppState, agent: Uuid, hello: Hello) -> ApiResult
     }
 }
 
-async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Seat, cursor: u64) -> End {
+async fn converse(state: &AppState, agent: Uuid, line: &mut Line, handle: &mut StreamHandle, cursor: u64) -> End {
     if let Err(end) = line.say(&ToAgent::Settings { settings: exchange::settings(state) }).await {
         return end;
     }
@@ -208,7 +208,7 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
     loop {
         if fetch {
             // Before the store is read, so that a commit in between still wakes this stream.
-            seat.nudges.borrow_and_update();
+            handle.nudges.borrow_and_update();
             // Boxed, so that ten thousand idle streams do not carry the state of a query each.
             match Box::pin(send_owed(&mut conversation, line)).await {
                 Ok(()) => retry = None,
@@ -246,7 +246,7 @@ async fn converse(state: &AppState, agent: Uuid, line: &mut Line, seat: &mut Sea
                     }
                 }
             },
-            _ = seat.nudges.changed() => true,
+            _ = handle.nudges.changed() => true,
             () = due => true,
             () = std::future::ready(()), if has_more => true,
         };

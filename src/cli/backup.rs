@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::{complain, keyfiles, say, signing};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::inspect::Finding;
-use crate::store::{Db, inspect, signing_keys};
+use crate::store::doctor::Finding;
+use crate::store::{Db, doctor, signing_keys};
 
 /// Name of the ledger's file in a data directory and in a backup.
 const LEDGER: &str = "riposte.db";
@@ -68,7 +68,7 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
     ensure!(Path::new(ledger).is_file(), "there is no ledger at {ledger}");
     ensure!(!to.exists(), "{} exists already; a backup needs a new folder", to.display());
     keyfiles::make_data_dir(&to)?;
-    inspect::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
+    doctor::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
     keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
     for name in [keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
         let path = config.data_dir.join(name);
@@ -151,7 +151,7 @@ pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCod
         );
     }
     ensure!(manifest.files.contains_key(LEDGER), "the backup contains no ledger");
-    if let Some(damage) = inspect::damage(&from.join(LEDGER)).await? {
+    if let Some(damage) = doctor::damage(&from.join(LEDGER)).await? {
         bail!("the backup's ledger is damaged: {damage}");
     }
     if let Some(why) = key_difference(&from.join(LEDGER), &from).await? {
@@ -190,7 +190,7 @@ pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
     let db = Db::open_to_look(&url)
         .await
         .with_context(|| format!("cannot open the ledger of {}", config.data_dir.display()))?;
-    let mut findings = inspect::examine(&db, Clock::system().now()).await.context("the ledger cannot be read")?;
+    let mut findings = doctor::examine(&db, Clock::system().now()).await.context("the ledger cannot be read")?;
     let known = signing_keys::current(&db).await.context("the ledger cannot be read")?;
     db.close().await;
     if let Some(why) = signing::difference(known.as_ref(), &config.data_dir)? {

@@ -113,7 +113,7 @@ impl Remote {
         path: &str,
         version: Option<i64>,
         body: Option<Value>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<Reply> {
         let mut request = self.request(method, path)?;
         if let Some(version) = version {
             request = request.header(IF_MATCH, format!("\"{version}\""));
@@ -121,7 +121,7 @@ impl Remote {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        Answer::read(self.start(request).await?).await
+        Reply::read(self.start(request).await?).await
     }
 
     /// Sends a request and waits for the response head.
@@ -235,13 +235,13 @@ impl Remote {
 
 /// A response of the manager.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Reply {
     /// HTTP status.
     pub status: StatusCode,
     body: Value,
 }
 
-impl Answer {
+impl Reply {
     /// Reads a response to its end.
     ///
     /// # Errors
@@ -368,7 +368,7 @@ pub async fn status(remote: Remote) -> anyhow::Result<ExitCode> {
 /// `riposte audit verify`
 pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
     let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify")?;
-    let proof = Answer::read(remote.start(request).await?).await?.done()?;
+    let proof = Reply::read(remote.start(request).await?).await?.done()?;
     let intact = proof["intact"].as_bool();
     let intact = intact.with_context(|| stranger(&remote.manager, "it says nothing of an audit log"))?;
     if json {

@@ -15,12 +15,13 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{keyfiles, signing};
-use crate::api::address::TrustedProxies;
-use crate::api::{self, AppState, listen};
+use crate::api::front::address::TrustedProxies;
+use crate::api::front::listen;
+use crate::api::{self, AppState};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
-use crate::domain::shapes::Sources;
 use crate::engine::Engine;
 use crate::engine::intake::Rules;
 use crate::shutdown::{self, GRACE, Tasks};
@@ -279,14 +280,14 @@ async fn start_on(
 }
 
 fn rules(config: &Config) -> anyhow::Result<Rules> {
-    let sources = Sources::read(&config.observables).map_err(|faults| {
+    let mappings = ObservableMappings::read(&config.observables).map_err(|faults| {
         let faults = faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
         anyhow::anyhow!("the configuration's observables: {}", faults.collect::<Vec<_>>().join("; "))
     })?;
     let max_age = config.max_age.parse();
     let max_age = max_age.map_err(|error| anyhow::anyhow!("the configuration's max_age {error}, or none"))?;
     let said = config.pipelines.iter().filter_map(|(name, pipeline)| Some((name.clone(), pipeline.ids_recur?)));
-    Ok(Rules { sources, max_age, recurring: Recurring::new(said.collect()) })
+    Ok(Rules { mappings, max_age, recurring: Recurring::new(said.collect()) })
 }
 
 /// Maximum size in bytes of a ledger file that is checked at every start: that takes tenths of a

@@ -79,11 +79,11 @@ pub fn needs_yes(what: &str) -> std::process::ExitCode {
 
 /// A progress line that is updated in place; on a terminal only.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct ProgressLine {
     shown: bool,
 }
 
-impl Progress {
+impl ProgressLine {
     /// Updates the progress.
     pub fn show(&mut self, text: &str) {
         let mut stderr = std::io::stderr();
@@ -95,7 +95,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if self.shown {
             let _ = write!(std::io::stderr(), "\r\u{1b}[K");

@@ -1,4 +1,4 @@
-//! An alert: the normalised fields that policies read, parsed by `domain/shapes/`. All content may
+//! An alert: the normalised fields that policies read, parsed by `domain/formats/`. All content may
 //! be controlled by an attacker. Texts are bounded and free of NUL, and an observable becomes a
 //! target only through `Target::parse`.
 

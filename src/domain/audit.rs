@@ -10,7 +10,7 @@ pub const GENESIS: [u8; 32] = [0; 32];
 
 /// An entry without a position in the chain yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct AuditEntry {
     /// Time of the change.
     pub at: Timestamp,
     /// Actor: `key:ID`, `agent:ID`, `policy:NAME` or `riposte` itself.
@@ -56,7 +56,7 @@ pub struct EntryRef<'a> {
     pub detail: &'a str,
 }
 
-impl Entry {
+impl AuditEntry {
     /// The hashed parts.
     pub fn as_ref(&self) -> EntryRef<'_> {
         let Self { at, actor, verb, noun, noun_id, detail } = self;
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn any_edit_changes_the_hash() {
-        let entry = Entry {
+        let entry = AuditEntry {
             at: Timestamp::from_millis(1),
             actor: "key:a".into(),
             verb: "created",
@@ -90,8 +90,8 @@ mod tests {
         let base = hash(&GENESIS, 1, &entry.as_ref());
         assert_ne!(base, hash(&GENESIS, 2, &entry.as_ref()));
         assert_ne!(base, hash(&[1; 32], 1, &entry.as_ref()));
-        let moved = Entry { actor: "key:".into(), ..entry.clone() };
-        let shifted = Entry { actor: "key:ac".into(), verb: "reated", ..entry };
+        let moved = AuditEntry { actor: "key:".into(), ..entry.clone() };
+        let shifted = AuditEntry { actor: "key:ac".into(), verb: "reated", ..entry };
         assert_ne!(base, hash(&GENESIS, 1, &moved.as_ref()));
         assert_ne!(base, hash(&GENESIS, 1, &shifted.as_ref()));
     }

@@ -34,7 +34,7 @@ pub fn target(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
+    use crate::domain::formats::wazuh::{canonical_agent_id, canonical_rule_id};
 
     /// Equal texts by kind; the first is the canonical form.
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::agent::Agent;
 use super::alert::Alert;
 use super::canonical;
-use super::expression::{EVERYTHING, Facts, Failure, Reads};
+use super::expression::{Bindings, EVERYTHING, Failure, FieldRefs};
 use super::policy::{AgentSelector, Policy, Selector};
 
 /// A policy and its version.
@@ -33,7 +33,7 @@ pub struct PolicyIndex {
     /// Selectors without rule ids and groups, by `min_level`.
     by_level: [Vec<Place>; 17],
     /// Fields that the expressions of all policies read.
-    reads: Reads,
+    field_refs: FieldRefs,
 }
 
 impl PolicyIndex {
@@ -45,7 +45,7 @@ impl PolicyIndex {
             for (nth, selector) in (0_u32..).zip(&versioned.policy.selectors) {
                 let place = (at, nth);
                 if let Some(when) = &selector.when {
-                    index.reads.add(when.reads());
+                    index.field_refs.add(when.field_refs());
                 }
                 if selector.is_empty() {
                     continue;
@@ -87,7 +87,7 @@ impl PolicyIndex {
         raw: &'a str,
         origin: &'a dyn Fn() -> Option<&'a Agent>,
     ) -> Matched<'s> {
-        let seen = Seen { reads: &self.reads, ..Seen::new(alert, raw, origin) };
+        let seen = Seen { field_refs: &self.field_refs, ..Seen::new(alert, raw, origin) };
         let level = alert.rule.level;
         if level == 0 {
             return Matched::default();
@@ -153,15 +153,15 @@ pub struct Seen<'a> {
     /// Looked for when the first selector asks: for most alerts none does.
     origin: &'a dyn Fn() -> Option<&'a Agent>,
     /// What expressions may ask for.
-    reads: &'a Reads,
+    field_refs: &'a FieldRefs,
     /// Built by the first expression, and shared.
-    facts: OnceCell<Facts<'a>>,
+    bindings: OnceCell<Bindings<'a>>,
 }
 
 impl<'a> Seen<'a> {
     /// `alert`, whose text is `raw`, coming from the enrolled agent `origin`.
     pub fn new(alert: &'a Alert, raw: &'a str, origin: &'a dyn Fn() -> Option<&'a Agent>) -> Self {
-        Self { alert, raw, origin, reads: &EVERYTHING, facts: OnceCell::new() }
+        Self { alert, raw, origin, field_refs: &EVERYTHING, bindings: OnceCell::new() }
     }
 
     fn is_from(&self, agents: &AgentSelector) -> bool {
@@ -183,8 +183,8 @@ pub fn holds(selector: &Selector, seen: &Seen) -> bool {
 /// The first condition of `selector` that does not hold, cheap ones first; `None` if all hold.
 pub fn why_not(selector: &Selector, seen: &Seen) -> Option<WhyNot> {
     plain(selector, seen).map(WhyNot::Fails).or_else(|| {
-        let facts = || seen.facts.get_or_init(|| Facts::new(seen.alert, seen.raw, seen.reads));
-        match selector.when.as_ref()?.holds(facts()) {
+        let bindings = || seen.bindings.get_or_init(|| Bindings::new(seen.alert, seen.raw, seen.field_refs));
+        match selector.when.as_ref()?.holds(bindings()) {
             Ok(true) => None,
             Ok(false) => Some(WhyNot::Fails("when: the expression does not hold")),
             Err(failure) => Some(WhyNot::Failed(failure)),
@@ -255,7 +255,7 @@ mod tests {
     fn alert(id: &str, level: u8, groups: &[&str]) -> Alert {
         let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005"},
             "rule": {"id": id, "level": level, "groups": groups}});
-        crate::domain::shapes::parse(&raw.to_string(), &crate::domain::shapes::Sources::default()).unwrap()
+        crate::domain::formats::parse(&raw.to_string(), &crate::domain::formats::ObservableMappings::default()).unwrap()
     }
 
     fn fired(index: &PolicyIndex, alert: &Alert) -> Vec<String> {

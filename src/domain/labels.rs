@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::fault::Fault;
-use super::shapes::wazuh::canonical_agent_id;
+use super::formats::wazuh::canonical_agent_id;
 
 /// Label with the agent's Wazuh id.
 pub const WAZUH_ID: &str = "wazuh_id";

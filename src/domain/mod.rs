@@ -1,7 +1,7 @@
 //! The domain layer: what things are. Pure rules without I/O, async or a clock, with their tests
 //! beside them.
 //!
-//! In the order of the flow: an [`alert`] (in one of the [`shapes`]) meets the [`policy`] documents
+//! In the order of the flow: an [`alert`] (in one of the [`formats`]) meets the [`policy`] documents
 //! compiled in the [`index`]. A [`response`] holds [`effect`]s on [`agent`]s of the [`fleet`]
 //! through [`command`]s; [`outcome`] summarises it, and [`presence`] is where an agent is.
 //! [`protected`] targets are never touched; [`principal`] defines rights, [`audit`] the log.
@@ -23,6 +23,7 @@ pub mod enrolment_token;
 pub mod expression;
 pub mod fault;
 pub mod fleet;
+pub mod formats;
 pub mod group_expression;
 pub mod guardrails;
 pub mod host_name;
@@ -36,4 +37,3 @@ pub mod presence;
 pub mod principal;
 pub mod protected;
 pub mod response;
-pub mod shapes;

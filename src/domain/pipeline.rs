@@ -8,7 +8,7 @@ use std::time::Duration;
 use riposte_protocol::time::Timestamp;
 
 use super::alert::Alert;
-use super::shapes::dedupe;
+use super::formats::dedupe;
 
 /// Pipelines whose ids name a finding instead of an occurrence: Alertmanager's fingerprint,
 /// `GuardDuty`'s finding.
@@ -54,7 +54,7 @@ impl Recurring {
 
 /// Deduplication keys of an alert, current and former.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct DedupeKey {
     /// Unique among stored alerts.
     pub key: [u8; 16],
     /// Keys under which it may be stored already.
@@ -80,14 +80,14 @@ impl Former {
 }
 
 /// The deduplication keys of `alert`, sent with a key that is bound to a pipeline or to none.
-pub fn key(alert: &Alert, bound: Option<Bound>, recurring: &Recurring) -> Key {
+pub fn key(alert: &Alert, bound: Option<Bound>, recurring: &Recurring) -> DedupeKey {
     let base = alert.dedupe;
     // An alert without an event time has a new time on each retry.
     let time = (recurring.holds(alert, bound) && alert.is_timed).then_some(alert.time);
     let timed = time.map_or(base, |time| extended("time", base, &time.as_millis().to_string()));
     let Some(Bound { name, since }) = bound else {
         let former = time.map(|_| Former { key: base, received_before: None, time }).into_iter().collect();
-        return Key { key: timed, former };
+        return DedupeKey { key: timed, former };
     };
     let handover = Some(since.plus(HANDOVER));
     let mut former = vec![Former { key: timed, received_before: handover, time: None }];
@@ -95,7 +95,7 @@ pub fn key(alert: &Alert, bound: Option<Bound>, recurring: &Recurring) -> Key {
         former.push(Former { key: base, received_before: handover, time });
         former.push(Former { key: extended("pipeline", base, name), received_before: None, time });
     }
-    Key { key: extended("pipeline", timed, name), former }
+    DedupeKey { key: extended("pipeline", timed, name), former }
 }
 
 fn extended(what: &str, key: [u8; 16], by: &str) -> [u8; 16] {
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn an_unbound_key_keeps_what_was_recorded_before_keys_could_be_bound() {
         let alert = alert("suricata", 5);
-        assert_eq!(key(&alert, None, &Recurring::default()), Key { key: alert.dedupe, former: vec![] });
+        assert_eq!(key(&alert, None, &Recurring::default()), DedupeKey { key: alert.dedupe, former: vec![] });
     }
 
     #[test]

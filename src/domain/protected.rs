@@ -130,7 +130,7 @@ impl Covered {
 
 /// A protected entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct ProtectedEntry {
     /// UUIDv7.
     pub id: Uuid,
     /// What it protects.
@@ -143,7 +143,7 @@ pub struct Entry {
     pub reason: String,
 }
 
-impl Entry {
+impl ProtectedEntry {
     /// Whether it stops a response of `policy` (`None`: manual) at `now`.
     pub fn stops(&self, policy: Option<&str>, now: Timestamp) -> bool {
         let concerned = self.policies.is_empty() || policy.is_some_and(|name| self.policies.iter().any(|p| p == name));
@@ -155,18 +155,18 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct ProtectedSet {
     /// By prefix length (IPv4 first), then by network.
-    networks: BTreeMap<(bool, u8), HashMap<IpNet, Vec<Entry>>>,
+    networks: BTreeMap<(bool, u8), HashMap<IpNet, Vec<ProtectedEntry>>>,
     /// By name without realm.
-    users: HashMap<String, Vec<(Account, Entry)>>,
-    files: HashMap<String, Vec<Entry>>,
-    processes: HashMap<String, Vec<Entry>>,
-    hosts: HashMap<Uuid, Vec<Entry>>,
-    agents: HashMap<Uuid, Vec<Entry>>,
+    users: HashMap<String, Vec<(Account, ProtectedEntry)>>,
+    files: HashMap<String, Vec<ProtectedEntry>>,
+    processes: HashMap<String, Vec<ProtectedEntry>>,
+    hosts: HashMap<Uuid, Vec<ProtectedEntry>>,
+    agents: HashMap<Uuid, Vec<ProtectedEntry>>,
 }
 
 impl ProtectedSet {
     /// Builds the lookups.
-    pub fn new(entries: Vec<Entry>) -> Self {
+    pub fn new(entries: Vec<ProtectedEntry>) -> Self {
         let mut set = Self::default();
         for entry in entries {
             match entry.covered.clone() {
@@ -188,8 +188,8 @@ impl ProtectedSet {
     }
 
     /// The entry that protects `target` from a response of `policy`, if any.
-    pub fn target(&self, target: &Target, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
-        let stops = |entries: &&Vec<Entry>| entries.iter().any(|entry| entry.stops(policy, now));
+    pub fn target(&self, target: &Target, policy: Option<&str>, now: Timestamp) -> Option<&ProtectedEntry> {
+        let stops = |entries: &&Vec<ProtectedEntry>| entries.iter().any(|entry| entry.stops(policy, now));
         let found = match target.kind() {
             TargetKind::User => {
                 let wanted = Account::of(target.value());
@@ -222,7 +222,13 @@ impl ProtectedSet {
     }
 
     /// The entry that protects an agent from a response of `policy` on a target of `kind`, if any.
-    pub fn agent(&self, agent: Uuid, kind: TargetKind, policy: Option<&str>, now: Timestamp) -> Option<&Entry> {
+    pub fn agent(
+        &self,
+        agent: Uuid,
+        kind: TargetKind,
+        policy: Option<&str>,
+        now: Timestamp,
+    ) -> Option<&ProtectedEntry> {
         let hosts = self.hosts.get(&agent).filter(|_| kind == TargetKind::Host);
         let mut entries = self.agents.get(&agent).into_iter().chain(hosts).flatten();
         entries.find(|entry| entry.stops(policy, now))
@@ -235,8 +241,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-    fn entry(covered: Covered) -> Entry {
-        Entry { id: Uuid::nil(), covered, policies: vec![], until: Until::Never, reason: "because".into() }
+    fn entry(covered: Covered) -> ProtectedEntry {
+        ProtectedEntry { id: Uuid::nil(), covered, policies: vec![], until: Until::Never, reason: "because".into() }
     }
 
     fn ip(text: &str) -> Target {
@@ -273,8 +279,8 @@ mod tests {
     #[test]
     fn an_entry_can_be_for_some_policies_and_for_a_time() {
         let covered = Covered::network("203.0.113.7").unwrap();
-        let for_p = Entry { policies: vec!["p".into()], ..entry(covered.clone()) };
-        let over = Entry { until: Until::At(NOW), ..entry(covered) };
+        let for_p = ProtectedEntry { policies: vec!["p".into()], ..entry(covered.clone()) };
+        let over = ProtectedEntry { until: Until::At(NOW), ..entry(covered) };
         let target = ip("203.0.113.7");
         let set = ProtectedSet::new(vec![for_p]);
         assert!(set.target(&target, Some("p"), NOW).is_some());

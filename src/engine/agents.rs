@@ -21,9 +21,9 @@ use crate::domain::labels::{WAZUH_NAME, parse_labels};
 use crate::domain::presence::Presence;
 use crate::store::agents::{self, Enrollment, NewToken};
 use crate::store::audit::LedgerTx;
-use crate::store::enrolment::{self, Outcome};
+use crate::store::enrolment::{self, EnrolmentOutcome};
 use crate::store::idempotency::Once;
-use crate::store::{StoreError, columns, identity};
+use crate::store::{StoreError, columns, resync};
 
 /// How long a host has to be silent before another agent may take its place, in seconds: longer than an agent waits between two
 /// attempts to connect.
@@ -69,8 +69,8 @@ impl Engine {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let enrolled = enrolment::enroll(&mut ledger, hash_secret(&token), agent, replace, now).await;
         let (id, replaced) = match enrolled {
-            Ok(Outcome::Enrolled { agent, replaced }) => (agent, replaced),
-            Ok(Outcome::Taken(why)) => return Err(Refusal::Conflict(why)),
+            Ok(EnrolmentOutcome::Enrolled { agent, replaced }) => (agent, replaced),
+            Ok(EnrolmentOutcome::Taken(why)) => return Err(Refusal::Conflict(why)),
             Err(StoreError::NotFound) => return Ok(None),
             Err(StoreError::Duplicate) => {
                 let hint = "use --replace if this is the same host, reinstalled";
@@ -199,7 +199,7 @@ impl Engine {
     /// If it cannot be stored.
     pub async fn flag_clone(&self, agent: Uuid) -> Result<(), StoreError> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        identity::cloned(&mut ledger, agent, self.clock.now()).await?;
+        resync::flag_clone(&mut ledger, agent, self.clock.now()).await?;
         ledger.commit().await
     }
 

@@ -15,7 +15,7 @@ use crate::domain::fault::Fault;
 use crate::domain::fleet::Fleet;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
-use crate::domain::protected::{Entry, ProtectedSet};
+use crate::domain::protected::{ProtectedEntry, ProtectedSet};
 use crate::store::audit::LedgerTx;
 use crate::store::caches::Cache;
 use crate::store::db::{Result, StoreError};
@@ -205,7 +205,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the store cannot be read or written.
-    pub async fn lift_protected(&self, entries: Vec<Entry>) -> Result<Vec<Hold>> {
+    pub async fn lift_protected(&self, entries: Vec<ProtectedEntry>) -> Result<Vec<Hold>> {
         let holds = protected::against(&self.db, &ProtectedSet::new(entries), self.clock.now()).await?;
         if !holds.is_empty() {
             let detail = "its target or agent has become protected".to_owned();

@@ -255,7 +255,9 @@ mod tests {
         let policies = PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy: Arc::new(policy), version: 3 })]);
         let raw = json!({"timestamp": "2026-11-20T10:11:12Z", "id": "1", "agent": {"id": "005", "name": "web-01"},
             "rule": {"id": "5763", "level": 10}, "data": data});
-        let alert = crate::domain::shapes::parse(&raw.to_string(), &crate::domain::shapes::Sources::default()).unwrap();
+        let alert =
+            crate::domain::formats::parse(&raw.to_string(), &crate::domain::formats::ObservableMappings::default())
+                .unwrap();
         let fleet = Fleet::new(agents);
         let now = Timestamp::from_millis(1_000_000);
         let protected = ProtectedSet::default();

@@ -40,7 +40,7 @@ struct Place {
     /// Start or end of its last poll.
     polled_at: Option<Timestamp>,
     /// The inbound lock, held by the stream whose messages are processed.
-    floor: Arc<tokio::sync::Mutex<()>>,
+    inbound: Arc<tokio::sync::Mutex<()>>,
     /// Recent runs of the agent, latest speaker last, with the number of times each came back.
     runs: VecDeque<(Uuid, u32)>,
     /// The run that began last.
@@ -56,7 +56,7 @@ const COMEBACKS: u32 = 1;
 
 /// An agent's stream while it is connected.
 #[derive(Debug)]
-pub struct Seat {
+pub struct StreamHandle {
     hub: Arc<Hub>,
     agent: Uuid,
     number: u64,
@@ -64,20 +64,20 @@ pub struct Seat {
     pub nudges: watch::Receiver<u64>,
     /// Cancelled when a newer stream of the agent takes over: the older one is usually half dead.
     pub replaced: CancellationToken,
-    floor: Arc<tokio::sync::Mutex<()>>,
+    inbound: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Seat {
+impl StreamHandle {
     /// Waits until no older stream of the agent holds the inbound lock. The holder processes the
     /// agent's messages, so no older message can follow a newer one.
-    pub async fn take_the_floor(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.floor).lock_owned().await
+    pub async fn lock_inbound(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.inbound).lock_owned().await
     }
 }
 
 impl Hub {
     /// Registers a new stream of the agent, and ends the former one.
-    pub fn sit(self: &Arc<Self>, agent: Uuid) -> Seat {
+    pub fn open_stream(self: &Arc<Self>, agent: Uuid) -> StreamHandle {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let place = places.entry(agent).or_default();
         place.streams_so_far += 1;
@@ -85,8 +85,8 @@ impl Hub {
         if let Some((_, older)) = place.stream.replace((number, replaced.clone())) {
             older.cancel();
         }
-        let (nudges, floor) = (place.nudges.subscribe(), Arc::clone(&place.floor));
-        Seat { hub: Arc::clone(self), agent, number, nudges, replaced, floor }
+        let (nudges, inbound) = (place.nudges.subscribe(), Arc::clone(&place.inbound));
+        StreamHandle { hub: Arc::clone(self), agent, number, nudges, replaced, inbound }
     }
 
     /// Records that a run of the agent speaks. Returns whether two hosts provably share its
@@ -216,7 +216,7 @@ impl Drop for Poll {
     }
 }
 
-impl Drop for Seat {
+impl Drop for StreamHandle {
     fn drop(&mut self) {
         let mut places = self.hub.places.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = places.get_mut(&self.agent)
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn a_newer_stream_takes_the_place_of_the_older_one() {
         let (hub, agent, at) = (Arc::new(Hub::default()), Uuid::from_u128(1), Timestamp::from_millis(0));
-        let older = hub.sit(agent);
-        let newer = hub.sit(agent);
+        let older = hub.open_stream(agent);
+        let newer = hub.open_stream(agent);
         assert!(older.replaced.is_cancelled() && !newer.replaced.is_cancelled());
         drop(older);
         assert!(
@@ -280,24 +280,24 @@ mod tests {
         assert_eq!(hub.presence(agent, at(150_000)), Presence::Away);
         drop(hub.poll(agent, at(200_000)));
         assert_eq!(hub.presence(agent, at(259_999)), Presence::Polling, "one that broke off was heard when it began");
-        let seat = hub.sit(agent);
+        let handle = hub.open_stream(agent);
         assert_eq!(hub.presence(agent, at(300_000)), Presence::Streaming);
-        drop(seat);
+        drop(handle);
         assert_eq!(hub.presence(agent, at(300_000)), Presence::Away);
     }
 
     #[tokio::test]
     async fn messages_of_one_stream_are_processed_at_a_time() {
         let (hub, agent) = (Arc::new(Hub::default()), Uuid::from_u128(1));
-        let [oldest, older, newest] = [(); 3].map(|()| hub.sit(agent));
-        let speaks = oldest.take_the_floor().await;
-        let mut waits = Box::pin(newest.take_the_floor());
+        let [oldest, older, newest] = [(); 3].map(|()| hub.open_stream(agent));
+        let speaks = oldest.lock_inbound().await;
+        let mut waits = Box::pin(newest.lock_inbound());
         assert!((&mut waits).now_or_never().is_none(), "the oldest is still at it");
         drop(older);
         assert!((&mut waits).now_or_never().is_none(), "a stream between the two must not release the lock");
         drop(speaks);
         assert!((&mut waits).now_or_never().is_some());
-        let other = hub.sit(Uuid::from_u128(2));
-        assert!(other.take_the_floor().now_or_never().is_some());
+        let other = hub.open_stream(Uuid::from_u128(2));
+        assert!(other.lock_inbound().now_or_never().is_some());
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::action::{Action, Catalogue};
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::policy::Policy;
-use crate::domain::protected::{Covered, Entry};
+use crate::domain::protected::{Covered, ProtectedEntry};
 use crate::store::audit::LedgerTx;
 use crate::store::{StoreError, actions, policies, protected};
 
@@ -60,8 +60,9 @@ impl Engine {
         let known = protected::all(&self.db).await?;
         let mut added = Vec::new();
         for entry in entries {
-            let is_same =
-                |old: &Entry| old.covered == entry.covered && old.policies.is_empty() && old.until == Until::Never;
+            let is_same = |old: &ProtectedEntry| {
+                old.covered == entry.covered && old.policies.is_empty() && old.until == Until::Never
+            };
             if !known.iter().any(is_same) {
                 protected::create(&mut ledger, &entry, by, now).await?;
                 added.push(entry);
@@ -80,9 +81,9 @@ fn taken(error: StoreError, what: &str, name: &str) -> Refusal {
     }
 }
 
-fn entry(document: &Value, now: Timestamp) -> UseCase<Entry> {
+fn entry(document: &Value, now: Timestamp) -> UseCase<ProtectedEntry> {
     let text = |key: &str| document[key].as_str().unwrap_or_default();
     let covered = Covered::network(text("value")).map_err(|error| Refusal::System(error.to_string()))?;
     let (id, policies, reason) = (new_id(now), Vec::new(), text("reason").to_owned());
-    Ok(Entry { id, covered, policies, until: Until::Never, reason })
+    Ok(ProtectedEntry { id, covered, policies, until: Until::Never, reason })
 }

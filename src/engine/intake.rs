@@ -10,16 +10,16 @@ use uuid::Uuid;
 use super::Engine;
 use super::decide::{Ages, Circumstances, Decided, decide};
 use crate::domain::fault::Fault;
+use crate::domain::formats::{self, ObservableMappings};
 use crate::domain::id::new_id;
 use crate::domain::pipeline::{self, Bound, Recurring};
 use crate::domain::policy::MaxAge;
 use crate::domain::response::{NewResponse, Verdict};
-use crate::domain::shapes::{self, Sources};
 use crate::store::alerts::NewAlert;
 use crate::store::codec::Encoder;
 use crate::store::db::Result;
 use crate::store::idempotency::Once;
-use crate::store::writer::{Intake, Outcome};
+use crate::store::writer::{IdempotentOutcome, IntakeJob};
 use crate::telemetry::{ByOutcome, ByState};
 
 thread_local! {
@@ -46,7 +46,7 @@ pub struct Receipt {
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Site-specific fields that hold observables.
-    pub sources: Sources,
+    pub mappings: ObservableMappings,
     /// Maximum alert age for policies without a limit.
     pub max_age: MaxAge,
     /// Pipelines whose alert ids recur.
@@ -55,13 +55,13 @@ pub struct Rules {
 
 /// The context for parsing alerts.
 struct Reading<'a> {
-    sources: &'a Sources,
+    mappings: &'a ObservableMappings,
     recurring: &'a Recurring,
     bound: Option<Bound<'a>>,
 }
 
 impl Engine {
-    /// Stores `raws`, the bytes of one alert each. Their memory permit `place` is held until the
+    /// Stores `raws`, the bytes of one alert each. Their memory `permit` is held until the
     /// commit. `pipeline` is the one that the sender's key is bound to.
     ///
     /// # Errors
@@ -72,8 +72,8 @@ impl Engine {
         pipeline: Option<&str>,
         once: Option<Once>,
         trace: Option<&str>,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Outcome<Receipt>> {
+        permit: OwnedSemaphorePermit,
+    ) -> Result<IdempotentOutcome<Receipt>> {
         let now = self.clock.now();
         let (policies, actions) = (self.policies.load(), self.actions.load());
         let (fleet, protected) = (self.fleet.load(), self.protected.load());
@@ -88,7 +88,7 @@ impl Engine {
         };
         let since = self.pipelines.load();
         let bound = pipeline.map(|name| Bound { name, since: since.get(name).copied().unwrap_or(now) });
-        let reading = Reading { sources: &self.sources, recurring: &self.rules.recurring, bound };
+        let reading = Reading { mappings: &self.mappings, recurring: &self.rules.recurring, bound };
         let mut receipt = Receipt::default();
         let mut alerts = Vec::with_capacity(raws.len());
         for (index, raw) in raws.into_iter().enumerate() {
@@ -106,12 +106,12 @@ impl Engine {
         self.count("rejected", receipt.rejected.len());
         // Nothing to store: respond without a transaction.
         if alerts.is_empty() && once.is_none() {
-            return Ok(Outcome::Done(receipt));
+            return Ok(IdempotentOutcome::Done(receipt));
         }
         let soonest = alerts.iter().flat_map(|(_, responses)| responses).filter_map(ends_at).min();
-        let accepted = match self.writer.intake(Intake { alerts, place: Some(place), once }).await? {
-            Outcome::Done(accepted) => accepted,
-            Outcome::KeyReused => return Ok(Outcome::KeyReused),
+        let accepted = match self.writer.intake(IntakeJob { alerts, permit: Some(permit), once }).await? {
+            IdempotentOutcome::Done(accepted) => accepted,
+            IdempotentOutcome::KeyReused => return Ok(IdempotentOutcome::KeyReused),
         };
         if let Some(soonest) = soonest {
             self.undo.expect(soonest);
@@ -126,7 +126,7 @@ impl Engine {
         for (state, count) in accepted.states {
             self.metrics.responses.get_or_create(&ByState { state }).inc_by(count);
         }
-        Ok(Outcome::Done(receipt))
+        Ok(IdempotentOutcome::Done(receipt))
     }
 
     fn count(&self, outcome: &'static str, by: usize) {
@@ -141,7 +141,7 @@ fn read<'a>(
     reading: &Reading,
     circumstances: Circumstances<'a>,
 ) -> std::result::Result<(NewAlert, Decided<'a>), Vec<Fault>> {
-    let (text, alert) = shapes::read(raw, reading.sources)?;
+    let (text, alert) = formats::read(raw, reading.mappings)?;
     let alert = alert.received(circumstances.now);
     let key = pipeline::key(&alert, reading.bound, reading.recurring);
     let id = new_id(circumstances.now);

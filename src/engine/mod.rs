@@ -20,14 +20,13 @@ pub mod idempotency;
 mod import;
 pub mod intake;
 pub mod keys;
-pub mod owed;
+pub mod owed_batch;
 mod own_ids;
 mod policies;
+pub mod policy_tests;
 mod protected;
 pub mod readiness;
 pub mod refusal;
-pub mod rehearsal;
-pub mod rehearse;
 pub mod respond;
 pub mod sweep;
 pub mod undo;
@@ -44,9 +43,9 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::domain::action::Catalogue;
 use crate::domain::fleet::Fleet;
+use crate::domain::formats::ObservableMappings;
 use crate::domain::index::PolicyIndex;
 use crate::domain::protected::ProtectedSet;
-use crate::domain::shapes::Sources;
 use crate::shutdown::Tasks;
 use crate::store::db::{Db, Result};
 use crate::store::keys::KeyRow;
@@ -55,7 +54,7 @@ use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
 use deliver::Signer;
 use hub::Hub;
-use owed::OwedReader;
+use owed_batch::OwedReader;
 use undo::Undo;
 
 /// Concurrent comparisons of agents' reports.
@@ -99,7 +98,7 @@ pub struct Engine {
     /// Wake-ups of the undo stage.
     pub undo: Undo,
     /// Site-specific fields that hold observables.
-    pub sources: Sources,
+    pub mappings: ObservableMappings,
     /// Configuration of the intake.
     pub rules: intake::Rules,
     /// Creation time of each pipeline's first key.
@@ -170,7 +169,7 @@ impl Engine {
             keys: ArcSwap::default(),
             signer,
             undo: Undo::default(),
-            sources: rules.sources.clone(),
+            mappings: rules.mappings.clone(),
             rules,
             pipelines: ArcSwap::default(),
             conditions: conditions::Conditions::default(),

@@ -2,7 +2,7 @@
 //! background, so that they can be found by these ids.
 
 use super::Engine;
-use crate::domain::shapes;
+use crate::domain::formats;
 use crate::store::alerts;
 use crate::store::audit::LedgerTx;
 use crate::store::db::Result;
@@ -20,7 +20,7 @@ pub(super) async fn step(engine: &Engine) -> Result<bool> {
         return Ok(true);
     }
     let own_id = |row: &alerts::AlertRow| {
-        let alert = row.text().ok().and_then(|text| shapes::parse(&text, &engine.sources).ok());
+        let alert = row.text().ok().and_then(|text| formats::parse(&text, &engine.mappings).ok());
         // An empty id marks the row as done.
         (row.id.clone(), alert.map_or_else(String::new, |alert| alert.pipeline_id))
     };

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::Engine;
 use super::idempotency::IdempotentRequest;
+use super::policy_tests::run_tests;
 use super::refusal::{Refusal, UseCase};
-use super::rehearse::rehearse;
 use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
 use crate::store::audit::LedgerTx;
@@ -22,7 +22,7 @@ impl Engine {
     /// Every fault.
     pub fn check_policy(&self, document: &Value) -> UseCase<Policy> {
         let policy = Policy::parse(document, &self.actions.load()).map_err(Refusal::Invalid)?;
-        let faults = rehearse(&policy, &self.sources);
+        let faults = run_tests(&policy, &self.mappings);
         if faults.is_empty() { Ok(policy) } else { Err(Refusal::Invalid(faults)) }
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
-use crate::domain::protected::Entry;
+use crate::domain::protected::ProtectedEntry;
 use crate::store::audit::LedgerTx;
 use crate::store::caches::Cache;
 use crate::store::columns;
@@ -23,10 +23,10 @@ impl Engine {
     /// Those of `read`.
     pub async fn protect(
         self: &Arc<Self>,
-        read: impl FnOnce() -> UseCase<Entry>,
+        read: impl FnOnce() -> UseCase<ProtectedEntry>,
         once: Option<Once>,
         by: &str,
-    ) -> UseCase<(Entry, Vec<Hold>)> {
+    ) -> UseCase<(ProtectedEntry, Vec<Hold>)> {
         let request = IdempotentRequest::find(&self.db, once).await?;
         // A repetition is not judged anew. The first request may have failed after its commit, so what it lifts is looked for
         // again.
@@ -34,7 +34,7 @@ impl Engine {
             self.refresh(Cache::Protected).await?;
             let row = protected::find(&self.db, columns::id(id)?).await?;
             let row = row.ok_or_else(|| Refusal::NotFound("the entry was created, and deleted since".to_owned()))?;
-            let entry = Entry::try_from(row)?;
+            let entry = ProtectedEntry::try_from(row)?;
             let lifts = self.lift_protected(vec![entry.clone()]).await?;
             return Ok((entry, lifts));
         }

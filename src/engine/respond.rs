@@ -19,7 +19,7 @@ use crate::domain::response::{NewResponse, Spared, Verdict};
 use crate::store::audit::LedgerTx;
 use crate::store::commands::{self, CommandRow};
 use crate::store::idempotency::Once;
-use crate::store::writer::Outcome;
+use crate::store::writer::IdempotentOutcome;
 use crate::store::{StoreError, settle};
 
 /// A target as a person writes it: its kind, which most actions imply, and its value.
@@ -61,8 +61,8 @@ impl Engine {
         let response = decide(self, order, by)?;
         let until = response.until.instant();
         let id = match self.writer.respond(response, once).await? {
-            Outcome::Done(id) => id,
-            Outcome::KeyReused => return Err(Refusal::KeyReused),
+            IdempotentOutcome::Done(id) => id,
+            IdempotentOutcome::KeyReused => return Err(Refusal::KeyReused),
         };
         if let Some(until) = until {
             self.undo.expect(until);

@@ -8,7 +8,7 @@ use super::caches::Cache;
 use super::columns::{JsonText, Millis};
 use super::db::{Db, Result, StoreError, binds, statements};
 use crate::domain::action::{Action, Catalogue};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 
 statements! {
     ALL = "SELECT name, version, document, created_at, updated_at FROM actions ORDER BY name";
@@ -131,7 +131,7 @@ async fn missing_or_changed(ledger: &mut LedgerTx, name: &str) -> Result<StoreEr
 }
 
 fn record(ledger: &mut LedgerTx, verb: &'static str, name: &str, by: &str, now: Timestamp) {
-    ledger.record(Entry {
+    ledger.record(AuditEntry {
         at: now,
         actor: by.into(),
         verb,

@@ -12,10 +12,10 @@ use super::audit::LedgerTx;
 use super::caches::Cache;
 use super::columns::{JsonText, Millis, id, json};
 use super::db::{Bind, Db, Result, StoreError, binds, statements};
-use super::identity::REJECTS_FOR;
+use super::resync::REJECTS_FOR;
 use super::settle;
 use crate::domain::agent::Agent;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 
 statements! {
     ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
@@ -338,5 +338,5 @@ fn record(
     detail: String,
     now: Timestamp,
 ) {
-    ledger.record(Entry { at: now, actor, verb, noun, noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor, verb, noun, noun_id, detail });
 }

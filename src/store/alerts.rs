@@ -12,7 +12,7 @@ use super::columns::{Millis, id};
 use super::db::{Bind, Db, Result, StoreError, binds, statements};
 use crate::domain::alert::Alert;
 use crate::domain::decode::{decode, legible};
-use crate::domain::pipeline::Key;
+use crate::domain::pipeline::DedupeKey;
 use riposte_protocol::time::Timestamp;
 
 statements! {
@@ -56,7 +56,7 @@ pub struct NewAlert {
     /// Normalised fields.
     pub alert: Alert,
     /// Deduplication key.
-    pub key: Key,
+    pub key: DedupeKey,
     /// The raw alert, encoded by [`codec::Encoder`].
     pub stored: Vec<u8>,
 }

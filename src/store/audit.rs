@@ -7,12 +7,12 @@ use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
 
+use super::audit_head::CachedAuditHead;
 use super::caches::Cache;
 use super::columns::Millis;
 use super::db::{Bind, Db, Result, StoreError, Tx, binds, statements};
-use super::head::KeptHead;
 use super::story::{About, Ended, Story};
-use crate::domain::audit::{Entry, EntryRef, GENESIS, hash};
+use crate::domain::audit::{AuditEntry, EntryRef, GENESIS, hash};
 use crate::domain::outcome::ResponseOutcome;
 
 statements! {
@@ -62,7 +62,7 @@ fn hex<S: serde::Serializer>(bytes: &[u8], serializer: S) -> std::result::Result
 }
 
 #[derive(sqlx::FromRow)]
-struct Head {
+struct HeadRow {
     seq: i64,
     hash: Vec<u8>,
 }
@@ -75,14 +75,14 @@ pub struct LedgerTx {
     pub(super) tx: Tx,
     seq: i64,
     hash: [u8; 32],
-    entries: Vec<Entry>,
+    entries: Vec<AuditEntry>,
     story: Story,
     stale: BTreeSet<Cache>,
     /// What became of the responses that it ended, counted once it is durable.
     ended: Vec<ResponseOutcome>,
     counter: Ended,
     /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
-    kept: Option<(KeptHead, u64)>,
+    kept: Option<(CachedAuditHead, u64)>,
 }
 
 impl LedgerTx {
@@ -102,7 +102,7 @@ impl LedgerTx {
         if let Some((seq, hash)) = known {
             return Ok(Self { tx, seq, hash, entries, story, stale, ended, counter, kept });
         }
-        let head = match tx.optional::<Head>(TAKE_HEAD, binds![holder.as_deref()]).await? {
+        let head = match tx.optional::<HeadRow>(TAKE_HEAD, binds![holder.as_deref()]).await? {
             Some(head) => head,
             // The head was taken by a run of a manager when it took the lease.
             None if holder.is_some() => return Err(StoreError::Superseded),
@@ -116,7 +116,7 @@ impl LedgerTx {
     }
 
     /// Adds an entry.
-    pub fn record(&mut self, entry: Entry) {
+    pub fn record(&mut self, entry: AuditEntry) {
         self.record_about(entry, About::default());
     }
 
@@ -131,13 +131,13 @@ impl LedgerTx {
     }
 
     /// Adds an entry, and says in the log what it is about.
-    pub(super) fn record_about(&mut self, entry: Entry, about: About) {
+    pub(super) fn record_about(&mut self, entry: AuditEntry, about: About) {
         self.story.add(&entry, about);
         self.entries.push(entry);
     }
 
     /// Adds a log line for a consequence of another entry.
-    pub(super) fn mention(&mut self, entry: &Entry, about: About) {
+    pub(super) fn mention(&mut self, entry: &AuditEntry, about: About) {
         self.story.add(entry, about);
     }
 
@@ -170,7 +170,7 @@ impl LedgerTx {
             for entry in std::mem::take(&mut self.entries) {
                 self.seq += 1;
                 self.hash = hash(&self.hash, self.seq, &entry.as_ref());
-                let Entry { at, actor, verb, noun, noun_id, detail } = entry;
+                let AuditEntry { at, actor, verb, noun, noun_id, detail } = entry;
                 rows.push(binds![self.seq, at, actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
             }
             self.tx.execute_rows(INSERT, rows, "", vec![]).await?;
@@ -215,7 +215,7 @@ pub struct AuditProof {
 /// Recomputes the chain from its beginning to its head, in bounded memory.
 pub async fn verify(db: &Db) -> Result<AuditProof> {
     const PAGE_ROWS: i64 = 1000;
-    let head: Option<Head> = db.optional(HEAD, vec![]).await?;
+    let head: Option<HeadRow> = db.optional(HEAD, vec![]).await?;
     let (mut previous, mut seq) = (GENESIS, 0);
     let broken = |seq| Ok(AuditProof { entries: seq - 1, intact: false, broken_at: Some(seq) });
     loop {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::{Millis, id};
 use super::db::{Db, Result, StoreError, binds, statements};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::breaker::{Failures, WholeFailures, agents_over, whole_over};
 use crate::domain::policy::{Breaker, Policy};
 
@@ -293,5 +293,5 @@ pub async fn reset(
 
 fn record(ledger: &mut LedgerTx, verb: &'static str, policy: &str, by: &str, reason: &str, now: Timestamp) {
     let (noun_id, detail) = (policy.to_owned(), reason.to_owned());
-    ledger.record(Entry { at: now, actor: by.into(), verb, noun: "policy", noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor: by.into(), verb, noun: "policy", noun_id, detail });
 }

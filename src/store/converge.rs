@@ -18,11 +18,11 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::columns::id;
 use super::db::{Db, Result, binds, statements};
-use super::identity;
 use super::ledger::{self, EndReason};
 use super::protected::Hold;
+use super::resync;
 use super::strangers;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::effect::{Actual, Desired};
 
 statements! {
@@ -73,7 +73,7 @@ pub struct Hello {
 
 /// Possible differences between an agent's effects and the ledger.
 #[derive(Debug, Default)]
-pub struct News {
+pub struct AgentNews {
     /// The agent's run and cursor, on connect.
     pub met: Option<Met>,
     /// Reported effects.
@@ -83,7 +83,7 @@ pub struct News {
     /// Effects that should be in force and are not.
     pub missing: Vec<Uuid>,
     /// Commands that the agent rejected.
-    pub rejected: Option<identity::Rejected>,
+    pub rejected: Option<resync::RejectedCount>,
 }
 
 /// The agent's run and cursor; as in [`Hello`].
@@ -174,7 +174,7 @@ struct HoldRow {
 
 /// Returns the part of the report that may differ from the ledger. Matching effects need no work,
 /// even with a command in flight. Differences are checked again when they are settled.
-pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Result<News> {
+pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Result<AgentNews> {
     let Hello { cursor, has_run, is_first, mut effects, is_whole } = hello;
     let standing = by_id(db.all(STANDING, binds![agent]).await?, agent)?;
     let named: HashSet<Uuid> = effects.iter().map(|held| held.effect).collect();
@@ -182,20 +182,20 @@ pub async fn compare(db: &Db, agent: Uuid, hello: Hello, now: Timestamp) -> Resu
     let missing = lost.map(|(effect, _)| *effect).collect();
     // An effect that the ledger does not list as active may be unwanted, or just created.
     effects.retain(|held| standing.get(&held.effect).is_none_or(|row| row.differs(held, now).is_some()));
-    Ok(News { met: Some(Met { cursor, has_run, is_first }), effects, ended: Vec::new(), missing, rejected: None })
+    Ok(AgentNews { met: Some(Met { cursor, has_run, is_first }), effects, ended: Vec::new(), missing, rejected: None })
 }
 
 /// Settles the differences between an agent's report and the ledger. Returns the agents with new
 /// commands.
-pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: News, now: Timestamp) -> Result<Vec<Uuid>> {
-    let News { met, effects, ended, missing, rejected } = news;
+pub(super) async fn converge(ledger: &mut LedgerTx, agent: Uuid, news: AgentNews, now: Timestamp) -> Result<Vec<Uuid>> {
+    let AgentNews { met, effects, ended, missing, rejected } = news;
     if let Some(rejected) = rejected {
-        identity::reject(ledger, agent, &rejected, now).await?;
+        resync::reject(ledger, agent, &rejected, now).await?;
     }
     if let Some(Met { cursor, has_run, .. }) = met {
-        identity::meet(ledger, agent, cursor, now).await?;
+        resync::advance_sequence(ledger, agent, cursor, now).await?;
         if has_run {
-            identity::look_back(ledger, agent, cursor, now).await?;
+            resync::detect_rollback(ledger, agent, cursor, now).await?;
         }
     }
     let named: HashSet<Uuid> =
@@ -309,7 +309,7 @@ async fn release(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, why: String, 
 
 fn record(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, verb: &'static str, why: &str, now: Timestamp) {
     let (actor, detail) = (format!("agent:{agent}"), why.replace('\0', "\u{fffd}"));
-    ledger.record(Entry { at: now, actor, verb, noun: "effect", noun_id: effect.to_string(), detail });
+    ledger.record(AuditEntry { at: now, actor, verb, noun: "effect", noun_id: effect.to_string(), detail });
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, SqlSafeStr as _, Transaction};
 
+use super::audit_head::CachedAuditHead;
 pub use super::bind::Bind;
 pub(super) use super::bind::binds;
 pub use super::error::{Result, StoreError};
-use super::head::KeptHead;
 use super::nodes::Writes;
 use super::postgresql;
 use super::rows::in_chunks;
@@ -84,7 +84,7 @@ pub enum Db {
         file: Arc<Path>,
         /// The end of the audit chain. No other process writes this file, so the cached value is
         /// always current.
-        head: KeptHead,
+        head: CachedAuditHead,
         /// Names of ids, for log lines.
         names: Names,
         /// Responses that have ended.

@@ -14,7 +14,7 @@ use super::columns::{JsonText, id, json};
 use super::db::{Result, StoreError, binds, statements};
 use super::ledger;
 use crate::domain::agent::Agent;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::host_name::{HostName, is_same_host};
 use crate::domain::labels::{WAZUH_ID, WAZUH_NAME};
 
@@ -55,7 +55,7 @@ struct Found {
 
 /// Outcome of an enrolment.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum EnrolmentOutcome {
     /// The agent is enrolled.
     Enrolled {
         /// Id of the agent.
@@ -79,10 +79,10 @@ pub async fn enroll(
     agent: Enrollment,
     replace: bool,
     now: Timestamp,
-) -> Result<Outcome> {
+) -> Result<EnrolmentOutcome> {
     let same = binds![agent.name.as_str(), agent.public_key.as_str(), token_hash.clone(), now, replace];
     if let Some(enrolled) = ledger.tx.optional::<Found>(ENROLLED, same).await? {
-        return Ok(Outcome::Enrolled { agent: id(&enrolled.id)?, replaced: Vec::new() });
+        return Ok(EnrolmentOutcome::Enrolled { agent: id(&enrolled.id)?, replaced: Vec::new() });
     }
     let used: Option<UsedToken> = ledger.tx.optional(USE_TOKEN, binds![token_hash, now]).await?;
     let token = used.ok_or(StoreError::NotFound)?;
@@ -94,7 +94,7 @@ pub async fn enroll(
             .iter()
             .any(|other| is_same_host(other, &agent.name) || is_same_host(other, name));
         if !replace || !is_same {
-            return Ok(Outcome::Taken(taken(holder, &labels, is_same)));
+            return Ok(EnrolmentOutcome::Taken(taken(holder, &labels, is_same)));
         }
     }
     let mut replaced = Vec::new();
@@ -115,14 +115,14 @@ pub async fn enroll(
     let instead: Vec<String> = replaced.iter().map(|old| format!(", in the place of {old}")).collect();
     let detail = format!("{name}, with enrolment token {}{}", token.id, instead.concat());
     let (actor, noun_id) = (format!("agent:{id}"), id.to_string());
-    ledger.record(Entry { at: now, actor, verb: "enrolled", noun: "agent", noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor, verb: "enrolled", noun: "agent", noun_id, detail });
     for old in &replaced {
         // Before the old agent's responses end: those that can act on the new agent must not end.
         carry_over(ledger, *old, id, now).await?;
         agents::end_revoked(ledger, *old, &format!("agent:{id}"), now).await?;
     }
     ledger.tx.execute(FRESH, binds![id]).await?;
-    Ok(Outcome::Enrolled { agent: id, replaced })
+    Ok(EnrolmentOutcome::Enrolled { agent: id, replaced })
 }
 
 /// Living agents that a name of the new one could name too, or with the number in `labels`.
@@ -211,7 +211,7 @@ async fn carry_over(ledger: &mut LedgerTx, old: Uuid, new: Uuid, now: Timestamp)
     if !wanted.is_empty() {
         let detail = format!("{} effects that were to be in force on {old}", wanted.len());
         let (actor, noun_id) = (format!("agent:{new}"), to);
-        ledger.record(Entry { at: now, actor, verb: "took over", noun: "agent", noun_id, detail });
+        ledger.record(AuditEntry { at: now, actor, verb: "took over", noun: "agent", noun_id, detail });
         ledger::apply_again(ledger, wanted, now).await?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use super::audit::LedgerTx;
 use super::caches::Cache;
 use super::columns::Millis;
 use super::db::{Db, Result, binds, statements};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 
 statements! {
     GET = "SELECT frozen, reason, changed_at, changed_by FROM freezes WHERE id = 1";
@@ -39,6 +39,6 @@ pub async fn set(ledger: &mut LedgerTx, frozen: bool, reason: &str, by: &str, no
     ledger.makes_stale(Cache::Freeze);
     ledger.tx.execute(SET, binds![frozen, reason, now, by]).await?;
     let (verb, detail) = (if frozen { "frozen" } else { "thawed" }, reason.to_owned());
-    ledger.record(Entry { at: now, actor: by.into(), verb, noun: "manager", noun_id: "freeze".into(), detail });
+    ledger.record(AuditEntry { at: now, actor: by.into(), verb, noun: "manager", noun_id: "freeze".into(), detail });
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::audit::LedgerTx;
 use super::caches::Cache;
 use super::columns::Millis;
 use super::db::{Db, Result, StoreError, binds, statements};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::principal::Role;
 
 statements! {
@@ -81,7 +81,14 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestam
     ledger.tx.execute(INSERT, binds).await?;
     let bound = pipeline.as_ref().map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
     let detail = format!("{name}, role {}{bound}", role.as_str());
-    ledger.record(Entry { at: now, actor: by.into(), verb: "created", noun: "api_key", noun_id: id.clone(), detail });
+    ledger.record(AuditEntry {
+        at: now,
+        actor: by.into(),
+        verb: "created",
+        noun: "api_key",
+        noun_id: id.clone(),
+        detail,
+    });
     Ok(())
 }
 
@@ -95,6 +102,13 @@ pub async fn revoke(ledger: &mut LedgerTx, id: &str, by: &str, now: Timestamp) -
         return Err(StoreError::NotFound);
     }
     let detail = String::new();
-    ledger.record(Entry { at: now, actor: by.into(), verb: "revoked", noun: "api_key", noun_id: id.into(), detail });
+    ledger.record(AuditEntry {
+        at: now,
+        actor: by.into(),
+        verb: "revoked",
+        noun: "api_key",
+        noun_id: id.into(),
+        detail,
+    });
     Ok(())
 }

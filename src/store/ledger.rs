@@ -17,10 +17,10 @@ use super::columns::{id, json};
 use super::db::{Bind, Result, StoreError, binds, statements};
 use super::failures;
 use super::protected::Hold;
-use super::queue::{Key, NewCommand, Queued, queue};
+use super::queue::{EffectKey, NewCommand, Queued, queue};
 use super::story::{self, About};
 use super::waves;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
 use crate::domain::id::new_id;
 use crate::domain::policy::OnSilence;
@@ -117,7 +117,7 @@ struct PairRow {
 /// An effect while a transaction works on it.
 struct Effect {
     id: Uuid,
-    key: Key,
+    key: EffectKey,
     arguments: String,
     standing: Standing,
     is_new: bool,
@@ -211,12 +211,12 @@ pub(super) async fn hold(ledger: &mut LedgerTx, responses: &[NewResponse], now: 
     Ok(agents)
 }
 
-fn key(agent: Uuid, action: &str, target: &Target) -> Key {
+fn key(agent: Uuid, action: &str, target: &Target) -> EffectKey {
     (agent, action.to_owned(), target.kind().as_str(), target.value().to_owned())
 }
 
-async fn find_effects(ledger: &mut LedgerTx, responses: &[NewResponse]) -> Result<HashMap<Key, Effect>> {
-    let mut keys: Vec<Key> = Vec::new();
+async fn find_effects(ledger: &mut LedgerTx, responses: &[NewResponse]) -> Result<HashMap<EffectKey, Effect>> {
+    let mut keys: Vec<EffectKey> = Vec::new();
     for response in responses.iter().filter(|response| response.verdict == Verdict::Act) {
         if let Some(target) = &response.target {
             keys.extend(response.agents.iter().map(|agent| key(*agent, &response.action, target)));
@@ -277,7 +277,7 @@ fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, 
         target: response.target.as_ref().and_then(|target| story::target(target.kind().as_str(), target.value())),
         ..About::default()
     };
-    let entry = Entry {
+    let entry = AuditEntry {
         at: now,
         actor: response.requested_by.clone(),
         verb: match response.verdict {
@@ -347,7 +347,7 @@ pub(super) async fn release(
     let called_back: Vec<Id> = ledger.tx.each_row(CALL_BACK, rows.clone(), CALL_BACK_AFTER, first).await?;
     for Id { id: noun_id } in called_back {
         let (actor, detail) = (why.by.clone(), why.detail.clone());
-        ledger.record(Entry { at: now, actor, verb: "cancelled", noun: "command", noun_id, detail });
+        ledger.record(AuditEntry { at: now, actor, verb: "cancelled", noun: "command", noun_id, detail });
     }
     let held: Vec<PairRow> = ledger.tx.each_row(HOLDS_OF, rows, ")", vec![]).await?;
     let holds = held.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));

@@ -7,8 +7,9 @@
 pub mod actions;
 pub mod agents;
 pub mod alerts;
-pub mod answers;
+pub mod approvals;
 pub mod audit;
+pub mod audit_head;
 mod bind;
 pub mod breakers;
 pub mod caches;
@@ -17,16 +18,14 @@ pub mod columns;
 pub mod commands;
 pub mod converge;
 pub mod db;
+pub mod doctor;
 pub mod effects;
 pub mod enrolment;
 pub mod error;
 mod failures;
 pub mod freeze;
 pub mod guard;
-pub mod head;
 pub mod idempotency;
-pub mod identity;
-pub mod inspect;
 pub mod keys;
 pub mod ledger;
 pub mod nodes;
@@ -37,6 +36,7 @@ pub mod probe;
 pub mod protected;
 mod queue;
 pub mod responses;
+pub mod resync;
 mod rows;
 pub mod settle;
 pub mod signing_keys;
@@ -53,18 +53,17 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         actions::STATEMENTS,
         agents::STATEMENTS,
         alerts::STATEMENTS,
-        answers::STATEMENTS,
+        approvals::STATEMENTS,
         audit::STATEMENTS,
         breakers::STATEMENTS,
         commands::STATEMENTS,
         converge::STATEMENTS,
+        doctor::STATEMENTS,
         effects::STATEMENTS,
         enrolment::STATEMENTS,
         freeze::STATEMENTS,
         guard::STATEMENTS,
         idempotency::STATEMENTS,
-        identity::STATEMENTS,
-        inspect::STATEMENTS,
         keys::STATEMENTS,
         ledger::STATEMENTS,
         outcomes::STATEMENTS,
@@ -72,6 +71,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
         probe::STATEMENTS,
         protected::STATEMENTS,
         responses::STATEMENTS,
+        resync::STATEMENTS,
         settle::STATEMENTS,
         signing_keys::STATEMENTS,
         waves::STATEMENTS,

@@ -8,7 +8,7 @@ use super::audit::LedgerTx;
 use super::caches::Cache;
 use super::columns::{JsonText, Millis, json};
 use super::db::{Db, Result, StoreError, binds, statements};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::policy::Policy;
 
 statements! {
@@ -157,5 +157,5 @@ async fn keep_version(
 
 fn record(ledger: &mut LedgerTx, verb: &'static str, name: &str, version: i64, by: &str, now: Timestamp) {
     let detail = format!("version {version}");
-    ledger.record(Entry { at: now, actor: by.into(), verb, noun: "policy", noun_id: name.into(), detail });
+    ledger.record(AuditEntry { at: now, actor: by.into(), verb, noun: "policy", noun_id: name.into(), detail });
 }

@@ -11,7 +11,7 @@ use super::columns::{JsonText, Millis, id, json};
 use super::db::{Db, Result, StoreError, binds, statements};
 use crate::domain::audit;
 use crate::domain::effect::Until;
-use crate::domain::protected::{Covered, Entry, ProtectedSet};
+use crate::domain::protected::{Covered, ProtectedEntry, ProtectedSet};
 
 statements! {
     ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries ORDER BY id";
@@ -53,7 +53,7 @@ pub struct ProtectedRow {
     pub created_by: String,
 }
 
-impl TryFrom<ProtectedRow> for Entry {
+impl TryFrom<ProtectedRow> for ProtectedEntry {
     type Error = StoreError;
 
     fn try_from(row: ProtectedRow) -> Result<Self> {
@@ -73,8 +73,8 @@ impl TryFrom<ProtectedRow> for Entry {
 }
 
 /// All entries.
-pub async fn all(db: &Db) -> Result<Vec<Entry>> {
-    db.all::<ProtectedRow>(ALL, vec![]).await?.into_iter().map(Entry::try_from).collect()
+pub async fn all(db: &Db) -> Result<Vec<ProtectedEntry>> {
+    db.all::<ProtectedRow>(ALL, vec![]).await?.into_iter().map(ProtectedEntry::try_from).collect()
 }
 
 /// A page of entries, oldest first, after `after`.
@@ -88,15 +88,15 @@ pub async fn find(db: &Db, entry: Uuid) -> Result<Option<ProtectedRow>> {
 }
 
 /// Creates an entry.
-pub async fn create(ledger: &mut LedgerTx, entry: &Entry, by: &str, now: Timestamp) -> Result<()> {
+pub async fn create(ledger: &mut LedgerTx, entry: &ProtectedEntry, by: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Protected);
-    let Entry { id, covered, policies, until, reason } = entry;
+    let ProtectedEntry { id, covered, policies, until, reason } = entry;
     let (kind, value, policies) = (covered.kind(), covered.value(), json(policies)?);
     let detail = format!("{kind} {value}, policies {policies}: {reason}");
     let binds = binds![*id, kind, value, policies, reason.as_str(), until.instant(), now, by];
     ledger.tx.execute(INSERT, binds).await?;
     let noun_id = id.to_string();
-    ledger.record(audit::Entry { at: now, actor: by.into(), verb: "created", noun: "protected", noun_id, detail });
+    ledger.record(audit::AuditEntry { at: now, actor: by.into(), verb: "created", noun: "protected", noun_id, detail });
     Ok(())
 }
 
@@ -110,7 +110,7 @@ pub async fn delete(ledger: &mut LedgerTx, entry: Uuid, by: &str, now: Timestamp
         return Err(StoreError::NotFound);
     }
     let (noun_id, detail) = (entry.to_string(), String::new());
-    ledger.record(audit::Entry { at: now, actor: by.into(), verb: "deleted", noun: "protected", noun_id, detail });
+    ledger.record(audit::AuditEntry { at: now, actor: by.into(), verb: "deleted", noun: "protected", noun_id, detail });
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::audit::LedgerTx;
 use super::columns::id;
 use super::db::{Result, binds};
 use super::protected::Hold;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 
@@ -44,12 +44,12 @@ struct Numbered {
 }
 
 /// Identity of an effect: agent, action, target.
-pub(super) type Key = (Uuid, String, &'static str, String);
+pub(super) type EffectKey = (Uuid, String, &'static str, String);
 
 /// A command to number and queue.
 pub(super) struct NewCommand {
     pub(super) effect: Uuid,
-    pub(super) key: Key,
+    pub(super) key: EffectKey,
     pub(super) response: Uuid,
     pub(super) op: Op,
     pub(super) arguments: String,
@@ -114,7 +114,7 @@ pub(super) async fn queue(ledger: &mut LedgerTx, commands: Vec<NewCommand>, now:
             until.instant(),
             format!("{} {action} {} on agent {agent}, number {seq}", op.as_str(), format!("{kind} {value}").trim_end()),
         );
-        ledger.record(Entry {
+        ledger.record(AuditEntry {
             at: now,
             actor: "riposte".into(),
             verb: "queued",

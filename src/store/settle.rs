@@ -16,14 +16,14 @@ use super::failures;
 use super::ledger::{self, EndReason};
 use super::protected::Hold;
 use super::story::{self, About};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::command::CommandState;
 use crate::domain::effect::Actual;
 use crate::domain::outcome::LastApply;
 
 mod news;
 pub(super) use news::short;
-use news::{News, is_observed, text};
+use news::{ResultNews, is_observed, text};
 
 statements! {
     REVERT_FAILED = "UPDATE effects SET actual = 'drifted', actual_seq = $2, failed_reverts = failed_reverts + 1,
@@ -200,7 +200,7 @@ pub(super) async fn settle(
         open.insert((id(&row.agent_id)?, id(&row.id)?), row);
     }
     let (mut states, mut rows) = (Vec::new(), Vec::new());
-    let mut news: HashMap<String, News> = HashMap::new();
+    let mut news: HashMap<String, ResultNews> = HashMap::new();
     let (mut failed, mut done) = (Vec::new(), Vec::new());
     for (agent, result) in results {
         let Some(command) = open.remove(&(agent, result.command_id)) else {
@@ -217,7 +217,7 @@ pub(super) async fn settle(
         record_about(ledger, actor, next.as_str(), command.id.clone(), detail, command.about(), now);
         mention_lifted(ledger, &command, &result, now);
         done.extend(hold_of(&command)?);
-        match News::of(&command, &result)? {
+        match ResultNews::of(&command, &result)? {
             Some(item) => {
                 let newest = news.entry(command.effect_id).or_insert_with(|| item.clone());
                 if item.seq > newest.seq {
@@ -232,7 +232,7 @@ pub(super) async fn settle(
     ledger.tx.execute_rows(INSERT_RESULTS, rows, REPLACE_RESULTS, vec![]).await?;
     let in_vain = news.iter().filter(|(_, news)| news.last_apply.is_some_and(|last| !last.is_in_force()));
     let in_vain = in_vain.map(|(effect, _)| id(effect)).collect::<Result<Vec<_>>>()?;
-    let actuals = news.into_iter().map(|(effect, News { seq, actual, how, last_apply, reason })| {
+    let actuals = news.into_iter().map(|(effect, ResultNews { seq, actual, how, last_apply, reason })| {
         binds![effect, seq, actual.as_str(), how, now, last_apply.map(LastApply::as_str), reason]
     });
     ledger.tx.execute_rows(SET_ACTUALS, actuals.collect(), SET_ACTUALS_AFTER, vec![]).await?;
@@ -456,7 +456,7 @@ fn record_about(
     about: About,
     now: Timestamp,
 ) {
-    ledger.record_about(Entry { at: now, actor, verb, noun: "command", noun_id: command, detail }, about);
+    ledger.record_about(AuditEntry { at: now, actor, verb, noun: "command", noun_id: command, detail }, about);
 }
 
 /// Logs a successful revert as the end of a block.
@@ -466,7 +466,7 @@ fn mention_lifted(ledger: &mut LedgerTx, command: &CommandBrief, result: &Comman
         && result.verified != Some(false);
     if is_lifted {
         let (actor, noun_id) = (format!("agent:{}", command.agent_id), command.effect_id.clone());
-        let entry = Entry { at: now, actor, verb: "lifted", noun: "effect", noun_id, detail: String::new() };
+        let entry = AuditEntry { at: now, actor, verb: "lifted", noun: "effect", noun_id, detail: String::new() };
         ledger.mention(&entry, command.about());
     }
 }

@@ -7,7 +7,7 @@ use riposte_protocol::time::Timestamp;
 use super::audit::LedgerTx;
 use super::columns::Millis;
 use super::db::{Db, Result, binds, statements};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 
 statements! {
     CURRENT = "SELECT kid, public_key, adopted_at FROM signing_keys WHERE retired_at IS NULL ORDER BY adopted_at DESC LIMIT 1";
@@ -38,6 +38,6 @@ pub async fn adopt(ledger: &mut LedgerTx, key: &ManagerKey, why: &str, now: Time
     ledger.tx.execute(ADOPT, binds![key.kid.as_str(), key.public_key.as_str(), now]).await?;
     let (noun_id, detail) = (key.kid.clone(), why.to_owned());
     let actor = "riposte".to_owned();
-    ledger.record(Entry { at: now, actor, verb: "adopted", noun: "signing_key", noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor, verb: "adopted", noun: "signing_key", noun_id, detail });
     Ok(())
 }

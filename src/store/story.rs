@@ -11,7 +11,7 @@ use riposte_protocol::visible::is_hidden;
 use tracing::Level;
 use uuid::Uuid;
 
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::outcome::ResponseOutcome;
 use crate::telemetry::ByOutcome;
 
@@ -111,14 +111,14 @@ pub fn target(kind: &str, value: &str) -> Option<String> {
 #[derive(Debug, Default)]
 pub struct Story {
     names: Names,
-    lines: Vec<(Entry, About)>,
+    lines: Vec<(AuditEntry, About)>,
     /// Pipeline ids of the alerts that got a response.
     sources: HashMap<Uuid, String>,
 }
 
 /// Whether an entry is logged at `debug` only: decisions without action, and queued commands, which
 /// are logged at delivery.
-fn is_quiet(entry: &Entry) -> bool {
+fn is_quiet(entry: &AuditEntry) -> bool {
     matches!(entry.verb, "observed" | "spared" | "queued")
 }
 
@@ -141,7 +141,7 @@ impl Story {
     }
 
     /// Adds a line, if its level is enabled.
-    pub(super) fn add(&mut self, entry: &Entry, about: About) {
+    pub(super) fn add(&mut self, entry: &AuditEntry, about: About) {
         let is_told = if is_quiet(entry) {
             tracing::enabled!(Level::DEBUG)
         } else if about.outcome == Some(ResponseOutcome::Failed) {
@@ -163,8 +163,8 @@ impl Story {
     }
 }
 
-fn tell(names: &Names, entry: &Entry, about: About, sources: &HashMap<Uuid, String>) {
-    let Entry { verb, noun, noun_id, detail, actor, .. } = entry;
+fn tell(names: &Names, entry: &AuditEntry, about: About, sources: &HashMap<Uuid, String>) {
+    let AuditEntry { verb, noun, noun_id, detail, actor, .. } = entry;
     let own = |kind: &str| (*noun == kind).then(|| noun_id.clone());
     let source_id = about.alert.and_then(|alert| sources.get(&alert)).map(|id| escape(id));
     let alert = about.alert.map(|alert| alert.to_string());

@@ -11,7 +11,7 @@ use super::audit::LedgerTx;
 use super::db::{Result, binds};
 use super::queue::{NewCommand, queue};
 use crate::domain::action;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::effect::Until;
 
 const KNOWN: &str = "SELECT id FROM effects WHERE id IN (";
@@ -112,7 +112,7 @@ fn names(held: &[&HeldEffect]) -> String {
 
 fn record(ledger: &mut LedgerTx, agent: Uuid, verb: &'static str, detail: String, now: Timestamp) {
     let (actor, noun_id) = (format!("agent:{agent}"), agent.to_string());
-    ledger.record(Entry { at: now, actor, verb, noun: "agent", noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor, verb, noun: "agent", noun_id, detail });
 }
 
 #[cfg(test)]

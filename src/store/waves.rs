@@ -4,13 +4,13 @@
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::answers;
+use super::approvals;
 use super::audit::LedgerTx;
 use super::columns::{JsonText, id, json};
 use super::db::{Result, binds, statements};
 use super::failures;
 use super::ledger::{self, EndReason};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::policy::{Percent, Waves};
 use crate::domain::response::NewResponse;
 
@@ -73,7 +73,7 @@ pub(super) async fn send(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> R
             continue;
         }
         let response = id(&wave.response_id)?;
-        let Some((mut again, stop_at)) = answers::active(ledger, response).await? else { continue };
+        let Some((mut again, stop_at)) = approvals::active(ledger, response).await? else { continue };
         if let Some(why) = too_many_failed(ledger, response, stop_at).await? {
             agents.extend(stop(ledger, response, &why, now).await?);
             continue;
@@ -82,7 +82,14 @@ pub(super) async fn send(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> R
         agents.extend(ledger::hold(ledger, &[again], now).await?);
         let detail = format!("wave {} goes out", wave.nth + 1);
         let noun_id = response.to_string();
-        ledger.record(Entry { at: now, actor: "riposte".into(), verb: "continued", noun: "response", noun_id, detail });
+        ledger.record(AuditEntry {
+            at: now,
+            actor: "riposte".into(),
+            verb: "continued",
+            noun: "response",
+            noun_id,
+            detail,
+        });
     }
     Ok((count, agents))
 }
@@ -101,7 +108,7 @@ async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) 
     ledger.tx.execute(STOP, binds![response, detail.as_str()]).await?;
     tracing::error!(%response, "response {response} {detail}");
     let (actor, noun_id) = ("riposte".to_owned(), response.to_string());
-    ledger.record(Entry {
+    ledger.record(AuditEntry {
         at: now,
         actor: actor.clone(),
         verb: "stopped",

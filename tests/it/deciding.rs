@@ -308,7 +308,7 @@ on_both_databases! {
         let shared = "UPDATE agents SET labels = replace(labels, '006', '005') WHERE name = 'db-01'";
         assert_eq!(app.execute(shared).await, 1);
         let (app, admin) = app.restart().await;
-        let findings = riposte::store::inspect::examine(&app.db().await, app.clock.now()).await.unwrap();
+        let findings = riposte::store::doctor::examine(&app.db().await, app.clock.now()).await.unwrap();
         let of = |what: &str| findings.iter().find(|finding| finding.what.contains(what)).unwrap_or_else(|| panic!("{findings:?}"));
         let duplicates = of("share a Wazuh id");
         assert!(duplicates.examples[0].contains("web-01 and db-01 both have the wazuh_id 005"), "{duplicates:?}");

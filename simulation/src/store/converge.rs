@@ -28,8 +28,8 @@ pub struct Said {
 
 impl Store {
     /// Commands that a newer one of their effect had overtaken are not sent to an agent that has
-    /// lost the newer one (`identity::look_back`).
-    pub fn look_back(&mut self, agent: usize, cursor: u64) {
+    /// lost the newer one (`resync::detect_rollback`).
+    pub fn detect_rollback(&mut self, agent: usize, cursor: u64) {
         let is_forgotten = |newer: &usize| {
             let row = &self.commands[*newer];
             let was_taken_in =

@@ -1,4 +1,4 @@
-//! Schemas of alerts in each accepted format. The parsers (`domain/shapes/`) read few fields and
+//! Schemas of alerts in each accepted format. The parsers (`domain/formats/`) read few fields and
 //! ignore the others, so the schemas are open. They name the fields of a well-formed alert.
 
 use serde_json::{Value, json};
@@ -9,8 +9,8 @@ pub(super) fn describe(contract: &mut Value, max_batch: usize) {
     schemas["GenericAlert"] = generic();
     schemas["WazuhAlert"] = wazuh();
     schemas["WazuhFinding"] = finding();
-    let shapes = ["GenericAlert", "WazuhAlert", "WazuhFinding"];
-    let any_of = shapes.map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
+    let formats = ["GenericAlert", "WazuhAlert", "WazuhFinding"];
+    let any_of = formats.map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
     schemas["AnyAlert"] = json!({"description": "One alert.", "anyOf": any_of});
     let alert = json!({"$ref": "#/components/schemas/AnyAlert"});
     let list = json!({"type": "array", "minItems": 1, "maxItems": max_batch, "items": alert});

@@ -278,8 +278,8 @@ fn print_at(at: &str, word: &str, rest: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::formats;
     use crate::domain::policy::Policy;
-    use crate::domain::shapes;
 
     #[test]
     fn the_demos_policies_and_alerts_are_valid() {
@@ -290,7 +290,7 @@ mod tests {
         for mut sample in serde_json::from_str::<Vec<Value>>(ALERTS).unwrap() {
             sample["timestamp"] = json!("2026-11-24T10:00:00.000Z");
             sample["id"] = json!("1");
-            shapes::parse(&sample.to_string(), &crate::domain::shapes::Sources::default()).unwrap();
+            formats::parse(&sample.to_string(), &crate::domain::formats::ObservableMappings::default()).unwrap();
         }
     }
 }

@@ -8,12 +8,12 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::files::{Documents, Held, Placed};
-use super::plan::{Change, Kind, Plan, Prune, Step, Stored, many};
+use super::plan::{Change, ItemKind, Plan, Prune, Step, Stored, many};
 use super::{Apply, Consent, Diff};
-use crate::cli::client::{Answer, Remote};
+use crate::cli::client::{Remote, Reply};
 use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
 use crate::cli::{complain, say};
-use crate::domain::shapes::Sources;
+use crate::domain::formats::ObservableMappings;
 
 /// Exit code of wrong usage.
 pub(super) const WRONG: u8 = 2;
@@ -27,7 +27,7 @@ pub(super) async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
         return Ok(needs_yes("policy apply"));
     }
     let prune = Prune { policies: prune, protected: prune_protected };
-    let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else {
+    let Some((held, stored)) = checked(documents, &remote, &site.mappings()?).await? else {
         return Ok(ExitCode::from(WRONG));
     };
     carry_over(&remote, &held, &stored, Some(prune), consent).await
@@ -84,7 +84,7 @@ pub(super) async fn carry_over(
 /// Shows what new protected entries would lift. Skipped for a caller without the right to change
 /// entries, because the dry run needs the same right.
 async fn lifts(remote: &Remote, plan: &Plan) -> anyhow::Result<()> {
-    let protected = plan.steps.iter().filter(|step| step.kind == Kind::Protected);
+    let protected = plan.steps.iter().filter(|step| step.kind == ItemKind::Protected);
     for step in protected {
         let Some(document) = &step.document else { continue };
         let path = "/v1/protected?dry_run=true";
@@ -119,7 +119,7 @@ pub(super) async fn diff(args: Diff) -> anyhow::Result<ExitCode> {
 async fn difference(args: Diff) -> anyhow::Result<Option<Plan>> {
     let Diff { remote, files, site } = args;
     let Some(documents) = documents(&files.paths) else { return Ok(None) };
-    let Some((held, stored)) = checked(documents, &remote, &site.sources()?).await? else { return Ok(None) };
+    let Some((held, stored)) = checked(documents, &remote, &site.mappings()?).await? else { return Ok(None) };
     Ok(Some(Plan::between(&held, &stored, Prune::default())?))
 }
 
@@ -128,10 +128,10 @@ async fn difference(args: Diff) -> anyhow::Result<Option<Plan>> {
 pub(super) async fn checked(
     documents: Documents,
     remote: &Remote,
-    sources: &Sources,
+    mappings: &ObservableMappings,
 ) -> anyhow::Result<Option<(Held, Stored)>> {
     let stored = Stored::ask(remote).await?;
-    match documents.check(&stored.known(), sources) {
+    match documents.check(&stored.known(), mappings) {
         Ok(held) => Ok(Some((held, stored))),
         Err(faults) => {
             tell(&faults);
@@ -194,14 +194,14 @@ async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String
 }
 
 /// Creates the new entry first, so that the target stays protected.
-async fn renew(remote: &Remote, id: &str, body: Option<Value>) -> anyhow::Result<Answer> {
-    let made = remote.send(Method::POST, Kind::Protected.path(), None, body).await?;
+async fn renew(remote: &Remote, id: &str, body: Option<Value>) -> anyhow::Result<Reply> {
+    let made = remote.send(Method::POST, ItemKind::Protected.path(), None, body).await?;
     if !made.status.is_success() {
         return Ok(made);
     }
     remove(remote, id).await
 }
 
-async fn remove(remote: &Remote, id: &str) -> anyhow::Result<Answer> {
-    remote.send(Method::DELETE, &format!("{}/{id}", Kind::Protected.path()), None, None).await
+async fn remove(remote: &Remote, id: &str) -> anyhow::Result<Reply> {
+    remote.send(Method::DELETE, &format!("{}/{id}", ItemKind::Protected.path()), None, None).await
 }

@@ -12,8 +12,8 @@ use super::Backtest;
 use super::apply::{WRONG, documents, tell};
 use super::plan::Stored;
 use super::stored::cell;
-use crate::cli::client::{self, Answer, told};
-use crate::cli::terminal::{Progress, plain, table};
+use crate::cli::client::{self, Reply, told};
+use crate::cli::terminal::{ProgressLine, plain, table};
 use crate::cli::{complain, say};
 use crate::clock::Clock;
 use crate::domain::duration::Span;
@@ -53,7 +53,7 @@ pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
     let request = remote.request(Method::POST, "/v1/policies/backtest")?;
     let answer = remote.start(request.header(ACCEPT, "application/x-ndjson").json(&body)).await?;
     let result =
-        if answer.status().is_success() { result(answer).await? } else { Answer::read(answer).await?.done()? };
+        if answer.status().is_success() { result(answer).await? } else { Reply::read(answer).await?.done()? };
     if as_json {
         say(&result.to_string());
     } else {
@@ -64,7 +64,7 @@ pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
 
 /// Reads the progress lines and the result.
 async fn result(mut answer: reqwest::Response) -> anyhow::Result<Value> {
-    let (mut progress, mut rest) = (Progress::default(), Vec::new());
+    let (mut progress, mut rest) = (ProgressLine::default(), Vec::new());
     while let Some(bytes) = answer.chunk().await.context("the manager's answer is incomplete")? {
         rest.extend_from_slice(&bytes);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {

@@ -11,11 +11,11 @@ use serde_json::{Map, Number, Value};
 
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::fault::Fault;
+use crate::domain::formats::ObservableMappings;
 use crate::domain::policy::{MAX_POLICY_BYTES, Policy};
-use crate::domain::shapes::Sources;
-use crate::engine::rehearse::rehearse;
+use crate::engine::policy_tests::run_tests;
 
-use super::protected::{AgentIds, ProtectedEntry};
+use super::protected::{AgentIds, ProtectedItem};
 use super::text;
 
 /// File name extensions in a folder.
@@ -37,7 +37,7 @@ impl fmt::Display for Placed {
 
 /// A document of a file.
 #[derive(Clone, Debug)]
-pub(super) struct Document {
+pub(super) struct FileDocument {
     /// Position, such as `FILE:2`.
     pub(super) place: String,
     /// Parsed content.
@@ -46,9 +46,9 @@ pub(super) struct Document {
 
 /// A document with its parsed form.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<T> {
+pub(super) struct FileEntry<T> {
     /// The document.
-    pub(super) document: Document,
+    pub(super) document: FileDocument,
     /// The parsed form.
     pub(super) read: T,
 }
@@ -56,7 +56,7 @@ pub(super) struct Entry<T> {
 /// All documents of some files, and the faults found so far.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
-    documents: Vec<Document>,
+    documents: Vec<FileDocument>,
     faults: Vec<Placed>,
 }
 
@@ -64,16 +64,16 @@ pub(super) struct Documents {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     /// Custom actions.
-    pub(super) actions: Vec<Entry<Action>>,
+    pub(super) actions: Vec<FileEntry<Action>>,
     /// Policies.
-    pub(super) policies: Vec<Entry<Policy>>,
+    pub(super) policies: Vec<FileEntry<Policy>>,
     /// Protected entries.
-    pub(super) protected: Vec<Entry<ProtectedEntry>>,
+    pub(super) protected: Vec<FileEntry<ProtectedItem>>,
 }
 
 /// What documents may refer to on the manager.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownNames {
     /// Custom actions of the manager.
     pub(super) actions: Vec<Action>,
     /// Agents of the manager; absent without a manager.
@@ -95,7 +95,7 @@ impl Documents {
 
     /// Documents that are not from a file, each with its position for messages.
     pub(super) fn of(contents: impl Iterator<Item = (String, Value)>) -> Self {
-        let documents = contents.map(|(place, content)| Document { place, content }).collect();
+        let documents = contents.map(|(place, content)| FileDocument { place, content }).collect();
         Self { documents, faults: Vec::new() }
     }
 
@@ -154,7 +154,7 @@ impl Documents {
             content => {
                 *number += 1;
                 let place = format!("{name}:{number}");
-                self.documents.push(Document { place, content });
+                self.documents.push(FileDocument { place, content });
             }
         }
     }
@@ -164,10 +164,10 @@ impl Documents {
     ///
     /// # Errors
     /// All faults.
-    pub(super) fn check(self, known: &Known, sources: &Sources) -> Result<Held, Vec<Placed>> {
+    pub(super) fn check(self, known: &KnownNames, mappings: &ObservableMappings) -> Result<Held, Vec<Placed>> {
         let (held, mut faults) = self.hold(known);
         for entry in &held.policies {
-            let failed = rehearse(&entry.read, sources).into_iter();
+            let failed = run_tests(&entry.read, mappings).into_iter();
             faults.extend(failed.map(|fault| Placed { place: entry.document.place.clone(), fault }));
         }
         faults.sort_by(|a, b| a.place.cmp(&b.place));
@@ -178,18 +178,18 @@ impl Documents {
     ///
     /// # Errors
     /// All faults.
-    pub(super) fn check_only(self, known: &Known) -> Result<Held, Vec<Placed>> {
+    pub(super) fn check_only(self, known: &KnownNames) -> Result<Held, Vec<Placed>> {
         let (held, mut faults) = self.hold(known);
         faults.sort_by(|a, b| a.place.cmp(&b.place));
         if faults.is_empty() { Ok(held) } else { Err(faults) }
     }
 
-    fn hold(self, known: &Known) -> (Held, Vec<Placed>) {
+    fn hold(self, known: &KnownNames) -> (Held, Vec<Placed>) {
         let Self { documents, mut faults } = self;
         let (protected, documents): (Vec<_>, Vec<_>) =
-            documents.into_iter().partition(|document| ProtectedEntry::is_meant(&document.content));
+            documents.into_iter().partition(|document| ProtectedItem::is_meant(&document.content));
         let protected =
-            read_each(protected, &mut faults, |content| ProtectedEntry::parse(content, known.agents.as_ref()));
+            read_each(protected, &mut faults, |content| ProtectedItem::parse(content, known.agents.as_ref()));
         let (actions, policies): (Vec<_>, Vec<_>) =
             documents.into_iter().partition(|document| document.content.get("executable").is_some());
         let actions = read_each(actions, &mut faults, Action::parse);
@@ -209,14 +209,14 @@ impl Documents {
 }
 
 fn read_each<T>(
-    documents: Vec<Document>,
+    documents: Vec<FileDocument>,
     faults: &mut Vec<Placed>,
     read: impl Fn(&Value) -> Result<T, Vec<Fault>>,
-) -> Vec<Entry<T>> {
+) -> Vec<FileEntry<T>> {
     let mut entries = Vec::with_capacity(documents.len());
     for document in documents {
         match read(&document.content) {
-            Ok(read) => entries.push(Entry { document, read }),
+            Ok(read) => entries.push(FileEntry { document, read }),
             Err(found) => {
                 faults.extend(found.into_iter().map(|fault| Placed { place: document.place.clone(), fault }));
             }
@@ -225,9 +225,9 @@ fn read_each<T>(
     entries
 }
 
-fn unique<T>(entries: &[Entry<T>], at: &str, name: impl Fn(&T) -> String, faults: &mut Vec<Placed>) {
+fn unique<T>(entries: &[FileEntry<T>], at: &str, name: impl Fn(&T) -> String, faults: &mut Vec<Placed>) {
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-    for Entry { document: Document { place, .. }, read } in entries {
+    for FileEntry { document: FileDocument { place, .. }, read } in entries {
         if let Some(earlier) = seen.insert(name(read), place) {
             let fault = Fault::at(at, format!("{} is also in {earlier}", name(read)));
             faults.push(Placed { place: place.clone(), fault });
@@ -322,7 +322,7 @@ mod tests {
 
     fn faults(files: &[(&str, &str)]) -> Vec<String> {
         let (dir, documents) = read(files);
-        let faults = documents.check(&Known::default(), &Sources::default()).unwrap_err();
+        let faults = documents.check(&KnownNames::default(), &ObservableMappings::default()).unwrap_err();
         let prefix = format!("{}/", dir.path().display());
         faults.iter().map(|fault| fault.to_string().replace(&prefix, "")).collect()
     }
@@ -342,7 +342,7 @@ mod tests {
             (".git/x.yaml", "{"),
             ("empty.yaml", "# nothing\n"),
         ]);
-        let held = documents.check(&Known::default(), &Sources::default()).unwrap();
+        let held = documents.check(&KnownNames::default(), &ObservableMappings::default()).unwrap();
         let names: Vec<&str> = held.policies.iter().map(|entry| entry.read.name.as_str()).collect();
         assert_eq!((names, held.actions.len()), (vec!["a", "b", "c", "d", "e"], 1));
         assert!(held.policies[2].document.place.ends_with("b.yml:2"));
@@ -382,7 +382,7 @@ mod tests {
     fn a_missing_file_is_a_fault() {
         let documents = Documents::read(&[PathBuf::from("/nowhere/at-all.yaml")]);
         assert!(
-            documents.check(&Known::default(), &Sources::default()).unwrap_err()[0]
+            documents.check(&KnownNames::default(), &ObservableMappings::default()).unwrap_err()[0]
                 .to_string()
                 .ends_with("no such file or folder")
         );

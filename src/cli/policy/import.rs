@@ -16,19 +16,19 @@ use super::apply::{WRONG, carry_over, checked};
 use super::files::Documents;
 use super::plan::many;
 use super::stored::cell;
-use super::{Consent, Import, yaml};
-use crate::cli::client::{Answer, segment};
+use super::{Consent, ImportArgs, yaml};
+use crate::cli::client::{Reply, segment};
 use crate::cli::terminal::{Tone, can_ask, needs_yes, plain, shade};
 use crate::cli::{complain, say};
-use crate::domain::shapes::Sources;
+use crate::domain::formats::ObservableMappings;
 use crate::domain::{action, policy};
 
 /// Longest part of a file name that is stored, in characters.
 const MAX_FILE_NAME: usize = 100;
 
 /// Sends the files and prints the report.
-pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
-    let Import { remote, files, consent, out, mode, wazuh_manager, json } = args;
+pub(super) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
+    let ImportArgs { remote, files, consent, out, mode, wazuh_manager, json } = args;
     let Consent { dry_run, yes } = consent;
     let joined = match Joined::read(&files) {
         Ok(joined) => joined,
@@ -43,7 +43,7 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
     let of = wazuh_manager.map_or_else(String::new, |name| format!("&wazuh_manager={}", segment(&name)));
     let request = remote.request(Method::POST, &format!("/v1/policies/import?dry_run=true{of}"))?;
     let request = request.header(CONTENT_TYPE, "application/xml").body(joined.bytes.clone());
-    let mut imported = Answer::read(remote.start(request).await?).await?.done()?;
+    let mut imported = Reply::read(remote.start(request).await?).await?.done()?;
     if let (Some(mode), Some(policies)) = (mode, imported["policies"].as_array_mut()) {
         for policy in policies {
             policy["mode"] = mode.mode().as_str().into();
@@ -70,7 +70,7 @@ pub(super) async fn run(args: Import) -> anyhow::Result<ExitCode> {
         complain("riposte: nothing to import; see the report above");
         return Ok(ExitCode::FAILURE);
     }
-    let Some((held, stored)) = checked(documents, &remote, &Sources::default()).await? else {
+    let Some((held, stored)) = checked(documents, &remote, &ObservableMappings::default()).await? else {
         return Ok(ExitCode::FAILURE);
     };
     let done = carry_over(&remote, &held, &stored, None, consent).await?;
@@ -274,7 +274,7 @@ mod tests {
             "actions": [{"name": "scan", "executable": "scan.sh"}], "protected": [{"kind": "ip", "value": "192.0.2.1", "reason": "allowlist"}]});
         assert_eq!(write(dir.path(), &imported).unwrap(), (3, 0));
         let held = super::super::files::Documents::read(&[dir.path().to_owned()])
-            .check_only(&super::super::files::Known::default())
+            .check_only(&super::super::files::KnownNames::default())
             .unwrap();
         assert_eq!((held.policies.len(), held.actions.len(), held.protected.len()), (1, 1, 1));
         assert_eq!(write(dir.path(), &imported).unwrap(), (0, 3), "the same once more");

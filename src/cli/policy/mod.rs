@@ -24,8 +24,8 @@ use riposte_protocol::time::Timestamp;
 use super::client::Remote;
 use crate::config::Config;
 use crate::domain::duration::Span;
+use crate::domain::formats::ObservableMappings;
 use crate::domain::policy::{Mode, is_name};
-use crate::domain::shapes::Sources;
 pub(in crate::cli) use stored::cell;
 
 /// Subcommands of `riposte policy`.
@@ -37,13 +37,13 @@ pub enum PolicyCommand {
     /// Show what `apply` would change; exit code 0 without changes, 1 with, 2 on errors.
     Diff(Diff),
     /// List the policies.
-    List(List),
+    List(ListArgs),
     /// Print a policy as YAML.
     Show(Show),
     /// List the versions of a policy, with principal and time.
     History(History),
     /// Restore an earlier version of a policy.
-    Rollback(Rollback),
+    Rollback(RollbackArgs),
     /// Delete a policy; its responses stay in force, its versions are kept.
     Delete(Delete),
     /// Close the breaker of a stopped policy.
@@ -58,7 +58,7 @@ pub enum PolicyCommand {
     Backtest(Backtest),
     /// Convert the active responses of Wazuh's ossec.conf into policies: shows the difference,
     /// asks, applies; exit code 1 if something cannot be converted.
-    Import(Import),
+    Import(ImportArgs),
 }
 
 /// The files to read.
@@ -78,14 +78,14 @@ pub struct Site {
 }
 
 impl Site {
-    fn sources(&self) -> anyhow::Result<Sources> {
-        let Some(path) = &self.config else { return Ok(Sources::default()) };
+    fn mappings(&self) -> anyhow::Result<ObservableMappings> {
+        let Some(path) = &self.config else { return Ok(ObservableMappings::default()) };
         let config = Config::read(path)?;
         let fault = |faults: Vec<crate::domain::fault::Fault>| {
             let told = faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
             anyhow::anyhow!("observables: {}", told.collect::<Vec<_>>().join("; "))
         };
-        Sources::read(&config.observables).map_err(fault).with_context(|| path.display().to_string())
+        ObservableMappings::read(&config.observables).map_err(fault).with_context(|| path.display().to_string())
     }
 }
 
@@ -132,7 +132,7 @@ pub struct Diff {
 
 /// Flags of `riposte policy list`.
 #[derive(Debug, Args)]
-pub struct List {
+pub struct ListArgs {
     #[command(flatten)]
     remote: Remote,
     /// Print JSON, one policy per line.
@@ -168,7 +168,7 @@ pub struct History {
 
 /// Flags of `riposte policy rollback`.
 #[derive(Debug, Args)]
-pub struct Rollback {
+pub struct RollbackArgs {
     #[command(flatten)]
     remote: Remote,
     /// Name of the policy.
@@ -277,7 +277,7 @@ pub struct Backtest {
 
 /// Flags of `riposte policy import`.
 #[derive(Debug, Args)]
-pub struct Import {
+pub struct ImportArgs {
     #[command(flatten)]
     remote: Remote,
     /// Wazuh's configuration files; several are joined, because Wazuh reads several roots.

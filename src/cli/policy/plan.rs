@@ -8,8 +8,8 @@ use riposte_protocol::jws;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::files::{Document, Held, Known};
-use super::protected::ProtectedEntry;
+use super::files::{FileDocument, Held, KnownNames};
+use super::protected::ProtectedItem;
 use super::yaml;
 use crate::cli::client::Remote;
 use crate::cli::say;
@@ -29,7 +29,7 @@ pub(super) struct Stored {
     /// Normalised policies.
     policies: BTreeMap<String, (i64, Value)>,
     /// Protected entries.
-    protected: Vec<ProtectedEntry>,
+    protected: Vec<ProtectedItem>,
     /// Agents, without revoked ones.
     agents: Vec<Agent>,
 }
@@ -46,19 +46,19 @@ impl Stored {
         let policies = remote.items("/v1/policies").await?;
         let policies = policies.iter().map(|view| named(view, yaml::policy(view))).collect::<anyhow::Result<_>>()?;
         let protected = remote.items("/v1/protected").await?;
-        let protected = protected.iter().map(ProtectedEntry::stored).collect::<anyhow::Result<_>>()?;
+        let protected = protected.iter().map(ProtectedItem::stored).collect::<anyhow::Result<_>>()?;
         let agents = remote.items("/v1/agents").await?.iter().map(agent).collect::<anyhow::Result<_>>()?;
         Ok(Self { actions, policies, protected, agents })
     }
 
     /// What documents may refer to, without custom actions that cannot be parsed.
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> KnownNames {
         let actions = self.actions.values().filter_map(|(_, document)| Action::parse(document).ok()).collect();
         let ids = self.agents.iter().flat_map(|agent| {
             let id = agent.id.to_string();
             [(id.clone(), id.clone()), (agent.name.clone(), id)]
         });
-        Known { actions, agents: Some(ids.collect()) }
+        KnownNames { actions, agents: Some(ids.collect()) }
     }
 
     /// Warnings about the policies of `held` with the manager's agents, one per line.
@@ -111,7 +111,7 @@ fn named(view: &Value, document: Value) -> anyhow::Result<(String, (i64, Value))
 
 /// Kind of object in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ItemKind {
     /// A custom action.
     Action,
     /// A protected entry.
@@ -120,7 +120,7 @@ pub(super) enum Kind {
     Policy,
 }
 
-impl Kind {
+impl ItemKind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Action => "action",
@@ -159,13 +159,13 @@ pub(super) enum Change {
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     /// Kind of the object.
-    pub(super) kind: Kind,
+    pub(super) kind: ItemKind,
     /// Name of the object.
     pub(super) name: String,
     /// The change.
     pub(super) change: Change,
     /// The document to send; `None` for a deletion.
-    pub(super) document: Option<Document>,
+    pub(super) document: Option<FileDocument>,
     before: Value,
     after: Value,
 }
@@ -214,12 +214,12 @@ impl Plan {
         let mut plan = Self::default();
         for entry in &held.actions {
             let after = yaml::action(&serde_json::to_value(&entry.read)?);
-            plan.one(Kind::Action, &entry.read.name, &stored.actions, after, &entry.document);
+            plan.one(ItemKind::Action, &entry.read.name, &stored.actions, after, &entry.document);
         }
         plan.protected(held, stored, prune.protected);
         for entry in &held.policies {
             let after = serde_json::to_value(&entry.read)?;
-            plan.one(Kind::Policy, &entry.read.name, &stored.policies, after, &entry.document);
+            plan.one(ItemKind::Policy, &entry.read.name, &stored.policies, after, &entry.document);
         }
         for (name, (version, before)) in &stored.policies {
             if held.policies.iter().any(|entry| entry.read.name == *name) {
@@ -230,7 +230,7 @@ impl Plan {
                 continue;
             }
             plan.steps.push(Step {
-                kind: Kind::Policy,
+                kind: ItemKind::Policy,
                 name: name.clone(),
                 change: Change::Delete(*version),
                 document: None,
@@ -245,19 +245,19 @@ impl Plan {
         let mut taken: Vec<&str> = Vec::new();
         for entry in &held.protected {
             let name = entry.read.protection.name();
-            let same = |old: &&ProtectedEntry| old.protection == entry.read.protection;
+            let same = |old: &&ProtectedItem| old.protection == entry.read.protection;
             let found = stored.protected.iter().filter(same).find(|old| entry.read.is_like(old));
             let found = found.or_else(|| stored.protected.iter().find(same));
             taken.extend(found.and_then(|old| old.id.as_deref()));
             let (change, before) = match found {
                 Some(old) if entry.read.is_like(old) => {
-                    self.unchanged.push(format!("{} {name}", Kind::Protected.as_str()));
+                    self.unchanged.push(format!("{} {name}", ItemKind::Protected.as_str()));
                     continue;
                 }
                 Some(old) => (Change::Renew(old.id.clone().unwrap_or_default()), old.view()),
                 None => (Change::Create, Value::Null),
             };
-            let (kind, document) = (Kind::Protected, Some(entry.document.clone()));
+            let (kind, document) = (ItemKind::Protected, Some(entry.document.clone()));
             self.steps.push(Step { kind, name, change, document, before, after: entry.read.view() });
         }
         for old in &stored.protected {
@@ -270,18 +270,18 @@ impl Plan {
                 continue;
             }
             let (name, change) = (old.protection.name(), Change::Remove(id));
-            let (kind, before) = (Kind::Protected, old.view());
+            let (kind, before) = (ItemKind::Protected, old.view());
             self.steps.push(Step { kind, name, change, document: None, before, after: Value::Null });
         }
     }
 
     fn one(
         &mut self,
-        kind: Kind,
+        kind: ItemKind,
         name: &str,
         stored: &BTreeMap<String, (i64, Value)>,
         after: Value,
-        document: &Document,
+        document: &FileDocument,
     ) {
         let (change, before) = match stored.get(name) {
             Some((_, before)) if *before == after => {
@@ -387,7 +387,7 @@ mod tests {
     fn held(text: &str) -> Held {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("p.yaml"), text).unwrap();
-        Documents::read(&[dir.path().to_owned()]).check_only(&Known::default()).unwrap()
+        Documents::read(&[dir.path().to_owned()]).check_only(&KnownNames::default()).unwrap()
     }
 
     fn stored(policies: &[Value]) -> Stored {
@@ -439,7 +439,7 @@ respond: { action: log-only }
             let kind = if value.contains('.') { "ip" } else { "user" };
             let view =
                 json!({"id": id, "kind": kind, "value": value, "policies": [], "reason": reason, "expires_at": null});
-            ProtectedEntry::stored(&view).unwrap()
+            ProtectedItem::stored(&view).unwrap()
         };
         let protected =
             vec![view("1", "192.0.2.0/24", "office"), view("2", "backup", "old"), view("3", "192.0.2.9", "x")];

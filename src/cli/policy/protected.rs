@@ -20,14 +20,14 @@ pub(super) type AgentIds = BTreeMap<String, String>;
 
 /// A protected target in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Protection {
+pub(super) struct ProtectedKey {
     kind: String,
     value: String,
     /// Policies that it applies to, sorted; empty: all.
     policies: Vec<String>,
 }
 
-impl Protection {
+impl ProtectedKey {
     /// `ip 203.0.113.0/24`, with its policies.
     pub(super) fn name(&self) -> String {
         let policies =
@@ -43,9 +43,9 @@ impl Protection {
 
 /// An entry of a file or of a manager.
 #[derive(Clone, Debug)]
-pub(super) struct ProtectedEntry {
+pub(super) struct ProtectedItem {
     /// What it protects.
-    pub(super) protection: Protection,
+    pub(super) protection: ProtectedKey,
     reason: String,
     /// Its end for display; absent: until it is deleted.
     end: Option<String>,
@@ -53,7 +53,7 @@ pub(super) struct ProtectedEntry {
     pub(super) id: Option<String>,
 }
 
-impl ProtectedEntry {
+impl ProtectedItem {
     /// Whether a document is an entry: policies and actions have a name, entries a kind.
     pub(super) fn is_meant(document: &Value) -> bool {
         document.get("kind").is_some() && document.get("name").is_none()
@@ -103,7 +103,7 @@ impl ProtectedEntry {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Self { protection: Protection { kind, value, policies }, reason, end, id: None })
+        Ok(Self { protection: ProtectedKey { kind, value, policies }, reason, end, id: None })
     }
 
     /// Parses an entry of a manager.
@@ -119,7 +119,7 @@ impl ProtectedEntry {
         let mut policies: Vec<String> = names.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         policies.sort();
         Ok(Self {
-            protection: Protection { kind: text("kind")?, value: text("value")?, policies },
+            protection: ProtectedKey { kind: text("kind")?, value: text("value")?, policies },
             reason: text("reason")?,
             end: view["expires_at"].as_str().map(str::to_owned),
             id: Some(text("id")?),
@@ -135,7 +135,7 @@ impl ProtectedEntry {
 
     /// The entry for display.
     pub(super) fn view(&self) -> Value {
-        let Self { protection: Protection { kind, value, policies }, reason, end, .. } = self;
+        let Self { protection: ProtectedKey { kind, value, policies }, reason, end, .. } = self;
         let mut view = json!({"kind": kind, "value": value, "reason": reason});
         if !policies.is_empty() {
             view["policies"] = json!(policies);
@@ -186,10 +186,10 @@ fn canonical(kind: &str, value: &str, agents: Option<&AgentIds>) -> Result<Strin
 mod tests {
     use super::*;
 
-    fn parse(document: &Value) -> Result<ProtectedEntry, Vec<String>> {
+    fn parse(document: &Value) -> Result<ProtectedItem, Vec<String>> {
         let agents = AgentIds::from([("web-01".to_owned(), "id-1".to_owned())]);
         let told = |faults: Vec<Fault>| faults.into_iter().map(|f| format!("{} {}", f.pointer, f.detail)).collect();
-        ProtectedEntry::parse(document, Some(&agents)).map_err(told)
+        ProtectedItem::parse(document, Some(&agents)).map_err(told)
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
             parse(&document).unwrap()
         };
         let view = json!({"id": "1", "kind": "user", "value": "alice", "policies": [], "reason": "r", "expires_at": "2026-12-01T00:00:00Z"});
-        let stored = ProtectedEntry::stored(&view).unwrap();
+        let stored = ProtectedItem::stored(&view).unwrap();
         assert!(file(json!({"expires_in": "30d"})).is_like(&stored));
         assert!(
             !file(json!({})).is_like(&stored) && !file(json!({"expires_in": "30d", "reason": "s"})).is_like(&stored)

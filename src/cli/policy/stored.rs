@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Counts, Delete, History, List, Reset, Rollback, Show, yaml};
-use crate::cli::client::{Answer, Remote};
+use super::{Counts, Delete, History, ListArgs, Reset, RollbackArgs, Show, yaml};
+use crate::cli::client::{Remote, Reply};
 use crate::cli::say;
 use crate::cli::terminal::{can_ask, is_confirmed, needs_yes, plain, table};
 
@@ -35,7 +35,7 @@ fn on_agents(view: &Value) -> String {
 }
 
 /// `riposte policy list`
-pub(super) async fn list(args: List) -> anyhow::Result<ExitCode> {
+pub(super) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let policies = args.remote.items("/v1/policies").await?;
     if args.json {
         lines(&policies);
@@ -128,7 +128,7 @@ async fn version(remote: &Remote, name: &str) -> anyhow::Result<i64> {
 }
 
 /// The response body of a change; a version conflict has its own message.
-fn unless_lost(name: &str, answer: Answer) -> anyhow::Result<Value> {
+fn unless_lost(name: &str, answer: Reply) -> anyhow::Result<Value> {
     if answer.status == StatusCode::PRECONDITION_FAILED {
         anyhow::bail!("{name} has changed in the meantime; nothing was done. See `riposte policy history`");
     }
@@ -136,8 +136,8 @@ fn unless_lost(name: &str, answer: Answer) -> anyhow::Result<Value> {
 }
 
 /// `riposte policy rollback`
-pub(super) async fn rollback(args: Rollback) -> anyhow::Result<ExitCode> {
-    let Rollback { remote, name, to } = args;
+pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<ExitCode> {
+    let RollbackArgs { remote, name, to } = args;
     let current = version(&remote, &name).await?;
     let path = format!("/v1/policies/{name}/rollback");
     let answer = remote.send(Method::POST, &path, Some(current), Some(json!({"version": to}))).await?;

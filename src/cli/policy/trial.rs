@@ -3,22 +3,22 @@
 use std::process::ExitCode;
 
 use super::apply::{WRONG, documents, tell};
-use super::files::Known;
+use super::files::KnownNames;
 use super::plan::{Stored, many};
 use super::{Site, Test};
 use crate::cli::say;
 use crate::cli::terminal::{Tone, plain, shade};
+use crate::domain::formats::ObservableMappings;
 use crate::domain::policy::{Policy, PolicyTest};
-use crate::domain::shapes::Sources;
-use crate::engine::rehearse::rehearse;
+use crate::engine::policy_tests::run_tests;
 
 /// Runs every test and prints its result.
 pub(super) async fn run(args: Test) -> anyhow::Result<ExitCode> {
     let Test { remote, paths, site } = args;
     let Some(documents) = documents(&paths) else { return Ok(ExitCode::from(WRONG)) };
     // Without a key no manager is contacted: tests must run offline.
-    let known = if remote.has_key() { Stored::ask(&remote).await?.known() } else { Known::default() };
-    let sources = Site::sources(&site)?;
+    let known = if remote.has_key() { Stored::ask(&remote).await?.known() } else { KnownNames::default() };
+    let mappings = Site::mappings(&site)?;
     let held = match documents.check_only(&known) {
         Ok(held) => held,
         Err(faults) => {
@@ -36,7 +36,7 @@ pub(super) async fn run(args: Test) -> anyhow::Result<ExitCode> {
         }
         for (index, test) in policy.tests.iter().enumerate() {
             tried += 1;
-            let (name, faults) = (title(index, test), outcome(policy, test, index, &sources));
+            let (name, faults) = (title(index, test), outcome(policy, test, index, &mappings));
             if faults.is_empty() {
                 shade(Tone::Good, &format!("  ok    {name}"));
             } else {
@@ -62,11 +62,11 @@ fn title(index: usize, test: &PolicyTest) -> String {
 }
 
 /// The faults of one test of a policy.
-fn outcome(policy: &Policy, test: &PolicyTest, index: usize, sources: &Sources) -> Vec<String> {
+fn outcome(policy: &Policy, test: &PolicyTest, index: usize, mappings: &ObservableMappings) -> Vec<String> {
     let alone = Policy { tests: vec![test.clone()], ..policy.clone() };
     let told = |fault: crate::domain::fault::Fault| {
         let pointer = fault.pointer.replacen("/tests/0", &format!("/tests/{index}"), 1);
         format!("{pointer} {}", fault.detail)
     };
-    rehearse(&alone, sources).into_iter().map(told).collect()
+    run_tests(&alone, mappings).into_iter().map(told).collect()
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::loaded::Loaded;
-use super::report::{Place, Report, short};
+use super::report::{ImportReport, Place, short};
 use crate::domain::protected::Covered;
 
 /// The allowlist as Wazuh loads it.
@@ -82,7 +82,7 @@ fn ipv4(text: &str) -> Option<(Ipv4Addr, Option<u8>)> {
 }
 
 /// The protected entries of the list.
-pub(super) fn protect(loaded: &Loaded, report: &mut Report) -> Vec<Value> {
+pub(super) fn protect(loaded: &Loaded, report: &mut ImportReport) -> Vec<Value> {
     let (mut entries, mut seen) = (Vec::new(), HashSet::new());
     for (text, place) in &loaded.allowlist.entries {
         let quoted = short(text);
@@ -127,7 +127,7 @@ pub(super) fn protect(loaded: &Loaded, report: &mut Report) -> Vec<Value> {
 }
 
 /// The address or network of an entry, in canonical form.
-fn network(part: &str, place: Place, report: &mut Report) -> Option<String> {
+fn network(part: &str, place: Place, report: &mut ImportReport) -> Option<String> {
     if looks_like_ipv4(part) {
         let (address, length) = ipv4(part)?;
         let net = IpNet::new(IpAddr::V4(address), length?).ok()?;

@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 
 use super::loaded::{ActiveResponse, Command, Illegible, Load, Loaded, Location, Message, WazuhError};
-use super::report::{Level, Place, Report, short};
+use super::report::{ImportReport, Level, Place, short};
 use super::values::{level, locations, number, rule_ids};
-use super::xml::{self, Entry, Root, Section};
+use super::xml::{self, Root, Section, XmlEntry};
 
 /// Maximum size of all files together, in bytes.
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -55,7 +55,7 @@ const SECTIONS: [(&str, bool); 38] = [
 ];
 
 /// Loads the files as one.
-pub(super) fn load(files: &[(String, String)], report: &mut Report) -> Loaded {
+pub(super) fn load(files: &[(String, String)], report: &mut ImportReport) -> Loaded {
     let size: usize = files.iter().map(|(_, text)| text.len()).sum();
     if size > MAX_BYTES {
         let text = format!("the files have {size} bytes together; {MAX_BYTES} is the most that is read");
@@ -104,13 +104,13 @@ fn sections(roots: &[Root]) -> impl Iterator<Item = &Section> {
 }
 
 /// The first option called `name` of any active response.
-fn first<'a>(roots: &'a [Root], name: &str) -> Option<&'a Entry> {
+fn first<'a>(roots: &'a [Root], name: &str) -> Option<&'a XmlEntry> {
     let blocks = sections(roots).filter(|section| section.name == "active-response");
     blocks.flat_map(|section| &section.options).find(|option| option.name == name)
 }
 
 /// Reports text between elements: a `#` at the start of a line is not a comment for Wazuh.
-fn stray(texts: &[(String, Place)], report: &mut Report) {
+fn stray(texts: &[(String, Place)], report: &mut ImportReport) {
     for (text, place) in texts {
         let message = format!(
             "text between elements ({:?}); Wazuh ignores it, and the elements after it are active, even behind a \
@@ -122,13 +122,13 @@ fn stray(texts: &[(String, Place)], report: &mut Report) {
 }
 
 /// The first of `options` with undecodable bytes. `report` knows the affected files.
-fn illegible(options: &[Entry], report: &Report) -> Option<Illegible> {
-    let is_illegible = |option: &&Entry| option.value.contains('\u{fffd}') && report.has_bad_bytes(option.place);
+fn illegible(options: &[XmlEntry], report: &ImportReport) -> Option<Illegible> {
+    let is_illegible = |option: &&XmlEntry| option.value.contains('\u{fffd}') && report.has_bad_bytes(option.place);
     options.iter().find(is_illegible).map(|option| Illegible { option: option.name.clone(), place: option.place })
 }
 
 /// Reports entities that were probably meant as characters.
-fn entities(options: &[Entry], report: &mut Report) {
+fn entities(options: &[XmlEntry], report: &mut ImportReport) {
     const ENTITIES: [&str; 5] = ["&amp;", "&lt;", "&gt;", "&quot;", "&apos;"];
     for option in options.iter().filter(|option| ENTITIES.iter().any(|entity| option.value.contains(entity))) {
         let message =
@@ -140,7 +140,7 @@ fn entities(options: &[Entry], report: &mut Report) {
 #[derive(Default)]
 struct Reader {
     loaded: Loaded,
-    faults: Vec<xml::Fault>,
+    faults: Vec<xml::XmlFault>,
     /// Names of refused commands: a block that uses one is not reported again.
     refused: HashSet<String>,
 }
@@ -151,7 +151,7 @@ impl Reader {
     }
 
     /// What Wazuh's execution daemon reads, even if its manager would refuse the files.
-    fn execd(&mut self, roots: &[Root], report: &mut Report) {
+    fn execd(&mut self, roots: &[Root], report: &mut ImportReport) {
         if let Some(option) = first(roots, "disabled").filter(|option| option.value == "yes") {
             self.loaded.execd_disabled = true;
             report.warning(
@@ -194,12 +194,12 @@ impl Reader {
         self.fault(place, 1230, format!("Invalid element in the configuration: '{name}'."));
     }
 
-    fn wrong_value(&mut self, option: &Entry) {
+    fn wrong_value(&mut self, option: &XmlEntry) {
         let text = format!("Invalid value for element '{}': {}.", option.name, option.value);
         self.fault(option.place, 1235, text);
     }
 
-    fn allowlist(&mut self, options: &[Entry]) {
+    fn allowlist(&mut self, options: &[XmlEntry]) {
         for option in options.iter().filter(|option| option.name == "white_list") {
             if !self.loaded.allowlist.add(&option.value, option.place) {
                 self.fault(option.place, 1237, format!("Invalid ip address: '{}'.", option.value));
@@ -207,7 +207,7 @@ impl Reader {
         }
     }
 
-    fn command(&mut self, options: &[Entry], place: Place, report: &Report) {
+    fn command(&mut self, options: &[XmlEntry], place: Place, report: &ImportReport) {
         if options.is_empty() {
             return;
         }
@@ -255,7 +255,7 @@ impl Reader {
         }
     }
 
-    fn active_response(&mut self, options: &[Entry], place: Place, report: &mut Report) {
+    fn active_response(&mut self, options: &[XmlEntry], place: Place, report: &mut ImportReport) {
         if options.is_empty() {
             return;
         }
@@ -296,7 +296,7 @@ impl Reader {
     }
 
     /// A block with valid options.
-    fn block(&mut self, block: Block, place: Place, report: &mut Report) {
+    fn block(&mut self, block: Block, place: Place, report: &mut ImportReport) {
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
         let (Some(command), Some(location)) = (filled(block.command), filled(block.location)) else {
             if block.may_be_bare {
@@ -352,7 +352,7 @@ impl Reader {
         });
     }
 
-    fn message(&mut self, code: u16, severity: Level, text: String, place: Place, report: &mut Report) {
+    fn message(&mut self, code: u16, severity: Level, text: String, place: Place, report: &mut ImportReport) {
         report.add(severity, Some(place), format!("Wazuh says ({code}): {text}"));
         self.loaded.messages.push(Message { code, severity, text });
     }

@@ -52,7 +52,7 @@ pub struct Import {
 pub fn import(files: &[(String, Vec<u8>)], wazuh_manager: Option<&str>) -> Import {
     let texts: Vec<(String, String)> =
         files.iter().map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned())).collect();
-    let mut report = report::Report::new(&texts);
+    let mut report = report::ImportReport::new(&texts);
     for (file, (_, bytes)) in files.iter().enumerate() {
         if let Err(error) = std::str::from_utf8(bytes) {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();

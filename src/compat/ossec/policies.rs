@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::loaded::{ActiveResponse, Command, Loaded, Location};
 use super::programs::Programs;
-use super::report::{Level, Report, short};
+use super::report::{ImportReport, Level, short};
 use crate::domain::action::Action;
 use crate::domain::duration::Span;
 use crate::domain::group_expression::GroupExpression;
@@ -30,7 +30,7 @@ pub(super) struct Carried {
 }
 
 /// Carries the active responses over.
-pub(super) fn carry(loaded: &Loaded, programs: &Programs, manager: Option<&str>, report: &mut Report) -> Carried {
+pub(super) fn carry(loaded: &Loaded, programs: &Programs, manager: Option<&str>, report: &mut ImportReport) -> Carried {
     let ladder = ladder(loaded, report);
     let mut carried = Carried { documents: Vec::new(), names: Vec::new() };
     let mut numbers: HashMap<String, u32> = HashMap::new();
@@ -105,7 +105,7 @@ fn slug(command: &str) -> String {
 }
 
 /// The note on the origin of a policy.
-fn note(block: &ActiveResponse, report: &Report) -> String {
+fn note(block: &ActiveResponse, report: &ImportReport) -> String {
     let mut words = vec![format!("command {}", short(&block.command))];
     let location: Vec<&str> = block.location.iter().map(|word| word.as_str()).collect();
     words.push(format!("location {}", location.join(",")));
@@ -123,7 +123,7 @@ fn note(block: &ActiveResponse, report: &Report) -> String {
 
 /// The selectors: a rule id matches alone, level and group must match together. `None` if the block
 /// cannot be converted.
-fn selectors(block: &ActiveResponse, report: &mut Report) -> Option<Value> {
+fn selectors(block: &ActiveResponse, report: &mut ImportReport) -> Option<Value> {
     if block.unread_rules {
         let message = "Wazuh does not read all of rules_id: from a number it goes on at the next comma, and it stops at \
                        anything that is neither a digit, a comma nor a blank. The policy has what it does read";
@@ -167,7 +167,7 @@ fn respond(
     action: &Action,
     ladder: &[String],
     on: Value,
-    report: &mut Report,
+    report: &mut ImportReport,
 ) -> Map<String, Value> {
     let mut respond = Map::new();
     respond.insert("action".into(), action.name.as_str().into());
@@ -194,7 +194,7 @@ fn respond(
 }
 
 /// The duration; `None`: without end, or for a one-shot action.
-fn time(block: &ActiveResponse, action: &Action, report: &mut Report) -> Option<String> {
+fn time(block: &ActiveResponse, action: &Action, report: &mut ImportReport) -> Option<String> {
     let seconds = block.timeout_seconds;
     if !action.undoable {
         if seconds != 0 {
@@ -226,7 +226,7 @@ fn span(duration: Duration) -> Option<String> {
 }
 
 /// On which agents. Of several words Wazuh obeys one: server before all before a named agent before the alert's own.
-fn on(block: &ActiveResponse, manager: Option<&str>, report: &mut Report) -> Value {
+fn on(block: &ActiveResponse, manager: Option<&str>, report: &mut ImportReport) -> Value {
     let ActiveResponse { location, place, .. } = block;
     let word = |word: Location| location.contains(&word);
     if location.len() > 1 {
@@ -274,7 +274,7 @@ fn on(block: &ActiveResponse, manager: Option<&str>, report: &mut Report) -> Val
 }
 
 /// Durations for repeated offenders.
-fn ladder(loaded: &Loaded, report: &mut Report) -> Vec<String> {
+fn ladder(loaded: &Loaded, report: &mut ImportReport) -> Vec<String> {
     let minutes = &loaded.repeated_offenders_minutes;
     let Some(place) = loaded.offenders_at.filter(|_| !minutes.is_empty()) else { return Vec::new() };
     let times = minutes.iter().map_while(|minutes| {

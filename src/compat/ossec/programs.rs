@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::loaded::{ActiveResponse, Command, Loaded};
-use super::report::{Report, short};
+use super::report::{ImportReport, short};
 use crate::domain::action::{Action, Catalogue, is_name};
 
 /// Wazuh's programs, without `.exe`, `.sh`, `.cmd` or `.py`, and the equivalent action.
@@ -67,7 +67,7 @@ fn meaning(executable: &str) -> Option<&'static str> {
 }
 
 /// Converts the commands.
-pub(super) fn carry(loaded: &Loaded, report: &mut Report) -> Programs {
+pub(super) fn carry(loaded: &Loaded, report: &mut ImportReport) -> Programs {
     let mut by_command = Vec::with_capacity(loaded.commands.len());
     let (mut documents, mut actions, mut names) = (Vec::new(), Vec::new(), Names::default());
     let mut first_of: HashSet<&str> = HashSet::new();
@@ -126,7 +126,7 @@ pub(super) fn carry(loaded: &Loaded, report: &mut Report) -> Programs {
     Programs { by_command, documents, catalogue: Catalogue::with(actions) }
 }
 
-fn same_meaning(command: &Command, action: &Action, report: &mut Report) {
+fn same_meaning(command: &Command, action: &Action, report: &mut ImportReport) {
     if command.executable != action.name || command.name != action.name {
         let message = format!(
             "command {:?} runs {}, a program of Wazuh's own: it becomes Riposte's action {}",
@@ -139,7 +139,7 @@ fn same_meaning(command: &Command, action: &Action, report: &mut Report) {
 }
 
 /// The document of a custom action.
-fn custom(name: &str, command: &Command, stateful: bool, report: &Report) -> Value {
+fn custom(name: &str, command: &Command, stateful: bool, report: &ImportReport) -> Value {
     let summary = format!("Wazuh's command {:?} of {}.", short(&command.name), report.at(command.place));
     let mut document = json!({"name": name, "summary": summary, "executable": command.executable, "style": "wazuh",
         "undoable": stateful, "wants_alert": true, "target_kinds": ["none"]});
@@ -167,7 +167,7 @@ fn default_target(expect: &str) -> &'static str {
     }
 }
 
-fn describe(command: &Command, name: &str, used: bool, stateful: bool, report: &mut Report) {
+fn describe(command: &Command, name: &str, used: bool, stateful: bool, report: &mut ImportReport) {
     let quoted = short(&command.name);
     let executable = short(&command.executable);
     if name != command.name {

@@ -54,7 +54,7 @@ pub struct Place {
 
 /// Collects notes.
 #[derive(Debug)]
-pub(super) struct Report<'a> {
+pub(super) struct ImportReport<'a> {
     files: &'a [(String, String)],
     /// Files with undecodable bytes.
     bad_bytes: HashSet<usize>,
@@ -63,7 +63,7 @@ pub(super) struct Report<'a> {
     said: HashSet<&'static str>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> ImportReport<'a> {
     pub(super) fn new(files: &'a [(String, String)]) -> Self {
         Self { files, bad_bytes: HashSet::new(), notes: Vec::new(), said: HashSet::new() }
     }

@@ -32,7 +32,7 @@ const ESCAPED: char = '\u{1}';
 pub(super) const XML_ERROR: u16 = 1226;
 
 /// An error and its position.
-pub(super) type Fault = (WazuhError, Place);
+pub(super) type XmlFault = (WazuhError, Place);
 /// Positions of removed comments: an offset, and the number of bytes removed before it.
 type Cuts = Vec<(usize, usize)>;
 
@@ -59,12 +59,12 @@ pub(super) struct Section {
     pub place: Place,
     /// Whether it has any child, relevant or not.
     pub has_children: bool,
-    pub options: Vec<Entry>,
+    pub options: Vec<XmlEntry>,
 }
 
 /// An option: name and text.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct XmlEntry {
     pub name: String,
     pub value: String,
     pub place: Place,
@@ -74,7 +74,7 @@ pub(super) struct Entry {
 ///
 /// # Errors
 /// The first error, with its position.
-pub(super) fn read(file: usize, text: &str) -> Result<File, Fault> {
+pub(super) fn read(file: usize, text: &str) -> Result<File, XmlFault> {
     let lines = Lines::new(file, text);
     let (stripped, cuts) = without_comments(text, &lines)?;
     let original = |offset: u64| {
@@ -178,7 +178,7 @@ fn check(tag: &BytesStart) -> Result<(), String> {
 
 /// Removes comments from `text`, and returns their positions. Wazuh treats everything that begins
 /// with `<!` as a comment, including document types and CDATA.
-fn without_comments(text: &str, lines: &Lines) -> Result<(String, Cuts), Fault> {
+fn without_comments(text: &str, lines: &Lines) -> Result<(String, Cuts), XmlFault> {
     let bytes = text.as_bytes();
     let (mut kept, mut cuts, mut removed) = (String::with_capacity(text.len()), Vec::new(), 0);
     let (mut from, mut at) = (0, 0);
@@ -233,7 +233,7 @@ impl Tree {
         self.strayed_at = Some(at);
     }
 
-    fn open(&mut self, name: &str, place: Place) -> Result<(), Fault> {
+    fn open(&mut self, name: &str, place: Place) -> Result<(), XmlFault> {
         let name = name.to_owned();
         match (self.open.len(), self.roots.last_mut()) {
             (0, _) => self.roots.push(Root { name, place, sections: Vec::new() }),
@@ -246,7 +246,7 @@ impl Tree {
                     section.has_children = true;
                     if KEPT.contains(&section.name.as_str()) {
                         self.options += 1;
-                        section.options.push(Entry { name, value: String::new(), place });
+                        section.options.push(XmlEntry { name, value: String::new(), place });
                     }
                 }
             }
@@ -264,7 +264,7 @@ impl Tree {
     }
 
     /// The open option, if it is relevant.
-    fn option(&mut self) -> Option<&mut Entry> {
+    fn option(&mut self) -> Option<&mut XmlEntry> {
         let section = self.roots.last_mut()?.sections.last_mut()?;
         section.options.last_mut().filter(|_| KEPT.contains(&section.name.as_str()))
     }
@@ -279,7 +279,7 @@ impl Tree {
         }
     }
 
-    fn text(&mut self, text: &str, place: Place) -> Result<(), Fault> {
+    fn text(&mut self, text: &str, place: Place) -> Result<(), XmlFault> {
         if self.open.len() == 3
             && let Some(option) = self.option()
         {

@@ -8,13 +8,13 @@
 //! alert's own fields (`data.url`, `rule.level`, `agent.name` …). Everything is also available
 //! under `alert`.
 
-mod facts;
+mod bindings;
+mod field_refs;
 mod functions;
 mod mistakes;
 mod patterns;
-mod reads;
 #[cfg(test)]
-mod whole;
+mod reference_tests;
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr};
 use cel::{ExecutionError, Program, Value};
 
 use super::action::nearest;
-pub use facts::Facts;
-use facts::Numbers;
-pub use reads::{EVERYTHING, Reads};
+pub use bindings::Bindings;
+use bindings::Numbers;
+pub use field_refs::{EVERYTHING, FieldRefs};
 
 /// Maximum length of an expression, in bytes.
 const MAX_BYTES: usize = 2048;
@@ -61,7 +61,7 @@ const NAMES: [&str; 18] = [
 pub struct Expression {
     source: String,
     program: Arc<Program>,
-    reads: Reads,
+    field_refs: FieldRefs,
     dead: Option<String>,
 }
 
@@ -168,15 +168,15 @@ impl Expression {
         let mut checker = Checker { source, program: &program, strictness, bound: Vec::new(), dead: None };
         checker.check(program.expression(), false)?;
         let dead = checker.dead;
-        let reads = Reads::of(program.expression());
-        let expression = Self { source: source.to_owned(), program: Arc::new(program), reads, dead };
+        let field_refs = FieldRefs::of(program.expression());
+        let expression = Self { source: source.to_owned(), program: Arc::new(program), field_refs, dead };
         expression.try_on_samples(strictness)?;
         Ok(expression)
     }
 
     /// Evaluates samples: operators on incompatible types fail only at evaluation.
     fn try_on_samples(&self, strictness: Strictness) -> Result<(), String> {
-        let outcome = self.program.execute(&Facts::sample().seen(Numbers::AsWritten).context());
+        let outcome = self.program.execute(&Bindings::sample().seen(Numbers::AsWritten).context());
         match outcome {
             Err(ExecutionError::UndeclaredReference(name)) if strictness == Strictness::New => {
                 Err(format!("there is no {name}"))
@@ -192,16 +192,16 @@ impl Expression {
     }
 
     /// The fields that it reads.
-    pub fn reads(&self) -> &Reads {
-        &self.reads
+    pub fn field_refs(&self) -> &FieldRefs {
+        &self.field_refs
     }
 
-    /// Evaluates the condition; `facts` must contain what it [`reads`](Self::reads).
+    /// Evaluates the condition; `bindings` must contain its [`field_refs`](Self::field_refs).
     ///
     /// # Errors
     /// If the evaluation fails; then the condition does not hold.
-    pub fn holds(&self, facts: &Facts) -> Result<bool, Failure> {
-        let first = match self.program.execute(&facts.seen(Numbers::AsWritten).context()) {
+    pub fn holds(&self, bindings: &Bindings) -> Result<bool, Failure> {
+        let first = match self.program.execute(&bindings.seen(Numbers::AsWritten).context()) {
             Ok(value) => return Ok(value == Value::Bool(true)),
             Err(failure) => failure,
         };
@@ -210,7 +210,7 @@ impl Expression {
         if let ExecutionError::NoSuchOverload(_)
         | ExecutionError::ValuesNotComparable(..)
         | ExecutionError::UnsupportedBinaryOperator(..) = first
-            && let Ok(value) = self.program.execute(&facts.seen(Numbers::FromText).context())
+            && let Ok(value) = self.program.execute(&bindings.seen(Numbers::FromText).context())
         {
             return Ok(value == Value::Bool(true));
         }
@@ -317,7 +317,7 @@ fn unknown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::shapes;
+    use crate::domain::formats;
 
     fn holds(source: &str) -> bool {
         let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"005","name":"web-01"},
@@ -327,11 +327,11 @@ mod tests {
     }
 
     fn said(source: &str, raw: &str) -> Result<bool, Failure> {
-        let alert = shapes::parse(raw, &shapes::Sources::default()).unwrap();
+        let alert = formats::parse(raw, &formats::ObservableMappings::default()).unwrap();
         let received = alert.time.plus(std::time::Duration::from_secs(90));
         let alert = alert.received(received);
         let expression = Expression::parse(source).unwrap_or_else(|why| panic!("{source}: {why}"));
-        expression.holds(&Facts::new(&alert, raw, expression.reads()))
+        expression.holds(&Bindings::new(&alert, raw, expression.field_refs()))
     }
 
     #[test]
@@ -436,7 +436,7 @@ mod tests {
     fn expressions_of_earlier_versions_load_and_never_hold() {
         for source in ["data.url.startWith('x')", "false || nosuch(data.url)"] {
             let expression = Expression::read(source, Strictness::Stored).unwrap();
-            assert!(expression.holds(&Facts::sample()).is_err(), "{source}");
+            assert!(expression.holds(&Bindings::sample()).is_err(), "{source}");
         }
         assert!(Expression::read("data.a = 3", Strictness::Stored).is_err());
     }
@@ -463,7 +463,7 @@ mod tests {
         #[test]
         fn no_text_causes_a_panic(source in "\\PC{0,80}") {
             if let Ok(expression) = Expression::parse(&source) {
-                let _ = expression.holds(&Facts::sample());
+                let _ = expression.holds(&Bindings::sample());
             }
         }
     }

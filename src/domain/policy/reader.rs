@@ -16,9 +16,9 @@ use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::expression::{Expression, Strictness};
 use crate::domain::fault::Fault;
+use crate::domain::formats::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::domain::group_expression::GroupExpression;
 use crate::domain::labels;
-use crate::domain::shapes::wazuh::{canonical_agent_id, canonical_rule_id};
 
 /// Maximum number of entries of a list.
 const MAX_ENTRIES: usize = 4096;

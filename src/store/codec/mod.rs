@@ -63,7 +63,7 @@ fn decompress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
             Some(decoder) => decoder,
             None => Decoder::with_dictionary(DICTIONARY)?,
         };
-        let raw = decoder.decompress(bytes, crate::domain::shapes::MAX_ALERT_BYTES)?;
+        let raw = decoder.decompress(bytes, crate::domain::formats::MAX_ALERT_BYTES)?;
         *kept = Some(decoder);
         Ok(raw)
     })

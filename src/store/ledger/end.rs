@@ -10,7 +10,7 @@ use super::super::outcomes;
 use super::super::responses::ended_in_vain;
 use super::super::settle::short;
 use super::EndReason;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::audit::LedgerTx;
 use crate::store::db::{Result, binds};
@@ -72,7 +72,7 @@ pub(in crate::store) async fn end(
             ..About::default()
         };
         let (actor, noun_id) = (why.by.clone(), row.id);
-        ledger.record_about(Entry { at: now, actor, verb: "ended", noun: "response", noun_id, detail }, about);
+        ledger.record_about(AuditEntry { at: now, actor, verb: "ended", noun: "response", noun_id, detail }, about);
         ledger.count_ended(outcome);
     }
     Ok(())

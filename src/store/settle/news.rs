@@ -16,7 +16,7 @@ const OBSERVED: &str = "observe: would have run";
 /// What a result says about its effect. Only the newest command counts: `actual_seq` guards against
 /// results that arrive out of order.
 #[derive(Clone)]
-pub(super) struct News {
+pub(super) struct ResultNews {
     pub(super) seq: i64,
     pub(super) actual: Actual,
     pub(super) how: &'static str,
@@ -25,7 +25,7 @@ pub(super) struct News {
     pub(super) reason: String,
 }
 
-impl News {
+impl ResultNews {
     /// Returns `None` for a failed revert, which the caller handles.
     pub(super) fn of(command: &CommandBrief, result: &CommandResult) -> Result<Option<Self>> {
         let news = |actual, how, last_apply: Option<LastApply>| {

@@ -9,34 +9,35 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::{Accepted, Intake, Job, Outcome, Reply, SweepStep};
+use super::{Accepted, IdempotentOutcome, IntakeJob, Job, Reply, SweepStep};
 use crate::domain::response::Verdict;
+use crate::store::approvals::ApprovalOutcome;
 use crate::store::audit::LedgerTx;
 use crate::store::columns::json;
 use crate::store::db::{Result, StoreError};
 use crate::store::idempotency::{self, Once};
-use crate::store::{agents, alerts, answers, breakers, converge, guard, ledger, probe, settle, waves};
+use crate::store::{agents, alerts, approvals, breakers, converge, guard, ledger, probe, settle, waves};
 
 /// What to tell whom once the transaction is durable.
-pub(super) enum Answer {
-    /// With the place in memory that the alerts had: they are in it until now.
-    Accepted(Reply<Outcome<Accepted>>, Outcome<Accepted>, Option<OwnedSemaphorePermit>),
-    Responded(Reply<Outcome<Uuid>>, Outcome<Uuid>),
+pub(super) enum PendingReply {
+    /// With the memory permit of the alerts, which is released here.
+    Accepted(Reply<IdempotentOutcome<Accepted>>, IdempotentOutcome<Accepted>, Option<OwnedSemaphorePermit>),
+    Responded(Reply<IdempotentOutcome<Uuid>>, IdempotentOutcome<Uuid>),
     Done(Reply<()>),
-    Answered(Reply<answers::Outcome>, answers::Outcome),
+    Decided(Reply<ApprovalOutcome>, ApprovalOutcome),
     Swept(Reply<usize>, usize),
 }
 
-impl Answer {
+impl PendingReply {
     pub(super) fn send(self, outcome: &std::result::Result<(), Arc<StoreError>>) {
         // The client may be gone; its change is made all the same.
         match self {
-            Self::Accepted(reply, accepted, place) => {
-                drop(place);
+            Self::Accepted(reply, accepted, permit) => {
+                drop(permit);
                 drop(reply.send(outcome.clone().map(|()| accepted)));
             }
             Self::Responded(reply, response) => drop(reply.send(outcome.clone().map(|()| response))),
-            Self::Answered(reply, said) => drop(reply.send(outcome.clone().map(|()| said))),
+            Self::Decided(reply, said) => drop(reply.send(outcome.clone().map(|()| said))),
             Self::Done(reply) => drop(reply.send(outcome.clone())),
             Self::Swept(reply, count) => drop(reply.send(outcome.clone().map(|()| count))),
         }
@@ -49,7 +50,7 @@ pub(super) async fn work(
     ledger: &mut LedgerTx,
     group: Vec<Job>,
     now: Timestamp,
-    replies: &mut Vec<Answer>,
+    replies: &mut Vec<PendingReply>,
     wake: &mut Vec<Uuid>,
 ) -> Result<()> {
     let (mut intakes, mut sent, mut acks, mut results, mut rest) = (vec![], vec![], vec![], vec![], vec![]);
@@ -58,11 +59,11 @@ pub(super) async fn work(
             Job::Intake { intake, reply } => intakes.push((intake, reply)),
             Job::Delivered { commands, lease_until } => sent.extend(commands.into_iter().map(|id| (id, lease_until))),
             Job::Acknowledge { agent, commands, reply } => {
-                replies.push(Answer::Done(reply));
+                replies.push(PendingReply::Done(reply));
                 acks.extend(commands.into_iter().map(|command| (agent, command)));
             }
             Job::Settle { agent, results: said, reply } => {
-                replies.push(Answer::Done(reply));
+                replies.push(PendingReply::Done(reply));
                 results.extend(said.into_iter().map(|result| (agent, result)));
             }
             other => rest.push(other),
@@ -81,22 +82,22 @@ pub(super) async fn work(
                         let id = response.id;
                         wake.extend(ledger::record(ledger, vec![*response], now).await?);
                         keep(ledger, once.as_ref(), 201, &id, now).await?;
-                        Outcome::Done(id)
+                        IdempotentOutcome::Done(id)
                     }
                 };
-                replies.push(Answer::Responded(reply, outcome));
+                replies.push(PendingReply::Responded(reply, outcome));
             }
             Job::Release { responses, why, reply } => {
-                replies.push(Answer::Done(reply));
+                replies.push(PendingReply::Done(reply));
                 wake.extend(ledger::release(ledger, &responses, &why, now).await?);
             }
-            Job::Answer { response, principal, answer, reason, reply } => {
-                let (outcome, agents) = answers::say(ledger, response, &principal, answer, &reason, now).await?;
+            Job::Decide { response, principal, decision, reason, reply } => {
+                let (outcome, agents) = approvals::decide(ledger, response, &principal, decision, &reason, now).await?;
                 wake.extend(agents);
-                replies.push(Answer::Answered(reply, outcome));
+                replies.push(PendingReply::Decided(reply, outcome));
             }
             Job::ReleaseHolds { holds, why, reply } => {
-                replies.push(Answer::Done(reply));
+                replies.push(PendingReply::Done(reply));
                 wake.extend(ledger::release_holds(ledger, &holds, &why, now).await?);
             }
             Job::Trip { policies, reply } => {
@@ -106,7 +107,7 @@ pub(super) async fn work(
             }
             Job::Converge { agent, news, reply } => {
                 wake.extend(converge::converge(ledger, agent, news, now).await?);
-                replies.push(Answer::Done(reply));
+                replies.push(PendingReply::Done(reply));
             }
             Job::Withdraw { commands } => wake.extend(settle::withdraw(ledger, commands, now).await?),
             Job::Seen { agents } => agents::seen(ledger, agents).await?,
@@ -118,7 +119,7 @@ pub(super) async fn work(
             }
             Job::Probe { reply } => {
                 // Before the attempt, so that the caller learns the cause of a failure.
-                replies.push(Answer::Done(reply));
+                replies.push(PendingReply::Done(reply));
                 probe::write(ledger, now).await?;
             }
             Job::Intake { .. } | Job::Delivered { .. } | Job::Acknowledge { .. } | Job::Settle { .. } => {}
@@ -128,8 +129,8 @@ pub(super) async fn work(
 }
 
 /// A failed step replies too, so that its owner can report why (`/readyz?verbose`).
-fn swept(reply: Reply<usize>, found: &Result<usize>) -> Answer {
-    Answer::Swept(reply, *found.as_ref().unwrap_or(&0))
+fn swept(reply: Reply<usize>, found: &Result<usize>) -> PendingReply {
+    PendingReply::Swept(reply, *found.as_ref().unwrap_or(&0))
 }
 
 async fn sweep(
@@ -158,12 +159,12 @@ async fn sweep(
             count
         }
         SweepStep::Silence => {
-            let (count, agents) = answers::silence(ledger, now, limit).await?;
+            let (count, agents) = approvals::silence(ledger, now, limit).await?;
             wake.extend(agents);
             count
         }
         SweepStep::Unconfirmed => {
-            let (count, agents) = answers::unconfirmed(ledger, now, limit).await?;
+            let (count, agents) = approvals::unconfirmed(ledger, now, limit).await?;
             wake.extend(agents);
             count
         }
@@ -182,9 +183,9 @@ async fn sweep(
 /// Stores the alerts of all requests together, then the responses to new ones.
 async fn take_in(
     ledger: &mut LedgerTx,
-    intakes: Vec<(Intake, Reply<Outcome<Accepted>>)>,
+    intakes: Vec<(IntakeJob, Reply<IdempotentOutcome<Accepted>>)>,
     now: Timestamp,
-    replies: &mut Vec<Answer>,
+    replies: &mut Vec<PendingReply>,
 ) -> Result<Vec<Uuid>> {
     let (mut rows, mut waiting) = (Vec::new(), Vec::with_capacity(intakes.len()));
     // A retry within the same group: the first request's outcome is not known yet.
@@ -197,7 +198,7 @@ async fn take_in(
             continue;
         }
         if let Some(earlier) = earlier::<Accepted>(ledger, intake.once.as_ref()).await? {
-            replies.push(Answer::Accepted(reply, earlier, intake.place));
+            replies.push(PendingReply::Accepted(reply, earlier, intake.permit));
             continue;
         }
         let (mut ids, mut decided) = (Vec::new(), Vec::new());
@@ -209,12 +210,12 @@ async fn take_in(
             decided.push(responses);
             rows.push(alert);
         }
-        waiting.push((ids, decided, intake.once, reply, intake.place));
+        waiting.push((ids, decided, intake.once, reply, intake.permit));
     }
     let alerts::Inserted { new, conflicting } = alerts::insert(ledger, rows).await?;
     let (mut responses, mut wake) = (Vec::new(), Vec::new());
     let (mut memo, mut unwritten) = (guard::Memo::default(), HashSet::new());
-    for (ids, decided, once, reply, place) in waiting {
+    for (ids, decided, once, reply, permit) in waiting {
         let is_new: Vec<bool> = ids.iter().map(|id| new.contains(id)).collect();
         let conflicting = ids.iter().filter(|id| conflicting.contains(id)).count();
         let mut accepted = Accepted { new: is_new, conflicting, ..Accepted::default() };
@@ -238,26 +239,29 @@ async fn take_in(
             responses.push(response);
         }
         keep(ledger, once.as_ref(), 202, &accepted, now).await?;
-        replies.push(Answer::Accepted(reply, Outcome::Done(accepted), place));
+        replies.push(PendingReply::Accepted(reply, IdempotentOutcome::Done(accepted), permit));
     }
     wake.extend(ledger::record(ledger, responses, now).await?);
     for (once, reply) in repeated {
         let first = earlier(ledger, Some(&once)).await?;
         let first = first.ok_or_else(|| StoreError::Corrupt("no stored response".into()))?;
-        replies.push(Answer::Accepted(reply, first, None));
+        replies.push(PendingReply::Accepted(reply, first, None));
     }
     Ok(wake)
 }
 
 /// The stored outcome of an idempotent request.
-async fn earlier<T: DeserializeOwned>(ledger: &mut LedgerTx, once: Option<&Once>) -> Result<Option<Outcome<T>>> {
+async fn earlier<T: DeserializeOwned>(
+    ledger: &mut LedgerTx,
+    once: Option<&Once>,
+) -> Result<Option<IdempotentOutcome<T>>> {
     let Some(once) = once else { return Ok(None) };
     let Some(answered) = idempotency::find_in(ledger, once).await? else { return Ok(None) };
     if !answered.is_for(once) {
-        return Ok(Some(Outcome::KeyReused));
+        return Ok(Some(IdempotentOutcome::KeyReused));
     }
     let corrupt = |error| StoreError::Corrupt(format!("a stored response: {error}"));
-    serde_json::from_str(&answered.body).map(|kept| Some(Outcome::Done(kept))).map_err(corrupt)
+    serde_json::from_str(&answered.body).map(|kept| Some(IdempotentOutcome::Done(kept))).map_err(corrupt)
 }
 
 async fn keep<T: Serialize>(

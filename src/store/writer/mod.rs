@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::alerts::NewAlert;
-use super::answers;
+use super::approvals::{ApprovalOutcome, Decision};
 use super::audit::LedgerTx;
-use super::converge::News;
+use super::converge::AgentNews;
 use super::db::{Db, Result, StoreError};
 use super::idempotency::Once;
 use super::ledger::EndReason;
@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::domain::policy::Policy;
 use crate::domain::response::NewResponse;
 
-pub use progress::Progress;
+pub use progress::CommitProgress;
 
 /// Capacity of the job queue, without new alerts.
 const QUEUE: usize = 4096;
@@ -53,16 +53,16 @@ const MAX_JOBS: usize = 2048;
 
 /// Alerts of one request, decided.
 #[derive(Debug)]
-pub struct Intake {
+pub struct IntakeJob {
     /// Alerts with the responses to them.
     pub alerts: Vec<(NewAlert, Vec<NewResponse>)>,
     /// Memory permit, held until the alerts are committed, even if the request is cancelled.
-    pub place: Option<OwnedSemaphorePermit>,
+    pub permit: Option<OwnedSemaphorePermit>,
     /// Set if the request is idempotent.
     pub once: Option<Once>,
 }
 
-/// Outcome of an [`Intake`].
+/// Outcome of an [`IntakeJob`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     /// Whether each alert is new, by position in the request.
@@ -79,7 +79,7 @@ pub struct Accepted {
 
 /// Outcome of a request with an `Idempotency-Key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome<T> {
+pub enum IdempotentOutcome<T> {
     /// Carried out, now or by the first request.
     Done(T),
     /// The key was used for another request.
@@ -89,72 +89,21 @@ pub enum Outcome<T> {
 type Reply<T> = oneshot::Sender<std::result::Result<T, Arc<StoreError>>>;
 
 enum Job {
-    Intake {
-        intake: Intake,
-        reply: Reply<Outcome<Accepted>>,
-    },
-    Respond {
-        response: Box<NewResponse>,
-        once: Option<Once>,
-        reply: Reply<Outcome<Uuid>>,
-    },
-    Release {
-        responses: Vec<Uuid>,
-        why: EndReason,
-        reply: Reply<()>,
-    },
-    Answer {
-        response: Uuid,
-        principal: String,
-        answer: answers::Answer,
-        reason: String,
-        reply: Reply<answers::Outcome>,
-    },
-    ReleaseHolds {
-        holds: Vec<Hold>,
-        why: EndReason,
-        reply: Reply<()>,
-    },
-    Delivered {
-        commands: Vec<Uuid>,
-        lease_until: Timestamp,
-    },
-    Acknowledge {
-        agent: Uuid,
-        commands: Vec<Uuid>,
-        reply: Reply<()>,
-    },
-    Settle {
-        agent: Uuid,
-        results: Vec<CommandResult>,
-        reply: Reply<()>,
-    },
-    Converge {
-        agent: Uuid,
-        news: News,
-        reply: Reply<()>,
-    },
-    Withdraw {
-        commands: BTreeMap<Uuid, String>,
-    },
-    Seen {
-        agents: Vec<(Uuid, Timestamp)>,
-    },
-    Skewed {
-        agents: Vec<(Uuid, i64)>,
-    },
-    Trip {
-        policies: Vec<Arc<Policy>>,
-        reply: Reply<usize>,
-    },
-    Sweep {
-        step: SweepStep,
-        limit: i64,
-        reply: Reply<usize>,
-    },
-    Probe {
-        reply: Reply<()>,
-    },
+    Intake { intake: IntakeJob, reply: Reply<IdempotentOutcome<Accepted>> },
+    Respond { response: Box<NewResponse>, once: Option<Once>, reply: Reply<IdempotentOutcome<Uuid>> },
+    Release { responses: Vec<Uuid>, why: EndReason, reply: Reply<()> },
+    Decide { response: Uuid, principal: String, decision: Decision, reason: String, reply: Reply<ApprovalOutcome> },
+    ReleaseHolds { holds: Vec<Hold>, why: EndReason, reply: Reply<()> },
+    Delivered { commands: Vec<Uuid>, lease_until: Timestamp },
+    Acknowledge { agent: Uuid, commands: Vec<Uuid>, reply: Reply<()> },
+    Settle { agent: Uuid, results: Vec<CommandResult>, reply: Reply<()> },
+    Converge { agent: Uuid, news: AgentNews, reply: Reply<()> },
+    Withdraw { commands: BTreeMap<Uuid, String> },
+    Seen { agents: Vec<(Uuid, Timestamp)> },
+    Skewed { agents: Vec<(Uuid, i64)> },
+    Trip { policies: Vec<Arc<Policy>>, reply: Reply<usize> },
+    Sweep { step: SweepStep, limit: i64, reply: Reply<usize> },
+    Probe { reply: Reply<()> },
 }
 
 /// A step of the sweep.
@@ -204,7 +153,7 @@ impl Job {
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
     intakes: mpsc::Sender<Job>,
-    progress: Arc<Progress>,
+    progress: Arc<CommitProgress>,
 }
 
 /// Wakes the connections of agents. Only a hint; the store is the truth.
@@ -217,7 +166,7 @@ impl Writer {
         let (jobs, waiting_jobs) = mpsc::channel(QUEUE);
         let (intakes, waiting_intakes) = mpsc::channel(INTAKES);
         let waiting = Waiting { jobs: waiting_jobs, intakes: waiting_intakes };
-        let progress = Arc::<Progress>::default();
+        let progress = Arc::<CommitProgress>::default();
         let sees = Arc::clone(&progress);
         (Self { jobs, intakes, progress }, run(Surroundings { db, clock, wake, progress: sees }, waiting, stop))
     }
@@ -225,11 +174,11 @@ impl Writer {
     /// Waits for a place in the queue instead of failing: ten thousand agents may answer at once,
     /// and retry what is refused. Their jobs must not cause refusals of requests or deadlines.
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
-        let place = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
-        let place = place.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
+        let permit = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
+        let permit = permit.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
         let (reply, answer) = oneshot::channel();
         let asked = std::time::Instant::now();
-        place.send(job(reply));
+        permit.send(job(reply));
         self.answered(answer, asked).await
     }
 
@@ -248,7 +197,7 @@ impl Writer {
     }
 
     /// Commits alerts with their responses; returns when they are durable.
-    pub async fn intake(&self, intake: Intake) -> Result<Outcome<Accepted>> {
+    pub async fn intake(&self, intake: IntakeJob) -> Result<IdempotentOutcome<Accepted>> {
         let (reply, answer) = oneshot::channel();
         let asked = std::time::Instant::now();
         self.intakes.try_send(Job::Intake { intake, reply }).map_err(|_| StoreError::Busy)?;
@@ -256,7 +205,7 @@ impl Writer {
     }
 
     /// Commits a manual response. Returns its id, or that of an earlier request with the same key.
-    pub async fn respond(&self, response: NewResponse, once: Option<Once>) -> Result<Outcome<Uuid>> {
+    pub async fn respond(&self, response: NewResponse, once: Option<Once>) -> Result<IdempotentOutcome<Uuid>> {
         self.ask(|reply| Job::Respond { response: Box::new(response), once, reply }).await
     }
 
@@ -266,14 +215,14 @@ impl Writer {
     }
 
     /// Records a person's decision on a response.
-    pub async fn answer(
+    pub async fn decide(
         &self,
         response: Uuid,
         principal: String,
-        answer: answers::Answer,
+        decision: Decision,
         reason: String,
-    ) -> Result<answers::Outcome> {
-        self.ask(|reply| Job::Answer { response, principal, answer, reason, reply }).await
+    ) -> Result<ApprovalOutcome> {
+        self.ask(|reply| Job::Decide { response, principal, decision, reason, reply }).await
     }
 
     /// Ends single holds.
@@ -297,7 +246,7 @@ impl Writer {
     }
 
     /// Settles the differences between the ledger and an agent's report.
-    pub async fn converge(&self, agent: Uuid, news: News) -> Result<()> {
+    pub async fn converge(&self, agent: Uuid, news: AgentNews) -> Result<()> {
         self.ask(|reply| Job::Converge { agent, news, reply }).await
     }
 
@@ -333,7 +282,7 @@ impl Writer {
     }
 
     /// Recent success and failure of commits.
-    pub fn progress(&self) -> &Progress {
+    pub fn progress(&self) -> &CommitProgress {
         &self.progress
     }
 
@@ -380,7 +329,7 @@ struct Surroundings {
     db: Db,
     clock: Clock,
     wake: Wake,
-    progress: Arc<Progress>,
+    progress: Arc<CommitProgress>,
 }
 
 async fn run(surroundings: Surroundings, mut waiting: Waiting, stop: CancellationToken) {

@@ -26,19 +26,19 @@ struct State {
 
 /// Recent success and failure of commits.
 #[derive(Debug)]
-pub struct Progress {
+pub struct CommitProgress {
     state: Mutex<State>,
     noted: Notify,
 }
 
-impl Default for Progress {
+impl Default for CommitProgress {
     fn default() -> Self {
         let state = State { durable_at: Instant::now(), failed: None, fault: None, has_committed: false };
         Self { state: Mutex::new(state), noted: Notify::new() }
     }
 }
 
-impl Progress {
+impl CommitProgress {
     /// A commit ended, with this error if it failed.
     pub(super) fn note(&self, error: Option<&Arc<StoreError>>, is_probe: bool) {
         let now = Instant::now();

@@ -9,7 +9,7 @@ async fn promise_11_an_alert_flood_gets_busy_and_does_not_delay_results() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
     let (writer, work) = Writer::start(db, Clock::system(), Arc::new(|_: &[Uuid]| {}), CancellationToken::new());
-    let intake = || Intake { alerts: vec![], place: None, once: None };
+    let intake = || IntakeJob { alerts: vec![], permit: None, once: None };
     let mut flood = JoinSet::new();
     for _ in 0..INTAKES {
         let writer = writer.clone();
@@ -70,7 +70,7 @@ async fn promise_10_delayed_results_are_committed_before_a_newer_report() {
     let others = async move {
         let mut results = Box::pin(writer.settle(Uuid::nil(), vec![]));
         assert!((&mut results).now_or_never().is_none());
-        writer.converge(Uuid::nil(), News::default()).await.unwrap();
+        writer.converge(Uuid::nil(), AgentNews::default()).await.unwrap();
         assert!((&mut results).now_or_never().is_some(), "in the same transaction");
     };
     tokio::join!(work, others);

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{Import, Level, Load, Note, import};
 use crate::domain::action::{Action, Catalogue};
+use crate::domain::formats::{self, ObservableMappings};
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
-use crate::domain::protected::{Covered, Entry, ProtectedSet};
-use crate::domain::shapes::{self, Sources};
+use crate::domain::protected::{Covered, ProtectedEntry, ProtectedSet};
 
 fn one(text: &str) -> Import {
     import(&[("ossec.conf".into(), text.as_bytes().to_vec())], None)
@@ -42,7 +42,7 @@ fn alert(rule: &Value) -> String {
 
 /// The active responses whose imported policies match: indexes into what Wazuh would load.
 fn fires(import: &Import, index: &PolicyIndex, raw: &str) -> Vec<usize> {
-    let alert = shapes::parse(raw, &Sources::default()).unwrap();
+    let alert = formats::parse(raw, &ObservableMappings::default()).unwrap();
     let fired = index.matching(&alert, raw, &|| None).fired;
     let place = |name: &String| import.carried.iter().position(|carried| carried.as_ref() == Some(name)).unwrap();
     let mut places: Vec<usize> = fired.iter().map(|versioned| place(&versioned.policy.name)).collect();
@@ -55,7 +55,13 @@ fn protected(import: &Import) -> ProtectedSet {
         assert_eq!(entry["kind"], "ip");
         let covered = Covered::network(entry["value"].as_str().unwrap()).unwrap();
         let reason = entry["reason"].as_str().unwrap().to_owned();
-        Entry { id: uuid::Uuid::nil(), covered, policies: vec![], until: crate::domain::effect::Until::Never, reason }
+        ProtectedEntry {
+            id: uuid::Uuid::nil(),
+            covered,
+            policies: vec![],
+            until: crate::domain::effect::Until::Never,
+            reason,
+        }
     };
     ProtectedSet::new(import.protected.iter().map(entry).collect())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How far one sender is ahead of its rate.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimit {
     /// Time per unit.
     each: Duration,
     /// Size of the burst, as time.
@@ -15,7 +15,7 @@ pub struct Pace {
     ahead: Duration,
 }
 
-impl Pace {
+impl RateLimit {
     /// Creates a limit of one unit per `each`, with a burst of `at_once` units.
     pub fn new(each: Duration, at_once: u32, now: Instant) -> Self {
         Self { each, at_once: each.saturating_mul(at_once), heard_at: now, ahead: Duration::ZERO }
@@ -45,27 +45,27 @@ mod tests {
     fn promise_11_a_flooding_sender_is_rate_limited() {
         const EACH: Duration = Duration::from_millis(2);
         let begun = Instant::now();
-        let (mut pace, mut now, mut heard_at_once) = (Pace::new(EACH, 500, begun), begun, 0);
+        let (mut limit, mut now, mut heard_at_once) = (RateLimit::new(EACH, 500, begun), begun, 0);
         for nth in 0..3000_u32 {
-            let wait = pace.wait(now);
+            let wait = limit.wait(now);
             heard_at_once += u32::from(wait.is_zero());
             now += wait;
-            pace.step(1, now);
+            limit.step(1, now);
             assert!(nth < 500 || wait <= EACH, "{wait:?}");
         }
         assert_eq!((heard_at_once, now - begun), (501, EACH * 2499));
         // Silence refills the burst, and a sender at the rate never waits.
         now += EACH * 501;
         for _ in 0..400 {
-            assert_eq!(pace.wait(now), Duration::ZERO);
-            pace.step(1, now);
+            assert_eq!(limit.wait(now), Duration::ZERO);
+            limit.step(1, now);
         }
         for _ in 0..3000 {
             now += EACH;
-            assert_eq!(pace.wait(now), Duration::ZERO);
-            pace.step(1, now);
+            assert_eq!(limit.wait(now), Duration::ZERO);
+            limit.step(1, now);
         }
-        pace.step(usize::MAX, now);
-        assert!(pace.wait(now) > Duration::from_hours(24));
+        limit.step(usize::MAX, now);
+        assert!(limit.wait(now) > Duration::from_hours(24));
     }
 }

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 /// Number and hash of the last audit entry, as the last commit left them.
 #[derive(Debug, Default)]
-pub struct Head {
+pub struct AuditHead {
     takers: u64,
     end: Option<(i64, [u8; 32])>,
 }
 
-impl Head {
+impl AuditHead {
     /// Takes the cached head until it is put back; without it, the next transaction reads the
     /// database. Returns the taker's number.
     pub(super) fn take(&mut self) -> (u64, Option<(i64, [u8; 32])>) {
@@ -28,7 +28,7 @@ impl Head {
 }
 
 /// The shared cache.
-pub type KeptHead = Arc<Mutex<Head>>;
+pub type CachedAuditHead = Arc<Mutex<AuditHead>>;
 
 #[cfg(test)]
 mod tests {
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_late_transaction_does_not_replace_a_newer_head() {
-        let mut head = Head::default();
+        let mut head = AuditHead::default();
         let (first, nothing) = head.take();
         let (second, still_nothing) = head.take();
         assert_eq!((nothing, still_nothing), (None, None));

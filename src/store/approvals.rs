@@ -10,7 +10,7 @@ use super::audit::LedgerTx;
 use super::columns::{JsonText, Millis, id};
 use super::db::{Db, Result, StoreError, binds, statements};
 use super::ledger::{self, EndReason};
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::effect::Until;
 use crate::domain::policy::Percent;
 use crate::domain::response::{NewResponse, Verdict};
@@ -23,7 +23,7 @@ statements! {
     ACTIVE = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
             on_silence, duration_millis, waves, one_shot
         FROM responses WHERE id = $1 AND state = 'active'";
-    SAY = "INSERT INTO answers (response_id, principal, answer, reason, at) VALUES ($1, $2, $3, $4, $5)
+    DECIDE = "INSERT INTO answers (response_id, principal, answer, reason, at) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (response_id, principal, answer) DO NOTHING";
     APPROVALS = "SELECT COUNT(*) AS count FROM answers WHERE response_id = $1 AND answer = 'approve'";
     CLOSE = "UPDATE responses SET state = $2, reason = $3, detail = $4 WHERE id = $1 AND state = 'awaiting_approval'";
@@ -39,7 +39,7 @@ statements! {
 
 /// A person's decision on a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Decision {
     /// Carry the response out.
     Approve,
     /// End the response without acting.
@@ -48,7 +48,7 @@ pub enum Answer {
     Confirm,
 }
 
-impl Answer {
+impl Decision {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Approve => "approve",
@@ -60,7 +60,8 @@ impl Answer {
 
 /// A recorded decision.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct AnswerRow {
+#[schema(as = AnswerRow)]
+pub struct DecisionRow {
     /// Principal that decided.
     pub principal: String,
     /// `approve`, `reject` or `confirm`.
@@ -72,7 +73,7 @@ pub struct AnswerRow {
 }
 
 /// The decisions on a response.
-pub async fn of_response(db: &Db, response: Uuid) -> Result<Vec<AnswerRow>> {
+pub async fn of_response(db: &Db, response: Uuid) -> Result<Vec<DecisionRow>> {
     db.all(OF_RESPONSE, binds![response]).await
 }
 
@@ -96,7 +97,7 @@ struct Waiting {
 
 impl Waiting {
     /// Rebuilds the response as it was decided, ending at `until`.
-    fn decided(&self, until: Until) -> Result<NewResponse> {
+    fn as_decided(&self, until: Until) -> Result<NewResponse> {
         let corrupt = || StoreError::Corrupt(format!("response {}", self.id));
         let kind = self.target_kind.as_deref().and_then(TargetKind::parse).ok_or_else(corrupt)?;
         let target = Target::named(kind, self.target_value.as_deref().unwrap_or_default()).map_err(|_| corrupt())?;
@@ -122,7 +123,7 @@ impl Waiting {
 /// stops it.
 pub(super) async fn active(ledger: &mut LedgerTx, response: Uuid) -> Result<Option<(NewResponse, Percent)>> {
     let Some(row) = ledger.tx.optional::<Waiting>(ACTIVE, binds![response]).await? else { return Ok(None) };
-    let mut decided = row.decided(Until::from(row.until.map(Timestamp::from_millis)))?;
+    let mut decided = row.as_decided(Until::from(row.until.map(Timestamp::from_millis)))?;
     Ok(decided.waves.take().map(|waves| (decided, waves.stop_at)))
 }
 
@@ -138,7 +139,7 @@ struct Id {
 
 /// Outcome of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ApprovalOutcome {
     /// Recorded; more approvals are needed, or no further step follows.
     Counted,
     /// The quorum is reached: the response is carried out.
@@ -150,40 +151,40 @@ pub enum Outcome {
 }
 
 /// Records a person's decision. Returns its outcome and the agents with new commands.
-pub(super) async fn say(
+pub(super) async fn decide(
     ledger: &mut LedgerTx,
     response: Uuid,
     principal: &str,
-    answer: Answer,
+    decision: Decision,
     reason: &str,
     now: Timestamp,
-) -> Result<(Outcome, Vec<Uuid>)> {
-    if answer == Answer::Confirm {
+) -> Result<(ApprovalOutcome, Vec<Uuid>)> {
+    if decision == Decision::Confirm {
         if ledger.tx.execute(CONFIRM, binds![response]).await? == 0 {
-            return Ok((Outcome::NotWaiting, Vec::new()));
+            return Ok((ApprovalOutcome::NotWaiting, Vec::new()));
         }
-        ledger.tx.execute(SAY, binds![response, principal, answer.as_str(), reason, now]).await?;
+        ledger.tx.execute(DECIDE, binds![response, principal, decision.as_str(), reason, now]).await?;
         record(ledger, principal, "confirmed", response, reason, now);
-        return Ok((Outcome::Counted, Vec::new()));
+        return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
     let waiting: Option<Waiting> = ledger.tx.optional(WAITING, binds![response]).await?;
-    let Some(waiting) = waiting else { return Ok((Outcome::NotWaiting, Vec::new())) };
+    let Some(waiting) = waiting else { return Ok((ApprovalOutcome::NotWaiting, Vec::new())) };
     if waiting.requested_by == principal {
-        return Ok((Outcome::NotYours, Vec::new()));
+        return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
-    if ledger.tx.execute(SAY, binds![response, principal, answer.as_str(), reason, now]).await? == 0 {
-        return Ok((Outcome::NotYours, Vec::new()));
+    if ledger.tx.execute(DECIDE, binds![response, principal, decision.as_str(), reason, now]).await? == 0 {
+        return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
-    if answer == Answer::Reject {
+    if decision == Decision::Reject {
         close(ledger, response, "rejected", principal, reason, now).await?;
-        return Ok((Outcome::Counted, Vec::new()));
+        return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
     record(ledger, principal, "approved", response, reason, now);
     let approvals = ledger.tx.optional::<Count>(APPROVALS, binds![response]).await?.map_or(0, |row| row.count);
     if approvals < waiting.quorum.unwrap_or(1) {
-        return Ok((Outcome::Counted, Vec::new()));
+        return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
-    Ok((Outcome::Carried, carry_out(ledger, waiting, "approved", true, now).await?))
+    Ok((ApprovalOutcome::Carried, carry_out(ledger, waiting, "approved", true, now).await?))
 }
 
 async fn close(
@@ -214,7 +215,7 @@ async fn carry_out(
     };
     ledger.tx.execute(ACTIVATE, binds![response, until.instant(), why]).await?;
     record(ledger, "riposte", "activated", response, why, now);
-    let mut approved = waiting.decided(until)?;
+    let mut approved = waiting.as_decided(until)?;
     approved.is_urgent |= is_urgent;
     ledger::hold(ledger, &[approved], now).await
 }
@@ -248,7 +249,7 @@ pub(super) async fn unconfirmed(ledger: &mut LedgerTx, now: Timestamp, limit: i6
 
 fn record(ledger: &mut LedgerTx, by: &str, verb: &'static str, response: Uuid, detail: &str, now: Timestamp) {
     let (noun_id, detail) = (response.to_string(), detail.to_owned());
-    ledger.record(Entry { at: now, actor: by.to_owned(), verb, noun: "response", noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor: by.to_owned(), verb, noun: "response", noun_id, detail });
 }
 
 #[cfg(test)]

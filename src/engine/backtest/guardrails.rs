@@ -51,7 +51,8 @@ pub struct Sample {
 
 /// Result of a backtest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Report {
+#[schema(as = Report)]
+pub struct BacktestReport {
     /// Number of alerts read.
     pub alerts_scanned: u64,
     /// Number of matching alerts, before guardrails.
@@ -81,10 +82,10 @@ enum Fate {
 }
 
 /// State of the guardrails.
-pub(super) struct Rehearsal<'a> {
+pub(super) struct GuardrailReplay<'a> {
     policy: &'a Policy,
     wanted: usize,
-    report: Report,
+    report: BacktestReport,
     sightings: Windows<VecDeque<Timestamp>>,
     responses: VecDeque<Timestamp>,
     recent: VecDeque<(Timestamp, u64)>,
@@ -97,12 +98,12 @@ pub(super) struct Rehearsal<'a> {
     minutes: HashMap<i64, u64>,
 }
 
-impl<'a> Rehearsal<'a> {
+impl<'a> GuardrailReplay<'a> {
     pub(super) fn new(policy: &'a Policy, wanted: usize) -> Self {
         Self {
             policy,
             wanted,
-            report: Report::default(),
+            report: BacktestReport::default(),
             sightings: Windows::default(),
             responses: VecDeque::new(),
             recent: VecDeque::new(),
@@ -121,7 +122,7 @@ impl<'a> Rehearsal<'a> {
         }
     }
 
-    pub(super) fn report(mut self, scanned: u64) -> Report {
+    pub(super) fn report(mut self, scanned: u64) -> BacktestReport {
         self.report.alerts_scanned = scanned;
         self.report.targets = self.targets.len() as u64;
         self.report.agents = self.agents.len() as u64;

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
 use super::db::{Db, Result, StoreError, binds, statements};
-use super::identity::REJECTS_FOR;
+use super::resync::REJECTS_FOR;
 use super::settle::ANSWER_TIMEOUT;
 use super::story::{self, escape};
 use super::{agents, alerts, audit};
@@ -20,7 +20,7 @@ use crate::domain::agent::{Agent, reason_words};
 use crate::domain::alert::AlertAgent;
 use crate::domain::duplicates;
 use crate::domain::fleet::SEE_DOCTOR;
-use crate::domain::shapes::{self, Sources};
+use crate::domain::formats::{self, ObservableMappings};
 
 statements! {
     HOLDS_NOTHING = "SELECT id FROM responses WHERE state = 'active'
@@ -396,7 +396,11 @@ async fn contradictions(db: &Db, fleet: &[Agent], now: Timestamp) -> Result<Opti
 /// The agent that an alert names, if that can still be read.
 async fn named_by(db: &Db, alert: Uuid) -> Result<Option<AlertAgent>> {
     let Some(row) = alerts::find(db, alert).await? else { return Ok(None) };
-    Ok(row.text().ok().and_then(|raw| shapes::parse(&raw, &Sources::default()).ok()).map(|alert| alert.agent))
+    Ok(row
+        .text()
+        .ok()
+        .and_then(|raw| formats::parse(&raw, &ObservableMappings::default()).ok())
+        .map(|alert| alert.agent))
 }
 
 /// Copies the SQLite file `from` to `to`, complete and consistent, while it is in use.

@@ -1,14 +1,14 @@
 //! The formats of alerts and their conversion to an [`Alert`]: Wazuh 4.x ([`wazuh`]), findings of
 //! Wazuh 5, and a generic one. `document.rs` finds fields, and `field.rs` reads them without trust.
-//! `observe.rs` selects the observables; [`Sources`] are site-specific fields.
+//! `observe.rs` selects the observables; [`ObservableMappings`] are site-specific fields.
 
 mod document;
 mod echo;
 mod field;
 mod finding;
 mod generic;
+mod observable_mappings;
 mod observe;
-mod sources;
 pub mod wazuh;
 
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ use super::alert::Alert;
 use super::decode::{decode, legible};
 use super::fault::Fault;
 use document::Document;
-pub use sources::Sources;
+pub use observable_mappings::ObservableMappings;
 
 /// Maximum size of an alert, in bytes. Wazuh's own buffers end at 64 KiB; the rest is for other
 /// pipelines.
@@ -36,7 +36,7 @@ const UNKNOWN: &str = "is not a known format: an alert of Wazuh 4 has `rule` wit
 ///
 /// # Errors
 /// All faults, each with a pointer to its field.
-pub fn read<'a>(bytes: &'a [u8], sources: &Sources) -> Result<(Cow<'a, str>, Alert), Vec<Fault>> {
+pub fn read<'a>(bytes: &'a [u8], mappings: &ObservableMappings) -> Result<(Cow<'a, str>, Alert), Vec<Fault>> {
     if bytes.len() > MAX_ALERT_BYTES {
         return Err(vec![Fault::at("", format!("the alert is larger than {MAX_ALERT_BYTES} bytes"))]);
     }
@@ -45,7 +45,7 @@ pub fn read<'a>(bytes: &'a [u8], sources: &Sources) -> Result<(Cow<'a, str>, Ale
     if text.len() != bytes.len() && depth_exceeds(&legible(bytes), MAX_DEPTH) {
         return Err(too_deep());
     }
-    let alert = parse(&text, sources)?;
+    let alert = parse(&text, mappings)?;
     Ok((text, alert))
 }
 
@@ -53,11 +53,11 @@ fn too_deep() -> Vec<Fault> {
     vec![Fault::at("", format!("the alert is nested deeper than {MAX_DEPTH} levels"))]
 }
 
-/// Reads one alert in any known shape; `text` is what [`decode`] made of it.
+/// Reads one alert in any known format; `text` is what [`decode`] made of it.
 ///
 /// # Errors
 /// All faults, each with a pointer to its field.
-pub fn parse(text: &str, sources: &Sources) -> Result<Alert, Vec<Fault>> {
+pub fn parse(text: &str, mappings: &ObservableMappings) -> Result<Alert, Vec<Fault>> {
     if depth_exceeds(text, MAX_DEPTH) {
         return Err(too_deep());
     }
@@ -68,14 +68,14 @@ pub fn parse(text: &str, sources: &Sources) -> Result<Alert, Vec<Fault>> {
     let is_there = |name: &str| document.top(name).is_some_and(|text| text != "null");
     let is_object = |name: &str| document.top(name).is_some_and(|text| text.starts_with('{'));
     if is_there("pipeline") {
-        generic::read(&document, sources)
+        generic::read(&document, mappings)
     } else if is_object("rule") || document.has_dotted("rule") {
-        wazuh::read(&document, sources)
+        wazuh::read(&document, mappings)
     } else if !is_there("rule") && (is_object("wazuh") || document.has_dotted("wazuh")) {
-        finding::read(&document, sources)
+        finding::read(&document, mappings)
     } else if !is_there("rule") && is_object("agent") && is_there("timestamp") {
         // A Wazuh alert without its main fields: Wazuh's parser names what is missing.
-        wazuh::read(&document, sources)
+        wazuh::read(&document, mappings)
     } else {
         Err(vec![Fault::at("", UNKNOWN)])
     }

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::AppState;
 use super::controls;
 use super::error::{ApiError, ApiResult};
+use crate::api::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Principal;
 use crate::store::idempotency::Once;
@@ -33,9 +33,9 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A memory budget in bytes, shared by concurrent requests.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<Semaphore>);
+pub struct MemoryBudget(Arc<Semaphore>);
 
-impl Room {
+impl MemoryBudget {
     /// Creates a budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
@@ -54,31 +54,31 @@ impl Room {
 /// Memory budgets for request bodies, one per kind of caller, so that one kind cannot exhaust the
 /// budget of another.
 #[derive(Clone, Debug)]
-pub struct Rooms {
+pub struct MemoryBudgets {
     /// Alerts, until they are committed.
-    pub alerts: Room,
+    pub alerts: MemoryBudget,
     /// Requests with an API key, until they are parsed.
-    pub people: Room,
+    pub people: MemoryBudget,
     /// Polls of agents, until they are parsed.
-    agents: Room,
+    agents: MemoryBudget,
     /// Unauthenticated requests.
-    strangers: Room,
+    unauthenticated: MemoryBudget,
 }
 
-impl Rooms {
+impl MemoryBudgets {
     /// Creates the budgets; `alerts` is the one for alerts, in bytes.
     pub fn new(alerts: usize) -> Self {
-        const ROOM: usize = 64 * 1024 * 1024;
-        const ROOM_OF_STRANGERS: usize = 8 * 1024 * 1024;
-        let [people, agents] = [ROOM; 2].map(Room::new);
-        Self { alerts: Room::new(alerts), people, agents, strangers: Room::new(ROOM_OF_STRANGERS) }
+        const AUTHENTICATED: usize = 64 * 1024 * 1024;
+        const UNAUTHENTICATED: usize = 8 * 1024 * 1024;
+        let [people, agents] = [AUTHENTICATED; 2].map(MemoryBudget::new);
+        Self { alerts: MemoryBudget::new(alerts), people, agents, unauthenticated: MemoryBudget::new(UNAUTHENTICATED) }
     }
 
     /// The budget for JSON bodies on this path.
-    fn of(&self, path: &str) -> &Room {
+    fn of(&self, path: &str) -> &MemoryBudget {
         match path {
             "/v1/agent/poll" => &self.agents,
-            "/v1/agents/enroll" => &self.strangers,
+            "/v1/agents/enroll" => &self.unauthenticated,
             _ => &self.people,
         }
     }
@@ -92,48 +92,52 @@ pub struct Payload {
     /// The decompressed bytes.
     pub bytes: Bytes,
     /// Memory permit, to be held as long as the bytes.
-    pub place: OwnedSemaphorePermit,
+    pub permit: OwnedSemaphorePermit,
 }
 
 impl Payload {
     /// Reads a body of at most `limit` bytes, before and after decompression, with a permit from
-    /// `room`.
+    /// `budget`.
     ///
     /// # Errors
     /// 413, 415 or 400; 503 if the budget is exhausted.
-    pub async fn read(request: Request, limit: usize, room: &Room) -> ApiResult<Self> {
+    pub async fn read(request: Request, limit: usize, budget: &MemoryBudget) -> ApiResult<Self> {
         let media_type = media_type(request.headers());
         let encoding = content_encoding(request.headers())?;
-        let (bytes, taken) = collect(request, limit, room).await?;
+        let (bytes, taken) = collect(request, limit, budget).await?;
         let (bytes, taken) = match encoding {
             Encoding::Identity => (bytes, taken),
             // Decompressing megabytes would block other requests on this thread.
             other => {
-                let room = room.clone();
-                let plain = tokio::task::spawn_blocking(move || decompress(&bytes, other, limit, &room)).await;
+                let budget = budget.clone();
+                let plain = tokio::task::spawn_blocking(move || decompress(&bytes, other, limit, &budget)).await;
                 plain.map_err(|error| ApiError::internal(&error))??
             }
         };
-        Ok(Self { media_type, bytes, place: taken })
+        Ok(Self { media_type, bytes, permit: taken })
     }
 }
 
 /// Receives the whole body within the time limit.
-async fn collect(request: Request, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
-    let all = tokio::time::timeout(BODY_TIMEOUT, collect_all(request, limit, room)).await;
+async fn collect(request: Request, limit: usize, budget: &MemoryBudget) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
+    let all = tokio::time::timeout(BODY_TIMEOUT, collect_all(request, limit, budget)).await;
     all.map_err(|_| ApiError::timed_out())?
 }
 
-async fn collect_all(request: Request, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
+async fn collect_all(
+    request: Request,
+    limit: usize,
+    budget: &MemoryBudget,
+) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
     let mut body = Limited::new(request.into_body(), limit);
-    let (mut bytes, mut taken) = (Vec::new(), room.take(0)?);
+    let (mut bytes, mut taken) = (Vec::new(), budget.take(0)?);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
             Some(_) => ApiError::too_large(format!("the body exceeds the limit of {limit} bytes")),
             None => ApiError::malformed(format!("the body could not be read: {error}")),
         })?;
         if let Ok(data) = frame.into_data() {
-            taken.merge(room.take(data.len())?);
+            taken.merge(budget.take(data.len())?);
             // Copied: a chunk of one byte may hold a whole buffer of the connection.
             bytes.extend_from_slice(&data);
         }
@@ -165,7 +169,12 @@ fn content_encoding(headers: &HeaderMap) -> ApiResult<Encoding> {
 
 /// Decompresses at most `limit` bytes, because kilobytes can expand to gigabytes. Each chunk takes
 /// its permit first.
-fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
+fn decompress(
+    bytes: &[u8],
+    encoding: Encoding,
+    limit: usize,
+    budget: &MemoryBudget,
+) -> ApiResult<(Bytes, OwnedSemaphorePermit)> {
     let piece = limit.clamp(1, 64 * 1024);
     let failed = |error: std::io::Error| ApiError::malformed(format!("the body cannot be decompressed: {error}"));
     let mut source: Box<dyn std::io::Read + '_> = match encoding {
@@ -178,10 +187,10 @@ fn decompress(bytes: &[u8], encoding: Encoding, limit: usize, room: &Room) -> Ap
             Box::new(decoder)
         }
     };
-    let (mut plain, mut taken) = (Vec::new(), room.take(0)?);
+    let (mut plain, mut taken) = (Vec::new(), budget.take(0)?);
     loop {
         let before = plain.len();
-        taken.merge(room.take(piece)?);
+        taken.merge(budget.take(piece)?);
         let most = u64::try_from(piece).unwrap_or(u64::MAX);
         source.by_ref().take(most).read_to_end(&mut plain).map_err(failed)?;
         if plain.len() > limit {
@@ -220,7 +229,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
         let key = idempotency_key(request.headers())?;
         let path = request.uri().path().to_owned();
         let asked = format!("{} {path}\n", request.method());
-        let payload = Payload::read(request, MAX_JSON_BYTES, state.rooms.of(&path)).await?;
+        let payload = Payload::read(request, MAX_JSON_BYTES, state.memory.of(&path)).await?;
         if !payload.media_type.is_empty() && !is_json(&payload.media_type) {
             return Err(ApiError::unsupported("Content-Type must be application/json"));
         }
@@ -373,13 +382,13 @@ mod tests {
         std::io::Write::write_all(&mut gzip, &zeros).unwrap();
         for (bytes, encoding) in [(zstd, Encoding::Zstd), (gzip.finish().unwrap(), Encoding::Gzip)] {
             assert!(bytes.len() < limit);
-            let room = Room::new(2 * limit);
-            assert_eq!(decompress(&bytes, encoding, limit, &room).unwrap_err().status().as_u16(), 413);
-            let no_more = decompress(&bytes, encoding, usize::MAX - 1, &room).unwrap_err();
-            assert_eq!(no_more.status().as_u16(), 503, "what is being made takes its place too");
-            assert!(room.take(2 * limit).is_ok(), "and releases it");
+            let budget = MemoryBudget::new(2 * limit);
+            assert_eq!(decompress(&bytes, encoding, limit, &budget).unwrap_err().status().as_u16(), 413);
+            let no_more = decompress(&bytes, encoding, usize::MAX - 1, &budget).unwrap_err();
+            assert_eq!(no_more.status().as_u16(), 503, "the decompressed part takes a permit too");
+            assert!(budget.take(2 * limit).is_ok(), "and releases it");
             assert!(
-                decompress(&bytes[..bytes.len() / 2], encoding, usize::MAX - 1, &Room::new(1 << 30)).is_err(),
+                decompress(&bytes[..bytes.len() / 2], encoding, usize::MAX - 1, &MemoryBudget::new(1 << 30)).is_err(),
                 "a torn body is an error"
             );
         }

@@ -7,8 +7,8 @@ use axum::http::Uri;
 use axum::http::request::Parts;
 use serde_json::Value;
 
-use super::AppState;
 use super::error::{ApiError, ApiResult};
+use crate::api::AppState;
 use crate::domain::fault::Fault;
 
 const DETAIL: &str = "contains a control character";

@@ -6,7 +6,7 @@ use riposte_protocol::time::Timestamp;
 use super::document::Document;
 use super::field::Faults;
 use super::observe::observables;
-use super::{Sources, dedupe, wazuh};
+use super::{ObservableMappings, dedupe, wazuh};
 use crate::domain::alert::{Alert, AlertAgent, TargetField};
 use crate::domain::fault::Fault;
 
@@ -29,7 +29,7 @@ const PROCESS_NAMES: &[&str] = &["process.name", "process.executable"];
 ///
 /// # Errors
 /// All faults, each with a pointer to its field.
-pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
+pub(super) fn read(document: &Document, mappings: &ObservableMappings) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
     let pipeline = faults.required_word("/pipeline", document.at("pipeline"));
     let pipeline_id = faults.required_word("/id", document.at("id"));
@@ -46,7 +46,7 @@ pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<
         name: faults.optional_word("/agent/name", document.at("agent.name")),
         ..AlertAgent::default()
     };
-    let observables = observables(document, sources, known, PROCESS_NAMES);
+    let observables = observables(document, mappings, known, PROCESS_NAMES);
     faults.into_result(Alert {
         dedupe: dedupe(&[&pipeline, &pipeline_id]),
         pipeline,
@@ -69,7 +69,7 @@ mod tests {
     use crate::domain::fault::Fault;
 
     fn parse(raw: &str) -> Result<Alert, Vec<Fault>> {
-        super::super::parse(raw, &super::super::Sources::default())
+        super::super::parse(raw, &super::super::ObservableMappings::default())
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::error::{ApiError, ApiResult};
 
 /// Kinds of limited requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum RequestKind {
     /// A poll that is being read.
     Reading,
     /// A poll until its response.
@@ -18,7 +18,7 @@ pub enum Kind {
     Stream,
 }
 
-impl Kind {
+impl RequestKind {
     /// Maximum per agent.
     const fn most(self) -> u8 {
         match self {
@@ -41,38 +41,38 @@ impl Kind {
 
 /// Open requests of each agent.
 #[derive(Clone, Debug, Default)]
-pub struct Turns(Arc<Mutex<HashMap<(Uuid, Kind), u8>>>);
+pub struct PollSlots(Arc<Mutex<HashMap<(Uuid, RequestKind), u8>>>);
 
 /// A permit; released when dropped.
 #[derive(Debug)]
-pub struct Turn {
-    turns: Turns,
-    key: (Uuid, Kind),
+pub struct PollSlot {
+    poll_slots: PollSlots,
+    key: (Uuid, RequestKind),
 }
 
-impl Turns {
+impl PollSlots {
     /// Takes a permit.
     ///
     /// # Errors
     /// 429 if the agent has none left.
-    pub fn take(&self, agent: Uuid, kind: Kind) -> ApiResult<Turn> {
-        let (key, mut turns) = ((agent, kind), self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let count = turns.entry(key).or_insert(0);
+    pub fn take(&self, agent: Uuid, kind: RequestKind) -> ApiResult<PollSlot> {
+        let (key, mut poll_slots) = ((agent, kind), self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let count = poll_slots.entry(key).or_insert(0);
         if *count >= kind.most() {
             return Err(ApiError::too_many(kind.what(), 1));
         }
         *count += 1;
-        Ok(Turn { turns: self.clone(), key })
+        Ok(PollSlot { poll_slots: self.clone(), key })
     }
 }
 
-impl Drop for Turn {
+impl Drop for PollSlot {
     fn drop(&mut self) {
-        let mut turns = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = turns.get_mut(&self.key) {
+        let mut poll_slots = self.poll_slots.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = poll_slots.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                turns.remove(&self.key);
+                poll_slots.remove(&self.key);
             }
         }
     }
@@ -84,15 +84,15 @@ mod tests {
 
     #[test]
     fn promise_11_one_agent_cannot_take_the_permits_of_others() {
-        let turns = Turns::default();
+        let poll_slots = PollSlots::default();
         let [one, other] = [1, 2].map(Uuid::from_u128);
-        for kind in [Kind::Reading, Kind::Poll, Kind::Stream] {
-            let taken: Vec<Turn> = (0..kind.most()).map(|_| turns.take(one, kind).unwrap()).collect();
-            assert_eq!(turns.take(one, kind).unwrap_err().status().as_u16(), 429);
-            assert!(turns.take(other, kind).is_ok());
+        for kind in [RequestKind::Reading, RequestKind::Poll, RequestKind::Stream] {
+            let taken: Vec<PollSlot> = (0..kind.most()).map(|_| poll_slots.take(one, kind).unwrap()).collect();
+            assert_eq!(poll_slots.take(one, kind).unwrap_err().status().as_u16(), 429);
+            assert!(poll_slots.take(other, kind).is_ok());
             drop(taken);
-            assert!(turns.take(one, kind).is_ok());
+            assert!(poll_slots.take(one, kind).is_ok());
         }
-        assert!(turns.0.lock().unwrap().is_empty());
+        assert!(poll_slots.0.lock().unwrap().is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! The listener: accepts connections and spawns a task for each. axum's own listener lacks limits
 //! on the number of connections, and on the time to send a request or to read the response
-//! ([`Guest`]).
+//! ([`Connection`]).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service as _;
 
 use super::address::TrustedProxies;
-use super::guest::{Guest, IsStream};
+use super::connection::{Connection, IsStream};
 use super::limits::network;
 use crate::shutdown::Tasks;
 
@@ -133,10 +133,10 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Doo
         // Disables Nagle: small frames must not wait. A closed socket shows itself soon enough.
         let _ = stream.set_nodelay(true);
         match door.enter(peer.ip()) {
-            Some((place, newcomer)) => {
+            Some((permit, newcomer)) => {
                 let is_stream = IsStream::default();
-                let guest = Guest::new(stream, place, is_stream.clone());
-                tasks.spawn_short(serve(guest, peer, (is_stream, newcomer), router.clone(), stop.clone()));
+                let connection = Connection::new(stream, permit, is_stream.clone());
+                tasks.spawn_short(serve(connection, peer, (is_stream, newcomer), router.clone(), stop.clone()));
             }
             None => tasks.spawn_short(refuse(stream)),
         }
@@ -144,7 +144,7 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Doo
 }
 
 async fn serve(
-    guest: Guest<TcpStream>,
+    connection: Connection<TcpStream>,
     peer: SocketAddr,
     (is_stream, newcomer): (IsStream, Newcomer),
     router: Router,
@@ -161,7 +161,7 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(guest), service)
+        .serve_connection(TokioIo::new(connection), service)
         .with_upgrades();
     tokio::pin!(connection);
     let mut stopping = false;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use riposte_protocol::target::{Target, TargetKind};
 
-use super::Sources;
+use super::ObservableMappings;
 use super::document::Document;
 use super::field::{Field, cut};
 use crate::domain::alert::{Observable, Observables, TargetField};
@@ -34,13 +34,13 @@ const ALL: [TargetField; 6] = [
 /// `process_names` are the fields for the process name.
 pub(super) fn observables(
     document: &Document,
-    sources: &Sources,
+    mappings: &ObservableMappings,
     known: impl Fn(TargetField) -> &'static [&'static str],
     process_names: &[&'static str],
 ) -> Observables {
     let mut observables = Observables::default();
     for field in ALL {
-        let paths = sources.paths(field).iter().map(String::as_str).chain(known(field).iter().copied());
+        let paths = mappings.paths(field).iter().map(String::as_str).chain(known(field).iter().copied());
         observables.set(field, first(document, field.kind(), paths));
     }
     observables.process_name = process_names.iter().find_map(|path| {

@@ -6,6 +6,8 @@
 //! Memory does not grow with the number of alerts: they are read page by page, and counters are
 //! bounded by windows and hashes.
 
+pub mod guardrails;
+
 use std::sync::Arc;
 
 use riposte_protocol::time::Timestamp;
@@ -13,13 +15,13 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::decide::{Ages, Circumstances, decide};
-use super::rehearsal::{Judged, Rehearsal, Report};
+use crate::domain::formats;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
-use crate::domain::shapes;
 use crate::store::alerts::{self, AlertRow};
 use crate::store::columns::id;
 use crate::store::db::{Result, StoreError};
+use guardrails::{BacktestReport, GuardrailReplay, Judged};
 
 /// Alerts per page: enough to keep both cores busy, few enough to hold in memory.
 const PAGE: i64 = 2000;
@@ -43,12 +45,12 @@ pub struct Draft {
 ///
 /// # Errors
 /// If the store cannot be read.
-pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64, u64)) -> Result<Report> {
+pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64, u64)) -> Result<BacktestReport> {
     let Draft { policy, since, until, samples } = draft;
     let total = alerts::count_between(&engine.db, since, until).await?;
     let index =
         Arc::new(PolicyIndex::compile(vec![Arc::new(VersionedPolicy { policy: Arc::clone(&policy), version: 0 })]));
-    let mut rehearsal = Rehearsal::new(&policy, samples);
+    let mut replay = GuardrailReplay::new(&policy, samples);
     let (mut after, mut scanned) = (Uuid::nil(), 0_u64);
     let mut pages = std::collections::VecDeque::new();
     loop {
@@ -62,15 +64,15 @@ pub async fn backtest(engine: &Arc<Engine>, draft: Draft, progress: impl Fn(u64,
         if pages.len() > 2
             && let Some(judged) = pages.pop_front()
         {
-            rehearsal.take(joined(judged.await)?);
+            replay.take(joined(judged.await)?);
             progress(scanned, total);
         }
     }
     for judged in pages {
-        rehearsal.take(joined(judged.await)?);
+        replay.take(joined(judged.await)?);
     }
     progress(total, total);
-    Ok(rehearsal.report(total))
+    Ok(replay.report(total))
 }
 
 fn joined(judged: std::result::Result<Result<Vec<Judged>>, tokio::task::JoinError>) -> Result<Vec<Judged>> {
@@ -96,7 +98,7 @@ fn judge(engine: &Engine, index: &PolicyIndex, page: Vec<AlertRow>) -> Result<Ve
         }
         let raw = row.text()?;
         // A newer version may refuse a stored alert; it then matches no policy.
-        let Ok(alert) = shapes::parse(&raw, &engine.sources) else { continue };
+        let Ok(alert) = formats::parse(&raw, &engine.mappings) else { continue };
         let alert_id = id(&row.id)?;
         let alert = alert.received(alerts::received(&alert_id));
         let Some(response) = decide(alert_id, &alert, &raw, circumstances).responses.pop() else { continue };

@@ -21,11 +21,11 @@ use riposte_protocol::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use super::AppState;
 use super::address::TrustedProxies;
 use super::error::{ApiError, ApiResult};
 use super::limits::network;
 use super::listen::Newcomer;
+use crate::api::AppState;
 use crate::domain::agent::Agent;
 use crate::domain::api_key;
 use crate::domain::principal::{Principal, Right, Role};
@@ -81,7 +81,7 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
                         .unwrap_or_else(|| "this API key is not valid (unknown, revoked or expired)".into())
                 },
             );
-            return Err(state.strangers.refuse(engine, parts, &why));
+            return Err(state.auth_failures.refuse(engine, parts, &why));
         };
         known(parts);
         // Ingest is limited by memory permits instead.
@@ -112,22 +112,26 @@ impl FromRequestParts<AppState> for AgentCaller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let engine = &state.engine;
         let Some(token) = bearer(parts) else {
-            return Err(state.strangers.refuse(engine, parts, "an agent token is required: Authorization: Bearer …"));
+            return Err(state.auth_failures.refuse(
+                engine,
+                parts,
+                "an agent token is required: Authorization: Bearer …",
+            ));
         };
-        let refuse = |detail: &str| state.strangers.refuse(engine, parts, detail);
+        let refuse = |detail: &str| state.auth_failures.refuse(engine, parts, detail);
         let claimed = identity::claimed_agent(token).map_err(|error| refuse(&error.to_string()))?;
         let fleet = engine.fleet.load();
         let Some(agent) = fleet.get(claimed) else {
             if fleet.is_revoked(claimed) {
                 tracing::warn!(agent = %claimed, "revoked agent {claimed} tried to connect");
-                return Err(state.strangers.count(engine, parts, ApiError::forbidden("this agent was revoked")));
+                return Err(state.auth_failures.count(engine, parts, ApiError::forbidden("this agent was revoked")));
             }
             return Err(refuse("the agent is not enrolled"));
         };
         let now = engine.clock.now();
         identity::check(token, &agent.public_key, agent.id, now).map_err(|error| match error {
             // The agent itself, or an old token of its: it is told the time, and comes again with a token that is right.
-            TokenError::Time(_) => state.strangers.dated(engine, agent, ApiError::wrong_time(error.to_string())),
+            TokenError::Time(_) => state.auth_failures.dated(engine, agent, ApiError::wrong_time(error.to_string())),
             other => refuse(&other.to_string()),
         })?;
         known(parts);
@@ -187,7 +191,7 @@ const DATED_PER_MINUTE: u32 = 60;
 
 /// Counts failed authentication per address.
 #[derive(Debug, Default)]
-pub struct Strangers {
+pub struct AuthFailures {
     /// Proxies whose forwarding headers are trusted.
     proxies: TrustedProxies,
     failures: Mutex<HashMap<IpAddr, (Timestamp, u32)>>,
@@ -195,7 +199,7 @@ pub struct Strangers {
     dated: Mutex<HashMap<Uuid, (Timestamp, u32)>>,
 }
 
-impl Strangers {
+impl AuthFailures {
     /// A counter without failed attempts; `proxies` decides which address a request comes from.
     pub fn new(proxies: TrustedProxies) -> Self {
         Self { proxies, ..Self::default() }

@@ -9,7 +9,7 @@ use riposte_protocol::time::Timestamp;
 use super::document::Document;
 use super::field::{Faults, Field};
 use super::observe::observables;
-use super::{Sources, dedupe, echo};
+use super::{ObservableMappings, dedupe, echo};
 use crate::domain::alert::{Alert, AlertAgent, Rule, TargetField};
 use crate::domain::fault::Fault;
 
@@ -80,7 +80,7 @@ const PROCESS_NAMES: &[&str] =
 ///
 /// # Errors
 /// All faults, each with a pointer to its field.
-pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
+pub(super) fn read(document: &Document, mappings: &ObservableMappings) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
     let time = faults.time("/timestamp", document.at("timestamp"));
     let rule = rule(document, &mut faults);
@@ -94,7 +94,7 @@ pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<
             faults.add(&format!("/{name}"), "must be an object");
         }
     }
-    let observables = observables(document, sources, known, PROCESS_NAMES);
+    let observables = observables(document, mappings, known, PROCESS_NAMES);
     // An id is unique only per node: it is a second and an offset in that node's log.
     let dedupe = dedupe(&[PIPELINE, manager.as_deref().unwrap_or_default(), &node, &pipeline_id]);
     (agent.manager, agent.cluster) = (manager, cluster);
@@ -205,7 +205,7 @@ mod tests {
             "id": "1795169472.12345", "data": {"srcip": "203.0.113.45", "dstuser": "admin"}, "location": "/var/log/auth.log"
         });
         change(&mut alert);
-        crate::domain::shapes::parse(&alert.to_string(), &crate::domain::shapes::Sources::default())
+        crate::domain::formats::parse(&alert.to_string(), &crate::domain::formats::ObservableMappings::default())
     }
 
     #[test]
@@ -253,7 +253,8 @@ mod tests {
             let raw = format!(
                 r#"{{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{{"id":"5"}},"rule":{{"id":"1","level":{text}}}}}"#
             );
-            crate::domain::shapes::parse(&raw, &crate::domain::shapes::Sources::default()).map(|alert| alert.rule.level)
+            crate::domain::formats::parse(&raw, &crate::domain::formats::ObservableMappings::default())
+                .map(|alert| alert.rule.level)
         };
         for (text, want) in [("0", 0), ("16", 16), ("12.0", 12), ("1e1", 10), ("-0", 0)] {
             assert_eq!(level(text), Ok(want), "{text}");

@@ -11,7 +11,7 @@ use super::db::{Result, binds, statements};
 use super::settle;
 use super::story::escape;
 use crate::domain::agent::reason_words;
-use crate::domain::audit::Entry;
+use crate::domain::audit::AuditEntry;
 use crate::domain::command::CommandState;
 
 statements! {
@@ -57,7 +57,7 @@ const MAX_AHEAD: i64 = 1 << 32;
 /// Advances the sequence to `cursor`, the highest number in the agent's journal. A ledger restored
 /// from a backup is behind it, and the agent would take new commands with old numbers for
 /// repetitions. Commands that were never sent are renumbered too.
-pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
+pub(super) async fn advance_sequence(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
     let Some(number) = ledger.tx.optional::<Number>(NUMBER, binds![agent]).await? else { return Ok(()) };
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     let ahead = cursor.saturating_sub(number.last_seq);
@@ -81,7 +81,7 @@ pub(super) async fn meet(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: T
 /// Records a rollback: the agent lost commands that it had acknowledged, because its host was
 /// restored. It also lost which commands were superseded, so those end here. One-shot commands sent
 /// to the earlier state end too.
-pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
+pub(super) async fn detect_rollback(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, now: Timestamp) -> Result<()> {
     let known = ledger.tx.optional::<Number>(TAKEN_IN, binds![agent]).await?.map_or(0, |row| row.last_seq);
     let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
     if cursor < known {
@@ -93,7 +93,7 @@ pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, n
         for Overtaken { id, state } in overtaken {
             let verb = if state == CommandState::Cancelled.as_str() { "cancelled" } else { "expired" };
             let (actor, detail) = ("riposte".to_owned(), detail.to_owned());
-            ledger.record(Entry { at: now, actor, verb, noun: "command", noun_id: id, detail });
+            ledger.record(AuditEntry { at: now, actor, verb, noun: "command", noun_id: id, detail });
         }
         settle::forget_one_shots(ledger, agent, known, now).await?;
     }
@@ -101,7 +101,7 @@ pub(super) async fn look_back(ledger: &mut LedgerTx, agent: Uuid, cursor: u64, n
 }
 
 /// Records a clone: two hosts use one identity. Returns whether this is new.
-pub async fn cloned(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<bool> {
+pub async fn flag_clone(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<bool> {
     let detail = "two hosts use this identity: revoke the agent and enrol each host anew";
     let is_news = ledger.tx.execute(SET_INCIDENT, binds![agent, detail]).await? > 0;
     if is_news {
@@ -113,7 +113,7 @@ pub async fn cloned(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Resul
 
 /// Commands of this manager that an agent rejected.
 #[derive(Clone, Debug)]
-pub struct Rejected {
+pub struct RejectedCount {
     /// Number of rejected commands.
     pub count: i64,
     /// The most frequent reason, as one word.
@@ -134,8 +134,8 @@ struct LastRejected {
 
 /// Records that an agent rejects this manager's commands: an incident until an hour passes without
 /// one ([`REJECTS_FOR`]). Log and audit log say it once.
-pub(super) async fn reject(ledger: &mut LedgerTx, agent: Uuid, rejected: &Rejected, now: Timestamp) -> Result<()> {
-    let Rejected { count, reason, kid } = rejected;
+pub(super) async fn reject(ledger: &mut LedgerTx, agent: Uuid, rejected: &RejectedCount, now: Timestamp) -> Result<()> {
+    let RejectedCount { count, reason, kid } = rejected;
     let last: Option<LastRejected> = ledger.tx.optional(LAST_REJECTED, binds![agent]).await?;
     let last = last.and_then(|row| row.rejected_at).map(Timestamp::from_millis);
     let noted = ledger.tx.execute(REJECT, binds![agent, *count, *reason, now, now.minus(TOLD_EVERY)]).await? > 0;
@@ -151,5 +151,5 @@ pub(super) async fn reject(ledger: &mut LedgerTx, agent: Uuid, rejected: &Reject
 
 fn record(ledger: &mut LedgerTx, verb: &'static str, agent: Uuid, detail: String, now: Timestamp) {
     let (actor, noun_id) = ("riposte".to_owned(), agent.to_string());
-    ledger.record(Entry { at: now, actor, verb, noun: "agent", noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor, verb, noun: "agent", noun_id, detail });
 }

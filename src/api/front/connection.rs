@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
-use super::pace::Pace;
+use super::rate_limit::RateLimit;
 
 /// Time limit for reading [`TAKES_AT_LEAST`] bytes of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,20 +37,20 @@ impl IsStream {
 
 /// A client's connection.
 #[derive(Debug)]
-pub struct Guest<S> {
+pub struct Connection<S> {
     socket: S,
     /// The write-stall deadline, and the bytes written since it started.
     stuck: Option<(Pin<Box<Sleep>>, usize)>,
     is_stream: IsStream,
-    pace: Option<Pace>,
+    rate_limit: Option<RateLimit>,
     waits: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl<S> Guest<S> {
+impl<S> Connection<S> {
     /// Wraps a socket with its connection permit.
-    pub fn new(socket: S, place: OwnedSemaphorePermit, is_stream: IsStream) -> Self {
-        Self { socket, stuck: None, is_stream, pace: None, waits: None, _place: place }
+    pub fn new(socket: S, permit: OwnedSemaphorePermit, is_stream: IsStream) -> Self {
+        Self { socket, stuck: None, is_stream, rate_limit: None, waits: None, _permit: permit }
     }
 
     /// Passes on the result of a write, or fails once the client has read too little for too long.
@@ -73,7 +73,7 @@ impl<S> Guest<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Some(wait) = &mut this.waits {
@@ -87,9 +87,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
         this.stuck = None;
         if heard > 0 && this.is_stream.0.load(Ordering::Relaxed) {
             let now = Instant::now();
-            let pace = this.pace.get_or_insert_with(|| Pace::new(BYTE_EVERY, BYTES_AT_ONCE, now));
-            pace.step(heard, now);
-            let wait = pace.wait(now);
+            let rate_limit = this.rate_limit.get_or_insert_with(|| RateLimit::new(BYTE_EVERY, BYTES_AT_ONCE, now));
+            rate_limit.step(heard, now);
+            let wait = rate_limit.wait(now);
             if !wait.is_zero() {
                 this.waits = Some(Box::pin(tokio::time::sleep(wait)));
             }
@@ -98,7 +98,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let sent = Pin::new(&mut this.socket).poll_write(cx, bytes);
@@ -135,28 +135,28 @@ mod tests {
 
     use super::*;
 
-    fn guest(buffer: usize) -> (Guest<DuplexStream>, DuplexStream, Arc<Semaphore>, IsStream) {
-        let (room, is_stream) = (Arc::new(Semaphore::new(1)), IsStream::default());
+    fn connection(buffer: usize) -> (Connection<DuplexStream>, DuplexStream, Arc<Semaphore>, IsStream) {
+        let (permits, is_stream) = (Arc::new(Semaphore::new(1)), IsStream::default());
         let (socket, client) = tokio::io::duplex(buffer);
-        let place = Arc::clone(&room).try_acquire_owned().unwrap();
-        (Guest::new(socket, place, is_stream.clone()), client, room, is_stream)
+        let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+        (Connection::new(socket, permit, is_stream.clone()), client, permits, is_stream)
     }
 
     #[tokio::test(start_paused = true)]
     async fn promise_11_a_client_that_reads_nothing_is_disconnected() {
-        let (mut guest, client, room, _) = guest(1024);
+        let (mut connection, client, permits, _) = connection(1024);
         let begun = tokio::time::Instant::now();
-        let error = guest.write_all(&[0; 4096]).await.unwrap_err();
+        let error = connection.write_all(&[0; 4096]).await.unwrap_err();
         assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::TimedOut, WRITE_TIMEOUT));
-        assert_eq!(room.available_permits(), 0);
-        drop((guest, client));
-        assert_eq!(room.available_permits(), 1);
+        assert_eq!(permits.available_permits(), 0);
+        drop((connection, client));
+        assert_eq!(permits.available_permits(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn promise_11_a_stalled_client_is_disconnected_and_a_slow_one_is_not() {
         for (bytes, pause, is_served) in [(1, 1, false), (64 * 1024, 29, true)] {
-            let (mut guest, mut client, _room, _) = guest(1024);
+            let (mut connection, mut client, _permits, _) = connection(1024);
             let takes = async {
                 let mut some = vec![0; bytes];
                 while client.read_exact(&mut some).await.is_ok() {
@@ -165,7 +165,7 @@ mod tests {
             };
             let answer = vec![0; 1024 * 1024];
             tokio::select! {
-                sent = guest.write_all(&answer) => assert_eq!(sent.is_ok(), is_served, "{bytes} bytes each {pause} s"),
+                sent = connection.write_all(&answer) => assert_eq!(sent.is_ok(), is_served, "{bytes} bytes each {pause} s"),
                 () = takes => panic!("the connection is open"),
             }
         }
@@ -173,19 +173,19 @@ mod tests {
 
     #[tokio::test]
     async fn promise_11_a_stream_is_rate_limited_and_a_request_is_not() {
-        for is_paced in [false, true] {
-            let (mut guest, mut client, _room, is_stream) = guest(1024 * 1024);
-            if is_paced {
+        for is_limited in [false, true] {
+            let (mut connection, mut client, _permits, is_stream) = connection(1024 * 1024);
+            if is_limited {
                 is_stream.set();
             }
             let said = vec![0; 12 * 1024 * 1024];
             let mut heard = said.clone();
             let begun = Instant::now();
-            let (sent, read) = tokio::join!(client.write_all(&said), guest.read_exact(&mut heard));
+            let (sent, read) = tokio::join!(client.write_all(&said), connection.read_exact(&mut heard));
             assert!(sent.is_ok() && read.is_ok());
             // Eight pass at once, the others at four per second; a slow machine takes longer.
-            assert!(!is_paced || begun.elapsed() > Duration::from_millis(400), "{:?}", begun.elapsed());
-            assert_eq!(guest.pace.is_some(), is_paced);
+            assert!(!is_limited || begun.elapsed() > Duration::from_millis(400), "{:?}", begun.elapsed());
+            assert_eq!(connection.rate_limit.is_some(), is_limited);
         }
     }
 }

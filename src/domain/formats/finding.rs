@@ -9,7 +9,7 @@ use super::document::Document;
 use super::field::{Faults, Field};
 use super::observe::observables;
 use super::wazuh::{PIPELINE, canonical_agent_id, canonical_rule_id};
-use super::{Sources, dedupe};
+use super::{ObservableMappings, dedupe};
 use crate::domain::alert::{Alert, AlertAgent, Rule, TargetField};
 use crate::domain::fault::Fault;
 
@@ -44,7 +44,7 @@ const PROCESS_NAMES: &[&str] = &["process.name", "process.executable"];
 ///
 /// # Errors
 /// All faults, each with a pointer to its field.
-pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<Fault>> {
+pub(super) fn read(document: &Document, mappings: &ObservableMappings) -> Result<Alert, Vec<Fault>> {
     let mut faults = Faults::default();
     let time = faults.time("/@timestamp", document.at("@timestamp"));
     let found = IDS.iter().find_map(|path| Some((*path, document.at(path)?)));
@@ -61,7 +61,7 @@ pub(super) fn read(document: &Document, sources: &Sources) -> Result<Alert, Vec<
         manager: Faults::name(document.at("wazuh.manager.name"), MAX_NAME_BYTES),
         cluster: Faults::name(document.at("wazuh.cluster.name"), MAX_NAME_BYTES),
     };
-    let observables = observables(document, sources, known, PROCESS_NAMES);
+    let observables = observables(document, mappings, known, PROCESS_NAMES);
     // An id is unique in its index; "5" separates it from ids of Wazuh 4.
     let dedupe = dedupe(&[PIPELINE, "5", &index, &pipeline_id]);
     faults.into_result(Alert {
@@ -124,7 +124,7 @@ fn level(field: Option<Field>, faults: &mut Faults) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Sources, parse};
+    use super::super::{ObservableMappings, parse};
     use crate::domain::alert::TargetField;
     use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_finding_is_normalised() {
-        let alert = parse(&finding().to_string(), &Sources::default()).unwrap();
+        let alert = parse(&finding().to_string(), &ObservableMappings::default()).unwrap();
         assert_eq!((alert.pipeline.as_str(), alert.pipeline_id.as_str(), alert.rule.level), ("wazuh", "4f1c", 12));
         assert_eq!(alert.rule.groups, ["attack.credential-access", "linux", "system-activity", "pci_dss_10.2.4"]);
         assert_eq!((alert.rule.mitre.as_slice(), alert.agent.id.as_deref()), (&["T1110".to_owned()][..], Some("007")));
@@ -152,16 +152,19 @@ mod tests {
     fn dotted_keys_mean_the_same() {
         let mut flat = json!({"@timestamp": "2026-11-20T10:11:12.345Z", "wazuh.rule.id": "r", "wazuh.rule.level": "Critical",
             "wazuh.agent.name": "web-01", "event.id": "e1", "source.ip": "203.0.113.7"});
-        let alert = parse(&flat.to_string(), &Sources::default()).unwrap();
+        let alert = parse(&flat.to_string(), &ObservableMappings::default()).unwrap();
         assert_eq!((alert.rule.level, alert.pipeline_id.as_str()), (15, "e1"));
         assert_eq!(alert.observables.source_ip.unwrap().value, "203.0.113.7");
         flat["wazuh.rule.level"] = json!("severe");
-        assert_eq!(parse(&flat.to_string(), &Sources::default()).unwrap_err()[0].pointer, "/wazuh/rule/level");
+        assert_eq!(
+            parse(&flat.to_string(), &ObservableMappings::default()).unwrap_err()[0].pointer,
+            "/wazuh/rule/level"
+        );
     }
 
     #[test]
     fn missing_fields_of_a_finding_are_named() {
-        let pointers: Vec<String> = parse(r#"{"wazuh":{"rule":{}}}"#, &Sources::default())
+        let pointers: Vec<String> = parse(r#"{"wazuh":{"rule":{}}}"#, &ObservableMappings::default())
             .unwrap_err()
             .into_iter()
             .map(|fault| fault.pointer)

@@ -1,4 +1,4 @@
-//! Reference implementation of [`super::facts`]: converts the whole alert to `cel::Value`s. Too
+//! Reference implementation of [`super::bindings`]: converts the whole alert to `cel::Value`s. Too
 //! slow for use; tests compare both on arbitrary alerts.
 
 use std::collections::HashMap;
@@ -9,11 +9,11 @@ use cel::objects::{Key, Map};
 use cel::{Context, Env, ExecutionError, Value};
 use proptest::prelude::*;
 
-use super::facts::Numbers;
-use super::{EVERYTHING, Expression, Facts, MAX_LIST, NAMES, Reads};
+use super::bindings::Numbers;
+use super::{Bindings, EVERYTHING, Expression, FieldRefs, MAX_LIST, NAMES};
 use crate::domain::alert::{Alert, Observable};
 use crate::domain::decode::decode;
-use crate::domain::shapes::{self, Sources};
+use crate::domain::formats::{self, ObservableMappings};
 
 /// Converts all of `alert` with its text `raw`.
 fn whole(alert: &Alert, raw: &str, numbers: Numbers) -> Context<'static, 'static> {
@@ -93,18 +93,22 @@ fn said(expression: &Expression, context: &Context) -> Result<Value, Discriminan
 /// the fields of all.
 fn agree(expressions: &[Expression], alert: &Alert, raw: &str) {
     let raw = &*decode(raw.as_bytes());
-    let mut all = Reads::default();
+    let mut all = FieldRefs::default();
     for expression in expressions {
-        all.add(expression.reads());
+        all.add(expression.field_refs());
     }
     for numbers in [Numbers::AsWritten, Numbers::FromText] {
         let whole = whole(alert, raw, numbers);
-        let (everything, all) = (Facts::new(alert, raw, &EVERYTHING), Facts::new(alert, raw, &all));
+        let (everything, all) = (Bindings::new(alert, raw, &EVERYTHING), Bindings::new(alert, raw, &all));
         for expression in expressions {
             let expected = said(expression, &whole);
-            let own = Facts::new(alert, raw, expression.reads());
-            for (facts, what) in [(&own, "what it reads"), (&all, "what all read"), (&everything, "everything")] {
-                assert_eq!(said(expression, &facts.seen(numbers).context()), expected, "{expression:?}, {what}: {raw}");
+            let own = Bindings::new(alert, raw, expression.field_refs());
+            for (bindings, what) in [(&own, "what it reads"), (&all, "what all read"), (&everything, "everything")] {
+                assert_eq!(
+                    said(expression, &bindings.seen(numbers).context()),
+                    expected,
+                    "{expression:?}, {what}: {raw}"
+                );
             }
         }
     }
@@ -149,7 +153,7 @@ fn facts_agree_with_the_reference_on_the_corpus() {
     }
     let (conditions, mut count) = (parsed(CONDITIONS), 0);
     for raw in text.lines() {
-        agree(&conditions, &shapes::parse(raw, &Sources::default()).unwrap(), raw);
+        agree(&conditions, &formats::parse(raw, &ObservableMappings::default()).unwrap(), raw);
         count += 1;
     }
     assert!(count > 0, "no alert was tried");
@@ -166,19 +170,19 @@ fn undecodable_fields_hide_no_other_field() {
             format!(r#"{{"data": {{"user": "root", "port": 22, "odd": {{"odd": [{odd}]}}}}}}"#),
             r#"{"data": {"\ud800": ODD, "user": "root", "port": 22}}"#.replace("ODD", odd),
         ] {
-            for reads in [conditions[0].reads(), &EVERYTHING] {
+            for field_refs in [conditions[0].field_refs(), &EVERYTHING] {
                 let text = decode(raw.as_bytes());
-                let facts = Facts::new(&alert, &text, reads);
-                let said = said(&conditions[0], &facts.seen(Numbers::AsWritten).context());
+                let bindings = Bindings::new(&alert, &text, field_refs);
+                let said = said(&conditions[0], &bindings.seen(Numbers::AsWritten).context());
                 assert_eq!(said, Ok(Value::Bool(true)), "{raw}");
             }
         }
     }
     let odd = parsed(&[r#"data.port == "1e400""#, "data.user == 'attack \u{fffd}'", "has(data.user)"]);
     let text = decode(br#"{"data": {"port": 1e400, "user": "attack \ud800"}}"#);
-    let facts = Facts::new(&alert, &text, &EVERYTHING);
+    let bindings = Bindings::new(&alert, &text, &EVERYTHING);
     for one in &odd {
-        assert_eq!(said(one, &facts.seen(Numbers::AsWritten).context()), Ok(Value::Bool(true)), "{one:?}");
+        assert_eq!(said(one, &bindings.seen(Numbers::AsWritten).context()), Ok(Value::Bool(true)), "{one:?}");
     }
 }
 
@@ -190,7 +194,7 @@ fn deep_or_invalid_json_hides_the_same_fields() {
     for odd in [
         nested(10),
         // With its surroundings, as deep as an alert may be.
-        nested(shapes::MAX_DEPTH - 2),
+        nested(formats::MAX_DEPTH - 2),
         "1e400".to_owned(),
         "-1e400".to_owned(),
         r#""\ud800""#.to_owned(),

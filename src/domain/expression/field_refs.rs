@@ -8,28 +8,28 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
 /// Fields of an alert, as a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reads {
+pub enum FieldRefs {
     /// The field with its whole subtree.
     Everything,
     /// Only these fields of the subtree.
-    Fields(BTreeMap<String, Reads>),
+    Fields(BTreeMap<String, FieldRefs>),
 }
 
 /// All fields of an alert.
-pub static EVERYTHING: Reads = Reads::Everything;
+pub static EVERYTHING: FieldRefs = FieldRefs::Everything;
 
-impl Default for Reads {
+impl Default for FieldRefs {
     fn default() -> Self {
         Self::Fields(BTreeMap::new())
     }
 }
 
-impl Reads {
+impl FieldRefs {
     /// The fields that `expression` reads.
     pub(super) fn of(expression: &IdedExpr) -> Self {
-        let mut reads = Self::default();
-        reads.walk(expression);
-        reads
+        let mut field_refs = Self::default();
+        field_refs.walk(expression);
+        field_refs
     }
 
     /// Adds the fields of `other`.
@@ -112,26 +112,26 @@ fn path(node: &IdedExpr) -> Option<Vec<&str>> {
 mod tests {
     use super::*;
 
-    fn reads(source: &str) -> Reads {
-        Reads::of(cel::Program::compile(source).unwrap().expression())
+    fn field_refs(source: &str) -> FieldRefs {
+        FieldRefs::of(cel::Program::compile(source).unwrap().expression())
     }
 
-    fn fields(fields: &[(&str, Reads)]) -> Reads {
-        Reads::Fields(fields.iter().map(|(name, reads)| ((*name).to_owned(), reads.clone())).collect())
+    fn fields(fields: &[(&str, FieldRefs)]) -> FieldRefs {
+        FieldRefs::Fields(fields.iter().map(|(name, field_refs)| ((*name).to_owned(), field_refs.clone())).collect())
     }
 
     #[test]
     fn plain_paths_are_read_exactly_and_other_expressions_as_a_whole() {
-        use Reads::Everything;
+        use FieldRefs::Everything;
         let port = || fields(&[("data", fields(&[("srcport", Everything)]))]);
-        assert_eq!(reads("data.srcport > 1024"), port());
-        assert_eq!(reads("has(data.srcport)"), port());
-        assert_eq!(reads("alert.data.srcport > 1024"), port());
+        assert_eq!(field_refs("data.srcport > 1024"), port());
+        assert_eq!(field_refs("has(data.srcport)"), port());
+        assert_eq!(field_refs("alert.data.srcport > 1024"), port());
         assert_eq!(
-            reads(r#"[1, data.srcport].exists(n, n > 3) || {"a": data.srcport}.a == 3"#).below("data"),
+            field_refs(r#"[1, data.srcport].exists(n, n > 3) || {"a": data.srcport}.a == 3"#).below("data"),
             port().below("data")
         );
-        assert_eq!(reads(r#"data.url.contains("x")"#).below("data"), Some(&fields(&[("url", Everything)])));
+        assert_eq!(field_refs(r#"data.url.contains("x")"#).below("data"), Some(&fields(&[("url", Everything)])));
         for whole in [
             "data[location] == 3",
             r#""url" in data"#,
@@ -141,9 +141,9 @@ mod tests {
             "(rule.level > 3 ? data : rule).level == 3",
             "alert.data == data",
         ] {
-            assert_eq!(reads(whole).below("data"), Some(&Everything), "{whole}");
+            assert_eq!(field_refs(whole).below("data"), Some(&Everything), "{whole}");
         }
-        assert_eq!(reads(r#"alert["data"] == 3"#), Everything);
-        assert_eq!(reads("1 < 2"), Reads::default());
+        assert_eq!(field_refs(r#"alert["data"] == 3"#), Everything);
+        assert_eq!(field_refs("1 < 2"), FieldRefs::default());
     }
 }

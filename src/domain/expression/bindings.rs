@@ -1,5 +1,5 @@
 //! An alert's fields as CEL values: its own and the normalised ones. Built once per alert for all
-//! expressions, at first use, and only the fields that they read ([`Reads`]). Texts are borrowed.
+//! expressions, at first use, and only the fields that they read ([`FieldRefs`]). Texts are borrowed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use cel::{Context, Env};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::reads::{EVERYTHING, Reads};
+use super::field_refs::{EVERYTHING, FieldRefs};
 use super::{MAX_LIST, NAMES, functions};
 use crate::domain::alert::{Alert, Observable};
 
@@ -36,48 +36,48 @@ pub(super) enum Numbers {
 }
 
 /// The values of one alert.
-pub struct Facts<'a> {
+pub struct Bindings<'a> {
     alert: &'a Alert,
     raw: &'a str,
-    reads: &'a Reads,
+    field_refs: &'a FieldRefs,
     as_written: OnceLock<CelMap<'a>>,
     from_text: OnceLock<CelMap<'a>>,
     time: OnceLock<CelString<'static>>,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> Bindings<'a> {
     /// Prepares `alert` with its decoded text `raw` ([`decode`](crate::domain::decode::decode)),
-    /// for expressions that read at most `reads`.
-    pub fn new(alert: &'a Alert, raw: &'a str, reads: &'a Reads) -> Self {
-        Self { alert, raw, reads, as_written: OnceLock::new(), from_text: OnceLock::new(), time: OnceLock::new() }
+    /// for expressions that read at most `field_refs`.
+    pub fn new(alert: &'a Alert, raw: &'a str, field_refs: &'a FieldRefs) -> Self {
+        Self { alert, raw, field_refs, as_written: OnceLock::new(), from_text: OnceLock::new(), time: OnceLock::new() }
     }
 
     /// An empty alert, for trying an expression.
-    pub(super) fn sample() -> Facts<'static> {
+    pub(super) fn sample() -> Bindings<'static> {
         static NOTHING: LazyLock<Alert> = LazyLock::new(Alert::default);
-        Facts::new(&NOTHING, "{}", &EVERYTHING)
+        Bindings::new(&NOTHING, "{}", &EVERYTHING)
     }
 
     /// The values with one treatment of numeric strings.
-    pub(super) fn seen(&self, numbers: Numbers) -> Seen<'_, 'a> {
+    pub(super) fn seen(&self, numbers: Numbers) -> BindingsView<'_, 'a> {
         let made = match numbers {
             Numbers::AsWritten => &self.as_written,
             Numbers::FromText => &self.from_text,
         };
-        Seen { facts: self, fields: made.get_or_init(|| self.make(numbers).into()) }
+        BindingsView { bindings: self, fields: made.get_or_init(|| self.make(numbers).into()) }
     }
 
     fn make(&self, numbers: Numbers) -> Fields<'a> {
         let mut json = serde_json::Deserializer::from_str(self.raw);
-        let own = Reading { reads: self.reads, numbers }.deserialize(&mut json);
+        let own = Reading { field_refs: self.field_refs, numbers }.deserialize(&mut json);
         let own = own.ok().filter(|_| json.end().is_ok());
         let mut fields = if let Some(Made::Object(fields)) = own { fields } else { Fields::new() };
         for name in ["source", "destination", "file", "rule"] {
-            let Some(reads) = self.reads.below(name) else { continue };
+            let Some(field_refs) = self.field_refs.below(name) else { continue };
             let own = fields.remove(&CelMapKey::from(name));
             let own = own.and_then(|own| own.downcast_ref::<CelMap>().cloned());
             let mut merged = own.map(CelMap::into_inner).unwrap_or_default();
-            let normalised = self.normalised(name).into_iter().filter(|(field, _)| reads.below(field).is_some());
+            let normalised = self.normalised(name).into_iter().filter(|(field, _)| field_refs.below(field).is_some());
             merged.extend(normalised.map(|(field, value)| (field.into(), value)));
             fields.insert(name.into(), Box::new(CelMap::from(merged)));
         }
@@ -114,12 +114,12 @@ fn text(text: &str) -> Any<'_> {
 }
 
 /// The values by name.
-pub(super) struct Seen<'f, 'a> {
-    facts: &'f Facts<'a>,
+pub(super) struct BindingsView<'f, 'a> {
+    bindings: &'f Bindings<'a>,
     fields: &'f CelMap<'a>,
 }
 
-impl Seen<'_, '_> {
+impl BindingsView<'_, '_> {
     /// The evaluation context.
     pub(super) fn context(&self) -> Context<'_, '_> {
         let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
@@ -128,14 +128,14 @@ impl Seen<'_, '_> {
     }
 }
 
-impl VariableResolver for Seen<'_, '_> {
+impl VariableResolver for BindingsView<'_, '_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         if name == "alert" {
             return Some(CowVal::Borrowed(self.fields));
         }
-        let alert = self.facts.alert;
+        let alert = self.bindings.alert;
         match name {
-            "time" => return Some(CowVal::Borrowed(self.facts.time.get_or_init(|| alert.time.to_string().into()))),
+            "time" => return Some(CowVal::Borrowed(self.bindings.time.get_or_init(|| alert.time.to_string().into()))),
             "age" => return Some(CowVal::owned(CelInt::from(alert.age_secs()))),
             _ => {}
         }
@@ -150,7 +150,7 @@ impl VariableResolver for Seen<'_, '_> {
 /// `int` and a `uint`.
 #[derive(Clone, Copy)]
 struct Reading<'r> {
-    reads: &'r Reads,
+    field_refs: &'r FieldRefs,
     numbers: Numbers,
 }
 
@@ -230,7 +230,7 @@ impl<'de> Visitor<'de> for Reading<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Made<'de>, A::Error> {
         // Paths cannot enter a list, so an expression that reads a list reads all of it.
-        let whole = Reading { reads: &EVERYTHING, ..self };
+        let whole = Reading { field_refs: &EVERYTHING, ..self };
         let mut list = Vec::new();
         while list.len() < MAX_LIST
             && let Some(item) = items.next_element_seed(whole)?
@@ -244,9 +244,9 @@ impl<'de> Visitor<'de> for Reading<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Made<'de>, A::Error> {
         let mut fields = Fields::new();
         while let Some(Name(name)) = entries.next_key()? {
-            match self.reads.below(&name) {
-                Some(reads) => {
-                    let value = entries.next_value_seed(Reading { reads, ..self })?.value();
+            match self.field_refs.below(&name) {
+                Some(field_refs) => {
+                    let value = entries.next_value_seed(Reading { field_refs, ..self })?.value();
                     fields.insert(CelMapKey::String(name.into()), value);
                 }
                 None => {

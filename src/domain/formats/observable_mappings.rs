@@ -11,11 +11,11 @@ const MAX_FIELDS: usize = 32;
 
 /// Site-specific fields by observable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources {
+pub struct ObservableMappings {
     fields: Vec<(TargetField, Vec<String>)>,
 }
 
-impl Sources {
+impl ObservableMappings {
     /// Parses `{"source.ip": ["data.my_decoder.client", …], …}`.
     ///
     /// # Errors
@@ -61,13 +61,15 @@ mod tests {
 
     #[test]
     fn a_site_specific_field_wins_over_the_known_one() {
-        let sources = Sources::read(&table(&[("source.ip", &["data.absent", "data.client.addr"])])).unwrap();
+        let mappings =
+            ObservableMappings::read(&table(&[("source.ip", &["data.absent", "data.client.addr"])])).unwrap();
         let raw = r#"{"timestamp":"2026-11-20T10:11:12Z","id":"1","agent":{"id":"5"},"rule":{"id":"1","level":3},
             "data":{"srcip":"203.0.113.1","client":{"addr":"203.0.113.2"}}}"#;
-        let source = |sources: &Sources| super::super::parse(raw, sources).unwrap().observables.source_ip.unwrap();
-        assert_eq!(source(&Sources::default()).field, "data.srcip");
+        let source =
+            |mappings: &ObservableMappings| super::super::parse(raw, mappings).unwrap().observables.source_ip.unwrap();
+        assert_eq!(source(&ObservableMappings::default()).field, "data.srcip");
         assert_eq!(
-            (source(&sources).value.as_str(), source(&sources).field.as_str()),
+            (source(&mappings).value.as_str(), source(&mappings).field.as_str()),
             ("203.0.113.2", "data.client.addr")
         );
     }
@@ -75,7 +77,7 @@ mod tests {
     #[test]
     fn an_invalid_table_of_fields_is_refused() {
         for (name, path) in [("source.ipp", "a"), ("host", "a"), ("source.ip", "a..b"), ("source.ip", "")] {
-            assert!(Sources::read(&table(&[(name, &[path])])).is_err(), "{name} {path}");
+            assert!(ObservableMappings::read(&table(&[(name, &[path])])).is_err(), "{name} {path}");
         }
     }
 }
