@@ -11,7 +11,7 @@ use super::response::Spared;
 
 /// What limits are judged by. A count whose limit is not set is not read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
+pub struct LimitCounts {
     /// Agents of the response.
     pub agents: usize,
     /// All enrolled agents.
@@ -46,7 +46,7 @@ impl Threshold {
 
 impl Limits {
     /// The first limit that the response exceeds, the cooldown first.
-    pub fn exceeded(&self, counts: &Counts) -> Option<Spared> {
+    pub fn exceeded(&self, counts: &LimitCounts) -> Option<Spared> {
         let is_full =
             |limit: Option<super::policy::Rate>, count: u64| limit.is_some_and(|rate| count >= u64::from(rate.count));
         if self.cooldown.is_some() && counts.on_target > 0 {
@@ -116,13 +116,13 @@ mod tests {
         let policy = policy(&json!({"limits": {"cooldown": "1m", "agents_per_response": 2, "responses": "3/1h",
             "targets": "4/1h", "over_limit": "drop"}}));
         let limits = policy.guardrails.limits.as_ref().unwrap();
-        let within = Counts { agents: 2, fleet: 100, on_target: 0, responses: 2, other_targets: 3 };
+        let within = LimitCounts { agents: 2, fleet: 100, on_target: 0, responses: 2, other_targets: 3 };
         assert_eq!(limits.exceeded(&within), None);
         for (counts, over) in [
-            (Counts { on_target: 1, agents: 9, ..within }, Spared::Cooldown),
-            (Counts { agents: 3, responses: 9, ..within }, Spared::OverLimit("agents_per_response")),
-            (Counts { responses: 3, other_targets: 9, ..within }, Spared::OverLimit("responses")),
-            (Counts { other_targets: 4, ..within }, Spared::OverLimit("targets")),
+            (LimitCounts { on_target: 1, agents: 9, ..within }, Spared::Cooldown),
+            (LimitCounts { agents: 3, responses: 9, ..within }, Spared::OverLimit("agents_per_response")),
+            (LimitCounts { responses: 3, other_targets: 9, ..within }, Spared::OverLimit("responses")),
+            (LimitCounts { other_targets: 4, ..within }, Spared::OverLimit("targets")),
         ] {
             assert_eq!(limits.exceeded(&counts), Some(over));
         }

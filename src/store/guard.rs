@@ -13,7 +13,7 @@ use super::audit::LedgerTx;
 use super::breakers::{self, Stopped};
 use super::db::{Bind, Result, StoreError, binds, statements};
 use crate::domain::effect::Until;
-use crate::domain::guardrails::{self, Counts, Ruling};
+use crate::domain::guardrails::{self, LimitCounts, Ruling};
 use crate::domain::policy::{Approval, Breaker, Limits, Mode, Policy, Rate, Threshold};
 use crate::domain::response::{Await, NewResponse, Spared, Verdict};
 
@@ -148,7 +148,7 @@ async fn count(ledger: &mut LedgerTx, sql: &'static str, binds: Vec<Bind>) -> Re
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// Counts the alert. Returns whether the threshold is reached, and resets the count if so.
+/// LimitCounts the alert. Returns whether the threshold is reached, and resets the count if so.
 async fn reaches(
     ledger: &mut LedgerTx,
     policy: &Policy,
@@ -176,7 +176,7 @@ async fn over(
 ) -> Result<Option<Spared>> {
     let name = policy.name.as_str();
     let (kind, value) = target(response.target.as_ref());
-    let mut counts = Counts { agents: response.agents.len(), fleet: response.fleet, ..Counts::default() };
+    let mut counts = LimitCounts { agents: response.agents.len(), fleet: response.fleet, ..LimitCounts::default() };
     if let Some(cooldown) = limits.cooldown {
         let since = now.minus(cooldown.duration());
         counts.on_target = count(ledger, LAST_ON_TARGET, binds![name, value.as_str(), kind, since]).await?;

@@ -11,6 +11,7 @@ mod packages;
 mod paths;
 mod prose;
 mod sql;
+mod way;
 
 use std::path::{Path, PathBuf};
 

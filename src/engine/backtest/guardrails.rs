@@ -10,7 +10,7 @@ use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::guardrails::{self, Counts, Ruling};
+use crate::domain::guardrails::{self, LimitCounts, Ruling};
 use crate::domain::policy::{Limits, Policy, Rate};
 use crate::domain::response::{NewResponse, Spared, Verdict};
 
@@ -235,7 +235,7 @@ impl<'a> GuardrailReplay<'a> {
     }
 
     fn over(&mut self, limits: &Limits, response: &NewResponse, target: u64, time: Timestamp) -> Option<Spared> {
-        let mut counts = Counts { agents: response.agents.len(), fleet: response.fleet, ..Counts::default() };
+        let mut counts = LimitCounts { agents: response.agents.len(), fleet: response.fleet, ..LimitCounts::default() };
         if let Some(cooldown) = limits.cooldown {
             let cooldown = cooldown.duration();
             self.last_on.bound(|last| last.plus(cooldown) < time);
