@@ -112,7 +112,7 @@ async fn names_nothing(state: &AppState, filter: &LiftFilter) -> ApiResult<Vec<F
 }
 
 fn no_alert() -> Fault {
-    Fault::at("/alert_id", "is no alert that is stored, neither by Riposte's id nor by its pipeline's")
+    Fault::at("/alert_id", "is not a stored alert, neither by Riposte's id nor by its pipeline's")
 }
 
 /// The id of the alert that `word` names; `None` if there is none.

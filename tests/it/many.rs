@@ -106,7 +106,7 @@ async fn many_responses_are_lifted_at_once_by_a_filter() {
         };
         answer["warnings"].as_array().into_iter().flatten().map(of).collect::<Vec<_>>()
     };
-    let no_alert = "/alert_id is no alert that is stored, neither by Riposte's id nor by its pipeline's";
+    let no_alert = "/alert_id is not a stored alert, neither by Riposte's id nor by its pipeline's";
     for word in ["1795169472.99999", "0192f0c8-0000-7000-8000-000000000000"] {
         assert_eq!(warned(json!({"alert_id": word, "reason": "x"})).await, [no_alert]);
     }
