@@ -68,5 +68,5 @@ units:
 
 # Both binaries with their systemd units, as one archive: target/riposte.tar.gz.
 package:
-	cargo build --release --workspace --locked
+	cargo build --release --package riposte --package riposte-agent --locked
 	tar -czf target/riposte.tar.gz README.md LICENSE config.default.toml deploy/*.service -C target/release riposte riposte-agent
