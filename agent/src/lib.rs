@@ -18,7 +18,7 @@
 //! - [`scripts`] run custom programs as Wazuh does; [`responses_log`] logs actions in Wazuh's
 //!   format.
 //!
-//! [`local_policy`] and [`surroundings`] say what must not be done here, even by a signed order.
+//! [`local_policy`] and [`self_protection`] say what must not be done here, even by a signed order.
 //! [`service`] speaks to systemd.
 //!
 //! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`],
@@ -42,9 +42,9 @@ pub mod platform;
 pub mod responses_log;
 pub mod runner;
 pub mod scripts;
+pub mod self_protection;
 pub mod service;
 pub mod session;
-pub mod surroundings;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::ledger::{Command, Effect, Ledger};
 use crate::load::Seen;
-use crate::plan::{Kind, Network, Plan};
+use crate::plan::{AlertKind, Network, Plan};
 use crate::shield::Turned;
 use crate::witness::{Deed, Witnessed};
 
@@ -121,7 +121,7 @@ fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
             *counts.counts.entry(format!("responses {}", response.state)).or_default() += 1;
             // An agent with a full disk reports that it can do nothing: then a response is spared
             // with that reason.
-            let may_be_protected = matches!(planned.kind, Kind::Shielded | Kind::Turning);
+            let may_be_protected = matches!(planned.kind, AlertKind::Shielded | AlertKind::Turning);
             let is_spared = response.state == "spared"
                 && (response.reason == "action_unavailable" || may_be_protected && response.reason == "protected");
             let acted = matches!(response.state.as_str(), "active" | "ended")

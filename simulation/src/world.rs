@@ -217,7 +217,7 @@ impl World {
                 }
             }
             Event::AgentUp { agent, life } => {
-                if self.hosts[agent].life == life && self.hosts[agent].book.is_none() {
+                if self.hosts[agent].life == life && self.hosts[agent].journal.is_none() {
                     self.start_agent(agent);
                 }
             }
@@ -265,7 +265,7 @@ impl World {
     }
 
     pub(crate) fn is_alive(&self, agent: usize, life: u32) -> bool {
-        self.hosts[agent].life == life && self.hosts[agent].book.is_some()
+        self.hosts[agent].life == life && self.hosts[agent].journal.is_some()
     }
 
     /// Everything works again, the clocks are set, and every agent connects again.
@@ -280,7 +280,7 @@ impl World {
         for agent in 0..self.hosts.len() {
             self.checker.clock_set(agent, self.hosts[agent].wall(self.now));
             self.hosts[agent].heal(self.now);
-            if self.hosts[agent].book.is_none() {
+            if self.hosts[agent].journal.is_none() {
                 self.start_agent(agent);
             }
         }

@@ -62,7 +62,7 @@ const ABOUT: About = About {
 
 /// The fields of `/proc/N/stat` that are needed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct ProcessStat {
     pub(super) name: String,
     pub(super) is_dead: bool,
     is_kernels: bool,
@@ -71,7 +71,7 @@ pub(super) struct Look {
     pub(super) started: u64,
 }
 
-impl Look {
+impl ProcessStat {
     pub(super) fn parse(stat: &str) -> Option<Self> {
         // The name is in brackets and may contain any character, also brackets.
         let (head, tail) = stat.rsplit_once(')')?;
@@ -197,12 +197,12 @@ mod pidfd {
 }
 
 /// Reads the process of that number; `None` if there is none.
-pub(super) fn look(host: &Host, number: &str) -> Result<Option<Look>, ActionError> {
+pub(super) fn look(host: &Host, number: &str) -> Result<Option<ProcessStat>, ActionError> {
     let path = host.path("/proc").join(number).join("stat");
     match std::fs::read(&path) {
         Ok(stat) => {
-            let look = Look::parse(&String::from_utf8_lossy(&stat));
-            look.map(Some).ok_or_else(|| ActionError::Failed(format!("{} cannot be understood", path.display())))
+            let stat = ProcessStat::parse(&String::from_utf8_lossy(&stat));
+            stat.map(Some).ok_or_else(|| ActionError::Failed(format!("{} cannot be understood", path.display())))
         }
         // The second error is returned for a process that ends during the read.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),

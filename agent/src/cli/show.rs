@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{PolicyFile, StateDir, WazuhArguments};
 use crate::identity::Enrolment;
-use crate::journal::{self, Held, Ledger};
+use crate::journal::{self, Held, JournalState};
 use crate::local_policy::LocalPolicy;
 use crate::manager_time::Skew;
 use crate::{actions, agent};
@@ -23,9 +23,9 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
     let enrolment = Enrolment::load(state_dir)?;
     let skew = Skew::read(state_dir)?;
     let contents = journal::read(&journal_path(state_dir))?;
-    let ledger = Ledger::of(contents.records);
-    let held: Vec<&Held> = ledger.held().collect();
-    let (pending, outbox, cursor) = (ledger.pending().count(), ledger.outbox().len(), ledger.inbox().cursor());
+    let state = JournalState::of(contents.records);
+    let held: Vec<&Held> = state.held().collect();
+    let (pending, outbox, cursor) = (state.pending().count(), state.outbox().len(), state.inbox().cursor());
     let mut out = std::io::stdout().lock();
     if json {
         let status = json!({

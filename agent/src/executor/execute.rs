@@ -66,10 +66,10 @@ impl Verdict {
 /// Executes a command that was not begun before.
 pub(super) async fn command(agent: &Agent, command: &Command) {
     if command.op == Op::Apply && command.target.kind() == TargetKind::Ip {
-        agent.surroundings.await_manager().await;
+        agent.self_protection.await_manager().await;
     }
     let started_at = agent.clock.now();
-    if agent.read(|ledger| ledger.is_expired(command, started_at)) {
+    if agent.read(|state| state.is_expired(command, started_at)) {
         return refuse(agent, command, EXPIRED.into());
     }
     if command.op == Op::Revert {
@@ -204,9 +204,9 @@ impl Execution<'_> {
             return self.apply_that_is_over().await;
         }
         let program = command.script.as_ref().map(|script| script.executable.as_str());
-        let (held, twin) = self.agent.read(|ledger| {
-            let twin = ledger.twin(command.effect, &command.action, program, &command.target);
-            (ledger.held_effect(command.effect).cloned(), twin.map(|twin| twin.undo.clone()))
+        let (held, twin) = self.agent.read(|state| {
+            let twin = state.twin(command.effect, &command.action, program, &command.target);
+            (state.held_effect(command.effect).cloned(), twin.map(|twin| twin.undo.clone()))
         });
         let (is_new, has_twin) = (held.is_none(), twin.is_some());
         // While the effect is in force, the state before it cannot be seen any more: what was
@@ -390,7 +390,7 @@ impl Execution<'_> {
 
     /// What is held of the command's effect.
     pub(super) fn held_now(&self) -> Option<Held> {
-        self.agent.read(|ledger| ledger.held_effect(self.command.effect).cloned())
+        self.agent.read(|state| state.held_effect(self.command.effect).cloned())
     }
 
     pub(super) fn begun(&self) -> Record {

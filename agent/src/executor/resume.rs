@@ -76,7 +76,7 @@ impl Execution<'_> {
 }
 
 async fn resume_revert(agent: &Agent, command: &Command, started_at: Timestamp) {
-    let Some(held) = agent.read(|ledger| ledger.held_effect(command.effect).cloned()) else {
+    let Some(held) = agent.read(|state| state.held_effect(command.effect).cloned()) else {
         return unapply::answer(agent, command, started_at).await;
     };
     let action = find(agent, &held.action, held.script.as_ref());

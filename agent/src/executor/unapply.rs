@@ -15,12 +15,12 @@ use super::execute::{Execution, Verdict, refuse};
 use super::lift::{self, within};
 use crate::actions::{self, ActionError, Attempt};
 use crate::agent::Agent;
-use crate::journal::{Held, Ledger};
+use crate::journal::{Held, JournalState};
 use crate::responses_log::Note;
 
 /// Executes a revert that was not begun before.
 pub(super) async fn command(agent: &Agent, command: &Command, started_at: Timestamp) {
-    match agent.read(|ledger| ledger.held_effect(command.effect).cloned()) {
+    match agent.read(|state| state.held_effect(command.effect).cloned()) {
         Some(held) => lift_held(agent, command, held, started_at).await,
         None => answer(agent, command, started_at).await,
     }
@@ -71,9 +71,9 @@ impl Execution<'_> {
         // What the journal says was not looked at.
         let known = |message: &str| Verdict::new(Outcome::Succeeded, None, message);
         let program = command.script.as_ref().map(|script| script.executable.as_str());
-        let (is_lifted, is_whole, has_twin) = agent.read(|ledger: &Ledger| {
-            let has_twin = ledger.twin(effect, &command.action, program, &command.target).is_some();
-            (ledger.has_lifted(effect), ledger.is_whole(), has_twin)
+        let (is_lifted, is_whole, has_twin) = agent.read(|state: &JournalState| {
+            let has_twin = state.twin(effect, &command.action, program, &command.target).is_some();
+            (state.has_lifted(effect), state.is_whole(), has_twin)
         });
         if is_lifted {
             return self.finish(known("this agent has lifted it before; nothing was done again"), None);

@@ -191,7 +191,7 @@ impl LocalPolicy {
             TargetKind::File => {
                 let mut entries = self.protected.files.iter();
                 entries
-                    .find(|entry| crate::surroundings::is_within(target.value(), entry))
+                    .find(|entry| crate::self_protection::is_within(target.value(), entry))
                     .map(|f| f.display().to_string())
             }
             TargetKind::Process => {
