@@ -12,8 +12,9 @@ use riposte_protocol::target::Target;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::actions::{self, Action, Host};
+use crate::actions::{self, Action, Domain, Host};
 use crate::clock::Clock;
+use crate::conventions;
 use crate::journal::{Journal, JournalError, JournalState, Record};
 use crate::local_policy::LocalPolicy;
 use crate::scripts;
@@ -22,10 +23,6 @@ use crate::tasks::Tasks;
 
 /// The lane of commands whose action this agent does not know: it only ever refuses.
 pub const UNKNOWN_DOMAIN: &str = "unknown";
-
-/// Actions of one domain must not run at the same time. Built-in domains are static; custom
-/// programs have one each.
-pub type Domain = Cow<'static, str>;
 
 /// The journal cannot be written, and why. What was to be written has not happened, and must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +33,7 @@ pub struct Unwritable(pub String);
 pub fn capabilities(actions: &'static [&'static dyn Action], host: &Host, policy: &LocalPolicy) -> Vec<Capability> {
     let mut capabilities = actions::capabilities(actions, host, policy.observe);
     for capability in &mut capabilities {
-        let forbidden = match capability.action.strip_prefix(scripts::PREFIX) {
+        let forbidden = match capability.action.strip_prefix(conventions::PREFIX) {
             // The manager's names for the program are not known here.
             Some(program) => policy.forbids_program(program),
             None => policy.forbids(&capability.action, None),

@@ -16,7 +16,7 @@ use riposte_protocol::jws::Unverified;
 use riposte_protocol::message::RejectedOrders;
 use tokio::time::Instant;
 
-pub use self::receive::{DATED_AHEAD, EXPIRED, Receipts, refusal};
+pub use self::receive::{DATED_AHEAD, Receipts};
 
 use self::receive::{receive, receive_unwritten};
 use crate::agent::Agent;

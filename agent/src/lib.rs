@@ -21,13 +21,15 @@
 //! [`local_policy`] and [`self_protection`] say what must not be done here, even by a signed order.
 //! [`service`] speaks to systemd.
 //!
-//! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`],
-//! [`tls`], [`unreachable`] and [`telemetry`] are ground: every module may use them.
+//! [`clock`], [`conventions`], [`durable`], [`guarded`], [`manager_time`], [`manager_url`],
+//! [`moment`], [`platform`], [`refusal`], [`tasks`], [`telemetry`], [`tls`] and [`unreachable`] are
+//! ground: every module may use them.
 
 pub mod actions;
 pub mod agent;
 pub mod cli;
 pub mod clock;
+pub mod conventions;
 pub mod durable;
 pub mod enroll;
 pub mod executor;
@@ -38,7 +40,9 @@ pub mod journal;
 pub mod local_policy;
 pub mod manager_time;
 pub mod manager_url;
+pub mod moment;
 pub mod platform;
+pub mod refusal;
 pub mod responses_log;
 pub mod runner;
 pub mod scripts;

@@ -13,9 +13,9 @@ use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use crate::agent::Host;
 use crate::command::CommandState;
 use crate::effect::{Actual, Desired, Until};
+use crate::host::Host;
 use crate::journal::{Journal, JournalState, Record};
 use crate::plan::{Millis, SECOND};
 use crate::store::{Store, effect_id};

@@ -6,7 +6,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::Target;
 use serde_json::{Value, json};
 
-use super::attempt::failure;
+use super::error::failure;
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
 use crate::runner::Program;
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::{ReleaseArguments, run, show};
+use super::arguments::{self, ReleaseArguments};
+use super::{run, show};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::journal::{Journal, Record};
@@ -53,7 +54,7 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
         tracing::warn!(reason = crate::telemetry::chain(&error), "released without the local policy");
         LocalPolicy::default()
     });
-    let host = super::host(&arguments.state, &arguments.wazuh, &places);
+    let host = arguments::host(&arguments.state, &arguments.wazuh, &places);
     let (policy, self_protection) = (LocalPolicy::default(), SelfProtection::default());
     let agent =
         Arc::new(Agent::new(journal, actions::ALL, Clock::system().knowing(state_dir), host, policy, self_protection));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::RunArguments;
+use super::arguments::{self, RunArguments};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::guarded;
@@ -54,7 +54,7 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     }
     let own_files = [Some(state_dir.clone()), policy.path.clone()].into_iter().flatten().collect();
     let self_protection = SelfProtection::new(own_files).expecting_manager();
-    let mut host = super::host(&arguments.state, &arguments.wazuh, &policy);
+    let mut host = arguments::host(&arguments.state, &arguments.wazuh, &policy);
     host.managers = [&identity.enrolment.stream_url, &identity.enrolment.poll_url].map(Clone::clone).into();
     let agent =
         Arc::new(Agent::new(journal, actions::ALL, Clock::system().knowing(state_dir), host, policy, self_protection));

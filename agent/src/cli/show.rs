@@ -7,7 +7,7 @@ use riposte_protocol::message::Actual;
 use riposte_protocol::time::difference;
 use serde_json::json;
 
-use super::{PolicyFile, StateDir, WazuhArguments};
+use super::arguments::{self, PolicyFile, StateDir, WazuhArguments};
 use crate::identity::Enrolment;
 use crate::journal::{self, Held, JournalState};
 use crate::local_policy::LocalPolicy;
@@ -72,7 +72,7 @@ fn is_incident(held: &Held) -> bool {
 pub(super) fn actions(state: &StateDir, wazuh: &WazuhArguments, policy: &PolicyFile, json: bool) -> anyhow::Result<()> {
     // The operator wants to see what would be possible without `observe`.
     let policy = LocalPolicy { observe: false, ..policy.load(state)? };
-    let capabilities = agent::capabilities(actions::ALL, &super::host(state, wazuh, &policy), &policy);
+    let capabilities = agent::capabilities(actions::ALL, &arguments::host(state, wazuh, &policy), &policy);
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(&capabilities)?)?;

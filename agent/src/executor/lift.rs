@@ -10,7 +10,6 @@ use super::admit::{find, unknown};
 use crate::actions::{Action, ActionError, Attempt, Step, Transcript};
 use crate::agent::Agent;
 use crate::journal::{Failing, Held, JournalState, Record};
-use crate::responses_log::Note;
 
 /// Longest reason of an incident, in characters: some hundred of them fit into a message.
 const MAX_REASON_CHARS: usize = 300;
@@ -68,7 +67,7 @@ pub async fn release(agent: &Agent, reason: &str) -> Release {
     agent.note_what(|state| {
         let waiting = state.pending().filter(|pending| pending.started.is_none());
         let refused = waiting.map(|pending| {
-            let result = crate::intake::refusal(pending.command.jti, reason, agent.clock.now());
+            let result = crate::refusal::refusal(pending.command.jti, reason, agent.clock.now());
             Record::Finished { result: Box::new(result) }
         });
         let refused: Vec<Record> = refused.collect();
@@ -121,7 +120,7 @@ pub(super) async fn lift(
         return Err(ActionError::Failed("it was reverted but is still in force".into()));
     }
     if held.in_log {
-        agent.host.note(&Note::of(Op::Revert, &held.action, action.about(), attempt), agent.clock.now());
+        agent.host.note(&attempt.log_line(Op::Revert, &held.action, action.about()), agent.clock.now());
     }
     Ok(if action.about().looks { Lifted::Seen } else { Lifted::Unseen })
 }

@@ -11,6 +11,7 @@ mod admit;
 mod campaign;
 mod converge;
 mod execute;
+mod execution;
 mod lift;
 #[cfg(test)]
 mod promises;
@@ -39,7 +40,8 @@ pub use self::lift::{Release, release};
 
 use self::converge::Rounds;
 use self::schedule::{Next, Retries};
-use crate::agent::{Agent, Domain};
+use crate::actions::Domain;
+use crate::agent::Agent;
 use crate::journal::{Held, Record};
 
 /// Pause before the journal is written again after a failure; it doubles up to a minute.

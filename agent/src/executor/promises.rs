@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::release;
 use super::tests::{Bench, Fake, NOW, command, held, held_effect, received};
 use crate::actions::About;
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use crate::journal::{Disk, FileDisk, Journal, JournalState, Record};
 use crate::local_policy::{Drift, LocalPolicy};
+use crate::moment::Moment;
 
 /// A host gets the address of an enemy: the block is lifted with the next order about it, not at the next look minutes later.
 #[tokio::test(start_paused = true)]
@@ -357,7 +358,7 @@ async fn a_journal_full_of_unreported_results_accepts_only_reverts() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![held(&command(1, Op::Apply, "a", "alice", None))], false);
     let long = |seq: u64| {
-        let mut result = crate::intake::refusal(Uuid::from_u128(seq.into()), "x".repeat(1024 * 1024), NOW);
+        let mut result = crate::refusal::refusal(Uuid::from_u128(seq.into()), "x".repeat(1024 * 1024), NOW);
         result.outcome = Outcome::Failed;
         Record::Finished { result: Box::new(result) }
     };

@@ -7,7 +7,7 @@ use riposte_protocol::message::{Actual, Outcome};
 use riposte_protocol::time::Timestamp;
 
 use super::admit::{find, unknown};
-use super::execute::{Execution, Verdict, refuse, seen};
+use super::execution::{Execution, Verdict, refuse, seen};
 use super::lift::{Lifted, attempt, lift, within};
 use super::unapply;
 use crate::actions::ActionError;

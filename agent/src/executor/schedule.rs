@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::converge::Rounds;
 use super::turn;
-use crate::clock::Moment;
 use crate::journal::{Held, JournalState, Pending};
+use crate::moment::Moment;
 
 /// How often the wall clock is read while an effect with an end is held: the clock may jump, and
 /// the timers of a suspended host do not count the time it slept.

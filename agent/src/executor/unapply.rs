@@ -11,12 +11,11 @@ use riposte_protocol::message::Outcome;
 use riposte_protocol::time::Timestamp;
 
 use super::admit::{find, unknown};
-use super::execute::{Execution, Verdict, refuse};
+use super::execution::{Execution, Verdict, refuse};
 use super::lift::{self, within};
 use crate::actions::{self, ActionError, Attempt};
 use crate::agent::Agent;
 use crate::journal::{Held, JournalState};
-use crate::responses_log::Note;
 
 /// Executes a revert that was not begun before.
 pub(super) async fn command(agent: &Agent, command: &Command, started_at: Timestamp) {
@@ -129,7 +128,7 @@ impl Execution<'_> {
         if !self.is_gone(&attempt).await? {
             return Ok(Some(Trace::Some));
         }
-        let note = Note::of(Op::Revert, &self.command.action, self.action.about(), &attempt);
+        let note = attempt.log_line(Op::Revert, &self.command.action, self.action.about());
         self.agent.host.note(&note, self.agent.clock.now());
         Ok(Some(Trace::Removed))
     }

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::Receipt;
-use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::time::{Timestamp, difference};
 use uuid::Uuid;
 
 use crate::journal::{Journal, JournalState, Record};
+use crate::refusal::{EXPIRED, refusal};
 
 /// The report to the manager about commands that arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -84,9 +84,6 @@ pub(crate) fn receive_unwritten(
     records
 }
 
-/// The refusal of a command that came too late.
-pub const EXPIRED: &str = "expired before it could be executed";
-
 /// Start of the refusal of a command that is dated ahead.
 pub const DATED_AHEAD: &str = "dated ahead of this host's time";
 
@@ -97,20 +94,4 @@ fn dated_ahead(command: &Command, now: Timestamp) -> String {
     format!(
         "{DATED_AHEAD}: issued at {issued}, {ahead} {now}; set the clock that is wrong, this host's or the manager's"
     )
-}
-
-/// The result of a command that is not tried.
-pub fn refusal(command_id: Uuid, message: impl Into<String>, now: Timestamp) -> CommandResult {
-    CommandResult {
-        command_id,
-        outcome: Outcome::Refused,
-        exit_code: None,
-        output: String::new(),
-        verified: None,
-        message: message.into(),
-        evidence: None,
-        started_at: now,
-        finished_at: now,
-        observed: false,
-    }
 }

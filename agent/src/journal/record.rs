@@ -11,7 +11,7 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::clock::Moment;
+use crate::moment::Moment;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

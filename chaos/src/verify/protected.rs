@@ -1,7 +1,7 @@
 //! Promise 7: a protected target is never touched, wherever it is protected, from the moment of its
 //! protection.
 
-use super::{Counts, Evidence, Verdict};
+use super::evidence::{Counts, Evidence, Verdict};
 use crate::ledger::Response;
 use crate::plan::{AlertKind, Network};
 use crate::witness::Deed;

@@ -7,7 +7,10 @@ use serde_json::json;
 
 use super::*;
 use crate::ledger::{Effect, Response};
-use crate::witness::Deed;
+use crate::load::Seen;
+use crate::plan::Plan;
+use crate::shield::Turned;
+use crate::witness::Witnessed;
 
 const AGENT: &str = "agent";
 const LIFTED_AT_MS: i64 = 100_000;

@@ -8,11 +8,11 @@ use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Stop;
 use crate::defect::Defect;
+use crate::host::{Execution, Stop};
 use crate::journal::{Failing, Held, Pending, Record};
 use crate::plan::{MINUTE, Millis, SECOND};
-use crate::receive::{EXPIRED, refusal};
+use crate::refusal::{EXPIRED, refusal};
 use crate::turn;
 use crate::world::{Event, World};
 
@@ -24,23 +24,6 @@ const MAX_RETRY: Millis = MINUTE;
 const VERIFY_EVERY: Millis = 5 * MINUTE;
 /// An effect this close to its end is not looked at, in milliseconds.
 const TOO_LATE: u128 = 2000;
-
-/// The step that the lane is in: a program runs.
-#[derive(Debug)]
-pub(crate) enum Execution {
-    Apply { command: Command, held: Held, is_refresh: bool, started_at: Timestamp },
-    AfterApply { command: Command, held: Held, is_refresh: bool, started_at: Timestamp, worked: bool },
-    Revert { command: Command, held: Option<Held>, started_at: Timestamp },
-    AfterRevert { command: Command, held: Option<Held>, started_at: Timestamp, worked: bool },
-    Undo(Held),
-}
-
-/// When a failed revert is retried.
-#[derive(Debug, Default)]
-pub(crate) struct Retry {
-    failures: u32,
-    at: Millis,
-}
 
 enum Next {
     Undo(Held),

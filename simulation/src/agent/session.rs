@@ -10,14 +10,16 @@ use riposte_protocol::message::{HeldEffect, MAX_ITEMS};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::Stop;
 use crate::defect::Defect;
+use crate::host::{Stop, Talk};
+use crate::instant;
 use crate::journal::{Held, Journal, JournalState, Record, Released};
 use crate::outgoing::Outgoing;
 use crate::plan::{Millis, SECOND};
 use crate::receive::{Receipts, receive, receive_unwritten};
+use crate::store::agent_id;
 use crate::wire::{Sealed, ToAgent, ToManager};
-use crate::world::{Event, World, agent_id};
+use crate::world::{Event, World};
 
 /// Time limit for opening a connection.
 const CONNECT_TIMEOUT: Millis = 15 * SECOND;
@@ -25,22 +27,6 @@ const CONNECT_TIMEOUT: Millis = 15 * SECOND;
 const HEARTBEAT: Millis = 30 * SECOND;
 /// Longest pause between two attempts to connect.
 const LONGEST: Millis = 30 * SECOND;
-
-/// A connection, as the agent sees it.
-#[derive(Debug)]
-pub struct Talk {
-    pub(crate) number: u64,
-    pub(crate) manager: usize,
-    pub(crate) manager_life: u32,
-    /// The connection is broken, but neither side has noticed.
-    pub(crate) is_broken: bool,
-    pub(crate) last_up: Millis,
-    pub(crate) last_down: Millis,
-    outgoing: Outgoing,
-    heard_at: Millis,
-    is_open: bool,
-    releases: Vec<Uuid>,
-}
 
 fn reports(state: &JournalState) -> Vec<HeldEffect> {
     state.held().map(Held::report).chain(state.released().map(Released::report)).collect()
@@ -253,7 +239,7 @@ impl World {
         });
         match written {
             Ok(()) => {
-                let latest = Self::wall(self.now + self.furthest, 0);
+                let latest = instant::wall(self.now + self.furthest, 0);
                 overtaken.iter().for_each(|id| self.checker.overtaken(agent, *id, latest, &self.store));
             }
             Err(Stop::Dead) => return,

@@ -4,7 +4,7 @@
 use riposte_protocol::target::Target;
 
 use super::super::recipe::{Change, Check, Recipe, unsuited};
-use super::{ABOUT, ActionError, Attempt, Os};
+use super::{About, ActionError, Attempt, Os};
 use crate::runner::Program;
 
 /// The programs that must be installed.
@@ -19,11 +19,11 @@ pub(super) fn programs(os: Os) -> &'static [&'static str] {
 }
 
 /// The recipe; `None` on Linux, which needs more.
-pub(super) fn of(attempt: &Attempt<'_>) -> Result<Option<Recipe>, ActionError> {
+pub(super) fn of(about: &About, attempt: &Attempt<'_>) -> Result<Option<Recipe>, ActionError> {
     if attempt.host.os == Os::Linux {
         return Ok(None);
     }
-    recipe(attempt.host.os, attempt.target, &[]).map(Some).ok_or_else(|| unsuited(&ABOUT, attempt))
+    recipe(attempt.host.os, attempt.target, &[]).map(Some).ok_or_else(|| unsuited(about, attempt))
 }
 
 pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::super::about::values;
 use super::super::attempt::Times;
-use super::{Attempt, ProcessStat};
+use super::super::process_stat::ProcessStat;
+use super::Attempt;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// How much later than the order's time a process may seem to have started: the difference of two
@@ -96,7 +97,7 @@ mod tests {
     use riposte_protocol::time::Timestamp;
 
     use super::*;
-    use crate::clock::Moment;
+    use crate::moment::Moment;
 
     const NOW: i64 = 1_795_514_400_000;
 

@@ -9,6 +9,7 @@ use riposte_protocol::time::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::super::process_stat::ProcessStat;
 use super::*;
 use crate::actions::{ALL, Transcript, own_namespace};
 use crate::agent::Agent;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::actions::Transcript;
+use crate::local_policy::Limits;
 use crate::runner::Runner;
 
 struct Bench {
