@@ -9,8 +9,8 @@ use cel::objects::{Key, Map};
 use cel::{Context, Env, ExecutionError, Value};
 use proptest::prelude::*;
 
-use super::facts::Numbers;
-use super::{EVERYTHING, Expression, Facts, MAX_LIST, NAMES, Reads};
+use super::facts::{MAX_LIST, NAMES, Numbers};
+use super::{EVERYTHING, Expression, Facts, Reads};
 use crate::domain::alert::{Alert, Observable};
 use crate::domain::decode::decode;
 use crate::domain::shapes::{self, Sources};
