@@ -29,11 +29,11 @@ use riposte_agent::clock::Clock;
 use riposte_agent::executor;
 use riposte_agent::identity::{self, Enrolment, Identity};
 use riposte_agent::intake::Intake;
-use riposte_agent::journal::{Book, Record};
+use riposte_agent::journal::{Journal, Record};
 use riposte_agent::local_policy::LocalPolicy;
 use riposte_agent::platform;
 use riposte_agent::runner::Runner;
-use riposte_agent::surroundings::Surroundings;
+use riposte_agent::self_protection::SelfProtection;
 use riposte_protocol::command::{Command, ManagerKey, Op};
 use riposte_protocol::jws;
 use riposte_protocol::message::Outcome;
@@ -270,10 +270,10 @@ impl Bench {
             insecure_http: false,
         };
         identity::save(dir, &enrolment, None)?;
-        let book = Book::open(&dir.join("journal"))?;
+        let journal = Journal::open(&dir.join("journal"))?;
         let host = Host::new(Runner::new(), dir);
-        let surroundings = Surroundings::new(vec![dir.to_owned()]);
-        let agent = Agent::new(book, actions::ALL, Clock::system(), host, LocalPolicy::default(), surroundings);
+        let self_protection = SelfProtection::new(vec![dir.to_owned()]);
+        let agent = Agent::new(journal, actions::ALL, Clock::system(), host, LocalPolicy::default(), self_protection);
         let agent = Arc::new(agent);
         executor::start(&agent);
         Ok(Self { agent, intake: Intake::default(), identity: Identity::load(dir)?, key, seq: 0 })
@@ -309,11 +309,11 @@ impl Bench {
         let orders: Vec<String> = addresses.iter().map(|&to| self.sign(op, to)).collect::<anyhow::Result<_>>()?;
         let begun = Instant::now();
         self.intake.take(&self.agent, &self.identity, &orders);
-        while self.agent.read(|ledger| ledger.outbox().len()) < orders.len() {
+        while self.agent.read(|state| state.outbox().len()) < orders.len() {
             self.agent.outbox.notified().await;
         }
         let took = begun.elapsed();
-        let results = self.agent.read(|ledger| ledger.outbox().to_vec());
+        let results = self.agent.read(|state| state.outbox().to_vec());
         if let Some(bad) = results.iter().find(|r| r.outcome != Outcome::Succeeded || r.verified != Some(true)) {
             bail!("an order was not carried out: {bad:?}");
         }

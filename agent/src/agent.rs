@@ -12,20 +12,17 @@ use riposte_protocol::target::Target;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::actions::{self, Action, Host};
+use crate::actions::{self, Action, Domain, Host};
 use crate::clock::Clock;
-use crate::journal::{Book, JournalError, Ledger, Record};
+use crate::conventions;
+use crate::journal::{Journal, JournalError, JournalState, Record};
 use crate::local_policy::LocalPolicy;
 use crate::scripts;
-use crate::surroundings::Surroundings;
+use crate::self_protection::SelfProtection;
 use crate::tasks::Tasks;
 
 /// The lane of commands whose action this agent does not know: it only ever refuses.
 pub const UNKNOWN_DOMAIN: &str = "unknown";
-
-/// Actions of one domain must not run at the same time. Built-in domains are static; custom
-/// programs have one each.
-pub type Domain = Cow<'static, str>;
 
 /// The journal cannot be written, and why. What was to be written has not happened, and must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +33,7 @@ pub struct Unwritable(pub String);
 pub fn capabilities(actions: &'static [&'static dyn Action], host: &Host, policy: &LocalPolicy) -> Vec<Capability> {
     let mut capabilities = actions::capabilities(actions, host, policy.observe);
     for capability in &mut capabilities {
-        let forbidden = match capability.action.strip_prefix(scripts::PREFIX) {
+        let forbidden = match capability.action.strip_prefix(conventions::PREFIX) {
             // The manager's names for the program are not known here.
             Some(program) => policy.forbids_program(program),
             None => policy.forbids(&capability.action, None),
@@ -61,14 +58,14 @@ pub struct Agent {
     /// already in force are still lifted.
     pub policy: LocalPolicy,
     /// Targets that must never be touched here.
-    pub surroundings: Surroundings,
+    pub self_protection: SelfProtection,
     /// Notified when there is something to report to the manager: a result in the outbox, or a
     /// change of an effect.
     pub outbox: Notify,
     /// Notified when the journal could not be written; wakes the task that repairs it.
     pub journal_broke: Notify,
     actions: &'static [&'static dyn Action],
-    book: Mutex<Book>,
+    journal: Mutex<Journal>,
     lanes: Mutex<BTreeMap<Domain, Arc<Notify>>>,
     /// Notified when a command has arrived that may need a new lane.
     new_lane: Notify,
@@ -83,23 +80,23 @@ pub struct Agent {
 impl Agent {
     /// Builds an agent; starts nothing.
     pub fn new(
-        book: Book,
+        journal: Journal,
         actions: &'static [&'static dyn Action],
         clock: Clock,
         host: Host,
         policy: LocalPolicy,
-        surroundings: Surroundings,
+        self_protection: SelfProtection,
     ) -> Self {
         let agent = Self {
             clock,
             tasks: Tasks::new(),
             host,
             policy,
-            surroundings,
+            self_protection,
             outbox: Notify::new(),
             journal_broke: Notify::new(),
             actions,
-            book: Mutex::new(book),
+            journal: Mutex::new(journal),
             lanes: Mutex::default(),
             new_lane: Notify::new(),
             news: Mutex::default(),
@@ -111,7 +108,7 @@ impl Agent {
 
     /// Learns from the latest order that the manager's time is not before it.
     pub fn learn_time_of_orders(&self) {
-        if let Some(iat) = self.read(Ledger::latest_order) {
+        if let Some(iat) = self.read(JournalState::latest_order) {
             self.clock.manager().learn_order(iat, &self.clock.host());
         }
     }
@@ -145,31 +142,32 @@ impl Agent {
     /// ever restores.
     pub fn protects(&self, target: &Target) -> Option<String> {
         let always = || target.always_protected().map(str::to_owned);
-        always().or_else(|| self.surroundings.protect(target)).or_else(|| self.policy.protects(target))
+        always().or_else(|| self.self_protection.protect(target)).or_else(|| self.policy.protects(target))
     }
 
     /// The same, with this host's own addresses as they are at this moment: before something new is brought into force.
     pub fn protects_now(&self, target: &Target) -> Option<String> {
-        self.surroundings.look_at_own_addresses(target);
+        self.self_protection.look_at_own_addresses(target);
         self.protects(target)
     }
 
-    /// The lanes that are needed and not open yet, with their bells; they are open from now on. A custom program's lane
-    /// is opened when it is first named, and stays: there are only ever as many as the manager names programs.
+    /// Opens the lanes that are needed and not open yet; returns each with the notification that
+    /// wakes it. A custom program's lane is opened when the program is first named, and stays: there
+    /// are at most as many as the manager names programs.
     pub fn open_lanes(&self) -> Vec<(Domain, Arc<Notify>)> {
         let known = self.actions.iter().map(|action| action.lock_domain()).chain([UNKNOWN_DOMAIN]).map(Cow::Borrowed);
-        let named: Vec<Domain> = self.read(|ledger| {
-            let pending = ledger.pending().filter_map(|pending| pending.command.script.as_ref());
-            let held = ledger.held().filter_map(|held| held.script.as_ref());
+        let named: Vec<Domain> = self.read(|state| {
+            let pending = state.pending().filter_map(|pending| pending.command.script.as_ref());
+            let held = state.held().filter_map(|held| held.script.as_ref());
             pending.chain(held).map(scripts::domain).collect()
         });
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut opened = Vec::new();
         for domain in known.chain(named) {
             if !lanes.contains_key(&domain) {
-                let bell = Arc::new(Notify::new());
-                lanes.insert(domain.clone(), Arc::clone(&bell));
-                opened.push((domain, bell));
+                let wakeup = Arc::new(Notify::new());
+                lanes.insert(domain.clone(), Arc::clone(&wakeup));
+                opened.push((domain, wakeup));
             }
         }
         opened
@@ -191,7 +189,7 @@ impl Agent {
     /// Wakes every lane.
     pub fn wake_lanes(&self) {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.values().for_each(|bell| bell.notify_one());
+        lanes.values().for_each(|wakeup| wakeup.notify_one());
         self.new_lane.notify_one();
     }
 
@@ -213,23 +211,23 @@ impl Agent {
 
     /// Reads the journal for what to report to the manager. The second argument of `look` holds the
     /// commands whose results are held back.
-    pub fn tell<T>(&self, look: impl FnOnce(&Book, &HashSet<Uuid>) -> T) -> T {
-        let book = self.book();
+    pub fn tell<T>(&self, look: impl FnOnce(&Journal, &HashSet<Uuid>) -> T) -> T {
+        let journal = self.journal();
         let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        if book.broken().is_none() {
+        if journal.broken().is_none() {
             untold.clear();
         }
-        look(&book, &untold)
+        look(&journal, &untold)
     }
 
-    /// Reads the ledger.
-    pub fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
-        look(self.book().ledger())
+    /// Reads the journal's state.
+    pub fn read<T>(&self, look: impl FnOnce(&JournalState) -> T) -> T {
+        look(self.journal().state())
     }
 
     /// Why the journal cannot be written; `None` if it can.
     pub fn unwritable(&self) -> Option<String> {
-        self.book().broken().map(str::to_owned)
+        self.journal().broken().map(str::to_owned)
     }
 
     /// Writes what `decide` adds as one batch, and returns its answer once the batch is on disk.
@@ -237,15 +235,15 @@ impl Agent {
     /// # Errors
     /// When the batch is not on disk. Then nothing has changed, and the caller must not act on the
     /// answer.
-    pub fn write<T>(&self, decide: impl FnOnce(&mut Book) -> T) -> Result<T, Unwritable> {
-        let mut book = self.book();
-        if let Some(reason) = book.broken() {
+    pub fn write<T>(&self, decide: impl FnOnce(&mut Journal) -> T) -> Result<T, Unwritable> {
+        let mut journal = self.journal();
+        if let Some(reason) = journal.broken() {
             return Err(Unwritable(reason.into()));
         }
-        let answer = decide(&mut book);
-        let committed = book.commit();
-        self.look_after(&book, committed);
-        match book.broken() {
+        let answer = decide(&mut journal);
+        let committed = journal.commit();
+        self.look_after(&journal, committed);
+        match journal.broken() {
             None => Ok(answer),
             Some(reason) => Err(Unwritable(reason.into())),
         }
@@ -256,42 +254,42 @@ impl Agent {
     /// # Errors
     /// As [`Agent::write`].
     pub fn record(&self, records: impl IntoIterator<Item = Record>) -> Result<(), Unwritable> {
-        self.write(|book| records.into_iter().for_each(|record| book.add(record)))
+        self.write(|journal| records.into_iter().for_each(|record| journal.add(record)))
     }
 
-    /// Notes records that are true even if they cannot be written; see [`Book::note`].
+    /// Notes records that are true even if they cannot be written; see [`Journal::note`].
     pub fn note(&self, records: impl IntoIterator<Item = Record>) {
         self.note_what(|_| records.into_iter().collect());
     }
 
     /// As [`Agent::note`], for the records that `decide` returns.
-    pub fn note_what(&self, decide: impl FnOnce(&Ledger) -> Vec<Record>) {
-        let mut book = self.book();
-        let was_broken = book.broken().is_some();
-        let records = decide(book.ledger());
-        let noted = book.note(records);
+    pub fn note_what(&self, decide: impl FnOnce(&JournalState) -> Vec<Record>) {
+        let mut journal = self.journal();
+        let was_broken = journal.broken().is_some();
+        let records = decide(journal.state());
+        let noted = journal.note(records);
         if noted.is_err() || !was_broken {
-            self.look_after(&book, noted);
+            self.look_after(&journal, noted);
         }
     }
 
     /// Tries to repair the journal; returns whether it can be written.
     pub fn mend_journal(&self) -> bool {
-        let mut book = self.book();
-        book.mend();
-        let is_whole = book.broken().is_none();
+        let mut journal = self.journal();
+        journal.mend();
+        let is_whole = journal.broken().is_none();
         if is_whole {
             self.outbox.notify_one();
         }
         is_whole
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look_after(&self, book: &Book, written: Result<(), JournalError>) {
-        match (written, book.broken()) {
+    fn look_after(&self, journal: &Journal, written: Result<(), JournalError>) {
+        match (written, journal.broken()) {
             (Err(error), _) => {
                 let reason = crate::telemetry::chain(&error);
                 tracing::error!(reason, "the journal can be neither written nor read: stopping");

@@ -17,6 +17,7 @@ use riposte_protocol::time::Timestamp;
 use tokio::time::Instant;
 
 use crate::manager_time::ManagerTime;
+use crate::moment::Moment;
 
 /// The source of the time.
 #[derive(Clone, Debug)]
@@ -41,17 +42,6 @@ pub enum Clock {
         /// As with [`Clock::System`].
         manager: Arc<ManagerTime>,
     },
-}
-
-/// One instant, read on both clocks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// The wall clock.
-    pub wall: Timestamp,
-    /// Time since the host's start.
-    pub since_boot: Duration,
-    /// The boot id of that start.
-    pub boot: Arc<str>,
 }
 
 impl Clock {

@@ -11,7 +11,7 @@ use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
 use riposte_protocol::visible::is_hidden;
 
 use crate::identity::{self, Enrolment, IdentityError};
-use crate::journal::{self, Book, JournalError, Ledger};
+use crate::journal::{self, Journal, JournalError, JournalState};
 use crate::manager_url::{self, UrlError};
 use crate::{durable, platform, unreachable};
 
@@ -142,7 +142,7 @@ pub async fn enroll(
         insecure_http: options.insecure_http && !manager_url::is_protected(manager),
     };
     enrolment.check_transport(options.insecure_http)?;
-    Book::begin(&state_dir.join("journal"))?;
+    Journal::begin(&state_dir.join("journal"))?;
     identity::save(state_dir, &enrolment, ca)?;
     Ok(enrolment)
 }
@@ -150,7 +150,8 @@ pub async fn enroll(
 /// Another state directory is one more agent on this host: what the first one holds stays in force and is forgotten with it.
 fn already(state_dir: &Path) -> EnrollError {
     let directory = state_dir.display().to_string();
-    let held = journal::read(&state_dir.join("journal")).map(|contents| Ledger::of(contents.records).held().count());
+    let held =
+        journal::read(&state_dir.join("journal")).map(|contents| JournalState::of(contents.records).held().count());
     let hint = match held {
         Ok(0) => "to enrol it anew, give another state directory or remove that one".to_owned(),
         Ok(held) => {

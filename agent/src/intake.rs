@@ -16,12 +16,12 @@ use riposte_protocol::jws::Unverified;
 use riposte_protocol::message::RejectedOrders;
 use tokio::time::Instant;
 
-pub use self::receive::{DATED_AHEAD, EXPIRED, Receipts, refusal};
+pub use self::receive::{DATED_AHEAD, Receipts};
 
 use self::receive::{receive, receive_unwritten};
 use crate::agent::Agent;
 use crate::identity::Identity;
-use crate::journal::Ledger;
+use crate::journal::JournalState;
 
 /// Shortest time between two log lines about orders that were not verified: an attacker can send
 /// any number of them.
@@ -112,18 +112,19 @@ impl Intake {
 pub(crate) fn take_in(agent: &Agent, commands: Vec<Command>) -> Receipts {
     let now = agent.clock.now();
     let mut receipts = Receipts::default();
-    let is_full = agent.read(Ledger::weight_bytes) > MAX_WEIGHT_BYTES;
+    let is_full = agent.read(JournalState::weight_bytes) > MAX_WEIGHT_BYTES;
     let commands: Vec<Command> = commands.into_iter().filter(|command| !is_full || command.op == Op::Revert).collect();
     if is_full {
         tracing::error!(
             "the journal is full of results that the manager has not committed: no new command is accepted"
         );
     }
-    let written = agent.write(|book| commands.iter().for_each(|command| receive(book, command, now, &mut receipts)));
+    let written =
+        agent.write(|journal| commands.iter().for_each(|command| receive(journal, command, now, &mut receipts)));
     if let Err(unwritable) = written {
         receipts = Receipts::default();
         for command in commands {
-            agent.note_what(|ledger| receive_unwritten(ledger, command, now, &unwritable.to_string()));
+            agent.note_what(|state| receive_unwritten(state, command, now, &unwritable.to_string()));
         }
     }
     agent.learn_time_of_orders();

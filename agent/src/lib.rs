@@ -18,16 +18,18 @@
 //! - [`scripts`] run custom programs as Wazuh does; [`responses_log`] logs actions in Wazuh's
 //!   format.
 //!
-//! [`local_policy`] and [`surroundings`] say what must not be done here, even by a signed order.
+//! [`local_policy`] and [`self_protection`] say what must not be done here, even by a signed order.
 //! [`service`] speaks to systemd.
 //!
-//! [`guarded`], [`clock`], [`manager_time`], [`manager_url`], [`tasks`], [`durable`], [`platform`],
-//! [`tls`], [`unreachable`] and [`telemetry`] are ground: every module may use them.
+//! [`clock`], [`conventions`], [`durable`], [`guarded`], [`manager_time`], [`manager_url`],
+//! [`moment`], [`platform`], [`refusal`], [`tasks`], [`telemetry`], [`tls`] and [`unreachable`] are
+//! ground: every module may use them.
 
 pub mod actions;
 pub mod agent;
 pub mod cli;
 pub mod clock;
+pub mod conventions;
 pub mod durable;
 pub mod enroll;
 pub mod executor;
@@ -38,13 +40,15 @@ pub mod journal;
 pub mod local_policy;
 pub mod manager_time;
 pub mod manager_url;
+pub mod moment;
 pub mod platform;
+pub mod refusal;
 pub mod responses_log;
 pub mod runner;
 pub mod scripts;
+pub mod self_protection;
 pub mod service;
 pub mod session;
-pub mod surroundings;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

@@ -15,7 +15,7 @@ use riposte_protocol::identity::LEEWAY;
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Moment;
+use crate::moment::Moment;
 use crate::{durable, guarded};
 
 /// A change of the difference below this is network latency, and is not stored. In milliseconds.

@@ -16,9 +16,8 @@ use riposte_protocol::time::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use crate::actions::{About, Attempt};
+use crate::conventions;
 use crate::guarded::{self, Folder, PathError};
-use crate::scripts;
 
 /// Size at which the file is rotated; one older file is kept.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -41,13 +40,9 @@ pub struct Note<'a> {
 }
 
 impl<'a> Note<'a> {
-    /// The line of what `attempt` did by the action of that name. `about` says whether its
-    /// arguments may be shown.
-    pub fn of(op: Op, action: &'a str, about: &About, attempt: &Attempt<'a>) -> Self {
-        let program = attempt.script.map_or(action, |script| script.executable.as_str());
-        let essentials = scripts::minimal_alert(attempt.target, action);
-        let alert = attempt.alert.cloned().unwrap_or_else(|| essentials.clone());
-        let arguments = if about.has_secrets() { &[] } else { attempt.arguments };
+    /// The line of what `program` did. Without an alert it gets the `essentials` of one.
+    pub fn new(op: Op, program: &'a str, arguments: &'a [String], alert: Option<&Value>, essentials: Value) -> Self {
+        let alert = alert.cloned().unwrap_or_else(|| essentials.clone());
         Self { op, program, arguments, alert, essentials }
     }
 
@@ -61,7 +56,7 @@ impl<'a> Note<'a> {
         let message = json!({
             "version": 1,
             "origin": { "name": "", "module": "wazuh-execd" },
-            "command": scripts::verb(self.op),
+            "command": conventions::verb(self.op),
             "parameters": { "extra_args": self.arguments, "alert": alert, "program": program },
         });
         // `2026-11-24T10:00:00.000Z` in the format of the log.
@@ -178,7 +173,7 @@ mod tests {
     use riposte_protocol::target::{Target, TargetKind};
 
     use super::*;
-    use crate::actions::{Host, Transcript, own_namespace};
+    use crate::actions::{About, Attempt, Host, Transcript, own_namespace};
     use crate::runner::Runner;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
@@ -192,11 +187,11 @@ mod tests {
             (Target::parse(TargetKind::Ip, "203.0.113.7").unwrap(), Mutex::<Transcript>::default());
         let mut attempt = Attempt::new(&host, &transcript, &target);
         let log = ResponsesLog::at(&path);
-        log.write(&Note::of(Op::Apply, "firewall-drop", &About::DEFAULT, &attempt), NOW).unwrap();
+        log.write(&attempt.log_line(Op::Apply, "firewall-drop", &About::DEFAULT), NOW).unwrap();
         let alert =
             json!({"full_log": "a\n2026/11/24 10:00:00 active-response/bin/firewall-drop: {\"x\"\u{7}\u{2028}"});
         attempt.alert = Some(&alert);
-        log.write(&Note::of(Op::Revert, "firewall-drop", &About::DEFAULT, &attempt), NOW).unwrap();
+        log.write(&attempt.log_line(Op::Revert, "firewall-drop", &About::DEFAULT), NOW).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "whatever is in an alert stays in its line");
@@ -223,7 +218,7 @@ mod tests {
         let (target, transcript) = (Target::host(), Mutex::<Transcript>::default());
         let attempt = Attempt::new(&host, &transcript, &target);
         let log = ResponsesLog::at(&logs.join("active-responses.log"));
-        let write = || log.write(&Note::of(Op::Apply, "isolate-host", &About::DEFAULT, &attempt), NOW);
+        let write = || log.write(&attempt.log_line(Op::Apply, "isolate-host", &About::DEFAULT), NOW);
         write().unwrap();
         let make: [fn(&Path, &Path); 3] = [
             |secret, path| symlink(secret, path).unwrap(),
@@ -254,7 +249,7 @@ mod tests {
         let (target, transcript) = (Target::host(), Mutex::<Transcript>::default());
         let attempt = Attempt::new(&host, &transcript, &target);
         let log = ResponsesLog::at(&directory.path().join("active-responses.log"));
-        let write = |op| log.write(&Note::of(op, "isolate-host", &About::DEFAULT, &attempt), NOW);
+        let write = |op| log.write(&attempt.log_line(op, "isolate-host", &About::DEFAULT), NOW);
         std::fs::write(log.path(), "").unwrap();
         let _lease = Lease::on(log.path(), Lease::YIELDS);
         let begun = std::time::Instant::now();
@@ -281,7 +276,7 @@ mod tests {
         let mut attempt = Attempt::new(&host, &transcript, &target);
         let alert = json!({"full_log": "x".repeat(1_000_000)});
         attempt.alert = Some(&alert);
-        ResponsesLog::at(&path).write(&Note::of(Op::Apply, "isolate-host", &About::DEFAULT, &attempt), NOW).unwrap();
+        ResponsesLog::at(&path).write(&attempt.log_line(Op::Apply, "isolate-host", &About::DEFAULT), NOW).unwrap();
         assert!(path.metadata().unwrap().len() < 1000);
         assert_eq!(directory.path().join("active-responses.log.1").metadata().unwrap().len(), MAX_BYTES + 1);
     }
@@ -301,7 +296,7 @@ mod tests {
         let host = Host::new(Runner::new(), directory.path());
         let (target, transcript) = (Target::host(), Mutex::<Transcript>::default());
         let attempt = Attempt::new(&host, &transcript, &target);
-        ResponsesLog::at(&path).write(&Note::of(Op::Apply, "isolate-host", &About::DEFAULT, &attempt), NOW).unwrap();
+        ResponsesLog::at(&path).write(&attempt.log_line(Op::Apply, "isolate-host", &About::DEFAULT), NOW).unwrap();
         assert!((1..1000).contains(&below.metadata().unwrap().len()), "its reader follows the same file");
         assert_eq!(directory.path().join("active-responses.log.1").metadata().unwrap().len(), MAX_BYTES + 1);
     }

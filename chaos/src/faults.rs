@@ -28,7 +28,7 @@ impl Database {
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum FaultKind {
     ManagerKilled,
     ManagerStopped,
     ManagerPaused,
@@ -56,7 +56,7 @@ pub(crate) enum Kind {
     AgentsFlushFails,
 }
 
-impl Kind {
+impl FaultKind {
     const BOTH: [Self; 22] = [
         Self::ManagerKilled,
         Self::ManagerStopped,
@@ -170,7 +170,7 @@ impl Kind {
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    pub(crate) kind: Kind,
+    pub(crate) kind: FaultKind,
     /// Numbers of the agents, for faults of agents.
     pub(crate) agents: Vec<usize>,
     /// Share of connections, in percent.
@@ -197,10 +197,10 @@ pub(crate) fn schedule(seed: u64, database: Database, agents: usize, total_ms: u
     let mut at_ms = gap_ms;
     while at_ms < total_ms {
         if deck.is_empty() {
-            deck = shuffled(Kind::of(database), &mut random);
+            deck = shuffled(FaultKind::of(database), &mut random);
         }
         // The first kind whose thing is whole; if there is none, a little later.
-        let free_at = |kind: &Kind, free: &BTreeMap<_, u64>| free.get(kind.thing()).copied().unwrap_or(0) <= at_ms;
+        let free_at = |kind: &FaultKind, free: &BTreeMap<_, u64>| free.get(kind.thing()).copied().unwrap_or(0) <= at_ms;
         let Some(position) = deck.iter().position(|kind| free_at(kind, &free)) else {
             at_ms += 200;
             continue;
@@ -220,18 +220,18 @@ pub(crate) fn schedule(seed: u64, database: Database, agents: usize, total_ms: u
     steps
 }
 
-fn draw(kind: Kind, agents: usize, random: &mut Random) -> Fault {
+fn draw(kind: FaultKind, agents: usize, random: &mut Random) -> Fault {
     let percent = random.between(10, 100);
     let chosen = (0..agents).filter(|_| random.chance(percent.min(60))).collect();
     let cut = if random.chance(50) { Cut::HalfUp } else { Cut::HalfDown };
     let amount = match kind {
-        Kind::NetworkThrottled => random.between(2_000, 20_000),
+        FaultKind::NetworkThrottled => random.between(2_000, 20_000),
         _ => random.between(20, 300),
     };
     Fault { kind, agents: chosen, percent, cut, amount }
 }
 
-fn shuffled(mut kinds: Vec<Kind>, random: &mut Random) -> Vec<Kind> {
+fn shuffled(mut kinds: Vec<FaultKind>, random: &mut Random) -> Vec<FaultKind> {
     for last in (1..kinds.len()).rev() {
         let other = usize::try_from(random.between(0, last as u64)).unwrap_or(0);
         kinds.swap(last, other);
@@ -251,8 +251,8 @@ mod tests {
             let begun = steps.iter().filter(|step| step.begins).count();
             assert_eq!(begun * 2, steps.len());
             assert!(begun > 50, "{begun}");
-            let kinds: std::collections::BTreeSet<Kind> = steps.iter().map(|step| step.fault.kind).collect();
-            assert_eq!(kinds.len(), Kind::of(Database::Postgres).len());
+            let kinds: std::collections::BTreeSet<FaultKind> = steps.iter().map(|step| step.fault.kind).collect();
+            assert_eq!(kinds.len(), FaultKind::of(Database::Postgres).len());
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::plan::{Kind, Plan};
+use crate::plan::{AlertKind, Plan};
 use crate::random::Random;
 
 /// Number of concurrent requests.
@@ -104,7 +104,7 @@ impl Load {
         self.shared.seen().acknowledged.len()
     }
 
-    /// Counter of the acknowledged alerts of kind [`Kind::Endless`].
+    /// Counter of the acknowledged alerts of kind [`AlertKind::Endless`].
     pub(crate) fn endless(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.shared.endless)
     }
@@ -138,7 +138,8 @@ async fn run(shared: Arc<Shared>, http: reqwest::Client, mut random: Random) {
         let begun = Instant::now();
         match post(&shared, &http, &numbers).await {
             Ok(()) => {
-                let endless = numbers.iter().filter(|number| shared.plan.of(**number).kind == Kind::Endless).count();
+                let endless =
+                    numbers.iter().filter(|number| shared.plan.of(**number).kind == AlertKind::Endless).count();
                 shared.endless.fetch_add(endless, Ordering::SeqCst);
                 let mut seen = shared.seen();
                 if is_first {

@@ -45,7 +45,7 @@ impl Network {
 
 /// Kind of an alert, which determines its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum AlertKind {
     /// One short response, on a target of its own.
     Brief,
     /// One response that outlasts the run, on a target of its own.
@@ -68,7 +68,7 @@ pub(crate) enum Kind {
     Nothing,
 }
 
-impl Kind {
+impl AlertKind {
     /// Every kind with responses, and the rule that its policies match.
     pub(crate) const ANSWERED: [(Self, &'static str); 9] = [
         (Self::Brief, "100001"),
@@ -116,7 +116,7 @@ pub(crate) struct Plan {
 /// One alert of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Planned {
-    pub(crate) kind: Kind,
+    pub(crate) kind: AlertKind,
     /// Number of the agent that it comes from.
     pub(crate) agent: u64,
     /// The address in it.
@@ -130,24 +130,24 @@ impl Plan {
         let agent = random.next() % self.agents;
         let kind = match random.next() % 100 {
             // Few, because each is an order to every agent.
-            _ if n.is_multiple_of(STAGED_EVERY) => Kind::Staged,
+            _ if n.is_multiple_of(STAGED_EVERY) => AlertKind::Staged,
             // Few, because a reconnecting agent reports all of them: after half an hour about a
             // thousand each.
-            65..68 if self.lasting => Kind::Long,
-            68..70 if self.lasting => Kind::Endless,
-            0..70 => Kind::Brief,
-            70..85 => Kind::Hot,
-            85..88 => Kind::Once,
-            88..90 if self.lasting => Kind::Shielded,
-            90..92 if self.lasting => Kind::Turning,
-            92..94 if self.lasting => Kind::Refused,
-            _ => Kind::Nothing,
+            65..68 if self.lasting => AlertKind::Long,
+            68..70 if self.lasting => AlertKind::Endless,
+            0..70 => AlertKind::Brief,
+            70..85 => AlertKind::Hot,
+            85..88 => AlertKind::Once,
+            88..90 if self.lasting => AlertKind::Shielded,
+            90..92 if self.lasting => AlertKind::Turning,
+            92..94 if self.lasting => AlertKind::Refused,
+            _ => AlertKind::Nothing,
         };
         let target = match kind {
-            Kind::Hot => format!("172.20.{agent}.{}", 1 + random.next() % POOL),
-            Kind::Turning => format!("172.21.{agent}.{}", 1 + random.next() % POOL),
-            Kind::Shielded => format!("192.0.2.{}", n & 255),
-            Kind::Refused => format!("198.18.{}.{}", n >> 8 & 255, n & 255),
+            AlertKind::Hot => format!("172.20.{agent}.{}", 1 + random.next() % POOL),
+            AlertKind::Turning => format!("172.21.{agent}.{}", 1 + random.next() % POOL),
+            AlertKind::Shielded => format!("192.0.2.{}", n & 255),
+            AlertKind::Refused => format!("198.18.{}.{}", n >> 8 & 255, n & 255),
             _ => format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255),
         };
         Planned { kind, agent, target }
@@ -202,20 +202,20 @@ impl Plan {
             policy["respond"]["action"] = "note".into();
             policy
         };
-        let mut staged = once("staged", Kind::Staged.rule());
+        let mut staged = once("staged", AlertKind::Staged.rule());
         staged["respond"]["on"] = "all".into();
         staged["respond"]["waves"] = json!({"count": 3, "over": "9s"});
         vec![
-            once("once", Kind::Once.rule()),
+            once("once", AlertKind::Once.rule()),
             staged,
-            policy("brief", Kind::Brief.rule(), Some(format!("{brief}s"))),
-            policy("long", Kind::Long.rule(), Some("6h".into())),
-            policy("endless", Kind::Endless.rule(), None),
-            policy("shielded", Kind::Shielded.rule(), None),
-            policy("turning", Kind::Turning.rule(), Some("6h".into())),
-            policy("refused", Kind::Refused.rule(), Some(format!("{brief}s"))),
-            policy("hot-short", Kind::Hot.rule(), Some(format!("{}s", brief.div_ceil(2)))),
-            policy("hot-long", Kind::Hot.rule(), Some(format!("{}s", brief * 2))),
+            policy("brief", AlertKind::Brief.rule(), Some(format!("{brief}s"))),
+            policy("long", AlertKind::Long.rule(), Some("6h".into())),
+            policy("endless", AlertKind::Endless.rule(), None),
+            policy("shielded", AlertKind::Shielded.rule(), None),
+            policy("turning", AlertKind::Turning.rule(), Some("6h".into())),
+            policy("refused", AlertKind::Refused.rule(), Some(format!("{brief}s"))),
+            policy("hot-short", AlertKind::Hot.rule(), Some(format!("{}s", brief.div_ceil(2)))),
+            policy("hot-long", AlertKind::Hot.rule(), Some(format!("{}s", brief * 2))),
         ]
     }
 }
@@ -233,7 +233,7 @@ mod tests {
     fn an_alert_follows_from_its_number_and_targets_are_its_own() {
         let plan = Plan { seed: 1, agents: 8, brief: Duration::from_secs(10), lasting: true };
         assert_eq!(plan.of(7), plan.of(7));
-        let is_own = |kind: Kind| !kind.is_shared() && kind != Kind::Shielded;
+        let is_own = |kind: AlertKind| !kind.is_shared() && kind != AlertKind::Shielded;
         let own = (1..5000).map(|n| plan.of(n)).filter(|planned| is_own(planned.kind));
         let targets: Vec<String> = own.map(|planned| planned.target).collect();
         let distinct: std::collections::HashSet<&String> = targets.iter().collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::faults::{Database, Kind};
+use crate::faults::{Database, FaultKind};
 use crate::verify::{Counts, Verdict};
 
 /// The results of a run.
@@ -20,7 +20,7 @@ pub(crate) struct Report {
     /// Rate of acknowledgements while faults were injected, in alerts a second.
     pub(crate) reached: f64,
     /// How often each fault was injected.
-    pub(crate) faults: BTreeMap<Kind, usize>,
+    pub(crate) faults: BTreeMap<FaultKind, usize>,
     /// Faults that could not be injected, with the reason.
     pub(crate) not_injected: Vec<String>,
     /// Number of the load's requests by outcome.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::Api;
 use crate::clock::now_ms;
-use crate::faults::{Database, Kind, schedule};
+use crate::faults::{Database, FaultKind, schedule};
 use crate::ledger::Ledger;
 use crate::load::Load;
 use crate::plan::Plan;
@@ -140,7 +140,7 @@ async fn inject(
     world: &mut World,
     load: &Load,
     say: &mut dyn FnMut(String),
-) -> anyhow::Result<BTreeMap<Kind, usize>> {
+) -> anyhow::Result<BTreeMap<FaultKind, usize>> {
     let mut faults = BTreeMap::new();
     let begun = Instant::now();
     let agents = usize::try_from(order.agents)?;

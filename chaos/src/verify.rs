@@ -1,93 +1,21 @@
 //! The verifier: compares the ledger, the agents' journals and what the agents really did with each
 //! promise of the design. It trusts no single source.
 
+mod evidence;
 mod protected;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use serde_json::Value;
-
+pub(crate) use self::evidence::{Account, Counts, Evidence, Verdict};
 use crate::ledger::{Command, Effect, Ledger};
-use crate::load::Seen;
-use crate::plan::{Kind, Network, Plan};
-use crate::shield::Turned;
-use crate::witness::{Deed, Witnessed};
+use crate::plan::{AlertKind, Network};
+use crate::witness::Deed;
 
 /// Allowed difference of wall clock and timers, in milliseconds.
 const TOLERANCE_MS: i64 = 5;
-/// Limit of violations of one promise that are described.
-const TOLD: usize = 12;
 /// Reason of an agent that was killed during an execution: it then looks, and does not execute
 /// again.
 const CUT_SHORT: &str = "stopped during the execution";
-
-/// Result of the verification of one promise.
-#[derive(Debug)]
-pub(crate) struct Verdict {
-    pub(crate) promise: &'static str,
-    /// Number of things that were checked.
-    pub(crate) checked: usize,
-    /// Number of violations.
-    pub(crate) broken: usize,
-    /// Descriptions of the first violations.
-    pub(crate) told: Vec<String>,
-}
-
-impl Verdict {
-    /// A promise without any check yet.
-    pub(crate) const fn of(promise: &'static str) -> Self {
-        Self { promise, checked: 0, broken: 0, told: Vec::new() }
-    }
-
-    /// Checks one thing.
-    pub(crate) fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
-        self.checked += 1;
-        if !holds {
-            self.broken += 1;
-            if self.told.len() < TOLD {
-                self.told.push(what());
-            }
-        }
-    }
-}
-
-/// An agent's status and deeds.
-#[derive(Debug)]
-pub(crate) struct Account {
-    pub(crate) id: String,
-    /// Output of its `status` command.
-    pub(crate) status: Value,
-    /// What it did, in order.
-    pub(crate) deeds: Vec<Witnessed>,
-}
-
-/// All evidence at the end of a run.
-#[derive(Debug)]
-pub(crate) struct Evidence<'a> {
-    /// The posted alerts.
-    pub(crate) plan: &'a Plan,
-    /// The client's view.
-    pub(crate) seen: &'a Seen,
-    /// The manager's ledger.
-    pub(crate) ledger: &'a Ledger,
-    /// The agents' status and deeds.
-    pub(crate) accounts: &'a [Account],
-    /// When [`Network::TURNING`] became protected.
-    pub(crate) turned: Turned,
-    /// Effects that were wanted in force before all responses were lifted by hand.
-    pub(crate) wanted: &'a [Effect],
-    /// Time at which lifting by hand started, in Unix milliseconds.
-    pub(crate) lifted_at_ms: i64,
-}
-
-/// Other counters.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    /// Counters by name.
-    pub(crate) counts: BTreeMap<String, usize>,
-    /// How late blocks were lifted, in milliseconds, sorted.
-    pub(crate) late_ms: Vec<i64>,
-}
 
 /// Verifies all promises.
 pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<Verdict>, Counts) {
@@ -121,7 +49,7 @@ fn intake(evidence: &Evidence<'_>, counts: &mut Counts) -> Vec<Verdict> {
             *counts.counts.entry(format!("responses {}", response.state)).or_default() += 1;
             // An agent with a full disk reports that it can do nothing: then a response is spared
             // with that reason.
-            let may_be_protected = matches!(planned.kind, Kind::Shielded | Kind::Turning);
+            let may_be_protected = matches!(planned.kind, AlertKind::Shielded | AlertKind::Turning);
             let is_spared = response.state == "spared"
                 && (response.reason == "action_unavailable" || may_be_protected && response.reason == "protected");
             let acted = matches!(response.state.as_str(), "active" | "ended")

@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::api::{Api, http};
-use crate::faults::{Database, Fault, Kind};
+use crate::faults::{Database, Fault, FaultKind};
 use crate::plan::{Network, Plan, name_of};
 use crate::postgres::Postgres;
 use crate::programs::{Agent, Manager};
@@ -115,41 +115,41 @@ impl World {
     /// If it cannot be injected.
     pub(crate) async fn begin(&mut self, fault: &Fault) -> anyhow::Result<()> {
         match fault.kind {
-            Kind::ManagerKilled => self.manager.process.kill9(),
-            Kind::ManagerStopped => self.manager.process.signal(Signal::SIGTERM),
-            Kind::ManagerPaused => self.manager.process.signal(Signal::SIGSTOP),
-            Kind::AgentsKilled => self.chosen(fault).for_each(|agent| agent.process.kill9()),
-            Kind::AgentsStopped => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGTERM)),
-            Kind::AgentsPaused => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGSTOP)),
-            Kind::NetworkReset => self.network.cut(Cut::Reset, fault.percent),
-            Kind::NetworkClosed => self.network.cut(Cut::Close, fault.percent),
-            Kind::NetworkHalfClosed => self.network.cut(fault.cut, fault.percent),
-            Kind::NetworkStalled => self.network.change(|weather| weather.stalled = true),
-            Kind::NetworkThrottled => {
+            FaultKind::ManagerKilled => self.manager.process.kill9(),
+            FaultKind::ManagerStopped => self.manager.process.signal(Signal::SIGTERM),
+            FaultKind::ManagerPaused => self.manager.process.signal(Signal::SIGSTOP),
+            FaultKind::AgentsKilled => self.chosen(fault).for_each(|agent| agent.process.kill9()),
+            FaultKind::AgentsStopped => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGTERM)),
+            FaultKind::AgentsPaused => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGSTOP)),
+            FaultKind::NetworkReset => self.network.cut(Cut::Reset, fault.percent),
+            FaultKind::NetworkClosed => self.network.cut(Cut::Close, fault.percent),
+            FaultKind::NetworkHalfClosed => self.network.cut(fault.cut, fault.percent),
+            FaultKind::NetworkStalled => self.network.change(|weather| weather.stalled = true),
+            FaultKind::NetworkThrottled => {
                 let bytes_per_second = usize::try_from(fault.amount).unwrap_or(usize::MAX);
                 self.network.change(|weather| weather.bytes_per_second = bytes_per_second);
             }
-            Kind::NetworkRefusing => {
+            FaultKind::NetworkRefusing => {
                 self.network.change(|weather| weather.closed = true);
                 self.network.cut(Cut::Reset, 100);
             }
-            Kind::PipelineReset => self.pipeline.cut(Cut::Reset, 100),
-            Kind::PipelineStalled => self.pipeline.change(|weather| weather.stalled = true),
-            Kind::StoreFull => self.store.fill()?,
-            Kind::StoreSlow => self.flushes("store", i64::try_from(fault.amount)?)?,
-            Kind::StoreFlushFails => self.flushes("store", -1)?,
-            Kind::StoreReadOnly => self.protect(true).await?,
-            Kind::StoreLocked => self.lock = Some(self.take_lock().await?),
-            Kind::PostgresCrashed => self.postgres()?.crash(),
-            Kind::PostgresRestarted => self.postgres()?.process.signal(Signal::SIGINT),
-            Kind::PostgresDisconnects => {
+            FaultKind::PipelineReset => self.pipeline.cut(Cut::Reset, 100),
+            FaultKind::PipelineStalled => self.pipeline.change(|weather| weather.stalled = true),
+            FaultKind::StoreFull => self.store.fill()?,
+            FaultKind::StoreSlow => self.flushes("store", i64::try_from(fault.amount)?)?,
+            FaultKind::StoreFlushFails => self.flushes("store", -1)?,
+            FaultKind::StoreReadOnly => self.protect(true).await?,
+            FaultKind::StoreLocked => self.lock = Some(self.take_lock().await?),
+            FaultKind::PostgresCrashed => self.postgres()?.crash(),
+            FaultKind::PostgresRestarted => self.postgres()?.process.signal(Signal::SIGINT),
+            FaultKind::PostgresDisconnects => {
                 const EVERYBODY: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                     WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
                 self.postgres()?.execute(&[EVERYBODY]).await?;
             }
-            Kind::AgentsDiskFull => self.agents_disk.fill()?,
-            Kind::AgentsDiskSlow => self.flushes("agents", i64::try_from(fault.amount)?)?,
-            Kind::AgentsFlushFails => self.flushes("agents", -1)?,
+            FaultKind::AgentsDiskFull => self.agents_disk.fill()?,
+            FaultKind::AgentsDiskSlow => self.flushes("agents", i64::try_from(fault.amount)?)?,
+            FaultKind::AgentsFlushFails => self.flushes("agents", -1)?,
         }
         Ok(())
     }
@@ -160,42 +160,42 @@ impl World {
     /// If the repair fails.
     pub(crate) async fn end(&mut self, fault: &Fault) -> anyhow::Result<()> {
         match fault.kind {
-            Kind::ManagerKilled => self.manager.start()?,
-            Kind::ManagerStopped => {
+            FaultKind::ManagerKilled => self.manager.start()?,
+            FaultKind::ManagerStopped => {
                 // Whether it ends in time depends on its load; it has a deadline of its own.
                 self.manager.process.end(Signal::SIGTERM, Duration::from_secs(2)).await;
                 self.manager.start()?;
             }
-            Kind::ManagerPaused => self.manager.process.signal(Signal::SIGCONT),
-            Kind::AgentsKilled | Kind::AgentsStopped => {
+            FaultKind::ManagerPaused => self.manager.process.signal(Signal::SIGCONT),
+            FaultKind::AgentsKilled | FaultKind::AgentsStopped => {
                 for agent in self.chosen(fault) {
                     agent.start()?;
                 }
             }
-            Kind::AgentsPaused => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGCONT)),
-            Kind::NetworkReset
-            | Kind::NetworkClosed
-            | Kind::NetworkHalfClosed
-            | Kind::PipelineReset
-            | Kind::PostgresDisconnects => {}
-            Kind::NetworkStalled => self.network.change(|weather| weather.stalled = false),
-            Kind::NetworkThrottled => self.network.change(|weather| weather.bytes_per_second = 0),
-            Kind::NetworkRefusing => self.network.change(|weather| weather.closed = false),
-            Kind::PipelineStalled => self.pipeline.change(|weather| weather.stalled = false),
-            Kind::StoreFull => {
+            FaultKind::AgentsPaused => self.chosen(fault).for_each(|agent| agent.process.signal(Signal::SIGCONT)),
+            FaultKind::NetworkReset
+            | FaultKind::NetworkClosed
+            | FaultKind::NetworkHalfClosed
+            | FaultKind::PipelineReset
+            | FaultKind::PostgresDisconnects => {}
+            FaultKind::NetworkStalled => self.network.change(|weather| weather.stalled = false),
+            FaultKind::NetworkThrottled => self.network.change(|weather| weather.bytes_per_second = 0),
+            FaultKind::NetworkRefusing => self.network.change(|weather| weather.closed = false),
+            FaultKind::PipelineStalled => self.pipeline.change(|weather| weather.stalled = false),
+            FaultKind::StoreFull => {
                 self.store.free()?;
                 self.revive_store().await?;
             }
-            Kind::StoreSlow => self.flushes("store", 0)?,
-            Kind::StoreFlushFails => {
+            FaultKind::StoreSlow => self.flushes("store", 0)?,
+            FaultKind::StoreFlushFails => {
                 self.flushes("store", 0)?;
                 self.revive_store().await?;
             }
-            Kind::StoreReadOnly => self.protect(false).await?,
-            Kind::StoreLocked => self.let_go().await,
-            Kind::PostgresCrashed | Kind::PostgresRestarted => self.revive_store().await?,
-            Kind::AgentsDiskFull => self.agents_disk.free()?,
-            Kind::AgentsDiskSlow | Kind::AgentsFlushFails => self.flushes("agents", 0)?,
+            FaultKind::StoreReadOnly => self.protect(false).await?,
+            FaultKind::StoreLocked => self.let_go().await,
+            FaultKind::PostgresCrashed | FaultKind::PostgresRestarted => self.revive_store().await?,
+            FaultKind::AgentsDiskFull => self.agents_disk.free()?,
+            FaultKind::AgentsDiskSlow | FaultKind::AgentsFlushFails => self.flushes("agents", 0)?,
         }
         Ok(())
     }

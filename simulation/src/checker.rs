@@ -13,10 +13,10 @@ use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use crate::agent::Host;
 use crate::command::CommandState;
 use crate::effect::{Actual, Desired, Until};
-use crate::journal::{Book, Ledger, Record};
+use crate::host::Host;
+use crate::journal::{Journal, JournalState, Record};
 use crate::plan::{Millis, SECOND};
 use crate::store::{Store, effect_id};
 
@@ -245,11 +245,11 @@ impl Checker {
 
     /// An agent starts: its journal holds what it has acknowledged (3), and what is recorded there
     /// is done (9).
-    pub(crate) fn started(&mut self, agent: usize, ledger: &Ledger, wall: Timestamp, now: Millis, store: &Store) {
+    pub(crate) fn started(&mut self, agent: usize, state: &JournalState, wall: Timestamp, now: Millis, store: &Store) {
         let lost = self.agents[agent].acknowledged.iter().find(|id| {
             store.command_of(**id).is_some_and(|command| {
                 let row = &store.commands[command];
-                ledger.inbox().receive(**id, row.seq, effect_id(row.effect)) != Receipt::Duplicate
+                state.inbox().receive(**id, row.seq, effect_id(row.effect)) != Receipt::Duplicate
             })
         });
         if let Some(lost) = lost.map(|id| store.command_of(*id)) {
@@ -257,7 +257,7 @@ impl Checker {
             self.broken("3: acknowledged means journaled", detail);
         }
         // A write that was torn after its last byte has happened, but was not reported.
-        for pending in ledger.pending().filter(|pending| pending.command.op == Op::Apply) {
+        for pending in state.pending().filter(|pending| pending.command.op == Op::Apply) {
             if let Some(started) = pending.started {
                 let at = now.saturating_sub(millis(wall.since(started)));
                 let known = store.effect_of(pending.command.effect).map(|effect| store.effects[effect].target);
@@ -280,7 +280,7 @@ impl Checker {
                 end.due = end.due.map(|due| due.max(from_here));
             }
         }
-        self.finished(agent, ledger.outbox().iter().map(|result| result.command_id));
+        self.finished(agent, state.outbox().iter().map(|result| result.command_id));
     }
 
     fn finished(&mut self, agent: usize, results: impl Iterator<Item = Uuid>) {
@@ -317,8 +317,8 @@ impl Checker {
     }
 
     /// An agent's journal can be written again.
-    pub(crate) fn mended(&mut self, agent: usize, book: Option<&Book>) {
-        let outbox = book.into_iter().flat_map(|book| book.ledger().outbox()).map(|result| result.command_id);
+    pub(crate) fn mended(&mut self, agent: usize, journal: Option<&Journal>) {
+        let outbox = journal.into_iter().flat_map(|journal| journal.state().outbox()).map(|result| result.command_id);
         self.finished(agent, outbox);
     }
 
@@ -348,7 +348,7 @@ impl Checker {
 
     /// No effect is in force long after its end, on a host that runs (5).
     pub(crate) fn late(&mut self, now: Millis, hosts: &[Host]) {
-        for (agent, host) in hosts.iter().enumerate().filter(|(_, host)| host.book.is_some()) {
+        for (agent, host) in hosts.iter().enumerate().filter(|(_, host)| host.journal.is_some()) {
             for target in &host.in_force {
                 let Some(due) = self.agents[agent].ends.get(target).and_then(|end| end.due) else { continue };
                 if now > due.max(host.up_since).max(host.actions_fail_until).saturating_add(LATE) {

@@ -24,7 +24,10 @@ pub mod campaign;
 pub mod checker;
 pub mod defect;
 pub mod disk;
+pub mod host;
+pub mod instant;
 pub mod manager;
+pub mod node;
 pub mod plan;
 pub mod random;
 pub mod shrink;
@@ -46,10 +49,14 @@ pub mod guarded;
 pub mod journal;
 #[path = "../../agent/src/manager_time.rs"]
 pub mod manager_time;
+#[path = "../../agent/src/moment.rs"]
+pub mod moment;
 #[path = "../../agent/src/session/outgoing.rs"]
 mod outgoing;
 #[path = "../../agent/src/intake/receive.rs"]
 pub mod receive;
+#[path = "../../agent/src/refusal.rs"]
+pub mod refusal;
 #[path = "../../agent/src/executor/turn.rs"]
 mod turn;
 

@@ -6,7 +6,6 @@
 //! Several nodes share the store. A node that commits a command for an agent of another node sends
 //! it a hint, which can be lost; each node looks itself with every sweep.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use riposte_protocol::MANAGER;
@@ -19,10 +18,12 @@ use uuid::Uuid;
 use crate::command::CommandState;
 use crate::defect::Defect;
 use crate::effect::Until;
+use crate::instant;
+use crate::node::Seat;
 use crate::plan::{Millis, SECOND};
-use crate::store::{Row, Said, command_id, effect_id};
+use crate::store::{Row, Said, agent_id, command_id, effect_id};
 use crate::wire::{ToAgent, ToManager};
-use crate::world::{Event, World, agent_id};
+use crate::world::{Event, World};
 
 /// Lease of a delivered command: without an acknowledgement it is sent again afterwards.
 const LEASE: Duration = Duration::from_secs(30);
@@ -36,38 +37,6 @@ const PERIOD: Millis = 5 * SECOND;
 const SILENCE: Millis = 100 * SECOND;
 /// Limit of commands in one frame.
 const FRAME: usize = MAX_ITEMS / 4;
-
-/// One node.
-#[derive(Debug, Default)]
-pub struct Node {
-    /// Whether it runs.
-    pub is_up: bool,
-    pub(crate) life: u32,
-    /// By how much its wall clock is off, in milliseconds.
-    pub(crate) clock_off: i64,
-    seats: BTreeMap<usize, Seat>,
-    pub(crate) undo_at: Millis,
-}
-
-#[derive(Debug)]
-struct Seat {
-    talk: u64,
-    session: Session,
-    is_poll: bool,
-    heard_at: Millis,
-    /// Where a defective manager would continue.
-    since: Timestamp,
-}
-
-impl Node {
-    pub(crate) fn wall(&self, now: Millis) -> Timestamp {
-        World::wall(now, self.clock_off)
-    }
-
-    pub(crate) fn is_alive(&self, life: u32) -> bool {
-        self.is_up && self.life == life
-    }
-}
 
 impl World {
     pub(crate) fn start_manager(&mut self, manager: usize) {
@@ -144,7 +113,7 @@ impl World {
             }
         }
         let off = self.nodes[manager].clock_off;
-        if let Some(next) = self.store.next_due().map(|due| Self::instant(due, off).max(self.now))
+        if let Some(next) = self.store.next_due().map(|due| instant::of(due, off).max(self.now))
             && next < self.nodes[manager].undo_at
         {
             self.plan_undo(manager, next);
@@ -167,7 +136,7 @@ impl World {
         }
         while self.store.retry_reverts(now) > 0 {}
         let off = self.nodes[manager].clock_off;
-        let next = self.store.next_due().map_or(Millis::MAX, |due| Self::instant(due, off));
+        let next = self.store.next_due().map_or(Millis::MAX, |due| instant::of(due, off));
         self.committed(manager);
         // A jump of this node's clock can put the due time into the past: the next look is a little
         // later.
@@ -290,7 +259,7 @@ impl World {
         if is_over {
             self.nodes[manager].seats.remove(&agent);
         } else if let Some(end) = next.filter(|end| *end < Timestamp::MAX) {
-            let at = Self::instant(end, self.nodes[manager].clock_off).max(true_now + 1);
+            let at = instant::of(end, self.nodes[manager].clock_off).max(true_now + 1);
             self.at(at, Event::Fetch { manager, agent, talk });
         }
         if chosen.is_empty() {

@@ -12,19 +12,17 @@ use std::time::Duration;
 
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
-use uuid::Uuid;
 
-use crate::agent::Host;
 use crate::checker::{Checker, Violation};
 use crate::defect::Defect;
-use crate::manager::Node;
+use crate::host::Host;
+use crate::instant;
+use crate::node::Node;
 use crate::plan::{Act, MINUTE, Millis, Plan, SECOND, Shape};
 use crate::random::Random;
 use crate::store::Store;
 use crate::wire::{Seal, ToAgent, ToManager};
 
-/// Wall clock at the start of a world; an arbitrary instant.
-const ORIGIN: i64 = 1_795_514_400_000;
 /// The targets of responses.
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// Time after the last fault until everything must have settled: the manager's longest wait for a
@@ -170,7 +168,7 @@ impl World {
 
     /// Whether a block has just ended: its commands are still under way.
     fn is_ending(&self) -> bool {
-        let now = Self::wall(self.now, 0);
+        let now = instant::wall(self.now, 0);
         let just_now = now.minus(Duration::from_millis(MINUTE))..=now;
         self.store.effects.iter().any(|effect| effect.until.instant().is_some_and(|until| just_now.contains(&until)))
     }
@@ -217,7 +215,7 @@ impl World {
                 }
             }
             Event::AgentUp { agent, life } => {
-                if self.hosts[agent].life == life && self.hosts[agent].book.is_none() {
+                if self.hosts[agent].life == life && self.hosts[agent].journal.is_none() {
                     self.start_agent(agent);
                 }
             }
@@ -265,7 +263,7 @@ impl World {
     }
 
     pub(crate) fn is_alive(&self, agent: usize, life: u32) -> bool {
-        self.hosts[agent].life == life && self.hosts[agent].book.is_some()
+        self.hosts[agent].life == life && self.hosts[agent].journal.is_some()
     }
 
     /// Everything works again, the clocks are set, and every agent connects again.
@@ -280,7 +278,7 @@ impl World {
         for agent in 0..self.hosts.len() {
             self.checker.clock_set(agent, self.hosts[agent].wall(self.now));
             self.hosts[agent].heal(self.now);
-            if self.hosts[agent].book.is_none() {
+            if self.hosts[agent].journal.is_none() {
                 self.start_agent(agent);
             }
         }
@@ -289,16 +287,6 @@ impl World {
         for manager in 0..self.nodes.len() {
             self.at(self.now + self.furthest + QUIET / 2, Event::Restart { manager });
         }
-    }
-
-    /// When a clock that is off by `off` reaches `wall`, if it is not set meanwhile.
-    pub(crate) fn instant(wall: Timestamp, off: i64) -> Millis {
-        Millis::try_from(wall.as_millis() - ORIGIN - off).unwrap_or(0)
-    }
-
-    /// The reading of a clock that is off by `off`.
-    pub(crate) fn wall(now: Millis, off: i64) -> Timestamp {
-        Timestamp::from_millis(ORIGIN + off + i64::try_from(now).unwrap_or(i64::MAX))
     }
 
     /// The delays after which a message that is sent now arrives: none if it is lost, two if it is
@@ -395,9 +383,4 @@ fn arrivals(
         *last
     };
     fate.unwrap_or_default().into_iter().map(at).collect()
-}
-
-/// The id of an agent.
-pub fn agent_id(agent: usize) -> Uuid {
-    Uuid::from_u128((0xa << 64) + agent as u128)
 }

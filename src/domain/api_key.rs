@@ -1,14 +1,11 @@
 //! The format of API keys, `rip_ID_SECRET`. Format errors are explained to the caller, who typed or
 //! copied the key. Nothing here reveals whether a key exists.
 
-use super::enrolment_token;
+use super::credential::TOKEN_PREFIX;
+pub use super::credential::{KEY_PREFIX as PREFIX, SECRET_LENGTH};
 
-/// Prefix of every key.
-pub const PREFIX: &str = "rip_";
 /// Length of an id: 8 bytes in hexadecimal.
 pub const ID_LENGTH: usize = 16;
-/// Length of a secret: 32 bytes in base64url.
-pub const SECRET_LENGTH: usize = 43;
 
 /// Why `text` cannot be an API key; `None` if it can.
 pub fn form_fault(text: &str) -> Option<String> {
@@ -19,7 +16,7 @@ pub fn form_fault(text: &str) -> Option<String> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Some("the key contains a space or a line break; copy one key, and nothing else".to_owned());
     }
-    if text.starts_with(enrolment_token::PREFIX) {
+    if text.starts_with(TOKEN_PREFIX) {
         return Some(format!("this is an enrolment token; an API key begins with {PREFIX}"));
     }
     let Some(rest) = text.strip_prefix(PREFIX) else {

@@ -1,14 +1,12 @@
 //! The form of an enrolment token, `rit_SECRET`. As with API keys it says only whether a text can be a token; whether such a
 //! token exists is told by nothing here.
 
-use super::api_key;
-
-/// What every token begins with.
-pub const PREFIX: &str = "rit_";
+pub use super::credential::TOKEN_PREFIX as PREFIX;
+use super::credential::{KEY_PREFIX, SECRET_LENGTH};
 
 /// Why `text` cannot be an enrolment token, in a sentence; nothing if it can.
 pub fn form_fault(text: &str) -> Option<String> {
-    let whole = PREFIX.len() + api_key::SECRET_LENGTH;
+    let whole = PREFIX.len() + SECRET_LENGTH;
     if text.is_empty() {
         return Some("the enrolment token is empty".to_owned());
     }
@@ -16,7 +14,7 @@ pub fn form_fault(text: &str) -> Option<String> {
         let what = "the enrolment token holds a blank or a line break; copy one token, and nothing else";
         return Some(what.to_owned());
     }
-    if text.starts_with(api_key::PREFIX) {
+    if text.starts_with(KEY_PREFIX) {
         return Some(format!("this is an API key; an enrolment token begins with {PREFIX}"));
     }
     if !text.starts_with(PREFIX) {
@@ -39,7 +37,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_form_of_a_token_is_said() {
-        let secret = "a".repeat(api_key::SECRET_LENGTH);
+        let secret = "a".repeat(SECRET_LENGTH);
         let token = format!("rit_{secret}");
         assert_eq!(form_fault(&token), None);
         for (text, told) in [

@@ -15,6 +15,7 @@ pub mod batch;
 pub mod breaker;
 pub mod canonical;
 pub mod command;
+pub mod credential;
 pub mod decode;
 pub mod duplicates;
 pub mod duration;

@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
+mod circles;
 mod decisions;
 mod files;
 mod floors;
+mod imports;
 mod names;
 mod packages;
 mod paths;

@@ -5,30 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use riposte_protocol::command::{Command, Script};
+use riposte_protocol::command::{Command, Op, Script};
 use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Host;
-use crate::clock::Moment;
+use super::error::failure;
+use super::{About, ActionError, Host};
+use crate::conventions::minimal_alert;
 use crate::local_policy::LocalPolicy;
+use crate::moment::Moment;
+use crate::responses_log::Note;
 use crate::runner::{self, Exit, Program, RunError};
-
-/// Why a step failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ActionError {
-    /// The action refuses this target.
-    #[error("{0}")]
-    Refused(String),
-    /// A program exceeded its time limit and was killed.
-    #[error("{0}")]
-    TimedOut(String),
-    /// Any other failure.
-    #[error("{0}")]
-    Failed(String),
-}
 
 /// Output of the programs of one execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,17 +155,18 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// The line for the log of responses: what the action of that name did. `about` says whether
+    /// its arguments may be shown.
+    pub fn log_line(&self, op: Op, action: &'a str, about: &About) -> Note<'a> {
+        let program = self.script.map_or(action, |script| script.executable.as_str());
+        let arguments = if about.has_secrets() { &[] } else { self.arguments };
+        Note::new(op, program, arguments, self.alert, minimal_alert(self.target, action))
+    }
+
     /// Adds a program's output to the result.
     pub(crate) fn note(&self, exit_code: Option<i32>, output: &str) {
         let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
         transcript.exit_code = exit_code;
         transcript.output = runner::join(&transcript.output, output);
     }
-}
-
-/// The error of a program that failed: its name, its exit code, and the first line of its errors.
-pub(crate) fn failure(program: &Program, exit: &Exit) -> ActionError {
-    let complaint = exit.stderr.lines().chain(exit.stdout.lines()).find(|line| !line.trim().is_empty());
-    let complaint = complaint.map(|line| format!(": {}", line.trim())).unwrap_or_default();
-    ActionError::Failed(format!("{} ended with {}{complaint}", program.name(), exit.code))
 }

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::about::has;
-use super::attempt::failure;
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, kill_process};
+use super::error::failure;
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, process_stat};
 use crate::platform;
 use crate::runner::Program;
 
@@ -130,7 +130,7 @@ impl Action for DisableAccount {
     }
 
     fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String {
-        match (elsewhere::of(attempt), op) {
+        match (elsewhere::of(&ABOUT, attempt), op) {
             (Ok(Some(recipe)), op) => recipe.plan(op),
             (Ok(None), Op::Apply) => disable(attempt).text(),
             (Ok(None), Op::Revert) => {
@@ -142,7 +142,7 @@ impl Action for DisableAccount {
 
     fn prepare<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, Value> {
         Box::pin(async {
-            if let Some(recipe) = elsewhere::of(attempt)? {
+            if let Some(recipe) = elsewhere::of(&ABOUT, attempt)? {
                 return recipe.prepare(attempt).await;
             }
             let passwd = read("/etc/passwd")?;
@@ -162,7 +162,7 @@ impl Action for DisableAccount {
 
     fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            match elsewhere::of(attempt)? {
+            match elsewhere::of(&ABOUT, attempt)? {
                 Some(recipe) => recipe.apply(attempt).await?,
                 None if login(attempt)?.is_some_and(|login| login.is_disabled()) => {}
                 None => attempt.run(&disable(attempt)).await.map(drop)?,
@@ -174,7 +174,7 @@ impl Action for DisableAccount {
 
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
-            match elsewhere::of(attempt)? {
+            match elsewhere::of(&ABOUT, attempt)? {
                 Some(recipe) => recipe.is_in_force(attempt).await,
                 None => {
                     Ok(login(attempt)?.is_some_and(|login| login.is_disabled()) && is_seen_disabled(attempt).await?)
@@ -185,7 +185,7 @@ impl Action for DisableAccount {
 
     fn revert<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()> {
         Box::pin(async {
-            if let Some(recipe) = elsewhere::of(attempt)? {
+            if let Some(recipe) = elsewhere::of(&ABOUT, attempt)? {
                 return recipe.revert(attempt).await;
             }
             // An account that was deleted meanwhile has nothing left to restore.
@@ -200,7 +200,7 @@ impl Action for DisableAccount {
 
     fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
-            if let Some(recipe) = elsewhere::of(attempt)? {
+            if let Some(recipe) = elsewhere::of(&ABOUT, attempt)? {
                 return recipe.is_lifted(attempt).await;
             }
             let (Some(before), Some(now)) = (before(attempt)?, login(attempt)?) else { return Ok(true) };
@@ -269,7 +269,7 @@ async fn has_processes(attempt: &Attempt<'_>) -> Result<bool, ActionError> {
     let exit = attempt.look(&list).await?;
     let is_dead = |number: &str| {
         attempt.host.os == Os::Linux
-            && kill_process::look(attempt.host, number).is_ok_and(|seen| seen.is_none_or(|seen| seen.is_dead))
+            && process_stat::read(attempt.host, number).is_ok_and(|seen| seen.is_none_or(|seen| seen.is_dead))
     };
     match exit.code {
         0 => Ok(exit.stdout.split_whitespace().any(|number| !is_dead(number))),

@@ -16,7 +16,7 @@ use riposte_protocol::time::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::kill_process;
+use super::process_stat::ProcessStat;
 use crate::guarded;
 
 /// Longest text, in bytes after escaping.
@@ -113,7 +113,7 @@ pub(super) fn host(proc: &Path) -> Value {
 
 fn parent(proc: &Path, number: &str) -> Result<Value, String> {
     let stat = std::fs::read(proc.join(number).join("stat")).map_err(|error| error.to_string())?;
-    let own = kill_process::Look::parse(&String::from_utf8_lossy(&stat)).ok_or("its state cannot be understood")?;
+    let own = ProcessStat::parse(&String::from_utf8_lossy(&stat)).ok_or("its state cannot be understood")?;
     let parent = proc.join(own.parent.to_string());
     let name = std::fs::read(parent.join("comm")).unwrap_or_default();
     let program = std::fs::read_link(parent.join("exe")).unwrap_or_default();

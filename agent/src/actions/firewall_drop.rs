@@ -7,7 +7,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
-use super::recipe::{Change, Look, Recipe, unsuited};
+use super::recipe::{Change, Check, Recipe, unsuited};
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, iptables, nftables, pf, probe};
 use crate::platform;
 use crate::runner::Program;
@@ -113,7 +113,7 @@ fn ipf(network: IpNet) -> Recipe {
     Recipe {
         apply: vec![Change::new(program("-f"))],
         revert: vec![Change::new(program("-rf"))],
-        shows: vec![Look::prints(list, [&to, &from])],
+        shows: vec![Check::prints(list, [&to, &from])],
         ..Recipe::default()
     }
 }

@@ -3,7 +3,7 @@
 
 use riposte_protocol::target::{Target, TargetKind};
 
-use super::recipe::{ByRecipe, Change, Look, Recipe};
+use super::recipe::{ByRecipe, Change, Check, Recipe};
 use super::{About, Os, probe};
 use crate::platform;
 use crate::runner::Program;
@@ -41,7 +41,7 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
     Some(Recipe {
         apply: vec![Change::new(with("add"))],
         revert: vec![Change::new(with("remove"))],
-        shows: vec![Look::exit(with("query"), 1)],
+        shows: vec![Check::exit(with("query"), 1)],
         ..Recipe::default()
     })
 }

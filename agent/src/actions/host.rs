@@ -7,67 +7,14 @@ use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
 
-use super::Limits;
+use super::Os;
 use super::at_work::AtWork;
-use super::probe::Probes;
+use super::probe::cache::ProbeCache;
+use crate::conventions;
+use crate::local_policy::Limits;
 use crate::responses_log::{Note, ResponsesLog};
 use crate::runner::Runner;
-use crate::scripts::{self, KeyBook};
-
-/// An operating system that an action supports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Os {
-    /// Linux.
-    Linux,
-    /// FreeBSD.
-    FreeBsd,
-    /// NetBSD.
-    NetBsd,
-    /// OpenBSD.
-    OpenBsd,
-    /// macOS.
-    MacOs,
-    /// Solaris and illumos.
-    SunOs,
-    /// Windows.
-    Windows,
-}
-
-impl Os {
-    /// All systems.
-    pub const ALL: &'static [Self] =
-        &[Self::Linux, Self::FreeBsd, Self::NetBsd, Self::OpenBsd, Self::MacOs, Self::SunOs, Self::Windows];
-    /// All systems but Windows.
-    pub const UNIX: &'static [Self] =
-        &[Self::Linux, Self::FreeBsd, Self::NetBsd, Self::OpenBsd, Self::MacOs, Self::SunOs];
-
-    /// The system that this program was built for. An unknown one counts as Linux; missing programs
-    /// then show what does not work.
-    pub fn current() -> Self {
-        match std::env::consts::OS {
-            "freebsd" => Self::FreeBsd,
-            "netbsd" => Self::NetBsd,
-            "openbsd" => Self::OpenBsd,
-            "macos" => Self::MacOs,
-            "solaris" | "illumos" => Self::SunOs,
-            "windows" => Self::Windows,
-            _ => Self::Linux,
-        }
-    }
-
-    /// Its name, for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Linux => "Linux",
-            Self::FreeBsd => "FreeBSD",
-            Self::NetBsd => "NetBSD",
-            Self::OpenBsd => "OpenBSD",
-            Self::MacOs => "macOS",
-            Self::SunOs => "SunOS",
-            Self::Windows => "Windows",
-        }
-    }
-}
+use crate::scripts::KeyBook;
 
 /// The host, and the agent's folders on it.
 #[derive(Debug)]
@@ -97,7 +44,7 @@ pub struct Host {
     /// The keys that custom programs hold.
     pub keys: KeyBook,
     /// Cached results of tests of the programs that actions need.
-    pub probes: Probes,
+    pub probes: ProbeCache,
 }
 
 /// Default folder of Wazuh.
@@ -113,12 +60,12 @@ impl Host {
             state_dir: state_dir.to_owned(),
             wazuh_home: DEFAULT_WAZUH_HOME.into(),
             scripts_dir: None,
-            script_timeout: scripts::DEFAULT_TIMEOUT,
+            script_timeout: conventions::DEFAULT_TIMEOUT,
             quarantine: Limits::DEFAULT,
             managers: Vec::new(),
             responses_log: None,
             at_work: AtWork::default(),
-            probes: Probes::default(),
+            probes: ProbeCache::default(),
             keys: KeyBook::at(&state_dir.join("script-keys.json")),
         }
     }
@@ -130,7 +77,7 @@ impl Host {
 
     /// Folder of the programs of custom actions.
     pub fn scripts_dir(&self) -> PathBuf {
-        self.scripts_dir.clone().unwrap_or_else(|| self.wazuh_home.join(scripts::FOLDER))
+        self.scripts_dir.clone().unwrap_or_else(|| self.wazuh_home.join(conventions::FOLDER))
     }
 
     /// Writes into the log of responses, if there is one. A failed write never stops a response.

@@ -316,7 +316,7 @@ mod tests {
         std::fs::write(&allow, "sshd: 192.0.2.0/255.255.255.0\n").unwrap();
         assert!(!HostDeny.is_in_force(&attempt).await.unwrap());
         let error = HostDeny.apply(&attempt).await.unwrap_err().to_string();
-        assert!(error.contains("is asked first: sshd: 192.0.2.0/255.255.255.0"), "{error}");
+        assert!(error.contains("is read first: sshd: 192.0.2.0/255.255.255.0"), "{error}");
         std::fs::write(&allow, "sshd: 198.51.100.\n").unwrap();
         assert!(HostDeny.is_in_force(&attempt).await.unwrap());
         let deny = root.path().join("etc/hosts.deny");

@@ -3,7 +3,7 @@
 
 use riposte_protocol::target::{Target, TargetKind};
 
-use super::recipe::{ByRecipe, Change, Look, Recipe};
+use super::recipe::{ByRecipe, Change, Check, Recipe};
 use super::{About, Os};
 use crate::platform;
 use crate::runner::Program;
@@ -36,7 +36,7 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
     let rule = |from: &str, to: &str| Program::new("ipfw", ["-q", "add", NUMBER, "deny", "ip", "from", from, "to", to]);
     let (from, to) = (format!("from {table} to any"), format!("from any to {table}"));
     let rules = Program::new("ipfw", ["list"]);
-    let (asks_from, asks_to) = (Look::prints(rules.clone(), [&from]), Look::prints(rules, [&to]));
+    let (asks_from, asks_to) = (Check::prints(rules.clone(), [&from]), Check::prints(rules, [&to]));
     Some(Recipe {
         apply: vec![
             Change::new(Program::new("ipfw", ["-q", "table", NUMBER, "add", &network])),
@@ -44,7 +44,7 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
             Change::new(rule("any", &table)).unless(asks_to.clone()),
         ],
         revert: vec![Change::new(Program::new("ipfw", ["-q", "table", NUMBER, "delete", &network]))],
-        shows: vec![Look::prints(Program::new("ipfw", ["table", NUMBER, "list"]), [&network]), asks_from, asks_to],
+        shows: vec![Check::prints(Program::new("ipfw", ["table", NUMBER, "list"]), [&network]), asks_from, asks_to],
         is_marked: true,
         ..Recipe::default()
     })

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use riposte_protocol::command::Op;
 
-use self::rules::{Rules, Standing};
+use self::rules::{ChainSide, Rules, Standing};
 use super::about::has;
-use super::attempt::failure;
+use super::error::failure;
 use super::{ActionError, Attempt};
 use crate::platform;
 use crate::runner::{Exit, Program, Runner};
@@ -19,11 +19,8 @@ use crate::runner::{Exit, Program, Runner};
 /// leave.
 const MAX_COPIES: usize = 1000;
 
-/// A chain, and whether the address is matched as source or destination.
-type Place = (&'static str, &'static str);
-
-fn places(attempt: &Attempt<'_>) -> &'static [Place] {
-    const ALL: &[Place] = &[("INPUT", "-s"), ("FORWARD", "-s"), ("OUTPUT", "-d")];
+fn places(attempt: &Attempt<'_>) -> &'static [ChainSide] {
+    const ALL: &[ChainSide] = &[("INPUT", "-s"), ("FORWARD", "-s"), ("OUTPUT", "-d")];
     if has(attempt.arguments, "output") { ALL } else { &ALL[..2] }
 }
 
@@ -96,7 +93,7 @@ pub(super) async fn is_unblocked(attempt: &Attempt<'_>) -> Result<bool, ActionEr
     Ok(true)
 }
 
-async fn has_rule(attempt: &Attempt<'_>, place: Place) -> Result<bool, ActionError> {
+async fn has_rule(attempt: &Attempt<'_>, place: ChainSide) -> Result<bool, ActionError> {
     let program = rule(attempt, "-C", place);
     let exit = attempt.look(&program).await?;
     // 1 means "no such rule", but also some real failures, which print another text.
@@ -118,7 +115,7 @@ fn program(attempt: &Attempt<'_>) -> &'static str {
 }
 
 /// `-w 5` waits for the lock that every iptables shares; without it a busy host fails at random.
-fn rule(attempt: &Attempt<'_>, flag: &str, (chain, side): Place) -> Program {
+fn rule(attempt: &Attempt<'_>, flag: &str, (chain, side): ChainSide) -> Program {
     let address = attempt.target.value();
     Program::new(
         program(attempt),

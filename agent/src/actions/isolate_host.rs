@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use self::table::Exceptions;
 use super::about::values;
-use super::attempt::failure;
+use super::error::failure;
 use super::nftables::{TABLES, ask, is_awake, is_missing, objects, transaction};
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, probe};
 use crate::platform;

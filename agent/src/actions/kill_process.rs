@@ -16,7 +16,7 @@ use rustix::process::Pid;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence};
+use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, evidence, process_stat};
 use crate::platform;
 
 /// The action.
@@ -25,8 +25,6 @@ pub(super) struct KillProcess;
 
 /// Time limit for a killed process to disappear; one that waits for a disk takes long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The kernel's flag of its own threads, in `/proc/N/stat`.
-const PF_KTHREAD: u64 = 0x0020_0000;
 
 const ABOUT: About = About {
     name: "kill-process",
@@ -60,34 +58,6 @@ const ABOUT: About = About {
     ..About::DEFAULT
 };
 
-/// The fields of `/proc/N/stat` that are needed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) name: String,
-    pub(super) is_dead: bool,
-    is_kernels: bool,
-    pub(super) parent: u32,
-    /// Start time in ticks since the system's boot; with the number it identifies the process.
-    pub(super) started: u64,
-}
-
-impl Look {
-    pub(super) fn parse(stat: &str) -> Option<Self> {
-        // The name is in brackets and may contain any character, also brackets.
-        let (head, tail) = stat.rsplit_once(')')?;
-        let name = head.split_once('(')?.1.to_owned();
-        let fields: Vec<&str> = tail.split_whitespace().collect();
-        let flags: u64 = fields.get(6)?.parse().ok()?;
-        Some(Self {
-            name,
-            is_dead: matches!(*fields.first()?, "Z" | "X" | "x"),
-            is_kernels: flags & PF_KTHREAD != 0,
-            parent: fields.get(1)?.parse().ok()?,
-            started: fields.get(19)?.parse().ok()?,
-        })
-    }
-}
-
 impl Action for KillProcess {
     fn about(&self) -> &About {
         &ABOUT
@@ -105,7 +75,7 @@ impl Action for KillProcess {
     fn evidence<'a>(&'a self, attempt: &'a Attempt<'_>) -> BoxFuture<'a, Option<Value>> {
         Box::pin(async {
             let (host, number) = (attempt.host.path("/proc"), attempt.target.value().to_owned());
-            let started = look(attempt.host, &number).ok().flatten()?.started;
+            let started = process_stat::read(attempt.host, &number).ok().flatten()?.started;
             evidence::in_thread(move || evidence::process(&host, &number, started)).await
         })
     }
@@ -128,7 +98,7 @@ impl Action for KillProcess {
             })?;
             // What `/proc` shows from here on is the held process or a later one with its number.
             // If the held one still accepts a signal afterwards, it was the held one.
-            let seen = look(attempt.host, number)?.filter(|seen| !seen.is_dead).ok_or_else(gone)?;
+            let seen = process_stat::read(attempt.host, number)?.filter(|seen| !seen.is_dead).ok_or_else(gone)?;
             if seen.is_kernels {
                 return Err(ActionError::Refused(format!("process {number} is a thread of the kernel: protected")));
             }
@@ -141,7 +111,9 @@ impl Action for KillProcess {
                 error => failed("killed", error),
             })?;
             let deadline = Instant::now() + PATIENCE;
-            while look(attempt.host, number)?.is_some_and(|now| now.started == seen.started && !now.is_dead) {
+            while process_stat::read(attempt.host, number)?
+                .is_some_and(|now| now.started == seen.started && !now.is_dead)
+            {
                 if Instant::now() >= deadline {
                     return Err(ActionError::TimedOut(format!("process {number} was killed and is not gone yet")));
                 }
@@ -156,7 +128,7 @@ impl Action for KillProcess {
     fn is_in_force<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
         Box::pin(async {
             let is_gone = || {
-                let seen = look(attempt.host, attempt.target.value())?;
+                let seen = process_stat::read(attempt.host, attempt.target.value())?;
                 Ok(seen.is_none_or(|seen| seen.is_dead || meant::is_another(attempt, &seen)))
             };
             Ok(attempt.take_seen_in_force() || is_gone()?)
@@ -193,20 +165,6 @@ mod pidfd {
 
     pub(super) fn kill((): &()) -> Result<(), Errno> {
         Err(Errno::NOSYS)
-    }
-}
-
-/// Reads the process of that number; `None` if there is none.
-pub(super) fn look(host: &Host, number: &str) -> Result<Option<Look>, ActionError> {
-    let path = host.path("/proc").join(number).join("stat");
-    match std::fs::read(&path) {
-        Ok(stat) => {
-            let look = Look::parse(&String::from_utf8_lossy(&stat));
-            look.map(Some).ok_or_else(|| ActionError::Failed(format!("{} cannot be understood", path.display())))
-        }
-        // The second error is returned for a process that ends during the read.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),
-        Err(error) => Err(ActionError::Failed(format!("{} cannot be read: {error}", path.display()))),
     }
 }
 

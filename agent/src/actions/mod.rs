@@ -6,11 +6,13 @@
 //! targets and kinds were checked before ([`crate::executor`]).
 
 mod about;
+mod action;
 mod at_work;
 mod attempt;
 mod disable_account;
 #[cfg(test)]
 mod docs_tests;
+mod error;
 mod evidence;
 mod firewall_drop;
 mod firewalld_drop;
@@ -30,10 +32,12 @@ mod netsh;
 mod network_tests;
 mod nftables;
 mod npf;
+mod os;
 #[cfg(test)]
 pub(crate) mod own_namespace;
 mod pf;
 mod probe;
+mod process_stat;
 mod quarantine_file;
 mod recipe;
 mod restart_sh;
@@ -44,16 +48,15 @@ mod route_null;
 mod stand_in_tests;
 mod wazuh_slack;
 
-use futures_util::future::BoxFuture;
-use riposte_protocol::command::Op;
 use riposte_protocol::message::{Capability, ONLY_OBSERVED};
-use serde_json::Value;
 
 pub use about::{About, Form, Parameter, Users};
-pub(crate) use attempt::failure;
-pub use attempt::{ActionError, Attempt, Times, Transcript};
-pub use host::{DEFAULT_WAZUH_HOME, Host, Os};
-pub use quarantine_file::Limits;
+pub use action::{Action, Domain, Step};
+pub use attempt::{Attempt, Times, Transcript};
+pub use error::ActionError;
+pub(crate) use error::failure;
+pub use host::{DEFAULT_WAZUH_HOME, Host};
+pub use os::Os;
 
 /// Every action of this agent, in the order of the documentation.
 pub static ALL: &[&dyn Action] = &[
@@ -76,68 +79,6 @@ pub static ALL: &[&dyn Action] = &[
     &quarantine_file::QuarantineFile,
     &log_only::LogOnly,
 ];
-
-/// The result of an action's step, once it is done.
-pub type Step<'a, T> = BoxFuture<'a, Result<T, ActionError>>;
-
-/// One action. Every step must be idempotent: it may be repeated after a crash, and an effect may
-/// be applied again to change its end.
-pub trait Action: Sync + std::fmt::Debug {
-    /// Its description.
-    fn about(&self) -> &About;
-
-    /// The name in policies and commands.
-    fn name(&self) -> &'static str {
-        self.about().name
-    }
-
-    /// Lock domain: actions of one domain run one after the other.
-    fn lock_domain(&self) -> &'static str {
-        self.about().lock_domain
-    }
-
-    /// Checks that it can run on this host now; its platform was checked before.
-    ///
-    /// # Errors
-    /// Why not, for people.
-    fn availability(&self, host: &Host) -> Result<(), String>;
-
-    /// What it would run, for people: the text of `observe` mode. Runs nothing.
-    fn plan(&self, op: Op, attempt: &Attempt<'_>) -> String;
-
-    /// Looks at the state before the effect and returns the data that [`Action::revert`] needs to
-    /// restore it. Changes nothing. Not called for an action that cannot be undone.
-    fn prepare<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, Value> {
-        Box::pin(async { Ok(Value::Null) })
-    }
-
-    /// Looks at what it is about to act on and is gone or changed afterwards, for a later analysis.
-    /// Changes nothing, and is limited in time and size; `None` if there is nothing to report.
-    fn evidence<'a>(&'a self, _attempt: &'a Attempt<'_>) -> BoxFuture<'a, Option<Value>> {
-        Box::pin(async { None })
-    }
-
-    /// Brings the effect into force, or moves its end.
-    fn apply<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, ()>;
-
-    /// Whether the effect is in force. Not called if [`About::looks`] says that it cannot be seen.
-    fn is_in_force<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async { Ok(true) })
-    }
-
-    /// Restores the state before the effect. Without `attempt.undo` the effect is not held (any
-    /// more), and only what is certainly this agent's own may be removed. Not called for an action
-    /// that cannot be undone.
-    fn revert<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Step<'a, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    /// Whether nothing of the effect is left. Without `attempt.undo`, true only if nothing like it
-    /// is there.
-    fn is_lifted<'a>(&'a self, attempt: &'a Attempt<'_>) -> Step<'a, bool> {
-        Box::pin(async move { Ok(!self.is_in_force(attempt).await?) })
-    }
-}
 
 /// Returns the action of that name in `actions`.
 pub fn find(actions: &'static [&'static dyn Action], name: &str) -> Option<&'static dyn Action> {

@@ -4,7 +4,7 @@
 
 use riposte_protocol::target::{Target, TargetKind};
 
-use super::recipe::{ByRecipe, Change, Look, Recipe};
+use super::recipe::{ByRecipe, Change, Check, Recipe};
 use super::{About, Os};
 use crate::runner::Program;
 
@@ -38,20 +38,20 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
     let (way_in, way_out, remote) = ("dir=in", "dir=out", format!("remoteip={network}"));
     let add = |way: &str, direction: &str| {
         Change::new(rule("add", way).arguments(&["interface=any", direction, "action=block", &remote]))
-            .unless(Look::exit(rule("show", way), 1))
+            .unless(Check::exit(rule("show", way), 1))
     };
     let delete = |way: &str| Change::new(rule("delete", way)).may_fail();
     // The output of `netsh show profile` depends on the system's language, so it is not used.
     let is_on = |profile: &str| {
         let key = format!(r"{PROFILES}\{profile}");
-        Look::prints(Program::new("reg.exe", ["query", &key, "/v", "EnableFirewall"]), ["0x1"])
+        Check::prints(Program::new("reg.exe", ["query", &key, "/v", "EnableFirewall"]), ["0x1"])
     };
     Some(Recipe {
         apply: vec![add("in", way_in), add("out", way_out)],
         revert: vec![delete("in"), delete("out")],
         shows: vec![
-            Look::exit(rule("show", "in"), 1),
-            Look::exit(rule("show", "out"), 1),
+            Check::exit(rule("show", "in"), 1),
+            Check::exit(rule("show", "out"), 1),
             is_on("DomainProfile"),
             is_on("StandardProfile"),
             is_on("PublicProfile"),

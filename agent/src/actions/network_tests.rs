@@ -311,7 +311,7 @@ async fn a_null_route_that_another_one_comes_before_is_no_null_route() {
     namespace.run(&Program::new("ip", ["rule", "add", "to", ADDRESSES[0], "lookup", "100"])).await;
     assert!(!order.is_in_force().await);
     let error = RouteNull.apply(&order.attempt()).await.unwrap_err().to_string();
-    assert!(error.contains("takes another one before it") && error.contains("dev other"), "{error}");
+    assert!(error.contains("the kernel prefers another one") && error.contains("dev other"), "{error}");
     order.revert().await;
     // For IPv6 a route with a better metric is enough.
     let order = namespace.order(&RouteNull, ADDRESSES[1], json!({}));

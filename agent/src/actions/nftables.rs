@@ -18,7 +18,7 @@ use riposte_protocol::command::Op;
 use serde_json::Value;
 
 use super::about::has;
-use super::attempt::failure;
+use super::error::failure;
 use super::{ActionError, Attempt};
 use crate::runner::{Exit, Program};
 

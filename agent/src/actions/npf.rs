@@ -4,7 +4,7 @@
 
 use riposte_protocol::target::{Target, TargetKind};
 
-use super::recipe::{ByRecipe, Change, Look, Recipe};
+use super::recipe::{ByRecipe, Change, Check, Recipe};
 use super::{About, Os};
 use crate::platform;
 use crate::runner::Program;
@@ -37,12 +37,12 @@ pub(super) fn recipe(_os: Os, target: &Target, _arguments: &[String]) -> Option<
     let show = Program::new("npfctl", ["show"]);
     Some(Recipe {
         needs: vec![(
-            Look::prints(show.clone(), [&configured]),
+            Check::prints(show.clone(), [&configured]),
             "npf.conf has no table <wazuh_blacklist>: define it, and a rule that blocks what is in it",
         )],
         apply: vec![Change::new(table("add"))],
         revert: vec![Change::new(table("rem"))],
-        shows: vec![Look::exit(table("test"), 1), Look::prints(show, ["filtering:", "active"])],
+        shows: vec![Check::exit(table("test"), 1), Check::prints(show, ["filtering:", "active"])],
         ..Recipe::default()
     })
 }

@@ -6,7 +6,7 @@
 
 use riposte_protocol::target::{Target, TargetKind};
 
-use super::recipe::{ByRecipe, Change, Look, Recipe};
+use super::recipe::{ByRecipe, Change, Check, Recipe};
 use super::{About, Os};
 use crate::platform;
 use crate::runner::Program;
@@ -46,10 +46,10 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
     let in_anchor = |arguments: &[&str]| Program::new("pfctl", ["-a", anchor]).arguments(arguments);
     let table = |verb: &str| in_anchor(&["-t", TABLE, "-T", verb, address]);
     let from_table = format!("<{TABLE}>");
-    let rules_ask = Look::prints(in_anchor(&["-s", "rules"]), [&from_table]);
+    let rules_ask = Check::prints(in_anchor(&["-s", "rules"]), [&from_table]);
     Some(Recipe {
         needs: vec![(
-            Look::prints(Program::new("pfctl", ["-s", "rules"]), [&asked_by]),
+            Check::prints(Program::new("pfctl", ["-s", "rules"]), [&asked_by]),
             "pf's rules do not use the agent's anchor: add the line `anchor \"riposte\"` to pf.conf and load it",
         )],
         apply: vec![
@@ -59,9 +59,9 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
         ],
         revert: vec![Change::new(table("delete"))],
         shows: vec![
-            Look::exit(table("test"), 1),
+            Check::exit(table("test"), 1),
             rules_ask,
-            Look::prints(Program::new("pfctl", ["-s", "info"]), ["Status: Enabled"]),
+            Check::prints(Program::new("pfctl", ["-s", "info"]), ["Status: Enabled"]),
         ],
         is_marked: true,
         ..Recipe::default()

@@ -2,13 +2,15 @@
 //! in use. An `nft` without its kernel module, or an `/etc` that cannot be written, is found before
 //! a response depends on it. The agent reports the reason to the manager.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+pub(super) mod cache;
+
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::failure;
+use self::cache::Found;
+use super::error::failure;
 use super::{ActionError, Host};
 use crate::runner::Program;
 
@@ -25,13 +27,6 @@ const NFT_TRIAL: &str = "table inet riposte_probe {
 ";
 const CHAIN: &str = "riposte-probe";
 const ROUTE: &[&str] = &["blackhole", "192.0.2.113", "proto", "113", "table", "11399"];
-
-/// The cached results.
-#[derive(Debug, Default)]
-pub struct Probes(Mutex<BTreeMap<&'static str, Found>>);
-
-/// Time of the trial, and why it failed if it did.
-type Found = (Instant, Result<(), String>);
 
 /// One program of a trial.
 struct Trial {

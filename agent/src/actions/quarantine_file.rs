@@ -17,7 +17,6 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::Value;
 
-pub use self::store::Limits;
 use self::store::{GivenUp, Kept, Store};
 use super::{About, Action, ActionError, Attempt, Host, Os, Step, evidence};
 use crate::guarded;

@@ -6,7 +6,7 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::Target;
 use serde_json::{Value, json};
 
-use super::attempt::failure;
+use super::error::failure;
 use super::{About, Action, ActionError, Attempt, Host, Os, Step};
 use crate::runner::Program;
 
@@ -14,13 +14,13 @@ use crate::runner::Program;
 #[derive(Debug, Default)]
 pub(super) struct Recipe {
     /// Conditions before anything is tried, each with the error if it does not hold.
-    pub(super) needs: Vec<(Look, &'static str)>,
+    pub(super) needs: Vec<(Check, &'static str)>,
     /// Programs that bring the effect into force.
     pub(super) apply: Vec<Change>,
     /// Programs that lift it.
     pub(super) revert: Vec<Change>,
-    /// Looks that must all succeed for the effect to be in force.
-    pub(super) shows: Vec<Look>,
+    /// Checks that must all succeed for the effect to be in force.
+    pub(super) shows: Vec<Check>,
     /// How many of them, beyond the first, are parts of the effect itself: it is lifted when none
     /// of its parts is there. The others are prerequisites of the parts.
     pub(super) more_parts: usize,
@@ -32,7 +32,7 @@ pub(super) struct Recipe {
 #[derive(Debug)]
 pub(super) struct Change {
     program: Program,
-    unless: Option<Look>,
+    unless: Option<Check>,
     may_fail: bool,
 }
 
@@ -41,9 +41,9 @@ impl Change {
         Self { program, unless: None, may_fail: false }
     }
 
-    /// Runs only if this look fails.
-    pub(super) fn unless(mut self, look: Look) -> Self {
-        self.unless = Some(look);
+    /// Runs only if this check fails.
+    pub(super) fn unless(mut self, check: Check) -> Self {
+        self.unless = Some(check);
         self
     }
 
@@ -56,7 +56,7 @@ impl Change {
 
 /// A program that only looks, and how its answer is read.
 #[derive(Clone, Debug)]
-pub(super) struct Look {
+pub(super) struct Check {
     program: Program,
     yes: Yes,
     /// The exit code that means "no"; every other failure is an error, never an answer.
@@ -71,7 +71,7 @@ enum Yes {
     Prints(Vec<String>),
 }
 
-impl Look {
+impl Check {
     /// Exit code 0 means yes, `no` means no.
     pub(super) fn exit(program: Program, no: i32) -> Self {
         Self { program, yes: Yes::Success, no: Some(no) }
@@ -102,7 +102,7 @@ impl Look {
         })
     }
 
-    /// The look as written in `golden.txt`.
+    /// The check as written in `golden.txt`.
     #[cfg(test)]
     fn text(&self) -> String {
         let yes = match &self.yes {
@@ -137,15 +137,16 @@ impl Recipe {
     #[cfg(test)]
     pub(super) fn text(&self) -> String {
         let mut lines = Vec::new();
-        lines.extend(self.needs.iter().map(|(look, _)| format!("  needs  {}", look.text())));
+        lines.extend(self.needs.iter().map(|(check, _)| format!("  needs  {}", check.text())));
         for (word, changes) in [("apply", &self.apply), ("revert", &self.revert)] {
             for change in changes {
-                let unless = change.unless.as_ref().map(|look| format!("  unless {}", look.text())).unwrap_or_default();
+                let unless =
+                    change.unless.as_ref().map(|check| format!("  unless {}", check.text())).unwrap_or_default();
                 let may_fail = if change.may_fail { "  (may fail)" } else { "" };
                 lines.push(format!("  {word:<6} {}{may_fail}{unless}", change.program.text().replace('\n', "\\n")));
             }
         }
-        lines.extend(self.shows.iter().map(|look| format!("  shows  {}", look.text())));
+        lines.extend(self.shows.iter().map(|check| format!("  shows  {}", check.text())));
         lines.join("\n")
     }
 
@@ -173,8 +174,8 @@ impl Recipe {
     }
 
     pub(super) async fn is_in_force(&self, attempt: &Attempt<'_>) -> Result<bool, ActionError> {
-        for look in &self.shows {
-            if !look.shows(attempt).await? {
+        for check in &self.shows {
+            if !check.shows(attempt).await? {
                 return Ok(false);
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::TargetKind;
 
-use super::recipe::{Change, Look, Recipe};
+use super::recipe::{Change, Check, Recipe};
 use super::{About, Action, Attempt, Host, Os, Step};
 use crate::platform;
 use crate::runner::Program;
@@ -127,6 +127,6 @@ impl Action for RestartWazuh {
 }
 
 /// Whether the service `name` is running.
-pub(super) fn is_active(service: &str) -> Look {
-    Look::exit(Program::new("systemctl", ["is-active", "--quiet", service]), 3)
+pub(super) fn is_active(service: &str) -> Check {
+    Check::exit(Program::new("systemctl", ["is-active", "--quiet", service]), 3)
 }

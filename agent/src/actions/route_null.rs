@@ -6,8 +6,8 @@ use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Value, json};
 
-use super::attempt::failure;
-use super::recipe::{Change, Look, Recipe, unsuited};
+use super::error::failure;
+use super::recipe::{Change, Check, Recipe, unsuited};
 use super::{About, Action, ActionError, Attempt, Host, Os, Step, probe};
 use crate::platform;
 use crate::runner::Program;
@@ -50,7 +50,7 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
             Some(Recipe {
                 apply: vec![Change::new(route("add"))],
                 revert: vec![Change::new(route("delete"))],
-                shows: vec![Look::prints(get, [&destination, "BLACKHOLE"]).or_exit(1)],
+                shows: vec![Check::prints(get, [&destination, "BLACKHOLE"]).or_exit(1)],
                 ..Recipe::default()
             })
         }
@@ -66,7 +66,7 @@ pub(super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<R
             Some(Recipe {
                 apply: vec![Change::new(route("add"))],
                 revert: vec![Change::new(route("delete"))],
-                shows: vec![Look::prints(list, [&text])],
+                shows: vec![Check::prints(list, [&text])],
                 ..Recipe::default()
             })
         }

@@ -18,10 +18,10 @@ use super::{ALL, Host, availability, find, own_namespace};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::executor;
-use crate::journal::{Book, Record};
+use crate::journal::{Journal, Record};
 use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
-use crate::surroundings::Surroundings;
+use crate::self_protection::SelfProtection;
 
 /// `/opt/NAME.does` holds the commands that the stand-in of that name runs after it has recorded
 /// its start.
@@ -71,8 +71,8 @@ impl Stage {
         }
         let mut host = Host::new(Runner::new(), root.path());
         (host.root, host.wazuh_home) = (root.path().into(), home);
-        let book = Book::open(&root.path().join("journal")).unwrap();
-        let agent = Agent::new(book, ALL, Clock::system(), host, policy, Surroundings::default());
+        let journal = Journal::open(&root.path().join("journal")).unwrap();
+        let agent = Agent::new(journal, ALL, Clock::system(), host, policy, SelfProtection::default());
         let agent = Arc::new(agent);
         executor::start(&agent);
         Self { agent, root, seq: 0 }
@@ -112,16 +112,16 @@ impl Stage {
         let result = tokio::time::timeout(PATIENCE, async {
             loop {
                 let told = self.agent.outbox.notified();
-                let found = self.agent.read(|ledger| ledger.outbox().iter().find(|it| it.command_id == id).cloned());
+                let found = self.agent.read(|state| state.outbox().iter().find(|it| it.command_id == id).cloned());
                 match found {
                     Some(result) => break result,
                     None => told.await,
                 }
             }
         });
-        let result = result.await.unwrap_or_else(|_| {
-            panic!("{action} came to no end: {}", self.agent.read(|ledger| format!("{ledger:#?}")))
-        });
+        let result = result
+            .await
+            .unwrap_or_else(|_| panic!("{action} came to no end: {}", self.agent.read(|state| format!("{state:#?}"))));
         let ran = std::fs::read_to_string("/opt/ran").unwrap_or_default();
         (result, ran.lines().map(str::to_owned).collect())
     }

@@ -8,7 +8,7 @@ use riposte_protocol::command::Op;
 use serde_json::{Value, json};
 
 use super::{About, Action, ActionError, Attempt, Form, Host, Os, Parameter, Step, Users};
-use crate::scripts::minimal_alert;
+use crate::conventions::minimal_alert;
 
 /// The action.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use super::EnrollArguments;
+use super::arguments::{self, EnrollArguments};
 use crate::enroll::EnrollOptions;
 use crate::{actions, agent, guarded, platform};
 
@@ -27,7 +27,7 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     }
     let name = arguments.name.unwrap_or_else(platform::hostname);
     let policy = arguments.policy.load(&arguments.state)?;
-    let host = super::host(&arguments.state, &arguments.wazuh, &policy);
+    let host = arguments::host(&arguments.state, &arguments.wazuh, &policy);
     let capabilities = agent::capabilities(actions::ALL, &host, &policy);
     let state_dir = &arguments.state.path;
     let ca = arguments.ca.as_deref().map(|file| {

@@ -6,24 +6,25 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::{ReleaseArguments, run, show};
+use super::arguments::{self, ReleaseArguments};
+use super::{run, show};
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::journal::{Book, Record};
+use crate::journal::{Journal, Record};
 use crate::local_policy::LocalPolicy;
-use crate::surroundings::Surroundings;
+use crate::self_protection::SelfProtection;
 use crate::{actions, executor};
 
 /// Records that people have lifted effects which the journal does not know.
-fn note_lifted(mut book: Book, effects: &[uuid::Uuid]) -> anyhow::Result<()> {
-    if let Some(held) = effects.iter().find(|effect| book.ledger().held_effect(**effect).is_some()) {
+fn note_lifted(mut journal: Journal, effects: &[uuid::Uuid]) -> anyhow::Result<()> {
+    if let Some(held) = effects.iter().find(|effect| journal.state().held_effect(**effect).is_some()) {
         bail!("the agent holds {held}: release it, or let the agent lift it");
     }
     for effect in effects {
-        book.add(Record::Lifted { effect: *effect });
+        journal.add(Record::Lifted { effect: *effect });
     }
-    book.commit()?;
-    if let Some(reason) = book.broken() {
+    journal.commit()?;
+    if let Some(reason) = journal.broken() {
         bail!("it was not recorded: {reason}");
     }
     let mut out = std::io::stdout();
@@ -40,12 +41,12 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
     }
     // A running agent and this command would keep two states of what is held.
     let _lock = run::lock(state_dir).context("stop it first (systemctl stop riposte-agent), then release")?;
-    let book = Book::open(&show::journal_path(state_dir))?;
-    if let Some(reason) = book.broken() {
+    let journal = Journal::open(&show::journal_path(state_dir))?;
+    if let Some(reason) = journal.broken() {
         tracing::warn!(reason, "the journal cannot be written: what is lifted now is looked at again by the next run");
     }
     if !arguments.lifted.is_empty() {
-        return note_lifted(book, &arguments.lifted);
+        return note_lifted(journal, &arguments.lifted);
     }
     // Reads only two paths of the local policy: the custom programs and their log. A mistake in the
     // file must not prevent lifting, which is always allowed.
@@ -53,10 +54,10 @@ pub(super) async fn release(arguments: ReleaseArguments) -> anyhow::Result<()> {
         tracing::warn!(reason = crate::telemetry::chain(&error), "released without the local policy");
         LocalPolicy::default()
     });
-    let host = super::host(&arguments.state, &arguments.wazuh, &places);
-    let (policy, surroundings) = (LocalPolicy::default(), Surroundings::default());
+    let host = arguments::host(&arguments.state, &arguments.wazuh, &places);
+    let (policy, self_protection) = (LocalPolicy::default(), SelfProtection::default());
     let agent =
-        Arc::new(Agent::new(book, actions::ALL, Clock::system().knowing(state_dir), host, policy, surroundings));
+        Arc::new(Agent::new(journal, actions::ALL, Clock::system().knowing(state_dir), host, policy, self_protection));
     let release = executor::release(&agent, &arguments.reason).await;
     let mut out = std::io::stdout();
     for held in &release.lifted {

@@ -10,13 +10,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::RunArguments;
+use super::arguments::{self, RunArguments};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::guarded;
 use crate::identity::Identity;
-use crate::journal::Book;
-use crate::surroundings::Surroundings;
+use crate::journal::Journal;
+use crate::self_protection::SelfProtection;
 use crate::{actions, durable, executor, manager_url, service, session};
 
 /// Time limit for running executions to finish after a stop.
@@ -28,11 +28,11 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let mut policy = arguments.policy.load(&arguments.state)?;
     policy.observe |= arguments.observe;
     let _lock = lock(state_dir)?;
-    let book = Book::open(&super::show::journal_path(state_dir))?;
+    let journal = Journal::open(&super::show::journal_path(state_dir))?;
     let speaks = match identity.enrolment.check_transport(arguments.plain.insecure_http) {
         Ok(()) => true,
         // Effects in force must still end, so an agent that holds any runs, without a connection.
-        Err(error) if book.ledger().held().next().is_some() || book.ledger().pending().next().is_some() => {
+        Err(error) if journal.state().held().next().is_some() || journal.state().pending().next().is_some() => {
             tracing::error!("there is no connection to the manager; effects are lifted on time. {error}");
             service::status("not connected to the manager: its address is plain HTTP");
             false
@@ -46,19 +46,19 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             "the connection to the manager is not encrypted: others can read it, but not forge commands"
         );
     }
-    if let Some(reason) = book.broken() {
+    if let Some(reason) = journal.broken() {
         tracing::error!(
             reason,
             "the journal cannot be written: nothing new is executed until it can; what is due is still lifted"
         );
     }
     let own_files = [Some(state_dir.clone()), policy.path.clone()].into_iter().flatten().collect();
-    let surroundings = Surroundings::new(own_files).expecting_manager();
-    let mut host = super::host(&arguments.state, &arguments.wazuh, &policy);
+    let self_protection = SelfProtection::new(own_files).expecting_manager();
+    let mut host = arguments::host(&arguments.state, &arguments.wazuh, &policy);
     host.managers = [&identity.enrolment.stream_url, &identity.enrolment.poll_url].map(Clone::clone).into();
     let agent =
-        Arc::new(Agent::new(book, actions::ALL, Clock::system().knowing(state_dir), host, policy, surroundings));
-    let (held, pending) = agent.read(|ledger| (ledger.held().count(), ledger.pending().count()));
+        Arc::new(Agent::new(journal, actions::ALL, Clock::system().knowing(state_dir), host, policy, self_protection));
+    let (held, pending) = agent.read(|state| (state.held().count(), state.pending().count()));
     let (id, observe) = (identity.agent_id(), agent.policy.observe);
     let policy = agent.policy.path.as_ref().map(|path| path.display().to_string());
     tracing::info!(agent = %id, name = identity.enrolment.name, held, pending, observe, policy, "agent started");
@@ -68,7 +68,7 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         let conversation = session::run(Arc::clone(&agent), identity, arguments.transport);
         agent.tasks.spawn("session", conversation);
     } else {
-        agent.surroundings.manager_is_known();
+        agent.self_protection.manager_is_known();
     }
     let watched = Arc::clone(&agent);
     agent.tasks.spawn("watchdog", async move { service::watch(&watched.tasks).await });

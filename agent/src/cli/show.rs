@@ -7,9 +7,9 @@ use riposte_protocol::message::Actual;
 use riposte_protocol::time::difference;
 use serde_json::json;
 
-use super::{PolicyFile, StateDir, WazuhArguments};
+use super::arguments::{self, PolicyFile, StateDir, WazuhArguments};
 use crate::identity::Enrolment;
-use crate::journal::{self, Held, Ledger};
+use crate::journal::{self, Held, JournalState};
 use crate::local_policy::LocalPolicy;
 use crate::manager_time::Skew;
 use crate::{actions, agent};
@@ -23,9 +23,9 @@ pub(super) fn status(state_dir: &Path, json: bool) -> anyhow::Result<()> {
     let enrolment = Enrolment::load(state_dir)?;
     let skew = Skew::read(state_dir)?;
     let contents = journal::read(&journal_path(state_dir))?;
-    let ledger = Ledger::of(contents.records);
-    let held: Vec<&Held> = ledger.held().collect();
-    let (pending, outbox, cursor) = (ledger.pending().count(), ledger.outbox().len(), ledger.inbox().cursor());
+    let state = JournalState::of(contents.records);
+    let held: Vec<&Held> = state.held().collect();
+    let (pending, outbox, cursor) = (state.pending().count(), state.outbox().len(), state.inbox().cursor());
     let mut out = std::io::stdout().lock();
     if json {
         let status = json!({
@@ -72,7 +72,7 @@ fn is_incident(held: &Held) -> bool {
 pub(super) fn actions(state: &StateDir, wazuh: &WazuhArguments, policy: &PolicyFile, json: bool) -> anyhow::Result<()> {
     // The operator wants to see what would be possible without `observe`.
     let policy = LocalPolicy { observe: false, ..policy.load(state)? };
-    let capabilities = agent::capabilities(actions::ALL, &super::host(state, wazuh, &policy), &policy);
+    let capabilities = agent::capabilities(actions::ALL, &arguments::host(state, wazuh, &policy), &policy);
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(&capabilities)?)?;

@@ -32,7 +32,7 @@ pub(super) fn admit(agent: &Agent, command: &Command) -> Result<&'static dyn Act
         return Err(reason);
     }
     // An effect that is held already only gets another end.
-    let is_new = agent.read(|ledger| ledger.held_effect(command.effect).is_none());
+    let is_new = agent.read(|state| state.held_effect(command.effect).is_none());
     let by_default = || is_new.then(|| agent.policy.protects_by_default(&command.target)).flatten();
     if let Some(reason) = agent.protects_now(&command.target).or_else(by_default) {
         return Err(format!("the target is protected: {reason}"));

@@ -20,10 +20,10 @@ use super::tests::{NOW, command};
 use crate::actions::{About, Action, ActionError, Attempt, Form, Host, Parameter, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::journal::{Book, Disk, Record};
+use crate::journal::{Disk, Journal, Record};
 use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
-use crate::surroundings::Surroundings;
+use crate::self_protection::SelfProtection;
 
 /// How long the last run of a scenario lasts: every effect with an end has ended long before.
 const LAST_LIFE: Duration = Duration::from_secs(75);
@@ -242,23 +242,23 @@ fn play(crashes: &[(usize, Mode)], away: Duration) -> Told {
         loop {
             let life = world.lock().unwrap().life;
             let disk = Box::new(MortalDisk { world: Arc::clone(&world), life });
-            let book = Book::open_on(Path::new("journal"), disk).unwrap();
+            let journal = Journal::open_on(Path::new("journal"), disk).unwrap();
             let action = |name| -> &'static dyn Action {
                 let (targets, parameters) = (&[TargetKind::User], PARAMETERS);
                 let about = About { name, targets, lock_domain: name, parameters, ..About::DEFAULT };
                 Box::leak(Box::new(MortalAction { about, world: Arc::clone(&world), life }))
             };
             let actions = Box::leak(vec![action("a"), action("b")].into_boxed_slice());
-            let (policy, surroundings) = (LocalPolicy::default(), Surroundings::default());
+            let (policy, self_protection) = (LocalPolicy::default(), SelfProtection::default());
             let host = Host::new(Runner::new(), "/nonexistent".as_ref());
-            let agent = Arc::new(Agent::new(book, actions, clock.clone(), host, policy, surroundings));
+            let agent = Arc::new(Agent::new(journal, actions, clock.clone(), host, policy, self_protection));
             super::start(&agent);
             let started = Instant::now();
             let mut quiet_since = None;
             while !world.lock().unwrap().dead && started.elapsed() < LAST_LIFE {
                 let is_quiet = owed.is_empty()
-                    && agent.read(|ledger| {
-                        ledger.pending().next().is_none() && ledger.held().all(|held| held.until.is_none())
+                    && agent.read(|state| {
+                        state.pending().next().is_none() && state.held().all(|held| held.until.is_none())
                     });
                 if is_quiet && quiet_since.get_or_insert(started.elapsed()).abs_diff(started.elapsed()) > 3 * LATE {
                     break;
@@ -268,7 +268,7 @@ fn play(crashes: &[(usize, Mode)], away: Duration) -> Told {
             }
             agent.tasks.stop();
             if !world.lock().unwrap().dead {
-                let held = agent.read(|ledger| ledger.held().map(|held| held.target.value().to_owned()).collect());
+                let held = agent.read(|state| state.held().map(|held| held.target.value().to_owned()).collect());
                 assert!(owed.is_empty(), "still owed: {owed:?}");
                 return Told { world, results, held, restarted_at };
             }
@@ -295,7 +295,7 @@ fn converse(
         return;
     }
     owed.retain(|(_, command)| !receipts.acks.contains(&command.jti));
-    let told = agent.read(|ledger| ledger.outbox().to_vec());
+    let told = agent.read(|state| state.outbox().to_vec());
     for result in &told {
         let first = results.entry(result.command_id).or_insert_with(|| result.clone());
         assert_eq!(first, result, "a result is told again as it was told before");

@@ -73,7 +73,7 @@ fn jittered(every: Duration) -> Duration {
 
 /// Looks at one effect.
 pub(super) async fn look(agent: &Agent, effect: Uuid) {
-    let Some(held) = agent.read(|ledger| ledger.held_effect(effect).cloned()) else { return };
+    let Some(held) = agent.read(|state| state.held_effect(effect).cloned()) else { return };
     let remaining = held.remaining(&agent.clock.moment());
     if remaining.is_some_and(|remaining| remaining < TOO_LATE) || held.actual == Some(Actual::Absent) {
         return;
@@ -170,10 +170,10 @@ async fn let_go(agent: &Agent, action: &dyn Action, held: Held, reason: &str) {
 /// Records the observed state, if it has changed.
 fn note(agent: &Agent, seen: Held, actual: Actual) {
     let effect = seen.effect;
-    let is_news = agent.read(|ledger| {
+    let is_news = agent.read(|state| {
         let is_other =
             |held: &Held| held.actual != Some(actual) || held.drifts != seen.drifts || held.failing != seen.failing;
-        ledger.held_effect(effect).is_some_and(is_other)
+        state.held_effect(effect).is_some_and(is_other)
     });
     if is_news {
         agent.note([Record::Held { held: Box::new(Held { actual: Some(actual), ..seen }) }]);

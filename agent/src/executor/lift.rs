@@ -9,8 +9,7 @@ use riposte_protocol::command::Op;
 use super::admit::{find, unknown};
 use crate::actions::{Action, ActionError, Attempt, Step, Transcript};
 use crate::agent::Agent;
-use crate::journal::{Failing, Held, Ledger, Record};
-use crate::responses_log::Note;
+use crate::journal::{Failing, Held, JournalState, Record};
 
 /// Longest reason of an incident, in characters: some hundred of them fit into a message.
 const MAX_REASON_CHARS: usize = 300;
@@ -65,17 +64,17 @@ pub struct Release {
 /// Must not run while the lanes run: one of them could repair what is lifted here.
 pub async fn release(agent: &Agent, reason: &str) -> Release {
     let mut release = Release::default();
-    agent.note_what(|ledger| {
-        let waiting = ledger.pending().filter(|pending| pending.started.is_none());
+    agent.note_what(|state| {
+        let waiting = state.pending().filter(|pending| pending.started.is_none());
         let refused = waiting.map(|pending| {
-            let result = crate::intake::refusal(pending.command.jti, reason, agent.clock.now());
+            let result = crate::refusal::refusal(pending.command.jti, reason, agent.clock.now());
             Record::Finished { result: Box::new(result) }
         });
         let refused: Vec<Record> = refused.collect();
         release.refused = refused.len();
         refused
     });
-    let all: Vec<Held> = agent.read(|ledger| ledger.held().cloned().collect());
+    let all: Vec<Held> = agent.read(|state| state.held().cloned().collect());
     for held in all {
         match lift_by_name(agent, &held).await {
             Ok(_) => {
@@ -107,7 +106,7 @@ pub(super) async fn lift(
 ) -> Result<Lifted, ActionError> {
     let attempt = &attempt(agent, held, transcript);
     // Another effect needs the same state: it takes over the state and the undo.
-    let twin = |ledger: &Ledger| ledger.twin(held.effect, &held.action, held.program(), &held.target).cloned();
+    let twin = |state: &JournalState| state.twin(held.effect, &held.action, held.program(), &held.target).cloned();
     if let Some(twin) = agent.read(twin) {
         agent.host.keys.forget(held.effect);
         // The block in the log ends with the last effect that holds it.
@@ -121,7 +120,7 @@ pub(super) async fn lift(
         return Err(ActionError::Failed("it was reverted but is still in force".into()));
     }
     if held.in_log {
-        agent.host.note(&Note::of(Op::Revert, &held.action, action.about(), attempt), agent.clock.now());
+        agent.host.note(&attempt.log_line(Op::Revert, &held.action, action.about()), agent.clock.now());
     }
     Ok(if action.about().looks { Lifted::Seen } else { Lifted::Unseen })
 }

@@ -3,7 +3,7 @@
 //! their numbers. A revert by the clock never races a command. A program that hangs blocks only its
 //! own lane.
 //!
-//! A lane has no queue of its own. It reads the ledger for what is next, so a restart needs no
+//! A lane has no queue of its own. It reads the journal for what is next, so a restart needs no
 //! special path: unfinished commands are still there.
 
 mod admit;
@@ -11,6 +11,7 @@ mod admit;
 mod campaign;
 mod converge;
 mod execute;
+mod execution;
 mod lift;
 #[cfg(test)]
 mod promises;
@@ -39,7 +40,8 @@ pub use self::lift::{Release, release};
 
 use self::converge::Rounds;
 use self::schedule::{Next, Retries};
-use crate::agent::{Agent, Domain};
+use crate::actions::Domain;
+use crate::agent::Agent;
 use crate::journal::{Held, Record};
 
 /// Pause before the journal is written again after a failure; it doubles up to a minute.
@@ -64,15 +66,15 @@ pub fn start(agent: &Arc<Agent>) {
 }
 
 fn open_lanes(agent: &Arc<Agent>) {
-    for (domain, bell) in agent.open_lanes() {
-        agent.tasks.spawn("lane", run_lane(Arc::clone(agent), domain, bell));
+    for (domain, wakeup) in agent.open_lanes() {
+        agent.tasks.spawn("lane", run_lane(Arc::clone(agent), domain, wakeup));
     }
 }
 
 fn carry_over(agent: &Agent) {
     let now = agent.clock.moment();
-    agent.note_what(|ledger| {
-        let carried = ledger.held().filter_map(|held: &Held| {
+    agent.note_what(|state| {
+        let carried = state.held().filter_map(|held: &Held| {
             let mut held = held.clone();
             held.carry_over(&now).then(|| Record::Held { held: Box::new(held) })
         });
@@ -80,13 +82,13 @@ fn carry_over(agent: &Agent) {
     });
 }
 
-async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
+async fn run_lane(agent: Arc<Agent>, domain: Domain, wakeup: Arc<Notify>) {
     let mut retries = Retries::default();
     let mut rounds = Rounds::new(agent.policy.verify_every);
     while !agent.tasks.is_stopping() {
         let now = agent.clock.moment();
         let of_domain = |action: &str, script: Option<&Script>| agent.domain_of(action, script) == domain;
-        let next = agent.read(|ledger| schedule::next(ledger, &retries, &mut rounds, &now, of_domain));
+        let next = agent.read(|state| schedule::next(state, &retries, &mut rounds, &now, of_domain));
         match next {
             Next::Undo(held) => {
                 if lift::undo(&agent, &held).await {
@@ -114,7 +116,7 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
                     }
                 };
                 tokio::select! {
-                    () = bell.notified() => {}
+                    () = wakeup.notified() => {}
                     () = alarm => {}
                     () = agent.tasks.stopped() => {}
                 }
@@ -126,7 +128,7 @@ async fn run_lane(agent: Arc<Agent>, domain: Domain, bell: Arc<Notify>) {
 /// An effect that could not be lifted a moment ago is not retried at once: the cause is still
 /// there.
 fn wait_if_failing(agent: &Agent, effect: uuid::Uuid, retries: &mut Retries) {
-    let is_failing = agent.read(|ledger| ledger.held_effect(effect).is_some_and(|held| held.failing.is_some()));
+    let is_failing = agent.read(|state| state.held_effect(effect).is_some_and(|held| held.failing.is_some()));
     if is_failing && retries.wait(effect).is_zero() {
         retries.delay(effect);
     }

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::release;
 use super::tests::{Bench, Fake, NOW, command, held, held_effect, received};
 use crate::actions::About;
-use crate::clock::{Clock, Moment};
-use crate::journal::{Book, Disk, FileDisk, Ledger, Record};
+use crate::clock::Clock;
+use crate::journal::{Disk, FileDisk, Journal, JournalState, Record};
 use crate::local_policy::{Drift, LocalPolicy};
+use crate::moment::Moment;
 
 /// A host gets the address of an enemy: the block is lifted with the next order about it, not at the next look minutes later.
 #[tokio::test(start_paused = true)]
@@ -27,14 +28,14 @@ async fn an_order_about_what_became_protected_is_refused_and_lifts_what_is_in_fo
     let on_ip = |command: Command| Command { target: Target::parse(TargetKind::Ip, address).unwrap(), ..command };
     bench.receive(&[on_ip(command(1, Op::Apply, "a", "alice", Some(600)))]);
     assert_eq!(bench.result(1).await.outcome, Outcome::Succeeded);
-    bench.agent.surroundings.note_manager(address.parse().unwrap());
+    bench.agent.self_protection.note_manager(address.parse().unwrap());
     bench.receive(&[on_ip(command(2, Op::Apply, "a", "alice", Some(1200)))]);
     let refused = bench.result(2).await;
     assert_eq!(
         (refused.outcome, &*refused.message),
         (Outcome::Refused, "the target is protected: an address of the manager")
     );
-    let released = bench.until(|ledger| ledger.released().next().cloned()).await;
+    let released = bench.until(|state| state.released().next().cloned()).await;
     assert!(bench.held().is_empty());
     assert_eq!(fake.log(), ["apply 203.0.113.7", "revert 203.0.113.7 to false"]);
     assert_eq!(released.reason, "lifted: the target is protected now: an address of the manager");
@@ -142,7 +143,7 @@ async fn drift_is_only_reported_where_the_policy_says_so() {
 async fn a_restart_of_the_host_is_made_good_at_once() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![held(&command(1, Op::Apply, "a", "alice", Some(600)))], false);
-    bench.until(|ledger| ledger.held().next().filter(|held| held.actual.is_some()).map(|_| ())).await;
+    bench.until(|state| state.held().next().filter(|held| held.actual.is_some()).map(|_| ())).await;
     assert_eq!(fake.log(), ["apply alice"]);
     assert!(bench.agent.clock.now().since(NOW) < Duration::from_secs(1));
 }
@@ -155,7 +156,7 @@ async fn an_effect_on_a_newly_protected_target_is_lifted_and_a_forbidden_one_is_
     policy.protected.users = vec!["alice".into()];
     let records = ["alice", "bob"].map(|user| held(&command(1, Op::Apply, "a", user, None)));
     let bench = Bench::with(&[fake], records.to_vec(), policy);
-    let released = bench.until(|ledger| ledger.released().next().cloned()).await;
+    let released = bench.until(|state| state.released().next().cloned()).await;
     assert_eq!(released.target.value(), "alice");
     assert!(released.reason.contains("protected by the local policy"), "{}", released.reason);
     assert_eq!(released.report().actual, Some(Actual::Absent));
@@ -173,11 +174,11 @@ async fn an_undo_that_fails_is_an_incident_until_it_works() {
     fake.state.lock().unwrap().in_force.insert("alice".into());
     fake.state.lock().unwrap().reverts_that_fail = 3;
     let bench = Bench::new(&[fake], vec![held(&command(1, Op::Apply, "a", "alice", Some(0)))], false);
-    let failing = bench.until(|ledger| ledger.held().next().and_then(|held| held.failing.clone())).await;
+    let failing = bench.until(|state| state.held().next().and_then(|held| held.failing.clone())).await;
     assert_eq!((failing.since, failing.reason.as_str()), (NOW, "too slow"));
     assert_eq!(bench.agent.take_news().len(), 1);
     assert_eq!(bench.held()[0].report().failing.as_deref(), Some("too slow"));
-    bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
+    bench.until(|state| state.held().next().is_none().then_some(())).await;
     assert_eq!(bench.agent.take_news().len(), 1, "its end is told too");
 }
 
@@ -232,10 +233,10 @@ async fn release_lifts_everything_once_and_refuses_commands_not_begun() {
     let bench = Bench::idle(&[fake], records, LocalPolicy::default());
     let release = release(&bench.agent, "maintenance").await;
     assert_eq!((release.lifted.len(), release.failed.len(), release.refused), (1, 1, 1));
-    assert_eq!(bench.agent.read(|ledger| ledger.released().next().unwrap().reason.clone()), "maintenance");
+    assert_eq!(bench.agent.read(|state| state.released().next().unwrap().reason.clone()), "maintenance");
     assert_eq!(bench.result(3).await.outcome, Outcome::Refused);
     super::start(&bench.agent);
-    bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
+    bench.until(|state| state.held().next().is_none().then_some(())).await;
     assert!(fake.state.lock().unwrap().in_force.is_empty(), "what failed is tried again by the next run");
     assert!(!fake.log().iter().any(|line| line.starts_with("apply")));
 }
@@ -277,7 +278,7 @@ async fn a_full_disk_stops_new_applies_and_no_due_revert() {
     let is_full: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
-    let open = |path: &Path| Book::open_on(path, Box::new(Full { disk: FileDisk::new(path), is_full })).unwrap();
+    let open = |path: &Path| Journal::open_on(path, Box::new(Full { disk: FileDisk::new(path), is_full })).unwrap();
     let bench = Bench::over(open(&path), &[fake], LocalPolicy::default());
     super::start(&bench.agent);
     let take_in = |commands: Vec<Command>| {
@@ -302,16 +303,16 @@ async fn a_full_disk_stops_new_applies_and_no_due_revert() {
     );
     assert!(bench.agent.capabilities().iter().all(|capability| !capability.available));
     assert_eq!(bench.result(4).await.outcome, Outcome::Succeeded, "a revert is carried out");
-    bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
+    bench.until(|state| state.held().next().is_none().then_some(())).await;
     assert_eq!(fake.log(), ["apply alice", "apply bob", "revert bob to false", "revert alice to false"]);
-    let on_disk = Ledger::of(crate::journal::read(&path).unwrap().records);
+    let on_disk = JournalState::of(crate::journal::read(&path).unwrap().records);
     assert_eq!(on_disk.held().count(), 2, "on disk they are still held, so nothing can be forgotten");
 
     is_full.store(false, Ordering::Relaxed);
     while bench.agent.unwritable().is_some() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let on_disk = Ledger::of(crate::journal::read(&path).unwrap().records);
+    let on_disk = JournalState::of(crate::journal::read(&path).unwrap().records);
     assert_eq!((on_disk.held().count(), on_disk.outbox().len()), (0, 4), "what was noted is written");
     let receipts = take_in(vec![command(5, Op::Apply, "a", "dave", None)]);
     assert_eq!(receipts.acks.len(), 1);
@@ -324,8 +325,8 @@ async fn promise_9_a_refusal_that_a_crash_would_take_back_is_not_told() {
     let is_full: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
-    let book = Book::open_on(&path, Box::new(Full { disk: FileDisk::new(&path), is_full })).unwrap();
-    let bench = Bench::over(book, &[fake], LocalPolicy::default());
+    let journal = Journal::open_on(&path, Box::new(Full { disk: FileDisk::new(&path), is_full })).unwrap();
+    let bench = Bench::over(journal, &[fake], LocalPolicy::default());
     let order = command(1, Op::Apply, "a", "alice", None);
     let receipts = crate::intake::take_in(&bench.agent, vec![order.clone()]);
     assert_eq!(receipts.acks, [order.jti]);
@@ -333,11 +334,11 @@ async fn promise_9_a_refusal_that_a_crash_would_take_back_is_not_told() {
     super::start(&bench.agent);
 
     assert_eq!(bench.result(1).await.outcome, Outcome::Refused);
-    let on_disk = Ledger::of(crate::journal::read(&path).unwrap().records);
+    let on_disk = JournalState::of(crate::journal::read(&path).unwrap().records);
     assert_eq!(on_disk.pending().count(), 1, "an agent that starts from this executes it");
     let told = || {
-        bench.agent.tell(|book, kept| {
-            book.ledger().outbox().iter().filter(|result| !kept.contains(&result.command_id)).count()
+        bench.agent.tell(|journal, kept| {
+            journal.state().outbox().iter().filter(|result| !kept.contains(&result.command_id)).count()
         })
     };
     assert_eq!(told(), 0);
@@ -347,7 +348,7 @@ async fn promise_9_a_refusal_that_a_crash_would_take_back_is_not_told() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(told(), 1);
-    let on_disk = Ledger::of(crate::journal::read(&path).unwrap().records);
+    let on_disk = JournalState::of(crate::journal::read(&path).unwrap().records);
     assert_eq!((on_disk.pending().count(), on_disk.outbox().len()), (0, 1));
     assert!(fake.log().is_empty());
 }
@@ -357,7 +358,7 @@ async fn a_journal_full_of_unreported_results_accepts_only_reverts() {
     let fake = Fake::new("a");
     let bench = Bench::new(&[fake], vec![held(&command(1, Op::Apply, "a", "alice", None))], false);
     let long = |seq: u64| {
-        let mut result = crate::intake::refusal(Uuid::from_u128(seq.into()), "x".repeat(1024 * 1024), NOW);
+        let mut result = crate::refusal::refusal(Uuid::from_u128(seq.into()), "x".repeat(1024 * 1024), NOW);
         result.outcome = Outcome::Failed;
         Record::Finished { result: Box::new(result) }
     };

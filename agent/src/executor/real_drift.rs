@@ -12,11 +12,11 @@ use super::tests::command;
 use crate::actions::{self, Host};
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::journal::{Book, Ledger};
+use crate::journal::{Journal, JournalState};
 use crate::local_policy::{Drift, LocalPolicy};
 use crate::platform;
 use crate::runner::{Program, Runner};
-use crate::surroundings::Surroundings;
+use crate::self_protection::SelfProtection;
 
 struct Namespace(String);
 
@@ -46,7 +46,7 @@ impl Drop for Namespace {
     }
 }
 
-async fn until<T>(agent: &Agent, look: impl Fn(&Ledger) -> Option<T>) -> T {
+async fn until<T>(agent: &Agent, look: impl Fn(&JournalState) -> Option<T>) -> T {
     for _ in 0..1500 {
         if let Some(found) = agent.read(&look) {
             return found;
@@ -60,11 +60,11 @@ async fn until<T>(agent: &Agent, look: impl Fn(&Ledger) -> Option<T>) -> T {
 async fn real_drops_that_others_flush_are_made_again() {
     let namespace = Namespace::new();
     let directory = tempfile::tempdir().unwrap();
-    let book = Book::open(&directory.path().join("journal")).unwrap();
+    let journal = Journal::open(&directory.path().join("journal")).unwrap();
     let policy =
         LocalPolicy { verify_every: Duration::from_millis(50), drift: Drift::Repair, ..LocalPolicy::default() };
-    let (host, surroundings) = (Host::new(namespace.runner(), directory.path()), Surroundings::default());
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::system(), host, policy, surroundings));
+    let (host, self_protection) = (Host::new(namespace.runner(), directory.path()), SelfProtection::default());
+    let agent = Arc::new(Agent::new(journal, actions::ALL, Clock::system(), host, policy, self_protection));
     super::start(&agent);
     let apply = |seq: u64, action, address| Command {
         exp: 4_000_000_000,
@@ -79,13 +79,13 @@ async fn real_drops_that_others_flush_are_made_again() {
     ];
     crate::intake::take_in(&agent, commands);
     agent.wake_lanes();
-    let results = until(&agent, |ledger| (ledger.outbox().len() == 3).then(|| ledger.outbox().to_vec())).await;
+    let results = until(&agent, |state| (state.outbox().len() == 3).then(|| state.outbox().to_vec())).await;
     assert!(results.iter().all(|result| result.outcome == Outcome::Succeeded), "{results:?}");
 
     namespace.run("nft", ["flush", "ruleset"]).await;
     namespace.run("ip", ["route", "flush", "type", "blackhole"]).await;
-    until(&agent, |ledger| {
-        ledger.held().all(|held| held.drifts == 1 && held.actual == Some(Actual::InForce)).then_some(())
+    until(&agent, |state| {
+        state.held().all(|held| held.drifts == 1 && held.actual == Some(Actual::InForce)).then_some(())
     })
     .await;
     let ruleset = namespace.run("nft", ["list", "ruleset"]).await;

@@ -7,7 +7,7 @@ use riposte_protocol::message::{Actual, Outcome};
 use riposte_protocol::time::Timestamp;
 
 use super::admit::{find, unknown};
-use super::execute::{Execution, Verdict, refuse, seen};
+use super::execution::{Execution, Verdict, refuse, seen};
 use super::lift::{Lifted, attempt, lift, within};
 use super::unapply;
 use crate::actions::ActionError;
@@ -76,7 +76,7 @@ impl Execution<'_> {
 }
 
 async fn resume_revert(agent: &Agent, command: &Command, started_at: Timestamp) {
-    let Some(held) = agent.read(|ledger| ledger.held_effect(command.effect).cloned()) else {
+    let Some(held) = agent.read(|state| state.held_effect(command.effect).cloned()) else {
         return unapply::answer(agent, command, started_at).await;
     };
     let action = find(agent, &held.action, held.script.as_ref());

@@ -1,6 +1,6 @@
 //! Decides what a lane does next: an overdue revert first, then an unfinished command (`turn.rs`
 //! selects it), then a look at a held effect, otherwise wait. The result depends only on the
-//! ledger, the retries, the rounds and the time.
+//! journal's state, the retries, the rounds and the time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::converge::Rounds;
 use super::turn;
-use crate::clock::Moment;
-use crate::journal::{Held, Ledger, Pending};
+use crate::journal::{Held, JournalState, Pending};
+use crate::moment::Moment;
 
 /// How often the wall clock is read while an effect with an end is held: the clock may jump, and
 /// the timers of a suspended host do not count the time it slept.
@@ -65,13 +65,13 @@ impl Retries {
 
 /// The next step at `now` of the lane with the actions for which `of_domain` holds.
 pub(super) fn next(
-    ledger: &Ledger,
+    state: &JournalState,
     retries: &Retries,
     rounds: &mut Rounds,
     now: &Moment,
     of_domain: impl Fn(&str, Option<&Script>) -> bool,
 ) -> Next {
-    let held_here = || ledger.held().filter(|held| of_domain(&held.action, held.script.as_ref()));
+    let held_here = || state.held().filter(|held| of_domain(&held.action, held.script.as_ref()));
     let mut pause: Option<Duration> = None;
     for held in held_here() {
         let Some(remaining) = held.remaining(now) else { continue };
@@ -84,17 +84,17 @@ pub(super) fn next(
     // The commands of an effect share the lane of the held effect, or of its first command.
     // Otherwise a revert that names another program could overtake its apply.
     let mut firsts: HashMap<Uuid, &Command> = HashMap::new();
-    for pending in ledger.pending().filter(|pending| pending.command.script.is_some()) {
+    for pending in state.pending().filter(|pending| pending.command.script.is_some()) {
         firsts.entry(pending.command.effect).or_insert(&pending.command);
     }
-    let is_ours = |pending: &&Pending| match ledger.held_effect(pending.command.effect) {
+    let is_ours = |pending: &&Pending| match state.held_effect(pending.command.effect) {
         Some(held) => of_domain(&held.action, held.script.as_ref()),
         None => {
             let first = firsts.get(&pending.command.effect).copied().unwrap_or(&pending.command);
             of_domain(&first.action, first.script.as_ref())
         }
     };
-    if let Some(pending) = turn::first(ledger, is_ours) {
+    if let Some(pending) = turn::first(state, is_ours) {
         return Next::Command(Box::new(pending.clone()));
     }
     match rounds.next(held_here()) {

@@ -15,11 +15,11 @@ use super::tests;
 use crate::actions::{self, Host};
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::journal::{Book, Record};
+use crate::journal::{Journal, Record};
 use crate::local_policy::{Allowed, LocalPolicy};
 use crate::responses_log::ResponsesLog;
 use crate::runner::Runner;
-use crate::surroundings::Surroundings;
+use crate::self_protection::SelfProtection;
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
@@ -49,13 +49,13 @@ impl Bench {
         folder.path().clone_into(&mut host.wazuh_home);
         folder.path().clone_into(&mut host.root);
         host.responses_log = Some(ResponsesLog::at(&folder.path().join("active-responses.log")));
-        let mut book = Book::open(&folder.path().join("journal")).unwrap();
+        let mut journal = Journal::open(&folder.path().join("journal")).unwrap();
         for record in records {
-            book.add(record.clone());
+            journal.add(record.clone());
         }
-        book.commit().unwrap();
+        journal.commit().unwrap();
         let agent =
-            Arc::new(Agent::new(book, actions::ALL, Clock::simulated(NOW), host, policy, Surroundings::default()));
+            Arc::new(Agent::new(journal, actions::ALL, Clock::simulated(NOW), host, policy, SelfProtection::default()));
         super::start(&agent);
         agent
     }
@@ -68,7 +68,7 @@ impl Bench {
     pub(super) async fn result(&self, seq: u64) -> CommandResult {
         let id = Uuid::from_u128(seq.into());
         loop {
-            let found = self.agent.read(|ledger| ledger.outbox().iter().find(|it| it.command_id == id).cloned());
+            let found = self.agent.read(|state| state.outbox().iter().find(|it| it.command_id == id).cloned());
             match found {
                 Some(result) => return result,
                 None => tokio::time::sleep(Duration::from_millis(5)).await,
@@ -146,7 +146,7 @@ async fn a_failed_program_is_run_with_delete_and_nothing_is_held() {
     assert_eq!((result.outcome, result.exit_code), (Outcome::Failed, Some(1)), "{}", result.message);
     assert!(result.message.contains("ended with 1"), "{}", result.message);
     assert_eq!(bench.read("got").lines().count(), 2);
-    assert_eq!(bench.agent.read(|ledger| ledger.held().count()), 0);
+    assert_eq!(bench.agent.read(|state| state.held().count()), 0);
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_lifting_that_was_interrupted_is_done_again_because_nothing_shows_it()
     assert_eq!(bench.result(2).await.message, "lifted, by the word of what was run");
     let got = bench.read("got");
     assert!(got.lines().count() == 2 && got.contains("delete"), "{got}");
-    assert_eq!(bench.agent.read(|ledger| ledger.held().count()), 0);
+    assert_eq!(bench.agent.read(|state| state.held().count()), 0);
 }
 
 #[tokio::test]
@@ -292,9 +292,9 @@ async fn programs_of_another_folder_run_there_under_their_whole_name() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o750)).unwrap();
     let mut host = Host::new(Runner::new(), state.path());
     host.scripts_dir = Some(folder.path().into());
-    let book = Book::open(&state.path().join("journal")).unwrap();
-    let (policy, surroundings) = (LocalPolicy::default(), Surroundings::default());
-    let agent = Arc::new(Agent::new(book, actions::ALL, Clock::simulated(NOW), host, policy, surroundings));
+    let journal = Journal::open(&state.path().join("journal")).unwrap();
+    let (policy, self_protection) = (LocalPolicy::default(), SelfProtection::default());
+    let agent = Arc::new(Agent::new(journal, actions::ALL, Clock::simulated(NOW), host, policy, self_protection));
     super::start(&agent);
     assert!(agent.capabilities().iter().any(|capability| capability.action == "script:block"));
     let bench = Bench { agent, folder };
@@ -331,5 +331,5 @@ async fn field_02_a_program_that_thinks_before_it_asks_gets_its_answer_and_a_rea
     assert_eq!(result.outcome, Outcome::Succeeded, "{result:?}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(bench.read("slow.log"), "continue\n");
-    assert_eq!(bench.agent.read(|ledger| ledger.held().count()), 2, "the response is in force");
+    assert_eq!(bench.agent.read(|state| state.held().count()), 2, "the response is in force");
 }

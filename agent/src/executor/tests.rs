@@ -16,10 +16,10 @@ use super::schedule::{self, Next, Retries};
 use crate::actions::{About, Action, ActionError, Attempt, Host, Step};
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::journal::{Book, Held, Ledger, Record};
+use crate::journal::{Held, Journal, JournalState, Record};
 use crate::local_policy::LocalPolicy;
 use crate::runner::Runner;
-use crate::surroundings::Surroundings;
+use crate::self_protection::SelfProtection;
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
@@ -174,21 +174,21 @@ impl Bench {
     /// As [`Bench::with`], but not running yet.
     pub(super) fn idle(actions: &[&'static Fake], records: Vec<Record>, policy: LocalPolicy) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut book = Book::open(&directory.path().join("journal")).unwrap();
+        let mut journal = Journal::open(&directory.path().join("journal")).unwrap();
         for record in records {
-            book.add(record);
+            journal.add(record);
         }
-        book.commit().unwrap();
-        Self { _directory: Some(directory), ..Self::over(book, actions, policy) }
+        journal.commit().unwrap();
+        Self { _directory: Some(directory), ..Self::over(journal, actions, policy) }
     }
 
     /// An agent with this journal, not running yet.
-    pub(super) fn over(book: Book, actions: &[&'static Fake], policy: LocalPolicy) -> Self {
+    pub(super) fn over(journal: Journal, actions: &[&'static Fake], policy: LocalPolicy) -> Self {
         let actions: Vec<&'static dyn Action> = actions.iter().map(|action| *action as &dyn Action).collect();
-        let (clock, surroundings) = (Clock::simulated(NOW), Surroundings::default());
+        let (clock, self_protection) = (Clock::simulated(NOW), SelfProtection::default());
         // These tests write no file there: fakes are no programs.
         let host = Host::new(Runner::new(), "/nonexistent".as_ref());
-        let agent = Agent::new(book, Box::leak(actions.into()), clock, host, policy, surroundings);
+        let agent = Agent::new(journal, Box::leak(actions.into()), clock, host, policy, self_protection);
         Self { agent: Arc::new(agent), _directory: None }
     }
 
@@ -200,11 +200,11 @@ impl Bench {
     /// Waits for the result of command `seq`.
     pub(super) async fn result(&self, seq: u64) -> CommandResult {
         let id = Uuid::from_u128(seq.into());
-        self.until(|ledger| ledger.outbox().iter().find(|result| result.command_id == id).cloned()).await
+        self.until(|state| state.outbox().iter().find(|result| result.command_id == id).cloned()).await
     }
 
     /// Waits until `look` returns a value; on this clock waiting takes no time.
-    pub(super) async fn until<T>(&self, look: impl Fn(&Ledger) -> Option<T>) -> T {
+    pub(super) async fn until<T>(&self, look: impl Fn(&JournalState) -> Option<T>) -> T {
         let mut looks = 0;
         loop {
             if let Some(found) = self.agent.read(&look) {
@@ -217,7 +217,7 @@ impl Bench {
     }
 
     pub(super) fn held(&self) -> Vec<Held> {
-        self.agent.read(|ledger| ledger.held().cloned().collect())
+        self.agent.read(|state| state.held().cloned().collect())
     }
 }
 
@@ -258,7 +258,7 @@ async fn an_effect_is_lifted_at_its_end_and_no_earlier() {
     assert_eq!(bench.result(1).await.outcome, Outcome::Succeeded);
     tokio::time::sleep(Duration::from_secs(599)).await;
     assert_eq!(bench.held().len(), 1);
-    bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
+    bench.until(|state| state.held().next().is_none().then_some(())).await;
     let late = bench.agent.clock.now().since(NOW.plus(Duration::from_mins(10)));
     assert!(late < Duration::from_millis(50), "{late:?}");
     assert_eq!(fake.log(), ["apply alice", "revert alice to false"]);
@@ -273,7 +273,7 @@ async fn applying_again_moves_the_end_both_ways_and_keeps_the_undo() {
         assert_eq!(bench.result(seq).await.outcome, Outcome::Succeeded);
         assert_eq!(bench.held()[0].until, until.map(|secs| NOW.plus(Duration::from_secs(secs))));
     }
-    bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
+    bench.until(|state| state.held().next().is_none().then_some(())).await;
     assert_eq!(fake.log().last().unwrap(), "revert alice to false");
 }
 
@@ -326,7 +326,7 @@ async fn an_undo_that_fails_is_tried_until_it_works() {
     let fake = Fake::new("a");
     fake.state.lock().unwrap().reverts_that_fail = 9;
     let bench = Bench::new(&[fake], vec![held(&command(1, Op::Apply, "a", "alice", Some(0)))], false);
-    bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
+    bench.until(|state| state.held().next().is_none().then_some(())).await;
     let took = bench.agent.clock.now().since(NOW);
     let expected = Duration::from_secs(1 + 2 + 4 + 8 + 16 + 32 + 60 + 60 + 60);
     assert!(took >= expected && took < expected + Duration::from_secs(1), "{took:?}");
@@ -340,7 +340,7 @@ async fn a_revert_that_fails_is_reported_and_tried_again_by_the_clock() {
     bench.receive(&[command(2, Op::Revert, "a", "alice", None)]);
     let result = bench.result(2).await;
     assert_eq!((result.outcome, result.message.as_str()), (Outcome::TimedOut, "too slow; it is retried"));
-    bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
+    bench.until(|state| state.held().next().is_none().then_some(())).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -424,7 +424,7 @@ async fn an_observing_agent_reports_its_plan_and_holds_nothing_new() {
     assert!(result.observed);
     assert_eq!(bench.result(2).await.message, "it was not held any more; nothing of it is left");
     assert!(fake.log().is_empty());
-    bench.until(|ledger| ledger.held().next().is_none().then_some(())).await;
+    bench.until(|state| state.held().next().is_none().then_some(())).await;
     assert_eq!(fake.log(), ["revert bob to false"], "what is in force from before is still lifted");
 }
 
@@ -451,23 +451,23 @@ async fn the_agent_checks_every_apply_itself() {
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_holds_nothing_never_wakes_by_itself() {
     let clock = Clock::simulated(NOW);
-    let (mut ledger, retries) = (Ledger::default(), Retries::default());
+    let (mut state, retries) = (JournalState::default(), Retries::default());
     let mut rounds = Rounds::new(Duration::from_hours(1));
-    let mut next = |ledger: &Ledger, millis: i64| {
+    let mut next = |state: &JournalState, millis: i64| {
         let (mut now, wall) = (clock.moment(), NOW.as_millis() + millis);
         now.wall = Timestamp::from_millis(wall);
-        schedule::next(ledger, &retries, &mut rounds, &now, |action, _| action == "a")
+        schedule::next(state, &retries, &mut rounds, &now, |action, _| action == "a")
     };
-    assert_eq!(next(&ledger, 0), Next::Wait(None));
-    ledger.apply(held(&command(2, Op::Apply, "b", "alice", Some(1))));
-    assert_eq!(next(&ledger, 0), Next::Wait(None), "another lane's");
-    ledger.apply(held(&command(1, Op::Apply, "a", "alice", None)));
-    let Next::Wait(Some(round)) = next(&ledger, 0) else { panic!("no round") };
+    assert_eq!(next(&state, 0), Next::Wait(None));
+    state.apply(held(&command(2, Op::Apply, "b", "alice", Some(1))));
+    assert_eq!(next(&state, 0), Next::Wait(None), "another lane's");
+    state.apply(held(&command(1, Op::Apply, "a", "alice", None)));
+    let Next::Wait(Some(round)) = next(&state, 0) else { panic!("no round") };
     assert!(round >= Duration::from_mins(45) && round <= Duration::from_hours(1), "{round:?}");
-    ledger.apply(held(&command(3, Op::Apply, "a", "bob", Some(600))));
-    assert_eq!(next(&ledger, 0), Next::Wait(Some(Duration::from_secs(30))), "the clock may jump");
-    assert_eq!(next(&ledger, 599_000), Next::Wait(Some(Duration::from_secs(1))));
-    assert_eq!(next(&ledger, 599_999), Next::Wait(Some(Duration::from_millis(1))));
-    assert!(matches!(next(&ledger, 600_000), Next::Undo(_)));
-    assert!(matches!(next(&ledger, 999_000), Next::Undo(_)), "after a jump of the clock too");
+    state.apply(held(&command(3, Op::Apply, "a", "bob", Some(600))));
+    assert_eq!(next(&state, 0), Next::Wait(Some(Duration::from_secs(30))), "the clock may jump");
+    assert_eq!(next(&state, 599_000), Next::Wait(Some(Duration::from_secs(1))));
+    assert_eq!(next(&state, 599_999), Next::Wait(Some(Duration::from_millis(1))));
+    assert!(matches!(next(&state, 600_000), Next::Undo(_)));
+    assert!(matches!(next(&state, 999_000), Next::Undo(_)), "after a jump of the clock too");
 }

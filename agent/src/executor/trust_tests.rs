@@ -107,7 +107,7 @@ async fn an_effect_lifted_by_the_clock_is_not_lifted_again_by_a_program() {
     assert_eq!(bench.result(6).await.outcome, Outcome::Succeeded);
     bench.agent.clock.jump(91_000);
     bench.agent.wake_lanes();
-    while bench.agent.read(|ledger| ledger.held().next().is_some()) {
+    while bench.agent.read(|state| state.held().next().is_some()) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let bench = stopped(bench, LocalPolicy::default()).await;
@@ -160,7 +160,7 @@ async fn a_line_that_an_administrator_writes_after_the_lift_is_not_taken_away_by
     assert_eq!(result.outcome, Outcome::Succeeded, "{}", result.message);
     bench.agent.clock.jump(61_000);
     bench.agent.wake_lanes();
-    while bench.agent.read(|ledger| ledger.held().next().is_some()) {
+    while bench.agent.read(|state| state.held().next().is_some()) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(bench.read("etc/hosts.deny"), "# mine\n");
@@ -208,7 +208,7 @@ async fn a_new_effect_on_a_default_protected_file_is_refused_and_an_existing_one
     let longer = Command { until: Some(NOW.plus(Duration::from_mins(9))), ..file(command(3, Op::Apply, "block", 7)) };
     bench.receive(vec![longer]);
     assert_eq!(bench.result(3).await.outcome, Outcome::Succeeded, "another end is nothing new");
-    assert_eq!(bench.agent.read(|ledger| ledger.held().count()), 1, "and nothing is lifted for it");
+    assert_eq!(bench.agent.read(|state| state.held().count()), 1, "and nothing is lifted for it");
     assert_eq!(verbs(&bench.read("got-block")), ["add"]);
 }
 

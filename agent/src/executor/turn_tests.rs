@@ -11,7 +11,7 @@ async fn order_of(before: Vec<Record>, commands: &[Command]) -> Vec<String> {
     let fake = Fake::new("a");
     let records = before.into_iter().chain(commands.iter().map(received)).collect();
     let bench = Bench::new(&[fake], records, false);
-    bench.until(|ledger| ledger.pending().next().is_none().then_some(())).await;
+    bench.until(|state| state.pending().next().is_none().then_some(())).await;
     fake.log()
 }
 

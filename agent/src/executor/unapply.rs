@@ -11,16 +11,15 @@ use riposte_protocol::message::Outcome;
 use riposte_protocol::time::Timestamp;
 
 use super::admit::{find, unknown};
-use super::execute::{Execution, Verdict, refuse};
+use super::execution::{Execution, Verdict, refuse};
 use super::lift::{self, within};
 use crate::actions::{self, ActionError, Attempt};
 use crate::agent::Agent;
-use crate::journal::{Held, Ledger};
-use crate::responses_log::Note;
+use crate::journal::{Held, JournalState};
 
 /// Executes a revert that was not begun before.
 pub(super) async fn command(agent: &Agent, command: &Command, started_at: Timestamp) {
-    match agent.read(|ledger| ledger.held_effect(command.effect).cloned()) {
+    match agent.read(|state| state.held_effect(command.effect).cloned()) {
         Some(held) => lift_held(agent, command, held, started_at).await,
         None => answer(agent, command, started_at).await,
     }
@@ -71,9 +70,9 @@ impl Execution<'_> {
         // What the journal says was not looked at.
         let known = |message: &str| Verdict::new(Outcome::Succeeded, None, message);
         let program = command.script.as_ref().map(|script| script.executable.as_str());
-        let (is_lifted, is_whole, has_twin) = agent.read(|ledger: &Ledger| {
-            let has_twin = ledger.twin(effect, &command.action, program, &command.target).is_some();
-            (ledger.has_lifted(effect), ledger.is_whole(), has_twin)
+        let (is_lifted, is_whole, has_twin) = agent.read(|state: &JournalState| {
+            let has_twin = state.twin(effect, &command.action, program, &command.target).is_some();
+            (state.has_lifted(effect), state.is_whole(), has_twin)
         });
         if is_lifted {
             return self.finish(known("this agent has lifted it before; nothing was done again"), None);
@@ -129,7 +128,7 @@ impl Execution<'_> {
         if !self.is_gone(&attempt).await? {
             return Ok(Some(Trace::Some));
         }
-        let note = Note::of(Op::Revert, &self.command.action, self.action.about(), &attempt);
+        let note = attempt.log_line(Op::Revert, &self.command.action, self.action.about());
         self.agent.host.note(&note, self.agent.clock.now());
         Ok(Some(Trace::Removed))
     }

@@ -1,9 +1,11 @@
 //! Attacks on real files: the other account is a number, and root changes the owner of files.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::PathBuf;
 
 use rustix::fs::CWD;
 
+use super::trust::stand_in;
 use super::*;
 
 const OTHER: u32 = 41_000;

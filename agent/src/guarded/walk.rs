@@ -10,7 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{Folder, OTHERS_WRITE, PathError, STICKY, distrust, is_trusted};
+use super::trust::{OTHERS_WRITE, STICKY, distrust, is_trusted};
+use super::{Folder, PathError};
 
 /// Limit of links on one path; the kernel's own.
 const MAX_LINKS: usize = 40;

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 
 use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::Receipt;
-use riposte_protocol::message::{CommandResult, Outcome};
 use riposte_protocol::time::{Timestamp, difference};
 use uuid::Uuid;
 
-use crate::journal::{Book, Ledger, Record};
+use crate::journal::{Journal, JournalState, Record};
+use crate::refusal::{EXPIRED, refusal};
 
 /// The report to the manager about commands that arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,18 +26,18 @@ pub struct Receipts {
 
 /// Adds a command to the journal's batch, if it is new, and to the receipts. The receipts are valid
 /// once the batch is durable.
-pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receipts: &mut Receipts) {
+pub(crate) fn receive(journal: &mut Journal, command: &Command, now: Timestamp, receipts: &mut Receipts) {
     let (id, op) = (command.jti, command.op);
     receipts.acks.push(id);
-    let receipt = book.ledger().inbox().receive(id, command.seq, command.effect);
+    let receipt = journal.state().inbox().receive(id, command.seq, command.effect);
     if receipt == Receipt::New && command.is_dated_ahead(now) {
         receipts.dated_ahead += 1;
         // Not journaled as other orders are: its date must not become the time that later orders
         // are judged by.
         let message = dated_ahead(command, now);
         tracing::warn!(command = %id, op = op.as_str(), reason = message, "command refused");
-        book.add(Record::Seen { id, seq: command.seq, effect: command.effect });
-        book.add(Record::Finished { result: Box::new(refusal(id, message, now)) });
+        journal.add(Record::Seen { id, seq: command.seq, effect: command.effect });
+        journal.add(Record::Finished { result: Box::new(refusal(id, message, now)) });
         return;
     }
     let refused = match receipt {
@@ -47,21 +47,26 @@ pub(crate) fn receive(book: &mut Book, command: &Command, now: Timestamp, receip
         }
         Receipt::Overtaken => Some("a newer command of the same effect was received before this one"),
         Receipt::TooLate => Some("too many newer commands were received before this one"),
-        Receipt::New => book.ledger().is_expired(command, now).then_some(EXPIRED),
+        Receipt::New => journal.state().is_expired(command, now).then_some(EXPIRED),
     };
     receipts.expired += u32::from(refused == Some(EXPIRED));
     tracing::debug!(command = %id, op = op.as_str(), action = command.action, target = %command.target, "command received");
-    book.add(Record::Received { command: Box::new(command.clone()) });
+    journal.add(Record::Received { command: Box::new(command.clone()) });
     if let Some(message) = refused {
         tracing::warn!(command = %id, op = op.as_str(), reason = message, "command refused");
-        book.add(Record::Finished { result: Box::new(refusal(id, message, now)) });
+        journal.add(Record::Finished { result: Box::new(refusal(id, message, now)) });
     }
 }
 
 /// The records of a command while the disk cannot be written: an apply is refused for `unwritable`,
 /// a revert is executed.
-pub(crate) fn receive_unwritten(ledger: &Ledger, command: Command, now: Timestamp, unwritable: &str) -> Vec<Record> {
-    if ledger.inbox().receive(command.jti, command.seq, command.effect) != Receipt::New {
+pub(crate) fn receive_unwritten(
+    state: &JournalState,
+    command: Command,
+    now: Timestamp,
+    unwritable: &str,
+) -> Vec<Record> {
+    if state.inbox().receive(command.jti, command.seq, command.effect) != Receipt::New {
         return Vec::new();
     }
     let (id, op) = (command.jti, command.op);
@@ -79,9 +84,6 @@ pub(crate) fn receive_unwritten(ledger: &Ledger, command: Command, now: Timestam
     records
 }
 
-/// The refusal of a command that came too late.
-pub const EXPIRED: &str = "expired before it could be executed";
-
 /// Start of the refusal of a command that is dated ahead.
 pub const DATED_AHEAD: &str = "dated ahead of this host's time";
 
@@ -92,20 +94,4 @@ fn dated_ahead(command: &Command, now: Timestamp) -> String {
     format!(
         "{DATED_AHEAD}: issued at {issued}, {ahead} {now}; set the clock that is wrong, this host's or the manager's"
     )
-}
-
-/// The result of a command that is not tried.
-pub fn refusal(command_id: Uuid, message: impl Into<String>, now: Timestamp) -> CommandResult {
-    CommandResult {
-        command_id,
-        outcome: Outcome::Refused,
-        exit_code: None,
-        output: String::new(),
-        verified: None,
-        message: message.into(),
-        evidence: None,
-        started_at: now,
-        finished_at: now,
-        observed: false,
-    }
 }

@@ -1,16 +1,16 @@
 //! The agent's memory: an append-only file of records ([`JournalFile`]) and the state that follows
-//! from them ([`Ledger`]). [`Book`] keeps both consistent.
+//! from them ([`JournalState`]). [`Journal`] keeps both consistent.
 //!
 //! A command is executed or acknowledged only after its record is on disk. While the disk cannot be
 //! written (it is full, or read-only), the journal is *broken*. Then nothing new is started, but
-//! what must be lifted still is, and such facts are kept in memory ([`Book::note`]) until the disk
-//! can be written. A crash may lose them. The effects are then still held on disk and are looked at
-//! again, so no block is forgotten.
+//! what must be lifted still is, and such facts are kept in memory ([`Journal::note`]) until the
+//! disk can be written. A crash may lose them. The effects are then still held on disk and are
+//! looked at again, so no block is forgotten.
 
 mod disk;
 mod file;
-mod ledger;
 mod record;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -18,20 +18,20 @@ use std::path::Path;
 
 pub use disk::{Disk, FileDisk};
 pub use file::{Contents, JournalError, JournalFile, read};
-pub use ledger::{Ledger, Pending};
 pub use record::{Failing, Held, Record, Released, Term};
+pub use state::{JournalState, Pending};
 
 /// The journal's file and the state that follows from it.
 #[derive(Debug)]
-pub struct Book {
+pub struct Journal {
     file: JournalFile,
-    ledger: Ledger,
+    state: JournalState,
     unwritten: Vec<Record>,
     /// Why the last write failed. Nothing is appended until the whole journal was rewritten.
     broken: Option<String>,
 }
 
-impl Book {
+impl Journal {
     /// Opens the journal at `path`, rebuilds the state and compacts the file. If it can be read but
     /// not written, it is broken from the start.
     ///
@@ -41,13 +41,13 @@ impl Book {
         Self::open_on(path, Box::new(FileDisk::new(path)))
     }
 
-    /// As [`Book::open`], on another disk.
+    /// As [`Journal::open`], on another disk.
     ///
     /// # Errors
-    /// As [`Book::open`].
+    /// As [`Journal::open`].
     pub fn open_on(path: &Path, disk: Box<dyn Disk>) -> Result<Self, JournalError> {
         let (file, contents) = JournalFile::load(path, disk)?;
-        let mut book = Self { file, ledger: Ledger::of(contents.records), unwritten: Vec::new(), broken: None };
+        let mut journal = Self { file, state: JournalState::of(contents.records), unwritten: Vec::new(), broken: None };
         if contents.torn_bytes > 0 {
             tracing::warn!(
                 path = %path.display(),
@@ -55,14 +55,14 @@ impl Book {
                 "the journal's last line is incomplete, as a crash leaves it: removed, it held nothing that was acknowledged"
             );
         }
-        let repaired = book.file.repair().and_then(|()| {
+        let repaired = journal.file.repair().and_then(|()| {
             // A compaction needs more free space than a line. Without it the journal is only longer
             // than necessary.
-            let compacted = book.file.compact(&book.ledger.records());
-            compacted.or_else(|_| book.file.append(&[]))
+            let compacted = journal.file.compact(&journal.state.records());
+            compacted.or_else(|_| journal.file.append(&[]))
         });
-        book.broken = repaired.err().map(|error| crate::telemetry::chain(&error));
-        Ok(book)
+        journal.broken = repaired.err().map(|error| crate::telemetry::chain(&error));
+        Ok(journal)
     }
 
     /// Creates the journal of an agent that has just been enrolled: no effect was ever in force for
@@ -85,8 +85,8 @@ impl Book {
     }
 
     /// The state.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub fn state(&self) -> &JournalState {
+        &self.state
     }
 
     /// Why the journal cannot be written; `None` if it can.
@@ -94,11 +94,11 @@ impl Book {
         self.broken.as_deref()
     }
 
-    /// Adds a record to the batch and to the state. It must not be acted on before [`Book::commit`]
-    /// has succeeded.
+    /// Adds a record to the batch and to the state. It must not be acted on before
+    /// [`Journal::commit`] has succeeded.
     pub fn add(&mut self, record: Record) {
         self.unwritten.push(record.clone());
-        self.ledger.apply(record);
+        self.state.apply(record);
     }
 
     /// Makes the batch durable. If that fails, the state is as before the batch, and the journal is
@@ -114,12 +114,12 @@ impl Book {
         let batch = std::mem::take(&mut self.unwritten);
         if let Err(error) = self.file.append(&batch) {
             self.broken = Some(crate::telemetry::chain(&error));
-            self.ledger = Ledger::of(self.file.certain()?);
+            self.state = JournalState::of(self.file.certain()?);
             // If it stays, the worst case is a batch that counts after a crash: its effects are
             // looked at and cleaned up.
             let _tail_stays = self.file.repair();
         } else if self.file.is_worth_compacting()
-            && let Err(error) = self.file.compact(&self.ledger.records())
+            && let Err(error) = self.file.compact(&self.state.records())
         {
             tracing::warn!(
                 reason = crate::telemetry::chain(&error),
@@ -133,7 +133,7 @@ impl Book {
     /// tried. They are made durable now, or as soon as the disk allows.
     ///
     /// # Errors
-    /// As [`Book::commit`].
+    /// As [`Journal::commit`].
     pub fn note(&mut self, records: Vec<Record>) -> Result<(), JournalError> {
         if self.broken.is_none() {
             records.iter().cloned().for_each(|record| self.add(record));
@@ -143,13 +143,13 @@ impl Book {
             }
         }
         for record in records {
-            self.ledger.apply(record);
+            self.state.apply(record);
         }
         Ok(())
     }
 
     /// Tries to rewrite the whole state; if that succeeds, the journal is not broken any more.
     pub fn mend(&mut self) {
-        self.broken = self.file.compact(&self.ledger.records()).err().map(|error| crate::telemetry::chain(&error));
+        self.broken = self.file.compact(&self.state.records()).err().map(|error| crate::telemetry::chain(&error));
     }
 }

@@ -1,6 +1,6 @@
 //! The records of the journal. A record is a fact that has happened or is about to; the
-//! [`super::Ledger`] is the state that follows from all of them. A record type is never removed or
-//! changed: an old journal must stay readable.
+//! [`super::JournalState`] is the state that follows from all of them. A record type is never
+//! removed or changed: an old journal must stay readable.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::clock::Moment;
+use crate::moment::Moment;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::disk::{Disk, FileDisk};
 use super::file::{JournalError, JournalFile, read};
-use super::{Book, Held, Ledger, Record};
+use super::{Held, Journal, JournalState, Record};
 
 fn journal() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -154,21 +154,21 @@ fn a_record_of_a_newer_version_refuses_to_start() {
 #[test]
 fn a_long_life_does_not_make_a_large_journal() {
     let (_directory, path) = journal();
-    let mut book = Book::open(&path).unwrap();
+    let mut journal = Journal::open(&path).unwrap();
     for seq in 1..=6000 {
-        book.add(received(seq, 1));
-        book.add(finished(seq));
-        book.add(Record::Acknowledged { ids: vec![Uuid::from_u128(u128::from(seq))] });
+        journal.add(received(seq, 1));
+        journal.add(finished(seq));
+        journal.add(Record::Acknowledged { ids: vec![Uuid::from_u128(u128::from(seq))] });
         if seq % 100 == 0 {
-            book.commit().unwrap();
+            journal.commit().unwrap();
         }
     }
-    book.commit().unwrap();
+    journal.commit().unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() < 2 * 1024 * 1024);
-    drop(book);
-    let book = Book::open(&path).unwrap();
-    assert_eq!(book.ledger().inbox().cursor(), 6000);
-    assert_eq!(book.ledger().inbox().receive(Uuid::from_u128(1), 1, Uuid::nil()), Receipt::Duplicate);
+    drop(journal);
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.state().inbox().cursor(), 6000);
+    assert_eq!(journal.state().inbox().receive(Uuid::from_u128(1), 1, Uuid::nil()), Receipt::Duplicate);
 }
 
 /// A disk in memory that can be made to fail; its bytes are what the agent could read after a
@@ -218,8 +218,8 @@ impl Disk for BadDisk {
     }
 }
 
-fn book_on(disk: &BadDisk) -> Book {
-    Book::open_on(Path::new("journal"), Box::new(disk.clone())).unwrap()
+fn journal_on(disk: &BadDisk) -> Journal {
+    Journal::open_on(Path::new("journal"), Box::new(disk.clone())).unwrap()
 }
 
 #[test]
@@ -227,25 +227,25 @@ fn a_batch_that_was_written_in_part_does_not_count() {
     for cannot_cut in [false, true] {
         for room in 0..400 {
             let disk = BadDisk::default();
-            let mut book = book_on(&disk);
-            book.add(held(1));
-            book.commit().unwrap();
-            let before = book.ledger().records();
+            let mut journal = journal_on(&disk);
+            journal.add(held(1));
+            journal.commit().unwrap();
+            let before = journal.state().records();
             (disk.0.lock().unwrap().room, disk.0.lock().unwrap().cannot_cut) = (Some(room), cannot_cut);
-            book.add(held(2));
-            book.add(received(1, 3));
-            book.commit().unwrap();
-            let Some(reason) = book.broken() else { continue };
+            journal.add(held(2));
+            journal.add(received(1, 3));
+            journal.commit().unwrap();
+            let Some(reason) = journal.broken() else { continue };
             assert_eq!(reason, "cannot write the journal journal: no storage space");
-            assert_eq!(book.ledger().records(), before, "{room}");
+            assert_eq!(journal.state().records(), before, "{room}");
             // A noted record stays true in memory, and is written as soon as there is space.
-            book.note(vec![Record::Lifted { effect: Uuid::from_u128(1 << 64) }]).unwrap();
-            book.mend();
-            assert!(book.broken().is_some() || !cannot_cut, "{room}");
+            journal.note(vec![Record::Lifted { effect: Uuid::from_u128(1 << 64) }]).unwrap();
+            journal.mend();
+            assert!(journal.broken().is_some() || !cannot_cut, "{room}");
             (disk.0.lock().unwrap().room, disk.0.lock().unwrap().cannot_cut) = (None, false);
-            book.mend();
-            assert_eq!(book.broken(), None);
-            assert_eq!(book_on(&disk).ledger().held().count(), 0, "{room}");
+            journal.mend();
+            assert_eq!(journal.broken(), None);
+            assert_eq!(journal_on(&disk).state().held().count(), 0, "{room}");
         }
     }
 }
@@ -253,40 +253,40 @@ fn a_batch_that_was_written_in_part_does_not_count() {
 #[test]
 fn a_journal_on_a_read_only_disk_is_broken_and_complete() {
     let disk = BadDisk::default();
-    let mut book = book_on(&disk);
-    book.add(held(1));
-    book.commit().unwrap();
+    let mut journal = journal_on(&disk);
+    journal.add(held(1));
+    journal.commit().unwrap();
     (disk.0.lock().unwrap().room, disk.0.lock().unwrap().cannot_cut) = (Some(0), true);
-    let mut book = book_on(&disk);
-    assert!(book.broken().is_some());
-    assert_eq!(book.ledger().held().count(), 1);
-    book.note(vec![Record::Lifted { effect: Uuid::from_u128(1 << 64) }]).unwrap();
-    assert_eq!(book.ledger().held().count(), 0);
+    let mut journal = journal_on(&disk);
+    assert!(journal.broken().is_some());
+    assert_eq!(journal.state().held().count(), 1);
+    journal.note(vec![Record::Lifted { effect: Uuid::from_u128(1 << 64) }]).unwrap();
+    assert_eq!(journal.state().held().count(), 0);
 }
 
 #[test]
 fn a_disk_without_room_for_a_compaction_still_takes_lines() {
     let disk = BadDisk::default();
-    let mut book = book_on(&disk);
+    let mut journal = journal_on(&disk);
     for effect in 0..20 {
-        book.add(held(effect));
+        journal.add(held(effect));
     }
-    book.commit().unwrap();
+    journal.commit().unwrap();
     disk.0.lock().unwrap().room = Some(1000);
-    let mut book = book_on(&disk);
-    assert_eq!(book.broken(), None);
-    book.add(finished(1));
-    book.commit().unwrap();
-    assert_eq!(book.broken(), None);
+    let mut journal = journal_on(&disk);
+    assert_eq!(journal.broken(), None);
+    journal.add(finished(1));
+    journal.commit().unwrap();
+    assert_eq!(journal.broken(), None);
 }
 
 #[test]
 fn a_journal_that_can_be_neither_written_nor_read_stops_the_agent() {
     let disk = BadDisk::default();
-    let mut book = book_on(&disk);
+    let mut journal = journal_on(&disk);
     (disk.0.lock().unwrap().room, disk.0.lock().unwrap().cannot_read) = (Some(0), true);
-    book.add(held(1));
-    assert!(book.commit().is_err());
+    journal.add(held(1));
+    assert!(journal.commit().is_err());
 }
 
 fn records() -> impl Strategy<Value = Vec<Record>> {
@@ -332,13 +332,13 @@ proptest! {
         let (_directory, path) = journal();
         let (mut file, _) = open(&path).unwrap();
         file.append(&records).unwrap();
-        let mut plain = Ledger::default();
+        let mut plain = JournalState::default();
         records.iter().cloned().for_each(|record| plain.apply(record));
-        let book = Book::open(&path).unwrap();
-        prop_assert_eq!(book.ledger().records(), plain.records());
-        drop(book);
+        let journal = Journal::open(&path).unwrap();
+        prop_assert_eq!(journal.state().records(), plain.records());
+        drop(journal);
 
-        let mut again = Ledger::default();
+        let mut again = JournalState::default();
         read(&path).unwrap().records.into_iter().for_each(|record| again.apply(record));
         prop_assert_eq!(again.records(), plain.records());
         for seq in 0..45 {

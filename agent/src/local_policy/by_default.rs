@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use riposte_protocol::target::{Target, TargetKind};
 
 use super::LocalPolicy;
-use crate::surroundings::is_within;
+use crate::self_protection::is_within;
 
 /// Protected folders, with everything in them, and files.
 const PATHS: &[&str] = &[

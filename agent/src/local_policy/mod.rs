@@ -5,6 +5,7 @@
 //! can write it.
 
 mod by_default;
+mod limits;
 mod read;
 
 use std::path::PathBuf;
@@ -15,9 +16,8 @@ use riposte_protocol::account::Account;
 use riposte_protocol::message::MAX_OUTPUT_BYTES;
 use riposte_protocol::target::{Target, TargetKind};
 
+pub use limits::Limits;
 pub use read::PolicyError;
-
-use crate::actions::Limits;
 
 /// What the agent does about drift: an effect that it holds is not in force any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -123,7 +123,7 @@ impl Default for LocalPolicy {
             max_output_bytes: MAX_OUTPUT_BYTES,
             // The slowest built-in step waits a minute for a service to start.
             timeout: Duration::from_mins(2),
-            script_timeout: crate::scripts::DEFAULT_TIMEOUT,
+            script_timeout: crate::conventions::DEFAULT_TIMEOUT,
             drift: Drift::Repair,
             verify_every: Duration::from_mins(5),
             quarantine: Limits::DEFAULT,
@@ -172,7 +172,7 @@ impl LocalPolicy {
 
     /// A denied action `script:NAME` is a program.
     fn denies_program(&self, program: &str) -> Option<String> {
-        let name = format!("{}{program}", crate::scripts::PREFIX);
+        let name = format!("{}{program}", crate::conventions::PREFIX);
         self.denied_actions.contains(&name).then(|| format!("the local policy of this host does not allow {name}"))
     }
 
@@ -191,7 +191,7 @@ impl LocalPolicy {
             TargetKind::File => {
                 let mut entries = self.protected.files.iter();
                 entries
-                    .find(|entry| crate::surroundings::is_within(target.value(), entry))
+                    .find(|entry| crate::self_protection::is_within(target.value(), entry))
                     .map(|f| f.display().to_string())
             }
             TargetKind::Process => {

@@ -13,10 +13,9 @@ use riposte_protocol::message::MAX_OUTPUT_BYTES;
 use riposte_protocol::words::nearest;
 use serde::Deserialize;
 
-use super::{Allowed, Drift, LocalPolicy, Protected};
-use crate::actions::Limits;
+use super::{Allowed, Drift, Limits, LocalPolicy, Protected};
+use crate::conventions;
 use crate::guarded::{self, PathError};
-use crate::scripts;
 
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -179,7 +178,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
         return Err(format!("timeout_seconds must be from 1 to {LONGEST_STEP_SECONDS}"));
     }
     // A shorter limit of a step also shortens the default limit of programs.
-    let usual = scripts::DEFAULT_TIMEOUT.as_secs().min(raw.timeout_seconds);
+    let usual = conventions::DEFAULT_TIMEOUT.as_secs().min(raw.timeout_seconds);
     let script_timeout_seconds = raw.script_timeout_seconds.unwrap_or(usual);
     if !(1..=raw.timeout_seconds).contains(&script_timeout_seconds) {
         return Err(format!(
@@ -233,7 +232,7 @@ fn parse(text: &str, actions: &[&str]) -> Result<LocalPolicy, String> {
 fn allowed(entry: &toml::Value, actions: &[&str]) -> Result<Allowed, String> {
     const FORM: &str = "an entry of allowed_actions is \"ACTION\" or { action = \"NAME\", executable = \"PROGRAM\" }";
     match entry {
-        toml::Value::String(name) => Ok(match name.strip_prefix(scripts::PREFIX) {
+        toml::Value::String(name) => Ok(match name.strip_prefix(conventions::PREFIX) {
             Some(program) => Allowed::Program(program.into()),
             None => Allowed::Named(name.clone()),
         }),

@@ -5,19 +5,11 @@ use riposte_protocol::command::{Op, Script, ScriptStyle};
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::{Map, Value, json};
 
-use super::FOLDER;
 use crate::actions::Attempt;
+use crate::conventions::{FOLDER, minimal_alert, verb};
 
 /// Limit of keys in one question; Wazuh itself limits their bytes.
 const MAX_KEYS: usize = 64;
-
-/// Wazuh's name of an operation.
-pub fn verb(op: Op) -> &'static str {
-    match op {
-        Op::Apply => "add",
-        Op::Revert => "delete",
-    }
-}
 
 /// Wazuh 5's name of an operation.
 pub(super) fn verb_of_5(op: Op) -> &'static str {
@@ -25,29 +17,6 @@ pub(super) fn verb_of_5(op: Op) -> &'static str {
         Op::Apply => "enable",
         Op::Revert => "disable",
     }
-}
-
-/// The minimal alert that Wazuh's programs can read, for a response without one: a response by
-/// hand.
-pub fn minimal_alert(target: &Target, action: &str) -> Value {
-    let value = target.value();
-    let mut alert = json!({
-        "rule": { "id": "0", "level": 0, "description": format!("Riposte: {action}"), "groups": ["riposte"] },
-        "id": "0",
-        "data": {},
-        "location": "riposte",
-    });
-    match target.kind() {
-        TargetKind::Ip => alert["data"]["srcip"] = value.into(),
-        TargetKind::User => alert["data"]["dstuser"] = value.into(),
-        TargetKind::File => {
-            alert["data"]["file"] = value.into();
-            alert["syscheck"] = json!({ "path": value });
-        }
-        TargetKind::Process => alert["data"]["pid"] = value.into(),
-        TargetKind::Host | TargetKind::None => {}
-    }
-    alert
 }
 
 fn minimal_alert_of_5(target: &Target) -> Value {

@@ -9,7 +9,6 @@ mod message;
 mod tests;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use riposte_protocol::command::{Op, Script, ScriptStyle};
 use riposte_protocol::message::Capability;
@@ -17,18 +16,11 @@ use rustix::fs::FileType;
 use serde_json::{Value, json};
 
 pub use self::keys::KeyBook;
-pub use self::message::{minimal_alert, verb};
-use crate::actions::{About, Action, ActionError, Attempt, Host, Step};
-use crate::agent::Domain;
+use crate::actions::{About, Action, ActionError, Attempt, Domain, Host, Step};
+use crate::conventions::{FOLDER, PREFIX, verb};
 use crate::guarded;
 use crate::runner::Program;
 
-/// The folder of custom programs, below Wazuh's home.
-pub const FOLDER: &str = "active-response/bin";
-/// Prefix of a program's name where the name of an action is expected.
-pub const PREFIX: &str = "script:";
-/// Default time limit of a custom program.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Limit of reported programs, and of their names' length. A manager accepts 256 capabilities of 64
 /// bytes and refuses an agent with more. The number of files in a folder must not cause that.
 const MAX_ADVERTISED: usize = 200;

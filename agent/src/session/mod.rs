@@ -26,7 +26,7 @@ use self::backoff::Backoff;
 use crate::agent::Agent;
 use crate::identity::Identity;
 use crate::intake::Intake;
-use crate::journal::{Held, Ledger, Record, Released};
+use crate::journal::{Held, JournalState, Record, Released};
 use crate::manager_url;
 
 /// Identifies this run of the program. It differs from other runs with the same identity, on this
@@ -141,16 +141,16 @@ impl Conversation {
 
 /// The report of effects: those that were released locally and not yet reported, and those that are
 /// held. As many as fit into one message beside the rest.
-fn reports(ledger: &Ledger) -> Vec<HeldEffect> {
+fn reports(state: &JournalState) -> Vec<HeldEffect> {
     let mut bytes = 0;
-    let all = ledger.released().map(Released::report).chain(ledger.held().map(Held::report));
+    let all = state.released().map(Released::report).chain(state.held().map(Held::report));
     let told: Vec<HeldEffect> = all
         .take_while(|effect| {
             bytes += serde_json::to_vec(effect).map_or(0, |json| json.len() + 1);
             bytes <= MAX_EFFECTS_BYTES
         })
         .collect();
-    let held = ledger.held().count() + ledger.released().count();
+    let held = state.held().count() + state.released().count();
     if held > told.len() {
         tracing::warn!(held, told = told.len(), "more effects are held than one message can report");
     }
@@ -165,10 +165,10 @@ async fn note_addresses(agent: &Agent, identity: &Identity) {
     let hosts: BTreeMap<_, _> = urls.into_iter().filter_map(|url| crate::platform::host_and_port(url)).collect();
     for (host, port) in hosts {
         if let Ok(Ok(found)) = timeout(LOOK_UP_TIMEOUT, tokio::net::lookup_host((host, port))).await {
-            found.for_each(|address| agent.surroundings.note_manager(address.ip()));
+            found.for_each(|address| agent.self_protection.note_manager(address.ip()));
         }
     }
-    agent.surroundings.manager_is_known();
+    agent.self_protection.manager_is_known();
 }
 
 /// Which transport has its turn when both may be used: the stream, until it fails; then polls for a while.
@@ -233,7 +233,7 @@ pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
             // No order can be received any more, but effects in force must still end.
             tracing::error!(%error, "the manager cannot be connected to; effects are lifted on time");
             crate::service::status("not connected to the manager: its certificate authority cannot be used");
-            return agent.surroundings.manager_is_known();
+            return agent.self_protection.manager_is_known();
         }
     };
     let (intake, settings) = (Intake::default(), Settings::default());

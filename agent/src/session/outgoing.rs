@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use riposte_protocol::message::{CommandResult, MAX_FRAME_BYTES, MAX_ITEMS, Outcome};
 use uuid::Uuid;
 
-use crate::journal::{Book, Ledger};
+use crate::journal::{Journal, JournalState};
 
 /// Room for the rest of a message beside the results, in bytes.
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -27,11 +27,11 @@ impl Outgoing {
     /// While the disk cannot be written, only refusals are sent. A crash would lose what was done
     /// meanwhile. If the manager knew of it, it would not order it again, and would deliver an
     /// older command after it.
-    pub(super) fn next(&mut self, book: &Book, held_back: &HashSet<Uuid>) -> Vec<CommandResult> {
+    pub(super) fn next(&mut self, journal: &Journal, held_back: &HashSet<Uuid>) -> Vec<CommandResult> {
         let (mut results, mut bytes) = (Vec::new(), 0);
         let is_due = |id: &Uuid| !self.sent.contains(id) && !held_back.contains(id);
-        let may_be_told = |result: &&CommandResult| book.broken().is_none() || result.outcome == Outcome::Refused;
-        let due = book.ledger().outbox().iter().filter(|result| is_due(&result.command_id));
+        let may_be_told = |result: &&CommandResult| journal.broken().is_none() || result.outcome == Outcome::Refused;
+        let due = journal.state().outbox().iter().filter(|result| is_due(&result.command_id));
         for result in due.filter(may_be_told) {
             // In JSON one byte of output can become six, so the encoded size is counted.
             bytes += serde_json::to_vec(result).map_or(0, |json| json.len());
@@ -47,20 +47,20 @@ impl Outgoing {
     /// Marks these effects as reported. The manager ignores a report of an effect while it awaits a
     /// result about it, and that result may be older than the report. So these effects are reported
     /// again when the result is committed ([`Outgoing::take_settled`]).
-    pub(super) fn told_of(&mut self, ledger: &Ledger, effects: impl IntoIterator<Item = Uuid>) {
-        let unsettled = ledger.unsettled();
+    pub(super) fn told_of(&mut self, state: &JournalState, effects: impl IntoIterator<Item = Uuid>) {
+        let unsettled = state.unsettled();
         self.told_too_soon.extend(effects.into_iter().filter(|effect| unsettled.contains(effect)));
     }
 
     /// Results were committed: returns the effects to report again.
-    pub(super) fn take_settled(&mut self, ledger: &Ledger) -> Vec<Uuid> {
+    pub(super) fn take_settled(&mut self, state: &JournalState) -> Vec<Uuid> {
         if self.told_too_soon.is_empty() {
             return Vec::new();
         }
-        let unsettled = ledger.unsettled();
+        let unsettled = state.unsettled();
         let settled: Vec<Uuid> = self.told_too_soon.extract_if(|effect| !unsettled.contains(effect)).collect();
         let is_there = |effect: &Uuid| {
-            ledger.held_effect(*effect).is_some() || ledger.released().any(|released| released.effect == *effect)
+            state.held_effect(*effect).is_some() || state.released().any(|released| released.effect == *effect)
         };
         settled.into_iter().filter(is_there).collect()
     }

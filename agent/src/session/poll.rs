@@ -94,7 +94,7 @@ impl Conversation {
             .await
             .map_err(broken)?;
         if let Some(peer) = answer.remote_addr() {
-            self.agent.surroundings.note_manager(peer.ip());
+            self.agent.self_protection.note_manager(peer.ip());
         }
         self.learn_time(&self.identity.enrolment.poll_url, answer.headers());
         let status = answer.status();
@@ -132,25 +132,25 @@ impl Conversation {
         let capabilities = first.then(|| self.agent.capabilities());
         // The full list of effects below covers all changes.
         drop(self.agent.take_news());
-        self.agent.tell(|book, held_back| {
-            let ledger = book.ledger();
-            let effects = reports(ledger);
-            let busy = ledger.pending().next().is_some();
+        self.agent.tell(|journal, held_back| {
+            let state = journal.state();
+            let effects = reports(state);
+            let busy = state.pending().next().is_some();
             let effects = (untold.told_effects.as_ref() != Some(&effects)).then_some(effects);
             // The whole outbox: committed results are no longer in it.
             let mut outgoing = Outgoing::default();
-            let results = outgoing.next(book, held_back);
+            let results = outgoing.next(journal, held_back);
             // Effects are reported after every result about them, which may be older. A limit makes
             // sure that a steady flow of results cannot delay them for ever. Both together can
             // exceed one message.
-            let is_rest = results.is_empty() || outgoing.next(book, held_back).is_empty();
+            let is_rest = results.is_empty() || outgoing.next(journal, held_back).is_empty();
             let leaves_room = results.is_empty()
                 || effects.as_ref().is_none_or(|effects| is_rest && effects.len() < MAX_EFFECTS_BESIDE_RESULTS);
             let is_waited_for = !leaves_room && untold.withheld >= MAX_WITHHELD;
             untold.withheld = if leaves_room || is_waited_for { 0 } else { untold.withheld + 1 };
-            untold.unsettled = if is_waited_for { ledger.unsettled() } else { HashSet::new() };
+            untold.unsettled = if is_waited_for { state.unsettled() } else { HashSet::new() };
             PollRequest {
-                cursor: ledger.inbox().cursor(),
+                cursor: state.inbox().cursor(),
                 acks: untold.acks.clone(),
                 rejected: Vec::new(),
                 results: if is_waited_for { Vec::new() } else { results },

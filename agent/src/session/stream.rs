@@ -62,7 +62,7 @@ impl Conversation {
             Ok(Ok((socket, response))) => {
                 self.learn_time(url, response.headers());
                 if let Some(peer) = tcp(socket.get_ref()).and_then(|tcp| tcp.peer_addr().ok()) {
-                    self.agent.surroundings.note_manager(peer.ip());
+                    self.agent.self_protection.note_manager(peer.ip());
                 }
                 Ok(socket)
             }
@@ -172,10 +172,10 @@ impl Conversation {
     fn hello(&self, outgoing: &mut Outgoing) -> (FromAgent, Vec<Uuid>) {
         // Before the effects are read: later changes are reported afterwards.
         drop(self.agent.take_news());
-        let (cursor, effects, unsettled) = self.agent.read(|ledger| {
-            let effects = reports(ledger);
-            outgoing.told_of(ledger, effects.iter().map(|effect| effect.effect));
-            (ledger.inbox().cursor(), effects, ledger.unsettled())
+        let (cursor, effects, unsettled) = self.agent.read(|state| {
+            let effects = reports(state);
+            outgoing.told_of(state, effects.iter().map(|effect| effect.effect));
+            (state.inbox().cursor(), effects, state.unsettled())
         });
         let released = effects.iter().filter(|effect| effect.released.is_some()).map(|effect| effect.effect);
         let released = released.filter(|effect| !unsettled.contains(effect)).collect();
@@ -195,12 +195,12 @@ impl Conversation {
         let news: Vec<Uuid> = self.agent.take_news().into_iter().collect();
         for some in news.chunks(MAX_ITEMS) {
             let (mut effects, mut ended) = (Vec::new(), Vec::new());
-            self.agent.read(|ledger| {
-                outgoing.told_of(ledger, some.iter().copied());
+            self.agent.read(|state| {
+                outgoing.told_of(state, some.iter().copied());
                 for effect in some {
-                    let held = ledger.held_effect(*effect).map(Held::report);
+                    let held = state.held_effect(*effect).map(Held::report);
                     let released =
-                        || ledger.released().find(|released| released.effect == *effect).map(Released::report);
+                        || state.released().find(|released| released.effect == *effect).map(Released::report);
                     match held.or_else(released) {
                         Some(report) => effects.push(report),
                         None => ended.push(*effect),
@@ -222,7 +222,7 @@ impl Conversation {
 
     async fn send_results(&self, socket: &mut Socket, outgoing: &mut Outgoing) -> Result<(), Ended> {
         loop {
-            let results = self.agent.tell(|book, held_back| outgoing.next(book, held_back));
+            let results = self.agent.tell(|journal, held_back| outgoing.next(journal, held_back));
             if results.is_empty() {
                 return Ok(());
             }
@@ -264,7 +264,7 @@ impl Conversation {
             ToAgent::ResultAck { command_ids: ids } => {
                 outgoing.again(&ids);
                 self.agent.note([Record::Acknowledged { ids }]);
-                let again = self.agent.read(|ledger| outgoing.take_settled(ledger));
+                let again = self.agent.read(|state| outgoing.take_settled(state));
                 for effect in again {
                     self.agent.tell_of(effect);
                 }

@@ -1,9 +1,9 @@
 //! Promise 7: a protected target is never touched, wherever it is protected, from the moment of its
 //! protection.
 
-use super::{Counts, Evidence, Verdict};
+use super::evidence::{Counts, Evidence, Verdict};
 use crate::ledger::Response;
-use crate::plan::{Kind, Network};
+use crate::plan::{AlertKind, Network};
 use crate::witness::Deed;
 
 /// How much later a decision made before the protection may be stamped, in milliseconds.
@@ -49,12 +49,12 @@ fn decisions(evidence: &Evidence<'_>, verdict: &mut Verdict, counts: &mut Counts
     let mut of_turning = (0, 0);
     for (number, ids) in &ledger.alerts {
         let kind = plan.of(*number).kind;
-        if !matches!(kind, Kind::Shielded | Kind::Turning) {
+        if !matches!(kind, AlertKind::Shielded | AlertKind::Turning) {
             continue;
         }
         for response in ids.iter().filter_map(|id| ledger.responses.get(id)).flatten() {
             let Response { state, created, .. } = response;
-            if kind == Kind::Turning {
+            if kind == AlertKind::Turning {
                 of_turning =
                     (of_turning.0 + usize::from(state == "ended"), of_turning.1 + usize::from(state == "spared"));
                 if *created <= turned.granted_at_ms {

@@ -7,7 +7,10 @@ use serde_json::json;
 
 use super::*;
 use crate::ledger::{Effect, Response};
-use crate::witness::Deed;
+use crate::load::Seen;
+use crate::plan::Plan;
+use crate::shield::Turned;
+use crate::witness::Witnessed;
 
 const AGENT: &str = "agent";
 const LIFTED_AT_MS: i64 = 100_000;
@@ -43,7 +46,7 @@ fn command(id: &str, seq: i64, op: &str, target: &str) -> Command {
 /// One alert with a short block: applied, lifted on time, reported.
 fn good() -> Case {
     let plan = Plan { seed: 1, agents: 1, brief: Duration::from_secs(10), lasting: true };
-    let number = (1..1000).find(|n| plan.of(*n).kind == Kind::Brief).unwrap();
+    let number = (1..1000).find(|n| plan.of(*n).kind == AlertKind::Brief).unwrap();
     let target = plan.of(number).target;
     let mut seen = Seen::default();
     seen.acknowledged.insert(number);
@@ -177,7 +180,7 @@ fn the_judge_sees_manager_and_agent_disagree() {
 }
 
 /// The same case, with the target of an alert of this kind, changed by `harm`.
-fn of_kind(kind: Kind, harm: impl FnOnce(&mut Case)) -> Vec<&'static str> {
+fn of_kind(kind: AlertKind, harm: impl FnOnce(&mut Case)) -> Vec<&'static str> {
     let mut case = good();
     let (_, id) = case.ledger.alerts.drain().next().unwrap();
     let number = (1..1000).find(|n| case.plan.of(*n).kind == kind).unwrap();
@@ -216,27 +219,27 @@ fn the_verifier_detects_wrong_outcomes_in_the_api() {
 
 #[test]
 fn the_verifier_detects_touched_protected_targets() {
-    assert_eq!(of_kind(Kind::Shielded, spare), [""; 0]);
-    assert_eq!(of_kind(Kind::Shielded, |_| {}), ["7"]);
-    assert_eq!(of_kind(Kind::Turning, |_| {}), [""; 0], "it was decided and sent before");
-    assert_eq!(of_kind(Kind::Turning, spare), [""; 0]);
+    assert_eq!(of_kind(AlertKind::Shielded, spare), [""; 0]);
+    assert_eq!(of_kind(AlertKind::Shielded, |_| {}), ["7"]);
+    assert_eq!(of_kind(AlertKind::Turning, |_| {}), [""; 0], "it was decided and sent before");
+    assert_eq!(of_kind(AlertKind::Turning, spare), [""; 0]);
     let early = |case: &mut Case| case.accounts[0].deeds[2].0 = 14_500;
-    assert_eq!(of_kind(Kind::Turning, early), [""; 0], "lifted when it became protected");
+    assert_eq!(of_kind(AlertKind::Turning, early), [""; 0], "lifted when it became protected");
     let response = |case: &mut Case| case.ledger.responses.get_mut("alert").unwrap()[0].created = 16_000;
-    assert_eq!(of_kind(Kind::Turning, response), ["7"], "decided after");
+    assert_eq!(of_kind(AlertKind::Turning, response), ["7"], "decided after");
     let sent = |case: &mut Case| case.ledger.commands.get_mut("c1").unwrap().delivered = Some(18_000);
-    assert_eq!(of_kind(Kind::Turning, sent), ["7"], "sent after");
+    assert_eq!(of_kind(AlertKind::Turning, sent), ["7"], "sent after");
     let wanted = |case: &mut Case| case.wanted.clone_from(&case.ledger.effects);
-    assert_eq!(of_kind(Kind::Turning, wanted), ["7"], "still wanted");
+    assert_eq!(of_kind(AlertKind::Turning, wanted), ["7"], "still wanted");
     let applied = |case: &mut Case| {
         let deeds = &mut case.accounts[0].deeds;
         [80_000, 80_001, 80_100, 80_200].iter().zip(deeds).for_each(|(at, deed)| deed.0 = *at);
     };
-    assert_eq!(of_kind(Kind::Turning, applied), ["7"], "applied long after");
-    assert_eq!(of_kind(Kind::Refused, |_| {}), ["7"]);
+    assert_eq!(of_kind(AlertKind::Turning, applied), ["7"], "applied long after");
+    assert_eq!(of_kind(AlertKind::Refused, |_| {}), ["7"]);
     let refused = |case: &mut Case| {
         case.ledger.commands.get_mut("c1").unwrap().state = "refused".into();
         case.accounts[0].deeds = vec![(10_000, done("c1", "refused", "the target is protected"))];
     };
-    assert_eq!(of_kind(Kind::Refused, refused), [""; 0]);
+    assert_eq!(of_kind(AlertKind::Refused, refused), [""; 0]);
 }

@@ -8,11 +8,11 @@ use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Stop;
 use crate::defect::Defect;
+use crate::host::{Execution, Stop};
 use crate::journal::{Failing, Held, Pending, Record};
 use crate::plan::{MINUTE, Millis, SECOND};
-use crate::receive::{EXPIRED, refusal};
+use crate::refusal::{EXPIRED, refusal};
 use crate::turn;
 use crate::world::{Event, World};
 
@@ -25,23 +25,6 @@ const VERIFY_EVERY: Millis = 5 * MINUTE;
 /// An effect this close to its end is not looked at, in milliseconds.
 const TOO_LATE: u128 = 2000;
 
-/// The step that the lane is in: a program runs.
-#[derive(Debug)]
-pub(crate) enum Execution {
-    Apply { command: Command, held: Held, is_refresh: bool, started_at: Timestamp },
-    AfterApply { command: Command, held: Held, is_refresh: bool, started_at: Timestamp, worked: bool },
-    Revert { command: Command, held: Option<Held>, started_at: Timestamp },
-    AfterRevert { command: Command, held: Option<Held>, started_at: Timestamp, worked: bool },
-    Undo(Held),
-}
-
-/// When a failed revert is retried.
-#[derive(Debug, Default)]
-pub(crate) struct Retry {
-    failures: u32,
-    at: Millis,
-}
-
 enum Next {
     Undo(Held),
     Command(Pending),
@@ -53,7 +36,7 @@ const FAILED: &str = "the action failed";
 
 impl World {
     /// Makes the lane look for its next step, after `pause`.
-    pub(crate) fn ring(&mut self, agent: usize, pause: Millis) {
+    pub(crate) fn wake_lanes(&mut self, agent: usize, pause: Millis) {
         let at = self.now + pause;
         let host = &mut self.hosts[agent];
         if at < host.lane_at {
@@ -79,13 +62,13 @@ impl World {
                     None => self.begin(agent, command),
                     Some(started_at) => self.resume(agent, command, started_at),
                 }
-                self.ring(agent, 0);
+                self.wake_lanes(agent, 0);
             }
             Next::Look(effect) => {
                 self.look(agent, effect);
-                self.ring(agent, 0);
+                self.wake_lanes(agent, 0);
             }
-            Next::Wait(pause) if pause < Millis::MAX => self.ring(agent, pause.max(1)),
+            Next::Wait(pause) if pause < Millis::MAX => self.wake_lanes(agent, pause.max(1)),
             Next::Wait(_) => {}
         }
     }
@@ -96,15 +79,15 @@ impl World {
         let reverts_first = self.has(Defect::RevertOvertakesApply);
         let host = &mut self.hosts[agent];
         let moment = host.moment(now);
-        let Some(book) = &host.book else { return Next::Wait(Millis::MAX) };
+        let Some(journal) = &host.journal else { return Next::Wait(Millis::MAX) };
         let first = if reverts_first {
-            let revert = book.ledger().pending().find(|pending| pending.command.op == Op::Revert);
-            revert.or_else(|| book.ledger().pending().next())
+            let revert = journal.state().pending().find(|pending| pending.command.op == Op::Revert);
+            revert.or_else(|| journal.state().pending().next())
         } else {
-            turn::first(book.ledger(), |_| true)
+            turn::first(journal.state(), |_| true)
         };
         let mut pause = Millis::MAX;
-        for held in book.ledger().held().filter(|_| has_timer) {
+        for held in journal.state().held().filter(|_| has_timer) {
             let Some(remaining) = held.remaining(&moment) else { continue };
             let retry = host.retries.get(&held.effect).map_or(0, |retry| retry.at.saturating_sub(now));
             let wait = Millis::try_from(remaining.as_millis()).unwrap_or(Millis::MAX).max(retry);
@@ -119,13 +102,13 @@ impl World {
         if let Some(effect) = host.todo.pop() {
             return Next::Look(effect);
         }
-        if book.ledger().held().next().is_none() {
+        if journal.state().held().next().is_none() {
             host.round_at = None;
             return Next::Wait(pause);
         }
         match host.round_at {
             Some(at) if at <= now => {
-                host.todo = book.ledger().held().map(|held| held.effect).collect();
+                host.todo = journal.state().held().map(|held| held.effect).collect();
                 host.round_at = Some(now + host.random.within(VERIFY_EVERY * 3 / 4..VERIFY_EVERY));
                 host.todo.pop().map_or(Next::Wait(pause), Next::Look)
             }
@@ -147,8 +130,8 @@ impl World {
     /// `execute::command`.
     fn begin(&mut self, agent: usize, command: Command) {
         let started_at = self.hosts[agent].wall(self.now);
-        let book = self.hosts[agent].book.as_ref();
-        let is_expired = book.is_some_and(|book| book.ledger().is_expired(&command, started_at));
+        let journal = self.hosts[agent].journal.as_ref();
+        let is_expired = journal.is_some_and(|journal| journal.state().is_expired(&command, started_at));
         if is_expired && !self.has(Defect::ExpiryIgnored) {
             return self.refuse(agent, &command, EXPIRED);
         }
@@ -161,7 +144,7 @@ impl World {
                 let is_refresh = held.is_some();
                 let held = self.new_held(agent, &command);
                 let records = [Record::Held { held: Box::new(held.clone()) }, began];
-                match self.write(agent, |book| records.into_iter().for_each(|record| book.add(record))) {
+                match self.write(agent, |journal| records.into_iter().for_each(|record| journal.add(record))) {
                     Ok(()) => {
                         self.checker.begins(agent, &command, started_at, self.now, &self.store);
                         self.go_on(agent, Execution::Apply { command, held, is_refresh, started_at });
@@ -217,11 +200,11 @@ impl World {
             }
             Execution::Undo(held) => self.undo_one(agent, held),
         }
-        self.ring(agent, 0);
+        self.wake_lanes(agent, 0);
     }
 
     fn done(&mut self, agent: usize, command: &Command) {
-        let is_written = self.hosts[agent].book.as_ref().is_some_and(|book| book.broken().is_none());
+        let is_written = self.hosts[agent].journal.as_ref().is_some_and(|journal| journal.broken().is_none());
         self.checker.executed(agent, command, &self.store, is_written);
     }
 
@@ -290,7 +273,7 @@ impl World {
         if self.note_down(agent, change.into_iter().chain([finished]).collect()) != Err(Stop::Dead) {
             // A crash loses what a full disk did not store: the revert is still pending, and is
             // delivered again.
-            let is_written = self.hosts[agent].book.as_ref().is_some_and(|book| book.broken().is_none());
+            let is_written = self.hosts[agent].journal.as_ref().is_some_and(|journal| journal.broken().is_none());
             if let Some(target) = self.target_of(command.effect).filter(|_| is_overdue && is_written) {
                 self.checker.overdue(agent, target, self.now, true);
             }
@@ -382,7 +365,7 @@ impl World {
     }
 
     fn held(&self, agent: usize, effect: Uuid) -> Option<Held> {
-        self.hosts[agent].book.as_ref().and_then(|book| book.ledger().held_effect(effect).cloned())
+        self.hosts[agent].journal.as_ref().and_then(|journal| journal.state().held_effect(effect).cloned())
     }
 
     fn new_held(&self, agent: usize, command: &Command) -> Held {

@@ -8,168 +8,18 @@
 mod executor;
 mod session;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use riposte_protocol::time::Timestamp;
-use uuid::Uuid;
-
-pub use self::session::Talk;
-
-use self::executor::{Execution, Retry};
-use crate::clock::Moment;
 use crate::defect::Defect;
-use crate::disk::MemoryDisk;
-use crate::journal::{Book, Held, Record};
+use crate::host::Stop;
+use crate::journal::{Held, Journal, Record};
 use crate::manager_time::ManagerTime;
 use crate::plan::{Act, Millis, SECOND};
-use crate::random::Random;
 use crate::world::{Event, World};
 
 /// Pause before the journal is written again after a failure.
 const MEND_AFTER: Millis = 2 * SECOND;
-
-/// A host with its agent.
-#[derive(Debug)]
-pub struct Host {
-    pub(crate) disk: MemoryDisk,
-    /// The agent's journal; `None` while it does not run.
-    pub book: Option<Book>,
-    /// Counts the starts of the process.
-    pub life: u32,
-    /// Counts the states that do not follow from the one before: reinstalled, set back to a
-    /// snapshot.
-    pub incarnation: u32,
-    /// The blocked targets.
-    pub in_force: BTreeSet<usize>,
-    pub(crate) clock_off: i64,
-    /// What the process knows of the manager's time; lost in a crash.
-    manager_time: ManagerTime,
-    booted_at: Millis,
-    boot: Arc<str>,
-    boots: u32,
-    /// When the agent was started.
-    pub up_since: Millis,
-    pub(crate) executing: Option<Execution>,
-    pub(crate) retries: BTreeMap<Uuid, Retry>,
-    pub(crate) round_at: Option<Millis>,
-    pub(crate) todo: Vec<Uuid>,
-    pub(crate) lane_at: Millis,
-    pub(crate) news: BTreeSet<Uuid>,
-    pub(crate) talk: Option<Talk>,
-    /// By poll: the acknowledgements for the next exchange.
-    pub(crate) untold_acks: Vec<Uuid>,
-    /// What a defective agent uses as its cursor.
-    pub(crate) heard_command_at: Timestamp,
-    pub(crate) failures: u32,
-    pub(crate) random: Random,
-    pub(crate) cut_until: Millis,
-    pub(crate) noise_until: Millis,
-    pub(crate) noise_percent: u64,
-    /// Until then its actions fail.
-    pub actions_fail_until: Millis,
-    /// Until then its disk is full.
-    pub disk_full_until: Millis,
-    tear_away: Millis,
-    snapshot: Option<(Vec<u8>, BTreeSet<usize>)>,
-}
-
-/// The agent cannot continue.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It crashed in a write.
-    Dead,
-    /// It cannot write its journal.
-    Unwritable,
-}
-
-impl Host {
-    /// A host that was just installed.
-    pub fn new(agent: usize, seed: u64) -> Self {
-        Self {
-            disk: MemoryDisk::default(),
-            book: None,
-            life: 0,
-            incarnation: 0,
-            in_force: BTreeSet::new(),
-            clock_off: 0,
-            manager_time: ManagerTime::default(),
-            booted_at: 0,
-            boot: "boot 0".into(),
-            boots: 0,
-            up_since: 0,
-            executing: None,
-            retries: BTreeMap::new(),
-            round_at: None,
-            todo: Vec::new(),
-            lane_at: Millis::MAX,
-            news: BTreeSet::new(),
-            talk: None,
-            untold_acks: Vec::new(),
-            heard_command_at: Timestamp::MIN,
-            failures: 0,
-            random: Random::new(seed, 100 + agent as u64),
-            cut_until: 0,
-            noise_until: 0,
-            noise_percent: 0,
-            actions_fail_until: 0,
-            disk_full_until: 0,
-            tear_away: 0,
-            snapshot: None,
-        }
-    }
-
-    /// The agent's current time: the host's wall clock, unless it is known to be off.
-    pub fn wall(&self, now: Millis) -> Timestamp {
-        self.manager_time.read(&self.clocks(now))
-    }
-
-    pub(crate) fn moment(&self, now: Millis) -> Moment {
-        Moment { wall: self.wall(now), ..self.clocks(now) }
-    }
-
-    /// Both clocks as the host has them, uncorrected.
-    fn clocks(&self, now: Millis) -> Moment {
-        let since_boot = Duration::from_millis(now - self.booted_at);
-        Moment { wall: World::wall(now, self.clock_off), since_boot, boot: Arc::clone(&self.boot) }
-    }
-
-    /// Learns from the latest order that the manager's time is not before it.
-    pub(crate) fn learn_time_of_orders(&self, now: Millis) {
-        if let Some(iat) = self.book.as_ref().and_then(|book| book.ledger().latest_order()) {
-            self.manager_time.learn_order(iat, &self.clocks(now));
-        }
-    }
-
-    /// Learns over a private connection that the manager's time is `wall`.
-    pub(crate) fn learn_time(&self, wall: Timestamp, now: Millis) {
-        self.manager_time.learn(wall, &self.clocks(now));
-    }
-
-    pub(crate) fn talk_number(&self) -> Option<u64> {
-        self.talk.as_ref().map(|talk| talk.number)
-    }
-
-    pub(crate) fn heal(&mut self, now: Millis) {
-        (self.clock_off, self.cut_until, self.noise_until) = (0, 0, 0);
-        // The time of the last failure is kept: an agent whose actions fail is not late.
-        self.actions_fail_until = self.actions_fail_until.min(now);
-        self.disk_full_until = 0;
-        let mut platter = self.disk.platter();
-        (platter.is_full, platter.tear) = (false, None);
-    }
-
-    fn feel_disk(&mut self, now: Millis) {
-        self.disk.platter().is_full = self.disk_full_until > now;
-    }
-
-    fn boot(&mut self, now: Millis) {
-        self.boots += 1;
-        (self.booted_at, self.boot) = (now, format!("boot {}", self.boots).into());
-    }
-}
 
 impl World {
     pub(crate) fn start_agent(&mut self, agent: usize) {
@@ -179,39 +29,39 @@ impl World {
             let mut platter = host.disk.platter();
             (platter.is_dead, platter.is_full) = (false, is_full);
         }
-        let opened = Book::open_on(Path::new("journal"), Box::new(host.disk.clone()));
-        let book = match opened {
-            Ok(book) => book,
+        let opened = Journal::open_on(Path::new("journal"), Box::new(host.disk.clone()));
+        let journal = match opened {
+            Ok(journal) => journal,
             Err(error) => return self.checker.broken("the journal can be read", format!("agent {agent}: {error}")),
         };
         host.manager_time = ManagerTime::default();
-        if let Some(iat) = book.ledger().latest_order() {
+        if let Some(iat) = journal.state().latest_order() {
             host.manager_time.learn_order(iat, &host.clocks(self.now));
         }
-        self.checker.started(agent, book.ledger(), host.wall(self.now), self.now, &self.store);
-        let is_broken = book.broken().is_some();
-        host.book = Some(book);
+        self.checker.started(agent, journal.state(), host.wall(self.now), self.now, &self.store);
+        let is_broken = journal.broken().is_some();
+        host.journal = Some(journal);
         (host.up_since, host.lane_at, host.round_at) = (self.now, Millis::MAX, Some(self.now));
         let life = host.life;
         if is_broken {
             self.after(MEND_AFTER, Event::Mend { agent, life });
         }
         self.carry_over(agent);
-        if self.hosts[agent].book.as_ref().is_some_and(|book| book.broken().is_none()) {
+        if self.hosts[agent].journal.as_ref().is_some_and(|journal| journal.broken().is_none()) {
             self.checker.carried(agent);
         }
         if self.has(Defect::UndoLostOnRestart) || self.has(Defect::RestartLiftsAll) {
             self.forget_or_lift(agent);
         }
-        self.ring(agent, 1);
+        self.wake_lanes(agent, 1);
         let pause = self.hosts[agent].random.within(1..500);
         self.after(pause, Event::Connect { agent, life });
     }
 
     fn carry_over(&mut self, agent: usize) {
         let now = self.hosts[agent].moment(self.now);
-        let Some(book) = &self.hosts[agent].book else { return };
-        let carried = book.ledger().held().filter_map(|held: &Held| {
+        let Some(journal) = &self.hosts[agent].journal else { return };
+        let carried = journal.state().held().filter_map(|held: &Held| {
             let mut held = held.clone();
             held.carry_over(&now).then(|| Record::Held { held: Box::new(held) })
         });
@@ -223,8 +73,8 @@ impl World {
 
     /// What defective agents do when they start.
     fn forget_or_lift(&mut self, agent: usize) {
-        let Some(book) = &self.hosts[agent].book else { return };
-        let held: Vec<Held> = book.ledger().held().cloned().collect();
+        let Some(journal) = &self.hosts[agent].journal else { return };
+        let held: Vec<Held> = journal.state().held().cloned().collect();
         let records = held.iter().map(|held| Record::Lifted { effect: held.effect }).collect();
         if self.has(Defect::RestartLiftsAll) {
             held.iter().for_each(|held| self.lift_by_clock(agent, held));
@@ -233,14 +83,14 @@ impl World {
     }
 
     /// `Agent::write`.
-    pub(crate) fn write<T>(&mut self, agent: usize, decide: impl FnOnce(&mut Book) -> T) -> Result<T, Stop> {
+    pub(crate) fn write<T>(&mut self, agent: usize, decide: impl FnOnce(&mut Journal) -> T) -> Result<T, Stop> {
         self.hosts[agent].feel_disk(self.now);
-        let Some(book) = &mut self.hosts[agent].book else { return Err(Stop::Dead) };
-        if book.broken().is_some() {
+        let Some(journal) = &mut self.hosts[agent].journal else { return Err(Stop::Dead) };
+        if journal.broken().is_some() {
             return Err(Stop::Unwritable);
         }
-        let answer = decide(book);
-        let committed = book.commit();
+        let answer = decide(journal);
+        let committed = journal.commit();
         self.look_after(agent, committed.is_err())?;
         Ok(answer)
     }
@@ -248,10 +98,10 @@ impl World {
     /// `Agent::note`.
     pub(crate) fn note_down(&mut self, agent: usize, records: Vec<Record>) -> Result<(), Stop> {
         self.hosts[agent].feel_disk(self.now);
-        let Some(book) = &mut self.hosts[agent].book else { return Err(Stop::Dead) };
-        let was_broken = book.broken().is_some();
-        let noted = book.note(records.clone());
-        let is_broken = book.broken().is_some();
+        let Some(journal) = &mut self.hosts[agent].journal else { return Err(Stop::Dead) };
+        let was_broken = journal.broken().is_some();
+        let noted = journal.note(records.clone());
+        let is_broken = journal.broken().is_some();
         if !was_broken && self.look_after(agent, noted.is_err()) == Err(Stop::Dead) {
             return Err(Stop::Dead);
         }
@@ -275,7 +125,7 @@ impl World {
             self.crash_agent(agent, away);
             return Err(Stop::Dead);
         }
-        let broken = self.hosts[agent].book.as_ref().and_then(Book::broken).map(str::to_owned);
+        let broken = self.hosts[agent].journal.as_ref().and_then(Journal::broken).map(str::to_owned);
         if is_unreadable {
             self.checker.broken("the journal can be read", format!("agent {agent}: {broken:?}"));
         }
@@ -292,16 +142,16 @@ impl World {
     pub(crate) fn mend(&mut self, agent: usize) {
         self.hosts[agent].feel_disk(self.now);
         let host = &mut self.hosts[agent];
-        let Some(book) = &mut host.book else { return };
-        if book.broken().is_none() {
+        let Some(journal) = &mut host.journal else { return };
+        if journal.broken().is_none() {
             return;
         }
-        book.mend();
-        let (is_mended, life) = (book.broken().is_none(), host.life);
+        journal.mend();
+        let (is_mended, life) = (journal.broken().is_none(), host.life);
         if is_mended {
             self.note(|| format!("agent {agent} can write its journal again"));
-            self.checker.mended(agent, self.hosts[agent].book.as_ref());
-            self.ring(agent, 0);
+            self.checker.mended(agent, self.hosts[agent].journal.as_ref());
+            self.wake_lanes(agent, 0);
             self.tell(agent);
         } else {
             self.after(MEND_AFTER, Event::Mend { agent, life });
@@ -310,7 +160,7 @@ impl World {
 
     pub(crate) fn crash_agent(&mut self, agent: usize, away: Millis) {
         let host = &mut self.hosts[agent];
-        if host.book.take().is_none() {
+        if host.journal.take().is_none() {
             return;
         }
         host.life += 1;

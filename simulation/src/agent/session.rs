@@ -10,14 +10,16 @@ use riposte_protocol::message::{HeldEffect, MAX_ITEMS};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::Stop;
 use crate::defect::Defect;
-use crate::journal::{Book, Held, Ledger, Record, Released};
+use crate::host::{Stop, Talk};
+use crate::instant;
+use crate::journal::{Held, Journal, JournalState, Record, Released};
 use crate::outgoing::Outgoing;
 use crate::plan::{Millis, SECOND};
 use crate::receive::{Receipts, receive, receive_unwritten};
+use crate::store::agent_id;
 use crate::wire::{Sealed, ToAgent, ToManager};
-use crate::world::{Event, World, agent_id};
+use crate::world::{Event, World};
 
 /// Time limit for opening a connection.
 const CONNECT_TIMEOUT: Millis = 15 * SECOND;
@@ -26,24 +28,8 @@ const HEARTBEAT: Millis = 30 * SECOND;
 /// Longest pause between two attempts to connect.
 const LONGEST: Millis = 30 * SECOND;
 
-/// A connection, as the agent sees it.
-#[derive(Debug)]
-pub struct Talk {
-    pub(crate) number: u64,
-    pub(crate) manager: usize,
-    pub(crate) manager_life: u32,
-    /// The connection is broken, but neither side has noticed.
-    pub(crate) is_broken: bool,
-    pub(crate) last_up: Millis,
-    pub(crate) last_down: Millis,
-    outgoing: Outgoing,
-    heard_at: Millis,
-    is_open: bool,
-    releases: Vec<Uuid>,
-}
-
-fn reports(ledger: &Ledger) -> Vec<HeldEffect> {
-    ledger.held().map(Held::report).chain(ledger.released().map(Released::report)).collect()
+fn reports(state: &JournalState) -> Vec<HeldEffect> {
+    state.held().map(Held::report).chain(state.released().map(Released::report)).collect()
 }
 
 impl World {
@@ -55,7 +41,7 @@ impl World {
     pub(crate) fn hang_up(&mut self, agent: usize, pause: Millis) {
         let host = &mut self.hosts[agent];
         host.talk = None;
-        if host.book.is_some() {
+        if host.journal.is_some() {
             let longest = (500_u64 << host.failures.min(16)).min(LONGEST);
             host.failures += 1;
             let pause = pause + host.random.within(0..longest);
@@ -84,17 +70,17 @@ impl World {
         let number = self.next_talk;
         let host = &mut self.hosts[agent];
         host.news.clear();
-        let Some(book) = &host.book else { return };
-        let (ledger, mut outgoing) = (book.ledger(), Outgoing::default());
-        let effects = reports(ledger);
+        let Some(journal) = &host.journal else { return };
+        let (state, mut outgoing) = (journal.state(), Outgoing::default());
+        let effects = reports(state);
         if !is_poll {
-            outgoing.told_of(ledger, effects.iter().map(|held| held.effect));
+            outgoing.told_of(state, effects.iter().map(|held| held.effect));
         }
-        let results = if is_poll { outgoing.next(book, &HashSet::new()) } else { Vec::new() };
-        let unsettled = if is_poll { HashSet::new() } else { ledger.unsettled() };
+        let results = if is_poll { outgoing.next(journal, &HashSet::new()) } else { Vec::new() };
+        let unsettled = if is_poll { HashSet::new() } else { state.unsettled() };
         let releases = effects.iter().filter(|held| held.released.is_some()).map(|held| held.effect);
         let releases = releases.filter(|effect| !unsettled.contains(effect)).collect();
-        let cursor = ledger.inbox().cursor();
+        let cursor = state.inbox().cursor();
         host.talk = Some(Talk {
             number,
             manager,
@@ -138,7 +124,7 @@ impl World {
         let (is_poll, forgets) = (self.shape.polls, self.has(Defect::ResultDropped));
         let is_ordered = self.shape.is_ordered;
         let host = &mut self.hosts[agent];
-        let (Some(book), Some(talk)) = (&host.book, &mut host.talk) else { return };
+        let (Some(journal), Some(talk)) = (&host.journal, &mut host.talk) else { return };
         // On an unordered network the hello could be overtaken, and the manager ignores what comes
         // before it.
         if !is_ordered && !talk.is_open {
@@ -146,21 +132,21 @@ impl World {
         }
         if is_poll {
             // The next exchange carries the results; a busy agent asks for short ones.
-            if talk.is_open && !book.ledger().outbox().is_empty() {
+            if talk.is_open && !journal.state().outbox().is_empty() {
                 let (life, pause) = (host.life, host.random.within(1..SECOND));
                 host.talk = None;
                 self.after(pause, Event::Connect { agent, life });
             }
             return;
         }
-        let results = talk.outgoing.next(book, &HashSet::new());
+        let results = talk.outgoing.next(journal, &HashSet::new());
         let news: Vec<Uuid> = std::mem::take(&mut host.news).into_iter().collect();
         let (mut effects, mut ended) = (Vec::new(), Vec::new());
-        talk.outgoing.told_of(book.ledger(), news.iter().copied());
+        talk.outgoing.told_of(journal.state(), news.iter().copied());
         for effect in news {
-            let ledger = book.ledger();
-            let released = || ledger.released().find(|released| released.effect == effect).map(Released::report);
-            match ledger.held_effect(effect).map(Held::report).or_else(released) {
+            let state = journal.state();
+            let released = || state.released().find(|released| released.effect == effect).map(Released::report);
+            match state.held_effect(effect).map(Held::report).or_else(released) {
                 Some(report) => effects.push(report),
                 None => ended.push(effect),
             }
@@ -204,8 +190,8 @@ impl World {
                 self.checker.told(agent, &ids, &self.store);
                 let _dead = self.note_down(agent, vec![Record::Acknowledged { ids }]);
                 let host = &mut self.hosts[agent];
-                if let (Some(book), Some(talk)) = (&host.book, &mut host.talk) {
-                    host.news.extend(talk.outgoing.take_settled(book.ledger()));
+                if let (Some(journal), Some(talk)) = (&host.journal, &mut host.talk) {
+                    host.news.extend(talk.outgoing.take_settled(journal.state()));
                     self.tell(agent);
                 }
             }
@@ -238,30 +224,30 @@ impl World {
         let (now, ignores) = (self.hosts[agent].wall(self.now), self.has(Defect::ExpiryIgnored));
         let (mut receipts, mut overtaken) = (Receipts::default(), Vec::new());
         let accepts_duplicates = self.has(Defect::DuplicateAccepted);
-        let written = self.write(agent, |book: &mut Book| {
+        let written = self.write(agent, |journal: &mut Journal| {
             for command in commands {
-                match book.ledger().inbox().receive(command.jti, command.seq, command.effect) {
+                match journal.state().inbox().receive(command.jti, command.seq, command.effect) {
                     Receipt::Overtaken => overtaken.push(command.jti),
                     Receipt::Duplicate if accepts_duplicates => {
-                        book.add(Record::Received { command: Box::new(command.clone()) });
+                        journal.add(Record::Received { command: Box::new(command.clone()) });
                     }
                     Receipt::Duplicate | Receipt::TooLate | Receipt::New => {}
                 }
                 let now = if ignores { Timestamp::from_millis(command.iat * 1000) } else { now };
-                receive(book, command, now, &mut receipts);
+                receive(journal, command, now, &mut receipts);
             }
         });
         match written {
             Ok(()) => {
-                let latest = Self::wall(self.now + self.furthest, 0);
+                let latest = instant::wall(self.now + self.furthest, 0);
                 overtaken.iter().for_each(|id| self.checker.overtaken(agent, *id, latest, &self.store));
             }
             Err(Stop::Dead) => return,
             Err(Stop::Unwritable) => {
                 receipts = Receipts::default();
                 for command in commands {
-                    let Some(book) = &self.hosts[agent].book else { return };
-                    let records = receive_unwritten(book.ledger(), command.clone(), now, "it is full");
+                    let Some(journal) = &self.hosts[agent].journal else { return };
+                    let records = receive_unwritten(journal.state(), command.clone(), now, "it is full");
                     if self.note_down(agent, records) == Err(Stop::Dead) {
                         return;
                     }
@@ -271,7 +257,7 @@ impl World {
         self.checker.clock_set(agent, self.hosts[agent].wall(self.now));
         self.hosts[agent].learn_time_of_orders(self.now);
         let is_poll = self.shape.polls;
-        self.ring(agent, 1);
+        self.wake_lanes(agent, 1);
         if is_poll {
             let host = &mut self.hosts[agent];
             host.untold_acks = receipts.acks;

@@ -123,6 +123,11 @@ pub fn effect_id(effect: usize) -> Uuid {
     Uuid::from_u128(EFFECT + effect as u128)
 }
 
+/// The id of an agent.
+pub fn agent_id(agent: usize) -> Uuid {
+    Uuid::from_u128((0xa << 64) + agent as u128)
+}
+
 /// The id of the command of that number.
 pub fn command_id(command: usize) -> Uuid {
     Uuid::from_u128(COMMAND + command as u128)

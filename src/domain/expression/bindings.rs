@@ -14,8 +14,33 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::field_refs::{EVERYTHING, FieldRefs};
-use super::{MAX_LIST, NAMES, functions};
+use super::functions;
 use crate::domain::alert::{Alert, Observable};
+
+/// Maximum length of a list in an expression; with one level of macros, this bounds the steps per
+/// macro.
+pub(super) const MAX_LIST: usize = 256;
+/// Top-level names of an alert that an expression may use; others are available under `alert`.
+pub(super) const NAMES: [&str; 18] = [
+    "age",
+    "agent",
+    "alert",
+    "cluster",
+    "data",
+    "decoder",
+    "destination",
+    "file",
+    "full_log",
+    "location",
+    "manager",
+    "pipeline",
+    "predecoder",
+    "process",
+    "rule",
+    "source",
+    "syscheck",
+    "time",
+];
 
 /// CEL's functions, shared by all evaluations: building them costs more than most conditions.
 static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {

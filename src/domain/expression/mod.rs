@@ -24,37 +24,13 @@ use cel::{ExecutionError, Program, Value};
 
 use super::action::nearest;
 pub use bindings::Bindings;
-use bindings::Numbers;
+use bindings::{NAMES, Numbers};
 pub use field_refs::{EVERYTHING, FieldRefs};
 
 /// Maximum length of an expression, in bytes.
 const MAX_BYTES: usize = 2048;
-/// Maximum length of a list in an expression; with one level of macros, this bounds the steps per
-/// macro.
-const MAX_LIST: usize = 256;
 /// Maximum length of a failure's text, in characters.
 const MAX_FAILURE_CHARS: usize = 300;
-/// Top-level names of an alert that an expression may use; others are available under `alert`.
-const NAMES: [&str; 18] = [
-    "age",
-    "agent",
-    "alert",
-    "cluster",
-    "data",
-    "decoder",
-    "destination",
-    "file",
-    "full_log",
-    "location",
-    "manager",
-    "pipeline",
-    "predecoder",
-    "process",
-    "rule",
-    "source",
-    "syscheck",
-    "time",
-];
 
 /// A compiled expression.
 #[derive(Clone)]

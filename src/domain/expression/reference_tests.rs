@@ -9,8 +9,8 @@ use cel::objects::{Key, Map};
 use cel::{Context, Env, ExecutionError, Value};
 use proptest::prelude::*;
 
-use super::bindings::Numbers;
-use super::{Bindings, EVERYTHING, Expression, FieldRefs, MAX_LIST, NAMES};
+use super::bindings::{MAX_LIST, NAMES, Numbers};
+use super::{Bindings, EVERYTHING, Expression, FieldRefs};
 use crate::domain::alert::{Alert, Observable};
 use crate::domain::decode::decode;
 use crate::domain::formats::{self, ObservableMappings};

@@ -11,7 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::field::{Field, syntax_fault};
+use super::field::{Field, is_something, syntax_fault};
 use crate::domain::fault::Fault;
 
 /// A key, left where it is if it is written without escapes.
@@ -169,11 +169,6 @@ impl<'a> Document<'a> {
         self.nodes.borrow_mut().push((place, Rc::clone(&node)));
         node
     }
-}
-
-/// Templates write `null` or an empty string for missing values.
-pub(super) fn is_something(value: &&RawValue) -> bool {
-    !matches!(value.get(), "null" | "\"\"")
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use riposte_protocol::time::Timestamp;
 use serde_json::value::RawValue;
 
-use super::document::is_something;
 use crate::domain::fault::Fault;
 
 /// Maximum length of a stored description, in bytes.
@@ -163,6 +162,11 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 /// Truncates `text` to `max` bytes, between characters.
 pub(super) fn cut(text: &str, max: usize) -> String {
     text[..text.floor_char_boundary(max)].to_owned()
+}
+
+/// Templates write `null` or an empty string for missing values.
+pub(super) fn is_something(value: &&RawValue) -> bool {
+    !matches!(value.get(), "null" | "\"\"")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! Wazuh 5, and a generic one. `document.rs` finds fields, and `field.rs` reads them without trust.
 //! `observe.rs` selects the observables; [`ObservableMappings`] are site-specific fields.
 
+mod dedupe;
 mod document;
 mod echo;
 mod field;
@@ -13,11 +14,10 @@ pub mod wazuh;
 
 use std::borrow::Cow;
 
-use sha2::{Digest, Sha256};
-
 use super::alert::Alert;
 use super::decode::{decode, legible};
 use super::fault::Fault;
+pub use dedupe::dedupe;
 use document::Document;
 pub use observable_mappings::ObservableMappings;
 
@@ -105,28 +105,4 @@ fn depth_exceeds(raw: &str, limit: usize) -> bool {
         }
     }
     false
-}
-
-/// 128 bits of SHA-256 over the identifying parts, each with its length, so that different parts
-/// never have equal input.
-pub fn dedupe(parts: &[&str]) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    let mut key = [0; 16];
-    key.copy_from_slice(&hash.finalize()[..16]);
-    key
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_the_dedupe_key_cannot_run_into_each_other() {
-        assert_ne!(dedupe(&["ab", "c"]), dedupe(&["a", "bc"]));
-        assert_eq!(dedupe(&["ab", "c"]), dedupe(&["ab", "c"]));
-    }
 }

@@ -3,8 +3,8 @@
 
 use riposte_protocol::target::Target;
 
-use super::super::recipe::{Change, Look, Recipe, unsuited};
-use super::{ABOUT, ActionError, Attempt, Os};
+use super::super::recipe::{Change, Check, Recipe, unsuited};
+use super::{About, ActionError, Attempt, Os};
 use crate::runner::Program;
 
 /// The programs that must be installed.
@@ -19,11 +19,11 @@ pub(super) fn programs(os: Os) -> &'static [&'static str] {
 }
 
 /// The recipe; `None` on Linux, which needs more.
-pub(super) fn of(attempt: &Attempt<'_>) -> Result<Option<Recipe>, ActionError> {
+pub(super) fn of(about: &About, attempt: &Attempt<'_>) -> Result<Option<Recipe>, ActionError> {
     if attempt.host.os == Os::Linux {
         return Ok(None);
     }
-    recipe(attempt.host.os, attempt.target, &[]).map(Some).ok_or_else(|| unsuited(&ABOUT, attempt))
+    recipe(attempt.host.os, attempt.target, &[]).map(Some).ok_or_else(|| unsuited(about, attempt))
 }
 
 pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -> Option<Recipe> {
@@ -33,25 +33,25 @@ pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -
         Os::FreeBsd => (
             Program::new("pw", ["lock", account]),
             Program::new("pw", ["unlock", account]),
-            Look::prints(Program::new("pw", ["usershow", account]), ["*LOCKED*"]),
+            Check::prints(Program::new("pw", ["usershow", account]), ["*LOCKED*"]),
         ),
         // A word between asterisks before the password, in the file that only root reads.
         Os::NetBsd => (
             Program::new("usermod", ["-C", "yes", account]),
             Program::new("usermod", ["-C", "no", account]),
-            Look::exit(grep_master(&format!("^{}:\\*[A-Za-z]*\\*", escape(account))), 1),
+            Check::exit(grep_master(&format!("^{}:\\*[A-Za-z]*\\*", escape(account))), 1),
         ),
         // A dash after the shell. An asterisk before the password proves nothing: every account
         // without a password has one.
         Os::OpenBsd => (
             Program::new("usermod", ["-Z", account]),
             Program::new("usermod", ["-U", account]),
-            Look::exit(grep_master(&format!("^{}:.*-$", escape(account))), 1),
+            Check::exit(grep_master(&format!("^{}:.*-$", escape(account))), 1),
         ),
         Os::MacOs => (
             Program::new("pwpolicy", ["-u", account, "-disableuser"]),
             Program::new("pwpolicy", ["-u", account, "-enableuser"]),
-            Look::prints(
+            Check::prints(
                 Program::new("dscl", [".", "-read", &format!("/Users/{account}"), "AuthenticationAuthority"]),
                 [";DisabledUser;"],
             ),
@@ -59,14 +59,14 @@ pub(in super::super) fn recipe(os: Os, target: &Target, _arguments: &[String]) -
         Os::SunOs => (
             Program::new("passwd", ["-l", account]),
             Program::new("passwd", ["-u", account]),
-            Look::prints(Program::new("passwd", ["-s", account]), [" LK "]),
+            Check::prints(Program::new("passwd", ["-s", account]), [" LK "]),
         ),
         Os::Windows => (
             Program::new("net.exe", ["user", account, "/active:no"]),
             Program::new("net.exe", ["user", account, "/active:yes"]),
             // The output of `net user NAME` depends on the system's language, so it is not used.
             // The name cannot contain a quote.
-            Look::prints(
+            Check::prints(
                 Program::new("powershell.exe", ["-NoProfile", "-NonInteractive", "-Command"])
                     .arguments(&[&format!("(Get-LocalUser -Name '{account}').Enabled")]),
                 ["False"],

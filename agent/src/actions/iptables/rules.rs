@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
-use super::{Attempt, Place};
+use super::Attempt;
+
+/// A chain, and whether the address is matched as source or destination.
+pub(super) type ChainSide = (&'static str, &'static str);
 
 /// Position of our rule in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ impl Rules {
         Self(chains)
     }
 
-    pub(super) fn standing(&self, attempt: &Attempt<'_>, (chain, side): Place) -> Standing {
+    pub(super) fn standing(&self, attempt: &Attempt<'_>, (chain, side): ChainSide) -> Standing {
         let Some(network) = attempt.target.network() else { return Standing::Absent };
         let mut is_open = false;
         for rule in self.0.get(chain).into_iter().flatten() {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::super::about::values;
 use super::super::attempt::Times;
-use super::{Attempt, Look};
+use super::super::process_stat::ProcessStat;
+use super::Attempt;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// How much later than the order's time a process may seem to have started: the difference of two
@@ -24,7 +25,7 @@ const DELETED: &str = " (deleted)";
 ///
 /// # Errors
 /// Why not, for people.
-pub(super) fn check(attempt: &Attempt<'_>, number: &str, seen: &Look) -> Result<(), String> {
+pub(super) fn check(attempt: &Attempt<'_>, number: &str, seen: &ProcessStat) -> Result<(), String> {
     let names = values(attempt.arguments, "name");
     let paths = values(attempt.arguments, "path");
     if let Some(times) = &attempt.times {
@@ -56,7 +57,7 @@ pub(super) fn check(attempt: &Attempt<'_>, number: &str, seen: &Look) -> Result<
 }
 
 /// Whether the number now belongs to another process than the one in the evidence.
-pub(super) fn is_another(attempt: &Attempt<'_>, seen: &Look) -> bool {
+pub(super) fn is_another(attempt: &Attempt<'_>, seen: &ProcessStat) -> bool {
     let found = attempt.evidence.and_then(|evidence| evidence["started_ticks"].as_u64());
     found.is_some_and(|started| started != seen.started)
 }
@@ -96,7 +97,7 @@ mod tests {
     use riposte_protocol::time::Timestamp;
 
     use super::*;
-    use crate::clock::Moment;
+    use crate::moment::Moment;
 
     const NOW: i64 = 1_795_514_400_000;
 

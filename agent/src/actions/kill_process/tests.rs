@@ -9,15 +9,16 @@ use riposte_protocol::time::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::super::process_stat::ProcessStat;
 use super::*;
 use crate::actions::{ALL, Transcript, own_namespace};
 use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::executor;
-use crate::journal::{Book, Record};
+use crate::journal::{Journal, Record};
 use crate::local_policy::{LocalPolicy, Protected};
 use crate::runner::Runner;
-use crate::surroundings::Surroundings;
+use crate::self_protection::SelfProtection;
 
 async fn kill(pid: u32, arguments: &[&str]) -> Result<bool, ActionError> {
     kill_unless_protected(pid, arguments, &LocalPolicy::default()).await
@@ -71,7 +72,7 @@ async fn the_agent_its_parent_and_the_kernel_are_refused() {
         assert!(matches!(&refusal, ActionError::Refused(reason) if reason.contains("protected")), "{refusal}");
     }
     // kthreadd, where it is visible.
-    if std::fs::read_to_string("/proc/2/stat").is_ok_and(|stat| Look::parse(&stat).unwrap().is_kernels) {
+    if std::fs::read_to_string("/proc/2/stat").is_ok_and(|stat| ProcessStat::parse(&stat).unwrap().is_kernels) {
         assert!(kill(2, &[]).await.unwrap_err().to_string().contains("thread of the kernel"));
     }
 }
@@ -79,10 +80,10 @@ async fn the_agent_its_parent_and_the_kernel_are_refused() {
 #[test]
 fn a_name_can_hold_anything() {
     let stat = "4711 (a) S (b)) S 1 2 3 4 5 2097152 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-    let look = Look::parse(stat).unwrap();
-    assert_eq!((look.name.as_str(), look.is_kernels, look.started), ("a) S (b)", true, 4242));
-    assert!(Look::parse("4711 (x) Z 1 2 3 4 5 0 7 8 9 10 11 12 13 14 15 16 17 18 1 20").unwrap().is_dead);
-    assert_eq!(Look::parse("garbage"), None);
+    let stat = ProcessStat::parse(stat).unwrap();
+    assert_eq!((stat.name.as_str(), stat.is_kernels, stat.started), ("a) S (b)", true, 4242));
+    assert!(ProcessStat::parse("4711 (x) Z 1 2 3 4 5 0 7 8 9 10 11 12 13 14 15 16 17 18 1 20").unwrap().is_dead);
+    assert_eq!(ProcessStat::parse("garbage"), None);
 }
 
 /// A whole agent, on the system's clocks.
@@ -94,13 +95,13 @@ struct Bench {
 impl Bench {
     fn new(records: Vec<Record>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut book = Book::open(&folder.path().join("journal")).unwrap();
+        let mut journal = Journal::open(&folder.path().join("journal")).unwrap();
         for record in records {
-            book.add(record);
+            journal.add(record);
         }
-        book.commit().unwrap();
+        journal.commit().unwrap();
         let host = Host::new(Runner::new(), folder.path());
-        let agent = Agent::new(book, ALL, Clock::system(), host, LocalPolicy::default(), Surroundings::default());
+        let agent = Agent::new(journal, ALL, Clock::system(), host, LocalPolicy::default(), SelfProtection::default());
         let agent = Arc::new(agent);
         executor::start(&agent);
         Self { agent, _folder: folder }
@@ -109,8 +110,7 @@ impl Bench {
     async fn result(&self, command: &Command) -> CommandResult {
         loop {
             let told = self.agent.outbox.notified();
-            let found =
-                self.agent.read(|ledger| ledger.outbox().iter().find(|it| it.command_id == command.jti).cloned());
+            let found = self.agent.read(|state| state.outbox().iter().find(|it| it.command_id == command.jti).cloned());
             match found {
                 Some(result) => return result,
                 None => told.await,

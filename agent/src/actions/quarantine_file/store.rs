@@ -5,6 +5,7 @@
 //! leads there at any moment. The account that owns the file may have it open, so the file itself is taken from that account
 //! ([`sealed`]) before its name is.
 
+mod kept;
 mod sealed;
 
 use std::fs::File;
@@ -14,13 +15,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(super) use self::kept::Kept;
 pub(super) use self::sealed::GivenUp;
-use self::sealed::{copy, dress, hash, is_sealed, seal, unseal};
+use self::sealed::{copy, dress, failed, hash, is_sealed, seal, unseal};
 use super::super::{ActionError, Host};
 use crate::guarded::{self, Folder, PathError, Place};
+use crate::local_policy::Limits;
 
 /// systemd hides `openat2` from a service that may not set the set-user-ID bit; such a service
 /// could not restore that bit either.
@@ -63,40 +65,6 @@ mod kernel {
     pub(super) fn rename(_: impl AsFd, _: impl Arg, _: impl AsFd, _: impl Arg) -> Result<(), Errno> {
         Err(Errno::NOSYS)
     }
-}
-
-/// Limits of quarantine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest file, in bytes, holes included: it has to be read, and perhaps copied.
-    pub max_file_bytes: u64,
-    /// Space that a copy leaves free on the disk of the agent's state, in bytes: the journal is
-    /// there too.
-    pub min_free_bytes: u64,
-}
-
-impl Limits {
-    /// Defaults of the local policy.
-    pub const DEFAULT: Self = Self { max_file_bytes: 256 * 1024 * 1024, min_free_bytes: 32 * 1024 * 1024 };
-}
-
-/// What a file was, and where it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
-    /// Its name in the quarantine.
-    name: String,
-    pub(super) sha256: String,
-    size_bytes: u64,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    modified_secs: i64,
-    modified_nanos: i64,
-    device: u64,
-    inode: u64,
-    /// Its path with all links resolved. Absent in older journals, which had no links.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    place: Option<PathBuf>,
 }
 
 impl Kept {
@@ -452,8 +420,4 @@ pub(super) fn refused(error: &PathError) -> ActionError {
         PathError::Refused { .. } => ActionError::Refused(error.to_string()),
         PathError::System { .. } => ActionError::Failed(error.to_string()),
     }
-}
-
-fn failed(path: &Path, what: &str, error: &io::Error) -> ActionError {
-    ActionError::Failed(format!("{} cannot {what}: {error}", path.display()))
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::actions::Transcript;
+use crate::local_policy::Limits;
 use crate::runner::Runner;
 
 struct Bench {
@@ -387,7 +388,7 @@ async fn promise_5_a_file_that_a_late_thread_is_still_at_is_neither_there_nor_go
         quarantine.take(&kept, &GivenUp::default())
     });
     assert!(tokio::time::timeout(std::time::Duration::from_millis(50), taking).await.is_err(), "it was given up");
-    let still = |error: ActionError| assert!(error.to_string().contains("still at it"), "{error}");
+    let still = |error: ActionError| assert!(error.to_string().contains("still running"), "{error}");
     still(QuarantineFile.revert(&attempt).await.unwrap_err());
     still(QuarantineFile.is_lifted(&attempt).await.unwrap_err());
     go.send(()).unwrap();

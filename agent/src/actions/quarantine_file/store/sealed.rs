@@ -7,6 +7,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek as _};
 use std::os::unix::fs::{PermissionsExt as _, fchown};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +15,7 @@ use rustix::fs::{Mode, OFlags, Stat, Timespec, Timestamps};
 use sha2::{Digest as _, Sha256};
 
 use super::super::super::ActionError;
-use super::{Kept, failed};
+use super::Kept;
 use crate::guarded::Folder;
 
 /// The bits of a mode that are not the kind of file.
@@ -125,4 +126,8 @@ pub(super) fn hash(
             }
         }
     }
+}
+
+pub(super) fn failed(path: &Path, what: &str, error: &io::Error) -> ActionError {
+    ActionError::Failed(format!("{} cannot {what}: {error}", path.display()))
 }

@@ -26,7 +26,7 @@ pub struct Pending {
 
 /// The state that follows from the records.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct JournalState {
     inbox: Inbox,
     /// By number, and by id in case a manager uses a number twice.
     pending: BTreeMap<(u64, Uuid), Pending>,
@@ -53,12 +53,12 @@ const MAX_LIFTED: usize = 2048;
 /// The number of the first command that a manager sends to an agent.
 const FIRST: u64 = 1;
 
-impl Ledger {
+impl JournalState {
     /// Builds the state that follows from `records`.
     pub fn of(records: impl IntoIterator<Item = Record>) -> Self {
-        let mut ledger = Self::default();
-        records.into_iter().for_each(|record| ledger.apply(record));
-        ledger
+        let mut state = Self::default();
+        records.into_iter().for_each(|record| state.apply(record));
+        state
     }
 
     /// Applies one record.

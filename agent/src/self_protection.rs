@@ -24,7 +24,7 @@ const MAX_MANAGER: usize = 256;
 
 /// The addresses, account and files that this agent needs.
 #[derive(Debug, Default)]
-pub struct Surroundings {
+pub struct SelfProtection {
     files: Vec<PathBuf>,
     manager: Mutex<BTreeSet<IpAddr>>,
     /// Cancelled for good once the manager's name has been looked up; `None` if no task looks it
@@ -37,8 +37,8 @@ pub struct Surroundings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Network(Vec<(IpAddr, &'static str)>);
 
-impl Surroundings {
-    /// Builds the surroundings of an agent whose own files are `files`; a folder stands for
+impl SelfProtection {
+    /// Builds the protection of an agent whose own files are `files`; a folder stands for
     /// everything in it.
     pub fn new(files: Vec<PathBuf>) -> Self {
         let executable = std::env::current_exe().ok();
@@ -224,8 +224,8 @@ pub fn is_within(path: &str, folder: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn protects(surroundings: &Surroundings, kind: TargetKind, text: &str) -> Option<String> {
-        surroundings.protect(&Target::parse(kind, text).unwrap())
+    fn protects(self_protection: &SelfProtection, kind: TargetKind, text: &str) -> Option<String> {
+        self_protection.protect(&Target::parse(kind, text).unwrap())
     }
 
     #[test]
@@ -246,16 +246,16 @@ mod tests {
 
     #[test]
     fn targets_that_the_host_needs_are_protected_also_within_a_network() {
-        let surroundings = Surroundings::new(vec![]);
-        surroundings.note_manager("::ffff:198.51.100.8".parse().unwrap());
+        let self_protection = SelfProtection::new(vec![]);
+        self_protection.note_manager("::ffff:198.51.100.8".parse().unwrap());
         let needed =
             Network(vec![("203.0.113.1".parse().unwrap(), GATEWAY), ("2001:db8::1".parse().unwrap(), GATEWAY)]);
-        *surroundings.network.lock().unwrap() = Some((Instant::now() + Duration::from_hours(1), needed));
-        let ip = |text| protects(&surroundings, TargetKind::Ip, text);
+        *self_protection.network.lock().unwrap() = Some((Instant::now() + Duration::from_hours(1), needed));
+        let ip = |text| protects(&self_protection, TargetKind::Ip, text);
         assert_eq!(ip("198.51.100.8").as_deref(), Some("an address of the manager"));
         assert_eq!(ip("203.0.113.1").as_deref(), Some(GATEWAY));
         assert_eq!(ip("203.0.113.2"), None);
-        let network = |text| surroundings.protect(&Target::parse_network(text).unwrap());
+        let network = |text| self_protection.protect(&Target::parse_network(text).unwrap());
         assert_eq!(network("203.0.113.0/24").unwrap(), "it contains 203.0.113.1, a gateway of this host");
         assert_eq!(network("198.51.100.0/29"), None);
         assert!(network("198.51.100.0/28").unwrap().contains("manager"));
@@ -264,16 +264,16 @@ mod tests {
 
     #[test]
     fn an_address_that_the_host_has_just_got_is_protected_before_the_cache_is_old() {
-        let surroundings = Surroundings::new(vec![]);
+        let self_protection = SelfProtection::new(vec![]);
         let fresh = Instant::now() + Duration::from_hours(1);
-        *surroundings.network.lock().unwrap() = Some((fresh, Network::default()));
+        *self_protection.network.lock().unwrap() = Some((fresh, Network::default()));
         // An address of this host's, since an interface of a test's own needs rights.
         let target = Target::parse_network("127.0.0.0/30").unwrap();
-        assert_eq!(surroundings.protect(&target), None, "as it was read last");
-        surroundings.look_at_own_addresses(&Target::parse(TargetKind::Ip, "203.0.113.7").unwrap());
-        assert_eq!(surroundings.protect(&target), None, "nothing is read anew for another address");
-        surroundings.look_at_own_addresses(&target);
-        assert_eq!(surroundings.protect(&target).unwrap(), "it contains 127.0.0.1, an address of this host");
+        assert_eq!(self_protection.protect(&target), None, "as it was read last");
+        self_protection.look_at_own_addresses(&Target::parse(TargetKind::Ip, "203.0.113.7").unwrap());
+        assert_eq!(self_protection.protect(&target), None, "nothing is read anew for another address");
+        self_protection.look_at_own_addresses(&target);
+        assert_eq!(self_protection.protect(&target).unwrap(), "it contains 127.0.0.1, an address of this host");
     }
 
     #[test]
@@ -289,8 +289,8 @@ mod tests {
         std::fs::create_dir(&state).unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&state, &link).unwrap();
-        let surroundings = Surroundings::new(vec![state.clone()]);
-        let is_protected = |kind, text: &str| protects(&surroundings, kind, text).is_some();
+        let self_protection = SelfProtection::new(vec![state.clone()]);
+        let is_protected = |kind, text: &str| protects(&self_protection, kind, text).is_some();
         assert!(is_protected(TargetKind::Process, &std::process::id().to_string()));
         assert!(is_protected(TargetKind::Process, &std::os::unix::process::parent_id().to_string()));
         assert!(!is_protected(TargetKind::Process, "4194305"));
