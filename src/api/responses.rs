@@ -18,12 +18,12 @@ use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::ResponseOutcome;
 use crate::domain::response::ResponseState;
-use crate::store::approvals::{self, ApprovalOutcome, Decision, DecisionRow};
-use crate::store::columns;
-use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
-use crate::store::effects::{self, EffectRow};
-use crate::store::ledger::EndReason;
-use crate::store::responses::{self, ResponseFilter};
+use crate::store::database::columns;
+use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision, DecisionRow};
+use crate::store::ledger::commands::{self, CommandFilter, CommandRow, ResultRow};
+use crate::store::ledger::effects::{self, EffectRow};
+use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::responses::{self, ResponseFilter};
 use riposte_protocol::target::{Target, TargetKind};
 
 /// Maximum number of commands, results and effects shown with a response; the lists have all.
