@@ -229,7 +229,7 @@ pub struct Say {
     reason: String,
 }
 
-async fn answer(
+async fn decide(
     caller: Caller<Respond>,
     state: AppState,
     id: Uuid,
@@ -268,7 +268,7 @@ pub async fn approve(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Decision::Approve).await
+    decide(caller, state, id, body.value, Decision::Approve).await
 }
 
 /// Rejects a response that waits for approval
@@ -282,7 +282,7 @@ pub async fn reject(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Decision::Reject).await
+    decide(caller, state, id, body.value, Decision::Reject).await
 }
 
 /// Confirms a response that acted first
@@ -296,5 +296,5 @@ pub async fn confirm(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Decision::Confirm).await
+    decide(caller, state, id, body.value, Decision::Confirm).await
 }
