@@ -18,7 +18,7 @@ use load::http::{Connection, accepted, request};
 use load::report::{MIB, Samples, Table, float, say};
 use load::server::Server;
 use load::{agents, disk, knob, report};
-use riposte::store::codec::Encoder;
+use riposte::store::database::codec::Encoder;
 use rusqlite::params;
 use serde_json::json;
 use tokio::task::JoinSet;

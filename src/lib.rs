@@ -9,16 +9,18 @@
 //! 3. `engine/decide.rs` evaluates the compiled policies (`domain/index.rs`) and returns the
 //!    responses.
 //! 4. `store/writer/mod.rs` commits alert, responses, effects, commands and audit entries together
-//!    (`store/ledger.rs`, by the rules of `domain/effect.rs`). Only then is the request answered.
+//!    (`store/ledger/holds.rs`, by the rules of `domain/effect.rs`). Only then is the request
+//!    answered.
 //! 5. `engine/hub.rs` wakes the connections of the agents concerned (`api/stream.rs`,
 //!    `api/poll.rs`), which fetch their pending commands from `engine/deliver.rs`.
-//! 6. The agent answers; `api/exchange.rs` passes the results to `store/settle.rs`.
+//! 6. The agent answers; `api/exchange.rs` passes the results to `store/ledger/settle.rs`.
 //! 7. `engine/undo.rs` ends expired responses; `engine/sweep.rs` owns every other deadline.
 //!
 //! Beside the flow: `compat/ossec/` translates a Wazuh manager's configuration into policies.
 //!
-//! Floors, one way down: main > cli > api > compat > engine > store > domain > protocol. `clock`, `config`, `shutdown` and
-//! `telemetry` are ground: every floor may use them, and they use none. `tests/architecture/` fails on an arrow up.
+//! Floors, one way down: main > cli > api > compat > engine > store > domain > protocol. `clock`,
+//! `config`, `shutdown` and `telemetry` are ground: every floor may use them, and they use none.
+//! `tests/architecture/` fails on an arrow up.
 
 pub mod api;
 pub mod cli;

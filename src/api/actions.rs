@@ -13,8 +13,9 @@ use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path};
 use super::front::page::{Page, page};
 use crate::domain::action::{Action, Catalogue};
-use crate::store::columns::Millis;
-use crate::store::{StoreError, actions};
+use crate::store::StoreError;
+use crate::store::configured::actions;
+use crate::store::database::columns::Millis;
 
 /// An action at its current version.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

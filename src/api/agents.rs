@@ -25,9 +25,9 @@ use crate::domain::duration::Span;
 use crate::domain::enrolment_token;
 use crate::domain::fault::Fault;
 use crate::domain::presence::Presence;
-use crate::store::agents::{self, AgentRow, TokenRow};
-use crate::store::columns::Millis;
-use crate::store::resync::REJECTS_FOR;
+use crate::store::configured::agents::{self, AgentRow, TokenRow};
+use crate::store::database::columns::Millis;
+use crate::store::ledger::resync::REJECTS_FOR;
 
 /// Maximum number of capabilities per agent.
 const MAX_CAPABILITIES: usize = 256;

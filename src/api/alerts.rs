@@ -21,10 +21,10 @@ use crate::domain::formats;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::formats::wazuh::{canonical_agent_id, canonical_rule_id};
 use crate::engine::intake::Receipt;
-use crate::store::alerts::{self, AlertFilter, AlertRow};
-use crate::store::columns;
-use crate::store::idempotency::Once;
-use crate::store::story::escape;
+use crate::store::database::columns;
+use crate::store::ledger::alerts::{self, AlertFilter, AlertRow};
+use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::story::escape;
 use crate::store::writer::IdempotentOutcome;
 use riposte_protocol::time::Timestamp;
 

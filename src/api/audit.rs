@@ -11,7 +11,7 @@ use super::front::error::ApiResult;
 use super::front::extract::Query;
 use super::front::page::{Page, cursor_number, limit, page};
 use crate::domain::canonical;
-use crate::store::audit::{self, AuditFilter, AuditProof, AuditRow};
+use crate::store::ledger::audit::{self, AuditFilter, AuditProof, AuditRow};
 
 /// Filter of an audit log list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -13,7 +13,7 @@ use super::front::extract::{Json, Path, Query, reason};
 use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::command::CommandState;
 use crate::domain::fault::Fault;
-use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
+use crate::store::ledger::commands::{self, CommandFilter, CommandRow, ResultRow};
 
 /// Filter of a command list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

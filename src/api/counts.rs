@@ -13,7 +13,7 @@ use super::front::extract::{Path, Query};
 use crate::domain::duration::Span;
 use crate::domain::outcome::ResponseOutcome;
 use crate::engine::conditions::FailedConditions;
-use crate::store::responses;
+use crate::store::ledger::responses;
 
 /// Default range of the counts.
 const DEFAULT_WITHIN: std::time::Duration = std::time::Duration::from_hours(24);

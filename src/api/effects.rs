@@ -14,7 +14,7 @@ use super::front::page::{Page, cursor_id, limit, page};
 use crate::domain::canonical;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::fault::Fault;
-use crate::store::effects::{self, EffectFilter, EffectRow, HolderRow};
+use crate::store::ledger::effects::{self, EffectFilter, EffectRow, HolderRow};
 
 /// Filter of an effect list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

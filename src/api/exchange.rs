@@ -13,8 +13,8 @@ use super::front::error::{ApiError, ApiResult};
 use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
 use crate::engine::capabilities::Announcement;
-use crate::store::converge::{self, AgentNews, Hello};
-use crate::store::resync::RejectedCount;
+use crate::store::ledger::converge::{self, AgentNews, Hello};
+use crate::store::ledger::resync::RejectedCount;
 use crate::telemetry::{ByOutcome, ByReason};
 
 /// Maximum length of a stored key id, in bytes.

@@ -16,9 +16,9 @@ use crate::domain::index::{Seen, why_not};
 use crate::domain::policy::Mode;
 use crate::domain::response::Verdict;
 use crate::engine::decide::{Ages, Circumstances, decide};
-use crate::store::alerts as stored;
-use crate::store::columns;
-use crate::store::responses::{self, ResponseFilter};
+use crate::store::database::columns;
+use crate::store::ledger::alerts as stored;
+use crate::store::ledger::responses::{self, ResponseFilter};
 
 /// Maximum number of stored responses shown; an alert has one per matching policy.
 const SHOWN: i64 = 500;

@@ -8,7 +8,7 @@ use super::AppState;
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, reason};
-use crate::store::freeze::{self, FreezeRow};
+use crate::store::configured::freeze::{self, FreezeRow};
 
 /// The state of the freeze.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

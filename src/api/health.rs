@@ -16,9 +16,10 @@ use super::front::extract::Query;
 use crate::domain::presence::Presence;
 use crate::engine::health::Round;
 use crate::engine::readiness;
-use crate::store::agents::Troubles;
-use crate::store::breakers::{self, OpenBreakers};
-use crate::store::{agents, commands, effects, outcomes};
+use crate::store::configured::agents;
+use crate::store::configured::agents::Troubles;
+use crate::store::configured::breakers::{self, OpenBreakers};
+use crate::store::ledger::{commands, effects, outcomes};
 
 /// Time without contact after which an agent is silent: ten heartbeats of 30 seconds.
 const SILENT: Duration = Duration::from_mins(5);

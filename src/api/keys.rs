@@ -14,7 +14,7 @@ use super::front::extract::{Json, Path, Query};
 use super::front::page::{Page, limit, page};
 use crate::domain::duration::Span;
 use crate::domain::principal::Role;
-use crate::store::keys::{self, KeyRow};
+use crate::store::configured::keys::{self, KeyRow};
 
 /// An API key to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

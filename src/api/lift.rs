@@ -15,10 +15,11 @@ use crate::domain::canonical;
 use crate::domain::fault::Fault;
 use crate::domain::formats::wazuh::canonical_rule_id;
 use crate::domain::policy::Selector;
-use crate::store::columns::id;
-use crate::store::ledger::EndReason;
-use crate::store::responses::{self, LiftFilter, ResponseFilter};
-use crate::store::{alerts, policies};
+use crate::store::configured::policies;
+use crate::store::database::columns::id;
+use crate::store::ledger::alerts;
+use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::responses::{self, LiftFilter, ResponseFilter};
 
 /// Responses lifted per transaction.
 const LIFT_BATCH: usize = 500;

@@ -14,10 +14,10 @@ use crate::domain::outcome::{
 };
 use crate::domain::presence::Presence;
 use crate::domain::response::ResponseState;
-use crate::store::columns::id;
-use crate::store::db::Result;
-use crate::store::outcomes::{self, AgentFacts, Became, Known};
-use crate::store::responses::{self, ResponseFilter, ResponseRow};
+use crate::store::database::Result;
+use crate::store::database::columns::id;
+use crate::store::ledger::outcomes::{self, AgentFacts, Became, Known};
+use crate::store::ledger::responses::{self, ResponseFilter, ResponseRow};
 
 /// Agents listed per response of a list; a single response shows more.
 pub const LISTED: i64 = 10;

@@ -17,9 +17,9 @@ use crate::domain::fault::Fault;
 use crate::domain::fleet::Fleet;
 use crate::domain::policy::Policy;
 use crate::store::StoreError;
-use crate::store::breakers::{self, AgentBreakerRow, BreakerRow};
-use crate::store::columns::Millis;
-use crate::store::policies::{self, PolicyRow, PolicyVersionRow};
+use crate::store::configured::breakers::{self, AgentBreakerRow, BreakerRow};
+use crate::store::configured::policies::{self, PolicyRow, PolicyVersionRow};
+use crate::store::database::columns::Millis;
 
 /// A policy at its current version.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

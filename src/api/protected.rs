@@ -23,7 +23,7 @@ use crate::domain::id::new_id;
 use crate::domain::policy;
 use crate::domain::protected::{Covered, CoveredError, ProtectedEntry, ProtectedSet};
 use crate::engine::Engine;
-use crate::store::protected::{self, Hold, ProtectedRow};
+use crate::store::configured::protected::{self, Hold, ProtectedRow};
 
 /// Maximum number of policies per entry.
 const MAX_POLICIES: usize = 256;

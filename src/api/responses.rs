@@ -18,12 +18,12 @@ use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::ResponseOutcome;
 use crate::domain::response::ResponseState;
-use crate::store::approvals::{self, ApprovalOutcome, Decision, DecisionRow};
-use crate::store::columns;
-use crate::store::commands::{self, CommandFilter, CommandRow, ResultRow};
-use crate::store::effects::{self, EffectRow};
-use crate::store::ledger::EndReason;
-use crate::store::responses::{self, ResponseFilter};
+use crate::store::database::columns;
+use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision, DecisionRow};
+use crate::store::ledger::commands::{self, CommandFilter, CommandRow, ResultRow};
+use crate::store::ledger::effects::{self, EffectRow};
+use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::responses::{self, ResponseFilter};
 use riposte_protocol::target::{Target, TargetKind};
 
 /// Maximum number of commands, results and effects shown with a response; the lists have all.
@@ -229,7 +229,7 @@ pub struct Say {
     reason: String,
 }
 
-async fn answer(
+async fn decide(
     caller: Caller<Respond>,
     state: AppState,
     id: Uuid,
@@ -268,7 +268,7 @@ pub async fn approve(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Decision::Approve).await
+    decide(caller, state, id, body.value, Decision::Approve).await
 }
 
 /// Rejects a response that waits for approval
@@ -282,7 +282,7 @@ pub async fn reject(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Decision::Reject).await
+    decide(caller, state, id, body.value, Decision::Reject).await
 }
 
 /// Confirms a response that acted first
@@ -296,5 +296,5 @@ pub async fn confirm(
     Path(id): Path<Uuid>,
     body: Json<Say>,
 ) -> ApiResult<axum::Json<ResponseView>> {
-    answer(caller, state, id, body.value, Decision::Confirm).await
+    decide(caller, state, id, body.value, Decision::Confirm).await
 }

@@ -14,8 +14,9 @@ use sha2::{Digest as _, Sha256};
 use super::{complain, keyfiles, say, signing};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::store::configured::signing_keys;
 use crate::store::doctor::Finding;
-use crate::store::{Db, doctor, signing_keys};
+use crate::store::{Db, doctor};
 
 /// Name of the ledger's file in a data directory and in a backup.
 const LEDGER: &str = "riposte.db";

@@ -25,7 +25,7 @@ use crate::domain::pipeline::Recurring;
 use crate::engine::Engine;
 use crate::engine::intake::Rules;
 use crate::shutdown::{self, GRACE, Tasks};
-use crate::store::nodes::Lease;
+use crate::store::database::nodes::Lease;
 use crate::store::{Db, StoreError};
 use crate::telemetry::{self, LogFormat};
 

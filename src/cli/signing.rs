@@ -8,9 +8,10 @@ use riposte_protocol::time::Timestamp;
 
 use super::keyfiles::{self, SIGNING_KEY};
 use crate::engine::deliver::Signer;
-use crate::store::audit::LedgerTx;
-use crate::store::signing_keys::{self, KnownKey};
-use crate::store::{Db, agents};
+use crate::store::Db;
+use crate::store::configured::agents;
+use crate::store::configured::signing_keys::{self, KnownKey};
+use crate::store::ledger::audit::LedgerTx;
 
 /// Maximum number of agents named in a message.
 const NAMED: usize = 20;

@@ -1,5 +1,5 @@
 //! Outcomes of a response: on each agent, and in total (promise 14). These are the rules;
-//! `store/outcomes.rs` supplies the facts. Its SQL counts outcomes and is compared with
+//! `store/ledger/outcomes.rs` supplies the facts. Its SQL counts outcomes and is compared with
 //! [`of_agent`] by a test.
 //!
 //! An effect is never called in force unless the agent has reported it.

@@ -10,10 +10,11 @@ use super::policies::not_right;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::action::Action;
 use crate::domain::policy::Policy;
-use crate::store::audit::LedgerTx;
-use crate::store::caches::Cache;
-use crate::store::idempotency::Once;
-use crate::store::{StoreError, actions, policies};
+use crate::store::StoreError;
+use crate::store::configured::caches::Cache;
+use crate::store::configured::{actions, policies};
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::idempotency::Once;
 
 impl Engine {
     /// Adds a custom action, once for each idempotency key. Returns its name.

@@ -19,11 +19,13 @@ use crate::domain::host_name::is_same_host;
 use crate::domain::id::new_id;
 use crate::domain::labels::{WAZUH_NAME, parse_labels};
 use crate::domain::presence::Presence;
-use crate::store::agents::{self, Enrollment, NewToken};
-use crate::store::audit::LedgerTx;
-use crate::store::enrolment::{self, EnrolmentOutcome};
-use crate::store::idempotency::Once;
-use crate::store::{StoreError, columns, resync};
+use crate::store::StoreError;
+use crate::store::configured::agents::{self, Enrollment, NewToken};
+use crate::store::configured::enrolment::{self, EnrolmentOutcome};
+use crate::store::database::columns;
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::resync;
 
 /// How long a host has to be silent before another agent may take its place, in seconds: longer than an agent waits between two
 /// attempts to connect.

@@ -16,12 +16,12 @@ use crate::domain::fleet::Fleet;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{ProtectedEntry, ProtectedSet};
-use crate::store::audit::LedgerTx;
-use crate::store::caches::Cache;
-use crate::store::db::{Result, StoreError};
-use crate::store::ledger::EndReason;
-use crate::store::protected::Hold;
-use crate::store::{actions, agents, freeze, keys, policies, protected};
+use crate::store::configured::caches::Cache;
+use crate::store::configured::protected::Hold;
+use crate::store::configured::{actions, agents, freeze, keys, policies, protected};
+use crate::store::database::{Result, StoreError};
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::holds::EndReason;
 
 /// How long a change may take: a database that never answers holds up no other change for longer.
 const COMMIT_TIMEOUT: Duration = Duration::from_mins(1);

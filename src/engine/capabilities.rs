@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use super::Engine;
 use crate::domain::agent::Agent;
-use crate::store::audit::LedgerTx;
-use crate::store::{StoreError, agents};
+use crate::store::StoreError;
+use crate::store::configured::agents;
+use crate::store::ledger::audit::LedgerTx;
 
 /// Changes per agent that are stored without delay.
 const AT_ONCE: u32 = 4;

@@ -22,7 +22,7 @@ use crate::domain::index::{Matched, PolicyIndex, VersionedPolicy};
 use crate::domain::policy::{MaxAge, Mode, Network, Policy, Respond};
 use crate::domain::protected::ProtectedSet;
 use crate::domain::response::{NewResponse, Spared, Verdict};
-use crate::store::guard::guards;
+use crate::store::ledger::guard::guards;
 
 /// The input of a decision beside the alert.
 #[derive(Clone, Copy, Debug)]

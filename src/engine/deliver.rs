@@ -21,10 +21,10 @@ use super::decide::Protection;
 use crate::domain::action::Catalogue;
 use crate::domain::id::made_at;
 use crate::domain::protected::ProtectedSet;
-use crate::store::alerts;
-use crate::store::commands::OwedCommand;
-use crate::store::db::{Db, Result, StoreError};
-use crate::store::story::escape;
+use crate::store::database::{Db, Result, StoreError};
+use crate::store::ledger::alerts;
+use crate::store::ledger::commands::OwedCommand;
+use crate::store::ledger::story::escape;
 
 /// How long a delivered command may stay unacknowledged before it is sent again.
 const LEASE: Duration = Duration::from_secs(30);

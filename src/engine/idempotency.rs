@@ -4,9 +4,9 @@
 use riposte_protocol::time::Timestamp;
 
 use super::refusal::{Refusal, UseCase};
-use crate::store::audit::LedgerTx;
-use crate::store::db::Db;
-use crate::store::idempotency::{self, Answered, Once};
+use crate::store::database::Db;
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::idempotency::{self, Answered, Once};
 
 /// A request that may carry a key, looked up.
 #[derive(Debug)]

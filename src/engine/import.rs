@@ -14,8 +14,9 @@ use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::policy::Policy;
 use crate::domain::protected::{Covered, ProtectedEntry};
-use crate::store::audit::LedgerTx;
-use crate::store::{StoreError, actions, policies, protected};
+use crate::store::StoreError;
+use crate::store::configured::{actions, policies, protected};
+use crate::store::ledger::audit::LedgerTx;
 
 impl Engine {
     /// Stores documents of custom actions, policies and protected entries together. An action or a protected entry that is

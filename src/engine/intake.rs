@@ -15,10 +15,10 @@ use crate::domain::id::new_id;
 use crate::domain::pipeline::{self, Bound, Recurring};
 use crate::domain::policy::MaxAge;
 use crate::domain::response::{NewResponse, Verdict};
-use crate::store::alerts::NewAlert;
-use crate::store::codec::Encoder;
-use crate::store::db::Result;
-use crate::store::idempotency::Once;
+use crate::store::database::Result;
+use crate::store::database::codec::Encoder;
+use crate::store::ledger::alerts::NewAlert;
+use crate::store::ledger::idempotency::Once;
 use crate::store::writer::{IdempotentOutcome, IntakeJob};
 use crate::telemetry::{ByOutcome, ByState};
 

@@ -14,10 +14,10 @@ use super::refusal::{Refusal, UseCase};
 use crate::domain::api_key;
 use crate::domain::pipeline::is_name;
 use crate::domain::principal::{Right, Role};
-use crate::store::audit::LedgerTx;
-use crate::store::caches::Cache;
-use crate::store::idempotency::Once;
-use crate::store::keys::{self, KeyRow, NewKey};
+use crate::store::configured::caches::Cache;
+use crate::store::configured::keys::{self, KeyRow, NewKey};
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::idempotency::Once;
 
 /// A key that is asked for.
 #[derive(Clone, Debug)]

@@ -47,9 +47,9 @@ use crate::domain::formats::ObservableMappings;
 use crate::domain::index::PolicyIndex;
 use crate::domain::protected::ProtectedSet;
 use crate::shutdown::Tasks;
-use crate::store::db::{Db, Result};
-use crate::store::keys::KeyRow;
-use crate::store::nodes::Lease;
+use crate::store::configured::keys::KeyRow;
+use crate::store::database::nodes::Lease;
+use crate::store::database::{Db, Result};
 use crate::store::writer::Writer;
 use crate::telemetry::Metrics;
 use deliver::Signer;
@@ -184,7 +184,7 @@ impl Engine {
             stale: AtomicBool::new(false),
         });
         engine.refresh_all().await?;
-        let agents = crate::store::agents::all(&engine.db).await?;
+        let agents = crate::store::configured::agents::all(&engine.db).await?;
         for found in crate::domain::duplicates::of(&agents) {
             tracing::warn!("alerts may not find their agent: {found}");
         }

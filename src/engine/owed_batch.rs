@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::store::commands::{self, OwedCommand};
-use crate::store::db::{Db, Result, StoreError};
+use crate::store::database::{Db, Result, StoreError};
+use crate::store::ledger::commands::{self, OwedCommand};
 
 /// Queue capacity; each conversation has at most one request.
 const QUEUE: usize = 4096;

@@ -3,9 +3,9 @@
 
 use super::Engine;
 use crate::domain::formats;
-use crate::store::alerts;
-use crate::store::audit::LedgerTx;
-use crate::store::db::Result;
+use crate::store::database::Result;
+use crate::store::ledger::alerts;
+use crate::store::ledger::audit::LedgerTx;
 
 /// Alerts per step: a few milliseconds of work.
 const STEP: i64 = 500;

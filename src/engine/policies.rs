@@ -10,10 +10,11 @@ use super::policy_tests::run_tests;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
-use crate::store::audit::LedgerTx;
-use crate::store::caches::Cache;
-use crate::store::idempotency::Once;
-use crate::store::{StoreError, actions, breakers, policies};
+use crate::store::StoreError;
+use crate::store::configured::caches::Cache;
+use crate::store::configured::{actions, breakers, policies};
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::idempotency::Once;
 
 impl Engine {
     /// The policy that a document is, if it is right and its own tests agree.

@@ -8,12 +8,12 @@ use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::protected::ProtectedEntry;
-use crate::store::audit::LedgerTx;
-use crate::store::caches::Cache;
-use crate::store::columns;
-use crate::store::idempotency::Once;
-use crate::store::protected::Hold;
-use crate::store::{freeze, protected};
+use crate::store::configured::caches::Cache;
+use crate::store::configured::protected::Hold;
+use crate::store::configured::{freeze, protected};
+use crate::store::database::columns;
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::idempotency::Once;
 
 impl Engine {
     /// Adds a protected entry, once for each idempotency key, and lifts what is in force against it. `read` returns the entry

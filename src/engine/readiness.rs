@@ -11,7 +11,9 @@ use tokio::time::timeout;
 
 use super::Engine;
 use super::health::Round;
-use crate::store::{StoreError, policies, probe};
+use crate::store::StoreError;
+use crate::store::configured::policies;
+use crate::store::database::probe;
 
 /// Time limit of one check, so that the response arrives within 2 seconds.
 const LOOK: Duration = Duration::from_millis(1500);

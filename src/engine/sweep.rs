@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Engine, capabilities, clocks, own_ids};
+use crate::store::StoreError;
+use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
-use crate::store::{StoreError, protected};
 
 /// Interval between checkpoints.
 const TIDY_PERIOD: Duration = Duration::from_secs(1);

@@ -8,9 +8,10 @@ use riposte_protocol::time::Timestamp;
 use tokio::sync::Notify;
 
 use super::Engine;
-use crate::store::ledger::EndReason;
+use crate::store::StoreError;
+use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::{effects, responses};
 use crate::store::writer::SweepStep;
-use crate::store::{StoreError, effects, responses};
 
 /// Responses ended per transaction.
 const BATCH: i64 = 500;

@@ -11,16 +11,17 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
-use super::db::{Db, Result, StoreError, binds, statements};
-use super::resync::REJECTS_FOR;
-use super::settle::ANSWER_TIMEOUT;
-use super::story::{self, escape};
-use super::{agents, alerts, audit};
 use crate::domain::agent::{Agent, reason_words};
 use crate::domain::alert::AlertAgent;
 use crate::domain::duplicates;
 use crate::domain::fleet::SEE_DOCTOR;
 use crate::domain::formats::{self, ObservableMappings};
+use crate::store::configured::agents;
+use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::store::ledger::resync::REJECTS_FOR;
+use crate::store::ledger::settle::ANSWER_TIMEOUT;
+use crate::store::ledger::story::{self, escape};
+use crate::store::ledger::{alerts, audit};
 
 statements! {
     HOLDS_NOTHING = "SELECT id FROM responses WHERE state = 'active'

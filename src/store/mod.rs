@@ -1,80 +1,46 @@
 //! The store layer. All SQL is here and only here, one file per noun; each statement serves both
-//! databases. [`db`] holds the connections, [`writer`] the group commit.
+//! databases. [`database`] holds the connections, and [`writer`] the group commit. [`ledger`] is
+//! what happens, [`configured`] what people set up, and [`doctor`] checks the whole.
 //!
 //! Reads call a noun's functions directly. Every change of the ledger runs inside an
-//! [`audit::LedgerTx`], which cannot be committed without its audit entries.
+//! [`ledger::audit::LedgerTx`], which cannot be committed without its audit entries.
 
-pub mod actions;
-pub mod agents;
-pub mod alerts;
-pub mod approvals;
-pub mod audit;
-pub mod audit_head;
-mod bind;
-pub mod breakers;
-pub mod caches;
-pub mod codec;
-pub mod columns;
-pub mod commands;
-pub mod converge;
-pub mod db;
+pub mod configured;
+pub mod database;
 pub mod doctor;
-pub mod effects;
-pub mod enrolment;
-pub mod error;
-mod failures;
-pub mod freeze;
-pub mod guard;
-pub mod idempotency;
-pub mod keys;
 pub mod ledger;
-pub mod nodes;
-pub mod outcomes;
-pub mod policies;
-mod postgresql;
-pub mod probe;
-pub mod protected;
-mod queue;
-pub mod responses;
-pub mod resync;
-mod rows;
-pub mod settle;
-pub mod signing_keys;
-pub mod story;
-mod strangers;
-pub mod waves;
 pub mod writer;
 
-pub use db::{Db, StoreError};
+pub use database::{Db, StoreError};
 
 /// All named statements, for the test that prepares each on both databases.
 pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
     let modules = [
-        actions::STATEMENTS,
-        agents::STATEMENTS,
-        alerts::STATEMENTS,
-        approvals::STATEMENTS,
-        audit::STATEMENTS,
-        breakers::STATEMENTS,
-        commands::STATEMENTS,
-        converge::STATEMENTS,
+        configured::actions::STATEMENTS,
+        configured::agents::STATEMENTS,
+        configured::breakers::STATEMENTS,
+        configured::enrolment::STATEMENTS,
+        configured::freeze::STATEMENTS,
+        configured::keys::STATEMENTS,
+        configured::policies::STATEMENTS,
+        configured::protected::STATEMENTS,
+        configured::signing_keys::STATEMENTS,
+        database::probe::STATEMENTS,
         doctor::STATEMENTS,
-        effects::STATEMENTS,
-        enrolment::STATEMENTS,
-        freeze::STATEMENTS,
-        guard::STATEMENTS,
-        idempotency::STATEMENTS,
-        keys::STATEMENTS,
-        ledger::STATEMENTS,
-        outcomes::STATEMENTS,
-        policies::STATEMENTS,
-        probe::STATEMENTS,
-        protected::STATEMENTS,
-        responses::STATEMENTS,
-        resync::STATEMENTS,
-        settle::STATEMENTS,
-        signing_keys::STATEMENTS,
-        waves::STATEMENTS,
+        ledger::alerts::STATEMENTS,
+        ledger::approvals::STATEMENTS,
+        ledger::audit::STATEMENTS,
+        ledger::commands::STATEMENTS,
+        ledger::converge::STATEMENTS,
+        ledger::effects::STATEMENTS,
+        ledger::guard::STATEMENTS,
+        ledger::holds::STATEMENTS,
+        ledger::idempotency::STATEMENTS,
+        ledger::outcomes::STATEMENTS,
+        ledger::responses::STATEMENTS,
+        ledger::resync::STATEMENTS,
+        ledger::settle::STATEMENTS,
+        ledger::waves::STATEMENTS,
     ];
     modules.into_iter().flatten().copied()
 }

@@ -87,9 +87,9 @@ async fn field_20_a_manager_that_was_superseded_while_it_stood_still_writes_noth
 #[tokio::test]
 async fn field_20_a_superseded_manager_cannot_commit() {
     use riposte::store::StoreError;
-    use riposte::store::audit::LedgerTx;
-    use riposte::store::db::Db;
-    use riposte::store::nodes::Lease;
+    use riposte::store::database::Db;
+    use riposte::store::database::nodes::Lease;
+    use riposte::store::ledger::audit::LedgerTx;
     let database = Database::postgresql().await;
     let (old, new) = (Db::open(&database.url()).await.unwrap(), Db::open(&database.url()).await.unwrap());
     let lease = Lease::take(&old, "the old one").await.unwrap();

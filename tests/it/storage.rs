@@ -11,7 +11,7 @@ use riposte::domain::effect::{Actual, Desired};
 use riposte::domain::outcome::ResponseOutcome;
 use riposte::domain::response::ResponseState;
 use riposte::shutdown::Tasks;
-use riposte::store::db::Db;
+use riposte::store::database::Db;
 use riposte_protocol::command::Op;
 use riposte_protocol::message::Outcome;
 use serde_json::{Value, json};

@@ -176,10 +176,7 @@ impl Folder {
                 return Err(PathError::refused(path, reason));
             }
             if !is_trusted(stat.st_uid) && stat.st_uid != self.owner {
-                return Err(PathError::refused(
-                    path,
-                    "it belongs neither to root nor to the owner of its folder",
-                ));
+                return Err(PathError::refused(path, "it belongs neither to root nor to the owner of its folder"));
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! `src/store/converge.rs`: compares what an agent reports as held with what the ledger wants.
+//! `src/store/ledger/converge.rs`: compares what an agent reports as held with what the ledger
+//! wants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

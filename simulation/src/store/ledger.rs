@@ -1,4 +1,5 @@
-//! `src/store/ledger.rs`: how responses hold effects, how holds end, and which commands that needs.
+//! `src/store/ledger/holds.rs`: how responses hold effects, how holds end, and which commands that
+//! needs.
 
 use std::time::Duration;
 

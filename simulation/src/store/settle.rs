@@ -1,5 +1,5 @@
-//! `src/store/settle.rs`: the states of a command after it was queued: delivered, acknowledged,
-//! answered, or abandoned.
+//! `src/store/ledger/settle.rs`: the states of a command after it was queued: delivered,
+//! acknowledged, answered, or abandoned.
 
 use std::time::Duration;
 

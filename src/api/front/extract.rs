@@ -20,7 +20,7 @@ use super::error::{ApiError, ApiResult};
 use crate::api::AppState;
 use crate::domain::fault::Fault;
 use crate::domain::principal::Principal;
-use crate::store::idempotency::Once;
+use crate::store::ledger::idempotency::Once;
 
 /// Default maximum size of a JSON body, in bytes.
 const MAX_JSON_BYTES: usize = 1024 * 1024;

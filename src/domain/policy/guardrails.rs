@@ -1,5 +1,5 @@
 //! Guardrails of a policy: threshold, limits, escalation, approval. This file parses them; they are
-//! evaluated with the ledger's history at commit (`store/guard.rs`).
+//! evaluated with the ledger's history at commit (`store/ledger/guard.rs`).
 
 use std::time::Duration;
 

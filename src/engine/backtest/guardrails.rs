@@ -1,5 +1,5 @@
-//! A draft's guardrails over a series of decisions: the rules of `domain/guardrails.rs`, counted in
-//! memory along the alerts' own times.
+//! A draft's guardrails over a series of decisions: the rules of `store/ledger/guard.rs`, counted
+//! in memory along the alerts' own times.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

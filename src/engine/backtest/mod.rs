@@ -18,9 +18,9 @@ use super::decide::{Ages, Circumstances, decide};
 use crate::domain::formats;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
-use crate::store::alerts::{self, AlertRow};
-use crate::store::columns::id;
-use crate::store::db::{Result, StoreError};
+use crate::store::database::columns::id;
+use crate::store::database::{Result, StoreError};
+use crate::store::ledger::alerts::{self, AlertRow};
 use guardrails::{BacktestReport, GuardrailReplay, Judged};
 
 /// Alerts per page: enough to keep both cores busy, few enough to hold in memory.

@@ -11,12 +11,14 @@ use uuid::Uuid;
 
 use super::{Accepted, IdempotentOutcome, IntakeJob, Job, Reply, SweepStep};
 use crate::domain::response::Verdict;
-use crate::store::approvals::ApprovalOutcome;
-use crate::store::audit::LedgerTx;
-use crate::store::columns::json;
-use crate::store::db::{Result, StoreError};
-use crate::store::idempotency::{self, Once};
-use crate::store::{agents, alerts, approvals, breakers, converge, guard, ledger, probe, settle, waves};
+use crate::store::configured::{agents, breakers};
+use crate::store::database::columns::json;
+use crate::store::database::probe;
+use crate::store::database::{Result, StoreError};
+use crate::store::ledger::approvals::ApprovalOutcome;
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::idempotency::{self, Once};
+use crate::store::ledger::{alerts, approvals, converge, guard, holds, settle, waves};
 
 /// What to tell whom once the transaction is durable.
 pub(super) enum PendingReply {
@@ -80,7 +82,7 @@ pub(super) async fn work(
                     Some(earlier) => earlier,
                     None => {
                         let id = response.id;
-                        wake.extend(ledger::record(ledger, vec![*response], now).await?);
+                        wake.extend(holds::record(ledger, vec![*response], now).await?);
                         keep(ledger, once.as_ref(), 201, &id, now).await?;
                         IdempotentOutcome::Done(id)
                     }
@@ -89,7 +91,7 @@ pub(super) async fn work(
             }
             Job::Release { responses, why, reply } => {
                 replies.push(PendingReply::Done(reply));
-                wake.extend(ledger::release(ledger, &responses, &why, now).await?);
+                wake.extend(holds::release(ledger, &responses, &why, now).await?);
             }
             Job::Decide { response, principal, decision, reason, reply } => {
                 let (outcome, agents) = approvals::decide(ledger, response, &principal, decision, &reason, now).await?;
@@ -98,7 +100,7 @@ pub(super) async fn work(
             }
             Job::ReleaseHolds { holds, why, reply } => {
                 replies.push(PendingReply::Done(reply));
-                wake.extend(ledger::release_holds(ledger, &holds, &why, now).await?);
+                wake.extend(holds::release_holds(ledger, &holds, &why, now).await?);
             }
             Job::Trip { policies, reply } => {
                 let open = breakers::trip(ledger, &policies, now).await;
@@ -153,7 +155,7 @@ async fn sweep(
             count
         }
         SweepStep::RetryReverts => {
-            let agents = ledger::retry_reverts(ledger, now, limit).await?;
+            let agents = holds::retry_reverts(ledger, now, limit).await?;
             let count = agents.len();
             wake.extend(agents);
             count
@@ -226,7 +228,7 @@ async fn take_in(
             // group must be written first. Spared responses do not count: a storm above its limits
             // is written many rows at a time.
             if response.guarded_by.as_ref().is_some_and(|policy| unwritten.contains(&policy.name)) {
-                wake.extend(ledger::record(ledger, std::mem::take(&mut responses), now).await?);
+                wake.extend(holds::record(ledger, std::mem::take(&mut responses), now).await?);
                 unwritten.clear();
             }
             let policy = response.guarded_by.clone();
@@ -241,7 +243,7 @@ async fn take_in(
         keep(ledger, once.as_ref(), 202, &accepted, now).await?;
         replies.push(PendingReply::Accepted(reply, IdempotentOutcome::Done(accepted), permit));
     }
-    wake.extend(ledger::record(ledger, responses, now).await?);
+    wake.extend(holds::record(ledger, responses, now).await?);
     for (once, reply) in repeated {
         let first = earlier(ledger, Some(&once)).await?;
         let first = first.ok_or_else(|| StoreError::Corrupt("no stored response".into()))?;

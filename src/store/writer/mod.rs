@@ -21,18 +21,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::alerts::NewAlert;
-use super::approvals::{ApprovalOutcome, Decision};
-use super::audit::LedgerTx;
-use super::converge::AgentNews;
-use super::db::{Db, Result, StoreError};
-use super::idempotency::Once;
-use super::ledger::EndReason;
-use super::protected::Hold;
-use super::story::Story;
 use crate::clock::Clock;
 use crate::domain::policy::Policy;
 use crate::domain::response::NewResponse;
+use crate::store::configured::protected::Hold;
+use crate::store::database::{Db, Result, StoreError};
+use crate::store::ledger::alerts::NewAlert;
+use crate::store::ledger::approvals::{ApprovalOutcome, Decision};
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::converge::AgentNews;
+use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::story::Story;
 
 pub use progress::CommitProgress;
 

@@ -40,7 +40,7 @@ async fn promise_3_agents_are_woken_although_the_commit_has_failed() {
     const AGENT: &str =
         "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)
         VALUES ($1, 'web-01', '', '{}', '{}', '', '[]', 0)";
-    tx.execute(AGENT, crate::store::db::binds![agent]).await.unwrap();
+    tx.execute(AGENT, crate::store::database::binds![agent]).await.unwrap();
     tx.execute("DROP TABLE audit", vec![]).await.unwrap();
     tx.commit().await.unwrap();
     let woken = Arc::new(std::sync::Mutex::new(Vec::new()));

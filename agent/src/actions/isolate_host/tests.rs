@@ -137,6 +137,9 @@ async fn isolate() {
     let host = host(&[MANAGER]);
     let attempt = Attempt::new(&host, &transcript, &target);
     let error = IsolateHost.apply(&attempt).await.unwrap_err();
-    assert!(matches!(&error, ActionError::Refused(reason) if reason.contains("cannot be reached from here")), "{error}");
+    assert!(
+        matches!(&error, ActionError::Refused(reason) if reason.contains("cannot be reached from here")),
+        "{error}"
+    );
     assert!(IsolateHost.is_lifted(&attempt).await.unwrap());
 }

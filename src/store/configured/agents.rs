@@ -1,0 +1,342 @@
+//! Agents and enrolment tokens.
+
+use std::collections::BTreeMap;
+
+use riposte_protocol::jws;
+use riposte_protocol::message::{Capability, Platform};
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::caches::Cache;
+use crate::domain::agent::Agent;
+use crate::domain::audit::AuditEntry;
+use crate::store::database::columns::{JsonText, Millis, id, json};
+use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
+use crate::store::ledger::audit::LedgerTx;
+use crate::store::ledger::resync::REJECTS_FOR;
+use crate::store::ledger::settle;
+
+statements! {
+    ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+        FROM agents ORDER BY id";
+    ONE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+        FROM agents WHERE id = $1";
+    PAGE = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
+            incident, rejected_orders, rejected_reason, rejected_at, clock_skew_seconds
+        FROM agents WHERE id > $1 AND ($2 IS NULL OR name = $2) AND (revoked_at IS NULL OR $3) ORDER BY id LIMIT $4";
+    SET_LABELS = "UPDATE agents SET labels = $2 WHERE id = $1 AND revoked_at IS NULL";
+    SET_CAPABILITIES = "UPDATE agents SET capabilities = $2 WHERE id = $1";
+    SET_VERSION = "UPDATE agents SET version = $2 WHERE id = $1";
+    REVOKE = "UPDATE agents SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+    FORGET_RETRIES = "UPDATE effects SET next_revert_at = NULL WHERE agent_id = $1";
+    TROUBLES = "SELECT COUNT(CASE WHEN incident IS NOT NULL THEN 1 END) AS in_incident,
+            COUNT(CASE WHEN COALESCE(last_seen_at, enrolled_at) <= $1 THEN 1 END) AS silent,
+            COUNT(CASE WHEN rejected_at > $2 THEN 1 END) AS rejecting,
+            COUNT(CASE WHEN clock_skew_seconds <> 0 THEN 1 END) AS clock_skewed
+        FROM agents WHERE revoked_at IS NULL";
+    INSERT_TOKEN = "INSERT INTO enrollment_tokens (id, hash, labels, uses, uses_left, expires_at, created_at, created_by)
+        VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
+    IS_TOKEN = "SELECT id FROM enrollment_tokens WHERE hash = $1 AND expires_at > $2";
+    TOKENS = "SELECT id, labels, uses, uses_left, expires_at, created_at, created_by FROM enrollment_tokens
+        WHERE id > $1 ORDER BY id LIMIT $2";
+    DELETE_TOKEN = "DELETE FROM enrollment_tokens WHERE id = $1";
+    FORGET_TOKENS = "DELETE FROM enrollment_tokens WHERE expires_at < $1";
+}
+
+const SEEN: &str = "UPDATE agents SET last_seen_at = CAST(v.column2 AS BIGINT) FROM (";
+const SKEWED: &str = "UPDATE agents SET clock_skew_seconds = CAST(v.column2 AS BIGINT) FROM (";
+const SEEN_AFTER: &str = ") AS v WHERE agents.id = v.column1";
+
+/// One agent.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct AgentRow {
+    /// UUIDv7, assigned at enrolment.
+    pub id: String,
+    /// Host name or another name, unique among agents that are not revoked.
+    pub name: String,
+    /// Ed25519 public key in base64url.
+    pub public_key: String,
+    /// JSON object of label names and values.
+    pub labels: JsonText,
+    /// Operating system, version and architecture.
+    #[schema(value_type = Platform)]
+    pub platform: JsonText,
+    /// Version of the agent program.
+    pub version: String,
+    /// Capabilities that the agent reported.
+    #[schema(value_type = Vec<Capability>)]
+    pub capabilities: JsonText,
+    /// Enrolment time.
+    pub enrolled_at: Millis,
+    /// Revocation time, if revoked.
+    pub revoked_at: Option<Millis>,
+    /// Last contact. The stored value is written in batches and may lag.
+    pub last_seen_at: Option<Millis>,
+    /// Identity incident, if any. To resolve it, revoke the agent and enrol each host anew.
+    pub incident: Option<String>,
+    /// Number of this manager's commands that the agent rejected.
+    pub rejected_orders: i64,
+    /// Reason of the last rejection: `unknown_key`, `signature`, `audience`, `expired` and others.
+    pub rejected_reason: Option<String>,
+    /// Time of the last reported rejection.
+    pub rejected_at: Option<Millis>,
+    /// Clock skew in seconds at the agent's last report: positive if the host is ahead, negative if
+    /// behind. 0 within the tolerance of one minute. Absent if the agent does not report it, as
+    /// older versions.
+    pub clock_skew_seconds: Option<i64>,
+}
+
+impl TryFrom<AgentRow> for Agent {
+    type Error = StoreError;
+
+    fn try_from(row: AgentRow) -> Result<Self> {
+        let key = jws::parse_public_key(&row.public_key);
+        Ok(Self {
+            id: id(&row.id)?,
+            name: row.name,
+            public_key: key.map_err(|_| StoreError::Corrupt("an agent's public key".into()))?,
+            labels: row.labels.read()?,
+            version: row.version,
+            capabilities: row.capabilities.read()?,
+            revoked_at: row.revoked_at.map(Timestamp::from),
+        })
+    }
+}
+
+/// All agents, including revoked ones.
+pub async fn all(db: &Db) -> Result<Vec<Agent>> {
+    db.all::<AgentRow>(ALL, vec![]).await?.into_iter().map(Agent::try_from).collect()
+}
+
+/// The agent of that id.
+pub async fn find(db: &Db, agent: Uuid) -> Result<Option<AgentRow>> {
+    db.optional(ONE, binds![agent]).await
+}
+
+/// A page of agents in the order of enrolment, after `after`; revoked ones only on request.
+pub async fn list(
+    db: &Db,
+    name: Option<&str>,
+    with_revoked: bool,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<AgentRow>> {
+    db.all(PAGE, binds![after.unwrap_or(Uuid::nil()), name, with_revoked, limit]).await
+}
+
+/// Numbers of agents with a problem, without revoked ones.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct Troubles {
+    /// Agents whose identity two hosts share.
+    pub in_incident: i64,
+    /// Agents without a recent contact.
+    pub silent: i64,
+    /// Agents that reject this manager's commands.
+    pub rejecting: i64,
+    /// Agents whose host clock is off.
+    pub clock_skewed: i64,
+}
+
+/// Counts agents with a problem, for the metrics; an agent is silent if its last contact is before
+/// `since`.
+pub async fn troubles(db: &Db, since: Timestamp, now: Timestamp) -> Result<Troubles> {
+    db.optional(TROUBLES, binds![since, now.minus(REJECTS_FOR)]).await?.ok_or(StoreError::NotFound)
+}
+
+/// What an agent submits at enrolment.
+#[derive(Debug)]
+pub struct Enrollment {
+    /// UUIDv7, assigned by the manager.
+    pub id: Uuid,
+    /// Requested name.
+    pub name: String,
+    /// Ed25519 public key in base64url.
+    pub public_key: String,
+    /// Operating system, version and architecture.
+    pub platform: Platform,
+    /// Version of the agent program.
+    pub version: String,
+    /// Capabilities of the host.
+    pub capabilities: Vec<Capability>,
+}
+
+#[derive(sqlx::FromRow)]
+struct FoundToken {
+    id: String,
+}
+
+/// Whether an unexpired enrolment token with this hash exists. The enrolment itself checks whether
+/// uses are left.
+pub async fn is_token(db: &Db, token_hash: Vec<u8>, now: Timestamp) -> Result<bool> {
+    Ok(db.optional::<FoundToken>(IS_TOKEN, binds![token_hash, now]).await?.is_some_and(|found| !found.id.is_empty()))
+}
+
+/// An agent, as this transaction sees it.
+pub async fn find_in(ledger: &mut LedgerTx, agent: Uuid) -> Result<Option<AgentRow>> {
+    ledger.tx.optional(ONE, binds![agent]).await
+}
+
+/// Replaces an agent's labels.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if the agent does not exist or is revoked.
+pub async fn set_labels(
+    ledger: &mut LedgerTx,
+    agent: Uuid,
+    labels: &BTreeMap<String, String>,
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
+    ledger.makes_stale(Cache::Fleet);
+    let labels = json(labels)?;
+    if ledger.tx.execute(SET_LABELS, binds![agent, labels.as_str()]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    record(ledger, by.into(), "labelled", "agent", agent.to_string(), labels, now);
+    Ok(())
+}
+
+/// Stores the capabilities that an agent reports.
+pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capability], now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Agent(agent));
+    let unavailable: Vec<&str> = list.iter().filter(|c| !c.available).map(|c| c.action.as_str()).collect();
+    let detail = format!("{} actions, unavailable: {}", list.len(), unavailable.join(", "));
+    ledger.tx.execute(SET_CAPABILITIES, binds![agent, json(&list)?]).await?;
+    record(ledger, format!("agent:{agent}"), "announced capabilities", "agent", agent.to_string(), detail, now);
+    Ok(())
+}
+
+/// Keeps which version an agent runs.
+pub async fn set_version(ledger: &mut LedgerTx, agent: Uuid, version: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Agent(agent));
+    ledger.tx.execute(SET_VERSION, binds![agent, version]).await?;
+    record(ledger, format!("agent:{agent}"), "announced its version", "agent", agent.to_string(), version.into(), now);
+    Ok(())
+}
+
+/// Revokes an agent: nothing it says counts any more, and nothing is owed to it. Responses that were to be in force there alone
+/// end. Returns other agents that have something to fetch.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if the agent does not exist or is already revoked.
+pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+    mark_revoked(ledger, agent, now).await?;
+    end_revoked(ledger, agent, by, now).await
+}
+
+/// Frees the agent's name and Wazuh id; [`end_revoked`] must follow in the same transaction.
+///
+/// # Errors
+/// As [`revoke`].
+pub(super) async fn mark_revoked(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Fleet);
+    if ledger.tx.execute(REVOKE, binds![agent, now]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    Ok(())
+}
+
+/// Ends the pending commands of a revoked agent, and the responses that act on it alone.
+pub(super) async fn end_revoked(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+    let (ended, wake) = settle::revoke(ledger, agent, now).await?;
+    ledger.tx.execute(FORGET_RETRIES, binds![agent]).await?;
+    let detail = format!("{ended} pending commands ended");
+    record(ledger, by.into(), "revoked", "agent", agent.to_string(), detail, now);
+    Ok(wake)
+}
+
+/// Records the last contact of agents.
+pub(in crate::store) async fn seen(ledger: &mut LedgerTx, agents: Vec<(Uuid, Timestamp)>) -> Result<()> {
+    let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, at)| binds![agent, at]).collect();
+    ledger.tx.execute_rows(SEEN, rows, SEEN_AFTER, vec![]).await?;
+    Ok(())
+}
+
+/// Records the clock skew of agents, in seconds.
+pub(in crate::store) async fn skewed(ledger: &mut LedgerTx, agents: Vec<(Uuid, i64)>) -> Result<()> {
+    let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, ahead)| binds![agent, ahead]).collect();
+    ledger.tx.execute_rows(SKEWED, rows, SEEN_AFTER, vec![]).await?;
+    Ok(())
+}
+
+/// An enrolment token, without its secret.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct TokenRow {
+    /// UUIDv7.
+    pub id: String,
+    /// Labels set on agents that enrol with it.
+    pub labels: JsonText,
+    /// Maximum number of enrolments.
+    pub uses: i64,
+    /// Remaining enrolments.
+    pub uses_left: i64,
+    /// Expiry time.
+    pub expires_at: Millis,
+    /// Creation time.
+    pub created_at: Millis,
+    /// Principal that created it.
+    pub created_by: String,
+}
+
+/// An enrolment token to create.
+#[derive(Debug)]
+pub struct NewToken {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// SHA-256 of the secret.
+    pub hash: Vec<u8>,
+    /// Labels set on agents that enrol with it.
+    pub labels: BTreeMap<String, String>,
+    /// Maximum number of enrolments.
+    pub uses: i64,
+    /// Expiry time.
+    pub expires_at: Timestamp,
+}
+
+/// Creates an enrolment token.
+pub async fn create_token(ledger: &mut LedgerTx, token: &NewToken, by: &str, now: Timestamp) -> Result<()> {
+    let NewToken { id, hash, labels, uses, expires_at } = token;
+    let labels = json(labels)?;
+    let binds = binds![*id, hash.clone(), labels.as_str(), *uses, *expires_at, now, by];
+    ledger.tx.execute(INSERT_TOKEN, binds).await?;
+    let detail = format!("{uses} uses until {expires_at}, labels {labels}");
+    record(ledger, by.into(), "created", "enrollment_token", id.to_string(), detail, now);
+    Ok(())
+}
+
+/// A page of enrolment tokens.
+pub async fn tokens(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<TokenRow>> {
+    db.all(TOKENS, binds![after.unwrap_or(Uuid::nil()), limit]).await
+}
+
+/// Deletes an enrolment token.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if it does not exist.
+pub async fn delete_token(ledger: &mut LedgerTx, token: Uuid, by: &str, now: Timestamp) -> Result<()> {
+    if ledger.tx.execute(DELETE_TOKEN, binds![token]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    record(ledger, by.into(), "deleted", "enrollment_token", token.to_string(), String::new(), now);
+    Ok(())
+}
+
+/// Deletes tokens that expired before `cutoff`.
+pub(in crate::store) async fn forget_tokens(ledger: &mut LedgerTx, cutoff: Timestamp) -> Result<u64> {
+    ledger.tx.execute(FORGET_TOKENS, binds![cutoff]).await
+}
+
+fn record(
+    ledger: &mut LedgerTx,
+    actor: String,
+    verb: &'static str,
+    noun: &'static str,
+    noun_id: String,
+    detail: String,
+    now: Timestamp,
+) {
+    ledger.record(AuditEntry { at: now, actor, verb, noun, noun_id, detail });
+}

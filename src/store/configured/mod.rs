@@ -1,0 +1,15 @@
+//! What people configure, and who may take part: policies with their breakers, custom actions,
+//! protected entries and the freeze; agents, API keys and the signing key. Every change is committed
+//! in a [`LedgerTx`](super::ledger::audit::LedgerTx), which records the [`caches`] that it makes
+//! stale.
+
+pub mod actions;
+pub mod agents;
+pub mod breakers;
+pub mod caches;
+pub mod enrolment;
+pub mod freeze;
+pub mod keys;
+pub mod policies;
+pub mod protected;
+pub mod signing_keys;

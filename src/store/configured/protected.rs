@@ -1,0 +1,167 @@
+//! Protected entries, and the holds that conflict with them.
+
+use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::caches::Cache;
+use crate::domain::audit;
+use crate::domain::effect::Until;
+use crate::domain::protected::{Covered, ProtectedEntry, ProtectedSet};
+use crate::store::database::columns::{JsonText, Millis, id, json};
+use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::store::ledger::audit::LedgerTx;
+
+statements! {
+    ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries ORDER BY id";
+    PAGE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries
+        WHERE id > $1 ORDER BY id LIMIT $2";
+    ONE = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries WHERE id = $1";
+    INSERT = "INSERT INTO protected_entries (id, kind, value, policies, reason, expires_at, created_at, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    DELETE = "DELETE FROM protected_entries WHERE id = $1";
+    HELD = "SELECT holds.response_id, holds.effect_id, effects.agent_id, effects.target_kind, effects.target_value,
+            responses.policy
+        FROM holds JOIN effects ON effects.id = holds.effect_id JOIN responses ON responses.id = holds.response_id
+        WHERE holds.released_at IS NULL AND (holds.response_id > $1 OR (holds.response_id = $1 AND holds.effect_id > $2))
+        ORDER BY holds.response_id, holds.effect_id LIMIT $3";
+}
+
+/// Holds read per query.
+const BATCH: i64 = 1000;
+
+/// A protected entry.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct ProtectedRow {
+    /// UUIDv7.
+    pub id: String,
+    /// `ip`, `user`, `file`, `process`, `host` or `agent`.
+    pub kind: String,
+    /// Address, network, account, path, process number or agent id; in canonical form.
+    pub value: String,
+    /// Policies that the entry applies to; empty: every response.
+    #[schema(value_type = Vec<String>)]
+    pub policies: JsonText,
+    /// Reason that the operator entered.
+    pub reason: String,
+    /// Expiry time; absent: until it is deleted.
+    pub expires_at: Option<Millis>,
+    /// Creation time.
+    pub created_at: Millis,
+    /// Principal that created it.
+    pub created_by: String,
+}
+
+impl TryFrom<ProtectedRow> for ProtectedEntry {
+    type Error = StoreError;
+
+    fn try_from(row: ProtectedRow) -> Result<Self> {
+        let corrupt = || StoreError::Corrupt(format!("protected entry {}", row.id));
+        let covered = match row.kind.as_str() {
+            "ip" => Covered::network(&row.value).map_err(|_| corrupt())?,
+            "user" => Covered::user(&row.value).map_err(|_| corrupt())?,
+            "file" => Covered::file(&row.value).map_err(|_| corrupt())?,
+            "process" => Covered::process(&row.value).map_err(|_| corrupt())?,
+            "host" => Covered::Host(id(&row.value)?),
+            "agent" => Covered::Agent(id(&row.value)?),
+            _ => return Err(corrupt()),
+        };
+        let until = Until::from(row.expires_at.map(Timestamp::from));
+        Ok(Self { id: id(&row.id)?, covered, policies: row.policies.read()?, until, reason: row.reason })
+    }
+}
+
+/// All entries.
+pub async fn all(db: &Db) -> Result<Vec<ProtectedEntry>> {
+    db.all::<ProtectedRow>(ALL, vec![]).await?.into_iter().map(ProtectedEntry::try_from).collect()
+}
+
+/// A page of entries, oldest first, after `after`.
+pub async fn list(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<ProtectedRow>> {
+    db.all(PAGE, binds![after.unwrap_or(Uuid::nil()), limit]).await
+}
+
+/// The entry of that id.
+pub async fn find(db: &Db, entry: Uuid) -> Result<Option<ProtectedRow>> {
+    db.optional(ONE, binds![entry]).await
+}
+
+/// Creates an entry.
+pub async fn create(ledger: &mut LedgerTx, entry: &ProtectedEntry, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Protected);
+    let ProtectedEntry { id, covered, policies, until, reason } = entry;
+    let (kind, value, policies) = (covered.kind(), covered.value(), json(policies)?);
+    let detail = format!("{kind} {value}, policies {policies}: {reason}");
+    let binds = binds![*id, kind, value, policies, reason.as_str(), until.instant(), now, by];
+    ledger.tx.execute(INSERT, binds).await?;
+    let noun_id = id.to_string();
+    ledger.record(audit::AuditEntry { at: now, actor: by.into(), verb: "created", noun: "protected", noun_id, detail });
+    Ok(())
+}
+
+/// Deletes an entry.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if it does not exist.
+pub async fn delete(ledger: &mut LedgerTx, entry: Uuid, by: &str, now: Timestamp) -> Result<()> {
+    ledger.makes_stale(Cache::Protected);
+    if ledger.tx.execute(DELETE, binds![entry]).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    let (noun_id, detail) = (entry.to_string(), String::new());
+    ledger.record(audit::AuditEntry { at: now, actor: by.into(), verb: "deleted", noun: "protected", noun_id, detail });
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct HeldRow {
+    response_id: String,
+    effect_id: String,
+    agent_id: String,
+    target_kind: String,
+    target_value: String,
+    policy: Option<String>,
+}
+
+/// One response's hold on one effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Hold {
+    /// Id of the response.
+    pub response_id: Uuid,
+    /// Id of the effect.
+    pub effect_id: Uuid,
+}
+
+/// Every hold on a target in `set`; memory is bounded apart from the result.
+pub async fn against(db: &Db, set: &ProtectedSet, now: Timestamp) -> Result<Vec<Hold>> {
+    let (mut found, mut last) = (Vec::new(), (Uuid::nil().to_string(), Uuid::nil().to_string()));
+    loop {
+        let rows: Vec<HeldRow> = db.all(HELD, binds![last.0.as_str(), last.1.as_str(), BATCH]).await?;
+        let Some(end) = rows.last() else { return Ok(found) };
+        last = (end.response_id.clone(), end.effect_id.clone());
+        for row in rows {
+            let policy = row.policy.as_deref();
+            let kind = TargetKind::parse(&row.target_kind);
+            let target = kind.and_then(|kind| Target::named(kind, &row.target_value).ok());
+            let stopped = set.agent(id(&row.agent_id)?, kind.unwrap_or(TargetKind::None), policy, now).is_some()
+                || target.is_some_and(|target| set.target(&target, policy, now).is_some());
+            if stopped {
+                found.push(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::plan;
+
+    #[tokio::test]
+    async fn finding_conflicting_holds_does_not_read_released_ones() {
+        let plan = plan(HELD).await;
+        assert!(plan.iter().any(|step| step.contains("holds_live (response_id>?)")), "{plan:?}");
+        assert!(plan.iter().all(|step| step.starts_with("SEARCH ")), "{plan:?}");
+    }
+}

@@ -1,0 +1,43 @@
+//! The public half of the signing key that this ledger's agents trust. A manager with another key
+//! would send commands that every agent rejects, so it does not start (`src/cli/signing.rs`).
+
+use riposte_protocol::command::ManagerKey;
+use riposte_protocol::time::Timestamp;
+
+use crate::domain::audit::AuditEntry;
+use crate::store::database::columns::Millis;
+use crate::store::database::{Db, Result, binds, statements};
+use crate::store::ledger::audit::LedgerTx;
+
+statements! {
+    CURRENT = "SELECT kid, public_key, adopted_at FROM signing_keys WHERE retired_at IS NULL ORDER BY adopted_at DESC LIMIT 1";
+    RETIRE = "UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL";
+    ADOPT = "INSERT INTO signing_keys (kid, public_key, adopted_at) VALUES ($1, $2, $3)
+        ON CONFLICT (kid) DO UPDATE SET public_key = excluded.public_key, adopted_at = excluded.adopted_at, retired_at = NULL";
+}
+
+/// The key that signs this ledger's commands.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct KnownKey {
+    /// Key id.
+    pub kid: String,
+    /// Ed25519 public key in base64url.
+    pub public_key: String,
+    /// When the ledger adopted it.
+    pub adopted_at: Millis,
+}
+
+/// The ledger's key; `None` before the first start with this version.
+pub async fn current(db: &Db) -> Result<Option<KnownKey>> {
+    db.optional(CURRENT, vec![]).await
+}
+
+/// Makes `key` the signing key.
+pub async fn adopt(ledger: &mut LedgerTx, key: &ManagerKey, why: &str, now: Timestamp) -> Result<()> {
+    ledger.tx.execute(RETIRE, binds![now]).await?;
+    ledger.tx.execute(ADOPT, binds![key.kid.as_str(), key.public_key.as_str(), now]).await?;
+    let (noun_id, detail) = (key.kid.clone(), why.to_owned());
+    let actor = "riposte".to_owned();
+    ledger.record(AuditEntry { at: now, actor, verb: "adopted", noun: "signing_key", noun_id, detail });
+    Ok(())
+}

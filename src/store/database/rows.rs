@@ -1,0 +1,71 @@
+//! Many-row statements: one text per number of rows, in few sizes.
+
+use super::Bind;
+
+/// Up to this number of rows, a statement has exactly that many. Each further statement costs a
+/// thread hop, and small groups dominate latency.
+const EXACT_ROWS: usize = 32;
+/// Maximum rows per statement; with 18 columns this stays far below both databases' limit of bind
+/// values.
+const MAX_ROWS: usize = 256;
+
+/// Splits `rows` into statements whose sizes are small or powers of two, so that few texts stay
+/// prepared.
+pub(super) fn in_chunks(
+    before: &str,
+    rows: Vec<Vec<Bind>>,
+    after: &str,
+    first: &[Bind],
+    named: bool,
+) -> Vec<(String, Vec<Bind>)> {
+    let mut statements = Vec::new();
+    // Named and unnamed parameters must not mix: sqlx would number the unnamed ones from 1 again.
+    let named = named || !first.is_empty();
+    let mut rows = rows.into_iter();
+    while rows.len() > 0 {
+        let left = rows.len();
+        let size = if left <= EXACT_ROWS { left } else { MAX_ROWS.min(1 << left.ilog2()) };
+        let mut binds = first.to_vec();
+        let mut sql = String::with_capacity(before.len() + after.len() + size * 48);
+        sql.push_str(before);
+        sql.push_str(" VALUES ");
+        for (nth, row) in rows.by_ref().take(size).enumerate() {
+            sql.push_str(if nth == 0 { "(" } else { ", (" });
+            for (column, bind) in row.into_iter().enumerate() {
+                binds.push(bind);
+                if column > 0 {
+                    sql.push_str(", ");
+                }
+                if named {
+                    sql.push('$');
+                    sql.push_str(&binds.len().to_string());
+                } else {
+                    sql.push('?');
+                }
+            }
+            sql.push(')');
+        }
+        sql.push_str(after);
+        statements.push((sql, binds));
+    }
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::binds;
+
+    #[test]
+    fn many_rows_share_statements_of_few_sizes() {
+        let rows = (0..707_i64).map(|n| binds![n, "x"]).collect();
+        let statements =
+            in_chunks("INSERT INTO t (a, b)", rows, " ON CONFLICT DO NOTHING", &[Bind::from(9_i64)], false);
+        let sizes: Vec<usize> = statements.iter().map(|(_, binds)| (binds.len() - 1) / 2).collect();
+        assert_eq!(sizes, [256, 256, 128, 64, 3]);
+        let (sql, _) = &statements[4];
+        assert_eq!(sql, "INSERT INTO t (a, b) VALUES ($2, $3), ($4, $5), ($6, $7) ON CONFLICT DO NOTHING");
+        let (sql, _) = &in_chunks("INSERT INTO t (a, b)", vec![binds![1_i64, "x"]], "", &[], false)[0];
+        assert_eq!(sql, "INSERT INTO t (a, b) VALUES (?, ?)");
+    }
+}

@@ -1,0 +1,305 @@
+//! Stored alerts: the raw text, and the few columns that lists filter by. Every other field is
+//! parsed from the raw alert when it is read.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use crate::domain::alert::Alert;
+use crate::domain::decode::{decode, legible};
+use crate::domain::pipeline::DedupeKey;
+use crate::store::database::codec;
+use crate::store::database::columns::{Millis, id};
+use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
+use riposte_protocol::time::Timestamp;
+
+statements! {
+    ONE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts WHERE id = $1";
+    PAGE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
+        WHERE id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
+            AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
+        ORDER BY id DESC LIMIT $7";
+    OWN_PAGE = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
+        WHERE pipeline_id = $8 AND id < $1 AND ($2 IS NULL OR rule_id = $2) AND ($3 IS NULL OR rule_level >= $3)
+            AND ($4 IS NULL OR agent_id = $4) AND ($5 IS NULL OR time >= $5) AND ($6 IS NULL OR time < $6)
+        ORDER BY id DESC LIMIT $7";
+    UNNAMED = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
+        WHERE pipeline_id IS NULL ORDER BY id LIMIT $1";
+    SCAN = "SELECT id, pipeline, time, rule_id, rule_level, raw FROM alerts
+        WHERE id > $1 AND rule_level > 0 AND ($2 IS NULL OR time >= $2) AND ($3 IS NULL OR time < $3)
+        ORDER BY id LIMIT $4";
+    COUNT_BETWEEN = "SELECT COUNT(*) AS count FROM alerts
+        WHERE ($1 IS NULL OR time >= $1) AND ($2 IS NULL OR time < $2)";
+    COUNT = "SELECT COUNT(*) AS count FROM alerts";
+    FORGET = "DELETE FROM alerts WHERE id IN (
+            SELECT id FROM alerts WHERE id < $1 AND NOT EXISTS (
+                SELECT 1 FROM responses
+                WHERE responses.alert_id = alerts.id AND responses.state IN ('active', 'awaiting_approval'))
+            ORDER BY id LIMIT $2)";
+}
+
+const INSERT: &str = "INSERT INTO alerts (id, dedupe, pipeline, pipeline_id, time, agent_id, rule_id, rule_level, raw)";
+/// Skips alerts that are already stored, or repeated within the statement.
+const UNLESS_KNOWN: &str = " ON CONFLICT (dedupe) DO NOTHING";
+const NAME: &str = "UPDATE alerts SET pipeline_id = v.column2 FROM (";
+const NAME_AFTER: &str = ") AS v WHERE alerts.id = v.column1";
+const KNOWN: &str = "SELECT id, dedupe, time, raw FROM alerts WHERE dedupe IN (";
+const WHICH: &str = "SELECT id FROM alerts WHERE id IN (";
+
+/// A parsed alert to store.
+#[derive(Debug)]
+pub struct NewAlert {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Normalised fields.
+    pub alert: Alert,
+    /// Deduplication key.
+    pub key: DedupeKey,
+    /// The raw alert, encoded by [`codec::Encoder`].
+    pub stored: Vec<u8>,
+}
+
+/// A stored alert.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct AlertRow {
+    /// UUIDv7; begins with the time of receipt.
+    pub id: String,
+    /// Pipeline that sent the alert.
+    pub pipeline: String,
+    /// Event time.
+    pub time: Millis,
+    /// Rule id.
+    pub rule_id: String,
+    /// Rule level.
+    pub rule_level: i64,
+    raw: Vec<u8>,
+}
+
+impl AlertRow {
+    /// The raw alert for display, as far as it is text.
+    ///
+    /// # Errors
+    /// If the ledger is damaged.
+    pub fn raw(&self) -> Result<String> {
+        Ok(legible(&codec::decode(&self.raw)?).into_owned())
+    }
+
+    /// The alert's text as policies and programs see it.
+    ///
+    /// # Errors
+    /// If the ledger is damaged.
+    pub fn text(&self) -> Result<String> {
+        Ok(decode(&codec::decode(&self.raw)?).into_owned())
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Stored {
+    id: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct Known {
+    id: String,
+    dedupe: Vec<u8>,
+    time: i64,
+    raw: Vec<u8>,
+}
+
+/// Result of [`insert`].
+#[derive(Debug, Default)]
+pub(in crate::store) struct Inserted {
+    /// Alerts stored now for the first time.
+    pub(in crate::store) new: HashSet<Uuid>,
+    /// Alerts skipped as duplicates although the stored alert of the same key differs.
+    pub(in crate::store) conflicting: HashSet<Uuid>,
+}
+
+/// Stores those of `alerts` that are new, by current and former deduplication keys.
+pub(in crate::store) async fn insert(ledger: &mut LedgerTx, alerts: Vec<NewAlert>) -> Result<Inserted> {
+    let mut outcome = Inserted::default();
+    let alerts = leave_out_former(ledger, alerts, &mut outcome).await?;
+    let mut kept = Vec::with_capacity(alerts.len());
+    let rows: Vec<Vec<Bind>> = alerts
+        .into_iter()
+        .map(|NewAlert { id, alert, key, stored }| {
+            let level = i64::from(alert.rule.level);
+            kept.push((id, key.key, stored.clone()));
+            let Alert { pipeline, pipeline_id, time, agent, rule, .. } = alert;
+            binds![id, key.key.to_vec(), pipeline, pipeline_id, time, agent.id, rule.id, level, stored]
+        })
+        .collect();
+    let inserted = ledger.tx.execute_rows(INSERT, rows, UNLESS_KNOWN, vec![]).await?;
+    // Duplicates are rare: looking them up afterwards is cheaper than returning an id for every
+    // insert.
+    if usize::try_from(inserted).is_ok_and(|inserted| inserted == kept.len()) {
+        outcome.new = kept.iter().map(|(id, ..)| *id).collect();
+        return Ok(outcome);
+    }
+    let rows = kept.iter().map(|(id, ..)| binds![*id]).collect();
+    let there: Vec<Stored> = ledger.tx.each_row(WHICH, rows, ")", vec![]).await?;
+    outcome.new = there.iter().map(|row| id(&row.id)).collect::<Result<_>>()?;
+    kept.retain(|(id, ..)| !outcome.new.contains(id));
+    let known = known(ledger, kept.iter().map(|(_, key, _)| *key)).await?;
+    let differs =
+        |key: &[u8; 16], stored: &[u8]| known.get(key).is_some_and(|known| !codec::is_same_alert(&known.raw, stored));
+    let conflicting = kept.iter().filter(|(_, key, stored)| differs(key, stored)).map(|(id, ..)| *id);
+    outcome.conflicting.extend(conflicting);
+    Ok(outcome)
+}
+
+/// Drops alerts that were stored when their pipeline used another key format.
+async fn leave_out_former(
+    ledger: &mut LedgerTx,
+    alerts: Vec<NewAlert>,
+    outcome: &mut Inserted,
+) -> Result<Vec<NewAlert>> {
+    let former: Vec<[u8; 16]> = alerts.iter().flat_map(|alert| &alert.key.former).map(|former| former.key).collect();
+    if former.is_empty() {
+        return Ok(alerts);
+    }
+    let known = known(ledger, former.into_iter()).await?;
+    let mut unknown: Vec<NewAlert> = Vec::with_capacity(alerts.len());
+    // One alert may have two keys.
+    let mut beside: HashMap<[u8; 16], usize> = HashMap::new();
+    for alert in alerts {
+        let mut same = None;
+        for former in &alert.key.former {
+            if let Some(row) = known.get(&former.key)
+                && former.is_same(received(&id(&row.id)?), Timestamp::from_millis(row.time))
+            {
+                same = Some(&row.raw);
+            } else if let Some(other) = beside.get(&former.key).map(|at| &unknown[*at])
+                && former.is_same(received(&other.id), other.alert.time)
+            {
+                same = Some(&other.stored);
+            }
+        }
+        match same {
+            Some(raw) if !codec::is_same_alert(raw, &alert.stored) => drop(outcome.conflicting.insert(alert.id)),
+            Some(_) => {}
+            None => {
+                beside.insert(alert.key.key, unknown.len());
+                unknown.push(alert);
+            }
+        }
+    }
+    Ok(unknown)
+}
+
+/// The stored alerts with these keys.
+async fn known(ledger: &mut LedgerTx, keys: impl Iterator<Item = [u8; 16]>) -> Result<HashMap<[u8; 16], Known>> {
+    let rows = keys.map(|key| binds![key.to_vec()]).collect();
+    let rows: Vec<Known> = ledger.tx.each_row(KNOWN, rows, ")", vec![]).await?;
+    let keyed = |row: Known| {
+        let key = row.dedupe.as_slice().try_into().map_err(|_| StoreError::Corrupt("an alert's key".into()))?;
+        Ok((key, row))
+    };
+    rows.into_iter().map(keyed).collect()
+}
+
+/// Time of receipt, read from the UUIDv7.
+pub fn received(alert: &Uuid) -> Timestamp {
+    let millis = u64::try_from(alert.as_u128() >> 80).unwrap_or(0);
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
+/// The alert of that id.
+pub async fn find(db: &Db, alert: Uuid) -> Result<Option<AlertRow>> {
+    db.optional(ONE, binds![alert]).await
+}
+
+/// The first `limit` alerts that an earlier version stored without their pipeline's id.
+pub async fn unnamed(db: &Db, limit: i64) -> Result<Vec<AlertRow>> {
+    db.all(UNNAMED, binds![limit]).await
+}
+
+/// Sets the pipeline's ids of alerts.
+pub async fn name(ledger: &mut LedgerTx, names: Vec<(String, String)>) -> Result<()> {
+    let rows = names.into_iter().map(|(alert, own_id)| binds![alert, own_id]).collect();
+    ledger.tx.execute_rows(NAME, rows, NAME_AFTER, vec![]).await?;
+    Ok(())
+}
+
+/// Filter of an alert list.
+#[derive(Clone, Debug, Default)]
+pub struct AlertFilter {
+    /// Id in the pipeline.
+    pub source_id: Option<String>,
+    /// Rule id.
+    pub rule_id: Option<String>,
+    /// Minimum rule level.
+    pub min_level: Option<i64>,
+    /// Agent id in the pipeline.
+    pub agent_id: Option<String>,
+    /// Earliest event time, inclusive.
+    pub since: Option<Timestamp>,
+    /// Latest event time, exclusive.
+    pub until: Option<Timestamp>,
+}
+
+/// A page of alerts, newest first, older than `before`.
+pub async fn list(db: &Db, filter: AlertFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<AlertRow>> {
+    let before = before.unwrap_or(Uuid::max());
+    let AlertFilter { source_id, rule_id, min_level, agent_id, since, until } = filter;
+    let binds = binds![before, rule_id, min_level, agent_id, since, until, limit];
+    match source_id {
+        Some(own_id) => db.all(OWN_PAGE, [binds, binds![own_id]].concat()).await,
+        None => db.all(PAGE, binds).await,
+    }
+}
+
+/// A page of alerts that a policy can match, oldest first, after `after`.
+pub async fn scan(
+    db: &Db,
+    after: Uuid,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    limit: i64,
+) -> Result<Vec<AlertRow>> {
+    db.all(SCAN, binds![after, since, until, limit]).await
+}
+
+/// Number of alerts with an event time in the range.
+pub async fn count_between(db: &Db, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<u64> {
+    let row = db.optional::<Count>(COUNT_BETWEEN, binds![since, until]).await?;
+    Ok(row.and_then(|row| u64::try_from(row.count).ok()).unwrap_or(0))
+}
+
+/// Result row of a count.
+#[derive(Clone, Copy, Debug, sqlx::FromRow, Serialize)]
+pub struct Count {
+    /// Number of alerts.
+    pub count: i64,
+}
+
+/// Number of stored alerts.
+pub async fn count(db: &Db) -> Result<i64> {
+    Ok(db.optional::<Count>(COUNT, vec![]).await?.map_or(0, |row| row.count))
+}
+
+/// Deletes at most `limit` alerts received before `cutoff` that no open response refers to. Returns
+/// their number.
+pub(in crate::store) async fn forget(ledger: &mut LedgerTx, cutoff: Timestamp, limit: i64) -> Result<u64> {
+    // UUIDv7 sorts by time: every older id is below this one.
+    let millis = u64::try_from(cutoff.as_millis()).unwrap_or(0);
+    let bound = Uuid::from_u64_pair(millis << 16, 0);
+    ledger.tx.execute(FORGET, binds![bound, limit]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::{plan, reads_whole};
+
+    #[tokio::test]
+    async fn an_alert_is_found_by_its_pipelines_id_without_reading_them_all() {
+        for (statement, index) in [(OWN_PAGE, "alerts_pipeline_id (pipeline_id=?"), (UNNAMED, "alerts_unnamed")] {
+            let plan = plan(statement).await;
+            assert!(plan.iter().any(|step| step.contains(index)), "{plan:?}");
+        }
+        assert_eq!(reads_whole(NAME, 2, NAME_AFTER, 0).await, Vec::<String>::new());
+    }
+}

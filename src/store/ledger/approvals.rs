@@ -1,0 +1,273 @@
+//! Decisions of people on responses: approve, reject, confirm. Each principal decides once per
+//! kind. Decisions are counted in the transaction that acts on them, so a quorum is reached exactly
+//! once.
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::holds::{self, EndReason};
+use crate::domain::audit::AuditEntry;
+use crate::domain::effect::Until;
+use crate::domain::policy::Percent;
+use crate::domain::response::{NewResponse, Verdict};
+use crate::store::database::columns::{JsonText, Millis, id};
+use crate::store::database::{Db, Result, StoreError, binds, statements};
+use riposte_protocol::target::{Target, TargetKind};
+
+statements! {
+    WAITING = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+            on_silence, duration_millis, waves, one_shot
+        FROM responses WHERE id = $1 AND state = 'awaiting_approval'";
+    ACTIVE = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+            on_silence, duration_millis, waves, one_shot
+        FROM responses WHERE id = $1 AND state = 'active'";
+    DECIDE = "INSERT INTO answers (response_id, principal, answer, reason, at) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (response_id, principal, answer) DO NOTHING";
+    APPROVALS = "SELECT COUNT(*) AS count FROM answers WHERE response_id = $1 AND answer = 'approve'";
+    CLOSE = "UPDATE responses SET state = $2, reason = $3, detail = $4 WHERE id = $1 AND state = 'awaiting_approval'";
+    ACTIVATE = "UPDATE responses SET state = 'active', until = $2, detail = $3
+        WHERE id = $1 AND state = 'awaiting_approval'";
+    CONFIRM = "UPDATE responses SET confirm_by = NULL WHERE id = $1 AND state = 'active' AND confirm_by IS NOT NULL";
+    SILENT = "SELECT id, policy, action, target_kind, target_value, arguments, agents, until, requested_by, quorum,
+            on_silence, duration_millis, waves, one_shot
+        FROM responses WHERE state = 'awaiting_approval' AND answer_by <= $1 ORDER BY answer_by LIMIT $2";
+    UNCONFIRMED = "SELECT id FROM responses WHERE state = 'active' AND confirm_by <= $1 ORDER BY confirm_by LIMIT $2";
+    OF_RESPONSE = "SELECT principal, answer, reason, at FROM answers WHERE response_id = $1 ORDER BY at, principal";
+}
+
+/// A person's decision on a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Carry the response out.
+    Approve,
+    /// End the response without acting.
+    Reject,
+    /// Keep a response that acted first.
+    Confirm,
+}
+
+impl Decision {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::Confirm => "confirm",
+        }
+    }
+}
+
+/// A recorded decision.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+#[schema(as = AnswerRow)]
+pub struct DecisionRow {
+    /// Principal that decided.
+    pub principal: String,
+    /// `approve`, `reject` or `confirm`.
+    pub answer: String,
+    /// Reason that the principal entered.
+    pub reason: String,
+    /// Time of the decision.
+    pub at: Millis,
+}
+
+/// The decisions on a response.
+pub async fn of_response(db: &Db, response: Uuid) -> Result<Vec<DecisionRow>> {
+    db.all(OF_RESPONSE, binds![response]).await
+}
+
+#[derive(sqlx::FromRow)]
+struct Waiting {
+    id: String,
+    policy: Option<String>,
+    action: String,
+    target_kind: Option<String>,
+    target_value: Option<String>,
+    arguments: JsonText,
+    agents: JsonText,
+    until: Option<i64>,
+    requested_by: String,
+    quorum: Option<i64>,
+    on_silence: Option<String>,
+    duration_millis: Option<i64>,
+    waves: Option<JsonText>,
+    one_shot: bool,
+}
+
+impl Waiting {
+    /// Rebuilds the response as it was decided, ending at `until`.
+    fn as_decided(&self, until: Until) -> Result<NewResponse> {
+        let corrupt = || StoreError::Corrupt(format!("response {}", self.id));
+        let kind = self.target_kind.as_deref().and_then(TargetKind::parse).ok_or_else(corrupt)?;
+        let target = Target::named(kind, self.target_value.as_deref().unwrap_or_default()).map_err(|_| corrupt())?;
+        Ok(NewResponse {
+            id: id(&self.id)?,
+            policy: self.policy.clone().map(|name| (name, 0)),
+            action: self.action.clone(),
+            target: Some(target),
+            arguments: self.arguments.read()?,
+            agents: self.agents.read()?,
+            until,
+            verdict: Verdict::Act,
+            requested_by: self.requested_by.clone(),
+            one_shot: self.one_shot,
+            is_urgent: self.policy.is_none(),
+            waves: self.waves.as_ref().map(JsonText::read).transpose()?,
+            ..NewResponse::default()
+        })
+    }
+}
+
+/// An active staged response as it was decided, with all its agents, and the ratio of failures that
+/// stops it.
+pub(in crate::store) async fn active(ledger: &mut LedgerTx, response: Uuid) -> Result<Option<(NewResponse, Percent)>> {
+    let Some(row) = ledger.tx.optional::<Waiting>(ACTIVE, binds![response]).await? else { return Ok(None) };
+    let mut decided = row.as_decided(Until::from(row.until.map(Timestamp::from_millis)))?;
+    Ok(decided.waves.take().map(|waves| (decided, waves.stop_at)))
+}
+
+#[derive(sqlx::FromRow)]
+struct Count {
+    count: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Id {
+    id: String,
+}
+
+/// Outcome of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApprovalOutcome {
+    /// Recorded; more approvals are needed, or no further step follows.
+    Counted,
+    /// The quorum is reached: the response is carried out.
+    Carried,
+    /// The response does not wait for such a decision.
+    NotWaiting,
+    /// The principal requested the response, or has already decided.
+    NotYours,
+}
+
+/// Records a person's decision. Returns its outcome and the agents with new commands.
+pub(in crate::store) async fn decide(
+    ledger: &mut LedgerTx,
+    response: Uuid,
+    principal: &str,
+    decision: Decision,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(ApprovalOutcome, Vec<Uuid>)> {
+    if decision == Decision::Confirm {
+        if ledger.tx.execute(CONFIRM, binds![response]).await? == 0 {
+            return Ok((ApprovalOutcome::NotWaiting, Vec::new()));
+        }
+        ledger.tx.execute(DECIDE, binds![response, principal, decision.as_str(), reason, now]).await?;
+        record(ledger, principal, "confirmed", response, reason, now);
+        return Ok((ApprovalOutcome::Counted, Vec::new()));
+    }
+    let waiting: Option<Waiting> = ledger.tx.optional(WAITING, binds![response]).await?;
+    let Some(waiting) = waiting else { return Ok((ApprovalOutcome::NotWaiting, Vec::new())) };
+    if waiting.requested_by == principal {
+        return Ok((ApprovalOutcome::NotYours, Vec::new()));
+    }
+    if ledger.tx.execute(DECIDE, binds![response, principal, decision.as_str(), reason, now]).await? == 0 {
+        return Ok((ApprovalOutcome::NotYours, Vec::new()));
+    }
+    if decision == Decision::Reject {
+        close(ledger, response, "rejected", principal, reason, now).await?;
+        return Ok((ApprovalOutcome::Counted, Vec::new()));
+    }
+    record(ledger, principal, "approved", response, reason, now);
+    let approvals = ledger.tx.optional::<Count>(APPROVALS, binds![response]).await?.map_or(0, |row| row.count);
+    if approvals < waiting.quorum.unwrap_or(1) {
+        return Ok((ApprovalOutcome::Counted, Vec::new()));
+    }
+    Ok((ApprovalOutcome::Carried, carry_out(ledger, waiting, "approved", true, now).await?))
+}
+
+async fn close(
+    ledger: &mut LedgerTx,
+    response: Uuid,
+    state: &'static str,
+    by: &str,
+    detail: &str,
+    now: Timestamp,
+) -> Result<()> {
+    ledger.tx.execute(CLOSE, binds![response, state, state, detail]).await?;
+    record(ledger, by, state, response, detail, now);
+    Ok(())
+}
+
+/// Carries out an approved response; its duration starts now.
+async fn carry_out(
+    ledger: &mut LedgerTx,
+    waiting: Waiting,
+    why: &str,
+    is_urgent: bool,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
+    let response = id(&waiting.id)?;
+    let until = match waiting.duration_millis.and_then(|millis| u64::try_from(millis).ok()) {
+        Some(millis) => Until::At(now.plus(std::time::Duration::from_millis(millis))),
+        None => Until::from(waiting.until.map(Timestamp::from_millis)),
+    };
+    ledger.tx.execute(ACTIVATE, binds![response, until.instant(), why]).await?;
+    record(ledger, "riposte", "activated", response, why, now);
+    let mut approved = waiting.as_decided(until)?;
+    approved.is_urgent |= is_urgent;
+    holds::hold(ledger, &[approved], now).await
+}
+
+/// Ends responses whose approval deadline has passed, at most `limit`, each as its policy says.
+/// Returns their number and the agents with new commands.
+pub(in crate::store) async fn silence(ledger: &mut LedgerTx, now: Timestamp, limit: i64) -> Result<(usize, Vec<Uuid>)> {
+    let silent: Vec<Waiting> = ledger.tx.all(SILENT, binds![now, limit]).await?;
+    let (count, mut agents) = (silent.len(), Vec::new());
+    for waiting in silent {
+        if waiting.on_silence.as_deref() == Some("enforce") {
+            agents.extend(carry_out(ledger, waiting, "no decision arrived in time", false, now).await?);
+        } else {
+            let response = id(&waiting.id)?;
+            close(ledger, response, "lapsed", "riposte", "no decision arrived in time", now).await?;
+        }
+    }
+    Ok((count, agents))
+}
+
+/// Undoes responses that were not confirmed in time, at most `limit`. Returns their number and the
+/// agents with new commands.
+pub(in crate::store) async fn unconfirmed(
+    ledger: &mut LedgerTx,
+    now: Timestamp,
+    limit: i64,
+) -> Result<(usize, Vec<Uuid>)> {
+    let rows: Vec<Id> = ledger.tx.all(UNCONFIRMED, binds![now, limit]).await?;
+    let responses = rows.iter().map(|row| id(&row.id)).collect::<Result<Vec<_>>>()?;
+    let detail = "it was not confirmed in time".to_owned();
+    let why = EndReason { word: "unconfirmed", detail, by: "riposte".into() };
+    let agents = holds::release(ledger, &responses, &why, now).await?;
+    Ok((responses.len(), agents))
+}
+
+fn record(ledger: &mut LedgerTx, by: &str, verb: &'static str, response: Uuid, detail: &str, now: Timestamp) {
+    let (noun_id, detail) = (response.to_string(), detail.to_owned());
+    ledger.record(AuditEntry { at: now, actor: by.to_owned(), verb, noun: "response", noun_id, detail });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::plan;
+
+    #[tokio::test]
+    async fn overdue_approvals_are_found_by_an_index_on_their_deadline() {
+        for (statement, index) in
+            [(SILENT, "responses_answer (answer_by"), (UNCONFIRMED, "responses_confirm (confirm_by")]
+        {
+            let plan = plan(statement).await;
+            assert!(plan.iter().all(|step| step.contains(index)), "{plan:?}");
+        }
+    }
+}

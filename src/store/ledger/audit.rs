@@ -1,0 +1,248 @@
+//! The audit log's rows and the head of its chain. Every transaction that changes the ledger locks
+//! the head first. On PostgreSQL this serialises the writers of all nodes, so a decision inside the
+//! transaction holds for all of them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use serde::Serialize;
+
+use super::audit_head::CachedAuditHead;
+use super::story::{About, Ended, Story};
+use crate::domain::audit::{AuditEntry, EntryRef, GENESIS, hash};
+use crate::domain::outcome::ResponseOutcome;
+use crate::store::configured::caches::Cache;
+use crate::store::database::columns::Millis;
+use crate::store::database::{Bind, Db, Result, StoreError, Tx, binds, statements};
+
+statements! {
+    FIRST_HEAD = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
+    TAKE_HEAD = "UPDATE audit_head SET seq = seq WHERE id = 1 AND ($1 IS NULL OR holder = $1) RETURNING seq, hash";
+    MOVE_HEAD = "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1";
+    HEAD = "SELECT seq, hash FROM audit_head WHERE id = 1";
+    PAGE = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
+        WHERE seq < $1 AND ($2 IS NULL OR noun = $2) AND ($3 IS NULL OR noun_id = $3)
+        ORDER BY seq DESC LIMIT $4";
+    FORWARD = "SELECT seq, at, actor, verb, noun, noun_id, detail, hash FROM audit
+        WHERE seq > $1 ORDER BY seq LIMIT $2";
+}
+
+const INSERT: &str = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash)";
+
+/// An entry of the audit log.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct AuditRow {
+    /// Position in the chain.
+    pub seq: i64,
+    /// Time of the change.
+    pub at: Millis,
+    /// Actor: `key:ID`, `agent:ID`, `policy:NAME`, or `riposte` itself.
+    pub actor: String,
+    /// Action, such as `created`.
+    pub verb: String,
+    /// Kind of the object.
+    pub noun: String,
+    /// Id of the object.
+    pub noun_id: String,
+    /// Reason or further detail.
+    pub detail: String,
+    /// Hash over the previous entry's hash and this entry, in hexadecimal.
+    #[serde(serialize_with = "hex")]
+    #[schema(value_type = String)]
+    pub hash: Vec<u8>,
+}
+
+fn hex<S: serde::Serializer>(bytes: &[u8], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    use std::fmt::Write as _;
+    let text = bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    serializer.serialize_str(&text)
+}
+
+#[derive(sqlx::FromRow)]
+struct HeadRow {
+    seq: i64,
+    hash: Vec<u8>,
+}
+
+/// A transaction that may change the ledger. It holds the head of the audit chain, and every change
+/// must record an entry. Entries are written at commit.
+#[derive(Debug)]
+pub struct LedgerTx {
+    /// The underlying transaction.
+    pub(in crate::store) tx: Tx,
+    seq: i64,
+    hash: [u8; 32],
+    entries: Vec<AuditEntry>,
+    story: Story,
+    stale: BTreeSet<Cache>,
+    /// What became of the responses that it ended, counted once it is durable.
+    ended: Vec<ResponseOutcome>,
+    counter: Ended,
+    /// Where the head is kept for the next transaction, once this one is durable, and by which number this one took it.
+    kept: Option<(CachedAuditHead, u64)>,
+}
+
+impl LedgerTx {
+    /// Begins a transaction and locks the head.
+    pub async fn begin(db: &Db) -> Result<Self> {
+        let mut tx = db.begin().await?;
+        let (mut kept, mut known, mut holder) = (None, None, None);
+        match db {
+            Db::Sqlite { head, .. } => {
+                let (taker, end) = head.lock().unwrap_or_else(PoisonError::into_inner).take();
+                (kept, known) = (Some((Arc::clone(head), taker)), end);
+            }
+            Db::Postgres { writes, .. } => holder = writes.get().cloned(),
+        }
+        let (entries, story, stale) = (Vec::new(), Story::new(db.names().clone()), BTreeSet::new());
+        let (ended, counter) = (Vec::new(), db.ended().clone());
+        if let Some((seq, hash)) = known {
+            return Ok(Self { tx, seq, hash, entries, story, stale, ended, counter, kept });
+        }
+        let head = match tx.optional::<HeadRow>(TAKE_HEAD, binds![holder.as_deref()]).await? {
+            Some(head) => head,
+            // The head was taken by a run of a manager when it took the lease.
+            None if holder.is_some() => return Err(StoreError::Superseded),
+            None => {
+                tx.execute(FIRST_HEAD, binds![GENESIS.to_vec()]).await?;
+                tx.optional(TAKE_HEAD, binds![None::<&str>]).await?.ok_or(StoreError::NotFound)?
+            }
+        };
+        let hash = head.hash.try_into().map_err(|_| StoreError::Corrupt("the audit head's hash".into()))?;
+        Ok(Self { tx, seq: head.seq, hash, entries, story, stale, ended, counter, kept })
+    }
+
+    /// Adds an entry.
+    pub fn record(&mut self, entry: AuditEntry) {
+        self.record_about(entry, About::default());
+    }
+
+    /// Records that a cache of the engine is stale once this is committed.
+    pub(in crate::store) fn makes_stale(&mut self, cache: Cache) {
+        self.stale.insert(cache);
+    }
+
+    /// The caches that are stale once this is committed.
+    pub fn stale(&self) -> &BTreeSet<Cache> {
+        &self.stale
+    }
+
+    /// Adds an entry, and says in the log what it is about.
+    pub(super) fn record_about(&mut self, entry: AuditEntry, about: About) {
+        self.story.add(&entry, about);
+        self.entries.push(entry);
+    }
+
+    /// Adds a log line for a consequence of another entry.
+    pub(super) fn mention(&mut self, entry: &AuditEntry, about: About) {
+        self.story.add(entry, about);
+    }
+
+    /// A response ends, and this became of it.
+    pub(super) fn count_ended(&mut self, outcome: ResponseOutcome) {
+        self.ended.push(outcome);
+    }
+
+    /// What an agent is called; its id if it is not known.
+    pub(super) fn name_of(&self, agent: uuid::Uuid) -> String {
+        self.story.name_of(agent)
+    }
+
+    /// Records the pipeline's id of an alert that gets a response.
+    pub(in crate::store) fn knows(&mut self, alert: uuid::Uuid, own_id: &str) {
+        self.story.knows(alert, own_id);
+    }
+
+    /// Writes the entries, commits durably, then writes the log lines.
+    pub async fn commit(self) -> Result<()> {
+        self.commit_untold().await?.tell();
+        Ok(())
+    }
+
+    /// Like [`LedgerTx::commit`], but does not write the log yet: the caller answers its waiting
+    /// requests first.
+    pub(in crate::store) async fn commit_untold(mut self) -> Result<Story> {
+        if !self.entries.is_empty() {
+            let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
+            for entry in std::mem::take(&mut self.entries) {
+                self.seq += 1;
+                self.hash = hash(&self.hash, self.seq, &entry.as_ref());
+                let AuditEntry { at, actor, verb, noun, noun_id, detail } = entry;
+                rows.push(binds![self.seq, at, actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
+            }
+            self.tx.execute_rows(INSERT, rows, "", vec![]).await?;
+            self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;
+        }
+        self.tx.commit().await?;
+        for outcome in self.ended {
+            self.counter.add(outcome, 1);
+        }
+        if let Some((kept, taker)) = &self.kept {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).put_back(*taker, (self.seq, self.hash));
+        }
+        Ok(self.story)
+    }
+}
+
+/// Which entries to list.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only this kind of thing.
+    pub noun: Option<String>,
+    /// Only this one.
+    pub noun_id: Option<String>,
+}
+
+/// A page of entries, newest first, older than `before`.
+pub async fn list(db: &Db, filter: AuditFilter, before: Option<i64>, limit: i64) -> Result<Vec<AuditRow>> {
+    db.all(PAGE, binds![before.unwrap_or(i64::MAX), filter.noun, filter.noun_id, limit]).await
+}
+
+/// What a check of the whole chain found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct AuditProof {
+    /// How many entries were checked.
+    pub entries: i64,
+    /// Whether every entry is as it was written, none missing.
+    pub intact: bool,
+    /// The first entry that is not, if any.
+    pub broken_at: Option<i64>,
+}
+
+/// Recomputes the chain from its beginning to its head, in bounded memory.
+pub async fn verify(db: &Db) -> Result<AuditProof> {
+    const PAGE_ROWS: i64 = 1000;
+    let head: Option<HeadRow> = db.optional(HEAD, vec![]).await?;
+    let (mut previous, mut seq) = (GENESIS, 0);
+    let broken = |seq| Ok(AuditProof { entries: seq - 1, intact: false, broken_at: Some(seq) });
+    loop {
+        let rows: Vec<AuditRow> = db.all(FORWARD, binds![seq, PAGE_ROWS]).await?;
+        for row in &rows {
+            let entry = EntryRef {
+                at: row.at.into(),
+                actor: &row.actor,
+                verb: &row.verb,
+                noun: &row.noun,
+                noun_id: &row.noun_id,
+                detail: &row.detail,
+            };
+            seq += 1;
+            previous = hash(&previous, seq, &entry);
+            if row.seq != seq || row.hash != previous {
+                return broken(seq);
+            }
+        }
+        if rows.is_empty() {
+            break;
+        }
+    }
+    // The head that was read first may lag behind entries written meanwhile, but never be ahead of
+    // them.
+    match head {
+        Some(head) if head.seq > seq => broken(seq + 1),
+        _ => Ok(AuditProof { entries: seq, intact: true, broken_at: None }),
+    }
+}

@@ -1,0 +1,119 @@
+//! Ends responses as `failed` once they can no longer come into force: every command is final
+//! without success, or the agents were revoked. Called where this can become true: at a result, an
+//! expiry or a revocation. Costs nothing while applies succeed.
+//!
+//! Effects that were in force before are not ended here; they are applied again when the agent
+//! connects.
+
+use std::collections::BTreeMap;
+
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use super::audit::LedgerTx;
+use super::holds::{self, EndReason};
+use crate::domain::outcome::LastApply;
+use crate::store::database::columns::id;
+use crate::store::database::{Result, binds};
+
+/// The responses that hold given effects, each once.
+const HOLDERS: &str = "SELECT DISTINCT response_id AS id FROM holds WHERE released_at IS NULL AND effect_id IN (";
+const HOLDERS_ON: &str = "SELECT DISTINCT holds.response_id AS id
+    FROM (";
+const HOLDERS_ON_AFTER: &str = ") AS v JOIN effects ON effects.agent_id = v.column1
+        AND (effects.desired = 'in_force' OR effects.actual IN ('in_force', 'drifted'))
+    JOIN holds ON holds.effect_id = effects.id AND holds.released_at IS NULL";
+/// The first hold that may still come into force, or a pending wave, keeps the response active.
+const HOPELESS: &str = "SELECT responses.id, (
+        SELECT CASE WHEN agents.revoked_at IS NULL THEN COALESCE(effects.last_apply, '') ELSE 'revoked' END
+        FROM holds JOIN effects ON effects.id = holds.effect_id JOIN agents ON agents.id = effects.agent_id
+        WHERE holds.response_id = responses.id AND holds.released_at IS NULL ORDER BY effects.id LIMIT 1) AS word, (
+        SELECT effects.last_reason FROM holds JOIN effects ON effects.id = holds.effect_id
+        WHERE holds.response_id = responses.id AND holds.released_at IS NULL ORDER BY effects.id LIMIT 1) AS reason
+    FROM responses WHERE state = 'active' AND one_shot = FALSE AND id IN (";
+const HOPELESS_AFTER: &str = ") AND EXISTS (
+        SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL)
+    AND NOT EXISTS (SELECT 1 FROM waves WHERE waves.response_id = responses.id)
+    AND NOT EXISTS (
+        SELECT 1 FROM holds JOIN effects ON effects.id = holds.effect_id JOIN agents ON agents.id = effects.agent_id
+        WHERE holds.response_id = responses.id AND holds.released_at IS NULL AND agents.revoked_at IS NULL
+            AND (effects.in_force_at IS NOT NULL OR effects.last_apply IS NULL
+                OR effects.last_apply IN ('verified', 'unverified', 'observed')
+                OR EXISTS (SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'apply'
+                    AND state IN ('queued', 'delivered', 'acknowledged'))))";
+
+#[derive(sqlx::FromRow)]
+struct Id {
+    id: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct HopelessRow {
+    id: String,
+    word: Option<String>,
+    reason: Option<String>,
+}
+
+/// Ends responses holding `effects` that can no longer come into force. Returns the agents with new
+/// commands.
+pub(in crate::store) async fn end(ledger: &mut LedgerTx, effects: Vec<Uuid>, now: Timestamp) -> Result<Vec<Uuid>> {
+    let rows = effects.into_iter().map(|effect| binds![effect]).collect();
+    let holders: Vec<Id> = ledger.tx.each_row(HOLDERS, rows, ")", vec![]).await?;
+    let holders = holders.iter().map(|row| id(&row.id)).collect::<Result<_>>()?;
+    end_these(ledger, holders, None, now).await
+}
+
+/// The same for effects on one agent.
+pub(super) async fn end_on(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> Result<Vec<Uuid>> {
+    let holders: Vec<Id> = ledger.tx.each_row(HOLDERS_ON, vec![binds![agent]], HOLDERS_ON_AFTER, vec![]).await?;
+    let holders = holders.iter().map(|row| id(&row.id)).collect::<Result<_>>()?;
+    end_these(ledger, holders, None, now).await
+}
+
+/// The same for these responses, with `why` as the reason if set.
+pub(super) async fn end_these(
+    ledger: &mut LedgerTx,
+    mut responses: Vec<Uuid>,
+    why: Option<&EndReason>,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
+    responses.sort_unstable();
+    responses.dedup();
+    let rows = responses.into_iter().map(|response| binds![response]).collect();
+    let hopeless: Vec<HopelessRow> = ledger.tx.each_row(HOPELESS, rows, HOPELESS_AFTER, vec![]).await?;
+    // Responses with the same reason end in one statement.
+    let mut by_reason: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
+    for row in hopeless {
+        by_reason.entry(sentence(&row)).or_default().push(id(&row.id)?);
+    }
+    let mut wake = Vec::new();
+    for (detail, responses) in by_reason {
+        let failed = EndReason { word: "failed", detail, by: "riposte".into() };
+        wake.extend(holds::release(ledger, &responses, why.unwrap_or(&failed), now).await?);
+    }
+    Ok(wake)
+}
+
+/// The reason, from the first agent; the response lists those of the others.
+fn sentence(row: &HopelessRow) -> String {
+    let word = row.word.as_deref().unwrap_or_default();
+    let reason = row.reason.as_deref().unwrap_or_default();
+    match LastApply::parse(word) {
+        Some(last) => format!("it came into force on no agent: {}", last.behind(reason)),
+        None if word == "revoked" => "its agents were revoked".to_owned(),
+        None => "it can come into force on no agent".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::reads_whole;
+
+    #[tokio::test]
+    async fn no_statement_of_many_rows_reads_a_whole_table() {
+        for (before, after) in [(HOLDERS, ")"), (HOLDERS_ON, HOLDERS_ON_AFTER), (HOPELESS, HOPELESS_AFTER)] {
+            assert_eq!(reads_whole(before, 1, after, 0).await, Vec::<String>::new(), "{before}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Queries for responses. `store/ledger/holds.rs` writes them.
+
+use riposte_protocol::time::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::store::database::columns::{JsonText, Millis};
+use crate::store::database::{Db, Result, binds, statements};
+
+/// Whether a response that has ended came to nothing: the outcome `failed` of [`crate::domain::outcome::of_response`], in SQL.
+macro_rules! ended_in_vain {
+    () => {
+        "CASE
+        WHEN responses.one_shot = TRUE THEN CASE WHEN EXISTS (
+            SELECT 1 FROM commands LEFT JOIN results ON results.command_id = commands.id
+            WHERE commands.response_id = responses.id AND commands.state = 'succeeded'
+                AND (results.observed IS NULL OR results.observed = FALSE)) THEN FALSE ELSE TRUE END
+        WHEN responses.reason = 'failed' THEN TRUE
+        WHEN EXISTS (
+            SELECT 1 FROM holds WHERE holds.response_id = responses.id
+                AND COALESCE(holds.left_as, 'in_force') IN ('in_force', 'withdrawn')) THEN FALSE
+        ELSE TRUE END"
+    };
+}
+pub(in crate::store) use ended_in_vain;
+
+statements! {
+    ONE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot
+        FROM responses WHERE id = $1";
+    PAGE = "SELECT id, alert_id, policy, policy_version, action, target_kind, target_value, arguments, agents, until,
+            state, reason, detail, requested_by, note, trace, created_at, ended_at, quorum, answer_by, confirm_by, one_shot
+        FROM responses
+        WHERE id < $1 AND ($2 IS NULL OR state = $2) AND ($3 IS NULL OR policy = $3)
+            AND ($4 IS NULL OR alert_id = $4) AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR action = $6)
+        ORDER BY id DESC LIMIT $7";
+    DUE = "SELECT id FROM responses WHERE state = 'active' AND until <= $1 ORDER BY until LIMIT $2";
+    TO_LIFT = "SELECT responses.id FROM responses LEFT JOIN alerts ON alerts.id = responses.alert_id
+        WHERE responses.state = 'active' AND responses.id > $1 AND ($2 IS NULL OR policy = $2)
+            AND ($3 IS NULL OR alert_id = $3) AND ($4 IS NULL OR alerts.rule_id = $4)
+            AND ($5 IS NULL OR target_value = $5) AND ($6 IS NULL OR created_at >= $6)
+            AND ($7 IS NULL OR created_at < $7)
+        ORDER BY responses.id LIMIT $8";
+    COUNTS = concat!("SELECT state, reason, in_vain, COUNT(*) AS count FROM (
+            SELECT state, COALESCE(reason, '') AS reason, CASE WHEN state <> 'ended' THEN FALSE ELSE ", ended_in_vain!(), " END AS in_vain
+            FROM responses WHERE policy = $1 AND created_at >= $2) AS judged
+        GROUP BY state, reason, in_vain");
+    TARGETS = "SELECT COUNT(DISTINCT target_value) AS count FROM responses
+        WHERE policy = $1 AND created_at >= $2 AND state IN ('active', 'ended', 'awaiting_approval', 'observed')";
+    OF_RULE = "SELECT responses.id FROM responses JOIN alerts ON alerts.id = responses.alert_id
+        WHERE alerts.rule_id = $1 AND responses.id IN (SELECT newest.id FROM responses AS newest ORDER BY newest.id DESC LIMIT $2)
+        LIMIT 1";
+    NEXT_DUE = "SELECT MIN(until) AS at FROM responses WHERE state = 'active' AND until IS NOT NULL";
+}
+
+/// Number of a policy's responses with one state and reason.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct StateCount {
+    /// State.
+    pub state: String,
+    /// Reason; empty if there is none.
+    pub reason: String,
+    /// Whether they have ended and came to nothing.
+    pub in_vain: bool,
+    /// How many.
+    pub count: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Count {
+    count: i64,
+}
+
+/// Counts a policy's responses since an instant, by state and reason.
+pub async fn counts(db: &Db, policy: &str, since: Timestamp) -> Result<Vec<StateCount>> {
+    db.all(COUNTS, binds![policy, since]).await
+}
+
+/// Number of distinct targets of a policy since an instant, including spared ones.
+pub async fn targets(db: &Db, policy: &str, since: Timestamp) -> Result<i64> {
+    Ok(db.optional::<Count>(TARGETS, binds![policy, since]).await?.map_or(0, |row| row.count))
+}
+
+/// One response.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub struct ResponseRow {
+    /// UUIDv7.
+    pub id: String,
+    /// Id of the alert; absent for a manual response.
+    pub alert_id: Option<String>,
+    /// Policy that decided; absent for a manual response.
+    pub policy: Option<String>,
+    /// Version of that policy.
+    pub policy_version: Option<i64>,
+    /// Name of the action.
+    pub action: String,
+    /// Kind of the target; absent if the alert had no target.
+    pub target_kind: Option<String>,
+    /// Target in canonical form.
+    pub target_value: Option<String>,
+    /// Arguments of the action.
+    #[schema(value_type = Vec<String>)]
+    pub arguments: JsonText,
+    /// Ids of the agents it acts on, or would have acted on.
+    #[schema(value_type = Vec<Uuid>)]
+    pub agents: JsonText,
+    /// End of the response; absent if lifted by hand.
+    pub until: Option<Millis>,
+    /// State, such as `active` or `ended`.
+    pub state: String,
+    /// Why it was spared or ended, as one word.
+    pub reason: Option<String>,
+    /// The reason as one sentence.
+    pub detail: String,
+    /// Requester: `policy:NAME` or `key:ID`.
+    pub requested_by: String,
+    /// Reason that the requester entered.
+    pub note: String,
+    /// W3C `traceparent` of the request that caused it.
+    pub trace: Option<String>,
+    /// Decision time.
+    pub created_at: Millis,
+    /// End time.
+    pub ended_at: Option<Millis>,
+    /// Number of required approvals.
+    pub quorum: Option<i64>,
+    /// Approval deadline.
+    pub answer_by: Option<Millis>,
+    /// Without a confirmation by then, the response is undone.
+    pub confirm_by: Option<Millis>,
+    /// Whether its commands are one-shot: they leave nothing in force.
+    pub one_shot: bool,
+}
+
+#[cfg(test)]
+impl ResponseRow {
+    /// An active response on these agents, for tests.
+    pub(super) fn for_tests(id: Uuid, agents: &str) -> Self {
+        Self {
+            id: id.to_string(),
+            alert_id: None,
+            policy: None,
+            policy_version: None,
+            action: "a".into(),
+            target_kind: None,
+            target_value: None,
+            arguments: JsonText::from("[]"),
+            agents: JsonText::from(agents),
+            until: None,
+            state: "active".into(),
+            reason: None,
+            detail: String::new(),
+            requested_by: String::new(),
+            note: String::new(),
+            trace: None,
+            created_at: Millis::from(Timestamp::from_millis(0)),
+            ended_at: None,
+            quorum: None,
+            answer_by: None,
+            confirm_by: None,
+            one_shot: false,
+        }
+    }
+}
+
+/// The response of that id.
+pub async fn find(db: &Db, response: Uuid) -> Result<Option<ResponseRow>> {
+    db.optional(ONE, binds![response]).await
+}
+
+/// Filter of a response list.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseFilter {
+    /// State.
+    pub state: Option<String>,
+    /// Policy that decided.
+    pub policy: Option<String>,
+    /// Alert that caused it.
+    pub alert: Option<Uuid>,
+    /// Target in canonical form.
+    pub target: Option<String>,
+    /// Name of the action.
+    pub action: Option<String>,
+}
+
+/// A page of responses, newest first, older than `before`.
+pub async fn list(db: &Db, filter: ResponseFilter, before: Option<Uuid>, limit: i64) -> Result<Vec<ResponseRow>> {
+    let ResponseFilter { state, policy, alert, target, action } = filter;
+    db.all(PAGE, binds![before.unwrap_or(Uuid::max()), state, policy, alert, target, action, limit]).await
+}
+
+#[derive(sqlx::FromRow)]
+struct Id {
+    id: String,
+}
+
+/// Ids of at most `limit` active responses that have expired at `now`.
+pub async fn due(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Uuid>> {
+    db.all::<Id>(DUE, binds![now, limit])
+        .await?
+        .iter()
+        .map(|row| crate::store::database::columns::id(&row.id))
+        .collect()
+}
+
+/// Filter of active responses to lift.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiftFilter {
+    /// Policy that decided.
+    pub policy: Option<String>,
+    /// Alert that caused it.
+    pub alert: Option<Uuid>,
+    /// Rule of the alert.
+    pub rule: Option<String>,
+    /// Target.
+    pub target: Option<String>,
+    /// Earliest decision time, inclusive.
+    pub since: Option<Timestamp>,
+    /// Latest decision time, exclusive.
+    pub until: Option<Timestamp>,
+}
+
+/// Ids of the active responses that match `filter`.
+pub async fn to_lift(db: &Db, filter: &LiftFilter) -> Result<Vec<Uuid>> {
+    const BATCH: i64 = 1000;
+    let (mut found, mut last) = (Vec::new(), Uuid::nil());
+    loop {
+        let LiftFilter { policy, alert, rule, target, since, until } = filter.clone();
+        let rows: Vec<Id> = db.all(TO_LIFT, binds![last, policy, alert, rule, target, since, until, BATCH]).await?;
+        for row in &rows {
+            last = crate::store::database::columns::id(&row.id)?;
+            found.push(last);
+        }
+        if rows.is_empty() {
+            return Ok(found);
+        }
+    }
+}
+
+/// How many responses are looked at for whether any is due to a rule: nothing finds them by it.
+pub const NEWEST: i64 = 10_000;
+
+/// Whether one of the [`NEWEST`] responses is due to an alert of this rule.
+pub async fn has_rule(db: &Db, rule: &str) -> Result<bool> {
+    Ok(db.optional::<Id>(OF_RULE, binds![rule, NEWEST]).await?.is_some())
+}
+
+#[derive(sqlx::FromRow)]
+struct Instant {
+    at: Option<i64>,
+}
+
+/// When the next active response expires.
+pub async fn next_due(db: &Db) -> Result<Option<Timestamp>> {
+    let row: Option<Instant> = db.optional(NEXT_DUE, vec![]).await?;
+    Ok(row.and_then(|row| row.at).map(Timestamp::from_millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::plan;
+
+    #[tokio::test]
+    async fn due_responses_are_found_by_an_index_on_their_end() {
+        for statement in [DUE, NEXT_DUE] {
+            let plan = plan(statement).await;
+            assert!(plan.iter().all(|step| step.contains("INDEX responses_due (until")), "{plan:?}");
+        }
+    }
+}
