@@ -1,5 +1,5 @@
 //! The rules of guardrails, as pure functions: which limit a response exceeds, and what becomes of it
-//! then. The store counts in the ledger (`src/store/guard.rs`), a backtest counts along the alerts'
+//! then. The store counts in the ledger (`src/store/ledger/guard.rs`), a backtest counts along the alerts'
 //! own times; both judge by these.
 
 use std::time::Duration;
