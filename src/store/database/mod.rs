@@ -14,12 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use riposte_protocol::time::Timestamp;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgPool, PgRow, Postgres};
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, SqlSafeStr as _, Transaction};
+
+use uuid::Uuid;
 
 use crate::store::ledger::audit_head::CachedAuditHead;
 use crate::store::ledger::story::{Ended, Names};

@@ -148,7 +148,7 @@ async fn count(ledger: &mut LedgerTx, sql: &'static str, binds: Vec<Bind>) -> Re
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// LimitCounts the alert. Returns whether the threshold is reached, and resets the count if so.
+/// Counts the alert. Returns whether the threshold is reached, and resets the count if so.
 async fn reaches(
     ledger: &mut LedgerTx,
     policy: &Policy,
