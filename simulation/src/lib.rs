@@ -4,7 +4,8 @@
 //!
 //! - [`plan`] draws up requests and faults: responses, crashes, partitions, clocks that jump, disks
 //!   that fill up.
-//! - [`world`] runs it: the network and the queue of events; [`manager`] and [`agent`] act in it.
+//! - [`world`] runs it: the network and the queue of events; [`manager`] and [`agent`] act in it,
+//!   on the states of a [`node`] and a [`host`].
 //! - [`checker`] keeps its own records and checks every step against the promises.
 //! - [`shrink`] finds the shortest plan that still fails; [`campaign`] runs many seeds.
 //! - [`defect`] are mistakes that can be built into the model, to prove that the checker detects

@@ -17,8 +17,8 @@ const KNOWN: [(&str, usize, &str); 9] = [
     ("src/domain", 6, "`Policy` holds parts that the reader and the warnings make of it; `Fleet` needs `policy::On`"),
     ("src/domain/action", 3, "the catalogue holds the built-in actions, which are `Action`s"),
     ("src/engine", 10, "`Engine` holds the state of its stages, which are functions of an `Engine`"),
-    ("src/store", 8, "a response ends by a failure, a wave or a decision, and each of these ends responses"),
-    ("src/store", 4, "`Db` opens PostgreSQL and holds what `nodes.rs` reads by a `Db`"),
+    ("src/store/ledger", 8, "a response ends by a failure, a wave or a decision, and each of these ends responses"),
+    ("src/store/database", 4, "`Db` opens PostgreSQL and holds what `nodes.rs` reads by a `Db`"),
     ("src/store/writer", 2, "the writer runs groups of its `Job`s"),
 ];
 
