@@ -1,7 +1,11 @@
 //! An agent that rejects its manager's commands protects nothing: the manager must detect, report
 //! and name it. Both transports, the real programs.
 
+use riposte_protocol::message::{Outcome, PollRequest, RejectedOrders};
 use serde_json::json;
+
+use crate::support::alert::{brute_force, drop_policy};
+use crate::support::{Database, TestApp};
 
 use crate::processes::{Agent, Manager, PATIENCE, alert, eventually};
 
@@ -50,4 +54,25 @@ async fn promise_14_an_agent_that_rejects_orders_is_an_incident_by_stream() {
 #[tokio::test]
 async fn promise_14_an_agent_that_rejects_orders_is_an_incident_by_poll() {
     check("poll").await;
+}
+
+on_both_databases! {
+    /// Orders that expire on a slow network look like those of a wrong clock, until one arrives in time.
+    async fn promise_14_an_agent_that_carries_orders_out_does_not_reject_them(database: Database) {
+        let (app, admin) = TestApp::start_on(database).await;
+        let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
+        admin.policy(&drop_policy("drop")).await;
+        let expired = RejectedOrders { reason: "expired".into(), count: 2, kid: None };
+        agent.poll(&PollRequest { rejected: vec![expired], ..PollRequest::default() }).await;
+        let rejecting = async || admin.get(&format!("/v1/agents/{}", agent.id)).await.is(200)["rejecting"].clone();
+        assert!(rejecting().await.as_str().unwrap().contains("expired before they arrived"));
+        admin.post("/v1/alerts", &brute_force("1", "203.0.113.7")).await.is(202);
+        agent.answer(Outcome::Refused, None).await;
+        assert!(rejecting().await.is_string(), "a refusal is no proof");
+        admin.post("/v1/alerts", &brute_force("2", "203.0.113.8")).await.is(202);
+        agent.answer(Outcome::Succeeded, Some(true)).await;
+        assert_eq!(rejecting().await, json!(null));
+        let said = admin.history("agent", &agent.id.to_string()).await;
+        assert_eq!(said.iter().filter(|(_, verb)| verb == "accepted orders again").count(), 1, "{said:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Checks of an agent's identity by its command numbers and runs. They detect a ledger older than
 //! the agent's journal, a host restored to an earlier state, and two hosts with one identity.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
@@ -12,7 +13,13 @@ use super::story::escape;
 use crate::domain::agent::reason_words;
 use crate::domain::audit::AuditEntry;
 use crate::domain::command::CommandState;
+use crate::store::database::columns::id;
 use crate::store::database::{Result, binds, statements};
+
+/// Of few agents of a group, if of any.
+const ACCEPT: &str = "UPDATE agents SET rejected_at = NULL, rejected_reason = NULL, rejected_orders = 0
+    WHERE rejected_at IS NOT NULL AND id IN (";
+const ACCEPT_AFTER: &str = ") RETURNING id";
 
 statements! {
     SET_INCIDENT = "UPDATE agents SET incident = $2 WHERE id = $1 AND incident IS NULL";
@@ -152,6 +159,28 @@ pub(in crate::store) async fn reject(
         record(ledger, "rejected orders", agent, detail, now);
     }
     Ok(())
+}
+
+/// Notes that these agents have carried out orders, so none of them rejects this manager's orders any
+/// more. Orders that expire on a slow network look like those of a wrong clock, until the next one
+/// arrives in time.
+pub(in crate::store) async fn accept(ledger: &mut LedgerTx, agents: BTreeSet<Uuid>, now: Timestamp) -> Result<()> {
+    if agents.is_empty() {
+        return Ok(());
+    }
+    let rows = agents.into_iter().map(|agent| binds![agent]).collect();
+    let accepting: Vec<AgentId> = ledger.tx.each_row(ACCEPT, rows, ACCEPT_AFTER, vec![]).await?;
+    for AgentId { id: agent } in accepting {
+        let agent = id(&agent)?;
+        tracing::info!(%agent, "agent {} carries out this manager's commands again", ledger.name_of(agent));
+        record(ledger, "accepted orders again", agent, String::new(), now);
+    }
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct AgentId {
+    id: String,
 }
 
 fn record(ledger: &mut LedgerTx, verb: &'static str, agent: Uuid, detail: String, now: Timestamp) {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use riposte_protocol::message::{self, CommandResult};
 use riposte_protocol::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ use crate::store::database::{Result, StoreError};
 use crate::store::ledger::approvals::ApprovalOutcome;
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::idempotency::{self, Once};
-use crate::store::ledger::{alerts, approvals, converge, guard, holds, settle, waves};
+use crate::store::ledger::{alerts, approvals, converge, guard, holds, resync, settle, waves};
 
 /// What to tell whom once the transaction is durable.
 pub(super) enum PendingReply {
@@ -74,6 +75,9 @@ pub(super) async fn work(
     wake.extend(take_in(ledger, intakes, now, replies).await?);
     settle::delivered(ledger, sent, now).await?;
     settle::acknowledge(ledger, acks, now).await?;
+    let carried_out = |(_, result): &&(Uuid, CommandResult)| result.outcome == message::Outcome::Succeeded;
+    let accepting = results.iter().filter(carried_out).map(|(agent, _)| *agent).collect();
+    resync::accept(ledger, accepting, now).await?;
     wake.extend(settle::settle(ledger, results, now).await?);
     for job in rest {
         match job {
