@@ -172,6 +172,7 @@ def before_call(context, case, kwargs):
         found = thing(path)
         if found is not None:
             case.path_parameters[next(iter(case.path_parameters))] = found
+            spare(case)
     if "If-Match" in headers and random.random() < 0.7:
         name = str(case.path_parameters["name"])
         tag = version("/".join(path.split("/")[:3]) + "/" + urllib.parse.quote(name, safe=""))
