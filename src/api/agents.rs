@@ -202,7 +202,10 @@ impl FromRequest<AppState> for Enrolling {
 fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
     let mut faults = Vec::new();
     if !is_name(&asked.name) {
-        faults.push(Fault::at("/name", "must be 1 to 253 characters of a-z, A-Z, 0-9, '.', '_' and '-'"));
+        faults.push(Fault::at(
+            "/name",
+            "must be 1 to 253 characters of a-z, A-Z, 0-9, '.', '_' and '-', and must not end with a dot",
+        ));
     }
     if jws::parse_public_key(&asked.public_key).is_err() {
         faults.push(Fault::at("/public_key", "must be a raw 32-byte Ed25519 public key in base64url"));

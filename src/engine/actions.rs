@@ -42,8 +42,12 @@ impl Engine {
     /// Replaces the custom action `name`, which must be at `version`.
     ///
     /// # Errors
-    /// Faults of the document, another version, or a policy that would not be right with it.
+    /// Faults of the document, another version, a built-in action, or a policy that would not be right with it.
     pub async fn replace_action(self: &Arc<Self>, name: &str, version: i64, document: &Value, by: &str) -> UseCase<()> {
+        if self.actions.load().find(name).is_some_and(|action| action.script.is_none()) {
+            let why = format!("{name} is a built-in action; only custom actions can be replaced");
+            return Err(Refusal::Conflict(why));
+        }
         let action = Action::parse(document).map_err(Refusal::Invalid)?;
         if action.name != name {
             return Err(Refusal::fault("/name", "must equal the name in the path"));

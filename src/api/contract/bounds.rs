@@ -25,7 +25,7 @@ const POLICY_NAME: &str = "^[a-z0-9-]{1,64}$";
 /// Pattern of an action name.
 const ACTION_NAME: &str = "^[a-z0-9._-]{1,64}$";
 /// Pattern of an agent name.
-const AGENT_NAME: &str = "^[A-Za-z0-9._-]{1,253}$";
+const AGENT_NAME: &str = "^[A-Za-z0-9._-]{0,252}[A-Za-z0-9_-]$";
 /// Pattern of a version in `ETag` and `If-Match`.
 const VERSION: &str = "^\"[0-9]{1,18}\"$";
 
