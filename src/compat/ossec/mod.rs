@@ -14,14 +14,16 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod values;
+mod wazuh_error;
 mod xml;
 
 use serde::Serialize;
 use serde_json::Value;
 
 pub use allowlist::Allowlist;
-pub use loaded::{ActiveResponse, Command, Load, Loaded, Location, Message, WazuhError};
+pub use loaded::{ActiveResponse, Command, Load, Loaded, Location, Message};
 pub use report::{Level, Note, Place};
+pub use wazuh_error::WazuhError;
 
 /// The result of an import. Nothing is stored yet: actions must be stored first, then policies,
 /// then protected entries.
@@ -65,7 +67,7 @@ pub fn import(files: &[(String, Vec<u8>)], wazuh_manager: Option<&str>) -> Impor
     if wazuh.load == Load::Ok {
         let programs = programs::carry(&wazuh, &mut report);
         let carried = policies::carry(&wazuh, &programs, wazuh_manager, &mut report);
-        import.protected = allowlist::protect(&wazuh, &mut report);
+        import.protected = allowlist::protect(&wazuh.allowlist, &mut report);
         import.policies = carried.documents;
         import.carried = carried.names;
         import.actions = programs.documents;
