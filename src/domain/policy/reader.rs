@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use riposte_protocol::target::{TargetKind, WIDEST};
+use riposte_protocol::words::nearest;
 use serde_json::{Map, Value};
 
 use super::guardrails::{escalation, waves};
 use super::wazuh_words;
 use super::{AgentSelector, Guardrails, MaxAge, Mode, Network, On, Policy, PolicyTest, Respond, Selector, is_name};
-use crate::domain::action::{Action, Catalogue, nearest};
+use crate::domain::action::{Action, Catalogue};
 use crate::domain::alert::TargetField;
 use crate::domain::canonical;
 use crate::domain::duration::Span;
