@@ -110,13 +110,13 @@ impl AppState {
             auth_failures: Arc::new(AuthFailures::new(proxies.clone())),
             registry: Arc::new(registry),
             contract: contract().to_string().into(),
-            public_url: config.public_url.as_str().into(),
-            memory: MemoryBudgets::new(config.max_pending_bytes),
+            public_url: config.server.public_url.as_str().into(),
+            memory: MemoryBudgets::new(config.limits.max_pending_bytes),
             poll_slots: PollSlots::default(),
             caller_limits: Arc::new(CallerLimits::new(config)),
             proxies,
             proxy_seen: Arc::default(),
-            limits: RequestLimits { max_body_bytes: config.max_body_bytes, max_batch: config.max_batch },
+            limits: RequestLimits { max_body_bytes: config.limits.max_body_bytes, max_batch: config.limits.max_batch },
         }
     }
 }

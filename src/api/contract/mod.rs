@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 pub fn contract() -> Value {
     let mut contract = serde_json::to_value(super::generated()).unwrap_or_default();
     documents::separate(&mut contract);
-    alerts::describe(&mut contract, crate::config::Config::default().max_batch);
+    alerts::describe(&mut contract, crate::config::Config::default().limits.max_batch);
     bounds::set(&mut contract);
     errors::list(&mut contract);
     contract
