@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::LOCATION;
+use riposte_protocol::enrolment::{EnrolmentToken, EnrolmentTokenError};
 use riposte_protocol::jws;
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
 use riposte_protocol::visible::is_hidden;
@@ -13,6 +14,7 @@ use riposte_protocol::visible::is_hidden;
 use crate::identity::{self, Enrolment, IdentityError};
 use crate::journal::{self, Journal, JournalError, JournalState};
 use crate::manager_url::{self, UrlError};
+use crate::pin::{self, PinError};
 use crate::{durable, platform, unreachable};
 
 /// Time limit for the manager's answer.
@@ -51,6 +53,15 @@ pub enum EnrollError {
     /// The certificate authority cannot be used.
     #[error(transparent)]
     Ca(crate::tls::CaError),
+    /// The token is damaged.
+    #[error(transparent)]
+    Token(#[from] EnrolmentTokenError),
+    /// The authority that the token names was not found.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The manager signs with another key than the token names.
+    #[error("the manager that answered is not the one that made this token: it signs with another key ({0})")]
+    OtherKey(String),
     /// The state directory cannot be created.
     #[error("cannot create the state directory {path}")]
     Directory {
@@ -95,14 +106,15 @@ pub struct EnrollOptions {
 }
 
 /// Enrols this agent as `name` at `manager` and stores its identity in `state_dir`. With `ca`, in
-/// PEM, only that authority may certify the manager, now and later.
+/// PEM, only that authority may certify the manager, now and later; without it, the authority that
+/// the token names, if it names one.
 ///
 /// # Errors
 /// When the agent is already enrolled, the manager cannot be reached or refuses, or the identity
 /// cannot be stored.
 pub async fn enroll(
     manager: &str,
-    token: String,
+    token: &str,
     name: &str,
     state_dir: &Path,
     capabilities: Vec<Capability>,
@@ -116,13 +128,21 @@ pub async fn enroll(
     // Before the token leaves this host.
     manager_url::check(manager, [], options.insecure_http)?;
     crate::tls::config(ca).map_err(EnrollError::Ca)?;
+    let pins = EnrolmentToken::parse(token)?;
+    let pinned = match (ca, pins.authority) {
+        (None, Some(authority)) if manager_url::is_encrypted(manager) => {
+            Some(pin::authority(manager, authority).await?)
+        }
+        _ => None,
+    };
+    let ca = ca.or(pinned.as_deref());
     durable::create_directory(state_dir)
         .map_err(|source| EnrollError::Directory { path: state_dir.display().to_string(), source })?;
     // The key is on disk before the manager learns of it: enrolling with a key that is then lost
     // would waste a token.
     let key = identity::create_key(state_dir)?;
     let request = EnrollRequest {
-        token,
+        token: pins.token.into(),
         name: name.into(),
         public_key: jws::public_key_text(&key.verifying_key()),
         platform: platform::describe(),
@@ -131,6 +151,9 @@ pub async fn enroll(
         replace: options.replace,
     };
     let answer = post(&format!("{manager}/v1/agents/enroll"), &request, ca).await?;
+    if let Some(kid) = pins.kid.filter(|kid| !answer.manager_keys.iter().any(|key| key.kid == *kid)) {
+        return Err(EnrollError::OtherKey(printable(kid)));
+    }
     identity::pin(&answer.manager_keys).map_err(|error| EnrollError::Answer(error.to_string()))?;
     let enrolment = Enrolment {
         agent_id: answer.agent_id,
@@ -241,10 +264,9 @@ mod tests {
     async fn an_enrolled_agent_is_not_enrolled_again() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("agent.json"), "{}").unwrap();
-        let error =
-            enroll("http://localhost", "t".into(), "n", directory.path(), vec![], None, EnrollOptions::default())
-                .await
-                .unwrap_err();
+        let error = enroll("http://localhost", "t", "n", directory.path(), vec![], None, EnrollOptions::default())
+            .await
+            .unwrap_err();
         assert!(matches!(error, EnrollError::Already { .. }), "{error}");
         assert!(error.to_string().ends_with("give another state directory or remove that one"), "{error}");
         // What cannot be read may hold something.

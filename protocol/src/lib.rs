@@ -5,12 +5,13 @@
 //! and the tests run the same code.
 //!
 //! Reading order: [`time`] and [`target`] (values), [`message`] (the wire), [`jws`], [`command`]
-//! and [`identity`] (signatures), [`delivery`] (what to send when, and what to do with what
+//! and [`identity`] (signatures), [`enrolment`] (how both first meet), [`delivery`] (what to send when, and what to do with what
 //! arrives).
 
 pub mod account;
 pub mod command;
 pub mod delivery;
+pub mod enrolment;
 pub mod identity;
 pub mod jws;
 pub mod message;

@@ -53,6 +53,7 @@ use front::error::{ApiError, Problem};
 use front::extract::MemoryBudgets;
 use front::limits::{AllowanceCell, CallerLimits};
 use front::poll_slots::PollSlots;
+use front::tls::Tls;
 
 /// Time limit of a request, including the body, for which [`front::extract::BODY_TIMEOUT`] is the limit.
 /// Streams and polls have their own limits.
@@ -96,13 +97,15 @@ pub struct AppState {
     pub caller_limits: Arc<CallerLimits>,
     /// Proxies whose forwarding headers are trusted.
     pub proxies: TrustedProxies,
+    /// The listener's certificate; `None` for plain HTTP.
+    pub tls: Option<Arc<Tls>>,
     /// Whether a proxied request was seen while `public_url` is not set.
     proxy_seen: Arc<AtomicBool>,
 }
 
 impl AppState {
     /// Builds the state around a running engine.
-    pub fn new(engine: Arc<Engine>, config: &Config, proxies: TrustedProxies) -> Self {
+    pub fn new(engine: Arc<Engine>, config: &Config, proxies: TrustedProxies, tls: Option<Arc<Tls>>) -> Self {
         let mut registry = Registry::default();
         engine.metrics.register(&mut registry);
         Self {
@@ -115,6 +118,7 @@ impl AppState {
             poll_slots: PollSlots::default(),
             caller_limits: Arc::new(CallerLimits::new(config)),
             proxies,
+            tls,
             proxy_seen: Arc::default(),
             limits: RequestLimits { max_body_bytes: config.limits.max_body_bytes, max_batch: config.limits.max_batch },
         }

@@ -13,6 +13,7 @@ pub mod response;
 pub mod serve;
 pub mod signing;
 pub mod terminal;
+mod tls;
 pub mod unreachable;
 
 use std::path::PathBuf;
@@ -79,6 +80,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make certificates.
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
     /// Print the HTTP contract (OpenAPI 3.1, YAML).
     Openapi,
     /// Print shell completions.
@@ -126,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Backup { store, to } => block_on(backup::backup(store, to)),
         Command::Restore { from, data_dir } => block_on(backup::restore(from, data_dir)),
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
+        Command::Tls(command) => tls::run(command),
         Command::Openapi => {
             say(crate::api::contract_yaml().trim_end());
             Ok(ExitCode::SUCCESS)

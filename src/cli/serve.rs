@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use super::{keyfiles, signing};
 use crate::api::front::address::TrustedProxies;
 use crate::api::front::listen;
+use crate::api::front::tls::{Tls, TlsFiles};
 use crate::api::{self, AppState};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigFlags};
@@ -120,6 +121,7 @@ struct Running {
     router: Router,
     listener: TcpListener,
     door: listen::Door,
+    tls: Option<Arc<Tls>>,
     tasks: Tasks,
     db: Db,
     /// Path of the first admin key, if this start created it.
@@ -139,6 +141,7 @@ async fn start(
 ) -> anyhow::Result<Running> {
     // Refuse an invalid configuration before anything is created.
     rules(&config)?;
+    let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
     keyfiles::make_data_dir(&config.server.data_dir)?;
     keyfiles::check_private(&config.server.data_dir)?;
     let lock = keyfiles::lock(&config.server.data_dir)?;
@@ -158,11 +161,15 @@ async fn start(
         }
     };
     let address = listener.local_addr()?;
-    tracing::info!(data_dir = %config.server.data_dir.display(), "Riposte listens on {address}");
+    let (data_dir, scheme) = (config.server.data_dir.display(), if tls.is_some() { "https" } else { "http" });
+    tracing::info!(%data_dir, scheme, "Riposte listens on {address}");
     let proxies = TrustedProxies::new(config.proxies()?);
-    let router = api::router(AppState::new(engine, &config, proxies.clone()));
+    if let Some(tls) = tls.clone() {
+        tasks.watch(async move { tls.watch().await });
+    }
+    let router = api::router(AppState::new(engine, &config, proxies.clone(), tls.clone()));
     let door = listen::Door::new(config.limits.max_connections, config.limits.max_unknown_connections, proxies);
-    Ok(Running { router, listener, door, tasks, db, first_key, locks, lease })
+    Ok(Running { router, listener, door, tls, tasks, db, first_key, locks, lease })
 }
 
 /// The name shown to a second manager on the same ledger.
@@ -249,8 +256,8 @@ async fn look_through(url: &str) -> Result<(), StoreError> {
 
 impl Running {
     async fn wait(self) -> bool {
-        let Self { router, listener, door, tasks, db, locks, lease, .. } = self;
-        listen::run(listener, router, &tasks, door).await;
+        let Self { router, listener, door, tls, tasks, db, locks, lease, .. } = self;
+        listen::run(listener, router, &tasks, door, tls).await;
         tasks.stop();
         let clean = tasks.ended(GRACE).await;
         lease.release().await;

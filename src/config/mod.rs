@@ -64,10 +64,16 @@ pub enum ConfigError {
     },
     /// Plain HTTP would be served beyond loopback.
     #[error(
-        "refusing to serve plain HTTP on {0}: keys would travel unencrypted. Listen on a loopback address, or set \
-         allow_plain_http behind a proxy that ends TLS"
+        "refusing to serve plain HTTP on {0}: keys would travel unencrypted. Set tls_cert and tls_key (`riposte tls \
+         self-signed` makes some), listen on a loopback address, or set allow_plain_http behind a proxy that ends TLS"
     )]
     PlainHttp(SocketAddr),
+    /// One of the keys for TLS without the other.
+    #[error("{missing} is missing: TLS needs tls_cert and tls_key together")]
+    HalfTls {
+        /// The missing key.
+        missing: &'static str,
+    },
     /// A trusted proxy is not an address.
     #[error("trusted_proxies: {0} is neither an address nor a network such as 10.0.0.0/8")]
     Proxy(String),
@@ -127,10 +133,18 @@ impl Config {
     /// Checks values and their combinations.
     ///
     /// # Errors
-    /// [`ConfigError::PlainHttp`], [`ConfigError::Pending`], [`ConfigError::Proxy`],
-    /// [`ConfigError::ZeroLimit`].
+    /// [`ConfigError::HalfTls`], [`ConfigError::PlainHttp`], [`ConfigError::Pending`],
+    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.server.listen.ip().is_loopback() && !self.server.allow_plain_http {
+        let Server { tls_cert, tls_key, tls_client_ca, .. } = &self.server;
+        let is_given = |path: &Path| !path.as_os_str().is_empty();
+        if is_given(tls_cert) != is_given(tls_key) {
+            return Err(ConfigError::HalfTls { missing: if is_given(tls_cert) { "tls_key" } else { "tls_cert" } });
+        }
+        if is_given(tls_client_ca) && !is_given(tls_cert) {
+            return Err(ConfigError::HalfTls { missing: "tls_cert" });
+        }
+        if !self.server.listen.ip().is_loopback() && !is_given(tls_cert) && !self.server.allow_plain_http {
             return Err(ConfigError::PlainHttp(self.server.listen));
         }
         if self.limits.max_pending_bytes < self.limits.max_body_bytes {

@@ -77,6 +77,12 @@ sections! {
         public_url "RIPOSTE_PUBLIC_URL": String = String::new();
         /// Format of log lines.
         log_format "RIPOSTE_LOG_FORMAT": LogFormat = LogFormat::Text;
+        /// Certificate of the listener in PEM, with those that signed it; empty: plain HTTP.
+        tls_cert "RIPOSTE_TLS_CERT": PathBuf = PathBuf::new();
+        /// Private key of the certificate, in PEM.
+        tls_key "RIPOSTE_TLS_KEY": PathBuf = PathBuf::new();
+        /// Authorities in PEM of whose certificates agents and pipelines must show one.
+        tls_client_ca "RIPOSTE_TLS_CLIENT_CA": PathBuf = PathBuf::new();
         /// Serve plain HTTP on addresses other than loopback: only behind a TLS proxy.
         #[flag(num_args = 0..=1, default_missing_value = "true")]
         allow_plain_http "RIPOSTE_ALLOW_PLAIN_HTTP": bool = false;

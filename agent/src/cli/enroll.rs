@@ -37,7 +37,7 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     let ca = ca.transpose()?;
     let options = EnrollOptions { replace: arguments.replace, insecure_http: arguments.plain.insecure_http };
     let enrolment =
-        crate::enroll::enroll(&arguments.manager, token, &name, state_dir, capabilities, ca.as_deref(), options)
+        crate::enroll::enroll(&arguments.manager, &token, &name, state_dir, capabilities, ca.as_deref(), options)
             .await?;
     let mut out = std::io::stdout();
     writeln!(out, "Enrolled {} as {} at {}.", enrolment.name, enrolment.agent_id, enrolment.manager)?;

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::address::TrustedProxies;
 use super::error::{ApiError, ApiResult};
 use super::limits::network;
-use super::listen::Newcomer;
+use super::listen::{Newcomer, Transport};
 use crate::api::AppState;
 use crate::domain::agent::Agent;
 use crate::domain::api_key;
@@ -83,6 +83,9 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
             );
             return Err(state.auth_failures.refuse(engine, parts, &why));
         };
+        if principal.role == Role::Ingest {
+            certified(state, parts)?;
+        }
         known(parts);
         // Ingest is limited by memory permits instead.
         if R::RIGHT != Right::Ingest {
@@ -134,6 +137,7 @@ impl FromRequestParts<AppState> for AgentCaller {
             TokenError::Time(_) => state.auth_failures.dated(engine, agent, ApiError::wrong_time(error.to_string())),
             other => refuse(&other.to_string()),
         })?;
+        certified(state, parts)?;
         known(parts);
         state.caller_limits.count_agent(parts, agent.id)?;
         engine.hub.heard(agent.id, now);
@@ -154,6 +158,20 @@ fn known(parts: &Parts) {
     if let Some(newcomer) = parts.extensions.get::<Newcomer>() {
         newcomer.is_known();
     }
+}
+
+/// Refuses a request without a client certificate, where agents and pipelines must show one.
+///
+/// # Errors
+/// 401, or 429 after too many attempts.
+pub fn certified(state: &AppState, parts: &Parts) -> ApiResult<()> {
+    let is_wanted = state.tls.as_ref().is_some_and(|tls| tls.wants_client_certificates());
+    let has_one = || parts.extensions.get::<Transport>().is_some_and(|transport| transport.has_certificate);
+    if !is_wanted || has_one() {
+        return Ok(());
+    }
+    let why = "agents and pipelines of this manager must show a client certificate of its tls_client_ca";
+    Err(state.auth_failures.refuse(&state.engine, parts, why))
 }
 
 /// The client address of a request.

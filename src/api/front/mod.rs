@@ -1,7 +1,8 @@
 //! The front door of the API: what a request passes before a handler sees it, and what handlers use
 //! to read and to answer. It knows of no resource.
 //!
-//! In the order of a request: [`listen`] accepts a [`connection`], [`auth`] finds the caller,
+//! In the order of a request: [`listen`] accepts a [`connection`], over [`tls`] if there is a
+//! certificate, [`auth`] finds the caller,
 //! [`limits`] and [`poll_slots`] bound how much one caller may ask, and [`extract`] reads the body.
 //! [`error`] turns a refusal into a response, and [`page`] returns lists.
 
@@ -16,3 +17,4 @@ pub mod listen;
 pub mod page;
 pub mod poll_slots;
 pub mod rate_limit;
+pub mod tls;
