@@ -125,7 +125,7 @@ impl Config {
     /// # Errors
     /// As [`Config::check`].
     pub fn with(mut self, flags: ConfigFlags) -> Result<Self, ConfigError> {
-        flags.apply(&mut self);
+        flags.apply(&mut self.server, &mut self.alerts, &mut self.limits);
         self.check()?;
         Ok(self)
     }

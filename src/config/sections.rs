@@ -50,9 +50,9 @@ macro_rules! sections {
 
         impl ConfigFlags {
             /// Sets what the flags and variables say.
-            pub(super) fn apply(self, config: &mut super::Config) {
+            pub(super) fn apply(self, $($section: &mut $Section),+) {
                 $($(if let Some(value) = self.$section.$key {
-                    config.$section.$key = value;
+                    $section.$key = value;
                 })+)+
             }
         }

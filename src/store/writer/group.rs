@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::idempotent::{IdempotentOutcome, earlier, keep};
-use super::job::{Accepted, Group, IntakeJob, Job, PendingReply, Reply, pending};
+use super::job::{Accepted, Group, IntakeJob, Job, JobReply, PendingReply, pending};
 use crate::domain::response::Verdict;
 use crate::store::configured::agents;
 use crate::store::database::{Result, StoreError};
@@ -58,7 +58,7 @@ pub(super) async fn work(mut group: Group<'_>, jobs: Vec<Job>) -> Result<()> {
 
 /// Returns the reply to accepted alerts, which releases their memory permit.
 fn accepted(
-    reply: Reply<IdempotentOutcome<Accepted>>,
+    reply: JobReply<IdempotentOutcome<Accepted>>,
     outcome: IdempotentOutcome<Accepted>,
     permit: Option<OwnedSemaphorePermit>,
 ) -> PendingReply {
@@ -72,7 +72,7 @@ fn accepted(
 /// Stores the alerts of all requests together, then the responses to new ones.
 async fn take_in(
     Group { ledger, now, wake, replies }: &mut Group<'_>,
-    intakes: Vec<(IntakeJob, Reply<IdempotentOutcome<Accepted>>)>,
+    intakes: Vec<(IntakeJob, JobReply<IdempotentOutcome<Accepted>>)>,
 ) -> Result<()> {
     let now = *now;
     let (mut rows, mut waiting) = (Vec::new(), Vec::with_capacity(intakes.len()));

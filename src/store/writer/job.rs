@@ -48,13 +48,13 @@ pub struct Accepted {
 pub(super) type Committed = std::result::Result<(), Arc<StoreError>>;
 
 /// Where the outcome of a job is awaited.
-pub(super) type Reply<T> = oneshot::Sender<std::result::Result<T, Arc<StoreError>>>;
+pub(super) type JobReply<T> = oneshot::Sender<std::result::Result<T, Arc<StoreError>>>;
 
 /// A reply that waits for the commit. The client may be gone; its change is made all the same.
 pub(super) type PendingReply = Box<dyn FnOnce(&Committed) + Send>;
 
 /// Returns a reply that says `value` once it is durable.
-pub(super) fn pending<T: Send + 'static>(reply: Reply<T>, value: T) -> PendingReply {
+pub(super) fn pending<T: Send + 'static>(reply: JobReply<T>, value: T) -> PendingReply {
     Box::new(move |committed| drop(reply.send(committed.clone().map(|()| value))))
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Task {
 impl Task {
     /// Returns a task that does `work` and replies with what it returns. If the work fails, the
     /// reply is the error of the group.
-    pub(super) fn new<T, F>(kind: Kind, reply: Reply<T>, work: F) -> Self
+    pub(super) fn new<T, F>(kind: Kind, reply: JobReply<T>, work: F) -> Self
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut LedgerTx, Timestamp, &'a mut Vec<Uuid>) -> BoxFuture<'a, Result<T>> + Send + 'static,
@@ -131,13 +131,13 @@ impl Task {
 /// A job of the writer.
 pub(super) enum Job {
     /// Alerts of a request.
-    Intake(IntakeJob, Reply<IdempotentOutcome<Accepted>>),
+    Intake(IntakeJob, JobReply<IdempotentOutcome<Accepted>>),
     /// Commands that were sent, until when they are leased.
     Delivered(Vec<Uuid>, Timestamp),
     /// Commands that an agent has acknowledged.
-    Acknowledge(Uuid, Vec<Uuid>, Reply<()>),
+    Acknowledge(Uuid, Vec<Uuid>, JobReply<()>),
     /// Results of an agent.
-    Settle(Uuid, Vec<CommandResult>, Reply<()>),
+    Settle(Uuid, Vec<CommandResult>, JobReply<()>),
     /// Last contacts of agents.
     Seen(Vec<(Uuid, Timestamp)>),
     /// Clock skews of agents, in seconds.

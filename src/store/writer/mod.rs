@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::job::{Job, Kind, Reply, Task};
+use self::job::{Job, JobReply, Kind, Task};
 use self::run::{Surroundings, Waiting};
 use crate::clock::Clock;
 use crate::domain::policy::Policy;
@@ -75,7 +75,7 @@ impl Writer {
 
     /// Waits for a place in the queue instead of failing: ten thousand agents may answer at once,
     /// and retry what is refused. Their jobs must not cause refusals of requests or deadlines.
-    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
+    async fn ask<T>(&self, job: impl FnOnce(JobReply<T>) -> Job) -> Result<T> {
         let permit = tokio::time::timeout(PATIENCE, self.jobs.reserve()).await;
         let permit = permit.ok().and_then(std::result::Result::ok).ok_or(StoreError::Busy)?;
         let (reply, answer) = oneshot::channel();
