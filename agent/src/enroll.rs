@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::LOCATION;
-use riposte_protocol::jws;
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
 use riposte_protocol::visible::is_hidden;
 
@@ -124,7 +123,7 @@ pub async fn enroll(
     let request = EnrollRequest {
         token,
         name: name.into(),
-        public_key: jws::public_key_text(&key.verifying_key()),
+        public_key: key.verifying_key().text(),
         platform: platform::describe(),
         version: env!("CARGO_PKG_VERSION").into(),
         capabilities,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
 use riposte_protocol::command::{Command, ManagerKey, Op};
 use riposte_protocol::delivery::{Owed, Rank, Session};
+use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::{MAX_FRAME_BYTES, MAX_ITEMS};
 use riposte_protocol::target::TargetKind;
 use riposte_protocol::time::Timestamp;
@@ -52,10 +52,8 @@ impl Signer {
 
     /// The public keys that an agent pins.
     pub fn pinned(&self) -> Vec<ManagerKey> {
-        let public = |(kid, key): &(String, SigningKey)| ManagerKey {
-            kid: kid.clone(),
-            public_key: riposte_protocol::jws::public_key_text(&key.verifying_key()),
-        };
+        let public =
+            |(kid, key): &(String, SigningKey)| ManagerKey { kid: kid.clone(), public_key: key.verifying_key().text() };
         self.keys.iter().map(public).collect()
     }
 
