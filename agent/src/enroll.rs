@@ -7,7 +7,6 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::header::LOCATION;
 use riposte_protocol::enrolment::{EnrolmentToken, EnrolmentTokenError};
-use riposte_protocol::jws;
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
 use riposte_protocol::visible::is_hidden;
 
@@ -144,7 +143,7 @@ pub async fn enroll(
     let request = EnrollRequest {
         token: pins.token.into(),
         name: name.into(),
-        public_key: jws::public_key_text(&key.verifying_key()),
+        public_key: key.verifying_key().text(),
         platform: platform::describe(),
         version: env!("CARGO_PKG_VERSION").into(),
         capabilities,

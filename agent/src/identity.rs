@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::{SigningKey, VerifyingKey};
 use riposte_protocol::command::ManagerKey;
-use riposte_protocol::jws::{self, JwsError};
+use riposte_protocol::jws::JwsError;
+use riposte_protocol::key::{KeyError, SigningKey, VerifyingKey};
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -153,15 +153,26 @@ impl Identity {
     }
 }
 
+/// Why a manager's keys cannot be pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    /// No order could ever be verified.
+    #[error("it names no key of the manager")]
+    NoKey,
+    /// A key is invalid.
+    #[error("a key of the manager is {0}")]
+    Key(#[from] KeyError),
+}
+
 /// Reads the keys to pin.
 ///
 /// # Errors
-/// If a key is invalid, or there is none: then no order could ever be verified.
-pub fn pin(keys: &[ManagerKey]) -> Result<Vec<(String, VerifyingKey)>, JwsError> {
+/// If a key is invalid, or there is none.
+pub fn pin(keys: &[ManagerKey]) -> Result<Vec<(String, VerifyingKey)>, PinError> {
     if keys.is_empty() {
-        return Err(JwsError::UnknownKey);
+        return Err(PinError::NoKey);
     }
-    keys.iter().map(|key| Ok((key.kid.clone(), jws::parse_public_key(&key.public_key)?))).collect()
+    keys.iter().map(|key| Ok((key.kid.clone(), VerifyingKey::parse(&key.public_key)?))).collect()
 }
 
 /// Reads the key in the state directory, or creates it. A key that an interrupted enrolment left
@@ -178,7 +189,7 @@ pub fn create_key(state_dir: &Path) -> Result<SigningKey, IdentityError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| file_error(io::Error::other(error.to_string())))?;
     durable::replace(&path, URL_SAFE_NO_PAD.encode(seed).as_bytes()).map_err(file_error)?;
-    Ok(SigningKey::from_bytes(&seed))
+    SigningKey::from_seed(&seed).map_err(|error| file_error(io::Error::other(error)))
 }
 
 /// Writes `agent.json`, and `ca.pem` before it if there is one.
@@ -218,10 +229,9 @@ fn load_key(state_dir: &Path) -> Result<Option<SigningKey>, IdentityError> {
     let Some(text) = read(&path)? else { return Ok(None) };
     check_secret(&path)?;
     let seed: Option<[u8; 32]> = URL_SAFE_NO_PAD.decode(text.trim_ascii()).ok().and_then(|seed| seed.try_into().ok());
-    match seed {
-        Some(seed) => Ok(Some(SigningKey::from_bytes(&seed))),
-        None => Err(IdentityError::Damaged { path, reason: "not a key".into() }),
-    }
+    let Some(seed) = seed else { return Err(IdentityError::Damaged { path, reason: "not a key".into() }) };
+    let key = SigningKey::from_seed(&seed);
+    key.map(Some).map_err(|error| IdentityError::File { path, source: io::Error::other(error) })
 }
 
 /// Reads a file if it exists. Refuses one that another account could have written.
@@ -253,7 +263,7 @@ mod tests {
     fn a_key_is_made_once_and_stored() {
         let directory = tempfile::tempdir().unwrap();
         let first = create_key(directory.path()).unwrap();
-        assert_eq!(create_key(directory.path()).unwrap().to_bytes(), first.to_bytes());
+        assert_eq!(create_key(directory.path()).unwrap().verifying_key(), first.verifying_key());
     }
 
     #[test]
@@ -262,7 +272,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let manager_keys = vec![ManagerKey {
             kid: "k1".into(),
-            public_key: jws::public_key_text(&SigningKey::from_bytes(&[7; 32]).verifying_key()),
+            public_key: SigningKey::from_seed(&[7; 32]).unwrap().verifying_key().text(),
         }];
         let enrolment = Enrolment {
             agent_id: Uuid::from_u128(1),
@@ -310,6 +320,6 @@ mod tests {
 
     #[test]
     fn an_identity_without_a_manager_key_is_refused() {
-        assert_eq!(pin(&[]).unwrap_err(), JwsError::UnknownKey);
+        assert_eq!(pin(&[]).unwrap_err(), PinError::NoKey);
     }
 }

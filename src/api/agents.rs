@@ -8,9 +8,10 @@ use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use riposte_protocol::enrolment::EnrolmentToken;
+use riposte_protocol::key::VerifyingKey;
+use riposte_protocol::message;
 use riposte_protocol::message::{EnrollRequest, EnrollResponse};
 use riposte_protocol::time::Timestamp;
-use riposte_protocol::{jws, message};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -214,7 +215,7 @@ fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
             "must be 1 to 253 characters of a-z, A-Z, 0-9, '.', '_' and '-', and must not end with a dot",
         ));
     }
-    if jws::parse_public_key(&asked.public_key).is_err() {
+    if VerifyingKey::parse(&asked.public_key).is_err() {
         faults.push(Fault::at("/public_key", "must be a raw 32-byte Ed25519 public key in base64url"));
     }
     let message::Platform { os, arch, version } = &asked.platform;

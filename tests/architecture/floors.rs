@@ -55,7 +55,7 @@ const AGENT: House = House {
 const PROTOCOL: House = House {
     folder: "protocol/src",
     name: "riposte_protocol",
-    floors: &[&["delivery"], &["command", "message"], &["identity", "target"], &["account", "jws"]],
+    floors: &[&["delivery"], &["command", "message"], &["identity", "target"], &["account", "jws"], &["key"]],
     ground: &[("time", &[]), ("visible", &[]), ("words", &[])],
 };
 

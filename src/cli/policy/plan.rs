@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use riposte_protocol::jws;
+use riposte_protocol::key::VerifyingKey;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
@@ -94,7 +94,7 @@ fn agent(view: &Value) -> anyhow::Result<Agent> {
     Ok(Agent {
         id: text("id")?.parse().context("an agent's id")?,
         name: text("name")?.to_owned(),
-        public_key: jws::parse_public_key(text("public_key")?).context("an agent's public key")?,
+        public_key: VerifyingKey::parse(text("public_key")?).context("an agent's public key")?,
         labels: serde_json::from_value(read("labels")).context("an agent's labels")?,
         version: text("version")?.to_owned(),
         capabilities: serde_json::from_value(read("capabilities")).context("an agent's capabilities")?,
