@@ -9,8 +9,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use riposte_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -18,8 +16,8 @@ use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
-use crate::engine::backtest::guardrails::BacktestReport;
 use crate::engine::backtest::{Draft, backtest};
+use crate::views::backtest::{BacktestReport, NewBacktest};
 
 /// Default and maximum number of samples.
 const SAMPLES: (usize, usize) = (20, 1000);
@@ -29,26 +27,6 @@ const LINES: usize = 64;
 const RETRY_AFTER_SECS: u64 = 5;
 /// Media type of JSON lines.
 const NDJSON: &str = "application/x-ndjson";
-
-/// A draft, and the range of alerts for its test.
-#[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewBacktest {
-    /// The policy; it need not be stored.
-    #[schema(value_type = crate::domain::policy::Policy)]
-    policy: Value,
-    /// Earliest event time, inclusive.
-    #[serde(default, alias = "from")]
-    #[schema(value_type = Option<String>)]
-    since: Option<Timestamp>,
-    /// Latest event time, exclusive.
-    #[serde(default, alias = "to")]
-    #[schema(value_type = Option<String>)]
-    until: Option<Timestamp>,
-    /// Number of examples, at most 1000; default 20.
-    #[serde(default)]
-    samples: Option<usize>,
-}
 
 /// Tests a draft policy over the stored alerts
 ///

@@ -4,7 +4,8 @@
 use serde::Serialize;
 
 use super::allowlist::Allowlist;
-use super::report::{Level, Place};
+use super::report::Place;
+use crate::views::import::Level;
 
 /// An error of Wazuh, with its number and message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::policy::Policy;
+use crate::domain::response::Hold;
 use crate::domain::response::NewResponse;
-use crate::store::configured::protected::Hold;
 use crate::store::database::{Db, Result, StoreError};
 use crate::store::ledger::alerts::NewAlert;
 use crate::store::ledger::approvals::{ApprovalOutcome, Decision};
