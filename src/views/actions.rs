@@ -2,6 +2,7 @@
 
 use riposte_protocol::command::ScriptStyle;
 use riposte_protocol::target::TargetKind;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +24,15 @@ pub struct ActionView {
     /// Time of the last change; absent for built-in actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Millis>,
+}
+
+/// What a client reads of an action's document.
+#[derive(Debug, Deserialize)]
+pub struct ActionSummary {
+    /// Unique name.
+    pub name: String,
+    /// Whether it is a custom action: its program.
+    pub script: Option<IgnoredAny>,
 }
 
 // The manager parses it by hand, to report all faults at once.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::columns::{JsonText, Millis};
-use super::flattened;
+use super::field_errors;
 use crate::domain::duration::Span;
 use crate::domain::presence::Presence;
 
@@ -74,7 +74,7 @@ pub struct TokenRow {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AgentView {
     /// The agent.
-    #[serde(flatten, deserialize_with = "flattened::read")]
+    #[serde(flatten, deserialize_with = "field_errors::read")]
     pub agent: AgentRow,
     /// Whether it has a stream to this node.
     pub streaming: bool,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::problem::Problem;
 use crate::domain::policy::Policy;
 
 /// A draft, and the range of alerts for its test.
@@ -72,4 +73,33 @@ pub struct BacktestReport {
     pub peak_per_minute: u64,
     /// Examples.
     pub samples: Vec<Sample>,
+}
+
+/// One line of a streamed backtest: how far it is, and last its result or an error.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BacktestLine<R = BacktestReport> {
+    /// How far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<BacktestProgress>,
+    /// The result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<R>,
+    /// Why it ended early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+}
+
+impl<R> Default for BacktestLine<R> {
+    fn default() -> Self {
+        Self { progress: None, result: None, error: None }
+    }
+}
+
+/// How far a backtest is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct BacktestProgress {
+    /// Number of alerts read.
+    pub scanned: u64,
+    /// Number of alerts in the range.
+    pub total: u64,
 }

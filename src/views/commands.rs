@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::columns::{JsonText, Millis};
-use super::flattened;
+use super::field_errors;
 
 /// One command.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -82,7 +82,7 @@ pub struct ResultRow {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CommandView {
     /// The command.
-    #[serde(flatten, deserialize_with = "flattened::read")]
+    #[serde(flatten, deserialize_with = "field_errors::read")]
     pub command: CommandRow,
     /// The agent's result, if it has sent one.
     pub result: Option<ResultRow>,

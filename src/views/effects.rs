@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
-use super::flattened;
+use super::field_errors;
 
 /// One effect.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -55,7 +55,7 @@ pub struct HolderRow {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EffectView {
     /// The effect.
-    #[serde(flatten, deserialize_with = "flattened::read")]
+    #[serde(flatten, deserialize_with = "field_errors::read")]
     pub effect: EffectRow,
     /// The responses that hold it; the longest hold wins.
     pub held_by: Vec<HolderRow>,

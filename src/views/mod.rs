@@ -15,7 +15,7 @@ pub mod commands;
 pub mod document;
 pub mod effects;
 pub mod explain;
-mod flattened;
+pub mod field_errors;
 pub mod freeze;
 pub mod health;
 pub mod import;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use riposte_protocol::time::Timestamp;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::columns::{JsonText, Millis};
 use super::document::DocumentText;
@@ -31,6 +33,31 @@ pub struct PolicyView {
     /// Its open breakers on single agents, at most 500.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped_agents: Vec<AgentBreakerRow>,
+}
+
+/// What a client reads of a policy's document.
+#[derive(Debug, Deserialize)]
+pub struct PolicySummary {
+    /// Unique name.
+    pub name: String,
+    /// What it does when it matches: `enforce`, `approve` or `observe`.
+    pub mode: String,
+    /// The response.
+    pub respond: RespondSummary,
+    /// Whether it has a circuit breaker.
+    pub breaker: Option<IgnoredAny>,
+}
+
+/// What a client reads of the response of a policy.
+#[derive(Debug, Deserialize)]
+pub struct RespondSummary {
+    /// Name of the action.
+    pub action: String,
+    /// Agents on which it acts: a word, or an object.
+    pub on: Value,
+    /// Duration; absent: until lifted by hand.
+    #[serde(rename = "for")]
+    pub duration: Option<String>,
 }
 
 /// A rollback of a policy.

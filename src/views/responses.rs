@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::columns::{JsonText, Millis};
 use super::commands::{CommandRow, ResultRow};
 use super::effects::EffectRow;
-use super::flattened;
+use super::field_errors;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::{AgentOutcome, OutcomeCounts, ResponseOutcome};
@@ -96,10 +96,10 @@ pub struct OutcomeView {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JudgedResponse {
     /// The response.
-    #[serde(flatten, deserialize_with = "flattened::read")]
+    #[serde(flatten, deserialize_with = "field_errors::read")]
     pub response: ResponseRow,
     /// Its outcome.
-    #[serde(flatten, deserialize_with = "flattened::read")]
+    #[serde(flatten, deserialize_with = "field_errors::read")]
     pub outcome: OutcomeView,
 }
 
@@ -121,7 +121,7 @@ pub struct DecisionRow {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ResponseView {
     /// The response and its outcome.
-    #[serde(flatten, deserialize_with = "flattened::read")]
+    #[serde(flatten, deserialize_with = "field_errors::read")]
     pub response: JudgedResponse,
     /// Its current and former effects, at most 500.
     pub effects: Vec<EffectRow>,
