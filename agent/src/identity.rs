@@ -22,6 +22,7 @@ use crate::guarded;
 /// Largest size of each file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 use crate::manager_url::{self, UrlError};
+use crate::tls::Trust;
 
 /// The manager's answer at enrolment, as stored in `agent.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ pub struct Identity {
     pub enrolment: Enrolment,
     key: SigningKey,
     pinned: Vec<(String, VerifyingKey)>,
-    ca: Option<Vec<u8>>,
+    trust: Trust,
 }
 
 /// Why the identity cannot be used.
@@ -122,8 +123,12 @@ impl Identity {
         let damaged = |reason: String| IdentityError::Damaged { path: enrolment_path(state_dir), reason };
         let pinned = pin(&enrolment.manager_keys).map_err(|error| damaged(error.to_string()))?;
         let key = load_key(state_dir)?.ok_or_else(|| damaged("the agent's key is missing beside it".into()))?;
-        let ca = read(&ca_path(state_dir))?;
-        Ok(Self { enrolment, key, pinned, ca })
+        let client = read(&client_path(state_dir))?;
+        if client.is_some() {
+            check_secret(&client_path(state_dir))?;
+        }
+        let trust = Trust { ca: read(&ca_path(state_dir))?, client };
+        Ok(Self { enrolment, key, pinned, trust })
     }
 
     /// The agent's id.
@@ -136,9 +141,9 @@ impl Identity {
         &self.pinned
     }
 
-    /// The authority that certifies the manager, in PEM; `None` if the system's authorities do.
-    pub fn ca(&self) -> Option<&[u8]> {
-        self.ca.as_deref()
+    /// What its connections trust, and what they show.
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// A fresh `Authorization` header value.
@@ -192,14 +197,15 @@ pub fn create_key(state_dir: &Path) -> Result<SigningKey, IdentityError> {
     SigningKey::from_seed(&seed).map_err(|error| file_error(io::Error::other(error)))
 }
 
-/// Writes `agent.json`, and `ca.pem` before it if there is one.
+/// Writes `agent.json`, and before it `ca.pem` and `client.pem` if there are any.
 ///
 /// # Errors
 /// When a file cannot be written durably.
-pub fn save(state_dir: &Path, enrolment: &Enrolment, ca: Option<&[u8]>) -> Result<(), IdentityError> {
-    if let Some(pem) = ca {
-        let path = ca_path(state_dir);
-        durable::replace(&path, pem).map_err(|source| IdentityError::File { path, source })?;
+pub fn save(state_dir: &Path, enrolment: &Enrolment, trust: &Trust) -> Result<(), IdentityError> {
+    for (pem, path) in [(&trust.ca, ca_path(state_dir)), (&trust.client, client_path(state_dir))] {
+        if let Some(pem) = pem {
+            durable::replace(&path, pem).map_err(|source| IdentityError::File { path, source })?;
+        }
     }
     let path = enrolment_path(state_dir);
     let text = serde_json::to_vec_pretty(enrolment).map_err(io::Error::from);
@@ -251,6 +257,10 @@ fn ca_path(state_dir: &Path) -> PathBuf {
     state_dir.join("ca.pem")
 }
 
+fn client_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("client.pem")
+}
+
 fn enrolment_path(state_dir: &Path) -> PathBuf {
     state_dir.join("agent.json")
 }
@@ -284,7 +294,8 @@ mod tests {
             insecure_http: false,
         };
         create_key(directory.path()).unwrap();
-        save(directory.path(), &enrolment, Some(b"a certificate")).unwrap();
+        let trust = Trust { ca: Some(b"a certificate".into()), client: Some(b"a certificate and its key".into()) };
+        save(directory.path(), &enrolment, &trust).unwrap();
         Identity::load(directory.path()).unwrap();
         for (name, mode, is_refused) in [
             ("key", 0o640, true),
@@ -296,6 +307,8 @@ mod tests {
             ("agent.json", 0o644, false),
             ("ca.pem", 0o666, true),
             ("ca.pem", 0o644, false),
+            ("client.pem", 0o644, true),
+            ("client.pem", 0o600, false),
         ] {
             let path = directory.path().join(name);
             let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

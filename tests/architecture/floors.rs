@@ -17,7 +17,17 @@ struct House {
 const MANAGER: House = House {
     folder: "src",
     name: "riposte",
-    floors: &[&["main"], &["cli"], &["api"], &["compat"], &["engine"], &["store"], &["domain"], &["protocol"]],
+    floors: &[
+        &["main"],
+        &["cli"],
+        &["api"],
+        &["compat"],
+        &["engine"],
+        &["store"],
+        &["views"],
+        &["domain"],
+        &["protocol"],
+    ],
     ground: &[("config", &["telemetry"]), ("clock", &[]), ("shutdown", &[]), ("telemetry", &[])],
 };
 
