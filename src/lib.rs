@@ -18,9 +18,9 @@
 //!
 //! Beside the flow: `compat/ossec/` translates a Wazuh manager's configuration into policies.
 //!
-//! Floors, one way down: main > cli > api > compat > engine > store > domain > protocol. `clock`,
-//! `config`, `shutdown` and `telemetry` are ground: every floor may use them, and they use none.
-//! `tests/architecture/` fails on an arrow up.
+//! Floors, one way down: main > cli > api > compat > engine > store > views > domain > protocol.
+//! `clock`, `config`, `shutdown` and `telemetry` are ground: every floor may use them, and they use
+//! none. `tests/architecture/` fails on an arrow up.
 
 pub mod api;
 pub mod cli;
@@ -32,3 +32,4 @@ pub mod engine;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod views;

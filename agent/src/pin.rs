@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why the authority was not found.
 #[derive(Debug, thiserror::Error)]
-pub enum PinError {
+pub enum AuthorityError {
     /// The manager cannot be reached.
     #[error("cannot reach {url}: {why}")]
     Unreachable {
@@ -41,9 +41,10 @@ pub enum PinError {
 /// has signed the manager's certificate is checked by the connections that follow.
 ///
 /// # Errors
-/// [`PinError`].
-pub async fn authority(url: &str, authority: [u8; 32]) -> Result<Vec<u8>, PinError> {
-    let unreachable = |why: &dyn std::fmt::Display| PinError::Unreachable { url: url.into(), why: why.to_string() };
+/// [`AuthorityError`].
+pub async fn authority(url: &str, authority: [u8; 32]) -> Result<Vec<u8>, AuthorityError> {
+    let unreachable =
+        |why: &dyn std::fmt::Display| AuthorityError::Unreachable { url: url.into(), why: why.to_string() };
     let parsed = Url::parse(url).map_err(|error| unreachable(&error))?;
     let host = parsed.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = parsed.port_or_known_default().unwrap_or(443);
@@ -71,7 +72,7 @@ pub async fn authority(url: &str, authority: [u8; 32]) -> Result<Vec<u8>, PinErr
     }
     let chain = shown.chain.lock().unwrap_or_else(PoisonError::into_inner);
     let found = chain.iter().find(|certificate| Sha256::digest(certificate)[..] == authority);
-    let found = found.ok_or_else(|| PinError::OtherAuthority(url.into()))?;
+    let found = found.ok_or_else(|| AuthorityError::OtherAuthority(url.into()))?;
     Ok(pem(found))
 }
 

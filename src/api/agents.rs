@@ -8,11 +8,11 @@ use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use riposte_protocol::enrolment::EnrolmentToken;
+use riposte_protocol::key::VerifyingKey;
+use riposte_protocol::message;
 use riposte_protocol::message::{EnrollRequest, EnrollResponse};
 use riposte_protocol::time::Timestamp;
-use riposte_protocol::{jws, message};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::AppState;
@@ -20,33 +20,19 @@ use super::front::address;
 use super::front::auth::{Caller, ManageAgents, Read, certified};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
-use super::front::page::{Page, cursor_id, limit, page};
+use super::front::page::{cursor_id, limit, page};
 use crate::domain::agent::{is_name, reason_words};
-use crate::domain::duration::Span;
 use crate::domain::enrolment_token;
 use crate::domain::fault::Fault;
 use crate::domain::presence::Presence;
-use crate::store::configured::agents::{self, AgentRow, TokenRow};
-use crate::store::database::columns::Millis;
+use crate::store::configured::agents;
 use crate::store::ledger::resync::REJECTS_FOR;
+use crate::views::agents::{AgentRow, AgentView, ChangeAgent, CreateToken, CreatedToken, TokenRow};
+use crate::views::columns::Millis;
+use crate::views::page::Page;
 
 /// Maximum number of capabilities per agent.
 const MAX_CAPABILITIES: usize = 256;
-/// An agent, and whether it is here.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct AgentView {
-    /// The agent.
-    #[serde(flatten)]
-    pub agent: AgentRow,
-    /// Whether it has a stream to this node.
-    pub streaming: bool,
-    /// `streaming`, `polling` or `away`, as seen from this node.
-    pub presence: Presence,
-    /// Last contact of an absent agent, or else its enrolment; null while it is present.
-    pub away_since: Option<Millis>,
-    /// Reason of a rejected command within the last hour; such an agent carries out no commands.
-    pub rejecting: Option<String>,
-}
 
 fn view(state: &AppState, mut agent: AgentRow) -> AgentView {
     let (hub, now) = (&state.engine.hub, state.engine.clock.now());
@@ -102,15 +88,6 @@ pub async fn find(
     Path(id): Path<Uuid>,
 ) -> ApiResult<axum::Json<AgentView>> {
     Ok(axum::Json(stored(&state, id).await?))
-}
-
-/// A change of an agent.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ChangeAgent {
-    /// Labels to set. A null value removes the label; other labels stay.
-    #[schema(value_type = Object, example = json!({"env": "prod", "wazuh_id": "005"}))]
-    labels: Map<String, Value>,
 }
 
 /// Changes an agent's labels
@@ -214,7 +191,7 @@ fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
             "must be 1 to 253 characters of a-z, A-Z, 0-9, '.', '_' and '-', and must not end with a dot",
         ));
     }
-    if jws::parse_public_key(&asked.public_key).is_err() {
+    if VerifyingKey::parse(&asked.public_key).is_err() {
         faults.push(Fault::at("/public_key", "must be a raw 32-byte Ed25519 public key in base64url"));
     }
     let message::Platform { os, arch, version } = &asked.platform;
@@ -261,44 +238,6 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
     let host = host.ok_or_else(|| ApiError::malformed("the Host header is missing"))?;
     let scheme = if state.tls.is_some() { "https" } else { "http" };
     Ok(format!("{scheme}://{host}"))
-}
-
-/// An enrolment token to create.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateToken {
-    /// Labels set on agents that enrol with it.
-    #[serde(default)]
-    #[schema(value_type = Object, example = json!({"env": "prod"}))]
-    labels: Map<String, Value>,
-    /// Maximum number of enrolments; default 1.
-    #[serde(default = "one")]
-    uses: i64,
-    /// Validity; default `1h`.
-    #[serde(default = "an_hour")]
-    #[schema(value_type = String, example = "1h")]
-    expires_in: Span,
-}
-
-fn one() -> i64 {
-    1
-}
-
-#[expect(clippy::expect_used, reason = "a constant text, covered by every test that leaves it out")]
-fn an_hour() -> Span {
-    "1h".parse().expect("a span")
-}
-
-/// A new enrolment token; its secret is shown once.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct CreatedToken {
-    /// UUIDv7.
-    pub id: Uuid,
-    /// The secret; absent in the response to a retry, because only its hash is stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    /// Expiry time.
-    pub expires_at: Timestamp,
 }
 
 /// Creates an enrolment token

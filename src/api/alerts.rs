@@ -3,8 +3,8 @@
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -12,8 +12,8 @@ use super::AppState;
 use super::front::auth::{Caller, Ingest, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
-use super::front::page::{Page, cursor_id, limit, page};
-use crate::domain::alert::{Alert, AlertAgent, Observables, Rule};
+use super::front::page::{cursor_id, limit, page};
+use crate::domain::alert::Alert;
 use crate::domain::batch;
 use crate::domain::decode::{decode, legible};
 use crate::domain::fault::Fault;
@@ -26,32 +26,9 @@ use crate::store::ledger::alerts::{self, AlertFilter, AlertRow};
 use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::story::escape;
 use crate::store::writer::IdempotentOutcome;
+use crate::views::alerts::{AlertView, Intake, Rejected};
+use crate::views::page::Page;
 use riposte_protocol::time::Timestamp;
-
-/// A rejected alert.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Rejected {
-    /// Index in the array, or among the non-empty lines.
-    pub index: usize,
-    /// The faults of the alert.
-    pub errors: Vec<Fault>,
-}
-
-/// Outcome of one request. Everything listed is durable.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Intake {
-    /// Number of new alerts.
-    pub accepted: usize,
-    /// Number of duplicates, which change nothing.
-    pub duplicates: usize,
-    /// Number of duplicates that differ from the stored alert of the same id; their content is
-    /// ignored.
-    pub conflicting: usize,
-    /// Rejected alerts.
-    pub rejected: Vec<Rejected>,
-    /// Responses to the new alerts, including spared and observed ones.
-    pub responses: Vec<Uuid>,
-}
 
 /// Ingests alerts
 ///
@@ -133,30 +110,6 @@ fn answer(receipt: Receipt, is_batch: bool) -> ApiResult<Intake> {
     }
     let rejected = rejected.into_iter().map(|(index, errors)| Rejected { index, errors }).collect();
     Ok(Intake { accepted, duplicates, conflicting, rejected, responses })
-}
-
-/// A stored alert.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct AlertView {
-    /// UUIDv7; begins with the time of receipt.
-    pub id: String,
-    /// Pipeline that sent the alert.
-    pub pipeline: String,
-    /// The alert's id in the pipeline.
-    pub pipeline_id: String,
-    /// Event time.
-    pub time: Timestamp,
-    /// The rule that fired.
-    pub rule: Rule,
-    /// The agent that the alert names.
-    pub agent: AlertAgent,
-    /// Observables of the alert.
-    pub observables: Observables,
-    /// The raw alert, with U+FFFD for invalid text and strings for numbers out of range. Only in
-    /// the response for a single alert.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub raw: Option<Box<RawValue>>,
 }
 
 /// Time of receipt of the alert.

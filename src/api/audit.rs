@@ -9,9 +9,11 @@ use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Query;
-use super::front::page::{Page, cursor_number, limit, page};
+use super::front::page::{cursor_number, limit, page};
 use crate::domain::canonical;
-use crate::store::ledger::audit::{self, AuditFilter, AuditProof, AuditRow};
+use crate::store::ledger::audit::{self, AuditFilter};
+use crate::views::audit::{AuditProof, AuditRow};
+use crate::views::page::Page;
 
 /// Filter of an audit log list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

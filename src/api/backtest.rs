@@ -9,17 +9,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use riposte_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
-use crate::engine::backtest::guardrails::BacktestReport;
 use crate::engine::backtest::{Draft, backtest};
+use crate::views::backtest::{BacktestLine, BacktestProgress, BacktestReport, NewBacktest};
 
 /// Default and maximum number of samples.
 const SAMPLES: (usize, usize) = (20, 1000);
@@ -29,26 +26,6 @@ const LINES: usize = 64;
 const RETRY_AFTER_SECS: u64 = 5;
 /// Media type of JSON lines.
 const NDJSON: &str = "application/x-ndjson";
-
-/// A draft, and the range of alerts for its test.
-#[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewBacktest {
-    /// The policy; it need not be stored.
-    #[schema(value_type = crate::domain::policy::Policy)]
-    policy: Value,
-    /// Earliest event time, inclusive.
-    #[serde(default, alias = "from")]
-    #[schema(value_type = Option<String>)]
-    since: Option<Timestamp>,
-    /// Latest event time, exclusive.
-    #[serde(default, alias = "to")]
-    #[schema(value_type = Option<String>)]
-    until: Option<Timestamp>,
-    /// Number of examples, at most 1000; default 20.
-    #[serde(default)]
-    samples: Option<usize>,
-}
 
 /// Tests a draft policy over the stored alerts
 ///
@@ -78,11 +55,12 @@ pub async fn run(
 }
 
 fn lines(state: &AppState, draft: Draft, permit: OwnedSemaphorePermit) -> Response {
-    let (sender, receiver) = mpsc::channel::<Value>(LINES);
+    let (sender, receiver) = mpsc::channel::<BacktestLine>(LINES);
     let engine = Arc::clone(&state.engine);
     state.engine.tasks.spawn_short(async move {
         let progress = |scanned: u64, total: u64| {
-            let _ = sender.try_send(json!({"progress": {"scanned": scanned, "total": total}}));
+            let progress = Some(BacktestProgress { scanned, total });
+            let _ = sender.try_send(BacktestLine { progress, ..BacktestLine::default() });
         };
         let outcome = tokio::select! {
             outcome = backtest(&engine, draft, progress) => outcome,
@@ -92,14 +70,14 @@ fn lines(state: &AppState, draft: Draft, permit: OwnedSemaphorePermit) -> Respon
         // A client that reads the last line slowly must not hold the permit.
         drop(permit);
         let last = match outcome {
-            Ok(report) => json!({"result": report}),
-            Err(error) => json!({"error": ApiError::from(error).problem()}),
+            Ok(report) => BacktestLine { result: Some(report), ..BacktestLine::default() },
+            Err(error) => BacktestLine { error: Some(ApiError::from(error).problem()), ..BacktestLine::default() },
         };
         let _ = sender.send(last).await;
     });
     let lines = stream::unfold(receiver, |mut receiver| async {
         let line = receiver.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(format!("{line}\n"))), receiver))
+        Some((serde_json::to_value(line).map(|line| Bytes::from(format!("{line}\n"))), receiver))
     });
     ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
 }

@@ -3,17 +3,19 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::AppState;
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query, reason};
-use super::front::page::{Page, cursor_id, limit, page};
+use super::front::page::{cursor_id, limit, page};
 use crate::domain::command::CommandState;
 use crate::domain::fault::Fault;
-use crate::store::ledger::commands::{self, CommandFilter, CommandRow, ResultRow};
+use crate::store::ledger::commands::{self, CommandFilter};
+use crate::views::commands::{Cancel, CommandRow, CommandView};
+use crate::views::page::Page;
 
 /// Filter of a command list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -30,16 +32,6 @@ pub struct ListCommands {
     effect_id: Option<Uuid>,
     /// Response that requested the command.
     response_id: Option<Uuid>,
-}
-
-/// A command with its result.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct CommandView {
-    /// The command.
-    #[serde(flatten)]
-    pub command: CommandRow,
-    /// The agent's result, if it has sent one.
-    pub result: Option<ResultRow>,
 }
 
 /// Lists commands, newest first
@@ -74,14 +66,6 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<CommandView> {
     let command = commands::find(&state.engine.db, id).await?;
     let command = command.ok_or_else(|| ApiError::not_found("the command does not exist"))?;
     Ok(CommandView { command, result: commands::result(&state.engine.db, id).await? })
-}
-
-/// A cancellation of a command.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Cancel {
-    /// Reason; recorded in the audit log.
-    reason: String,
 }
 
 /// Cancels a command that was not sent yet

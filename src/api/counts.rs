@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use riposte_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::AppState;
 use super::front::auth::{Caller, Read};
@@ -12,8 +11,8 @@ use super::front::error::ApiResult;
 use super::front::extract::{Path, Query};
 use crate::domain::duration::Span;
 use crate::domain::outcome::ResponseOutcome;
-use crate::engine::conditions::FailedConditions;
 use crate::store::ledger::responses;
+use crate::views::policies::PolicyCounts;
 
 /// Default range of the counts.
 const DEFAULT_WITHIN: std::time::Duration = std::time::Duration::from_hours(24);
@@ -26,29 +25,6 @@ pub struct Within {
     /// Length of the range, which ends now; default 24h.
     #[param(value_type = Option<String>, example = "24h")]
     within: Option<Span>,
-}
-
-/// Counts of a policy's responses.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct PolicyCounts {
-    /// Name of the policy.
-    pub policy: String,
-    /// Start of the range.
-    pub since: Timestamp,
-    /// Number of responses by state.
-    pub responses: BTreeMap<String, i64>,
-    /// Those that have ended, by what became of them: `failed` (in force, or done, on no agent) or `lifted`.
-    pub ended: BTreeMap<String, i64>,
-    /// Those that were spared, by reason.
-    pub spared: BTreeMap<String, i64>,
-    /// Number of observed responses: `would_act`, or the guardrail that would have stopped them.
-    pub observed: BTreeMap<String, i64>,
-    /// Failures of its conditions (`when`) since the manager started; a failed condition counts as
-    /// false.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conditions_failed: Option<FailedConditions>,
-    /// Number of distinct targets, without spared responses.
-    pub targets: i64,
 }
 
 /// Counts a policy's responses by state and reason

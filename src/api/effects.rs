@@ -3,18 +3,20 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Query};
-use super::front::page::{Page, cursor_id, limit, page};
+use super::front::page::{cursor_id, limit, page};
 use crate::domain::canonical;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::fault::Fault;
-use crate::store::ledger::effects::{self, EffectFilter, EffectRow, HolderRow};
+use crate::store::ledger::effects::{self, EffectFilter};
+use crate::views::effects::{EffectRow, EffectView};
+use crate::views::page::Page;
 
 /// Filter of an effect list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -34,16 +36,6 @@ pub struct ListEffects {
     /// Only effects whose last revert failed.
     #[serde(default)]
     failing: bool,
-}
-
-/// An effect and its holds.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct EffectView {
-    /// The effect.
-    #[serde(flatten)]
-    pub effect: EffectRow,
-    /// The responses that hold it; the longest hold wins.
-    pub held_by: Vec<HolderRow>,
 }
 
 /// Lists effects, newest first

@@ -2,13 +2,11 @@
 //! responses decided at intake.
 
 use axum::extract::State;
-use serde::Serialize;
-use uuid::Uuid;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Path;
-use super::outcomes::{self, JudgedResponse};
+use super::outcomes;
 use super::{AppState, alerts};
 use crate::domain::fleet::Origin;
 use crate::domain::formats;
@@ -19,54 +17,10 @@ use crate::engine::decide::{Ages, Circumstances, decide};
 use crate::store::database::columns;
 use crate::store::ledger::alerts as stored;
 use crate::store::ledger::responses::{self, ResponseFilter};
+use crate::views::explain::{Explanation, PolicyVerdict, SelectorVerdict};
 
 /// Maximum number of stored responses shown; an alert has one per matching policy.
 const SHOWN: i64 = 500;
-
-/// Whether a selector holds, and why not.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct SelectorVerdict {
-    /// Whether all its conditions hold.
-    pub holds: bool,
-    /// The first condition that does not hold.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub because: Option<String>,
-}
-
-/// A policy's decision on the alert now.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct PolicyVerdict {
-    /// Name of the policy.
-    pub policy: String,
-    /// Version of the policy.
-    pub version: i64,
-    /// Whether the policy matches.
-    pub fires: bool,
-    /// Its selectors, in order.
-    pub selectors: Vec<SelectorVerdict>,
-    /// `act`, `ask` (request approval), `observe` or `spare`; absent if it does not match.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<&'static str>,
-    /// Why the response is spared.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// The responses to an alert, and the policies' decisions on it now.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Explanation {
-    /// Id of the alert.
-    pub alert_id: Uuid,
-    /// The enrolled agent that the alert comes from, if known.
-    pub origin: Option<Uuid>,
-    /// Why the originating agent is ambiguous.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub origin_ambiguous: Option<String>,
-    /// Responses decided at intake.
-    pub decided: Vec<JudgedResponse>,
-    /// Decision of every policy now.
-    pub now: Vec<PolicyVerdict>,
-}
 
 /// Explains how policies decide an alert
 ///
@@ -123,7 +77,8 @@ pub async fn explain(
             Some(Verdict::Spare(spared)) => (Some("spare"), Some(spared.detail())),
         };
         let (policy, fires) = (policy.name.clone(), response.is_some());
-        PolicyVerdict { policy, version, fires, selectors: selectors.collect(), verdict, reason }
+        let (selectors, verdict) = (selectors.collect(), verdict.map(str::to_owned));
+        PolicyVerdict { policy, version, fires, selectors, verdict, reason }
     });
     let verdicts = verdicts.collect();
     let origin_ambiguous = if let Origin::Ambiguous(why) = &origin { Some(why.clone()) } else { None };

@@ -2,23 +2,13 @@
 //! reverts are delivered; no other command is.
 
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, reason};
-use crate::store::configured::freeze::{self, FreezeRow};
-
-/// The state of the freeze.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Freeze {
-    /// Whether deliveries are frozen.
-    pub frozen: bool,
-    /// The last change; absent if there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_change: Option<FreezeRow>,
-}
+use crate::store::configured::freeze;
+use crate::views::freeze::{Freeze, SetFreeze};
 
 async fn standing(state: &AppState) -> ApiResult<axum::Json<Freeze>> {
     let last_change = freeze::find(&state.engine.db).await?;
@@ -29,16 +19,6 @@ async fn standing(state: &AppState) -> ApiResult<axum::Json<Freeze>> {
 #[utoipa::path(get, path = "/v1/freeze", tag = "freeze", responses((status = 200, body = Freeze)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>) -> ApiResult<axum::Json<Freeze>> {
     standing(&state).await
-}
-
-/// A change of the freeze.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SetFreeze {
-    /// True to freeze, false to thaw.
-    frozen: bool,
-    /// Reason; recorded in the audit log.
-    reason: String,
 }
 
 /// Freezes or resumes the delivery of commands

@@ -8,18 +8,18 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::AppState;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Query;
 use crate::domain::presence::Presence;
-use crate::engine::health::Round;
 use crate::engine::readiness;
 use crate::store::configured::agents;
 use crate::store::configured::agents::Troubles;
 use crate::store::configured::breakers::{self, OpenBreakers};
 use crate::store::ledger::{commands, effects, outcomes};
+use crate::views::health::Readiness;
 
 /// Time without contact after which an agent is silent: ten heartbeats of 30 seconds.
 const SILENT: Duration = Duration::from_mins(5);
@@ -38,26 +38,6 @@ pub struct HowReady {
     /// Return the health of every stage, as JSON.
     #[param(value_type = Option<bool>)]
     verbose: Option<String>,
-}
-
-/// Readiness of the manager.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Readiness {
-    /// Whether the manager is ready.
-    pub ready: bool,
-    /// Current problems, one sentence each.
-    pub problems: Vec<String>,
-    /// Owners of deadlines: when each last ran, and how late it is.
-    pub stages: BTreeMap<&'static str, Round>,
-    /// Fill level of the writer's queue, from 0 to 1.
-    pub writer_load: f64,
-    /// Whether deliveries are frozen.
-    pub frozen: bool,
-    /// Number of agents with a stream to this node.
-    pub agents_streaming: i64,
-    /// Number of agents that rejected this manager's commands within the last hour; absent while
-    /// the ledger cannot be read.
-    pub agents_rejecting: Option<i64>,
 }
 
 /// Whether the manager is ready
@@ -88,10 +68,11 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
     } else {
         None
     };
+    let rounds = engine.health.rounds(engine.clock.now()).into_iter();
     let readiness = Readiness {
         ready: problems.is_empty(),
         problems,
-        stages: engine.health.rounds(engine.clock.now()),
+        stages: rounds.map(|(stage, round)| (stage.to_owned(), round)).collect(),
         writer_load: engine.writer.load(),
         frozen: engine.frozen.load(Ordering::SeqCst),
         agents_streaming: engine.metrics.agents_streaming.get(),

@@ -11,9 +11,10 @@ use super::AppState;
 use super::front::auth::{Caller, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Payload, Query};
-use crate::compat::ossec::{self, Import, Level, Load};
+use crate::compat::ossec::{self, Imported, Load};
 use crate::domain::fault::Fault;
 use crate::domain::labels::{WAZUH_MANAGER, parse_labels};
+use crate::views::import::{Import, Level};
 
 /// Maximum size of a configuration, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -60,11 +61,11 @@ pub async fn run(
     }
     let read =
         tokio::task::spawn_blocking(move || ossec::import(&[(FILE.to_owned(), bytes)], wazuh_manager.as_deref())).await;
-    let import = read.map_err(|error| ApiError::internal(&error))?;
+    let Imported { answer: import, wazuh, .. } = read.map_err(|error| ApiError::internal(&error))?;
     if dry_run {
         return Ok((StatusCode::OK, axum::Json(import)));
     }
-    if import.wazuh.load == Load::Error {
+    if wazuh.load == Load::Error {
         return Err(refused(&import));
     }
     let Import { actions, policies, protected, .. } = &import;

@@ -4,53 +4,17 @@ use crate::engine::keys::{AskedKey, MadeKey};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use riposte_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::AppState;
 use super::front::auth::{Administer, Caller};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, Path, Query};
-use super::front::page::{Page, limit, page};
+use super::front::page::{limit, page};
 use crate::domain::duration::Span;
-use crate::domain::principal::Role;
-use crate::store::configured::keys::{self, KeyRow};
-
-/// An API key to create.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateKey {
-    /// Purpose of the key.
-    name: String,
-    /// Role, which decides the key's rights.
-    role: Role,
-    /// The pipeline that the key sends alerts for. Alerts are deduplicated among keys of the same
-    /// pipeline. A replacement key, or a second sender of the same alerts, names the same pipeline.
-    #[serde(default)]
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "siem-1")]
-    pipeline: Option<String>,
-    /// Validity; absent: until revoked.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "90d")]
-    expires_in: Option<Span>,
-}
-
-/// A new API key; its secret is shown once.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct CreatedKey {
-    /// Public part of the key.
-    pub id: String,
-    /// The whole key, `rip_ID_SECRET`; absent in the response to a retry, because only its hash is
-    /// stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Role, which decides the key's rights.
-    pub role: Role,
-    /// Pipeline that the key is bound to, if any.
-    pub pipeline: Option<String>,
-    /// Expiry time; absent: until revoked.
-    pub expires_at: Option<Timestamp>,
-}
+use crate::store::configured::keys;
+use crate::views::keys::{CreateKey, CreatedKey, KeyRow};
+use crate::views::page::Page;
 
 /// Creates an API key
 #[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", request_body = CreateKey, responses((status = 201, body = CreatedKey)))]

@@ -3,8 +3,6 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use riposte_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
@@ -20,55 +18,12 @@ use crate::store::database::columns::id;
 use crate::store::ledger::alerts;
 use crate::store::ledger::holds::EndReason;
 use crate::store::ledger::responses::{self, LiftFilter, ResponseFilter};
+use crate::views::responses::{LiftMany, Lifted};
 
 /// Responses lifted per transaction.
 const LIFT_BATCH: usize = 500;
 /// Maximum length of a filter, in characters: that of the longest path.
 const MAX_FILTER: usize = 4096;
-
-/// Filter of the responses to lift. All given conditions must match; at least one is required.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LiftMany {
-    /// Policy that decided.
-    #[serde(default)]
-    policy: Option<String>,
-    /// Because of this alert: Riposte's id, or the pipeline's own (Wazuh's `1795169472.12345`).
-    #[serde(default)]
-    alert_id: Option<String>,
-    /// Because of an alert of this rule.
-    #[serde(default)]
-    rule_id: Option<String>,
-    /// Target; an address in any notation.
-    #[serde(default)]
-    target: Option<String>,
-    /// Earliest decision time, inclusive.
-    #[serde(default)]
-    since: Option<Timestamp>,
-    /// Latest decision time, exclusive.
-    #[serde(default)]
-    until: Option<Timestamp>,
-    /// Lift all active responses.
-    #[serde(default)]
-    everything: bool,
-    /// Only return what would be lifted.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason; recorded in the audit log.
-    reason: String,
-}
-
-/// Result of a lift request.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Lifted {
-    /// Number of lifted responses.
-    pub count: usize,
-    /// Ids of the lifted responses.
-    pub responses: Vec<Uuid>,
-    /// Names in the filter that do not exist, if it matched no response.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Fault>,
-}
 
 /// Names in the filter that the ledger does not contain: a typing error looks like an empty result.
 async fn names_nothing(state: &AppState, filter: &LiftFilter) -> ApiResult<Vec<Fault>> {

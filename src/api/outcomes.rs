@@ -5,19 +5,19 @@
 use std::sync::atomic::Ordering;
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::AppState;
 use crate::domain::outcome::{
-    AgentOutcome, OutcomeCounts, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, one_shot_words, words,
+    AgentOutcome, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, one_shot_words, words,
 };
 use crate::domain::presence::Presence;
 use crate::domain::response::ResponseState;
 use crate::store::database::Result;
 use crate::store::database::columns::id;
 use crate::store::ledger::outcomes::{self, AgentFacts, Became, Known};
-use crate::store::ledger::responses::{self, ResponseFilter, ResponseRow};
+use crate::store::ledger::responses::{self, ResponseFilter};
+use crate::views::responses::{AgentOutcomeView, JudgedResponse, OutcomeView, ResponseRow};
 
 /// Agents listed per response of a list; a single response shows more.
 pub const LISTED: i64 = 10;
@@ -25,45 +25,6 @@ pub const LISTED: i64 = 10;
 const BATCH: i64 = 500;
 /// Maximum number of responses read for one page.
 const SCANNED: usize = 5000;
-
-/// A response's outcome on one agent, and its reason.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct AgentOutcomeView {
-    /// Id of the agent.
-    pub agent_id: String,
-    /// Name of the agent.
-    pub agent: String,
-    /// Outcome on this agent.
-    pub outcome: AgentOutcome,
-    /// Why it is not in force, why it still is, or that it cannot be verified.
-    pub reason: String,
-}
-
-/// Outcome of a response.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct OutcomeView {
-    /// `pending`, `in_force`, `partly`, `failed` or `lifted`. Null for a response that did not act:
-    /// it waits for approval, or was observed, spared, rejected or lapsed.
-    pub outcome: Option<ResponseOutcome>,
-    /// Number of agents per outcome; null as above.
-    pub agents_by_outcome: Option<OutcomeCounts>,
-    /// Number of agents where it is in force but cannot be verified.
-    pub agents_unverified: i64,
-    /// Agents with something to report, those without the effect first. At most 10 in a list, 500
-    /// for a single response.
-    pub agent_outcomes: Vec<AgentOutcomeView>,
-}
-
-/// A response with its outcome.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct JudgedResponse {
-    /// The response.
-    #[serde(flatten)]
-    pub response: ResponseRow,
-    /// Its outcome.
-    #[serde(flatten)]
-    pub outcome: OutcomeView,
-}
 
 /// Adds the outcomes to responses, with at most `shown` agents each.
 ///

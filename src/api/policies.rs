@@ -1,61 +1,46 @@
 //! `/v1/policies`: policies and their versions. The `ETag` is the version, and every change must
 //! state the version that it replaces.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::AppState;
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query, reason};
-use super::front::page::{Page, cursor_number, limit, page};
+use super::front::page::{cursor_number, cut, limit, page, page_until};
 use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
 use crate::domain::fleet::Fleet;
 use crate::domain::policy::Policy;
 use crate::store::StoreError;
-use crate::store::configured::breakers::{self, AgentBreakerRow, BreakerRow};
-use crate::store::configured::policies::{self, PolicyRow, PolicyVersionRow};
-use crate::store::database::columns::Millis;
+use crate::store::configured::breakers;
+use crate::store::configured::policies::{self, PolicyRow};
+use crate::views::document::DocumentText;
+use crate::views::page::Page;
+use crate::views::policies::{AgentBreakerRow, BreakerRow, PolicyVersionRow, PolicyView, ResetBreaker, Rollback};
 
-/// A policy at its current version.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct PolicyView {
-    /// The policy.
-    #[serde(flatten)]
-    pub policy: Policy,
-    /// Current version, equal to the `ETag`.
-    pub version: i64,
-    /// Creation time.
-    pub created_at: Millis,
-    /// Time of the last change.
-    pub updated_at: Millis,
-    /// Warnings about the policy itself, and about the currently enrolled agents.
-    pub warnings: Vec<Fault>,
-    /// Its open global breaker, if any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<BreakerRow>,
-    /// Its open breakers on single agents, at most 500.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stopped_agents: Vec<AgentBreakerRow>,
-}
+/// The open breakers of one policy: its global one, and those on single agents.
+type Breakers = (Option<BreakerRow>, Vec<AgentBreakerRow>);
 
-impl PolicyView {
-    fn read(row: PolicyRow, actions: &Catalogue, fleet: &Fleet) -> Result<Self, StoreError> {
-        let PolicyRow { name, version, document, created_at, updated_at } = row;
-        let policy = Policy::parse_stored(&document.read::<Value>()?, actions)
-            .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
-        let mut warnings = policy.warnings();
-        let dead = policy.dead_conditions().into_iter();
-        warnings.extend(dead.map(|fault| Fault::at(fault.pointer, format!("never holds: {}", fault.detail))));
-        if let Some(action) = actions.find(&policy.respond.action) {
-            warnings.extend(policy.fleet_warnings(action, fleet));
-        }
-        Ok(Self { policy, version, created_at, updated_at, warnings, stopped: None, stopped_agents: Vec::new() })
+fn view(row: PolicyRow, breakers: Breakers, actions: &Catalogue, fleet: &Fleet) -> ApiResult<PolicyView> {
+    let PolicyRow { name, version, document, created_at, updated_at } = row;
+    let policy = Policy::parse_stored(&document.read::<Value>().map_err(StoreError::from)?, actions)
+        .map_err(|faults| StoreError::Corrupt(format!("policy {name}: {faults:?}")))?;
+    let mut warnings = policy.warnings();
+    let dead = policy.dead_conditions().into_iter();
+    warnings.extend(dead.map(|fault| Fault::at(fault.pointer, format!("never holds: {}", fault.detail))));
+    if let Some(action) = actions.find(&policy.respond.action) {
+        warnings.extend(policy.fleet_warnings(action, fleet));
     }
+    let policy = DocumentText::of(&policy).map_err(|error| ApiError::internal(&error))?;
+    let (stopped, stopped_agents) = breakers;
+    Ok(PolicyView { policy, version, created_at, updated_at, warnings, stopped, stopped_agents })
 }
 
 fn tagged(status: StatusCode, view: PolicyView) -> Response {
@@ -66,10 +51,9 @@ fn tagged(status: StatusCode, view: PolicyView) -> Response {
 async fn stored(state: &AppState, name: &str) -> ApiResult<PolicyView> {
     let row = policies::find(&state.engine.db, name).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no policy called {name:?}")))?;
-    let view = PolicyView::read(row, &state.engine.actions.load(), &state.engine.fleet.load())?;
-    let breaker = breakers::of_policy(&state.engine.db, name).await?;
+    let stopped = breakers::of_policy(&state.engine.db, name).await?.filter(|breaker| breaker.is_open);
     let stopped_agents = breakers::agents_of_policy(&state.engine.db, name).await?;
-    Ok(PolicyView { stopped: breaker.filter(|breaker| breaker.is_open), stopped_agents, ..view })
+    view(row, (stopped, stopped_agents), &state.engine.actions.load(), &state.engine.fleet.load())
 }
 
 /// Filter of a policy list.
@@ -91,20 +75,22 @@ pub async fn list(
 ) -> ApiResult<Response> {
     let limit = limit(query.limit)?;
     let rows = policies::list(&state.engine.db, query.cursor.as_deref().unwrap_or_default(), limit + 1).await?;
-    let (actions, fleet) = (state.engine.actions.load(), state.engine.fleet.load());
-    let mut views =
-        rows.into_iter().map(|row| PolicyView::read(row, &actions, &fleet)).collect::<Result<Vec<_>, _>>()?;
+    let (rows, next) = cut(rows, limit, |row| row.name.clone());
+    let mut open: HashMap<String, Breakers> = HashMap::new();
     for breaker in breakers::open_policies(&state.engine.db).await? {
-        if let Some(view) = views.iter_mut().find(|view| view.policy.name == breaker.policy) {
-            view.stopped = Some(breaker);
-        }
+        let (stopped, _) = open.entry(breaker.policy.clone()).or_default();
+        *stopped = Some(breaker);
     }
     for breaker in breakers::open_agents(&state.engine.db).await? {
-        if let Some(view) = views.iter_mut().find(|view| view.policy.name == breaker.policy) {
-            view.stopped_agents.push(breaker);
-        }
+        let (_, stopped_agents) = open.entry(breaker.policy.clone()).or_default();
+        stopped_agents.push(breaker);
     }
-    Ok(page(views, limit, &uri, |view| view.policy.name.clone()))
+    let (actions, fleet) = (state.engine.actions.load(), state.engine.fleet.load());
+    let views = rows.into_iter().map(|row| {
+        let breakers = open.remove(&row.name).unwrap_or_default();
+        view(row, breakers, &actions, &fleet)
+    });
+    Ok(page_until(views.collect::<ApiResult<Vec<_>>>()?, next, &uri))
 }
 
 /// Creates a policy
@@ -179,14 +165,6 @@ pub async fn versions(
     Ok(page(rows, limit, &uri, |row| row.version.to_string()))
 }
 
-/// A rollback of a policy.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rollback {
-    /// The version whose document becomes current again.
-    version: i64,
-}
-
 /// Restores an earlier version of a policy
 ///
 /// `If-Match` as for a replacement. The earlier version is validated again, because it may use a
@@ -204,17 +182,6 @@ pub async fn rollback(
     stored(&state, &name).await?;
     state.engine.roll_back_policy(&name, expected, body.value.version, &caller.principal.name).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
-}
-
-/// A reset of a policy's breaker.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ResetBreaker {
-    /// Reason; recorded in the audit log.
-    reason: String,
-    /// Agent, by id or name; absent: the global breaker and those of all agents.
-    #[serde(default)]
-    agent: Option<String>,
 }
 
 /// Closes the breaker of a stopped policy

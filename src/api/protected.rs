@@ -7,48 +7,27 @@ use crate::engine::refusal::{Refusal, UseCase};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use riposte_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::AppState;
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
-use super::front::page::{Page, cursor_id, limit, page};
-use crate::domain::duration::Span;
+use super::front::page::{cursor_id, limit, page};
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;
 use crate::domain::policy;
 use crate::domain::protected::{Covered, CoveredError, ProtectedEntry, ProtectedSet};
+use crate::domain::response::Hold;
 use crate::engine::Engine;
-use crate::store::configured::protected::{self, Hold, ProtectedRow};
+use crate::store::configured::protected;
+use crate::views::page::Page;
+use crate::views::protected::{CreateProtected, CreatedProtected, ProtectedRow};
 
 /// Maximum number of policies per entry.
 const MAX_POLICIES: usize = 256;
-
-/// A protected entry to create.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateProtected {
-    /// `ip`, `user`, `file`, `process`, `host` or `agent`.
-    #[schema(example = "ip")]
-    kind: String,
-    /// An address or network, an account, a file or folder, a process number, or (`host`, `agent`)
-    /// an agent's id or name.
-    #[schema(example = "203.0.113.0/24")]
-    value: String,
-    /// Policies that the entry applies to; empty: every response.
-    #[serde(default)]
-    policies: Vec<String>,
-    /// Reason for the protection.
-    reason: String,
-    /// Validity; absent: until it is deleted.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "30d")]
-    expires_in: Option<Span>,
-}
 
 /// Query of a creation.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -58,24 +37,6 @@ pub struct HowToCreate {
     /// Only return what would be lifted.
     #[serde(default)]
     dry_run: bool,
-}
-
-/// A new entry, and the effects that it lifts.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct CreatedProtected {
-    /// UUIDv7; absent for a dry run.
-    pub id: Option<Uuid>,
-    /// Kind of the entry.
-    pub kind: &'static str,
-    /// Protected value in canonical form.
-    pub value: String,
-    /// Expiry time; absent: until it is deleted.
-    pub expires_at: Option<Timestamp>,
-    /// Holds that the entry ends, or would end.
-    pub lifts: Vec<Hold>,
-    /// Warnings about the entry.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Fault>,
 }
 
 /// Protects a target
@@ -115,7 +76,8 @@ fn answer(engine: &Engine, id: Option<Uuid>, entry: &ProtectedEntry, lifts: Vec<
     {
         warnings.push(Fault::at("/value", "covers every address of its family: no address can be blocked"));
     }
-    CreatedProtected { id, kind: covered.kind(), value: covered.value(), expires_at: until.instant(), lifts, warnings }
+    let (kind, value, expires_at) = (covered.kind().to_owned(), covered.value(), until.instant());
+    CreatedProtected { id, kind, value, expires_at, lifts, warnings }
 }
 
 fn read(state: &AppState, asked: CreateProtected) -> UseCase<ProtectedEntry> {

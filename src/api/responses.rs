@@ -4,14 +4,14 @@ use crate::engine::respond::Order;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query, reason, traceparent};
-use super::front::page::{Page, cursor_id, limit, page_until};
-use super::outcomes::{self, JudgedResponse};
+use super::front::page::{cursor_id, limit, page_until};
+use super::outcomes;
 use super::{AppState, alerts};
 use crate::domain::canonical;
 use crate::domain::duration::Span;
@@ -19,31 +19,16 @@ use crate::domain::fault::Fault;
 use crate::domain::outcome::ResponseOutcome;
 use crate::domain::response::ResponseState;
 use crate::store::database::columns;
-use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision, DecisionRow};
-use crate::store::ledger::commands::{self, CommandFilter, CommandRow, ResultRow};
-use crate::store::ledger::effects::{self, EffectRow};
+use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision};
+use crate::store::ledger::commands::{self, CommandFilter};
+use crate::store::ledger::effects;
 use crate::store::ledger::holds::EndReason;
 use crate::store::ledger::responses::{self, ResponseFilter};
-use riposte_protocol::target::{Target, TargetKind};
+use crate::views::page::Page;
+use crate::views::responses::{JudgedResponse, Lift, ManualTarget, NewManualResponse, ResponseView, Say};
 
 /// Maximum number of commands, results and effects shown with a response; the lists have all.
 const SHOWN: i64 = 500;
-
-/// A response with its effects, commands, results and decisions.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct ResponseView {
-    /// The response and its outcome.
-    #[serde(flatten)]
-    pub response: JudgedResponse,
-    /// Its current and former effects, at most 500.
-    pub effects: Vec<EffectRow>,
-    /// Its commands, newest first, at most 500.
-    pub commands: Vec<CommandRow>,
-    /// Results of its commands.
-    pub results: Vec<ResultRow>,
-    /// Decisions of people on it.
-    pub answers: Vec<DecisionRow>,
-}
 
 /// Filter of a response list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -125,42 +110,6 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
     })
 }
 
-/// A manual response to create.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewManualResponse {
-    /// Name of the action.
-    action: String,
-    /// Target: `{"kind":"ip","value":"203.0.113.7"}`, or the value alone if the action accepts one
-    /// kind.
-    #[serde(default)]
-    #[schema(value_type = Option<Target>)]
-    target: Option<ManualTarget>,
-    /// Agents, by id or name.
-    agents: Vec<String>,
-    /// Duration; absent: until lifted by hand.
-    #[serde(default, rename = "for")]
-    #[schema(value_type = Option<String>, example = "10m")]
-    duration: Option<Span>,
-    /// Reason; recorded in the audit log.
-    reason: String,
-    /// Arguments of the action.
-    #[serde(default)]
-    arguments: Vec<String>,
-}
-
-/// A target as a person writes it.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum ManualTarget {
-    Value(String),
-    Full {
-        kind: TargetKind,
-        #[serde(default)]
-        value: String,
-    },
-}
-
 /// Creates a manual response
 #[utoipa::path(post, path = "/v1/responses", tag = "responses", request_body = NewManualResponse, responses((status = 201, body = ResponseView)))]
 pub async fn create(
@@ -187,14 +136,6 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)))
 }
 
-/// A request to lift a response.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Lift {
-    /// Reason; recorded in the audit log.
-    reason: String,
-}
-
 /// Lifts a response
 ///
 /// An effect that no other response holds is reverted on every agent. Lifting an ended response
@@ -219,14 +160,6 @@ pub async fn lift(
         _ => return Err(ApiError::conflict(format!("the response is {}; there is nothing to lift", standing.state))),
     }
     Ok(axum::Json(view(&state, id).await?))
-}
-
-/// The body of an approval, rejection or confirmation.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Say {
-    /// Reason; recorded in the audit log.
-    reason: String,
 }
 
 async fn decide(

@@ -6,11 +6,14 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use reqwest::Method;
 use riposte_protocol::time::difference;
-use serde_json::{Map, Value};
 
 use super::client::Remote;
+use super::reply::Said;
 use super::say;
 use super::terminal::{plain, table};
+use crate::domain::duration::Span;
+use crate::domain::presence::Presence;
+use crate::views::agents::{AgentView, ChangeAgent, CreateToken, CreatedToken};
 
 /// Agents.
 #[derive(Debug, Subcommand)]
@@ -25,7 +28,7 @@ pub enum AgentCommand {
         uses: i64,
         /// Validity.
         #[arg(long, default_value = "1h")]
-        expires_in: String,
+        expires_in: Span,
         /// Label of agents that enrol with it, KEY=VALUE; may be repeated.
         #[arg(long = "label")]
         labels: Vec<String>,
@@ -65,51 +68,49 @@ pub async fn run(command: AgentCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// `riposte agent token`
-async fn token(remote: Remote, uses: i64, expires_in: String, labels: Vec<String>) -> anyhow::Result<ExitCode> {
-    let mut object = Map::new();
-    for label in labels {
+async fn token(remote: Remote, uses: i64, expires_in: Span, labels: Vec<String>) -> anyhow::Result<ExitCode> {
+    let pairs = labels.iter().map(|label| {
         let (key, value) = label.split_once('=').with_context(|| format!("a label is KEY=VALUE, not {label}"))?;
-        object.insert(key.to_owned(), value.into());
-    }
-    let body = serde_json::json!({"labels": object, "uses": uses, "expires_in": expires_in});
-    let answer = remote.post("/v1/enrollment-tokens", body).await?;
-    say(&plain(answer["token"].as_str().context("the manager returned no token")?));
+        Ok((key.to_owned(), value.into()))
+    });
+    let body = CreateToken { labels: pairs.collect::<anyhow::Result<_>>()?, uses, expires_in };
+    let created: CreatedToken = remote.post("/v1/enrollment-tokens", &body).await?;
+    say(&plain(&created.token.context("the manager returned no token")?));
     Ok(ExitCode::SUCCESS)
 }
 
 /// `riposte agent label`
 async fn label(remote: Remote, agent: String, changes: Vec<String>) -> anyhow::Result<ExitCode> {
-    let mut labels = Map::new();
-    for change in &changes {
-        match (change.split_once('='), change.strip_suffix('-')) {
-            (Some((key, value)), _) => labels.insert(key.to_owned(), value.into()),
-            (None, Some(key)) => labels.insert(key.to_owned(), Value::Null),
-            (None, None) => bail!("{change:?} is neither KEY=VALUE nor KEY-"),
-        };
-    }
-    let is_id = agent.parse::<uuid::Uuid>().is_ok();
-    let agents = if is_id { Vec::new() } else { remote.items("/v1/agents").await? };
-    let found = agents.iter().find(|one| one["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(&agent)));
-    let id = match found {
-        _ if is_id => agent.as_str(),
-        Some(found) => found["id"].as_str().context("the manager's answer has no id")?,
-        None => bail!("no agent called {agent} is enrolled; `riposte agent list` lists them"),
+    let labels = changes.iter().map(|change| match (change.split_once('='), change.strip_suffix('-')) {
+        (Some((key, value)), _) => Ok((key.to_owned(), Some(value).into())),
+        (None, Some(key)) => Ok((key.to_owned(), None::<&str>.into())),
+        (None, None) => bail!("{change:?} is neither KEY=VALUE nor KEY-"),
+    });
+    let body = ChangeAgent { labels: labels.collect::<anyhow::Result<_>>()? };
+    let id = if agent.parse::<uuid::Uuid>().is_ok() {
+        agent
+    } else {
+        let agents: Vec<AgentView> = remote.items("/v1/agents").await?;
+        let found = agents.into_iter().find(|one| one.agent.name.eq_ignore_ascii_case(&agent));
+        let found =
+            found.with_context(|| format!("no agent called {agent} is enrolled; `riposte agent list` lists them"))?;
+        found.agent.id
     };
-    let body = serde_json::json!({ "labels": labels });
-    let changed = remote.ask(Method::PATCH, &format!("/v1/agents/{id}"), Some(body)).await?;
-    say(&plain(&format!("{} {}", changed["name"].as_str().unwrap_or(id), changed["labels"])));
+    let path = format!("/v1/agents/{id}");
+    let changed: AgentView = remote.send(Method::PATCH, &path, None, Some(&body)).await?.done()?;
+    say(&plain(&format!("{} {}", changed.agent.name, changed.agent.labels.as_str())));
     Ok(ExitCode::SUCCESS)
 }
 
 /// `riposte agent list`
 async fn list(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
-    let agents = remote.items("/v1/agents").await?;
+    let agents: Vec<Said<AgentView>> = remote.items("/v1/agents").await?;
     if json {
         for agent in &agents {
-            say(&agent.to_string());
+            say(&agent.json.to_string());
         }
     } else {
-        let rows: Vec<Vec<String>> = agents.iter().map(agent_row).collect();
+        let rows: Vec<Vec<String>> = agents.iter().map(|agent| agent_row(&agent.view)).collect();
         table(&AGENT_COLUMNS, &rows);
     }
     Ok(ExitCode::SUCCESS)
@@ -118,55 +119,62 @@ async fn list(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
 /// What stands above the agents.
 const AGENT_COLUMNS: [&str; 6] = ["id", "presence", "last seen", "name", "version", "labels"];
 
-fn agent_row(agent: &Value) -> Vec<String> {
-    let text = |key: &str| agent[key].as_str().unwrap_or("-").to_owned();
-    let seen = agent["last_seen_at"].as_str();
-    let here = match (agent["presence"].as_str(), agent["away_since"].as_str()) {
-        _ if agent["revoked_at"].is_string() => format!("revoked {}", text("revoked_at")),
+fn agent_row(view: &AgentView) -> Vec<String> {
+    let AgentView { agent, presence, away_since, rejecting, .. } = view;
+    let here = match (presence, away_since) {
+        _ if let Some(at) = agent.revoked_at => format!("revoked {at}"),
         // Where nothing was heard, that it is away says nothing more; `away_since` is its enrolment then.
-        (Some("away"), Some(_)) if seen.is_none() => "away".to_owned(),
-        (Some("away"), Some(since)) => format!("away since {since}"),
-        (Some(presence), _) => presence.to_owned(),
-        // Older managers do not report presence.
-        (None, _) if agent["streaming"] == true => "streaming".to_owned(),
-        (None, _) => "not streaming".to_owned(),
+        (Presence::Away, Some(since)) if agent.last_seen_at.is_some() => format!("away since {since}"),
+        (presence, _) => presence.as_str().to_owned(),
     };
-    let seen = seen.unwrap_or("never connected").to_owned();
-    let incidents = ["incident", "rejecting"].into_iter().filter_map(|key| agent[key].as_str());
+    let seen = agent.last_seen_at.map_or_else(|| "never connected".to_owned(), |at| at.to_string());
+    let incidents = [&agent.incident, rejecting].into_iter().flatten();
     let incident: String = incidents.map(|what| format!("  INCIDENT: {what}")).collect();
-    let skew = agent["clock_skew_seconds"].as_i64().filter(|ahead| *ahead != 0);
+    let skew = agent.clock_skew_seconds.filter(|ahead| *ahead != 0);
     let clock = skew.map_or_else(String::new, |ahead| {
         format!("  its clock is {} the manager's", difference(ahead.saturating_mul(1000)))
     });
-    let labels = format!("{}{incident}{clock}", agent["labels"]);
-    vec![text("id"), here, seen, text("name"), text("version"), labels]
+    let labels = format!("{}{incident}{clock}", agent.labels.as_str());
+    vec![agent.id.clone(), here, seen, agent.name.clone(), agent.version.clone(), labels]
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
+    /// The row of an agent with these fields beside the usual ones.
+    fn row(more: &Value) -> Vec<String> {
+        let mut agent = json!({"id": "1", "name": "web-01", "public_key": "", "labels": {"env": "prod"}, "platform": {},
+            "version": "0.1.0", "capabilities": [], "enrolled_at": "2026-11-24T09:00:00.000Z", "rejected_orders": 0,
+            "streaming": false, "presence": "away"});
+        agent.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        agent_row(&serde_json::from_value(agent).unwrap())
+    }
+
     #[test]
     fn a_polling_agent_is_not_shown_as_away() {
-        let here = |agent: &Value| agent_row(agent)[1].clone();
         let since = "2026-11-24T10:00:00.000Z";
         let table = [
-            (json!({"id": "1", "presence": "polling", "away_since": null, "streaming": false}), "polling"),
-            (json!({"id": "1", "presence": "streaming", "streaming": true}), "streaming"),
+            (json!({"presence": "polling", "away_since": null}), "polling"),
+            (json!({"presence": "streaming", "streaming": true}), "streaming"),
             (
-                json!({"id": "1", "presence": "away", "away_since": since, "last_seen_at": since}),
+                json!({"presence": "away", "away_since": since, "last_seen_at": since}),
                 "away since 2026-11-24T10:00:00.000Z",
             ),
-            (json!({"id": "1", "presence": "away", "away_since": since, "last_seen_at": null}), "away"),
-            (json!({"id": "1", "streaming": true}), "streaming"),
-            (json!({"id": "1", "streaming": false}), "not streaming"),
+            (json!({"presence": "away", "away_since": since, "last_seen_at": null}), "away"),
+            (json!({"presence": "away", "revoked_at": since}), "revoked 2026-11-24T10:00:00.000Z"),
         ];
         for (agent, shown) in table {
-            assert_eq!(here(&agent), shown, "{agent}");
+            assert_eq!(row(&agent)[1], shown, "{agent}");
         }
-        let seen = |at: Value| agent_row(&json!({"id": "1", "presence": "away", "last_seen_at": at}))[2].clone();
+        let seen = |at: Value| row(&json!({ "last_seen_at": at }))[2].clone();
         assert_eq!((seen(Value::Null), seen(since.into())), ("never connected".into(), since.into()));
+        let shown = row(&json!({"incident": "a clone", "rejecting": "a signature", "clock_skew_seconds": 90}));
+        assert_eq!(
+            shown[5],
+            r#"{"env":"prod"}  INCIDENT: a clone  INCIDENT: a signature  its clock is 90 s ahead of the manager's"#
+        );
     }
 }

@@ -3,12 +3,17 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::client::{Remote, segment};
 use super::policy::explain;
+use super::reply::Said;
 use super::terminal::plain;
 use super::{response, say};
+use crate::views::alerts::AlertView;
+use crate::views::page::Page;
+use crate::views::responses::JudgedResponse;
 
 /// Alerts.
 #[derive(Debug, Subcommand)]
@@ -65,8 +70,7 @@ pub async fn run(command: AlertCommand) -> anyhow::Result<ExitCode> {
         AlertCommand::List(args) => list(args).await?,
         AlertCommand::Show(args) => show(args).await?,
         AlertCommand::Explain(One { remote, id, json }) => {
-            let explanation = remote.get(&format!("/v1/alerts/{}/explain", segment(&id))).await?;
-            explain::print(&explanation, json);
+            explain::print(&explain::ask(&remote, &id).await?, json);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -82,58 +86,55 @@ async fn list(args: List) -> anyhow::Result<()> {
             path.extend(["&", key, "=", &segment(&value)]);
         }
     }
-    let page = remote.page(&path).await?;
-    let alerts = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for alert in alerts {
-        say(&if json { alert.to_string() } else { plain(&line(alert)) });
+    let page: Page<Said<AlertView>> = remote.get(&path).await?;
+    for alert in &page.items {
+        say(&if json { alert.json.to_string() } else { plain(&line(&alert.view)) });
     }
-    if alerts.is_empty() && !json {
+    if page.items.is_empty() && !json {
         say("no alert");
     }
     Ok(())
 }
 
+/// An alert with its responses, as `--json` prints it.
+#[derive(Serialize)]
+struct WithResponses {
+    #[serde(flatten)]
+    alert: Value,
+    responses: Vec<Said<JudgedResponse>>,
+}
+
 async fn show(args: One) -> anyhow::Result<()> {
     let One { remote, id, json } = args;
-    let mut alert = remote.get(&format!("/v1/alerts/{}", segment(&id))).await?;
-    let own = text(&alert, "id");
-    let responses = remote.page(&format!("/v1/responses?limit=500&alert_id={own}")).await?["items"].take();
+    let Said { json: alert, view }: Said<AlertView> = remote.get(&format!("/v1/alerts/{}", segment(&id))).await?;
+    let path = format!("/v1/responses?limit=500&alert_id={}", view.id);
+    let Page { items: responses, .. } = remote.get::<Page<Said<JudgedResponse>>>(&path).await?;
     if json {
-        alert["responses"] = responses;
-        say(&alert.to_string());
+        say(&serde_json::to_value(WithResponses { alert, responses })?.to_string());
         return Ok(());
     }
-    say(&plain(&line(&alert)));
-    for decided in responses.as_array().map(Vec::as_slice).unwrap_or_default() {
-        for line in response::below_alert(decided) {
+    say(&plain(&line(&view)));
+    for decided in &responses {
+        for line in response::below_alert(&decided.view) {
             say(&plain(&line));
         }
     }
-    if responses.as_array().is_none_or(Vec::is_empty) {
+    if responses.is_empty() {
         say("  no response; see `riposte alert explain`");
     }
     // The raw alert, without terminal control sequences.
-    for line in serde_json::to_string_pretty(&alert["raw"])?.lines() {
+    let raw: Option<Value> = view.raw.map(|raw| serde_json::from_str(raw.get())).transpose()?;
+    for line in serde_json::to_string_pretty(&raw)?.lines() {
         say(&plain(line));
     }
     Ok(())
 }
 
-fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or("-").to_owned()
-}
-
-fn line(alert: &Value) -> String {
-    let rule = &alert["rule"];
-    let agent = alert["agent"]["name"].as_str().or_else(|| alert["agent"]["id"].as_str()).unwrap_or("-");
+fn line(alert: &AlertView) -> String {
+    let AlertView { id, pipeline, pipeline_id, time, rule, agent, .. } = alert;
+    let agent = agent.name.as_deref().or(agent.id.as_deref()).unwrap_or("-");
     format!(
-        "{}  {}  {}  {}  rule {} level {}  {agent}  {}",
-        text(alert, "id"),
-        text(alert, "pipeline_id"),
-        text(alert, "time"),
-        text(alert, "pipeline"),
-        text(rule, "id"),
-        rule["level"],
-        text(rule, "description")
+        "{id}  {pipeline_id}  {time}  {pipeline}  rule {} level {}  {agent}  {}",
+        rule.id, rule.level, rule.description
     )
 }

@@ -9,13 +9,16 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use reqwest::header::{IF_MATCH, LOCATION};
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
-use riposte_protocol::PROBLEM;
-use serde_json::Value;
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::terminal::plain;
+use super::reply::{self, HTTPS_HINT, Pending, Reply, Said, is_https_refusal, stranger};
+use super::terminal::{cell, plain};
 use super::{complain, keyfiles, say, unreachable};
 use crate::domain::api_key;
+use crate::views::audit::AuditProof;
+use crate::views::page::Page;
 
 /// Maximum silence of the manager.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -27,6 +30,9 @@ const HINT_AFTER: Duration = Duration::from_secs(5);
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum silence while the manager reads a whole audit log: slightly longer than its own limit.
 const LONG_TIMEOUT: Duration = Duration::from_mins(11);
+
+/// A request without a body.
+pub const NO_BODY: Option<&()> = None;
 
 /// The manager, and the API key.
 #[derive(Clone, Debug, Args)]
@@ -48,14 +54,20 @@ impl Remote {
         Self { manager: manager.to_owned(), key_file: Some(key_file), key: None }
     }
 
-    /// The response body of a GET of `path`.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Method::GET, path, None).await
+    /// What a GET of `path` returns.
+    ///
+    /// # Errors
+    /// If the manager cannot be reached or refuses, or if its answer does not fit.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.send(Method::GET, path, None, NO_BODY).await?.done()
     }
 
-    /// The response body of a POST of `body` to `path`.
-    pub async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
-        self.ask(Method::POST, path, Some(body)).await
+    /// What a POST of `body` to `path` returns.
+    ///
+    /// # Errors
+    /// As [`Remote::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.send(Method::POST, path, None, Some(body)).await?.done()
     }
 
     fn key(&self) -> anyhow::Result<String> {
@@ -72,14 +84,6 @@ impl Remote {
             Some(why) if !key.bytes().all(|byte| byte.is_ascii_graphic()) || key.is_empty() => bail!("{place}: {why}"),
             _ => Ok(key),
         }
-    }
-
-    /// Sends `method` on `path`; returns the body of the answer.
-    ///
-    /// # Errors
-    /// If the manager cannot be reached, or refuses.
-    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
-        self.send(method, path, None, body).await?.done()
     }
 
     /// Whether an API key was configured. Without one the command does not contact a manager.
@@ -112,14 +116,14 @@ impl Remote {
         method: Method,
         path: &str,
         version: Option<i64>,
-        body: Option<Value>,
+        body: Option<&impl Serialize>,
     ) -> anyhow::Result<Reply> {
         let mut request = self.request(method, path)?;
         if let Some(version) = version {
             request = request.header(IF_MATCH, format!("\"{version}\""));
         }
         if let Some(body) = body {
-            request = request.json(&body);
+            request = request.json(body);
         }
         Reply::read(self.start(request).await?).await
     }
@@ -128,8 +132,12 @@ impl Remote {
     ///
     /// # Errors
     /// If the manager cannot be reached.
-    pub async fn start(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        let mut answer = std::pin::pin!(request.send());
+    pub async fn start(&self, request: RequestBuilder) -> anyhow::Result<Pending> {
+        let (client, request) = request.build_split();
+        let unsent = |error| anyhow::anyhow!(unreachable::words(&self.manager, &error, TIMEOUT));
+        let request = request.map_err(unsent)?;
+        let operation = format!("{} {}", request.method(), request.url().path());
+        let mut answer = std::pin::pin!(client.execute(request));
         let early = tokio::time::timeout(HINT_AFTER, &mut answer).await;
         let answer = match early {
             Ok(answer) => answer,
@@ -147,7 +155,7 @@ impl Remote {
         if let Some(why) = self.redirect(&answer) {
             bail!("{why}, and the key is not sent there: use the final address");
         }
-        Ok(answer)
+        Ok(Pending { response: answer, operation })
     }
 
     /// The target of a redirect, in words.
@@ -194,91 +202,28 @@ impl Remote {
         if is_https_refusal(status, &bytes) {
             bail!(HTTPS_HINT);
         }
-        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        Ok(Some(match body["detail"].as_str() {
-            Some(detail) if is_problem(&body) => format!("not ready: {detail}"),
-            _ => stranger(&self.manager, &status.to_string()),
+        Ok(Some(match serde_json::from_slice(&bytes).ok().and_then(|body| reply::problem(&body)) {
+            Some(problem) => format!("not ready: {}", problem.detail),
+            None => stranger(&self.manager, &status.to_string()),
         }))
-    }
-
-    /// One page of the list at `path`.
-    ///
-    /// # Errors
-    /// If it cannot be read, or is not a list.
-    pub async fn page(&self, path: &str) -> anyhow::Result<Value> {
-        let page = self.get(path).await?;
-        if !page["items"].is_array() {
-            bail!(stranger(&self.manager, &format!("its answer to {path} is no list")));
-        }
-        Ok(page)
     }
 
     /// Every item of the list at `path`, page by page.
     ///
     /// # Errors
     /// If a page cannot be read.
-    pub async fn items(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+    pub async fn items<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
         let first = format!("{path}{}limit=500", if path.contains('?') { '&' } else { '?' });
         let (mut items, mut next) = (Vec::new(), first.clone());
         loop {
-            let mut page = self.page(&next).await?;
-            if let Value::Array(found) = page["items"].take() {
-                items.extend(found);
-            }
-            match page["next_cursor"].as_str() {
+            let page: Page<T> = self.get(&next).await?;
+            items.extend(page.items);
+            match page.next_cursor {
                 Some(cursor) => next = format!("{first}&cursor={cursor}"),
                 None => return Ok(items),
             }
         }
     }
-}
-
-/// A response of the manager.
-#[derive(Debug)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: StatusCode,
-    body: Value,
-}
-
-impl Reply {
-    /// Reads a response to its end.
-    ///
-    /// # Errors
-    /// If it is incomplete, or not a manager's.
-    pub async fn read(answer: Response) -> anyhow::Result<Self> {
-        let (status, origin) = (answer.status(), answer.url().origin().ascii_serialization());
-        let bytes = answer.bytes().await.context("the manager's answer is incomplete")?;
-        if is_https_refusal(status, &bytes) {
-            bail!(HTTPS_HINT);
-        }
-        let body = match serde_json::from_slice(&bytes) {
-            Ok(body) => body,
-            Err(_) if bytes.is_empty() => Value::Null,
-            Err(_) => bail!(stranger(&origin, &format!("it answers {status} and no JSON"))),
-        };
-        // A manager refuses by a problem document of its own; a proxy or another program does not.
-        if !status.is_success() && !is_problem(&body) {
-            bail!(stranger(&origin, &format!("it answers {status}")));
-        }
-        Ok(Self { status, body })
-    }
-
-    /// The body of a successful response.
-    ///
-    /// # Errors
-    /// The manager's problem, if the status is an error.
-    pub fn done(self) -> anyhow::Result<Value> {
-        if self.status.is_success() { Ok(self.body) } else { bail!("{}: {}", self.status, told(&self.body)) }
-    }
-}
-
-/// Parses JSON of the manager.
-///
-/// # Errors
-/// If it is invalid.
-pub fn json(bytes: &[u8]) -> anyhow::Result<Value> {
-    serde_json::from_slice(bytes).context("the manager's answer is not JSON")
 }
 
 /// Escapes a path segment or query value.
@@ -292,35 +237,6 @@ pub fn segment(word: &str) -> String {
         }
     }
     encoded
-}
-
-/// Formats a problem for people.
-pub fn told(problem: &Value) -> String {
-    format!("{}{}", problem["detail"].as_str().unwrap_or("no reason given"), faults(problem))
-}
-
-const HTTPS_HINT: &str = "this port speaks https: write https:// before the manager's address";
-
-/// The error that another program answers where a manager should.
-fn stranger(manager: &str, what: &str) -> String {
-    format!(
-        "what answers at {manager} is not a Riposte manager ({what}); check the address, and the proxy if there is one"
-    )
-}
-
-/// Whether a body is a manager's own problem document (RFC 9457).
-fn is_problem(body: &Value) -> bool {
-    body["type"].as_str().is_some_and(|word| word.starts_with(PROBLEM))
-}
-
-/// Whether a server complains about plain HTTP on its TLS port, in nginx's or Go's words.
-fn is_https_refusal(status: StatusCode, body: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(body);
-    status == StatusCode::BAD_REQUEST && is_plain_at_https_port(&text)
-}
-
-fn is_plain_at_https_port(text: &str) -> bool {
-    text.contains("plain HTTP request was sent to HTTPS port") || text.contains("HTTP request to an HTTPS server")
 }
 
 /// A client that follows no redirects, because its key is for one manager. Without certificate
@@ -348,12 +264,6 @@ fn key_file(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-fn faults(problem: &Value) -> String {
-    let faults = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    faults.iter().map(|fault| format!("\n  {}: {}", text(&fault["pointer"]), text(&fault["detail"]))).collect()
-}
-
 /// `riposte status`
 pub async fn status(remote: Remote) -> anyhow::Result<ExitCode> {
     let (line, code) = match remote.not_ready().await {
@@ -368,15 +278,14 @@ pub async fn status(remote: Remote) -> anyhow::Result<ExitCode> {
 /// `riposte audit verify`
 pub async fn verify(remote: Remote, json: bool) -> anyhow::Result<ExitCode> {
     let request = remote.request_within(LONG_TIMEOUT, Method::GET, "/v1/audit/verify")?;
-    let proof = Reply::read(remote.start(request).await?).await?.done()?;
-    let intact = proof["intact"].as_bool();
-    let intact = intact.with_context(|| stranger(&remote.manager, "it says nothing of an audit log"))?;
+    let proof: Said<AuditProof> = Reply::read(remote.start(request).await?).await?.done()?;
+    let AuditProof { entries, intact, broken_at } = proof.view;
     if json {
-        say(&proof.to_string());
+        say(&proof.json.to_string());
     } else if intact {
-        say(&format!("intact: {} entries", proof["entries"]));
+        say(&format!("intact: {entries} entries"));
     } else {
-        say(&format!("BROKEN at entry {}: it, or an entry before it, was changed", proof["broken_at"]));
+        say(&format!("BROKEN at entry {}: it, or an entry before it, was changed", cell(broken_at)));
     }
     Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod keyfiles;
 pub mod manual;
 pub mod policy;
+pub mod reply;
 pub mod response;
 pub mod serve;
 pub mod signing;

@@ -6,13 +6,22 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::client::{Remote, segment};
-use super::policy::cell;
+use super::reply::Said;
 use super::say;
-use super::terminal::{plain, table};
+use super::terminal::{cell, plain, table};
+use crate::domain::outcome::OutcomeCounts;
 use crate::domain::response::ResponseState;
+use crate::views::agents::AgentView;
+use crate::views::audit::AuditRow;
+use crate::views::columns::JsonText;
+use crate::views::effects::EffectRow;
+use crate::views::keys::KeyRow;
+use crate::views::page::Page;
+use crate::views::responses::{AgentOutcomeView, JudgedResponse, OutcomeView, ResponseRow, ResponseView};
 
 /// The most agents of which a manager tells with one response.
 const TOLD: usize = 500;
@@ -70,52 +79,61 @@ pub async fn run(command: ResponseCommand) -> anyhow::Result<ExitCode> {
 async fn list(args: ResponseList) -> anyhow::Result<()> {
     let ResponseList { remote, state, limit, json } = args;
     let of = state.map_or_else(String::new, |state| format!("&state={state}"));
-    let page = remote.page(&format!("/v1/responses?limit={limit}{of}")).await?;
-    let responses = array(&page, "items");
+    let page: Page<Said<JudgedResponse>> = remote.get(&format!("/v1/responses?limit={limit}{of}")).await?;
     if json {
-        for response in responses {
-            say(&response.to_string());
+        for response in &page.items {
+            say(&response.json.to_string());
         }
         return Ok(());
     }
-    let keys = key_names(&remote, responses.iter().map(|response| &response["requested_by"])).await;
-    let rows: Vec<Vec<String>> = responses
-        .iter()
-        .map(|response| {
-            vec![
-                cell(&response["id"]),
-                cell(&response["created_at"]),
-                by(response, &keys),
-                cell(&response["action"]),
-                aim(response),
-                state_of(response),
-                outcome(response),
-                until(response),
-            ]
-        })
-        .collect();
+    let requesters = page.items.iter().map(|said| said.view.response.requested_by.as_str());
+    let keys = key_names(&remote, requesters).await;
+    let rows = page.items.iter().map(|said| {
+        let JudgedResponse { response, outcome } = &said.view;
+        vec![
+            response.id.clone(),
+            response.created_at.to_string(),
+            by(response, &keys),
+            response.action.clone(),
+            aim(response),
+            state_of(response),
+            came_to(outcome),
+            until(response),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
     table(&["id", "when", "by", "action", "target", "state", "outcome", "until"], &rows);
-    if page["next_cursor"].is_string() {
+    if page.next_cursor.is_some() {
         say(&format!("older responses are not shown; --limit COUNT shows more than {limit}, up to 500"));
     }
     Ok(())
 }
 
+/// A response with its entries of the audit log, as `--json` prints it.
+#[derive(Serialize)]
+struct WithHistory {
+    #[serde(flatten)]
+    response: Value,
+    history: Vec<Said<AuditRow>>,
+}
+
 async fn show(args: OneResponse) -> anyhow::Result<()> {
     let OneResponse { remote, id, json } = args;
-    let mut response = remote.get(&format!("/v1/responses/{}", segment(&id))).await?;
-    let mut history = remote.items(&format!("/v1/audit?noun=response&noun_id={}", segment(&id))).await?;
+    let said: Said<ResponseView> = remote.get(&format!("/v1/responses/{}", segment(&id))).await?;
+    let path = format!("/v1/audit?noun=response&noun_id={}", segment(&id));
+    let mut history: Vec<Said<AuditRow>> = remote.items(&path).await?;
     history.reverse();
     if json {
-        response["history"] = history.into();
-        say(&response.to_string());
+        say(&serde_json::to_value(WithHistory { response: said.json, history })?.to_string());
         return Ok(());
     }
-    let agents = remote.items("/v1/agents?revoked=true").await?;
-    let agents = agents.iter().filter_map(|agent| Some((agent["id"].as_str()?.to_owned(), cell(&agent["name"]))));
-    let actors = history.iter().map(|entry| &entry["actor"]).chain([&response["requested_by"]]);
-    let names = Names { keys: key_names(&remote, actors).await, agents: agents.collect() };
-    for line in text(&response, &history, &names) {
+    let agents: Vec<AgentView> = remote.items("/v1/agents?revoked=true").await?;
+    let history: Vec<AuditRow> = history.into_iter().map(|entry| entry.view).collect();
+    let requester = said.view.response.response.requested_by.as_str();
+    let actors = history.iter().map(|entry| entry.actor.as_str()).chain([requester]);
+    let keys = key_names(&remote, actors).await;
+    let agents = agents.into_iter().map(|view| (view.agent.id, view.agent.name)).collect();
+    for line in text(&said.view, &history, &Names { keys, agents })? {
         say(&plain(&line));
     }
     Ok(())
@@ -129,20 +147,18 @@ struct Names {
 }
 
 impl Names {
-    fn agent(&self, id: &Value) -> String {
-        let id = cell(id);
-        self.agents.get(&id).cloned().unwrap_or(id)
+    fn agent<'a>(&'a self, id: &'a str) -> &'a str {
+        self.agents.get(id).map_or(id, String::as_str)
     }
 }
 
 /// The names of API keys, if one of `actors` is a key and the caller may list them; else keys stay ids.
-async fn key_names<'a>(remote: &Remote, actors: impl Iterator<Item = &'a Value>) -> HashMap<String, String> {
-    let mut actors = actors.filter_map(Value::as_str);
+async fn key_names<'a>(remote: &Remote, mut actors: impl Iterator<Item = &'a str>) -> HashMap<String, String> {
     if !actors.any(|actor| actor.starts_with("key:")) {
         return HashMap::new();
     }
-    let keys = remote.items("/v1/api-keys").await.unwrap_or_default();
-    keys.iter().map(|key| (format!("key:{}", cell(&key["id"])), cell(&key["name"]))).collect()
+    let keys: Vec<KeyRow> = remote.items("/v1/api-keys").await.unwrap_or_default();
+    keys.into_iter().map(|key| (format!("key:{}", key.id), key.name)).collect()
 }
 
 /// Who: `alice (key:ID)`, or `policy:NAME`, `agent:ID` and `riposte` as they are.
@@ -150,131 +166,127 @@ fn actor(word: &str, keys: &HashMap<String, String>) -> String {
     keys.get(word).map_or_else(|| word.to_owned(), |name| format!("{name} ({word})"))
 }
 
-fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-fn by(response: &Value, keys: &HashMap<String, String>) -> String {
-    match response["policy"].as_str() {
+fn by(response: &ResponseRow, keys: &HashMap<String, String>) -> String {
+    match &response.policy {
         Some(policy) => format!("policy {policy}"),
-        None => actor(&cell(&response["requested_by"]), keys),
+        None => actor(&response.requested_by, keys),
     }
 }
 
-fn aim(response: &Value) -> String {
-    let words = [&response["target_kind"], &response["target_value"]].into_iter().filter_map(Value::as_str);
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+fn aim(response: &ResponseRow) -> String {
+    let words = [&response.target_kind, &response.target_value].into_iter().flatten();
+    let words: Vec<&str> = words.map(String::as_str).filter(|word| !word.is_empty()).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(" ") }
 }
 
-fn state_of(response: &Value) -> String {
-    let reason = response["reason"].as_str().map_or_else(String::new, |reason| format!(" ({reason})"));
-    format!("{}{reason}", cell(&response["state"]))
+fn state_of(response: &ResponseRow) -> String {
+    let reason = response.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+    format!("{}{reason}", response.state)
 }
 
 /// What became of it, with the counts by agent: `partly: in_force 2, failed 1`; `-` for one that did not act.
-fn outcome(response: &Value) -> String {
-    let Some(outcome) = response["outcome"].as_str() else { return "-".to_owned() };
-    let counts = &response["agents_by_outcome"];
-    let count = |key: &str| counts[key].as_i64().filter(|count| *count > 0).map(|count| format!("{key} {count}"));
-    let counts: Vec<String> = ["in_force", "pending", "failed", "lifted"].into_iter().filter_map(count).collect();
+fn came_to(view: &OutcomeView) -> String {
+    let Some(outcome) = view.outcome else { return "-".to_owned() };
+    let OutcomeCounts { in_force, pending, failed, lifted } = view.agents_by_outcome.unwrap_or_default();
+    let counts = [("in_force", in_force), ("pending", pending), ("failed", failed), ("lifted", lifted)];
+    let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+    let counts: Vec<String> = counts.map(|(word, count)| format!("{word} {count}")).collect();
     let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
-    let unverified = response["agents_unverified"].as_i64().filter(|count| *count > 0);
+    let unverified = Some(view.agents_unverified).filter(|count| *count > 0);
     let unverified = unverified.map_or_else(String::new, |count| format!(" ({count} unverified)"));
-    format!("{outcome}{counts}{unverified}")
+    format!("{}{counts}{unverified}", outcome.as_str())
 }
 
-fn until(response: &Value) -> String {
-    match (response["until"].as_str(), response["state"].as_str()) {
-        (Some(until), _) => until.to_owned(),
-        (None, Some("active" | "awaiting_approval")) if response["one_shot"] != true => "lifted by hand".to_owned(),
+fn until(response: &ResponseRow) -> String {
+    match (response.until, response.state.as_str()) {
+        (Some(until), _) => until.to_string(),
+        (None, "active" | "awaiting_approval") if !response.one_shot => "lifted by hand".to_owned(),
         (None, _) => "-".to_owned(),
     }
 }
 
+/// `: because`, if there is a reason.
+fn colon(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+}
+
 /// A response below its alert: what it does, where it stands, what became of it and why.
-pub(super) fn below_alert(response: &Value) -> Vec<String> {
-    let policy = cell(&response["policy"]);
-    let (id, action, target) = (cell(&response["id"]), cell(&response["action"]), aim(response));
-    let mut lines = vec![format!("  response {id}  {policy}: {action} {target}")];
-    let detail = response["detail"].as_str().filter(|detail| !detail.is_empty());
-    let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-    lines.push(format!("    state    {}{detail}", state_of(response)));
-    if response["outcome"].is_string() {
-        lines.push(format!("    outcome  {}", outcome(response)));
+pub(super) fn below_alert(judged: &JudgedResponse) -> Vec<String> {
+    let JudgedResponse { response, outcome } = judged;
+    let (id, action, policy) = (&response.id, &response.action, cell(response.policy.as_ref()));
+    let mut lines = vec![format!("  response {id}  {policy}: {action} {}", aim(response))];
+    lines.push(format!("    state    {}{}", state_of(response), colon(&response.detail)));
+    if outcome.outcome.is_some() {
+        lines.push(format!("    outcome  {}", came_to(outcome)));
     }
-    lines.extend(array(response, "agent_outcomes").iter().map(|agent| format!("      {}", of_agent(agent))));
+    lines.extend(outcome.agent_outcomes.iter().map(|agent| format!("      {}", of_agent(agent))));
     lines
 }
 
 /// `web-01: failed: refused: an address of this host`.
-fn of_agent(agent: &Value) -> String {
-    let outcome = cell(&agent["outcome"]).replace('_', " ");
-    format!("{}: {outcome}: {}", cell(&agent["agent"]), cell(&agent["reason"]))
+fn of_agent(view: &AgentOutcomeView) -> String {
+    let outcome = view.outcome.as_str().replace('_', " ");
+    format!("{}: {outcome}: {}", view.agent, view.reason)
 }
 
-fn text(response: &Value, history: &[Value], names: &Names) -> Vec<String> {
-    let mut lines = vec![format!("response {}", cell(&response["id"]))];
-    facts(response, names, &mut lines);
+fn text(view: &ResponseView, history: &[AuditRow], names: &Names) -> anyhow::Result<Vec<String>> {
+    let mut lines = vec![format!("response {}", view.response.response.id)];
+    facts(&view.response, names, &mut lines);
     lines.push("agents:".into());
-    agents(response, names, &mut lines);
+    agents(view, names, &mut lines)?;
     lines.push("commands and results:".into());
-    commands(response, names, &mut lines);
+    commands(view, names, &mut lines)?;
     lines.push("history:".into());
-    for entry in history {
-        let (at, verb) = (cell(&entry["at"]), cell(&entry["verb"]));
-        let detail = entry["detail"].as_str().filter(|detail| !detail.is_empty());
-        let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-        let who = match entry["actor"].as_str().and_then(|actor| actor.split_once("agent:")) {
-            Some(("", id)) => format!("agent {}", names.agent(&id.into())),
-            _ => actor(&cell(&entry["actor"]), &names.keys),
+    for AuditRow { at, verb, actor: who, detail, .. } in history {
+        let who = match who.strip_prefix("agent:") {
+            Some(id) => format!("agent {}", names.agent(id)),
+            None => actor(who, &names.keys),
         };
-        lines.push(format!("  {at}  {verb} by {who}{detail}"));
+        lines.push(format!("  {at}  {verb} by {who}{}", colon(detail)));
     }
-    lines
+    Ok(lines)
 }
 
-fn facts(response: &Value, names: &Names, lines: &mut Vec<String>) {
+fn facts(judged: &JudgedResponse, names: &Names, lines: &mut Vec<String>) {
+    let JudgedResponse { response, outcome } = judged;
     let mut fact = |name: &str, value: String| {
         if !matches!(value.as_str(), "-" | "" | "[]") {
             lines.push(format!("  {name:10} {value}"));
         }
     };
-    let detail = response["detail"].as_str().filter(|detail| !detail.is_empty());
-    let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-    fact("state", format!("{}{detail}", state_of(response)));
-    fact("outcome", outcome(response));
-    let version =
-        response["policy_version"].as_i64().map_or_else(String::new, |version| format!(", version {version}"));
-    fact("decided", format!("{} by {}{version}", cell(&response["created_at"]), by(response, &names.keys)));
-    fact("note", cell(&response["note"]));
-    fact("alert", cell(&response["alert_id"]));
-    fact("action", cell(&response["action"]));
+    fact("state", format!("{}{}", state_of(response), colon(&response.detail)));
+    fact("outcome", came_to(outcome));
+    let version = response.policy_version.map_or_else(String::new, |version| format!(", version {version}"));
+    fact("decided", format!("{} by {}{version}", response.created_at, by(response, &names.keys)));
+    fact("note", response.note.clone());
+    fact("alert", cell(response.alert_id.as_ref()));
+    fact("action", response.action.clone());
     fact("target", aim(response));
-    fact("arguments", response["arguments"].to_string());
+    fact("arguments", response.arguments.as_str().to_owned());
     fact("until", until(response));
-    fact("ended", cell(&response["ended_at"]));
-    if let Some(quorum) = response["quorum"].as_i64() {
+    fact("ended", cell(response.ended_at));
+    if let Some(quorum) = response.quorum {
         fact("approvals", format!("{quorum} needed"));
     }
-    fact("answer by", cell(&response["answer_by"]));
-    fact("confirm by", cell(&response["confirm_by"]));
-    fact("trace", cell(&response["trace"]));
+    fact("answer by", cell(response.answer_by));
+    fact("confirm by", cell(response.confirm_by));
+    fact("trace", cell(response.trace.as_ref()));
 }
 
 /// Every agent once: first those of which the manager says something, then those as their effects are.
-fn agents(response: &Value, names: &Names, lines: &mut Vec<String>) {
-    let told = array(response, "agent_outcomes");
+fn agents(view: &ResponseView, names: &Names, lines: &mut Vec<String>) -> anyhow::Result<()> {
+    let JudgedResponse { response, outcome } = &view.response;
+    let told = &outcome.agent_outcomes;
     lines.extend(told.iter().map(|agent| format!("  {}", of_agent(agent))));
-    let effects: HashMap<&str, &Value> =
-        array(response, "effects").iter().filter_map(|effect| Some((effect["agent_id"].as_str()?, effect))).collect();
-    for id in array(response, "agents") {
-        if told.iter().any(|agent| agent["agent_id"] == *id) {
+    let effects: HashMap<&str, &EffectRow> =
+        view.effects.iter().map(|effect| (effect.agent_id.as_str(), effect)).collect();
+    let all: Vec<String> = response.agents.read()?;
+    for id in &all {
+        if told.iter().any(|agent| agent.agent_id == *id) {
             continue;
         }
-        let effect = id.as_str().and_then(|id| effects.get(id));
-        let stands = match effect.and_then(|effect| effect["actual"].as_str()) {
-            _ if response["outcome"].is_null() => "was not asked".to_owned(),
+        let stands = match effects.get(id.as_str()).map(|effect| effect.actual.as_str()) {
+            _ if outcome.outcome.is_none() => "was not asked".to_owned(),
             // The manager says no more than that of one response; what it left out may be anything.
             _ if told.len() >= TOLD => format!("not shown: the manager tells of {TOLD} agents of a response at most"),
             None => "nothing is known of it yet".to_owned(),
@@ -284,57 +296,59 @@ fn agents(response: &Value, names: &Names, lines: &mut Vec<String>) {
         };
         lines.push(format!("  {}: {stands}", names.agent(id)));
     }
-    if array(response, "agents").is_empty() {
+    if all.is_empty() {
         lines.push("  none".into());
     }
+    Ok(())
 }
 
 /// Each command, oldest first, with what its agent said of it.
-fn commands(response: &Value, names: &Names, lines: &mut Vec<String>) {
-    let results: HashMap<&str, &Value> =
-        array(response, "results").iter().filter_map(|result| Some((result["command_id"].as_str()?, result))).collect();
-    for command in array(response, "commands").iter().rev() {
-        let (agent, op, state) = (names.agent(&command["agent_id"]), cell(&command["op"]), cell(&command["state"]));
-        let at = ["finished_at", "acknowledged_at", "delivered_at", "created_at"];
-        let at = at.into_iter().find_map(|key| command[key].as_str()).unwrap_or("-");
-        let detail = command["detail"].as_str().filter(|detail| !detail.is_empty());
-        let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-        let result = command["id"].as_str().and_then(|id| results.get(id));
-        let Some(result) = result else {
+fn commands(view: &ResponseView, names: &Names, lines: &mut Vec<String>) -> anyhow::Result<()> {
+    let results: HashMap<&str, _> = view.results.iter().map(|result| (result.command_id.as_str(), result)).collect();
+    for command in view.commands.iter().rev() {
+        let (agent, op, state) = (names.agent(&command.agent_id), &command.op, &command.state);
+        let changed = command.finished_at.or(command.acknowledged_at).or(command.delivered_at);
+        let (at, detail) = (changed.unwrap_or(command.created_at), colon(&command.detail));
+        let Some(result) = results.get(command.id.as_str()) else {
             lines.push(format!("  {at}  {agent}: {op} {state}{detail}"));
             continue;
         };
-        let code = result["exit_code"].as_i64().map_or_else(String::new, |code| format!(", exit code {code}"));
-        let verified = match (result["observed"].as_bool(), result["verified"].as_bool()) {
-            (Some(true), _) => ", only observed",
+        let code = result.exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
+        let verified = match (result.observed, result.verified) {
+            (true, _) => ", only observed",
             (_, Some(true)) => ", verified",
             (_, Some(false)) => ", looked at and not as it should be",
             (_, None) => "",
         };
         lines.push(format!("  {at}  {agent}: {op} {state}{code}{verified}{detail}"));
-        lines.extend(result["message"].as_str().filter(|text| !text.is_empty()).map(|text| format!("    {text}")));
-        let output = result["output"].as_str().unwrap_or_default();
-        lines.extend(output.lines().map(|line| format!("    | {line}")));
-        evidence(&result["evidence"], lines);
+        if !result.message.is_empty() {
+            lines.push(format!("    {}", result.message));
+        }
+        lines.extend(result.output.lines().map(|line| format!("    | {line}")));
+        if let Some(found) = &result.evidence {
+            evidence(found, lines)?;
+        }
     }
-    if array(response, "commands").is_empty() {
+    if view.commands.is_empty() {
         lines.push("  none".into());
     }
+    Ok(())
 }
 
-/// What the agent found before it acted.
-fn evidence(found: &Value, lines: &mut Vec<String>) {
-    let Some(fields) = found.as_object() else { return };
+/// What the agent found before it acted: each action has fields of its own.
+fn evidence(found: &JsonText, lines: &mut Vec<String>) -> anyhow::Result<()> {
     lines.push("    evidence:".into());
-    for (name, value) in fields {
-        match value.as_array() {
-            Some(items) if items.iter().any(Value::is_object) => {
+    for (name, value) in found.read::<Map<String, Value>>()? {
+        match value {
+            Value::Array(items) if items.iter().any(Value::is_object) => {
                 lines.push(format!("      {name}:"));
                 lines.extend(items.iter().map(|item| format!("        {item}")));
             }
-            _ => lines.push(format!("      {name}: {}", cell(value))),
+            Value::String(text) => lines.push(format!("      {name}: {}", cell(Some(text)))),
+            other => lines.push(format!("      {name}: {}", cell(Some(other).filter(|value| !value.is_null())))),
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -348,42 +362,60 @@ mod tests {
         Names { keys: own(&[("key:abc", "alice")]), agents: own(&[("1", "web-01"), ("2", "web-02"), ("3", "web-03")]) }
     }
 
-    fn partly() -> Value {
-        json!({"id": "r", "state": "active", "reason": null, "detail": "", "policy": "drop", "policy_version": 3,
-            "requested_by": "policy:drop", "created_at": "T0", "until": "T9", "action": "kill-process", "target_kind": "process",
-            "target_value": "4711", "arguments": ["name=sh"], "agents": ["1", "2", "3"], "one_shot": false, "note": "",
+    /// A time, this many minutes past ten.
+    fn at(minute: u8) -> String {
+        format!("2026-11-24T10:{minute:02}:00.000Z")
+    }
+
+    fn partly() -> ResponseView {
+        let command = |id: &str, agent: &str, state: &str| {
+            json!({"id": id, "agent_id": agent, "seq": 1, "effect_id": "e", "response_id": "r", "op": "apply",
+                "action": "kill-process", "target_kind": "process", "target_value": "4711", "arguments": [], "state": state,
+                "detail": "", "created_at": at(2), "deliveries": 0, "finished_at": (state == "succeeded").then(|| at(1))})
+        };
+        let view = json!({"id": "r", "state": "active", "reason": null, "detail": "", "policy": "drop", "policy_version": 3,
+            "requested_by": "policy:drop", "created_at": at(0), "until": at(9), "action": "kill-process",
+            "target_kind": "process", "target_value": "4711", "arguments": ["name=sh"], "agents": ["1", "2", "3"],
+            "one_shot": false, "note": "",
             "outcome": "partly", "agents_by_outcome": {"in_force": 2, "pending": 0, "failed": 1, "lifted": 0},
             "agents_unverified": 1,
             "agent_outcomes": [{"agent_id": "2", "agent": "web-02", "outcome": "failed", "reason": "refused: protected"},
                 {"agent_id": "3", "agent": "web-03", "outcome": "in_force", "reason": "unverified: by the word of what was run"}],
-            "effects": [{"agent_id": "1", "actual": "in_force"}],
-            "commands": [{"id": "c2", "agent_id": "2", "op": "apply", "state": "queued", "detail": "", "created_at": "T2"},
-                {"id": "c1", "agent_id": "1", "op": "apply", "state": "succeeded", "detail": "", "finished_at": "T1"}],
-            "results": [{"command_id": "c1", "exit_code": 0, "output": "one\ntwo\n", "verified": true, "message": "done",
-                "observed": false, "evidence": {"executable": "/bin/sh", "sockets": [{"remote": "203.0.113.7:443"}]}}]})
+            "effects": [{"id": "e", "agent_id": "1", "action": "kill-process", "target_kind": "process", "target_value": "4711",
+                "desired": "in_force", "actual": "in_force", "failed_reverts": 0, "created_at": at(0), "changed_at": at(1),
+                "last_reason": "", "agent_revoked": false}],
+            "commands": [command("c2", "2", "queued"), command("c1", "1", "succeeded")],
+            "results": [{"command_id": "c1", "outcome": "succeeded", "exit_code": 0, "output": "one\ntwo\n", "verified": true,
+                "message": "done", "observed": false, "started_at": at(1), "finished_at": at(1), "received_at": at(1),
+                "evidence": {"executable": "/bin/sh", "sockets": [{"remote": "203.0.113.7:443"}]}}],
+            "answers": []});
+        serde_json::from_value(view).unwrap()
     }
 
     #[test]
     fn a_response_is_shown_with_everything_that_became_of_it() {
-        let history = [
-            json!({"at": "T0", "verb": "created", "actor": "policy:drop", "detail": ""}),
-            json!({"at": "T5", "verb": "lifted", "actor": "key:abc", "detail": "a mistake"}),
-        ];
-        insta::assert_snapshot!(text(&partly(), &history, &names()).join("\n"), @r#"
+        let entry = |minute: u8, verb: &str, actor: &str, detail: &str| -> AuditRow {
+            let entry = json!({"seq": 1, "at": at(minute), "verb": verb, "actor": actor, "detail": detail, "noun": "response",
+                "noun_id": "r", "hash": ""});
+            serde_json::from_value(entry).unwrap()
+        };
+        let history = [entry(0, "created", "policy:drop", ""), entry(5, "lifted", "key:abc", "a mistake")];
+        let shown = text(&partly(), &history, &names()).unwrap().join("\n");
+        insta::assert_snapshot!(shown.replace("2026-11-24T", "").replace(":00.000Z", ""), @r#"
         response r
           state      active
           outcome    partly: in_force 2, failed 1 (1 unverified)
-          decided    T0 by policy drop, version 3
+          decided    10:00 by policy drop, version 3
           action     kill-process
           target     process 4711
           arguments  ["name=sh"]
-          until      T9
+          until      10:09
         agents:
           web-02: failed: refused: protected
           web-03: in force: unverified: by the word of what was run
           web-01: in force, verified
         commands and results:
-          T1  web-01: apply succeeded, exit code 0, verified
+          10:01  web-01: apply succeeded, exit code 0, verified
             done
             | one
             | two
@@ -391,38 +423,35 @@ mod tests {
               executable: /bin/sh
               sockets:
                 {"remote":"203.0.113.7:443"}
-          T2  web-02: apply queued
+          10:02  web-02: apply queued
         history:
-          T0  created by policy:drop
-          T5  lifted by alice (key:abc): a mistake
+          10:00  created by policy:drop
+          10:05  lifted by alice (key:abc): a mistake
         "#);
     }
 
     #[test]
     fn what_did_not_act_is_not_shown_as_protection() {
         let mut spared = partly();
-        for (key, value) in [("state", json!("spared")), ("reason", json!("protected")), ("outcome", Value::Null)] {
-            spared[key] = value;
-        }
-        spared["agents_by_outcome"] = Value::Null;
-        spared["agent_outcomes"] = json!([]);
-        spared["until"] = Value::Null;
+        spared.response.outcome =
+            OutcomeView { outcome: None, agents_by_outcome: None, agents_unverified: 0, agent_outcomes: Vec::new() };
+        let row = &mut spared.response.response;
+        (row.state, row.reason, row.until) = ("spared".to_owned(), Some("protected".to_owned()), None);
         assert_eq!(
-            (outcome(&spared), state_of(&spared), until(&spared)),
+            (came_to(&spared.response.outcome), state_of(row), until(row)),
             ("-".into(), "spared (protected)".into(), "-".into())
         );
-        let shown = text(&spared, &[], &names()).join("\n");
+        let shown = text(&spared, &[], &names()).unwrap().join("\n");
         assert!(shown.contains("web-01: was not asked") && !shown.contains("in force"), "{shown}");
-        let mut by_hand = partly();
-        (by_hand["policy"], by_hand["requested_by"]) = (Value::Null, "key:abc".into());
-        by_hand["until"] = Value::Null;
+        let mut by_hand = partly().response.response;
+        (by_hand.policy, by_hand.requested_by, by_hand.until) = (None, "key:abc".to_owned(), None);
         assert_eq!((by(&by_hand, &names().keys), until(&by_hand)), ("alice (key:abc)".into(), "lifted by hand".into()));
         assert_eq!(by(&by_hand, &HashMap::new()), "key:abc");
     }
 
     #[test]
     fn an_alert_shows_what_became_of_its_responses() {
-        let shown = below_alert(&partly()).join("\n");
+        let shown = below_alert(&partly().response).join("\n");
         insta::assert_snapshot!(shown, @r"
           response r  drop: kill-process process 4711
             state    active

@@ -1,10 +1,10 @@
 //! Faults of an input: a JSON Pointer (RFC 6901) and an explanation. Every parser of the domain
 //! uses them, so clients always learn the field.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A fault in an input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Fault {
     /// JSON Pointer to the field; empty for the whole input.
     pub pointer: String,

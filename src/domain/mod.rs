@@ -37,4 +37,5 @@ pub mod policy;
 pub mod presence;
 pub mod principal;
 pub mod protected;
+pub mod protected_document;
 pub mod response;

@@ -5,7 +5,7 @@
 //! An effect is never called in force unless the agent has reported it.
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::command::CommandState;
 use super::effect::{Actual, Desired};
@@ -13,7 +13,7 @@ use super::presence::Presence;
 use super::response::ResponseState;
 
 /// Outcome of a response on all its agents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseOutcome {
     /// In force on no agent yet, but it may still come into force.
@@ -50,7 +50,7 @@ impl ResponseOutcome {
 }
 
 /// Outcome of a response on one agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentOutcome {
     /// Not in force yet; a command is in flight.
@@ -257,7 +257,7 @@ pub fn one_shot_words(state: CommandState, is_observed: bool, is_away: bool, rea
 }
 
 /// On how many agents a response came to what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OutcomeCounts {
     /// In force.
     pub in_force: i64,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How long an agent counts as present after a poll: the pause between polls, the spread of
 /// reconnects, and a slow network.
 pub const POLL_GRACE: Duration = Duration::from_mins(1);
 
 /// Presence of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It has a stream to this manager.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use riposte_protocol::target::Target;
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::effect::Until;
@@ -54,6 +54,15 @@ impl ResponseState {
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
+}
+
+/// One response's hold on one effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Hold {
+    /// Id of the response.
+    pub response_id: Uuid,
+    /// Id of the effect.
+    pub effect_id: Uuid,
 }
 
 /// Why a response was stopped before it acted.

@@ -120,7 +120,7 @@ impl Engine {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let current = agents::find_in(&mut ledger, id).await?;
         let current = current.ok_or_else(|| Refusal::NotFound("the agent does not exist".to_owned()))?;
-        let mut labels: Map<String, Value> = current.labels.read()?;
+        let mut labels: Map<String, Value> = current.labels.read().map_err(StoreError::from)?;
         for (key, value) in changes {
             if value.is_null() {
                 labels.remove(&key);

@@ -16,8 +16,8 @@ use crate::domain::fleet::Fleet;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{ProtectedEntry, ProtectedSet};
+use crate::domain::response::Hold;
 use crate::store::configured::caches::Cache;
-use crate::store::configured::protected::Hold;
 use crate::store::configured::{actions, agents, freeze, keys, policies, protected};
 use crate::store::database::{Result, StoreError};
 use crate::store::ledger::audit::LedgerTx;
@@ -222,15 +222,15 @@ impl Engine {
     async fn refresh_keys(&self) -> Result<()> {
         let _alone = self.reloading.lock().await;
         let rows = keys::all(&self.db).await?;
-        self.db.names().set_keys(rows.iter().map(|row| (row.id.clone(), row.name.clone())).collect());
+        self.db.names().set_keys(rows.iter().map(|row| (row.key.id.clone(), row.key.name.clone())).collect());
         let mut since: HashMap<String, Timestamp> = HashMap::new();
         for row in &rows {
-            let Some(pipeline) = &row.pipeline else { continue };
-            let made = Timestamp::from(row.created_at);
+            let Some(pipeline) = &row.key.pipeline else { continue };
+            let made = Timestamp::from(row.key.created_at);
             since.entry(pipeline.clone()).and_modify(|first| *first = made.min(*first)).or_insert(made);
         }
         self.pipelines.store(Arc::new(since));
-        self.keys.store(Arc::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()));
+        self.keys.store(Arc::new(rows.into_iter().map(|row| (row.key.id.clone(), row)).collect()));
         Ok(())
     }
 }

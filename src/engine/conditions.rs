@@ -6,23 +6,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 
 use crate::domain::expression::Failure;
 use crate::telemetry::{ByCondition, Metrics};
-
-/// How often the conditions of one policy failed since the manager started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct FailedConditions {
-    /// Failures because of a missing field, which is normal if a condition fits only some alerts.
-    pub missing_field: u64,
-    /// Failures for other reasons, such as an invalid address.
-    pub fault: u64,
-    /// Reason of the last failure.
-    pub last: String,
-    /// Time of the last failure.
-    pub last_at: Timestamp,
-}
+use crate::views::policies::FailedConditions;
 
 /// Failures of all policies.
 #[derive(Debug, Default)]

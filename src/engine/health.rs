@@ -5,22 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::views::health::Round;
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
-
-/// A stage at its last round.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Round {
-    /// Last round without a fault; absent before the first.
-    pub last_finished_at: Option<Timestamp>,
-    /// Duration of that round, in milliseconds.
-    pub took_millis: u64,
-    /// How late the next round is, in milliseconds.
-    pub late_millis: u64,
-    /// Fault of the last round, if any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fault: Option<String>,
-}
 
 #[derive(Clone, Debug)]
 struct Stage {

@@ -15,7 +15,7 @@ use crate::domain::api_key;
 use crate::domain::pipeline::is_name;
 use crate::domain::principal::{Right, Role};
 use crate::store::configured::caches::Cache;
-use crate::store::configured::keys::{self, KeyRow, NewKey};
+use crate::store::configured::keys::{self, NewKey, StoredKey};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::idempotency::Once;
 
@@ -59,7 +59,7 @@ impl Engine {
         }
         if let Some(id) = request.answered() {
             self.refresh(Cache::Keys).await?;
-            let expires_at = self.keys.load().get(id).and_then(|row| row.expires_at).map(Timestamp::from);
+            let expires_at = self.keys.load().get(id).and_then(|row| row.key.expires_at).map(Timestamp::from);
             return Ok(MadeKey { id: id.into(), key: None, expires_at });
         }
         let now = self.clock.now();
@@ -97,7 +97,7 @@ impl Engine {
         write_down: impl FnOnce(&str) -> std::io::Result<()>,
     ) -> UseCase<Option<String>> {
         let now = self.clock.now();
-        let is_valid_admin = |row: &KeyRow| {
+        let is_valid_admin = |StoredKey { key: row, .. }: &StoredKey| {
             let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= now);
             row.role == Role::Admin.as_str() && row.revoked_at.is_none() && !expired
         };

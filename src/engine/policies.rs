@@ -72,7 +72,8 @@ impl Engine {
         let document = row.and_then(|row| row.document).ok_or_else(|| {
             Refusal::fault("/version", "is not a version of this policy, or is the one that deleted it")
         })?;
-        self.replace_policy(name, expected, &document.read::<Value>()?, by).await
+        let document: Value = document.read().map_err(StoreError::from)?;
+        self.replace_policy(name, expected, &document, by).await
     }
 
     /// Deletes the policy `name`, which must be at `version`. Its responses go on and its versions are kept.

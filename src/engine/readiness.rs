@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::Engine;
-use super::health::Round;
 use super::last_look::KEEP;
 use crate::store::StoreError;
 use crate::store::configured::policies;
 use crate::store::database::probe;
+use crate::views::health::Round;
 
 /// Time limit of one check, so that the response arrives within 2 seconds.
 const LOOK: Duration = Duration::from_millis(1500);

@@ -18,10 +18,11 @@ use crate::domain::id::new_id;
 use crate::domain::response::{NewResponse, Spared, Verdict};
 use crate::store::StoreError;
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::commands::{self, CommandRow};
+use crate::store::ledger::commands;
 use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::settle;
 use crate::store::writer::IdempotentOutcome;
+use crate::views::commands::CommandRow;
 
 /// A target as a person writes it: its kind, which most actions imply, and its value.
 pub type WrittenTarget = (Option<TargetKind>, String);

@@ -1,8 +1,7 @@
 //! The keys that commands are signed with. Private keys stay here; agents get the public ones.
 
-use ed25519_dalek::SigningKey;
 use riposte_protocol::command::{Command, ManagerKey};
-use riposte_protocol::jws::public_key_text;
+use riposte_protocol::key::SigningKey;
 
 use crate::store::database::{Result, StoreError};
 
@@ -20,10 +19,8 @@ impl Signer {
 
     /// The public keys that an agent pins.
     pub fn pinned(&self) -> Vec<ManagerKey> {
-        let public = |(kid, key): &(String, SigningKey)| ManagerKey {
-            kid: kid.clone(),
-            public_key: public_key_text(&key.verifying_key()),
-        };
+        let public =
+            |(kid, key): &(String, SigningKey)| ManagerKey { kid: kid.clone(), public_key: key.verifying_key().text() };
         self.keys.iter().map(public).collect()
     }
 

@@ -28,7 +28,7 @@ use crate::domain::formats::ObservableMappings;
 use crate::domain::index::PolicyIndex;
 use crate::domain::protected::ProtectedSet;
 use crate::shutdown::Tasks;
-use crate::store::configured::keys::KeyRow;
+use crate::store::configured::keys::StoredKey;
 use crate::store::database::Db;
 use crate::store::database::nodes::Lease;
 use crate::store::writer::Writer;
@@ -66,7 +66,7 @@ pub struct Engine {
     /// Cache: the freeze.
     pub frozen: AtomicBool,
     /// Cache: API keys by id.
-    pub keys: ArcSwap<HashMap<String, KeyRow>>,
+    pub keys: ArcSwap<HashMap<String, StoredKey>>,
     /// The manager's signing keys.
     pub signer: Signer,
     /// Wake-ups of the undo stage.

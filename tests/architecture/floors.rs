@@ -17,7 +17,17 @@ struct House {
 const MANAGER: House = House {
     folder: "src",
     name: "riposte",
-    floors: &[&["main"], &["cli"], &["api"], &["compat"], &["engine"], &["store"], &["domain"], &["protocol"]],
+    floors: &[
+        &["main"],
+        &["cli"],
+        &["api"],
+        &["compat"],
+        &["engine"],
+        &["store"],
+        &["views"],
+        &["domain"],
+        &["protocol"],
+    ],
     ground: &[("config", &["telemetry"]), ("clock", &[]), ("shutdown", &[]), ("telemetry", &[])],
 };
 
@@ -56,7 +66,7 @@ const AGENT: House = House {
 const PROTOCOL: House = House {
     folder: "protocol/src",
     name: "riposte_protocol",
-    floors: &[&["delivery"], &["command", "message"], &["identity", "target"], &["account", "jws"]],
+    floors: &[&["delivery"], &["command", "message"], &["identity", "target"], &["account", "jws"], &["key"]],
     ground: &[("time", &[]), ("visible", &[]), ("words", &[])],
 };
 

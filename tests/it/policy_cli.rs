@@ -206,7 +206,9 @@ async fn nothing_is_sent_if_anything_is_wrong() {
 
 #[tokio::test]
 async fn a_lost_race_is_reported_and_not_retried() {
-    let stored = json!({"name": "block-ssh", "version": 7, "mode": "enforce"});
+    let stored = json!({"name": "block-ssh", "version": 7, "mode": "enforce", "match": [], "warnings": [],
+        "respond": {"action": "firewall-drop", "on": "origin"}, "created_at": "2026-11-24T10:00:00.000Z",
+        "updated_at": "2026-11-24T10:00:00.000Z"});
     let list = |items: Value| get(async move || axum::Json(json!({"items": items, "next_cursor": null})));
     let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = calls.clone();
@@ -215,7 +217,10 @@ async fn a_lost_race_is_reported_and_not_retried() {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         (
             StatusCode::PRECONDITION_FAILED,
-            axum::Json(json!({"type": "urn:riposte:problem:precondition-failed", "detail": "has another version"})),
+            axum::Json(
+                json!({"type": "urn:riposte:problem:changed", "title": "Changed since it was read", "status": 412,
+                "detail": "has another version"}),
+            ),
         )
     });
     let router = Router::new()

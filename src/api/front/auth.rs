@@ -31,6 +31,7 @@ use crate::domain::api_key;
 use crate::domain::principal::{Principal, Right, Role};
 use crate::engine::Engine;
 use crate::engine::keys::hash_secret;
+use crate::store::configured::keys::StoredKey;
 
 /// A right, as a type.
 pub trait Needed: Send + Sync {
@@ -190,8 +191,8 @@ fn bearer(parts: &Parts) -> Option<&str> {
 fn principal(engine: &Engine, key: &str) -> Option<Principal> {
     let (id, secret) = key.strip_prefix("rip_")?.split_once('_')?;
     let keys = engine.keys.load();
-    let row = keys.get(id)?;
-    let same: bool = hash_secret(secret).as_slice().ct_eq(&row.hash).into();
+    let StoredKey { key: row, hash } = keys.get(id)?;
+    let same: bool = hash_secret(secret).as_slice().ct_eq(hash).into();
     let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= engine.clock.now());
     let role = Role::parse(&row.role)?;
     let is_valid = same && !expired && row.revoked_at.is_none();

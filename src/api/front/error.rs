@@ -4,28 +4,11 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
 use crate::domain::fault::Fault;
 use crate::engine::refusal::Refusal;
 use crate::store::StoreError;
-
-/// The body of every error.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Problem {
-    /// Stable problem type: `urn:riposte:problem:WORD`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Short description of the problem type.
-    pub title: &'static str,
-    /// HTTP status.
-    pub status: u16,
-    /// Description of this occurrence.
-    pub detail: String,
-    /// Faults of the input.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Fault>,
-}
+use crate::views::problem::Problem;
 
 /// An error that becomes a response.
 #[derive(Debug)]
@@ -183,7 +166,7 @@ impl ApiError {
     pub fn problem(self) -> Problem {
         Problem {
             kind: format!("{}{}", riposte_protocol::PROBLEM, self.word),
-            title: self.title,
+            title: self.title.to_owned(),
             status: self.status.as_u16(),
             detail: self.detail,
             errors: self.faults,

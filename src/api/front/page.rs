@@ -7,20 +7,12 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult};
 use crate::domain::fault::Fault;
+use crate::views::page::Page;
 
 /// Default number of items per page.
 const DEFAULT_LIMIT: i64 = 50;
 /// Maximum number of items per page.
 const MAX_LIMIT: i64 = 500;
-
-/// A page of a list.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Page<T> {
-    /// The items.
-    pub items: Vec<T>,
-    /// `cursor` of the next page; absent on the last page.
-    pub next_cursor: Option<String>,
-}
 
 /// Checks the limit, or returns the default.
 ///
@@ -55,13 +47,20 @@ fn bad_cursor() -> ApiError {
     ApiError::invalid(vec![Fault::at("/cursor", "is not a cursor of this API")])
 }
 
-/// Builds a page from `items` fetched with `limit` plus one: the extra item proves a next page.
-pub fn page<T: Serialize>(mut items: Vec<T>, limit: i64, uri: &Uri, cursor_of: impl Fn(&T) -> String) -> Response {
+/// Builds a page from `items` fetched with `limit` plus one.
+pub fn page<T: Serialize>(items: Vec<T>, limit: i64, uri: &Uri, cursor_of: impl Fn(&T) -> String) -> Response {
+    let (items, next_cursor) = cut(items, limit, cursor_of);
+    page_until(items, next_cursor, uri)
+}
+
+/// Cuts `items`, fetched with `limit` plus one, to the limit. Returns the cursor of the next page
+/// too, if the extra item proves that there is one.
+pub fn cut<T>(mut items: Vec<T>, limit: i64, cursor_of: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > most;
     items.truncate(most);
     let next_cursor = if more { items.last().map(cursor_of) } else { None };
-    page_until(items, next_cursor, uri)
+    (items, next_cursor)
 }
 
 /// Builds a page from all `items`, with the given next cursor.

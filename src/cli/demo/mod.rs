@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
@@ -16,8 +18,16 @@ use super::client::Remote;
 use super::{keyfiles, say, serve};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::action::Catalogue;
+use crate::domain::policy::Policy;
 use crate::shutdown::{Signals, Tasks};
 use crate::telemetry::{self, LogFormat};
+use crate::views::agents::{AgentView, CreateToken, CreatedToken};
+use crate::views::alerts::Intake;
+use crate::views::audit::{AuditProof, AuditRow};
+use crate::views::effects::EffectRow;
+use crate::views::page::Page;
+use crate::views::policies::PolicyView;
 
 const POLICIES: &str = include_str!("policies.json");
 const ALERTS: &str = include_str!("alerts.json");
@@ -26,6 +36,8 @@ const AGENT_NAME: &str = "demo-host";
 const PACE: Duration = Duration::from_millis(1500);
 /// Polling interval of the audit log.
 const LOOK: Duration = Duration::from_millis(200);
+/// Validity of the agent's enrolment token.
+const TOKEN_LASTS: &str = "1h";
 /// Time limit for the agent's connection, and for the last revert.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -93,7 +105,7 @@ impl Drop for ScratchDir {
 
 async fn ready(manager: &str, key_file: PathBuf) -> anyhow::Result<Remote> {
     let remote = Remote::to(manager, key_file);
-    patiently("the manager to be ready", async || remote.get("/v1/agents").await.ok()).await?;
+    patiently("the manager to be ready", async || remote.get::<Page<AgentView>>("/v1/agents").await.ok()).await?;
     Ok(remote)
 }
 
@@ -113,16 +125,18 @@ async fn patiently<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> an
 async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> anyhow::Result<()> {
     say("A manager on a fresh SQLite ledger, one agent beside it. Policies:");
     let policies: Vec<Value> = serde_json::from_str(POLICIES)?;
-    for policy in &policies {
-        remote.post("/v1/policies", policy.clone()).await?;
-        say(&format!("  {:24} {}", text(policy, "name"), text(policy, "note")));
+    for document in &policies {
+        let policy = Policy::parse(document, Catalogue::built_in());
+        let Ok(Policy { name, note, .. }) = policy else { bail!("a policy of the demo has faults: {policy:?}") };
+        let _: PolicyView = remote.post("/v1/policies", document).await?;
+        say(&format!("  {name:24} {note}"));
     }
     let mut agent = start_agent(args, dir, manager, remote).await?;
     let doing =
         if args.enforce { "executes commands on this host" } else { "only observes (--enforce executes commands)" };
     say(&format!("Agent {AGENT_NAME} {doing}.\n"));
     let mut timeline = Timeline::new(remote).await?;
-    let alerts: Vec<Value> = serde_json::from_str(ALERTS)?;
+    let alerts: Vec<SampleAlert> = serde_json::from_str(ALERTS)?;
     for (number, alert) in alerts.into_iter().enumerate() {
         hand_in(remote, number, alert).await?;
         timeline.follow(PACE).await?;
@@ -138,33 +152,28 @@ async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> an
     say(&format!("\nNo more alerts. {rest}\n"));
     patiently("the last block to be lifted", async || {
         timeline.follow(LOOK).await.ok()?;
-        let effects = remote.get("/v1/effects?limit=500").await.ok()?;
-        let items = effects["items"].as_array()?.clone();
-        items.iter().all(|effect| effect["desired"] == "absent" && effect["actual"] == "absent").then_some(())
+        let effects: Page<EffectRow> = remote.get("/v1/effects?limit=500").await.ok()?;
+        effects.items.iter().all(|effect| effect.desired == "absent" && effect.actual == "absent").then_some(())
     })
     .await?;
-    let proof = remote.get("/v1/audit/verify").await?;
-    say(&format!(
-        "\n{over} The audit log holds {} entries, its chain is intact: {}.",
-        proof["entries"], proof["intact"]
-    ));
+    let AuditProof { entries, intact, .. } = remote.get("/v1/audit/verify").await?;
+    say(&format!("\n{over} The audit log holds {entries} entries, its chain is intact: {intact}."));
     say("Next: make run, then docs/getting-started.md.");
     stop(&mut agent).await
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
 }
 
 async fn start_agent(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> anyhow::Result<Child> {
     let beside = std::env::current_exe()?.with_file_name("riposte-agent");
     let program = args.agent.clone().unwrap_or(beside);
-    let token = remote.post("/v1/enrollment-tokens", json!({"labels": {"env": "demo", "wazuh_id": "001"}})).await?;
+    let labels = [("env", "demo"), ("wazuh_id", "001")].map(|(key, value)| (key.to_owned(), value.into()));
+    let asked = CreateToken { labels: labels.into_iter().collect(), uses: 1, expires_in: TOKEN_LASTS.parse()? };
+    let created: CreatedToken = remote.post("/v1/enrollment-tokens", &asked).await?;
+    let token = created.token.context("the manager returned no token")?;
     let state = dir.join("agent");
     let mut enroll = Command::new(&program);
     enroll.args(["enroll", "--manager", manager, "--name", AGENT_NAME, "--state-dir"]).arg(&state);
     // The token is secret: the environment is not visible to other users.
-    enroll.env("RIPOSTE_TOKEN", text(&token, "token")).stdin(Stdio::null());
+    enroll.env("RIPOSTE_TOKEN", token).stdin(Stdio::null());
     let output = enroll.output().await;
     let output =
         output.with_context(|| format!("cannot run {}: build the whole workspace first", program.display()))?;
@@ -181,8 +190,8 @@ async fn start_agent(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote
     }
     let child = run.spawn().context("the agent does not start")?;
     patiently("the agent to connect", async || {
-        let agents = remote.get("/v1/agents").await.ok()?;
-        (agents["items"][0]["streaming"] == true).then_some(())
+        let agents: Page<AgentView> = remote.get("/v1/agents").await.ok()?;
+        agents.items.first().filter(|agent| agent.streaming).map(drop)
     })
     .await?;
     Ok(child)
@@ -194,22 +203,70 @@ async fn stop(agent: &mut Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn hand_in(remote: &Remote, number: usize, mut alert: Value) -> anyhow::Result<()> {
-    let now = Clock::system().now();
-    alert["timestamp"] = json!(now);
-    alert["id"] = json!(format!("{}.{number}", now.as_secs()));
-    alert["manager"] = json!({"name": "demo"});
-    let (rule, agent, data) = (&alert["rule"], &alert["agent"], &alert["data"]);
-    let aim = ["srcip", "dstuser"].into_iter().find_map(|key| data[key].as_str()).unwrap_or_default();
-    let line = format!(
-        "rule {} level {}: {} ({aim}, {})",
-        text(rule, "id"),
-        rule["level"],
-        text(rule, "description"),
-        text(agent, "name")
-    );
-    print_line("ALERT", &line);
-    remote.post("/v1/alerts", alert).await?;
+/// A sample alert: what is printed of it, and the rest as it is.
+#[derive(Debug, Serialize, Deserialize)]
+struct SampleAlert {
+    rule: SampleRule,
+    agent: SampleAgent,
+    data: SampleData,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SampleRule {
+    id: String,
+    level: u8,
+    description: String,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SampleAgent {
+    id: String,
+    name: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SampleData {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    srcip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dstuser: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// A sample alert as a Wazuh manager would send it at this time.
+#[derive(Debug, Serialize)]
+struct SentAlert {
+    timestamp: Timestamp,
+    id: String,
+    manager: SendingManager,
+    #[serde(flatten)]
+    sample: SampleAlert,
+}
+
+#[derive(Debug, Serialize)]
+struct SendingManager {
+    name: &'static str,
+}
+
+impl SentAlert {
+    fn new(sample: SampleAlert, number: usize, timestamp: Timestamp) -> Self {
+        let id = format!("{}.{number}", timestamp.as_secs());
+        Self { timestamp, id, manager: SendingManager { name: "demo" }, sample }
+    }
+}
+
+async fn hand_in(remote: &Remote, number: usize, sample: SampleAlert) -> anyhow::Result<()> {
+    let SampleAlert { rule, agent, data, .. } = &sample;
+    let aim = data.srcip.as_ref().or(data.dstuser.as_ref()).map(String::as_str).unwrap_or_default();
+    let SampleRule { id, level, description, .. } = rule;
+    print_line("ALERT", &format!("rule {id} level {level}: {description} ({aim}, {})", agent.name));
+    let sent = SentAlert::new(sample, number, Clock::system().now());
+    let _: Intake = remote.post("/v1/alerts", &sent).await?;
     Ok(())
 }
 
@@ -221,8 +278,8 @@ struct Timeline<'a> {
 
 impl<'a> Timeline<'a> {
     async fn new(remote: &'a Remote) -> anyhow::Result<Self> {
-        let newest = remote.get("/v1/audit?limit=1").await?;
-        Ok(Self { remote, seen: newest["items"][0]["seq"].as_i64().unwrap_or(0) })
+        let newest: Page<AuditRow> = remote.get("/v1/audit?limit=1").await?;
+        Ok(Self { remote, seen: newest.items.first().map_or(0, |entry| entry.seq) })
     }
 
     async fn follow(&mut self, during: Duration) -> anyhow::Result<()> {
@@ -230,23 +287,23 @@ impl<'a> Timeline<'a> {
         let end = clock.now().plus(during);
         while clock.now() < end {
             tokio::time::sleep(LOOK).await;
-            let page = self.remote.get("/v1/audit?limit=500").await?;
-            let entries = page["items"].as_array().cloned().unwrap_or_default();
-            for entry in entries.iter().rev().filter(|entry| entry["seq"].as_i64().unwrap_or(0) > self.seen) {
+            let page: Page<AuditRow> = self.remote.get("/v1/audit?limit=500").await?;
+            for entry in page.items.iter().rev().filter(|entry| entry.seq > self.seen) {
                 show_entry(entry);
             }
-            self.seen = entries.first().and_then(|entry| entry["seq"].as_i64()).unwrap_or(self.seen);
+            self.seen = page.items.first().map_or(self.seen, |entry| entry.seq);
         }
         Ok(())
     }
 }
 
-fn show_entry(entry: &Value) {
-    let print_line = |word: &str, rest: &str| print_at(text(entry, "at"), word, rest);
-    let detail = text(entry, "detail");
+fn show_entry(entry: &AuditRow) {
+    let AuditRow { at, actor, verb, noun, detail, .. } = entry;
+    let at = at.to_string();
+    let print_line = |word: &str, rest: &str| print_at(&at, word, rest);
     let first_line = detail.lines().next().unwrap_or_default();
-    let by = text(entry, "actor").strip_prefix("policy:").unwrap_or_default();
-    match (text(entry, "noun"), text(entry, "verb")) {
+    let by = actor.strip_prefix("policy:").unwrap_or_default();
+    match (noun.as_str(), verb.as_str()) {
         ("response", "created") => print_line("  decided", &format!("{by}: {}", before_alert(first_line))),
         ("response", "observed") => print_line("  observed", &format!("{by}: {}", before_alert(first_line))),
         ("response", "spared") => {
@@ -279,19 +336,17 @@ fn print_at(at: &str, word: &str, rest: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::formats;
-    use crate::domain::policy::Policy;
+    use crate::domain::formats::{self, ObservableMappings};
 
     #[test]
     fn the_demos_policies_and_alerts_are_valid() {
         for policy in serde_json::from_str::<Vec<Value>>(POLICIES).unwrap() {
-            let policy = Policy::parse(&policy, crate::domain::action::Catalogue::built_in()).unwrap();
+            let policy = Policy::parse(&policy, Catalogue::built_in()).unwrap();
             assert!(policy.warnings().is_empty() && !policy.note.is_empty(), "{}", policy.name);
         }
-        for mut sample in serde_json::from_str::<Vec<Value>>(ALERTS).unwrap() {
-            sample["timestamp"] = json!("2026-11-24T10:00:00.000Z");
-            sample["id"] = json!("1");
-            formats::parse(&sample.to_string(), &crate::domain::formats::ObservableMappings::default()).unwrap();
+        for sample in serde_json::from_str::<Vec<SampleAlert>>(ALERTS).unwrap() {
+            let sent = SentAlert::new(sample, 1, Timestamp::from_millis(0));
+            formats::parse(&serde_json::to_string(&sent).unwrap(), &ObservableMappings::default()).unwrap();
         }
     }
 }

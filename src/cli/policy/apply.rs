@@ -5,15 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::files::{Documents, Held, Placed};
 use super::plan::{Change, ItemKind, Plan, Prune, Step, Stored, many};
 use super::{Apply, Consent, Diff};
-use crate::cli::client::{Remote, Reply};
+use crate::cli::client::{NO_BODY, Remote};
+use crate::cli::reply::Reply;
 use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
 use crate::cli::{complain, say};
 use crate::domain::formats::ObservableMappings;
+use crate::views::actions::ActionView;
+use crate::views::policies::PolicyView;
+use crate::views::protected::CreatedProtected;
 
 /// Exit code of wrong usage.
 pub(super) const WRONG: u8 = 2;
@@ -88,14 +92,14 @@ async fn lifts(remote: &Remote, plan: &Plan) -> anyhow::Result<()> {
     for step in protected {
         let Some(document) = &step.document else { continue };
         let path = "/v1/protected?dry_run=true";
-        let answer = remote.send(Method::POST, path, None, Some(document.content.clone())).await?;
+        let answer = remote.send(Method::POST, path, None, Some(&document.content)).await?;
         if answer.status == StatusCode::FORBIDDEN {
             return Ok(());
         }
-        let view = answer.done().with_context(|| step.placed())?;
-        let lifts = view["lifts"].as_array().map_or(0, Vec::len);
-        if lifts > 0 {
-            complain(&format!("{}: lifts {} at once", step.subject(), many(lifts, "block in force against it")));
+        let view: CreatedProtected = answer.done().with_context(|| step.placed())?;
+        if !view.lifts.is_empty() {
+            let lifts = many(view.lifts.len(), "block in force against it");
+            complain(&format!("{}: lifts {lifts} at once", step.subject()));
         }
     }
     Ok(())
@@ -167,11 +171,11 @@ pub(super) fn tell(faults: &[Placed]) {
 async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String, String>> {
     let (collection, subject) = (step.kind.path(), step.subject());
     let one = format!("{collection}/{}", step.name);
-    let body = step.document.as_ref().map(|document| document.content.clone());
+    let body = step.document.as_ref().map(|document| &document.content);
     let (answer, done) = match &step.change {
         Change::Create => (remote.send(Method::POST, collection, None, body).await?, "created"),
         Change::Replace(version) => (remote.send(Method::PUT, &one, Some(*version), body).await?, "changed"),
-        Change::Delete(version) => (remote.send(Method::DELETE, &one, Some(*version), None).await?, "deleted"),
+        Change::Delete(version) => (remote.send(Method::DELETE, &one, Some(*version), NO_BODY).await?, "deleted"),
         Change::Renew(id) => (renew(remote, id, body).await?, "changed"),
         Change::Remove(id) => (remove(remote, id).await?, "deleted"),
     };
@@ -186,15 +190,24 @@ async fn carry_out(remote: &Remote, step: &Step) -> anyhow::Result<Result<String
         let told = "another change came first, and was not overwritten. Look with `riposte policy diff`";
         return Ok(Err(format!("{}: {told}", step.placed())));
     }
-    Ok(match answer.done() {
-        Ok(view) if view["version"].is_i64() => Ok(format!("{subject}: {done}, version {}", view["version"])),
-        Ok(_) => Ok(format!("{subject}: {done}")),
-        Err(error) => Err(format!("{}: {error:#}", step.placed())),
-    })
+    if let Some(why) = answer.refused() {
+        return Ok(Err(format!("{}: {why}", step.placed())));
+    }
+    let version = stored_version(step, answer)?.map_or_else(String::new, |version| format!(", version {version}"));
+    Ok(Ok(format!("{subject}: {done}{version}")))
+}
+
+/// The version that a change made, if it is of an object with versions.
+fn stored_version(step: &Step, answer: Reply) -> anyhow::Result<Option<i64>> {
+    match (&step.change, step.kind) {
+        (Change::Create | Change::Replace(_), ItemKind::Policy) => Ok(Some(answer.done::<PolicyView>()?.version)),
+        (Change::Create | Change::Replace(_), ItemKind::Action) => Ok(answer.done::<ActionView>()?.version),
+        _ => Ok(None),
+    }
 }
 
 /// Creates the new entry first, so that the target stays protected.
-async fn renew(remote: &Remote, id: &str, body: Option<Value>) -> anyhow::Result<Reply> {
+async fn renew(remote: &Remote, id: &str, body: Option<&impl Serialize>) -> anyhow::Result<Reply> {
     let made = remote.send(Method::POST, ItemKind::Protected.path(), None, body).await?;
     if !made.status.is_success() {
         return Ok(made);
@@ -203,5 +216,5 @@ async fn renew(remote: &Remote, id: &str, body: Option<Value>) -> anyhow::Result
 }
 
 async fn remove(remote: &Remote, id: &str) -> anyhow::Result<Reply> {
-    remote.send(Method::DELETE, &format!("{}/{id}", ItemKind::Protected.path()), None, None).await
+    remote.send(Method::DELETE, &format!("{}/{id}", ItemKind::Protected.path()), None, NO_BODY).await
 }

@@ -6,17 +6,16 @@ use anyhow::{Context as _, bail};
 use reqwest::Method;
 use reqwest::header::ACCEPT;
 use riposte_protocol::time::Timestamp;
-use serde_json::{Value, json};
 
 use super::Backtest;
 use super::apply::{WRONG, documents, tell};
 use super::plan::Stored;
-use super::stored::cell;
-use crate::cli::client::{self, Reply, told};
-use crate::cli::terminal::{ProgressLine, plain, table};
+use crate::cli::reply::{self, Pending, Reply, Said, told};
+use crate::cli::terminal::{ProgressLine, cell, plain, table};
 use crate::cli::{complain, say};
 use crate::clock::Clock;
 use crate::domain::duration::Span;
+use crate::views::backtest::{BacktestLine, BacktestProgress, BacktestReport, NewBacktest, Sample};
 
 /// Parses a time, or an age such as `7d`.
 ///
@@ -44,69 +43,70 @@ pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
         complain(&format!("riposte: a backtest is of one policy; {} has {}", file.display(), held.policies.len()));
         return Ok(ExitCode::from(WRONG));
     };
-    let mut body = json!({"policy": entry.document.content, "samples": samples});
-    for (key, time) in [("since", since), ("until", until)] {
-        if let Some(time) = time {
-            body[key] = time.to_string().into();
-        }
-    }
+    let policy = entry.document.content.clone();
+    let body = NewBacktest { policy, since, until, samples: Some(samples.into()) };
     let request = remote.request(Method::POST, "/v1/policies/backtest")?;
-    let answer = remote.start(request.header(ACCEPT, "application/x-ndjson").json(&body)).await?;
-    let result =
-        if answer.status().is_success() { result(answer).await? } else { Reply::read(answer).await?.done()? };
+    let pending = remote.start(request.header(ACCEPT, "application/x-ndjson").json(&body)).await?;
+    let is_streamed = pending.response.status().is_success();
+    let report: Said<BacktestReport> =
+        if is_streamed { result(pending).await? } else { Reply::read(pending).await?.done()? };
     if as_json {
-        say(&result.to_string());
+        say(&report.json.to_string());
     } else {
-        show(&entry.read.name, &result);
+        show(&entry.read.name, &report.view);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the progress lines and the result.
-async fn result(mut answer: reqwest::Response) -> anyhow::Result<Value> {
-    let (mut progress, mut rest) = (ProgressLine::default(), Vec::new());
-    while let Some(bytes) = answer.chunk().await.context("the manager's answer is incomplete")? {
+async fn result(pending: Pending) -> anyhow::Result<Said<BacktestReport>> {
+    let Pending { mut response, operation } = pending;
+    let (mut shown, mut rest) = (ProgressLine::default(), Vec::new());
+    while let Some(bytes) = response.chunk().await.context("the manager's answer is incomplete")? {
         rest.extend_from_slice(&bytes);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
-            let mut line = client::json(&line)?;
-            if line["result"].is_object() {
-                return Ok(line["result"].take());
+            let line: BacktestLine<Said<BacktestReport>> = reply::line(&line, &operation)?;
+            if let Some(report) = line.result {
+                return Ok(report);
             }
-            if line["error"].is_object() {
-                bail!("the backtest ended early: {}", told(&line["error"]));
+            if let Some(problem) = line.error {
+                bail!("the backtest ended early: {}", told(&problem));
             }
-            let (scanned, total) = (cell(&line["progress"]["scanned"]), cell(&line["progress"]["total"]));
-            progress.show(&format!("{scanned} of {total} alerts"));
+            if let Some(BacktestProgress { scanned, total }) = line.progress {
+                shown.show(&format!("{scanned} of {total} alerts"));
+            }
         }
     }
     bail!("the manager's answer ended without a result")
 }
 
-fn show(name: &str, result: &Value) {
-    let count = |key: &str| cell(&result[key]);
-    say(&format!("{name} over {} alerts: {} matched", count("alerts_scanned"), count("matched")));
-    let mut rows = vec![
-        vec!["responses".to_owned(), count("responses")],
-        vec!["of these waiting for people".to_owned(), count("awaiting_approval")],
-        vec!["different targets".to_owned(), count("targets")],
-        vec!["agents reached".to_owned(), count("agents")],
-        vec!["most in one minute".to_owned(), count("peak_per_minute")],
+fn show(name: &str, report: &BacktestReport) {
+    say(&format!("{name} over {} alerts: {} matched", report.alerts_scanned, report.matched));
+    let counts = [
+        ("responses", report.responses),
+        ("of these waiting for people", report.awaiting_approval),
+        ("different targets", report.targets),
+        ("agents reached", report.agents),
+        ("most in one minute", report.peak_per_minute),
     ];
-    let spared = result["spared"].as_object().into_iter().flatten();
-    rows.extend(spared.map(|(reason, count)| vec![format!("spared: {reason}"), cell(count)]));
-    table(&["what", "count"], &rows);
-    let samples = result["samples"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if samples.is_empty() {
+    let counts = counts.into_iter().map(|(what, count)| vec![what.to_owned(), count.to_string()]);
+    let spared = report.spared.iter().map(|(reason, count)| vec![format!("spared: {reason}"), count.to_string()]);
+    table(&["what", "count"], &counts.chain(spared).collect::<Vec<_>>());
+    if report.samples.is_empty() {
         return;
     }
     say("");
-    let row = |sample: &Value| {
-        let fields = ["time", "rule_id", "outcome", "target", "agents", "reason", "alert_id"];
-        fields.iter().map(|key| plain(&cell(&sample[*key]))).collect()
-    };
-    let rows: Vec<Vec<String>> = samples.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = report.samples.iter().map(row).collect();
     table(&["time", "rule", "outcome", "target", "agents", "reason", "alert"], &rows);
+}
+
+fn row(sample: &Sample) -> Vec<String> {
+    let Sample { alert_id, time, rule_id, outcome, reason, target, agents } = sample;
+    let (target, reason) = (cell(target.as_ref()), cell(reason.as_ref()));
+    let rule = cell(Some(rule_id));
+    let cells = [time.to_string(), rule, outcome.clone(), target, agents.to_string(), reason];
+    cells.into_iter().chain([alert_id.to_string()]).map(|cell| plain(&cell)).collect()
 }
 
 #[cfg(test)]

@@ -6,16 +6,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize as _;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::fault::Fault;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::policy::{MAX_POLICY_BYTES, Policy};
+use crate::domain::protected_document::{AgentIds, ProtectedDocument};
 use crate::engine::policy_tests::run_tests;
 
-use super::protected::{AgentIds, ProtectedItem};
+use super::protected::ProtectedItem;
 use super::text;
 
 /// File name extensions in a folder.
@@ -186,12 +188,17 @@ impl Documents {
 
     fn hold(self, known: &KnownNames) -> (Held, Vec<Placed>) {
         let Self { documents, mut faults } = self;
-        let (protected, documents): (Vec<_>, Vec<_>) =
-            documents.into_iter().partition(|document| ProtectedItem::is_meant(&document.content));
-        let protected =
-            read_each(protected, &mut faults, |content| ProtectedItem::parse(content, known.agents.as_ref()));
-        let (actions, policies): (Vec<_>, Vec<_>) =
-            documents.into_iter().partition(|document| document.content.get("executable").is_some());
+        let (mut protected, mut actions, mut policies) = (Vec::new(), Vec::new(), Vec::new());
+        for document in documents {
+            match Marks::of(&document.content) {
+                Marks { kind: true, name: false, .. } => protected.push(document),
+                Marks { executable: true, .. } => actions.push(document),
+                _ => policies.push(document),
+            }
+        }
+        let protected = read_each(protected, &mut faults, |content| {
+            ProtectedDocument::parse(content, known.agents.as_ref()).map(ProtectedItem::of_file)
+        });
         let actions = read_each(actions, &mut faults, Action::parse);
         let own = actions.iter().map(|entry| entry.read.clone());
         let catalogue = Catalogue::with(known.actions.iter().cloned().chain(own).collect());
@@ -206,6 +213,31 @@ impl Documents {
         unique(&protected, "/value", |entry| entry.protection.name(), &mut faults);
         (Held { actions, policies, protected }, faults)
     }
+}
+
+/// The fields that tell the documents apart: policies and actions have a name, protected entries a
+/// kind, and only actions a program.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Marks {
+    #[serde(deserialize_with = "is_there")]
+    name: bool,
+    #[serde(deserialize_with = "is_there")]
+    kind: bool,
+    #[serde(deserialize_with = "is_there")]
+    executable: bool,
+}
+
+impl Marks {
+    /// Those of a document; one that is no object has none.
+    fn of(document: &Value) -> Self {
+        Self::deserialize(document).unwrap_or_default()
+    }
+}
+
+/// A field is there, with any value.
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 fn read_each<T>(

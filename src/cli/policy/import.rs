@@ -10,18 +10,20 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::apply::{WRONG, carry_over, checked};
 use super::files::Documents;
 use super::plan::many;
-use super::stored::cell;
 use super::{Consent, ImportArgs, yaml};
-use crate::cli::client::{Reply, segment};
-use crate::cli::terminal::{Tone, can_ask, needs_yes, plain, shade};
+use crate::cli::client::segment;
+use crate::cli::reply::{Reply, Said};
+use crate::cli::terminal::{Tone, can_ask, cell, needs_yes, plain, shade};
 use crate::cli::{complain, say};
 use crate::domain::formats::ObservableMappings;
 use crate::domain::{action, policy};
+use crate::views::import::{Import, Level, Note};
 
 /// Longest part of a file name that is stored, in characters.
 const MAX_FILE_NAME: usize = 100;
@@ -43,17 +45,18 @@ pub(super) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let of = wazuh_manager.map_or_else(String::new, |name| format!("&wazuh_manager={}", segment(&name)));
     let request = remote.request(Method::POST, &format!("/v1/policies/import?dry_run=true{of}"))?;
     let request = request.header(CONTENT_TYPE, "application/xml").body(joined.bytes.clone());
-    let mut imported = Reply::read(remote.start(request).await?).await?.done()?;
-    if let (Some(mode), Some(policies)) = (mode, imported["policies"].as_array_mut()) {
-        for policy in policies {
-            policy["mode"] = mode.mode().as_str().into();
+    let Said { json: said, view }: Said<Import> = Reply::read(remote.start(request).await?).await?.done()?;
+    let mut imported = Imports::of(view)?;
+    if let Some(mode) = mode {
+        for policy in &mut imported.policies {
+            policy.mode = Some(mode.mode().as_str().to_owned());
         }
     }
     joined.place_all(&mut imported);
-    let is_whole = list(&imported, "report").iter().all(|line| line["level"] != "error");
+    let is_whole = imported.report.iter().all(|note| note.level != Level::Error);
     let as_report = if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
-        say(&imported.to_string());
+        say(&laid_over(said, serde_json::to_value(imported)?).to_string());
         return Ok(as_report);
     }
     report(&imported, &joined);
@@ -65,7 +68,7 @@ pub(super) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
         say(&format!("{} written{kept}; look at them, then: riposte policy apply -f {place}", many(written, "file")));
         return Ok(as_report);
     }
-    let documents = Documents::of(documents(&imported));
+    let documents = Documents::of(documents(&imported)?.into_iter());
     if documents.is_empty() {
         complain("riposte: nothing to import; see the report above");
         return Ok(ExitCode::FAILURE);
@@ -77,35 +80,88 @@ pub(super) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_whole { done } else { ExitCode::FAILURE })
 }
 
-fn list<'a>(imported: &'a Value, key: &str) -> &'a [Value] {
-    imported[key].as_array().map(Vec::as_slice).unwrap_or_default()
+/// A document of an import: what this command reads and changes of it, and the rest as it is.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ImportedDocument {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// An import, with documents that can be changed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Imports {
+    policies: Vec<ImportedDocument>,
+    actions: Vec<ImportedDocument>,
+    protected: Vec<ImportedDocument>,
+    report: Vec<Note>,
+}
+
+impl Imports {
+    fn of(import: Import) -> anyhow::Result<Self> {
+        let Import { policies, actions, protected, report } = import;
+        let read = |documents| serde_json::from_value(Value::Array(documents)).context("a document of the import");
+        Ok(Self { policies: read(policies)?, actions: read(actions)?, protected: read(protected)?, report })
+    }
+}
+
+/// `json` with the fields of `changed` over its own; what only `json` has stays.
+fn laid_over(json: Value, changed: Value) -> Value {
+    match (json, changed) {
+        (Value::Object(mut json), Value::Object(changed)) => {
+            for (key, value) in changed {
+                let own = json.remove(&key).unwrap_or_default();
+                json.insert(key, laid_over(own, value));
+            }
+            Value::Object(json)
+        }
+        (Value::Array(json), Value::Array(changed)) if json.len() == changed.len() => {
+            json.into_iter().zip(changed).map(|(json, changed)| laid_over(json, changed)).collect()
+        }
+        (_, changed) => changed,
+    }
 }
 
 /// All imported documents, each with its name for messages: `policy wazuh-firewall-drop-1`.
-fn documents(imported: &Value) -> impl Iterator<Item = (String, Value)> {
-    [("actions", "action"), ("protected", "protected"), ("policies", "policy")].into_iter().flat_map(|(key, word)| {
-        let place = move |(index, document): (usize, &Value)| {
-            let name = match key {
-                "protected" => format!("{} {}", cell(&document["kind"]), cell(&document["value"])),
-                _ => document["name"].as_str().map_or_else(|| (index + 1).to_string(), str::to_owned),
-            };
-            (format!("{word} {name}"), document.clone())
-        };
-        list(imported, key).iter().enumerate().map(place).collect::<Vec<_>>()
-    })
+fn documents(imported: &Imports) -> anyhow::Result<Vec<(String, Value)>> {
+    let actions = imported.actions.iter().enumerate().map(|(index, action)| (named("action", index, action), action));
+    let protected = imported
+        .protected
+        .iter()
+        .map(|entry| (format!("protected {} {}", cell(entry.kind.as_ref()), cell(entry.value.as_ref())), entry));
+    let policies = imported.policies.iter().enumerate().map(|(index, policy)| (named("policy", index, policy), policy));
+    let all = actions.chain(protected).chain(policies);
+    all.map(|(place, document)| Ok((place, serde_json::to_value(document)?))).collect()
 }
 
-fn report(imported: &Value, joined: &Joined) {
-    for line in list(imported, "report") {
-        let level = cell(&line["level"]);
-        let tone = if level == "error" { Tone::Bad } else { Tone::Quiet };
-        let line_in_file = line["line"].as_u64().map_or_else(String::new, |number| format!(":{number}"));
-        let file = line["file"].as_str().map_or_else(|| joined.first(), str::to_owned);
-        shade(tone, &plain(&format!("{file}{line_in_file}: {level}: {}", cell(&line["message"]))));
+fn named(word: &str, index: usize, document: &ImportedDocument) -> String {
+    let name = document.name.clone().unwrap_or_else(|| (index + 1).to_string());
+    format!("{word} {name}")
+}
+
+fn report(imported: &Imports, joined: &Joined) {
+    for Note { level, file, line, message, .. } in &imported.report {
+        let tone = if *level == Level::Error { Tone::Bad } else { Tone::Quiet };
+        let line_in_file = line.map_or_else(String::new, |number| format!(":{number}"));
+        let file = file.clone().unwrap_or_else(|| joined.first());
+        shade(tone, &plain(&format!("{file}{line_in_file}: {}: {message}", level.as_str())));
     }
-    let count = |key: &str, word: &str| many(list(imported, key).len(), word);
-    let (policies, actions) = (count("policies", "policy"), count("actions", "action"));
-    say(&format!("read: {policies}, {actions}, {}", count("protected", "protected entry")));
+    let (policies, actions) = (many(imported.policies.len(), "policy"), many(imported.actions.len(), "action"));
+    say(&format!("read: {policies}, {actions}, {}", many(imported.protected.len(), "protected entry")));
 }
 
 /// Several files joined into one, with a mapping of lines. They are sent as bytes, because Wazuh
@@ -137,35 +193,42 @@ impl Joined {
     }
 
     /// Whose line a line of the whole is, and which of that file.
-    fn find(&self, line: u64) -> Option<(&Path, u64)> {
-        let before = |before: usize| u64::try_from(before).unwrap_or(u64::MAX);
+    fn find(&self, line: u32) -> Option<(&Path, u32)> {
+        let before = |before: usize| u32::try_from(before).unwrap_or(u32::MAX);
         let (path, start) = self.starts.iter().rev().find(|(_, start)| before(*start) < line)?;
         Some((path, line - before(*start)))
     }
 
     /// What is kept of an import says `ossec.conf, line N` of the whole; here each names its own file. Only the file's name: an import
     /// of the same file from another folder must be the same.
-    fn place_all(&self, imported: &mut Value) {
-        for line in list_mut(imported, "report") {
-            if let Some((path, number)) = line["line"].as_u64().and_then(|number| self.find(number)) {
-                line["file"] = path.display().to_string().into();
-                line["line"] = number.into();
+    fn place_all(&self, imported: &mut Imports) {
+        for note in &mut imported.report {
+            if let Some((path, number)) = note.line.and_then(|number| self.find(number)) {
+                (note.file, note.line) = (Some(path.display().to_string()), Some(number));
             }
         }
-        for (key, field) in [("policies", "note"), ("actions", "summary"), ("protected", "reason")] {
-            for document in list_mut(imported, key) {
-                if let Some(text) = document[field].as_str().and_then(|text| self.placed(field, text)) {
-                    document[field] = text.into();
-                }
-            }
+        let Imports { policies, actions, protected, .. } = imported;
+        let notes = policies.iter_mut().filter_map(|policy| policy.note.as_mut());
+        notes.for_each(|text| self.place(text, Place::First));
+        let summaries = actions.iter_mut().filter_map(|action| action.summary.as_mut());
+        let reasons = protected.iter_mut().filter_map(|entry| entry.reason.as_mut());
+        summaries.chain(reasons).for_each(|text| self.place(text, Place::Last));
+    }
+
+    /// Names the own file at the place in `text`, if it has one. What stands elsewhere was written in the configuration, and may
+    /// look like a place.
+    fn place(&self, text: &mut String, place: Place) {
+        if let Some(placed) = self.placed(text, place) {
+            *text = placed;
         }
     }
 
-    /// `text` with the place in it, if it has one: in a note it stands at the beginning, else at the end. What stands between was
-    /// written in the configuration, and may look like a place.
-    fn placed(&self, field: &str, text: &str) -> Option<String> {
+    fn placed(&self, text: &str, place: Place) -> Option<String> {
         const WHOLE: &str = " of ossec.conf, line ";
-        let at = if field == "note" { text.find(WHOLE)? } else { text.rfind(WHOLE)? };
+        let at = match place {
+            Place::First => text.find(WHOLE)?,
+            Place::Last => text.rfind(WHOLE)?,
+        };
         let (before, rest) = (text.get(..at)?, text.get(at + WHOLE.len()..)?);
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, after) = rest.split_at(digits);
@@ -176,30 +239,34 @@ impl Joined {
     }
 }
 
-fn list_mut<'a>(imported: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
-    imported.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten()
+/// Where in a text the place of its origin stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// At the beginning, as in a note.
+    First,
+    /// At the end.
+    Last,
 }
 
 /// Writes each policy and action to a file of its own, and what is protected beside them: how many were written, and how many were
 /// there already with the same contents. Nothing is overwritten; if a file differs, nothing is written.
-fn write(folder: &Path, imported: &Value) -> anyhow::Result<(usize, usize)> {
+fn write(folder: &Path, imported: &Imports) -> anyhow::Result<(usize, usize)> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     // The names are foreign input and become file names.
-    for document in list(imported, "policies") {
-        let name = document["name"].as_str().filter(|name| policy::is_name(name));
+    for document in &imported.policies {
+        let name = document.name.as_deref().filter(|name| policy::is_name(name));
         let name = name.context("the manager returned a policy without a valid name")?;
-        let text = yaml::write(&yaml::policy(document))?;
+        let text = yaml::write(&serde_json::to_value(document)?)?;
         files.push((folder.join("policies").join(format!("{name}.yaml")), text));
     }
-    for document in list(imported, "actions") {
-        let name = document["name"].as_str().filter(|name| action::is_name(name));
+    for document in &imported.actions {
+        let name = document.name.as_deref().filter(|name| action::is_name(name));
         let name = name.context("the manager returned an action without a valid name")?;
-        let text = yaml::write(&yaml::action(document))?;
+        let text = yaml::write(&yaml::action(&serde_json::to_value(document)?)?)?;
         files.push((folder.join("actions").join(format!("{name}.yaml")), text));
     }
-    let protected = list(imported, "protected");
-    if !protected.is_empty() {
-        let text = yaml::write(&Value::Array(protected.to_vec()))?;
+    if !imported.protected.is_empty() {
+        let text = yaml::write(&serde_json::to_value(&imported.protected)?)?;
         files.push((folder.join("protected.yaml"), text));
     }
     let all = files.len();
@@ -251,13 +318,15 @@ mod tests {
         std::fs::write(&a, "1\n2\n").unwrap();
         std::fs::write(&b, "1\n2\n3\n").unwrap();
         let joined = Joined::read(&[a, b.clone()]).unwrap();
-        let mut imported = json!({
+        let import = json!({
             "policies": [{"note": "From Wazuh's active response of ossec.conf, line 2: command x of ossec.conf, line 1"}],
             "actions": [{"summary": "Wazuh's command \"of ossec.conf, line 1\" of ossec.conf, line 4."}],
             "protected": [{"reason": "white_list \"192.0.2.1\" of ossec.conf, line 5"}, {"reason": "other"}],
-            "report": [{"line": 4, "level": "info", "message": "m"}, {"level": "info", "message": "n"}],
+            "report": [{"line": 4, "level": "info", "message": "m"}, {"level": "info", "message": "n", "new": 1}], "new": 2,
         });
-        joined.place_all(&mut imported);
+        let mut placed = Imports::of(serde_json::from_value(import.clone()).unwrap()).unwrap();
+        joined.place_all(&mut placed);
+        let imported = laid_over(import, serde_json::to_value(placed).unwrap());
         let note = "From Wazuh's active response of a.conf, line 2: command x of ossec.conf, line 1";
         assert_eq!(imported["policies"][0]["note"], note);
         assert_eq!(imported["actions"][0]["summary"], "Wazuh's command \"of ossec.conf, line 1\" of b.conf, line 2.");
@@ -265,13 +334,20 @@ mod tests {
         assert_eq!(imported["protected"][1]["reason"], "other");
         let line = json!({"file": b.display().to_string(), "line": 2, "level": "info", "message": "m"});
         assert_eq!((&imported["report"][0], &imported["report"][1]["file"]), (&line, &Value::Null));
+        // What a newer manager says beyond stays.
+        assert_eq!((&imported["report"][1]["new"], &imported["new"]), (&json!(1), &json!(2)));
     }
 
     #[test]
     fn an_import_is_written_and_overwrites_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let imported = json!({"policies": [{"name": "a", "match": [], "respond": {"action": "scan"}}],
-            "actions": [{"name": "scan", "executable": "scan.sh"}], "protected": [{"kind": "ip", "value": "192.0.2.1", "reason": "allowlist"}]});
+        let imports = |note: Option<&str>| -> Imports {
+            let import = json!({"policies": [{"name": "a", "match": [], "respond": {"action": "scan"}, "note": note}],
+                "actions": [{"name": "scan", "executable": "scan.sh"}],
+                "protected": [{"kind": "ip", "value": "192.0.2.1", "reason": "allowlist"}], "report": []});
+            serde_json::from_value(import).unwrap()
+        };
+        let imported = imports(None);
         assert_eq!(write(dir.path(), &imported).unwrap(), (3, 0));
         let held = super::super::files::Documents::read(&[dir.path().to_owned()])
             .check_only(&super::super::files::KnownNames::default())
@@ -279,12 +355,11 @@ mod tests {
         assert_eq!((held.policies.len(), held.actions.len(), held.protected.len()), (1, 1, 1));
         assert_eq!(write(dir.path(), &imported).unwrap(), (0, 3), "the same once more");
         std::fs::remove_file(dir.path().join("protected.yaml")).unwrap();
-        let mut changed = imported.clone();
-        changed["policies"][0]["note"] = "changed".into();
-        let refused = write(dir.path(), &changed).unwrap_err().to_string();
+        let refused = write(dir.path(), &imports(Some("changed"))).unwrap_err().to_string();
         assert!(refused.contains("policies/a.yaml is there already and differs"), "{refused}");
         assert!(!dir.path().join("protected.yaml").exists(), "nothing was written");
-        let bad = json!({"policies": [{"name": "../a"}]});
+        let mut bad = imports(None);
+        bad.policies[0].name = Some("../a".to_owned());
         assert!(write(dir.path(), &bad).is_err());
     }
 }

@@ -26,7 +26,6 @@ use crate::config::Config;
 use crate::domain::duration::Span;
 use crate::domain::formats::ObservableMappings;
 use crate::domain::policy::{Mode, is_name};
-pub(in crate::cli) use stored::cell;
 
 /// Subcommands of `riposte policy`.
 #[derive(Debug, Subcommand)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use riposte_protocol::jws;
+use riposte_protocol::key::VerifyingKey;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
@@ -17,6 +17,10 @@ use crate::cli::terminal::{Tone, plain, shade};
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::agent::Agent;
 use crate::domain::fleet::Fleet;
+use crate::views::actions::{ActionSummary, ActionView};
+use crate::views::agents::{AgentRow, AgentView};
+use crate::views::policies::{PolicySummary, PolicyView};
+use crate::views::protected::ProtectedRow;
 
 /// Unchanged lines around a change.
 const CONTEXT: usize = 2;
@@ -40,14 +44,14 @@ impl Stored {
     /// # Errors
     /// If it cannot be read.
     pub(super) async fn ask(remote: &Remote) -> anyhow::Result<Self> {
-        let actions = remote.items("/v1/actions").await?;
-        let custom = actions.iter().filter(|view| view["script"].is_object());
-        let actions = custom.map(|view| named(view, yaml::action(view))).collect::<anyhow::Result<_>>()?;
-        let policies = remote.items("/v1/policies").await?;
-        let policies = policies.iter().map(|view| named(view, yaml::policy(view))).collect::<anyhow::Result<_>>()?;
-        let protected = remote.items("/v1/protected").await?;
-        let protected = protected.iter().map(ProtectedItem::stored).collect::<anyhow::Result<_>>()?;
-        let agents = remote.items("/v1/agents").await?.iter().map(agent).collect::<anyhow::Result<_>>()?;
+        let actions: Vec<ActionView> = remote.items("/v1/actions").await?;
+        let actions = actions.iter().filter_map(|view| action(view).transpose()).collect::<anyhow::Result<_>>()?;
+        let policies: Vec<PolicyView> = remote.items("/v1/policies").await?;
+        let policies = policies.iter().map(policy).collect::<anyhow::Result<_>>()?;
+        let protected: Vec<ProtectedRow> = remote.items("/v1/protected").await?;
+        let protected = protected.into_iter().map(ProtectedItem::stored).collect::<anyhow::Result<_>>()?;
+        let agents: Vec<AgentView> = remote.items("/v1/agents").await?;
+        let agents = agents.into_iter().map(|view| agent(view.agent)).collect::<anyhow::Result<_>>()?;
         Ok(Self { actions, policies, protected, agents })
     }
 
@@ -88,25 +92,36 @@ impl Stored {
 }
 
 /// Parses an agent of the manager.
-fn agent(view: &Value) -> anyhow::Result<Agent> {
-    let text = |key: &str| view[key].as_str().with_context(|| format!("the manager returned an agent without {key}"));
-    let read = |key: &str| view.get(key).cloned().unwrap_or_default();
+fn agent(row: AgentRow) -> anyhow::Result<Agent> {
+    let AgentRow { id, name, public_key, labels, version, capabilities, .. } = row;
     Ok(Agent {
-        id: text("id")?.parse().context("an agent's id")?,
-        name: text("name")?.to_owned(),
-        public_key: jws::parse_public_key(text("public_key")?).context("an agent's public key")?,
-        labels: serde_json::from_value(read("labels")).context("an agent's labels")?,
-        version: text("version")?.to_owned(),
-        capabilities: serde_json::from_value(read("capabilities")).context("an agent's capabilities")?,
+        id: id.parse().context("an agent's id")?,
+        name,
+        public_key: VerifyingKey::parse(&public_key).context("an agent's public key")?,
+        labels: labels.read().context("an agent's labels")?,
+        version,
+        capabilities: capabilities.read().context("an agent's capabilities")?,
         revoked_at: None,
     })
 }
 
-fn named(view: &Value, document: Value) -> anyhow::Result<(String, (i64, Value))> {
-    let name = view["name"].as_str().context("the manager returned an object without a name")?;
-    let version =
-        view["version"].as_i64().with_context(|| format!("the manager returned {name:?} without a version"))?;
-    Ok((name.to_owned(), (version, document)))
+/// An object of the manager: its name, its version, and its document.
+type Named = (String, (i64, Value));
+
+/// A policy of the manager.
+fn policy(view: &PolicyView) -> anyhow::Result<Named> {
+    let PolicySummary { name, .. } = view.policy.read().context("a policy of the manager")?;
+    Ok((name, (view.version, view.policy.read()?)))
+}
+
+/// A custom action of the manager; `None` for a built-in one.
+fn action(view: &ActionView) -> anyhow::Result<Option<Named>> {
+    let ActionSummary { name, script } = view.action.read().context("an action of the manager")?;
+    if script.is_none() {
+        return Ok(None);
+    }
+    let version = view.version.with_context(|| format!("the manager returned {name:?} without a version"))?;
+    Ok(Some((name, (version, yaml::action(&view.action.read()?)?))))
 }
 
 /// Kind of object in a step.
@@ -213,10 +228,10 @@ impl Plan {
     pub(super) fn between(held: &Held, stored: &Stored, prune: Prune) -> anyhow::Result<Self> {
         let mut plan = Self::default();
         for entry in &held.actions {
-            let after = yaml::action(&serde_json::to_value(&entry.read)?);
+            let after = yaml::action(&serde_json::to_value(&entry.read)?)?;
             plan.one(ItemKind::Action, &entry.read.name, &stored.actions, after, &entry.document);
         }
-        plan.protected(held, stored, prune.protected);
+        plan.protected(held, stored, prune.protected)?;
         for entry in &held.policies {
             let after = serde_json::to_value(&entry.read)?;
             plan.one(ItemKind::Policy, &entry.read.name, &stored.policies, after, &entry.document);
@@ -241,7 +256,7 @@ impl Plan {
         Ok(plan)
     }
 
-    fn protected(&mut self, held: &Held, stored: &Stored, prune: bool) {
+    fn protected(&mut self, held: &Held, stored: &Stored, prune: bool) -> anyhow::Result<()> {
         let mut taken: Vec<&str> = Vec::new();
         for entry in &held.protected {
             let name = entry.read.protection.name();
@@ -254,11 +269,11 @@ impl Plan {
                     self.unchanged.push(format!("{} {name}", ItemKind::Protected.as_str()));
                     continue;
                 }
-                Some(old) => (Change::Renew(old.id.clone().unwrap_or_default()), old.view()),
+                Some(old) => (Change::Renew(old.id.clone().unwrap_or_default()), old.shown()?),
                 None => (Change::Create, Value::Null),
             };
             let (kind, document) = (ItemKind::Protected, Some(entry.document.clone()));
-            self.steps.push(Step { kind, name, change, document, before, after: entry.read.view() });
+            self.steps.push(Step { kind, name, change, document, before, after: entry.read.shown()? });
         }
         for old in &stored.protected {
             let id = old.id.clone().unwrap_or_default();
@@ -270,9 +285,10 @@ impl Plan {
                 continue;
             }
             let (name, change) = (old.protection.name(), Change::Remove(id));
-            let (kind, before) = (ItemKind::Protected, old.view());
+            let (kind, before) = (ItemKind::Protected, old.shown()?);
             self.steps.push(Step { kind, name, change, document: None, before, after: Value::Null });
         }
+        Ok(())
     }
 
     fn one(
@@ -391,14 +407,15 @@ mod tests {
     }
 
     fn stored(policies: &[Value]) -> Stored {
-        let policies = policies.iter().map(|view| named(view, yaml::policy(view)).unwrap()).collect();
+        let view = |view: &Value| policy(&serde_json::from_value(view.clone()).unwrap()).unwrap();
+        let policies = policies.iter().map(view).collect();
         Stored { actions: BTreeMap::new(), policies, protected: Vec::new(), agents: Vec::new() }
     }
 
     fn view(name: &str, duration: &str) -> Value {
         json!({"name": name, "mode": "enforce", "match": [{"rule_ids": ["5763"], "min_level": 5}],
             "respond": {"action": "firewall-drop", "target": "source.ip", "on": "origin", "for": duration},
-            "version": 7, "created_at": "", "updated_at": "", "warnings": []})
+            "version": 7, "created_at": "2026-11-24T10:00:00.000Z", "updated_at": "2026-11-24T10:00:00.000Z", "warnings": []})
     }
 
     const FILE: &str = "# In another order, with defaults left out.
@@ -437,9 +454,9 @@ respond: { action: log-only }
             held("- { kind: ip, value: 192.0.2.0/24, reason: office }\n- { kind: user, value: Backup, reason: new }\n");
         let view = |id: &str, value: &str, reason: &str| {
             let kind = if value.contains('.') { "ip" } else { "user" };
-            let view =
-                json!({"id": id, "kind": kind, "value": value, "policies": [], "reason": reason, "expires_at": null});
-            ProtectedItem::stored(&view).unwrap()
+            let row = json!({"id": id, "kind": kind, "value": value, "policies": [], "reason": reason, "expires_at": null,
+                "created_at": "2026-11-24T10:00:00.000Z", "created_by": "key:a"});
+            ProtectedItem::stored(serde_json::from_value(row).unwrap()).unwrap()
         };
         let protected =
             vec![view("1", "192.0.2.0/24", "office"), view("2", "backup", "old"), view("3", "192.0.2.9", "x")];
@@ -455,7 +472,8 @@ respond: { action: log-only }
 
     #[test]
     fn a_difference_is_shown_as_yaml_lines() {
-        let (before, after) = (yaml::policy(&view("p", "10m")), yaml::policy(&view("p", "1h")));
+        let document = |duration: &str| stored(&[view("p", duration)]).policies.remove("p").unwrap().1;
+        let (before, after) = (document("10m"), document("1h"));
         let shown: Vec<String> = lines(&before, &after).unwrap().into_iter().map(|(_, line)| line).collect();
         assert_eq!(shown, ["    target: source.ip", "    on: origin", "-   for: 10m", "+   for: 1h"]);
         let whole = lines(&Value::Null, &before).unwrap();

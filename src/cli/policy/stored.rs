@@ -2,88 +2,82 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Counts, Delete, History, ListArgs, Reset, RollbackArgs, Show, yaml};
-use crate::cli::client::{Remote, Reply};
+use crate::cli::client::{NO_BODY, Remote};
+use crate::cli::reply::{Reply, Said};
 use crate::cli::say;
-use crate::cli::terminal::{can_ask, is_confirmed, needs_yes, plain, table};
-
-/// A field as a table cell.
-pub(in crate::cli) fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) if text.is_empty() => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
+use crate::cli::terminal::{can_ask, cell, is_confirmed, needs_yes, plain, table};
+use crate::views::policies::{
+    FailedConditions, PolicyCounts, PolicySummary, PolicyVersionRow, PolicyView, ResetBreaker, Rollback,
+};
 
 /// Prints one item per line.
-fn lines(items: &[Value]) {
+fn lines<T>(items: &[Said<T>]) {
     for item in items {
-        say(&item.to_string());
+        say(&item.json.to_string());
     }
-}
-
-/// The agents with an open breaker of the policy, and the reasons.
-fn on_agents(view: &Value) -> String {
-    let stopped = view["stopped_agents"].as_array().map(Vec::as_slice).unwrap_or_default();
-    stopped.iter().map(|breaker| cell(&breaker["reason"])).collect::<Vec<_>>().join("; ")
 }
 
 /// `riposte policy list`
 pub(super) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let policies = args.remote.items("/v1/policies").await?;
+    let policies: Vec<Said<PolicyView>> = args.remote.items("/v1/policies").await?;
     if args.json {
         lines(&policies);
         return Ok(ExitCode::SUCCESS);
     }
-    let row = |view: &Value| {
-        let respond = &view["respond"];
-        let for_how_long = respond["for"].as_str().unwrap_or("until lifted").to_owned();
-        let breaker = match (&view["stopped"], &view["breaker"]) {
-            (Value::Object(stopped), _) => format!("OPEN: {}", stopped.get("reason").map(cell).unwrap_or_default()),
-            _ if !on_agents(view).is_empty() => format!("OPEN {}", on_agents(view)),
-            (_, Value::Object(_)) => "closed".to_owned(),
-            _ => "none".to_owned(),
-        };
-        let fields = [&view["name"], &view["mode"], &view["version"], &respond["action"], &respond["on"]];
-        fields.into_iter().map(cell).chain([for_how_long, breaker]).collect()
-    };
-    let rows: Vec<Vec<String>> = policies.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = policies.iter().map(|said| row(&said.view)).collect::<anyhow::Result<_>>()?;
     table(&["name", "mode", "version", "action", "on", "for", "breaker"], &rows);
     Ok(ExitCode::SUCCESS)
 }
 
+fn row(view: &PolicyView) -> anyhow::Result<Vec<String>> {
+    let PolicySummary { name, mode, respond, breaker } = view.policy.read()?;
+    let on_agents: Vec<String> = view.stopped_agents.iter().map(|breaker| cell(Some(&breaker.reason))).collect();
+    let breaker = match (&view.stopped, breaker) {
+        (Some(stopped), _) => format!("OPEN: {}", cell(Some(&stopped.reason))),
+        _ if !on_agents.is_empty() => format!("OPEN {}", on_agents.join("; ")),
+        (None, Some(_)) => "closed".to_owned(),
+        (None, None) => "none".to_owned(),
+    };
+    let on = match respond.on {
+        Value::String(word) => word,
+        chosen => chosen.to_string(),
+    };
+    let for_how_long = respond.duration.unwrap_or_else(|| "until lifted".to_owned());
+    Ok(vec![name, mode, view.version.to_string(), respond.action, on, for_how_long, breaker])
+}
+
 /// `riposte policy show`
 pub(super) async fn show(args: Show) -> anyhow::Result<ExitCode> {
-    let view = args.remote.get(&format!("/v1/policies/{}", args.name)).await?;
+    let said: Said<PolicyView> = args.remote.get(&format!("/v1/policies/{}", args.name)).await?;
     if args.json {
-        say(&view.to_string());
+        say(&said.json.to_string());
     } else {
-        say(yaml::write(&yaml::policy(&view))?.trim_end());
+        say(yaml::write(&said.view.policy.read()?)?.trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `riposte policy history`
 pub(super) async fn history(args: History) -> anyhow::Result<ExitCode> {
-    let versions = args.remote.items(&format!("/v1/policies/{}/versions", args.name)).await?;
+    let path = format!("/v1/policies/{}/versions", args.name);
+    let versions: Vec<Said<PolicyVersionRow>> = args.remote.items(&path).await?;
     if args.json {
         lines(&versions);
         return Ok(ExitCode::SUCCESS);
     }
-    let row = |version: &Value| {
-        let what = match version["document"].as_object() {
-            Some(document) => document.get("mode").map(cell).unwrap_or_default(),
+    let row = |said: &Said<PolicyVersionRow>| {
+        let PolicyVersionRow { version, document, changed_at, changed_by } = &said.view;
+        let what = match document {
+            Some(document) => document.read::<PolicySummary>()?.mode,
             None => "deleted".to_owned(),
         };
-        vec![cell(&version["version"]), cell(&version["changed_at"]), cell(&version["changed_by"]), what]
+        Ok(vec![version.to_string(), changed_at.to_string(), changed_by.clone(), what])
     };
-    let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = versions.iter().map(row).collect::<anyhow::Result<_>>()?;
     table(&["version", "when", "who", "mode"], &rows);
     Ok(ExitCode::SUCCESS)
 }
@@ -91,31 +85,28 @@ pub(super) async fn history(args: History) -> anyhow::Result<ExitCode> {
 /// `riposte policy counts`
 pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
     let Counts { remote, name, within, json } = args;
-    let counts = remote.get(&format!("/v1/policies/{name}/counts?within={within}")).await?;
+    let said: Said<PolicyCounts> = remote.get(&format!("/v1/policies/{name}/counts?within={within}")).await?;
     if json {
-        say(&counts.to_string());
+        say(&said.json.to_string());
         return Ok(ExitCode::SUCCESS);
     }
-    say(&format!("{name} since {}: {} different targets", plain(&cell(&counts["since"])), cell(&counts["targets"])));
-    let mut rows = Vec::new();
-    for what in ["responses", "ended", "spared", "observed"] {
-        let found = counts[what].as_object().into_iter().flatten();
-        rows.extend(found.map(|(word, count)| vec![what.to_owned(), word.clone(), cell(count)]));
-    }
+    let PolicyCounts { since, responses, ended, spared, observed, conditions_failed, targets, .. } = said.view;
+    say(&format!("{name} since {since}: {targets} different targets"));
+    let parts = [("responses", responses), ("ended", ended), ("spared", spared), ("observed", observed)];
+    let rows = parts.into_iter().flat_map(|(what, counts)| {
+        counts.into_iter().map(move |(word, count)| vec![what.to_owned(), word, count.to_string()])
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
     if rows.is_empty() {
         say("no responses");
     } else {
         table(&["what", "which", "count"], &rows);
     }
-    if let Some(failed) = counts["conditions_failed"].as_object() {
-        let count = |kind: &str| failed.get(kind).map_or_else(String::new, cell);
-        let last = failed.get("last").map_or_else(String::new, cell);
+    if let Some(FailedConditions { missing_field, fault, last, .. }) = conditions_failed {
         say(&format!(
-            "its conditions failed {} times for a missing field and {} times for another fault since \
+            "its conditions failed {missing_field} times for a missing field and {fault} times for another fault since \
              the manager started; the last one: {}",
-            count("missing_field"),
-            count("fault"),
-            plain(&last)
+            plain(&cell(Some(last)))
         ));
     }
     Ok(ExitCode::SUCCESS)
@@ -123,16 +114,15 @@ pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
 
 /// The current version of a policy.
 async fn version(remote: &Remote, name: &str) -> anyhow::Result<i64> {
-    let view = remote.get(&format!("/v1/policies/{name}")).await?;
-    view["version"].as_i64().context("the manager returned a policy without a version")
+    Ok(remote.get::<PolicyView>(&format!("/v1/policies/{name}")).await?.version)
 }
 
-/// The response body of a change; a version conflict has its own message.
-fn unless_lost(name: &str, answer: Reply) -> anyhow::Result<Value> {
+/// The response of a change; a version conflict has its own message.
+fn unless_lost(name: &str, answer: Reply) -> anyhow::Result<Reply> {
     if answer.status == StatusCode::PRECONDITION_FAILED {
         anyhow::bail!("{name} has changed in the meantime; nothing was done. See `riposte policy history`");
     }
-    answer.done()
+    Ok(answer)
 }
 
 /// `riposte policy rollback`
@@ -140,22 +130,18 @@ pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<ExitCode> {
     let RollbackArgs { remote, name, to } = args;
     let current = version(&remote, &name).await?;
     let path = format!("/v1/policies/{name}/rollback");
-    let answer = remote.send(Method::POST, &path, Some(current), Some(json!({"version": to}))).await?;
-    let view = unless_lost(&name, answer)?;
-    say(&format!("{name} is as it was at version {to}; that is version {} now", view["version"]));
+    let answer = remote.send(Method::POST, &path, Some(current), Some(&Rollback { version: to })).await?;
+    let view: PolicyView = unless_lost(&name, answer)?.done()?;
+    say(&format!("{name} is as it was at version {to}; that is version {} now", view.version));
     Ok(ExitCode::SUCCESS)
 }
 
 /// `riposte policy reset`
 pub(super) async fn reset(args: Reset) -> anyhow::Result<ExitCode> {
     let Reset { remote, name, agent, reason } = args;
-    let mut body = json!({"reason": reason});
-    let mut place = String::new();
-    if let Some(agent) = agent {
-        place = format!(" on agent {agent}");
-        body["agent"] = json!(agent);
-    }
-    remote.post(&format!("/v1/policies/{name}/reset"), body).await?;
+    let place = agent.as_ref().map_or_else(String::new, |agent| format!(" on agent {agent}"));
+    let body = ResetBreaker { reason, agent };
+    remote.send(Method::POST, &format!("/v1/policies/{name}/reset"), None, Some(&body)).await?.accepted()?;
     say(&format!("the breaker of {name}{place} is closed; its counts start at zero again"));
     Ok(ExitCode::SUCCESS)
 }
@@ -171,8 +157,8 @@ pub(super) async fn delete(args: Delete) -> anyhow::Result<ExitCode> {
         crate::cli::complain("riposte: nothing was deleted");
         return Ok(ExitCode::FAILURE);
     }
-    let answer = remote.send(Method::DELETE, &format!("/v1/policies/{name}"), Some(current), None).await?;
-    unless_lost(&name, answer)?;
+    let answer = remote.send(Method::DELETE, &format!("/v1/policies/{name}"), Some(current), NO_BODY).await?;
+    unless_lost(&name, answer)?.accepted()?;
     say(&format!("{name} is deleted; its responses stay in force until they end"));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! The canonical YAML form of a policy or custom action, for display and comparison: important
 //! fields first, whatever the stored order.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Order of fields; others follow by name. One list serves every level, because a field name has
@@ -77,30 +78,33 @@ const ORDER: [&str; 67] = [
 /// Fields whose content keeps its own order.
 const FOREIGN: [&str; 3] = ["alert", "labels", "parameters"];
 
-/// Fields of the manager's representation that are not part of the policy.
-const OF_THE_VIEW: [&str; 6] = ["version", "created_at", "updated_at", "warnings", "stopped", "stopped_agents"];
-
-/// A policy document, from the manager's representation.
-pub(super) fn policy(view: &Value) -> Value {
-    let mut policy = view.clone();
-    if let Some(object) = policy.as_object_mut() {
-        object.retain(|key, _| !OF_THE_VIEW.contains(&key.as_str()));
-    }
-    policy
+/// An action as the manager has it: its program is a part of its own. A file has the program's
+/// fields beside the others.
+#[derive(Serialize, Deserialize)]
+struct ActionForm {
+    #[serde(skip_serializing)]
+    script: Option<Program>,
+    #[serde(flatten, skip_deserializing)]
+    program: Option<Program>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
-/// A custom action document, from the manager's or the domain's representation.
-pub(super) fn action(view: &Value) -> Value {
-    let Some(object) = view.as_object() else { return Value::Null };
-    let of_the_view = ["version", "updated_at", "script"];
-    let kept = object.iter().filter(|(key, value)| !of_the_view.contains(&key.as_str()) && !value.is_null());
-    let mut action: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
-    for key in ["executable", "style"] {
-        if let Some(value) = view["script"].get(key) {
-            action.insert(key.to_owned(), value.clone());
-        }
-    }
-    Value::Object(action)
+#[derive(Serialize, Deserialize)]
+struct Program {
+    executable: Value,
+    style: Value,
+}
+
+/// A custom action as a file has it, from the manager's or the domain's form.
+///
+/// # Errors
+/// If it is not an action.
+pub(super) fn action(document: &Value) -> anyhow::Result<Value> {
+    let mut form = ActionForm::deserialize(document)?;
+    form.rest.retain(|_, value| !value.is_null());
+    form.program = form.script.take();
+    Ok(serde_json::to_value(form)?)
 }
 
 /// Writes `document` as YAML.
@@ -174,20 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_the_manager_adds_are_omitted() {
-        let state = json!({"is_open": true, "reason": "r", "changed_at": "t", "changed_by": "k"});
-        let view = json!({"name": "p", "version": 3, "created_at": "", "updated_at": "", "warnings": [], "stopped": state,
-                "stopped_agents": [state]});
-        assert_eq!(policy(&view), json!({"name": "p"}));
-        let own = json!({"name": "p", "breaker": {"failed": "50%", "at_least": 10, "within": "1h"}});
-        assert_eq!(policy(&own), own);
-    }
-
-    #[test]
     fn a_custom_action_survives_a_round_trip() {
         let given = json!({"name": "scan", "summary": "Scans.", "executable": "scan.sh", "target_kinds": ["file"]});
         let parsed = Action::parse(&given).unwrap();
-        let written = action(&serde_json::to_value(&parsed).unwrap());
+        let written = action(&serde_json::to_value(&parsed).unwrap()).unwrap();
+        assert_eq!(action(&written).unwrap(), written, "a file's form stays");
         assert_eq!(Action::parse(&written), Ok(parsed));
     }
 }

@@ -4,10 +4,11 @@
 use std::collections::HashSet;
 
 use super::loaded::{ActiveResponse, Command, Illegible, Load, Loaded, Location, Message};
-use super::report::{ImportReport, Level, Place, short};
+use super::report::{ImportReport, Place, short};
 use super::values::{level, locations, number, rule_ids};
 use super::wazuh_error::WazuhError;
 use super::xml::{self, Root, Section, XmlEntry};
+use crate::views::import::Level;
 
 /// Maximum size of all files together, in bytes.
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;

@@ -4,8 +4,9 @@
 use serde::Serialize;
 
 use super::allowlist::Allowlist;
-use super::report::{Level, Place};
+use super::report::Place;
 use super::wazuh_error::WazuhError;
+use crate::views::import::Level;
 
 /// Whether Wazuh would load the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -17,41 +17,28 @@ mod values;
 mod wazuh_error;
 mod xml;
 
-use serde::Serialize;
-use serde_json::Value;
+use crate::views::import::Import;
 
 pub use allowlist::Allowlist;
 pub use loaded::{ActiveResponse, Command, Load, Loaded, Location, Message};
-pub use report::{Level, Note, Place};
+pub use report::Place;
 pub use wazuh_error::WazuhError;
 
-/// The result of an import. Nothing is stored yet: actions must be stored first, then policies,
-/// then protected entries.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Import {
-    /// Policy documents, valid with the built-in actions and `actions`.
-    #[schema(value_type = Vec<Object>)]
-    pub policies: Vec<Value>,
-    /// Documents of custom actions.
-    #[schema(value_type = Vec<Object>)]
-    pub actions: Vec<Value>,
-    /// Protected entries, as for `POST /v1/protected`.
-    #[schema(value_type = Vec<Object>)]
-    pub protected: Vec<Value>,
-    /// Notes in the order of the files.
-    pub report: Vec<Note>,
+/// What an import comes to, with what it is judged by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The documents and the report.
+    pub answer: Import,
     /// What Wazuh would load.
-    #[serde(skip)]
     pub wazuh: Loaded,
     /// For each active response that Wazuh would load: the name of its policy, if converted.
-    #[serde(skip)]
     pub carried: Vec<Option<String>>,
 }
 
 /// Reads configuration files (name and bytes) as if they were one, in this order. If Wazuh would refuse them, nothing is
 /// carried over and the report has every error. Wazuh reads bytes in whatever encoding: those that are no UTF-8 become U+FFFD.
 /// Agents' numbers are those of `wazuh_manager`, if it is named: two Wazuh managers both count from 001.
-pub fn import(files: &[(String, Vec<u8>)], wazuh_manager: Option<&str>) -> Import {
+pub fn import(files: &[(String, Vec<u8>)], wazuh_manager: Option<&str>) -> Imported {
     let texts: Vec<(String, String)> =
         files.iter().map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned())).collect();
     let mut report = report::ImportReport::new(&texts);
@@ -63,16 +50,16 @@ pub fn import(files: &[(String, Vec<u8>)], wazuh_manager: Option<&str>) -> Impor
         }
     }
     let wazuh = load::load(&texts, &mut report);
-    let mut import = Import::default();
+    let mut import = Imported::default();
     if wazuh.load == Load::Ok {
         let programs = programs::carry(&wazuh, &mut report);
         let carried = policies::carry(&wazuh, &programs, wazuh_manager, &mut report);
-        import.protected = allowlist::protect(&wazuh.allowlist, &mut report);
-        import.policies = carried.documents;
+        import.answer.protected = allowlist::protect(&wazuh.allowlist, &mut report);
+        import.answer.policies = carried.documents;
         import.carried = carried.names;
-        import.actions = programs.documents;
+        import.answer.actions = programs.documents;
     }
-    import.report = report.into_notes();
+    import.answer.report = report.into_notes();
     import.wazuh = wazuh;
     import
 }

@@ -8,12 +8,13 @@ use serde_json::{Map, Value, json};
 
 use super::loaded::{ActiveResponse, Command, Loaded, Location};
 use super::programs::Programs;
-use super::report::{ImportReport, Level, short};
+use super::report::{ImportReport, short};
 use crate::domain::action::Action;
 use crate::domain::duration::Span;
 use crate::domain::group_expression::GroupExpression;
 use crate::domain::labels::{WAZUH_ID, WAZUH_MANAGER};
 use crate::domain::policy::Policy;
+use crate::views::import::Level;
 
 /// Highest rule level; `ossec.conf` allows up to 20.
 const MAX_LEVEL: u8 = 16;

@@ -4,42 +4,12 @@
 use std::collections::HashSet;
 
 use riposte_protocol::visible::is_hidden;
-use serde::Serialize;
 
 use super::wazuh_error::{DECLARATION, WazuhError, XML_ERROR};
+use crate::views::import::{Level, Note};
 
 /// Maximum length of a quoted piece of configuration, in characters.
 const MAX_QUOTED: usize = 200;
-
-/// Severity of a note.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// The file, or a block of it, was not converted.
-    Error,
-    /// Something was omitted or behaves differently.
-    Warning,
-    /// Information without a loss.
-    Info,
-}
-
-/// A note of an import.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Note {
-    /// Severity.
-    pub level: Level,
-    /// File name, if there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// Line, from 1; absent if it concerns everything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u32>,
-    /// Column in characters, from 1; for XML errors.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<u32>,
-    /// Text of the note.
-    pub message: String,
-}
 
 /// A position in the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,17 +2,17 @@
 //! in memory along the alerts' own times.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::guardrails::{self, LimitCounts, Ruling};
 use crate::domain::policy::{Limits, Policy, Rate};
 use crate::domain::response::{NewResponse, Spared, Verdict};
+use crate::views::backtest::{BacktestReport, Sample};
 
 /// Number of windows at which expired ones are first removed.
 const MAX_WINDOWS: usize = 100_000;
@@ -26,51 +26,6 @@ pub(super) struct Judged {
     pub(super) time: Timestamp,
     pub(super) rule_id: String,
     pub(super) response: NewResponse,
-}
-
-/// An example of what the draft would have done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Sample {
-    /// Id of the alert.
-    pub alert_id: Uuid,
-    /// Event time of the alert.
-    pub time: Timestamp,
-    /// Rule of the alert.
-    pub rule_id: String,
-    /// `act`, `ask` (request approval) or `spare`.
-    pub outcome: &'static str,
-    /// Why it would have been spared, or held for approval.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Its target.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    /// Its number of agents.
-    pub agents: usize,
-}
-
-/// Result of a backtest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[schema(as = Report)]
-pub struct BacktestReport {
-    /// Number of alerts read.
-    pub alerts_scanned: u64,
-    /// Number of matching alerts, before guardrails.
-    pub matched: u64,
-    /// Number of responses that would have acted or been held for approval.
-    pub responses: u64,
-    /// Number of responses held for approval.
-    pub awaiting_approval: u64,
-    /// Number of distinct targets.
-    pub targets: u64,
-    /// Number of distinct agents.
-    pub agents: u64,
-    /// Number of spared responses by reason.
-    pub spared: BTreeMap<String, u64>,
-    /// Maximum number of responses within one minute.
-    pub peak_per_minute: u64,
-    /// Examples.
-    pub samples: Vec<Sample>,
 }
 
 enum Fate {
@@ -160,7 +115,7 @@ impl<'a> GuardrailReplay<'a> {
         }
         if self.report.samples.len() < self.wanted {
             let target = response.target.map(|target| target.value().to_owned());
-            let agents = response.agents.len();
+            let (agents, outcome) = (response.agents.len(), outcome.to_owned());
             self.report.samples.push(Sample { alert_id, time, rule_id, outcome, reason, target, agents });
         }
     }

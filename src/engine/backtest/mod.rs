@@ -21,7 +21,8 @@ use crate::domain::policy::Policy;
 use crate::store::database::columns::id;
 use crate::store::database::{Result, StoreError};
 use crate::store::ledger::alerts::{self, AlertRow};
-use guardrails::{BacktestReport, GuardrailReplay, Judged};
+use crate::views::backtest::BacktestReport;
+use guardrails::{GuardrailReplay, Judged};
 
 /// Alerts per page: enough to keep both cores busy, few enough to hold in memory.
 const PAGE: i64 = 2000;

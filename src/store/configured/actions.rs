@@ -6,9 +6,9 @@ use serde_json::Value;
 use super::caches::Cache;
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::audit::AuditEntry;
-use crate::store::database::columns::{JsonText, Millis};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::views::columns::{JsonText, Millis};
 
 statements! {
     ALL = "SELECT name, version, document, created_at, updated_at FROM actions ORDER BY name";

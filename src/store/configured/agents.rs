@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use riposte_protocol::jws;
+use riposte_protocol::key::VerifyingKey;
 use riposte_protocol::message::{Capability, Platform};
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::caches::Cache;
 use crate::domain::agent::Agent;
 use crate::domain::audit::AuditEntry;
-use crate::store::database::columns::{JsonText, Millis, id, json};
+use crate::store::database::columns::{id, json};
 use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::resync::REJECTS_FOR;
 use crate::store::ledger::settle;
+use crate::views::agents::{AgentRow, TokenRow};
 
 statements! {
     ALL = "SELECT id, name, public_key, labels, platform, version, capabilities, enrolled_at, revoked_at, last_seen_at,
@@ -50,50 +50,11 @@ const SEEN: &str = "UPDATE agents SET last_seen_at = CAST(v.column2 AS BIGINT) F
 const SKEWED: &str = "UPDATE agents SET clock_skew_seconds = CAST(v.column2 AS BIGINT) FROM (";
 const SEEN_AFTER: &str = ") AS v WHERE agents.id = v.column1";
 
-/// One agent.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct AgentRow {
-    /// UUIDv7, assigned at enrolment.
-    pub id: String,
-    /// Host name or another name, unique among agents that are not revoked.
-    pub name: String,
-    /// Ed25519 public key in base64url.
-    pub public_key: String,
-    /// JSON object of label names and values.
-    pub labels: JsonText,
-    /// Operating system, version and architecture.
-    #[schema(value_type = Platform)]
-    pub platform: JsonText,
-    /// Version of the agent program.
-    pub version: String,
-    /// Capabilities that the agent reported.
-    #[schema(value_type = Vec<Capability>)]
-    pub capabilities: JsonText,
-    /// Enrolment time.
-    pub enrolled_at: Millis,
-    /// Revocation time, if revoked.
-    pub revoked_at: Option<Millis>,
-    /// Last contact. The stored value is written in batches and may lag.
-    pub last_seen_at: Option<Millis>,
-    /// Identity incident, if any. To resolve it, revoke the agent and enrol each host anew.
-    pub incident: Option<String>,
-    /// Number of this manager's commands that the agent rejected.
-    pub rejected_orders: i64,
-    /// Reason of the last rejection: `unknown_key`, `signature`, `audience`, `expired` and others.
-    pub rejected_reason: Option<String>,
-    /// Time of the last reported rejection.
-    pub rejected_at: Option<Millis>,
-    /// Clock skew in seconds at the agent's last report: positive if the host is ahead, negative if
-    /// behind. 0 within the tolerance of one minute. Absent if the agent does not report it, as
-    /// older versions.
-    pub clock_skew_seconds: Option<i64>,
-}
-
 impl TryFrom<AgentRow> for Agent {
     type Error = StoreError;
 
     fn try_from(row: AgentRow) -> Result<Self> {
-        let key = jws::parse_public_key(&row.public_key);
+        let key = VerifyingKey::parse(&row.public_key);
         Ok(Self {
             id: id(&row.id)?,
             name: row.name,
@@ -260,25 +221,6 @@ pub(in crate::store) async fn skewed(ledger: &mut LedgerTx, agents: Vec<(Uuid, i
     let rows: Vec<Vec<Bind>> = agents.into_iter().map(|(agent, ahead)| binds![agent, ahead]).collect();
     ledger.tx.execute_rows(SKEWED, rows, SEEN_AFTER, vec![]).await?;
     Ok(())
-}
-
-/// An enrolment token, without its secret.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct TokenRow {
-    /// UUIDv7.
-    pub id: String,
-    /// Labels set on agents that enrol with it.
-    pub labels: JsonText,
-    /// Maximum number of enrolments.
-    pub uses: i64,
-    /// Remaining enrolments.
-    pub uses_left: i64,
-    /// Expiry time.
-    pub expires_at: Millis,
-    /// Creation time.
-    pub created_at: Millis,
-    /// Principal that created it.
-    pub created_by: String,
 }
 
 /// An enrolment token to create.

@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::audit::AuditEntry;
 use crate::domain::breaker::{Failures, WholeFailures, agents_over, whole_over};
 use crate::domain::policy::{Breaker, Policy};
-use crate::store::database::columns::{Millis, id};
+use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::views::policies::{AgentBreakerRow, BreakerRow};
 
 statements! {
     STANDS = "SELECT is_open, reason, changed_at FROM breakers WHERE policy = $1";
@@ -182,38 +182,6 @@ pub(in crate::store) async fn trip(ledger: &mut LedgerTx, policies: &[Arc<Policy
         }
     }
     Ok(open)
-}
-
-/// The global breaker of a policy.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct BreakerRow {
-    /// Policy name.
-    pub policy: String,
-    /// Whether the policy is stopped.
-    pub is_open: bool,
-    /// Reason of the last change.
-    pub reason: String,
-    /// Time of the last change.
-    pub changed_at: Millis,
-    /// Principal or component that made it.
-    pub changed_by: String,
-}
-
-/// An open breaker of a policy on one agent.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct AgentBreakerRow {
-    /// Policy name.
-    pub policy: String,
-    /// Id of the agent on which the policy is stopped.
-    pub agent_id: String,
-    /// Name of the agent.
-    pub agent: String,
-    /// Reason of the last change.
-    pub reason: String,
-    /// Time of the last change.
-    pub changed_at: Millis,
-    /// Principal or component that made it.
-    pub changed_by: String,
 }
 
 /// The global breaker of a policy, if it ever opened.

@@ -7,16 +7,18 @@ use std::collections::BTreeMap;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::agents::{self, AgentRow, Enrollment};
+use super::agents::{self, Enrollment};
 use super::caches::Cache;
 use crate::domain::agent::Agent;
 use crate::domain::audit::AuditEntry;
 use crate::domain::host_name::{HostName, is_same_host};
 use crate::domain::labels::{WAZUH_ID, WAZUH_NAME};
-use crate::store::database::columns::{JsonText, id, json};
+use crate::store::database::columns::{id, json};
 use crate::store::database::{Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::holds;
+use crate::views::agents::AgentRow;
+use crate::views::columns::JsonText;
 
 statements! {
     INSERT = "INSERT INTO agents (id, name, public_key, labels, platform, version, capabilities, enrolled_at)

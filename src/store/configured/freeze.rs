@@ -1,32 +1,18 @@
 //! The freeze: a switch that stops the delivery of everything except reverts.
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 
 use super::caches::Cache;
 use crate::domain::audit::AuditEntry;
-use crate::store::database::columns::Millis;
 use crate::store::database::{Db, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::views::freeze::FreezeRow;
 
 statements! {
     GET = "SELECT frozen, reason, changed_at, changed_by FROM freezes WHERE id = 1";
     SET = "INSERT INTO freezes (id, frozen, reason, changed_at, changed_by) VALUES (1, $1, $2, $3, $4)
         ON CONFLICT (id) DO UPDATE SET frozen = excluded.frozen, reason = excluded.reason,
             changed_at = excluded.changed_at, changed_by = excluded.changed_by";
-}
-
-/// State of the freeze.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct FreezeRow {
-    /// Whether deliveries are frozen.
-    pub frozen: bool,
-    /// Reason of the last change.
-    pub reason: String,
-    /// Time of the last change.
-    pub changed_at: Millis,
-    /// Principal that made it.
-    pub changed_by: String,
 }
 
 /// The state, if it was ever set.

@@ -1,48 +1,32 @@
 //! API keys; only hashes of their secrets are stored.
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 
 use super::caches::Cache;
 use crate::domain::audit::AuditEntry;
 use crate::domain::principal::Role;
-use crate::store::database::columns::Millis;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::views::keys::KeyRow;
 
 statements! {
     ALL = "SELECT id, name, hash, role, pipeline, created_at, created_by, expires_at, revoked_at FROM api_keys
         ORDER BY id";
-    PAGE = "SELECT id, name, hash, role, pipeline, created_at, created_by, expires_at, revoked_at FROM api_keys
+    PAGE = "SELECT id, name, role, pipeline, created_at, created_by, expires_at, revoked_at FROM api_keys
         WHERE id > $1 ORDER BY id LIMIT $2";
     INSERT = "INSERT INTO api_keys (id, name, hash, role, created_at, created_by, expires_at, pipeline)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     REVOKE = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
 }
 
-/// An API key, without its secret.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct KeyRow {
-    /// Public part of the key.
-    pub id: String,
-    /// Purpose, as the operator named it.
-    pub name: String,
+/// An API key with the hash that its secret is compared with.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct StoredKey {
+    /// The key, without its secret.
+    #[sqlx(flatten)]
+    pub key: KeyRow,
     /// SHA-256 of the secret.
-    #[serde(skip)]
     pub hash: Vec<u8>,
-    /// Role, which decides the key's rights.
-    #[schema(value_type = Role)]
-    pub role: String,
-    /// Pipeline that the key is bound to, if any.
-    pub pipeline: Option<String>,
-    /// Creation time.
-    pub created_at: Millis,
-    /// Principal that created it.
-    pub created_by: String,
-    /// Expiry time; absent: valid until revoked.
-    pub expires_at: Option<Millis>,
-    /// Revocation time, if revoked.
-    pub revoked_at: Option<Millis>,
 }
 
 /// An API key to create.
@@ -63,7 +47,7 @@ pub struct NewKey {
 }
 
 /// All keys, including revoked ones.
-pub async fn all(db: &Db) -> Result<Vec<KeyRow>> {
+pub async fn all(db: &Db) -> Result<Vec<StoredKey>> {
     db.all(ALL, vec![]).await
 }
 

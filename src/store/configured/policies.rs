@@ -1,15 +1,16 @@
 //! Policies and all their versions.
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use serde_json::Value;
 
 use super::caches::Cache;
 use crate::domain::audit::AuditEntry;
 use crate::domain::policy::Policy;
-use crate::store::database::columns::{JsonText, Millis, json};
+use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::views::columns::{JsonText, Millis};
+use crate::views::policies::PolicyVersionRow;
 
 statements! {
     ALL = "SELECT name, version, document, created_at, updated_at FROM policies ORDER BY name";
@@ -40,19 +41,6 @@ pub struct PolicyRow {
     pub created_at: Millis,
     /// Time of the last change.
     pub updated_at: Millis,
-}
-
-/// One version of a policy.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct PolicyVersionRow {
-    /// Version number.
-    pub version: i64,
-    /// The policy at this version; absent if this version deleted it.
-    pub document: Option<JsonText>,
-    /// Time of the change.
-    pub changed_at: Millis,
-    /// Principal that made it.
-    pub changed_by: String,
 }
 
 #[derive(sqlx::FromRow)]

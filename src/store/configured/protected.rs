@@ -2,16 +2,17 @@
 
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::caches::Cache;
 use crate::domain::audit;
 use crate::domain::effect::Until;
 use crate::domain::protected::{Covered, ProtectedEntry, ProtectedSet};
-use crate::store::database::columns::{JsonText, Millis, id, json};
+use crate::domain::response::Hold;
+use crate::store::database::columns::{id, json};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::views::protected::ProtectedRow;
 
 statements! {
     ALL = "SELECT id, kind, value, policies, reason, expires_at, created_at, created_by FROM protected_entries ORDER BY id";
@@ -30,28 +31,6 @@ statements! {
 
 /// Holds read per query.
 const BATCH: i64 = 1000;
-
-/// A protected entry.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct ProtectedRow {
-    /// UUIDv7.
-    pub id: String,
-    /// `ip`, `user`, `file`, `process`, `host` or `agent`.
-    pub kind: String,
-    /// Address, network, account, path, process number or agent id; in canonical form.
-    pub value: String,
-    /// Policies that the entry applies to; empty: every response.
-    #[schema(value_type = Vec<String>)]
-    pub policies: JsonText,
-    /// Reason that the operator entered.
-    pub reason: String,
-    /// Expiry time; absent: until it is deleted.
-    pub expires_at: Option<Millis>,
-    /// Creation time.
-    pub created_at: Millis,
-    /// Principal that created it.
-    pub created_by: String,
-}
 
 impl TryFrom<ProtectedRow> for ProtectedEntry {
     type Error = StoreError;
@@ -122,15 +101,6 @@ struct HeldRow {
     target_kind: String,
     target_value: String,
     policy: Option<String>,
-}
-
-/// One response's hold on one effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Hold {
-    /// Id of the response.
-    pub response_id: Uuid,
-    /// Id of the effect.
-    pub effect_id: Uuid,
 }
 
 /// Every hold on a target in `set`; memory is bounded apart from the result.

@@ -5,9 +5,9 @@ use riposte_protocol::command::ManagerKey;
 use riposte_protocol::time::Timestamp;
 
 use crate::domain::audit::AuditEntry;
-use crate::store::database::columns::Millis;
 use crate::store::database::{Db, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
+use crate::views::columns::Millis;
 
 statements! {
     CURRENT = "SELECT kid, public_key, adopted_at FROM signing_keys WHERE retired_at IS NULL ORDER BY adopted_at DESC LIMIT 1";

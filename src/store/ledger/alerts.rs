@@ -11,8 +11,9 @@ use crate::domain::alert::Alert;
 use crate::domain::decode::{decode, legible};
 use crate::domain::pipeline::DedupeKey;
 use crate::store::database::codec;
-use crate::store::database::columns::{Millis, id};
+use crate::store::database::columns::id;
 use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
+use crate::views::columns::Millis;
 use riposte_protocol::time::Timestamp;
 
 statements! {

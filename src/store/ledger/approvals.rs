@@ -3,7 +3,6 @@
 //! once.
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
@@ -12,8 +11,10 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::effect::Until;
 use crate::domain::policy::Percent;
 use crate::domain::response::{NewResponse, Verdict};
-use crate::store::database::columns::{JsonText, Millis, id};
+use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::views::columns::JsonText;
+use crate::views::responses::DecisionRow;
 use riposte_protocol::target::{Target, TargetKind};
 
 statements! {
@@ -56,20 +57,6 @@ impl Decision {
             Self::Confirm => "confirm",
         }
     }
-}
-
-/// A recorded decision.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-#[schema(as = AnswerRow)]
-pub struct DecisionRow {
-    /// Principal that decided.
-    pub principal: String,
-    /// `approve`, `reject` or `confirm`.
-    pub answer: String,
-    /// Reason that the principal entered.
-    pub reason: String,
-    /// Time of the decision.
-    pub at: Millis,
 }
 
 /// The decisions on a response.

@@ -5,15 +5,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use serde::Serialize;
-
 use super::audit_head::CachedAuditHead;
 use super::story::{About, Ended, Story};
 use crate::domain::audit::{AuditEntry, EntryRef, GENESIS, hash};
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::configured::caches::Cache;
-use crate::store::database::columns::Millis;
 use crate::store::database::{Bind, Db, Result, StoreError, Tx, binds, statements};
+use crate::views::audit::{AuditProof, AuditRow};
 
 statements! {
     FIRST_HEAD = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
@@ -28,38 +26,6 @@ statements! {
 }
 
 const INSERT: &str = "INSERT INTO audit (seq, at, actor, verb, noun, noun_id, detail, hash)";
-
-/// An entry of the audit log.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct AuditRow {
-    /// Position in the chain.
-    pub seq: i64,
-    /// Time of the change.
-    pub at: Millis,
-    /// Actor: `key:ID`, `agent:ID`, `policy:NAME`, or `riposte` itself.
-    pub actor: String,
-    /// Action, such as `created`.
-    pub verb: String,
-    /// Kind of the object.
-    pub noun: String,
-    /// Id of the object.
-    pub noun_id: String,
-    /// Reason or further detail.
-    pub detail: String,
-    /// Hash over the previous entry's hash and this entry, in hexadecimal.
-    #[serde(serialize_with = "hex")]
-    #[schema(value_type = String)]
-    pub hash: Vec<u8>,
-}
-
-fn hex<S: serde::Serializer>(bytes: &[u8], serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    use std::fmt::Write as _;
-    let text = bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    serializer.serialize_str(&text)
-}
 
 #[derive(sqlx::FromRow)]
 struct HeadRow {
@@ -199,17 +165,6 @@ pub struct AuditFilter {
 /// A page of entries, newest first, older than `before`.
 pub async fn list(db: &Db, filter: AuditFilter, before: Option<i64>, limit: i64) -> Result<Vec<AuditRow>> {
     db.all(PAGE, binds![before.unwrap_or(i64::MAX), filter.noun, filter.noun_id, limit]).await
-}
-
-/// What a check of the whole chain found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct AuditProof {
-    /// How many entries were checked.
-    pub entries: i64,
-    /// Whether every entry is as it was written, none missing.
-    pub intact: bool,
-    /// The first entry that is not, if any.
-    pub broken_at: Option<i64>,
 }
 
 /// Recomputes the chain from its beginning to its head, in bounded memory.

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use riposte_protocol::command::Op;
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
-use crate::store::database::columns::{JsonText, Millis, id};
+use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
+use crate::views::columns::{JsonText, Millis};
+use crate::views::commands::{CommandRow, ResultRow};
 
 statements! {
     ONE = "SELECT id, agent_id, seq, effect_id, response_id, op, action, target_kind, target_value, arguments, until,
@@ -51,79 +52,6 @@ const OWED_AFTER: &str = ") AS asked CROSS JOIN (VALUES (0), (1), (2)) AS ranks 
         AND seq <= COALESCE(edge, 9223372036854775807)
     LEFT JOIN responses ON responses.id = commands.response_id
     ORDER BY commands.agent_id, commands.rank, commands.seq";
-
-/// One command.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct CommandRow {
-    /// UUIDv7.
-    pub id: String,
-    /// Id of the receiving agent.
-    pub agent_id: String,
-    /// Sequence number, increasing per agent.
-    pub seq: i64,
-    /// Id of the effect.
-    pub effect_id: String,
-    /// Id of the response that requested it.
-    pub response_id: String,
-    /// `apply` or `revert`.
-    pub op: String,
-    /// Name of the action.
-    pub action: String,
-    /// Kind of the target.
-    pub target_kind: String,
-    /// Target in canonical form.
-    pub target_value: String,
-    /// Arguments of the action.
-    #[schema(value_type = Vec<String>)]
-    pub arguments: JsonText,
-    /// End of the effect; absent if it is lifted by hand.
-    pub until: Option<Millis>,
-    /// State, such as `queued` or `acknowledged`.
-    pub state: String,
-    /// Why it was cancelled, expired or timed out.
-    pub detail: String,
-    /// Commit time.
-    pub created_at: Millis,
-    /// When it expires unless acknowledged; absent: never.
-    pub expires_at: Option<Millis>,
-    /// Number of deliveries.
-    pub deliveries: i64,
-    /// Time of the first delivery.
-    pub delivered_at: Option<Millis>,
-    /// When the agent acknowledged it.
-    pub acknowledged_at: Option<Millis>,
-    /// When it reached a final state.
-    pub finished_at: Option<Millis>,
-}
-
-/// An agent's result of one command.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct ResultRow {
-    /// Id of the command.
-    pub command_id: String,
-    /// `succeeded`, `failed`, `timed_out` or `refused`.
-    pub outcome: String,
-    /// Exit code of the program, if one ran.
-    pub exit_code: Option<i64>,
-    /// Output of the program, truncated.
-    pub output: String,
-    /// Whether the agent verified the effect after execution; absent if it cannot be verified.
-    pub verified: Option<bool>,
-    /// One sentence for an operator.
-    pub message: String,
-    /// What the agent found before it acted, if reported: the process, the file, or the host's
-    /// connections.
-    #[schema(value_type = Option<Object>)]
-    pub evidence: Option<JsonText>,
-    /// Start of execution, by the agent's clock.
-    pub started_at: Millis,
-    /// End of execution, by the agent's clock.
-    pub finished_at: Millis,
-    /// When the manager committed the result.
-    pub received_at: Millis,
-    /// Whether the agent only observed and executed nothing.
-    pub observed: bool,
-}
 
 /// The command of that id.
 pub async fn find(db: &Db, command: Uuid) -> Result<Option<CommandRow>> {

@@ -21,7 +21,7 @@ use super::resync;
 use super::strangers;
 use crate::domain::audit::AuditEntry;
 use crate::domain::effect::{Actual, Desired};
-use crate::store::configured::protected::Hold;
+use crate::domain::response::Hold;
 use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, binds, statements};
 

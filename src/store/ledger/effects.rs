@@ -2,11 +2,10 @@
 //! them.
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
-use crate::store::database::columns::Millis;
 use crate::store::database::{Db, Result, binds, statements};
+use crate::views::effects::{EffectRow, HolderRow};
 
 statements! {
     ONE = "SELECT id, agent_id, action, target_kind, target_value, desired, actual, until, failed_reverts,
@@ -38,43 +37,6 @@ statements! {
         GROUP BY desired, actual";
 }
 
-/// One effect.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct EffectRow {
-    /// UUIDv7.
-    pub id: String,
-    /// Id of the agent.
-    pub agent_id: String,
-    /// Name of the action.
-    pub action: String,
-    /// Kind of the target.
-    pub target_kind: String,
-    /// Target in canonical form.
-    pub target_value: String,
-    /// Wanted state: `in_force` or `absent`.
-    pub desired: String,
-    /// Last reported state: `unknown`, `in_force`, `absent` or `drifted`.
-    pub actual: String,
-    /// End of the longest hold; absent if lifted by hand.
-    pub until: Option<Millis>,
-    /// Consecutive failed reverts; more than 0 is an incident.
-    pub failed_reverts: i64,
-    /// Time of the next revert attempt.
-    pub next_revert_at: Option<Millis>,
-    /// Creation time.
-    pub created_at: Millis,
-    /// Time of the last change.
-    pub changed_at: Millis,
-    /// Outcome of the newest finished apply: `verified`, `unverified` (it cannot be verified),
-    /// `observed`, `failed`, `refused`, `timed_out`, `expired` or `cancelled`. Absent before the
-    /// first one finishes.
-    pub last_apply: Option<String>,
-    /// Message of the agent or the manager for `last_apply`.
-    pub last_reason: String,
-    /// Whether its agent was revoked: `actual` is what that agent said last, and nothing is known of it any more.
-    pub agent_revoked: bool,
-}
-
 /// The effect of that id.
 pub async fn find(db: &Db, effect: Uuid) -> Result<Option<EffectRow>> {
     db.optional(ONE, binds![effect]).await
@@ -104,15 +66,6 @@ pub async fn list(db: &Db, filter: EffectFilter, before: Option<Uuid>, limit: i6
 /// The current and former effects of a response, at most `limit`.
 pub async fn of_response(db: &Db, response: Uuid, limit: i64) -> Result<Vec<EffectRow>> {
     db.all(OF_RESPONSE, binds![response, limit]).await
-}
-
-/// A response that holds an effect.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct HolderRow {
-    /// Id of the response.
-    pub response_id: String,
-    /// End of the hold; absent if lifted by hand.
-    pub until: Option<Millis>,
 }
 
 /// The responses that currently hold an effect.

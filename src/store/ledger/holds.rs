@@ -22,12 +22,12 @@ use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, t
 use crate::domain::id::new_id;
 use crate::domain::policy::OnSilence;
 use crate::domain::response::{Await, NewResponse, Verdict};
-use crate::store::configured::protected::Hold;
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Bind, Result, StoreError, binds, statements};
 
 mod again;
 mod end;
+use crate::domain::response::Hold;
 use again::follow_up;
 pub(in crate::store) use again::{apply_again, retry_reverts};
 pub(in crate::store) use end::end;

@@ -11,7 +11,6 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
-use super::responses::ResponseRow;
 use crate::domain::command::CommandState;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::outcome::{
@@ -19,8 +18,9 @@ use crate::domain::outcome::{
     one_shot_words,
 };
 use crate::domain::response::ResponseState;
-use crate::store::database::columns::{JsonText, Millis};
 use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
+use crate::views::columns::{JsonText, Millis};
+use crate::views::responses::ResponseRow;
 
 /// [`crate::domain::outcome::of_agent`], in SQL.
 macro_rules! judged {

@@ -13,7 +13,7 @@ use super::audit::LedgerTx;
 use crate::domain::audit::AuditEntry;
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
-use crate::store::configured::protected::Hold;
+use crate::domain::response::Hold;
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds};
 

@@ -1,11 +1,10 @@
 //! Queries for responses. `store/ledger/holds.rs` writes them.
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
-use crate::store::database::columns::{JsonText, Millis};
 use crate::store::database::{Db, Result, binds, statements};
+use crate::views::responses::ResponseRow;
 
 /// Whether a response that has ended came to nothing: the outcome `failed` of [`crate::domain::outcome::of_response`], in SQL.
 macro_rules! ended_in_vain {
@@ -81,61 +80,12 @@ pub async fn targets(db: &Db, policy: &str, since: Timestamp) -> Result<i64> {
     Ok(db.optional::<Count>(TARGETS, binds![policy, since]).await?.map_or(0, |row| row.count))
 }
 
-/// One response.
-#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
-pub struct ResponseRow {
-    /// UUIDv7.
-    pub id: String,
-    /// Id of the alert; absent for a manual response.
-    pub alert_id: Option<String>,
-    /// Policy that decided; absent for a manual response.
-    pub policy: Option<String>,
-    /// Version of that policy.
-    pub policy_version: Option<i64>,
-    /// Name of the action.
-    pub action: String,
-    /// Kind of the target; absent if the alert had no target.
-    pub target_kind: Option<String>,
-    /// Target in canonical form.
-    pub target_value: Option<String>,
-    /// Arguments of the action.
-    #[schema(value_type = Vec<String>)]
-    pub arguments: JsonText,
-    /// Ids of the agents it acts on, or would have acted on.
-    #[schema(value_type = Vec<Uuid>)]
-    pub agents: JsonText,
-    /// End of the response; absent if lifted by hand.
-    pub until: Option<Millis>,
-    /// State, such as `active` or `ended`.
-    pub state: String,
-    /// Why it was spared or ended, as one word.
-    pub reason: Option<String>,
-    /// The reason as one sentence.
-    pub detail: String,
-    /// Requester: `policy:NAME` or `key:ID`.
-    pub requested_by: String,
-    /// Reason that the requester entered.
-    pub note: String,
-    /// W3C `traceparent` of the request that caused it.
-    pub trace: Option<String>,
-    /// Decision time.
-    pub created_at: Millis,
-    /// End time.
-    pub ended_at: Option<Millis>,
-    /// Number of required approvals.
-    pub quorum: Option<i64>,
-    /// Approval deadline.
-    pub answer_by: Option<Millis>,
-    /// Without a confirmation by then, the response is undone.
-    pub confirm_by: Option<Millis>,
-    /// Whether its commands are one-shot: they leave nothing in force.
-    pub one_shot: bool,
-}
-
 #[cfg(test)]
 impl ResponseRow {
     /// An active response on these agents, for tests.
     pub(super) fn for_tests(id: Uuid, agents: &str) -> Self {
+        use crate::views::columns::{JsonText, Millis};
+
         Self {
             id: id.to_string(),
             alert_id: None,

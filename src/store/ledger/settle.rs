@@ -17,11 +17,11 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::command::CommandState;
 use crate::domain::effect::Actual;
 use crate::domain::outcome::LastApply;
-use crate::store::configured::protected::Hold;
 use crate::store::database::columns::id;
 use crate::store::database::{Bind, Result, StoreError, binds, statements};
 
 mod news;
+use crate::domain::response::Hold;
 pub(in crate::store) use news::short;
 use news::{ResultNews, is_observed, text};
 

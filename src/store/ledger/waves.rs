@@ -11,8 +11,9 @@ use super::holds::{self, EndReason};
 use crate::domain::audit::AuditEntry;
 use crate::domain::policy::{Percent, Waves};
 use crate::domain::response::NewResponse;
-use crate::store::database::columns::{JsonText, id, json};
+use crate::store::database::columns::{id, json};
 use crate::store::database::{Result, binds, statements};
+use crate::views::columns::JsonText;
 
 statements! {
     DUE = "SELECT waves.response_id, waves.nth, waves.agents FROM waves WHERE due_at <= $1 ORDER BY due_at, nth LIMIT $2";

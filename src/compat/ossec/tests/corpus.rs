@@ -7,7 +7,8 @@ use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 
-use super::{Import, Level, alert, fires, import, messages, protected, stored};
+use super::{Imported, alert, fires, import, messages, protected, stored};
+use crate::views::import::Level;
 
 /// A folder or file of the corpus; prints a message if it is missing.
 fn present(name: &str) -> Option<PathBuf> {
@@ -33,7 +34,7 @@ fn configurations(folder: &str) -> Vec<PathBuf> {
 }
 
 /// Compares one file with what Wazuh would load.
-fn check(path: &Path) -> (Import, Value) {
+fn check(path: &Path) -> (Imported, Value) {
     let name = path.file_name().unwrap().to_str().unwrap().to_owned();
     let import = import(&[(name.clone(), std::fs::read(path).unwrap())], None);
     let expected = std::fs::read_to_string(path.with_extension("expected.json")).unwrap();
@@ -70,7 +71,7 @@ fn the_corpus_loads_as_in_wazuh() {
             }
         }
         let carried_over = import.carried.iter().flatten().count();
-        assert_eq!(carried_over, import.policies.len());
+        assert_eq!(carried_over, import.answer.policies.len());
     }
 }
 
@@ -78,7 +79,10 @@ fn the_corpus_loads_as_in_wazuh() {
 fn a_refused_file_yields_wazuhs_error_only() {
     for path in configurations("ossec-conf/invalid") {
         let (import, expected) = check(&path);
-        assert_eq!((import.policies.len(), import.actions.len(), import.protected.len()), (0, 0, 0));
+        assert_eq!(
+            (import.answer.policies.len(), import.answer.actions.len(), import.answer.protected.len()),
+            (0, 0, 0)
+        );
         let error = &expected["errors"][0];
         let said = messages(&import, Level::Error);
         let wanted = format!("({}): {}", error["code"], error["text"].as_str().unwrap());

@@ -6,32 +6,33 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Import, Level, Load, Note, import};
+use super::{Imported, Load, import};
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::formats::{self, ObservableMappings};
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{Covered, ProtectedEntry, ProtectedSet};
+use crate::views::import::{Level, Note};
 
-fn one(text: &str) -> Import {
+fn one(text: &str) -> Imported {
     import(&[("ossec.conf".into(), text.as_bytes().to_vec())], None)
 }
 
 /// A configuration with one root around `inner`.
-fn config(inner: &str) -> Import {
+fn config(inner: &str) -> Imported {
     one(&format!("<ossec_config>\n{inner}\n</ossec_config>"))
 }
 
 /// Checks that every policy and action can be stored; returns the compiled policies.
-fn stored(import: &Import) -> PolicyIndex {
-    let actions = import.actions.iter().map(|action| Action::parse(action).unwrap()).collect();
+fn stored(import: &Imported) -> PolicyIndex {
+    let actions = import.answer.actions.iter().map(|action| Action::parse(action).unwrap()).collect();
     let catalogue = Catalogue::with(actions);
     let policy = |document| {
         let policy = Policy::parse(document, &catalogue).unwrap();
         assert!(policy.warnings().is_empty(), "{document}");
         Arc::new(VersionedPolicy { policy: Arc::new(policy), version: 1 })
     };
-    PolicyIndex::compile(import.policies.iter().map(policy).collect())
+    PolicyIndex::compile(import.answer.policies.iter().map(policy).collect())
 }
 
 /// An alert of a rule, as text.
@@ -41,7 +42,7 @@ fn alert(rule: &Value) -> String {
 }
 
 /// The active responses whose imported policies match: indexes into what Wazuh would load.
-fn fires(import: &Import, index: &PolicyIndex, raw: &str) -> Vec<usize> {
+fn fires(import: &Imported, index: &PolicyIndex, raw: &str) -> Vec<usize> {
     let alert = formats::parse(raw, &ObservableMappings::default()).unwrap();
     let fired = index.matching(&alert, raw, &|| None).fired;
     let place = |name: &String| import.carried.iter().position(|carried| carried.as_ref() == Some(name)).unwrap();
@@ -50,7 +51,7 @@ fn fires(import: &Import, index: &PolicyIndex, raw: &str) -> Vec<usize> {
     places
 }
 
-fn protected(import: &Import) -> ProtectedSet {
+fn protected(import: &Imported) -> ProtectedSet {
     let entry = |entry: &Value| {
         assert_eq!(entry["kind"], "ip");
         let covered = Covered::network(entry["value"].as_str().unwrap()).unwrap();
@@ -63,11 +64,11 @@ fn protected(import: &Import) -> ProtectedSet {
             reason,
         }
     };
-    ProtectedSet::new(import.protected.iter().map(entry).collect())
+    ProtectedSet::new(import.answer.protected.iter().map(entry).collect())
 }
 
-fn messages(import: &Import, level: Level) -> Vec<(Option<u32>, &str)> {
-    let of_level = import.report.iter().filter(|note| note.level == level);
+fn messages(import: &Imported, level: Level) -> Vec<(Option<u32>, &str)> {
+    let of_level = import.answer.report.iter().filter(|note| note.level == level);
     of_level.map(|note| (note.line, note.message.as_str())).collect()
 }
 
@@ -125,22 +126,23 @@ fn a_sites_configuration_is_converted() {
     let import = one(SITE);
     stored(&import);
     let ladder = json!({"ladder": ["30m", "2h"], "forget_after": "30d"});
-    let responses: Vec<&Value> = import.policies.iter().map(|policy| &policy["respond"]).collect();
+    let responses: Vec<&Value> = import.answer.policies.iter().map(|policy| &policy["respond"]).collect();
     let want = [
         json!({"action": "firewall-drop", "on": "origin", "for": "1m30s", "escalate": ladder, "arguments": ["output"]}),
         json!({"action": "lock-out", "on": {"labels": {"wazuh_id": "007"}}, "for": "1h", "escalate": ladder, "arguments": ["-v", "--deep"]}),
         json!({"action": "tell", "on": "all"}),
     ];
     assert_eq!(responses, want.iter().collect::<Vec<_>>());
-    let names: Vec<&str> = import.policies.iter().map(|policy| policy["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = import.answer.policies.iter().map(|policy| policy["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["wazuh-firewall-drop-1", "wazuh-lock-out-1", "wazuh-tell-1"]);
     assert_eq!(
-        import.policies[0]["match"],
+        import.answer.policies[0]["match"],
         json!([{"rule_ids": ["100", "200"]}, {"min_level": 10, "wazuh_rules_group": "sshd,|web"}])
     );
-    let note = import.policies[0]["note"].as_str().unwrap();
+    let note = import.answer.policies[0]["note"].as_str().unwrap();
     assert!(note.contains("ossec.conf, line 25") && note.contains("rules_group sshd,|web"), "{note}");
     let actions: Vec<Value> = import
+        .answer
         .actions
         .iter()
         .map(|action| json!([action["name"], action["executable"], action["undoable"], action["default_target"]]))
@@ -149,10 +151,14 @@ fn a_sites_configuration_is_converted() {
         actions,
         [json!(["lock-out", "lock.py", true, "destination.user"]), json!(["tell", "tell", false, null])]
     );
-    let values: Vec<&Value> = import.protected.iter().map(|entry| &entry["value"]).collect();
+    let values: Vec<&Value> = import.answer.protected.iter().map(|entry| &entry["value"]).collect();
     assert_eq!(values, ["198.51.100.0/24", "2001:db8:1::/48"]);
-    let said: Vec<String> =
-        import.report.iter().map(|note| format!("{:?} {}: {}", note.level, note.line.unwrap(), note.message)).collect();
+    let said: Vec<String> = import
+        .answer
+        .report
+        .iter()
+        .map(|note| format!("{:?} {}: {}", note.level, note.line.unwrap(), note.message))
+        .collect();
     insta::assert_snapshot!(said.join("\n"), @r#"
     Info 4: white_list "198.51.100.7/24" has bits behind its mask; Wazuh takes 198.51.100.0/24 of it, and so it is here
     Info 4: an address on Wazuh's white_list stops every command of an alert that has it as data.srcip, and nothing else; a protected entry stops every response aimed at the address, wherever in the alert it stands and also by hand, but not a response to the same alert that is aimed at something else
@@ -186,7 +192,7 @@ fn an_unconvertible_block_is_an_error_of_that_block_only() {
     assert_eq!(import.carried, [None, None, None, Some("wazuh-a-1".into())]);
     let lines: Vec<Option<u32>> = messages(&import, Level::Error).into_iter().map(|(line, _)| line).collect();
     assert_eq!(lines, [Some(3), Some(4), Some(5)]);
-    assert_eq!(import.policies[0]["match"], json!([{"rule_ids": ["7"]}]));
+    assert_eq!(import.answer.policies[0]["match"], json!([{"rule_ids": ["7"]}]));
     stored(&import);
 }
 
@@ -204,7 +210,9 @@ fn every_fault_of_a_file_is_reported_and_wazuhs_first_is_known() {
     let lines: Vec<u32> = said.iter().filter_map(|(line, _)| *line).collect();
     assert_eq!(lines, [2, 3, 5, 6], "{said:?}");
     assert_eq!((import.wazuh.errors.len(), import.wazuh.errors[0].code), (1, Some(1237)));
-    assert!(import.policies.is_empty() && import.actions.is_empty() && import.protected.is_empty());
+    assert!(
+        import.answer.policies.is_empty() && import.answer.actions.is_empty() && import.answer.protected.is_empty()
+    );
 }
 
 #[test]
@@ -226,7 +234,7 @@ fn an_xml_error_has_line_and_column() {
         ("<!DOCTYPE x [<!ENTITY a 'b'>]>\n<ossec_config/>", 1, 1, "XMLERR: Comment not closed."),
     ] {
         let import = one(text);
-        let note = &import.report[0];
+        let note = &import.answer.report[0];
         assert_eq!((note.line, note.column), (Some(line), Some(column)), "{text}: {}", note.message);
         assert!(note.message.contains(message), "{text}: {}", note.message);
         assert_eq!(import.wazuh.errors[0].text, message);
@@ -245,8 +253,8 @@ fn the_quirks_of_wazuhs_parser_are_reproduced() {
     assert!(messages(&import, Level::Warning)[0].1.contains("does not resolve entities"));
     let command = &import.wazuh.commands[0];
     assert_eq!((command.name.as_str(), command.executable.as_str()), ("a&amp;b & c", "xz"));
-    assert_eq!(import.actions[0]["name"], "a-amp-b---c");
-    assert_eq!(one("\u{feff}\r\n<ossec_config >\r\n</ossec_config>\r\n").report, []);
+    assert_eq!(import.answer.actions[0]["name"], "a-amp-b---c");
+    assert_eq!(one("\u{feff}\r\n<ossec_config >\r\n</ossec_config>\r\n").answer.report, []);
 }
 
 #[test]
@@ -256,10 +264,10 @@ fn several_files_are_joined_and_reported_by_file() {
     let commands = file("commands.conf", "<command><name>a</name><executable>a</executable></command>");
     let uses = "<active-response><command>a</command><location>local</location><level>3</level></active-response>";
     let import = super::import(&[commands.clone(), file("responses.conf", uses)], None);
-    assert_eq!(import.policies.len(), 1);
+    assert_eq!(import.answer.policies.len(), 1);
     let import = super::import(&[file("responses.conf", uses), commands], None);
     assert_eq!(import.wazuh.errors[0].code, Some(1303));
-    assert_eq!(import.report[0].file.as_deref(), Some("responses.conf"));
+    assert_eq!(import.answer.report[0].file.as_deref(), Some("responses.conf"));
 }
 
 #[test]
@@ -270,11 +278,11 @@ fn a_configuration_over_the_limits_is_refused() {
     for (inner, message) in [(deep, "64 levels"), (many, "10000 sections"), (long, "String overflow")] {
         let import = config(&inner);
         assert_eq!(import.wazuh.load, Load::Error);
-        assert!(import.report[0].message.contains(message), "{:?}", import.report);
+        assert!(import.answer.report[0].message.contains(message), "{:?}", import.answer.report);
     }
     let import = one(&" ".repeat(super::load::MAX_BYTES + 1));
-    assert_eq!(import.report[0].line, None);
-    assert_eq!(one(&" ".repeat(super::load::MAX_BYTES)).report, []);
+    assert_eq!(import.answer.report[0].line, None);
+    assert_eq!(one(&" ".repeat(super::load::MAX_BYTES)).answer.report, []);
 }
 
 /// Thousands of comments, tags and commands must not cost quadratic time.
@@ -284,21 +292,23 @@ fn a_large_file_is_parsed_in_linear_time() {
     let blocks = "<active-response><command>x</command><location>local</location><level>3</level></active-response>"
         .repeat(4000);
     let import = config(&format!("{commands}{blocks}{}", "<!-- - -->".repeat(100_000)));
-    assert_eq!((import.policies.len(), import.actions.len()), (4000, 1));
+    assert_eq!((import.answer.policies.len(), import.answer.actions.len()), (4000, 1));
     let attributes = format!("<ossec_config {}>", "a='1' ".repeat(500_000));
     assert_eq!(one(&attributes).wazuh.load, Load::Error);
 }
 
 /// Checks that every converted document can be stored, and everything else is reported.
-fn holds(import: &Import) {
+fn holds(import: &Imported) {
     stored(import);
     for (block, carried) in import.wazuh.policies.iter().zip(&import.carried) {
         let is_told = |note: &Note| note.line == Some(block.place.line) && note.level != Level::Info;
-        assert!(carried.is_some() || import.report.iter().any(is_told), "{block:?}");
+        assert!(carried.is_some() || import.answer.report.iter().any(is_told), "{block:?}");
     }
     protected(import);
     if import.wazuh.load == Load::Error {
-        assert!(import.policies.is_empty() && import.actions.is_empty() && import.protected.is_empty());
+        assert!(
+            import.answer.policies.is_empty() && import.answer.actions.is_empty() && import.answer.protected.is_empty()
+        );
         assert!(!import.wazuh.errors.is_empty() && !messages(import, Level::Error).is_empty());
     }
 }
@@ -373,9 +383,14 @@ fn text_between_elements_is_reported_and_hides_nothing() {
                 # <active-response>\n#   <command>c</command><location>local</location><level>3</level>\n# </active-response>\n\
                 </ossec_config>\n# end\n";
     let import = one(text);
-    assert_eq!(import.policies.len(), 1, "it is live for Wazuh, and so it is here");
-    let stray: Vec<u32> =
-        import.report.iter().filter(|note| note.message.contains("only <!--")).filter_map(|note| note.line).collect();
+    assert_eq!(import.answer.policies.len(), 1, "it is live for Wazuh, and so it is here");
+    let stray: Vec<u32> = import
+        .answer
+        .report
+        .iter()
+        .filter(|note| note.message.contains("only <!--"))
+        .filter_map(|note| note.line)
+        .collect();
     assert_eq!(stray, [2, 3, 7, 8, 11], "one for each section and each gap between two");
 }
 
@@ -393,17 +408,17 @@ fn undecodable_bytes_matter_only_in_values() {
         )
     };
     let read = import(&format!("<ossec_config>\n<!-- r\u{e8}gle -->\n{}</ossec_config>", block("c", "sshd")));
-    assert_eq!((read.policies.len(), read.actions.len()), (1, 1));
-    let warnings: Vec<_> = read.report.iter().filter(|note| note.message.contains("not UTF-8")).collect();
+    assert_eq!((read.answer.policies.len(), read.answer.actions.len()), (1, 1));
+    let warnings: Vec<_> = read.answer.report.iter().filter(|note| note.message.contains("not UTF-8")).collect();
     assert_eq!((warnings.len(), warnings[0].level, warnings[0].line), (1, Level::Warning, Some(2)));
 
     let read = import(&format!("<ossec_config>\n{}{}</ossec_config>", block("c", "sshd"), block("caf\u{e9}", "a")));
-    assert_eq!((read.policies.len(), read.actions.len()), (1, 1), "the others are converted");
-    let errors: Vec<_> = read.report.iter().filter(|note| note.level == Level::Error).collect();
+    assert_eq!((read.answer.policies.len(), read.answer.actions.len()), (1, 1), "the others are converted");
+    let errors: Vec<_> = read.answer.report.iter().filter(|note| note.level == Level::Error).collect();
     assert!(errors[0].line == Some(4) && errors[0].message.contains("the value of name contains bytes"), "{errors:?}");
     let read = import(&format!("<ossec_config>\n{}</ossec_config>", block("c", "caf\u{e9}")));
-    assert_eq!(read.policies.len(), 0);
-    assert!(read.report.iter().any(|note| note.level == Level::Error && note.message.contains("rules_group")));
+    assert_eq!(read.answer.policies.len(), 0);
+    assert!(read.answer.report.iter().any(|note| note.level == Level::Error && note.message.contains("rules_group")));
     // A UTF-8 file may contain the replacement character itself.
-    assert_eq!(one(&format!("<ossec_config>{}</ossec_config>", block("c", "caf\u{fffd}"))).policies.len(), 1);
+    assert_eq!(one(&format!("<ossec_config>{}</ossec_config>", block("c", "caf\u{fffd}"))).answer.policies.len(), 1);
 }

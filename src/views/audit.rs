@@ -1,0 +1,69 @@
+//! `/v1/audit`: who did what, and the proof that the log was not edited.
+
+use serde::{Deserialize, Serialize};
+
+use super::columns::Millis;
+
+/// An entry of the audit log.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuditRow {
+    /// Position in the chain.
+    pub seq: i64,
+    /// Time of the change.
+    pub at: Millis,
+    /// Actor: `key:ID`, `agent:ID`, `policy:NAME`, or `riposte` itself.
+    pub actor: String,
+    /// Action, such as `created`.
+    pub verb: String,
+    /// Kind of the object.
+    pub noun: String,
+    /// Id of the object.
+    pub noun_id: String,
+    /// Reason or further detail.
+    pub detail: String,
+    /// Hash over the previous entry's hash and this entry, in hexadecimal.
+    #[serde(with = "hex")]
+    #[schema(value_type = String)]
+    pub hash: Vec<u8>,
+}
+
+/// What a check of the whole chain found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuditProof {
+    /// How many entries were checked.
+    pub entries: i64,
+    /// Whether every entry is as it was written, none missing.
+    pub intact: bool,
+    /// The first entry that is not, if any.
+    pub broken_at: Option<i64>,
+}
+
+/// Bytes as hexadecimal digits.
+mod hex {
+    use std::fmt::Write as _;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        let text = bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        });
+        let bytes: Option<Vec<u8>> = pairs.collect();
+        bytes.ok_or_else(|| D::Error::custom("not hexadecimal digits in pairs"))
+    }
+
+    fn digit(byte: u8) -> Option<u8> {
+        char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    }
+}

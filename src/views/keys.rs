@@ -1,0 +1,66 @@
+//! `/v1/api-keys`: keys for people and pipelines.
+
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::columns::Millis;
+use crate::domain::duration::Span;
+use crate::domain::principal::Role;
+
+/// An API key, without its secret.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct KeyRow {
+    /// Public part of the key.
+    pub id: String,
+    /// Purpose, as the operator named it.
+    pub name: String,
+    /// Role, which decides the key's rights.
+    #[schema(value_type = Role)]
+    pub role: String,
+    /// Pipeline that the key is bound to, if any.
+    pub pipeline: Option<String>,
+    /// Creation time.
+    pub created_at: Millis,
+    /// Principal that created it.
+    pub created_by: String,
+    /// Expiry time; absent: valid until revoked.
+    pub expires_at: Option<Millis>,
+    /// Revocation time, if revoked.
+    pub revoked_at: Option<Millis>,
+}
+
+/// An API key to create.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// Purpose of the key.
+    pub name: String,
+    /// Role, which decides the key's rights.
+    pub role: Role,
+    /// The pipeline that the key sends alerts for. Alerts are deduplicated among keys of the same
+    /// pipeline. A replacement key, or a second sender of the same alerts, names the same pipeline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "siem-1")]
+    pub pipeline: Option<String>,
+    /// Validity; absent: until revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "90d")]
+    pub expires_in: Option<Span>,
+}
+
+/// A new API key; its secret is shown once.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CreatedKey {
+    /// Public part of the key.
+    pub id: String,
+    /// The whole key, `rip_ID_SECRET`; absent in the response to a retry, because only its hash is
+    /// stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Role, which decides the key's rights.
+    pub role: Role,
+    /// Pipeline that the key is bound to, if any.
+    pub pipeline: Option<String>,
+    /// Expiry time; absent: until revoked.
+    pub expires_at: Option<Timestamp>,
+}

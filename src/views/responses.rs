@@ -1,0 +1,234 @@
+//! `/v1/responses`: what was decided, and what became of it on each agent.
+
+use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::columns::{JsonText, Millis};
+use super::commands::{CommandRow, ResultRow};
+use super::effects::EffectRow;
+use super::field_errors;
+use crate::domain::duration::Span;
+use crate::domain::fault::Fault;
+use crate::domain::outcome::{AgentOutcome, OutcomeCounts, ResponseOutcome};
+
+/// One response.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ResponseRow {
+    /// UUIDv7.
+    pub id: String,
+    /// Id of the alert; absent for a manual response.
+    pub alert_id: Option<String>,
+    /// Policy that decided; absent for a manual response.
+    pub policy: Option<String>,
+    /// Version of that policy.
+    pub policy_version: Option<i64>,
+    /// Name of the action.
+    pub action: String,
+    /// Kind of the target; absent if the alert had no target.
+    pub target_kind: Option<String>,
+    /// Target in canonical form.
+    pub target_value: Option<String>,
+    /// Arguments of the action.
+    #[schema(value_type = Vec<String>)]
+    pub arguments: JsonText,
+    /// Ids of the agents it acts on, or would have acted on.
+    #[schema(value_type = Vec<Uuid>)]
+    pub agents: JsonText,
+    /// End of the response; absent if lifted by hand.
+    pub until: Option<Millis>,
+    /// State, such as `active` or `ended`.
+    pub state: String,
+    /// Why it was spared or ended, as one word.
+    pub reason: Option<String>,
+    /// The reason as one sentence.
+    pub detail: String,
+    /// Requester: `policy:NAME` or `key:ID`.
+    pub requested_by: String,
+    /// Reason that the requester entered.
+    pub note: String,
+    /// W3C `traceparent` of the request that caused it.
+    pub trace: Option<String>,
+    /// Decision time.
+    pub created_at: Millis,
+    /// End time.
+    pub ended_at: Option<Millis>,
+    /// Number of required approvals.
+    pub quorum: Option<i64>,
+    /// Approval deadline.
+    pub answer_by: Option<Millis>,
+    /// Without a confirmation by then, the response is undone.
+    pub confirm_by: Option<Millis>,
+    /// Whether its commands are one-shot: they leave nothing in force.
+    pub one_shot: bool,
+}
+
+/// A response's outcome on one agent, and its reason.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentOutcomeView {
+    /// Id of the agent.
+    pub agent_id: String,
+    /// Name of the agent.
+    pub agent: String,
+    /// Outcome on this agent.
+    pub outcome: AgentOutcome,
+    /// Why it is not in force, why it still is, or that it cannot be verified.
+    pub reason: String,
+}
+
+/// Outcome of a response.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct OutcomeView {
+    /// `pending`, `in_force`, `partly`, `failed` or `lifted`. Null for a response that did not act:
+    /// it waits for approval, or was observed, spared, rejected or lapsed.
+    pub outcome: Option<ResponseOutcome>,
+    /// Number of agents per outcome; null as above.
+    pub agents_by_outcome: Option<OutcomeCounts>,
+    /// Number of agents where it is in force but cannot be verified.
+    pub agents_unverified: i64,
+    /// Agents with something to report, those without the effect first. At most 10 in a list, 500
+    /// for a single response.
+    pub agent_outcomes: Vec<AgentOutcomeView>,
+}
+
+/// A response with its outcome.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct JudgedResponse {
+    /// The response.
+    #[serde(flatten, deserialize_with = "field_errors::read")]
+    pub response: ResponseRow,
+    /// Its outcome.
+    #[serde(flatten, deserialize_with = "field_errors::read")]
+    pub outcome: OutcomeView,
+}
+
+/// A recorded decision.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = AnswerRow)]
+pub struct DecisionRow {
+    /// Principal that decided.
+    pub principal: String,
+    /// `approve`, `reject` or `confirm`.
+    pub answer: String,
+    /// Reason that the principal entered.
+    pub reason: String,
+    /// Time of the decision.
+    pub at: Millis,
+}
+
+/// A response with its effects, commands, results and decisions.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ResponseView {
+    /// The response and its outcome.
+    #[serde(flatten, deserialize_with = "field_errors::read")]
+    pub response: JudgedResponse,
+    /// Its current and former effects, at most 500.
+    pub effects: Vec<EffectRow>,
+    /// Its commands, newest first, at most 500.
+    pub commands: Vec<CommandRow>,
+    /// Results of its commands.
+    pub results: Vec<ResultRow>,
+    /// Decisions of people on it.
+    pub answers: Vec<DecisionRow>,
+}
+
+/// A manual response to create.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewManualResponse {
+    /// Name of the action.
+    pub action: String,
+    /// Target: `{"kind":"ip","value":"203.0.113.7"}`, or the value alone if the action accepts one
+    /// kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Target>)]
+    pub target: Option<ManualTarget>,
+    /// Agents, by id or name.
+    pub agents: Vec<String>,
+    /// Duration; absent: until lifted by hand.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "10m")]
+    pub duration: Option<Span>,
+    /// Reason; recorded in the audit log.
+    pub reason: String,
+    /// Arguments of the action.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+}
+
+/// A target as a person writes it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ManualTarget {
+    /// The value alone, of the one kind that the action accepts.
+    Value(String),
+    /// With its kind.
+    Full {
+        /// Kind of the target.
+        kind: TargetKind,
+        /// The target in any notation; empty for a kind without one.
+        #[serde(default)]
+        value: String,
+    },
+}
+
+/// A request to lift a response.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lift {
+    /// Reason; recorded in the audit log.
+    pub reason: String,
+}
+
+/// The body of an approval, rejection or confirmation.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Say {
+    /// Reason; recorded in the audit log.
+    pub reason: String,
+}
+
+/// Filter of the responses to lift. All given conditions must match; at least one is required.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LiftMany {
+    /// Policy that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Because of this alert: Riposte's id, or the pipeline's own (Wazuh's `1795169472.12345`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert_id: Option<String>,
+    /// Because of an alert of this rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule_id: Option<String>,
+    /// Target; an address in any notation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Earliest decision time, inclusive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Latest decision time, exclusive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Lift all active responses.
+    #[serde(default)]
+    pub everything: bool,
+    /// Only return what would be lifted.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Reason; recorded in the audit log.
+    pub reason: String,
+}
+
+/// Result of a lift request.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Lifted {
+    /// Number of lifted responses.
+    pub count: usize,
+    /// Ids of the lifted responses.
+    pub responses: Vec<Uuid>,
+    /// Names in the filter that do not exist, if it matched no response.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Fault>,
+}
