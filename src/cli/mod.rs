@@ -36,7 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the manager.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run a manager and an agent with sample alerts, and watch.
     Demo(demo::DemoArgs),
     /// Check whether a manager is ready; exit code 0 if it is, 1 if not.
@@ -120,7 +120,7 @@ pub fn command() -> clap::Command {
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     let outcome = match command {
-        Command::Serve(args) => block_on(serve::run(args)),
+        Command::Serve(args) => block_on(serve::run(*args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Status(remote) => block_on(client::status(remote)),
         Command::Alert(command) => block_on(alert::run(command)),

@@ -69,8 +69,8 @@ sections! {
         listen "RIPOSTE_LISTEN": SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480);
         /// Directory of the keys and, without a database URL, the ledger.
         data_dir "RIPOSTE_DATA_DIR": PathBuf = PathBuf::from("data");
-        /// postgres://… or sqlite:PATH; empty: SQLite at DATA_DIR/riposte.db. May contain a
-        /// password: prefer the variable or the file.
+        /// postgres://… or sqlite:PATH; empty: SQLite in the data directory. May contain a password:
+        /// prefer the variable or the file.
         #[flag(hide_env_values = true)]
         database_url "RIPOSTE_DATABASE_URL": String = String::new();
         /// URL under which agents reach this manager, if not the one of their enrolment.

@@ -53,6 +53,7 @@ const AGENT: House = House {
         ("manager_time", &["durable", "guarded", "moment"]),
         ("manager_url", &["platform"]),
         ("moment", &[]),
+        ("pin", &[]),
         ("platform", &[]),
         ("refusal", &[]),
         ("tasks", &[]),
