@@ -8,8 +8,8 @@ use reqwest::Method;
 use riposte_protocol::time::difference;
 
 use super::client::Remote;
+use super::output::say;
 use super::reply::Said;
-use super::say;
 use super::terminal::{plain, table};
 use crate::domain::duration::Span;
 use crate::domain::presence::Presence;

@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::client::{Remote, segment};
+use super::output::say;
 use super::policy::explain;
 use super::reply::Said;
+use super::response;
 use super::terminal::plain;
-use super::{response, say};
 use crate::views::alerts::AlertView;
 use crate::views::page::Page;
 use crate::views::responses::JudgedResponse;

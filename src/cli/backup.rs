@@ -11,7 +11,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{complain, keyfiles, say, signing};
+use super::output::{complain, say};
+use super::{keyfiles, signing};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::store::configured::signing_keys;
@@ -134,7 +135,7 @@ impl std::io::Write for HashWriter<'_> {
 pub async fn restore(from: PathBuf, data_dir: PathBuf) -> anyhow::Result<ExitCode> {
     let key = from.join(keyfiles::SIGNING_KEY);
     if let Some(exposed) = fs::metadata(&key).ok().and_then(|file| keyfiles::exposed(&key, &file)) {
-        super::complain(&format!("riposte: warning: {exposed}; it is a signing key"));
+        complain(&format!("riposte: warning: {exposed}; it is a signing key"));
     }
     let manifest = from.join(MANIFEST);
     let text = fs::read_to_string(&manifest).with_context(|| format!("{} is not a backup", from.display()))?;

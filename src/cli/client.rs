@@ -13,9 +13,10 @@ use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Respon
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::output::{complain, say};
 use super::reply::{self, HTTPS_HINT, Pending, Reply, Said, is_https_refusal, stranger};
 use super::terminal::{cell, plain};
-use super::{complain, keyfiles, say, unreachable};
+use super::{keyfiles, unreachable};
 use crate::domain::api_key;
 use crate::views::audit::AuditProof;
 use crate::views::page::Page;
@@ -264,7 +265,7 @@ fn key_file(path: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
             if let Some(exposed) = std::fs::metadata(path).ok().and_then(|file| keyfiles::exposed(path, &file)) {
-                super::complain(&format!("riposte: warning: {exposed}"));
+                complain(&format!("riposte: warning: {exposed}"));
             }
             Ok(text.trim().to_owned())
         }

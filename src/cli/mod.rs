@@ -8,6 +8,7 @@ pub mod client;
 pub mod demo;
 pub mod keyfiles;
 pub mod manual;
+mod output;
 pub mod policy;
 pub mod reply;
 pub mod response;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::Remote;
+use output::{complain, say};
 use serve::ServeArgs;
 
 /// Alerts in, commands out, every block lifted again.
@@ -118,8 +120,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command in the process arguments.
 pub fn run() -> ExitCode {
-    let command = Cli::parse().command;
-    let outcome = match command {
+    let outcome = match Cli::parse().command {
         Command::Serve(args) => block_on(serve::run(*args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Status(remote) => block_on(client::status(remote)),
@@ -136,8 +137,8 @@ pub fn run() -> ExitCode {
             say(crate::api::contract_yaml().trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Completions { shell } => Ok(manual::completions(shell)),
-        Command::Man { folder } => manual::pages(&folder),
+        Command::Completions { shell } => Ok(manual::completions(&mut command(), shell)),
+        Command::Man { folder } => manual::pages(command(), &folder),
     };
     outcome.unwrap_or_else(|error| {
         complain(&terminal::plain_lines(&format!("riposte: {error:#}")));
@@ -147,15 +148,4 @@ pub fn run() -> ExitCode {
 
 fn block_on<F: Future<Output = anyhow::Result<ExitCode>>>(work: F) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
-}
-
-/// Prints one line to standard output; a closed pipe is not an error.
-pub(crate) fn say(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-pub(crate) fn complain(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

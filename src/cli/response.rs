@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::client::{Remote, segment};
+use super::output::say;
 use super::reply::Said;
-use super::say;
 use super::terminal::{cell, plain, table};
 use crate::domain::outcome::OutcomeCounts;
 use crate::domain::response::ResponseState;

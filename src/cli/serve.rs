@@ -14,6 +14,7 @@ use axum::Router;
 use clap::Args;
 use tokio::net::TcpListener;
 
+use super::output::say;
 use super::{keyfiles, signing};
 use crate::api;
 use crate::api::front::address::TrustedProxies;
@@ -69,7 +70,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let running = start(config, listener, Clock::system(), tasks, adopt_signing_key).await?;
     if let Some(path) = &running.first_key {
         // Print the path, not the key: a service's output goes to a log that more people read.
-        super::say(&format!("The first admin key is in {}", path.display()));
+        say(&format!("The first admin key is in {}", path.display()));
     }
     let clean = running.wait().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })

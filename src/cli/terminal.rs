@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use riposte_protocol::visible::is_hidden;
 
-use super::{complain, say};
+use super::output::{complain, say};
 
 /// The text with hidden characters as U+FFFD, so that no input can control the terminal.
 pub fn plain(text: &str) -> String {

@@ -12,7 +12,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
-use super::say;
+use super::output::say;
 
 /// Validity of the authority, in days.
 const AUTHORITY_DAYS: i64 = 3650;

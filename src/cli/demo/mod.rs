@@ -15,7 +15,8 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use super::client::Remote;
-use super::{keyfiles, say, serve};
+use super::output::say;
+use super::{keyfiles, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::action::Catalogue;

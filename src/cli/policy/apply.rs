@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 
+use super::args::{Apply, Consent, Diff};
 use super::files::{Documents, Held, Placed};
 use super::plan::{Change, ItemKind, Plan, Prune, Step, Stored, many};
-use super::{Apply, Consent, Diff};
 use crate::cli::client::{NO_BODY, Remote};
+use crate::cli::output::{complain, say};
 use crate::cli::reply::Reply;
 use crate::cli::terminal::{Tone, can_ask, is_confirmed, needs_yes, plain, plain_lines, shade};
-use crate::cli::{complain, say};
 use crate::domain::formats::ObservableMappings;
 use crate::views::actions::ActionView;
 use crate::views::policies::PolicyView;

@@ -5,27 +5,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use reqwest::Method;
 use reqwest::header::ACCEPT;
-use riposte_protocol::time::Timestamp;
 
-use super::Backtest;
 use super::apply::{WRONG, documents, tell};
+use super::args::Backtest;
 use super::plan::Stored;
+use crate::cli::output::{complain, say};
 use crate::cli::reply::{self, Pending, Reply, Said, told};
 use crate::cli::terminal::{ProgressLine, cell, plain, table};
-use crate::cli::{complain, say};
-use crate::clock::Clock;
-use crate::domain::duration::Span;
 use crate::views::backtest::{BacktestLine, BacktestProgress, BacktestReport, NewBacktest, Sample};
-
-/// Parses a time, or an age such as `7d`.
-///
-/// # Errors
-/// If it is neither.
-pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
-    let ago = || text.parse::<Span>().ok().map(|span| Clock::system().now().minus(span.duration()));
-    let wrong = "is neither a time such as 2026-11-20T10:00:00Z nor how long ago, such as 7d";
-    text.parse().ok().or_else(ago).ok_or_else(|| wrong.to_owned())
-}
 
 /// Runs the command.
 pub(super) async fn run(args: Backtest) -> anyhow::Result<ExitCode> {
@@ -111,7 +98,8 @@ fn row(sample: &Sample) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::policy::args::instant;
+    use crate::clock::Clock;
 
     #[test]
     fn a_time_is_absolute_or_an_age() {

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Explain;
+use super::args::Explain;
 use crate::cli::client::{Remote, segment};
+use crate::cli::output::{complain, say};
 use crate::cli::reply::Said;
 use crate::cli::terminal::{Tone, cell, plain, shade};
-use crate::cli::{complain, say};
 use crate::views::explain::{Explanation, PolicyVerdict, SelectorVerdict};
 use crate::views::responses::JudgedResponse;
 

@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::apply::{WRONG, carry_over, checked};
+use super::args::{Consent, ImportArgs};
 use super::files::Documents;
 use super::plan::many;
-use super::{Consent, ImportArgs, yaml};
+use super::yaml;
 use crate::cli::client::segment;
+use crate::cli::output::{complain, say};
 use crate::cli::reply::{Reply, Said};
 use crate::cli::terminal::{Tone, can_ask, cell, needs_yes, plain, shade};
-use crate::cli::{complain, say};
 use crate::domain::formats::ObservableMappings;
 use crate::domain::{action, policy};
 use crate::views::import::{Import, Level, Note};

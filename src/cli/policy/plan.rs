@@ -12,7 +12,7 @@ use super::files::{FileDocument, Held, KnownNames};
 use super::protected::ProtectedItem;
 use super::yaml;
 use crate::cli::client::Remote;
-use crate::cli::say;
+use crate::cli::output::say;
 use crate::cli::terminal::{Tone, plain, shade};
 use crate::domain::action::{Action, Catalogue};
 use crate::domain::agent::Agent;

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{Counts, Delete, History, ListArgs, Reset, RollbackArgs, Show, yaml};
+use super::args::{Counts, Delete, History, ListArgs, Reset, RollbackArgs, Show};
+use super::yaml;
 use crate::cli::client::{NO_BODY, Remote};
+use crate::cli::output::{complain, say};
 use crate::cli::reply::{Reply, Said};
-use crate::cli::say;
 use crate::cli::terminal::{can_ask, cell, is_confirmed, needs_yes, plain, table};
 use crate::views::policies::{
     FailedConditions, PolicyCounts, PolicySummary, PolicyVersionRow, PolicyView, ResetBreaker, Rollback,
@@ -154,7 +155,7 @@ pub(super) async fn delete(args: Delete) -> anyhow::Result<ExitCode> {
     }
     let current = version(&remote, &name).await?;
     if !yes && !is_confirmed(&format!("Delete policy {name}, version {current}?")) {
-        crate::cli::complain("riposte: nothing was deleted");
+        complain("riposte: nothing was deleted");
         return Ok(ExitCode::FAILURE);
     }
     let answer = remote.send(Method::DELETE, &format!("/v1/policies/{name}"), Some(current), NO_BODY).await?;

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use super::apply::{WRONG, documents, tell};
+use super::args::{Site, Test};
 use super::files::KnownNames;
 use super::plan::{Stored, many};
-use super::{Site, Test};
-use crate::cli::say;
+use crate::cli::output::say;
 use crate::cli::terminal::{Tone, plain, shade};
 use crate::domain::formats::ObservableMappings;
 use crate::domain::policy::{Policy, PolicyTest};
