@@ -8,11 +8,11 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::AppState;
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path};
 use super::front::page::page_until;
+use super::state::AppState;
 use crate::domain::action::{Action, Catalogue};
 use crate::store::configured::actions::{self, ActionRow};
 use crate::views::actions::{ActionView, CustomAction};

@@ -15,12 +15,12 @@ use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::AppState;
 use super::front::address;
 use super::front::auth::{Caller, ManageAgents, Read, certified};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{cursor_id, limit, page};
+use super::state::AppState;
 use crate::domain::agent::{is_name, reason_words};
 use crate::domain::enrolment_token;
 use crate::domain::fault::Fault;

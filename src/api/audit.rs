@@ -5,11 +5,11 @@ use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Query;
 use super::front::page::{cursor_number, limit, page};
+use super::state::AppState;
 use crate::domain::canonical;
 use crate::store::ledger::audit::{self, AuditFilter};
 use crate::views::audit::{AuditProof, AuditRow};

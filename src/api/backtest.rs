@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
+use super::state::AppState;
 use crate::engine::backtest::{Draft, backtest};
 use crate::views::backtest::{BacktestLine, BacktestProgress, BacktestReport, NewBacktest};
 

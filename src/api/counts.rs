@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use serde::Deserialize;
 
-use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::{Path, Query};
+use super::state::AppState;
 use crate::domain::duration::Span;
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::ledger::responses;

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::AppState;
+use super::state::AppState;
 
 const PAGE: &str = include_str!("docs.html");
 const SCRIPT: &str = include_str!("docs.js");

@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
 use serde::Deserialize;
 
-use super::AppState;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Query;
+use super::state::AppState;
 use crate::domain::presence::Presence;
 use crate::engine::readiness;
 use crate::store::configured::agents;
@@ -72,6 +72,7 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
     let readiness = Readiness {
         ready: problems.is_empty(),
         problems,
+        warnings: state.tls.iter().filter_map(|tls| tls.fault()).collect(),
         stages: rounds.map(|(stage, round)| (stage.to_owned(), round)).collect(),
         writer_load: engine.writer.load(),
         frozen: engine.frozen.load(Ordering::SeqCst),

@@ -7,10 +7,10 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Map;
 
-use super::AppState;
 use super::front::auth::{Caller, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Payload, Query};
+use super::state::AppState;
 use crate::compat::ossec::{self, Imported, Load};
 use crate::domain::fault::Fault;
 use crate::domain::labels::{WAZUH_MANAGER, parse_labels};

@@ -6,11 +6,11 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::AppState;
 use super::front::auth::{Administer, Caller};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{limit, page};
+use super::state::AppState;
 use crate::domain::duration::Span;
 use crate::store::configured::keys;
 use crate::views::keys::{CreateKey, CreatedKey, KeyRow};

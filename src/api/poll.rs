@@ -7,11 +7,12 @@ use std::time::Duration;
 use axum::extract::{FromRequest as _, Request, State};
 use riposte_protocol::message::{PollRequest, PollResponse};
 
+use super::exchange;
 use super::front::auth::AgentCaller;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
 use super::front::poll_slots::RequestKind;
-use super::{AppState, exchange};
+use super::state::AppState;
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 

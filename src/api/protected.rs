@@ -10,11 +10,11 @@ use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::AppState;
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{cursor_id, limit, page};
+use super::state::AppState;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
 use crate::domain::id::new_id;

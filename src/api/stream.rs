@@ -15,12 +15,13 @@ use riposte_protocol::SUBPROTOCOL;
 use riposte_protocol::message::{FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
 use uuid::Uuid;
 
+use super::exchange;
 use super::front::auth::AgentCaller;
 use super::front::connection::IsStream;
 use super::front::error::{ApiError, ApiResult};
 use super::front::poll_slots::{PollSlot, RequestKind};
 use super::front::rate_limit::RateLimit;
-use super::{AppState, exchange};
+use super::state::AppState;
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 use crate::engine::hub::StreamHandle;

@@ -15,10 +15,11 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{keyfiles, signing};
+use crate::api;
 use crate::api::front::address::TrustedProxies;
 use crate::api::front::listen;
 use crate::api::front::tls::{Tls, TlsFiles};
-use crate::api::{self, AppState};
+use crate::api::state::AppState;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigFlags};
 use crate::domain::formats::ObservableMappings;
@@ -167,7 +168,8 @@ async fn start(
     if let Some(tls) = tls.clone() {
         tasks.watch(async move { tls.watch().await });
     }
-    let router = api::router(AppState::new(engine, &config, proxies.clone(), tls.clone()));
+    let router =
+        api::router(AppState::new(engine, &config, proxies.clone(), tls.clone(), api::contract().to_string().into()));
     let door = listen::Door::new(config.limits.max_connections, config.limits.max_unknown_connections, proxies);
     Ok(Running { router, listener, door, tls, tasks, db, first_key, locks, lease })
 }

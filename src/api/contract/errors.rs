@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{id, operations};
+use super::operations::{id, operations};
 
 /// Operations with a 409, because they may contradict the current state.
 pub(super) const CONFLICTS: &[&str] = &[
