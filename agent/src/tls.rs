@@ -47,7 +47,7 @@ pub fn config(trust: &Trust) -> Result<Option<Arc<ClientConfig>>, TlsError> {
                 return Err(authority(&"it holds no certificate in PEM"));
             }
         }
-        // Authorities of the system that cannot be read certify nobody, so they can be left out.
+        // Authorities of the system that cannot be read certify no manager, so they can be left out.
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
     let builder = ClientConfig::builder().with_root_certificates(roots);

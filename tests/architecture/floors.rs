@@ -66,7 +66,13 @@ const AGENT: House = House {
 const PROTOCOL: House = House {
     folder: "protocol/src",
     name: "riposte_protocol",
-    floors: &[&["delivery"], &["command", "message"], &["identity", "target"], &["account", "jws"], &["key"]],
+    floors: &[
+        &["delivery"],
+        &["command", "enrolment", "message"],
+        &["identity", "target"],
+        &["account", "jws"],
+        &["key"],
+    ],
     ground: &[("time", &[]), ("visible", &[]), ("words", &[])],
 };
 
