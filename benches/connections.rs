@@ -17,7 +17,6 @@ use load::report::{MIB, Samples, Table, float, say};
 use load::server::Server;
 use load::{disk, knob, report};
 use riposte::clock::Clock;
-use riposte_protocol::jws;
 use riposte_protocol::message::{FromAgent, ToAgent};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -141,7 +140,7 @@ async fn enrol(dir: &Path, count: usize, over_api: usize, table: &mut Table) -> 
         .execute(rusqlite::params![
             id.to_string(),
             host_name(number),
-            jws::public_key_text(&key.verifying_key()),
+            key.verifying_key().text(),
             Clock::system().now().as_millis(),
             host_name(0),
         ])?;

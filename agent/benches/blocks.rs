@@ -20,7 +20,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use ed25519_dalek::SigningKey;
 use ground::{disk, knob};
 use report::{Samples, Table, say};
 use riposte_agent::actions::{self, Action, Attempt, Host};
@@ -35,7 +34,7 @@ use riposte_agent::platform;
 use riposte_agent::runner::Runner;
 use riposte_agent::self_protection::SelfProtection;
 use riposte_protocol::command::{Command, ManagerKey, Op};
-use riposte_protocol::jws;
+use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::Outcome;
 use riposte_protocol::target::{Target, TargetKind};
 use serde_json::Value;
@@ -257,8 +256,8 @@ struct Bench {
 
 impl Bench {
     fn start(dir: &Path) -> anyhow::Result<Self> {
-        let key = SigningKey::from_bytes(&[7; 32]);
-        let public_key = jws::public_key_text(&key.verifying_key());
+        let key = SigningKey::from_seed(&[7; 32])?;
+        let public_key = key.verifying_key().text();
         identity::create_key(dir)?;
         let enrolment = Enrolment {
             agent_id: Uuid::from_u128(1),

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::LOCATION;
-use riposte_protocol::jws;
+use riposte_protocol::enrolment::{EnrolmentToken, EnrolmentTokenError};
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
 use riposte_protocol::visible::is_hidden;
 
 use crate::identity::{self, Enrolment, IdentityError};
 use crate::journal::{self, Journal, JournalError, JournalState};
 use crate::manager_url::{self, UrlError};
+use crate::pin::{self, AuthorityError};
+use crate::tls::Trust;
 use crate::{durable, platform, unreachable};
 
 /// Time limit for the manager's answer.
@@ -48,9 +50,18 @@ pub enum EnrollError {
         /// Target of the redirect.
         to: String,
     },
-    /// The certificate authority cannot be used.
+    /// The certificate authority or the agent's own certificate cannot be used.
     #[error(transparent)]
-    Ca(crate::tls::CaError),
+    Tls(crate::tls::TlsError),
+    /// The token is damaged.
+    #[error(transparent)]
+    Token(#[from] EnrolmentTokenError),
+    /// The authority that the token names was not found.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The manager signs with another key than the token names.
+    #[error("the manager that answered is not the one that made this token: it signs with another key ({0})")]
+    OtherKey(String),
     /// The state directory cannot be created.
     #[error("cannot create the state directory {path}")]
     Directory {
@@ -94,19 +105,20 @@ pub struct EnrollOptions {
     pub insecure_http: bool,
 }
 
-/// Enrols this agent as `name` at `manager` and stores its identity in `state_dir`. With `ca`, in
-/// PEM, only that authority may certify the manager, now and later.
+/// Enrols this agent as `name` at `manager` and stores its identity in `state_dir`. With an
+/// authority in `trust`, only that one may certify the manager, now and later; without it, the one
+/// that the token names, if it names one.
 ///
 /// # Errors
 /// When the agent is already enrolled, the manager cannot be reached or refuses, or the identity
 /// cannot be stored.
 pub async fn enroll(
     manager: &str,
-    token: String,
+    token: &str,
     name: &str,
     state_dir: &Path,
     capabilities: Vec<Capability>,
-    ca: Option<&[u8]>,
+    mut trust: Trust,
     options: EnrollOptions,
 ) -> Result<Enrolment, EnrollError> {
     if identity::is_enrolled(state_dir) {
@@ -115,22 +127,29 @@ pub async fn enroll(
     let manager = manager_url::typed(manager)?;
     // Before the token leaves this host.
     manager_url::check(manager, [], options.insecure_http)?;
-    crate::tls::config(ca).map_err(EnrollError::Ca)?;
+    crate::tls::config(&trust).map_err(EnrollError::Tls)?;
+    let pins = EnrolmentToken::parse(token)?;
+    if let (None, Some(authority), true) = (&trust.ca, pins.authority, manager_url::is_encrypted(manager)) {
+        trust.ca = Some(pin::authority(manager, authority).await?);
+    }
     durable::create_directory(state_dir)
         .map_err(|source| EnrollError::Directory { path: state_dir.display().to_string(), source })?;
     // The key is on disk before the manager learns of it: enrolling with a key that is then lost
     // would waste a token.
     let key = identity::create_key(state_dir)?;
     let request = EnrollRequest {
-        token,
+        token: pins.token.into(),
         name: name.into(),
-        public_key: jws::public_key_text(&key.verifying_key()),
+        public_key: key.verifying_key().text(),
         platform: platform::describe(),
         version: env!("CARGO_PKG_VERSION").into(),
         capabilities,
         replace: options.replace,
     };
-    let answer = post(&format!("{manager}/v1/agents/enroll"), &request, ca).await?;
+    let answer = post(&format!("{manager}/v1/agents/enroll"), &request, &trust).await?;
+    if let Some(kid) = pins.kid.filter(|kid| !answer.manager_keys.iter().any(|key| key.kid == *kid)) {
+        return Err(EnrollError::OtherKey(printable(kid)));
+    }
     identity::pin(&answer.manager_keys).map_err(|error| EnrollError::Answer(error.to_string()))?;
     let enrolment = Enrolment {
         agent_id: answer.agent_id,
@@ -143,7 +162,7 @@ pub async fn enroll(
     };
     enrolment.check_transport(options.insecure_http)?;
     Journal::begin(&state_dir.join("journal"))?;
-    identity::save(state_dir, &enrolment, ca)?;
+    identity::save(state_dir, &enrolment, &trust)?;
     Ok(enrolment)
 }
 
@@ -169,8 +188,8 @@ fn already(state_dir: &Path) -> EnrollError {
     EnrollError::Already { directory, hint }
 }
 
-async fn post(url: &str, request: &EnrollRequest, ca: Option<&[u8]>) -> Result<EnrollResponse, EnrollError> {
-    let client = crate::tls::client(ca, |builder| builder.timeout(TIMEOUT)).map_err(EnrollError::Unreachable)?;
+async fn post(url: &str, request: &EnrollRequest, trust: &Trust) -> Result<EnrollResponse, EnrollError> {
+    let client = crate::tls::client(trust, |builder| builder.timeout(TIMEOUT)).map_err(EnrollError::Unreachable)?;
     let sent = client.post(url).json(request).send().await;
     let answer = sent.map_err(|error| match scheme_spoken(url, &error) {
         Some(speaks) => EnrollError::Scheme { url: url.into(), speaks },
@@ -242,7 +261,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("agent.json"), "{}").unwrap();
         let error =
-            enroll("http://localhost", "t".into(), "n", directory.path(), vec![], None, EnrollOptions::default())
+            enroll("http://localhost", "t", "n", directory.path(), vec![], Trust::default(), EnrollOptions::default())
                 .await
                 .unwrap_err();
         assert!(matches!(error, EnrollError::Already { .. }), "{error}");

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::{SigningKey, VerifyingKey};
 use riposte_protocol::command::ManagerKey;
-use riposte_protocol::jws::{self, JwsError};
+use riposte_protocol::jws::JwsError;
+use riposte_protocol::key::{KeyError, SigningKey, VerifyingKey};
 use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use crate::guarded;
 /// Largest size of each file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 use crate::manager_url::{self, UrlError};
+use crate::tls::Trust;
 
 /// The manager's answer at enrolment, as stored in `agent.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ pub struct Identity {
     pub enrolment: Enrolment,
     key: SigningKey,
     pinned: Vec<(String, VerifyingKey)>,
-    ca: Option<Vec<u8>>,
+    trust: Trust,
 }
 
 /// Why the identity cannot be used.
@@ -122,8 +123,12 @@ impl Identity {
         let damaged = |reason: String| IdentityError::Damaged { path: enrolment_path(state_dir), reason };
         let pinned = pin(&enrolment.manager_keys).map_err(|error| damaged(error.to_string()))?;
         let key = load_key(state_dir)?.ok_or_else(|| damaged("the agent's key is missing beside it".into()))?;
-        let ca = read(&ca_path(state_dir))?;
-        Ok(Self { enrolment, key, pinned, ca })
+        let client = read(&client_path(state_dir))?;
+        if client.is_some() {
+            check_secret(&client_path(state_dir))?;
+        }
+        let trust = Trust { ca: read(&ca_path(state_dir))?, client };
+        Ok(Self { enrolment, key, pinned, trust })
     }
 
     /// The agent's id.
@@ -136,9 +141,9 @@ impl Identity {
         &self.pinned
     }
 
-    /// The authority that certifies the manager, in PEM; `None` if the system's authorities do.
-    pub fn ca(&self) -> Option<&[u8]> {
-        self.ca.as_deref()
+    /// What its connections trust, and what they show.
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// A fresh `Authorization` header value.
@@ -153,15 +158,26 @@ impl Identity {
     }
 }
 
+/// Why a manager's keys cannot be pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    /// No order could ever be verified.
+    #[error("it names no key of the manager")]
+    NoKey,
+    /// A key is invalid.
+    #[error("a key of the manager is {0}")]
+    Key(#[from] KeyError),
+}
+
 /// Reads the keys to pin.
 ///
 /// # Errors
-/// If a key is invalid, or there is none: then no order could ever be verified.
-pub fn pin(keys: &[ManagerKey]) -> Result<Vec<(String, VerifyingKey)>, JwsError> {
+/// If a key is invalid, or there is none.
+pub fn pin(keys: &[ManagerKey]) -> Result<Vec<(String, VerifyingKey)>, PinError> {
     if keys.is_empty() {
-        return Err(JwsError::UnknownKey);
+        return Err(PinError::NoKey);
     }
-    keys.iter().map(|key| Ok((key.kid.clone(), jws::parse_public_key(&key.public_key)?))).collect()
+    keys.iter().map(|key| Ok((key.kid.clone(), VerifyingKey::parse(&key.public_key)?))).collect()
 }
 
 /// Reads the key in the state directory, or creates it. A key that an interrupted enrolment left
@@ -178,17 +194,18 @@ pub fn create_key(state_dir: &Path) -> Result<SigningKey, IdentityError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| file_error(io::Error::other(error.to_string())))?;
     durable::replace(&path, URL_SAFE_NO_PAD.encode(seed).as_bytes()).map_err(file_error)?;
-    Ok(SigningKey::from_bytes(&seed))
+    SigningKey::from_seed(&seed).map_err(|error| file_error(io::Error::other(error)))
 }
 
-/// Writes `agent.json`, and `ca.pem` before it if there is one.
+/// Writes `agent.json`, and before it `ca.pem` and `client.pem` if there are any.
 ///
 /// # Errors
 /// When a file cannot be written durably.
-pub fn save(state_dir: &Path, enrolment: &Enrolment, ca: Option<&[u8]>) -> Result<(), IdentityError> {
-    if let Some(pem) = ca {
-        let path = ca_path(state_dir);
-        durable::replace(&path, pem).map_err(|source| IdentityError::File { path, source })?;
+pub fn save(state_dir: &Path, enrolment: &Enrolment, trust: &Trust) -> Result<(), IdentityError> {
+    for (pem, path) in [(&trust.ca, ca_path(state_dir)), (&trust.client, client_path(state_dir))] {
+        if let Some(pem) = pem {
+            durable::replace(&path, pem).map_err(|source| IdentityError::File { path, source })?;
+        }
     }
     let path = enrolment_path(state_dir);
     let text = serde_json::to_vec_pretty(enrolment).map_err(io::Error::from);
@@ -218,10 +235,9 @@ fn load_key(state_dir: &Path) -> Result<Option<SigningKey>, IdentityError> {
     let Some(text) = read(&path)? else { return Ok(None) };
     check_secret(&path)?;
     let seed: Option<[u8; 32]> = URL_SAFE_NO_PAD.decode(text.trim_ascii()).ok().and_then(|seed| seed.try_into().ok());
-    match seed {
-        Some(seed) => Ok(Some(SigningKey::from_bytes(&seed))),
-        None => Err(IdentityError::Damaged { path, reason: "not a key".into() }),
-    }
+    let Some(seed) = seed else { return Err(IdentityError::Damaged { path, reason: "not a key".into() }) };
+    let key = SigningKey::from_seed(&seed);
+    key.map(Some).map_err(|error| IdentityError::File { path, source: io::Error::other(error) })
 }
 
 /// Reads a file if it exists. Refuses one that another account could have written.
@@ -241,6 +257,10 @@ fn ca_path(state_dir: &Path) -> PathBuf {
     state_dir.join("ca.pem")
 }
 
+fn client_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("client.pem")
+}
+
 fn enrolment_path(state_dir: &Path) -> PathBuf {
     state_dir.join("agent.json")
 }
@@ -253,7 +273,7 @@ mod tests {
     fn a_key_is_made_once_and_stored() {
         let directory = tempfile::tempdir().unwrap();
         let first = create_key(directory.path()).unwrap();
-        assert_eq!(create_key(directory.path()).unwrap().to_bytes(), first.to_bytes());
+        assert_eq!(create_key(directory.path()).unwrap().verifying_key(), first.verifying_key());
     }
 
     #[test]
@@ -262,7 +282,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let manager_keys = vec![ManagerKey {
             kid: "k1".into(),
-            public_key: jws::public_key_text(&SigningKey::from_bytes(&[7; 32]).verifying_key()),
+            public_key: SigningKey::from_seed(&[7; 32]).unwrap().verifying_key().text(),
         }];
         let enrolment = Enrolment {
             agent_id: Uuid::from_u128(1),
@@ -274,7 +294,8 @@ mod tests {
             insecure_http: false,
         };
         create_key(directory.path()).unwrap();
-        save(directory.path(), &enrolment, Some(b"a certificate")).unwrap();
+        let trust = Trust { ca: Some(b"a certificate".into()), client: Some(b"a certificate and its key".into()) };
+        save(directory.path(), &enrolment, &trust).unwrap();
         Identity::load(directory.path()).unwrap();
         for (name, mode, is_refused) in [
             ("key", 0o640, true),
@@ -286,6 +307,8 @@ mod tests {
             ("agent.json", 0o644, false),
             ("ca.pem", 0o666, true),
             ("ca.pem", 0o644, false),
+            ("client.pem", 0o644, true),
+            ("client.pem", 0o600, false),
         ] {
             let path = directory.path().join(name);
             let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -310,6 +333,6 @@ mod tests {
 
     #[test]
     fn an_identity_without_a_manager_key_is_refused() {
-        assert_eq!(pin(&[]).unwrap_err(), JwsError::UnknownKey);
+        assert_eq!(pin(&[]).unwrap_err(), PinError::NoKey);
     }
 }

@@ -22,7 +22,7 @@
 //! [`service`] speaks to systemd.
 //!
 //! [`clock`], [`conventions`], [`durable`], [`guarded`], [`manager_time`], [`manager_url`],
-//! [`moment`], [`platform`], [`refusal`], [`tasks`], [`telemetry`], [`tls`] and [`unreachable`] are
+//! [`moment`], [`pin`], [`platform`], [`refusal`], [`tasks`], [`telemetry`], [`tls`] and [`unreachable`] are
 //! ground: every module may use them.
 
 pub mod actions;
@@ -41,6 +41,7 @@ pub mod local_policy;
 pub mod manager_time;
 pub mod manager_url;
 pub mod moment;
+pub mod pin;
 pub mod platform;
 pub mod refusal;
 pub mod responses_log;

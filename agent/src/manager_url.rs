@@ -53,7 +53,8 @@ pub fn is_protected(url: &str) -> bool {
     is_encrypted(url) || is_loopback(url)
 }
 
-fn is_encrypted(url: &str) -> bool {
+/// Whether the connection to `url` uses TLS.
+pub fn is_encrypted(url: &str) -> bool {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     matches!(scheme.as_deref(), Some("https" | "wss"))
 }

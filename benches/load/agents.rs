@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt as _, StreamExt as _};
 use riposte::clock::Clock;
+use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::{CommandResult, FromAgent, HeldEffect, Outcome, ToAgent};
-use riposte_protocol::{SUBPROTOCOL, identity, jws};
+use riposte_protocol::{SUBPROTOCOL, identity};
 use serde_json::json;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -79,7 +79,7 @@ pub(crate) async fn enrol(address: SocketAddr, key: &str, first: usize, count: u
 
 async fn enrol_one(connection: &mut Connection, token: &str, number: usize) -> anyhow::Result<Agent> {
     let key = new_key()?;
-    let ask = json!({"token": token, "name": host_name(number), "public_key": jws::public_key_text(&key.verifying_key()),
+    let ask = json!({"token": token, "name": host_name(number), "public_key": key.verifying_key().text(),
         "platform": {"os": "linux", "arch": "x86_64", "version": "12"}, "version": "0.1.0",
         "capabilities": [{"action": "firewall-drop", "available": true}, {"action": "log-only", "available": true}]});
     let answer = connection.ask("POST", "/v1/agents/enroll", "", &ask).await?;
@@ -90,7 +90,7 @@ async fn enrol_one(connection: &mut Connection, token: &str, number: usize) -> a
 pub(crate) fn new_key() -> anyhow::Result<SigningKey> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;
-    Ok(SigningKey::from_bytes(&secret))
+    Ok(SigningKey::from_seed(&secret)?)
 }
 
 impl Agent {

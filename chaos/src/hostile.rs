@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ed25519_dalek::SigningKey;
+use riposte_protocol::identity;
+use riposte_protocol::key::SigningKey;
 use riposte_protocol::time::Timestamp;
-use riposte_protocol::{identity, jws};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -108,9 +108,9 @@ fn rss_mib(world: &mut World) -> f64 {
 async fn site(world: &World) -> anyhow::Result<Site> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let signing = SigningKey::from_bytes(&seed);
+    let signing = SigningKey::from_seed(&seed)?;
     let asked = json!({"token": world.api.token(1).await?, "name": "hostile",
-        "public_key": jws::public_key_text(&signing.verifying_key()), "version": "0"});
+        "public_key": signing.verifying_key().text(), "version": "0"});
     let enrolled = world.api.post("/v1/agents/enroll", &asked).await?;
     let agent = enrolled["agent_id"].as_str().context("no agent")?.parse()?;
     Ok(Site { address: world.manager.address, key: world.api.key.clone(), agent, signing })

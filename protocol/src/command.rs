@@ -1,7 +1,7 @@
 //! A command: one instruction to one agent, signed by its manager. The claims are the whole order.
 //! An agent needs nothing else to decide whether to obey, and does only what the claims say.
 
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use crate::key::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -201,7 +201,7 @@ mod tests {
     use crate::target::TargetKind;
 
     fn signer(seed: u8) -> SigningKey {
-        SigningKey::from_bytes(&[seed; 32])
+        SigningKey::from_seed(&[seed; 32]).unwrap()
     }
 
     fn command() -> Command {

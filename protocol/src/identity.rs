@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use crate::key::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -105,7 +105,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_795_514_400_000);
 
     fn key(seed: u8) -> SigningKey {
-        SigningKey::from_bytes(&[seed; 32])
+        SigningKey::from_seed(&[seed; 32]).unwrap()
     }
 
     fn check_claims(change: impl FnOnce(&mut AgentToken)) -> Result<AgentToken, TokenError> {

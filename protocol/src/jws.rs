@@ -1,13 +1,20 @@
 //! Compact JWS (RFC 7515) with EdDSA over Ed25519 (RFC 8037) only: one algorithm, one key type, one
 //! serialisation. There is no choice of `alg`, so algorithms cannot be confused.
 //!
-//! Why not a JWT crate: see `docs/decisions/0003-own-compact-jws.md`.
+//! `jsonwebtoken` signs and verifies; the header, its checks and the limits are ours, because its
+//! `encode` and `decode` would change the bytes and the reasons of a refusal
+//! (`docs/decisions/0020-jsonwebtoken-signs-and-verifies.md`).
+
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use curve25519_dalek::constants::EIGHT_TORSION;
+use jsonwebtoken::{Algorithm, crypto};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::key::{SigningKey, VerifyingKey};
 
 /// Largest token that is read, in bytes: a command with its alert (64 KiB in Wazuh), in base64.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -49,24 +56,31 @@ pub enum JwsError {
 /// Signs `claims` and returns the compact form.
 ///
 /// # Errors
-/// [`JwsError::Malformed`] if the claims cannot be written as JSON.
+/// [`JwsError::Malformed`] if the claims cannot be written as JSON, or the library cannot sign, for
+/// example without memory.
 pub fn sign<C: Serialize>(key: &SigningKey, typ: &str, kid: &str, claims: &C) -> Result<String, JwsError> {
     let header = Header { alg: "EdDSA".into(), typ: Some(typ.into()), kid: Some(kid.into()), crit: None };
     let mut token = String::with_capacity(512);
     URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&header).map_err(|_| JwsError::Malformed)?, &mut token);
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims).map_err(|_| JwsError::Malformed)?, &mut token);
-    let signature = key.sign(token.as_bytes());
+    let signature = crypto::sign(token.as_bytes(), key.private(), Algorithm::EdDSA).map_err(|_| JwsError::Malformed)?;
     token.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature.to_bytes(), &mut token);
+    token.push_str(&signature);
     Ok(token)
 }
+
+/// The encodings of the points of small order. A signature whose first half (`R`) is one of them can
+/// be made without the signer's random part, and plain RFC 8032 accepts it.
+static SMALL_ORDER: LazyLock<[[u8; 32]; 8]> = LazyLock::new(|| EIGHT_TORSION.map(|point| point.compress().0));
 
 /// A parsed token, not verified yet.
 pub struct Unverified<'a> {
     signed: &'a [u8],
     payload: &'a str,
-    signature: Signature,
+    signature: &'a str,
+    /// The first half of the signature, a point on the curve.
+    r: [u8; 32],
     /// The header; untrusted before [`Unverified::verify`].
     pub header: Header,
 }
@@ -91,9 +105,9 @@ impl<'a> Unverified<'a> {
         if header.alg != "EdDSA" || header.crit.is_some() || !typ_ok {
             return Err(JwsError::Kind);
         }
-        let signature = decode(signature)?;
-        let signature = Signature::from_slice(&signature).map_err(|_| JwsError::Signature)?;
-        Ok(Self { signed: signed.as_bytes(), payload, signature, header })
+        let bytes: [u8; 64] = decode(signature)?.try_into().map_err(|_| JwsError::Signature)?;
+        let (r, _) = bytes.split_first_chunk().ok_or(JwsError::Signature)?;
+        Ok(Self { signed: signed.as_bytes(), payload, signature, r: *r, header })
     }
 
     /// The claims before verification: only to find the key to verify with.
@@ -110,9 +124,11 @@ impl<'a> Unverified<'a> {
     /// [`JwsError::Signature`], or [`JwsError::Malformed`] if the claims do not have the expected
     /// form.
     pub fn verify<C: DeserializeOwned>(&self, key: &VerifyingKey) -> Result<C, JwsError> {
-        // `verify_strict` refuses small-order keys and malleable signatures, which plain RFC 8032
-        // accepts.
-        key.verify_strict(self.signed, &self.signature).map_err(|_| JwsError::Signature)?;
+        // The library refuses malleable signatures; keys of small order are no `VerifyingKey`.
+        let is_right = crypto::verify(self.signature, self.signed, &key.public(), Algorithm::EdDSA);
+        if !is_right.is_ok_and(|is_right| is_right) || SMALL_ORDER.contains(&self.r) {
+            return Err(JwsError::Signature);
+        }
         decode_json(self.payload)
     }
 }
@@ -125,33 +141,18 @@ fn decode_json<T: DeserializeOwned>(part: &str) -> Result<T, JwsError> {
     serde_json::from_slice(&decode(part)?).map_err(|_| JwsError::Malformed)
 }
 
-/// Parses the text form of a public key: 32 raw bytes in base64url without padding.
-///
-/// # Errors
-/// [`JwsError::Malformed`] if the text is not 32 bytes that are a point on the curve.
-pub fn parse_public_key(text: &str) -> Result<VerifyingKey, JwsError> {
-    let bytes: [u8; 32] = decode(text.trim_end_matches('='))?.try_into().map_err(|_| JwsError::Malformed)?;
-    let key = VerifyingKey::from_bytes(&bytes).map_err(|_| JwsError::Malformed)?;
-    if key.is_weak() { Err(JwsError::Malformed) } else { Ok(key) }
-}
-
-/// The text form of a public key, as [`parse_public_key`] reads it.
-pub fn public_key_text(key: &VerifyingKey) -> String {
-    URL_SAFE_NO_PAD.encode(key.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn key(seed: u8) -> SigningKey {
-        SigningKey::from_bytes(&[seed; 32])
+        SigningKey::from_seed(&[seed; 32]).unwrap()
     }
 
     /// RFC 8037, appendix A.4: the standard's example signature.
     #[test]
     fn the_example_of_rfc_8037_verifies() {
-        let key = parse_public_key("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+        let key = VerifyingKey::parse("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
         let token = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
         let unverified = Unverified::parse(token, "x", true).unwrap();
         // The example's payload is plain text, not JSON: after a good signature it must be
@@ -181,6 +182,58 @@ mod tests {
             let verified = Unverified::parse(&changed, "t", false)
                 .and_then(|token| token.verify::<serde_json::Value>(&key(1).verifying_key()));
             assert!(verified.is_err(), "position {position}");
+        }
+    }
+
+    /// A token as it was before `jsonwebtoken` signed: agents and managers of all versions agree on it.
+    #[test]
+    fn a_token_is_the_same_to_the_last_byte() {
+        let claims = serde_json::json!({"seq": 7, "until": null});
+        assert_eq!(
+            sign(&key(1), "riposte-command+jwt", "k1", &claims).unwrap(),
+            concat!(
+                "eyJhbGciOiJFZERTQSIsInR5cCI6InJpcG9zdGUtY29tbWFuZCtqd3QiLCJraWQiOiJrMSJ9.",
+                "eyJzZXEiOjcsInVudGlsIjpudWxsfQ.",
+                "tPUzANlA3DnnwXG0Y1n3nDCFghs2snVsV0EZ2c9ykh98wgBGYtGtrqmu-zTiRqzq2MNSYXDtlu-fKmfvGDgYCQ"
+            )
+        );
+    }
+
+    /// Plain RFC 8032 accepts the first of these tokens, made for its key by its owner.
+    #[test]
+    fn signatures_of_small_order_and_malleable_ones_are_refused() {
+        let owner = VerifyingKey::parse("UdPqjLr7hnd-4OgBW0kV4lewZU4X4f2Q_yLzqPtPgQY").unwrap();
+        let small = "eyJhbGciOiJFZERTQSIsInR5cCI6InQifQ.eyJuIjowfQ.AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACQQ-sJl0ZIGTNi03omy0gmW3AsjoWj9hmeMpMI0BVECg";
+        let refused = Unverified::parse(small, "t", false).unwrap().verify::<serde_json::Value>(&owner);
+        assert_eq!(refused, Err(JwsError::Signature));
+        let (signed, signature) = small.rsplit_once('.').unwrap();
+        assert!(crypto::verify(signature, signed.as_bytes(), &owner.public(), Algorithm::EdDSA).unwrap());
+
+        // The second half is a number modulo the order of the curve's base point; added to it, the
+        // order changes the text of a signature and not its meaning.
+        const ORDER: [u8; 32] = [
+            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0,
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        ];
+        let token = sign(&key(1), "t", "k1", &serde_json::json!({})).unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let mut bytes = decode(signature).unwrap();
+        let mut carry = 0;
+        for (byte, more) in bytes[32..].iter_mut().zip(ORDER) {
+            carry += u16::from(*byte) + u16::from(more);
+            *byte = carry.to_le_bytes()[0];
+            carry >>= 8;
+        }
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(bytes));
+        let refused = Unverified::parse(&token, "t", false).unwrap();
+        assert_eq!(refused.verify::<serde_json::Value>(&key(1).verifying_key()), Err(JwsError::Signature));
+    }
+
+    #[test]
+    fn a_token_that_is_too_large_or_no_token_is_refused() {
+        let large = format!("{}.{}.{}", "A".repeat(MAX_BYTES), "A", "A");
+        for token in [large.as_str(), "", "a.b", "..", "a.b.c.d"] {
+            assert_eq!(Unverified::parse(token, "t", true).err(), Some(JwsError::Malformed));
         }
     }
 

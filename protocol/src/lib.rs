@@ -4,15 +4,17 @@
 //! No I/O, no clock, no async: every function depends only on its arguments, so that both programs
 //! and the tests run the same code.
 //!
-//! Reading order: [`time`] and [`target`] (values), [`message`] (the wire), [`jws`], [`command`]
-//! and [`identity`] (signatures), [`delivery`] (what to send when, and what to do with what
-//! arrives).
+//! Reading order: [`time`] and [`target`] (values), [`message`] (the wire), [`key`], [`jws`],
+//! [`command`] and [`identity`] (signatures), [`enrolment`] (how both first meet), [`delivery`]
+//! (what to send when, and what to do with what arrives).
 
 pub mod account;
 pub mod command;
 pub mod delivery;
+pub mod enrolment;
 pub mod identity;
 pub mod jws;
+pub mod key;
 pub mod message;
 pub mod target;
 pub mod time;

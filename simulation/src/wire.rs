@@ -2,10 +2,10 @@
 //! one seed in eight runs the real cryptography, because it would take most of the time; the others
 //! check the same claims in the same order.
 
-use ed25519_dalek::{SigningKey, VerifyingKey};
 use riposte_protocol::MANAGER;
 use riposte_protocol::command::{Command, Refusal};
 use riposte_protocol::jws::JwsError;
+use riposte_protocol::key::{KeyError, SigningKey, VerifyingKey};
 use riposte_protocol::message::{CommandResult, HeldEffect};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -19,13 +19,26 @@ pub enum Sealed {
     Plain(Box<Command>, bool),
 }
 
-/// The manager's key, and the keys that agents have pinned.
+/// How commands are signed: with real keys, or with a flag instead.
 #[derive(Debug)]
 pub struct Seal {
-    key: SigningKey,
+    keys: Option<Result<Keys, KeyError>>,
+}
+
+/// The manager's key, a stranger's, and those that agents have pinned.
+#[derive(Debug)]
+struct Keys {
+    own: SigningKey,
     stranger: SigningKey,
     pinned: Vec<(String, VerifyingKey)>,
-    is_real: bool,
+}
+
+impl Keys {
+    fn new() -> Result<Self, KeyError> {
+        let (own, stranger) = (SigningKey::from_seed(&[1; 32])?, SigningKey::from_seed(&[2; 32])?);
+        let pinned = vec![(KID.to_owned(), own.verifying_key())];
+        Ok(Self { own, stranger, pinned })
+    }
 }
 
 const KID: &str = "k1";
@@ -33,16 +46,15 @@ const KID: &str = "k1";
 impl Seal {
     /// A seal with real cryptography, or with a flag instead.
     pub fn new(is_real: bool) -> Self {
-        let (key, stranger) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
-        let pinned = vec![(KID.to_owned(), key.verifying_key())];
-        Self { key, stranger, pinned, is_real }
+        Self { keys: is_real.then(Keys::new) }
     }
 
-    /// Signs a command, or marks it as signed.
+    /// Signs a command, or marks it as signed. One that cannot be signed is empty, which no agent
+    /// accepts.
     pub fn sign(&self, command: Command, is_forged: bool) -> Sealed {
-        let key = if is_forged { &self.stranger } else { &self.key };
-        let signed = self.is_real.then(|| command.sign(key, KID).ok()).flatten();
-        signed.map_or_else(|| Sealed::Plain(Box::new(command), !is_forged), Sealed::Signed)
+        let Some(keys) = &self.keys else { return Sealed::Plain(Box::new(command), !is_forged) };
+        let key = keys.as_ref().ok().map(|keys| if is_forged { &keys.stranger } else { &keys.own });
+        Sealed::Signed(key.and_then(|key| command.sign(key, KID).ok()).unwrap_or_default())
     }
 
     /// Opens a command as `agent` does ([`Command::open`]).
@@ -51,7 +63,10 @@ impl Seal {
     /// Why it is not valid.
     pub fn open(&self, sealed: &Sealed, agent: Uuid) -> Result<Command, Refusal> {
         match sealed {
-            Sealed::Signed(token) => Command::open(token, &self.pinned, agent),
+            Sealed::Signed(token) => {
+                let pinned = self.keys.as_ref().and_then(|keys| keys.as_ref().ok());
+                Command::open(token, pinned.map_or(&[], |keys| &keys.pinned), agent)
+            }
             Sealed::Plain(_, false) => Err(JwsError::Signature.into()),
             Sealed::Plain(command, true) if command.iss != MANAGER => Err(Refusal::Issuer),
             Sealed::Plain(command, true) if command.aud != agent => Err(Refusal::Audience),

@@ -10,11 +10,11 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path};
 use super::front::page::page_until;
+use super::state::AppState;
 use crate::domain::action::{Action, Catalogue};
 use crate::store::configured::actions::{self, ActionRow};
 use crate::views::actions::{ActionView, CustomAction};

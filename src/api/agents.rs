@@ -7,20 +7,22 @@ use std::net::{Ipv4Addr, SocketAddr};
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
+use riposte_protocol::enrolment::EnrolmentToken;
+use riposte_protocol::key::VerifyingKey;
+use riposte_protocol::message;
 use riposte_protocol::message::{EnrollRequest, EnrollResponse};
 use riposte_protocol::time::Timestamp;
-use riposte_protocol::{jws, message};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::AppState;
 use super::front::address;
-use super::front::auth::{Caller, ManageAgents, Read};
+use super::front::auth::{Caller, ManageAgents, Read, certified};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{cursor_id, limit, page};
+use super::state::AppState;
 use crate::domain::agent::{is_name, reason_words};
 use crate::domain::enrolment_token;
 use crate::domain::fault::Fault;
@@ -155,6 +157,9 @@ pub async fn enroll(
     check_enrollment(&asked)?;
     let base = base_url(&state, &headers)?;
     let engine = &state.engine;
+    let mut asked = asked;
+    // What pins this manager is for the agent, and of no use here.
+    asked.token.truncate(asked.token.find('.').unwrap_or(asked.token.len()));
     let form_fault = enrolment_token::form_fault(&asked.token);
     let Some(id) = engine.enroll(asked).await? else {
         let refusal =
@@ -183,6 +188,9 @@ impl FromRequest<AppState> for Enrolling {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let peer = state.proxies.origin(peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), request.headers());
         state.caller_limits.count_enrolment(peer)?;
+        let (parts, body) = request.into_parts();
+        certified(state, &parts)?;
+        let request = Request::from_parts(parts, body);
         if request.headers().contains_key(header::CONTENT_ENCODING) {
             return Err(ApiError::unsupported("an enrolment must not have a Content-Encoding"));
         }
@@ -198,7 +206,7 @@ fn check_enrollment(asked: &EnrollRequest) -> ApiResult<()> {
             "must be 1 to 253 characters of a-z, A-Z, 0-9, '.', '_' and '-', and must not end with a dot",
         ));
     }
-    if jws::parse_public_key(&asked.public_key).is_err() {
+    if VerifyingKey::parse(&asked.public_key).is_err() {
         faults.push(Fault::at("/public_key", "must be a raw 32-byte Ed25519 public key in base64url"));
     }
     let message::Platform { os, arch, version } = &asked.platform;
@@ -243,7 +251,8 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.ok_or_else(|| ApiError::malformed("the Host header is missing"))?;
-    Ok(format!("http://{host}"))
+    let scheme = if state.tls.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://{host}"))
 }
 
 /// Creates an enrolment token
@@ -259,6 +268,10 @@ pub async fn create_token(
     let CreateToken { labels, uses, expires_in } = body.value;
     let asked = AskedToken { labels, uses, lifetime: expires_in.duration() };
     let MadeToken { id, token, expires_at } = state.engine.create_token(asked, once, &caller.principal.name).await?;
+    let keys = state.engine.signer.pinned();
+    let authority = state.tls.as_ref().and_then(|tls| tls.private_authority());
+    let kid = keys.first().map(|key| key.kid.as_str());
+    let token = token.map(|token| EnrolmentToken { token: &token, kid, authority }.to_string());
     Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token, expires_at })))
 }
 

@@ -8,11 +8,11 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::AppState;
 use super::front::auth::{Caller, Ingest, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Payload, Query, fingerprint, idempotency_key, is_json, traceparent};
 use super::front::page::{cursor_id, limit, page};
+use super::state::AppState;
 use crate::domain::alert::Alert;
 use crate::domain::batch;
 use crate::domain::decode::{decode, legible};

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::Query;
 use super::front::page::{cursor_number, limit, page};
+use super::state::AppState;
 use crate::domain::canonical;
 use crate::store::ledger::audit::{self, AuditFilter};
 use crate::views::audit::{AuditProof, AuditRow};

@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
+use super::state::AppState;
 use crate::engine::backtest::{Draft, backtest};
 use crate::views::backtest::{BacktestLine, BacktestProgress, BacktestReport, NewBacktest};
 

@@ -8,11 +8,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::AppState;
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query, reason};
 use super::front::page::{cursor_id, limit, page};
+use super::state::AppState;
 use crate::domain::command::CommandState;
 use crate::domain::fault::Fault;
 use crate::store::ledger::commands::{self, CommandFilter};

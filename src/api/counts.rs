@@ -7,10 +7,10 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
 use super::front::extract::{Path, Query};
+use super::state::AppState;
 use crate::domain::duration::Span;
 use crate::domain::outcome::ResponseOutcome;
 use crate::store::ledger::responses;

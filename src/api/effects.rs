@@ -8,11 +8,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::AppState;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Path, Query};
 use super::front::page::{cursor_id, limit, page};
+use super::state::AppState;
 use crate::domain::canonical;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::fault::Fault;

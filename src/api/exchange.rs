@@ -7,9 +7,9 @@ use riposte_protocol::message::{
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::AppState;
 use super::agents::capability_faults;
 use super::front::error::{ApiError, ApiResult};
+use super::state::AppState;
 use crate::domain::agent::known_reason;
 use crate::domain::fault::Fault;
 use crate::engine::capabilities::Announcement;

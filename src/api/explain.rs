@@ -5,11 +5,12 @@ use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::alerts;
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Path;
 use super::outcomes;
-use super::{AppState, alerts};
+use super::state::AppState;
 use crate::domain::fleet::Origin;
 use crate::domain::formats;
 use crate::domain::index::{Seen, why_not};

@@ -5,10 +5,10 @@ use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, reason};
+use super::state::AppState;
 use crate::store::configured::freeze;
 use crate::views::freeze::{Freeze, SetFreeze};
 

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Query;
+use super::state::AppState;
 use crate::domain::presence::Presence;
 use crate::engine::readiness;
 use crate::store::configured::agents;
@@ -80,6 +80,7 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
     let readiness = Readiness {
         ready: problems.is_empty(),
         problems,
+        warnings: state.tls.iter().filter_map(|tls| tls.fault()).collect(),
         stages: rounds.map(|(stage, round)| (stage.to_owned(), round)).collect(),
         writer_load: engine.writer.load(),
         frozen: engine.frozen.load(Ordering::SeqCst),

@@ -9,10 +9,10 @@ use serde_json::Map;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::auth::{Caller, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Payload, Query};
+use super::state::AppState;
 use crate::compat::ossec::{self, Imported, Load};
 use crate::domain::fault::Fault;
 use crate::domain::labels::{WAZUH_MANAGER, parse_labels};

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::auth::{Administer, Caller};
 use super::front::error::ApiResult;
 use super::front::extract::{Json, Path, Query};
 use super::front::page::{limit, page};
+use super::state::AppState;
 use crate::domain::duration::Span;
 use crate::store::configured::keys;
 use crate::views::keys::{CreateKey, CreatedKey, KeyRow};

@@ -7,10 +7,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::AppState;
 use super::front::auth::{Caller, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, reason};
+use super::state::AppState;
 use crate::domain::canonical;
 use crate::domain::fault::Fault;
 use crate::domain::formats::wazuh::canonical_rule_id;

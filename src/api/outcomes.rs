@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::AppState;
+use super::state::AppState;
 use crate::domain::outcome::{
     AgentOutcome, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, one_shot_words, words,
 };

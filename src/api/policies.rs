@@ -11,11 +11,11 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{IfMatch, Json, Path, Query, reason};
 use super::front::page::{cursor_number, cut, limit, page, page_until};
+use super::state::AppState;
 use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
 use crate::domain::fleet::Fleet;

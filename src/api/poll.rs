@@ -9,11 +9,12 @@ use riposte_protocol::message::{PollRequest, PollResponse};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::exchange;
 use super::front::auth::AgentCaller;
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Json;
 use super::front::poll_slots::RequestKind;
-use super::{AppState, exchange};
+use super::state::AppState;
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 

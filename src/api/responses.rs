@@ -9,12 +9,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::alerts;
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::{Json, Path, Query, reason, traceparent};
 use super::front::page::{cursor_id, limit, page_until};
 use super::outcomes;
-use super::{AppState, alerts};
+use super::state::AppState;
 use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;

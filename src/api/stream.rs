@@ -17,12 +17,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::exchange;
 use super::front::auth::AgentCaller;
 use super::front::connection::IsStream;
 use super::front::error::{ApiError, ApiResult};
 use super::front::poll_slots::{PollSlot, RequestKind};
 use super::front::rate_limit::RateLimit;
-use super::{AppState, exchange};
+use super::state::AppState;
 use crate::engine::capabilities::Announcement;
 use crate::engine::deliver::Conversation;
 use crate::engine::hub::StreamHandle;

@@ -40,8 +40,8 @@ pub struct StoreArgs {
 impl StoreArgs {
     fn config(self) -> anyhow::Result<Config> {
         let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
-        config.data_dir = self.data_dir.unwrap_or(config.data_dir);
-        config.database_url = self.database_url.unwrap_or(config.database_url);
+        config.server.data_dir = self.data_dir.unwrap_or(config.server.data_dir);
+        config.server.database_url = self.database_url.unwrap_or(config.server.database_url);
         Ok(config)
     }
 }
@@ -63,7 +63,7 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
     let Some(ledger) = database.strip_prefix("sqlite:") else {
         bail!(
             "this copies SQLite; a PostgreSQL database is backed up with pg_dump, and the keys in {} beside it",
-            config.data_dir.display()
+            config.server.data_dir.display()
         );
     };
     ensure!(Path::new(ledger).is_file(), "there is no ledger at {ledger}");
@@ -72,7 +72,7 @@ pub async fn backup(store: StoreArgs, to: PathBuf) -> anyhow::Result<ExitCode> {
     doctor::copy(Path::new(ledger), &to.join(LEDGER)).await.context("the ledger cannot be copied")?;
     keyfiles::keep_private(&format!("sqlite:{}", to.join(LEDGER).display()))?;
     for name in [keyfiles::SIGNING_KEY, keyfiles::ADMIN_KEY] {
-        let path = config.data_dir.join(name);
+        let path = config.server.data_dir.join(name);
         if path.is_file() {
             let secret = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             keyfiles::write_secret(&to, name, secret.trim_end()).with_context(|| format!("cannot write {name}"))?;
@@ -190,11 +190,11 @@ pub async fn doctor(store: StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
     }
     let db = Db::open_to_look(&url)
         .await
-        .with_context(|| format!("cannot open the ledger of {}", config.data_dir.display()))?;
+        .with_context(|| format!("cannot open the ledger of {}", config.server.data_dir.display()))?;
     let mut findings = doctor::examine(&db, Clock::system().now()).await.context("the ledger cannot be read")?;
     let known = signing_keys::current(&db).await.context("the ledger cannot be read")?;
     db.close().await;
-    if let Some(why) = signing::difference(known.as_ref(), &config.data_dir)? {
+    if let Some(why) = signing::difference(known.as_ref(), &config.server.data_dir)? {
         findings.push(Finding {
             level: "violation",
             what: "the data directory's signing key is not the ledger's",

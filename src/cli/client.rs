@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use reqwest::header::{IF_MATCH, LOCATION};
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -43,6 +43,9 @@ pub struct Remote {
     /// File with an API key, such as `DATA_DIR/admin.key`.
     #[arg(long, env = "RIPOSTE_KEY_FILE")]
     key_file: Option<PathBuf>,
+    /// File with the authority of the manager's certificate in PEM, trusted instead of the system's.
+    #[arg(long, env = "RIPOSTE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// API key; environment variable only, because other users can see arguments.
     #[arg(long, env = "RIPOSTE_KEY", hide = true)]
     key: Option<String>,
@@ -51,7 +54,7 @@ pub struct Remote {
 impl Remote {
     /// The manager at `manager`, with the key in `key_file`.
     pub fn to(manager: &str, key_file: PathBuf) -> Self {
-        Self { manager: manager.to_owned(), key_file: Some(key_file), key: None }
+        Self { manager: manager.to_owned(), key_file: Some(key_file), ca: None, key: None }
     }
 
     /// What a GET of `path` returns.
@@ -102,7 +105,7 @@ impl Remote {
 
     fn request_within(&self, silence: Duration, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
         let url = format!("{}{path}", self.address()?);
-        let client = client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).read_timeout(silence))?;
+        let client = self.client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).read_timeout(silence))?;
         Ok(client.request(method, &url).bearer_auth(self.key()?))
     }
 
@@ -169,6 +172,23 @@ impl Remote {
         Some(format!("{} redirects to {to}", self.manager))
     }
 
+    /// An HTTP client that trusts the authority of `--ca`, or the system's, and follows no redirects.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds no certificate.
+    fn client(&self, with: impl Fn(ClientBuilder) -> ClientBuilder) -> anyhow::Result<Client> {
+        let builder = || with(Client::builder().redirect(Policy::none()));
+        let Some(path) = &self.ca else {
+            // A system without authorities can still reach a manager over plain HTTP.
+            return Ok(builder().build().or_else(|_| builder().tls_certs_only([]).build())?);
+        };
+        let place = path.display();
+        let pem = std::fs::read(path).with_context(|| format!("cannot read the authority in {place}"))?;
+        let authority = Certificate::from_pem_bundle(&pem).with_context(|| format!("{place} is not PEM"))?;
+        ensure!(!authority.is_empty(), "{place} holds no certificate");
+        Ok(builder().tls_certs_only(authority).build()?)
+    }
+
     /// The configured URL, if it is valid.
     fn address(&self) -> anyhow::Result<&str> {
         let manager = self.manager.trim().trim_end_matches('/');
@@ -187,7 +207,7 @@ impl Remote {
     /// If the response is not a readiness report.
     async fn not_ready(&self) -> anyhow::Result<Option<String>> {
         let url = format!("{}/readyz", self.address()?);
-        let client = client(|builder| builder.timeout(READY_TIMEOUT))?;
+        let client = self.client(|builder| builder.timeout(READY_TIMEOUT))?;
         let answer = client.get(&url).send().await;
         let answer =
             answer.map_err(|error| anyhow::anyhow!(unreachable::words(&self.manager, &error, READY_TIMEOUT)))?;
@@ -237,13 +257,6 @@ pub fn segment(word: &str) -> String {
         }
     }
     encoded
-}
-
-/// A client that follows no redirects, because its key is for one manager. Without certificate
-/// authorities, as in a slim container, it still supports plain HTTP.
-fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
-    let builder = || with(Client::builder().redirect(Policy::none()));
-    builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
 /// Reads the key in a file.

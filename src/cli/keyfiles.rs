@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::SigningKey;
 use riposte_protocol::command::ManagerKey;
+use riposte_protocol::key::SigningKey;
 use sha2::{Digest, Sha256};
 
 use crate::engine::deliver::Signer;
@@ -150,7 +150,7 @@ pub fn signer(dir: &Path) -> anyhow::Result<Signer> {
     getrandom::fill(&mut secret).context("the system's random source failed")?;
     let written = write_secret(dir, SIGNING_KEY, &URL_SAFE_NO_PAD.encode(secret));
     written.with_context(|| format!("cannot write {}", dir.join(SIGNING_KEY).display()))?;
-    let key = SigningKey::from_bytes(&secret);
+    let key = SigningKey::from_seed(&secret)?;
     Ok(Signer::new(vec![(key_id(&key), key)]))
 }
 
@@ -175,7 +175,8 @@ fn read_keys(dir: &Path) -> anyhow::Result<Option<Vec<(String, SigningKey)>>> {
         let Some(bytes) = bytes else {
             bail!("{}: line {} is not a key (32 bytes in base64url)", path.display(), number + 1);
         };
-        let key = SigningKey::from_bytes(&bytes);
+        let key = SigningKey::from_seed(&bytes)
+            .with_context(|| format!("{}: line {} cannot be used", path.display(), number + 1))?;
         keys.push((key_id(&key), key));
     }
     if keys.is_empty() {

@@ -14,6 +14,7 @@ pub mod response;
 pub mod serve;
 pub mod signing;
 pub mod terminal;
+mod tls;
 pub mod unreachable;
 
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the manager.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run a manager and an agent with sample alerts, and watch.
     Demo(demo::DemoArgs),
     /// Check whether a manager is ready; exit code 0 if it is, 1 if not.
@@ -80,6 +81,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make certificates.
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
     /// Print the HTTP contract (OpenAPI 3.1, YAML).
     Openapi,
     /// Print shell completions.
@@ -116,7 +120,7 @@ pub fn command() -> clap::Command {
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     let outcome = match command {
-        Command::Serve(args) => block_on(serve::run(args)),
+        Command::Serve(args) => block_on(serve::run(*args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Status(remote) => block_on(client::status(remote)),
         Command::Alert(command) => block_on(alert::run(command)),
@@ -127,6 +131,7 @@ pub fn run() -> ExitCode {
         Command::Backup { store, to } => block_on(backup::backup(store, to)),
         Command::Restore { from, data_dir } => block_on(backup::restore(from, data_dir)),
         Command::Doctor { store, json } => block_on(backup::doctor(store, json)),
+        Command::Tls(command) => tls::run(command),
         Command::Openapi => {
             say(crate::api::contract_yaml().trim_end());
             Ok(ExitCode::SUCCESS)

@@ -15,11 +15,13 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{keyfiles, signing};
+use crate::api;
 use crate::api::front::address::TrustedProxies;
 use crate::api::front::listen;
-use crate::api::{self, AppState};
+use crate::api::front::tls::{Tls, TlsFiles};
+use crate::api::state::AppState;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigFlags};
 use crate::domain::formats::ObservableMappings;
 use crate::domain::pipeline::Recurring;
 use crate::engine::Engine;
@@ -27,7 +29,7 @@ use crate::engine::intake::Rules;
 use crate::shutdown::{self, GRACE, Tasks};
 use crate::store::database::nodes::Lease;
 use crate::store::{Db, StoreError};
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry;
 
 /// Flags of `riposte serve`; each overrides its environment variable, which overrides the file.
 #[derive(Debug, Default, Args)]
@@ -35,95 +37,12 @@ pub struct ServeArgs {
     /// Configuration file (TOML); see config.default.toml.
     #[arg(long, env = "RIPOSTE_CONFIG")]
     config: Option<PathBuf>,
-    /// Listening address.
-    #[arg(long, env = "RIPOSTE_LISTEN")]
-    listen: Option<SocketAddr>,
-    /// Directory of the keys and, without a database URL, the ledger.
-    #[arg(long, env = "RIPOSTE_DATA_DIR")]
-    data_dir: Option<PathBuf>,
-    /// postgres://… or sqlite:PATH. May contain a password: prefer the variable or the file.
-    #[arg(long, env = "RIPOSTE_DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
-    /// URL under which agents reach this manager, if not the one of their enrolment.
-    #[arg(long, env = "RIPOSTE_PUBLIC_URL")]
-    public_url: Option<String>,
-    /// Format of log lines.
-    #[arg(long, env = "RIPOSTE_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
-    /// Serve plain HTTP on addresses other than loopback: only behind a TLS proxy.
-    #[arg(long, env = "RIPOSTE_ALLOW_PLAIN_HTTP", num_args = 0..=1, default_missing_value = "true")]
-    allow_plain_http: Option<bool>,
-    /// Retention of alerts in days; 0 keeps all.
-    #[arg(long, env = "RIPOSTE_ALERT_RETENTION_DAYS")]
-    alert_retention_days: Option<u32>,
-    /// Maximum age of an alert for a response, a duration or "none"; older or future alerts are
-    /// only stored.
-    #[arg(long, env = "RIPOSTE_MAX_AGE")]
-    max_age: Option<String>,
-    /// Maximum request body, in bytes.
-    #[arg(long, env = "RIPOSTE_MAX_BODY_BYTES")]
-    max_body_bytes: Option<usize>,
-    /// Maximum number of alerts per request.
-    #[arg(long, env = "RIPOSTE_MAX_BATCH")]
-    max_batch: Option<usize>,
-    /// Maximum memory for uncommitted alert requests, in bytes.
-    #[arg(long, env = "RIPOSTE_MAX_PENDING_BYTES")]
-    max_pending_bytes: Option<usize>,
-    /// Maximum number of connections.
-    #[arg(long, env = "RIPOSTE_MAX_CONNECTIONS")]
-    max_connections: Option<usize>,
     /// Adopt the data directory's signing key although the ledger has another: agents must then
     /// enrol again.
     #[arg(long)]
     adopt_signing_key: bool,
-    /// Maximum number of simultaneous connections per address that are not authenticated yet.
-    #[arg(long, env = "RIPOSTE_MAX_UNKNOWN_CONNECTIONS")]
-    max_unknown_connections: Option<usize>,
-    /// Maximum requests per minute and API key; alert requests are not counted.
-    #[arg(long, env = "RIPOSTE_REQUESTS_PER_MINUTE")]
-    requests_per_minute: Option<u32>,
-    /// Maximum requests per minute and agent.
-    #[arg(long, env = "RIPOSTE_AGENT_REQUESTS_PER_MINUTE")]
-    agent_requests_per_minute: Option<u32>,
-    /// Maximum enrolments per minute and address.
-    #[arg(long, env = "RIPOSTE_ENROLMENTS_PER_MINUTE")]
-    enrolments_per_minute: Option<u32>,
-    /// Addresses and networks of proxies whose Forwarded or X-Forwarded-For header is trusted.
-    #[arg(long, env = "RIPOSTE_TRUSTED_PROXIES", value_delimiter = ',')]
-    trusted_proxies: Option<Vec<String>>,
-}
-
-impl ServeArgs {
-    fn into_config(self) -> anyhow::Result<Config> {
-        let mut config = match &self.config {
-            Some(path) => Config::read(path)?,
-            None => Config::default(),
-        };
-        fn set<T>(field: &mut T, value: Option<T>) {
-            if let Some(value) = value {
-                *field = value;
-            }
-        }
-        set(&mut config.listen, self.listen);
-        set(&mut config.data_dir, self.data_dir);
-        set(&mut config.database_url, self.database_url);
-        set(&mut config.public_url, self.public_url);
-        set(&mut config.log_format, self.log_format);
-        set(&mut config.allow_plain_http, self.allow_plain_http);
-        set(&mut config.alert_retention_days, self.alert_retention_days);
-        set(&mut config.max_age, self.max_age);
-        set(&mut config.max_body_bytes, self.max_body_bytes);
-        set(&mut config.max_batch, self.max_batch);
-        set(&mut config.max_pending_bytes, self.max_pending_bytes);
-        set(&mut config.max_connections, self.max_connections);
-        set(&mut config.max_unknown_connections, self.max_unknown_connections);
-        set(&mut config.requests_per_minute, self.requests_per_minute);
-        set(&mut config.agent_requests_per_minute, self.agent_requests_per_minute);
-        set(&mut config.enrolments_per_minute, self.enrolments_per_minute);
-        set(&mut config.trusted_proxies, self.trusted_proxies);
-        config.check()?;
-        Ok(config)
-    }
+    #[command(flatten)]
+    flags: ConfigFlags,
 }
 
 /// Runs the manager until SIGTERM or SIGINT.
@@ -132,14 +51,18 @@ impl ServeArgs {
 /// If it cannot start.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let adopt_signing_key = args.adopt_signing_key;
-    let file = args.config.clone();
-    let config = args.into_config()?;
-    telemetry::start_logging(config.log_format);
+    let file = args.config;
+    let config = file.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?.with(args.flags)?;
+    telemetry::start_logging(config.server.log_format);
     if let Some(file) = file {
         warn_of_password(&file, &config);
     }
-    let listener = TcpListener::bind(config.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
+    if !config.misplaced.is_empty() {
+        let keys = config.misplaced.join(", ");
+        tracing::warn!("these keys of the configuration belong into sections now, see config.default.toml: {keys}");
+    }
+    let listener = TcpListener::bind(config.server.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", config.server.listen))?;
     raise_file_limit();
     let tasks = Tasks::new();
     stop_on_signals(&tasks)?;
@@ -154,7 +77,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 /// Warns if other users can read a configuration with the database password.
 fn warn_of_password(path: &Path, config: &Config) {
-    let has_password = config.database_url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    let has_password = config.server.database_url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
     let has_password = has_password.is_some_and(|(account, _)| account.contains(':'));
     let for_all = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o007 != 0);
     if has_password && for_all {
@@ -199,6 +122,7 @@ struct Running {
     router: Router,
     listener: TcpListener,
     door: listen::Door,
+    tls: Option<Arc<Tls>>,
     tasks: Tasks,
     db: Db,
     /// Path of the first admin key, if this start created it.
@@ -218,9 +142,10 @@ async fn start(
 ) -> anyhow::Result<Running> {
     // Refuse an invalid configuration before anything is created.
     rules(&config)?;
-    keyfiles::make_data_dir(&config.data_dir)?;
-    keyfiles::check_private(&config.data_dir)?;
-    let lock = keyfiles::lock(&config.data_dir)?;
+    let tls = TlsFiles::of(&config.server).map(|files| Tls::load(files, clock.clone())).transpose()?.map(Arc::new);
+    keyfiles::make_data_dir(&config.server.data_dir)?;
+    keyfiles::check_private(&config.server.data_dir)?;
+    let lock = keyfiles::lock(&config.server.data_dir)?;
     keyfiles::keep_private(&config.database())?;
     let locks = (lock, keyfiles::lock_ledger(&config.database())?);
     let db = open(&config.database()).await?;
@@ -237,11 +162,16 @@ async fn start(
         }
     };
     let address = listener.local_addr()?;
-    tracing::info!(data_dir = %config.data_dir.display(), "Riposte listens on {address}");
+    let (data_dir, scheme) = (config.server.data_dir.display(), if tls.is_some() { "https" } else { "http" });
+    tracing::info!(%data_dir, scheme, "Riposte listens on {address}");
     let proxies = TrustedProxies::new(config.proxies()?);
-    let router = api::router(AppState::new(engine, &config, proxies.clone()));
-    let door = listen::Door::new(config.max_connections, config.max_unknown_connections, proxies);
-    Ok(Running { router, listener, door, tasks, db, first_key, locks, lease })
+    if let Some(tls) = tls.clone() {
+        tasks.watch(async move { tls.watch().await });
+    }
+    let router =
+        api::router(AppState::new(engine, &config, proxies.clone(), tls.clone(), api::contract().to_string().into()));
+    let door = listen::Door::new(config.limits.max_connections, config.limits.max_unknown_connections, proxies);
+    Ok(Running { router, listener, door, tls, tasks, db, first_key, locks, lease })
 }
 
 /// The name shown to a second manager on the same ledger.
@@ -269,14 +199,14 @@ async fn start_on(
     tasks: Tasks,
     adopt_signing_key: bool,
 ) -> anyhow::Result<(Arc<Engine>, Option<PathBuf>)> {
-    let signer = signing::agree(&db, &config.data_dir, adopt_signing_key, clock.now()).await?;
-    let days = u64::from(config.alert_retention_days);
+    let signer = signing::agree(&db, &config.server.data_dir, adopt_signing_key, clock.now()).await?;
+    let days = u64::from(config.alerts.alert_retention_days);
     let retention = (days > 0).then(|| Duration::from_secs(days * 86_400));
     let rules = rules(config)?;
     let engine = Engine::start(db, clock, signer, rules, retention, lease, tasks).await?;
-    let write_down = |key: &str| keyfiles::write_secret(&config.data_dir, keyfiles::ADMIN_KEY, key);
+    let write_down = |key: &str| keyfiles::write_secret(&config.server.data_dir, keyfiles::ADMIN_KEY, key);
     let first_key = engine.first_key(write_down).await.context("the first admin key cannot be made")?;
-    Ok((engine, first_key.map(|_| config.data_dir.join(keyfiles::ADMIN_KEY))))
+    Ok((engine, first_key.map(|_| config.server.data_dir.join(keyfiles::ADMIN_KEY))))
 }
 
 fn rules(config: &Config) -> anyhow::Result<Rules> {
@@ -284,7 +214,7 @@ fn rules(config: &Config) -> anyhow::Result<Rules> {
         let faults = faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail));
         anyhow::anyhow!("the configuration's observables: {}", faults.collect::<Vec<_>>().join("; "))
     })?;
-    let max_age = config.max_age.parse();
+    let max_age = config.alerts.max_age.parse();
     let max_age = max_age.map_err(|error| anyhow::anyhow!("the configuration's max_age {error}, or none"))?;
     let said = config.pipelines.iter().filter_map(|(name, pipeline)| Some((name.clone(), pipeline.ids_recur?)));
     Ok(Rules { mappings, max_age, recurring: Recurring::new(said.collect()) })
@@ -328,8 +258,8 @@ async fn look_through(url: &str) -> Result<(), StoreError> {
 
 impl Running {
     async fn wait(self) -> bool {
-        let Self { router, listener, door, tasks, db, locks, lease, .. } = self;
-        listen::run(listener, router, &tasks, door).await;
+        let Self { router, listener, door, tls, tasks, db, locks, lease, .. } = self;
+        listen::run(listener, router, &tasks, door, tls).await;
         tasks.stop();
         let clean = tasks.ended(GRACE).await;
         lease.release().await;

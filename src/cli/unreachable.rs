@@ -61,7 +61,7 @@ fn certificate(chain: &str) -> Option<String> {
         "the server's certificate is itself a CA: make one with basicConstraints CA:FALSE".to_owned()
     } else if has(&["unknownissuer", "unknown issuer", "badsignature", "forpublickey"]) {
         "its certificate is signed by an authority that this system does not trust: add the authority to the system's \
-         (`update-ca-certificates`), or name its file in SSL_CERT_FILE"
+         (`update-ca-certificates`), or name its file with --ca or RIPOSTE_CA"
             .to_owned()
     } else if has(&["certificate expired", "certificate: expired"]) {
         format!("its certificate has expired: renew it, or set this host's clock if that is wrong ({chain})")

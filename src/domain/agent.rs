@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ed25519_dalek::VerifyingKey;
+use riposte_protocol::key::VerifyingKey;
 use riposte_protocol::message::{Capability, ONLY_OBSERVED};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;

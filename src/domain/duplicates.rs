@@ -79,7 +79,7 @@ mod tests {
         Agent {
             id: Uuid::from_u128(n),
             name: name.into(),
-            public_key: ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key(),
+            public_key: riposte_protocol::key::SigningKey::from_seed(&[7; 32]).unwrap().verifying_key(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             version: String::new(),
             capabilities: vec![],

@@ -318,7 +318,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn agent(n: u128, name: &str, labels: &[(&str, &str)]) -> Agent {
-        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let key = riposte_protocol::key::SigningKey::from_seed(&[7; 32]).unwrap();
         Agent {
             id: Uuid::from_u128(n),
             name: name.into(),

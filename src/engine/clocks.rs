@@ -9,7 +9,8 @@ use riposte_protocol::identity::LEEWAY;
 use riposte_protocol::time::{Timestamp, difference};
 use uuid::Uuid;
 
-use super::Engine;
+use crate::domain::fleet::Fleet;
+use crate::store::writer::Writer;
 
 /// Minimum interval between recorded changes of one agent.
 const NEWS_EVERY: Duration = Duration::from_mins(1);
@@ -46,6 +47,30 @@ impl Clocks {
         of.entry(agent).and_modify(|told| told.ahead = ahead).or_insert(Told { ahead, noted: None });
     }
 
+    /// Logs the changes of clock skew, and has them stored.
+    pub(super) fn note(&self, fleet: &Fleet, writer: &Writer, now: Timestamp) {
+        let news = self.news(now);
+        if news.is_empty() {
+            return;
+        }
+        self.keep(|agent| fleet.get(agent).is_some());
+        for News { agent, ahead, was_off } in &news {
+            let name = fleet.get(*agent).map_or("", |agent| agent.name.as_str());
+            if *ahead != 0 {
+                let told = difference(ahead * 1000);
+                tracing::warn!(
+                    %agent,
+                    name,
+                    clock_skew_seconds = ahead,
+                    "the clock of agent {name}'s host is {told} this manager's; it is served by this manager's clock"
+                );
+            } else if *was_off {
+                tracing::info!(%agent, name, "the clock of agent {name}'s host is right again");
+            }
+        }
+        writer.skewed(news.into_iter().map(|news| (news.agent, news.ahead)).collect());
+    }
+
     /// Returns the changes to record, and marks them as recorded.
     fn news(&self, now: Timestamp) -> Vec<News> {
         let leeway = LEEWAY.as_secs();
@@ -69,31 +94,6 @@ impl Clocks {
     fn keep(&self, is_known: impl Fn(Uuid) -> bool) {
         self.of.lock().unwrap_or_else(PoisonError::into_inner).retain(|agent, _| is_known(*agent));
     }
-}
-
-/// Logs and stores changes of clock skew.
-pub(super) fn note(engine: &Engine) {
-    let news = engine.clocks.news(engine.clock.now());
-    if news.is_empty() {
-        return;
-    }
-    let fleet = engine.fleet.load();
-    engine.clocks.keep(|agent| fleet.get(agent).is_some());
-    for News { agent, ahead, was_off } in &news {
-        let name = fleet.get(*agent).map_or("", |agent| agent.name.as_str());
-        if *ahead != 0 {
-            let told = difference(ahead * 1000);
-            tracing::warn!(
-                %agent,
-                name,
-                clock_skew_seconds = ahead,
-                "the clock of agent {name}'s host is {told} this manager's; it is served by this manager's clock"
-            );
-        } else if *was_off {
-            tracing::info!(%agent, name, "the clock of agent {name}'s host is right again");
-        }
-    }
-    engine.writer.skewed(news.into_iter().map(|news| (news.agent, news.ahead)).collect());
 }
 
 #[cfg(test)]

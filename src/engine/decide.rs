@@ -236,7 +236,7 @@ mod tests {
         Agent {
             id: Uuid::from_u128(u128::from(name.len() as u64)),
             name: name.into(),
-            public_key: ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key(),
+            public_key: riposte_protocol::key::SigningKey::from_seed(&[7; 32]).unwrap().verifying_key(),
             labels: std::collections::BTreeMap::new(),
             version: String::new(),
             capabilities,

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
-use riposte_protocol::command::{Command, ManagerKey, Op};
+use riposte_protocol::command::{Command, Op};
 use riposte_protocol::delivery::{Owed, Rank, Session};
 use riposte_protocol::message::{MAX_FRAME_BYTES, MAX_ITEMS};
 use riposte_protocol::target::TargetKind;
@@ -18,6 +17,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::decide::Protection;
+pub use super::signer::Signer;
 use crate::domain::action::Catalogue;
 use crate::domain::id::made_at;
 use crate::domain::protected::ProtectedSet;
@@ -37,33 +37,6 @@ const SEPARATOR_BYTES: usize = 3;
 const REVERT_VALIDITY: Duration = Duration::from_hours(24);
 /// The year 2000: an earlier event time means an unset clock.
 const CLOCK_WAS_SET: Timestamp = Timestamp::from_millis(946_684_800_000);
-
-/// The manager's signing keys: the first one signs, agents pin all.
-#[derive(Debug)]
-pub struct Signer {
-    keys: Vec<(String, SigningKey)>,
-}
-
-impl Signer {
-    /// Creates a signer from keys with their ids; the first one signs.
-    pub fn new(keys: Vec<(String, SigningKey)>) -> Self {
-        Self { keys }
-    }
-
-    /// The public keys that an agent pins.
-    pub fn pinned(&self) -> Vec<ManagerKey> {
-        let public = |(kid, key): &(String, SigningKey)| ManagerKey {
-            kid: kid.clone(),
-            public_key: riposte_protocol::jws::public_key_text(&key.verifying_key()),
-        };
-        self.keys.iter().map(public).collect()
-    }
-
-    fn sign(&self, command: &Command) -> Result<String> {
-        let signed = self.keys.first().and_then(|(kid, key)| command.sign(key, kid).ok());
-        signed.ok_or_else(|| StoreError::Corrupt(format!("command {} cannot be signed", command.jti)))
-    }
-}
 
 /// A conversation with one agent.
 #[derive(Debug)]

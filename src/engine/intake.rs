@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::decide::{Ages, Circumstances, Decided, decide};
+pub use super::rules::Rules;
 use crate::domain::fault::Fault;
 use crate::domain::formats::{self, ObservableMappings};
 use crate::domain::id::new_id;
 use crate::domain::pipeline::{self, Bound, Recurring};
-use crate::domain::policy::MaxAge;
 use crate::domain::response::{NewResponse, Verdict};
 use crate::store::database::Result;
 use crate::store::database::codec::Encoder;
@@ -40,17 +40,6 @@ pub struct Receipt {
     pub rejected: Vec<(usize, Vec<Fault>)>,
     /// Responses to the accepted alerts.
     pub responses: Vec<Uuid>,
-}
-
-/// Configuration of the intake.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Site-specific fields that hold observables.
-    pub mappings: ObservableMappings,
-    /// Maximum alert age for policies without a limit.
-    pub max_age: MaxAge,
-    /// Pipelines whose alert ids recur.
-    pub recurring: Recurring,
 }
 
 /// The context for parsing alerts.

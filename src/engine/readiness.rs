@@ -1,6 +1,6 @@
 //! Whether the manager can do its work now: alerts can be committed, the ledger can be read, deadlines are kept, and no other
 //! manager has taken over. Nothing is looked at until a request asks or a commit fails, and at most one small commit a second
-//! then. The log has one line for each change.
+//! then (`last_look.rs`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::Engine;
+use super::last_look::KEEP;
 use crate::store::StoreError;
 use crate::store::configured::policies;
 use crate::store::database::probe;
@@ -17,8 +18,6 @@ use crate::views::health::Round;
 
 /// Time limit of one check, so that the response arrives within 2 seconds.
 const LOOK: Duration = Duration::from_millis(1500);
-/// How long a result is cached.
-const KEEP: Duration = Duration::from_secs(1);
 /// How long a failed request counts although a small probe succeeds: the disk may have space for
 /// the probe only.
 const FAILED: Duration = Duration::from_secs(5);
@@ -28,10 +27,6 @@ const LATE: Duration = Duration::from_secs(30);
 const WATCH: Duration = Duration::from_secs(2);
 /// What has no deadline that anything outside depends on.
 const HOUSEKEEPING: [&str; 2] = ["reload", "clear"];
-
-/// The cached result and its time.
-#[derive(Debug, Default)]
-pub struct LastLook(tokio::sync::Mutex<Option<(Instant, Arc<Vec<String>>)>>);
 
 /// Looks by itself as long as something seems to be wrong, so that the log says it also without a request.
 pub async fn watch(engine: &Engine) {
@@ -49,7 +44,7 @@ pub async fn watch(engine: &Engine) {
 
 /// Whether a look is due: what can be known without a write says that something is wrong, or the last look did.
 async fn seems_wrong(engine: &Engine) -> bool {
-    let was_wrong = engine.readiness.0.lock().await.as_ref().is_some_and(|(_, found)| !found.is_empty());
+    let was_wrong = engine.readiness.was_wrong().await;
     let progress = engine.writer.progress();
     was_wrong
         || progress.fault().is_some()
@@ -60,22 +55,7 @@ async fn seems_wrong(engine: &Engine) -> bool {
 
 /// What cannot be done now, each in a sentence; empty if all is well.
 pub async fn problems(engine: &Engine) -> Arc<Vec<String>> {
-    // The lock is held during the check: concurrent requests share one result.
-    let mut last = engine.readiness.0.lock().await;
-    if let Some((at, found)) = &*last
-        && at.elapsed() < KEEP
-    {
-        return Arc::clone(found);
-    }
-    let found = Arc::new(look(engine).await);
-    let was_ready = last.as_ref().is_none_or(|(_, before)| before.is_empty());
-    match (was_ready, found.is_empty()) {
-        (true, false) => tracing::warn!("not ready: {}", found.join("; ")),
-        (false, true) => tracing::info!("ready again"),
-        _ => {}
-    }
-    *last = Some((Instant::now(), Arc::clone(&found)));
-    found
+    engine.readiness.fresh(look(engine)).await
 }
 
 async fn look(engine: &Engine) -> Vec<String> {

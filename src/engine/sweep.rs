@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, capabilities, clocks, own_ids};
+use super::{Engine, capabilities, own_ids};
 use crate::store::StoreError;
 use crate::store::configured::protected;
 use crate::store::writer::SweepStep;
@@ -84,7 +84,7 @@ async fn tick(engine: &Arc<Engine>, round: u32) {
     if !heard.is_empty() {
         engine.writer.seen(heard);
     }
-    clocks::note(engine);
+    engine.clocks.note(&engine.fleet.load(), &engine.writer, engine.clock.now());
     capabilities::take_in(engine).await;
     if engine.take_stale() || (round.is_multiple_of(RELOAD_EVERY) && round > 0) {
         duty(engine, "reload", reload(engine)).await;

@@ -1,11 +1,9 @@
 //! Undo: ends responses whose time is over, and lifts effects whose last hold has ended. The agent
 //! has a timer of its own; whichever acts first, the outcome is the same (promise 5).
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use riposte_protocol::time::Timestamp;
-use tokio::sync::Notify;
 
 use super::Engine;
 use crate::store::StoreError;
@@ -20,33 +18,6 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Delay after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Wake-ups of the undo stage.
-#[derive(Debug)]
-pub struct Undo {
-    planned: AtomicI64,
-    sooner: Notify,
-}
-
-impl Default for Undo {
-    fn default() -> Self {
-        Self { planned: AtomicI64::new(i64::MIN), sooner: Notify::new() }
-    }
-}
-
-impl Undo {
-    /// Wakes the stage after any change.
-    pub fn look_again(&self) {
-        self.sooner.notify_one();
-    }
-
-    /// Schedules a check at `at`, if the next one is later.
-    pub fn expect(&self, at: Timestamp) {
-        if at.as_millis() < self.planned.load(Ordering::SeqCst) {
-            self.sooner.notify_one();
-        }
-    }
-}
-
 /// Ends expired responses until the engine stops.
 pub async fn run(engine: &Engine) {
     let stop = engine.tasks.stopping().clone();
@@ -54,17 +25,14 @@ pub async fn run(engine: &Engine) {
         engine.health.expect(stage, MAX_WAIT, engine.clock.now());
     }
     while !stop.is_cancelled() {
-        // A commit during this pass sees no plan, and wakes this task.
-        engine.undo.planned.store(i64::MAX, Ordering::SeqCst);
+        engine.undo.begin();
         // Both run even if one fails.
         let ended = stage(engine, "undo", end_what_is_over(engine)).await;
         let retried = stage(engine, "retry_reverts", retry_reverts(engine)).await;
         let latest = engine.clock.now().plus(MAX_WAIT);
         let wait_until = [ended, retried].into_iter().flatten().min().map_or(latest, |next| next.min(latest));
-        engine.undo.planned.store(wait_until.as_millis(), Ordering::SeqCst);
         tokio::select! {
-            () = engine.clock.sleep_until(wait_until) => {}
-            () = engine.undo.sooner.notified() => {}
+            () = engine.undo.wait(&engine.clock, wait_until) => {}
             () = stop.cancelled() => {}
         }
     }

@@ -12,6 +12,10 @@ pub struct Readiness {
     pub ready: bool,
     /// Current problems, one sentence each.
     pub problems: Vec<String>,
+    /// What needs attention, although the manager can work: a renewed certificate that cannot be
+    /// used, for example.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Owners of deadlines: when each last ran, and how late it is.
     pub stages: BTreeMap<String, Round>,
     /// Fill level of the writer's queue, from 0 to 1.

@@ -53,6 +53,7 @@ const AGENT: House = House {
         ("manager_time", &["durable", "guarded", "moment"]),
         ("manager_url", &["platform"]),
         ("moment", &[]),
+        ("pin", &[]),
         ("platform", &[]),
         ("refusal", &[]),
         ("tasks", &[]),
@@ -65,7 +66,7 @@ const AGENT: House = House {
 const PROTOCOL: House = House {
     folder: "protocol/src",
     name: "riposte_protocol",
-    floors: &[&["delivery"], &["command", "message"], &["identity", "target"], &["account", "jws"]],
+    floors: &[&["delivery"], &["command", "message"], &["identity", "target"], &["account", "jws"], &["key"]],
     ground: &[("time", &[]), ("visible", &[]), ("words", &[])],
 };
 

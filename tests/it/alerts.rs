@@ -119,7 +119,7 @@ async fn a_body_that_is_no_alert_is_refused_and_nothing_is_stored() {
 #[tokio::test]
 async fn a_body_is_taken_up_to_its_bound_and_not_a_byte_further() {
     let bound = 4096;
-    let (_app, admin) = TestApp::start_with(Database::sqlite(), |config| config.max_body_bytes = bound).await;
+    let (_app, admin) = TestApp::start_with(Database::sqlite(), |config| config.limits.max_body_bytes = bound).await;
     admin.alerts(JSON, of_size("1", bound)).await.is(202);
     admin.alerts(JSON, of_size("2", bound + 1)).await.is_problem(413);
     for (encoding, compress) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd)] {
@@ -134,7 +134,7 @@ async fn a_body_is_taken_up_to_its_bound_and_not_a_byte_further() {
 
 #[tokio::test]
 async fn a_batch_is_taken_up_to_its_bound_and_not_an_alert_further() {
-    let (_app, admin) = TestApp::start_with(Database::sqlite(), |config| config.max_batch = 3).await;
+    let (_app, admin) = TestApp::start_with(Database::sqlite(), |config| config.limits.max_batch = 3).await;
     let alerts: Vec<Value> = (0..7).map(|n| brute_force(&n.to_string(), "203.0.113.7")).collect();
     admin.alerts(NDJSON, ndjson(&alerts[..3])).await.is(202);
     admin.alerts(NDJSON, ndjson(&alerts[3..7])).await.is_problem(413);
@@ -147,7 +147,7 @@ async fn a_batch_is_taken_up_to_its_bound_and_not_an_alert_further() {
 #[tokio::test]
 async fn promise_11_alerts_in_progress_stay_within_their_memory_budget() {
     let (app, admin) = TestApp::start_with(Database::sqlite(), |config| {
-        (config.max_body_bytes, config.max_pending_bytes) = (4096, 4096);
+        (config.limits.max_body_bytes, config.limits.max_pending_bytes) = (4096, 4096);
     })
     .await;
     // A client sends three quarters of that except for the last byte, and waits.
@@ -179,7 +179,7 @@ async fn promise_11_alerts_in_progress_stay_within_their_memory_budget() {
 #[tokio::test]
 async fn a_compressed_bomb_and_a_torn_one_are_refused() {
     let (_app, admin) = TestApp::start().await;
-    let limit = riposte::config::Config::default().max_body_bytes;
+    let limit = riposte::config::Config::default().limits.max_body_bytes;
     let blanks = vec![b' '; 2 * limit];
     for (encoding, bomb) in [("gzip", gzip(&blanks)), ("zstd", zstd(&blanks))] {
         assert!(bomb.len() < 100_000, "small enough for any client to send");

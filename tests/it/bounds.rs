@@ -205,7 +205,7 @@ async fn places_left(address: SocketAddr) -> usize {
 
 #[tokio::test]
 async fn promise_11_an_agents_stream_takes_a_place_among_the_connections() {
-    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.max_connections = 30).await;
+    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.limits.max_connections = 30).await;
     let agent = app.enrol(&admin, "web-01", &json!({})).await;
     let address = app.base.trim_start_matches("http://").parse().unwrap();
     let before = places_left(address).await;

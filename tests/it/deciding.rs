@@ -256,7 +256,7 @@ on_both_databases! {
     }
 
     async fn field_18_a_policy_can_say_how_old_an_alert_may_be(database: Database) {
-        let (app, admin) = TestApp::start_with(database, |config| config.max_age = "1h".into()).await;
+        let (app, admin) = TestApp::start_with(database, |config| config.alerts.max_age = "1h".into()).await;
         let agent = app.enrol(&admin, "h1", &json!({"wazuh_id": "001"})).await;
         admin.policy(&drop_policy("default")).await;
         let at = |id: &str, time: &str| {

@@ -18,7 +18,7 @@ use crate::support::{Answer, Client, Database, FakeAgent, TestApp, eventually};
 
 #[tokio::test]
 async fn promise_11_a_key_over_its_limit_is_told_when_to_retry_and_no_other_is() {
-    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.requests_per_minute = 20).await;
+    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.limits.requests_per_minute = 20).await;
     let viewer = app.client_with_role(&admin, "viewer").await;
     let ingest = app.client_with_role(&admin, "ingest").await;
     for n in 1..=20 {
@@ -47,7 +47,8 @@ async fn promise_11_a_key_over_its_limit_is_told_when_to_retry_and_no_other_is()
 
 #[tokio::test]
 async fn promise_11_an_agent_over_its_limit_is_told_when_to_retry_and_no_other_is() {
-    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.agent_requests_per_minute = 8).await;
+    let (app, admin) =
+        TestApp::start_with(Database::sqlite(), |config| config.limits.agent_requests_per_minute = 8).await;
     let (agent, other) = (app.enrol(&admin, "web-01", &json!({})).await, app.enrol(&admin, "web-02", &json!({})).await);
     let request = PollRequest { max: 1, ..PollRequest::default() };
     let waiting = PollRequest { wait_seconds: 30, ..request.clone() };
@@ -86,7 +87,7 @@ async fn promise_11_an_agent_over_its_limit_is_told_when_to_retry_and_no_other_i
 
 #[tokio::test]
 async fn promise_11_an_enrolment_with_a_guessed_token_costs_the_ledger_nothing() {
-    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.enrolments_per_minute = 10).await;
+    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.limits.enrolments_per_minute = 10).await;
     let anonymous = Client::anonymous(&app.base);
     let asked = serde_json::to_value(enrollment("rit_guess", "x", &new_key())).unwrap();
     // Another client has the ledger's only writer: a guess is answered all the same.
@@ -137,7 +138,8 @@ async fn is_let_in(address: &str) -> Option<TcpStream> {
 
 #[tokio::test]
 async fn promise_11_unauthenticated_connections_of_one_address_are_limited() {
-    let (app, admin) = TestApp::start_with(Database::sqlite(), |config| config.max_unknown_connections = 3).await;
+    let (app, admin) =
+        TestApp::start_with(Database::sqlite(), |config| config.limits.max_unknown_connections = 3).await;
     let address = app.base.trim_start_matches("http://");
     let mut streams = Vec::new();
     for n in 0..3 {
@@ -184,7 +186,7 @@ async fn promise_11_a_flood_of_capabilities_is_a_few_entries_and_its_last_word_c
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_the_limits_by_address_count_its_clients() {
-    let configure = |config: &mut riposte::config::Config| config.trusted_proxies = vec!["127.0.0.1".into()];
+    let configure = |config: &mut riposte::config::Config| config.server.trusted_proxies = vec!["127.0.0.1".into()];
     let (app, _) = TestApp::start_with(Database::sqlite(), configure).await;
     let anonymous = Client::anonymous(&app.base);
     let guess = async |from: &str| {
@@ -203,7 +205,7 @@ async fn behind_a_trusted_proxy_the_limits_by_address_count_its_clients() {
 async fn an_enrolment_through_a_proxy_needs_public_url_and_says_so() {
     for header in ["x-forwarded-proto", "x-forwarded-for", "x-forwarded-host", "forwarded"] {
         for public_url in ["", "https://riposte.example.org/"] {
-            let configure = |config: &mut riposte::config::Config| config.public_url = public_url.into();
+            let configure = |config: &mut riposte::config::Config| config.server.public_url = public_url.into();
             let (app, admin) = TestApp::start_with(Database::sqlite(), configure).await;
             let token = admin.post("/v1/enrollment-tokens", &json!({})).await.is(201);
             let asked = enrollment(token["token"].as_str().unwrap(), "web-01", &new_key());

@@ -58,5 +58,6 @@ mod recovery;
 mod rejected_orders;
 mod scripts;
 mod signing_key;
+mod tls;
 mod transports;
 mod unreachable;

@@ -7,9 +7,9 @@ use std::net::TcpListener as StdListener;
 use std::path::Path;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt as _, StreamExt as _};
 use riposte_protocol::command::{Command, Op, TYP};
+use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::{CommandResult, FromAgent, Outcome, ToAgent};
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::{MANAGER, SUBPROTOCOL, jws};
@@ -38,10 +38,10 @@ impl FakeManager {
     fn start() -> Self {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let (address, key, agent_id) =
-            (listener.local_addr().unwrap(), SigningKey::from_bytes(&[7; 32]), Uuid::now_v7());
+            (listener.local_addr().unwrap(), SigningKey::from_seed(&[7; 32]).unwrap(), Uuid::now_v7());
         let answer = json!({
             "agent_id": agent_id,
-            "manager_keys": [{"kid": KID, "public_key": jws::public_key_text(&key.verifying_key())}],
+            "manager_keys": [{"kid": KID, "public_key": key.verifying_key().text()}],
             "stream_url": format!("ws://{address}/v1/agent/stream"),
             "poll_url": format!("http://{address}/v1/agent/poll"),
         });
@@ -198,7 +198,7 @@ async fn promise_8_no_forged_order_is_executed_or_even_acknowledged() {
     manager.agent.run(&["--transport", "stream"]);
     let mut stream = manager.accept().await;
     let evil = |seq: u64| manager.command(seq, "10.6.6.6");
-    let thief = SigningKey::from_bytes(&[8; 32]);
+    let thief = SigningKey::from_seed(&[8; 32]).unwrap();
     let good = manager.sign(&evil(900));
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let (header, claims) = signed.split_once('.').unwrap();

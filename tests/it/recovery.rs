@@ -218,7 +218,7 @@ async fn promise_11_a_row_that_cannot_be_read_holds_up_nothing_else() {
     }
     assert_eq!(agent.owed().await.len(), 2);
     let spoil = |sql: &str| {
-        let ledger = rusqlite::Connection::open(app.config.data_dir.join("riposte.db")).unwrap();
+        let ledger = rusqlite::Connection::open(app.config.server.data_dir.join("riposte.db")).unwrap();
         ledger.execute_batch("PRAGMA busy_timeout = 30000; PRAGMA ignore_check_constraints = ON").unwrap();
         assert!(ledger.execute(sql, []).unwrap() > 0, "{sql} changes nothing");
     };

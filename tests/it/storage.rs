@@ -69,7 +69,7 @@ on_both_databases! {
     }
 
     async fn alerts_are_forgotten_when_they_are_old_but_not_behind_a_live_response(database: Database) {
-        let (app, admin) = TestApp::start_with(database, |config| config.alert_retention_days = 1).await;
+        let (app, admin) = TestApp::start_with(database, |config| config.alerts.alert_retention_days = 1).await;
         let agent = app.enrol(&admin, "web-01", &json!({"wazuh_id": "005"})).await;
         let mut policy = drop_policy("drop");
         policy["match"] = json!([{"min_level": 10}]);
@@ -150,7 +150,7 @@ async fn schema(app: &TestApp) -> Schema {
     const POSTGRESQL: &str = "SELECT CAST(table_name AS TEXT) AS place,
         CAST(column_name AS TEXT) AS name, CAST(data_type AS TEXT) AS kind
         FROM information_schema.columns WHERE table_schema = 'public'";
-    let is_sqlite = app.config.database_url.is_empty();
+    let is_sqlite = app.config.server.database_url.is_empty();
     let columns: Vec<Column> = app.db().await.all(if is_sqlite { SQLITE } else { POSTGRESQL }, vec![]).await.unwrap();
     let mut schema = Schema::new();
     for Column { place, name, kind } in columns {

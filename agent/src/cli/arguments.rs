@@ -65,6 +65,10 @@ pub(super) struct EnrollArguments {
     /// the system's
     #[arg(long, env = "RIPOSTE_CA", value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
+    /// A file with the agent's own certificate and its private key in PEM, for a manager that asks
+    /// agents for one; stored
+    #[arg(long, env = "RIPOSTE_CLIENT_CERT", value_name = "FILE")]
+    pub(super) client_cert: Option<PathBuf>,
     /// The agent's name; default: the host's
     #[arg(long, env = "RIPOSTE_NAME")]
     pub(super) name: Option<String>,

@@ -7,12 +7,13 @@ use anyhow::{Context as _, bail};
 
 use super::arguments::{self, EnrollArguments};
 use crate::enroll::EnrollOptions;
+use crate::tls::Trust;
 use crate::{actions, agent, guarded, platform};
 
 /// Limit of the token's length, in bytes: longer than any token, so that an endless input cannot
 /// fill the memory.
 const MAX_TOKEN_BYTES: u64 = 4096;
-/// Limit of a certificate authority file, in bytes: larger than the authorities of a whole system.
+/// Limit of a certificate's file, in bytes: larger than the authorities of a whole system.
 const MAX_CA_BYTES: u64 = 1024 * 1024;
 
 pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
@@ -30,15 +31,20 @@ pub(super) async fn enroll(arguments: EnrollArguments) -> anyhow::Result<()> {
     let host = arguments::host(&arguments.state, &arguments.wazuh, &policy);
     let capabilities = agent::capabilities(actions::ALL, &host, &policy);
     let state_dir = &arguments.state.path;
-    let ca = arguments.ca.as_deref().map(|file| {
-        guarded::read_named(file, MAX_CA_BYTES)
-            .with_context(|| format!("cannot read the certificate authority from {}", file.display()))
-    });
-    let ca = ca.transpose()?;
+    let read = |file: Option<&Path>, what: &str| -> anyhow::Result<Option<Vec<u8>>> {
+        let read = |file: &Path| {
+            guarded::read_named(file, MAX_CA_BYTES)
+                .with_context(|| format!("cannot read {what} from {}", file.display()))
+        };
+        file.map(read).transpose()
+    };
+    let trust = Trust {
+        ca: read(arguments.ca.as_deref(), "the certificate authority")?,
+        client: read(arguments.client_cert.as_deref(), "the agent's certificate")?,
+    };
     let options = EnrollOptions { replace: arguments.replace, insecure_http: arguments.plain.insecure_http };
     let enrolment =
-        crate::enroll::enroll(&arguments.manager, token, &name, state_dir, capabilities, ca.as_deref(), options)
-            .await?;
+        crate::enroll::enroll(&arguments.manager, &token, &name, state_dir, capabilities, trust, options).await?;
     let mut out = std::io::stdout();
     writeln!(out, "Enrolled {} as {} at {}.", enrolment.name, enrolment.agent_id, enrolment.manager)?;
     writeln!(out, "Next: riposte-agent run --state-dir {}", state_dir.display())?;

@@ -227,12 +227,12 @@ impl Turns {
 
 /// Talks to the manager until the agent stops.
 pub async fn run(agent: Arc<Agent>, identity: Identity, transport: Transport) {
-    let tls = match crate::tls::config(identity.ca()) {
+    let tls = match crate::tls::config(identity.trust()) {
         Ok(tls) => tls,
         Err(error) => {
             // No order can be received any more, but effects in force must still end.
             tracing::error!(%error, "the manager cannot be connected to; effects are lifted on time");
-            crate::service::status("not connected to the manager: its certificate authority cannot be used");
+            crate::service::status("not connected to the manager: a certificate cannot be used");
             return agent.self_protection.manager_is_known();
         }
     };

@@ -44,7 +44,8 @@ struct Untold {
 impl Conversation {
     /// Polls until the connection breaks, or until `back_to_stream`.
     pub(super) async fn poll(&mut self, back_to_stream: Option<Instant>) -> Ended {
-        let client = match crate::tls::client(self.identity.ca(), |builder| builder.connect_timeout(CONNECT_TIMEOUT)) {
+        let client = match crate::tls::client(self.identity.trust(), |builder| builder.connect_timeout(CONNECT_TIMEOUT))
+        {
             Ok(client) => client,
             Err(error) => return Ended::broken(crate::telemetry::chain(&error), false),
         };

@@ -1,9 +1,9 @@
 //! The real program against a simulated manager: enrolment, the stream and the polls, over real
 //! sockets.
 
-use ed25519_dalek::SigningKey;
 use riposte_protocol::command::Command;
 use riposte_protocol::identity;
+use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::{FromAgent, Outcome, PollRequest, PollResponse, ToAgent};
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
@@ -65,7 +65,7 @@ async fn no_forged_order_is_acknowledged_and_every_refusal_is_reported() {
     let _running = manager.run(&["--transport", "stream"]);
     let mut stream = manager.accept().await;
     stream.hello().await;
-    let stranger = SigningKey::from_bytes(&[9; 32]);
+    let stranger = SigningKey::from_seed(&[9; 32]).unwrap();
     let good = manager.command(1, |_| ());
     let forged = {
         let command = Command::open(&good, &[("k1".into(), manager.key.verifying_key())], AGENT).unwrap();

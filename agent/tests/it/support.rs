@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ed25519_dalek::{SigningKey, VerifyingKey};
 use futures_util::{SinkExt as _, StreamExt as _};
+use riposte_protocol::SUBPROTOCOL;
 use riposte_protocol::command::{Command, Op};
+use riposte_protocol::key::{SigningKey, VerifyingKey};
 use riposte_protocol::message::{CommandResult, EnrollRequest, FromAgent, Settings, ToAgent};
 use riposte_protocol::target::{Target, TargetKind};
-use riposte_protocol::{SUBPROTOCOL, jws};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,7 +46,7 @@ impl Manager {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        Self { listener, url, key: SigningKey::from_bytes(&[7; 32]), state: tempfile::tempdir().unwrap() }
+        Self { listener, url, key: SigningKey::from_seed(&[7; 32]).unwrap(), state: tempfile::tempdir().unwrap() }
     }
 
     /// Starts a manager and enrols an agent; also returns the agent's public key.
@@ -65,11 +65,11 @@ impl Manager {
         let request: EnrollRequest = serde_json::from_str(&request).unwrap();
         assert_eq!((request.token.as_str(), request.name.as_str()), ("secret", "web-1"));
         assert!(request.capabilities.iter().any(|capability| capability.action == "log-only" && capability.available));
-        (manager, jws::parse_public_key(&request.public_key).unwrap())
+        (manager, VerifyingKey::parse(&request.public_key).unwrap())
     }
 
     pub(crate) fn enrolment(&self) -> String {
-        let public_key = jws::public_key_text(&self.key.verifying_key());
+        let public_key = self.key.verifying_key().text();
         json!({
             "agent_id": AGENT,
             "manager_keys": [{"kid": "k1", "public_key": public_key}],

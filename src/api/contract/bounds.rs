@@ -8,7 +8,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{id, merge, operations};
+use super::operations::{id, merge, operations};
 
 /// A positive duration such as `1h30m`.
 const DURATION: &str = "^[1-9][0-9]{0,11}(d|h|ms|m|s)([0-9]{1,12}(d|h|ms|m|s))*$";

@@ -52,7 +52,7 @@ pub(super) fn separate(contract: &mut Value) {
             close(schema);
         }
     }
-    for operation in super::operations(contract) {
+    for operation in super::operations::operations(contract) {
         if let Some(body) = operation.get_mut("requestBody") {
             rename(body, &names);
         }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::operations;
+use super::operations::operations;
 
 /// Header of a request that can be repeated.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use serde_json::Value;
 
 use super::error::{ApiError, ApiResult};
-use crate::api::AppState;
+use crate::api::state::AppState;
 use crate::domain::fault::Fault;
 
 const DETAIL: &str = "contains a control character";

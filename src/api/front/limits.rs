@@ -112,9 +112,9 @@ impl CallerLimits {
     /// The limits from the configuration.
     pub fn new(config: &Config) -> Self {
         Self {
-            keys: Limit::new(config.requests_per_minute),
-            agents: Limit::new(config.agent_requests_per_minute),
-            enrolments: Limit::new(config.enrolments_per_minute),
+            keys: Limit::new(config.limits.requests_per_minute),
+            agents: Limit::new(config.limits.agent_requests_per_minute),
+            enrolments: Limit::new(config.limits.enrolments_per_minute),
             news: RateLimiter::hashmap(Quota::per_minute(NEWS_PER_MINUTE).allow_burst(NEWS_AT_ONCE)),
         }
     }

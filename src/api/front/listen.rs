@@ -1,6 +1,6 @@
 //! The listener: accepts connections and spawns a task for each. axum's own listener lacks limits
 //! on the number of connections, and on the time to send a request or to read the response
-//! ([`Connection`]).
+//! ([`Connection`]). With a certificate ([`Tls`]) it speaks TLS, with HTTP/1.1 and 2 inside.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -10,19 +10,23 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::header::{HOST, STRICT_TRANSPORT_SECURITY};
+use axum::http::{HeaderValue, Request};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 use super::address::TrustedProxies;
 use super::connection::{Connection, IsStream};
 use super::limits::network;
+use super::tls::Tls;
 use crate::shutdown::Tasks;
 
 /// Time limit for a request's head, and idle time between requests.
@@ -33,6 +37,14 @@ const HEAD_BYTES: usize = 64 * 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Time limit for sending a 503 to a refused client.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum concurrent requests on one HTTP/2 connection.
+const H2_STREAMS: u32 = 100;
+/// Interval of HTTP/2 pings, which find clients that have gone.
+const H2_PING: Duration = Duration::from_secs(30);
+/// One year, for this host alone: others of its domain may have no certificate.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const NO_ROOM: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\n",
     "Content-Length: 160\r\nConnection: close\r\n\r\n",
@@ -113,9 +125,18 @@ impl Newcomer {
     }
 }
 
+/// How a request came; handlers find it among the request's extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Whether the connection ends its TLS here.
+    pub is_tls: bool,
+    /// Whether the client has shown a certificate of a known authority.
+    pub has_certificate: bool,
+}
+
 /// Serves until `tasks` are asked to stop. Then open requests are finished and new connections are
 /// refused.
-pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Door) {
+pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Door, tls: Option<Arc<Tls>>) {
     let stop = tasks.stopping().clone();
     loop {
         let accepted = tokio::select! {
@@ -136,33 +157,84 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Doo
             Some((permit, newcomer)) => {
                 let is_stream = IsStream::default();
                 let connection = Connection::new(stream, permit, is_stream.clone());
-                tasks.spawn_short(serve(connection, peer, (is_stream, newcomer), router.clone(), stop.clone()));
+                let client = ClientConnection { peer, is_stream, newcomer, transport: Transport::default() };
+                let (router, stop) = (router.clone(), stop.clone());
+                match &tls {
+                    None => tasks.spawn_short(serve(connection, client, router, stop)),
+                    Some(tls) => tasks.spawn_short(serve_tls(tls.acceptor(), connection, client, router, stop)),
+                }
             }
+            // A client of TLS sees a broken handshake: an error in its protocol would cost one.
             None => tasks.spawn_short(refuse(stream)),
         }
     }
 }
 
-async fn serve(
-    connection: Connection<TcpStream>,
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+struct ClientConnection {
     peer: SocketAddr,
-    (is_stream, newcomer): (IsStream, Newcomer),
+    is_stream: IsStream,
+    newcomer: Newcomer,
+    transport: Transport,
+}
+
+/// Serves a connection after the TLS handshake.
+async fn serve_tls(
+    acceptor: TlsAcceptor,
+    connection: Connection<TcpStream>,
+    mut client: ClientConnection,
     router: Router,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
 ) {
+    // Clients that fail, such as port scanners, need no line in the log.
+    let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(connection)).await else {
+        tracing::debug!(peer = %client.peer, "a TLS handshake with {} failed", client.peer);
+        return;
+    };
+    let has_certificate = connection.get_ref().1.peer_certificates().is_some();
+    client.transport = Transport { is_tls: true, has_certificate };
+    serve(connection, client, router, stop).await;
+}
+
+async fn serve<S>(connection: S, client: ClientConnection, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let is_tls = client.transport.is_tls;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request.extensions_mut().insert(is_stream.clone());
-        request.extensions_mut().insert(newcomer.clone());
+        let ClientConnection { peer, is_stream, newcomer, transport } = client.clone();
+        // HTTP/2 has the host in the URI; handlers read it in one place.
+        let authority = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        if let Some(host) = authority.filter(|_| !request.headers().contains_key(HOST)) {
+            request.headers_mut().insert(HOST, host);
+        }
+        let extensions = request.extensions_mut();
+        extensions.insert(ConnectInfo(peer));
+        extensions.insert(is_stream);
+        extensions.insert(newcomer);
+        extensions.insert(transport);
         let mut router = router.clone();
-        async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
+        async move {
+            let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
+            if is_tls {
+                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HSTS);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
-    let connection = http1::Builder::new()
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    if !is_tls {
+        // Without TLS no client is offered HTTP/2.
+        http = http.http1_only();
+    }
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
+    http.http2()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(connection), service)
-        .with_upgrades();
+        .max_concurrent_streams(H2_STREAMS)
+        .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(H2_PING);
+    let connection = http.serve_connection_with_upgrades(TokioIo::new(connection), service);
     tokio::pin!(connection);
     let mut stopping = false;
     loop {

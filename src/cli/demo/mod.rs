@@ -66,8 +66,9 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let manager = format!("http://{}", listener.local_addr()?);
     let tasks = Tasks::new();
     let mut signals = Signals::listen()?;
-    let config = Config { data_dir: dir.0.join("manager"), ..Config::default() };
-    let key_file = config.data_dir.join(keyfiles::ADMIN_KEY);
+    let mut config = Config::default();
+    config.server.data_dir = dir.0.join("manager");
+    let key_file = config.server.data_dir.join(keyfiles::ADMIN_KEY);
     let serving = serve::serve(config, listener, Clock::system(), tasks.clone());
     tokio::pin!(serving);
     let show = async {

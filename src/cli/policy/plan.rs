@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use riposte_protocol::jws;
+use riposte_protocol::key::VerifyingKey;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
@@ -97,7 +97,7 @@ fn agent(row: AgentRow) -> anyhow::Result<Agent> {
     Ok(Agent {
         id: id.parse().context("an agent's id")?,
         name,
-        public_key: jws::parse_public_key(&public_key).context("an agent's public key")?,
+        public_key: VerifyingKey::parse(&public_key).context("an agent's public key")?,
         labels: labels.read().context("an agent's labels")?,
         version,
         capabilities: capabilities.read().context("an agent's capabilities")?,

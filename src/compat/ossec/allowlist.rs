@@ -9,7 +9,6 @@ use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::loaded::Loaded;
 use super::report::{ImportReport, Place, short};
 use crate::domain::protected::Covered;
 
@@ -82,9 +81,9 @@ fn ipv4(text: &str) -> Option<(Ipv4Addr, Option<u8>)> {
 }
 
 /// The protected entries of the list.
-pub(super) fn protect(loaded: &Loaded, report: &mut ImportReport) -> Vec<Value> {
+pub(super) fn protect(allowlist: &Allowlist, report: &mut ImportReport) -> Vec<Value> {
     let (mut entries, mut seen) = (Vec::new(), HashSet::new());
-    for (text, place) in &loaded.allowlist.entries {
+    for (text, place) in &allowlist.entries {
         let quoted = short(text);
         if text.starts_with('!') {
             let message =
@@ -115,7 +114,7 @@ pub(super) fn protect(loaded: &Loaded, report: &mut ImportReport) -> Vec<Value> 
             }
         }
     }
-    if let Some((_, place)) = loaded.allowlist.entries.first() {
+    if let Some((_, place)) = allowlist.entries.first() {
         report.info(
             *place,
             "an address on Wazuh's white_list stops every command of an alert that has it as data.srcip, and nothing \

@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 
-use super::loaded::{ActiveResponse, Command, Illegible, Load, Loaded, Location, Message, WazuhError};
+use super::loaded::{ActiveResponse, Command, Illegible, Load, Loaded, Location, Message};
 use super::report::{ImportReport, Place, short};
 use super::values::{level, locations, number, rule_ids};
+use super::wazuh_error::WazuhError;
 use super::xml::{self, Root, Section, XmlEntry};
 use crate::views::import::Level;
 

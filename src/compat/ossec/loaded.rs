@@ -5,22 +5,8 @@ use serde::Serialize;
 
 use super::allowlist::Allowlist;
 use super::report::Place;
+use super::wazuh_error::WazuhError;
 use crate::views::import::Level;
-
-/// An error of Wazuh, with its number and message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct WazuhError {
-    /// Wazuh's error number; absent for limits of Riposte.
-    pub code: Option<u16>,
-    /// Wazuh's message.
-    pub text: String,
-}
-
-impl WazuhError {
-    pub(super) fn new(code: u16, text: impl Into<String>) -> Self {
-        Self { code: Some(code), text: text.into() }
-    }
-}
 
 /// Whether Wazuh would load the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -14,11 +14,16 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod values;
+mod wazuh_error;
 mod xml;
 
 use crate::views::import::Import;
 
 pub use allowlist::Allowlist;
+pub use loaded::{ActiveResponse, Command, Load, Loaded, Location, Message};
+pub use report::Place;
+pub use wazuh_error::WazuhError;
+
 /// What an import comes to, with what it is judged by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
@@ -29,9 +34,6 @@ pub struct Imported {
     /// For each active response that Wazuh would load: the name of its policy, if converted.
     pub carried: Vec<Option<String>>,
 }
-
-pub use loaded::{ActiveResponse, Command, Load, Loaded, Location, Message, WazuhError};
-pub use report::Place;
 
 /// Reads configuration files (name and bytes) as if they were one, in this order. If Wazuh would refuse them, nothing is
 /// carried over and the report has every error. Wazuh reads bytes in whatever encoding: those that are no UTF-8 become U+FFFD.
@@ -52,7 +54,7 @@ pub fn import(files: &[(String, Vec<u8>)], wazuh_manager: Option<&str>) -> Impor
     if wazuh.load == Load::Ok {
         let programs = programs::carry(&wazuh, &mut report);
         let carried = policies::carry(&wazuh, &programs, wazuh_manager, &mut report);
-        import.answer.protected = allowlist::protect(&wazuh, &mut report);
+        import.answer.protected = allowlist::protect(&wazuh.allowlist, &mut report);
         import.answer.policies = carried.documents;
         import.carried = carried.names;
         import.answer.actions = programs.documents;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use riposte_protocol::visible::is_hidden;
 
-use super::loaded::WazuhError;
+use super::wazuh_error::{DECLARATION, WazuhError, XML_ERROR};
 use crate::views::import::{Level, Note};
 
 /// Maximum length of a quoted piece of configuration, in characters.
@@ -83,16 +83,13 @@ impl<'a> ImportReport<'a> {
         let WazuhError { code, text } = error;
         match code {
             Some(code) => {
-                let hint = if text == super::xml::DECLARATION {
-                    " Its reader knows no XML declaration: remove the line"
-                } else {
-                    ""
-                };
+                let hint =
+                    if text == DECLARATION { " Its reader knows no XML declaration: remove the line" } else { "" };
                 self.add(Level::Error, place, format!("Wazuh refuses this: ({code}): {}{hint}", short(text)));
             }
             None => self.add(Level::Error, place, text.clone()),
         }
-        let is_xml = *code == Some(super::xml::XML_ERROR) || code.is_none();
+        let is_xml = *code == Some(XML_ERROR) || code.is_none();
         if let (Some((_, note)), Some(place), true) = (self.notes.last_mut(), place, is_xml) {
             note.column = Some(place.column);
         }

@@ -8,8 +8,8 @@ use quick_xml::events::attributes::AttrError;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use super::loaded::WazuhError;
 use super::report::{Place, short};
+use super::wazuh_error::{DECLARATION, WazuhError, XML_ERROR};
 
 /// Maximum length of a name, value or tag, in bytes: Wazuh's own limit.
 const MAX_TEXT_BYTES: usize = 20_480;
@@ -28,8 +28,6 @@ const MAX_STRAY_CHARS: usize = 80;
 const KEPT: [&str; 3] = ["global", "command", "active-response"];
 /// Replaces `<` after a backslash during parsing; it cannot occur in a configuration.
 const ESCAPED: char = '\u{1}';
-/// Wazuh's number for all XML errors.
-pub(super) const XML_ERROR: u16 = 1226;
 
 /// An error and its position.
 pub(super) type XmlFault = (WazuhError, Place);
@@ -129,8 +127,6 @@ pub(super) fn read(file: usize, text: &str) -> Result<File, XmlFault> {
     }
 }
 
-/// Wazuh's message for an XML declaration, which it parses as an element with attributes.
-pub(super) const DECLARATION: &str = "XMLERR: Attribute '?' has no value.";
 const NOT_CLOSED: &str = "XMLERR: End of file and some elements were not closed.";
 
 /// Wazuh's message for an XML error.

@@ -3,8 +3,7 @@
 use riposte_protocol::target::TargetKind;
 use serde_json::{Value, json};
 
-use super::custom::free_arguments;
-use super::{Accounts, Action};
+use super::definition::{Accounts, Action, free_arguments};
 use crate::domain::alert::TargetField;
 
 const LINUX: &[&str] = &["linux"];

@@ -3,9 +3,11 @@
 
 use riposte_protocol::command::{Script, ScriptStyle};
 use riposte_protocol::target::TargetKind;
-use serde_json::{Map, Value, json};
+use riposte_protocol::words::nearest;
+use serde_json::{Map, Value};
 
-use super::{Accounts, Action, Catalogue, is_name, nearest};
+use super::catalogue::Catalogue;
+use super::definition::{Accounts, Action, free_arguments, is_name};
 use crate::domain::alert::TargetField;
 use crate::domain::fault::Fault;
 
@@ -26,81 +28,78 @@ const PLATFORMS: [&str; 6] = ["linux", "macos", "freebsd", "openbsd", "netbsd", 
 /// Maximum size of a parameter schema, in bytes.
 const MAX_SCHEMA_BYTES: usize = 16 * 1024;
 
-/// Parses a custom action.
-///
-/// # Errors
-/// All faults.
-pub(super) fn read(document: &Value) -> Result<Action, Vec<Fault>> {
-    let Some(object) = document.as_object() else { return Err(vec![Fault::at("", "an action is a JSON object")]) };
-    let mut faults = Vec::new();
-    for key in object.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
-        let meant = nearest(key, KNOWN).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-        let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
-        faults.push(Fault::at(pointer, format!("is not a known field{meant}")));
+impl Action {
+    /// Parses a custom action.
+    ///
+    /// # Errors
+    /// All faults, each with a pointer.
+    pub fn parse(document: &Value) -> Result<Self, Vec<Fault>> {
+        let Some(object) = document.as_object() else { return Err(vec![Fault::at("", "an action is a JSON object")]) };
+        let mut faults = Vec::new();
+        for key in object.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
+            let meant = nearest(key, KNOWN).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
+            faults.push(Fault::at(pointer, format!("is not a known field{meant}")));
+        }
+        let name = text(object, "name", &mut faults).unwrap_or_default();
+        if !is_name(&name) {
+            faults.push(Fault::at("/name", "must be 1 to 64 characters of a-z, 0-9, '-', '_' and '.'"));
+        } else if Catalogue::built_in().find(&name).is_some() {
+            faults.push(Fault::at("/name", "is the name of a built-in action"));
+        }
+        let executable = text(object, "executable", &mut faults).unwrap_or_default();
+        if !is_file_name(&executable) {
+            faults.push(Fault::at("/executable", "must be a file name in the agents' program folder, without a path"));
+        }
+        let style = word(object, "style", &mut faults).unwrap_or(ScriptStyle::Wazuh);
+        let target_kinds =
+            words::<TargetKind>(object, "target_kinds", &mut faults).unwrap_or_else(|| vec![TargetKind::None]);
+        if target_kinds.is_empty() {
+            faults.push(Fault::at("/target_kinds", "must name at least one kind; none is \"none\""));
+        }
+        let user: Option<Accounts> = word(object, "user", &mut faults);
+        if user.is_some() && !target_kinds.contains(&TargetKind::User) {
+            faults.push(Fault::at("/user", "is set, but target_kinds does not include user"));
+        }
+        let user = user.unwrap_or_default();
+        if user == Accounts::Any && style == ScriptStyle::Argv {
+            faults.push(Fault::at("/user", "any needs a style that passes names as JSON: wazuh or wazuh5"));
+        }
+        let default_target: Option<TargetField> = word(object, "default_target", &mut faults);
+        if default_target.is_some_and(|field| !target_kinds.contains(&field.kind())) {
+            faults.push(Fault::at("/default_target", "is of a kind that target_kinds does not have"));
+        }
+        let platforms: Vec<String> =
+            words(object, "platforms", &mut faults).unwrap_or_else(|| PLATFORMS.map(String::from).to_vec());
+        for (index, _) in platforms.iter().enumerate().filter(|(_, word)| !PLATFORMS.contains(&word.as_str())) {
+            faults.push(Fault::at(format!("/platforms/{index}"), format!("must be one of {}", PLATFORMS.join(", "))));
+        }
+        let parameters = object.get("parameters").cloned().unwrap_or_else(free_arguments);
+        if parameters.to_string().len() > MAX_SCHEMA_BYTES {
+            faults.push(Fault::at("/parameters", format!("is larger than {MAX_SCHEMA_BYTES} bytes")));
+        } else if let Err(error) = jsonschema::validator_for(&parameters) {
+            faults.push(Fault::at("/parameters", format!("is not a JSON Schema: {error}")));
+        }
+        let undoable = flag(object, "undoable", false, &mut faults);
+        let wants_alert = flag(object, "wants_alert", true, &mut faults);
+        let summary = text(object, "summary", &mut faults).unwrap_or_default();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let script = Some(Script { executable, style, undoable });
+        Ok(Self {
+            name,
+            summary,
+            target_kinds,
+            user,
+            default_target,
+            undoable,
+            platforms,
+            parameters,
+            wants_alert,
+            script,
+        })
     }
-    let name = text(object, "name", &mut faults).unwrap_or_default();
-    if !is_name(&name) {
-        faults.push(Fault::at("/name", "must be 1 to 64 characters of a-z, 0-9, '-', '_' and '.'"));
-    } else if Catalogue::built_in().find(&name).is_some() {
-        faults.push(Fault::at("/name", "is the name of a built-in action"));
-    }
-    let executable = text(object, "executable", &mut faults).unwrap_or_default();
-    if !is_file_name(&executable) {
-        faults.push(Fault::at("/executable", "must be a file name in the agents' program folder, without a path"));
-    }
-    let style = word(object, "style", &mut faults).unwrap_or(ScriptStyle::Wazuh);
-    let target_kinds =
-        words::<TargetKind>(object, "target_kinds", &mut faults).unwrap_or_else(|| vec![TargetKind::None]);
-    if target_kinds.is_empty() {
-        faults.push(Fault::at("/target_kinds", "must name at least one kind; none is \"none\""));
-    }
-    let user: Option<Accounts> = word(object, "user", &mut faults);
-    if user.is_some() && !target_kinds.contains(&TargetKind::User) {
-        faults.push(Fault::at("/user", "is set, but target_kinds does not include user"));
-    }
-    let user = user.unwrap_or_default();
-    if user == Accounts::Any && style == ScriptStyle::Argv {
-        faults.push(Fault::at("/user", "any needs a style that passes names as JSON: wazuh or wazuh5"));
-    }
-    let default_target: Option<TargetField> = word(object, "default_target", &mut faults);
-    if default_target.is_some_and(|field| !target_kinds.contains(&field.kind())) {
-        faults.push(Fault::at("/default_target", "is of a kind that target_kinds does not have"));
-    }
-    let platforms: Vec<String> =
-        words(object, "platforms", &mut faults).unwrap_or_else(|| PLATFORMS.map(String::from).to_vec());
-    for (index, _) in platforms.iter().enumerate().filter(|(_, word)| !PLATFORMS.contains(&word.as_str())) {
-        faults.push(Fault::at(format!("/platforms/{index}"), format!("must be one of {}", PLATFORMS.join(", "))));
-    }
-    let parameters = object.get("parameters").cloned().unwrap_or_else(free_arguments);
-    if parameters.to_string().len() > MAX_SCHEMA_BYTES {
-        faults.push(Fault::at("/parameters", format!("is larger than {MAX_SCHEMA_BYTES} bytes")));
-    } else if let Err(error) = jsonschema::validator_for(&parameters) {
-        faults.push(Fault::at("/parameters", format!("is not a JSON Schema: {error}")));
-    }
-    let undoable = flag(object, "undoable", false, &mut faults);
-    let wants_alert = flag(object, "wants_alert", true, &mut faults);
-    let summary = text(object, "summary", &mut faults).unwrap_or_default();
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let script = Some(Script { executable, style, undoable });
-    Ok(Action {
-        name,
-        summary,
-        target_kinds,
-        user,
-        default_target,
-        undoable,
-        platforms,
-        parameters,
-        wants_alert,
-        script,
-    })
-}
-
-/// JSON Schema of any array of strings.
-pub(super) fn free_arguments() -> Value {
-    json!({"type": "array", "items": {"type": "string"}})
 }
 
 /// Whether `name` is a plain file name: it reaches agents that run as root.
@@ -154,11 +153,13 @@ fn words<T: serde::de::DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn a_custom_action_has_plain_defaults() {
-        let action = read(&json!({"name": "yara", "summary": "Scans.", "executable": "yara.sh"})).unwrap();
+        let action = Action::parse(&json!({"name": "yara", "summary": "Scans.", "executable": "yara.sh"})).unwrap();
         assert_eq!(
             (action.target_kinds.as_slice(), action.undoable, action.wants_alert),
             (&[TargetKind::None][..], false, true)
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_custom_action_has_a_pointer() {
-        let faults = read(
+        let faults = Action::parse(
             &json!({"name": "netsh!", "executable": "../x", "stile": "wazuh", "style": "perl", "target_kinds": ["ip", "planet"],
             "default_target": "source.user", "platforms": ["beos"], "parameters": {"type": 7}, "undoable": "yes"}),
         );
@@ -190,9 +191,9 @@ mod tests {
             [(json!(["ip"]), "any", "wazuh"), (json!(["user"]), "everybody", "wazuh"), (json!(["user"]), "any", "argv")]
         {
             let action = json!({"name": "x", "executable": "x", "target_kinds": kinds, "user": user, "style": style});
-            assert_eq!(read(&action).unwrap_err()[0].pointer, "/user", "{user}");
+            assert_eq!(Action::parse(&action).unwrap_err()[0].pointer, "/user", "{user}");
         }
-        let taken = read(&json!({"name": "firewall-drop", "executable": "x"})).unwrap_err();
+        let taken = Action::parse(&json!({"name": "firewall-drop", "executable": "x"})).unwrap_err();
         assert_eq!(taken[0].pointer, "/name");
     }
 

@@ -1,7 +1,7 @@
 //! The name of a process beside its number. A busy host reuses process ids within minutes, so a
 //! kill also needs a name or path, from the arguments or from the alert.
 
-use super::Action;
+use super::definition::Action;
 use crate::domain::alert::Observables;
 
 /// Maximum length of a name from an alert, in characters; equal to the limit of the argument

@@ -10,9 +10,9 @@ use cel::{DeclarationError, Env, ExecutionError};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use riposte_protocol::target::{Target, TargetKind};
+use riposte_protocol::words::nearest;
 
 use super::patterns;
-use crate::domain::action::nearest;
 use crate::domain::duration::Span;
 use crate::domain::protected::Covered;
 

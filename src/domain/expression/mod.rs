@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr};
 use cel::{ExecutionError, Program, Value};
+use riposte_protocol::words::nearest;
 
-use super::action::nearest;
 pub use bindings::Bindings;
 use bindings::{NAMES, Numbers};
 pub use field_refs::{EVERYTHING, FieldRefs};

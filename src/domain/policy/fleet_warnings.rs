@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{On, Policy, Selector};
+use super::definition::{On, Policy, Selector};
 use crate::domain::action::Action;
 use crate::domain::agent::Agent;
 use crate::domain::fault::Fault;
@@ -14,44 +14,48 @@ use crate::domain::fleet::{Fleet, Origin};
 /// mistake.
 const NOISE_LEVEL: u8 = 5;
 
-/// The warnings of a policy with `action`, by place.
-pub(super) fn of(policy: &Policy, action: &Action, fleet: &Fleet) -> Vec<Fault> {
-    let mut warnings = Vec::new();
-    for (index, selector) in policy.selectors.iter().enumerate() {
-        let labels = &selector.agents.labels;
-        if let Some(carried) = carried_by_none(labels, fleet) {
-            let detail = format!("no enrolled agent carries {carried}, so the selector matches no alert yet");
-            warnings.push(Fault::at(format!("/match/{index}/agents/labels"), detail));
-        }
-    }
-    match &policy.respond.on {
-        On::Labels(labels) => {
+impl Policy {
+    /// Warnings about the currently enrolled agents: unused labels, unknown names, unsupported
+    /// `action`.
+    pub fn fleet_warnings(&self, action: &Action, fleet: &Fleet) -> Vec<Fault> {
+        let mut warnings = Vec::new();
+        for (index, selector) in self.selectors.iter().enumerate() {
+            let labels = &selector.agents.labels;
             if let Some(carried) = carried_by_none(labels, fleet) {
-                let detail = format!("no enrolled agent carries {carried}, so responses reach no agent yet");
-                warnings.push(Fault::at("/respond/on/labels", detail));
+                let detail = format!("no enrolled agent carries {carried}, so the selector matches no alert yet");
+                warnings.push(Fault::at(format!("/match/{index}/agents/labels"), detail));
             }
         }
-        On::Agents(words) => {
-            let unknown = words.iter().enumerate().filter(|(_, word)| fleet.called(word).is_none());
-            warnings.extend(unknown.map(|(index, word)| {
-                let is_revoked = word.parse().is_ok_and(|id| fleet.is_revoked(id));
-                let what = if is_revoked {
-                    "is an agent that was revoked"
-                } else {
-                    "is not the id or name of an enrolled agent"
-                };
-                Fault::at(format!("/respond/on/agents/{index}"), format!("{what}: no response reaches it"))
-            }));
+        match &self.respond.on {
+            On::Labels(labels) => {
+                if let Some(carried) = carried_by_none(labels, fleet) {
+                    let detail = format!("no enrolled agent carries {carried}, so responses reach no agent yet");
+                    warnings.push(Fault::at("/respond/on/labels", detail));
+                }
+            }
+            On::Agents(words) => {
+                let unknown = words.iter().enumerate().filter(|(_, word)| fleet.called(word).is_none());
+                warnings.extend(unknown.map(|(index, word)| {
+                    let is_revoked = word.parse().is_ok_and(|id| fleet.is_revoked(id));
+                    let what = if is_revoked {
+                        "is an agent that was revoked"
+                    } else {
+                        "is not the id or name of an enrolled agent"
+                    };
+                    Fault::at(format!("/respond/on/agents/{index}"), format!("{what}: no response reaches it"))
+                }));
+            }
+            On::Server if !fleet.has_server() => {
+                let detail =
+                    "is server, and no enrolled agent has the label wazuh_id 000, so responses reach no agent yet";
+                warnings.push(Fault::at("/respond/on", detail));
+            }
+            On::Origin | On::All | On::Server => {}
         }
-        On::Server if !fleet.has_server() => {
-            let detail = "is server, and no enrolled agent has the label wazuh_id 000, so responses reach no agent yet";
-            warnings.push(Fault::at("/respond/on", detail));
-        }
-        On::Origin | On::All | On::Server => {}
+        warnings.extend(unable(self, action, fleet));
+        warnings.extend(lasting(self, action));
+        warnings
     }
-    warnings.extend(unable(policy, action, fleet));
-    warnings.extend(lasting(policy, action));
-    warnings
 }
 
 /// The labels as text, if no agent has all of them.
@@ -134,7 +138,7 @@ mod tests {
         Agent {
             id: Uuid::from_u128(n),
             name: name.into(),
-            public_key: ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key(),
+            public_key: riposte_protocol::key::SigningKey::from_seed(&[7; 32]).unwrap().verifying_key(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             version: String::new(),
             capabilities: cannot.iter().map(unable).collect(),
@@ -149,7 +153,7 @@ mod tests {
         }
         let policy = Policy::parse(&whole, Catalogue::built_in()).unwrap();
         let action = Catalogue::built_in().find(&policy.respond.action).unwrap();
-        let found = of(&policy, action, &Fleet::new(agents));
+        let found = policy.fleet_warnings(action, &Fleet::new(agents));
         found.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect()
     }
 
@@ -228,7 +232,7 @@ mod tests {
         let catalogue = Catalogue::with(vec![custom]);
         let document = json!({"name": "a", "match": [{"min_level": 12}], "respond": {"action": "yara"}});
         let policy = Policy::parse(&document, &catalogue).unwrap();
-        let found = |agents| of(&policy, catalogue.find("yara").unwrap(), &Fleet::new(agents));
+        let found = |agents| policy.fleet_warnings(catalogue.find("yara").unwrap(), &Fleet::new(agents));
         let other = || says(1, "script:other.sh", None);
         let said = found(vec![other()]);
         assert!(said.len() == 1 && said[0].detail.starts_with("runs the program yara.sh, which none of"), "{said:?}");

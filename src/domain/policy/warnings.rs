@@ -1,29 +1,31 @@
 //! Warnings about a policy: reasons why it, or a part of it, can never have an effect.
 
-use super::{On, OverLimit, Policy, Selector};
+use super::definition::{Mode, On, Policy, Selector};
+use super::guardrails::OverLimit;
 use crate::domain::action::Catalogue;
 use crate::domain::fault::Fault;
-use crate::domain::policy::Mode;
 
-/// The warnings of a policy, by place.
-pub(super) fn of(policy: &Policy) -> Vec<Fault> {
-    let mut warnings = Vec::new();
-    if policy.selectors.is_empty() {
-        warnings.push(Fault::at("/match", "has no selector, so the policy never matches"));
+impl Policy {
+    /// Warnings: parts of the policy that can never have an effect.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let mut warnings = Vec::new();
+        if self.selectors.is_empty() {
+            warnings.push(Fault::at("/match", "has no selector, so the policy never matches"));
+        }
+        for (index, selector) in self.selectors.iter().enumerate() {
+            of_selector(selector, &format!("/match/{index}"), &mut warnings);
+        }
+        let never = |selector: &Selector| {
+            let mut why = Vec::new();
+            of_selector(selector, "", &mut why);
+            why.iter().any(|warning| warning.detail.contains("never matches"))
+        };
+        if !self.selectors.is_empty() && self.selectors.iter().all(never) {
+            warnings.push(Fault::at("/match", "has no selector that can match, so the policy never matches"));
+        }
+        of_response(self, &mut warnings);
+        warnings
     }
-    for (index, selector) in policy.selectors.iter().enumerate() {
-        of_selector(selector, &format!("/match/{index}"), &mut warnings);
-    }
-    let never = |selector: &Selector| {
-        let mut why = Vec::new();
-        of_selector(selector, "", &mut why);
-        why.iter().any(|warning| warning.detail.contains("never matches"))
-    };
-    if !policy.selectors.is_empty() && policy.selectors.iter().all(never) {
-        warnings.push(Fault::at("/match", "has no selector that can match, so the policy never matches"));
-    }
-    of_response(policy, &mut warnings);
-    warnings
 }
 
 fn of_selector(selector: &Selector, at: &str, warnings: &mut Vec<Fault>) {

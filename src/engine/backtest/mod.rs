@@ -26,8 +26,6 @@ use guardrails::{GuardrailReplay, Judged};
 
 /// Alerts per page: enough to keep both cores busy, few enough to hold in memory.
 const PAGE: i64 = 2000;
-/// Concurrent backtests: each uses a full core.
-pub const AT_ONCE: usize = 1;
 
 /// The policy to test, and its range of alerts.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use riposte_protocol::jws;
+use riposte_protocol::key::VerifyingKey;
 use riposte_protocol::message::{Capability, Platform};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
@@ -54,7 +54,7 @@ impl TryFrom<AgentRow> for Agent {
     type Error = StoreError;
 
     fn try_from(row: AgentRow) -> Result<Self> {
-        let key = jws::parse_public_key(&row.public_key);
+        let key = VerifyingKey::parse(&row.public_key);
         Ok(Self {
             id: id(&row.id)?,
             name: row.name,

@@ -6,7 +6,7 @@
 //! Only PostgreSQL needs a lease. A SQLite file is locked by the process that uses it
 //! (`src/cli/keyfiles.rs`).
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use riposte_protocol::time::Timestamp;
@@ -15,7 +15,8 @@ use sqlx::postgres::{PgPool, Postgres};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Db, Result, StoreError};
+use super::db::Db;
+use super::error::{Result, StoreError};
 use crate::domain::audit::GENESIS;
 
 /// How long a lease is valid after a renewal.
@@ -47,12 +48,7 @@ const RENEW: &str = "UPDATE nodes SET lease_until = CAST(EXTRACT(EPOCH FROM cloc
 const RELEASE: &str = "UPDATE nodes SET lease_until = 0 WHERE id = $1 AND incarnation = $2";
 const FIRST_HEAD: &str = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
 const HOLD_HEAD: &str = "UPDATE audit_head SET holder = $1 WHERE id = 1";
-/// A renewal lost in a crash is harmless, so it need not wait for a disk.
-pub(super) const RELAXED: &str = "SET synchronous_commit = off; SET statement_timeout = '2s'; SET lock_timeout = '2s'";
 const DURABLY: &str = "SET LOCAL synchronous_commit = on";
-
-/// Run id of the manager that a [`Db`] writes for; unset in tools, which run no manager.
-pub type Writes = Arc<OnceLock<String>>;
 
 /// The manager that holds the lease.
 #[derive(Clone, Debug, FromRow)]

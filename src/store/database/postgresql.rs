@@ -8,8 +8,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
-use super::nodes::{RELAXED, Writes};
-use super::{ACQUIRE_TIMEOUT, Db, Result, STATEMENTS, StoreError};
+use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS, Writes};
+use super::error::{Result, StoreError};
 use crate::store::ledger::story::{Ended, Names};
 
 /// Statements here touch a few hundred rows by an index. Without statistics on a young table,
@@ -20,6 +20,8 @@ const NO_JIT: &str = "SET jit = off";
 const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 /// A manager that is stopped within a transaction must not block its successor at the audit head.
 const NO_HOSTAGE: &str = "SET idle_in_transaction_session_timeout = '5s'";
+/// For the lease. A renewal lost in a crash is harmless, so it need not wait for a disk.
+const RELAXED: &str = "SET synchronous_commit = off; SET statement_timeout = '2s'; SET lock_timeout = '2s'";
 /// How long a lease renewal waits for its connection.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Sent without parameters, so it is not prepared.

@@ -1,6 +1,6 @@
 //! Many-row statements: one text per number of rows, in few sizes.
 
-use super::Bind;
+use super::bind::Bind;
 
 /// Up to this number of rows, a statement has exactly that many. Each further statement costs a
 /// thread hop, and small groups dominate latency.

@@ -1,6 +1,6 @@
 //! A full disk, and the detection of full table scans.
 
-use super::*;
+use super::{Db, binds, reads_whole};
 
 #[tokio::test]
 async fn promise_11_the_store_recovers_after_a_full_disk() {

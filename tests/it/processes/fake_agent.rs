@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use ed25519_dalek::{SigningKey, VerifyingKey};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::StatusCode;
 use riposte_protocol::command::Command;
+use riposte_protocol::key::{SigningKey, VerifyingKey};
 use riposte_protocol::message::{CommandResult, EnrollResponse, FromAgent, Outcome, ToAgent};
-use riposte_protocol::{SUBPROTOCOL, identity, jws};
+use riposte_protocol::{SUBPROTOCOL, identity};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -37,13 +37,13 @@ impl FakeAgent {
         let api = manager.api();
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).unwrap();
-        let key = SigningKey::from_bytes(&seed);
+        let key = SigningKey::from_seed(&seed).unwrap();
         let asked = json!({"token": api.make_token().await, "name": name,
-            "public_key": jws::public_key_text(&key.verifying_key()), "version": "0"});
+            "public_key": key.verifying_key().text(), "version": "0"});
         let enrolled: EnrollResponse =
             serde_json::from_value(api.post("/v1/agents/enroll", &asked).await).expect("an enrolment");
         let pinned = enrolled.manager_keys.iter();
-        let pinned = pinned.map(|key| (key.kid.clone(), jws::parse_public_key(&key.public_key).unwrap())).collect();
+        let pinned = pinned.map(|key| (key.kid.clone(), VerifyingKey::parse(&key.public_key).unwrap())).collect();
         let EnrollResponse { agent_id: id, poll_url, stream_url, .. } = enrolled;
         Self { id, name: name.into(), pinned, key, http: api.http, poll_url, stream_url }
     }

@@ -177,7 +177,14 @@ impl Manager {
             assert!(gone.is_none() && Instant::now() < deadline, "the manager did not start ({gone:?}):\n{text}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(90)).build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(90));
+        let http = match authority(&flags) {
+            Some(path) => {
+                http.tls_certs_only(reqwest::Certificate::from_pem_bundle(&std::fs::read(path).unwrap()).unwrap())
+            }
+            None => http,
+        };
+        let http = http.build().unwrap();
         let mut manager = Self { child, address, directory, flags, wrapper, http };
         manager.is_ready().await;
         manager
@@ -200,7 +207,7 @@ impl Manager {
     async fn is_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let asked = self.http.get(format!("http://{}/readyz", self.address)).send().await;
+            let asked = self.http.get(format!("{}/readyz", self.base())).send().await;
             if asked.is_ok_and(|answer| answer.status() == StatusCode::OK) {
                 return;
             }
@@ -239,10 +246,16 @@ impl Manager {
         Path::new(&format!("/proc/{}/root", self.child.id())).join(path.strip_prefix("/").unwrap())
     }
 
+    /// Returns the URL under which it is reached.
+    pub(crate) fn base(&self) -> String {
+        let scheme = if authority(&self.flags).is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// Sends a request, and measures how long the answer takes.
     pub(crate) async fn ask(&self, path: &str) -> (StatusCode, String, Duration) {
         let begun = Instant::now();
-        let answer = self.http.get(format!("http://{}{path}", self.address)).send().await.unwrap();
+        let answer = self.http.get(format!("{}{path}", self.base())).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         (status, text, begun.elapsed())
     }
@@ -250,7 +263,10 @@ impl Manager {
     /// Runs the command line with this manager's key; returns whether it succeeded, and its output.
     pub(crate) fn command(&self, arguments: &[&str]) -> (bool, String) {
         let mut command = tied(Path::new(env!("CARGO_BIN_EXE_riposte")));
-        command.args(arguments).env("RIPOSTE_MANAGER", format!("http://{}", self.address));
+        command.args(arguments).env("RIPOSTE_MANAGER", self.base());
+        if let Some(path) = authority(&self.flags) {
+            command.env("RIPOSTE_CA", path);
+        }
         command.env("RIPOSTE_KEY_FILE", self.data_dir().join("admin.key"));
         let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].concat();
@@ -276,7 +292,7 @@ impl Manager {
     pub(crate) fn api(&self) -> Api {
         let key = read(&self.data_dir().join("admin.key")).trim().to_owned();
         assert!(key.starts_with("rip_"), "no admin key was written:\n{}", self.log());
-        Api { http: self.http.clone(), base: format!("http://{}", self.address), key }
+        Api { http: self.http.clone(), base: self.base(), key }
     }
 }
 
@@ -287,6 +303,13 @@ impl Drop for Manager {
             eprintln!("--- the manager's log ---\n{}", last_lines(&self.log()));
         }
     }
+}
+
+/// The authority of a manager's certificate, where `riposte tls self-signed` puts it, if the flags
+/// name a certificate.
+fn authority(flags: &[String]) -> Option<PathBuf> {
+    let at = flags.iter().position(|flag| flag == "--tls-cert")?;
+    Some(Path::new(&flags[at + 1]).with_file_name("ca.pem"))
 }
 
 /// Copies a manager's keys into a new data directory.

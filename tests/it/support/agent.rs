@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use ed25519_dalek::{SigningKey, VerifyingKey};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::Method;
 use riposte::clock::Clock;
 use riposte_protocol::command::Command;
+use riposte_protocol::key::{SigningKey, VerifyingKey};
 use riposte_protocol::message::{
     Capability, CommandResult, EnrollRequest, EnrollResponse, FromAgent, MAX_FRAME_BYTES, Outcome, Platform,
     PollRequest, PollResponse, ToAgent,
 };
-use riposte_protocol::{SUBPROTOCOL, identity, jws};
+use riposte_protocol::{SUBPROTOCOL, identity};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -35,7 +35,7 @@ pub(crate) struct FakeAgent {
 pub(crate) fn new_key() -> SigningKey {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).unwrap();
-    SigningKey::from_bytes(&seed)
+    SigningKey::from_seed(&seed).unwrap()
 }
 
 /// Returns the enrolment request of an agent called `name`.
@@ -43,7 +43,7 @@ pub(crate) fn enrollment(token: &str, name: &str, key: &SigningKey) -> EnrollReq
     EnrollRequest {
         token: token.into(),
         name: name.into(),
-        public_key: jws::public_key_text(&key.verifying_key()),
+        public_key: key.verifying_key().text(),
         platform: Platform { os: "linux".into(), arch: "x86_64".into(), version: "12".into() },
         version: "0.1.0".into(),
         capabilities: vec![],
@@ -69,7 +69,7 @@ impl FakeAgent {
         let answer = http.post("/v1/agents/enroll", &serde_json::to_value(asked).unwrap()).await.is(201);
         let EnrollResponse { agent_id, manager_keys, stream_url, .. } = serde_json::from_value(answer).unwrap();
         let pinned = manager_keys.into_iter().map(|key| {
-            let public = jws::parse_public_key(&key.public_key).unwrap();
+            let public = VerifyingKey::parse(&key.public_key).unwrap();
             (key.kid, public)
         });
         Self { id: agent_id, key, clock: app.clock.clone(), http, stream_url, pinned: pinned.collect() }

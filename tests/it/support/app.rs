@@ -50,7 +50,9 @@ impl TestApp {
         let data_dir = dir.path().join("data");
         // Most tests ignore the age of alerts: the clock stands still, and moves by hours and days.
         let max_age = "none".to_owned();
-        let mut config = Config { data_dir, database_url: database.url(), max_age, ..Config::default() };
+        let mut config = Config::default();
+        (config.server.data_dir, config.server.database_url) = (data_dir, database.url());
+        config.alerts.max_age = max_age;
         configure(&mut config);
         Self::run(config, Clock::manual(NOW.parse().unwrap()), dir, database).await
     }
@@ -70,7 +72,7 @@ impl TestApp {
             answer = anonymous.get("/readyz") => assert_eq!(answer.status, 200, "{}", answer.text),
             ended = &mut serving => panic!("the manager did not start: {ended:?}"),
         }
-        let key = std::fs::read_to_string(config.data_dir.join("admin.key")).unwrap();
+        let key = std::fs::read_to_string(config.server.data_dir.join("admin.key")).unwrap();
         let admin = anonymous.with_key(key.trim());
         (Self { base, clock, config, serving, stop, dir, database }, admin)
     }
@@ -85,7 +87,7 @@ impl TestApp {
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.config.data_dir.clone()
+        self.config.server.data_dir.clone()
     }
 
     /// Opens a connection to its database that the manager does not know.

@@ -1,0 +1,129 @@
+//! The table of contents: every resource with its routes, and the contract that their annotations
+//! give.
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, RefOr, SecurityRequirement};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::front::error::ApiError;
+use super::state::AppState;
+use super::{
+    actions, agents, alerts, audit, backtest, commands, counts, docs, effects, explain, freeze, health, import, keys,
+    lift, policies, poll, protected, responses, stream,
+};
+use crate::views::problem::Problem;
+
+/// Time limit of a request, including the body, for which [`super::front::extract::BODY_TIMEOUT`] is the limit.
+/// Streams and polls have their own limits.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+/// Time limit of a poll: the longest wait plus the processing before it.
+const POLL_TIMEOUT: Duration = Duration::from_secs(85);
+
+/// Time limit of operations that may read the whole ledger: a backtest, the audit chain, lifting
+/// many responses.
+const LONG_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Every route with its documentation, by how long a request may take.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    let quick = merged([
+        actions::routes(),
+        agents::routes(),
+        alerts::routes(),
+        audit::routes(),
+        commands::routes(),
+        counts::routes(),
+        docs::routes(),
+        effects::routes(),
+        explain::routes(),
+        freeze::routes(),
+        health::routes(),
+        import::routes(),
+        keys::routes(),
+        policies::routes(),
+        protected::routes(),
+        responses::routes(),
+    ]);
+    let quick = quick.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
+    let long = merged([audit::long_routes(), backtest::routes(), lift::routes()]);
+    let long = long.layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
+    let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
+    merged([quick, long, polls, stream::routes()])
+}
+
+fn merged<const N: usize>(resources: [OpenApiRouter<AppState>; N]) -> OpenApiRouter<AppState> {
+    resources.into_iter().fold(OpenApiRouter::new(), OpenApiRouter::merge)
+}
+
+/// The contract from the handlers' annotations; `contract/` completes it.
+pub(super) fn generated() -> OpenApi {
+    let (_, mut api) = routes().split_for_parts();
+    let info = InfoBuilder::new()
+        .title("Riposte")
+        .version("1")
+        .description(Some(
+            "Alerts in, commands out, every block lifted again. Errors are problem+json (RFC 9457); lists are paged by \
+             cursor; times are RFC 3339 in UTC; durations are texts such as 10m; a POST that creates takes an Idempotency-Key. \
+             What is not HTTP/1.1 at all is answered 400, 414 or 431 without a body.",
+        ))
+        .build();
+    let mut components = api.components.take().unwrap_or_default();
+    let schema = <Problem as utoipa::PartialSchema>::schema();
+    components.schemas.insert("Problem".into(), schema);
+    components.schemas.insert("Fault".into(), <crate::domain::fault::Fault as utoipa::PartialSchema>::schema());
+    for (name, format) in [("api_key", "rip_ID_SECRET"), ("agent_token", "JWT")] {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.bearer_format = Some(format.into());
+        components.security_schemes.insert(name.into(), RefOr::T(SecurityScheme::Http(scheme)));
+    }
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            // Handlers of different resources share names, but an operation's id must be unique.
+            let tag = operation.tags.as_ref().and_then(|tags| tags.first()).map_or("api", String::as_str);
+            let own = operation.operation_id.clone().unwrap_or_default();
+            operation.operation_id = Some(format!("{}_{own}", tag.replace(' ', "_")));
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    response.description = "Done".into();
+                }
+            }
+        }
+    }
+    let security = SecurityRequirement::new("api_key", Vec::<String>::new());
+    OpenApiBuilder::from(api).info(info).components(Some(components)).security(Some([security])).build()
+}
+
+async fn within(limit: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::unanswered().into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use tower_service::Service as _;
+
+    use super::*;
+
+    /// Promise 11: a request that timed out gets a 503 that says that it may have been carried out,
+    /// with `Retry-After`.
+    #[tokio::test]
+    async fn promise_11_a_timed_out_request_gets_503_and_retry_after() {
+        let never = || std::future::pending::<()>();
+        let within = from_fn(|request, next| within(Duration::from_millis(10), request, next));
+        let mut router: Router = Router::new().route("/", axum::routing::get(never)).layer(within);
+        let answer = router.call(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(answer.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["retry-after"], "5");
+    }
+}

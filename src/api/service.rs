@@ -1,0 +1,79 @@
+//! The service: the routes behind what every request passes.
+
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderName, Method};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::front::address;
+use super::front::error::ApiError;
+use super::front::limits::AllowanceCell;
+use super::routes::routes;
+use super::state::AppState;
+use crate::telemetry::ByRoute;
+
+/// The service.
+pub fn router(state: AppState) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(|| async { ApiError::not_found("the path does not exist") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        // Handlers apply their own body limits.
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clone(), observe))
+        .with_state(state)
+}
+
+/// Counts requests by route, and sends the time to agents.
+async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    // Fixed methods: a client may invent others, and every label is kept for ever.
+    const METHODS: [Method; 7] =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let known = METHODS.contains(request.method());
+    let method = if known { request.method().as_str() } else { "other" }.to_owned();
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let is_agents = request.uri().path().starts_with("/v1/agent/");
+    // Ingest has no rate limit, and many requests.
+    let is_counted = request.uri().path() != "/v1/alerts" || request.method() != Method::POST;
+    let standing = is_counted.then(AllowanceCell::default);
+    if let Some(standing) = &standing {
+        request.extensions_mut().insert(standing.clone());
+    }
+    warn_of_proxy(&state, &request);
+    let begun = std::time::Instant::now();
+    let mut response = next.run(request).await;
+    if let Some(standing) = standing.and_then(|standing| standing.get()) {
+        standing.tell(response.headers_mut());
+    }
+    if is_agents && let Ok(now) = state.engine.clock.now().to_string().try_into() {
+        response.headers_mut().insert(HeaderName::from_static(riposte_protocol::TIME_HEADER), now);
+    }
+    let labels = ByRoute { method, route, status: format!("{}xx", response.status().as_u16() / 100) };
+    state.engine.metrics.request_seconds.get_or_create(&labels).observe(begun.elapsed().as_secs_f64());
+    state.engine.metrics.requests.get_or_create(&labels).inc();
+    response
+}
+
+/// Warns once that a proxy forwards requests while `public_url` is not set.
+fn warn_of_proxy(state: &AppState, request: &Request) {
+    if state.public_url.is_empty()
+        && let Some(header) = address::of_proxy(request.headers())
+        && !state.proxy_seen.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(
+            header,
+            "a proxy passes requests on ({header}), and public_url is not set: agents cannot be enrolled through it. Set \
+             public_url to the address that agents see, such as https://riposte.example.org"
+        );
+    }
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    ApiError::internal(&"a handler panicked").into_response()
+}

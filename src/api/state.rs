@@ -1,0 +1,81 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use prometheus_client::registry::Registry;
+
+use super::front::address::TrustedProxies;
+use super::front::auth_failures::AuthFailures;
+use super::front::limits::CallerLimits;
+use super::front::memory::MemoryBudgets;
+use super::front::poll_slots::PollSlots;
+use super::front::tls::Tls;
+use crate::config::Config;
+use crate::engine::Engine;
+
+/// Limits from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Maximum size of an alert body, in bytes.
+    pub max_body_bytes: usize,
+    /// Maximum number of alerts per request.
+    pub max_batch: usize,
+}
+
+/// State shared by all handlers; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Counter of failed authentication.
+    pub auth_failures: Arc<AuthFailures>,
+    /// Registry behind `/metrics`.
+    pub registry: Arc<Registry>,
+    /// The contract as JSON text.
+    pub contract: Arc<str>,
+    /// URL under which agents reach this manager; empty: as at enrolment.
+    pub public_url: Arc<str>,
+    /// Limits from the configuration.
+    pub limits: RequestLimits,
+    /// Memory budgets for bodies.
+    pub memory: MemoryBudgets,
+    /// Limits on each agent's concurrent requests.
+    pub poll_slots: PollSlots,
+    /// Rate limits by caller.
+    pub caller_limits: Arc<CallerLimits>,
+    /// Proxies whose forwarding headers are trusted.
+    pub proxies: TrustedProxies,
+    /// The listener's certificate; `None` for plain HTTP.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether a proxied request was seen while `public_url` is not set.
+    pub(super) proxy_seen: Arc<AtomicBool>,
+}
+
+impl AppState {
+    /// Builds the state around a running engine.
+    pub fn new(
+        engine: Arc<Engine>,
+        config: &Config,
+        proxies: TrustedProxies,
+        tls: Option<Arc<Tls>>,
+        contract: Arc<str>,
+    ) -> Self {
+        let mut registry = Registry::default();
+        engine.metrics.register(&mut registry);
+        Self {
+            engine,
+            auth_failures: Arc::new(AuthFailures::new(proxies.clone())),
+            registry: Arc::new(registry),
+            contract,
+            public_url: config.server.public_url.as_str().into(),
+            memory: MemoryBudgets::new(config.limits.max_pending_bytes),
+            poll_slots: PollSlots::default(),
+            caller_limits: Arc::new(CallerLimits::new(config)),
+            proxies,
+            tls,
+            proxy_seen: Arc::default(),
+            limits: RequestLimits { max_body_bytes: config.limits.max_body_bytes, max_batch: config.limits.max_batch },
+        }
+    }
+}

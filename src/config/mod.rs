@@ -1,0 +1,262 @@
+//! The configuration: defaults, then the file, then `RIPOSTE_…` variables, then flags. An unknown
+//! key is an error. `config.default.toml` lists every key with its reason, and a test compares it
+//! with this file.
+
+mod sections;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+pub use sections::{Alerts, ClientLimits, ConfigFlags, Server};
+
+/// The configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the manager listens and keeps its data.
+    pub server: Server,
+    /// What becomes of alerts.
+    pub alerts: Alerts,
+    /// How much clients may ask for.
+    pub limits: ClientLimits,
+    /// Settings of single pipelines, by name.
+    pub pipelines: BTreeMap<String, Pipeline>,
+    /// Site-specific fields for observables, tried before the known ones:
+    /// `"source.ip" = ["data.client"]`.
+    pub observables: BTreeMap<String, Vec<String>>,
+    /// Keys that the file has outside their section, where they were before there were sections.
+    #[serde(skip)]
+    pub misplaced: Vec<&'static str>,
+}
+
+/// Settings of one pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pipeline {
+    /// Whether its ids name a recurring finding; an alert with another event time is then a new
+    /// one.
+    pub ids_recur: Option<bool>,
+}
+
+/// Why a configuration is invalid.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Path of the file.
+        path: PathBuf,
+        /// The I/O error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown key or value.
+    #[error("{path}: {message}")]
+    Parse {
+        /// Path of the file.
+        path: PathBuf,
+        /// The error, with line and column.
+        message: String,
+    },
+    /// Plain HTTP would be served beyond loopback.
+    #[error(
+        "refusing to serve plain HTTP on {0}: keys would travel unencrypted. Set tls_cert and tls_key (`riposte tls \
+         self-signed` makes some), listen on a loopback address, or set allow_plain_http behind a proxy that ends TLS"
+    )]
+    PlainHttp(SocketAddr),
+    /// One of the keys for TLS without the other.
+    #[error("{missing} is missing: TLS needs tls_cert and tls_key together")]
+    HalfTls {
+        /// The missing key.
+        missing: &'static str,
+    },
+    /// A trusted proxy is not an address.
+    #[error("trusted_proxies: {0} is neither an address nor a network such as 10.0.0.0/8")]
+    Proxy(String),
+    /// A limit of 0, which refuses every client.
+    #[error("{0} is 0, which would refuse every client; set at least 1")]
+    ZeroLimit(&'static str),
+    /// The largest request would never fit into the memory limit.
+    #[error(
+        "max_pending_bytes ({pending}) is less than max_body_bytes ({body}): the largest request would always be refused"
+    )]
+    Pending {
+        /// [`ClientLimits::max_pending_bytes`].
+        pending: usize,
+        /// [`ClientLimits::max_body_bytes`].
+        body: usize,
+    },
+}
+
+impl Config {
+    /// Reads a file over the defaults.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has an unknown key or value.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Self::parse(&text).map_err(|error| ConfigError::Parse { path: path.into(), message: error.to_string() })
+    }
+
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        let mut table: toml::Table = toml::from_str(text)?;
+        let misplaced: Vec<_> = sections::KEYS.iter().filter(|(key, _)| table.contains_key(*key)).copied().collect();
+        if misplaced.is_empty() {
+            // From the text, since an error then has its line.
+            return toml::from_str(text);
+        }
+        for (key, section) in &misplaced {
+            let Some(value) = table.remove(*key) else { continue };
+            let section = table.entry(*section).or_insert_with(|| toml::Table::new().into());
+            if let Some(section) = section.as_table_mut() {
+                section.entry(*key).or_insert(value);
+            }
+        }
+        let config: Self = table.try_into()?;
+        Ok(Self { misplaced: misplaced.into_iter().map(|(key, _)| key).collect(), ..config })
+    }
+
+    /// Sets what the flags and variables say, and checks the whole.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn with(mut self, flags: ConfigFlags) -> Result<Self, ConfigError> {
+        flags.apply(&mut self.server, &mut self.alerts, &mut self.limits);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Checks values and their combinations.
+    ///
+    /// # Errors
+    /// [`ConfigError::HalfTls`], [`ConfigError::PlainHttp`], [`ConfigError::Pending`],
+    /// [`ConfigError::Proxy`], [`ConfigError::ZeroLimit`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Server { tls_cert, tls_key, tls_client_ca, .. } = &self.server;
+        let is_given = |path: &Path| !path.as_os_str().is_empty();
+        if is_given(tls_cert) != is_given(tls_key) {
+            return Err(ConfigError::HalfTls { missing: if is_given(tls_cert) { "tls_key" } else { "tls_cert" } });
+        }
+        if is_given(tls_client_ca) && !is_given(tls_cert) {
+            return Err(ConfigError::HalfTls { missing: "tls_cert" });
+        }
+        if !self.server.listen.ip().is_loopback() && !is_given(tls_cert) && !self.server.allow_plain_http {
+            return Err(ConfigError::PlainHttp(self.server.listen));
+        }
+        if self.limits.max_pending_bytes < self.limits.max_body_bytes {
+            return Err(ConfigError::Pending {
+                pending: self.limits.max_pending_bytes,
+                body: self.limits.max_body_bytes,
+            });
+        }
+        for (name, is_none) in [
+            ("max_unknown_connections", self.limits.max_unknown_connections == 0),
+            ("requests_per_minute", self.limits.requests_per_minute == 0),
+            ("agent_requests_per_minute", self.limits.agent_requests_per_minute == 0),
+            ("enrolments_per_minute", self.limits.enrolments_per_minute == 0),
+        ] {
+            if is_none {
+                return Err(ConfigError::ZeroLimit(name));
+            }
+        }
+        self.proxies()?;
+        Ok(())
+    }
+
+    /// The trusted proxies.
+    ///
+    /// # Errors
+    /// [`ConfigError::Proxy`].
+    pub fn proxies(&self) -> Result<Vec<IpNet>, ConfigError> {
+        let network = |text: &String| {
+            let text = text.trim();
+            let one = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or_else(|_| one()).map_err(|_| ConfigError::Proxy(text.to_owned()))
+        };
+        self.server.trusted_proxies.iter().map(network).collect()
+    }
+
+    /// The database URL.
+    pub fn database(&self) -> String {
+        if self.server.database_url.is_empty() {
+            format!("sqlite:{}", self.server.data_dir.join("riposte.db").display())
+        } else {
+            self.server.database_url.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_matches_the_code() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config.default.toml")).unwrap();
+        assert_eq!(Config::parse(&text).unwrap(), Config::default());
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        for (key, section) in sections::KEYS {
+            assert!(table[*section].get(*key).is_some(), "{key} is missing in [{section}] of config.default.toml");
+        }
+        let sections = ["server", "alerts", "limits", "pipelines", "observables"];
+        assert_eq!(
+            table.keys().map(String::as_str).collect::<Vec<_>>(),
+            sections.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        for text in ["listne = '127.0.0.1:1'", "[server]\nlistne = '127.0.0.1:1'", "[limit]\nmax_batch = 1"] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains("unknown field") && error.contains("line"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_outside_its_section_is_read_and_named() {
+        let config = Config::parse("max_batch = 3\n[limits]\nmax_body_bytes = 9").unwrap();
+        assert_eq!((config.limits.max_batch, config.limits.max_body_bytes), (3, 9));
+        assert_eq!(config.misplaced, ["max_batch"]);
+        let twice = Config::parse("max_batch = 3\n[limits]\nmax_batch = 4").unwrap();
+        assert_eq!(twice.limits.max_batch, 4, "the section counts");
+        assert!(Config::parse("max_batch = 3\nlistne = 'x'").is_err());
+    }
+
+    fn server(change: impl FnOnce(&mut Server)) -> Config {
+        let mut config = Config::default();
+        change(&mut config.server);
+        config
+    }
+
+    #[test]
+    fn a_proxy_is_an_address_or_a_network() {
+        let config = |proxy: &str| server(|server| server.trusted_proxies = vec![proxy.into()]);
+        for proxy in ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32", " ::1 "] {
+            assert_eq!(config(proxy).proxies().unwrap().len(), 1, "{proxy}");
+        }
+        for proxy in ["", "proxy.example.org", "10.0.0.0/33", "127.0.0.1:80"] {
+            assert!(config(proxy).check().is_err(), "{proxy}");
+        }
+    }
+
+    #[test]
+    fn the_memory_limit_fits_the_largest_request() {
+        let mut narrow = Config::default();
+        narrow.limits.max_pending_bytes = 1;
+        assert!(matches!(narrow.check(), Err(ConfigError::Pending { .. })));
+    }
+
+    #[test]
+    fn plain_http_stays_on_loopback_unless_told_otherwise() {
+        let mut open = server(|server| server.listen = "0.0.0.0:8480".parse().unwrap());
+        assert!(matches!(open.check(), Err(ConfigError::PlainHttp(_))));
+        open.server.allow_plain_http = true;
+        assert!(open.check().is_ok());
+        assert!(Config::default().check().is_ok());
+    }
+}

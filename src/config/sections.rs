@@ -1,0 +1,124 @@
+//! The sections of the configuration. Each key is written once: its meaning, its environment
+//! variable, its type and its default; the field, the flag and the check of names come from that.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::telemetry::LogFormat;
+
+macro_rules! sections {
+    ($(
+        $(#[doc = $about:literal])+
+        $heading:literal $section:ident: $Section:ident, $Flags:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $(#[flag($($flag:tt)+)])?
+                $key:ident $variable:literal: $type:ty = $default:expr;
+            )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $about])+
+            #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub struct $Section {
+                $($(#[doc = $doc])+ pub $key: $type,)+
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $($key: $default,)+ }
+                }
+            }
+
+            #[derive(Debug, Default, Args)]
+            #[command(next_help_heading = $heading)]
+            struct $Flags {
+                $($(#[doc = $doc])+ #[arg(long, env = $variable $(, $($flag)+)?)] $key: Option<$type>,)+
+            }
+        )+
+
+        /// The keys of all sections as flags; each overrides its environment variable, which
+        /// overrides the file.
+        #[derive(Debug, Default, Args)]
+        pub struct ConfigFlags {
+            $(#[command(flatten)] $section: $Flags,)+
+        }
+
+        impl ConfigFlags {
+            /// Sets what the flags and variables say.
+            pub(super) fn apply(self, $($section: &mut $Section),+) {
+                $($(if let Some(value) = self.$section.$key {
+                    $section.$key = value;
+                })+)+
+            }
+        }
+
+        /// Every key with its section.
+        pub(super) const KEYS: &[(&str, &str)] = &[$($((stringify!($key), stringify!($section)),)+)+];
+    };
+}
+
+sections! {
+    /// Where the manager listens and keeps its data.
+    "Server" server: Server, ServerFlags {
+        /// Listening address.
+        listen "RIPOSTE_LISTEN": SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480);
+        /// Directory of the keys and, without a database URL, the ledger.
+        data_dir "RIPOSTE_DATA_DIR": PathBuf = PathBuf::from("data");
+        /// postgres://… or sqlite:PATH; empty: SQLite in the data directory. May contain a password:
+        /// prefer the variable or the file.
+        #[flag(hide_env_values = true)]
+        database_url "RIPOSTE_DATABASE_URL": String = String::new();
+        /// URL under which agents reach this manager, if not the one of their enrolment.
+        public_url "RIPOSTE_PUBLIC_URL": String = String::new();
+        /// Format of log lines.
+        log_format "RIPOSTE_LOG_FORMAT": LogFormat = LogFormat::Text;
+        /// Certificate of the listener in PEM, with those that signed it; empty: plain HTTP.
+        tls_cert "RIPOSTE_TLS_CERT": PathBuf = PathBuf::new();
+        /// Private key of the certificate, in PEM.
+        tls_key "RIPOSTE_TLS_KEY": PathBuf = PathBuf::new();
+        /// Authorities in PEM of whose certificates agents and pipelines must show one.
+        tls_client_ca "RIPOSTE_TLS_CLIENT_CA": PathBuf = PathBuf::new();
+        /// Serve plain HTTP on addresses other than loopback: only behind a TLS proxy.
+        #[flag(num_args = 0..=1, default_missing_value = "true")]
+        allow_plain_http "RIPOSTE_ALLOW_PLAIN_HTTP": bool = false;
+        /// Addresses and networks of proxies whose Forwarded or X-Forwarded-For header is trusted.
+        #[flag(value_delimiter = ',')]
+        trusted_proxies "RIPOSTE_TRUSTED_PROXIES": Vec<String> = Vec::new();
+    }
+
+    /// What becomes of alerts.
+    "Alerts" alerts: Alerts, AlertsFlags {
+        /// Maximum age of an alert for a response, a duration or "none"; older or future alerts are
+        /// only stored.
+        max_age "RIPOSTE_MAX_AGE": String = "1h".into();
+        /// Retention of alerts in days, except those that an open response refers to; 0 keeps all.
+        alert_retention_days "RIPOSTE_ALERT_RETENTION_DAYS": u32 = 30;
+    }
+
+    /// How much clients may ask for.
+    "Limits" limits: ClientLimits, LimitFlags {
+        /// Maximum request body, in bytes, before and after decompression.
+        max_body_bytes "RIPOSTE_MAX_BODY_BYTES": usize = 16 * 1024 * 1024;
+        /// Maximum number of alerts per request.
+        max_batch "RIPOSTE_MAX_BATCH": usize = 10_000;
+        /// Maximum memory for uncommitted alert requests, in bytes; beyond it requests get 503.
+        max_pending_bytes "RIPOSTE_MAX_PENDING_BYTES": usize = 256 * 1024 * 1024;
+        /// Maximum number of connections; further ones get 503.
+        max_connections "RIPOSTE_MAX_CONNECTIONS": usize = 20_000;
+        /// Maximum number of simultaneous connections per address that are not authenticated yet;
+        /// further ones get 503.
+        max_unknown_connections "RIPOSTE_MAX_UNKNOWN_CONNECTIONS": usize = 12_000;
+        /// Maximum requests per minute and API key, without alert requests; beyond it requests get
+        /// 429.
+        requests_per_minute "RIPOSTE_REQUESTS_PER_MINUTE": u32 = 30_000;
+        /// Maximum requests per minute and agent.
+        agent_requests_per_minute "RIPOSTE_AGENT_REQUESTS_PER_MINUTE": u32 = 6000;
+        /// Maximum enrolments per minute and address.
+        enrolments_per_minute "RIPOSTE_ENROLMENTS_PER_MINUTE": u32 = 12_000;
+    }
+}

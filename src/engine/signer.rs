@@ -1,0 +1,35 @@
+//! The keys that commands are signed with. Private keys stay here; agents get the public ones.
+
+use riposte_protocol::command::{Command, ManagerKey};
+use riposte_protocol::key::SigningKey;
+
+use crate::store::database::{Result, StoreError};
+
+/// The manager's signing keys: the first one signs, agents pin all.
+#[derive(Debug)]
+pub struct Signer {
+    keys: Vec<(String, SigningKey)>,
+}
+
+impl Signer {
+    /// Creates a signer from keys with their ids; the first one signs.
+    pub fn new(keys: Vec<(String, SigningKey)>) -> Self {
+        Self { keys }
+    }
+
+    /// The public keys that an agent pins.
+    pub fn pinned(&self) -> Vec<ManagerKey> {
+        let public =
+            |(kid, key): &(String, SigningKey)| ManagerKey { kid: kid.clone(), public_key: key.verifying_key().text() };
+        self.keys.iter().map(public).collect()
+    }
+
+    /// Signs a command with the first key.
+    ///
+    /// # Errors
+    /// If there is no key, or the command cannot be encoded.
+    pub(super) fn sign(&self, command: &Command) -> Result<String> {
+        let signed = self.keys.first().and_then(|(kid, key)| command.sign(key, kid).ok());
+        signed.ok_or_else(|| StoreError::Corrupt(format!("command {} cannot be signed", command.jti)))
+    }
+}

@@ -1,0 +1,105 @@
+//! The start of the engine: reads the caches, then starts the stages that run by themselves.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+
+use super::announcements::Announcements;
+use super::clocks::Clocks;
+use super::conditions::Conditions;
+use super::health::Health;
+use super::hub::Hub;
+use super::last_look::LastLook;
+use super::owed_batch::OwedReader;
+use super::rules::Rules;
+use super::signer::Signer;
+use super::undo_timer::UndoTimer;
+use super::{Engine, readiness, sweep, undo};
+use crate::clock::Clock;
+use crate::shutdown::Tasks;
+use crate::store::database::nodes::Lease;
+use crate::store::database::{Db, Result};
+use crate::store::writer::Writer;
+use crate::telemetry::Metrics;
+
+/// Concurrent comparisons of agents' reports.
+const COMPARING: usize = 2;
+/// Concurrent backtests: each uses a full core.
+const BACKTESTING: usize = 1;
+
+impl Engine {
+    /// Loads the caches and starts the stages.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn start(
+        db: Db,
+        clock: Clock,
+        signer: Signer,
+        rules: Rules,
+        alert_retention: Option<Duration>,
+        lease: Arc<Lease>,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>> {
+        let hub = Arc::new(Hub::default());
+        let wake = {
+            let hub = Arc::clone(&hub);
+            Arc::new(move |agents: &[uuid::Uuid]| hub.wake(agents))
+        };
+        let finish = tasks.finishing().clone();
+        let (writer, write) = Writer::start(db.clone(), clock.clone(), wake, finish);
+        tasks.spawn("writer", write);
+        let (owed_reader, read) = OwedReader::start(db.clone(), tasks.finishing().clone());
+        tasks.spawn("owed", read);
+        let metrics = Metrics { responses_ended: db.ended().0.clone(), ..Metrics::default() };
+        let engine = Arc::new(Self {
+            db,
+            writer,
+            owed_reader,
+            started_at: clock.now(),
+            clock,
+            hub,
+            announcements: Announcements::default(),
+            clocks: Clocks::default(),
+            metrics,
+            actions: ArcSwap::default(),
+            policies: ArcSwap::default(),
+            fleet: ArcSwap::default(),
+            protected: ArcSwap::default(),
+            frozen: AtomicBool::new(false),
+            keys: ArcSwap::default(),
+            signer,
+            undo: UndoTimer::default(),
+            mappings: rules.mappings.clone(),
+            rules,
+            pipelines: ArcSwap::default(),
+            conditions: Conditions::default(),
+            alert_retention,
+            tasks: tasks.clone(),
+            health: Health::default(),
+            lease,
+            readiness: LastLook::default(),
+            backtests: Arc::new(Semaphore::new(BACKTESTING)),
+            comparing: Semaphore::new(COMPARING),
+            reloading: tokio::sync::Mutex::default(),
+            stale: AtomicBool::new(false),
+        });
+        engine.refresh_all().await?;
+        let agents = crate::store::configured::agents::all(&engine.db).await?;
+        for found in crate::domain::duplicates::of(&agents) {
+            tracing::warn!("alerts may not find their agent: {found}");
+        }
+        let stage = Arc::clone(&engine);
+        tasks.spawn("undo", async move { undo::run(&stage).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("tidy", async move { sweep::tidy(&stage).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("readiness", async move { readiness::watch(&stage).await });
+        let stage = Arc::clone(&engine);
+        tasks.spawn("sweep", async move { sweep::run(&stage).await });
+        Ok(engine)
+    }
+}

@@ -1,0 +1,101 @@
+//! The state that stages and handlers share: handles, the caches of what is stored, and what single
+//! stages keep between two rounds. Nothing in it outlives the manager: the store is the only durable
+//! state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use riposte_protocol::time::Timestamp;
+use tokio::sync::Semaphore;
+
+use super::announcements::Announcements;
+use super::clocks::Clocks;
+use super::conditions::Conditions;
+use super::health::Health;
+use super::hub::Hub;
+use super::last_look::LastLook;
+use super::owed_batch::OwedReader;
+use super::rules::Rules;
+use super::signer::Signer;
+use super::undo_timer::UndoTimer;
+use crate::clock::Clock;
+use crate::domain::action::Catalogue;
+use crate::domain::fleet::Fleet;
+use crate::domain::formats::ObservableMappings;
+use crate::domain::index::PolicyIndex;
+use crate::domain::protected::ProtectedSet;
+use crate::shutdown::Tasks;
+use crate::store::configured::keys::StoredKey;
+use crate::store::database::Db;
+use crate::store::database::nodes::Lease;
+use crate::store::writer::Writer;
+use crate::telemetry::Metrics;
+
+/// The state that stages and handlers share.
+#[derive(Debug)]
+pub struct Engine {
+    /// The database.
+    pub db: Db,
+    /// The group commit.
+    pub writer: Writer,
+    /// Batched queries for pending commands.
+    pub owed_reader: OwedReader,
+    /// The clock.
+    pub clock: Clock,
+    /// When this manager started.
+    pub started_at: Timestamp,
+    /// Who is connected.
+    pub hub: Arc<Hub>,
+    /// Rate limit for announced capabilities.
+    pub announcements: Announcements,
+    /// Clock skew of agents.
+    pub clocks: Clocks,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Cache: actions.
+    pub actions: ArcSwap<Catalogue>,
+    /// Cache: compiled policies.
+    pub policies: ArcSwap<PolicyIndex>,
+    /// Cache: agents.
+    pub fleet: ArcSwap<Fleet>,
+    /// Cache: protected entries.
+    pub protected: ArcSwap<ProtectedSet>,
+    /// Cache: the freeze.
+    pub frozen: AtomicBool,
+    /// Cache: API keys by id.
+    pub keys: ArcSwap<HashMap<String, StoredKey>>,
+    /// The manager's signing keys.
+    pub signer: Signer,
+    /// Wake-ups of the undo stage.
+    pub undo: UndoTimer,
+    /// Site-specific fields that hold observables.
+    pub mappings: ObservableMappings,
+    /// Configuration of the intake.
+    pub rules: Rules,
+    /// Creation time of each pipeline's first key.
+    pub pipelines: ArcSwap<HashMap<String, Timestamp>>,
+    /// Failed conditions.
+    pub conditions: Conditions,
+    /// Retention of alerts; `None`: without limit.
+    pub alert_retention: Option<Duration>,
+    /// Tracker of all tasks.
+    pub tasks: Tasks,
+    /// Health of the stages.
+    pub health: Health,
+    /// This manager's lease on the ledger.
+    pub lease: Arc<Lease>,
+    /// Cached result of the readiness check.
+    pub readiness: LastLook,
+    /// Permits for backtests.
+    pub backtests: Arc<Semaphore>,
+    /// Permits for comparing agents' reports. After a restart all agents report at once, and
+    /// deadlines need the same few read connections.
+    pub comparing: Semaphore,
+    /// Held while a cache is refreshed, so that an older read never replaces a newer one.
+    pub(super) reloading: tokio::sync::Mutex<()>,
+    /// Whether a change may have been committed that the caches do not show; then the sweep refreshes them, until it can.
+    pub(super) stale: AtomicBool,
+}

@@ -1,0 +1,273 @@
+//! `Db`, the pools of connections to one of the two databases, and `Tx`, a transaction on it: how
+//! statements run. `open.rs` opens a database.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sqlx::postgres::{PgPool, PgRow, Postgres};
+use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow};
+use sqlx::{AssertSqlSafe, Executor as _, FromRow, SqlSafeStr as _, Transaction};
+
+use super::bind::{Bind, bind_all};
+use super::error::Result;
+use super::rows::in_chunks;
+use crate::store::ledger::audit_head::CachedAuditHead;
+use crate::store::ledger::story::{Ended, Names};
+
+/// How long a request waits for a connection before it is answered 503.
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Prepared statements cached per connection: every constant, and each size of the many-row
+/// statements.
+pub(super) const STATEMENTS: usize = 1024;
+
+/// Run id of the manager that a [`Db`] writes for; unset in tools, which run no manager.
+pub type Writes = Arc<OnceLock<String>>;
+
+/// A row that both databases can return.
+pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+
+/// The database; cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Db {
+    /// One SQLite file with one write connection and several read connections.
+    Sqlite {
+        /// Exactly one connection, so that writers queue here instead of failing with
+        /// `SQLITE_BUSY`.
+        write: SqlitePool,
+        /// Reads committed data and never waits for the writer (WAL).
+        read: SqlitePool,
+        /// Runs checkpoints and migrations, so that commits do not have to.
+        aside: SqlitePool,
+        /// Path of the file.
+        file: Arc<Path>,
+        /// The end of the audit chain. No other process writes this file, so the cached value is
+        /// always current.
+        head: CachedAuditHead,
+        /// Names of ids, for log lines.
+        names: Names,
+        /// Responses that have ended.
+        ended: Ended,
+    },
+    /// A PostgreSQL server.
+    Postgres {
+        /// One connection for all writes. Writers queue at the audit head anyway. The many-row
+        /// statements are then prepared once instead of on ten connections; those used most of the
+        /// memory of a loaded manager and its server.
+        write: PgPool,
+        /// The pool of read connections.
+        read: PgPool,
+        /// A separate connection for the manager's lease, so that a renewal never queues.
+        lease: PgPool,
+        /// Run id of the manager that writes.
+        writes: Writes,
+        /// Names of ids, for log lines.
+        names: Names,
+        /// Responses that have ended.
+        ended: Ended,
+    },
+}
+
+impl Db {
+    /// Checks the SQLite file; returns the damage found. PostgreSQL checks its own files.
+    ///
+    /// # Errors
+    /// If the check cannot run.
+    pub async fn damage(&self) -> Result<Option<String>> {
+        let Self::Sqlite { read, .. } = self else { return Ok(None) };
+        let said: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(read).await?;
+        Ok((said != "ok").then_some(said))
+    }
+
+    /// Begins a write transaction. SQLite takes the write lock here: a deferred transaction would
+    /// read first, then fail as busy.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(match self {
+            Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres { write, .. } => Tx::Postgres(write.begin().await?),
+        })
+    }
+
+    /// All rows.
+    pub async fn all<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
+        Ok(match self {
+            Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
+            Self::Postgres { read, .. } => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?,
+        })
+    }
+
+    /// At most one row.
+    pub async fn optional<T: Row>(&self, sql: &'static str, binds: Vec<Bind>) -> Result<Option<T>> {
+        Ok(self.all(sql, binds).await?.pop())
+    }
+
+    /// As [`Tx::each_row`], outside a transaction.
+    pub async fn each_row<T: Row>(
+        &self,
+        before: &'static str,
+        rows: Vec<Vec<Bind>>,
+        after: &'static str,
+        first: Vec<Bind>,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        for (sql, binds) in in_chunks(before, rows, after, &first, matches!(self, Self::Postgres { .. })) {
+            let sql = AssertSqlSafe(sql);
+            found.extend(match self {
+                Self::Sqlite { read, .. } => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(read).await?,
+                Self::Postgres { read, .. } => {
+                    bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(read).await?
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    /// Checkpoints the WAL outside of commits. Skipping it is harmless.
+    pub async fn tidy(&self) -> Result<()> {
+        if let Self::Sqlite { aside, .. } = self {
+            sqlx::query::<Sqlite>("PRAGMA wal_checkpoint(PASSIVE)").execute(aside).await?;
+        }
+        Ok(())
+    }
+
+    /// Prepares a statement without running it.
+    ///
+    /// # Errors
+    /// If the database cannot parse it.
+    pub async fn prepare(&self, sql: &'static str) -> Result<()> {
+        match self {
+            Self::Sqlite { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
+            Self::Postgres { write, .. } => drop(write.prepare(sql.into_sql_str()).await?),
+        }
+        Ok(())
+    }
+
+    /// Names of ids, for log lines.
+    pub fn names(&self) -> &Names {
+        match self {
+            Self::Sqlite { names, .. } | Self::Postgres { names, .. } => names,
+        }
+    }
+
+    /// Responses that have ended, by what became of them.
+    pub fn ended(&self) -> &Ended {
+        match self {
+            Self::Sqlite { ended, .. } | Self::Postgres { ended, .. } => ended,
+        }
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { write, read, aside, .. } => {
+                aside.close().await;
+                read.close().await;
+                write.close().await;
+            }
+            Self::Postgres { write, read, lease, .. } => {
+                lease.close().await;
+                read.close().await;
+                write.close().await;
+            }
+        }
+    }
+}
+
+/// A transaction; rolled back if dropped before [`Tx::commit`].
+#[derive(Debug)]
+pub enum Tx {
+    /// On the SQLite write connection.
+    Sqlite(Transaction<'static, Sqlite>),
+    /// On the PostgreSQL write connection.
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    /// Commits durably.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// All rows.
+    pub async fn all<T: Row>(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<Vec<T>> {
+        Ok(match self {
+            Self::Sqlite(tx) => bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?,
+            Self::Postgres(tx) => bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?,
+        })
+    }
+
+    /// At most one row.
+    pub async fn optional<T: Row>(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<Option<T>> {
+        Ok(self.all(sql, binds).await?.pop())
+    }
+
+    /// Runs a statement and returns the number of affected rows.
+    pub async fn execute(&mut self, sql: &'static str, binds: Vec<Bind>) -> Result<u64> {
+        Ok(match self {
+            Self::Sqlite(tx) => bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected(),
+            Self::Postgres(tx) => {
+                bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?.rows_affected()
+            }
+        })
+    }
+
+    /// Runs `before VALUES (…), (…) after` over `rows` of equal length, in as few statements as
+    /// possible: sqlx pays a thread hop per statement. `first` binds take the lowest numbers, for
+    /// use in `before` and `after`.
+    pub async fn each_row<T: Row>(
+        &mut self,
+        before: &'static str,
+        rows: Vec<Vec<Bind>>,
+        after: &'static str,
+        first: Vec<Bind>,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        for (sql, binds) in in_chunks(before, rows, after, &first, self.names_parameters()) {
+            let sql = AssertSqlSafe(sql);
+            match self {
+                Self::Sqlite(tx) => {
+                    found.extend(bind_all!(sqlx::query_as::<Sqlite, T>(sql), binds).fetch_all(&mut **tx).await?);
+                }
+                Self::Postgres(tx) => {
+                    found.extend(bind_all!(sqlx::query_as::<Postgres, T>(sql), binds).fetch_all(&mut **tx).await?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// As [`Tx::each_row`], for statements without result rows; returns the number of affected
+    /// rows.
+    pub async fn execute_rows(
+        &mut self,
+        before: &'static str,
+        rows: Vec<Vec<Bind>>,
+        after: &'static str,
+        first: Vec<Bind>,
+    ) -> Result<u64> {
+        let mut touched = 0;
+        for (sql, binds) in in_chunks(before, rows, after, &first, self.names_parameters()) {
+            let sql = AssertSqlSafe(sql);
+            touched += match self {
+                Self::Sqlite(tx) => {
+                    bind_all!(sqlx::query::<Sqlite>(sql), binds).execute(&mut **tx).await?.rows_affected()
+                }
+                Self::Postgres(tx) => {
+                    bind_all!(sqlx::query::<Postgres>(sql), binds).execute(&mut **tx).await?.rows_affected()
+                }
+            };
+        }
+        Ok(touched)
+    }
+
+    /// Whether parameters are named. SQLite looks up each name in a list, which dominates
+    /// statements with a thousand parameters; its many-row statements use unnamed ones.
+    const fn names_parameters(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+}

@@ -1,0 +1,76 @@
+//! Opens SQLite: one connection that writes, one beside it for checkpoints, and several that read.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::db::{ACQUIRE_TIMEOUT, Db, STATEMENTS};
+use super::error::Result;
+use crate::store::ledger::story::{Ended, Names};
+
+/// How long a statement waits for SQLite's write lock, which a backup or a shell may hold.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Page cache of SQLite's write connection, in KiB (negative by SQLite's convention). At the
+/// default of 2 MiB the upper index pages of a few hundred thousand alerts do not fit, and each
+/// alert costs hundreds of reads.
+const WRITER_CACHE: &str = "-16384";
+/// WAL size in pages (64 MiB) at which a commit checkpoints by itself, if [`Db::tidy`] fell behind.
+const WAL_PAGES: &str = "16000";
+
+/// Opens the file at `path`, without checking its schema; creates it if it is missing.
+///
+/// # Errors
+/// If it cannot be opened.
+pub(super) async fn open(path: &Path) -> Result<Db> {
+    let file: Arc<Path> = path.into();
+    let options = SqliteConnectOptions::new()
+        .filename(&file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL: a commit is on disk when it returns, even if the power fails a moment later
+        // (promise 1).
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("wal_autocheckpoint", WAL_PAGES)
+        .statement_cache_capacity(STATEMENTS);
+    // Connections to a file need no recycling. Each replaced connection fragments the heap: 23
+    // MiB every half-hour.
+    let ageless = || SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None).acquire_timeout(ACQUIRE_TIMEOUT);
+    let one = ageless().max_connections(1).min_connections(1);
+    // After an error such as a full disk, SQLite rolls back by itself. sqlx still counts an
+    // open transaction and could never begin another one on this connection.
+    let one = one.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
+    // Many-row statements keep a statement journal in a temporary folder, which may be full; in
+    // memory it is a few pages.
+    let writing = options.clone().pragma("cache_size", WRITER_CACHE).pragma("temp_store", "MEMORY");
+    let write = one.connect_with(writing).await?;
+    let aside = ageless().max_connections(1).connect_lazy_with(options.clone());
+    let several = ageless().max_connections(4);
+    let read = several.connect_with(options.read_only(true)).await?;
+    Ok(Db::Sqlite { write, read, aside, file, head: Arc::default(), names: Names::default(), ended: Ended::default() })
+}
+
+/// Opens the file at `path` read-only.
+///
+/// # Errors
+/// If it cannot be opened.
+pub(super) async fn open_to_look(path: &Path) -> Result<Db> {
+    let file: Arc<Path> = path.into();
+    let options = SqliteConnectOptions::new().filename(&file).read_only(true);
+    let pool =
+        SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options).await?;
+    let (write, read) = (pool.clone(), pool.clone());
+    Ok(Db::Sqlite {
+        write,
+        read,
+        aside: pool,
+        file,
+        head: Arc::default(),
+        names: Names::default(),
+        ended: Ended::default(),
+    })
+}
