@@ -7,6 +7,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
@@ -18,6 +20,11 @@ use crate::store::configured::actions::{self, ActionRow};
 use crate::views::actions::{ActionView, CustomAction};
 use crate::views::document::DocumentText;
 use crate::views::page::Page;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(find, replace, delete))
+}
 
 /// Lists the actions by name
 #[utoipa::path(get, path = "/v1/actions", tag = "actions", responses((status = 200, body = Page<ActionView>)))]
@@ -59,13 +66,15 @@ fn unknown(name: &str) -> ApiError {
 }
 
 /// Returns one action
-#[utoipa::path(get, path = "/v1/actions/{name}", tag = "actions", params(("name" = String, Path)), responses((status = 200, body = ActionView)))]
+#[utoipa::path(get, path = "/v1/actions/{name}", tag = "actions", params(("name" = String, Path)),
+    responses((status = 200, body = ActionView)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
 }
 
 /// Creates a custom action
-#[utoipa::path(post, path = "/v1/actions", tag = "actions", request_body = CustomAction, responses((status = 201, body = ActionView)))]
+#[utoipa::path(post, path = "/v1/actions", tag = "actions", params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = CustomAction, responses((status = 201, body = ActionView), (status = 409)))]
 pub async fn create(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,
@@ -81,7 +90,8 @@ pub async fn create(
 /// `If-Match` must carry the `ETag` that was read. Policies that use the action must be valid with
 /// the new version.
 #[utoipa::path(put, path = "/v1/actions/{name}", tag = "actions",
-    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = CustomAction, responses((status = 200, body = ActionView)))]
+    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = CustomAction,
+    responses((status = 200, body = ActionView), (status = 409)))]
 pub async fn replace(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,
@@ -99,7 +109,7 @@ pub async fn replace(
 /// The response is 409 while a policy uses the action or one of its effects is in force, because
 /// undoing needs it.
 #[utoipa::path(delete, path = "/v1/actions/{name}", tag = "actions",
-    params(("name" = String, Path), ("If-Match" = String, Header)), responses((status = 204)))]
+    params(("name" = String, Path), ("If-Match" = String, Header)), responses((status = 204), (status = 409)))]
 pub async fn delete(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,

@@ -13,6 +13,8 @@ use riposte_protocol::message;
 use riposte_protocol::message::{EnrollRequest, EnrollResponse};
 use riposte_protocol::time::Timestamp;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::address;
@@ -33,6 +35,16 @@ use crate::views::page::Page;
 
 /// Maximum number of capabilities per agent.
 const MAX_CAPABILITIES: usize = 256;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(find, change, revoke))
+        .routes(routes!(enroll))
+        .routes(routes!(list_tokens, create_token))
+        .routes(routes!(delete_token))
+}
 
 fn view(state: &AppState, mut agent: AgentRow) -> AgentView {
     let (hub, now) = (&state.engine.hub, state.engine.clock.now());
@@ -62,7 +74,8 @@ pub struct ListAgents {
 }
 
 /// Lists agents in the order of enrolment
-#[utoipa::path(get, path = "/v1/agents", tag = "agents", params(ListAgents), responses((status = 200, body = Page<AgentView>)))]
+#[utoipa::path(get, path = "/v1/agents", tag = "agents", params(ListAgents),
+    responses((status = 200, body = Page<AgentView>)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -81,7 +94,8 @@ async fn stored(state: &AppState, id: Uuid) -> ApiResult<AgentView> {
 }
 
 /// Returns one agent
-#[utoipa::path(get, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 200, body = AgentView)))]
+#[utoipa::path(get, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)),
+    responses((status = 200, body = AgentView)))]
 pub async fn find(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -92,7 +106,7 @@ pub async fn find(
 
 /// Changes an agent's labels
 #[utoipa::path(patch, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), request_body = ChangeAgent,
-    responses((status = 200, body = AgentView)))]
+    responses((status = 200, body = AgentView), (status = 409)))]
 pub async fn change(
     caller: Caller<ManageAgents>,
     State(state): State<AppState>,
@@ -116,7 +130,8 @@ fn below(place: &str, faults: Vec<Fault>) -> ApiError {
 ///
 /// Its stream is closed, its tokens are refused, and its queued commands are cancelled. A response
 /// that cannot be in force on another agent ends as `failed`.
-#[utoipa::path(delete, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/agents/{id}", tag = "agents", params(("id" = Uuid, Path)),
+    responses((status = 204), (status = 409)))]
 pub async fn revoke(
     caller: Caller<ManageAgents>,
     State(state): State<AppState>,
@@ -131,7 +146,7 @@ pub async fn revoke(
 /// Needs an enrolment token instead of an API key. The agent pins the keys in the response. A
 /// client that received no response may retry with the same token, name and key.
 #[utoipa::path(post, path = "/v1/agents/enroll", tag = "agents", request_body = EnrollRequest, security(()),
-    responses((status = 201, body = EnrollResponse)))]
+    responses((status = 201, body = EnrollResponse), (status = 401), (status = 409), (status = 429)))]
 pub async fn enroll(
     State(state): State<AppState>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -241,7 +256,9 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> ApiResult<String> {
 }
 
 /// Creates an enrolment token
-#[utoipa::path(post, path = "/v1/enrollment-tokens", tag = "agents", request_body = CreateToken, responses((status = 201, body = CreatedToken)))]
+#[utoipa::path(post, path = "/v1/enrollment-tokens", tag = "agents",
+    params(("Idempotency-Key" = Option<String>, Header)), request_body = CreateToken,
+    responses((status = 201, body = CreatedToken), (status = 409)))]
 pub async fn create_token(
     caller: Caller<ManageAgents>,
     State(state): State<AppState>,
@@ -268,7 +285,8 @@ pub struct ListTokens {
 }
 
 /// Lists enrolment tokens, without their secrets
-#[utoipa::path(get, path = "/v1/enrollment-tokens", tag = "agents", params(ListTokens), responses((status = 200, body = Page<TokenRow>)))]
+#[utoipa::path(get, path = "/v1/enrollment-tokens", tag = "agents", params(ListTokens),
+    responses((status = 200, body = Page<TokenRow>)))]
 pub async fn list_tokens(
     _: Caller<ManageAgents>,
     State(state): State<AppState>,
@@ -281,7 +299,8 @@ pub async fn list_tokens(
 }
 
 /// Deletes an enrolment token
-#[utoipa::path(delete, path = "/v1/enrollment-tokens/{id}", tag = "agents", params(("id" = Uuid, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/enrollment-tokens/{id}", tag = "agents", params(("id" = Uuid, Path)),
+    responses((status = 204)))]
 pub async fn delete_token(
     caller: Caller<ManageAgents>,
     State(state): State<AppState>,

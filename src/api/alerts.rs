@@ -29,13 +29,21 @@ use crate::store::writer::IdempotentOutcome;
 use crate::views::alerts::{AlertView, Intake, Rejected};
 use crate::views::page::Page;
 use riposte_protocol::time::Timestamp;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(find))
+}
 
 /// Ingests alerts
 ///
 /// Accepts one JSON object, a JSON array, or NDJSON (`application/x-ndjson`), plain, gzip or zstd.
 /// The response is sent once alerts, responses and commands are durable. A batch rejects only its
 /// faulty alerts; if every alert is faulty, the response is 422.
-#[utoipa::path(post, path = "/v1/alerts", tag = "alerts", request_body(content = Object, content_type = "application/json"),
+#[utoipa::path(post, path = "/v1/alerts", tag = "alerts", params(("Idempotency-Key" = Option<String>, Header)),
+    request_body(content = Object, content_type = "application/json"),
     responses((status = 202, description = "Committed", body = Intake)))]
 pub async fn create(
     caller: Caller<Ingest>,
@@ -152,7 +160,8 @@ pub struct ListAlerts {
 }
 
 /// Lists alerts, newest first
-#[utoipa::path(get, path = "/v1/alerts", tag = "alerts", params(ListAlerts), responses((status = 200, body = Page<AlertView>)))]
+#[utoipa::path(get, path = "/v1/alerts", tag = "alerts", params(ListAlerts),
+    responses((status = 200, body = Page<AlertView>)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -214,7 +223,8 @@ fn whose(row: &AlertRow) -> String {
 ///
 /// `id` is Riposte's id or the pipeline's (Wazuh's `1795169472.12345`). If several alerts have a
 /// pipeline's id, the response is 409 and lists them.
-#[utoipa::path(get, path = "/v1/alerts/{id}", tag = "alerts", params(("id" = String, Path)), responses((status = 200, body = AlertView)))]
+#[utoipa::path(get, path = "/v1/alerts/{id}", tag = "alerts", params(("id" = String, Path)),
+    responses((status = 200, body = AlertView), (status = 409)))]
 pub async fn find(
     _: Caller<Read>,
     State(state): State<AppState>,

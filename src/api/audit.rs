@@ -4,6 +4,8 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
@@ -14,6 +16,16 @@ use crate::domain::canonical;
 use crate::store::ledger::audit::{self, AuditFilter};
 use crate::views::audit::{AuditProof, AuditRow};
 use crate::views::page::Page;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+/// Those that may read the whole ledger.
+pub(super) fn long_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(verify))
+}
 
 /// Filter of an audit log list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -29,7 +41,8 @@ pub struct ListAudit {
 }
 
 /// Lists the audit log, newest first
-#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(ListAudit), responses((status = 200, body = Page<AuditRow>)))]
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(ListAudit),
+    responses((status = 200, body = Page<AuditRow>)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,

@@ -10,6 +10,8 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::{ApiError, ApiResult};
@@ -27,11 +29,17 @@ const RETRY_AFTER_SECS: u64 = 5;
 /// Media type of JSON lines.
 const NDJSON: &str = "application/x-ndjson";
 
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(run))
+}
+
 /// Tests a draft policy over the stored alerts
 ///
 /// With `Accept: application/x-ndjson` the response is lines of `{"progress":{"scanned","total"}}`,
 /// then one `{"result":…}` or `{"error":…}`. Only one backtest runs at a time; others get 503.
-#[utoipa::path(post, operation_id = "backtest", path = "/v1/policies/backtest", tag = "policies", request_body = NewBacktest, responses((status = 200, body = BacktestReport)))]
+#[utoipa::path(post, operation_id = "backtest", path = "/v1/policies/backtest", tag = "policies",
+    request_body = NewBacktest, responses((status = 200, body = BacktestReport)))]
 pub async fn run(
     _: Caller<Read>,
     State(state): State<AppState>,

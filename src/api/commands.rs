@@ -4,6 +4,8 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read, Respond};
@@ -16,6 +18,11 @@ use crate::domain::fault::Fault;
 use crate::store::ledger::commands::{self, CommandFilter};
 use crate::views::commands::{Cancel, CommandRow, CommandView};
 use crate::views::page::Page;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(find)).routes(routes!(cancel))
+}
 
 /// Filter of a command list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -35,7 +42,8 @@ pub struct ListCommands {
 }
 
 /// Lists commands, newest first
-#[utoipa::path(get, path = "/v1/commands", tag = "commands", params(ListCommands), responses((status = 200, body = Page<CommandRow>)))]
+#[utoipa::path(get, path = "/v1/commands", tag = "commands", params(ListCommands),
+    responses((status = 200, body = Page<CommandRow>)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -53,7 +61,8 @@ pub async fn list(
 }
 
 /// Returns one command with its result
-#[utoipa::path(get, path = "/v1/commands/{id}", tag = "commands", params(("id" = Uuid, Path)), responses((status = 200, body = CommandView)))]
+#[utoipa::path(get, path = "/v1/commands/{id}", tag = "commands", params(("id" = Uuid, Path)),
+    responses((status = 200, body = CommandView)))]
 pub async fn find(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -72,8 +81,8 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<CommandView> {
 ///
 /// The response is 409 if the command was sent or is final, or if it is a revert, which cannot be
 /// cancelled.
-#[utoipa::path(post, path = "/v1/commands/{id}/cancel", tag = "commands", params(("id" = Uuid, Path)), request_body = Cancel,
-    responses((status = 200, body = CommandView)))]
+#[utoipa::path(post, path = "/v1/commands/{id}/cancel", tag = "commands", params(("id" = Uuid, Path)),
+    request_body = Cancel, responses((status = 200, body = CommandView), (status = 409)))]
 pub async fn cancel(
     caller: Caller<Respond>,
     State(state): State<AppState>,

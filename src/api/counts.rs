@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read};
 use super::front::error::ApiResult;
@@ -17,6 +19,11 @@ use crate::views::policies::PolicyCounts;
 /// Default range of the counts.
 const DEFAULT_WITHIN: std::time::Duration = std::time::Duration::from_hours(24);
 
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(find))
+}
+
 /// Range of the counts.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -28,8 +35,8 @@ pub struct Within {
 }
 
 /// Counts a policy's responses by state and reason
-#[utoipa::path(get, operation_id = "counts", path = "/v1/policies/{name}/counts", tag = "policies", params(("name" = String, Path), Within),
-    responses((status = 200, body = PolicyCounts)))]
+#[utoipa::path(get, operation_id = "counts", path = "/v1/policies/{name}/counts", tag = "policies",
+    params(("name" = String, Path), Within), responses((status = 200, body = PolicyCounts)))]
 pub async fn find(
     _: Caller<Read>,
     State(state): State<AppState>,

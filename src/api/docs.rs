@@ -4,17 +4,26 @@
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::state::AppState;
 
 const PAGE: &str = include_str!("docs.html");
 const SCRIPT: &str = include_str!("docs.js");
 const STYLE: &str = include_str!("docs.css");
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(contract)).routes(routes!(page)).routes(routes!(script)).routes(routes!(style))
+}
+
 /// Content Security Policy: only this page's own files, and no framing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// The contract as JSON
-#[utoipa::path(get, path = "/openapi.json", tag = "docs", security(()), responses((status = 200, content_type = "application/json")))]
+#[utoipa::path(get, path = "/openapi.json", tag = "docs", security(()),
+    responses((status = 200, content_type = "application/json")))]
 pub async fn contract(State(state): State<AppState>) -> Response {
     file("application/json", state.contract.to_string())
 }
@@ -26,13 +35,15 @@ pub async fn page() -> Response {
 }
 
 /// The page's script
-#[utoipa::path(get, path = "/docs/docs.js", tag = "docs", security(()), responses((status = 200, content_type = "text/javascript")))]
+#[utoipa::path(get, path = "/docs/docs.js", tag = "docs", security(()),
+    responses((status = 200, content_type = "text/javascript")))]
 pub async fn script() -> Response {
     file("text/javascript; charset=utf-8", SCRIPT)
 }
 
 /// The page's style
-#[utoipa::path(get, path = "/docs/docs.css", tag = "docs", security(()), responses((status = 200, content_type = "text/css")))]
+#[utoipa::path(get, path = "/docs/docs.css", tag = "docs", security(()),
+    responses((status = 200, content_type = "text/css")))]
 pub async fn style() -> Response {
     file("text/css; charset=utf-8", STYLE)
 }

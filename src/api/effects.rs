@@ -4,6 +4,8 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read};
@@ -17,6 +19,11 @@ use crate::domain::fault::Fault;
 use crate::store::ledger::effects::{self, EffectFilter};
 use crate::views::effects::{EffectRow, EffectView};
 use crate::views::page::Page;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(find))
+}
 
 /// Filter of an effect list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -39,7 +46,8 @@ pub struct ListEffects {
 }
 
 /// Lists effects, newest first
-#[utoipa::path(get, path = "/v1/effects", tag = "effects", params(ListEffects), responses((status = 200, body = Page<EffectRow>)))]
+#[utoipa::path(get, path = "/v1/effects", tag = "effects", params(ListEffects),
+    responses((status = 200, body = Page<EffectRow>)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -63,7 +71,8 @@ pub async fn list(
 }
 
 /// Returns one effect and the responses that hold it
-#[utoipa::path(get, path = "/v1/effects/{id}", tag = "effects", params(("id" = Uuid, Path)), responses((status = 200, body = EffectView)))]
+#[utoipa::path(get, path = "/v1/effects/{id}", tag = "effects", params(("id" = Uuid, Path)),
+    responses((status = 200, body = EffectView)))]
 pub async fn find(
     _: Caller<Read>,
     State(state): State<AppState>,

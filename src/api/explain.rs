@@ -2,6 +2,8 @@
 //! responses decided at intake.
 
 use axum::extract::State;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::alerts;
 use super::front::auth::{Caller, Read};
@@ -23,10 +25,16 @@ use crate::views::explain::{Explanation, PolicyVerdict, SelectorVerdict};
 /// Maximum number of stored responses shown; an alert has one per matching policy.
 const SHOWN: i64 = 500;
 
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(explain))
+}
+
 /// Explains how policies decide an alert
 ///
 /// `id` is Riposte's id or the pipeline's.
-#[utoipa::path(get, path = "/v1/alerts/{id}/explain", tag = "alerts", params(("id" = String, Path)), responses((status = 200, body = Explanation)))]
+#[utoipa::path(get, path = "/v1/alerts/{id}/explain", tag = "alerts", params(("id" = String, Path)),
+    responses((status = 200, body = Explanation), (status = 409)))]
 pub async fn explain(
     _: Caller<Read>,
     State(state): State<AppState>,

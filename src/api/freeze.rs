@@ -2,6 +2,8 @@
 //! reverts are delivered; no other command is.
 
 use axum::extract::State;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read, Respond};
 use super::front::error::ApiResult;
@@ -9,6 +11,11 @@ use super::front::extract::{Json, reason};
 use super::state::AppState;
 use crate::store::configured::freeze;
 use crate::views::freeze::{Freeze, SetFreeze};
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(find, set))
+}
 
 async fn standing(state: &AppState) -> ApiResult<axum::Json<Freeze>> {
     let last_change = freeze::find(&state.engine.db).await?;
@@ -25,7 +32,8 @@ pub async fn find(_: Caller<Read>, State(state): State<AppState>) -> ApiResult<a
 ///
 /// Reverts are always delivered. Commands queued during the freeze are delivered afterwards, unless
 /// they have expired.
-#[utoipa::path(put, path = "/v1/freeze", tag = "freeze", request_body = SetFreeze, responses((status = 200, body = Freeze)))]
+#[utoipa::path(put, path = "/v1/freeze", tag = "freeze", request_body = SetFreeze,
+    responses((status = 200, body = Freeze)))]
 pub async fn set(
     caller: Caller<Respond>,
     State(state): State<AppState>,

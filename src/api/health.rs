@@ -9,6 +9,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::error::{ApiError, ApiResult};
 use super::front::extract::Query;
@@ -24,8 +26,14 @@ use crate::views::health::Readiness;
 /// Time without contact after which an agent is silent: ten heartbeats of 30 seconds.
 const SILENT: Duration = Duration::from_mins(5);
 
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(metrics))
+}
+
 /// Whether the process is alive
-#[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/livez", tag = "health", security(()),
+    responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
 pub async fn live() -> &'static str {
     "ok\n"
 }
@@ -83,7 +91,8 @@ pub async fn ready(State(state): State<AppState>, Query(how): Query<HowReady>) -
 }
 
 /// Metrics in Prometheus' text format
-#[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
+#[utoipa::path(get, path = "/metrics", tag = "health", security(()),
+    responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     use std::fmt::Write as _;
     let mut text = String::new();

@@ -6,6 +6,8 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Map;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::auth::{Caller, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
@@ -20,6 +22,11 @@ use crate::views::import::{Import, Level};
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Name of a single body in reports.
 const FILE: &str = "ossec.conf";
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(run))
+}
 
 /// Query of an import.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -42,7 +49,7 @@ pub struct HowToImport {
 /// everything is stored in one transaction, unless `dry_run` is set.
 #[utoipa::path(post, operation_id = "import", path = "/v1/policies/import", tag = "policies", params(HowToImport),
     request_body(content = String, content_type = "application/xml"),
-    responses((status = 200, description = "A dry run", body = Import), (status = 201, body = Import)))]
+    responses((status = 200, description = "A dry run", body = Import), (status = 201, body = Import), (status = 409)))]
 pub async fn run(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,

@@ -5,6 +5,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::auth::{Administer, Caller};
 use super::front::error::ApiResult;
@@ -16,8 +18,14 @@ use crate::store::configured::keys;
 use crate::views::keys::{CreateKey, CreatedKey, KeyRow};
 use crate::views::page::Page;
 
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
+}
+
 /// Creates an API key
-#[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", request_body = CreateKey, responses((status = 201, body = CreatedKey)))]
+#[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = CreateKey, responses((status = 201, body = CreatedKey), (status = 409)))]
 pub async fn create(
     caller: Caller<Administer>,
     State(state): State<AppState>,
@@ -40,7 +48,8 @@ pub struct ListKeys {
 }
 
 /// Lists API keys, without their secrets
-#[utoipa::path(get, path = "/v1/api-keys", tag = "api keys", params(ListKeys), responses((status = 200, body = Page<KeyRow>)))]
+#[utoipa::path(get, path = "/v1/api-keys", tag = "api keys", params(ListKeys),
+    responses((status = 200, body = Page<KeyRow>)))]
 pub async fn list(
     _: Caller<Administer>,
     State(state): State<AppState>,
@@ -53,7 +62,8 @@ pub async fn list(
 }
 
 /// Revokes an API key
-#[utoipa::path(delete, path = "/v1/api-keys/{id}", tag = "api keys", params(("id" = String, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/api-keys/{id}", tag = "api keys", params(("id" = String, Path)),
+    responses((status = 204), (status = 409)))]
 pub async fn revoke(
     caller: Caller<Administer>,
     State(state): State<AppState>,

@@ -3,6 +3,8 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Respond};
@@ -24,6 +26,11 @@ use crate::views::responses::{LiftMany, Lifted};
 const LIFT_BATCH: usize = 500;
 /// Maximum length of a filter, in characters: that of the longest path.
 const MAX_FILTER: usize = 4096;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(lift_many))
+}
 
 /// Names in the filter that the ledger does not contain: a typing error looks like an empty result.
 async fn names_nothing(state: &AppState, filter: &LiftFilter) -> ApiResult<Vec<Fault>> {
@@ -89,7 +96,8 @@ async fn alert_named(state: &AppState, word: &str) -> ApiResult<Option<Uuid>> {
 /// Lifts many responses at once
 ///
 /// An effect that no other response holds is reverted on every agent.
-#[utoipa::path(post, path = "/v1/responses/lift", tag = "responses", request_body = LiftMany, responses((status = 200, body = Lifted)))]
+#[utoipa::path(post, path = "/v1/responses/lift", tag = "responses", request_body = LiftMany,
+    responses((status = 200, body = Lifted), (status = 409)))]
 pub async fn lift_many(
     caller: Caller<Respond>,
     State(state): State<AppState>,

@@ -1,7 +1,7 @@
-//! The API layer. `routes.rs` is the table of contents; each resource is one file with its handlers;
-//! their requests and responses are in `src/views/`. [`front`] is what every request passes before
-//! its handler, [`state`] what handlers share. A handler extracts, calls one function of a lower layer,
-//! and maps the result.
+//! The API layer. `routes.rs` is the table of contents; each resource is one file with its
+//! operations (its `routes`) and their handlers; their bodies are in `src/views/`. [`front`] is what
+//! every request passes before its handler, [`state`] what handlers share. A handler extracts, calls
+//! one function of a lower layer, and maps the result.
 
 pub mod actions;
 pub mod agents;

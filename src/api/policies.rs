@@ -8,6 +8,8 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::front::auth::{Caller, Read, WritePolicies};
 use super::front::error::{ApiError, ApiResult};
@@ -24,6 +26,16 @@ use crate::store::configured::policies::{self, PolicyRow};
 use crate::views::document::DocumentText;
 use crate::views::page::Page;
 use crate::views::policies::{AgentBreakerRow, BreakerRow, PolicyVersionRow, PolicyView, ResetBreaker, Rollback};
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(find, replace, delete))
+        .routes(routes!(versions))
+        .routes(routes!(rollback))
+        .routes(routes!(reset))
+}
 
 /// The open breakers of one policy: its global one, and those on single agents.
 type Breakers = (Option<BreakerRow>, Vec<AgentBreakerRow>);
@@ -66,7 +78,8 @@ pub struct ListPolicies {
 }
 
 /// Lists policies by name
-#[utoipa::path(get, path = "/v1/policies", tag = "policies", params(ListPolicies), responses((status = 200, body = Page<PolicyView>)))]
+#[utoipa::path(get, path = "/v1/policies", tag = "policies", params(ListPolicies),
+    responses((status = 200, body = Page<PolicyView>)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -96,7 +109,8 @@ pub async fn list(
 /// Creates a policy
 ///
 /// A policy with faults is refused as a whole, with a pointer to each fault.
-#[utoipa::path(post, path = "/v1/policies", tag = "policies", request_body = Policy, responses((status = 201, body = PolicyView)))]
+#[utoipa::path(post, path = "/v1/policies", tag = "policies", params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = Policy, responses((status = 201, body = PolicyView), (status = 409)))]
 pub async fn create(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,
@@ -108,7 +122,8 @@ pub async fn create(
 }
 
 /// Returns one policy
-#[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)), responses((status = 200, body = PolicyView)))]
+#[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)),
+    responses((status = 200, body = PolicyView)))]
 pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<Response> {
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
@@ -118,7 +133,8 @@ pub async fn find(_: Caller<Read>, State(state): State<AppState>, Path(name): Pa
 /// `If-Match` must carry the `ETag` that was read. The response is 412 if the policy has changed
 /// since, and 428 if the header is missing.
 #[utoipa::path(put, path = "/v1/policies/{name}", tag = "policies",
-    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Policy, responses((status = 200, body = PolicyView)))]
+    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Policy,
+    responses((status = 200, body = PolicyView), (status = 409)))]
 pub async fn replace(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,
@@ -148,8 +164,8 @@ pub async fn delete(
 }
 
 /// Lists the versions of a policy, newest first
-#[utoipa::path(get, path = "/v1/policies/{name}/versions", tag = "policies", params(("name" = String, Path), ListPolicies),
-    responses((status = 200, body = Page<PolicyVersionRow>)))]
+#[utoipa::path(get, path = "/v1/policies/{name}/versions", tag = "policies",
+    params(("name" = String, Path), ListPolicies), responses((status = 200, body = Page<PolicyVersionRow>)))]
 pub async fn versions(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -170,7 +186,8 @@ pub async fn versions(
 /// `If-Match` as for a replacement. The earlier version is validated again, because it may use a
 /// deleted action.
 #[utoipa::path(post, path = "/v1/policies/{name}/rollback", tag = "policies",
-    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Rollback, responses((status = 200, body = PolicyView)))]
+    params(("name" = String, Path), ("If-Match" = String, Header)), request_body = Rollback,
+    responses((status = 200, body = PolicyView), (status = 409)))]
 pub async fn rollback(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,
@@ -188,7 +205,7 @@ pub async fn rollback(
 ///
 /// Its failure counts start at zero again. The response is 409 if no breaker is open there.
 #[utoipa::path(post, path = "/v1/policies/{name}/reset", tag = "policies", params(("name" = String, Path)),
-    request_body = ResetBreaker, responses((status = 200, body = PolicyView)))]
+    request_body = ResetBreaker, responses((status = 200, body = PolicyView), (status = 409)))]
 pub async fn reset(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use axum::extract::{FromRequest as _, Request, State};
 use riposte_protocol::message::{PollRequest, PollResponse};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::exchange;
 use super::front::auth::AgentCaller;
@@ -19,11 +21,16 @@ use crate::engine::deliver::Conversation;
 /// Longest wait for a command, in seconds: below the idle timeout of common proxies.
 const MAX_WAIT_SECS: u32 = 55;
 
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(exchange))
+}
+
 /// Exchanges messages with an agent
 ///
 /// Stores acknowledgements and results, then waits up to `wait_seconds` for commands.
-#[utoipa::path(post, path = "/v1/agent/poll", tag = "agent protocol", security(("agent_token" = [])), request_body = PollRequest,
-    responses((status = 200, body = PollResponse)))]
+#[utoipa::path(post, path = "/v1/agent/poll", tag = "agent protocol", security(("agent_token" = [])),
+    request_body = PollRequest, responses((status = 200, body = PollResponse)))]
 pub async fn exchange(
     agent: AgentCaller,
     State(state): State<AppState>,

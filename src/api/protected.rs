@@ -8,6 +8,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::front::auth::{Caller, Read, WritePolicies};
@@ -29,6 +31,11 @@ use crate::views::protected::{CreateProtected, CreatedProtected, ProtectedRow};
 /// Maximum number of policies per entry.
 const MAX_POLICIES: usize = 256;
 
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(find, delete))
+}
+
 /// Query of a creation.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -42,8 +49,10 @@ pub struct HowToCreate {
 /// Protects a target
 ///
 /// Existing effects on the target are lifted at once.
-#[utoipa::path(post, path = "/v1/protected", tag = "protected", params(HowToCreate), request_body = CreateProtected,
-    responses((status = 201, body = CreatedProtected), (status = 200, description = "A dry run", body = CreatedProtected)))]
+#[utoipa::path(post, path = "/v1/protected", tag = "protected",
+    params(HowToCreate, ("Idempotency-Key" = Option<String>, Header)), request_body = CreateProtected,
+    responses((status = 201, body = CreatedProtected), (status = 409),
+        (status = 200, description = "A dry run", body = CreatedProtected)))]
 pub async fn create(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,
@@ -127,7 +136,8 @@ pub struct ListProtected {
 }
 
 /// Lists protected entries, oldest first
-#[utoipa::path(get, path = "/v1/protected", tag = "protected", params(ListProtected), responses((status = 200, body = Page<ProtectedRow>)))]
+#[utoipa::path(get, path = "/v1/protected", tag = "protected", params(ListProtected),
+    responses((status = 200, body = Page<ProtectedRow>)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -140,7 +150,8 @@ pub async fn list(
 }
 
 /// Returns one protected entry
-#[utoipa::path(get, path = "/v1/protected/{id}", tag = "protected", params(("id" = Uuid, Path)), responses((status = 200, body = ProtectedRow)))]
+#[utoipa::path(get, path = "/v1/protected/{id}", tag = "protected", params(("id" = Uuid, Path)),
+    responses((status = 200, body = ProtectedRow)))]
 pub async fn find(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -151,7 +162,8 @@ pub async fn find(
 }
 
 /// Deletes a protected entry
-#[utoipa::path(delete, path = "/v1/protected/{id}", tag = "protected", params(("id" = Uuid, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/protected/{id}", tag = "protected", params(("id" = Uuid, Path)),
+    responses((status = 204)))]
 pub async fn delete(
     caller: Caller<WritePolicies>,
     State(state): State<AppState>,

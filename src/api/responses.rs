@@ -5,6 +5,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::alerts;
@@ -30,6 +32,17 @@ use crate::views::responses::{JudgedResponse, Lift, ManualTarget, NewManualRespo
 
 /// Maximum number of commands, results and effects shown with a response; the lists have all.
 const SHOWN: i64 = 500;
+
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(find))
+        .routes(routes!(lift))
+        .routes(routes!(approve))
+        .routes(routes!(reject))
+        .routes(routes!(confirm))
+}
 
 /// Filter of a response list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -58,7 +71,8 @@ pub struct ListResponses {
 ///
 /// Outcomes are computed when read: a page filtered by `outcome` may be short or empty and still
 /// have a next one.
-#[utoipa::path(get, path = "/v1/responses", tag = "responses", params(ListResponses), responses((status = 200, body = Page<JudgedResponse>)))]
+#[utoipa::path(get, path = "/v1/responses", tag = "responses", params(ListResponses),
+    responses((status = 200, body = Page<JudgedResponse>), (status = 404), (status = 409)))]
 pub async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -87,7 +101,8 @@ pub async fn list(
 }
 
 /// Returns one response with its effects, commands and results
-#[utoipa::path(get, path = "/v1/responses/{id}", tag = "responses", params(("id" = Uuid, Path)), responses((status = 200, body = ResponseView)))]
+#[utoipa::path(get, path = "/v1/responses/{id}", tag = "responses", params(("id" = Uuid, Path)),
+    responses((status = 200, body = ResponseView)))]
 pub async fn find(
     _: Caller<Read>,
     State(state): State<AppState>,
@@ -112,7 +127,9 @@ async fn view(state: &AppState, id: Uuid) -> ApiResult<ResponseView> {
 }
 
 /// Creates a manual response
-#[utoipa::path(post, path = "/v1/responses", tag = "responses", request_body = NewManualResponse, responses((status = 201, body = ResponseView)))]
+#[utoipa::path(post, path = "/v1/responses", tag = "responses",
+    params(("Idempotency-Key" = Option<String>, Header)), request_body = NewManualResponse,
+    responses((status = 201, body = ResponseView)))]
 pub async fn create(
     caller: Caller<Respond>,
     State(state): State<AppState>,
@@ -141,8 +158,8 @@ pub async fn create(
 ///
 /// An effect that no other response holds is reverted on every agent. Lifting an ended response
 /// changes nothing.
-#[utoipa::path(post, path = "/v1/responses/{id}/lift", tag = "responses", params(("id" = Uuid, Path)), request_body = Lift,
-    responses((status = 200, body = ResponseView)))]
+#[utoipa::path(post, path = "/v1/responses/{id}/lift", tag = "responses", params(("id" = Uuid, Path)),
+    request_body = Lift, responses((status = 200, body = ResponseView), (status = 409)))]
 pub async fn lift(
     caller: Caller<Respond>,
     State(state): State<AppState>,
@@ -194,8 +211,8 @@ async fn decide(
 /// Approves a response that waits for approval
 ///
 /// It is carried out once the policy's quorum has approved.
-#[utoipa::path(post, path = "/v1/responses/{id}/approve", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
-    responses((status = 200, body = ResponseView)))]
+#[utoipa::path(post, path = "/v1/responses/{id}/approve", tag = "responses", params(("id" = Uuid, Path)),
+    request_body = Say, responses((status = 200, body = ResponseView), (status = 409)))]
 pub async fn approve(
     caller: Caller<Respond>,
     State(state): State<AppState>,
@@ -208,8 +225,8 @@ pub async fn approve(
 /// Rejects a response that waits for approval
 ///
 /// One rejection ends it.
-#[utoipa::path(post, path = "/v1/responses/{id}/reject", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
-    responses((status = 200, body = ResponseView)))]
+#[utoipa::path(post, path = "/v1/responses/{id}/reject", tag = "responses", params(("id" = Uuid, Path)),
+    request_body = Say, responses((status = 200, body = ResponseView), (status = 409)))]
 pub async fn reject(
     caller: Caller<Respond>,
     State(state): State<AppState>,
@@ -222,8 +239,8 @@ pub async fn reject(
 /// Confirms a response that acted first
 ///
 /// Without a confirmation in time the response is undone.
-#[utoipa::path(post, path = "/v1/responses/{id}/confirm", tag = "responses", params(("id" = Uuid, Path)), request_body = Say,
-    responses((status = 200, body = ResponseView)))]
+#[utoipa::path(post, path = "/v1/responses/{id}/confirm", tag = "responses", params(("id" = Uuid, Path)),
+    request_body = Say, responses((status = 200, body = ResponseView), (status = 409)))]
 pub async fn confirm(
     caller: Caller<Respond>,
     State(state): State<AppState>,

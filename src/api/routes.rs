@@ -1,4 +1,5 @@
-//! The table of contents: every route, and the contract that its annotations give.
+//! The table of contents: every resource with its routes, and the contract that their annotations
+//! give.
 
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, RefOr, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::front::error::ApiError;
 use super::state::AppState;
@@ -28,61 +28,35 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(85);
 /// many responses.
 const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Every route with its documentation.
+/// Every route with its documentation, by how long a request may take.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    let timed = OpenApiRouter::new()
-        .routes(routes!(alerts::create, alerts::list))
-        .routes(routes!(alerts::find))
-        .routes(routes!(explain::explain))
-        .routes(routes!(policies::list, policies::create))
-        .routes(routes!(policies::find, policies::replace, policies::delete))
-        .routes(routes!(policies::versions))
-        .routes(routes!(import::run))
-        .routes(routes!(policies::rollback))
-        .routes(routes!(policies::reset))
-        .routes(routes!(counts::find))
-        .routes(routes!(actions::list, actions::create))
-        .routes(routes!(actions::find, actions::replace, actions::delete))
-        .routes(routes!(responses::list, responses::create))
-        .routes(routes!(responses::find))
-        .routes(routes!(responses::lift))
-        .routes(routes!(responses::approve))
-        .routes(routes!(responses::reject))
-        .routes(routes!(responses::confirm))
-        .routes(routes!(effects::list))
-        .routes(routes!(effects::find))
-        .routes(routes!(commands::list))
-        .routes(routes!(commands::find))
-        .routes(routes!(commands::cancel))
-        .routes(routes!(agents::list))
-        .routes(routes!(agents::find, agents::change, agents::revoke))
-        .routes(routes!(agents::enroll))
-        .routes(routes!(agents::list_tokens, agents::create_token))
-        .routes(routes!(agents::delete_token))
-        .routes(routes!(protected::list, protected::create))
-        .routes(routes!(protected::find, protected::delete))
-        .routes(routes!(freeze::find, freeze::set))
-        .routes(routes!(keys::list, keys::create))
-        .routes(routes!(keys::revoke))
-        .routes(routes!(audit::list))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::metrics))
-        .routes(routes!(docs::contract))
-        .routes(routes!(docs::page))
-        .routes(routes!(docs::script))
-        .routes(routes!(docs::style))
-        .layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
-    let polls = OpenApiRouter::new()
-        .routes(routes!(poll::exchange))
-        .layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
-    let long = OpenApiRouter::new()
-        .routes(routes!(backtest::run))
-        .routes(routes!(audit::verify))
-        .routes(routes!(lift::lift_many))
-        .layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
-    let streams = OpenApiRouter::new().routes(routes!(stream::open));
-    timed.merge(polls).merge(long).merge(streams)
+    let quick = merged([
+        actions::routes(),
+        agents::routes(),
+        alerts::routes(),
+        audit::routes(),
+        commands::routes(),
+        counts::routes(),
+        docs::routes(),
+        effects::routes(),
+        explain::routes(),
+        freeze::routes(),
+        health::routes(),
+        import::routes(),
+        keys::routes(),
+        policies::routes(),
+        protected::routes(),
+        responses::routes(),
+    ]);
+    let quick = quick.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
+    let long = merged([audit::long_routes(), backtest::routes(), lift::routes()]);
+    let long = long.layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
+    let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
+    merged([quick, long, polls, stream::routes()])
+}
+
+fn merged<const N: usize>(resources: [OpenApiRouter<AppState>; N]) -> OpenApiRouter<AppState> {
+    resources.into_iter().fold(OpenApiRouter::new(), OpenApiRouter::merge)
 }
 
 /// The contract from the handlers' annotations; `contract/` completes it.

@@ -13,6 +13,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use riposte_protocol::SUBPROTOCOL;
 use riposte_protocol::message::{FromAgent, HeldEffect, MAX_FRAME_BYTES, MAX_ITEMS, ToAgent};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::exchange;
@@ -44,11 +46,16 @@ const FRAME_EVERY: Duration = Duration::from_millis(2);
 /// Seconds after which an agent reconnects when the manager stops.
 const RETRY_AFTER_SECS: u32 = 2;
 
+/// The operations of this resource.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(open))
+}
+
 /// Opens an agent's stream
 ///
 /// WebSocket, subprotocol `riposte.v1`; frames are JSON text, see `docs/agent-protocol.md`.
 #[utoipa::path(get, path = "/v1/agent/stream", tag = "agent protocol", security(("agent_token" = [])),
-    responses((status = 101, description = "Switching to WebSocket")))]
+    responses((status = 101, description = "Switching to WebSocket"), (status = 400)))]
 pub async fn open(
     agent: AgentCaller,
     State(state): State<AppState>,

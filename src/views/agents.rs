@@ -105,10 +105,11 @@ pub struct CreateToken {
     pub labels: Map<String, Value>,
     /// Maximum number of enrolments; default 1.
     #[serde(default = "one")]
+    #[schema(minimum = 1, maximum = 100_000, default = 1)]
     pub uses: i64,
     /// Validity; default `1h`.
     #[serde(default = "an_hour")]
-    #[schema(value_type = String, example = "1h")]
+    #[schema(value_type = String, format = "duration-text", default = "1h", example = "1h")]
     pub expires_in: Span,
 }
 

@@ -27,6 +27,7 @@ pub struct NewBacktest {
     pub until: Option<Timestamp>,
     /// Number of examples, at most 1000; default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1000, default = 20)]
     pub samples: Option<usize>,
 }
 

@@ -93,5 +93,6 @@ pub struct CommandView {
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
     /// Reason; recorded in the audit log.
+    #[schema(format = "reason")]
     pub reason: String,
 }

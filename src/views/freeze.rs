@@ -34,5 +34,6 @@ pub struct SetFreeze {
     /// True to freeze, false to thaw.
     pub frozen: bool,
     /// Reason; recorded in the audit log.
+    #[schema(format = "reason")]
     pub reason: String,
 }

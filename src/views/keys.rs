@@ -34,6 +34,7 @@ pub struct KeyRow {
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// Purpose of the key.
+    #[schema(min_length = 1, max_length = 128, format = "one-line")]
     pub name: String,
     /// Role, which decides the key's rights.
     pub role: Role,
@@ -44,7 +45,7 @@ pub struct CreateKey {
     pub pipeline: Option<String>,
     /// Validity; absent: until revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "90d")]
+    #[schema(value_type = Option<String>, format = "duration-text", example = "90d")]
     pub expires_in: Option<Span>,
 }
 

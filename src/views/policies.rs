@@ -65,6 +65,7 @@ pub struct RespondSummary {
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// The version whose document becomes current again.
+    #[schema(minimum = 1)]
     pub version: i64,
 }
 
@@ -73,9 +74,11 @@ pub struct Rollback {
 #[serde(deny_unknown_fields)]
 pub struct ResetBreaker {
     /// Reason; recorded in the audit log.
+    #[schema(format = "reason")]
     pub reason: String,
     /// Agent, by id or name; absent: the global breaker and those of all agents.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "agent-word")]
     pub agent: Option<String>,
 }
 

@@ -46,10 +46,11 @@ pub struct CreateProtected {
     #[serde(default)]
     pub policies: Vec<String>,
     /// Reason for the protection.
+    #[schema(format = "reason")]
     pub reason: String,
     /// Validity; absent: until it is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "30d")]
+    #[schema(value_type = Option<String>, format = "duration-text", example = "30d")]
     pub expires_in: Option<Span>,
 }
 

@@ -138,6 +138,7 @@ pub struct ResponseView {
 #[serde(deny_unknown_fields)]
 pub struct NewManualResponse {
     /// Name of the action.
+    #[schema(format = "action-name")]
     pub action: String,
     /// Target: `{"kind":"ip","value":"203.0.113.7"}`, or the value alone if the action accepts one
     /// kind.
@@ -148,9 +149,10 @@ pub struct NewManualResponse {
     pub agents: Vec<String>,
     /// Duration; absent: until lifted by hand.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "10m")]
+    #[schema(value_type = Option<String>, format = "duration-text", example = "10m")]
     pub duration: Option<Span>,
     /// Reason; recorded in the audit log.
+    #[schema(format = "reason")]
     pub reason: String,
     /// Arguments of the action.
     #[serde(default)]
@@ -178,6 +180,7 @@ pub enum ManualTarget {
 #[serde(deny_unknown_fields)]
 pub struct Lift {
     /// Reason; recorded in the audit log.
+    #[schema(format = "reason")]
     pub reason: String,
 }
 
@@ -186,6 +189,7 @@ pub struct Lift {
 #[serde(deny_unknown_fields)]
 pub struct Say {
     /// Reason; recorded in the audit log.
+    #[schema(format = "reason")]
     pub reason: String,
 }
 
@@ -195,15 +199,19 @@ pub struct Say {
 pub struct LiftMany {
     /// Policy that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096, format = "lines")]
     pub policy: Option<String>,
     /// Because of this alert: Riposte's id, or the pipeline's own (Wazuh's `1795169472.12345`).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096, format = "lines")]
     pub alert_id: Option<String>,
     /// Because of an alert of this rule.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096, format = "lines")]
     pub rule_id: Option<String>,
     /// Target; an address in any notation.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096, format = "lines")]
     pub target: Option<String>,
     /// Earliest decision time, inclusive.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -218,6 +226,7 @@ pub struct LiftMany {
     #[serde(default)]
     pub dry_run: bool,
     /// Reason; recorded in the audit log.
+    #[schema(format = "reason")]
     pub reason: String,
 }
 

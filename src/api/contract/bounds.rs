@@ -1,11 +1,12 @@
-//! Bounds of fields and parameters: length, number, pattern. Rust types only state string or
-//! number; the handlers' further checks are listed here in one table, so that clients can apply
-//! them too.
+//! Bounds of fields and parameters: length, number, pattern. A field of a body names its own in
+//! `#[schema(…)]` (`views/`), and a form that several share by its name ([`forms`]). Here are the
+//! others: bounds of several fields together, of a list's items, of policies and of the protocol.
+//! So clients can apply the checks of the handlers too.
 //!
 //! Rules beyond a pattern have a `format` of Riposte's own: an existing action or agent name, valid
 //! CEL and group expressions, an Ed25519 key on the curve.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::operations::{id, merge, operations};
 
@@ -31,6 +32,7 @@ const VERSION: &str = "^\"[0-9]{1,18}\"$";
 
 /// Sets the bounds; returns the table rows that match no field.
 pub(super) fn set(contract: &mut Value) -> Vec<String> {
+    expand_forms(contract);
     let mut lost = Vec::new();
     for (place, bound) in fields() {
         let (schema, property) = place.split_once('.').unwrap_or((place, ""));
@@ -70,6 +72,32 @@ pub(super) fn set(contract: &mut Value) -> Vec<String> {
     lost
 }
 
+/// Forms that fields of bodies name as their `format`, such as `#[schema(format = "reason")]`.
+fn forms() -> [(&'static str, Value); 5] {
+    [
+        ("reason", json!({"minLength": 1, "maxLength": 2000, "pattern": SAYS_SOMETHING})),
+        ("one-line", json!({"pattern": ONE_LINE})),
+        ("lines", json!({"pattern": NO_CONTROLS})),
+        ("duration-text", duration()),
+        ("action-name", json!({"pattern": ACTION_NAME, "format": "action-name"})),
+    ]
+}
+
+/// Puts the bounds of a form in the place of its name.
+fn expand_forms(contract: &mut Value) {
+    let forms = forms();
+    let schemas = contract.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    for schema in schemas.into_iter().flat_map(Map::values_mut) {
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        for property in properties.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+            let named = property.get("format").and_then(Value::as_str);
+            let Some((_, bound)) = forms.iter().find(|(form, _)| named == Some(form)) else { continue };
+            property.remove("format");
+            property.extend(bound.as_object().cloned().unwrap_or_default());
+        }
+    }
+}
+
 fn of_parameter(operation: &str, name: &str) -> Option<Value> {
     Some(match (operation, name) {
         (_, "limit") => json!({"minimum": 1, "maximum": 500, "default": 50}),
@@ -95,10 +123,6 @@ fn of_parameter(operation: &str, name: &str) -> Option<Value> {
 
 fn text(most: usize) -> Value {
     json!({"maxLength": most, "pattern": NO_CONTROLS})
-}
-
-fn reason() -> Value {
-    json!({"minLength": 1, "maxLength": 2000, "pattern": SAYS_SOMETHING})
 }
 
 fn duration() -> Value {
@@ -184,42 +208,19 @@ fn says_what_to_lift() -> Value {
 #[expect(clippy::too_many_lines, reason = "a table: one row a field")]
 fn fields() -> Vec<(&'static str, Value)> {
     vec![
-        ("Cancel.reason", reason()),
-        ("Lift.reason", reason()),
         ("LiftMany", says_what_to_lift()),
-        ("LiftMany.reason", reason()),
-        ("LiftMany.policy", text(4096)),
-        ("LiftMany.alert_id", text(4096)),
-        ("LiftMany.rule_id", text(4096)),
-        ("LiftMany.target", text(4096)),
-        ("Say.reason", reason()),
-        ("SetFreeze.reason", reason()),
-        ("ResetBreaker.reason", reason()),
-        ("ResetBreaker.agent", json!({"format": "agent-word"})),
         ("CreateProtected", covered()),
         ("CreateProtected.kind", json!({"enum": ["ip", "user", "file", "process", "host", "agent"]})),
-        ("CreateProtected.reason", reason()),
-        ("CreateProtected.expires_in", duration()),
         ("CreateProtected.policies", json!({"maxItems": 256, "items": {"pattern": POLICY_NAME}})),
-        ("CreateKey.name", json!({"minLength": 1, "maxLength": 128, "pattern": ONE_LINE})),
         (
             "CreateKey",
             json!({"if": {"required": ["pipeline"], "properties": {"pipeline": {"type": "string"}}},
             "then": {"properties": {"role": {"enum": ["ingest", "engineer", "admin"]}}}}),
         ),
-        ("CreateKey.pipeline", json!({"pattern": "^[A-Za-z0-9._-]{1,64}$"})),
-        ("CreateKey.expires_in", duration()),
         ("CreateToken.labels", labels(false)),
-        ("CreateToken.uses", json!({"minimum": 1, "maximum": 100_000, "default": 1})),
-        ("CreateToken.expires_in", merged(duration(), &json!({"default": "1h"}))),
         ("ChangeAgent.labels", labels(true)),
-        ("Rollback.version", json!({"minimum": 1})),
-        ("NewManualResponse.action", json!({"pattern": ACTION_NAME, "format": "action-name"})),
         ("NewManualResponse.agents", json!({"minItems": 1, "items": {"format": "agent-word"}})),
-        ("NewManualResponse.for", duration()),
-        ("NewManualResponse.reason", reason()),
         ("NewManualResponse.arguments", json!({"maxItems": 32, "items": text(1024)})),
-        ("NewBacktest.samples", json!({"minimum": 0, "maximum": 1000, "default": 20})),
         ("NewBacktest.since", json!({"format": "date-time"})),
         ("NewBacktest.until", json!({"format": "date-time"})),
         ("Target", target()),

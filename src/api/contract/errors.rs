@@ -1,53 +1,13 @@
 //! Error responses of each operation. Most follow from its description: credentials, path, query,
-//! body, `If-Match`. Only conflicts and idempotent operations are listed here.
+//! body, `If-Match`, `Idempotency-Key`. An operation names the others itself, such as `(status =
+//! 409)` for a conflict.
 
 use serde_json::{Map, Value, json};
 
-use super::operations::{id, operations};
+use super::operations::operations;
 
-/// Operations with a 409, because they may contradict the current state.
-pub(super) const CONFLICTS: &[&str] = &[
-    "actions_create",
-    "actions_replace",
-    "actions_delete",
-    "agents_change",
-    "agents_enroll",
-    "agents_revoke",
-    "agents_create_token",
-    "alerts_find",
-    "alerts_explain",
-    "api_keys_create",
-    "api_keys_revoke",
-    "commands_cancel",
-    "policies_create",
-    "policies_replace",
-    "policies_rollback",
-    "policies_reset",
-    "policies_import",
-    "protected_create",
-    "responses_lift",
-    "responses_lift_many",
-    "responses_approve",
-    "responses_reject",
-    "responses_confirm",
-];
-
-/// Operations with an `Idempotency-Key`. A retry gets 404 if the created object was deleted.
-pub(super) const ONCE: &[&str] = &[
-    "actions_create",
-    "agents_create_token",
-    "alerts_create",
-    "api_keys_create",
-    "policies_create",
-    "protected_create",
-    "responses_create",
-];
-
-/// Lists with a filter by one object: 404 if it does not exist, 409 if its name is ambiguous.
-pub(super) const OF_ONE: &[&str] = &["responses_list"];
-
-/// The operation with its credential in the body.
-pub(super) const ENROLMENT: &str = "agents_enroll";
+/// Header of a request that can be repeated.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 /// Every error: status, name in the contract, meaning.
 const ERRORS: [(u16, &str, &str); 14] = [
@@ -70,20 +30,22 @@ const ERRORS: [(u16, &str, &str); 14] = [
 /// Adds the errors to every operation, and describes them once.
 pub(super) fn list(contract: &mut Value) {
     for operation in operations(contract) {
-        if ONCE.contains(&id(operation)) {
-            parameter(operation, &idempotency_key());
-        }
+        describe_key(operation);
         let statuses = of(operation);
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
         for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2')) {
             headers_of_success(response);
         }
         for (status, name, _) in ERRORS.iter().filter(|(status, ..)| statuses.contains(status)) {
-            let reference = json!({"$ref": format!("#/components/responses/{name}")});
-            let response = responses.entry(status.to_string()).or_insert_with(|| reference.clone());
-            // A response with its own format can still be a problem, such as too many connections.
-            if response.get("$ref").is_none() {
-                response["content"]["application/problem+json"]["schema"] = problem();
+            match responses.get_mut(&status.to_string()) {
+                // A response with its own format can still be a problem, such as too many connections.
+                Some(response) if response.get("content").is_some() => {
+                    response["content"]["application/problem+json"]["schema"] = problem();
+                }
+                _ => {
+                    let reference = json!({"$ref": format!("#/components/responses/{name}")});
+                    responses.insert(status.to_string(), reference);
+                }
             }
         }
     }
@@ -109,19 +71,16 @@ fn of(operation: &Map<String, Value>) -> Vec<u16> {
     let parameters = operation.get("parameters").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let takes = |place: &str| parameters.iter().any(|parameter| parameter["in"] == place);
     let takes_header = |name: &str| parameters.iter().any(|parameter| parameter["name"] == name);
-    let name = id(operation);
     let is_open = operation.get("security") == Some(&json!([{}]));
     let mut statuses = vec![500, 503];
     if !is_open {
         statuses.extend([401, 403, 429]);
     }
-    if name == ENROLMENT {
-        statuses.extend([401, 429]);
-    }
     if takes("query") {
         statuses.extend([400, 422]);
     }
-    if takes("path") || ONCE.contains(&name) {
+    // A retry gets 404 if the created object was deleted.
+    if takes("path") || takes_header(IDEMPOTENCY_KEY) {
         statuses.push(404);
     }
     if operation.contains_key("requestBody") {
@@ -130,32 +89,21 @@ fn of(operation: &Map<String, Value>) -> Vec<u16> {
     if takes_header("If-Match") {
         statuses.extend([412, 428]);
     }
-    if CONFLICTS.contains(&name) {
-        statuses.push(409);
-    }
-    if OF_ONE.contains(&name) {
-        statuses.extend([404, 409]);
-    }
-    // An invalid handshake.
-    if operation.get("responses").is_some_and(|responses| responses.get("101").is_some()) {
-        statuses.push(400);
-    }
+    let named = operation.get("responses").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    statuses.extend(named.filter_map(|status| status.parse::<u16>().ok()).filter(|status| *status >= 400));
     statuses
 }
 
-fn parameter(operation: &mut Map<String, Value>, parameter: &Value) {
-    let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
-    if let Some(parameters) = parameters.as_array_mut() {
-        parameters.push(parameter.clone());
+/// Describes the header of an operation that takes one.
+fn describe_key(operation: &mut Map<String, Value>) {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten().filter(|parameter| parameter["name"] == IDEMPOTENCY_KEY) {
+        *parameter = json!({
+            "name": IDEMPOTENCY_KEY, "in": "header", "required": false,
+            "description": "A retry with the same key changes nothing and gets the response of the first request.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+        });
     }
-}
-
-fn idempotency_key() -> Value {
-    json!({
-        "name": "Idempotency-Key", "in": "header", "required": false,
-        "description": "A retry with the same key changes nothing and gets the response of the first request.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
-    })
 }
 
 /// Headers of a success: `ETag`, and `Link` to a list's next page.

@@ -29,7 +29,6 @@ pub fn contract_yaml() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::operations::{id, operations};
     use super::*;
 
     #[test]
@@ -37,14 +36,5 @@ mod tests {
         let mut contract = serde_json::to_value(crate::api::routes::generated()).unwrap();
         documents::separate(&mut contract);
         assert_eq!(bounds::set(&mut contract), Vec::<String>::new());
-    }
-
-    #[test]
-    fn every_operation_with_listed_errors_exists() {
-        let mut contract = contract();
-        let known: Vec<String> = operations(&mut contract).map(|operation| id(operation).to_owned()).collect();
-        for name in errors::CONFLICTS.iter().chain(errors::ONCE).chain(errors::OF_ONE).chain([&errors::ENROLMENT]) {
-            assert!(known.iter().any(|id| id == name), "{name}");
-        }
     }
 }
