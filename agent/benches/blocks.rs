@@ -33,6 +33,7 @@ use riposte_agent::local_policy::LocalPolicy;
 use riposte_agent::platform;
 use riposte_agent::runner::Runner;
 use riposte_agent::self_protection::SelfProtection;
+use riposte_agent::tls::Trust;
 use riposte_protocol::command::{Command, ManagerKey, Op};
 use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::Outcome;
@@ -268,7 +269,7 @@ impl Bench {
             poll_url: "http://127.0.0.1:1/".into(),
             insecure_http: false,
         };
-        identity::save(dir, &enrolment, None)?;
+        identity::save(dir, &enrolment, &Trust::default())?;
         let journal = Journal::open(&dir.join("journal"))?;
         let host = Host::new(Runner::new(), dir);
         let self_protection = SelfProtection::new(vec![dir.to_owned()]);

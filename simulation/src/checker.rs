@@ -134,7 +134,7 @@ impl Checker {
         for (number, effect) in store.effects.iter().enumerate() {
             let holds = self.holds.get(&(effect.agent, effect.target));
             let longest = holds.and_then(|holds| holds.values().max().copied());
-            let stands = (effect.desired == Desired::InForce).then_some(effect.until);
+            let stands = (effect.state.desired == Desired::InForce).then_some(effect.until);
             if stands != longest {
                 let detail = format!("effect {number} stands until {stands:?}, but is wanted until {longest:?}");
                 self.broken("6: the longest wins", detail);
@@ -378,16 +378,16 @@ impl Checker {
         }
         for (number, effect) in store.effects.iter().enumerate() {
             let is_in_force = hosts[effect.agent].in_force.contains(&effect.target);
-            let is_wanted = effect.desired == Desired::InForce && !effect.until.is_over(now);
+            let is_wanted = effect.state.desired == Desired::InForce && !effect.until.is_over(now);
             let detail = || format!("effect {number}, target {} on agent {}", effect.target, effect.agent);
-            let is_lifted = effect.actual != Actual::Drifted && effect.failed_reverts == 0;
-            if effect.desired == Desired::Absent && !is_lifted {
+            let is_lifted = effect.state.actual != Actual::Drifted && effect.state.failed_reverts == 0;
+            if effect.state.desired == Desired::Absent && !is_lifted {
                 self.broken("5: a revert is tried until it is verified", format!("{} is still an incident", detail()));
             }
             if !is_wanted && is_in_force {
                 self.broken("10: an effect without a hold is lifted", detail());
-            } else if (effect.actual == Actual::InForce) != is_in_force {
-                let detail = format!("{} is reported as {}", detail(), effect.actual.as_str());
+            } else if (effect.state.actual == Actual::InForce) != is_in_force {
+                let detail = format!("{} is reported as {}", detail(), effect.state.actual.as_str());
                 self.broken("10: the store matches the hosts", detail);
             } else if is_wanted && !is_in_force {
                 let of_effect = |row: &&crate::store::Row| row.effect == number && row.op == Op::Apply;

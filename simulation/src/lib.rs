@@ -13,7 +13,8 @@
 //!
 //! The product's own files decide here too. From the protocol: the delivery rules and the
 //! signatures. From the agent: the journal, the handling of arriving commands, the selection of
-//! results to send. From the manager: the rules of effects and commands. They are compiled in by
+//! results to send. From the manager: the rules of effects and commands, and of
+//! what results say about effects. They are compiled in by
 //! path, so that a simulation needs neither a database nor TLS to be built. The head of each model
 //! says what is modelled.
 
@@ -58,6 +59,8 @@ mod outgoing;
 pub mod receive;
 #[path = "../../agent/src/refusal.rs"]
 pub mod refusal;
+#[path = "../../src/domain/settlement.rs"]
+pub mod settlement;
 #[path = "../../agent/src/executor/turn.rs"]
 mod turn;
 

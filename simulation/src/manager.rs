@@ -92,7 +92,8 @@ impl World {
 
     pub(crate) fn cancel(&mut self, agent: usize) {
         let newest = self.store.owed[agent].values().next_back().copied();
-        if newest.is_some_and(|newest| self.store.cancel(newest)) {
+        let now = self.nodes[0].wall(self.now);
+        if newest.is_some_and(|newest| self.store.cancel(newest, now)) {
             self.note(|| format!("command {} is cancelled", newest.unwrap_or_default()));
         }
     }

@@ -30,7 +30,7 @@ const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Every route with its documentation, by how long a request may take.
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    let quick = merged([
+    let quick = merged(vec![
         actions::routes(),
         agents::routes(),
         alerts::routes(),
@@ -49,13 +49,13 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         responses::routes(),
     ]);
     let quick = quick.layer(from_fn(|request, next| within(REQUEST_TIMEOUT, request, next)));
-    let long = merged([audit::long_routes(), backtest::routes(), lift::routes()]);
+    let long = merged(vec![audit::long_routes(), backtest::routes(), lift::routes()]);
     let long = long.layer(from_fn(|request, next| within(LONG_TIMEOUT, request, next)));
     let polls = poll::routes().layer(from_fn(|request, next| within(POLL_TIMEOUT, request, next)));
-    merged([quick, long, polls, stream::routes()])
+    merged(vec![quick, long, polls, stream::routes()])
 }
 
-fn merged<const N: usize>(resources: [OpenApiRouter<AppState>; N]) -> OpenApiRouter<AppState> {
+fn merged(resources: Vec<OpenApiRouter<AppState>>) -> OpenApiRouter<AppState> {
     resources.into_iter().fold(OpenApiRouter::new(), OpenApiRouter::merge)
 }
 

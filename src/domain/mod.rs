@@ -3,8 +3,9 @@
 //!
 //! In the order of the flow: an [`alert`] (in one of the [`formats`]) meets the [`policy`] documents
 //! compiled in the [`index`]. A [`response`] holds [`effect`]s on [`agent`]s of the [`fleet`]
-//! through [`command`]s; [`outcome`] summarises it, and [`presence`] is where an agent is.
-//! [`protected`] targets are never touched; [`principal`] defines rights, [`audit`] the log.
+//! through [`command`]s, and [`settlement`] is what their ends say; [`outcome`] summarises it, and
+//! [`presence`] is where an agent is. [`protected`] targets are never touched; [`principal`] defines
+//! rights, [`audit`] the log.
 
 pub mod action;
 pub mod agent;
@@ -39,3 +40,4 @@ pub mod principal;
 pub mod protected;
 pub mod protected_document;
 pub mod response;
+pub mod settlement;

@@ -8,7 +8,7 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::CommandState;
-use super::effect::{Actual, Desired};
+use super::effect::{Actual, Desired, LastApply};
 use super::presence::Presence;
 use super::response::ResponseState;
 
@@ -80,82 +80,6 @@ impl AgentOutcome {
     /// Parses an outcome's name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
-    }
-}
-
-/// Outcome of an apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LastApply {
-    /// Succeeded and verified.
-    Verified,
-    /// Succeeded according to the program; it cannot be verified.
-    Unverified,
-    /// Not executed, because the agent only observes.
-    Observed,
-    /// Failed, or not found in force afterwards.
-    Failed,
-    /// Refused by the agent.
-    Refused,
-    /// Stopped by a time limit, or without a result.
-    TimedOut,
-    /// Not acknowledged in time.
-    Expired,
-    /// Cancelled before it was sent.
-    Cancelled,
-}
-
-impl LastApply {
-    /// All outcomes of an apply.
-    pub const ALL: [Self; 8] = [
-        Self::Verified,
-        Self::Unverified,
-        Self::Observed,
-        Self::Failed,
-        Self::Refused,
-        Self::TimedOut,
-        Self::Expired,
-        Self::Cancelled,
-    ];
-
-    /// Name in the API and the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Verified => "verified",
-            Self::Unverified => "unverified",
-            Self::Observed => "observed",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-            Self::TimedOut => "timed_out",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Parses an outcome's name.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.as_str() == word)
-    }
-
-    /// Whether the effect came into force.
-    pub const fn is_in_force(self) -> bool {
-        matches!(self, Self::Verified | Self::Unverified)
-    }
-
-    /// The outcome and its reason, in words.
-    pub fn behind(self, reason: &str) -> String {
-        if reason.is_empty() { self.words().to_owned() } else { format!("{}: {reason}", self.words()) }
-    }
-
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Verified | Self::Unverified => "lost",
-            Self::Observed => "observed",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-            Self::TimedOut => "timed out",
-            Self::Expired => "expired",
-            Self::Cancelled => "called back",
-        }
     }
 }
 

@@ -16,10 +16,10 @@ use crate::domain::alert::AlertAgent;
 use crate::domain::duplicates;
 use crate::domain::fleet::SEE_DOCTOR;
 use crate::domain::formats::{self, ObservableMappings};
+use crate::domain::settlement::ANSWER_TIMEOUT;
 use crate::store::configured::agents;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::resync::REJECTS_FOR;
-use crate::store::ledger::settle::ANSWER_TIMEOUT;
 use crate::store::ledger::story::{self, escape};
 use crate::store::ledger::{alerts, audit};
 

@@ -91,7 +91,7 @@ const SIMULATION: House = House {
         &["disk", "instant", "outgoing", "receive", "turn"],
         &["journal", "plan"],
         // The rules of the manager.
-        &["command", "effect"],
+        &["command", "effect", "settlement"],
     ],
     ground: &[("defect", &[]), ("manager_time", &[]), ("moment", &[]), ("random", &[]), ("refusal", &[])],
 };

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::processes::{Agent, Manager, PATIENCE, alert, ended, eventually, tied};
 
@@ -188,7 +189,7 @@ async fn refused(certificate: &Path, key: &Path) -> String {
 
 /// A server in the manager's place, with a certificate of another authority; it counts the bytes
 /// that clients send after the handshake.
-async fn impostor(dir: &Path) -> (u16, Arc<AtomicUsize>) {
+async fn impostor(dir: &Path) -> (u16, Arc<AtomicUsize>, JoinSet<()>) {
     make_certificate(dir);
     let chain = CertificateDer::pem_file_iter(dir.join("cert.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
@@ -199,19 +200,17 @@ async fn impostor(dir: &Path) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, heard) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
     let counter = Arc::clone(&heard);
-    tokio::spawn(async move {
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let (acceptor, counter) = (acceptor.clone(), Arc::clone(&counter));
-            tokio::spawn(async move {
-                let Ok(mut stream) = acceptor.accept(socket).await else { return };
-                let mut bytes = [0; 1024];
-                while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-                    counter.fetch_add(count, Ordering::SeqCst);
-                }
-            });
+            let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+            let mut bytes = [0; 1024];
+            while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                counter.fetch_add(count, Ordering::SeqCst);
+            }
         }
     });
-    (port, heard)
+    (port, heard, serving)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,7 +219,7 @@ async fn an_agent_refuses_to_enrol_through_a_proxy_with_another_certificate_and_
     let manager = start(dir.path(), &[]).await;
     let api = manager.api();
     let token = api.make_token().await;
-    let (port, heard) = impostor(other.path()).await;
+    let (port, heard, _serving) = impostor(other.path()).await;
     let url = format!("https://127.0.0.1:{port}");
     let refused = tokio::task::block_in_place(|| Agent::try_enroll(&url, &token, "web-01", &[])).unwrap_err();
     assert!(refused.contains("is of another authority. Nothing was sent"), "{refused}");
@@ -250,4 +249,51 @@ async fn a_handshake_that_does_not_end_is_given_up() {
     let mut byte = [0];
     let ended = tokio::time::timeout(Duration::from_secs(20), silent.read(&mut byte)).await;
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+}
+
+/// A client certificate and its key in one file, and its authority in another.
+fn make_client_certificate(dir: &Path) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["web-01".into()]).unwrap();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    std::fs::write(dir.join("clients.pem"), authority.pem()).unwrap();
+    std::fs::write(dir.join("client.pem"), format!("{}{}", certificate.pem(), key.serialize_pem())).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_and_pipelines_without_a_client_certificate_are_refused_where_one_is_wanted() {
+    let (dir, clients) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    make_client_certificate(clients.path());
+    let authority = clients.path().join("clients.pem");
+    let manager = start(dir.path(), &["--tls-client-ca", authority.to_str().unwrap()]).await;
+    // A person's key needs none.
+    let api = manager.api();
+    let token = api.make_token().await;
+    let pipeline = api.post("/v1/api-keys", &json!({"name": "wazuh", "role": "ingest"})).await;
+    let send = async |http: reqwest::Client| {
+        let sent = http.post(format!("{}/v1/alerts", api.base)).bearer_auth(pipeline["key"].as_str().unwrap());
+        sent.json(&alert(1, "203.0.113.7", "web-01")).send().await.unwrap().status()
+    };
+    assert_eq!(send(api.http.clone()).await, StatusCode::UNAUTHORIZED);
+    let own = clients.path().join("client.pem");
+    let identity = reqwest::Identity::from_pem(&std::fs::read(&own).unwrap()).unwrap();
+    let certified = manager_client(&manager).identity(identity).build().unwrap();
+    assert_eq!(send(certified).await, StatusCode::ACCEPTED);
+
+    let refused = Agent::try_enroll(&api.base, &token, "web-01", &[]).unwrap_err();
+    assert!(refused.contains("must show a client certificate"), "{refused}");
+    let mut agent = Agent::try_enroll(&api.base, &token, "web-01", &["--client-cert", own.to_str().unwrap()]).unwrap();
+    agent.run(&[]);
+    api.agent_streams(&agent.id).await;
+    let mut polling = agent;
+    polling.run(&["--transport", "poll"]);
+    api.make_policy("log-only", "1h").await;
+    let (_, command) = api.answer_to(&alert(2, "203.0.113.8", "web-01")).await;
+    api.command_is(command["id"].as_str().unwrap(), "succeeded").await;
 }

@@ -12,6 +12,7 @@ use super::{Row, Store};
 use crate::command::CommandState;
 use crate::defect::Defect;
 use crate::effect::{Actual, Desired};
+use crate::settlement::GivenUp;
 
 /// An agent whose clock is ahead by no more than this has not ended an effect too soon.
 const SKEW: Duration = Duration::from_mins(1);
@@ -45,8 +46,7 @@ impl Store {
         for command in self.owed[agent].values().copied().collect::<Vec<_>>() {
             let Row { effect, seq, state, .. } = self.commands[command];
             if forgotten.get(&effect).is_some_and(|newest| *newest > seq) {
-                let is_sent = state == CommandState::Delivered;
-                self.set_state(command, if is_sent { CommandState::Expired } else { CommandState::Cancelled });
+                self.set_state(command, GivenUp::withdrawn(state).state());
             }
         }
     }
@@ -69,11 +69,11 @@ impl Store {
             let Some(effect) = standing(self, held.effect) else { continue };
             if held.released.is_some() {
                 released.push(effect);
-            } else if self.effects[effect].desired == Desired::Absent {
+            } else if self.effects[effect].state.desired == Desired::Absent {
                 self.unwanted(held, effect, now);
             } else if held.actual == Some(message::Actual::Absent) {
                 let row = &self.effects[effect];
-                let is_thought_there = matches!(row.actual, Actual::InForce | Actual::Drifted);
+                let is_thought_there = matches!(row.state.actual, Actual::InForce | Actual::Drifted);
                 again.extend((is_thought_there && !row.until.is_over(now)).then_some(effect));
                 self.note(effect, Actual::Absent);
             } else {
@@ -91,7 +91,7 @@ impl Store {
             if let Some(effect) = standing(self, *ended) {
                 self.note(effect, Actual::Absent);
                 let row = &self.effects[effect];
-                if row.desired == Desired::InForce && !row.until.is_over(now.plus(SKEW)) {
+                if row.state.desired == Desired::InForce && !row.until.is_over(now.plus(SKEW)) {
                     again.push(effect);
                 }
             }
@@ -99,11 +99,11 @@ impl Store {
         if said.is_whole {
             for effect in 0..self.effects.len() {
                 let row = &self.effects[effect];
-                let is_thought_there = matches!(row.actual, Actual::InForce | Actual::Drifted);
+                let is_thought_there = matches!(row.state.actual, Actual::InForce | Actual::Drifted);
                 if row.agent != agent || !is_thought_there || !row.under_way.is_empty() || named.contains(&effect) {
                     continue;
                 }
-                if row.desired == Desired::InForce && !row.until.is_over(now) {
+                if row.state.desired == Desired::InForce && !row.until.is_over(now) {
                     again.push(effect);
                 }
                 self.note(effect, Actual::Absent);
@@ -122,20 +122,20 @@ impl Store {
         if held.actual == Some(message::Actual::Absent) {
             return self.note(effect, Actual::Absent);
         }
-        if self.effects[effect].next_revert_at.is_none() {
+        if self.effects[effect].state.next_revert_at.is_none() {
             self.set_next_revert(effect, Some(now));
         }
         let row = &mut self.effects[effect];
-        if held.failing.is_some() && row.failed_reverts == 0 {
-            (row.actual, row.failed_reverts) = (Actual::Drifted, 1);
+        if held.failing.is_some() && row.state.failed_reverts == 0 {
+            (row.state.actual, row.state.failed_reverts) = (Actual::Drifted, 1);
         }
     }
 
     fn note(&mut self, effect: usize, actual: Actual) {
-        if self.effects[effect].actual != actual {
-            self.effects[effect].actual = actual;
+        if self.effects[effect].state.actual != actual {
+            self.effects[effect].state.actual = actual;
             if actual == Actual::Absent {
-                self.effects[effect].failed_reverts = 0;
+                self.effects[effect].state.failed_reverts = 0;
                 self.set_next_revert(effect, None);
             }
         }

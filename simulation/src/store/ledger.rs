@@ -10,6 +10,7 @@ use super::{Effect, Response, Row, Store};
 use crate::command::CommandState;
 use crate::defect::Defect;
 use crate::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
+use crate::settlement::EffectState;
 
 /// How long an apply waits for an absent agent, unless the block would end before.
 const COMMAND_TTL: Duration = Duration::from_hours(24);
@@ -32,15 +33,23 @@ impl Store {
             let found = self.by_key.get(&(*agent, target)).copied();
             let effect = found.unwrap_or_else(|| self.insert_effect(*agent, target, until));
             let row = &mut self.effects[effect];
-            let before = Standing { desired: row.desired, actual: row.actual, until: row.until };
+            let state = &mut row.state;
+            let before = Standing { desired: state.desired, actual: state.actual, until: row.until };
             let standing = (found.is_some() || before.desired == Desired::InForce).then_some(before);
             row.holds.insert(response, until);
             row.last_holder = response;
             let is_shortest = self.defect == Some(Defect::ExtensionIgnored) && before.desired == Desired::InForce;
             if let Some(until) = take_hold(standing, until).filter(|_| !is_shortest) {
                 let extended = before.desired == Desired::InForce && before.actual == Actual::InForce;
-                row.actual = if extended { Actual::InForce } else { Actual::Unknown };
-                (row.desired, row.until) = (Desired::InForce, until);
+                let actual = if extended { Actual::InForce } else { Actual::Unknown };
+                if before.desired == Desired::Absent {
+                    state.in_force_at = None;
+                }
+                if before.desired == Desired::Absent || before.actual != actual {
+                    state.last_apply = None;
+                    state.last_reason.clear();
+                }
+                (state.desired, state.actual, row.until) = (Desired::InForce, actual, until);
                 self.upsert(effect);
                 commands.push(NewCommand { effect, response, op: Op::Apply, until });
             }
@@ -54,12 +63,17 @@ impl Store {
         self.effects.push(Effect {
             agent,
             target,
-            desired: Desired::Absent,
-            actual: Actual::Unknown,
-            actual_seq: 0,
+            state: EffectState {
+                desired: Desired::Absent,
+                actual: Actual::Unknown,
+                actual_seq: 0,
+                last_apply: None,
+                last_reason: String::new(),
+                in_force_at: None,
+                failed_reverts: 0,
+                next_revert_at: None,
+            },
             until,
-            failed_reverts: 0,
-            next_revert_at: None,
             under_way: [].into(),
             holds: [].into(),
             last_holder: 0,
@@ -70,7 +84,7 @@ impl Store {
 
     /// The updates of `UPSERT_EFFECTS` beside those of its caller.
     fn upsert(&mut self, effect: usize) {
-        self.effects[effect].failed_reverts = 0;
+        self.effects[effect].state.failed_reverts = 0;
         self.set_next_revert(effect, None);
     }
 
@@ -129,7 +143,7 @@ impl Store {
         for effect in touched {
             let is_counted = !self.has(Defect::HoldsNotCounted);
             let row = &mut self.effects[effect];
-            if row.desired == Desired::Absent {
+            if row.state.desired == Desired::Absent {
                 continue;
             }
             let longest = row.holds.values().max().copied().filter(|_| is_counted);
@@ -140,7 +154,7 @@ impl Store {
                     Op::Apply
                 }
                 Release::Lift => {
-                    row.desired = Desired::Absent;
+                    row.state.desired = Desired::Absent;
                     Op::Revert
                 }
             };
@@ -158,7 +172,7 @@ impl Store {
     /// Queues another apply for effects that should be in force and are not, or not until their
     /// end.
     pub(super) fn apply_again(&mut self, effects: Vec<usize>, now: Timestamp) {
-        let wanted = effects.into_iter().filter(|effect| self.effects[*effect].desired == Desired::InForce);
+        let wanted = effects.into_iter().filter(|effect| self.effects[*effect].state.desired == Desired::InForce);
         let commands = wanted.map(|effect| self.follow_up(Op::Apply, effect)).collect();
         self.queue(commands, now);
     }
@@ -167,7 +181,7 @@ impl Store {
     pub fn retry_reverts(&mut self, now: Timestamp) -> usize {
         let is_due = |effect: &usize| {
             let row = &self.effects[*effect];
-            row.desired == Desired::Absent && row.next_revert_at.is_some_and(|at| at <= now)
+            row.state.desired == Desired::Absent && row.state.next_revert_at.is_some_and(|at| at <= now)
         };
         let due: Vec<usize> = self.retries.iter().copied().filter(is_due).collect();
         let commands = due.iter().map(|effect| self.follow_up(Op::Revert, *effect)).collect();

@@ -1,7 +1,8 @@
 //! A model of the store: tables in memory; one function call is one transaction. Its files and
 //! functions have the names of the manager's (`src/store/`), so that both can be read side by side.
-//! The rules for pending commands are the manager's own (`src/domain/effect.rs`). What is committed
-//! is durable: the database guarantees that.
+//! The rules are the manager's own: `src/domain/effect.rs` for pending commands,
+//! `src/domain/settlement.rs` for ended ones. What is committed is durable: the database guarantees
+//! that.
 //!
 //! Left out: what does not affect the promises of delivery (audit, policies, waves, commands
 //! without a lasting effect).
@@ -22,7 +23,8 @@ pub use self::converge::Said;
 
 use crate::command::CommandState;
 use crate::defect::Defect;
-use crate::effect::{Actual, Desired, Until};
+use crate::effect::Until;
+use crate::settlement::EffectState;
 
 /// A row of `effects`.
 #[derive(Clone, Debug)]
@@ -31,18 +33,10 @@ pub struct Effect {
     pub agent: usize,
     /// Number of its target.
     pub target: usize,
-    /// The wanted state.
-    pub desired: Desired,
-    /// The state in the agent's last report.
-    pub actual: Actual,
-    /// Number of the command of that report.
-    pub actual_seq: u64,
+    /// Its state, as the ends of its commands changed it.
+    pub state: EffectState,
     /// End of its longest hold.
     pub until: Until,
-    /// Number of failed attempts to lift it, in a row.
-    pub failed_reverts: u32,
-    /// When lifting it is retried.
-    pub next_revert_at: Option<Timestamp>,
     /// Its commands that are queued, delivered or acknowledged.
     pub under_way: BTreeSet<usize>,
     /// The responses that hold it.
@@ -179,7 +173,7 @@ impl Store {
     /// `effects::next_retry`).
     pub fn next_due(&self) -> Option<Timestamp> {
         let ends = self.active.iter().filter_map(|response| self.responses[*response].until.instant());
-        let retries = self.retries.iter().filter_map(|effect| self.effects[*effect].next_revert_at);
+        let retries = self.retries.iter().filter_map(|effect| self.effects[*effect].state.next_revert_at);
         ends.chain(retries).min()
     }
 
@@ -213,7 +207,7 @@ impl Store {
 
     /// `UPDATE effects SET next_revert_at`: keeps the index.
     fn set_next_revert(&mut self, effect: usize, at: Option<Timestamp>) {
-        self.effects[effect].next_revert_at = at;
+        self.effects[effect].state.next_revert_at = at;
         if at.is_some() {
             self.retries.insert(effect);
         } else {

@@ -22,6 +22,7 @@ use super::strangers;
 use crate::domain::audit::AuditEntry;
 use crate::domain::effect::{Actual, Desired};
 use crate::domain::response::Hold;
+use crate::domain::settlement::RETRY_MIN;
 use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, binds, statements};
 
@@ -266,7 +267,7 @@ fn by_id(rows: Vec<Standing>, agent: Uuid) -> Result<HashMap<Uuid, Standing>> {
 /// reports that it cannot lift it.
 async fn unwanted(ledger: &mut LedgerTx, agent: Uuid, held: &HeldEffect, row: &Standing, now: Timestamp) -> Result<()> {
     // The agent has just failed to lift it, so wait before the next revert.
-    let at = if held.failing.is_some() { now.plus(super::settle::RETRY_MIN) } else { now };
+    let at = if held.failing.is_some() { now.plus(RETRY_MIN) } else { now };
     ledger.tx.execute(LIFT_SOON, binds![held.effect, at]).await?;
     failing(ledger, agent, held, row, now).await
 }

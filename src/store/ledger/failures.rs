@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::holds::{self, EndReason};
-use crate::domain::outcome::LastApply;
+use crate::domain::effect::LastApply;
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds};
 

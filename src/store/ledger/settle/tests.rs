@@ -9,11 +9,11 @@ async fn no_statement_of_many_rows_reads_a_whole_table() {
         (FIND, 2, ")"),
         (FIND_OPEN, 1, ")"),
         (GIVE_UP, 5, GIVE_UP_AFTER),
-        (LOSE, 6, LOSE_AFTER),
         (DELIVERED, 4, DELIVERED_AFTER),
         (ACKNOWLEDGE, 3, ACKNOWLEDGE_AFTER),
         (SET_STATES, 4, SET_STATES_AFTER),
-        (SET_ACTUALS, 7, SET_ACTUALS_AFTER),
+        (effects::STATES, 1, ")"),
+        (effects::SET_STATES, 9, effects::SET_STATES_AFTER),
     ];
     for (before, columns, after) in statements {
         assert_eq!(reads_whole(before, columns, after, 0).await, Vec::<String>::new(), "{before}");

@@ -1,0 +1,65 @@
+//! Actors: what makes a change. Each is one text in the audit log, in the columns `requested_by`,
+//! `created_by` and `changed_by`, and in the API.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// What makes a change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// An API key, by its public id: `key:ID`.
+    Key(String),
+    /// An agent: `agent:ID`.
+    Agent(Uuid),
+    /// A policy, by its name: `policy:NAME`.
+    Policy(String),
+    /// The manager itself: `riposte`.
+    Riposte,
+}
+
+impl Actor {
+    /// Parses the text of an actor.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None => (text == "riposte").then_some(Self::Riposte),
+            Some(("key", id)) => Some(Self::Key(id.to_owned())),
+            Some(("agent", id)) => id.parse().ok().map(Self::Agent),
+            Some(("policy", name)) => Some(Self::Policy(name.to_owned())),
+            Some(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(id) => write!(formatter, "key:{id}"),
+            Self::Agent(id) => write!(formatter, "agent:{id}"),
+            Self::Policy(name) => write!(formatter, "policy:{name}"),
+            Self::Riposte => formatter.write_str("riposte"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_is_the_same_after_it_was_stored() {
+        let table = [
+            (Actor::Key("0123abcd".into()), "key:0123abcd"),
+            (Actor::Agent(Uuid::from_u128(7)), "agent:00000000-0000-0000-0000-000000000007"),
+            (Actor::Policy("drop: ssh".into()), "policy:drop: ssh"),
+            (Actor::Riposte, "riposte"),
+        ];
+        for (actor, text) in table {
+            assert_eq!(actor.to_string(), text);
+            assert_eq!(Actor::parse(text), Some(actor));
+        }
+        for text in ["", "riposte:", "agent:7", "root", "user:7"] {
+            assert_eq!(Actor::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The effects of commands that have ended: reads their states, lets `domain/settlement.rs` judge,
+//! and writes what changed.
+
+use std::collections::HashMap;
+
+use riposte_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::effect::{Actual, Desired, LastApply};
+use crate::domain::settlement::{CommandEnd, EffectFinding, EffectState, retry_delay};
+use crate::store::database::columns::id;
+use crate::store::database::{Result, StoreError, binds};
+use crate::store::ledger::audit::LedgerTx;
+
+pub(super) const STATES: &str = "SELECT id, desired, actual, actual_seq, last_apply, last_reason, in_force_at,
+        failed_reverts, next_revert_at, CASE WHEN EXISTS (
+            SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'revert'
+                AND state IN ('queued', 'delivered', 'acknowledged')) THEN TRUE ELSE FALSE END AS is_revert_under_way
+    FROM effects WHERE id IN (";
+pub(super) const SET_STATES: &str = "UPDATE effects SET actual = v.column2, actual_seq = CAST(v.column3 AS BIGINT),
+    last_apply = v.column4, last_reason = v.column5, in_force_at = CAST(v.column6 AS BIGINT),
+    failed_reverts = CAST(v.column7 AS BIGINT), next_revert_at = CAST(v.column8 AS BIGINT),
+    changed_at = CAST(v.column9 AS BIGINT) FROM (";
+pub(super) const SET_STATES_AFTER: &str =
+    ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column3 AS BIGINT)";
+
+/// The end of a command, and where the command belongs.
+pub(super) struct EffectNews {
+    pub(super) effect: Uuid,
+    pub(super) agent: Uuid,
+    pub(super) end: CommandEnd,
+}
+
+#[derive(sqlx::FromRow)]
+struct StateRow {
+    id: String,
+    desired: String,
+    actual: String,
+    actual_seq: i64,
+    last_apply: Option<String>,
+    last_reason: String,
+    in_force_at: Option<i64>,
+    failed_reverts: i64,
+    next_revert_at: Option<i64>,
+    is_revert_under_way: bool,
+}
+
+struct Known {
+    state: EffectState,
+    is_revert_under_way: bool,
+    is_changed: bool,
+}
+
+/// Settles the ends of commands, whose own states are written already. One-shot commands and
+/// effects unknown to this ledger have no row. Returns the effects that are not in force because of
+/// this news.
+pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now: Timestamp) -> Result<Vec<Uuid>> {
+    news.sort_by_key(|news| (news.effect, news.end.seq));
+    let mut rows: Vec<Uuid> = news.iter().map(|news| news.effect).collect();
+    rows.dedup();
+    let rows = rows.into_iter().map(|effect| binds![effect]).collect();
+    let found: Vec<StateRow> = ledger.tx.each_row(STATES, rows, ")", vec![]).await?;
+    let mut effects: HashMap<Uuid, Known> = HashMap::with_capacity(found.len());
+    for row in found {
+        effects.insert(id(&row.id)?, row.try_into()?);
+    }
+    for EffectNews { effect, agent, end } in &news {
+        let known = effects.get_mut(effect);
+        if end.finding == EffectFinding::RevertFailed {
+            let wait = retry_delay(known.as_ref().map_or(0, |known| known.state.failed_reverts));
+            let (effect, agent) = (effect.to_string(), agent.to_string());
+            tracing::error!(
+                effect,
+                agent,
+                "effect {effect} on agent {agent} could not be lifted, retrying in {wait:?}"
+            );
+        }
+        if let Some(known) = known {
+            known.is_changed |= known.state.settle(end, known.is_revert_under_way, now);
+        }
+    }
+    let changed = effects.into_iter().filter(|(_, known)| known.is_changed);
+    let rows = changed.map(|(effect, Known { state, .. })| {
+        let (actual, last_apply) = (state.actual.as_str(), state.last_apply.map(LastApply::as_str));
+        let head = binds![effect, actual, state.actual_seq, last_apply, state.last_reason, state.in_force_at];
+        [head, binds![state.failed_reverts, state.next_revert_at, now]].concat()
+    });
+    ledger.tx.execute_rows(SET_STATES, rows.collect(), SET_STATES_AFTER, vec![]).await?;
+    Ok(news.into_iter().filter(|news| news.end.finding.is_in_vain()).map(|news| news.effect).collect())
+}
+
+impl TryFrom<StateRow> for Known {
+    type Error = StoreError;
+
+    fn try_from(row: StateRow) -> Result<Self> {
+        let corrupt = || StoreError::Corrupt(format!("effect {}", row.id));
+        let desired = Desired::parse(&row.desired).ok_or_else(corrupt)?;
+        let actual = Actual::parse(&row.actual).ok_or_else(corrupt)?;
+        let last_apply = row.last_apply.as_deref().map(|word| LastApply::parse(word).ok_or_else(corrupt));
+        let state = EffectState {
+            desired,
+            actual,
+            actual_seq: row.actual_seq,
+            last_apply: last_apply.transpose()?,
+            last_reason: row.last_reason,
+            in_force_at: row.in_force_at.map(Timestamp::from_millis),
+            failed_reverts: row.failed_reverts,
+            next_revert_at: row.next_revert_at.map(Timestamp::from_millis),
+        };
+        Ok(Self { state, is_revert_under_way: row.is_revert_under_way, is_changed: false })
+    }
+}

@@ -1,0 +1,77 @@
+//! Results as they are stored: their texts are bounded and can be stored by both databases.
+
+use riposte_protocol::message::{CommandResult, MAX_EVIDENCE_BYTES, MAX_OUTPUT_BYTES};
+use riposte_protocol::time::Timestamp;
+
+use crate::domain::settlement::is_observed;
+use crate::store::database::{Bind, Result, binds};
+use crate::store::ledger::audit::LedgerTx;
+
+pub(super) const INSERT_RESULTS: &str =
+    "INSERT INTO results (command_id, outcome, exit_code, output, verified, message,
+    started_at, finished_at, received_at, observed, evidence)";
+/// Reached only for allowed replacements, such as a result after a withdrawn refusal.
+const REPLACE_RESULTS: &str = " ON CONFLICT (command_id) DO UPDATE SET outcome = excluded.outcome, exit_code = excluded.exit_code,
+    output = excluded.output, verified = excluded.verified, message = excluded.message, started_at = excluded.started_at,
+    finished_at = excluded.finished_at, received_at = excluded.received_at, observed = excluded.observed,
+    evidence = excluded.evidence";
+
+/// Maximum length of an effect's stored reason, in bytes; the result stores the full text.
+const MAX_REASON_BYTES: usize = 500;
+
+/// Stores results, each in place of an earlier one of its command.
+pub(super) async fn insert(ledger: &mut LedgerTx, results: Vec<CommandResult>, now: Timestamp) -> Result<()> {
+    let rows = results.into_iter().map(|result| row(result, now)).collect();
+    ledger.tx.execute_rows(INSERT_RESULTS, rows, REPLACE_RESULTS, vec![]).await?;
+    Ok(())
+}
+
+fn row(result: CommandResult, now: Timestamp) -> Vec<Bind> {
+    let observed = is_observed(&result);
+    let CommandResult {
+        command_id,
+        outcome,
+        exit_code,
+        output,
+        verified,
+        message,
+        evidence,
+        started_at,
+        finished_at,
+        ..
+    } = result;
+    let (exit_code, output, message) = (exit_code.map(i64::from), text(&output), text(&message));
+    let (outcome, evidence) = (outcome.as_str(), evidence.map(|found| evidence_text(&found)));
+    binds![command_id, outcome, exit_code, output, verified, message, started_at, finished_at, now, observed, evidence]
+}
+
+/// A result in one line, for the audit log.
+pub(super) fn detail(result: &CommandResult) -> String {
+    let verified = match result.verified {
+        Some(true) => "verified",
+        Some(false) => "not as it should be",
+        None => "not verified",
+    };
+    let exit = result.exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
+    format!("{verified}{exit}: {}", text(&result.message))
+}
+
+/// A reason, short enough to be kept with its effect.
+pub(in crate::store) fn short(message: &str) -> String {
+    text(&message[..message.floor_char_boundary(MAX_REASON_BYTES)])
+}
+
+/// Removes NUL, which PostgreSQL cannot store, and truncates: an agent of another version may have
+/// other limits.
+fn text(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_OUTPUT_BYTES)].replace('\0', "\u{fffd}")
+}
+
+/// Evidence in stored form. Agents that follow the protocol never exceed the limit.
+fn evidence_text(evidence: &serde_json::Value) -> String {
+    let text = evidence.to_string();
+    if text.len() <= MAX_EVIDENCE_BYTES {
+        return text;
+    }
+    serde_json::json!({"left_out": format!("{} bytes; {MAX_EVIDENCE_BYTES} is the most", text.len())}).to_string()
+}
