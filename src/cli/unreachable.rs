@@ -111,7 +111,7 @@ mod tests {
                 "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
                 "is itself a CA: make one with basicConstraints CA:FALSE",
             ),
-            ("invalid peer certificate: UnknownIssuer", "name its file in SSL_CERT_FILE"),
+            ("invalid peer certificate: UnknownIssuer", "name its file with --ca or RIPOSTE_CA"),
             (
                 "invalid peer certificate: certificate expired: verification time 2 (UNIX), but certificate is not valid after 1",
                 "its certificate has expired: renew it",

@@ -241,14 +241,39 @@ async fn an_agent_refuses_a_manager_that_signs_with_another_key_than_its_token_n
     assert!(damaged.contains("copy it whole"), "{damaged}");
 }
 
+/// About 40 s: these limits use real time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handshake_that_does_not_end_is_given_up() {
+async fn promise_11_every_wait_over_tls_has_an_end() {
     let dir = TempDir::new().unwrap();
     let manager = start(dir.path(), &[]).await;
-    let mut silent = tokio::net::TcpStream::connect(manager.address).await.unwrap();
-    let mut byte = [0];
-    let ended = tokio::time::timeout(Duration::from_secs(20), silent.read(&mut byte)).await;
-    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    let no_handshake = async {
+        let mut silent = tokio::net::TcpStream::connect(manager.address).await.unwrap();
+        (closed(&mut silent, Duration::from_secs(20)).await, "no handshake")
+    };
+    let asks_nothing = async |protocol: &'static str| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(dir.path().join("ca.pem")).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = config.unwrap().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let socket = tokio::net::TcpStream::connect(manager.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let mut stream = connector.connect("127.0.0.1".try_into().unwrap(), socket).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol.as_bytes()));
+        (closed(&mut stream, Duration::from_secs(70)).await, protocol)
+    };
+    let ends = tokio::join!(no_handshake, asks_nothing("http/1.1"), asks_nothing("h2"));
+    for (is_closed, what) in [ends.0, ends.1, ends.2] {
+        assert!(is_closed, "{what}");
+    }
+}
+
+/// Whether the other side closes within `patience`.
+async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin), patience: Duration) -> bool {
+    let mut bytes = [0; 1024];
+    let end = async { while let Ok(1..) = stream.read(&mut bytes).await {} };
+    tokio::time::timeout(patience, end).await.is_ok()
 }
 
 /// A client certificate and its key in one file, and its authority in another.

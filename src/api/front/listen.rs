@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::header::{HOST, STRICT_TRANSPORT_SECURITY};
 use axum::http::{HeaderValue, Request};
+use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,7 +28,7 @@ use tower_service::Service as _;
 use super::address::TrustedProxies;
 use super::connection::{Connection, IsStream};
 use super::limits::network;
-use super::tls::Tls;
+use super::tls::{H2, Tls};
 use crate::shutdown::Tasks;
 
 /// Time limit for a request's head, and idle time between requests.
@@ -192,49 +194,27 @@ async fn serve_tls(
         tracing::debug!(peer = %client.peer, "a TLS handshake with {} failed", client.peer);
         return;
     };
-    let has_certificate = connection.get_ref().1.peer_certificates().is_some();
-    client.transport = Transport { is_tls: true, has_certificate };
-    serve(connection, client, router, stop).await;
+    let session = connection.get_ref().1;
+    client.transport = Transport { is_tls: true, has_certificate: session.peer_certificates().is_some() };
+    if session.alpn_protocol() == Some(H2) {
+        serve_h2(connection, client, router, stop).await;
+    } else {
+        serve(connection, client, router, stop).await;
+    }
 }
 
+/// Serves HTTP/1.1.
 async fn serve<S>(connection: S, client: ClientConnection, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let is_tls = client.transport.is_tls;
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let ClientConnection { peer, is_stream, newcomer, transport } = client.clone();
-        // HTTP/2 has the host in the URI; handlers read it in one place.
-        let authority = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        if let Some(host) = authority.filter(|_| !request.headers().contains_key(HOST)) {
-            request.headers_mut().insert(HOST, host);
-        }
-        let extensions = request.extensions_mut();
-        extensions.insert(ConnectInfo(peer));
-        extensions.insert(is_stream);
-        extensions.insert(newcomer);
-        extensions.insert(transport);
-        let mut router = router.clone();
-        async move {
-            let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
-            if is_tls {
-                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HSTS);
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    if !is_tls {
-        // Without TLS no client is offered HTTP/2.
-        http = http.http1_only();
-    }
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
-    http.http2()
+    let service = service_fn(move |request: Request<Incoming>| handle(request, client.clone(), router.clone()));
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(H2_STREAMS)
-        .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(H2_PING);
-    let connection = http.serve_connection_with_upgrades(TokioIo::new(connection), service);
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(connection), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let mut stopping = false;
     loop {
@@ -248,6 +228,76 @@ where
             }
         }
     }
+}
+
+/// Serves HTTP/2, which has no limit of its own for a client that asks for nothing.
+async fn serve_h2<S>(connection: S, client: ClientConnection, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // Clones are held by the requests that are open.
+    let (open, asked) = (Arc::new(()), Arc::<AtomicUsize>::default());
+    let (held, counter) = (Arc::clone(&open), Arc::clone(&asked));
+    let service = service_fn(move |request: Request<Incoming>| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let (held, answer) = (Arc::clone(&held), handle(request, client.clone(), router.clone()));
+        async move {
+            let answer = answer.await;
+            drop(held);
+            answer
+        }
+    });
+    // This function and the service hold one each.
+    const NONE_OPEN: usize = 2;
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS)
+        .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(H2_PING)
+        .serve_connection(TokioIo::new(connection), service);
+    tokio::pin!(connection);
+    let mut ending = false;
+    let mut asked_before = 0;
+    loop {
+        let is_idle = tokio::select! {
+            _ = connection.as_mut() => return,
+            () = stop.cancelled(), if !ending => true,
+            () = tokio::time::sleep(HEAD_TIMEOUT), if !ending => {
+                let asked = asked.load(Ordering::Relaxed);
+                let is_idle = asked == asked_before && Arc::strong_count(&open) == NONE_OPEN;
+                asked_before = asked;
+                is_idle
+            }
+        };
+        if is_idle {
+            ending = true;
+            connection.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// Passes a request to the router, with what is known of its connection.
+async fn handle(
+    mut request: Request<Incoming>,
+    client: ClientConnection,
+    mut router: Router,
+) -> Result<Response, Infallible> {
+    let ClientConnection { peer, is_stream, newcomer, transport } = client;
+    // HTTP/2 has the host in the URI; handlers read it in one place.
+    let authority = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    if let Some(host) = authority.filter(|_| !request.headers().contains_key(HOST)) {
+        request.headers_mut().insert(HOST, host);
+    }
+    let extensions = request.extensions_mut();
+    extensions.insert(ConnectInfo(peer));
+    extensions.insert(is_stream);
+    extensions.insert(newcomer);
+    extensions.insert(transport);
+    let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
+    if transport.is_tls {
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+    Ok(response)
 }
 
 async fn refuse(mut stream: TcpStream) {

@@ -22,6 +22,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::clock::Clock;
 use crate::config::Server;
 
+/// Name of HTTP/2 in the handshake.
+pub(super) const H2: &[u8] = b"h2";
 /// Interval between looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Remaining validity below which the log warns.
@@ -117,7 +119,7 @@ impl TlsFiles {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
         Ok(Loaded { config: Arc::new(config), not_after, authority })
     }
 }
