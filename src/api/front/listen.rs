@@ -256,20 +256,21 @@ where
         .keep_alive_interval(H2_PING)
         .serve_connection(TokioIo::new(connection), service);
     tokio::pin!(connection);
-    let mut ending = false;
-    let mut asked_before = 0;
+    let (mut ending, mut asked_before) = (false, 0);
     loop {
-        let is_idle = tokio::select! {
+        let is_stopping = tokio::select! {
             _ = connection.as_mut() => return,
             () = stop.cancelled(), if !ending => true,
-            () = tokio::time::sleep(HEAD_TIMEOUT), if !ending => {
-                let asked = asked.load(Ordering::Relaxed);
-                let is_idle = asked == asked_before && Arc::strong_count(&open) == NONE_OPEN;
-                asked_before = asked;
-                is_idle
-            }
+            () = tokio::time::sleep(HEAD_TIMEOUT) => false,
         };
-        if is_idle {
+        let asked = asked.load(Ordering::Relaxed);
+        let is_idle = asked == asked_before && Arc::strong_count(&open) == NONE_OPEN;
+        asked_before = asked;
+        if ending && is_idle {
+            // It was told to end and has not answered, or has not even begun.
+            return;
+        }
+        if is_stopping || is_idle {
             ending = true;
             connection.as_mut().graceful_shutdown();
         }
