@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::LOCATION;
+use riposte_protocol::command::ManagerKey;
 use riposte_protocol::enrolment::{EnrolmentToken, EnrolmentTokenError};
+use riposte_protocol::key::VerifyingKey;
 use riposte_protocol::message::{Capability, EnrollRequest, EnrollResponse};
 use riposte_protocol::visible::is_hidden;
 
@@ -60,8 +62,11 @@ pub enum EnrollError {
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     /// The manager signs with another key than the token names.
-    #[error("the manager that answered is not the one that made this token: it signs with another key ({0})")]
-    OtherKey(String),
+    #[error(
+        "the manager that answered is not the one that made this token: it signs with another key. Nothing is stored; \
+         another program may stand between, and has this token now: let it be deleted"
+    )]
+    OtherKey,
     /// The state directory cannot be created.
     #[error("cannot create the state directory {path}")]
     Directory {
@@ -147,8 +152,15 @@ pub async fn enroll(
         replace: options.replace,
     };
     let answer = post(&format!("{manager}/v1/agents/enroll"), &request, &trust).await?;
-    if let Some(kid) = pins.kid.filter(|kid| !answer.manager_keys.iter().any(|key| key.kid == *kid)) {
-        return Err(EnrollError::OtherKey(printable(kid)));
+    let mut answer = answer;
+    if let Some(pinned) = pins.signing_key {
+        let is_pinned =
+            |key: &ManagerKey| VerifyingKey::parse(&key.public_key).is_ok_and(|key| key.fingerprint() == pinned);
+        // Other keys could be those of a program in between that passes the right one on.
+        answer.manager_keys.retain(is_pinned);
+        if answer.manager_keys.is_empty() {
+            return Err(EnrollError::OtherKey);
+        }
     }
     identity::pin(&answer.manager_keys).map_err(|error| EnrollError::Answer(error.to_string()))?;
     let enrolment = Enrolment {

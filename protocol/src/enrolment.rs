@@ -1,6 +1,7 @@
 //! The enrolment token as one text: `rit_SECRET`, and after dots what the manager is known by, so
-//! that the first contact is with the right one: `.KID` is the id of its signing key, `.CA` the
-//! SHA-256 of the authority of its certificate. Only `rit_SECRET` is sent to the manager.
+//! that the first contact is with the right one: `.KEY` is the SHA-256 of its signing key's public
+//! half, `.CA` that of its certificate's authority, both in base64url. Only `rit_SECRET` is sent to
+//! the manager.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,8 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub struct EnrolmentToken<'a> {
     /// The part that the manager checks.
     pub token: &'a str,
-    /// Id of the manager's signing key.
-    pub kid: Option<&'a str>,
+    /// [Fingerprint](crate::key::VerifyingKey::fingerprint) of the manager's signing key. Its id would
+    /// not do: an impostor can give its own key the same id.
+    pub signing_key: Option<[u8; 32]>,
     /// SHA-256 of the certificate (DER) of the manager's authority.
     pub authority: Option<[u8; 32]>,
 }
@@ -19,12 +21,12 @@ pub struct EnrolmentToken<'a> {
 /// A part after a dot is not of its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnrolmentTokenError {
-    /// More than two dots, or nothing after one.
-    #[error("the enrolment token has a part too much or an empty one; copy it whole")]
+    /// More than two dots.
+    #[error("the enrolment token has a part too much; copy one token, and nothing else")]
     Parts,
-    /// The last part is not the SHA-256 of an authority.
-    #[error("the last part of the enrolment token is not whole; copy the token again")]
-    Authority,
+    /// A part after a dot is not a SHA-256.
+    #[error("a part of the enrolment token after a dot is not whole; copy the token again")]
+    Pin,
 }
 
 impl<'a> EnrolmentToken<'a> {
@@ -35,25 +37,26 @@ impl<'a> EnrolmentToken<'a> {
     pub fn parse(text: &'a str) -> Result<Self, EnrolmentTokenError> {
         let mut parts = text.split('.');
         let token = parts.next().unwrap_or_default();
-        let (kid, authority) = (parts.next(), parts.next());
-        if parts.next().is_some() || kid == Some("") {
+        let mut pin = || {
+            let digest = |part: &str| URL_SAFE_NO_PAD.decode(part).ok()?.try_into().ok();
+            parts.next().map(|part| digest(part).ok_or(EnrolmentTokenError::Pin)).transpose()
+        };
+        let (signing_key, authority) = (pin()?, pin()?);
+        if parts.next().is_some() {
             return Err(EnrolmentTokenError::Parts);
         }
-        let digest = |part: &str| URL_SAFE_NO_PAD.decode(part).ok()?.try_into().ok();
-        let authority = authority.map(|part| digest(part).ok_or(EnrolmentTokenError::Authority)).transpose()?;
-        Ok(Self { token, kid, authority })
+        Ok(Self { token, signing_key, authority })
     }
 }
 
 impl std::fmt::Display for EnrolmentToken<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.token)?;
-        let Some(kid) = self.kid else { return Ok(()) };
-        write!(f, ".{kid}")?;
-        match self.authority {
-            Some(authority) => write!(f, ".{}", URL_SAFE_NO_PAD.encode(authority)),
-            None => Ok(()),
+        // An authority is never alone: it is the second part.
+        for pin in [self.signing_key, self.signing_key.and(self.authority)].into_iter().flatten() {
+            write!(f, ".{}", URL_SAFE_NO_PAD.encode(pin))?;
         }
+        Ok(())
     }
 }
 
@@ -61,11 +64,13 @@ impl std::fmt::Display for EnrolmentToken<'_> {
 mod tests {
     use super::*;
 
+    const WHOLE: EnrolmentToken<'_> =
+        EnrolmentToken { token: "rit_abc", signing_key: Some([1; 32]), authority: Some([7; 32]) };
+
     #[test]
     fn a_token_with_and_without_pins_is_read_as_it_was_written() {
-        let bare = EnrolmentToken { token: "rit_abc", kid: None, authority: None };
-        let signed = EnrolmentToken { kid: Some("k1"), ..bare };
-        for token in [bare, signed, EnrolmentToken { authority: Some([7; 32]), ..signed }] {
+        let signed = EnrolmentToken { authority: None, ..WHOLE };
+        for token in [EnrolmentToken { signing_key: None, ..signed }, signed, WHOLE] {
             let text = token.to_string();
             assert_eq!(EnrolmentToken::parse(&text), Ok(token), "{text}");
         }
@@ -73,16 +78,10 @@ mod tests {
 
     #[test]
     fn a_damaged_pin_is_not_a_missing_one() {
-        let whole = EnrolmentToken { token: "rit_abc", kid: Some("k1"), authority: Some([7; 32]) }.to_string();
-        let short = &whole[..whole.len() - 1];
-        for (text, error) in [
-            (short, EnrolmentTokenError::Authority),
-            ("rit_abc.k1.", EnrolmentTokenError::Authority),
-            ("rit_abc.", EnrolmentTokenError::Parts),
-            ("rit_abc..x", EnrolmentTokenError::Parts),
-            ("rit_abc.a.b.c", EnrolmentTokenError::Parts),
-        ] {
-            assert_eq!(EnrolmentToken::parse(text), Err(error), "{text}");
+        let whole = WHOLE.to_string();
+        for text in [&whole[..whole.len() - 1], &whole[..20], "rit_abc.", "rit_abc..x", "rit_abc.XHQE-3ES1sXq"] {
+            assert_eq!(EnrolmentToken::parse(text), Err(EnrolmentTokenError::Pin), "{text}");
         }
+        assert_eq!(EnrolmentToken::parse(&format!("{whole}.x")), Err(EnrolmentTokenError::Parts));
     }
 }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use sha2::{Digest as _, Sha256};
 
 /// What stands before the seed in the DER form of a private key (RFC 8410, section 7): the lengths,
 /// version 1, and the algorithm's identifier.
@@ -74,6 +75,11 @@ impl VerifyingKey {
     /// The text form, as [`Self::parse`] reads it.
     pub fn text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// The SHA-256 of its bytes: what names the key where a text can be copied, but not changed.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        Sha256::digest(self.0).into()
     }
 
     /// The raw bytes.

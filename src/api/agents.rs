@@ -268,10 +268,9 @@ pub async fn create_token(
     let CreateToken { labels, uses, expires_in } = body.value;
     let asked = AskedToken { labels, uses, lifetime: expires_in.duration() };
     let MadeToken { id, token, expires_at } = state.engine.create_token(asked, once, &caller.principal.name).await?;
-    let keys = state.engine.signer.pinned();
     let authority = state.tls.as_ref().and_then(|tls| tls.private_authority());
-    let kid = keys.first().map(|key| key.kid.as_str());
-    let token = token.map(|token| EnrolmentToken { token: &token, kid, authority }.to_string());
+    let signing_key = state.engine.signer.fingerprint();
+    let token = token.map(|token| EnrolmentToken { token: &token, signing_key, authority }.to_string());
     Ok((StatusCode::CREATED, axum::Json(CreatedToken { id, token, expires_at })))
 }
 

@@ -11,7 +11,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riposte_protocol::command::ManagerKey;
 use riposte_protocol::key::SigningKey;
-use sha2::{Digest, Sha256};
 
 use crate::engine::deliver::Signer;
 
@@ -187,7 +186,7 @@ fn read_keys(dir: &Path) -> anyhow::Result<Option<Vec<(String, SigningKey)>>> {
 
 /// A key's id: a prefix of its public key's hash, which needs no registry.
 fn key_id(key: &SigningKey) -> String {
-    URL_SAFE_NO_PAD.encode(&Sha256::digest(key.verifying_key().as_bytes())[..9])
+    URL_SAFE_NO_PAD.encode(&key.verifying_key().fingerprint()[..9])
 }
 
 #[cfg(test)]

@@ -58,6 +58,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = file {
         warn_of_password(&file, &config);
     }
+    let tls_key = &config.server.tls_key;
+    if let Some(exposed) = std::fs::metadata(tls_key).ok().and_then(|file| keyfiles::exposed(tls_key, &file)) {
+        tracing::warn!("{exposed}");
+    }
     if !config.misplaced.is_empty() {
         let keys = config.misplaced.join(", ");
         tracing::warn!("these keys of the configuration belong into sections now, see config.default.toml: {keys}");

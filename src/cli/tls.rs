@@ -11,6 +11,7 @@ use clap::Subcommand;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::pki_types::ServerName;
 
 use super::output::say;
 
@@ -51,6 +52,13 @@ pub(super) fn run(command: TlsCommand) -> anyhow::Result<ExitCode> {
 
 /// `riposte tls self-signed`
 fn self_signed(names: Vec<String>, dir: &Path) -> anyhow::Result<ExitCode> {
+    for name in &names {
+        let plain = name.strip_prefix("*.").unwrap_or(name);
+        ensure!(
+            ServerName::try_from(plain).is_ok(),
+            "{name:?} is neither a host name nor an address: write it without scheme, port and path"
+        );
+    }
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let at = |name: &str| dir.join(name);
     let (has_certificate, has_key) = (at(AUTHORITY).exists(), at(AUTHORITY_KEY).exists());
@@ -87,7 +95,8 @@ fn self_signed(names: Vec<String>, dir: &Path) -> anyhow::Result<ExitCode> {
     } else {
         let (certificate, key) = (at(CERTIFICATE).display().to_string(), at(KEY).display().to_string());
         say(&format!("Serve with it:   riposte serve --tls-cert {certificate} --tls-key {key}"));
-        say(&format!("Commands use:    --ca {} --manager https://{first}:8480", at(AUTHORITY).display()));
+        let host = if first.contains(':') { format!("[{first}]") } else { first };
+        say(&format!("Commands use:    --ca {} --manager https://{host}:8480", at(AUTHORITY).display()));
         say("Agents need nothing: an enrolment token names this authority.");
         say(&format!("Keep {} away from the manager: its holder can pose as it.", at(AUTHORITY_KEY).display()));
     }

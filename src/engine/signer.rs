@@ -24,6 +24,11 @@ impl Signer {
         self.keys.iter().map(public).collect()
     }
 
+    /// Fingerprint of the key that signs.
+    pub fn fingerprint(&self) -> Option<[u8; 32]> {
+        self.keys.first().map(|(_, key)| key.verifying_key().fingerprint())
+    }
+
     /// Signs a command with the first key.
     ///
     /// # Errors

@@ -127,7 +127,9 @@ fn an_hour() -> Span {
 pub struct CreatedToken {
     /// UUIDv7.
     pub id: Uuid,
-    /// The secret; absent in the response to a retry, because only its hash is stored.
+    /// The secret, and after dots what agents know this manager by: the SHA-256 of its signing key
+    /// and, with a certificate of a private authority, that of the authority. Absent in the
+    /// response to a retry, because only a hash of the secret is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// Expiry time.

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use riposte_protocol::command::{Command, Op, TYP};
+use riposte_protocol::enrolment::EnrolmentToken;
 use riposte_protocol::key::SigningKey;
 use riposte_protocol::message::{CommandResult, FromAgent, Outcome, ToAgent};
 use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::{MANAGER, SUBPROTOCOL, jws};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -39,14 +40,9 @@ impl FakeManager {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let (address, key, agent_id) =
             (listener.local_addr().unwrap(), SigningKey::from_seed(&[7; 32]).unwrap(), Uuid::now_v7());
-        let answer = json!({
-            "agent_id": agent_id,
-            "manager_keys": [{"kid": KID, "public_key": key.verifying_key().text()}],
-            "stream_url": format!("ws://{address}/v1/agent/stream"),
-            "poll_url": format!("http://{address}/v1/agent/poll"),
-        });
+        let answer = enrolled(&address.to_string(), agent_id, &[&key]);
         let enrolling = std::thread::spawn(move || {
-            answer_one(&listener, &answer.to_string());
+            let _ = answer_one(&listener, &answer.to_string());
             listener
         });
         let agent = Agent::enroll(&format!("http://{address}"), "a-token", "web-01");
@@ -111,8 +107,43 @@ impl FakeManager {
     }
 }
 
-/// Answers one HTTP request with 201 and `body`.
-fn answer_one(listener: &StdListener, body: &str) {
+/// The answer to an enrolment; every key has the same id.
+fn enrolled(address: &str, agent_id: Uuid, keys: &[&SigningKey]) -> Value {
+    let keys = keys.iter().map(|key| json!({"kid": KID, "public_key": key.verifying_key().text()}));
+    json!({
+        "agent_id": agent_id,
+        "manager_keys": keys.collect::<Vec<_>>(),
+        "stream_url": format!("ws://{address}/v1/agent/stream"),
+        "poll_url": format!("http://{address}/v1/agent/poll"),
+    })
+}
+
+#[test]
+fn an_agent_pins_only_the_key_that_its_token_names_and_not_one_with_the_same_id() {
+    let [own, forged] = [[7; 32], [8; 32]].map(|seed| SigningKey::from_seed(&seed).unwrap());
+    let pins =
+        EnrolmentToken { token: "rit_secret", signing_key: Some(own.verifying_key().fingerprint()), authority: None };
+    let enroll = |token: &str, keys: &[&SigningKey]| {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answer = enrolled(&address, Uuid::now_v7(), keys).to_string();
+        let asked = std::thread::spawn(move || answer_one(&listener, &answer));
+        let agent = Agent::try_enroll(&format!("http://{address}"), token, "web-01", &[]);
+        (agent, asked.join().unwrap())
+    };
+    let token = pins.to_string();
+    let (refused, _) = enroll(&token, &[&forged]);
+    assert!(refused.unwrap_err().contains("it signs with another key"));
+    let (agent, request) = enroll(&token, &[&forged, &own]);
+    let keys = agent.unwrap().identity()["manager_keys"].clone();
+    assert_eq!(keys, json!([{"kid": KID, "public_key": own.verifying_key().text()}]));
+    assert!(request.contains("\"rit_secret\""), "only the secret is sent: {request}");
+    // A token of an older manager pins nothing.
+    assert!(enroll("rit_secret", &[&forged]).0.is_ok());
+}
+
+/// Answers one HTTP request with 201 and `body`; returns the request.
+fn answer_one(listener: &StdListener, body: &str) -> String {
     let (mut connection, _) = listener.accept().unwrap();
     let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
@@ -130,6 +161,7 @@ fn answer_one(listener: &StdListener, body: &str) {
         "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
     );
     connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    String::from_utf8(request).unwrap()
 }
 
 /// The fake manager's end of a stream, and what the agent has sent over it.

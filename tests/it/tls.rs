@@ -95,6 +95,19 @@ async fn http_2_and_1_are_spoken_and_browsers_are_told_to_stay_with_tls() {
     assert_eq!(asked(&["--http1.1"]), "1.1 200");
     assert_eq!(asked(&["--tlsv1.2", "--tls-max", "1.2"]), "2 200");
     assert!(asked(&["--tls-max", "1.1"]).contains("000"), "older versions are refused");
+    // HTTP/2 has no Host header, and the addresses of an enrolment come from it.
+    let token = manager.api().make_token().await;
+    let key = riposte_protocol::key::SigningKey::from_seed(&[9; 32]).unwrap().verifying_key().text();
+    let asked_for = json!({"token": token, "name": "web-01", "public_key": key, "version": "1",
+        "platform": {"os": "linux", "arch": "x86_64", "version": ""}, "capabilities": []});
+    let enrolled = tied(Path::new("curl"))
+        .args(["--silent", "--http2", "--json", &asked_for.to_string(), "--cacert"])
+        .arg(dir.path().join("ca.pem"))
+        .arg(format!("{}/v1/agents/enroll", manager.base()))
+        .output()
+        .unwrap();
+    let enrolled: Value = serde_json::from_slice(&enrolled.stdout).unwrap();
+    assert_eq!(enrolled["stream_url"], format!("wss://{}/v1/agent/stream", manager.address), "{enrolled}");
     // Plain HTTP at this port is not answered, and breaks nothing.
     assert!(reqwest::get(format!("http://{}/livez", manager.address)).await.is_err());
     assert_eq!(manager.ask("/readyz").await.0, StatusCode::OK);
@@ -234,11 +247,37 @@ async fn an_agent_refuses_a_manager_that_signs_with_another_key_than_its_token_n
     let other = Manager::start().await;
     let (token, others) = (manager.api().make_token().await, other.api().make_token().await);
     let secret = token.split('.').next().unwrap();
-    let kid = others.split('.').nth(1).unwrap();
-    let refused = Agent::try_enroll(&manager.api().base, &format!("{secret}.{kid}"), "web-01", &[]).unwrap_err();
+    let pin = others.split('.').nth(1).unwrap();
+    let refused = Agent::try_enroll(&manager.api().base, &format!("{secret}.{pin}"), "web-01", &[]).unwrap_err();
     assert!(refused.contains("it signs with another key"), "{refused}");
-    let damaged = Agent::try_enroll(&manager.api().base, &format!("{secret}."), "web-01", &[]).unwrap_err();
-    assert!(damaged.contains("copy it whole"), "{damaged}");
+    let damaged = Agent::try_enroll(&manager.api().base, &token[..token.len() - 1], "web-01", &[]).unwrap_err();
+    assert!(damaged.contains("is not whole"), "{damaged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_none_gets_no_certificate() {
+    for name in ["https://riposte.example.org", "riposte.example.org:8480", "a b", ""] {
+        let dir = TempDir::new().unwrap();
+        let made = Command::new(env!("CARGO_BIN_EXE_riposte"))
+            .args(["tls", "self-signed", "--name", name, "--dir"])
+            .arg(dir.path().join("tls"))
+            .output()
+            .unwrap();
+        assert!(!made.status.success() && !dir.path().join("tls").exists(), "{name}");
+        assert!(String::from_utf8_lossy(&made.stderr).contains("is neither a host name nor an address"), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_is_closed_over_tls_and_not_answered_in_plain_text() {
+    let dir = TempDir::new().unwrap();
+    let manager = start(dir.path(), &["--max-connections", "1"]).await;
+    let _held = tokio::net::TcpStream::connect(manager.address).await.unwrap();
+    let mut refused = tokio::net::TcpStream::connect(manager.address).await.unwrap();
+    let mut heard = Vec::new();
+    // A reset is an end as well.
+    let _ = tokio::time::timeout(Duration::from_secs(5), refused.read_to_end(&mut heard)).await.expect("an end");
+    assert_eq!(heard, b"");
 }
 
 /// About 40 s: these limits use real time.

@@ -166,7 +166,8 @@ pub async fn run(listener: TcpListener, router: Router, tasks: &Tasks, door: Doo
                     Some(tls) => tasks.spawn_short(serve_tls(tls.acceptor(), connection, client, router, stop)),
                 }
             }
-            // A client of TLS sees a broken handshake: an error in its protocol would cost one.
+            // In a client that expects TLS, a text would look like a port that speaks HTTP.
+            None if tls.is_some() => drop(stream),
             None => tasks.spawn_short(refuse(stream)),
         }
     }

@@ -24,6 +24,8 @@ use crate::config::Server;
 
 /// Name of HTTP/2 in the handshake.
 pub(super) const H2: &[u8] = b"h2";
+/// Interval between lines in the log about a certificate that ends.
+const WARN_EVERY: Duration = Duration::from_hours(24);
 /// Interval between looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Remaining validity below which the log warns.
@@ -200,8 +202,10 @@ impl Tls {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = self.clock.now();
-            if now.since(warned_at) >= Duration::from_hours(24) {
-                warn_of_end(&self.files.certificate, self.current.load().not_after, now);
+            let end = self.current.load().not_after;
+            let has_just_ended = warned_at < end && end <= now;
+            if has_just_ended || now.since(warned_at) >= WARN_EVERY {
+                warn_of_end(&self.files.certificate, end, now);
                 warned_at = now;
             }
             let stamps = self.files.stamps();
@@ -283,9 +287,11 @@ fn is_private_authority(der: &CertificateDer<'_>) -> bool {
 }
 
 fn warn_of_end(path: &Path, end: Timestamp, now: Timestamp) {
-    let left = end.since(now);
-    if left < WARN_BEFORE {
-        let (path, days) = (path.display(), left.as_secs() / 86_400);
+    let (path, left) = (path.display(), end.since(now));
+    if end <= now {
+        tracing::error!("the certificate in {path} expired at {end}: clients refuse it; renew it");
+    } else if left < WARN_BEFORE {
+        let days = left.as_secs() / 86_400;
         tracing::warn!("the certificate in {path} expires in {days} days, at {end}: renew it");
     }
 }

@@ -92,14 +92,21 @@ pub struct ListArgs {
     pub(super) json: bool,
 }
 
-/// Flags of `riposte policy show`.
+/// A policy of a manager.
 #[derive(Debug, Args)]
-pub struct Show {
+pub(super) struct NamedPolicy {
     #[command(flatten)]
     pub(super) remote: Remote,
     /// Name of the policy.
     #[arg(value_parser = name)]
     pub(super) name: String,
+}
+
+/// Flags of `riposte policy show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    pub(super) policy: NamedPolicy,
     /// Print JSON, with version, times and warnings.
     #[arg(long)]
     pub(super) json: bool,
@@ -109,10 +116,7 @@ pub struct Show {
 #[derive(Debug, Args)]
 pub struct History {
     #[command(flatten)]
-    pub(super) remote: Remote,
-    /// Name of the policy.
-    #[arg(value_parser = name)]
-    pub(super) name: String,
+    pub(super) policy: NamedPolicy,
     /// Print JSON, one version per line, with its document.
     #[arg(long)]
     pub(super) json: bool,
@@ -122,10 +126,7 @@ pub struct History {
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
     #[command(flatten)]
-    pub(super) remote: Remote,
-    /// Name of the policy.
-    #[arg(value_parser = name)]
-    pub(super) name: String,
+    pub(super) policy: NamedPolicy,
     /// Version to restore.
     #[arg(long, value_name = "VERSION")]
     pub(super) to: i64,
@@ -135,10 +136,7 @@ pub struct RollbackArgs {
 #[derive(Debug, Args)]
 pub struct Delete {
     #[command(flatten)]
-    pub(super) remote: Remote,
-    /// Name of the policy.
-    #[arg(value_parser = name)]
-    pub(super) name: String,
+    pub(super) policy: NamedPolicy,
     /// Do not ask for confirmation.
     #[arg(long)]
     pub(super) yes: bool,
@@ -148,10 +146,7 @@ pub struct Delete {
 #[derive(Debug, Args)]
 pub struct Reset {
     #[command(flatten)]
-    pub(super) remote: Remote,
-    /// Name of the policy.
-    #[arg(value_parser = name)]
-    pub(super) name: String,
+    pub(super) policy: NamedPolicy,
     /// Only on this agent, by id or name; default: everywhere.
     #[arg(long)]
     pub(super) agent: Option<String>,
@@ -164,10 +159,7 @@ pub struct Reset {
 #[derive(Debug, Args)]
 pub struct Counts {
     #[command(flatten)]
-    pub(super) remote: Remote,
-    /// Name of the policy.
-    #[arg(value_parser = name)]
-    pub(super) name: String,
+    pub(super) policy: NamedPolicy,
     /// Length of the range, which ends now.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = span)]
     pub(super) within: Span,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::args::{Counts, Delete, History, ListArgs, Reset, RollbackArgs, Show};
+use super::args::{Counts, Delete, History, ListArgs, NamedPolicy, Reset, RollbackArgs, Show};
 use super::yaml;
 use crate::cli::client::{NO_BODY, Remote};
 use crate::cli::output::{complain, say};
@@ -53,7 +53,7 @@ fn row(view: &PolicyView) -> anyhow::Result<Vec<String>> {
 
 /// `riposte policy show`
 pub(super) async fn show(args: Show) -> anyhow::Result<ExitCode> {
-    let said: Said<PolicyView> = args.remote.get(&format!("/v1/policies/{}", args.name)).await?;
+    let said: Said<PolicyView> = args.policy.remote.get(&format!("/v1/policies/{}", args.policy.name)).await?;
     if args.json {
         say(&said.json.to_string());
     } else {
@@ -64,8 +64,8 @@ pub(super) async fn show(args: Show) -> anyhow::Result<ExitCode> {
 
 /// `riposte policy history`
 pub(super) async fn history(args: History) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/policies/{}/versions", args.name);
-    let versions: Vec<Said<PolicyVersionRow>> = args.remote.items(&path).await?;
+    let path = format!("/v1/policies/{}/versions", args.policy.name);
+    let versions: Vec<Said<PolicyVersionRow>> = args.policy.remote.items(&path).await?;
     if args.json {
         lines(&versions);
         return Ok(ExitCode::SUCCESS);
@@ -85,7 +85,7 @@ pub(super) async fn history(args: History) -> anyhow::Result<ExitCode> {
 
 /// `riposte policy counts`
 pub(super) async fn counts(args: Counts) -> anyhow::Result<ExitCode> {
-    let Counts { remote, name, within, json } = args;
+    let Counts { policy: NamedPolicy { remote, name }, within, json } = args;
     let said: Said<PolicyCounts> = remote.get(&format!("/v1/policies/{name}/counts?within={within}")).await?;
     if json {
         say(&said.json.to_string());
@@ -128,7 +128,7 @@ fn unless_lost(name: &str, answer: Reply) -> anyhow::Result<Reply> {
 
 /// `riposte policy rollback`
 pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<ExitCode> {
-    let RollbackArgs { remote, name, to } = args;
+    let RollbackArgs { policy: NamedPolicy { remote, name }, to } = args;
     let current = version(&remote, &name).await?;
     let path = format!("/v1/policies/{name}/rollback");
     let answer = remote.send(Method::POST, &path, Some(current), Some(&Rollback { version: to })).await?;
@@ -139,7 +139,7 @@ pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<ExitCode> {
 
 /// `riposte policy reset`
 pub(super) async fn reset(args: Reset) -> anyhow::Result<ExitCode> {
-    let Reset { remote, name, agent, reason } = args;
+    let Reset { policy: NamedPolicy { remote, name }, agent, reason } = args;
     let place = agent.as_ref().map_or_else(String::new, |agent| format!(" on agent {agent}"));
     let body = ResetBreaker { reason, agent };
     remote.send(Method::POST, &format!("/v1/policies/{name}/reset"), None, Some(&body)).await?.accepted()?;
@@ -149,7 +149,7 @@ pub(super) async fn reset(args: Reset) -> anyhow::Result<ExitCode> {
 
 /// `riposte policy delete`
 pub(super) async fn delete(args: Delete) -> anyhow::Result<ExitCode> {
-    let Delete { remote, name, yes } = args;
+    let Delete { policy: NamedPolicy { remote, name }, yes } = args;
     if !yes && !can_ask() {
         return Ok(needs_yes("policy delete"));
     }

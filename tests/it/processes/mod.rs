@@ -396,10 +396,14 @@ impl Agent {
 
     /// Changes a field of its stored identity, while it does not run.
     pub(crate) fn change_identity(&self, field: &str, value: &str) {
-        let path = self.directory.path().join("state/agent.json");
-        let mut identity: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let mut identity = self.identity();
         identity[field] = value.into();
-        std::fs::write(path, identity.to_string()).unwrap();
+        std::fs::write(self.directory.path().join("state/agent.json"), identity.to_string()).unwrap();
+    }
+
+    /// Returns its stored identity.
+    pub(crate) fn identity(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.directory.path().join("state/agent.json")).unwrap()).unwrap()
     }
 
     pub(crate) fn run(&mut self, flags: &[&str]) {
