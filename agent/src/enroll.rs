@@ -63,8 +63,8 @@ pub enum EnrollError {
     Authority(#[from] AuthorityError),
     /// The manager signs with another key than the token names.
     #[error(
-        "the manager that answered is not the one that made this token: it signs with another key. Nothing is stored; \
-         another program may stand between, and has this token now: let it be deleted"
+        "the manager that answered is not the one that made this token: it signs with another key. No order is \
+         accepted here; another program may stand between, and has this token now: delete it at the manager"
     )]
     OtherKey,
     /// The state directory cannot be created.
