@@ -81,7 +81,7 @@ pub async fn create(
     body: Json<Value>,
 ) -> ApiResult<Response> {
     let once = body.once(&caller.principal);
-    let name = state.engine.create_action(&body.value, once, &caller.principal.name).await?;
+    let name = state.engine.create_action(&body.value, once, &caller.principal.actor).await?;
     Ok(answer(StatusCode::CREATED, stored(&state, &name).await?))
 }
 
@@ -100,7 +100,7 @@ pub async fn replace(
     body: Json<Value>,
 ) -> ApiResult<Response> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    state.engine.replace_action(&name, version, &body.value, &caller.principal.name).await?;
+    state.engine.replace_action(&name, version, &body.value, &caller.principal.actor).await?;
     Ok(answer(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -117,6 +117,6 @@ pub async fn delete(
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    state.engine.delete_action(&name, version, &caller.principal.name).await?;
+    state.engine.delete_action(&name, version, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

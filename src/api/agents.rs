@@ -113,7 +113,7 @@ pub async fn change(
     Path(id): Path<Uuid>,
     body: Json<ChangeAgent>,
 ) -> ApiResult<axum::Json<AgentView>> {
-    let changed = state.engine.label_agent(id, body.value.labels, &caller.principal.name).await;
+    let changed = state.engine.label_agent(id, body.value.labels, &caller.principal.actor).await;
     changed.map_err(|refusal| match refusal {
         Refusal::Invalid(faults) => below("/labels", faults),
         other => other.into(),
@@ -137,7 +137,7 @@ pub async fn revoke(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
-    state.engine.revoke_agent(id, &caller.principal.name).await?;
+    state.engine.revoke_agent(id, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -267,7 +267,7 @@ pub async fn create_token(
     let once = body.once(&caller.principal);
     let CreateToken { labels, uses, expires_in } = body.value;
     let asked = AskedToken { labels, uses, lifetime: expires_in.duration() };
-    let MadeToken { id, token, expires_at } = state.engine.create_token(asked, once, &caller.principal.name).await?;
+    let MadeToken { id, token, expires_at } = state.engine.create_token(asked, once, &caller.principal.actor).await?;
     let authority = state.tls.as_ref().and_then(|tls| tls.private_authority());
     let signing_key = state.engine.signer.fingerprint();
     let token = token.map(|token| EnrolmentToken { token: &token, signing_key, authority }.to_string());
@@ -305,6 +305,6 @@ pub async fn delete_token(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
-    state.engine.delete_token(id, &caller.principal.name).await?;
+    state.engine.delete_token(id, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

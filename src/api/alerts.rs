@@ -53,7 +53,7 @@ pub async fn create(
     let headers = request.headers().clone();
     let payload = Payload::read(request, state.limits.max_body_bytes, &state.memory.alerts).await?;
     let once = idempotency_key(&headers)?.map(|key| Once {
-        principal: caller.principal.name.clone(),
+        principal: caller.principal.actor.clone(),
         key,
         fingerprint: fingerprint("POST /v1/alerts\n", &payload.bytes),
     });

@@ -90,6 +90,6 @@ pub async fn cancel(
     body: Json<Cancel>,
 ) -> ApiResult<axum::Json<CommandView>> {
     let reason = reason(body.value.reason)?;
-    state.engine.cancel(id, &reason, &caller.principal.name).await?;
+    state.engine.cancel(id, &reason, &caller.principal.actor).await?;
     Ok(axum::Json(view(&state, id).await?))
 }

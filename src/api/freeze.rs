@@ -41,6 +41,6 @@ pub async fn set(
 ) -> ApiResult<axum::Json<Freeze>> {
     let SetFreeze { frozen, reason: given } = body.value;
     let given = reason(given)?;
-    state.engine.set_freeze(frozen, &given, &caller.principal.name).await?;
+    state.engine.set_freeze(frozen, &given, &caller.principal.actor).await?;
     standing(&state).await
 }

@@ -34,7 +34,7 @@ pub async fn create(
     let once = body.once(&caller.principal);
     let CreateKey { name, role, pipeline, expires_in } = body.value;
     let asked = AskedKey { name, role, pipeline: pipeline.clone(), lifetime: expires_in.map(Span::duration) };
-    let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.name).await?;
+    let MadeKey { id, key, expires_at } = state.engine.create_key(asked, once, &caller.principal.actor).await?;
     Ok((StatusCode::CREATED, axum::Json(CreatedKey { id, key, role, pipeline, expires_at })))
 }
 
@@ -69,6 +69,6 @@ pub async fn revoke(
     State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
-    state.engine.revoke_key(&id, &caller.principal.name).await?;
+    state.engine.revoke_key(&id, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -15,10 +15,10 @@ use crate::domain::canonical;
 use crate::domain::fault::Fault;
 use crate::domain::formats::wazuh::canonical_rule_id;
 use crate::domain::policy::Selector;
+use crate::domain::response::{EndReason, ResponseEnd};
 use crate::store::configured::policies;
 use crate::store::database::columns::id;
 use crate::store::ledger::alerts;
-use crate::store::ledger::holds::EndReason;
 use crate::store::ledger::responses::{self, LiftFilter, ResponseFilter};
 use crate::views::responses::{LiftMany, Lifted};
 
@@ -128,7 +128,8 @@ pub async fn lift_many(
     let responses = responses::to_lift(&state.engine.db, &filter).await?;
     if !dry_run {
         for some in responses.chunks(LIFT_BATCH) {
-            let why = EndReason { word: "lifted", detail: why.clone(), by: caller.principal.name.clone() };
+            let why =
+                ResponseEnd { reason: EndReason::Lifted, detail: why.clone(), by: caller.principal.actor.clone() };
             state.engine.writer.release(some.to_vec(), why).await?;
         }
     }

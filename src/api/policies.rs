@@ -117,7 +117,7 @@ pub async fn create(
     body: Json<Value>,
 ) -> ApiResult<Response> {
     let once = body.once(&caller.principal);
-    let name = state.engine.create_policy(&body.value, once, &caller.principal.name).await?;
+    let name = state.engine.create_policy(&body.value, once, &caller.principal.actor).await?;
     Ok(tagged(StatusCode::CREATED, stored(&state, &name).await?))
 }
 
@@ -143,7 +143,7 @@ pub async fn replace(
     body: Json<Value>,
 ) -> ApiResult<Response> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    state.engine.replace_policy(&name, version, &body.value, &caller.principal.name).await?;
+    state.engine.replace_policy(&name, version, &body.value, &caller.principal.actor).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -159,7 +159,7 @@ pub async fn delete(
     IfMatch(version): IfMatch,
 ) -> ApiResult<StatusCode> {
     let version = version.ok_or_else(ApiError::version_needed)?;
-    state.engine.delete_policy(&name, version, &caller.principal.name).await?;
+    state.engine.delete_policy(&name, version, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -197,7 +197,7 @@ pub async fn rollback(
 ) -> ApiResult<Response> {
     let expected = expected.ok_or_else(ApiError::version_needed)?;
     stored(&state, &name).await?;
-    state.engine.roll_back_policy(&name, expected, body.value.version, &caller.principal.name).await?;
+    state.engine.roll_back_policy(&name, expected, body.value.version, &caller.principal.actor).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }
 
@@ -215,6 +215,6 @@ pub async fn reset(
     let why = reason(body.value.reason)?;
     stored(&state, &name).await?;
     let agent = body.value.agent.as_deref();
-    state.engine.reset_breaker(&name, agent, &why, &caller.principal.name).await?;
+    state.engine.reset_breaker(&name, agent, &why, &caller.principal.actor).await?;
     Ok(tagged(StatusCode::OK, stored(&state, &name).await?))
 }

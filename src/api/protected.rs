@@ -66,7 +66,7 @@ pub async fn create(
         return Ok((StatusCode::OK, axum::Json(answer(engine, None, &entry, lifts))));
     }
     let once = body.once(&caller.principal);
-    let (entry, lifts) = engine.protect(|| read(&state, body.value), once, &caller.principal.name).await?;
+    let (entry, lifts) = engine.protect(|| read(&state, body.value), once, &caller.principal.actor).await?;
     Ok((StatusCode::CREATED, axum::Json(answer(engine, Some(entry.id), &entry, lifts))))
 }
 
@@ -169,6 +169,6 @@ pub async fn delete(
     State(state): State<AppState>,
     Path(id): Path<Uuid>,
 ) -> ApiResult<StatusCode> {
-    state.engine.unprotect(id, &caller.principal.name).await?;
+    state.engine.unprotect(id, &caller.principal.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -20,12 +20,11 @@ use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::ResponseOutcome;
-use crate::domain::response::ResponseState;
+use crate::domain::response::{EndReason, ResponseEnd, ResponseState};
 use crate::store::database::columns;
 use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision};
 use crate::store::ledger::commands::{self, CommandFilter};
 use crate::store::ledger::effects;
-use crate::store::ledger::holds::EndReason;
 use crate::store::ledger::responses::{self, ResponseFilter};
 use crate::views::page::Page;
 use crate::views::responses::{JudgedResponse, Lift, ManualTarget, NewManualResponse, ResponseView, Say};
@@ -150,7 +149,7 @@ pub async fn create(
         arguments,
         trace: traceparent(&headers).map(str::to_owned),
     };
-    let id = state.engine.respond(order, once, &caller.principal.name).await?;
+    let id = state.engine.respond(order, once, &caller.principal.actor).await?;
     Ok((StatusCode::CREATED, axum::Json(view(&state, id).await?)))
 }
 
@@ -171,7 +170,7 @@ pub async fn lift(
     let standing = standing.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
     match ResponseState::parse(&standing.state) {
         Some(ResponseState::Active) => {
-            let why = EndReason { word: "lifted", detail: reason, by: caller.principal.name };
+            let why = ResponseEnd { reason: EndReason::Lifted, detail: reason, by: caller.principal.actor };
             state.engine.writer.release(vec![id], why).await?;
         }
         Some(ResponseState::Ended) => {}
@@ -190,7 +189,7 @@ async fn decide(
     let reason = reason(said.reason)?;
     let before = responses::find(&state.engine.db, id).await?;
     let before = before.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
-    match state.engine.writer.decide(id, caller.principal.name, decision, reason).await? {
+    match state.engine.writer.decide(id, caller.principal.actor, decision, reason).await? {
         ApprovalOutcome::Counted => {}
         ApprovalOutcome::Carried => state.engine.undo.look_again(),
         ApprovalOutcome::NotWaiting => {

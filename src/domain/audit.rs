@@ -1,6 +1,7 @@
 //! The audit log: every change of state, with its actor and reason. Each entry's hash covers the
 //! previous one, so an edit breaks the chain from there on (promise 12).
 
+use super::actor::Actor;
 use super::fault::Fault;
 use riposte_protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
@@ -8,18 +9,180 @@ use sha2::{Digest, Sha256};
 /// The predecessor hash of the first entry.
 pub const GENESIS: [u8; 32] = [0; 32];
 
+macro_rules! events {
+    ($($noun:literal { $($(#[doc = $doc:literal])+ $name:ident = $verb:literal,)+ })+) => {
+        /// What an entry records: the kind of the changed object, and the change in the past tense.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum AuditEvent {
+            $($($(#[doc = $doc])+ $name,)+)+
+        }
+
+        impl AuditEvent {
+            /// All events.
+            pub const ALL: &[Self] = &[$($(Self::$name),+),+];
+
+            /// Kind of the changed object.
+            pub const fn noun(self) -> &'static str {
+                match self {
+                    $($(Self::$name)|+ => $noun,)+
+                }
+            }
+
+            /// The change, in the past tense.
+            pub const fn verb(self) -> &'static str {
+                match self {
+                    $($(Self::$name => $verb,)+)+
+                }
+            }
+        }
+    };
+}
+
+events! {
+    "response" {
+        /// It was decided, and acts.
+        ResponseCreated = "created",
+        /// It was decided, and waits for approval.
+        ResponseSubmitted = "submitted",
+        /// It was decided, and only observed.
+        ResponseObserved = "observed",
+        /// It was decided, and spared.
+        ResponseSpared = "spared",
+        /// A person approved it.
+        ResponseApproved = "approved",
+        /// A person rejected it.
+        ResponseRejected = "rejected",
+        /// No decision arrived in time.
+        ResponseLapsed = "lapsed",
+        /// It acts after an approval, or without one in time.
+        ResponseActivated = "activated",
+        /// A person confirmed that it stays.
+        ResponseConfirmed = "confirmed",
+        /// Its next wave went out.
+        ResponseContinued = "continued",
+        /// Its pending waves were dropped, because too many commands failed.
+        ResponseStopped = "stopped",
+        /// It holds nothing any more.
+        ResponseEnded = "ended",
+    }
+    "command" {
+        /// It was numbered and queued.
+        CommandQueued = "queued",
+        /// Its agent has it in the journal.
+        CommandAcknowledged = "acknowledged",
+        /// Its agent reported success.
+        CommandSucceeded = "succeeded",
+        /// Its agent reported a failure.
+        CommandFailed = "failed",
+        /// Its agent stopped it by a time limit, or sent no result in time.
+        CommandTimedOut = "timed_out",
+        /// Its agent refused it.
+        CommandRefused = "refused",
+        /// It was not acknowledged in time, or was withdrawn after it was sent.
+        CommandExpired = "expired",
+        /// It was withdrawn before it was sent.
+        CommandCancelled = "cancelled",
+    }
+    "effect" {
+        /// Its agent reported that it is lifted. Only in the log: the result is the audit entry.
+        EffectLifted = "lifted",
+        /// Its agent reported that it cannot be lifted.
+        EffectFailing = "failing",
+        /// Its agent found it in force again.
+        EffectRepaired = "repaired",
+        /// Its agent found it changed or missing.
+        EffectDrifted = "drifted",
+        /// Its agent reported that it is not in force.
+        EffectLost = "lost",
+    }
+    "agent" {
+        /// It was enrolled.
+        AgentEnrolled = "enrolled",
+        /// It took over the wanted effects of the agent that it replaces.
+        AgentTookOver = "took over",
+        /// Its labels were changed.
+        AgentLabelled = "labelled",
+        /// It announced what it can do.
+        AgentCapabilitiesAnnounced = "announced capabilities",
+        /// It announced the version that it runs.
+        AgentVersionAnnounced = "announced its version",
+        /// It was revoked.
+        AgentRevoked = "revoked",
+        /// Its journal is ahead of this ledger, which continues from there.
+        AgentAdvanced = "advanced",
+        /// Its host was restored from an earlier state.
+        AgentRestored = "restored",
+        /// Two hosts use its identity.
+        AgentCloned = "cloned",
+        /// It rejects the commands of this manager.
+        AgentOrdersRejected = "rejected orders",
+        /// It executes the commands of this manager again.
+        AgentOrdersAccepted = "accepted orders again",
+        /// It holds effects that this ledger does not know.
+        AgentHoldsStrangers = "holds strangers",
+        /// It holds effects that no command can lift.
+        AgentHoldsUnliftable = "holds what cannot be lifted",
+    }
+    "enrollment_token" {
+        /// It was created.
+        TokenCreated = "created",
+        /// It was deleted.
+        TokenDeleted = "deleted",
+    }
+    "api_key" {
+        /// It was created.
+        KeyCreated = "created",
+        /// It was revoked.
+        KeyRevoked = "revoked",
+    }
+    "policy" {
+        /// It was created.
+        PolicyCreated = "created",
+        /// It was replaced or rolled back.
+        PolicyUpdated = "updated",
+        /// It was deleted.
+        PolicyDeleted = "deleted",
+        /// Its breaker opened, on one agent or as a whole.
+        PolicyStopped = "stopped",
+        /// Its breaker was reset.
+        PolicyReset = "reset",
+    }
+    "action" {
+        /// It was created.
+        ActionCreated = "created",
+        /// It was replaced.
+        ActionUpdated = "updated",
+        /// It was deleted.
+        ActionDeleted = "deleted",
+    }
+    "protected" {
+        /// An entry was created.
+        ProtectedCreated = "created",
+        /// An entry was deleted.
+        ProtectedDeleted = "deleted",
+    }
+    "manager" {
+        /// Deliveries were frozen.
+        ManagerFrozen = "frozen",
+        /// Deliveries were resumed.
+        ManagerThawed = "thawed",
+    }
+    "signing_key" {
+        /// It became the key that signs commands.
+        SigningKeyAdopted = "adopted",
+    }
+}
+
 /// An entry without a position in the chain yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Time of the change.
     pub at: Timestamp,
-    /// Actor: `key:ID`, `agent:ID`, `policy:NAME` or `riposte` itself.
-    pub actor: String,
-    /// Action in the past tense: `created`, `lifted`, `acknowledged` …
-    pub verb: &'static str,
-    /// Kind of the object: `response`, `command`, `policy` …
-    pub noun: &'static str,
-    /// Id of the object.
+    /// What made the change.
+    pub actor: Actor,
+    /// The change.
+    pub event: AuditEvent,
+    /// Id of the changed object.
     pub noun_id: String,
     /// Reason or further detail, for people.
     pub detail: String,
@@ -39,7 +202,7 @@ pub fn hash(previous: &[u8; 32], seq: i64, entry: &EntryRef) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// The hashed parts of an entry.
+/// The hashed parts of an entry, as they are stored.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryRef<'a> {
     /// Time of the change.
@@ -57,10 +220,12 @@ pub struct EntryRef<'a> {
 }
 
 impl AuditEntry {
-    /// The hashed parts.
-    pub fn as_ref(&self) -> EntryRef<'_> {
-        let Self { at, actor, verb, noun, noun_id, detail } = self;
-        EntryRef { at: *at, actor, verb, noun, noun_id, detail }
+    /// The hash of the entry at position `seq` after `previous`.
+    pub fn hash(&self, previous: &[u8; 32], seq: i64) -> [u8; 32] {
+        let Self { at, actor, event, noun_id, detail } = self;
+        let actor = actor.to_string();
+        let (verb, noun) = (event.verb(), event.noun());
+        hash(previous, seq, &EntryRef { at: *at, actor: &actor, verb, noun, noun_id, detail })
     }
 }
 
@@ -75,24 +240,60 @@ pub fn reason_fault(text: &str) -> Option<Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn any_edit_changes_the_hash() {
-        let entry = AuditEntry {
+        let entry = EntryRef {
             at: Timestamp::from_millis(1),
-            actor: "key:a".into(),
+            actor: "key:a",
             verb: "created",
             noun: "policy",
+            noun_id: "p",
+            detail: "d",
+        };
+        let base = hash(&GENESIS, 1, &entry);
+        assert_ne!(base, hash(&GENESIS, 2, &entry));
+        assert_ne!(base, hash(&[1; 32], 1, &entry));
+        assert_ne!(base, hash(&GENESIS, 1, &EntryRef { actor: "key:", ..entry }));
+        assert_ne!(base, hash(&GENESIS, 1, &EntryRef { actor: "key:ac", verb: "reated", ..entry }));
+        let typed = AuditEntry {
+            at: entry.at,
+            actor: Actor::Key("a".into()),
+            event: AuditEvent::PolicyCreated,
             noun_id: "p".into(),
             detail: "d".into(),
         };
-        let base = hash(&GENESIS, 1, &entry.as_ref());
-        assert_ne!(base, hash(&GENESIS, 2, &entry.as_ref()));
-        assert_ne!(base, hash(&[1; 32], 1, &entry.as_ref()));
-        let moved = AuditEntry { actor: "key:".into(), ..entry.clone() };
-        let shifted = AuditEntry { actor: "key:ac".into(), verb: "reated", ..entry };
-        assert_ne!(base, hash(&GENESIS, 1, &moved.as_ref()));
-        assert_ne!(base, hash(&GENESIS, 1, &shifted.as_ref()));
+        assert_eq!(typed.hash(&GENESIS, 1), base, "as its stored texts");
+    }
+
+    /// Stored entries and API clients have these words: a changed one is another event to them.
+    #[test]
+    fn the_words_of_events_stay() {
+        let mut verbs: Vec<(&str, Vec<&str>)> = Vec::new();
+        for event in AuditEvent::ALL {
+            match verbs.last_mut() {
+                Some((noun, verbs)) if *noun == event.noun() => verbs.push(event.verb()),
+                _ => verbs.push((event.noun(), vec![event.verb()])),
+            }
+        }
+        let lines: Vec<String> = verbs.iter().map(|(noun, verbs)| format!("{noun}: {}", verbs.join(", "))).collect();
+        insta::assert_snapshot!(lines.join("\n"), @"
+        response: created, submitted, observed, spared, approved, rejected, lapsed, activated, confirmed, continued, stopped, ended
+        command: queued, acknowledged, succeeded, failed, timed_out, refused, expired, cancelled
+        effect: lifted, failing, repaired, drifted, lost
+        agent: enrolled, took over, labelled, announced capabilities, announced its version, revoked, advanced, restored, cloned, rejected orders, accepted orders again, holds strangers, holds what cannot be lifted
+        enrollment_token: created, deleted
+        api_key: created, revoked
+        policy: created, updated, deleted, stopped, reset
+        action: created, updated, deleted
+        protected: created, deleted
+        manager: frozen, thawed
+        signing_key: adopted
+        ");
+        let words: BTreeSet<(&str, &str)> = AuditEvent::ALL.iter().map(|event| (event.noun(), event.verb())).collect();
+        assert_eq!(words.len(), AuditEvent::ALL.len());
     }
 }

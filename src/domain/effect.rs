@@ -172,6 +172,37 @@ impl LastApply {
     }
 }
 
+/// State of an effect when a response released it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftAs {
+    /// It was in force.
+    InForce,
+    /// No apply had finished.
+    Withdrawn,
+    /// It never came into force; this is the outcome of its apply.
+    Never(LastApply),
+}
+
+impl LeftAs {
+    /// Name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InForce => "in_force",
+            Self::Withdrawn => "withdrawn",
+            Self::Never(last_apply) => last_apply.as_str(),
+        }
+    }
+
+    /// Parses the stored word. Holds released before it was stored count as in force.
+    pub fn parse(word: Option<&str>) -> Option<Self> {
+        match word {
+            None | Some("in_force") => Some(Self::InForce),
+            Some("withdrawn") => Some(Self::Withdrawn),
+            Some(word) => LastApply::parse(word).map(Self::Never),
+        }
+    }
+}
+
 /// An effect before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {

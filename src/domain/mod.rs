@@ -5,9 +5,10 @@
 //! compiled in the [`index`]. A [`response`] holds [`effect`]s on [`agent`]s of the [`fleet`]
 //! through [`command`]s, and [`settlement`] is what their ends say; [`outcome`] summarises it, and
 //! [`presence`] is where an agent is. [`protected`] targets are never touched; [`principal`] defines
-//! rights, [`audit`] the log.
+//! rights, [`audit`] the log, [`actor`] what makes a change.
 
 pub mod action;
+pub mod actor;
 pub mod agent;
 pub mod alert;
 pub mod api_key;

@@ -8,7 +8,7 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::CommandState;
-use super::effect::{Actual, Desired, LastApply};
+use super::effect::{Actual, Desired, LastApply, LeftAs};
 use super::presence::Presence;
 use super::response::ResponseState;
 
@@ -80,28 +80,6 @@ impl AgentOutcome {
     /// Parses an outcome's name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
-    }
-}
-
-/// State of an effect when a response released it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeftAs {
-    /// It was in force.
-    InForce,
-    /// No apply had finished.
-    Withdrawn,
-    /// It never came into force; this is the outcome of its apply.
-    Never(LastApply),
-}
-
-impl LeftAs {
-    /// Parses the stored word. Holds released before it was stored count as in force.
-    pub fn parse(word: Option<&str>) -> Option<Self> {
-        match word {
-            None | Some("in_force") => Some(Self::InForce),
-            Some("withdrawn") => Some(Self::Withdrawn),
-            Some(word) => LastApply::parse(word).map(Self::Never),
-        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::actor::Actor;
+
 /// A right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Right {
@@ -71,8 +73,8 @@ impl Role {
 /// An authenticated API key or user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Name in the audit log: `key:ID`.
-    pub name: String,
+    /// The principal in the audit log.
+    pub actor: Actor,
     /// Role, which decides the rights.
     pub role: Role,
     /// Pipeline that the key is bound to, if any.

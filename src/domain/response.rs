@@ -9,7 +9,8 @@ use riposte_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::effect::Until;
+use super::actor::Actor;
+use super::effect::{LastApply, LeftAs, Until};
 use super::policy::{OnSilence, Policy, Waves};
 
 /// State of a response.
@@ -63,6 +64,96 @@ pub struct Hold {
     pub response_id: Uuid,
     /// Id of the effect.
     pub effect_id: Uuid,
+}
+
+/// Why a response ends, or its hold on an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// Its time is over.
+    Elapsed,
+    /// A person lifted it.
+    Lifted,
+    /// An operator released the effect on its host.
+    Released,
+    /// Its target or its agent has become protected.
+    Protected,
+    /// No person confirmed it in time.
+    Unconfirmed,
+    /// Too many commands of its waves failed.
+    Stopped,
+    /// It can come into force on no agent.
+    Failed,
+    /// Its one-shot commands have ended.
+    Done,
+}
+
+impl EndReason {
+    /// All reasons.
+    pub const ALL: [Self; 8] = [
+        Self::Elapsed,
+        Self::Lifted,
+        Self::Released,
+        Self::Protected,
+        Self::Unconfirmed,
+        Self::Stopped,
+        Self::Failed,
+        Self::Done,
+    ];
+
+    /// Name in the API and the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Elapsed => "elapsed",
+            Self::Lifted => "lifted",
+            Self::Released => "released",
+            Self::Protected => "protected",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
+    }
+
+    /// Parses a reason's name.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
+    /// Whether a person ended it and waits.
+    pub const fn is_urgent(self) -> bool {
+        matches!(self, Self::Lifted)
+    }
+
+    /// Whether it ends because its commands failed.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Stopped)
+    }
+
+    /// How it leaves an effect whose applies are all unfinished, and the reason for that.
+    pub const fn leaves_unanswered(self) -> (LeftAs, &'static str) {
+        match self {
+            Self::Elapsed => (LeftAs::Never(LastApply::Expired), "it expired before the agent answered"),
+            _ => (LeftAs::Withdrawn, ""),
+        }
+    }
+}
+
+/// The end of a response, or of its hold on an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseEnd {
+    /// The reason.
+    pub reason: EndReason,
+    /// The reason as one sentence.
+    pub detail: String,
+    /// What ends it.
+    pub by: Actor,
+}
+
+impl ResponseEnd {
+    /// An end that the manager decides by itself.
+    pub fn by_riposte(reason: EndReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), by: Actor::Riposte }
+    }
 }
 
 /// Why a response was stopped before it acted.
@@ -180,8 +271,8 @@ pub struct NewResponse {
     pub until: Until,
     /// What is done with it.
     pub verdict: Verdict,
-    /// Requester: `policy:NAME` or a principal.
-    pub requested_by: String,
+    /// Requester: a policy or a principal.
+    pub requested_by: Actor,
     /// Reason that a person entered; empty for a policy.
     pub note: String,
     /// W3C `traceparent` of the request, passed on to the results.
@@ -218,7 +309,7 @@ impl Default for NewResponse {
             agents: Vec::new(),
             until: Until::Never,
             verdict: Verdict::Act,
-            requested_by: String::new(),
+            requested_by: Actor::Riposte,
             note: String::new(),
             trace: None,
             duration: None,

@@ -9,6 +9,7 @@ use super::idempotency::IdempotentRequest;
 use super::policies::not_right;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::action::Action;
+use crate::domain::actor::Actor;
 use crate::domain::policy::Policy;
 use crate::store::StoreError;
 use crate::store::configured::caches::Cache;
@@ -21,7 +22,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the document, or an action of that name.
-    pub async fn create_action(self: &Arc<Self>, document: &Value, once: Option<Once>, by: &str) -> UseCase<String> {
+    pub async fn create_action(self: &Arc<Self>, document: &Value, once: Option<Once>, by: &Actor) -> UseCase<String> {
         let action = Action::parse(document).map_err(Refusal::Invalid)?;
         let request = IdempotentRequest::find(&self.db, once).await?;
         if request.answered().is_some() {
@@ -43,7 +44,13 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the document, another version, a built-in action, or a policy that would not be right with it.
-    pub async fn replace_action(self: &Arc<Self>, name: &str, version: i64, document: &Value, by: &str) -> UseCase<()> {
+    pub async fn replace_action(
+        self: &Arc<Self>,
+        name: &str,
+        version: i64,
+        document: &Value,
+        by: &Actor,
+    ) -> UseCase<()> {
         if self.actions.load().find(name).is_some_and(|action| action.script.is_none()) {
             let why = format!("{name} is a built-in action; only custom actions can be replaced");
             return Err(Refusal::Conflict(why));
@@ -66,7 +73,7 @@ impl Engine {
     ///
     /// # Errors
     /// If a policy uses it, or while something of it is in force: its undo needs it.
-    pub async fn delete_action(self: &Arc<Self>, name: &str, version: i64, by: &str) -> UseCase<()> {
+    pub async fn delete_action(self: &Arc<Self>, name: &str, version: i64, by: &Actor) -> UseCase<()> {
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         if actions::is_in_use(&mut ledger, name).await? {
             return Err(Refusal::Conflict(

@@ -13,6 +13,7 @@ use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::keys::{hash_secret, new_secret};
 use super::refusal::{Refusal, UseCase};
+use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
 use crate::domain::fault::Fault;
 use crate::domain::host_name::is_same_host;
@@ -116,7 +117,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the labels, with pointers relative to them, or another agent that has the number or the name.
-    pub async fn label_agent(self: &Arc<Self>, id: Uuid, changes: Map<String, Value>, by: &str) -> UseCase<()> {
+    pub async fn label_agent(self: &Arc<Self>, id: Uuid, changes: Map<String, Value>, by: &Actor) -> UseCase<()> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let current = agents::find_in(&mut ledger, id).await?;
         let current = current.ok_or_else(|| Refusal::NotFound("the agent does not exist".to_owned()))?;
@@ -155,7 +156,7 @@ impl Engine {
     ///
     /// # Errors
     /// If no such agent is enrolled.
-    pub async fn revoke_agent(self: &Arc<Self>, id: Uuid, by: &str) -> UseCase<()> {
+    pub async fn revoke_agent(self: &Arc<Self>, id: Uuid, by: &Actor) -> UseCase<()> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         let wake = agents::revoke(&mut ledger, id, by, self.clock.now()).await?;
         let then = |engine: Arc<Self>| async move {
@@ -169,7 +170,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of what is asked.
-    pub async fn create_token(&self, asked: AskedToken, once: Option<Once>, by: &str) -> UseCase<MadeToken> {
+    pub async fn create_token(&self, asked: AskedToken, once: Option<Once>, by: &Actor) -> UseCase<MadeToken> {
         let request = IdempotentRequest::find(&self.db, once).await?;
         if let Some(before) = request.answered() {
             let (id, expires_at) = read_kept(before)?;
@@ -209,7 +210,7 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no such token.
-    pub async fn delete_token(&self, id: Uuid, by: &str) -> UseCase<()> {
+    pub async fn delete_token(&self, id: Uuid, by: &Actor) -> UseCase<()> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         agents::delete_token(&mut ledger, id, by, self.clock.now()).await?;
         Ok(ledger.commit().await?)

@@ -16,12 +16,11 @@ use crate::domain::fleet::Fleet;
 use crate::domain::index::{PolicyIndex, VersionedPolicy};
 use crate::domain::policy::Policy;
 use crate::domain::protected::{ProtectedEntry, ProtectedSet};
-use crate::domain::response::Hold;
+use crate::domain::response::{EndReason, Hold, ResponseEnd};
 use crate::store::configured::caches::Cache;
 use crate::store::configured::{actions, agents, freeze, keys, policies, protected};
 use crate::store::database::{Result, StoreError};
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::holds::EndReason;
 
 /// How long a change may take: a database that never answers holds up no other change for longer.
 const COMMIT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -208,8 +207,7 @@ impl Engine {
     pub async fn lift_protected(&self, entries: Vec<ProtectedEntry>) -> Result<Vec<Hold>> {
         let holds = protected::against(&self.db, &ProtectedSet::new(entries), self.clock.now()).await?;
         if !holds.is_empty() {
-            let detail = "its target or agent has become protected".to_owned();
-            let why = EndReason { word: "protected", detail, by: "riposte".into() };
+            let why = ResponseEnd::by_riposte(EndReason::Protected, "its target or agent has become protected");
             self.writer.release_holds(holds.clone(), why).await?;
         }
         Ok(holds)

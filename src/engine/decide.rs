@@ -11,6 +11,7 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::action::{Action, Catalogue};
+use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
 use crate::domain::alert::{Alert, TargetField};
 use crate::domain::duration::Span;
@@ -125,7 +126,7 @@ fn respond(
         agents: able.iter().map(|agent| agent.id).collect(),
         until: duration.map_or(Until::Never, |span| Until::At(now.plus(span.duration()))),
         verdict,
-        requested_by: format!("policy:{}", policy.name),
+        requested_by: Actor::Policy(policy.name.clone()),
         trace: trace.map(str::to_owned),
         duration: duration.map(Span::duration),
         counted: counted(alert, policy),

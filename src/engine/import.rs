@@ -10,6 +10,7 @@ use super::Engine;
 use super::policies::require_right;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::action::{Action, Catalogue};
+use crate::domain::actor::Actor;
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::policy::Policy;
@@ -29,7 +30,7 @@ impl Engine {
         action_documents: &[Value],
         policy_documents: &[Value],
         entry_documents: &[Value],
-        by: &str,
+        by: &Actor,
     ) -> UseCase<()> {
         let now = self.clock.now();
         let known = self.actions.load();

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
+use crate::domain::actor::Actor;
 use crate::domain::api_key;
 use crate::domain::pipeline::is_name;
 use crate::domain::principal::{Right, Role};
@@ -48,7 +49,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of what is asked.
-    pub async fn create_key(self: &Arc<Self>, asked: AskedKey, once: Option<Once>, by: &str) -> UseCase<MadeKey> {
+    pub async fn create_key(self: &Arc<Self>, asked: AskedKey, once: Option<Once>, by: &Actor) -> UseCase<MadeKey> {
         let request = IdempotentRequest::find(&self.db, once).await?;
         let AskedKey { name, role, pipeline, lifetime } = asked;
         if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
@@ -77,8 +78,8 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no such key, or it is the caller's own.
-    pub async fn revoke_key(self: &Arc<Self>, id: &str, by: &str) -> UseCase<()> {
-        if by == format!("key:{id}") {
+    pub async fn revoke_key(self: &Arc<Self>, id: &str, by: &Actor) -> UseCase<()> {
+        if matches!(by, Actor::Key(own) if own == id) {
             let why = "a key cannot revoke itself: create another admin key and use it";
             return Err(Refusal::Conflict(why.to_owned()));
         }
@@ -107,7 +108,7 @@ impl Engine {
         let (new, key) = make("first admin key".into(), Role::Admin, None)?;
         write_down(&key).map_err(|error| Refusal::System(format!("the first key cannot be written down: {error}")))?;
         let mut ledger = LedgerTx::begin(&self.db).await?;
-        keys::create(&mut ledger, &new, "riposte", self.clock.now()).await?;
+        keys::create(&mut ledger, &new, &Actor::Riposte, self.clock.now()).await?;
         self.commit_and_refresh(ledger).await?;
         Ok(Some(key))
     }

@@ -8,6 +8,7 @@ use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::policy_tests::run_tests;
 use super::refusal::{Refusal, UseCase};
+use crate::domain::actor::Actor;
 use crate::domain::fault::Fault;
 use crate::domain::policy::Policy;
 use crate::store::StoreError;
@@ -31,7 +32,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the document, or a policy of that name.
-    pub async fn create_policy(self: &Arc<Self>, document: &Value, once: Option<Once>, by: &str) -> UseCase<String> {
+    pub async fn create_policy(self: &Arc<Self>, document: &Value, once: Option<Once>, by: &Actor) -> UseCase<String> {
         let request = IdempotentRequest::find(&self.db, once).await?;
         // A repetition is not judged anew: what stands against it now did not then.
         if request.answered().is_some() {
@@ -51,7 +52,13 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the document, no such policy, or another version.
-    pub async fn replace_policy(self: &Arc<Self>, name: &str, version: i64, document: &Value, by: &str) -> UseCase<()> {
+    pub async fn replace_policy(
+        self: &Arc<Self>,
+        name: &str,
+        version: i64,
+        document: &Value,
+        by: &Actor,
+    ) -> UseCase<()> {
         let policy = self.check_policy(document)?;
         if policy.name != name {
             return Err(Refusal::fault("/name", "must equal the name in the path; a policy keeps its name"));
@@ -67,7 +74,13 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::replace_policy`], and if there is no such version.
-    pub async fn roll_back_policy(self: &Arc<Self>, name: &str, expected: i64, version: i64, by: &str) -> UseCase<()> {
+    pub async fn roll_back_policy(
+        self: &Arc<Self>,
+        name: &str,
+        expected: i64,
+        version: i64,
+        by: &Actor,
+    ) -> UseCase<()> {
         let row = policies::version(&self.db, name, version).await?;
         let document = row.and_then(|row| row.document).ok_or_else(|| {
             Refusal::fault("/version", "is not a version of this policy, or is the one that deleted it")
@@ -80,7 +93,7 @@ impl Engine {
     ///
     /// # Errors
     /// No such policy, or another version.
-    pub async fn delete_policy(self: &Arc<Self>, name: &str, version: i64, by: &str) -> UseCase<()> {
+    pub async fn delete_policy(self: &Arc<Self>, name: &str, version: i64, by: &Actor) -> UseCase<()> {
         let (mut ledger, now) = (LedgerTx::begin(&self.db).await?, self.clock.now());
         policies::delete(&mut ledger, name, version, by, now).await.map_err(|error| stale(error, name))?;
         Ok(self.commit_and_refresh(ledger).await?)
@@ -90,7 +103,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the agent is unknown, or the breaker has not stopped the policy there.
-    pub async fn reset_breaker(&self, name: &str, agent: Option<&str>, why: &str, by: &str) -> UseCase<()> {
+    pub async fn reset_breaker(&self, name: &str, agent: Option<&str>, why: &str, by: &Actor) -> UseCase<()> {
         let fleet = self.fleet.load();
         let agent =
             agent.map(|word| fleet.called(word).ok_or_else(|| Refusal::fault("/agent", "the agent is not enrolled")));

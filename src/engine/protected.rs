@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Engine;
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
+use crate::domain::actor::Actor;
 use crate::domain::protected::ProtectedEntry;
 use crate::domain::response::Hold;
 use crate::store::configured::caches::Cache;
@@ -25,7 +26,7 @@ impl Engine {
         self: &Arc<Self>,
         read: impl FnOnce() -> UseCase<ProtectedEntry>,
         once: Option<Once>,
-        by: &str,
+        by: &Actor,
     ) -> UseCase<(ProtectedEntry, Vec<Hold>)> {
         let request = IdempotentRequest::find(&self.db, once).await?;
         // A repetition is not judged anew. The first request may have failed after its commit, so what it lifts is looked for
@@ -52,7 +53,7 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no such entry.
-    pub async fn unprotect(self: &Arc<Self>, entry: Uuid, by: &str) -> UseCase<()> {
+    pub async fn unprotect(self: &Arc<Self>, entry: Uuid, by: &Actor) -> UseCase<()> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         protected::delete(&mut ledger, entry, by, self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)
@@ -62,7 +63,7 @@ impl Engine {
     ///
     /// # Errors
     /// If it cannot be stored.
-    pub async fn set_freeze(self: &Arc<Self>, frozen: bool, why: &str, by: &str) -> UseCase<()> {
+    pub async fn set_freeze(self: &Arc<Self>, frozen: bool, why: &str, by: &Actor) -> UseCase<()> {
         let mut ledger = LedgerTx::begin(&self.db).await?;
         freeze::set(&mut ledger, frozen, why, by, self.clock.now()).await?;
         Ok(self.commit_and_refresh(ledger).await?)

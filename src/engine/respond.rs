@@ -11,6 +11,7 @@ use super::decide::{Protection, able};
 use super::idempotency::IdempotentRequest;
 use super::refusal::{Refusal, UseCase};
 use crate::domain::action::Action;
+use crate::domain::actor::Actor;
 use crate::domain::audit::reason_fault;
 use crate::domain::effect::Until;
 use crate::domain::fault::Fault;
@@ -51,7 +52,7 @@ impl Engine {
     ///
     /// # Errors
     /// Faults of the order.
-    pub async fn respond(&self, order: Order, once: Option<Once>, by: &str) -> UseCase<Uuid> {
+    pub async fn respond(&self, order: Order, once: Option<Once>, by: &Actor) -> UseCase<Uuid> {
         let request = IdempotentRequest::find(&self.db, once.clone()).await?;
         // A repetition is not judged anew: what stands against it now did not then.
         if let Some(kept) = request.answered() {
@@ -76,7 +77,7 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no such command, or it is a revert, delivered or over: what is applied is always reverted.
-    pub async fn cancel(&self, command: Uuid, why: &str, by: &str) -> UseCase<()> {
+    pub async fn cancel(&self, command: Uuid, why: &str, by: &Actor) -> UseCase<()> {
         let row = commands::find(&self.db, command).await?;
         let row = row.ok_or_else(|| Refusal::NotFound("the command does not exist".to_owned()))?;
         let mut ledger = LedgerTx::begin(&self.db).await?;
@@ -96,7 +97,7 @@ impl Engine {
 }
 
 /// A person is told what is wrong at once; only what depends on the fleet's state becomes a spared response.
-fn decide(engine: &Engine, order: Order, by: &str) -> UseCase<NewResponse> {
+fn decide(engine: &Engine, order: Order, by: &Actor) -> UseCase<NewResponse> {
     let Order { action: name, target, agents: words, duration, reason, arguments, trace } = order;
     let mut faults = Vec::new();
     let actions = engine.actions.load();
@@ -154,7 +155,7 @@ fn decide(engine: &Engine, order: Order, by: &str) -> UseCase<NewResponse> {
         verdict: spared.map_or(Verdict::Act, Verdict::Spare),
         note: reason,
         duration,
-        requested_by: by.to_owned(),
+        requested_by: by.clone(),
         trace,
         ..NewResponse::default()
     })

@@ -6,8 +6,8 @@ use std::time::Duration;
 use riposte_protocol::time::Timestamp;
 
 use super::Engine;
+use crate::domain::response::{EndReason, ResponseEnd};
 use crate::store::StoreError;
-use crate::store::ledger::holds::EndReason;
 use crate::store::ledger::{effects, responses};
 use crate::store::writer::SweepStep;
 
@@ -66,7 +66,7 @@ async fn end_what_is_over(engine: &Engine) -> Result<Option<Timestamp>, StoreErr
             let stuck = due.len();
             return Err(StoreError::Corrupt(format!("{stuck} responses, {} first, that do not end", due[0])));
         }
-        let why = EndReason { word: "elapsed", detail: "it has expired".into(), by: "riposte".into() };
+        let why = ResponseEnd::by_riposte(EndReason::Elapsed, "it has expired");
         engine.writer.release(due.clone(), why).await?;
         before = due;
     }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::error::{ApiError, ApiResult};
 use super::listen::{Newcomer, Transport};
 use crate::api::state::AppState;
+use crate::domain::actor::Actor;
 use crate::domain::api_key;
 use crate::domain::principal::{Principal, Right, Role};
 use crate::engine::Engine;
@@ -83,10 +84,11 @@ impl<R: Needed> FromRequestParts<AppState> for Caller<R> {
         known(parts);
         // Ingest is limited by memory permits instead.
         if R::RIGHT != Right::Ingest {
-            state.caller_limits.count_key(parts, &principal.name)?;
+            state.caller_limits.count_key(parts, &principal.actor)?;
         }
         if !principal.role.may(R::RIGHT) {
-            let Principal { name, role, .. } = principal;
+            let Principal { actor, role, .. } = principal;
+            let name = actor.to_string();
             tracing::warn!(principal = name, path = parts.uri.path(), "{name} made a request without the right");
             return Err(ApiError::forbidden(format!("the role {} does not have the required right", role.as_str())));
         }
@@ -183,5 +185,5 @@ fn principal(engine: &Engine, key: &str) -> Option<Principal> {
     let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= engine.clock.now());
     let role = Role::parse(&row.role)?;
     let is_valid = same && !expired && row.revoked_at.is_none();
-    is_valid.then(|| Principal { name: format!("key:{id}"), role, pipeline: row.pipeline.clone() })
+    is_valid.then(|| Principal { actor: Actor::Key(id.to_owned()), role, pipeline: row.pipeline.clone() })
 }

@@ -162,7 +162,7 @@ pub struct Json<T> {
 impl<T> Json<T> {
     /// The idempotent request, if `Idempotency-Key` is set.
     pub fn once(&self, principal: &Principal) -> Option<Once> {
-        let (principal, fingerprint) = (principal.name.clone(), self.fingerprint.clone());
+        let (principal, fingerprint) = (principal.actor.clone(), self.fingerprint.clone());
         self.key.clone().map(|key| Once { principal, key, fingerprint })
     }
 }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ApiResult};
 use crate::config::Config;
+use crate::domain::actor::Actor;
 
 /// Maximum number of counted addresses. Beyond it, addresses idle for a minute are forgotten, and
 /// if that is not enough, all.
@@ -102,7 +103,7 @@ impl AllowanceCell {
 /// The limits for all kinds of callers.
 #[derive(Debug)]
 pub struct CallerLimits {
-    keys: Limit<String>,
+    keys: Limit<Actor>,
     agents: Limit<Uuid>,
     enrolments: Limit<IpAddr>,
     news: RateLimiter<Uuid, HashMapStateStore<Uuid>, DefaultClock>,
@@ -123,9 +124,9 @@ impl CallerLimits {
     ///
     /// # Errors
     /// 429 over the limit.
-    pub fn count_key(&self, parts: &Parts, principal: &str) -> ApiResult<()> {
+    pub fn count_key(&self, parts: &Parts, principal: &Actor) -> ApiResult<()> {
         let what = || format!("{principal} has exceeded {} requests per minute", self.keys.per_minute);
-        settle(Some(parts), self.keys.count(&principal.to_owned()), what)
+        settle(Some(parts), self.keys.count(principal), what)
     }
 
     /// Counts a request of an agent.

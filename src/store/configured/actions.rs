@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::caches::Cache;
 use crate::domain::action::{Action, Catalogue};
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::views::columns::{JsonText, Millis};
@@ -73,10 +74,10 @@ pub async fn find(db: &Db, name: &str) -> Result<Option<ActionRow>> {
 ///
 /// # Errors
 /// [`StoreError::Duplicate`] if the name is taken.
-pub async fn create(ledger: &mut LedgerTx, name: &str, document: &Value, by: &str, now: Timestamp) -> Result<()> {
+pub async fn create(ledger: &mut LedgerTx, name: &str, document: &Value, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Actions);
     ledger.tx.execute(INSERT, binds![name, document.to_string(), now, by]).await?;
-    record(ledger, "created", name, by, now);
+    record(ledger, AuditEvent::ActionCreated, name, by, now);
     Ok(())
 }
 
@@ -89,7 +90,7 @@ pub async fn update(
     name: &str,
     document: &Value,
     expected: i64,
-    by: &str,
+    by: &Actor,
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Actions);
@@ -97,7 +98,7 @@ pub async fn update(
     if ledger.tx.execute(UPDATE, binds![name, expected, document.to_string(), now, by]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }
-    record(ledger, "updated", name, by, now);
+    record(ledger, AuditEvent::ActionUpdated, name, by, now);
     Ok(())
 }
 
@@ -105,12 +106,12 @@ pub async fn update(
 ///
 /// # Errors
 /// As [`update`].
-pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &str, now: Timestamp) -> Result<()> {
+pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Actions);
     if ledger.tx.execute(DELETE, binds![name, expected]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }
-    record(ledger, "deleted", name, by, now);
+    record(ledger, AuditEvent::ActionDeleted, name, by, now);
     Ok(())
 }
 
@@ -130,13 +131,7 @@ async fn missing_or_changed(ledger: &mut LedgerTx, name: &str) -> Result<StoreEr
     Ok(if there.is_some() { StoreError::Conflict } else { StoreError::NotFound })
 }
 
-fn record(ledger: &mut LedgerTx, verb: &'static str, name: &str, by: &str, now: Timestamp) {
-    ledger.record(AuditEntry {
-        at: now,
-        actor: by.into(),
-        verb,
-        noun: "action",
-        noun_id: name.into(),
-        detail: String::new(),
-    });
+fn record(ledger: &mut LedgerTx, event: AuditEvent, name: &str, by: &Actor, now: Timestamp) {
+    let (actor, noun_id, detail) = (by.clone(), name.to_owned(), String::new());
+    ledger.record(AuditEntry { at: now, actor, event, noun_id, detail });
 }

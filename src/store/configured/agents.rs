@@ -8,8 +8,9 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::caches::Cache;
+use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
-use crate::domain::audit::AuditEntry;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
@@ -148,7 +149,7 @@ pub async fn set_labels(
     ledger: &mut LedgerTx,
     agent: Uuid,
     labels: &BTreeMap<String, String>,
-    by: &str,
+    by: &Actor,
     now: Timestamp,
 ) -> Result<()> {
     ledger.makes_stale(Cache::Fleet);
@@ -156,7 +157,7 @@ pub async fn set_labels(
     if ledger.tx.execute(SET_LABELS, binds![agent, labels.as_str()]).await? == 0 {
         return Err(StoreError::NotFound);
     }
-    record(ledger, by.into(), "labelled", "agent", agent.to_string(), labels, now);
+    record(ledger, by.clone(), AuditEvent::AgentLabelled, agent.to_string(), labels, now);
     Ok(())
 }
 
@@ -166,7 +167,7 @@ pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capabi
     let unavailable: Vec<&str> = list.iter().filter(|c| !c.available).map(|c| c.action.as_str()).collect();
     let detail = format!("{} actions, unavailable: {}", list.len(), unavailable.join(", "));
     ledger.tx.execute(SET_CAPABILITIES, binds![agent, json(&list)?]).await?;
-    record(ledger, format!("agent:{agent}"), "announced capabilities", "agent", agent.to_string(), detail, now);
+    record(ledger, Actor::Agent(agent), AuditEvent::AgentCapabilitiesAnnounced, agent.to_string(), detail, now);
     Ok(())
 }
 
@@ -174,7 +175,7 @@ pub async fn set_capabilities(ledger: &mut LedgerTx, agent: Uuid, list: &[Capabi
 pub async fn set_version(ledger: &mut LedgerTx, agent: Uuid, version: &str, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Agent(agent));
     ledger.tx.execute(SET_VERSION, binds![agent, version]).await?;
-    record(ledger, format!("agent:{agent}"), "announced its version", "agent", agent.to_string(), version.into(), now);
+    record(ledger, Actor::Agent(agent), AuditEvent::AgentVersionAnnounced, agent.to_string(), version.into(), now);
     Ok(())
 }
 
@@ -183,7 +184,7 @@ pub async fn set_version(ledger: &mut LedgerTx, agent: Uuid, version: &str, now:
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if the agent does not exist or is already revoked.
-pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+pub async fn revoke(ledger: &mut LedgerTx, agent: Uuid, by: &Actor, now: Timestamp) -> Result<Vec<Uuid>> {
     mark_revoked(ledger, agent, now).await?;
     end_revoked(ledger, agent, by, now).await
 }
@@ -201,11 +202,11 @@ pub(super) async fn mark_revoked(ledger: &mut LedgerTx, agent: Uuid, now: Timest
 }
 
 /// Ends the pending commands of a revoked agent, and the responses that act on it alone.
-pub(super) async fn end_revoked(ledger: &mut LedgerTx, agent: Uuid, by: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+pub(super) async fn end_revoked(ledger: &mut LedgerTx, agent: Uuid, by: &Actor, now: Timestamp) -> Result<Vec<Uuid>> {
     let (ended, wake) = settle::revoke(ledger, agent, now).await?;
     ledger.tx.execute(FORGET_RETRIES, binds![agent]).await?;
     let detail = format!("{ended} pending commands ended");
-    record(ledger, by.into(), "revoked", "agent", agent.to_string(), detail, now);
+    record(ledger, by.clone(), AuditEvent::AgentRevoked, agent.to_string(), detail, now);
     Ok(wake)
 }
 
@@ -239,13 +240,13 @@ pub struct NewToken {
 }
 
 /// Creates an enrolment token.
-pub async fn create_token(ledger: &mut LedgerTx, token: &NewToken, by: &str, now: Timestamp) -> Result<()> {
+pub async fn create_token(ledger: &mut LedgerTx, token: &NewToken, by: &Actor, now: Timestamp) -> Result<()> {
     let NewToken { id, hash, labels, uses, expires_at } = token;
     let labels = json(labels)?;
     let binds = binds![*id, hash.clone(), labels.as_str(), *uses, *expires_at, now, by];
     ledger.tx.execute(INSERT_TOKEN, binds).await?;
     let detail = format!("{uses} uses until {expires_at}, labels {labels}");
-    record(ledger, by.into(), "created", "enrollment_token", id.to_string(), detail, now);
+    record(ledger, by.clone(), AuditEvent::TokenCreated, id.to_string(), detail, now);
     Ok(())
 }
 
@@ -258,11 +259,11 @@ pub async fn tokens(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<Toke
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if it does not exist.
-pub async fn delete_token(ledger: &mut LedgerTx, token: Uuid, by: &str, now: Timestamp) -> Result<()> {
+pub async fn delete_token(ledger: &mut LedgerTx, token: Uuid, by: &Actor, now: Timestamp) -> Result<()> {
     if ledger.tx.execute(DELETE_TOKEN, binds![token]).await? == 0 {
         return Err(StoreError::NotFound);
     }
-    record(ledger, by.into(), "deleted", "enrollment_token", token.to_string(), String::new(), now);
+    record(ledger, by.clone(), AuditEvent::TokenDeleted, token.to_string(), String::new(), now);
     Ok(())
 }
 
@@ -271,14 +272,6 @@ pub(in crate::store) async fn forget_tokens(ledger: &mut LedgerTx, cutoff: Times
     ledger.tx.execute(FORGET_TOKENS, binds![cutoff]).await
 }
 
-fn record(
-    ledger: &mut LedgerTx,
-    actor: String,
-    verb: &'static str,
-    noun: &'static str,
-    noun_id: String,
-    detail: String,
-    now: Timestamp,
-) {
-    ledger.record(AuditEntry { at: now, actor, verb, noun, noun_id, detail });
+fn record(ledger: &mut LedgerTx, actor: Actor, event: AuditEvent, noun_id: String, detail: String, now: Timestamp) {
+    ledger.record(AuditEntry { at: now, actor, event, noun_id, detail });
 }

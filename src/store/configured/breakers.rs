@@ -8,7 +8,8 @@ use std::sync::Arc;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::breaker::{Failures, WholeFailures, agents_over, whole_over};
 use crate::domain::policy::{Breaker, Policy};
 use crate::store::database::columns::id;
@@ -134,7 +135,7 @@ pub(in crate::store) async fn look(
                 let reason = format!("on agent {agent_name}: {ratio}");
                 ledger.tx.execute(SET_AGENT, binds![name, *agent, reason.as_str(), now]).await?;
                 tracing::error!(policy = name, %agent, "policy {name} stops itself {reason}");
-                record(ledger, "stopped", name, "riposte", &reason, now);
+                record(ledger, AuditEvent::PolicyStopped, name, &Actor::Riposte, &reason, now);
                 stopped.on.insert(*agent, reason);
             }
         }
@@ -152,9 +153,9 @@ pub(in crate::store) async fn look(
 }
 
 async fn stop(ledger: &mut LedgerTx, name: &str, reason: String, now: Timestamp) -> Result<Stopped> {
-    ledger.tx.execute(SET, binds![name, true, reason.as_str(), now, "riposte"]).await?;
+    ledger.tx.execute(SET, binds![name, true, reason.as_str(), now, &Actor::Riposte]).await?;
     tracing::error!(policy = name, "policy {name} stops itself: {reason}");
-    record(ledger, "stopped", name, "riposte", &reason, now);
+    record(ledger, AuditEvent::PolicyStopped, name, &Actor::Riposte, &reason, now);
     Ok(Stopped { everywhere: Some(reason), on: HashMap::new() })
 }
 
@@ -241,7 +242,7 @@ pub async fn reset(
     ledger: &mut LedgerTx,
     policy: &str,
     agent: Option<(Uuid, &str)>,
-    by: &str,
+    by: &Actor,
     reason: &str,
     now: Timestamp,
 ) -> Result<()> {
@@ -260,11 +261,11 @@ pub async fn reset(
         }
         Some((_, name)) => format!("on agent {name}: {reason}"),
     };
-    record(ledger, "reset", policy, by, &detail, now);
+    record(ledger, AuditEvent::PolicyReset, policy, by, &detail, now);
     Ok(())
 }
 
-fn record(ledger: &mut LedgerTx, verb: &'static str, policy: &str, by: &str, reason: &str, now: Timestamp) {
+fn record(ledger: &mut LedgerTx, event: AuditEvent, policy: &str, by: &Actor, reason: &str, now: Timestamp) {
     let (noun_id, detail) = (policy.to_owned(), reason.to_owned());
-    ledger.record(AuditEntry { at: now, actor: by.into(), verb, noun: "policy", noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
 }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::agents::{self, Enrollment};
 use super::caches::Cache;
+use crate::domain::actor::Actor;
 use crate::domain::agent::Agent;
-use crate::domain::audit::AuditEntry;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::host_name::{HostName, is_same_host};
 use crate::domain::labels::{WAZUH_ID, WAZUH_NAME};
 use crate::store::database::columns::{id, json};
@@ -116,12 +117,13 @@ pub async fn enroll(
     ledger.makes_stale(Cache::Agent(id));
     let instead: Vec<String> = replaced.iter().map(|old| format!(", in the place of {old}")).collect();
     let detail = format!("{name}, with enrolment token {}{}", token.id, instead.concat());
-    let (actor, noun_id) = (format!("agent:{id}"), id.to_string());
-    ledger.record(AuditEntry { at: now, actor, verb: "enrolled", noun: "agent", noun_id, detail });
+    let actor = Actor::Agent(id);
+    let (event, noun_id) = (AuditEvent::AgentEnrolled, id.to_string());
+    ledger.record(AuditEntry { at: now, actor: actor.clone(), event, noun_id, detail });
     for old in &replaced {
         // Before the old agent's responses end: those that can act on the new agent must not end.
         carry_over(ledger, *old, id, now).await?;
-        agents::end_revoked(ledger, *old, &format!("agent:{id}"), now).await?;
+        agents::end_revoked(ledger, *old, &actor, now).await?;
     }
     ledger.tx.execute(FRESH, binds![id]).await?;
     Ok(EnrolmentOutcome::Enrolled { agent: id, replaced })
@@ -212,8 +214,8 @@ async fn carry_over(ledger: &mut LedgerTx, old: Uuid, new: Uuid, now: Timestamp)
     let wanted = wanted.iter().map(|found| id(&found.id)).collect::<Result<Vec<Uuid>>>()?;
     if !wanted.is_empty() {
         let detail = format!("{} effects that were to be in force on {old}", wanted.len());
-        let (actor, noun_id) = (format!("agent:{new}"), to);
-        ledger.record(AuditEntry { at: now, actor, verb: "took over", noun: "agent", noun_id, detail });
+        let (actor, event) = (Actor::Agent(new), AuditEvent::AgentTookOver);
+        ledger.record(AuditEntry { at: now, actor, event, noun_id: to, detail });
         holds::apply_again(ledger, wanted, now).await?;
     }
     Ok(())

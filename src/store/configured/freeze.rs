@@ -3,7 +3,8 @@
 use riposte_protocol::time::Timestamp;
 
 use super::caches::Cache;
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::{Db, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::views::freeze::FreezeRow;
@@ -21,10 +22,11 @@ pub async fn find(db: &Db) -> Result<Option<FreezeRow>> {
 }
 
 /// Sets or lifts the freeze.
-pub async fn set(ledger: &mut LedgerTx, frozen: bool, reason: &str, by: &str, now: Timestamp) -> Result<()> {
+pub async fn set(ledger: &mut LedgerTx, frozen: bool, reason: &str, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Freeze);
     ledger.tx.execute(SET, binds![frozen, reason, now, by]).await?;
-    let (verb, detail) = (if frozen { "frozen" } else { "thawed" }, reason.to_owned());
-    ledger.record(AuditEntry { at: now, actor: by.into(), verb, noun: "manager", noun_id: "freeze".into(), detail });
+    let event = if frozen { AuditEvent::ManagerFrozen } else { AuditEvent::ManagerThawed };
+    let (noun_id, detail) = ("freeze".to_owned(), reason.to_owned());
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())
 }

@@ -3,7 +3,8 @@
 use riposte_protocol::time::Timestamp;
 
 use super::caches::Cache;
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::principal::Role;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
@@ -57,7 +58,7 @@ pub async fn list(db: &Db, after: &str, limit: i64) -> Result<Vec<KeyRow>> {
 }
 
 /// Creates a key.
-pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestamp) -> Result<()> {
+pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
     let NewKey { id, name, hash, role, pipeline, expires_at } = key;
     let binds =
@@ -65,14 +66,8 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestam
     ledger.tx.execute(INSERT, binds).await?;
     let bound = pipeline.as_ref().map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
     let detail = format!("{name}, role {}{bound}", role.as_str());
-    ledger.record(AuditEntry {
-        at: now,
-        actor: by.into(),
-        verb: "created",
-        noun: "api_key",
-        noun_id: id.clone(),
-        detail,
-    });
+    let (event, noun_id) = (AuditEvent::KeyCreated, id.clone());
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())
 }
 
@@ -80,19 +75,12 @@ pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &str, now: Timestam
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if the key does not exist or is already revoked.
-pub async fn revoke(ledger: &mut LedgerTx, id: &str, by: &str, now: Timestamp) -> Result<()> {
+pub async fn revoke(ledger: &mut LedgerTx, id: &str, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
     if ledger.tx.execute(REVOKE, binds![id, now]).await? == 0 {
         return Err(StoreError::NotFound);
     }
-    let detail = String::new();
-    ledger.record(AuditEntry {
-        at: now,
-        actor: by.into(),
-        verb: "revoked",
-        noun: "api_key",
-        noun_id: id.into(),
-        detail,
-    });
+    let (event, noun_id, detail) = (AuditEvent::KeyRevoked, id.to_owned(), String::new());
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())
 }

@@ -4,7 +4,8 @@ use riposte_protocol::time::Timestamp;
 use serde_json::Value;
 
 use super::caches::Cache;
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::policy::Policy;
 use crate::store::database::columns::json;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
@@ -85,14 +86,14 @@ pub async fn version(db: &Db, name: &str, version: i64) -> Result<Option<PolicyV
 ///
 /// # Errors
 /// [`StoreError::Duplicate`] if the name is taken.
-pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &str, now: Timestamp) -> Result<i64> {
+pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &Actor, now: Timestamp) -> Result<i64> {
     ledger.makes_stale(Cache::Policies);
     let last: Option<Version> = ledger.tx.optional(LAST_VERSION, binds![policy.name.as_str()]).await?;
     let version = last.map_or(0, |last| last.version) + 1;
     let document = json(policy)?;
     ledger.tx.execute(INSERT, binds![policy.name.as_str(), version, document.as_str(), now]).await?;
     keep_version(ledger, &policy.name, version, Some(document), by, now).await?;
-    record(ledger, "created", &policy.name, version, by, now);
+    record(ledger, AuditEvent::PolicyCreated, &policy.name, version, by, now);
     Ok(version)
 }
 
@@ -100,7 +101,7 @@ pub async fn create(ledger: &mut LedgerTx, policy: &Policy, by: &str, now: Times
 ///
 /// # Errors
 /// [`StoreError::Conflict`] at another version, [`StoreError::NotFound`] if it does not exist.
-pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &str, now: Timestamp) -> Result<i64> {
+pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &Actor, now: Timestamp) -> Result<i64> {
     ledger.makes_stale(Cache::Policies);
     let (document, version) = (json(policy)?, expected + 1);
     let binds = binds![policy.name.as_str(), expected, version, document.as_str(), now];
@@ -108,7 +109,7 @@ pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &
         return Err(missing_or_changed(ledger, &policy.name).await?);
     }
     keep_version(ledger, &policy.name, version, Some(document), by, now).await?;
-    record(ledger, "updated", &policy.name, version, by, now);
+    record(ledger, AuditEvent::PolicyUpdated, &policy.name, version, by, now);
     Ok(version)
 }
 
@@ -116,13 +117,13 @@ pub async fn update(ledger: &mut LedgerTx, policy: &Policy, expected: i64, by: &
 ///
 /// # Errors
 /// As [`update`].
-pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &str, now: Timestamp) -> Result<()> {
+pub async fn delete(ledger: &mut LedgerTx, name: &str, expected: i64, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Policies);
     if ledger.tx.execute(DELETE, binds![name, expected]).await? == 0 {
         return Err(missing_or_changed(ledger, name).await?);
     }
     keep_version(ledger, name, expected + 1, None, by, now).await?;
-    record(ledger, "deleted", name, expected + 1, by, now);
+    record(ledger, AuditEvent::PolicyDeleted, name, expected + 1, by, now);
     Ok(())
 }
 
@@ -136,14 +137,14 @@ async fn keep_version(
     name: &str,
     version: i64,
     document: Option<String>,
-    by: &str,
+    by: &Actor,
     now: Timestamp,
 ) -> Result<()> {
     ledger.tx.execute(INSERT_VERSION, binds![name, version, document, now, by]).await?;
     Ok(())
 }
 
-fn record(ledger: &mut LedgerTx, verb: &'static str, name: &str, version: i64, by: &str, now: Timestamp) {
+fn record(ledger: &mut LedgerTx, event: AuditEvent, name: &str, version: i64, by: &Actor, now: Timestamp) {
     let detail = format!("version {version}");
-    ledger.record(AuditEntry { at: now, actor: by.into(), verb, noun: "policy", noun_id: name.into(), detail });
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id: name.into(), detail });
 }

@@ -5,7 +5,8 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::caches::Cache;
-use crate::domain::audit;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::Until;
 use crate::domain::protected::{Covered, ProtectedEntry, ProtectedSet};
 use crate::domain::response::Hold;
@@ -67,15 +68,15 @@ pub async fn find(db: &Db, entry: Uuid) -> Result<Option<ProtectedRow>> {
 }
 
 /// Creates an entry.
-pub async fn create(ledger: &mut LedgerTx, entry: &ProtectedEntry, by: &str, now: Timestamp) -> Result<()> {
+pub async fn create(ledger: &mut LedgerTx, entry: &ProtectedEntry, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Protected);
     let ProtectedEntry { id, covered, policies, until, reason } = entry;
     let (kind, value, policies) = (covered.kind(), covered.value(), json(policies)?);
     let detail = format!("{kind} {value}, policies {policies}: {reason}");
     let binds = binds![*id, kind, value, policies, reason.as_str(), until.instant(), now, by];
     ledger.tx.execute(INSERT, binds).await?;
-    let noun_id = id.to_string();
-    ledger.record(audit::AuditEntry { at: now, actor: by.into(), verb: "created", noun: "protected", noun_id, detail });
+    let (event, noun_id) = (AuditEvent::ProtectedCreated, id.to_string());
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())
 }
 
@@ -83,13 +84,13 @@ pub async fn create(ledger: &mut LedgerTx, entry: &ProtectedEntry, by: &str, now
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if it does not exist.
-pub async fn delete(ledger: &mut LedgerTx, entry: Uuid, by: &str, now: Timestamp) -> Result<()> {
+pub async fn delete(ledger: &mut LedgerTx, entry: Uuid, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Protected);
     if ledger.tx.execute(DELETE, binds![entry]).await? == 0 {
         return Err(StoreError::NotFound);
     }
-    let (noun_id, detail) = (entry.to_string(), String::new());
-    ledger.record(audit::AuditEntry { at: now, actor: by.into(), verb: "deleted", noun: "protected", noun_id, detail });
+    let (event, noun_id, detail) = (AuditEvent::ProtectedDeleted, entry.to_string(), String::new());
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 use riposte_protocol::command::ManagerKey;
 use riposte_protocol::time::Timestamp;
 
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::store::database::{Db, Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::views::columns::Millis;
@@ -36,8 +37,7 @@ pub async fn current(db: &Db) -> Result<Option<KnownKey>> {
 pub async fn adopt(ledger: &mut LedgerTx, key: &ManagerKey, why: &str, now: Timestamp) -> Result<()> {
     ledger.tx.execute(RETIRE, binds![now]).await?;
     ledger.tx.execute(ADOPT, binds![key.kid.as_str(), key.public_key.as_str(), now]).await?;
-    let (noun_id, detail) = (key.kid.clone(), why.to_owned());
-    let actor = "riposte".to_owned();
-    ledger.record(AuditEntry { at: now, actor, verb: "adopted", noun: "signing_key", noun_id, detail });
+    let (event, noun_id, detail) = (AuditEvent::SigningKeyAdopted, key.kid.clone(), why.to_owned());
+    ledger.record(AuditEntry { at: now, actor: Actor::Riposte, event, noun_id, detail });
     Ok(())
 }

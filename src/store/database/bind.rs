@@ -3,6 +3,8 @@
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
+
 /// Replaces NUL, which PostgreSQL cannot store as text. The API refuses it in requests; an agent's
 /// report must not be lost because of one character.
 fn storable(text: String) -> String {
@@ -42,6 +44,7 @@ bind_from! {
     Vec<u8> => |value| Self::Bytes(value);
     bool => |value| Self::Bool(Some(value));
     Option<bool> => |value| Self::Bool(value);
+    &Actor => |value| Self::Text(Some(storable(value.to_string())));
 }
 
 /// Builds bind values in the order of their numbers.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::words::unknown_word;
+
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -156,6 +158,9 @@ const OTHER_CONNECTION: [&str; 2] = ["42P05", "26000"];
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        if let Some(unknown) = unknown_word(&error) {
+            return Self::Corrupt(unknown);
+        }
         match &error {
             sqlx::Error::Database(database)
                 if database.code().is_some_and(|code| OTHER_CONNECTION.contains(&&*code)) =>

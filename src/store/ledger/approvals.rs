@@ -6,11 +6,12 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
-use super::holds::{self, EndReason};
-use crate::domain::audit::AuditEntry;
+use super::holds;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::Until;
 use crate::domain::policy::Percent;
-use crate::domain::response::{NewResponse, Verdict};
+use crate::domain::response::{EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
 use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::views::columns::JsonText;
@@ -74,7 +75,7 @@ struct Waiting {
     arguments: JsonText,
     agents: JsonText,
     until: Option<i64>,
-    requested_by: String,
+    requested_by: Actor,
     quorum: Option<i64>,
     on_silence: Option<String>,
     duration_millis: Option<i64>,
@@ -141,7 +142,7 @@ pub enum ApprovalOutcome {
 pub(in crate::store) async fn decide(
     ledger: &mut LedgerTx,
     response: Uuid,
-    principal: &str,
+    principal: &Actor,
     decision: Decision,
     reason: &str,
     now: Timestamp,
@@ -151,22 +152,22 @@ pub(in crate::store) async fn decide(
             return Ok((ApprovalOutcome::NotWaiting, Vec::new()));
         }
         ledger.tx.execute(DECIDE, binds![response, principal, decision.as_str(), reason, now]).await?;
-        record(ledger, principal, "confirmed", response, reason, now);
+        record(ledger, principal, AuditEvent::ResponseConfirmed, response, reason, now);
         return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
     let waiting: Option<Waiting> = ledger.tx.optional(WAITING, binds![response]).await?;
     let Some(waiting) = waiting else { return Ok((ApprovalOutcome::NotWaiting, Vec::new())) };
-    if waiting.requested_by == principal {
+    if waiting.requested_by == *principal {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
     if ledger.tx.execute(DECIDE, binds![response, principal, decision.as_str(), reason, now]).await? == 0 {
         return Ok((ApprovalOutcome::NotYours, Vec::new()));
     }
     if decision == Decision::Reject {
-        close(ledger, response, "rejected", principal, reason, now).await?;
+        close(ledger, response, true, principal, reason, now).await?;
         return Ok((ApprovalOutcome::Counted, Vec::new()));
     }
-    record(ledger, principal, "approved", response, reason, now);
+    record(ledger, principal, AuditEvent::ResponseApproved, response, reason, now);
     let approvals = ledger.tx.optional::<Count>(APPROVALS, binds![response]).await?.map_or(0, |row| row.count);
     if approvals < waiting.quorum.unwrap_or(1) {
         return Ok((ApprovalOutcome::Counted, Vec::new()));
@@ -174,16 +175,22 @@ pub(in crate::store) async fn decide(
     Ok((ApprovalOutcome::Carried, carry_out(ledger, waiting, "approved", true, now).await?))
 }
 
+/// Ends a response that waited for approval: rejected, or without a decision in time.
 async fn close(
     ledger: &mut LedgerTx,
     response: Uuid,
-    state: &'static str,
-    by: &str,
+    is_rejected: bool,
+    by: &Actor,
     detail: &str,
     now: Timestamp,
 ) -> Result<()> {
-    ledger.tx.execute(CLOSE, binds![response, state, state, detail]).await?;
-    record(ledger, by, state, response, detail, now);
+    let (state, event) = if is_rejected {
+        (ResponseState::Rejected, AuditEvent::ResponseRejected)
+    } else {
+        (ResponseState::Lapsed, AuditEvent::ResponseLapsed)
+    };
+    ledger.tx.execute(CLOSE, binds![response, state.as_str(), state.as_str(), detail]).await?;
+    record(ledger, by, event, response, detail, now);
     Ok(())
 }
 
@@ -201,7 +208,7 @@ async fn carry_out(
         None => Until::from(waiting.until.map(Timestamp::from_millis)),
     };
     ledger.tx.execute(ACTIVATE, binds![response, until.instant(), why]).await?;
-    record(ledger, "riposte", "activated", response, why, now);
+    record(ledger, &Actor::Riposte, AuditEvent::ResponseActivated, response, why, now);
     let mut approved = waiting.as_decided(until)?;
     approved.is_urgent |= is_urgent;
     holds::hold(ledger, &[approved], now).await
@@ -217,7 +224,7 @@ pub(in crate::store) async fn silence(ledger: &mut LedgerTx, now: Timestamp, lim
             agents.extend(carry_out(ledger, waiting, "no decision arrived in time", false, now).await?);
         } else {
             let response = id(&waiting.id)?;
-            close(ledger, response, "lapsed", "riposte", "no decision arrived in time", now).await?;
+            close(ledger, response, false, &Actor::Riposte, "no decision arrived in time", now).await?;
         }
     }
     Ok((count, agents))
@@ -232,15 +239,14 @@ pub(in crate::store) async fn unconfirmed(
 ) -> Result<(usize, Vec<Uuid>)> {
     let rows: Vec<Id> = ledger.tx.all(UNCONFIRMED, binds![now, limit]).await?;
     let responses = rows.iter().map(|row| id(&row.id)).collect::<Result<Vec<_>>>()?;
-    let detail = "it was not confirmed in time".to_owned();
-    let why = EndReason { word: "unconfirmed", detail, by: "riposte".into() };
+    let why = ResponseEnd::by_riposte(EndReason::Unconfirmed, "it was not confirmed in time");
     let agents = holds::release(ledger, &responses, &why, now).await?;
     Ok((responses.len(), agents))
 }
 
-fn record(ledger: &mut LedgerTx, by: &str, verb: &'static str, response: Uuid, detail: &str, now: Timestamp) {
+fn record(ledger: &mut LedgerTx, by: &Actor, event: AuditEvent, response: Uuid, detail: &str, now: Timestamp) {
     let (noun_id, detail) = (response.to_string(), detail.to_owned());
-    ledger.record(AuditEntry { at: now, actor: by.to_owned(), verb, noun: "response", noun_id, detail });
+    ledger.record(AuditEntry { at: now, actor: by.clone(), event, noun_id, detail });
 }
 
 #[cfg(test)]

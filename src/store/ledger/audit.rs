@@ -135,9 +135,10 @@ impl LedgerTx {
             let mut rows: Vec<Vec<Bind>> = Vec::with_capacity(self.entries.len());
             for entry in std::mem::take(&mut self.entries) {
                 self.seq += 1;
-                self.hash = hash(&self.hash, self.seq, &entry.as_ref());
-                let AuditEntry { at, actor, verb, noun, noun_id, detail } = entry;
-                rows.push(binds![self.seq, at, actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
+                self.hash = entry.hash(&self.hash, self.seq);
+                let AuditEntry { at, actor, event, noun_id, detail } = entry;
+                let (verb, noun) = (event.verb(), event.noun());
+                rows.push(binds![self.seq, at, &actor, verb, noun, noun_id, detail, self.hash.to_vec()]);
             }
             self.tx.execute_rows(INSERT, rows, "", vec![]).await?;
             self.tx.execute(MOVE_HEAD, binds![self.seq, self.hash.to_vec()]).await?;

@@ -16,12 +16,13 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
-use super::holds::{self, EndReason};
+use super::holds;
 use super::resync;
 use super::strangers;
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::{Actual, Desired};
-use crate::domain::response::Hold;
+use crate::domain::response::{EndReason, Hold, ResponseEnd};
 use crate::domain::settlement::RETRY_MIN;
 use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, binds, statements};
@@ -277,7 +278,7 @@ async fn failing(ledger: &mut LedgerTx, agent: Uuid, held: &HeldEffect, row: &St
     if let Some(why) = held.failing.as_ref().filter(|_| row.failed_reverts == 0) {
         ledger.tx.execute(FAILING, binds![held.effect, now]).await?;
         tracing::error!(%agent, effect = %held.effect, "an effect cannot be lifted: {}", why.escape_debug());
-        record(ledger, agent, held.effect, "failing", why, now);
+        record(ledger, agent, held.effect, AuditEvent::EffectFailing, why, now);
     }
     Ok(())
 }
@@ -293,12 +294,12 @@ async fn note(
 ) -> Result<()> {
     if row.actual != actual.as_str() {
         ledger.tx.execute(SET_ACTUAL, binds![effect, actual.as_str(), now, why]).await?;
-        let verb = match actual {
-            Actual::InForce => "repaired",
-            Actual::Drifted => "drifted",
-            Actual::Absent | Actual::Unknown => "lost",
+        let event = match actual {
+            Actual::InForce => AuditEvent::EffectRepaired,
+            Actual::Drifted => AuditEvent::EffectDrifted,
+            Actual::Absent | Actual::Unknown => AuditEvent::EffectLost,
         };
-        record(ledger, agent, effect, verb, why, now);
+        record(ledger, agent, effect, event, why, now);
     }
     Ok(())
 }
@@ -309,13 +310,13 @@ async fn release(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, why: String, 
     let holds = rows.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
     let holds = holds.collect::<Result<Vec<_>>>()?;
     let detail = format!("released on the host: {}", why.replace('\0', "\u{fffd}"));
-    let why = EndReason { word: "released", detail, by: format!("agent:{agent}") };
+    let why = ResponseEnd { reason: EndReason::Released, detail, by: Actor::Agent(agent) };
     holds::release_holds(ledger, &holds, &why, now).await
 }
 
-fn record(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, verb: &'static str, why: &str, now: Timestamp) {
-    let (actor, detail) = (format!("agent:{agent}"), why.replace('\0', "\u{fffd}"));
-    ledger.record(AuditEntry { at: now, actor, verb, noun: "effect", noun_id: effect.to_string(), detail });
+fn record(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, event: AuditEvent, why: &str, now: Timestamp) {
+    let (actor, detail) = (Actor::Agent(agent), why.replace('\0', "\u{fffd}"));
+    ledger.record(AuditEntry { at: now, actor, event, noun_id: effect.to_string(), detail });
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
-use super::holds::{self, EndReason};
+use super::holds;
 use crate::domain::effect::LastApply;
+use crate::domain::response::{EndReason, ResponseEnd};
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds};
 
@@ -74,7 +75,7 @@ pub(super) async fn end_on(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -
 pub(super) async fn end_these(
     ledger: &mut LedgerTx,
     mut responses: Vec<Uuid>,
-    why: Option<&EndReason>,
+    why: Option<&ResponseEnd>,
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
     responses.sort_unstable();
@@ -88,7 +89,7 @@ pub(super) async fn end_these(
     }
     let mut wake = Vec::new();
     for (detail, responses) in by_reason {
-        let failed = EndReason { word: "failed", detail, by: "riposte".into() };
+        let failed = ResponseEnd::by_riposte(EndReason::Failed, detail);
         wake.extend(holds::release(ledger, &responses, why.unwrap_or(&failed), now).await?);
     }
     Ok(wake)

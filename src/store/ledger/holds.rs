@@ -17,17 +17,16 @@ use super::failures;
 use super::queue::{EffectKey, NewCommand, Queued, queue};
 use super::story::{self, About};
 use super::waves;
-use crate::domain::audit::AuditEntry;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
 use crate::domain::id::new_id;
 use crate::domain::policy::OnSilence;
-use crate::domain::response::{Await, NewResponse, Verdict};
+use crate::domain::response::{Await, EndReason, Hold, NewResponse, ResponseEnd, Verdict};
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Bind, Result, StoreError, binds, statements};
 
 mod again;
 mod end;
-use crate::domain::response::Hold;
 use again::follow_up;
 pub(in crate::store) use again::{apply_again, retry_reverts};
 pub(in crate::store) use end::end;
@@ -212,8 +211,8 @@ pub(in crate::store) async fn hold(
     let Queued { mut agents, unsent, unreached } = queue(ledger, commands, now).await?;
     agents.extend(failures::end(ledger, unreached, now).await?);
     if !unsent.is_empty() {
-        let detail = "its agents were revoked before a command was sent".to_owned();
-        let why = EndReason { word: "done", detail, by: "riposte".into() };
+        let detail = "its agents were revoked before a command was sent";
+        let why = ResponseEnd::by_riposte(EndReason::Done, detail);
         release_holds(ledger, &unsent, &why, now).await?;
     }
     Ok(agents)
@@ -261,7 +260,7 @@ fn response_row(ledger: &mut LedgerTx, response: &NewResponse, now: Timestamp) -
     let duration = response.duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
     let head =
         binds![*id, *alert, policy, version, action, kind, value, arguments, agents, until, state, reason, detail];
-    let tail = binds![requested_by.as_str(), note.as_str(), trace.clone(), now];
+    let tail = binds![requested_by, note.as_str(), trace.clone(), now];
     let waves = response.waves.as_ref().map(json).transpose()?;
     Ok([head, tail, waits, binds![duration, response.confirm_by, waves, response.one_shot]].concat())
 }
@@ -288,13 +287,12 @@ fn record_response(ledger: &mut LedgerTx, response: &NewResponse, detail: &str, 
     let entry = AuditEntry {
         at: now,
         actor: response.requested_by.clone(),
-        verb: match response.verdict {
-            Verdict::Act => "created",
-            Verdict::Await(_) => "submitted",
-            Verdict::Observe(_) => "observed",
-            Verdict::Spare(_) => "spared",
+        event: match response.verdict {
+            Verdict::Act => AuditEvent::ResponseCreated,
+            Verdict::Await(_) => AuditEvent::ResponseSubmitted,
+            Verdict::Observe(_) => AuditEvent::ResponseObserved,
+            Verdict::Spare(_) => AuditEvent::ResponseSpared,
         },
-        noun: "response",
         noun_id: response.id.to_string(),
         detail: why,
     };
@@ -314,39 +312,12 @@ async fn write_effects(ledger: &mut LedgerTx, effects: impl Iterator<Item = Effe
     Ok(())
 }
 
-/// Why a response ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndReason {
-    /// One word: `elapsed`, `lifted`, `released`, `protected`, `unconfirmed`, `stopped`, `failed`
-    /// or `done`.
-    pub word: &'static str,
-    /// One sentence.
-    pub detail: String,
-    /// Actor that ended it.
-    pub by: String,
-}
-
-impl EndReason {
-    /// Whether a person ended it and waits.
-    fn is_urgent(&self) -> bool {
-        self.word == "lifted"
-    }
-
-    /// State and reason of an effect whose applies are all unfinished.
-    fn unanswered(&self) -> (&'static str, &'static str) {
-        match self.word {
-            "elapsed" => ("expired", "it expired before the agent answered"),
-            _ => ("withdrawn", ""),
-        }
-    }
-}
-
 /// Ends active responses and all their holds; other ids are ignored. Returns the agents with new
 /// commands.
 pub(in crate::store) async fn release(
     ledger: &mut LedgerTx,
     responses: &[Uuid],
-    why: &EndReason,
+    why: &ResponseEnd,
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
     waves::drop_rest(ledger, responses).await?;
@@ -354,8 +325,8 @@ pub(in crate::store) async fn release(
     let first = binds![why.detail.as_str(), now];
     let called_back: Vec<Id> = ledger.tx.each_row(CALL_BACK, rows.clone(), CALL_BACK_AFTER, first).await?;
     for Id { id: noun_id } in called_back {
-        let (actor, detail) = (why.by.clone(), why.detail.clone());
-        ledger.record(AuditEntry { at: now, actor, verb: "cancelled", noun: "command", noun_id, detail });
+        let (actor, event, detail) = (why.by.clone(), AuditEvent::CommandCancelled, why.detail.clone());
+        ledger.record(AuditEntry { at: now, actor, event, noun_id, detail });
     }
     let held: Vec<PairRow> = ledger.tx.each_row(HOLDS_OF, rows, ")", vec![]).await?;
     let holds = held.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
@@ -371,11 +342,12 @@ pub(in crate::store) async fn release(
 pub(in crate::store) async fn release_holds(
     ledger: &mut LedgerTx,
     holds: &[Hold],
-    why: &EndReason,
+    why: &ResponseEnd,
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
-    let (left_as, left_reason) = why.unanswered();
-    let rows = holds.iter().map(|hold| binds![hold.response_id, hold.effect_id, now, left_as, left_reason]).collect();
+    let (left_as, left_reason) = why.reason.leaves_unanswered();
+    let row = |hold: &Hold| binds![hold.response_id, hold.effect_id, now, left_as.as_str(), left_reason];
+    let rows = holds.iter().map(row).collect();
     let released: Vec<PairRow> = ledger.tx.each_row(RELEASE, rows, RELEASE_AFTER, vec![]).await?;
     let holders = released.iter().map(|row| id(&row.response_id)).collect::<Result<Vec<_>>>()?;
     end(ledger, &holders, why, now).await?;
@@ -404,7 +376,9 @@ pub(in crate::store) async fn release_holds(
         let op = match let_go(effect.standing.until, longest.get(&effect.id).copied()) {
             // Remaining holders may rely on a command of the ended response, whose target is now
             // protected. That command is not delivered.
-            Release::Nothing if why.word == "protected" && effect.standing.actual != Actual::InForce => Op::Apply,
+            Release::Nothing if why.reason == EndReason::Protected && effect.standing.actual != Actual::InForce => {
+                Op::Apply
+            }
             Release::Nothing => continue,
             Release::Shorten(until) => {
                 effect.standing.until = until;
@@ -417,11 +391,11 @@ pub(in crate::store) async fn release_holds(
         };
         effect.touched = true;
         // An effect that never came into force needs no revert, which could only fail.
-        if !matches!(why.word, "failed" | "stopped") || op == Op::Apply || effect.standing.actual != Actual::Absent {
+        if !why.reason.is_failure() || op == Op::Apply || effect.standing.actual != Actual::Absent {
             commands.push((op, effect.id));
         }
     }
-    let commands = follow_up(ledger, &effects, commands, why.is_urgent()).await?;
+    let commands = follow_up(ledger, &effects, commands, why.reason.is_urgent()).await?;
     write_effects(ledger, effects.into_iter(), now).await?;
     Ok(queue(ledger, commands, now).await?.agents)
 }

@@ -4,6 +4,7 @@
 use riposte_protocol::time::Timestamp;
 
 use super::audit::LedgerTx;
+use crate::domain::actor::Actor;
 use crate::store::database::{Db, Result, binds, statements};
 
 statements! {
@@ -17,7 +18,7 @@ statements! {
 #[derive(Clone, Debug)]
 pub struct Once {
     /// Principal; keys are scoped to it.
-    pub principal: String,
+    pub principal: Actor,
     /// Value of `Idempotency-Key`.
     pub key: String,
     /// SHA-256 of the request.
@@ -43,18 +44,18 @@ impl Answered {
 
 /// The stored response to a request with this key.
 pub async fn find(db: &Db, once: &Once) -> Result<Option<Answered>> {
-    db.optional(FIND, binds![once.principal.as_str(), once.key.as_str()]).await
+    db.optional(FIND, binds![&once.principal, once.key.as_str()]).await
 }
 
 /// The same, inside a transaction.
 pub(in crate::store) async fn find_in(ledger: &mut LedgerTx, once: &Once) -> Result<Option<Answered>> {
-    ledger.tx.optional(FIND, binds![once.principal.as_str(), once.key.as_str()]).await
+    ledger.tx.optional(FIND, binds![&once.principal, once.key.as_str()]).await
 }
 
 /// Stores the response; returns false if one is already stored, which is kept.
 pub async fn keep(ledger: &mut LedgerTx, once: &Once, status: u16, body: &str, now: Timestamp) -> Result<bool> {
     let Once { principal, key, fingerprint } = once;
-    let binds = binds![principal.as_str(), key.as_str(), fingerprint.clone(), i64::from(status), body, now];
+    let binds = binds![principal, key.as_str(), fingerprint.clone(), i64::from(status), body, now];
     Ok(ledger.tx.execute(INSERT, binds).await? == 1)
 }
 

@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use crate::domain::command::CommandState;
-use crate::domain::effect::{Actual, Desired, LastApply};
+use crate::domain::effect::{Actual, Desired, LastApply, LeftAs};
 use crate::domain::outcome::{
-    AgentOutcome, HoldFacts, LeftAs, OutcomeCounts, Released, ResponseOutcome, of_one_shot, of_response, one_shot_words,
+    AgentOutcome, HoldFacts, OutcomeCounts, Released, ResponseOutcome, of_one_shot, of_response, one_shot_words,
 };
 use crate::domain::response::ResponseState;
 use crate::store::database::{Bind, Db, Result, StoreError, binds, statements};

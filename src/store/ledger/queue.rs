@@ -10,7 +10,8 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::Until;
 use crate::domain::id::new_id;
 use crate::domain::response::Hold;
@@ -118,14 +119,8 @@ pub(in crate::store) async fn queue(
             until.instant(),
             format!("{} {action} {} on agent {agent}, number {seq}", op.as_str(), format!("{kind} {value}").trim_end()),
         );
-        ledger.record(AuditEntry {
-            at: now,
-            actor: "riposte".into(),
-            verb: "queued",
-            noun: "command",
-            noun_id: command.to_string(),
-            detail,
-        });
+        let (event, noun_id) = (AuditEvent::CommandQueued, command.to_string());
+        ledger.record(AuditEntry { at: now, actor: Actor::Riposte, event, noun_id, detail });
         let head = binds![command, agent, *seq, effect, response, op.as_str(), action, kind, value, arguments, until];
         let rank = Rank::of(op, is_urgent).number();
         rows.push([head, binds!["queued", now, expires_at, one_shot, rank]].concat());

@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::settle;
 use super::story::escape;
+use crate::domain::actor::Actor;
 use crate::domain::agent::reason_words;
-use crate::domain::audit::AuditEntry;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::command::CommandState;
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds, statements};
@@ -80,7 +81,7 @@ pub(super) async fn advance_sequence(ledger: &mut LedgerTx, agent: Uuid, cursor:
         ledger.tx.execute(SET_NUMBER, binds![agent, next]).await?;
         let detail = format!("the agent has seen number {cursor}, the ledger only {}", number.last_seq);
         tracing::warn!(%agent, "this ledger is older than agent {agent}'s journal: {detail}");
-        record(ledger, "advanced", agent, detail, now);
+        record(ledger, AuditEvent::AgentAdvanced, agent, detail, now);
     }
     Ok(())
 }
@@ -94,13 +95,14 @@ pub(super) async fn detect_rollback(ledger: &mut LedgerTx, agent: Uuid, cursor: 
     if cursor < known {
         let detail = format!("the agent had acknowledged number {known} and now reports {cursor}");
         tracing::warn!(%agent, "agent {agent} was restored from an earlier state: {detail}");
-        record(ledger, "restored", agent, detail, now);
+        record(ledger, AuditEvent::AgentRestored, agent, detail, now);
         let detail = "the agent had a newer command of the same effect, and has lost it";
         let overtaken: Vec<Overtaken> = ledger.tx.all(OVERTAKE, binds![agent, cursor, detail, now]).await?;
         for Overtaken { id, state } in overtaken {
-            let verb = if state == CommandState::Cancelled.as_str() { "cancelled" } else { "expired" };
-            let (actor, detail) = ("riposte".to_owned(), detail.to_owned());
-            ledger.record(AuditEntry { at: now, actor, verb, noun: "command", noun_id: id, detail });
+            let is_cancelled = state == CommandState::Cancelled.as_str();
+            let event = if is_cancelled { AuditEvent::CommandCancelled } else { AuditEvent::CommandExpired };
+            let (actor, detail) = (Actor::Riposte, detail.to_owned());
+            ledger.record(AuditEntry { at: now, actor, event, noun_id: id, detail });
         }
         settle::forget_one_shots(ledger, agent, known, now).await?;
     }
@@ -113,7 +115,7 @@ pub async fn flag_clone(ledger: &mut LedgerTx, agent: Uuid, now: Timestamp) -> R
     let is_news = ledger.tx.execute(SET_INCIDENT, binds![agent, detail]).await? > 0;
     if is_news {
         tracing::error!(%agent, "agent {agent}: {detail}");
-        record(ledger, "cloned", agent, detail.to_owned(), now);
+        record(ledger, AuditEvent::AgentCloned, agent, detail.to_owned(), now);
     }
     Ok(is_news)
 }
@@ -156,7 +158,7 @@ pub(in crate::store) async fn reject(
         let detail = format!("{count} orders{key}: {}", reason_words(reason));
         let name = ledger.name_of(agent);
         tracing::error!(%agent, reason, "agent {name} rejects this manager's commands, so none is carried out there: {detail}");
-        record(ledger, "rejected orders", agent, detail, now);
+        record(ledger, AuditEvent::AgentOrdersRejected, agent, detail, now);
     }
     Ok(())
 }
@@ -173,7 +175,7 @@ pub(in crate::store) async fn accept(ledger: &mut LedgerTx, agents: BTreeSet<Uui
     for AgentId { id: agent } in accepting {
         let agent = id(&agent)?;
         tracing::info!(%agent, "agent {} carries out this manager's commands again", ledger.name_of(agent));
-        record(ledger, "accepted orders again", agent, String::new(), now);
+        record(ledger, AuditEvent::AgentOrdersAccepted, agent, String::new(), now);
     }
     Ok(())
 }
@@ -183,7 +185,7 @@ struct AgentId {
     id: String,
 }
 
-fn record(ledger: &mut LedgerTx, verb: &'static str, agent: Uuid, detail: String, now: Timestamp) {
-    let (actor, noun_id) = ("riposte".to_owned(), agent.to_string());
-    ledger.record(AuditEntry { at: now, actor, verb, noun: "agent", noun_id, detail });
+fn record(ledger: &mut LedgerTx, event: AuditEvent, agent: Uuid, detail: String, now: Timestamp) {
+    let (actor, noun_id) = (Actor::Riposte, agent.to_string());
+    ledger.record(AuditEntry { at: now, actor, event, noun_id, detail });
 }

@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use super::audit::LedgerTx;
 use super::failures;
-use super::holds::{self, EndReason};
+use super::holds;
 use super::story::{self, About};
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::command::CommandState;
-use crate::domain::response::Hold;
+use crate::domain::response::{EndReason, Hold, ResponseEnd};
 use crate::domain::settlement::{ANSWER_TIMEOUT, CommandEnd, EffectFinding, GivenUp, last_results};
 use crate::store::database::columns::id;
 use crate::store::database::{Result, StoreError, binds, statements};
@@ -147,8 +148,8 @@ pub(in crate::store) async fn acknowledge(
     let acknowledged: Vec<Acknowledged> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, vec![]).await?;
     for row in acknowledged {
         let about = about(&row.agent_id, &row.response_id, &row.action, (&row.target_kind, &row.target_value));
-        let (actor, detail) = (format!("agent:{}", row.agent_id), row.op);
-        record_about(ledger, actor, "acknowledged", row.id, detail, about, now);
+        let (actor, detail) = (Actor::Agent(id(&row.agent_id)?), row.op);
+        record_about(ledger, actor, AuditEvent::CommandAcknowledged, row.id, detail, about, now);
     }
     Ok(())
 }
@@ -179,11 +180,11 @@ pub(in crate::store) async fn settle(
             continue;
         }
         states.push(binds![result.command_id, state.as_str(), next.as_str(), now]);
-        let (actor, detail) = (format!("agent:{agent}"), results::detail(&result));
-        record_about(ledger, actor, next.as_str(), command.id.clone(), detail, command.about(), now);
+        let (event, detail) = (results::event(result.outcome), results::detail(&result));
+        record_about(ledger, Actor::Agent(agent), event, command.id.clone(), detail, command.about(), now);
         let finding = EffectFinding::of_result(command.op()?, command.one_shot, &result);
         if finding == EffectFinding::Lifted {
-            mention_lifted(ledger, &command, now);
+            mention_lifted(ledger, agent, &command, now);
         }
         done.extend(hold_of(&command)?);
         news.push(command.news(finding, &result.message)?);
@@ -206,7 +207,7 @@ fn hold_of(command: &CommandBrief) -> Result<Option<Hold>> {
 
 async fn release_done(ledger: &mut LedgerTx, holds: &[Hold], now: Timestamp) -> Result<()> {
     if !holds.is_empty() {
-        let why = EndReason { word: "done", detail: "its commands are done".into(), by: "riposte".into() };
+        let why = ResponseEnd::by_riposte(EndReason::Done, "its commands are done");
         holds::release_holds(ledger, holds, &why, now).await?;
     }
     Ok(())
@@ -283,7 +284,12 @@ async fn give_up(
         let (given_up, why) = end(command)?;
         let state = given_up.state();
         rows.push(binds![command.id.as_str(), command.state.as_str(), state.as_str(), why.as_str(), now]);
-        record_about(ledger, "riposte".into(), state.as_str(), command.id.clone(), why.clone(), command.about(), now);
+        let event = match given_up {
+            GivenUp::Expired => AuditEvent::CommandExpired,
+            GivenUp::TimedOut => AuditEvent::CommandTimedOut,
+            GivenUp::Cancelled => AuditEvent::CommandCancelled,
+        };
+        record_about(ledger, Actor::Riposte, event, command.id.clone(), why.clone(), command.about(), now);
         done.extend(hold_of(command)?);
         if let Some(finding) = EffectFinding::of_silence(command.op()?, command.one_shot, command.state()?, given_up) {
             news.push(command.news(finding, &why)?);
@@ -299,11 +305,18 @@ async fn give_up(
 ///
 /// # Errors
 /// [`StoreError::Conflict`] if it was sent, is final, or is a revert, which cannot be cancelled.
-pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+pub async fn cancel(
+    ledger: &mut LedgerTx,
+    command: Uuid,
+    by: &Actor,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Vec<Uuid>> {
     if ledger.tx.execute(CANCEL, binds![command, reason, now]).await? == 0 {
         return Err(StoreError::Conflict);
     }
-    record(ledger, by.into(), "cancelled", command.to_string(), reason.into(), now);
+    let (event, about) = (AuditEvent::CommandCancelled, About::default());
+    record_about(ledger, by.clone(), event, command.to_string(), reason.into(), about, now);
     let cancelled: Option<CommandBrief> = ledger.tx.optional(EFFECT_OF, binds![command]).await?;
     let Some(cancelled) = cancelled else { return Ok(Vec::new()) };
     release_done(ledger, hold_of(&cancelled)?.as_slice(), now).await?;
@@ -314,27 +327,22 @@ pub async fn cancel(ledger: &mut LedgerTx, command: Uuid, by: &str, reason: &str
     failures::end(ledger, in_vain, now).await
 }
 
-fn record(ledger: &mut LedgerTx, actor: String, verb: &'static str, command: String, detail: String, now: Timestamp) {
-    record_about(ledger, actor, verb, command, detail, About::default(), now);
-}
-
 fn record_about(
     ledger: &mut LedgerTx,
-    actor: String,
-    verb: &'static str,
+    actor: Actor,
+    event: AuditEvent,
     command: String,
     detail: String,
     about: About,
     now: Timestamp,
 ) {
-    ledger.record_about(AuditEntry { at: now, actor, verb, noun: "command", noun_id: command, detail }, about);
+    ledger.record_about(AuditEntry { at: now, actor, event, noun_id: command, detail }, about);
 }
 
 /// Logs a successful revert as the end of a block.
-fn mention_lifted(ledger: &mut LedgerTx, command: &CommandBrief, now: Timestamp) {
-    let (actor, noun_id) = (format!("agent:{}", command.agent_id), command.effect_id.clone());
-    let entry = AuditEntry { at: now, actor, verb: "lifted", noun: "effect", noun_id, detail: String::new() };
-    ledger.mention(&entry, command.about());
+fn mention_lifted(ledger: &mut LedgerTx, agent: Uuid, command: &CommandBrief, now: Timestamp) {
+    let (event, noun_id, detail) = (AuditEvent::EffectLifted, command.effect_id.clone(), String::new());
+    ledger.mention(&AuditEntry { at: now, actor: Actor::Agent(agent), event, noun_id, detail }, command.about());
 }
 
 fn corrupt(command: &CommandBrief) -> StoreError {

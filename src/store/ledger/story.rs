@@ -11,7 +11,8 @@ use riposte_protocol::visible::is_hidden;
 use tracing::Level;
 use uuid::Uuid;
 
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::outcome::ResponseOutcome;
 use crate::telemetry::ByOutcome;
 
@@ -50,14 +51,14 @@ impl Names {
     }
 
     /// An audit actor with its name: `alice (key:ID)`.
-    fn actor(&self, actor: &str) -> String {
+    fn actor(&self, actor: &Actor) -> String {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let name = match actor.split_once(':') {
-            Some(("key", id)) => known.keys.get(id),
-            Some(("agent", id)) => id.parse().ok().and_then(|id: Uuid| known.agents.get(&id)),
-            _ => None,
+        let name = match actor {
+            Actor::Key(id) => known.keys.get(id),
+            Actor::Agent(id) => known.agents.get(id),
+            Actor::Policy(_) | Actor::Riposte => None,
         };
-        name.map_or_else(|| escape(actor), |name| format!("{} ({actor})", escape(name)))
+        name.map_or_else(|| escape(&actor.to_string()), |name| format!("{} ({actor})", escape(name)))
     }
 }
 
@@ -119,7 +120,7 @@ pub struct Story {
 /// Whether an entry is logged at `debug` only: decisions without action, and queued commands, which
 /// are logged at delivery.
 fn is_quiet(entry: &AuditEntry) -> bool {
-    matches!(entry.verb, "observed" | "spared" | "queued")
+    matches!(entry.event, AuditEvent::ResponseObserved | AuditEvent::ResponseSpared | AuditEvent::CommandQueued)
 }
 
 impl Story {
@@ -164,8 +165,9 @@ impl Story {
 }
 
 fn tell(names: &Names, entry: &AuditEntry, about: About, sources: &HashMap<Uuid, String>) {
-    let AuditEntry { verb, noun, noun_id, detail, actor, .. } = entry;
-    let own = |kind: &str| (*noun == kind).then(|| noun_id.clone());
+    let AuditEntry { event, noun_id, detail, actor, .. } = entry;
+    let (verb, noun) = (event.verb(), event.noun());
+    let own = |kind: &str| (noun == kind).then(|| noun_id.clone());
     let source_id = about.alert.and_then(|alert| sources.get(&alert)).map(|id| escape(id));
     let alert = about.alert.map(|alert| alert.to_string());
     let response = own("response").or(about.response);
@@ -175,7 +177,7 @@ fn tell(names: &Names, entry: &AuditEntry, about: About, sources: &HashMap<Uuid,
     let agent = agent.map(|agent| agent.to_string());
     let (action, target) = (about.action.map(|text| escape(&text)), about.target.map(|text| escape(&text)));
     let policy = own("policy").or(about.policy);
-    let is_other = !["response", "command", "effect", "agent", "policy"].contains(noun);
+    let is_other = !["response", "command", "effect", "agent", "policy"].contains(&noun);
     let id = is_other.then(|| escape(noun_id));
     let by = names.actor(actor);
     let detail = if detail.is_empty() { String::new() } else { format!(": {}", escape(detail)) };
@@ -241,9 +243,9 @@ mod tests {
         let agent = Uuid::from_u128(7);
         names.add_agent(agent, "web-01".into());
         names.set_keys([("abc".to_owned(), "alice".to_owned())].into());
-        assert_eq!(names.actor("key:abc"), "alice (key:abc)");
-        assert_eq!(names.actor(&format!("agent:{agent}")), format!("web-01 (agent:{agent})"));
-        assert_eq!(names.actor("key:other"), "key:other");
-        assert_eq!(names.actor("riposte"), "riposte");
+        assert_eq!(names.actor(&Actor::Key("abc".into())), "alice (key:abc)");
+        assert_eq!(names.actor(&Actor::Agent(agent)), format!("web-01 (agent:{agent})"));
+        assert_eq!(names.actor(&Actor::Key("other".into())), "key:other");
+        assert_eq!(names.actor(&Actor::Riposte), "riposte");
     }
 }

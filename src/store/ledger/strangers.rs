@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::audit::LedgerTx;
 use super::queue::{NewCommand, queue};
 use crate::domain::action;
-use crate::domain::audit::AuditEntry;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::Until;
 use crate::store::database::{Result, binds};
 
@@ -65,7 +66,7 @@ pub(super) async fn meet<'a>(
         can_lift.len()
     );
     tracing::warn!(%agent, "agent {agent} holds {detail}");
-    record(ledger, agent, "holds strangers", detail, now);
+    record(ledger, agent, AuditEvent::AgentHoldsStrangers, detail, now);
     if !cannot.is_empty() {
         let detail = format!(
             "{} effects without an end whose targets are invalid in a command: {}",
@@ -73,7 +74,7 @@ pub(super) async fn meet<'a>(
             names(&cannot)
         );
         tracing::error!(%agent, "agent {agent} holds {detail}; `riposte-agent release` on its host lifts them");
-        record(ledger, agent, "holds what cannot be lifted", detail, now);
+        record(ledger, agent, AuditEvent::AgentHoldsUnliftable, detail, now);
     }
     order(ledger, agent, &can_lift[..can_lift.len().min(AT_ONCE)], now).await
 }
@@ -110,9 +111,9 @@ fn names(held: &[&HeldEffect]) -> String {
     named.collect::<Vec<_>>().join(", ").replace('\0', "\u{fffd}")
 }
 
-fn record(ledger: &mut LedgerTx, agent: Uuid, verb: &'static str, detail: String, now: Timestamp) {
-    let (actor, noun_id) = (format!("agent:{agent}"), agent.to_string());
-    ledger.record(AuditEntry { at: now, actor, verb, noun: "agent", noun_id, detail });
+fn record(ledger: &mut LedgerTx, agent: Uuid, event: AuditEvent, detail: String, now: Timestamp) {
+    let (actor, noun_id) = (Actor::Agent(agent), agent.to_string());
+    ledger.record(AuditEntry { at: now, actor, event, noun_id, detail });
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::approvals;
 use super::audit::LedgerTx;
 use super::failures;
-use super::holds::{self, EndReason};
-use crate::domain::audit::AuditEntry;
+use super::holds;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::policy::{Percent, Waves};
-use crate::domain::response::NewResponse;
+use crate::domain::response::{EndReason, NewResponse, ResponseEnd};
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Result, binds, statements};
 use crate::views::columns::JsonText;
@@ -86,15 +87,8 @@ pub(in crate::store) async fn send(ledger: &mut LedgerTx, now: Timestamp, limit:
         again.agents = wave.agents.read()?;
         agents.extend(holds::hold(ledger, &[again], now).await?);
         let detail = format!("wave {} goes out", wave.nth + 1);
-        let noun_id = response.to_string();
-        ledger.record(AuditEntry {
-            at: now,
-            actor: "riposte".into(),
-            verb: "continued",
-            noun: "response",
-            noun_id,
-            detail,
-        });
+        let (event, noun_id) = (AuditEvent::ResponseContinued, response.to_string());
+        ledger.record(AuditEntry { at: now, actor: Actor::Riposte, event, noun_id, detail });
     }
     Ok((count, agents))
 }
@@ -112,17 +106,10 @@ async fn stop(ledger: &mut LedgerTx, response: Uuid, why: &str, now: Timestamp) 
     let detail = format!("stopped before {left} pending waves: {why}");
     ledger.tx.execute(STOP, binds![response, detail.as_str()]).await?;
     tracing::error!(%response, "response {response} {detail}");
-    let (actor, noun_id) = ("riposte".to_owned(), response.to_string());
-    ledger.record(AuditEntry {
-        at: now,
-        actor: actor.clone(),
-        verb: "stopped",
-        noun: "response",
-        noun_id,
-        detail: detail.clone(),
-    });
+    let (event, noun_id) = (AuditEvent::ResponseStopped, response.to_string());
+    ledger.record(AuditEntry { at: now, actor: Actor::Riposte, event, noun_id, detail: detail.clone() });
     // If no sent effect is still held or can come into force, there is nothing to wait for.
-    let why = EndReason { word: "stopped", detail, by: actor };
+    let why = ResponseEnd::by_riposte(EndReason::Stopped, detail);
     holds::end(ledger, &[response], &why, now).await?;
     failures::end_these(ledger, vec![response], Some(&why), now).await
 }

@@ -27,15 +27,15 @@ use uuid::Uuid;
 use self::job::{Job, JobReply, Kind, Task};
 use self::run::{Surroundings, Waiting};
 use crate::clock::Clock;
+use crate::domain::actor::Actor;
 use crate::domain::policy::Policy;
-use crate::domain::response::Hold;
-use crate::domain::response::NewResponse;
+use crate::domain::response::{Hold, NewResponse, ResponseEnd};
 use crate::store::configured::breakers;
 use crate::store::database::{Db, Result, StoreError, probe};
 use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::converge::{self, AgentNews};
-use crate::store::ledger::holds::{self, EndReason};
+use crate::store::ledger::holds;
 use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::settle;
 
@@ -123,7 +123,7 @@ impl Writer {
     }
 
     /// Ends responses.
-    pub async fn release(&self, responses: Vec<Uuid>, why: EndReason) -> Result<()> {
+    pub async fn release(&self, responses: Vec<Uuid>, why: ResponseEnd) -> Result<()> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
             Box::pin(async move {
                 wake.extend(holds::release(ledger, &responses, &why, now).await?);
@@ -137,7 +137,7 @@ impl Writer {
     pub async fn decide(
         &self,
         response: Uuid,
-        principal: String,
+        principal: Actor,
         decision: Decision,
         reason: String,
     ) -> Result<ApprovalOutcome> {
@@ -153,7 +153,7 @@ impl Writer {
     }
 
     /// Ends single holds.
-    pub async fn release_holds(&self, holds: Vec<Hold>, why: EndReason) -> Result<()> {
+    pub async fn release_holds(&self, holds: Vec<Hold>, why: ResponseEnd) -> Result<()> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
             Box::pin(async move {
                 wake.extend(holds::release_holds(ledger, &holds, &why, now).await?);

@@ -1,6 +1,7 @@
 //! Tests of the writer alone: the order of jobs, and the replies.
 
 use super::*;
+use crate::domain::response::{EndReason, ResponseEnd};
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
@@ -19,7 +20,7 @@ async fn promise_11_an_alert_flood_gets_busy_and_does_not_delay_results() {
         tokio::task::yield_now().await;
     }
     assert!(matches!(writer.intake(intake()).await, Err(StoreError::Busy)), "one too many");
-    let why = EndReason { word: "lifted", detail: String::new(), by: String::new() };
+    let why = ResponseEnd::by_riposte(EndReason::Lifted, "");
     let others = async {
         writer.settle(Uuid::nil(), vec![]).await.unwrap();
         writer.release(vec![], why).await.unwrap();

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::EndReason;
-use crate::domain::audit::AuditEntry;
+use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::outcome::ResponseOutcome;
+use crate::domain::response::{EndReason, ResponseEnd};
 use crate::store::database::{Result, binds};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::outcomes;
@@ -51,12 +51,12 @@ struct Ended {
 pub(in crate::store) async fn end(
     ledger: &mut LedgerTx,
     responses: &[Uuid],
-    why: &EndReason,
+    why: &ResponseEnd,
     now: Timestamp,
 ) -> Result<()> {
     let responses: BTreeSet<Uuid> = responses.iter().copied().collect();
     let rows = responses.into_iter().map(|response| binds![response]).collect();
-    let first = binds![now, why.word, why.detail.as_str()];
+    let first = binds![now, why.reason.as_str(), why.detail.as_str()];
     let ended: Vec<Ended> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
     let mut reasons = say_why(ledger, &ended, why).await?;
     for row in ended {
@@ -71,17 +71,20 @@ pub(in crate::store) async fn end(
             outcome: Some(outcome),
             ..About::default()
         };
-        let (actor, noun_id) = (why.by.clone(), row.id);
-        ledger.record_about(AuditEntry { at: now, actor, verb: "ended", noun: "response", noun_id, detail }, about);
+        let (actor, event, noun_id) = (why.by.clone(), AuditEvent::ResponseEnded, row.id);
+        ledger.record_about(AuditEntry { at: now, actor, event, noun_id, detail }, about);
         ledger.count_ended(outcome);
     }
     Ok(())
 }
 
 /// "Done" says nothing of commands none of which was done: the first agent's reason does. Costs nothing where one was.
-async fn say_why(ledger: &mut LedgerTx, ended: &[Ended], why: &EndReason) -> Result<BTreeMap<String, String>> {
-    let failed: Vec<&str> =
-        ended.iter().filter(|row| why.word == "done" && row.reason == "failed").map(|row| row.id.as_str()).collect();
+async fn say_why(ledger: &mut LedgerTx, ended: &[Ended], why: &ResponseEnd) -> Result<BTreeMap<String, String>> {
+    let failed: Vec<&str> = ended
+        .iter()
+        .filter(|row| why.reason == EndReason::Done && row.reason == EndReason::Failed.as_str())
+        .map(|row| row.id.as_str())
+        .collect();
     if failed.is_empty() {
         return Ok(BTreeMap::new());
     }

@@ -1,8 +1,9 @@
 //! Results as they are stored: their texts are bounded and can be stored by both databases.
 
-use riposte_protocol::message::{CommandResult, MAX_EVIDENCE_BYTES, MAX_OUTPUT_BYTES};
+use riposte_protocol::message::{CommandResult, MAX_EVIDENCE_BYTES, MAX_OUTPUT_BYTES, Outcome};
 use riposte_protocol::time::Timestamp;
 
+use crate::domain::audit::AuditEvent;
 use crate::domain::settlement::is_observed;
 use crate::store::database::{Bind, Result, binds};
 use crate::store::ledger::audit::LedgerTx;
@@ -43,6 +44,16 @@ fn row(result: CommandResult, now: Timestamp) -> Vec<Bind> {
     let (exit_code, output, message) = (exit_code.map(i64::from), text(&output), text(&message));
     let (outcome, evidence) = (outcome.as_str(), evidence.map(|found| evidence_text(&found)));
     binds![command_id, outcome, exit_code, output, verified, message, started_at, finished_at, now, observed, evidence]
+}
+
+/// The audit event of a result.
+pub(super) const fn event(outcome: Outcome) -> AuditEvent {
+    match outcome {
+        Outcome::Succeeded => AuditEvent::CommandSucceeded,
+        Outcome::Failed => AuditEvent::CommandFailed,
+        Outcome::TimedOut => AuditEvent::CommandTimedOut,
+        Outcome::Refused => AuditEvent::CommandRefused,
+    }
 }
 
 /// A result in one line, for the audit log.
