@@ -160,6 +160,13 @@ impl Outcome {
             Self::Refused => "refused",
         }
     }
+
+    /// Parses the word of an outcome.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Succeeded, Self::Failed, Self::TimedOut, Self::Refused]
+            .into_iter()
+            .find(|outcome| outcome.as_str() == word)
+    }
 }
 
 /// The result of one command.

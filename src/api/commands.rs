@@ -51,9 +51,8 @@ pub async fn list(
     uri: Uri,
 ) -> ApiResult<Response> {
     let ListCommands { limit: asked, cursor, agent_id, state: in_state, effect_id, response_id } = query;
-    if in_state.as_deref().is_some_and(|word| CommandState::parse(word).is_none()) {
-        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a command state")]));
-    }
+    let no_state = || ApiError::invalid(vec![Fault::at("/state", "is not a command state")]);
+    let in_state = in_state.map(|word| CommandState::parse(&word).ok_or_else(no_state)).transpose()?;
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let filter = CommandFilter { agent: agent_id, state: in_state, effect: effect_id, response: response_id };
     let rows = commands::list(&state.engine.db, filter, before, limit + 1).await?;

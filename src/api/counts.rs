@@ -13,6 +13,7 @@ use super::front::extract::{Path, Query};
 use super::state::AppState;
 use crate::domain::duration::Span;
 use crate::domain::outcome::ResponseOutcome;
+use crate::domain::response::ResponseState;
 use crate::store::ledger::responses;
 use crate::views::policies::PolicyCounts;
 
@@ -49,17 +50,22 @@ pub async fn find(
     let (mut by_state, mut ended) = (BTreeMap::new(), BTreeMap::new());
     let (mut spared, mut observed) = (BTreeMap::new(), BTreeMap::new());
     for row in responses::counts(db, &policy, since).await? {
-        match row.state.as_str() {
-            "ended" => {
+        match row.state {
+            ResponseState::Ended => {
                 let outcome = if row.in_vain { ResponseOutcome::Failed } else { ResponseOutcome::Lifted };
                 *ended.entry(outcome.as_str().to_owned()).or_insert(0) += row.count;
             }
-            "spared" => *spared.entry(row.reason).or_insert(0) += row.count,
-            "observed" if row.reason.is_empty() => *observed.entry("would_act".to_owned()).or_insert(0) += row.count,
-            "observed" => *observed.entry(row.reason).or_insert(0) += row.count,
-            _ => {}
+            ResponseState::Spared => *spared.entry(row.reason).or_insert(0) += row.count,
+            ResponseState::Observed if row.reason.is_empty() => {
+                *observed.entry("would_act".to_owned()).or_insert(0) += row.count;
+            }
+            ResponseState::Observed => *observed.entry(row.reason).or_insert(0) += row.count,
+            ResponseState::AwaitingApproval
+            | ResponseState::Active
+            | ResponseState::Rejected
+            | ResponseState::Lapsed => {}
         }
-        *by_state.entry(row.state).or_insert(0) += row.count;
+        *by_state.entry(row.state.as_str().to_owned()).or_insert(0) += row.count;
     }
     let targets = responses::targets(db, &policy, since).await?;
     let conditions_failed = state.engine.conditions.of(&policy);

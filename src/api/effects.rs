@@ -55,14 +55,10 @@ pub async fn list(
     uri: Uri,
 ) -> ApiResult<Response> {
     let ListEffects { limit: asked, cursor, agent_id, desired, actual, target, failing } = query;
-    let is_desired = |word: &str| [Desired::InForce, Desired::Absent].iter().any(|known| known.as_str() == word);
-    let is_actual = |word: &str| Actual::ALL.iter().any(|known| known.as_str() == word);
-    if desired.as_deref().is_some_and(|word| !is_desired(word)) {
-        return Err(ApiError::invalid(vec![Fault::at("/desired", "must be in_force or absent")]));
-    }
-    if actual.as_deref().is_some_and(|word| !is_actual(word)) {
-        return Err(ApiError::invalid(vec![Fault::at("/actual", "must be unknown, in_force, absent or drifted")]));
-    }
+    let not_desired = || ApiError::invalid(vec![Fault::at("/desired", "must be in_force or absent")]);
+    let desired = desired.map(|word| Desired::parse(&word).ok_or_else(not_desired)).transpose()?;
+    let not_actual = || ApiError::invalid(vec![Fault::at("/actual", "must be unknown, in_force, absent or drifted")]);
+    let actual = actual.map(|word| Actual::parse(&word).ok_or_else(not_actual)).transpose()?;
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let target = target.map(|text| canonical::target(&text));
     let filter = EffectFilter { agent: agent_id, desired, actual, target, failing };

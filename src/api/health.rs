@@ -106,7 +106,7 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
     let mut failing = 0;
     for count in effects::counts(&state.engine.db).await? {
         failing += count.failing;
-        let (desired, actual, count) = (count.desired, count.actual, count.count);
+        let (desired, actual, count) = (count.desired.as_str(), count.actual.as_str(), count.count);
         writeln!(text, "riposte_effects{{desired=\"{desired}\",actual=\"{actual}\"}} {count}").unwrap_or_else(ignore);
     }
     text.push_str(
@@ -117,7 +117,8 @@ pub async fn metrics(State(state): State<AppState>) -> ApiResult<Response> {
         "# HELP riposte_commands_owed Pending commands, not acknowledged yet.\n# TYPE riposte_commands_owed gauge\n",
     );
     for count in commands::counts(&state.engine.db).await? {
-        writeln!(text, "riposte_commands_owed{{state=\"{}\"}} {}", count.state, count.count).unwrap_or_else(ignore);
+        writeln!(text, "riposte_commands_owed{{state=\"{}\"}} {}", count.state.as_str(), count.count)
+            .unwrap_or_else(ignore);
     }
     let now = state.engine.clock.now();
     let Troubles { in_incident, silent, rejecting, clock_skewed } =

@@ -12,7 +12,6 @@ use crate::domain::outcome::{
     AgentOutcome, ResponseOutcome, Telling, of_agent, of_one_shot, of_response, one_shot_words, words,
 };
 use crate::domain::presence::Presence;
-use crate::domain::response::ResponseState;
 use crate::store::database::Result;
 use crate::store::database::columns::id;
 use crate::store::ledger::outcomes::{self, AgentFacts, Became, Known};
@@ -85,9 +84,8 @@ fn view(state: &AppState, response: &ResponseRow, became: Option<Became>) -> Out
             agent_outcomes: Vec::new(),
         };
     };
-    let stands = ResponseState::parse(&response.state);
     OutcomeView {
-        outcome: stands.and_then(|stands| of_response(stands, response.one_shot, counts)),
+        outcome: of_response(response.state, response.one_shot, counts),
         agents_by_outcome: Some(counts),
         agents_unverified: unverified,
         agent_outcomes: agents.into_iter().filter_map(|facts| told(state, facts)).collect(),

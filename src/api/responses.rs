@@ -20,9 +20,9 @@ use crate::domain::canonical;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::ResponseOutcome;
-use crate::domain::response::{EndReason, ResponseEnd, ResponseState};
+use crate::domain::response::{Decision, EndReason, ResponseEnd, ResponseState};
 use crate::store::database::columns;
-use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision};
+use crate::store::ledger::approvals::{self, ApprovalOutcome};
 use crate::store::ledger::commands::{self, CommandFilter};
 use crate::store::ledger::effects;
 use crate::store::ledger::responses::{self, ResponseFilter};
@@ -79,13 +79,10 @@ pub async fn list(
     uri: Uri,
 ) -> ApiResult<Response> {
     let ListResponses { limit: asked, cursor, state: in_state, policy, alert_id, target, action, outcome } = query;
-    let of_outcome = outcome.as_deref().map(ResponseOutcome::parse);
-    if of_outcome == Some(None) {
-        return Err(ApiError::invalid(vec![Fault::at("/outcome", "is not a response outcome")]));
-    }
-    if in_state.as_deref().is_some_and(|word| ResponseState::parse(word).is_none()) {
-        return Err(ApiError::invalid(vec![Fault::at("/state", "is not a response state")]));
-    }
+    let no_outcome = || ApiError::invalid(vec![Fault::at("/outcome", "is not a response outcome")]);
+    let of_outcome = outcome.map(|word| ResponseOutcome::parse(&word).ok_or_else(no_outcome)).transpose()?;
+    let no_state = || ApiError::invalid(vec![Fault::at("/state", "is not a response state")]);
+    let in_state = in_state.map(|word| ResponseState::parse(&word).ok_or_else(no_state)).transpose()?;
     let (limit, before) = (limit(asked)?, cursor_id(cursor.as_deref())?);
     let alert = match alert_id.as_deref().map(|word| (word, word.parse::<Uuid>())) {
         None => None,
@@ -95,7 +92,7 @@ pub async fn list(
     let policy = policy.map(|name| canonical::name(&name));
     let (target, action) = (target.map(|text| canonical::target(&text)), action.map(|name| canonical::name(&name)));
     let filter = ResponseFilter { state: in_state, policy, alert, target, action };
-    let (found, next) = outcomes::page_of(&state, filter, of_outcome.flatten(), before, limit).await?;
+    let (found, next) = outcomes::page_of(&state, filter, of_outcome, before, limit).await?;
     Ok(page_until(found, next, &uri))
 }
 
@@ -168,13 +165,15 @@ pub async fn lift(
     let reason = reason(body.value.reason)?;
     let standing = responses::find(&state.engine.db, id).await?;
     let standing = standing.ok_or_else(|| ApiError::not_found("the response does not exist"))?;
-    match ResponseState::parse(&standing.state) {
-        Some(ResponseState::Active) => {
+    match standing.state {
+        ResponseState::Active => {
             let why = ResponseEnd { reason: EndReason::Lifted, detail: reason, by: caller.principal.actor };
             state.engine.writer.release(vec![id], why).await?;
         }
-        Some(ResponseState::Ended) => {}
-        _ => return Err(ApiError::conflict(format!("the response is {}; there is nothing to lift", standing.state))),
+        ResponseState::Ended => {}
+        other => {
+            return Err(ApiError::conflict(format!("the response is {}; there is nothing to lift", other.as_str())));
+        }
     }
     Ok(axum::Json(view(&state, id).await?))
 }
@@ -195,7 +194,7 @@ async fn decide(
         ApprovalOutcome::NotWaiting => {
             return Err(ApiError::conflict(format!(
                 "the response is {}, and does not wait for this decision",
-                before.state
+                before.state.as_str()
             )));
         }
         ApprovalOutcome::NotYours => {

@@ -13,6 +13,7 @@ use super::client::{Remote, segment};
 use super::output::say;
 use super::reply::Said;
 use super::terminal::{cell, plain, table};
+use crate::domain::effect::Actual;
 use crate::domain::outcome::OutcomeCounts;
 use crate::domain::response::ResponseState;
 use crate::views::agents::AgentView;
@@ -181,7 +182,7 @@ fn aim(response: &ResponseRow) -> String {
 
 fn state_of(response: &ResponseRow) -> String {
     let reason = response.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-    format!("{}{reason}", response.state)
+    format!("{}{reason}", response.state.as_str())
 }
 
 /// What became of it, with the counts by agent: `partly: in_force 2, failed 1`; `-` for one that did not act.
@@ -198,9 +199,11 @@ fn came_to(view: &OutcomeView) -> String {
 }
 
 fn until(response: &ResponseRow) -> String {
-    match (response.until, response.state.as_str()) {
+    match (response.until, response.state) {
         (Some(until), _) => until.to_string(),
-        (None, "active" | "awaiting_approval") if !response.one_shot => "lifted by hand".to_owned(),
+        (None, ResponseState::Active | ResponseState::AwaitingApproval) if !response.one_shot => {
+            "lifted by hand".to_owned()
+        }
         (None, _) => "-".to_owned(),
     }
 }
@@ -285,14 +288,14 @@ fn agents(view: &ResponseView, names: &Names, lines: &mut Vec<String>) -> anyhow
         if told.iter().any(|agent| agent.agent_id == *id) {
             continue;
         }
-        let stands = match effects.get(id.as_str()).map(|effect| effect.actual.as_str()) {
+        let stands = match effects.get(id.as_str()).map(|effect| effect.actual) {
             _ if outcome.outcome.is_none() => "was not asked".to_owned(),
             // The manager says no more than that of one response; what it left out may be anything.
             _ if told.len() >= TOLD => format!("not shown: the manager tells of {TOLD} agents of a response at most"),
             None => "nothing is known of it yet".to_owned(),
-            Some("in_force") => "in force, verified".to_owned(),
-            Some("absent") => "lifted".to_owned(),
-            Some(actual) => actual.replace('_', " "),
+            Some(Actual::InForce) => "in force, verified".to_owned(),
+            Some(Actual::Absent) => "lifted".to_owned(),
+            Some(actual @ (Actual::Unknown | Actual::Drifted)) => actual.as_str().to_owned(),
         };
         lines.push(format!("  {}: {stands}", names.agent(id)));
     }
@@ -306,7 +309,7 @@ fn agents(view: &ResponseView, names: &Names, lines: &mut Vec<String>) -> anyhow
 fn commands(view: &ResponseView, names: &Names, lines: &mut Vec<String>) -> anyhow::Result<()> {
     let results: HashMap<&str, _> = view.results.iter().map(|result| (result.command_id.as_str(), result)).collect();
     for command in view.commands.iter().rev() {
-        let (agent, op, state) = (names.agent(&command.agent_id), &command.op, &command.state);
+        let (agent, op, state) = (names.agent(&command.agent_id), command.op.as_str(), command.state.as_str());
         let changed = command.finished_at.or(command.acknowledged_at).or(command.delivered_at);
         let (at, detail) = (changed.unwrap_or(command.created_at), colon(&command.detail));
         let Some(result) = results.get(command.id.as_str()) else {
@@ -436,7 +439,7 @@ mod tests {
         spared.response.outcome =
             OutcomeView { outcome: None, agents_by_outcome: None, agents_unverified: 0, agent_outcomes: Vec::new() };
         let row = &mut spared.response.response;
-        (row.state, row.reason, row.until) = ("spared".to_owned(), Some("protected".to_owned()), None);
+        (row.state, row.reason, row.until) = (ResponseState::Spared, Some("protected".to_owned()), None);
         assert_eq!(
             (came_to(&spared.response.outcome), state_of(row), until(row)),
             ("-".into(), "spared (protected)".into(), "-".into())

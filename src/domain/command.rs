@@ -2,10 +2,10 @@
 //! CHECK in the schema; a test compares the three.
 
 use riposte_protocol::message::Outcome;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// State of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
     /// Committed, not sent yet.

@@ -2,7 +2,7 @@
 //! longest hold wins. These rules decide when a command is needed, and which (promises 5 and 6).
 
 use riposte_protocol::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// When something ends. `Never` sorts last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +35,7 @@ impl From<Option<Timestamp>> for Until {
 }
 
 /// Wanted state of an effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Desired {
     /// It should be in force.
@@ -63,7 +63,7 @@ impl Desired {
 }
 
 /// Last reported state of an effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Actual {
     /// No report yet, or no certainty.
@@ -97,7 +97,8 @@ impl Actual {
 }
 
 /// Outcome of an apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LastApply {
     /// Succeeded and verified.
     Verified,
@@ -193,12 +194,12 @@ impl LeftAs {
         }
     }
 
-    /// Parses the stored word. Holds released before it was stored count as in force.
-    pub fn parse(word: Option<&str>) -> Option<Self> {
+    /// Parses the word of a state.
+    pub fn parse(word: &str) -> Option<Self> {
         match word {
-            None | Some("in_force") => Some(Self::InForce),
-            Some("withdrawn") => Some(Self::Withdrawn),
-            Some(word) => LastApply::parse(word).map(Self::Never),
+            "in_force" => Some(Self::InForce),
+            "withdrawn" => Some(Self::Withdrawn),
+            word => LastApply::parse(word).map(Self::Never),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::effect::{LastApply, LeftAs, Until};
 use super::policy::{OnSilence, Policy, Waves};
 
 /// State of a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseState {
     /// Waits for approval.
@@ -153,6 +153,37 @@ impl ResponseEnd {
     /// An end that the manager decides by itself.
     pub fn by_riposte(reason: EndReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into(), by: Actor::Riposte }
+    }
+}
+
+/// A person's decision on a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Carry the response out.
+    Approve,
+    /// End the response without acting.
+    Reject,
+    /// Keep a response that acted first.
+    Confirm,
+}
+
+impl Decision {
+    /// All decisions.
+    pub const ALL: [Self; 3] = [Self::Approve, Self::Reject, Self::Confirm];
+
+    /// Name in the API and the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::Confirm => "confirm",
+        }
+    }
+
+    /// Parses a decision's name.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|decision| decision.as_str() == word)
     }
 }
 
@@ -327,12 +358,12 @@ impl Default for NewResponse {
 
 impl NewResponse {
     /// The initial state.
-    pub const fn first_state(&self) -> &'static str {
+    pub const fn first_state(&self) -> ResponseState {
         match self.verdict {
-            Verdict::Act => "active",
-            Verdict::Await(_) => "awaiting_approval",
-            Verdict::Observe(_) => "observed",
-            Verdict::Spare(_) => "spared",
+            Verdict::Act => ResponseState::Active,
+            Verdict::Await(_) => ResponseState::AwaitingApproval,
+            Verdict::Observe(_) => ResponseState::Observed,
+            Verdict::Spare(_) => ResponseState::Spared,
         }
     }
 }

@@ -100,7 +100,7 @@ impl Engine {
         let now = self.clock.now();
         let is_valid_admin = |StoredKey { key: row, .. }: &StoredKey| {
             let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= now);
-            row.role == Role::Admin.as_str() && row.revoked_at.is_none() && !expired
+            row.role == Role::Admin && row.revoked_at.is_none() && !expired
         };
         if self.keys.load().values().any(is_valid_admin) {
             return Ok(None);

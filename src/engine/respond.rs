@@ -23,7 +23,6 @@ use crate::store::ledger::commands;
 use crate::store::ledger::idempotency::Once;
 use crate::store::ledger::settle;
 use crate::store::writer::IdempotentOutcome;
-use crate::views::commands::CommandRow;
 
 /// A target as a person writes it: its kind, which most actions imply, and its value.
 pub type WrittenTarget = (Option<TargetKind>, String);
@@ -84,7 +83,7 @@ impl Engine {
         let cancelled = settle::cancel(&mut ledger, command, by, why, self.clock.now()).await;
         let wake = cancelled.map_err(|error| match error {
             StoreError::Conflict => {
-                let CommandRow { op, state, .. } = row;
+                let (op, state) = (row.op.as_str(), row.state.as_str());
                 let why = format!("only an apply that is still queued can be cancelled; this {op} is {state}");
                 Refusal::Conflict(why)
             }

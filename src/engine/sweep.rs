@@ -115,7 +115,7 @@ async fn reload(engine: &Engine) -> Result<(), StoreError> {
     let lifted = lift_protected(engine).await;
     let outcome = reloaded.and(lifted);
     // Unreadable data will not be readable in the next round.
-    if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::Corrupt(_))) {
+    if outcome.as_ref().is_err_and(|error| !error.is_corruption()) {
         engine.mark_stale();
     }
     outcome

@@ -1,9 +1,13 @@
 //! `/v1/commands`: what agents are told to do, and what they answer.
 
+use riposte_protocol::command::Op;
+use riposte_protocol::message::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{JsonText, Millis};
 use super::field_errors;
+use super::words::Stored;
+use crate::domain::command::CommandState;
 
 /// One command.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -19,7 +23,9 @@ pub struct CommandRow {
     /// Id of the response that requested it.
     pub response_id: String,
     /// `apply` or `revert`.
-    pub op: String,
+    #[sqlx(try_from = "Stored<Op>")]
+    #[schema(value_type = String)]
+    pub op: Op,
     /// Name of the action.
     pub action: String,
     /// Kind of the target.
@@ -32,7 +38,8 @@ pub struct CommandRow {
     /// End of the effect; absent if it is lifted by hand.
     pub until: Option<Millis>,
     /// State, such as `queued` or `acknowledged`.
-    pub state: String,
+    #[schema(value_type = String)]
+    pub state: CommandState,
     /// Why it was cancelled, expired or timed out.
     pub detail: String,
     /// Commit time.
@@ -55,7 +62,9 @@ pub struct ResultRow {
     /// Id of the command.
     pub command_id: String,
     /// `succeeded`, `failed`, `timed_out` or `refused`.
-    pub outcome: String,
+    #[sqlx(try_from = "Stored<Outcome>")]
+    #[schema(value_type = String)]
+    pub outcome: Outcome,
     /// Exit code of the program, if one ran.
     pub exit_code: Option<i64>,
     /// Output of the program, truncated.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::Millis;
 use super::field_errors;
+use crate::domain::effect::{Actual, Desired, LastApply};
 
 /// One effect.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -19,9 +20,11 @@ pub struct EffectRow {
     /// Target in canonical form.
     pub target_value: String,
     /// Wanted state: `in_force` or `absent`.
-    pub desired: String,
+    #[schema(value_type = String)]
+    pub desired: Desired,
     /// Last reported state: `unknown`, `in_force`, `absent` or `drifted`.
-    pub actual: String,
+    #[schema(value_type = String)]
+    pub actual: Actual,
     /// End of the longest hold; absent if lifted by hand.
     pub until: Option<Millis>,
     /// Consecutive failed reverts; more than 0 is an incident.
@@ -35,7 +38,8 @@ pub struct EffectRow {
     /// Outcome of the newest finished apply: `verified`, `unverified` (it cannot be verified),
     /// `observed`, `failed`, `refused`, `timed_out`, `expired` or `cancelled`. Absent before the
     /// first one finishes.
-    pub last_apply: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub last_apply: Option<LastApply>,
     /// Message of the agent or the manager for `last_apply`.
     pub last_reason: String,
     /// Whether its agent was revoked: `actual` is what that agent said last, and nothing is known of it any more.

@@ -15,8 +15,7 @@ pub struct KeyRow {
     /// Purpose, as the operator named it.
     pub name: String,
     /// Role, which decides the key's rights.
-    #[schema(value_type = Role)]
-    pub role: String,
+    pub role: Role,
     /// Pipeline that the key is bound to, if any.
     pub pipeline: Option<String>,
     /// Creation time.

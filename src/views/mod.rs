@@ -25,3 +25,4 @@ pub mod policies;
 pub mod problem;
 pub mod protected;
 pub mod responses;
+pub mod words;

@@ -12,6 +12,7 @@ use super::field_errors;
 use crate::domain::duration::Span;
 use crate::domain::fault::Fault;
 use crate::domain::outcome::{AgentOutcome, OutcomeCounts, ResponseOutcome};
+use crate::domain::response::{Decision, ResponseState};
 
 /// One response.
 #[derive(Clone, Debug, sqlx::FromRow, Serialize, Deserialize, utoipa::ToSchema)]
@@ -39,7 +40,8 @@ pub struct ResponseRow {
     /// End of the response; absent if lifted by hand.
     pub until: Option<Millis>,
     /// State, such as `active` or `ended`.
-    pub state: String,
+    #[schema(value_type = String)]
+    pub state: ResponseState,
     /// Why it was spared or ended, as one word.
     pub reason: Option<String>,
     /// The reason as one sentence.
@@ -110,7 +112,8 @@ pub struct DecisionRow {
     /// Principal that decided.
     pub principal: String,
     /// `approve`, `reject` or `confirm`.
-    pub answer: String,
+    #[schema(value_type = String)]
+    pub answer: Decision,
     /// Reason that the principal entered.
     pub reason: String,
     /// Time of the decision.

@@ -183,7 +183,6 @@ fn principal(engine: &Engine, key: &str) -> Option<Principal> {
     let StoredKey { key: row, hash } = keys.get(id)?;
     let same: bool = hash_secret(secret).as_slice().ct_eq(hash).into();
     let expired = row.expires_at.is_some_and(|at| Timestamp::from(at) <= engine.clock.now());
-    let role = Role::parse(&row.role)?;
     let is_valid = same && !expired && row.revoked_at.is_none();
-    is_valid.then(|| Principal { actor: Actor::Key(id.to_owned()), role, pipeline: row.pipeline.clone() })
+    is_valid.then(|| Principal { actor: Actor::Key(id.to_owned()), role: row.role, pipeline: row.pipeline.clone() })
 }

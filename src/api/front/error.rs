@@ -231,9 +231,11 @@ impl ApiError {
             }
             StoreError::Pooled => Self::unavailable("the database cannot be used through this pooler", BUSY_RETRY_SECS),
             StoreError::Shared(cause) => Self::of_store(cause),
-            StoreError::Corrupt(_) | StoreError::Damaged(_) | StoreError::Migrate(_) | StoreError::Address(_) => {
-                Self::broken()
-            }
+            StoreError::Corrupt(_)
+            | StoreError::Word(_)
+            | StoreError::Damaged(_)
+            | StoreError::Migrate(_)
+            | StoreError::Address(_) => Self::broken(),
         }
     }
 }

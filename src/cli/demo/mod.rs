@@ -20,6 +20,7 @@ use super::{keyfiles, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::action::Catalogue;
+use crate::domain::effect::{Actual, Desired};
 use crate::domain::policy::Policy;
 use crate::shutdown::{Signals, Tasks};
 use crate::telemetry::{self, LogFormat};
@@ -154,7 +155,8 @@ async fn show(args: &DemoArgs, dir: &Path, manager: &str, remote: &Remote) -> an
     patiently("the last block to be lifted", async || {
         timeline.follow(LOOK).await.ok()?;
         let effects: Page<EffectRow> = remote.get("/v1/effects?limit=500").await.ok()?;
-        effects.items.iter().all(|effect| effect.desired == "absent" && effect.actual == "absent").then_some(())
+        let is_over = |effect: &EffectRow| effect.desired == Desired::Absent && effect.actual == Actual::Absent;
+        effects.items.iter().all(is_over).then_some(())
     })
     .await?;
     let AuditProof { entries, intact, .. } = remote.get("/v1/audit/verify").await?;

@@ -86,7 +86,7 @@ fn text(explanation: &Explanation) -> Vec<(Tone, String)> {
             (None, _) => String::new(),
         };
         let (policy, version) = (cell(response.policy.as_ref()), cell(response.policy_version));
-        let (action, state) = (&response.action, &response.state);
+        let (action, state) = (&response.action, response.state.as_str());
         // The outcome on its agents: an active response may not be in force.
         let came_to = outcome.outcome.map(|outcome| format!(", {}", outcome.as_str().replace('_', " ")));
         let came_to = came_to.unwrap_or_default();

@@ -193,6 +193,24 @@ pub enum OnSilence {
     Enforce,
 }
 
+impl OnSilence {
+    /// Both values.
+    pub const ALL: [Self; 2] = [Self::Reject, Self::Enforce];
+
+    /// Name in policies and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Enforce => "enforce",
+        }
+    }
+
+    /// Parses a value's name.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|value| value.as_str() == word)
+    }
+}
+
 /// Settings of an approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Approval {

@@ -61,8 +61,7 @@ pub async fn list(db: &Db, after: &str, limit: i64) -> Result<Vec<KeyRow>> {
 pub async fn create(ledger: &mut LedgerTx, key: &NewKey, by: &Actor, now: Timestamp) -> Result<()> {
     ledger.makes_stale(Cache::Keys);
     let NewKey { id, name, hash, role, pipeline, expires_at } = key;
-    let binds =
-        binds![id.as_str(), name.as_str(), hash.clone(), role.as_str(), now, by, *expires_at, pipeline.as_deref()];
+    let binds = binds![id.as_str(), name.as_str(), hash.clone(), *role, now, by, *expires_at, pipeline.as_deref()];
     ledger.tx.execute(INSERT, binds).await?;
     let bound = pipeline.as_ref().map_or_else(String::new, |pipeline| format!(", pipeline {pipeline}"));
     let detail = format!("{name}, role {}{bound}", role.as_str());

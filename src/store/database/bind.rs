@@ -1,9 +1,16 @@
 //! Values bound to statements: one type for both databases.
 
+use riposte_protocol::command::Op;
+use riposte_protocol::message::Outcome;
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::actor::Actor;
+use crate::domain::command::CommandState;
+use crate::domain::effect::{Actual, Desired, LastApply, LeftAs};
+use crate::domain::policy::OnSilence;
+use crate::domain::principal::Role;
+use crate::domain::response::{Decision, EndReason, ResponseState};
 
 /// Replaces NUL, which PostgreSQL cannot store as text. The API refuses it in requests; an agent's
 /// report must not be lost because of one character.
@@ -46,6 +53,38 @@ bind_from! {
     Option<bool> => |value| Self::Bool(value);
     &Actor => |value| Self::Text(Some(storable(value.to_string())));
 }
+
+/// Binds the words of the domain as their texts.
+macro_rules! bind_words {
+    ($($type:ty),*) => {$(
+        impl From<$type> for Bind {
+            fn from(word: $type) -> Self {
+                Self::from(word.as_str())
+            }
+        }
+
+        impl From<Option<$type>> for Bind {
+            fn from(word: Option<$type>) -> Self {
+                Self::from(word.map(<$type>::as_str))
+            }
+        }
+    )*};
+}
+
+bind_words!(
+    Actual,
+    CommandState,
+    Decision,
+    Desired,
+    EndReason,
+    LastApply,
+    LeftAs,
+    OnSilence,
+    Op,
+    Outcome,
+    ResponseState,
+    Role
+);
 
 /// Builds bind values in the order of their numbers.
 macro_rules! binds {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::words::unknown_word;
+use crate::views::words::UnknownWord;
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum StoreError {
     /// Stored data that this program cannot have written.
     #[error("the database contains unreadable data: {0}")]
     Corrupt(String),
+    /// A column holds a word that this program cannot have written.
+    #[error(transparent)]
+    Word(#[from] UnknownWord),
     /// The database file is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
@@ -75,6 +78,15 @@ impl StoreError {
             Self::Shared(shared) => shared.in_brief(),
             Self::Unavailable(source) => known(source).map_or_else(|| brief(source), str::to_owned),
             other => other.to_string(),
+        }
+    }
+
+    /// Whether the database contains data that this program cannot read, now or at the next attempt.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            Self::Shared(shared) => shared.is_corruption(),
+            Self::Corrupt(_) | Self::Word(_) => true,
+            _ => false,
         }
     }
 
@@ -158,8 +170,10 @@ const OTHER_CONNECTION: [&str; 2] = ["42P05", "26000"];
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if let Some(unknown) = unknown_word(&error) {
-            return Self::Corrupt(unknown);
+        if let sqlx::Error::ColumnDecode { source, .. } = &error
+            && let Some(unknown) = source.downcast_ref::<UnknownWord>()
+        {
+            return Self::Word(unknown.clone());
         }
         match &error {
             sqlx::Error::Database(database)

@@ -17,7 +17,6 @@ mod rows;
 mod sqlite;
 #[cfg(test)]
 mod tests;
-mod words;
 
 pub use bind::Bind;
 pub(in crate::store) use bind::binds;

@@ -10,8 +10,8 @@ use super::holds;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::Until;
-use crate::domain::policy::Percent;
-use crate::domain::response::{EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
+use crate::domain::policy::{OnSilence, Percent};
+use crate::domain::response::{Decision, EndReason, NewResponse, ResponseEnd, ResponseState, Verdict};
 use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::views::columns::JsonText;
@@ -39,27 +39,6 @@ statements! {
     OF_RESPONSE = "SELECT principal, answer, reason, at FROM answers WHERE response_id = $1 ORDER BY at, principal";
 }
 
-/// A person's decision on a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Carry the response out.
-    Approve,
-    /// End the response without acting.
-    Reject,
-    /// Keep a response that acted first.
-    Confirm,
-}
-
-impl Decision {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Approve => "approve",
-            Self::Reject => "reject",
-            Self::Confirm => "confirm",
-        }
-    }
-}
-
 /// The decisions on a response.
 pub async fn of_response(db: &Db, response: Uuid) -> Result<Vec<DecisionRow>> {
     db.all(OF_RESPONSE, binds![response]).await
@@ -77,7 +56,7 @@ struct Waiting {
     until: Option<i64>,
     requested_by: Actor,
     quorum: Option<i64>,
-    on_silence: Option<String>,
+    on_silence: Option<OnSilence>,
     duration_millis: Option<i64>,
     waves: Option<JsonText>,
     one_shot: bool,
@@ -220,7 +199,7 @@ pub(in crate::store) async fn silence(ledger: &mut LedgerTx, now: Timestamp, lim
     let silent: Vec<Waiting> = ledger.tx.all(SILENT, binds![now, limit]).await?;
     let (count, mut agents) = (silent.len(), Vec::new());
     for waiting in silent {
-        if waiting.on_silence.as_deref() == Some("enforce") {
+        if waiting.on_silence == Some(OnSilence::Enforce) {
             agents.extend(carry_out(ledger, waiting, "no decision arrived in time", false, now).await?);
         } else {
             let response = id(&waiting.id)?;

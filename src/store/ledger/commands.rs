@@ -8,6 +8,7 @@ use riposte_protocol::target::{Target, TargetKind};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use crate::domain::command::CommandState;
 use crate::store::database::columns::id;
 use crate::store::database::{Db, Result, StoreError, binds, statements};
 use crate::views::columns::{JsonText, Millis};
@@ -64,7 +65,7 @@ pub struct CommandFilter {
     /// Receiving agent.
     pub agent: Option<Uuid>,
     /// State.
-    pub state: Option<String>,
+    pub state: Option<CommandState>,
     /// Effect.
     pub effect: Option<Uuid>,
     /// Response that requested the command.
@@ -189,7 +190,7 @@ pub async fn owed(db: &Db, agents: Vec<Uuid>, only_reverts: bool) -> Result<Hash
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct CommandCount {
     /// State.
-    pub state: String,
+    pub state: CommandState,
     /// Number of commands.
     pub count: i64,
 }

@@ -4,6 +4,7 @@
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use crate::domain::effect::{Actual, Desired};
 use crate::store::database::{Db, Result, binds, statements};
 use crate::views::effects::{EffectRow, HolderRow};
 
@@ -48,9 +49,9 @@ pub struct EffectFilter {
     /// Agent.
     pub agent: Option<Uuid>,
     /// Wanted state.
-    pub desired: Option<String>,
+    pub desired: Option<Desired>,
     /// Last reported state.
-    pub actual: Option<String>,
+    pub actual: Option<Actual>,
     /// Target in canonical form.
     pub target: Option<String>,
     /// Only effects whose last revert failed.
@@ -88,9 +89,9 @@ pub async fn next_retry(db: &Db) -> Result<Option<Timestamp>> {
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct EffectCount {
     /// Wanted state.
-    pub desired: String,
+    pub desired: Desired,
     /// Last reported state.
-    pub actual: String,
+    pub actual: Actual,
     /// Number of effects.
     pub count: i64,
     /// Number of them whose last revert failed.

@@ -20,7 +20,6 @@ use super::waves;
 use crate::domain::audit::{AuditEntry, AuditEvent};
 use crate::domain::effect::{Actual, Desired, Release, Standing, Until, let_go, take_hold};
 use crate::domain::id::new_id;
-use crate::domain::policy::OnSilence;
 use crate::domain::response::{Await, EndReason, Hold, NewResponse, ResponseEnd, Verdict};
 use crate::store::database::columns::{id, json};
 use crate::store::database::{Bind, Result, StoreError, binds, statements};
@@ -248,7 +247,7 @@ fn response_row(ledger: &mut LedgerTx, response: &NewResponse, now: Timestamp) -
     record_response(ledger, response, &detail, now);
     let waits = match &response.verdict {
         Verdict::Await(Await { quorum, answer_by, on_silence }) => {
-            let on_silence = if *on_silence == OnSilence::Enforce { "enforce" } else { "reject" };
+            let on_silence = on_silence.as_str();
             binds![i64::from(*quorum), *answer_by, on_silence]
         }
         _ => binds![None::<i64>, None::<i64>, None::<String>],

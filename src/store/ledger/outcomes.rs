@@ -186,19 +186,19 @@ struct ToldRow {
     response_id: String,
     agent_id: String,
     name: String,
-    desired: String,
-    actual: String,
-    last_apply: Option<String>,
+    desired: Desired,
+    actual: Actual,
+    last_apply: Option<LastApply>,
     last_reason: String,
     until: Option<Millis>,
     failed_reverts: i64,
     is_revoked: bool,
     last_seen_at: Millis,
     left_at: Option<Millis>,
-    left_as: Option<String>,
+    left_as: Option<LeftAs>,
     left_reason: Option<String>,
     wanted_at: Millis,
-    under_way: Option<String>,
+    under_way: Option<CommandState>,
     holder: Option<String>,
     holder_policy: Option<String>,
 }
@@ -206,7 +206,7 @@ struct ToldRow {
 #[derive(sqlx::FromRow)]
 struct OneShotCountRow {
     response_id: String,
-    state: String,
+    state: CommandState,
     observed: bool,
     count: i64,
 }
@@ -216,7 +216,7 @@ struct OneShotRow {
     response_id: String,
     agent_id: String,
     name: String,
-    state: String,
+    state: CommandState,
     observed: bool,
     reason: String,
     last_seen_at: Millis,
@@ -233,21 +233,12 @@ impl TryFrom<ToldRow> for AgentFacts {
     type Error = StoreError;
 
     fn try_from(row: ToldRow) -> Result<Self> {
-        let corrupt =
-            || StoreError::Corrupt(format!("the hold of response {} on agent {}", row.response_id, row.agent_id));
-        let desired = if row.desired == Desired::InForce.as_str() { Desired::InForce } else { Desired::Absent };
-        let actual = Actual::ALL.into_iter().find(|actual| actual.as_str() == row.actual).ok_or_else(corrupt)?;
-        let last_apply =
-            row.last_apply.as_deref().map(|word| LastApply::parse(word).ok_or_else(corrupt)).transpose()?;
-        let state = |word: &str| CommandState::parse(word).ok_or_else(corrupt);
-        let under_way = row.under_way.as_deref().map(state).transpose()?;
-        let released = match row.left_at {
-            None => None,
-            Some(at) => {
-                let left_as = LeftAs::parse(row.left_as.as_deref()).ok_or_else(corrupt)?;
-                Some(Released { left_as, is_same: row.left_as.is_some() && row.wanted_at <= at })
-            }
-        };
+        let ToldRow { desired, actual, last_apply, under_way, .. } = row;
+        let released = row.left_at.map(|at| Released {
+            // Holds released before it was stored count as in force.
+            left_as: row.left_as.unwrap_or(LeftAs::InForce),
+            is_same: row.left_as.is_some() && row.wanted_at <= at,
+        });
         let reason = if released.is_some() { row.left_reason.unwrap_or_default() } else { row.last_reason };
         let facts = HoldFacts { desired, actual, last_apply, under_way, is_revoked: row.is_revoked, released };
         let known = Known::Hold {
@@ -266,9 +257,7 @@ impl TryFrom<ToldRow> for AgentFacts {
 /// # Errors
 /// If the store cannot be read.
 pub async fn of(db: &Db, responses: &[ResponseRow], shown: i64) -> Result<HashMap<String, Became>> {
-    let acted = |row: &&ResponseRow| {
-        matches!(ResponseState::parse(&row.state), Some(ResponseState::Active | ResponseState::Ended))
-    };
+    let acted = |row: &&ResponseRow| matches!(row.state, ResponseState::Active | ResponseState::Ended);
     let (one_shots, holding): (Vec<&ResponseRow>, Vec<&ResponseRow>) =
         responses.iter().filter(acted).partition(|row| row.one_shot);
     let mut became: HashMap<String, Became> =
@@ -287,11 +276,11 @@ pub async fn of(db: &Db, responses: &[ResponseRow], shown: i64) -> Result<HashMa
         became.entry(response).or_default().agents.push(row.try_into()?);
     }
     for row in db.each_row::<OneShotCountRow>(ONE_SHOTS, ids(&one_shots), ONE_SHOTS_AFTER, vec![]).await? {
-        let outcome = of_one_shot(command_state(&row.state)?, row.observed);
+        let outcome = of_one_shot(row.state, row.observed);
         became.entry(row.response_id).or_default().counts.add(outcome, row.count);
     }
     for row in db.each_row::<OneShotRow>(ONE_SHOTS_TOLD, ids(&one_shots), ONE_SHOTS_TOLD_AFTER, binds![shown]).await? {
-        let known = Known::OneShot { state: command_state(&row.state)?, is_observed: row.observed, reason: row.reason };
+        let known = Known::OneShot { state: row.state, is_observed: row.observed, reason: row.reason };
         let (agent_id, name, last_seen_at) = (row.agent_id, Some(row.name), Some(row.last_seen_at.into()));
         became.entry(row.response_id).or_default().agents.push(AgentFacts { agent_id, name, last_seen_at, known });
     }
@@ -304,14 +293,10 @@ pub(super) async fn first_one_shots(ledger: &mut LedgerTx, responses: &[&str]) -
     let rows = responses.iter().map(|response| binds![*response]).collect();
     let first: Vec<OneShotRow> = ledger.tx.each_row(ONE_SHOTS_TOLD, rows, ONE_SHOTS_TOLD_AFTER, binds![1_i64]).await?;
     let worded = first.into_iter().map(|row| {
-        let words = one_shot_words(command_state(&row.state)?, row.observed, false, &row.reason);
+        let words = one_shot_words(row.state, row.observed, false, &row.reason);
         Ok((row.response_id, words))
     });
     worded.collect()
-}
-
-fn command_state(word: &str) -> Result<CommandState> {
-    CommandState::parse(word).ok_or_else(|| StoreError::Corrupt(format!("a command in state {word}")))
 }
 
 /// Agents that a response has not reached: their wave is pending, or was dropped.
@@ -324,7 +309,7 @@ async fn unreached(db: &Db, responses: &[ResponseRow], became: &mut HashMap<Stri
         if missing <= 0 {
             continue;
         }
-        let is_active = row.state == ResponseState::Active.as_str();
+        let is_active = row.state == ResponseState::Active;
         became.counts.add(if is_active { AgentOutcome::Pending } else { AgentOutcome::Failed }, missing);
         if is_active {
             waiting.push(binds![row.id.as_str()]);

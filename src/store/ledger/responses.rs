@@ -3,6 +3,7 @@
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
+use crate::domain::response::ResponseState;
 use crate::store::database::{Db, Result, binds, statements};
 use crate::views::responses::ResponseRow;
 
@@ -56,7 +57,7 @@ statements! {
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StateCount {
     /// State.
-    pub state: String,
+    pub state: ResponseState,
     /// Reason; empty if there is none.
     pub reason: String,
     /// Whether they have ended and came to nothing.
@@ -97,7 +98,7 @@ impl ResponseRow {
             arguments: JsonText::from("[]"),
             agents: JsonText::from(agents),
             until: None,
-            state: "active".into(),
+            state: ResponseState::Active,
             reason: None,
             detail: String::new(),
             requested_by: String::new(),
@@ -122,7 +123,7 @@ pub async fn find(db: &Db, response: Uuid) -> Result<Option<ResponseRow>> {
 #[derive(Clone, Debug, Default)]
 pub struct ResponseFilter {
     /// State.
-    pub state: Option<String>,
+    pub state: Option<ResponseState>,
     /// Policy that decided.
     pub policy: Option<String>,
     /// Alert that caused it.

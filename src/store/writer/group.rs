@@ -123,7 +123,7 @@ async fn take_in(
                 unwritten.insert(policy.name.clone());
             }
             accepted.responses.push(response.id);
-            *accepted.states.entry(response.first_state().to_owned()).or_insert(0) += 1;
+            *accepted.states.entry(response.first_state().as_str().to_owned()).or_insert(0) += 1;
             responses.push(response);
         }
         keep(ledger, once.as_ref(), 202, &accepted, now).await?;
