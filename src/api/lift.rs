@@ -18,7 +18,7 @@ use crate::domain::policy::Selector;
 use crate::store::configured::policies;
 use crate::store::database::columns::id;
 use crate::store::ledger::alerts;
-use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::end::EndReason;
 use crate::store::ledger::responses::{self, LiftFilter, ResponseFilter};
 use crate::views::responses::{LiftMany, Lifted};
 

@@ -25,7 +25,7 @@ use crate::store::database::columns;
 use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision};
 use crate::store::ledger::commands::{self, CommandFilter};
 use crate::store::ledger::effects;
-use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::end::EndReason;
 use crate::store::ledger::responses::{self, ResponseFilter};
 use crate::views::page::Page;
 use crate::views::responses::{JudgedResponse, Lift, ManualTarget, NewManualResponse, ResponseView, Say};

@@ -21,7 +21,7 @@ use crate::store::configured::caches::Cache;
 use crate::store::configured::{actions, agents, freeze, keys, policies, protected};
 use crate::store::database::{Result, StoreError};
 use crate::store::ledger::audit::LedgerTx;
-use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::end::EndReason;
 
 /// How long a change may take: a database that never answers holds up no other change for longer.
 const COMMIT_TIMEOUT: Duration = Duration::from_mins(1);

@@ -7,7 +7,7 @@ use riposte_protocol::time::Timestamp;
 
 use super::Engine;
 use crate::store::StoreError;
-use crate::store::ledger::holds::EndReason;
+use crate::store::ledger::end::EndReason;
 use crate::store::ledger::{effects, responses};
 use crate::store::writer::SweepStep;
 

@@ -6,7 +6,9 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
-use super::holds::{self, EndReason};
+use super::end::EndReason;
+use super::holds;
+use super::release::release;
 use crate::domain::audit::AuditEntry;
 use crate::domain::effect::Until;
 use crate::domain::policy::Percent;
@@ -234,7 +236,7 @@ pub(in crate::store) async fn unconfirmed(
     let responses = rows.iter().map(|row| id(&row.id)).collect::<Result<Vec<_>>>()?;
     let detail = "it was not confirmed in time".to_owned();
     let why = EndReason { word: "unconfirmed", detail, by: "riposte".into() };
-    let agents = holds::release(ledger, &responses, &why, now).await?;
+    let agents = release(ledger, &responses, &why, now).await?;
     Ok((responses.len(), agents))
 }
 

@@ -16,8 +16,10 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
-use super::holds::{self, EndReason};
+use super::end::EndReason;
+use super::release::release_holds;
 use super::resync;
+use super::standing;
 use super::strangers;
 use crate::domain::audit::AuditEntry;
 use crate::domain::effect::{Actual, Desired};
@@ -29,25 +31,25 @@ use crate::store::database::{Db, Result, binds, statements};
 statements! {
     STANDING = "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects
         WHERE agent_id = $1 AND (desired = 'in_force' OR actual IN ('in_force', 'drifted'))";
-}
-
-/// Compares the agent outside the SQL condition: SQLite would otherwise use the agent's index and
-/// read all its old effects.
-const NAMED: &str = "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects
+    /// Compares the agent outside the SQL condition: SQLite would otherwise use the agent's index and
+    /// read all its old effects.
+    NAMED = "SELECT id, agent_id, desired, actual, until, failed_reverts, changed_at FROM effects
     WHERE NOT EXISTS (SELECT 1 FROM commands
         WHERE commands.effect_id = effects.id AND state IN ('queued', 'delivered', 'acknowledged'))
-    AND id IN (";
-const HOLDS: &str = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL AND effect_id IN (";
-/// An effect that is gone ends its incident, whatever lifted it.
-const SET_ACTUAL: &str = "UPDATE effects SET actual = $2, changed_at = $3,
+    AND id IN (VALUES {1})";
+    HOLDS = "SELECT response_id, effect_id FROM holds WHERE released_at IS NULL
+        AND effect_id IN (VALUES {1})";
+    /// An effect that is gone ends its incident, whatever lifted it.
+    SET_ACTUAL = "UPDATE effects SET actual = $2, changed_at = $3,
     failed_reverts = CASE WHEN $2 = 'absent' THEN 0 ELSE failed_reverts END,
     next_revert_at = CASE WHEN $2 = 'absent' THEN NULL ELSE next_revert_at END,
     in_force_at = CASE WHEN $2 = 'in_force' THEN COALESCE(in_force_at, $3) ELSE in_force_at END,
     last_reason = CASE WHEN $2 = 'in_force' THEN last_reason ELSE CAST($4 AS TEXT) END WHERE id = $1";
-const LIFT_SOON: &str = "UPDATE effects SET next_revert_at = $2 WHERE id = $1 AND desired = 'absent'
+    LIFT_SOON = "UPDATE effects SET next_revert_at = $2 WHERE id = $1 AND desired = 'absent'
     AND next_revert_at IS NULL";
-const FAILING: &str = "UPDATE effects SET actual = 'drifted', failed_reverts = failed_reverts + 1, changed_at = $2
+    FAILING = "UPDATE effects SET actual = 'drifted', failed_reverts = failed_reverts + 1, changed_at = $2
     WHERE id = $1 AND failed_reverts = 0";
+}
 
 /// Tolerated clock skew. An agent whose clock is further ahead ended the effect too soon. It gets
 /// the effect again, and refuses it until its clock is right.
@@ -207,7 +209,7 @@ pub(in crate::store) async fn converge(
     let named: HashSet<Uuid> =
         effects.iter().map(|held| held.effect).chain([ended.clone(), missing.clone()].concat()).collect();
     let rows = named.iter().map(|effect| binds![*effect]).collect();
-    let standing = by_id(ledger.tx.each_row(NAMED, rows, ")", vec![]).await?, agent)?;
+    let standing = by_id(ledger.tx.each_row(NAMED, rows, vec![]).await?, agent)?;
     let mut wake = Vec::new();
     if met.is_some_and(|met| met.is_first) {
         let unknown = effects.iter().filter(|held| !standing.contains_key(&held.effect));
@@ -245,7 +247,7 @@ pub(in crate::store) async fn converge(
             again.push(effect);
         }
     }
-    wake.extend(holds::apply_again(ledger, again, now).await?);
+    wake.extend(standing::apply_again(ledger, again, now).await?);
     for (effect, why) in released {
         wake.extend(release(ledger, agent, effect, why, now).await?);
     }
@@ -305,12 +307,12 @@ async fn note(
 
 /// An operator released the effect on the host: all its holds end.
 async fn release(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, why: String, now: Timestamp) -> Result<Vec<Uuid>> {
-    let rows: Vec<HoldRow> = ledger.tx.each_row(HOLDS, vec![binds![effect]], ")", vec![]).await?;
+    let rows: Vec<HoldRow> = ledger.tx.each_row(HOLDS, vec![binds![effect]], vec![]).await?;
     let holds = rows.iter().map(|row| Ok(Hold { response_id: id(&row.response_id)?, effect_id: id(&row.effect_id)? }));
     let holds = holds.collect::<Result<Vec<_>>>()?;
     let detail = format!("released on the host: {}", why.replace('\0', "\u{fffd}"));
     let why = EndReason { word: "released", detail, by: format!("agent:{agent}") };
-    holds::release_holds(ledger, &holds, &why, now).await
+    release_holds(ledger, &holds, &why, now).await
 }
 
 fn record(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, verb: &'static str, why: &str, now: Timestamp) {
@@ -321,13 +323,13 @@ fn record(ledger: &mut LedgerTx, agent: Uuid, effect: Uuid, verb: &'static str, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::database::{plan, plan_of_rows};
+    use crate::store::database::plan;
 
     #[tokio::test]
     async fn connecting_does_not_read_an_agents_old_effects() {
-        let plan = plan(STANDING).await;
-        assert!(plan.iter().all(|step| step.contains("effects_standing (agent_id=?)")), "{plan:?}");
-        let plan = plan_of_rows(NAMED, 1, ")", 0).await;
+        let standing = plan(STANDING).await;
+        assert!(standing.iter().all(|step| step.contains("effects_standing (agent_id=?)")), "{standing:?}");
+        let plan = plan(NAMED).await;
         for index in ["sqlite_autoindex_effects_1 (id=?)", "commands_open (effect_id=?)"] {
             assert!(plan.iter().any(|step| step.contains(index)), "{plan:?}");
         }

@@ -16,11 +16,6 @@ use crate::domain::command::CommandState;
 use crate::store::database::columns::id;
 use crate::store::database::{Result, binds, statements};
 
-/// Of few agents of a group, if of any.
-const ACCEPT: &str = "UPDATE agents SET rejected_at = NULL, rejected_reason = NULL, rejected_orders = 0
-    WHERE rejected_at IS NOT NULL AND id IN (";
-const ACCEPT_AFTER: &str = ") RETURNING id";
-
 statements! {
     SET_INCIDENT = "UPDATE agents SET incident = $2 WHERE id = $1 AND incident IS NULL";
     LAST_REJECTED = "SELECT rejected_at FROM agents WHERE id = $1";
@@ -39,6 +34,9 @@ statements! {
     TAKEN_IN = "SELECT seq AS last_seq FROM commands WHERE agent_id = $1
             AND (acknowledged_at IS NOT NULL OR state IN ('succeeded', 'failed'))
         ORDER BY seq DESC LIMIT 1";
+    /// Of few agents of a group, if of any.
+    ACCEPT = "UPDATE agents SET rejected_at = NULL, rejected_reason = NULL, rejected_orders = 0
+    WHERE rejected_at IS NOT NULL AND id IN (VALUES {1}) RETURNING id";
 }
 
 #[derive(sqlx::FromRow)]
@@ -169,7 +167,7 @@ pub(in crate::store) async fn accept(ledger: &mut LedgerTx, agents: BTreeSet<Uui
         return Ok(());
     }
     let rows = agents.into_iter().map(|agent| binds![agent]).collect();
-    let accepting: Vec<AgentId> = ledger.tx.each_row(ACCEPT, rows, ACCEPT_AFTER, vec![]).await?;
+    let accepting: Vec<AgentId> = ledger.tx.each_row(ACCEPT, rows, vec![]).await?;
     for AgentId { id: agent } in accepting {
         let agent = id(&agent)?;
         tracing::info!(%agent, "agent {} carries out this manager's commands again", ledger.name_of(agent));

@@ -9,20 +9,21 @@ use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::audit::LedgerTx;
+use super::end::EndReason;
 use super::failures;
-use super::holds::{self, EndReason};
+use super::release::release_holds;
 use super::story::{self, About};
 use crate::domain::audit::AuditEntry;
 use crate::domain::command::CommandState;
+use crate::domain::outcome::short_reason;
 use crate::domain::response::Hold;
 use crate::domain::settlement::{ANSWER_TIMEOUT, CommandEnd, EffectFinding, GivenUp, last_results};
 use crate::store::database::columns::id;
 use crate::store::database::{Result, StoreError, binds, statements};
 
-mod effects;
-mod results;
+pub(in crate::store) mod effects;
+pub(in crate::store) mod results;
 use effects::EffectNews;
-pub(in crate::store) use results::short;
 
 statements! {
     OVERDUE = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
@@ -43,25 +44,27 @@ statements! {
         ORDER BY seq";
     EFFECT_OF = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
             action, target_kind, target_value FROM commands WHERE id = $1";
+    DELIVERED = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
+    deliveries = deliveries + CAST(v.column4 AS BIGINT), delivered_at = COALESCE(delivered_at, CAST(v.column3 AS BIGINT))
+        FROM (VALUES {4}) AS v
+       
+        WHERE commands.id = v.column1 AND state IN ('queued', 'delivered')";
+    ACKNOWLEDGE = "UPDATE commands SET state = 'acknowledged', acknowledged_at = CAST(v.column3 AS BIGINT),
+    lease_until = NULL FROM (VALUES {3}) AS v WHERE commands.id = v.column1 AND agent_id = v.column2
+    AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id, response_id, op, action, target_kind, target_value";
+    FIND = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands WHERE (id, agent_id) IN (VALUES {2})";
+    FIND_OPEN = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
+            action, target_kind, target_value FROM commands
+    WHERE state IN ('queued', 'delivered') AND id IN (VALUES {1})";
+    GIVE_UP = "UPDATE commands SET state = v.column3, detail = v.column4, finished_at = CAST(v.column5 AS BIGINT)
+        FROM (VALUES {5}) AS v
+       
+        WHERE commands.id = v.column1 AND state = v.column2";
+    SET_STATES = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT)
+        FROM (VALUES {4}) AS v WHERE commands.id = v.column1 AND state = v.column2";
 }
 
-const DELIVERED: &str = "UPDATE commands SET state = 'delivered', lease_until = CAST(v.column2 AS BIGINT),
-    deliveries = deliveries + CAST(v.column4 AS BIGINT), delivered_at = COALESCE(delivered_at, CAST(v.column3 AS BIGINT)) FROM (";
-const DELIVERED_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state IN ('queued', 'delivered')";
-const ACKNOWLEDGE: &str = "UPDATE commands SET state = 'acknowledged', acknowledged_at = CAST(v.column3 AS BIGINT),
-    lease_until = NULL FROM (";
-const ACKNOWLEDGE_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND agent_id = v.column2
-    AND state IN ('queued', 'delivered') RETURNING commands.id, agent_id, response_id, op, action, target_kind, target_value";
-const FIND: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
-            action, target_kind, target_value FROM commands WHERE (id, agent_id) IN (";
-const FIND_OPEN: &str = "SELECT id, agent_id, seq, effect_id, response_id, op, state, one_shot,
-            action, target_kind, target_value FROM commands
-    WHERE state IN ('queued', 'delivered') AND id IN (";
-const GIVE_UP: &str =
-    "UPDATE commands SET state = v.column3, detail = v.column4, finished_at = CAST(v.column5 AS BIGINT) FROM (";
-const GIVE_UP_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
-const SET_STATES: &str = "UPDATE commands SET state = v.column3, finished_at = CAST(v.column4 AS BIGINT) FROM (";
-const SET_STATES_AFTER: &str = ") AS v WHERE commands.id = v.column1 AND state = v.column2";
 #[derive(Clone, sqlx::FromRow)]
 struct CommandBrief {
     id: String,
@@ -93,7 +96,7 @@ impl CommandBrief {
 
     /// What its end says about its effect.
     fn news(&self, finding: EffectFinding, reason: &str) -> Result<EffectNews> {
-        let end = CommandEnd { seq: self.seq, finding, reason: short(reason) };
+        let end = CommandEnd { seq: self.seq, finding, reason: short_reason(reason) };
         Ok(EffectNews { effect: id(&self.effect_id)?, agent: id(&self.agent_id)?, end })
     }
 }
@@ -133,7 +136,7 @@ pub(in crate::store) async fn delivered(
     }
     let rows =
         times.into_iter().map(|(command, (lease_until, count))| binds![command, lease_until, now, count]).collect();
-    ledger.tx.execute_rows(DELIVERED, rows, DELIVERED_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(DELIVERED, rows, vec![]).await?;
     Ok(())
 }
 
@@ -144,7 +147,7 @@ pub(in crate::store) async fn acknowledge(
     now: Timestamp,
 ) -> Result<()> {
     let rows = acks.into_iter().map(|(agent, command)| binds![command, agent, now]).collect();
-    let acknowledged: Vec<Acknowledged> = ledger.tx.each_row(ACKNOWLEDGE, rows, ACKNOWLEDGE_AFTER, vec![]).await?;
+    let acknowledged: Vec<Acknowledged> = ledger.tx.each_row(ACKNOWLEDGE, rows, vec![]).await?;
     for row in acknowledged {
         let about = about(&row.agent_id, &row.response_id, &row.action, (&row.target_kind, &row.target_value));
         let (actor, detail) = (format!("agent:{}", row.agent_id), row.op);
@@ -162,7 +165,7 @@ pub(in crate::store) async fn settle(
 ) -> Result<Vec<Uuid>> {
     let results = last_results(results);
     let rows = results.iter().map(|(agent, result)| binds![result.command_id, *agent]).collect();
-    let found: Vec<CommandBrief> = ledger.tx.each_row(FIND, rows, ")", vec![]).await?;
+    let found: Vec<CommandBrief> = ledger.tx.each_row(FIND, rows, vec![]).await?;
     let mut open: HashMap<(Uuid, Uuid), CommandBrief> = HashMap::with_capacity(found.len());
     for row in found {
         open.insert((id(&row.agent_id)?, id(&row.id)?), row);
@@ -189,7 +192,7 @@ pub(in crate::store) async fn settle(
         news.push(command.news(finding, &result.message)?);
         kept.push(result);
     }
-    ledger.tx.execute_rows(SET_STATES, states, SET_STATES_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(SET_STATES, states, vec![]).await?;
     results::insert(ledger, kept, now).await?;
     let in_vain = effects::settle(ledger, news, now).await?;
     release_done(ledger, &done, now).await?;
@@ -207,7 +210,7 @@ fn hold_of(command: &CommandBrief) -> Result<Option<Hold>> {
 async fn release_done(ledger: &mut LedgerTx, holds: &[Hold], now: Timestamp) -> Result<()> {
     if !holds.is_empty() {
         let why = EndReason { word: "done", detail: "its commands are done".into(), by: "riposte".into() };
-        holds::release_holds(ledger, holds, &why, now).await?;
+        release_holds(ledger, holds, &why, now).await?;
     }
     Ok(())
 }
@@ -260,7 +263,7 @@ pub(in crate::store) async fn withdraw(
     now: Timestamp,
 ) -> Result<Vec<Uuid>> {
     let rows = commands.keys().map(|command| binds![*command]).collect();
-    let open: Vec<CommandBrief> = ledger.tx.each_row(FIND_OPEN, rows, ")", vec![]).await?;
+    let open: Vec<CommandBrief> = ledger.tx.each_row(FIND_OPEN, rows, vec![]).await?;
     let end = |command: &CommandBrief| {
         let why = commands.get(&id(&command.id)?).cloned().unwrap_or_default();
         Ok((GivenUp::withdrawn(command.state()?), why))
@@ -289,7 +292,7 @@ async fn give_up(
             news.push(command.news(finding, &why)?);
         }
     }
-    ledger.tx.execute_rows(GIVE_UP, rows, GIVE_UP_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(GIVE_UP, rows, vec![]).await?;
     release_done(ledger, &done, now).await?;
     let in_vain = effects::settle(ledger, news, now).await?;
     failures::end(ledger, in_vain, now).await
@@ -340,6 +343,3 @@ fn mention_lifted(ledger: &mut LedgerTx, command: &CommandBrief, now: Timestamp)
 fn corrupt(command: &CommandBrief) -> StoreError {
     StoreError::Corrupt(format!("command {}", command.id))
 }
-
-#[cfg(test)]
-mod tests;

@@ -35,8 +35,10 @@ use crate::store::database::{Db, Result, StoreError, probe};
 use crate::store::ledger::approvals::{self, ApprovalOutcome, Decision};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::converge::{self, AgentNews};
-use crate::store::ledger::holds::{self, EndReason};
+use crate::store::ledger::end::EndReason;
+use crate::store::ledger::holds;
 use crate::store::ledger::idempotency::Once;
+use crate::store::ledger::release::{release, release_holds};
 use crate::store::ledger::settle;
 
 pub use idempotent::IdempotentOutcome;
@@ -126,7 +128,7 @@ impl Writer {
     pub async fn release(&self, responses: Vec<Uuid>, why: EndReason) -> Result<()> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
             Box::pin(async move {
-                wake.extend(holds::release(ledger, &responses, &why, now).await?);
+                wake.extend(release(ledger, &responses, &why, now).await?);
                 Ok(())
             })
         })
@@ -156,7 +158,7 @@ impl Writer {
     pub async fn release_holds(&self, holds: Vec<Hold>, why: EndReason) -> Result<()> {
         self.run(Kind::Ordinary, move |ledger, now, wake| {
             Box::pin(async move {
-                wake.extend(holds::release_holds(ledger, &holds, &why, now).await?);
+                wake.extend(release_holds(ledger, &holds, &why, now).await?);
                 Ok(())
             })
         })

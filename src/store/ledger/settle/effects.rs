@@ -9,20 +9,21 @@ use uuid::Uuid;
 use crate::domain::effect::{Actual, Desired, LastApply};
 use crate::domain::settlement::{CommandEnd, EffectFinding, EffectState, retry_delay};
 use crate::store::database::columns::id;
-use crate::store::database::{Result, StoreError, binds};
+use crate::store::database::{Result, StoreError, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 
-pub(super) const STATES: &str = "SELECT id, desired, actual, actual_seq, last_apply, last_reason, in_force_at,
+statements! {
+    pub(super) STATES = "SELECT id, desired, actual, actual_seq, last_apply, last_reason, in_force_at,
         failed_reverts, next_revert_at, CASE WHEN EXISTS (
             SELECT 1 FROM commands WHERE commands.effect_id = effects.id AND op = 'revert'
                 AND state IN ('queued', 'delivered', 'acknowledged')) THEN TRUE ELSE FALSE END AS is_revert_under_way
-    FROM effects WHERE id IN (";
-pub(super) const SET_STATES: &str = "UPDATE effects SET actual = v.column2, actual_seq = CAST(v.column3 AS BIGINT),
+    FROM effects WHERE id IN (VALUES {1})";
+    pub(super) SET_STATES = "UPDATE effects SET actual = v.column2, actual_seq = CAST(v.column3 AS BIGINT),
     last_apply = v.column4, last_reason = v.column5, in_force_at = CAST(v.column6 AS BIGINT),
     failed_reverts = CAST(v.column7 AS BIGINT), next_revert_at = CAST(v.column8 AS BIGINT),
-    changed_at = CAST(v.column9 AS BIGINT) FROM (";
-pub(super) const SET_STATES_AFTER: &str =
-    ") AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column3 AS BIGINT)";
+    changed_at = CAST(v.column9 AS BIGINT)
+        FROM (VALUES {9}) AS v WHERE effects.id = v.column1 AND actual_seq <= CAST(v.column3 AS BIGINT)";
+}
 
 /// The end of a command, and where the command belongs.
 pub(super) struct EffectNews {
@@ -59,7 +60,7 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
     let mut rows: Vec<Uuid> = news.iter().map(|news| news.effect).collect();
     rows.dedup();
     let rows = rows.into_iter().map(|effect| binds![effect]).collect();
-    let found: Vec<StateRow> = ledger.tx.each_row(STATES, rows, ")", vec![]).await?;
+    let found: Vec<StateRow> = ledger.tx.each_row(STATES, rows, vec![]).await?;
     let mut effects: HashMap<Uuid, Known> = HashMap::with_capacity(found.len());
     for row in found {
         effects.insert(id(&row.id)?, row.try_into()?);
@@ -85,7 +86,7 @@ pub(super) async fn settle(ledger: &mut LedgerTx, mut news: Vec<EffectNews>, now
         let head = binds![effect, actual, state.actual_seq, last_apply, state.last_reason, state.in_force_at];
         [head, binds![state.failed_reverts, state.next_revert_at, now]].concat()
     });
-    ledger.tx.execute_rows(SET_STATES, rows.collect(), SET_STATES_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(SET_STATES, rows.collect(), vec![]).await?;
     Ok(news.into_iter().filter(|news| news.end.finding.is_in_vain()).map(|news| news.effect).collect())
 }
 

@@ -6,33 +6,57 @@ use std::collections::{BTreeMap, BTreeSet};
 use riposte_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use super::EndReason;
 use crate::domain::audit::AuditEntry;
-use crate::domain::outcome::ResponseOutcome;
-use crate::store::database::{Result, binds};
+use crate::domain::outcome::{ResponseOutcome, short_reason};
+use crate::store::database::{Result, binds, statements};
 use crate::store::ledger::audit::LedgerTx;
 use crate::store::ledger::outcomes;
 use crate::store::ledger::responses::ended_in_vain;
-use crate::store::ledger::settle::short;
 use crate::store::ledger::story::{self, About};
 
-/// Commands that are complete in themselves and none of which was done are a failure, not `done`.
-const END_RESPONSES: &str = "UPDATE responses SET state = 'ended', ended_at = $1, detail = $3,
+statements! {
+    /// Commands that are complete in themselves and none of which was done are a failure, not `done`.
+    END_RESPONSES = concat!(
+"UPDATE responses SET state = 'ended', ended_at = $1, detail = $3,
         reason = CASE WHEN CAST($2 AS TEXT) = 'done' AND NOT EXISTS (
             SELECT 1 FROM commands LEFT JOIN results ON results.command_id = commands.id
             WHERE commands.response_id = responses.id AND commands.state = 'succeeded'
                 AND (results.observed IS NULL OR results.observed = FALSE)) THEN 'failed' ELSE CAST($2 AS TEXT) END
-    WHERE state = 'active' AND id IN (";
-const END_RESPONSES_AFTER: &str = concat!(
-    ") AND NOT EXISTS (
+    WHERE state = 'active' AND id IN (VALUES {1}) AND NOT EXISTS (
     SELECT 1 FROM holds WHERE holds.response_id = responses.id AND released_at IS NULL) AND NOT EXISTS (
     SELECT 1 FROM waves WHERE waves.response_id = responses.id)
     RETURNING id, reason, alert_id, policy, action, target_kind, target_value, ",
     ended_in_vain!(),
-    " AS in_vain"
-);
-const SAY_WHY: &str = "UPDATE responses SET detail = v.column2 FROM (";
-const SAY_WHY_AFTER: &str = ") AS v WHERE responses.id = v.column1";
+    " AS in_vain");
+    SAY_WHY = "UPDATE responses SET detail = v.column2 FROM (VALUES {2}) AS v WHERE responses.id = v.column1";
+}
+
+/// Why a response ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndReason {
+    /// One word: `elapsed`, `lifted`, `released`, `protected`, `unconfirmed`, `stopped`, `failed`
+    /// or `done`.
+    pub word: &'static str,
+    /// One sentence.
+    pub detail: String,
+    /// Actor that ended it.
+    pub by: String,
+}
+
+impl EndReason {
+    /// Whether a person ended it and waits.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.word == "lifted"
+    }
+
+    /// State and reason of an effect whose applies are all unfinished.
+    pub(super) fn unanswered(&self) -> (&'static str, &'static str) {
+        match self.word {
+            "elapsed" => ("expired", "it expired before the agent answered"),
+            _ => ("withdrawn", ""),
+        }
+    }
+}
 
 /// A response that has ended.
 #[derive(sqlx::FromRow)]
@@ -57,7 +81,7 @@ pub(in crate::store) async fn end(
     let responses: BTreeSet<Uuid> = responses.iter().copied().collect();
     let rows = responses.into_iter().map(|response| binds![response]).collect();
     let first = binds![now, why.word, why.detail.as_str()];
-    let ended: Vec<Ended> = ledger.tx.each_row(END_RESPONSES, rows, END_RESPONSES_AFTER, first).await?;
+    let ended: Vec<Ended> = ledger.tx.each_row(END_RESPONSES, rows, first).await?;
     let mut reasons = say_why(ledger, &ended, why).await?;
     for row in ended {
         let detail = reasons.remove(&row.id).unwrap_or_else(|| why.detail.clone());
@@ -87,21 +111,9 @@ async fn say_why(ledger: &mut LedgerTx, ended: &[Ended], why: &EndReason) -> Res
     }
     let mut reasons = BTreeMap::new();
     for (response, reason) in outcomes::first_one_shots(ledger, &failed).await? {
-        reasons.insert(response, short(&format!("it was done on no agent: {reason}")));
+        reasons.insert(response, short_reason(&format!("it was done on no agent: {reason}")));
     }
     let rows = reasons.iter().map(|(response, reason)| binds![response.as_str(), reason.as_str()]).collect();
-    ledger.tx.execute_rows(SAY_WHY, rows, SAY_WHY_AFTER, vec![]).await?;
+    ledger.tx.execute_rows(SAY_WHY, rows, vec![]).await?;
     Ok(reasons)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::database::reads_whole;
-
-    #[tokio::test]
-    async fn no_statement_of_many_rows_reads_a_whole_table() {
-        assert_eq!(reads_whole(END_RESPONSES, 1, END_RESPONSES_AFTER, 3).await, Vec::<String>::new());
-        assert_eq!(reads_whole(SAY_WHY, 2, SAY_WHY_AFTER, 0).await, Vec::<String>::new());
-    }
 }
